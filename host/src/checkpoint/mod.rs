@@ -1,0 +1,132 @@
+//! Checkpoints: what one holds, who may act on it, and where it is kept.
+//!
+//! This file has the plain data and the permit; deciding is in `coordinator` and `retention`, bytes are in `manifest`, and
+//! redb is in `store`.
+
+pub mod coordinator;
+pub mod manifest;
+pub mod retention;
+pub mod store;
+
+use crate::state::{ChunkRef, StateSchema};
+use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
+
+/// All that a job needs to start again where it stood: positions, state, staged output, and the plugins by digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Wall-clock time of the trigger, in milliseconds since 1970-01-01T00:00:00Z.
+    pub created_ms: u64,
+    /// Why it was taken.
+    pub trigger: Trigger,
+    /// The job's name.
+    pub job: String,
+    /// What makes two runs the same job, as the pipeline module writes it.
+    pub identity: String,
+    /// Tasks per operator.
+    pub parallelism: u16,
+    /// Key groups.
+    pub max_parallelism: MaxParallelism,
+    /// Records read from sources, over all runs of the job.
+    pub records_in: u64,
+    /// Records handed to sinks, over all runs of the job.
+    pub records_out: u64,
+    /// By node name.
+    pub sources: Vec<SourceSnapshot>,
+    /// By node name.
+    pub operators: Vec<OperatorSnapshot>,
+    /// By node name.
+    pub sinks: Vec<SinkSnapshot>,
+}
+
+/// Why a checkpoint was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// The interval was over.
+    Periodic,
+    /// Somebody asked the job to stop.
+    Stop,
+    /// All input was read: nothing is left to do.
+    Final,
+}
+
+/// A source in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSnapshot {
+    /// The node.
+    pub name: String,
+    /// All its splits, of all tasks.
+    pub splits: Vec<Split>,
+}
+
+/// An operator in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSnapshot {
+    /// The node.
+    pub name: String,
+    /// The plugin that ran.
+    pub plugin: PluginDigest,
+    /// Its states; chunks name them by id.
+    pub states: Vec<StateSchema>,
+    /// In order of key groups.
+    pub tasks: Vec<TaskSnapshot>,
+}
+
+/// One task's state in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSnapshot {
+    /// The key groups that it owned.
+    pub key_groups: KeyGroupRange,
+    /// All chunks of its log, oldest first.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// A sink in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkSnapshot {
+    /// The node.
+    pub name: String,
+    /// Parts to commit once the checkpoint is durable: its own, and those of earlier ones that may not be visible yet.
+    pub staged: Vec<Staged>,
+    /// The committer's own.
+    pub state: Vec<u8>,
+}
+
+/// A part of a source and the position in it, in its connector's own versioned encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split(pub Vec<u8>);
+
+/// A staged part of a sink's output, in its connector's own versioned encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged(pub Vec<u8>);
+
+/// SHA-256 of a plugin's component.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PluginDigest(pub [u8; 32]);
+
+impl std::fmt::Display for PluginDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for PluginDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PluginDigest({self})")
+    }
+}
+
+/// Shows that a checkpoint is durable: only the store makes one, and only after its transaction.
+#[derive(Debug)]
+pub struct CommitPermit {
+    checkpoint: CheckpointId,
+}
+
+impl CommitPermit {
+    /// The checkpoint that is durable.
+    #[must_use]
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint
+    }
+}

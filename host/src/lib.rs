@@ -1,0 +1,11 @@
+//! The engine behind the `floodmark` command.
+//!
+//! ARCHITECTURE.md has the map. Dependencies point one way, and a test holds that line.
+
+pub mod stream;
+
+pub mod state;
+
+pub mod checkpoint;
+
+pub mod connector;

@@ -1,0 +1,349 @@
+//! Byte strings laid end to end, as they cross the guest boundary (`wit/types.wit`).
+//!
+//! A column has two allocations whatever its length, so moving a batch is two copies and no work per record. It does not
+//! know what the bytes mean.
+
+/// A column of byte strings.
+///
+/// - `ends` never decreases.
+/// - The last end, or 0 for an empty column, is the length of `bytes`.
+/// - The length of `bytes` fits a `u32`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Column {
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+/// Parts that are no column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MalformedColumn {
+    /// An end lies before the one in front of it.
+    #[error("end {index} is {end}, before the one in front of it ({previous})")]
+    Decreasing {
+        /// Which end.
+        index: usize,
+        /// Its value.
+        end: u32,
+        /// The value before.
+        previous: u32,
+    },
+    /// The last end is not the length of the bytes.
+    #[error("the last end is {end}, but there are {bytes} bytes")]
+    Length {
+        /// The last end.
+        end: u32,
+        /// The number of bytes.
+        bytes: usize,
+    },
+    /// The bitmap has another length than the items ask for.
+    #[error("a bitmap of {bytes} bytes cannot cover {items} items")]
+    Bitmap {
+        /// Bytes of the bitmap.
+        bytes: usize,
+        /// Items of the column.
+        items: usize,
+    },
+    /// An item is marked absent, but has bytes.
+    #[error("item {index} is absent, but has bytes")]
+    AbsentWithBytes {
+        /// Which item.
+        index: usize,
+    },
+}
+
+impl Column {
+    /// An empty column.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty column with room for `items` items of `bytes` bytes in all.
+    #[must_use]
+    pub fn with_capacity(items: usize, bytes: usize) -> Self {
+        Self {
+            ends: Vec::with_capacity(items),
+            bytes: Vec::with_capacity(bytes),
+        }
+    }
+
+    /// A column of untrusted parts.
+    ///
+    /// # Errors
+    /// Says what is wrong with the parts.
+    pub fn from_parts(ends: Vec<u32>, bytes: Vec<u8>) -> Result<Self, MalformedColumn> {
+        check_ends(&ends, bytes.len())?;
+        Ok(Self { ends, bytes })
+    }
+
+    /// Number of items.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no item.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds an item.
+    ///
+    /// # Panics
+    /// When the column would pass 4 GiB; whoever fills columns bounds them far below.
+    #[inline]
+    pub fn push(&mut self, item: &[u8]) {
+        self.bytes.extend_from_slice(item);
+        let end = u32::try_from(self.bytes.len()).expect("a column stays below 4 GiB");
+        self.ends.push(end);
+    }
+
+    /// Item `index`.
+    ///
+    /// # Panics
+    /// When there is no such item.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[start_of(&self.ends, index)..self.ends[index] as usize]
+    }
+
+    /// The items in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// The end of each item within [`Column::bytes`].
+    #[must_use]
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// All items, end to end.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Removes all items and keeps the room.
+    pub fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for Column {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(items: I) -> Self {
+        let mut column = Self::new();
+        for item in items {
+            column.push(item);
+        }
+        column
+    }
+}
+
+/// A column with gaps.
+///
+/// - The column is sound as [`Column`] says.
+/// - `present` has one bit an item, lowest first, and zeros after the last.
+/// - An absent item has no bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OptionalColumn {
+    present: Vec<u8>,
+    items: Column,
+}
+
+impl OptionalColumn {
+    /// An empty column.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A column of untrusted parts. Bits after the last item are ignored.
+    ///
+    /// # Errors
+    /// Says what is wrong with the parts.
+    pub fn from_parts(
+        present: Vec<u8>,
+        ends: Vec<u32>,
+        bytes: Vec<u8>,
+    ) -> Result<Self, MalformedColumn> {
+        let items = Column::from_parts(ends, bytes)?;
+        if present.len() != items.len().div_ceil(8) {
+            return Err(MalformedColumn::Bitmap {
+                bytes: present.len(),
+                items: items.len(),
+            });
+        }
+        let column = Self { present, items };
+        for index in 0..column.len() {
+            if !column.is_present(index) && !column.items.get(index).is_empty() {
+                return Err(MalformedColumn::AbsentWithBytes { index });
+            }
+        }
+        Ok(column)
+    }
+
+    /// Number of items, absent ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is no item at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Adds an item.
+    #[inline]
+    pub fn push(&mut self, item: Option<&[u8]>) {
+        let index = self.len();
+        if index.is_multiple_of(8) {
+            self.present.push(0);
+        }
+        if item.is_some() {
+            self.present[index / 8] |= 1 << (index % 8);
+        }
+        self.items.push(item.unwrap_or_default());
+    }
+
+    /// Item `index`, if it is there.
+    ///
+    /// # Panics
+    /// When the column is shorter.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.is_present(index).then(|| self.items.get(index))
+    }
+
+    /// The items in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// One bit an item, lowest first.
+    #[must_use]
+    pub fn present(&self) -> &[u8] {
+        &self.present
+    }
+
+    /// The end of each item within [`OptionalColumn::bytes`].
+    #[must_use]
+    pub fn ends(&self) -> &[u32] {
+        self.items.ends()
+    }
+
+    /// All items, end to end.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.items.bytes()
+    }
+
+    /// Removes all items and keeps the room.
+    pub fn clear(&mut self) {
+        self.present.clear();
+        self.items.clear();
+    }
+
+    fn is_present(&self, index: usize) -> bool {
+        self.present[index / 8] & (1 << (index % 8)) != 0
+    }
+}
+
+fn start_of(ends: &[u32], index: usize) -> usize {
+    match index.checked_sub(1) {
+        Some(before) => ends[before] as usize,
+        None => 0,
+    }
+}
+
+fn check_ends(ends: &[u32], bytes: usize) -> Result<(), MalformedColumn> {
+    let mut previous = 0;
+    for (index, &end) in ends.iter().enumerate() {
+        if end < previous {
+            return Err(MalformedColumn::Decreasing {
+                index,
+                end,
+                previous,
+            });
+        }
+        previous = end;
+    }
+    if previous as usize != bytes {
+        return Err(MalformedColumn::Length {
+            end: previous,
+            bytes,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches parts of a hostile guest that are taken for a column, and gaps that read as empty items.
+
+    use super::*;
+
+    #[test]
+    fn items_come_back_as_they_went_in() {
+        let column: Column = [b"a".as_slice(), b"", b"bcd"].into_iter().collect();
+        assert_eq!(
+            column.iter().collect::<Vec<_>>(),
+            [b"a".as_slice(), b"", b"bcd"]
+        );
+        let rebuilt = Column::from_parts(column.ends().to_vec(), column.bytes().to_vec());
+        assert_eq!(rebuilt, Ok(column));
+    }
+
+    #[test]
+    fn a_gap_is_not_an_empty_item() {
+        let mut column = OptionalColumn::new();
+        for index in 0..17 {
+            column.push((index % 3 != 0).then_some(if index % 2 == 0 {
+                b""
+            } else {
+                b"xy".as_slice()
+            }));
+        }
+        assert_eq!(column.get(0), None);
+        assert_eq!(column.get(2), Some(b"".as_slice()));
+        assert_eq!(column.get(13), Some(b"xy".as_slice()));
+        let parts = (
+            column.present().to_vec(),
+            column.ends().to_vec(),
+            column.bytes().to_vec(),
+        );
+        assert_eq!(
+            OptionalColumn::from_parts(parts.0, parts.1, parts.2),
+            Ok(column)
+        );
+    }
+
+    #[test]
+    fn forged_parts_are_refused() {
+        let check =
+            |ends: &[u32], bytes: usize| Column::from_parts(ends.to_vec(), vec![0; bytes]).is_err();
+        assert!(check(&[2, 1], 1), "decreasing");
+        assert!(check(&[1], 2), "too short");
+        assert!(check(&[u32::MAX], 2), "too long");
+        assert!(check(&[], 1), "bytes without an item");
+        assert!(
+            OptionalColumn::from_parts(vec![0, 0], vec![0], vec![]).is_err(),
+            "bitmap too long"
+        );
+        assert!(
+            OptionalColumn::from_parts(vec![], vec![0], vec![]).is_err(),
+            "bitmap too short"
+        );
+        assert!(
+            OptionalColumn::from_parts(vec![0], vec![1], vec![7]).is_err(),
+            "absent with bytes"
+        );
+    }
+}

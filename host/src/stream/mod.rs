@@ -1,0 +1,13 @@
+//! What flows: records in batches, and the marks between them. Plain data, without I/O.
+//!
+//! Everything else in the host knows these types, and they know nothing of it.
+
+pub mod batch;
+pub mod column;
+pub mod key_group;
+pub mod mark;
+
+pub use batch::{Batch, NO_TIMESTAMP, Timestamp};
+pub use column::{Column, MalformedColumn, OptionalColumn};
+pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism, hash_key};
+pub use mark::{CheckpointId, TaskIndex};
