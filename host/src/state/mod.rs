@@ -3,9 +3,19 @@
 //! A task writes all its state into one append-only log. A barrier seals the tail of the log, which copies nothing; sealed
 //! chunks never change again, so the checkpoint writer reads them while the task goes on.
 
+pub mod store;
+
 pub mod chunk;
+mod compaction;
+mod index;
+pub mod layout;
+mod prefetch;
+
+#[cfg(test)]
+mod model_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkRef};
+pub use store::{ChunkIds, Keys, Lookup, Restore, Sealed, StateStore};
 
 /// A state of an operator, as checkpoints know it: chunks name it by id, so that a new version of a plugin may declare
 /// its states in another order.

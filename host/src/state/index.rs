@@ -1,0 +1,266 @@
+//! Where the newest entry of each key stands: one small hash table per key group.
+//!
+//! A table is open addressing with linear probing over 64-bit words. A word holds the top bits of the key's hash, which
+//! also give its home, and the address of its entry; so a table grows and closes gaps without a look at any key, and a
+//! small table per key group grows in well under a millisecond. Keys are compared by the caller, who has the log.
+//!
+//! ```text
+//! word: tag, the top 24 bits of the hash | chunk handle, 20 bits, from 1 | offset in the chunk, 20 bits
+//! ```
+
+const TAG_BITS: u32 = 24;
+const HANDLE_BITS: u32 = 20;
+const OFFSET_BITS: u32 = 20;
+const CAPACITY_BITS_MIN: u32 = 3;
+
+/// Offsets stay below this.
+pub const OFFSET_LIMIT: usize = 1 << OFFSET_BITS;
+/// Handles stay below this, and above 0.
+pub const HANDLE_LIMIT: u32 = 1 << HANDLE_BITS;
+
+/// Tag and address of an entry; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word(u64);
+
+impl Word {
+    /// What stands where no entry is.
+    pub const EMPTY: Self = Self(0);
+
+    /// A word for the entry of a key with this hash.
+    #[inline]
+    #[must_use]
+    pub fn new(hash: u64, handle: u32, offset: usize) -> Self {
+        debug_assert!(handle > 0 && handle < HANDLE_LIMIT && offset < OFFSET_LIMIT);
+        let tag = hash >> (64 - TAG_BITS);
+        Self(tag << (64 - TAG_BITS) | u64::from(handle) << OFFSET_BITS | offset as u64)
+    }
+
+    /// Whether no entry is there.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether a key with this hash may be meant.
+    #[inline]
+    #[must_use]
+    pub fn may_be(self, hash: u64) -> bool {
+        (self.0 ^ hash) >> (64 - TAG_BITS) == 0
+    }
+
+    /// Which chunk.
+    #[inline]
+    #[must_use]
+    pub fn handle(self) -> u32 {
+        (self.0 >> OFFSET_BITS) as u32 & (HANDLE_LIMIT - 1)
+    }
+
+    /// Where in the chunk.
+    #[inline]
+    #[must_use]
+    pub fn offset(self) -> usize {
+        self.0 as usize & (OFFSET_LIMIT - 1)
+    }
+}
+
+/// The words of one key group.
+///
+/// - The number of slots is a power of two, and at most three quarters of them are taken.
+/// - From the home of a word to the word there is no empty slot.
+#[derive(Debug)]
+pub struct Table {
+    slots: Box<[Word]>,
+    len: usize,
+    shift_right: u32,
+    shift_left: u32,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::with_capacity_bits(CAPACITY_BITS_MIN)
+    }
+}
+
+impl Table {
+    fn with_capacity_bits(bits: u32) -> Self {
+        Self {
+            slots: vec![Word::EMPTY; 1 << bits].into_boxed_slice(),
+            len: 0,
+            shift_right: 64 - bits.min(TAG_BITS),
+            shift_left: bits.saturating_sub(TAG_BITS),
+        }
+    }
+
+    /// Number of keys.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the search for a key with this hash starts.
+    #[inline]
+    #[must_use]
+    pub fn home(&self, hash: u64) -> usize {
+        ((hash >> self.shift_right) << self.shift_left) as usize
+    }
+
+    /// The slots, for a prefetch of the one at a home.
+    #[inline]
+    #[must_use]
+    pub fn slots(&self) -> &[Word] {
+        &self.slots
+    }
+
+    /// The first position from `position` on whose word may be of a key with this hash, or the empty one that ends the
+    /// search.
+    #[inline]
+    #[must_use]
+    pub fn search(&self, mut position: usize, hash: u64) -> (usize, Word) {
+        loop {
+            let word = self.slots[position];
+            if word.is_empty() || word.may_be(hash) {
+                return (position, word);
+            }
+            position = self.after(position);
+        }
+    }
+
+    /// The position behind this one.
+    #[inline]
+    #[must_use]
+    pub fn after(&self, position: usize) -> usize {
+        (position + 1) & (self.slots.len() - 1)
+    }
+
+    /// The position of a word that is in the table. `hint` is where it was last seen.
+    #[inline]
+    #[must_use]
+    pub fn position_of(&self, hint: usize, word: Word) -> usize {
+        if self.slots.get(hint) == Some(&word) {
+            return hint;
+        }
+        let mut position = self.home(word.0);
+        while self.slots[position] != word {
+            assert!(
+                !self.slots[position].is_empty(),
+                "a word that was found is in the table"
+            );
+            position = self.after(position);
+        }
+        position
+    }
+
+    /// Puts a word of the same key in the place of another.
+    #[inline]
+    pub fn replace(&mut self, position: usize, word: Word) {
+        debug_assert!(!self.slots[position].is_empty());
+        self.slots[position] = word;
+    }
+
+    /// Adds the word of a key that is not in the table.
+    #[inline]
+    pub fn insert(&mut self, word: Word) {
+        if (self.len + 1) * 4 > self.slots.len() * 3 {
+            self.grow();
+        }
+        self.insert_without_growing(word);
+        self.len += 1;
+    }
+
+    fn insert_without_growing(&mut self, word: Word) {
+        let mut position = self.home(word.0);
+        while !self.slots[position].is_empty() {
+            position = self.after(position);
+        }
+        self.slots[position] = word;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut larger = Self::with_capacity_bits(self.slots.len().trailing_zeros() + 1);
+        for &word in self.slots.iter().filter(|word| !word.is_empty()) {
+            larger.insert_without_growing(word);
+        }
+        larger.len = self.len;
+        *self = larger;
+    }
+
+    /// Removes the word at `position` and closes the gap.
+    pub fn remove(&mut self, position: usize) {
+        debug_assert!(!self.slots[position].is_empty());
+        let mask = self.slots.len() - 1;
+        let mut gap = position;
+        let mut next = self.after(position);
+        while !self.slots[next].is_empty() {
+            let home = self.home(self.slots[next].0);
+            // The word may move into the gap unless its home lies behind the gap.
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(gap) & mask) {
+                self.slots[gap] = self.slots[next];
+                gap = next;
+            }
+            next = self.after(next);
+        }
+        self.slots[gap] = Word::EMPTY;
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches keys that get lost when a table grows or closes a gap.
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn random_inserts_and_removals_equal_a_map() {
+        let mut seed = 1u64;
+        let mut random = move || {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            seed >> 11
+        };
+        let mut table = Table::default();
+        let mut model = BTreeMap::new();
+        for step in 0..20_000usize {
+            // Few distinct tags, so that probe sequences are long and wrap around.
+            let tag = random() % 500;
+            let hash = tag << 40 | tag << 55;
+            let at = table.home(hash);
+            if let Some(&word) = model.get(&hash) {
+                let position = table.position_of(at, word);
+                if random() % 2 == 0 {
+                    table.remove(position);
+                    model.remove(&hash);
+                } else {
+                    let moved = Word::new(hash, 9, step % OFFSET_LIMIT);
+                    table.replace(position, moved);
+                    model.insert(hash, moved);
+                }
+            } else {
+                let word = Word::new(hash, 1 + step as u32 % 1000, step);
+                table.insert(word);
+                model.insert(hash, word);
+            }
+            assert_eq!(table.len(), model.len());
+            if step % 97 == 0 {
+                for (&hash, &word) in &model {
+                    let mut found = table.search(table.home(hash), hash);
+                    while found.1 != word {
+                        assert!(!found.1.is_empty(), "lost {hash:x} at step {step}");
+                        found = table.search(table.after(found.0), hash);
+                    }
+                }
+            }
+        }
+    }
+}
