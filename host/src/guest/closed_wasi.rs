@@ -1,0 +1,165 @@
+//! The WASI that plugins get: closed.
+//!
+//! Language runtimes insist on some WASI imports. Here they all exist and lead nowhere: no environment, no arguments, no
+//! folders, no network, a clock that stands still and random numbers from a fixed seed, so that the same batches always
+//! give the same outputs. What is written to standard output and error is kept for messages about crashes. Any other
+//! function traps and says so.
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
+use wasmtime::{Engine, Result, StoreContextMut, bail};
+
+use super::instance::GuestState;
+
+const PACKAGES: [&str; 6] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+/// Bytes that a stream says it can take at once.
+const WRITE_BYTES: u64 = 64 << 10;
+
+/// Random bytes that one call gives at most.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
+
+/// What every resource of the closed WASI is.
+struct Closed;
+
+/// Whether an import is one that runtimes insist on.
+pub(super) fn knows(import: &str) -> bool {
+    PACKAGES.iter().any(|package| import.starts_with(package))
+}
+
+/// Defines all that the component imports from WASI.
+///
+/// # Errors
+/// When an import is neither a function nor a resource.
+pub(super) fn add_to_linker(
+    engine: &Engine,
+    linker: &mut Linker<GuestState>,
+    compiled: &Component,
+) -> Result<()> {
+    for (import, item) in compiled.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(interface) = item.ty else {
+            continue;
+        };
+        if !knows(import) {
+            continue;
+        }
+        let mut instance = linker.instance(import)?;
+        let interface_name = import.split('@').next().unwrap_or(import).to_owned();
+        for (name, item) in interface.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => {
+                    let (interface, function) = (interface_name.clone(), name.to_owned());
+                    instance.func_new(name, move |store, _, params, results| {
+                        call(store, &interface, &function, params, results)
+                    })?;
+                }
+                ComponentItem::Resource(_) => {
+                    instance.resource(name, ResourceType::host::<Closed>(), |_, _| Ok(()))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn call(
+    mut store: StoreContextMut<'_, GuestState>,
+    interface: &str,
+    function: &str,
+    params: &[Val],
+    results: &mut [Val],
+) -> Result<()> {
+    let answer = match (interface, function) {
+        ("wasi:cli/environment", "get-environment" | "get-arguments") => Val::List(Vec::new()),
+        ("wasi:filesystem/preopens", "get-directories") => Val::List(Vec::new()),
+        ("wasi:cli/environment", "initial-cwd") => Val::Option(None),
+        (
+            "wasi:cli/terminal-stdin" | "wasi:cli/terminal-stdout" | "wasi:cli/terminal-stderr",
+            _,
+        ) => Val::Option(None),
+        ("wasi:cli/stdin" | "wasi:cli/stdout" | "wasi:cli/stderr", _) => {
+            let stream = Resource::<Closed>::new_own(1).try_into_resource_any(&mut store)?;
+            Val::Resource(stream)
+        }
+        ("wasi:io/streams", "[method]output-stream.check-write") => ok(Some(Val::U64(WRITE_BYTES))),
+        (
+            "wasi:io/streams",
+            "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush",
+        ) => {
+            if let Some(Val::List(bytes)) = params.get(1) {
+                let bytes = bytes.iter().filter_map(|byte| match byte {
+                    Val::U8(byte) => Some(*byte),
+                    _ => None,
+                });
+                store.data_mut().write_stderr(bytes);
+            }
+            ok(None)
+        }
+        (
+            "wasi:io/streams",
+            "[method]output-stream.flush" | "[method]output-stream.blocking-flush",
+        ) => ok(None),
+        ("wasi:clocks/monotonic-clock", "now") => Val::U64(0),
+        ("wasi:clocks/monotonic-clock" | "wasi:clocks/wall-clock", "resolution")
+        | ("wasi:clocks/wall-clock", "now") => {
+            return clock(interface, function, results);
+        }
+        (
+            "wasi:random/random" | "wasi:random/insecure",
+            "get-random-u64" | "get-insecure-random-u64",
+        ) => Val::U64(store.data_mut().random()),
+        (
+            "wasi:random/random" | "wasi:random/insecure",
+            "get-random-bytes" | "get-insecure-random-bytes",
+        ) => random_bytes(store.data_mut(), params)?,
+        ("wasi:random/insecure-seed", _) => {
+            let (first, second) = (store.data_mut().random(), store.data_mut().random());
+            Val::Tuple(vec![Val::U64(first), Val::U64(second)])
+        }
+        ("wasi:cli/exit", _) => bail!("the plugin asked to exit"),
+        _ => bail!("`{interface}#{function}` is closed to plugins"),
+    };
+    if let Some(result) = results.first_mut() {
+        *result = answer;
+    }
+    Ok(())
+}
+
+fn ok(value: Option<Val>) -> Val {
+    Val::Result(Ok(value.map(Box::new)))
+}
+
+/// The clocks stand at zero.
+fn clock(interface: &str, function: &str, results: &mut [Val]) -> Result<()> {
+    let Some(result) = results.first_mut() else {
+        return Ok(());
+    };
+    let tick = u64::from(function == "resolution");
+    *result = match interface {
+        "wasi:clocks/monotonic-clock" => Val::U64(tick),
+        _ => Val::Record(vec![
+            ("seconds".to_owned(), Val::U64(0)),
+            ("nanoseconds".to_owned(), Val::U32(u32::from(tick == 1))),
+        ]),
+    };
+    Ok(())
+}
+
+fn random_bytes(state: &mut GuestState, params: &[Val]) -> Result<Val> {
+    let Some(Val::U64(len)) = params.first() else {
+        bail!("random bytes were asked for without a number");
+    };
+    if *len > RANDOM_BYTES_MAX {
+        bail!("{len} random bytes were asked for at once, and {RANDOM_BYTES_MAX} are allowed");
+    }
+    let bytes = (0..*len).map(|_| Val::U8(state.random() as u8)).collect();
+    Ok(Val::List(bytes))
+}

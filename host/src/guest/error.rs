@@ -1,0 +1,125 @@
+//! What can be wrong with a plugin, at load time and in a call.
+
+use super::output::BadOutput;
+
+/// Why a plugin cannot be used, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuestError {
+    /// The compiler could not be set up on this machine.
+    #[error("cannot set up the WebAssembly engine: {reason}")]
+    Engine {
+        /// What wasmtime said.
+        reason: String,
+    },
+    /// The bytes are no component.
+    #[error(
+        "operator `{operator}`: the plugin is not a WebAssembly component ({reason}); build it for `wasm32-wasip2`, or give the folder of its source as `plugin`"
+    )]
+    NotAComponent {
+        /// The node.
+        operator: String,
+        /// What is there instead.
+        reason: String,
+    },
+    /// The component does not export the contract.
+    #[error(
+        "operator `{operator}`: the plugin does not export `{wanted}`; export an operator with the floodmark SDK"
+    )]
+    NoContract {
+        /// The node.
+        operator: String,
+        /// What it should export.
+        wanted: &'static str,
+    },
+    /// The component exports another version of the contract.
+    #[error(
+        "operator `{operator}`: the plugin exports `{found}`, and this floodmark runs `{wanted}`; rebuild it with the SDK of this version"
+    )]
+    OtherContract {
+        /// The node.
+        operator: String,
+        /// What it exports.
+        found: String,
+        /// What it should export.
+        wanted: &'static str,
+    },
+    /// The component wants something that plugins do not get.
+    #[error(
+        "operator `{operator}`: the plugin imports `{import}`; plugins get only `floodmark:engine/log`, and a closed WASI: no files, network or clock"
+    )]
+    UnknownImport {
+        /// The node.
+        operator: String,
+        /// What it wants.
+        import: String,
+    },
+    /// The exports or imports have other types than the contract.
+    #[error(
+        "operator `{operator}`: the plugin does not fit the contract: {reason}; rebuild it with the SDK of this version"
+    )]
+    OtherTypes {
+        /// The node.
+        operator: String,
+        /// The difference.
+        reason: String,
+    },
+    /// What the plugin says of itself cannot be used.
+    #[error(
+        "operator `{operator}`: the plugin's description is not usable: {reason}; correct the plugin"
+    )]
+    BadDescription {
+        /// The node.
+        operator: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The plugin refused its configuration.
+    #[error(
+        "operator `{operator}`: the plugin refused its configuration: {reason}; correct `operator.{operator}.config`"
+    )]
+    Open {
+        /// The node.
+        operator: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The plugin said that it cannot go on.
+    #[error("operator `{operator}` failed in `process`: {reason}")]
+    Failed {
+        /// The node.
+        operator: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The guest crashed. The instance is not to be used again.
+    #[error("operator `{operator}` crashed in `{call}`: {reason}{}", said(.stderr))]
+    Trapped {
+        /// The node.
+        operator: String,
+        /// The exported function.
+        call: &'static str,
+        /// The trap.
+        reason: String,
+        /// The end of what it wrote to its standard error, such as a panic message.
+        stderr: String,
+    },
+    /// The guest broke the contract. Nothing of the call is applied.
+    #[error(
+        "operator `{operator}` returned from `process` what the contract forbids: {reason}; correct the plugin"
+    )]
+    BadOutput {
+        /// The node.
+        operator: String,
+        /// What is wrong.
+        reason: BadOutput,
+    },
+}
+
+fn said(stderr: &str) -> String {
+    let text = stderr.trim();
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("; it said:\n  {}", text.replace('\n', "\n  "))
+}

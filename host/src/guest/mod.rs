@@ -1,0 +1,22 @@
+//! Plugins and their instances: the only place that names wasmtime.
+//!
+//! A [`GuestEngine`] compiles components and keeps what it compiled; a [`Plugin`] is one that was checked, so starting it
+//! cannot fail for lack of an import or export; an [`Instance`] is a live guest with memory of its own. Everything that a
+//! guest returns is checked in `output` before anybody else sees it. Nothing here knows of workers or checkpoints.
+
+pub mod engine;
+pub mod plugin;
+
+pub mod instance;
+pub mod output;
+
+mod bindings;
+mod closed_wasi;
+mod compiled;
+mod error;
+
+pub use engine::GuestEngine;
+pub use error::GuestError;
+pub use instance::{Instance, LogLevel, LogLine};
+pub use output::{CallOutput, Emission, EmittedKeys, StateWrites};
+pub use plugin::{Description, Plugin, StateDeclaration};

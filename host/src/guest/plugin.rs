@@ -1,0 +1,267 @@
+//! A component that was checked: its imports are closed, its exports fit, and its description is usable.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use super::bindings::PluginPre;
+use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
+use super::instance::GuestState;
+use super::{GuestError, Instance, closed_wasi};
+use crate::checkpoint::PluginDigest;
+use crate::state::StateKind;
+
+/// The interface that a plugin exports.
+const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
+/// What comes before its version.
+const CONTRACT_NAME: &str = "floodmark:engine/operator@";
+/// The package that imports may be from.
+const PACKAGE: &str = "floodmark:engine/";
+const LOG: &str = "floodmark:engine/log@0.1.0";
+const TYPES: &str = "floodmark:engine/types@0.1.0";
+
+const NAME_CHARS_MAX: usize = 64;
+const NAMES_MAX: usize = 256;
+
+/// What a plugin says of itself, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its states; position is identity within a call.
+    pub states: Vec<StateDeclaration>,
+    /// Its input ports, at least one.
+    pub inputs: Vec<String>,
+    /// Its output ports, at least one.
+    pub outputs: Vec<String>,
+}
+
+/// A state that a plugin declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDeclaration {
+    /// Identity across versions.
+    pub name: String,
+    /// What it holds a key.
+    pub kind: StateKind,
+    /// The version of the encoding of its values.
+    pub version: u32,
+}
+
+/// A component that was checked and can be started.
+#[derive(Clone)]
+pub struct Plugin {
+    digest: PluginDigest,
+    component: Arc<[u8]>,
+    description: Description,
+    pre: PluginPre<GuestState>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin")
+            .field("digest", &self.digest)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// The name of a component by its content.
+    #[must_use]
+    pub fn digest_of(component: &[u8]) -> PluginDigest {
+        PluginDigest(Sha256::digest(component).into())
+    }
+
+    pub(super) fn check(
+        engine: &Engine,
+        operator: &str,
+        component: &[u8],
+        compiled: Component,
+    ) -> Result<Self, GuestError> {
+        check_exports(engine, operator, &compiled)?;
+        check_imports(engine, operator, &compiled)?;
+        let other_types = |error: wasmtime::Error| GuestError::OtherTypes {
+            operator: operator.to_owned(),
+            reason: format!("{error:#}"),
+        };
+        let mut linker = Linker::new(engine);
+        super::bindings::Plugin::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
+            &mut linker,
+            |state| state,
+        )
+        .map_err(other_types)?;
+        closed_wasi::add_to_linker(engine, &mut linker, &compiled).map_err(other_types)?;
+        let pre = linker
+            .instantiate_pre(&compiled)
+            .and_then(PluginPre::new)
+            .map_err(other_types)?;
+        let description = describe(operator, &pre)?;
+        Ok(Self {
+            digest: Self::digest_of(component),
+            component: component.into(),
+            description,
+            pre,
+        })
+    }
+
+    /// The digest of the component.
+    #[must_use]
+    pub fn digest(&self) -> PluginDigest {
+        self.digest
+    }
+
+    /// The component as it was loaded.
+    #[must_use]
+    pub fn component(&self) -> &Arc<[u8]> {
+        &self.component
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Starts an instance and opens it.
+    ///
+    /// # Errors
+    /// When the plugin refuses its configuration, or crashes in `open`.
+    pub fn open(
+        &self,
+        operator: &str,
+        config: &[(String, String)],
+    ) -> Result<Instance, GuestError> {
+        let mut instance = Instance::start(operator, &self.pre, &self.description)?;
+        instance.open(config)?;
+        Ok(instance)
+    }
+}
+
+fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Result<(), GuestError> {
+    let ty = compiled.component_type();
+    let mut other = None;
+    for (name, _) in ty.exports(engine) {
+        if name == CONTRACT {
+            return Ok(());
+        }
+        if name.starts_with(CONTRACT_NAME) {
+            other = Some(name.to_owned());
+        }
+    }
+    let operator = operator.to_owned();
+    Err(match other {
+        Some(found) => GuestError::OtherContract {
+            operator,
+            found,
+            wanted: CONTRACT,
+        },
+        None => GuestError::NoContract {
+            operator,
+            wanted: CONTRACT,
+        },
+    })
+}
+
+fn check_imports(engine: &Engine, operator: &str, compiled: &Component) -> Result<(), GuestError> {
+    for (import, _) in compiled.component_type().imports(engine) {
+        let known = import == LOG || import == TYPES || closed_wasi::knows(import);
+        if known {
+            continue;
+        }
+        let operator = operator.to_owned();
+        let import = import.to_owned();
+        let is_ours = import.starts_with(PACKAGE);
+        return Err(match is_ours && !import.ends_with("@0.1.0") {
+            true => GuestError::OtherContract {
+                operator,
+                found: import,
+                wanted: CONTRACT,
+            },
+            false => GuestError::UnknownImport { operator, import },
+        });
+    }
+    Ok(())
+}
+
+fn describe(operator: &str, pre: &PluginPre<GuestState>) -> Result<Description, GuestError> {
+    let found = Instance::describe(operator, pre)?;
+    let description = Description {
+        name: found.name,
+        version: found.version,
+        states: found
+            .states
+            .into_iter()
+            .map(|state| StateDeclaration {
+                name: state.name,
+                kind: match state.kind {
+                    WitStateKind::Value => StateKind::Value,
+                },
+                version: state.version,
+            })
+            .collect(),
+        inputs: found.inputs,
+        outputs: found.outputs,
+    };
+    check_description(&description).map_err(|reason| GuestError::BadDescription {
+        operator: operator.to_owned(),
+        reason,
+    })?;
+    Ok(description)
+}
+
+fn check_description(description: &Description) -> Result<(), String> {
+    check_name("its name", &description.name)?;
+    let version = &description.version;
+    if version.chars().count() > NAME_CHARS_MAX || version.chars().any(char::is_control) {
+        return Err(format!(
+            "its version has more than {NAME_CHARS_MAX} characters, or control characters"
+        ));
+    }
+    let states: Vec<_> = description
+        .states
+        .iter()
+        .map(|state| state.name.as_str())
+        .collect();
+    let inputs: Vec<_> = description.inputs.iter().map(String::as_str).collect();
+    let outputs: Vec<_> = description.outputs.iter().map(String::as_str).collect();
+    for (what, names, needed) in [
+        ("state", states, 0),
+        ("input", inputs, 1),
+        ("output", outputs, 1),
+    ] {
+        if names.len() < needed || names.len() > NAMES_MAX {
+            return Err(format!(
+                "it has {} {what}s, and {needed} to {NAMES_MAX} are allowed",
+                names.len()
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        for name in names {
+            check_name(&format!("the name of an {what}"), name)?;
+            if !seen.insert(name) {
+                return Err(format!("it has two {what}s called `{name}`"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let allowed = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(allowed) {
+        let shown: String = name
+            .chars()
+            .take(NAME_CHARS_MAX)
+            .flat_map(char::escape_default)
+            .collect();
+        return Err(format!(
+            "{what}, `{shown}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`"
+        ));
+    }
+    Ok(())
+}
