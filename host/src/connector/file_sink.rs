@@ -1,1 +1,1 @@
-//! Placeholder.
+//! The file sink.
