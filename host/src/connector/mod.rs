@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use discard::DiscardSink;
+pub use file_sink::{FileSink, FileSinkSettings};
 
 pub use file_source::{FileSource, FileSourceSettings, SourceFormat};
 pub use generator::{GeneratorSettings, GeneratorSource};
