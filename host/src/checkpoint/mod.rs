@@ -129,4 +129,12 @@ impl CommitPermit {
     pub fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
     }
+
+    /// A permit that no store gave out.
+    #[cfg(test)]
+    pub(crate) fn for_test(id: u64) -> Self {
+        Self {
+            checkpoint: CheckpointId(id),
+        }
+    }
 }

@@ -1,1 +1,96 @@
-//! Placeholder.
+//! The file sink: a folder of parts, each visible once its checkpoint is durable.
+//!
+//! ```text
+//! out/.staged/owner              whose folder this is
+//! out/.staged/open-001           what task 1 writes now
+//! out/.staged/part-00000007-001.csv   staged for checkpoint 7, durable once prepared
+//! out/part-00000006-001.csv      committed, by one rename
+//! ```
+//!
+//! Only files of these names are ever touched. Committed parts may be moved away by whoever reads them: a part of the
+//! restored checkpoint that is neither staged nor visible counts as taken, as long as the marker `owner` shows that the
+//! staging folder is the one that was staged into. When the marker is gone too, somebody has removed the folder, and
+//! the job does not go on. What this cannot see is a single staged part that was removed by hand. When the job falls
+//! back to an older checkpoint, parts that were moved away since cannot be taken back.
+
+mod committer;
+mod part;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConnectorError, Guarantee, Sink, SinkCommitter, SinkFormat, SinkWriter};
+use crate::stream::TaskIndex;
+use committer::FileCommitter;
+use writer::FileWriter;
+
+/// What a user says of a file sink.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FileSinkSettings {
+    /// The folder, which is made if need be.
+    pub path: PathBuf,
+    /// How records are written.
+    #[serde(default)]
+    pub format: SinkFormat,
+}
+
+/// Writes parts into a folder.
+#[derive(Debug)]
+pub struct FileSink {
+    folder: PathBuf,
+    format: SinkFormat,
+    owner: Owner,
+}
+
+/// Who may write into a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    job: String,
+    sink: String,
+}
+
+impl FileSink {
+    /// A sink of node `sink` of `job`; a relative path starts at `base`, the pipeline file's folder.
+    #[must_use]
+    pub fn new(settings: &FileSinkSettings, base: &Path, job: &str, sink: &str) -> Self {
+        Self {
+            folder: base.join(&settings.path),
+            format: settings.format,
+            owner: Owner {
+                job: job.to_owned(),
+                sink: sink.to_owned(),
+            },
+        }
+    }
+}
+
+impl Sink for FileSink {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn writer(&self, task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        Ok(Box::new(FileWriter::new(
+            staging(&self.folder),
+            self.format,
+            task,
+        )))
+    }
+
+    /// Only one lives at a time, over all processes: it holds a lock on the folder.
+    fn committer(&self) -> Result<Box<dyn SinkCommitter>, ConnectorError> {
+        let committer = FileCommitter::open(self.folder.clone(), self.owner.clone())?;
+        Ok(Box::new(committer))
+    }
+}
+
+fn staging(folder: &Path) -> PathBuf {
+    folder.join(".staged")
+}
+
+#[cfg(test)]
+#[path = "file_sink/tests.rs"]
+mod tests;

@@ -1,1 +1,263 @@
-//! Placeholder.
+//! The file source: one file, all files below a folder, or those that match a pattern.
+//!
+//! A large file of lines is cut into byte ranges that are read in parallel; a record belongs to the range in which its
+//! first byte lies. The cut depends on lengths alone, never on the parallelism. With `follow`, files may grow and new
+//! ones may come: each of a fixed number of watches answers for the new names that hash to it, so exactly one task picks
+//! each one up. Files are only ever appended to: a file that is rewritten in place or renamed is not noticed unless it
+//! becomes shorter or is gone.
+
+mod line;
+mod listing;
+mod reader;
+mod row;
+mod split;
+mod window;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConnectorError, Source, SourceReader};
+use crate::checkpoint::Split;
+use listing::Listing;
+use reader::FileReader;
+use split::{FileSplit, Piece, Watch};
+
+/// What a user says of a file source.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FileSourceSettings {
+    /// A file, a folder (all files below it but hidden ones), or a pattern with `*`, `**`, `?` and `[…]`.
+    pub path: PathBuf,
+    /// What is in the files.
+    #[serde(default)]
+    pub format: SourceFormat,
+    /// Where the key is: a field such as `user.id` in `jsonl`, a column in `csv`. Without it keys are empty.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// In `lines`: what stands before it is the key, what stands after it the value. Without it keys are empty.
+    #[serde(default)]
+    pub key_separator: Option<String>,
+    /// Where the event time is, as `key`: milliseconds since 1970 or RFC 3339. Without it records have no event time.
+    #[serde(default)]
+    pub timestamp: Option<String>,
+    /// Whether files may grow and new ones may come.
+    #[serde(default)]
+    pub follow: bool,
+    /// How long the ranges are that are read in parallel.
+    #[serde(default = "FileSourceSettings::default_split_bytes")]
+    pub split_bytes: NonZeroU64,
+}
+
+impl FileSourceSettings {
+    fn default_split_bytes() -> NonZeroU64 {
+        const { NonZeroU64::new(16 << 20).expect("not 0") }
+    }
+}
+
+/// The format of a read file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceFormat {
+    /// A record is a line of any bytes, without its ending (`\n` or `\r\n`).
+    #[default]
+    Lines,
+    /// A record is a line with one JSON text. Empty lines are skipped.
+    Jsonl,
+    /// A record is a row after RFC 4180, made a JSON object. The first row names the columns.
+    Csv,
+}
+
+impl SourceFormat {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lines => "`lines`",
+            Self::Jsonl => "`jsonl`",
+            Self::Csv => "`csv`",
+        }
+    }
+}
+
+/// Reads files.
+#[derive(Debug)]
+pub struct FileSource {
+    base: PathBuf,
+    listing: Arc<Listing>,
+    fields: Arc<Fields>,
+    follow: bool,
+    /// `None` where files are not cut.
+    split_bytes: Option<NonZeroU64>,
+}
+
+/// How bytes become records.
+#[derive(Debug)]
+struct Fields {
+    format: SourceFormat,
+    key: Option<String>,
+    key_separator: Option<Vec<u8>>,
+    timestamp: Option<String>,
+}
+
+impl FileSource {
+    /// A source of the files that `settings` name; relative paths start at `base`, the pipeline file's folder.
+    ///
+    /// # Errors
+    /// When settings contradict each other. No file has been looked at.
+    pub fn new(settings: FileSourceSettings, base: &Path) -> Result<Self, ConnectorError> {
+        check(&settings)?;
+        let cuts = !settings.follow && settings.format != SourceFormat::Csv;
+        Ok(Self {
+            base: base.to_owned(),
+            listing: Arc::new(Listing::new(base, settings.path)),
+            fields: Arc::new(Fields {
+                format: settings.format,
+                key: settings.key,
+                key_separator: settings.key_separator.map(String::into_bytes),
+                timestamp: settings.timestamp,
+            }),
+            follow: settings.follow,
+            split_bytes: cuts.then_some(settings.split_bytes),
+        })
+    }
+
+    fn decode(&self, split: &Split) -> Result<Piece, ConnectorError> {
+        let piece = Piece::decode(split, &self.base)?;
+        if let Piece::File(file) = &piece
+            && file.format != self.fields.format
+        {
+            return Err(ConnectorError::SettingChanged {
+                setting: "format",
+                before: file.format.name().to_owned(),
+                now: self.fields.format.name().to_owned(),
+            });
+        }
+        Ok(piece)
+    }
+
+    /// The lengths of all files: those of the listing, and restored ones, which must still hold what was read.
+    fn lengths(&self, restored: &[FileSplit]) -> Result<BTreeMap<OsString, u64>, ConnectorError> {
+        let mut lengths = match self.listing.list() {
+            // Restored files are looked for one by one, and missing ones have an error of their own.
+            Err(ConnectorError::NoInput { .. }) if !restored.is_empty() => BTreeMap::new(),
+            // A folder or a pattern may be empty at first, a single file has to be there.
+            Err(ConnectorError::NoInput { .. }) if self.follow && self.listing.is_open() => {
+                BTreeMap::new()
+            }
+            listed => listed?,
+        };
+        for split in restored {
+            let len = listing::length_of(&split.path).map_err(|error| match error {
+                ConnectorError::NoInput { path } => ConnectorError::InputGone {
+                    path,
+                    position: split.position,
+                },
+                other => other,
+            })?;
+            if len < split.position {
+                return Err(ConnectorError::InputShrank {
+                    path: split.path.clone(),
+                    len,
+                    position: split.position,
+                });
+            }
+            lengths
+                .entry(split.path.clone().into_os_string())
+                .or_insert(len);
+        }
+        Ok(lengths)
+    }
+}
+
+impl Source for FileSource {
+    fn splits(&self, restored: Option<Vec<Split>>) -> Result<Vec<Split>, ConnectorError> {
+        let mut files = Vec::new();
+        for split in restored.iter().flatten() {
+            // Watches are made anew from the files that are known now.
+            if let Piece::File(file) = self.decode(split)? {
+                files.push(file);
+            }
+        }
+        let lengths = self.lengths(&files)?;
+        let planned = split::plan(&lengths, files, self.fields.format, self.split_bytes);
+        let mut pieces = Vec::new();
+        if self.follow && self.listing.is_open() {
+            let names: Vec<_> = lengths
+                .keys()
+                .map(|path| split::name_of(Path::new(path), &self.base))
+                .collect();
+            pieces.extend(Watch::all(&names).into_iter().map(Piece::Watch));
+        }
+        pieces.extend(planned.into_iter().map(Piece::File));
+        Ok(pieces
+            .iter()
+            .map(|piece| piece.encode(&self.base))
+            .collect())
+    }
+
+    fn reader(&self, splits: Vec<Split>) -> Result<Box<dyn SourceReader>, ConnectorError> {
+        let mut files = Vec::new();
+        let mut watches = Vec::new();
+        for split in &splits {
+            match self.decode(split)? {
+                Piece::File(file) => files.push(file),
+                Piece::Watch(watch) => watches.push(watch),
+            }
+        }
+        Ok(Box::new(FileReader::new(
+            self.base.clone(),
+            Arc::clone(&self.fields),
+            self.follow.then(|| Arc::clone(&self.listing)),
+            files,
+            watches,
+        )))
+    }
+
+    fn describe(&self, split: &Split) -> String {
+        match Piece::decode(split, &self.base) {
+            Ok(Piece::File(file)) => file.to_string(),
+            Ok(Piece::Watch(watch)) => {
+                format!("watch {} of {} for new files", watch.bucket, Watch::COUNT)
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
+    let wrong = |setting, reason| Err(ConnectorError::Setting { setting, reason });
+    let is_lines = settings.format == SourceFormat::Lines;
+    if is_lines && settings.key.is_some() {
+        return wrong("key", "a line has no fields; set `key-separator` instead");
+    }
+    if is_lines && settings.timestamp.is_some() {
+        return wrong(
+            "timestamp",
+            "a line has no fields; set `format` to `jsonl` or `csv`",
+        );
+    }
+    match &settings.key_separator {
+        Some(_) if !is_lines => wrong(
+            "key-separator",
+            "it is for `format = \"lines\"`; set `key` instead",
+        ),
+        Some(separator) if separator.is_empty() => wrong(
+            "key-separator",
+            "it is empty; name what stands between key and value, or leave it out",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// A path's bytes, as they are on this system.
+fn bytes_of(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+#[cfg(test)]
+#[path = "file_source/tests.rs"]
+mod tests;

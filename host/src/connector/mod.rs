@@ -5,14 +5,27 @@
 //! node, which makes staged output durable before a checkpoint and visible after it. Nothing here knows of workers,
 //! barriers or the checkpoint store.
 
-pub mod discard;
-pub mod file_sink;
 pub mod file_source;
 pub mod generator;
+
+pub mod discard;
+pub mod file_sink;
 pub mod stdout;
 
-use std::path::PathBuf;
+mod encoding;
+mod record_format;
+mod rfc3339;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use discard::DiscardSink;
+pub use file_sink::{FileSink, FileSinkSettings};
+
+pub use file_source::{FileSource, FileSourceSettings, SourceFormat};
+pub use generator::{GeneratorSettings, GeneratorSource};
+pub use record_format::SinkFormat;
+pub use stdout::{StdoutSink, StdoutSinkSettings};
 
 use crate::checkpoint::{CommitPermit, Split, Staged};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
@@ -62,6 +75,15 @@ pub struct ReadLimits {
     pub records_max: usize,
     /// Bytes of keys and values in the batch after which no further record is added.
     pub bytes_max: usize,
+}
+
+impl ReadLimits {
+    /// Whether no further record is to be added.
+    #[must_use]
+    #[inline]
+    pub fn are_reached(self, batch: &Batch) -> bool {
+        batch.len() >= self.records_max || batch.bytes_len() >= self.bytes_max
+    }
 }
 
 /// What may come after a read.
@@ -205,6 +227,14 @@ pub enum ConnectorError {
         /// The configured path.
         path: PathBuf,
     },
+    /// A setting that cannot be.
+    #[error("`{setting}` cannot be so: {reason}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
     /// A record is not in the configured format.
     #[error("`{}`, byte {offset}: {reason}", path.display())]
     Malformed {
@@ -228,6 +258,29 @@ pub enum ConnectorError {
         /// The restored position.
         position: u64,
     },
+    /// A file that a restored position names is gone.
+    #[error(
+        "`{}` is gone, but the checkpoint has read it to byte {position}; restore the file, or start over with `--fresh`",
+        path.display()
+    )]
+    InputGone {
+        /// The file.
+        path: PathBuf,
+        /// The restored position.
+        position: u64,
+    },
+    /// A setting that positions depend on is not what it was.
+    #[error(
+        "`{setting}` was {before} when the checkpoint was made, and is {now}; set it back, or start over with `--fresh`"
+    )]
+    SettingChanged {
+        /// Which one.
+        setting: &'static str,
+        /// In the checkpoint.
+        before: String,
+        /// In the pipeline.
+        now: String,
+    },
     /// A record cannot be written in the configured format.
     #[error("a record cannot be written as {format}: {reason}")]
     Unwritable {
@@ -247,6 +300,28 @@ pub enum ConnectorError {
         /// How many.
         parts: usize,
     },
+    /// The folder is another sink's.
+    #[error(
+        "`{}` is the output of sink `{sink}` of job `{job}`; give each sink a folder of its own",
+        path.display()
+    )]
+    OutputTaken {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        job: String,
+        /// Which of its sinks.
+        sink: String,
+    },
+    /// Another sink or process writes into the folder at this moment.
+    #[error(
+        "`{}` is being written by another sink or another run; stop that, or point `path` elsewhere",
+        path.display()
+    )]
+    OutputInUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A part that the checkpoint counts on is gone.
     #[error("part `{}` of the restored checkpoint is gone; start over with `--fresh`", path.display())]
     PartGone {
@@ -261,4 +336,21 @@ pub enum ConnectorError {
         /// Why.
         reason: String,
     },
+}
+
+impl ConnectorError {
+    /// Whether whoever reads our output has gone: a clean end for a command that writes to a pipe.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// For `map_err`: what was tried, on what.
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
 }

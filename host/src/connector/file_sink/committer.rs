@@ -1,0 +1,346 @@
+//! Makes parts durable, then visible, and puts the folder right after a failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::part::{Part, PartName, Size};
+use super::{Owner, staging, writer};
+use crate::checkpoint::{CommitPermit, Staged};
+use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding};
+
+const VERSION: u8 = 1;
+
+/// - `prepared` is `committed` and all of `pending`.
+/// - While it lives, it holds the lock of the staging folder.
+pub(super) struct FileCommitter {
+    folder: PathBuf,
+    staging: PathBuf,
+    owner: Owner,
+    /// Whether the staging folder is known to be this owner's from earlier.
+    is_marked: bool,
+    prepared: Total,
+    committed: Total,
+    pending: BTreeMap<PartName, Pending>,
+    has_failed_sync: bool,
+    _lock: File,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Total {
+    parts: u64,
+    size: Size,
+}
+
+struct Pending {
+    size: Size,
+    /// Whether it has been made visible, though that may not be durable.
+    is_renamed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// Parts of checkpoints up to this one were committed when the state was made.
+    committed_through: Option<u64>,
+    total: Total,
+}
+
+impl Total {
+    fn add(&mut self, size: Size) {
+        self.parts = self.parts.saturating_add(1);
+        self.size.records = self.size.records.saturating_add(size.records);
+        self.size.bytes = self.size.bytes.saturating_add(size.bytes);
+    }
+}
+
+impl FileCommitter {
+    pub(super) fn open(folder: PathBuf, owner: Owner) -> Result<Self, ConnectorError> {
+        let staging = staging(&folder);
+        fs::create_dir_all(&staging).map_err(ConnectorError::io("create folder", &staging))?;
+        let lock = File::open(&staging).map_err(ConnectorError::io("open", &staging))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(ConnectorError::OutputInUse { path: folder });
+            }
+            // Some network file systems have no locks; the owner is checked there too.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(ConnectorError::io("lock", &staging)(error));
+            }
+        }
+        let is_marked = is_marked(&folder, &staging, &owner)?;
+        Ok(Self {
+            folder,
+            staging,
+            owner,
+            is_marked,
+            prepared: Total::default(),
+            committed: Total::default(),
+            pending: BTreeMap::new(),
+            has_failed_sync: false,
+            _lock: lock,
+        })
+    }
+
+    fn sync_parts(&self, parts: &[Part]) -> Result<(), ConnectorError> {
+        for part in parts {
+            let path = self.staging.join(part.name.file_name());
+            let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
+            file.sync_all().map_err(ConnectorError::io("sync", &path))?;
+            let metadata = file.metadata().map_err(ConnectorError::io("read", &path))?;
+            if metadata.len() != part.size.bytes {
+                let reason = format!("it has {} bytes, not {}", metadata.len(), part.size.bytes);
+                return Err(ConnectorError::io("stage", &path)(io::Error::new(
+                    ErrorKind::InvalidData,
+                    reason,
+                )));
+            }
+        }
+        sync_folder(&self.staging)
+    }
+
+    /// Makes one part visible; `false` if it is neither staged nor visible.
+    fn rename(&self, name: &PartName, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
+        let staged = self.staging.join(name.file_name());
+        let visible = self.folder.join(name.file_name());
+        match fs::rename(&staged, &visible) {
+            Ok(()) => {
+                recovered.committed += 1;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => visible
+                .try_exists()
+                .map_err(ConnectorError::io("read", &visible)),
+            Err(error) => Err(ConnectorError::io("commit", &staged)(error)),
+        }
+    }
+
+    /// Removes visible parts that `retracts`, and all that is staged.
+    fn remove(
+        &self,
+        retracts: impl Fn(&PartName) -> bool,
+        recovered: &mut Recovered,
+    ) -> Result<(), ConnectorError> {
+        for name in names(&self.staging)? {
+            if PartName::parse(&name).is_some() || writer::is_open_name(&name) {
+                remove_file(&self.staging.join(name))?;
+                recovered.aborted += 1;
+            }
+        }
+        for part in self.visible()?.iter().filter(|&part| retracts(part)) {
+            remove_file(&self.folder.join(part.file_name()))?;
+            recovered.retracted += 1;
+        }
+        sync_folder(&self.staging)?;
+        sync_folder(&self.folder)
+    }
+
+    fn visible(&self) -> Result<BTreeSet<PartName>, ConnectorError> {
+        let names = names(&self.folder)?;
+        Ok(names.iter().filter_map(|it| PartName::parse(it)).collect())
+    }
+
+    /// Writes down whose folder this is. A marker that a crash cut short has no newline, and counts as none.
+    fn mark(&mut self) -> Result<(), ConnectorError> {
+        if self.is_marked {
+            return Ok(());
+        }
+        let path = marker(&self.staging);
+        let mut bytes = serde_json::to_vec(&self.owner).expect("two strings always encode");
+        bytes.push(b'\n');
+        let mut file = File::create(&path).map_err(ConnectorError::io("create", &path))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(ConnectorError::io("write", &path))?;
+        sync_folder(&self.staging)?;
+        self.is_marked = true;
+        Ok(())
+    }
+
+    fn restore(&mut self, restored: RestoredSink<'_>) -> Result<Recovered, ConnectorError> {
+        let state: State = encoding::decode("the state of a file sink", VERSION, restored.state)?;
+        let parts = decode_all(restored.staged)?;
+        let mut recovered = Recovered::default();
+        for part in &parts {
+            let was_committed = state
+                .committed_through
+                .is_some_and(|through| part.name.checkpoint.0 <= through);
+            // With the marker the staging folder is whole, so the part was committed and taken away by its reader.
+            let may_be_gone = was_committed || self.is_marked;
+            if !self.rename(&part.name, &mut recovered)? && !may_be_gone {
+                return Err(ConnectorError::PartGone {
+                    path: self.folder.join(part.name.file_name()),
+                });
+            }
+        }
+        let last = restored.permit.checkpoint();
+        self.remove(|part| part.checkpoint > last, &mut recovered)?;
+        self.committed = state.total;
+        Ok(recovered)
+    }
+}
+
+impl SinkCommitter for FileCommitter {
+    fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError> {
+        if self.has_failed_sync {
+            let reason = io::Error::other("an earlier sync of it failed; start the job again");
+            return Err(ConnectorError::io("sync", &self.staging)(reason));
+        }
+        let parts = decode_all(staged)?;
+        if !parts.is_empty() {
+            // After a failed sync nobody knows what is on disk, and another one may succeed without it.
+            self.has_failed_sync = true;
+            self.sync_parts(&parts)?;
+            self.has_failed_sync = false;
+        }
+        let committed_through = match self.pending.keys().next() {
+            Some(oldest) => oldest.checkpoint.0.checked_sub(1),
+            None => parts
+                .iter()
+                .map(|part| part.name.checkpoint.0)
+                .min()
+                .and_then(|oldest| oldest.checked_sub(1)),
+        };
+        for part in parts {
+            let pending = Pending {
+                size: part.size,
+                is_renamed: false,
+            };
+            if self.pending.insert(part.name, pending).is_none() {
+                self.prepared.add(part.size);
+            }
+        }
+        let total = self.prepared;
+        Ok(encoding::encode(
+            VERSION,
+            &State {
+                committed_through,
+                total,
+            },
+        ))
+    }
+
+    fn commit(&mut self, _: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError> {
+        let parts = decode_all(staged)?;
+        for part in &parts {
+            let is_there = self.rename(&part.name, &mut Recovered::default())?;
+            // One that is not pending was committed before, and one that is renamed may have been taken since.
+            if let Some(pending) = self.pending.get_mut(&part.name) {
+                if !is_there && !pending.is_renamed {
+                    return Err(ConnectorError::PartGone {
+                        path: self.staging.join(part.name.file_name()),
+                    });
+                }
+                pending.is_renamed = true;
+            }
+        }
+        if !parts.is_empty() {
+            sync_folder(&self.folder)?;
+        }
+        for part in &parts {
+            if let Some(pending) = self.pending.remove(&part.name) {
+                self.committed.add(pending.size);
+            }
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError> {
+        let recovered = match restored {
+            Some(restored) => self.restore(restored)?,
+            None => {
+                let parts = self.visible()?.len();
+                if parts > 0 {
+                    let path = self.folder.clone();
+                    return Err(ConnectorError::ForeignOutput { path, parts });
+                }
+                let mut recovered = Recovered::default();
+                self.remove(|_| false, &mut recovered)?;
+                self.committed = Total::default();
+                recovered
+            }
+        };
+        self.pending.clear();
+        self.has_failed_sync = false;
+        self.prepared = self.committed;
+        self.mark()?;
+        Ok(recovered)
+    }
+
+    fn clear(&mut self) -> Result<Recovered, ConnectorError> {
+        let mut recovered = Recovered::default();
+        self.remove(|_| true, &mut recovered)?;
+        self.pending.clear();
+        self.has_failed_sync = false;
+        self.committed = Total::default();
+        self.prepared = Total::default();
+        self.mark()?;
+        Ok(recovered)
+    }
+
+    fn summary(&self) -> Option<String> {
+        let Total { parts, size } = self.committed;
+        Some(format!(
+            "{} records, {} bytes in {parts} parts in `{}`",
+            size.records,
+            size.bytes,
+            self.folder.display()
+        ))
+    }
+}
+
+fn marker(staging: &Path) -> PathBuf {
+    staging.join("owner")
+}
+
+fn is_marked(folder: &Path, staging: &Path, owner: &Owner) -> Result<bool, ConnectorError> {
+    let path = marker(staging);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        found => found.map_err(ConnectorError::io("read", &path))?,
+    };
+    if !bytes.ends_with(b"\n") {
+        return Ok(false);
+    }
+    let found: Owner = serde_json::from_slice(&bytes)
+        .map_err(|error| ConnectorError::io("read", &path)(error.into()))?;
+    if found != *owner {
+        return Err(ConnectorError::OutputTaken {
+            path: folder.to_owned(),
+            job: found.job,
+            sink: found.sink,
+        });
+    }
+    Ok(true)
+}
+
+fn decode_all(staged: &[Staged]) -> Result<Vec<Part>, ConnectorError> {
+    staged.iter().map(Part::decode).collect()
+}
+
+/// The names in a folder that are UTF-8, as all of ours are.
+fn names(folder: &Path) -> Result<Vec<String>, ConnectorError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(ConnectorError::io("read", folder))? {
+        let entry = entry.map_err(ConnectorError::io("read", folder))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
+fn remove_file(path: &Path) -> Result<(), ConnectorError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(ConnectorError::io("remove", path)),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), ConnectorError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(ConnectorError::io("sync", path))
+}

@@ -1,0 +1,190 @@
+//! One task's share of a file source.
+//!
+//! Files are read one after the other, each to its end. With `follow` that goes on in rounds: after each the reader is
+//! idle for a moment, then looks for what has grown and for new files in its watches. A file that is gone while it is
+//! followed has said its last word; one that became shorter is an error.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::listing::Listing;
+use super::row::RowReader;
+use super::split::{self, FileSplit, Piece, Watch};
+use super::window::Window;
+use super::{Fields, SourceFormat, line};
+use crate::checkpoint::Split;
+use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SourceProgress, SourceReader};
+use crate::stream::Batch;
+
+/// Between two looks at files that may grow.
+const POLL: Duration = Duration::from_millis(200);
+/// Files that are opened in one call: a folder of very many empty ones must not hold up the worker.
+const FILES_PER_READ: usize = 64;
+
+pub(super) struct FileReader {
+    base: PathBuf,
+    fields: Arc<Fields>,
+    /// Present when files may grow.
+    follow: Option<Arc<Listing>>,
+    files: Vec<FileSplit>,
+    watches: Vec<Watch>,
+    /// Which file is read next.
+    current: usize,
+    open: Option<Open>,
+    /// No file has news before this time.
+    idle_until: Duration,
+    /// Whether all files have been looked at once; from then on only what has grown is opened.
+    has_read_round: bool,
+}
+
+enum Open {
+    Lines(Window),
+    Rows(RowReader),
+}
+
+impl FileReader {
+    pub(super) fn new(
+        base: PathBuf,
+        fields: Arc<Fields>,
+        follow: Option<Arc<Listing>>,
+        files: Vec<FileSplit>,
+        watches: Vec<Watch>,
+    ) -> Self {
+        Self {
+            base,
+            fields,
+            follow,
+            files,
+            watches,
+            current: 0,
+            open: None,
+            idle_until: Duration::ZERO,
+            has_read_round: false,
+        }
+    }
+
+    /// Opens the current file, if it has something to read.
+    fn open_current(&mut self) -> Result<bool, ConnectorError> {
+        let takes_tail = self.follow.is_none();
+        let split = &mut self.files[self.current];
+        if split.is_read() || (!takes_tail && !look_again(split, self.has_read_round)?) {
+            return Ok(false);
+        }
+        let len = split.len;
+        self.open = Some(match self.fields.format {
+            SourceFormat::Lines | SourceFormat::Jsonl => Open::Lines(line::open(split, len)?),
+            SourceFormat::Csv => Open::Rows(RowReader::open(&self.fields, split, len, takes_tail)?),
+        });
+        Ok(true)
+    }
+
+    /// Adds the files that have come since, as far as they fall to this task.
+    fn pick_up_new(&mut self) -> Result<(), ConnectorError> {
+        let Some(listing) = self.follow.as_ref().filter(|_| !self.watches.is_empty()) else {
+            return Ok(());
+        };
+        let found = match listing.list() {
+            Err(ConnectorError::NoInput { .. }) => return Ok(()),
+            found => found?,
+        };
+        for (path, _) in found {
+            let name = split::name_of(Path::new(&path), &self.base);
+            let bucket = Watch::bucket_of(&name);
+            let watch = self
+                .watches
+                .iter_mut()
+                .find(|watch| watch.bucket == bucket && !watch.known.contains(&name));
+            if let Some(watch) = watch {
+                watch.known.insert(name);
+                // With length 0 it counts as grown when it is its turn.
+                self.files
+                    .push(FileSplit::whole(path.into(), self.fields.format, 0));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the file's length anew; whether there is something that has not been looked at.
+fn look_again(split: &mut FileSplit, was_read: bool) -> Result<bool, ConnectorError> {
+    let len = match std::fs::metadata(&split.path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        found => found
+            .map_err(ConnectorError::io("read", &split.path))?
+            .len(),
+    };
+    if len < split.position {
+        return Err(ConnectorError::InputShrank {
+            path: split.path.clone(),
+            len,
+            position: split.position,
+        });
+    }
+    let has_grown = len > split.len || !was_read;
+    split.len = len.max(split.start);
+    Ok(has_grown && len > split.position)
+}
+
+impl SourceReader for FileReader {
+    fn read(
+        &mut self,
+        now: Duration,
+        limits: ReadLimits,
+        batch: &mut Batch,
+    ) -> Result<ReadOutcome, ConnectorError> {
+        if now < self.idle_until {
+            let until = self.idle_until;
+            return Ok(ReadOutcome::Idle { until });
+        }
+        let takes_tail = self.follow.is_none();
+        for _ in 0..FILES_PER_READ {
+            if self.current == self.files.len() {
+                if self.follow.is_none() {
+                    return Ok(ReadOutcome::Finished);
+                }
+                self.pick_up_new()?;
+                self.current = 0;
+                self.has_read_round = true;
+                self.idle_until = now + POLL;
+                let until = self.idle_until;
+                return Ok(ReadOutcome::Idle { until });
+            }
+            if self.open.is_none() && !self.open_current()? {
+                self.current += 1;
+                continue;
+            }
+            let split = &mut self.files[self.current];
+            let ended = match self.open.as_mut().expect("it has just been opened") {
+                Open::Lines(window) => {
+                    line::read(&self.fields, window, split, takes_tail, limits, batch)?
+                }
+                Open::Rows(rows) => rows.read(split, takes_tail, limits, batch)?,
+            };
+            if !ended {
+                return Ok(ReadOutcome::More);
+            }
+            self.open = None;
+            self.current += 1;
+        }
+        Ok(ReadOutcome::More)
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        let files = self.files.iter().cloned().map(Piece::File);
+        let watches = self.watches.iter().cloned().map(Piece::Watch);
+        let pieces = watches.chain(files);
+        pieces.map(|piece| piece.encode(&self.base)).collect()
+    }
+
+    fn progress(&self) -> SourceProgress {
+        SourceProgress {
+            done: self.files.iter().map(FileSplit::done).sum(),
+            total: match self.follow {
+                Some(_) => None,
+                None => Some(self.files.iter().map(FileSplit::total).sum()),
+            },
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What is read of which file, how far it is, and how files are cut: without looking at the disk.
+//!
+//! ```text
+//! file     aaaa\nbbbb\ncccc\ndd
+//! ranges   [0      )[7      )[14         the last has no end: it takes what the file grows by
+//! records  aaaa bbbb    cccc    dd
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{SourceFormat, bytes_of};
+use crate::checkpoint::Split;
+use crate::connector::{ConnectorError, encoding};
+
+const VERSION: u8 = 1;
+const WHAT: &str = "a split of a file source";
+
+/// A split of a file source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    File(FileSplit),
+    Watch(Watch),
+}
+
+/// A range of a file and the position in it.
+///
+/// - `start <= position`, and `start < end` if there is an end.
+/// - It is read when the position has reached the end, or `len` where there is no end.
+/// - Of the ranges of one file only the last has no end, and all have the same `len`, so that all agree on where the
+///   last line ends, even when the file grows while they read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileSplit {
+    pub(super) path: PathBuf,
+    pub(super) format: SourceFormat,
+    /// The first byte of the range.
+    pub(super) start: u64,
+    /// The byte after the range.
+    pub(super) end: Option<u64>,
+    /// The next byte to read.
+    pub(super) position: u64,
+    /// What is there.
+    pub(super) at: At,
+    /// How long the file was when the splits were made.
+    pub(super) len: u64,
+}
+
+/// What stands at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum At {
+    /// Any byte: the first record is that after the next newline, counted from the byte before.
+    Anywhere,
+    /// A record.
+    Record,
+    /// What came after the end of a file whose last line had no newline, and was a record already.
+    Unfinished,
+}
+
+/// Answers for new files whose names hash to its bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watch {
+    pub(super) bucket: u8,
+    /// Names in the bucket that have splits.
+    pub(super) known: BTreeSet<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum EncodedPiece {
+    File {
+        name: Vec<u8>,
+        format: SourceFormat,
+        start: u64,
+        end: Option<u64>,
+        position: u64,
+        at: At,
+        len: u64,
+    },
+    Watch {
+        bucket: u8,
+        known: BTreeSet<Vec<u8>>,
+    },
+}
+
+impl Piece {
+    pub(super) fn encode(&self, base: &Path) -> Split {
+        let encoded = match self {
+            Self::File(file) => EncodedPiece::File {
+                name: name_of(&file.path, base),
+                format: file.format,
+                start: file.start,
+                end: file.end,
+                position: file.position,
+                at: file.at,
+                len: file.len,
+            },
+            Self::Watch(watch) => EncodedPiece::Watch {
+                bucket: watch.bucket,
+                known: watch.known.clone(),
+            },
+        };
+        Split(encoding::encode(VERSION, &encoded))
+    }
+
+    pub(super) fn decode(split: &Split, base: &Path) -> Result<Self, ConnectorError> {
+        let wrong = |reason: &str| ConnectorError::Undecodable {
+            what: WHAT,
+            reason: reason.to_owned(),
+        };
+        match encoding::decode(WHAT, VERSION, &split.0)? {
+            EncodedPiece::File {
+                name,
+                format,
+                start,
+                end,
+                position,
+                at,
+                len,
+            } => {
+                if position < start || end.is_some_and(|end| end <= start) {
+                    return Err(wrong("its position is not in its range"));
+                }
+                if start > len || position > len {
+                    return Err(wrong("its position is not in its file"));
+                }
+                if at == At::Anywhere && position == 0 {
+                    return Err(wrong("there is no byte before its position"));
+                }
+                Ok(Self::File(FileSplit {
+                    path: base.join(OsStr::from_bytes(&name)),
+                    format,
+                    start,
+                    end,
+                    position,
+                    at,
+                    len,
+                }))
+            }
+            EncodedPiece::Watch { bucket, known } => {
+                if bucket >= Watch::COUNT {
+                    return Err(wrong("there is no such watch"));
+                }
+                Ok(Self::Watch(Watch { bucket, known }))
+            }
+        }
+    }
+}
+
+impl FileSplit {
+    /// A whole file.
+    pub(super) fn whole(path: PathBuf, format: SourceFormat, len: u64) -> Self {
+        Self {
+            path,
+            format,
+            start: 0,
+            end: None,
+            position: 0,
+            at: At::Record,
+            len,
+        }
+    }
+
+    /// Whether no record starts in the range any more.
+    pub(super) fn is_read(&self) -> bool {
+        self.end.is_some_and(|end| self.position >= end)
+    }
+
+    /// Bytes of the range that are read.
+    pub(super) fn done(&self) -> u64 {
+        self.position.min(self.last()) - self.start
+    }
+
+    /// Bytes of the range.
+    pub(super) fn total(&self) -> u64 {
+        self.last() - self.start
+    }
+
+    fn last(&self) -> u64 {
+        let end = self.end.unwrap_or(self.len).min(self.len);
+        end.max(self.start)
+    }
+}
+
+impl fmt::Display for FileSplit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            start, position, ..
+        } = self;
+        write!(f, "`{}` at byte {position}", self.path.display())?;
+        match self.end {
+            Some(end) => write!(f, " of {start} to {end}"),
+            None => write!(f, " of {start} to its end"),
+        }
+    }
+}
+
+impl Watch {
+    /// How many there are: as many tasks can share the new files of a source.
+    pub(super) const COUNT: u8 = 16;
+
+    /// All watches of a source that knows these files.
+    pub(super) fn all(names: &[Vec<u8>]) -> Vec<Self> {
+        let mut watches: Vec<_> = (0..Self::COUNT)
+            .map(|bucket| Self {
+                bucket,
+                known: BTreeSet::new(),
+            })
+            .collect();
+        for name in names {
+            watches[usize::from(Self::bucket_of(name))]
+                .known
+                .insert(name.clone());
+        }
+        watches
+    }
+
+    /// Which watch answers for a name.
+    pub(super) fn bucket_of(name: &[u8]) -> u8 {
+        (xxh3_64(name) % u64::from(Self::COUNT)) as u8
+    }
+}
+
+/// A path as splits keep it: without the base, so that a project can be moved as a whole.
+pub(super) fn name_of(path: &Path, base: &Path) -> Vec<u8> {
+    bytes_of(path.strip_prefix(base).unwrap_or(path)).to_vec()
+}
+
+/// All ranges to read, file by file: restored ones go on from their positions, and new ones are added for new files and
+/// for what files have grown by. `lengths` has every file of `restored`.
+pub(super) fn plan(
+    lengths: &BTreeMap<OsString, u64>,
+    restored: Vec<FileSplit>,
+    format: SourceFormat,
+    split_bytes: Option<NonZeroU64>,
+) -> Vec<FileSplit> {
+    let mut by_path: BTreeMap<OsString, Vec<FileSplit>> = BTreeMap::new();
+    for split in restored {
+        let path = split.path.clone().into_os_string();
+        by_path.entry(path).or_default().push(split);
+    }
+    let mut planned = Vec::new();
+    for (path, &len) in lengths {
+        let mut ranges = by_path
+            .remove(path)
+            .unwrap_or_else(|| vec![FileSplit::whole(path.into(), format, len)]);
+        ranges.sort_by_key(|range| range.start);
+        for range in &mut ranges {
+            range.len = len;
+        }
+        hand_over_unfinished(&mut ranges);
+        let last = ranges.pop().expect("a file has at least one range");
+        planned.append(&mut ranges);
+        cut(last, split_bytes, &mut planned);
+    }
+    planned
+}
+
+/// A last line without a newline may have started in any range. What the file grows by goes on in the last one, after
+/// what was read of that line.
+fn hand_over_unfinished(ranges: &mut [FileSplit]) {
+    let Some((last, others)) = ranges.split_last_mut() else {
+        return;
+    };
+    // One that is not read yet goes on with the line by itself.
+    let handed_over = |other: &&mut FileSplit| other.at == At::Unfinished && other.is_read();
+    for other in others.iter_mut().filter(handed_over) {
+        other.at = At::Record;
+        if last.position <= other.position {
+            last.position = other.position;
+            last.at = At::Unfinished;
+        }
+    }
+}
+
+/// Cuts a range without an end. The position stays in the first part, which is never empty: it may be within a line.
+fn cut(mut range: FileSplit, split_bytes: Option<NonZeroU64>, planned: &mut Vec<FileSplit>) {
+    if let (Some(split_bytes), None) = (split_bytes, range.end) {
+        while range.len.saturating_sub(range.position) > split_bytes.get() {
+            let end = range.position + split_bytes.get();
+            let rest = FileSplit {
+                start: end,
+                position: end,
+                at: At::Anywhere,
+                ..range.clone()
+            };
+            range.end = Some(end);
+            planned.push(std::mem::replace(&mut range, rest));
+        }
+    }
+    planned.push(range);
+}
