@@ -11,3 +11,8 @@ pub mod checkpoint;
 pub mod connector;
 
 pub mod guest;
+
+pub mod runtime;
+
+
+

@@ -27,7 +27,7 @@ const SMALL_CHUNK_BYTES: usize = CHUNK_BYTES / 4;
 const SMALL_CHUNKS_MAX: usize = 16;
 
 /// Tombstones that are always tolerated.
-const TOMBSTONES_MIN: usize = 1024;
+const TOMBSTONES_MIN: usize = 64;
 
 /// Entries whose index slots are fetched together.
 const BLOCK: usize = 32;

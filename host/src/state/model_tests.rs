@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
+use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
 type Model = BTreeMap<(u16, Vec<u8>), Vec<u8>>;
 
@@ -38,7 +38,7 @@ impl Subject {
         let tasks = vec![StateStore::new(
             max,
             max.range(0, 1),
-            ChunkIds::new(None, 0, 1),
+            ChunkIds::new(ChunkId(0), 0, 1),
         )];
         Self {
             max,
@@ -125,19 +125,21 @@ impl Subject {
 
     /// Starts again from a barrier with `parallelism` tasks.
     fn restore(&mut self, barrier: &[Vec<ChunkRef>], parallelism: u16) {
-        let mut ids: Vec<_> = barrier.iter().flatten().map(|chunk| chunk.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let used = self.disk.keys().next_back().copied();
+        let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
+        for (task, chunks) in barrier.iter().enumerate() {
+            for chunk in chunks {
+                let range = self.max.range(task as u16, barrier.len() as u16);
+                named.entry(chunk.id).or_default().push(range);
+            }
+        }
+        let next = self.disk.keys().next_back().map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
         self.tasks = (0..parallelism)
             .map(|task| {
-                let chunk_ids = ChunkIds::new(used, u64::from(task), u64::from(parallelism));
+                let chunk_ids = ChunkIds::new(next, u64::from(task), u64::from(parallelism));
                 let mut restore =
                     Restore::new(self.max, self.max.range(task, parallelism), chunk_ids);
-                for id in &ids {
-                    restore
-                        .add(Arc::clone(&self.disk[id]))
-                        .expect("sound chunks");
+                for (id, ranges) in &named {
+                    restore.add(Arc::clone(&self.disk[id]), ranges).expect("sound chunks");
                 }
                 restore.finish()
             })
@@ -211,7 +213,7 @@ fn equals_a_map_over_other_parallelisms() {
 /// Overwrites `keys` keys `rounds` times over with a seal after each, as a busy job does.
 fn churn(rounds: usize, keys: usize, value: &[u8], clear: bool) -> StateStore {
     let max = MaxParallelism::DEFAULT;
-    let mut store = StateStore::new(max, max.range(0, 1), ChunkIds::new(None, 0, 1));
+    let mut store = StateStore::new(max, max.range(0, 1), ChunkIds::new(ChunkId(0), 0, 1));
     let names: Vec<_> = (0..keys).map(|key| key.to_string().into_bytes()).collect();
     for round in 0..rounds {
         for block in names.chunks(1000) {

@@ -32,12 +32,11 @@ pub struct ChunkIds {
 }
 
 impl ChunkIds {
-    /// The ids of task `task` of `tasks`, above `used`.
+    /// The ids of task `task` of `tasks`, from `first` on.
     #[must_use]
-    pub fn new(used: Option<ChunkId>, task: u64, tasks: u64) -> Self {
-        let first = used.map_or(0, |id| id.0 + 1);
+    pub fn new(first: ChunkId, task: u64, tasks: u64) -> Self {
         Self {
-            next: first + task,
+            next: first.0 + task,
             stride: tasks,
         }
     }
@@ -546,14 +545,15 @@ impl Restore {
         }
     }
 
-    /// Adds a chunk, which may hold keys of other tasks as well; those are passed over.
+    /// Adds a chunk. Of its keys those count that this task owns, and that the tasks owned in whose snapshots the chunk
+    /// stands: what it holds of others is out of date.
     ///
     /// # Errors
     /// When the bytes are no entries. The store is then not to be used.
     ///
     /// # Panics
     /// When the chunks do not come oldest first.
-    pub fn add(&mut self, chunk: Arc<Chunk>) -> Result<(), layout::MalformedEntry> {
+    pub fn add(&mut self, chunk: Arc<Chunk>, named_for: &[KeyGroupRange]) -> Result<(), layout::MalformedEntry> {
         assert!(self.last < Some(chunk.id), "chunks come oldest first");
         self.last = Some(chunk.id);
         self.store.log.ids.pass(chunk.id);
@@ -570,7 +570,8 @@ impl Restore {
                 return Err(layout::MalformedEntry { offset });
             }
             let hash = crate::stream::hash_key(entry.key);
-            if self.store.owns(hash) {
+            let group = self.store.max_parallelism.group_of(hash);
+            if self.store.owns(hash) && named_for.iter().any(|range| range.contains(group)) {
                 self.store.adopt(&entry, hash, handle, offset);
             }
             offset += entry.len;

@@ -1,0 +1,32 @@
+//! The one place that asks what time it is.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Time since a job began, and the time of day.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    begin: Instant,
+}
+
+impl Clock {
+    /// Begins now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+    pub fn start() -> Self {
+        Self { begin: Instant::now() }
+    }
+
+    /// Time since the start; never goes back.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+    pub fn wall_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,112 @@
+//! Holds back an input whose barrier has come until the others' have (Carbone et al., "Lightweight Asynchronous
+//! Snapshots for Distributed Dataflows", 2015). Pure: it is told of barriers and says what they mean.
+
+use crate::stream::CheckpointId;
+
+/// Aligns the barriers of one region's inputs.
+///
+/// - While no checkpoint is being aligned, no input is held back.
+/// - An input is held back from its barrier until the last input's, or until a barrier of a later checkpoint comes.
+#[derive(Debug)]
+pub struct Aligner {
+    arrived: Vec<bool>,
+    aligning: Option<CheckpointId>,
+    newest: Option<CheckpointId>,
+}
+
+/// What a barrier has brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alignment {
+    /// All inputs have reached the checkpoint: it is time for the snapshot.
+    Aligned(CheckpointId),
+    /// Others have not.
+    Waiting,
+    /// The barrier is of a checkpoint that was given up.
+    Stale,
+}
+
+impl Aligner {
+    /// For a region with this many inputs.
+    #[must_use]
+    pub fn new(inputs: usize) -> Self {
+        Self {
+            arrived: vec![false; inputs],
+            aligning: None,
+            newest: None,
+        }
+    }
+
+    /// Whether an input is held back.
+    #[must_use]
+    pub fn holds(&self, input: usize) -> bool {
+        self.arrived[input]
+    }
+
+    /// Takes note of a barrier.
+    pub fn barrier(&mut self, input: usize, checkpoint: CheckpointId) -> Alignment {
+        if self.newest >= Some(checkpoint) && self.aligning != Some(checkpoint) {
+            return Alignment::Stale;
+        }
+        if self.aligning != Some(checkpoint) {
+            self.arrived.fill(false);
+            self.aligning = Some(checkpoint);
+            self.newest = Some(checkpoint);
+        }
+        self.arrived[input] = true;
+        if self.arrived.contains(&false) {
+            return Alignment::Waiting;
+        }
+        self.arrived.fill(false);
+        self.aligning = None;
+        Alignment::Aligned(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a snapshot before all barriers have come, and an input that is held back for ever.
+
+    use super::*;
+
+    fn check(inputs: usize, barriers: &[(usize, u64)], expected: &str) {
+        let mut aligner = Aligner::new(inputs);
+        let mut seen = Vec::new();
+        for &(input, checkpoint) in barriers {
+            let alignment = aligner.barrier(input, CheckpointId(checkpoint));
+            let held: Vec<_> = (0..inputs).filter(|&input| aligner.holds(input)).collect();
+            seen.push(match alignment {
+                Alignment::Aligned(id) => format!("aligned {id} holds {held:?}"),
+                Alignment::Waiting => format!("waits holds {held:?}"),
+                Alignment::Stale => format!("stale holds {held:?}"),
+            });
+        }
+        assert_eq!(seen.join("; "), expected);
+    }
+
+    #[test]
+    fn one_input_never_waits() {
+        check(
+            1,
+            &[(0, 1), (0, 2)],
+            "aligned 1 holds []; aligned 2 holds []",
+        );
+    }
+
+    #[test]
+    fn the_last_barrier_aligns() {
+        check(
+            3,
+            &[(1, 5), (0, 5), (2, 5)],
+            "waits holds [1]; waits holds [0, 1]; aligned 5 holds []",
+        );
+    }
+
+    #[test]
+    fn a_later_checkpoint_overtakes() {
+        check(
+            2,
+            &[(0, 1), (1, 2), (0, 2), (1, 1)],
+            "waits holds [0]; waits holds [1]; aligned 2 holds []; stale holds []",
+        );
+    }
+}

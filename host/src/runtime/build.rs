@@ -1,0 +1,310 @@
+//! Makes the workers of a job: tasks with their splits and state, regions, and the exchanges between them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::JobError;
+use super::aligner::Aligner;
+use super::exchange::{Receiver, Sender, Wake, channel};
+use super::keyed::{Dictionary, Partitioner};
+use super::plan::{Node, Plan, Role};
+use super::task::{OperatorTask, SinkTask, SourceTask, Task};
+use super::report::Report;
+use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
+use crate::checkpoint::store::RestoredCheckpoint;
+use crate::checkpoint::{OperatorSnapshot, Split};
+use crate::guest::Plugin;
+use crate::state::{ChunkId, ChunkIds, Restore, StateId, StateSchema};
+use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
+
+/// The workers, and how to talk with them.
+pub struct Built {
+    /// One per unit of parallelism.
+    pub workers: Vec<Worker>,
+    /// Tells each worker what to do. Wake it then.
+    pub controls: Vec<mpsc::Sender<Control>>,
+    /// By node: the states of its operator, none for others.
+    pub schemas: Vec<Vec<StateSchema>>,
+}
+
+/// Builds workers that go on from a checkpoint, or begin. `next_chunk` is above all ids of chunks that are in use;
+/// `wakes` wakes each worker.
+///
+/// # Errors
+/// When a plugin cannot be opened, an input or output cannot, or the saved state does not fit the plan. Output is as it
+/// was.
+pub fn build(
+    plan: &Plan,
+    restored: Option<&RestoredCheckpoint>,
+    next_chunk: ChunkId,
+    wakes: &[Arc<dyn Wake>],
+    counters: &[Arc<Counters>],
+    reports: &mpsc::Sender<Report>,
+) -> Result<Built, JobError> {
+    check_max_parallelism(plan, restored)?;
+    let schemas = plan.nodes.iter().map(|node| schemas_of(node, restored)).collect::<Result<Vec<_>, _>>()?;
+    let mut controls = Vec::new();
+    let mut workers = Vec::new();
+    for (index, counters) in counters.iter().enumerate() {
+        let (control_sender, control) = mpsc::channel();
+        controls.push(control_sender);
+        workers.push(Worker {
+            index,
+            names: plan.nodes.iter().map(|node| node.name.clone()).collect(),
+            tasks: Vec::new(),
+            outlets: outlets(plan),
+            exchanges: Vec::new(),
+            regions: regions(plan),
+            dictionary: Dictionary::default(),
+            control,
+            reports: reports.clone(),
+            counters: Arc::clone(counters),
+        });
+    }
+    for (node, schemas) in plan.nodes.iter().zip(&schemas) {
+        let tasks = tasks(plan, node, schemas, restored, next_chunk)?;
+        for (worker, task) in workers.iter_mut().zip(tasks) {
+            worker.tasks.push(Some(task));
+        }
+    }
+    connect(plan, &mut workers, wakes);
+    for region in workers.iter_mut().flat_map(|worker| &mut worker.regions) {
+        region.aligner = Aligner::new(region.inlets.len() + usize::from(!region.sources.is_empty()));
+    }
+    Ok(Built {
+        workers,
+        controls,
+        schemas,
+    })
+}
+
+fn check_max_parallelism(plan: &Plan, restored: Option<&RestoredCheckpoint>) -> Result<(), JobError> {
+    match restored.map(|restored| &restored.checkpoint) {
+        Some(checkpoint) if checkpoint.max_parallelism != plan.max_parallelism => Err(JobError::MaxParallelism {
+            now: plan.max_parallelism.get(),
+            before: checkpoint.max_parallelism.get(),
+            checkpoint: checkpoint.id,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
+    let mut outlets: Vec<Vec<Vec<Outlet>>> = Vec::new();
+    for node in &plan.nodes {
+        let ports = match &node.role {
+            Role::Source(_) => 1,
+            Role::Operator { plugin, .. } => plugin.description().outputs.len(),
+            Role::Sink(_) => 0,
+        };
+        outlets.push((0..ports).map(|_| Vec::new()).collect());
+    }
+    let mut exchanges = 0;
+    for edge in &plan.edges {
+        let outlet = if plan.is_local(edge) {
+            let keyed = edge.routing == super::plan::Routing::ByKey;
+            Outlet::Local {
+                to: edge.to.0,
+                input: edge.input,
+                keyed,
+            }
+        } else {
+            exchanges += 1;
+            Outlet::Exchange(exchanges - 1)
+        };
+        outlets[edge.from.0][usize::from(edge.output)].push(outlet);
+    }
+    outlets
+}
+
+fn regions(plan: &Plan) -> Vec<Region> {
+    let numbers = plan.regions();
+    let count = numbers.iter().max().map_or(0, |last| last + 1);
+    let region = |number: usize| {
+        let nodes: Vec<_> = (0..plan.nodes.len()).filter(|&node| numbers[node] == number).collect();
+        let is_source = |node: &usize| matches!(plan.nodes[*node].role, Role::Source(_));
+        Region {
+            sources: nodes.iter().copied().filter(is_source).collect(),
+            nodes,
+            inlets: Vec::new(),
+            exchanges: Vec::new(),
+            aligner: Aligner::new(0),
+            begin: None,
+            suspended: false,
+            ended: false,
+            turn: 0,
+            flush_at: None,
+            watermark: NO_TIMESTAMP,
+            watermark_at: Duration::ZERO,
+        }
+    };
+    (0..count).map(region).collect()
+}
+
+/// Joins the workers: for each edge by key, a channel from each to each.
+fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
+    let numbers = plan.regions();
+    for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
+        let mut receivers: Vec<Vec<Receiver>> = workers.iter().map(|_| Vec::new()).collect();
+        for (from, worker) in workers.iter_mut().enumerate() {
+            let lanes = wakes.iter().zip(&mut receivers).map(|(wake, receivers)| {
+                let (sender, receiver): (Sender, Receiver) = channel(Arc::clone(&wakes[from]), Arc::clone(wake));
+                receivers.push(receiver);
+                Lane {
+                    sender,
+                    pending: VecDeque::new(),
+                }
+            });
+            let lanes = lanes.collect();
+            worker.exchanges.push(Exchange {
+                partitioner: Partitioner::new(plan.max_parallelism, plan.parallelism),
+                lanes,
+            });
+            let exchange = worker.exchanges.len() - 1;
+            worker.regions[numbers[edge.from.0]].exchanges.push(exchange);
+        }
+        for (worker, receivers) in workers.iter_mut().zip(receivers) {
+            let inlets = &mut worker.regions[numbers[edge.to.0]].inlets;
+            inlets.extend(receivers.into_iter().map(|receiver| Inlet {
+                receiver,
+                to: edge.to.0,
+                input: edge.input,
+                ended: false,
+                watermark: NO_TIMESTAMP,
+            }));
+        }
+    }
+}
+
+fn tasks(
+    plan: &Plan,
+    node: &Node,
+    schemas: &[StateSchema],
+    restored: Option<&RestoredCheckpoint>,
+    next_chunk: ChunkId,
+) -> Result<Vec<Task>, JobError> {
+    let connector = |reason| JobError::connector(&node.name, reason);
+    let parallelism = plan.parallelism;
+    match &node.role {
+        Role::Source(source) => {
+            let saved = restored.and_then(|restored| {
+                let snapshot = restored.checkpoint.sources.iter().find(|source| source.name == node.name)?;
+                Some(snapshot.splits.clone())
+            });
+            let splits = source.splits(saved).map_err(connector)?;
+            let shares = deal_out(splits, usize::from(parallelism));
+            let readers = shares.into_iter().map(|share| source.reader(share).map_err(connector));
+            readers.map(|reader| Ok(Task::Source(SourceTask::new(reader?)))).collect()
+        }
+        Role::Sink(sink) => {
+            let writers = (0..parallelism).map(|task| sink.writer(TaskIndex(task)).map_err(connector));
+            let task = |writer| Task::Sink(SinkTask { writer, records: 0 });
+            writers.map(|writer| writer.map(task)).collect()
+        }
+        Role::Operator { plugin, config } => {
+            let task = |task| operator_task(plan, node, (plugin, config), schemas, restored, next_chunk, task);
+            (0..parallelism).map(task).collect()
+        }
+    }
+}
+
+/// Splits in turn, so that tasks have as many each as can be.
+fn deal_out(splits: Vec<Split>, tasks: usize) -> Vec<Vec<Split>> {
+    let mut shares: Vec<Vec<Split>> = (0..tasks).map(|_| Vec::new()).collect();
+    for (number, split) in splits.into_iter().enumerate() {
+        shares[number % tasks].push(split);
+    }
+    shares
+}
+
+fn operator_task(
+    plan: &Plan,
+    node: &Node,
+    (plugin, config): (&Plugin, &[(String, String)]),
+    schemas: &[StateSchema],
+    restored: Option<&RestoredCheckpoint>,
+    next_chunk: ChunkId,
+    task: u16,
+) -> Result<Task, JobError> {
+    let instance = plugin.open(&node.name, config)?;
+    let key_groups = plan.max_parallelism.range(task, plan.parallelism);
+    let ids = ChunkIds::new(next_chunk, u64::from(task), u64::from(plan.parallelism));
+    let mut restore = Restore::new(plan.max_parallelism, key_groups.clone(), ids);
+    if let Some((restored, snapshot)) = snapshot_of(node, restored) {
+        let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
+        for saved in snapshot.tasks.iter().filter(|saved| overlap(&saved.key_groups, &key_groups)) {
+            for chunk in &saved.chunks {
+                named.entry(chunk.id).or_default().push(saved.key_groups.clone());
+            }
+        }
+        for (id, ranges) in named {
+            let chunk = Arc::clone(&restored.chunks[&id]);
+            restore.add(chunk, &ranges).map_err(|malformed| JobError::State {
+                operator: node.name.clone(),
+                reason: format!("chunk {}: {malformed}", id.0),
+                checkpoint: restored.checkpoint.id,
+            })?;
+        }
+    }
+    let states = plugin.description().states.iter().map(|declared| {
+        let schema = schemas.iter().find(|schema| schema.name == declared.name);
+        schema.map_or(StateId(0), |schema| schema.id)
+    });
+    Ok(Task::Operator(OperatorTask::new(instance, states.collect(), restore.finish())))
+}
+
+fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {
+    left.0.start < right.0.end && right.0.start < left.0.end
+}
+
+fn snapshot_of<'a>(
+    node: &Node,
+    restored: Option<&'a RestoredCheckpoint>,
+) -> Option<(&'a RestoredCheckpoint, &'a OperatorSnapshot)> {
+    let restored = restored?;
+    let snapshot = restored.checkpoint.operators.iter().find(|operator| operator.name == node.name)?;
+    Some((restored, snapshot))
+}
+
+/// The states of a node: those of the checkpoint keep their ids, new ones get the next.
+fn schemas_of(node: &Node, restored: Option<&RestoredCheckpoint>) -> Result<Vec<StateSchema>, JobError> {
+    let Role::Operator { plugin, .. } = &node.role else {
+        return Ok(Vec::new());
+    };
+    let saved = snapshot_of(node, restored);
+    let mut schemas = saved.map(|(_, snapshot)| snapshot.states.clone()).unwrap_or_default();
+    let declared = &plugin.description().states;
+    if let Some((restored, _)) = saved {
+        for schema in &schemas {
+            let name = &schema.name;
+            let reason = match declared.iter().find(|declared| declared.name == *name) {
+                None => format!("it has saved state `{name}`, and the plugin declares none of that name"),
+                Some(now) if now.version != schema.version => format!(
+                    "state `{name}` was saved in version {}, and the plugin declares version {}",
+                    schema.version, now.version
+                ),
+                Some(now) if now.kind != schema.kind => format!("state `{name}` was saved as another kind"),
+                Some(_) => continue,
+            };
+            return Err(JobError::State {
+                operator: node.name.clone(),
+                reason,
+                checkpoint: restored.checkpoint.id,
+            });
+        }
+    }
+    for state in declared {
+        if schemas.iter().all(|schema| schema.name != state.name) {
+            let next = schemas.iter().map(|schema| schema.id.0 + 1).max().unwrap_or(0);
+            schemas.push(StateSchema {
+                id: StateId(next),
+                name: state.name.clone(),
+                kind: state.kind,
+                version: state.version,
+            });
+        }
+    }
+    Ok(schemas)
+}

@@ -1,0 +1,366 @@
+//! Collects the snapshots of a job's regions into checkpoints, and turns what the coordinator decides into actions.
+//! No I/O and no threads: reports and the time come in, actions go out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::JobError;
+use super::plan::{Plan, Role};
+use super::report::Report;
+use super::snapshot::RegionSnapshot;
+use super::worker::Control;
+use super::writer::WriteRequest;
+use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event, Part};
+use crate::checkpoint::{Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
+use crate::guest::LogLine;
+use crate::state::{Chunk, ChunkId, ChunkRef, StateSchema};
+use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
+
+/// What is to be done for a job.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell all workers.
+    Tell(Control),
+    /// Hand a checkpoint to the writer.
+    Write(Box<WriteRequest>),
+    /// Tell whoever watches.
+    Notify(Notice),
+    /// Shut the workers down: the job is over.
+    Finish(Ending),
+    /// Shut the workers down: the job has failed.
+    Fail(JobError),
+}
+
+/// What whoever watches a job hears.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// A checkpoint is durable.
+    Completed(CompletedCheckpoint),
+    /// A checkpoint is not, for this reason; the job goes on.
+    NotCompleted {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: String,
+    },
+    /// Output is durable, but not visible: it will be with the next checkpoint.
+    NotVisible {
+        /// Which sink, and why.
+        reason: String,
+    },
+    /// A plugin has logged.
+    Log {
+        /// The node.
+        operator: String,
+        /// Its task.
+        task: TaskIndex,
+        /// The line.
+        line: LogLine,
+    },
+}
+
+/// A checkpoint that is durable, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct CompletedCheckpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Why it was taken.
+    pub trigger: Trigger,
+    /// From the trigger until all had handed over their snapshots.
+    pub collecting: Duration,
+    /// From the trigger until it was durable and its output visible.
+    pub total: Duration,
+    /// Longest that a worker stood still for its barrier.
+    pub stall: Duration,
+    /// Bytes of state that it added.
+    pub state_bytes_new: u64,
+    /// Bytes of state that it holds.
+    pub state_bytes: u64,
+    /// Records read, over all runs of the job.
+    pub records_in: u64,
+}
+
+/// Conducts one job.
+pub struct Conductor {
+    coordinator: Coordinator,
+    template: Checkpoint,
+    sources: Vec<usize>,
+    operators: Vec<(usize, OperatorSnapshot)>,
+    sinks: Vec<usize>,
+    max_parallelism: MaxParallelism,
+    parallelism: u16,
+    pending: Option<Pending>,
+    unwritten: BTreeMap<ChunkId, Arc<Chunk>>,
+    staged: BTreeMap<usize, Vec<Staged>>,
+    last_failure: Option<String>,
+    last_durable: Option<CheckpointId>,
+}
+
+/// A checkpoint under way: consumed by writing it.
+struct Pending {
+    checkpoint: CheckpointId,
+    trigger: Trigger,
+    created_ms: u64,
+    begun: Duration,
+    collected: Duration,
+    stall: Duration,
+    state_bytes_new: u64,
+    state_bytes: u64,
+    records_in: u64,
+    records_out: u64,
+    splits: BTreeMap<usize, Vec<Split>>,
+    chunks: BTreeMap<(usize, usize), Vec<ChunkRef>>,
+}
+
+/// Where a job's counts stand when it begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EarlierRuns {
+    /// The checkpoint that it goes on from.
+    pub checkpoint: Option<CheckpointId>,
+    /// Records read by earlier runs.
+    pub records_in: u64,
+    /// Records written by earlier runs.
+    pub records_out: u64,
+}
+
+impl Conductor {
+    /// For a job that begins, or goes on after earlier runs; its next checkpoint has the id `next`.
+    #[must_use]
+    pub fn new(
+        plan: &Plan,
+        schemas: Vec<Vec<StateSchema>>,
+        settings: CheckpointSettings,
+        next: CheckpointId,
+        earlier: EarlierRuns,
+    ) -> Self {
+        let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
+        let workers = 0..usize::from(plan.parallelism);
+        let parts = workers.flat_map(|worker| (0..regions).map(move |region| Part { worker, region })).collect();
+        let mut sources = Vec::new();
+        let mut operators = Vec::new();
+        let mut sinks = Vec::new();
+        for (index, (node, states)) in plan.nodes.iter().zip(schemas).enumerate() {
+            match &node.role {
+                Role::Source(_) => sources.push(index),
+                Role::Sink(_) => sinks.push(index),
+                Role::Operator { plugin, .. } => {
+                    let operator = OperatorSnapshot {
+                        name: node.name.clone(),
+                        plugin: plugin.digest(),
+                        states,
+                        tasks: Vec::new(),
+                    };
+                    operators.push((index, operator));
+                }
+            }
+        }
+        let named = |index: &usize| SourceSnapshot {
+            name: plan.nodes[*index].name.clone(),
+            splits: Vec::new(),
+        };
+        let template = Checkpoint {
+            id: next,
+            created_ms: 0,
+            trigger: Trigger::Periodic,
+            job: plan.job.clone(),
+            identity: plan.identity.clone(),
+            parallelism: plan.parallelism,
+            max_parallelism: plan.max_parallelism,
+            records_in: earlier.records_in,
+            records_out: earlier.records_out,
+            sources: sources.iter().map(named).collect(),
+            operators: Vec::new(),
+            sinks: Vec::new(),
+        };
+        Self {
+            coordinator: Coordinator::new(settings, parts, next),
+            template,
+            sources,
+            operators,
+            sinks,
+            max_parallelism: plan.max_parallelism,
+            parallelism: plan.parallelism,
+            pending: None,
+            unwritten: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            last_failure: None,
+            last_durable: earlier.checkpoint,
+        }
+    }
+
+    /// When to report [`Report::Tick`], if nothing else happens before.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Duration> {
+        self.coordinator.wakes_at()
+    }
+
+    /// Takes a report. `wall_ms` is the time of day, for people who read the checkpoint.
+    pub fn handle(&mut self, now: Duration, wall_ms: u64, report: Report) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let event = match report {
+            Report::Tick => Event::Tick,
+            Report::StopAsked => Event::StopAsked,
+            Report::Ended(part) => Event::Ended(part),
+            Report::Failed(error) => return vec![Action::Fail(error)],
+            Report::Log { operator, task, line } => {
+                return vec![Action::Notify(Notice::Log { operator, task, line })];
+            }
+            Report::Stalled(stall) => {
+                if let Some(pending) = &mut self.pending {
+                    pending.stall = pending.stall.max(stall);
+                }
+                return actions;
+            }
+            Report::Snapshot(snapshot) => {
+                let (checkpoint, part) = (snapshot.checkpoint, snapshot.part);
+                self.collect(now, snapshot);
+                Event::Acknowledged { checkpoint, part }
+            }
+            Report::Written(outcome) => {
+                let reasons = outcome.not_visible.into_iter();
+                actions.extend(reasons.map(|reason| Action::Notify(Notice::NotVisible { reason })));
+                match outcome.durable {
+                    Ok(()) => self.completed(now, outcome.checkpoint, &mut actions),
+                    Err(reason) => self.not_completed(outcome.checkpoint, reason, &mut actions),
+                }
+            }
+        };
+        let mut effects = Vec::new();
+        self.coordinator.step(now, event, &mut effects);
+        for effect in effects {
+            self.carry_out(now, wall_ms, effect, &mut actions);
+        }
+        actions
+    }
+
+    /// Takes a region's share in. Chunks and staged parts are kept whatever becomes of this checkpoint: the next one
+    /// needs them.
+    fn collect(&mut self, now: Duration, snapshot: RegionSnapshot) {
+        let fresh = snapshot.fresh.into_iter();
+        let mut bytes_new = 0;
+        self.unwritten.extend(fresh.map(|chunk| {
+            bytes_new += chunk.bytes.len() as u64;
+            (chunk.id, chunk)
+        }));
+        let (mut written, mut read) = (0, 0);
+        for (node, staged, records) in snapshot.sinks {
+            self.staged.entry(node).or_default().extend(staged);
+            written += records;
+        }
+        let Some(pending) = self.pending.as_mut().filter(|pending| pending.checkpoint == snapshot.checkpoint) else {
+            return;
+        };
+        for (node, splits, records) in snapshot.sources {
+            pending.splits.entry(node).or_default().extend(splits);
+            read += records;
+        }
+        for (node, chunks) in snapshot.operators {
+            pending.state_bytes += chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
+            pending.chunks.insert((node, snapshot.part.worker), chunks);
+        }
+        pending.state_bytes_new += bytes_new;
+        pending.records_in += read;
+        pending.records_out += written;
+        pending.collected = now;
+    }
+
+    fn completed(&mut self, now: Duration, id: CheckpointId, actions: &mut Vec<Action>) -> Event {
+        self.unwritten.clear();
+        self.last_durable = Some(id);
+        if let Some(pending) = self.pending.take() {
+            actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
+                id,
+                trigger: pending.trigger,
+                collecting: pending.collected.saturating_sub(pending.begun),
+                total: now.saturating_sub(pending.begun),
+                stall: pending.stall,
+                state_bytes_new: pending.state_bytes_new,
+                state_bytes: pending.state_bytes,
+                records_in: pending.records_in,
+            })));
+        }
+        Event::Written(id)
+    }
+
+    fn not_completed(&mut self, id: CheckpointId, reason: String, actions: &mut Vec<Action>) -> Event {
+        self.pending = None;
+        self.last_failure = Some(reason.clone());
+        actions.push(Action::Notify(Notice::NotCompleted { checkpoint: id, reason }));
+        Event::NotWritten(id)
+    }
+
+    fn carry_out(&mut self, now: Duration, wall_ms: u64, effect: Effect, actions: &mut Vec<Action>) {
+        match effect {
+            Effect::Begin { checkpoint, trigger } => {
+                self.pending = Some(Pending {
+                    checkpoint,
+                    trigger,
+                    created_ms: wall_ms,
+                    begun: now,
+                    collected: now,
+                    stall: Duration::ZERO,
+                    state_bytes_new: 0,
+                    state_bytes: 0,
+                    records_in: self.template.records_in,
+                    records_out: self.template.records_out,
+                    splits: BTreeMap::new(),
+                    chunks: BTreeMap::new(),
+                });
+                let last = trigger != Trigger::Periodic;
+                actions.push(Action::Tell(Control::Begin { checkpoint, last }));
+            }
+            Effect::Write(checkpoint) => {
+                let request = self.request(checkpoint);
+                actions.push(Action::Write(Box::new(request)));
+            }
+            Effect::Abandon(checkpoint) => {
+                let reason = "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
+                self.not_completed(checkpoint, reason, actions);
+            }
+            Effect::Finish(Ending::WithoutLastCheckpoint) => {
+                let reason = self.last_failure.take().unwrap_or_default();
+                actions.push(Action::Fail(JobError::LastCheckpoint {
+                    reason,
+                    restart: self.last_durable,
+                }));
+            }
+            Effect::Finish(ending) => actions.push(Action::Finish(ending)),
+        }
+    }
+
+    /// All that was collected, as a checkpoint.
+    fn request(&mut self, id: CheckpointId) -> WriteRequest {
+        let pending = self.pending.as_mut().expect("a checkpoint is written only while it is pending");
+        let mut checkpoint = Checkpoint {
+            id,
+            created_ms: pending.created_ms,
+            trigger: pending.trigger,
+            records_in: pending.records_in,
+            records_out: pending.records_out,
+            ..self.template.clone()
+        };
+        for (source, node) in checkpoint.sources.iter_mut().zip(&self.sources) {
+            source.splits = pending.splits.remove(node).unwrap_or_default();
+        }
+        let mut chunks = Vec::new();
+        for (node, operator) in &self.operators {
+            let mut operator = operator.clone();
+            for task in 0..self.parallelism {
+                let refs = pending.chunks.remove(&(*node, usize::from(task))).unwrap_or_default();
+                chunks.extend(refs.iter().filter_map(|chunk| self.unwritten.get(&chunk.id).cloned()));
+                operator.tasks.push(TaskSnapshot {
+                    key_groups: self.max_parallelism.range(task, self.parallelism),
+                    chunks: refs,
+                });
+            }
+            checkpoint.operators.push(operator);
+        }
+        let staged = self.sinks.iter().map(|sink| self.staged.remove(sink).unwrap_or_default()).collect();
+        WriteRequest {
+            checkpoint,
+            chunks,
+            staged,
+        }
+    }
+}

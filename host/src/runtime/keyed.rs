@@ -1,0 +1,306 @@
+//! Batches in which each key stands once, and how they are made.
+//!
+//! State is read and written once a key and batch, so a batch for an operator with state carries a dictionary of its keys.
+//! [`Dictionary::keyed`] makes one of a batch that stays on its worker, without moving values; [`Partitioner`] deals records
+//! out to the tasks that own their keys.
+
+use crate::stream::{Batch, Column, MaxParallelism, Timestamp, hash_key};
+
+/// A batch with a dictionary.
+///
+/// - Each key stands once in `batch.keys`.
+/// - `hashes` has [`hash_key`] of each key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyedBatch {
+    /// The records.
+    pub batch: Batch,
+    /// The hash of each key.
+    pub hashes: Vec<u64>,
+}
+
+/// Finds keys that a batch has already. Reused from batch to batch; what an earlier one left is told by its generation.
+#[derive(Debug, Default)]
+pub struct Dictionary {
+    table: Vec<Slot>,
+    generation: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    generation: u32,
+    slot: u32,
+}
+
+impl Dictionary {
+    fn begin(&mut self, keys_max: usize) {
+        let wanted = (keys_max * 2).next_power_of_two().max(64);
+        if self.table.len() < wanted || self.generation == u32::MAX {
+            self.table.clear();
+            self.table.resize(wanted, Slot::default());
+            self.generation = 0;
+        }
+        self.generation += 1;
+    }
+
+    /// The slot of a key among `keys`, or `Err` with the place to note it.
+    #[inline]
+    fn find(&self, keys: &Column, hashes: &[u64], key: &[u8], hash: u64) -> Result<u32, usize> {
+        let mask = self.table.len() - 1;
+        // The low bits give the key group, so a task sees few values of them.
+        let mut place = (hash >> 20) as usize & mask;
+        loop {
+            let entry = self.table[place];
+            if entry.generation != self.generation {
+                return Err(place);
+            }
+            if hashes[entry.slot as usize] == hash && keys.get(entry.slot as usize) == key {
+                return Ok(entry.slot);
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, place: usize, slot: u32) {
+        self.table[place] = Slot {
+            generation: self.generation,
+            slot,
+        };
+    }
+
+    /// Gives a batch a dictionary. Values stay where they are, and so do keys if none stands twice.
+    #[must_use]
+    pub fn keyed(&mut self, batch: Batch) -> KeyedBatch {
+        self.begin(batch.keys.len());
+        let mut hashes = Vec::with_capacity(batch.keys.len());
+        for (slot, key) in batch.keys.iter().enumerate() {
+            let hash = hash_key(key);
+            match self.find(&batch.keys, &hashes, key, hash) {
+                Ok(_) => break,
+                Err(place) => self.note(place, slot as u32),
+            }
+            hashes.push(hash);
+        }
+        if hashes.len() < batch.keys.len() {
+            return self.keyed_with_duplicates(batch, hashes);
+        }
+        KeyedBatch { batch, hashes }
+    }
+
+    /// The rest of [`Dictionary::keyed`]: as many keys as there are hashes are known to be different.
+    fn keyed_with_duplicates(&mut self, mut batch: Batch, mut hashes: Vec<u64>) -> KeyedBatch {
+        let distinct = hashes.len();
+        let mut keys = Column::with_capacity(batch.keys.len(), batch.keys.bytes().len());
+        let mut renamed = Vec::with_capacity(batch.keys.len());
+        for (slot, key) in batch.keys.iter().enumerate() {
+            if slot < distinct {
+                keys.push(key);
+                renamed.push(slot as u32);
+                continue;
+            }
+            let hash = hash_key(key);
+            let name = match self.find(&keys, &hashes, key, hash) {
+                Ok(known) => known,
+                Err(place) => {
+                    let new = keys.len() as u32;
+                    self.note(place, new);
+                    keys.push(key);
+                    hashes.push(hash);
+                    new
+                }
+            };
+            renamed.push(name);
+        }
+        batch
+            .slots
+            .iter_mut()
+            .for_each(|slot| *slot = renamed[*slot as usize]);
+        batch.keys = keys;
+        KeyedBatch { batch, hashes }
+    }
+}
+
+/// Deals records out to the tasks that own their keys, a dictionary each.
+#[derive(Debug)]
+pub struct Partitioner {
+    max_parallelism: MaxParallelism,
+    targets: Vec<Target>,
+    hashes: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Target {
+    keyed: KeyedBatch,
+    dictionary: Dictionary,
+}
+
+/// Records of a batch for another worker.
+pub const PARTITION_RECORDS_MAX: usize = 4096;
+/// Bytes of keys and values after which such a batch goes off.
+const PARTITION_BYTES_MAX: usize = 512 << 10;
+
+impl Target {
+    #[inline]
+    fn push(&mut self, key: &[u8], hash: u64, value: &[u8], timestamp: Timestamp) {
+        let Self {
+            keyed: KeyedBatch { batch, hashes },
+            dictionary,
+        } = self;
+        if batch.is_empty() {
+            dictionary.begin(PARTITION_RECORDS_MAX);
+        }
+        let slot = match dictionary.find(&batch.keys, hashes, key, hash) {
+            Ok(slot) => slot,
+            Err(place) => {
+                let slot = batch.keys.len() as u32;
+                dictionary.note(place, slot);
+                batch.keys.push(key);
+                hashes.push(hash);
+                slot
+            }
+        };
+        batch.slots.push(slot);
+        batch.values.push(value);
+        batch.timestamps.push(timestamp);
+    }
+
+    fn is_full(&self) -> bool {
+        let batch = &self.keyed.batch;
+        batch.len() >= PARTITION_RECORDS_MAX || batch.bytes_len() >= PARTITION_BYTES_MAX
+    }
+}
+
+impl Partitioner {
+    /// For this many tasks.
+    #[must_use]
+    pub fn new(max_parallelism: MaxParallelism, tasks: u16) -> Self {
+        Self {
+            max_parallelism,
+            targets: (0..tasks).map(|_| Target::default()).collect(),
+            hashes: Vec::new(),
+        }
+    }
+
+    /// Takes a batch; hands full ones on to `send` with the number of their task.
+    pub fn push(&mut self, batch: &Batch, mut send: impl FnMut(usize, KeyedBatch)) {
+        self.hashes.clear();
+        self.hashes.extend(batch.keys.iter().map(hash_key));
+        let tasks = self.targets.len() as u16;
+        for (record, &slot) in batch.slots.iter().enumerate() {
+            let hash = self.hashes[slot as usize];
+            let task = usize::from(
+                self.max_parallelism
+                    .owner(self.max_parallelism.group_of(hash), tasks),
+            );
+            let target = &mut self.targets[task];
+            target.push(
+                batch.keys.get(slot as usize),
+                hash,
+                batch.values.get(record),
+                batch.timestamps[record],
+            );
+            if target.is_full() {
+                send(task, std::mem::take(&mut target.keyed));
+            }
+        }
+    }
+
+    /// Hands on whatever is held.
+    pub fn flush(&mut self, mut send: impl FnMut(usize, KeyedBatch)) {
+        for (task, target) in self.targets.iter_mut().enumerate() {
+            if !target.keyed.batch.is_empty() {
+                send(task, std::mem::take(&mut target.keyed));
+            }
+        }
+    }
+
+    /// Whether records are held.
+    #[must_use]
+    pub fn holds_any(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|target| !target.keyed.batch.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches records that change their key or order on the way to a dictionary, and keys that stand twice.
+
+    use super::*;
+
+    fn batch(keys: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        for (number, key) in keys.iter().enumerate() {
+            batch.push(key.as_bytes(), number.to_string().as_bytes(), number as i64);
+        }
+        batch
+    }
+
+    fn rows(batch: &Batch) -> Vec<(Vec<u8>, Vec<u8>, i64)> {
+        batch
+            .iter()
+            .map(|(key, value, time)| (key.to_vec(), value.to_vec(), time))
+            .collect()
+    }
+
+    fn assert_keyed(keyed: &KeyedBatch) {
+        let mut seen: Vec<_> = keyed.batch.keys.iter().collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), keyed.batch.keys.len(), "a key stands twice");
+        assert!(
+            keyed
+                .batch
+                .keys
+                .iter()
+                .map(hash_key)
+                .eq(keyed.hashes.iter().copied())
+        );
+    }
+
+    #[test]
+    fn a_dictionary_keeps_records() {
+        let mut dictionary = Dictionary::default();
+        for keys in [
+            &["a", "b", "c"][..],
+            &["a", "b", "a", "c", "b", "", ""],
+            &[],
+            &["x", "x", "x"],
+        ] {
+            let before = batch(keys);
+            let keyed = dictionary.keyed(before.clone());
+            assert_keyed(&keyed);
+            assert_eq!(rows(&keyed.batch), rows(&before));
+        }
+    }
+
+    #[test]
+    fn partitions_keep_the_order_of_each_key() {
+        let max = MaxParallelism::DEFAULT;
+        let names: Vec<_> = (0..20_000)
+            .map(|number| (number * 7919 % 997).to_string())
+            .collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let before = batch(&names);
+        let mut partitioner = Partitioner::new(max, 3);
+        let mut out = vec![Vec::new(); 3];
+        let mut take = |task: usize, keyed: KeyedBatch| {
+            assert_keyed(&keyed);
+            for key in keyed.batch.keys.iter() {
+                assert_eq!(usize::from(max.owner(max.group_of(hash_key(key)), 3)), task);
+            }
+            out[task].extend(rows(&keyed.batch));
+        };
+        partitioner.push(&before, &mut take);
+        assert!(partitioner.holds_any());
+        partitioner.flush(&mut take);
+        assert!(!partitioner.holds_any());
+        let mut all: Vec<_> = out.into_iter().flatten().collect();
+        all.sort_by(|left, right| (&left.0, left.2).cmp(&(&right.0, right.2)));
+        let mut expected = rows(&before);
+        expected.sort_by(|left, right| (&left.0, left.2).cmp(&(&right.0, right.2)));
+        assert_eq!(all, expected);
+        assert!(all.is_sorted_by(|left, right| (&left.0, left.2) <= (&right.0, right.2)));
+    }
+}

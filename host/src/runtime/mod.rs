@@ -1,0 +1,100 @@
+//! Runs a job: workers that step, exchanges between them, and the loop that takes checkpoints.
+//!
+//! A [`worker::Worker`] holds one task of every node and advances by `step(now)`: it has no clock, no thread and no sleep
+//! of its own. `build` makes workers from a [`plan::Plan`] and a checkpoint; the [`conductor`] collects snapshots and
+//! turns the coordinator's decisions into actions; the [`writer`] makes checkpoints durable and output visible. Threads
+//! are started in `edge`.
+
+pub mod conductor;
+pub mod plan;
+
+pub mod build;
+pub mod worker;
+
+pub mod aligner;
+pub mod exchange;
+pub mod keyed;
+pub mod report;
+pub mod snapshot;
+pub mod task;
+pub mod writer;
+
+use crate::checkpoint::store::StoreError;
+use crate::connector::ConnectorError;
+use crate::guest::GuestError;
+use crate::stream::CheckpointId;
+
+/// Why a job cannot begin or go on. Its last checkpoint is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// A plugin.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// A source or sink.
+    #[error("`{node}`: {reason}")]
+    Connector {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        reason: ConnectorError,
+    },
+    /// The checkpoint store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Saved state that the plugin does not declare as it was.
+    #[error("operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`")]
+    State {
+        /// The node.
+        operator: String,
+        /// The difference.
+        reason: String,
+        /// Whose state it is.
+        checkpoint: CheckpointId,
+    },
+    /// The number of key groups is not that of the saved state.
+    #[error(
+        "`job.max-parallelism` is {now}, and checkpoint {checkpoint} was taken with {before}, which is fixed for the life of the state; set it to {before}, or start over with `--fresh`"
+    )]
+    MaxParallelism {
+        /// In the pipeline.
+        now: u16,
+        /// In the checkpoint.
+        before: u16,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The last checkpoint of a job could not be taken.
+    #[error(
+        "the last checkpoint could not be taken ({reason}), so output since {} is not visible; remove the cause and run the same command again, which goes on from there",
+        since(*.restart)
+    )]
+    LastCheckpoint {
+        /// Why.
+        reason: String,
+        /// Where the job goes on.
+        restart: Option<CheckpointId>,
+    },
+    /// A thread of ours died.
+    #[error("{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command goes on from it")]
+    Defect {
+        /// Which thread.
+        what: &'static str,
+    },
+}
+
+impl JobError {
+    fn connector(node: &str, reason: ConnectorError) -> Self {
+        Self::Connector {
+            node: node.to_owned(),
+            reason,
+        }
+    }
+}
+
+fn since(restart: Option<CheckpointId>) -> String {
+    match restart {
+        Some(id) => format!("checkpoint {id}"),
+        None => "the beginning".to_owned(),
+    }
+}

@@ -1,0 +1,109 @@
+//! What a job runs: nodes with their components, and edges. Checked before; building tasks of it cannot fail for a wrong
+//! graph.
+
+use std::sync::Arc;
+
+use crate::connector::{Sink, Source};
+use crate::guest::Plugin;
+use crate::stream::MaxParallelism;
+
+/// A checked graph with everything that is needed to run it.
+///
+/// - `nodes` are in topological order: an edge leads from a lower index to a higher one.
+/// - Ports of edges exist; sources have one output port, sinks one input port.
+/// - Edges into an operator with state go by key.
+pub struct Plan {
+    /// The job's name.
+    pub job: String,
+    /// What makes two runs the same job.
+    pub identity: String,
+    /// Tasks per node.
+    pub parallelism: u16,
+    /// Key groups.
+    pub max_parallelism: MaxParallelism,
+    /// Sources, operators and sinks.
+    pub nodes: Vec<Node>,
+    /// How records go between them.
+    pub edges: Vec<Edge>,
+}
+
+/// A node of the graph.
+pub struct Node {
+    /// Its name in the pipeline file.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+}
+
+/// What a node does.
+pub enum Role {
+    /// Reads records.
+    Source(Arc<dyn Source>),
+    /// Calls a plugin.
+    Operator {
+        /// The plugin.
+        plugin: Plugin,
+        /// What it is opened with.
+        config: Vec<(String, String)>,
+    },
+    /// Writes records.
+    Sink(Arc<dyn Sink>),
+}
+
+/// Which node of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub usize);
+
+/// Records of one output port go to one input port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// Where they come from.
+    pub from: NodeIndex,
+    /// By which port.
+    pub output: u16,
+    /// Where they go.
+    pub to: NodeIndex,
+    /// By which port.
+    pub input: u16,
+    /// To which task.
+    pub routing: Routing,
+}
+
+/// To which task of the next node a record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routing {
+    /// The one on the same worker.
+    Forward,
+    /// The one that owns the record's key.
+    ByKey,
+}
+
+impl Plan {
+    /// Whether records of an edge stay on their worker.
+    #[must_use]
+    pub fn is_local(&self, edge: &Edge) -> bool {
+        edge.routing == Routing::Forward || self.parallelism == 1
+    }
+
+    /// Groups nodes that hand records on by plain calls. Returns for each node the number of its region; numbers grow
+    /// along the stream.
+    #[must_use]
+    pub fn regions(&self) -> Vec<usize> {
+        let mut region: Vec<usize> = (0..self.nodes.len()).collect();
+        for edge in self.edges.iter().filter(|edge| self.is_local(edge)) {
+            let (left, right) = (region[edge.from.0], region[edge.to.0]);
+            let (low, high) = (left.min(right), left.max(right));
+            region
+                .iter_mut()
+                .filter(|number| **number == high)
+                .for_each(|number| *number = low);
+        }
+        let mut numbers = region.clone();
+        numbers.sort_unstable();
+        numbers.dedup();
+        region
+            .iter()
+            .map(|number| numbers.partition_point(|known| known < number))
+            .collect()
+    }
+}

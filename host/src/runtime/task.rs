@@ -1,0 +1,174 @@
+//! One parallel copy of a node: a source, an operator or a sink.
+
+use std::time::Duration;
+
+use super::keyed::KeyedBatch;
+use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
+use crate::guest::{EmittedKeys, GuestError, Instance};
+use crate::state::{Keys, Lookup, StateId, StateStore};
+use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
+
+/// Records that a source reads, and an operator gets, at a time.
+pub const CALL_RECORDS_MAX: usize = 4096;
+/// Bytes of keys and values after which a batch is full.
+pub const CALL_BYTES_MAX: usize = 512 << 10;
+
+/// One parallel copy of a node.
+pub enum Task {
+    /// Reads records.
+    Source(SourceTask),
+    /// Calls a plugin.
+    Operator(OperatorTask),
+    /// Writes records.
+    Sink(SinkTask),
+}
+
+/// Reads one task's splits of a source.
+pub struct SourceTask {
+    /// Reads.
+    pub reader: Box<dyn SourceReader>,
+    /// Whether there will never be more.
+    pub finished: bool,
+    /// Before this there is nothing to read.
+    pub idle_until: Duration,
+    /// Records read by this process.
+    pub records: u64,
+    /// The latest event time.
+    pub newest: Timestamp,
+}
+
+impl SourceTask {
+    /// Before its first record.
+    #[must_use]
+    pub fn new(reader: Box<dyn SourceReader>) -> Self {
+        Self {
+            reader,
+            finished: false,
+            idle_until: Duration::ZERO,
+            records: 0,
+            newest: NO_TIMESTAMP,
+        }
+    }
+
+    /// Whether it may have records now.
+    #[must_use]
+    pub fn is_ready(&self, now: Duration) -> bool {
+        !self.finished && self.idle_until <= now
+    }
+
+    /// Reads a batch, which may be empty.
+    ///
+    /// # Errors
+    /// When the input cannot be read.
+    pub fn read(&mut self, now: Duration) -> Result<Batch, ConnectorError> {
+        let limits = ReadLimits {
+            records_max: CALL_RECORDS_MAX,
+            bytes_max: CALL_BYTES_MAX,
+        };
+        let mut batch = Batch::default();
+        match self.reader.read(now, limits, &mut batch)? {
+            ReadOutcome::More => {}
+            ReadOutcome::Idle { until } => self.idle_until = until,
+            ReadOutcome::Finished => self.finished = true,
+        }
+        self.records += batch.len() as u64;
+        self.newest = self.newest.max(batch.timestamps.iter().copied().max().unwrap_or(NO_TIMESTAMP));
+        Ok(batch)
+    }
+}
+
+/// Calls one instance of a plugin, and keeps its state.
+pub struct OperatorTask {
+    instance: Instance,
+    states: Vec<(StateId, Lookup)>,
+    store: StateStore,
+}
+
+impl OperatorTask {
+    /// For an instance whose declared states have these ids in the store.
+    #[must_use]
+    pub fn new(instance: Instance, states: Vec<StateId>, store: StateStore) -> Self {
+        let states = states.into_iter().map(|state| (state, Lookup::default())).collect();
+        Self { instance, states, store }
+    }
+
+    /// The state.
+    pub fn store_mut(&mut self) -> &mut StateStore {
+        &mut self.store
+    }
+
+    /// The instance, for its log.
+    pub fn instance_mut(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+
+    /// Handles a batch as one transaction; returns what leaves by which port. The batch of an operator with state has a
+    /// dictionary.
+    ///
+    /// # Errors
+    /// When the plugin fails. Nothing of the call is applied.
+    pub fn process(&mut self, input: u16, keyed: KeyedBatch) -> Result<Vec<(u16, Batch)>, GuestError> {
+        let KeyedBatch { mut batch, hashes } = keyed;
+        let keys = Keys {
+            keys: &batch.keys,
+            hashes: &hashes,
+        };
+        for (state, lookup) in &mut self.states {
+            self.store.read(*state, keys, lookup);
+        }
+        let values: Vec<_> = self.states.iter().map(|(_, lookup)| lookup.values()).collect();
+        let output = self.instance.process(input, &batch, &values)?;
+        for write in &output.writes {
+            let (state, lookup) = &self.states[usize::from(write.state)];
+            self.store.write(*state, keys, lookup, &write.slots, &write.values);
+        }
+        self.store.compact();
+        let mut leaving = Vec::with_capacity(output.emissions.len());
+        let last = output.emissions.len().saturating_sub(1);
+        for (index, emission) in output.emissions.into_iter().enumerate() {
+            let keys = match emission.keys {
+                EmittedKeys::Fresh(keys) => keys,
+                EmittedKeys::Input if index == last => std::mem::take(&mut batch.keys),
+                EmittedKeys::Input => batch.keys.clone(),
+            };
+            let emitted = Batch {
+                keys,
+                slots: emission.slots,
+                values: emission.values,
+                timestamps: emission.timestamps,
+            };
+            if !emitted.is_empty() {
+                leaving.push((emission.output, emitted));
+            }
+        }
+        Ok(leaving)
+    }
+}
+
+/// Writes one task's share of a sink.
+pub struct SinkTask {
+    /// Writes.
+    pub writer: Box<dyn SinkWriter>,
+    /// Records written by this process.
+    pub records: u64,
+}
+
+/// A batch in pieces that an operator may be called with.
+#[must_use]
+pub fn call_sized(batch: Batch) -> Vec<Batch> {
+    if batch.len() <= CALL_RECORDS_MAX && batch.bytes_len() <= 2 * CALL_BYTES_MAX {
+        return vec![batch];
+    }
+    let mut pieces = Vec::new();
+    let mut piece = Batch::default();
+    for (key, value, timestamp) in batch.iter() {
+        piece.push(key, value, timestamp);
+        if piece.len() >= CALL_RECORDS_MAX || piece.bytes_len() >= CALL_BYTES_MAX {
+            pieces.push(std::mem::take(&mut piece));
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}

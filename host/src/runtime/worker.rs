@@ -1,0 +1,477 @@
+//! One worker: a task of every node, moved by `step(now)`.
+//!
+//! Nodes that hand records on by plain calls form a region; regions are joined by exchanges. A step moves each region by at
+//! most one message or one read, downstream first. A region with output that no channel takes stands still, which is how
+//! pressure reaches the sources. A worker has no clock, no thread and no sleep: it says until when it is idle.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::JobError;
+use super::aligner::{Aligner, Alignment};
+use super::exchange::{Message, Receiver, Sender};
+use super::keyed::{Dictionary, KeyedBatch, Partitioner};
+use super::report::Report;
+use super::snapshot::{RegionSnapshot, snapshot_task};
+use super::task::{Task, call_sized};
+use crate::checkpoint::coordinator::Part;
+use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, TaskIndex, Timestamp};
+
+/// How long records may wait for others to the same worker.
+const FLUSH_DELAY: Duration = Duration::from_millis(50);
+/// How often a watermark goes out.
+const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What a worker is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Take a checkpoint.
+    Begin {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Whether sources read nothing after it.
+        last: bool,
+    },
+    /// The job is over.
+    Shutdown,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Something; there may be more at once. `snapshot` if a barrier was among it.
+    Moved {
+        /// Whether a snapshot was taken.
+        snapshot: bool,
+    },
+    /// Nothing: there is nothing to do before this time, unless something wakes the worker.
+    Idle {
+        /// When a source, or a batch that waits for more records, wants to go on.
+        until: Option<Duration>,
+    },
+    /// The worker was shut down.
+    Over,
+}
+
+/// How far a worker is, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records read.
+    pub records_in: AtomicU64,
+    /// Records handed to sinks.
+    pub records_out: AtomicU64,
+    /// Units of the sources that are done.
+    pub source_done: AtomicU64,
+    /// Units that there are; `u64::MAX` if that is not known.
+    pub source_total: AtomicU64,
+}
+
+/// Where records of an output port go.
+pub(super) enum Outlet {
+    /// To a task on this worker.
+    Local {
+        /// Its node.
+        to: usize,
+        /// By which port.
+        input: u16,
+        /// Whether it needs a dictionary.
+        keyed: bool,
+    },
+    /// To an exchange of this worker.
+    Exchange(usize),
+}
+
+/// An edge to other workers, this one among them.
+pub(super) struct Exchange {
+    pub(super) partitioner: Partitioner,
+    pub(super) lanes: Vec<Lane>,
+}
+
+pub(super) struct Lane {
+    pub(super) sender: Sender,
+    pub(super) pending: VecDeque<Message>,
+}
+
+/// An edge from another worker.
+pub(super) struct Inlet {
+    pub(super) receiver: Receiver,
+    pub(super) to: usize,
+    pub(super) input: u16,
+    pub(super) ended: bool,
+    pub(super) watermark: Timestamp,
+}
+
+/// Nodes that hand records on by plain calls. Its inputs are its inlets, then all its sources as one.
+pub(super) struct Region {
+    pub(super) nodes: Vec<usize>,
+    pub(super) sources: Vec<usize>,
+    pub(super) inlets: Vec<Inlet>,
+    pub(super) exchanges: Vec<usize>,
+    pub(super) aligner: Aligner,
+    pub(super) begin: Option<CheckpointId>,
+    pub(super) suspended: bool,
+    pub(super) ended: bool,
+    pub(super) turn: usize,
+    pub(super) flush_at: Option<Duration>,
+    pub(super) watermark: Timestamp,
+    pub(super) watermark_at: Duration,
+}
+
+impl Region {
+    fn sources_input(&self) -> usize {
+        self.inlets.len()
+    }
+}
+
+/// One worker of a job.
+pub struct Worker {
+    pub(super) index: usize,
+    pub(super) names: Vec<String>,
+    pub(super) tasks: Vec<Option<Task>>,
+    pub(super) outlets: Vec<Vec<Vec<Outlet>>>,
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) regions: Vec<Region>,
+    pub(super) dictionary: Dictionary,
+    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Worker {
+    /// Moves on, as far as a bounded amount of work goes.
+    ///
+    /// # Errors
+    /// When a task cannot go on. The worker is then not to be used again.
+    pub fn step(&mut self, now: Duration) -> Result<Progress, JobError> {
+        while let Ok(control) = self.control.try_recv() {
+            match control {
+                Control::Shutdown => return Ok(Progress::Over),
+                Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
+            }
+        }
+        let mut moved = false;
+        let mut snapshot = false;
+        let mut until: Option<Duration> = None;
+        for region in (0..self.regions.len()).rev() {
+            if !self.drain(region) {
+                continue;
+            }
+            match self.advance(region, now)? {
+                Progress::Moved { snapshot: taken } => {
+                    moved = true;
+                    snapshot |= taken;
+                    self.drain(region);
+                }
+                Progress::Idle { until: next } => until = [until, next].into_iter().flatten().min(),
+                Progress::Over => {}
+            }
+        }
+        match moved {
+            true => Ok(Progress::Moved { snapshot }),
+            false => Ok(Progress::Idle { until }),
+        }
+    }
+
+    fn begin(&mut self, checkpoint: CheckpointId, last: bool) {
+        for region in self.regions.iter_mut().filter(|region| !region.sources.is_empty()) {
+            region.begin = Some(checkpoint);
+            // Nothing is read between now and the barrier, which is the region's next step.
+            region.suspended |= last;
+        }
+    }
+
+    /// Sends what waits; whether the region may go on.
+    fn drain(&mut self, region: usize) -> bool {
+        let mut free = true;
+        for &exchange in &self.regions[region].exchanges {
+            for lane in &mut self.exchanges[exchange].lanes {
+                lane.sender.send_from(&mut lane.pending);
+                free &= lane.pending.is_empty();
+            }
+        }
+        free
+    }
+
+    fn advance(&mut self, at: usize, now: Duration) -> Result<Progress, JobError> {
+        if self.regions[at].flush_at.is_some_and(|flush_at| flush_at <= now) {
+            self.flush(at);
+        }
+        if let Some(checkpoint) = self.regions[at].begin.take() {
+            let input = self.regions[at].sources_input();
+            return self.barrier(at, input, checkpoint);
+        }
+        let mut moved = false;
+        if let Some((inlet, message)) = self.receive(at) {
+            if let Message::Barrier(checkpoint) = message {
+                return self.barrier(at, inlet, checkpoint);
+            }
+            self.handle(at, inlet, message, now)?;
+            moved = true;
+        }
+        if let Some(node) = self.ready_source(at, now) {
+            self.read(at, node, now)?;
+            moved = true;
+        }
+        if !moved {
+            self.end_if_done(at);
+            if self.regions[at].flush_at.is_none() {
+                return Ok(Progress::Idle {
+                    until: self.next_read(at),
+                });
+            }
+            self.flush(at);
+        }
+        Ok(Progress::Moved { snapshot: false })
+    }
+
+    /// Handles a message that is no barrier.
+    fn handle(&mut self, at: usize, inlet: usize, message: Message, now: Duration) -> Result<(), JobError> {
+        let source = &mut self.regions[at].inlets[inlet];
+        match message {
+            Message::Barrier(_) => unreachable!("barriers are aligned"),
+            Message::Records(keyed) => {
+                let (to, input) = (source.to, source.input);
+                self.process(to, input, keyed)?;
+                self.note_held(at, now);
+            }
+            Message::Watermark(time) => {
+                source.watermark = time;
+                self.advance_watermark(at, now);
+            }
+            Message::EndOfInput => {
+                source.ended = true;
+                self.end_if_done(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message of an inlet that is not held back, inlets taking turns.
+    fn receive(&mut self, at: usize) -> Option<(usize, Message)> {
+        let region = &mut self.regions[at];
+        for _ in 0..region.inlets.len() {
+            let inlet = region.turn % region.inlets.len();
+            region.turn = inlet + 1;
+            if region.aligner.holds(inlet) {
+                continue;
+            }
+            if let Some(message) = region.inlets[inlet].receiver.receive() {
+                return Some((inlet, message));
+            }
+        }
+        None
+    }
+
+    fn ready_source(&mut self, at: usize, now: Duration) -> Option<usize> {
+        let region = &self.regions[at];
+        if region.sources.is_empty() || region.suspended || region.aligner.holds(region.sources_input()) {
+            return None;
+        }
+        let count = region.sources.len();
+        let order = (0..count).map(|offset| region.sources[(region.turn + offset) % count]);
+        let ready = order.into_iter().find(|&node| match &self.tasks[node] {
+            Some(Task::Source(source)) => source.is_ready(now),
+            _ => false,
+        });
+        if region.inlets.is_empty() {
+            self.regions[at].turn = (self.regions[at].turn + 1) % count;
+        }
+        ready
+    }
+
+    fn next_read(&self, at: usize) -> Option<Duration> {
+        let region = &self.regions[at];
+        if region.suspended || region.sources.is_empty() || region.aligner.holds(region.sources_input()) {
+            return None;
+        }
+        let idle = region.sources.iter().filter_map(|&node| match &self.tasks[node] {
+            Some(Task::Source(source)) if !source.finished => Some(source.idle_until),
+            _ => None,
+        });
+        idle.min()
+    }
+
+    fn read(&mut self, at: usize, node: usize, now: Duration) -> Result<(), JobError> {
+        let Some(Task::Source(source)) = &mut self.tasks[node] else {
+            unreachable!("sources of a region are sources")
+        };
+        let batch = source.read(now).map_err(|reason| JobError::connector(&self.names[node], reason))?;
+        let has_times = source.newest != NO_TIMESTAMP;
+        self.counters.records_in.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if !batch.is_empty() {
+            self.emit(node, 0, batch)?;
+            self.note_held(at, now);
+        }
+        self.count_sources();
+        if has_times && now >= self.regions[at].watermark_at {
+            self.advance_watermark(at, now);
+        }
+        self.end_if_done(at);
+        Ok(())
+    }
+
+    fn count_sources(&self) {
+        let (mut done, mut total) = (0, Some(0));
+        for task in self.tasks.iter().flatten() {
+            if let Task::Source(source) = task {
+                let progress = source.reader.progress();
+                done += progress.done;
+                total = total.zip(progress.total).map(|(sum, more): (u64, u64)| sum + more);
+            }
+        }
+        self.counters.source_done.store(done, Ordering::Relaxed);
+        self.counters.source_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Hands records of an output port on.
+    fn emit(&mut self, node: usize, port: u16, batch: Batch) -> Result<(), JobError> {
+        let count = self.outlets[node][usize::from(port)].len();
+        let mut batch = Some(batch);
+        for outlet in 0..count {
+            let is_last = outlet + 1 == count;
+            let batch = if is_last { batch.take() } else { batch.clone() };
+            let batch = batch.expect("only the last outlet takes the batch");
+            match self.outlets[node][usize::from(port)][outlet] {
+                Outlet::Exchange(exchange) => {
+                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
+                    partitioner
+                        .push(&batch, |task, keyed| lanes[task].pending.push_back(Message::Records(keyed)));
+                }
+                Outlet::Local { to, input, keyed } => {
+                    for piece in call_sized(batch) {
+                        let piece = match keyed {
+                            true => self.dictionary.keyed(piece),
+                            false => KeyedBatch {
+                                batch: piece,
+                                hashes: Vec::new(),
+                            },
+                        };
+                        self.process(to, input, piece)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives records to a task, and what it makes of them to the next ones.
+    fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
+        let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
+            Task::Source(_) => unreachable!("no edge leads to a source"),
+            Task::Sink(sink) => {
+                sink.writer.write(&keyed.batch).map_err(|reason| JobError::connector(&self.names[node], reason))?;
+                sink.records += keyed.batch.len() as u64;
+                self.counters.records_out.fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                return Ok(());
+            }
+            Task::Operator(operator) => {
+                let leaving = operator.process(input, keyed);
+                for line in operator.instance_mut().take_log() {
+                    self.report(Report::Log {
+                        operator: self.names[node].clone(),
+                        task: TaskIndex(self.index as u16),
+                        line,
+                    });
+                }
+                leaving?
+            }
+        };
+        for (port, batch) in leaving {
+            self.emit(node, port, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers when records that wait for others have to go.
+    fn note_held(&mut self, at: usize, now: Duration) {
+        if self.regions[at].flush_at.is_some() {
+            return;
+        }
+        let holds = self.regions[at].exchanges.iter().any(|&exchange| self.exchanges[exchange].partitioner.holds_any());
+        if holds {
+            self.regions[at].flush_at = Some(now + FLUSH_DELAY);
+        }
+    }
+
+    fn flush(&mut self, at: usize) {
+        self.regions[at].flush_at = None;
+        for &exchange in &self.regions[at].exchanges {
+            let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
+            partitioner.flush(|task, keyed| lanes[task].pending.push_back(Message::Records(keyed)));
+        }
+    }
+
+    /// Sends a mark to all, behind all records.
+    fn broadcast(&mut self, at: usize, message: &Message) {
+        self.flush(at);
+        for &exchange in &self.regions[at].exchanges {
+            for lane in &mut self.exchanges[exchange].lanes {
+                lane.pending.push_back(message.clone());
+            }
+        }
+    }
+
+    fn barrier(&mut self, at: usize, input: usize, checkpoint: CheckpointId) -> Result<Progress, JobError> {
+        let aligned = self.regions[at].aligner.barrier(input, checkpoint);
+        let Alignment::Aligned(checkpoint) = aligned else {
+            return Ok(Progress::Moved { snapshot: false });
+        };
+        let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
+        for &node in &self.regions[at].nodes {
+            let task = self.tasks[node].as_mut().expect("every node has a task");
+            snapshot_task(node, task, &mut snapshot)
+                .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+        }
+        self.broadcast(at, &Message::Barrier(checkpoint));
+        self.report(Report::Snapshot(snapshot));
+        Ok(Progress::Moved { snapshot: true })
+    }
+
+    fn advance_watermark(&mut self, at: usize, now: Duration) {
+        let region = &self.regions[at];
+        let inlets = region.inlets.iter().filter(|inlet| !inlet.ended).map(|inlet| inlet.watermark);
+        let sources = region.sources.iter().filter_map(|&node| match &self.tasks[node] {
+            Some(Task::Source(source)) if !source.finished => Some(source.newest),
+            _ => None,
+        });
+        let Some(watermark) = inlets.chain(sources).min() else {
+            return;
+        };
+        if watermark > region.watermark {
+            self.regions[at].watermark = watermark;
+            self.broadcast(at, &Message::Watermark(watermark));
+        }
+        self.regions[at].watermark_at = now + WATERMARK_INTERVAL;
+    }
+
+    /// Ends a region whose inputs have all ended.
+    fn end_if_done(&mut self, at: usize) {
+        let region = &self.regions[at];
+        let done = region.inlets.iter().all(|inlet| inlet.ended)
+            && region.sources.iter().all(|&node| match &self.tasks[node] {
+                Some(Task::Source(source)) => source.finished,
+                _ => false,
+            });
+        if !done || region.ended {
+            return;
+        }
+        self.regions[at].ended = true;
+        self.broadcast(at, &Message::EndOfInput);
+        self.report(Report::Ended(self.part(at)));
+    }
+
+    fn part(&self, region: usize) -> Part {
+        Part {
+            worker: self.index,
+            region,
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // Nobody listens only when the job is being torn down.
+        let _ = self.reports.send(report);
+    }
+}

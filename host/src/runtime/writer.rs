@@ -1,0 +1,178 @@
+//! Makes a checkpoint durable, and then its output visible: the commit protocol.
+//!
+//! ```text
+//! 1. each sink:  prepare the staged parts            (fsync)
+//! 2. the store:  chunks, plugins, manifest           (one transaction, durable)
+//! 3. each sink:  commit, with the permit from step 2 (rename)
+//! ```
+//!
+//! A crash before the end of step 2 leaves the earlier checkpoint, whose sinks remove what was staged after it. A crash
+//! after it leaves this one, whose manifest names the parts, so that the next start commits them: step 3 may be done any
+//! number of times. A step that fails ends the attempt, and what was collected goes with the next one.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::JobError;
+use super::plan::{Plan, Role};
+use super::report::WriteOutcome;
+use crate::checkpoint::store::{CheckpointStore, RestoredCheckpoint};
+use crate::checkpoint::{Checkpoint, PluginDigest, SinkSnapshot, Staged};
+use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
+use crate::state::Chunk;
+
+/// A checkpoint to be written. `checkpoint.sinks` is empty: the writer knows what is not visible yet.
+#[derive(Debug)]
+pub struct WriteRequest {
+    /// All but the sinks.
+    pub checkpoint: Checkpoint,
+    /// Chunks that may not be durable yet.
+    pub chunks: Vec<Arc<Chunk>>,
+    /// By sink, in the order of the plan: parts that are new.
+    pub staged: Vec<Vec<Staged>>,
+}
+
+/// The store and the committers of a job.
+pub struct Writer {
+    store: CheckpointStore,
+    retained: NonZeroU32,
+    plugins: Vec<(PluginDigest, Arc<[u8]>)>,
+    sinks: Vec<SinkOutput>,
+}
+
+/// A sink's output on its way.
+struct SinkOutput {
+    name: String,
+    committer: Box<dyn SinkCommitter>,
+    state: Vec<u8>,
+    unprepared: Vec<Staged>,
+    prepared: Vec<Staged>,
+}
+
+impl Writer {
+    /// Brings the output of a job to where its checkpoint says, or to nothing if `fresh`. Returns what was done, by sink.
+    ///
+    /// # Errors
+    /// When the output cannot be made what the checkpoint says. The checkpoint is as it was.
+    pub fn begin(
+        plan: &Plan,
+        store: CheckpointStore,
+        retained: NonZeroU32,
+        restored: Option<&RestoredCheckpoint>,
+        fresh: bool,
+    ) -> Result<(Self, Vec<(String, Recovered)>), JobError> {
+        let mut plugins = Vec::new();
+        let mut sinks = Vec::new();
+        let mut done = Vec::new();
+        for node in &plan.nodes {
+            match &node.role {
+                Role::Source(_) => {}
+                Role::Operator { plugin, .. } => plugins.push((plugin.digest(), Arc::clone(plugin.component()))),
+                Role::Sink(sink) => {
+                    let connector = |reason| JobError::connector(&node.name, reason);
+                    let committer = sink.committer().map_err(connector)?;
+                    let mut output = SinkOutput::new(&node.name, committer);
+                    let recovered = output.recover(restored, fresh).map_err(connector)?;
+                    done.push((node.name.clone(), recovered));
+                    sinks.push(output);
+                }
+            }
+        }
+        plugins.sort_unstable_by_key(|(digest, _)| *digest);
+        plugins.dedup_by_key(|(digest, _)| *digest);
+        let writer = Self {
+            store,
+            retained,
+            plugins,
+            sinks,
+        };
+        Ok((writer, done))
+    }
+
+    /// Writes a checkpoint and commits its output.
+    pub fn write(&mut self, request: WriteRequest) -> WriteOutcome {
+        let WriteRequest {
+            mut checkpoint,
+            chunks,
+            staged,
+        } = request;
+        let id = checkpoint.id;
+        for (sink, staged) in self.sinks.iter_mut().zip(staged) {
+            sink.unprepared.extend(staged);
+        }
+        let outcome = |durable, not_visible| WriteOutcome {
+            checkpoint: id,
+            durable,
+            not_visible,
+        };
+        for sink in &mut self.sinks {
+            if let Err(error) = sink.prepare() {
+                return outcome(Err(format!("sink `{}`: {error}", sink.name)), Vec::new());
+            }
+            checkpoint.sinks.push(sink.snapshot());
+        }
+        let permit = match self.store.write(&checkpoint, &chunks, &self.plugins, self.retained) {
+            Ok(permit) => permit,
+            Err(error) => return outcome(Err(error.to_string()), Vec::new()),
+        };
+        let mut not_visible = Vec::new();
+        for sink in &mut self.sinks {
+            match sink.committer.commit(&permit, &sink.prepared) {
+                Ok(()) => sink.prepared.clear(),
+                Err(error) => not_visible.push(format!("sink `{}`: {error}", sink.name)),
+            }
+        }
+        outcome(Ok(()), not_visible)
+    }
+
+    /// What each sink has to say at the end of the job.
+    #[must_use]
+    pub fn summaries(&self) -> Vec<(String, String)> {
+        let summary = |sink: &SinkOutput| Some((sink.name.clone(), sink.committer.summary()?));
+        self.sinks.iter().filter_map(summary).collect()
+    }
+}
+
+impl SinkOutput {
+    fn new(name: &str, committer: Box<dyn SinkCommitter>) -> Self {
+        Self {
+            name: name.to_owned(),
+            committer,
+            state: Vec::new(),
+            unprepared: Vec::new(),
+            prepared: Vec::new(),
+        }
+    }
+
+    fn recover(&mut self, restored: Option<&RestoredCheckpoint>, fresh: bool) -> Result<Recovered, ConnectorError> {
+        if fresh {
+            return self.committer.clear();
+        }
+        let Some(restored) = restored else {
+            return self.committer.recover(None);
+        };
+        let snapshot = restored.checkpoint.sinks.iter().find(|sink| sink.name == self.name);
+        if let Some(snapshot) = snapshot {
+            self.state.clone_from(&snapshot.state);
+        }
+        self.committer.recover(Some(RestoredSink {
+            permit: &restored.permit,
+            staged: snapshot.map_or(&[], |snapshot| &snapshot.staged),
+            state: &self.state,
+        }))
+    }
+
+    fn prepare(&mut self) -> Result<(), ConnectorError> {
+        self.state = self.committer.prepare(&self.unprepared)?;
+        self.prepared.append(&mut self.unprepared);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> SinkSnapshot {
+        SinkSnapshot {
+            name: self.name.clone(),
+            staged: self.prepared.clone(),
+            state: self.state.clone(),
+        }
+    }
+}
