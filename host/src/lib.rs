@@ -14,5 +14,4 @@ pub mod guest;
 
 pub mod runtime;
 
-
-
+pub mod edge;

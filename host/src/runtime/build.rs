@@ -252,7 +252,7 @@ fn operator_task(
         let schema = schemas.iter().find(|schema| schema.name == declared.name);
         schema.map_or(StateId(0), |schema| schema.id)
     });
-    Ok(Task::Operator(OperatorTask::new(instance, states.collect(), restore.finish())))
+    Ok(Task::Operator(Box::new(OperatorTask::new(instance, states.collect(), restore.finish()))))
 }
 
 fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {

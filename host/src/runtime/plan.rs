@@ -42,7 +42,7 @@ pub enum Role {
     /// Calls a plugin.
     Operator {
         /// The plugin.
-        plugin: Plugin,
+        plugin: Arc<Plugin>,
         /// What it is opened with.
         config: Vec<(String, String)>,
     },

@@ -18,7 +18,7 @@ pub enum Task {
     /// Reads records.
     Source(SourceTask),
     /// Calls a plugin.
-    Operator(OperatorTask),
+    Operator(Box<OperatorTask>),
     /// Writes records.
     Sink(SinkTask),
 }

@@ -1,0 +1,106 @@
+//! The command line: one file per command.
+//!
+//! Results go to standard output, everything else to standard error. Commands read like sentences; what they do is decided
+//! elsewhere.
+
+pub mod check;
+pub mod checkpoint;
+pub mod run;
+
+mod assemble;
+mod failure;
+mod number;
+mod progress;
+mod table;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the job is finished, or was stopped as asked, with a checkpoint
+  1  an operator failed, or floodmark itself
+  2  the command line or the pipeline file is wrong
+  3  a plugin cannot be built, loaded or opened
+  4  the data folder or its checkpoints cannot be used
+  5  a source or a sink cannot be read or written
+130  told twice to stop: ended at once, without a checkpoint";
+
+const FIRST_STEPS: &str = "\
+First steps:
+  floodmark check PIPELINE.toml     is it right, and what would it do?
+  floodmark run PIPELINE.toml       run it; the same command goes on after a stop or a crash
+  floodmark checkpoint list --data-dir DIR";
+
+/// Runs streams through sandboxed WebAssembly plugins, exactly once.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = FIRST_STEPS, after_long_help = long_help())]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArguments),
+    Check(check::CheckArguments),
+    /// Looks into the checkpoints of a job that is not running
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+}
+
+fn long_help() -> String {
+    format!("{FIRST_STEPS}\n\n{EXIT_CODES}")
+}
+
+/// A pipeline and how it is to differ from its file.
+#[derive(Debug, clap::Args)]
+pub struct PipelineArguments {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// Sets a field of the pipeline file, such as `source.text.path=/var/log/app.log`; relative paths are relative to the
+    /// current folder
+    #[arg(long = "set", value_name = "path.to.field=value")]
+    pub sets: Vec<String>,
+    /// How many tasks each operator has, at most `job.max-parallelism`
+    #[arg(long, value_name = "N")]
+    pub parallelism: Option<u16>,
+}
+
+impl PipelineArguments {
+    /// All that goes before what the file says.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<String> {
+        let parallelism = self.parallelism.map(|tasks| format!("job.parallelism={tasks}"));
+        self.sets.iter().cloned().chain(parallelism).collect()
+    }
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is not an error.
+            let _ = error.print();
+            let code = if error.use_stderr() { failure::EXIT_USAGE } else { 0 };
+            return ExitCode::from(code);
+        }
+    };
+    let done = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,175 @@
+//! Tells how a job goes: records, records a second, the age of the last checkpoint, and for input with an end how much is
+//! left. A bar on a terminal, a line every few seconds elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::number::{bytes, count, rate, span, things};
+use super::terminal::Terminal;
+use crate::checkpoint::Trigger;
+use crate::connector::Recovered;
+use crate::edge::drive::Watcher;
+use crate::guest::LogLevel;
+use crate::runtime::conductor::{CompletedCheckpoint, Notice};
+use crate::runtime::worker::Counters;
+use crate::stream::CheckpointId;
+
+/// How often a line is told where there is no bar.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Over what time records a second are counted.
+const RATE_SPAN: Duration = Duration::from_secs(2);
+
+/// Shows one job.
+pub(super) struct Progress {
+    terminal: Terminal,
+    fresh: bool,
+    last_checkpoint: Option<(CheckpointId, Duration)>,
+    samples: Vec<(Duration, u64, u64)>,
+    line_at: Duration,
+    totals: Totals,
+}
+
+/// What a job has done since it began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub(super) elapsed: Duration,
+    pub(super) records_in: u64,
+    pub(super) records_out: u64,
+    pub(super) last_checkpoint: Option<CheckpointId>,
+}
+
+impl Progress {
+    pub(super) fn new(terminal: Terminal, fresh: bool) -> Self {
+        Self {
+            terminal,
+            fresh,
+            last_checkpoint: None,
+            samples: Vec::new(),
+            line_at: LINE_INTERVAL,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    fn completed(&mut self, now: Duration, checkpoint: CompletedCheckpoint) {
+        self.last_checkpoint = Some((checkpoint.id, now));
+        self.totals.last_checkpoint = Some(checkpoint.id);
+        if self.terminal.has_bar() && checkpoint.trigger == Trigger::Periodic {
+            return;
+        }
+        self.terminal.say(&format!(
+            "checkpoint {} completed: {} in, {} of state ({} new), {} in all, workers stood still for {}",
+            checkpoint.id,
+            things(checkpoint.records_in, "record"),
+            bytes(checkpoint.state_bytes),
+            bytes(checkpoint.state_bytes_new),
+            span(checkpoint.total),
+            micros(checkpoint.stall),
+        ));
+    }
+
+    /// Records a second over the last while.
+    fn rate(&mut self, now: Duration, records: u64, done: u64) -> (f64, f64) {
+        self.samples.push((now, records, done));
+        let old = self.samples.iter().position(|(at, ..)| *at + RATE_SPAN >= now).unwrap_or(0);
+        self.samples.drain(..old.saturating_sub(1));
+        let (at, records_then, done_then) = self.samples[0];
+        let seconds = now.saturating_sub(at).as_secs_f64();
+        if seconds <= 0.0 {
+            return (0.0, 0.0);
+        }
+        ((records - records_then) as f64 / seconds, done.saturating_sub(done_then) as f64 / seconds)
+    }
+}
+
+impl Watcher for Progress {
+    fn begun(&mut self, recovered: &[(String, Recovered)]) {
+        for (sink, Recovered { committed, aborted, retracted }) in recovered {
+            let mut done = Vec::new();
+            if *committed > 0 {
+                done.push(format!("{} made visible", things(*committed as u64, "part")));
+            }
+            if *aborted > 0 {
+                done.push(format!("{} that no checkpoint has removed", things(*aborted as u64, "unfinished part")));
+            }
+            if *retracted > 0 {
+                let why = if self.fresh { "of earlier runs removed" } else { "of later checkpoints taken back" };
+                done.push(format!("{} {why}", things(*retracted as u64, "part")));
+            }
+            if !done.is_empty() {
+                self.terminal.say(&format!("sink `{sink}`: {}", done.join(", ")));
+            }
+        }
+    }
+
+    fn notice(&mut self, now: Duration, notice: Notice) {
+        match notice {
+            Notice::Completed(checkpoint) => self.completed(now, checkpoint),
+            Notice::NotCompleted { checkpoint, reason } => {
+                let last = match self.last_checkpoint {
+                    Some((id, _)) => format!("checkpoint {id} stays the last one"),
+                    None => "there is none since the start yet".to_owned(),
+                };
+                self.terminal.say(&format!(
+                    "warning: checkpoint {checkpoint} failed: {reason}; the job goes on, and {last}"
+                ));
+            }
+            Notice::NotVisible { reason } => self.terminal.say(&format!(
+                "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
+            )),
+            Notice::Log { operator, task, line } => {
+                if line.level < LogLevel::Info {
+                    return;
+                }
+                let level = match line.level {
+                    LogLevel::Warn => "warning: ",
+                    LogLevel::Error => "error: ",
+                    _ => "",
+                };
+                self.terminal.say(&format!("[{operator}/{task}] {level}{}", line.message));
+            }
+        }
+    }
+
+    fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]) {
+        let sum = |read: fn(&Counters) -> u64| counters.iter().map(|counters| read(counters)).sum::<u64>();
+        self.totals.elapsed = now;
+        self.totals.records_in = sum(|counters| counters.records_in.load(Ordering::Relaxed));
+        self.totals.records_out = sum(|counters| counters.records_out.load(Ordering::Relaxed));
+        let done = sum(|counters| counters.source_done.load(Ordering::Relaxed));
+        let totals = counters.iter().map(|counters| counters.source_total.load(Ordering::Relaxed));
+        let total = totals.fold(Some(0_u64), |sum, total| sum?.checked_add(total));
+        let (records_rate, done_rate) = self.rate(now, self.totals.records_in, done);
+        let mut parts = vec![format!("{} records in", count(self.totals.records_in)), rate(records_rate)];
+        parts.push(match self.last_checkpoint {
+            Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
+            None => "no checkpoint yet".to_owned(),
+        });
+        let total = total.filter(|total| *total > 0);
+        if let Some(total) = total {
+            parts.push(format!("{} %", (u128::from(done) * 100 / u128::from(total)).min(100)));
+            if done_rate > 0.0 && done < total {
+                let left = (total - done) as f64 / done_rate;
+                parts.push(format!("{} left", span(Duration::from_secs_f64(left.min(1e9)))));
+            }
+        }
+        let text = parts.join(", ");
+        if self.terminal.has_bar() {
+            self.terminal.show(total.map(|total| (done, total)), &text);
+        } else if now >= self.line_at {
+            self.line_at = now + LINE_INTERVAL;
+            self.terminal.say(&text);
+        }
+    }
+}
+
+fn micros(stall: Duration) -> String {
+    match stall.as_micros() {
+        micros @ 0..10_000 => format!("{:.1} ms", micros as f64 / 1000.0),
+        _ => span(stall),
+    }
+}

@@ -1,0 +1,66 @@
+//! Standard error: lines, and on a terminal a bar below them.
+
+use std::io::{IsTerminal, Write, stderr};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Where a command tells what it does.
+#[derive(Debug, Clone)]
+pub(super) struct Terminal {
+    bar: Option<ProgressBar>,
+}
+
+impl Terminal {
+    /// With a bar if standard error is a terminal.
+    pub(super) fn new() -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(bounded_style(false));
+            bar
+        });
+        Self { bar }
+    }
+
+    pub(super) fn has_bar(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    /// Tells a line.
+    pub(super) fn say(&self, line: &str) {
+        let write = || {
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(stderr(), "{line}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Shows how far a job is; with a share done, as a bar.
+    pub(super) fn show(&self, done: Option<(u64, u64)>, text: &str) {
+        let Some(bar) = &self.bar else {
+            return;
+        };
+        if let Some((done, total)) = done {
+            if bar.length() != Some(total) {
+                bar.set_length(total);
+                bar.set_style(bounded_style(true));
+            }
+            bar.set_position(done);
+        }
+        bar.set_message(text.to_owned());
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bounded_style(bounded: bool) -> ProgressStyle {
+    let template = if bounded { "{bar:24} {msg}" } else { "{msg}" };
+    ProgressStyle::with_template(template).expect("the template is right").progress_chars("=> ")
+}
