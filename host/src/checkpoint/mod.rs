@@ -8,6 +8,8 @@ pub mod manifest;
 pub mod retention;
 pub mod store;
 
+pub use manifest::ManifestError;
+
 use crate::state::{ChunkRef, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 

@@ -1,0 +1,216 @@
+//! What goes wrong in the store, as its callers see it (`StoreError`) and as its inside sees it (`Fault`).
+//!
+//! redb's own error types stop here: its users match on what they can do, not on who said it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{ManifestError, PluginDigest};
+use crate::state::ChunkId;
+use crate::stream::CheckpointId;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process has it open. Nothing was touched.
+    #[error("checkpoint store `{}` is in use by another process; stop that job, or use another data folder", path.display())]
+    InUse {
+        /// The store.
+        path: PathBuf,
+    },
+    /// There is no such file. Nothing was touched.
+    #[error("there is no checkpoint store at `{}`; run the job first, or check `--data-dir`", path.display())]
+    Absent {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The file is something else. Nothing was touched.
+    #[error("`{}` is not a checkpoint store: {reason}; move it away, or use another data folder", path.display())]
+    NotAStore {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another version of Floodmark wrote it. Nothing was touched.
+    #[error("checkpoint store `{}` has format {found}, and this floodmark knows format {expected}; use the floodmark that wrote it, or another data folder", path.display())]
+    OtherFormat {
+        /// The store.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The only one that this build knows.
+        expected: u64,
+    },
+    /// Bytes in it are not those that were written. What else is in it may be sound: `recover` looks for that.
+    #[error("checkpoint store `{}` is damaged: {reason}; run `floodmark checkpoint verify`, restore the file from a copy, or start anew with `--fresh`", path.display())]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// There are checkpoints, and none can be restored. Nothing was changed.
+    #[error("no checkpoint in `{}` can be restored: {}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display(), reasons(damaged))]
+    AllDamaged {
+        /// The store.
+        path: PathBuf,
+        /// Each with its reason, newest first.
+        damaged: Vec<(CheckpointId, String)>,
+    },
+    /// The disk refused. After a `write`, what was there before is still there; whether the new checkpoint is, is unknown
+    /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has looked.
+    #[error("checkpoint store `{}` could not be read or written: {source}; check free space and permissions", path.display())]
+    Io {
+        /// The store.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no checkpoint with this id.
+    #[error("there is no checkpoint {id}; `floodmark checkpoint list` shows those that are there")]
+    NoSuchCheckpoint {
+        /// The id.
+        id: CheckpointId,
+    },
+    /// The caller broke the store's contract. Nothing was written.
+    #[error("checkpoint {id} cannot be written: {reason}")]
+    Refused {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// How.
+        reason: Refusal,
+    },
+}
+
+/// How a checkpoint and what was handed over with it do not fit the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its id is not above all that were ever written.
+    #[error("its id is not above {highest}, the highest ever written")]
+    IdNotNew {
+        /// That one.
+        highest: CheckpointId,
+    },
+    /// It names a chunk that is neither stored nor handed over.
+    #[error("its chunk {} is neither stored nor handed over", chunk.0)]
+    ChunkMissing {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// It names a chunk with another length than the chunk has.
+    #[error("it names chunk {} with another length than the chunk has", chunk.0)]
+    ChunkLength {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A chunk with the same id and other bytes is stored.
+    #[error("another chunk {} is already stored: ids of chunks must never be used twice", chunk.0)]
+    ChunkReused {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// It names a plugin that is neither stored nor handed over.
+    #[error("its plugin {plugin} is neither stored nor handed over")]
+    PluginMissing {
+        /// The plugin.
+        plugin: PluginDigest,
+    },
+}
+
+fn reasons(damaged: &[(CheckpointId, String)]) -> String {
+    let each = damaged
+        .iter()
+        .map(|(id, reason)| format!("checkpoint {id}: {reason}"));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// What goes wrong inside, before it is known which store it was.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// redb failed.
+    Redb(redb::Error),
+    /// redb panicked: its handle is not to be used again.
+    Panicked(String),
+    /// Our own checks found damage; redb is well.
+    Damaged(String),
+    /// The file is sound, and not ours.
+    NotAStore(String),
+    /// The file is of another version.
+    OtherFormat(u64),
+    /// The caller is wrong, not the file.
+    Asked(StoreError),
+}
+
+impl Fault {
+    /// Whether redb's handle is worthless now (STYLE 20): its view of the file may not be what is on disk.
+    pub(super) fn spoils_handle(&self) -> bool {
+        matches!(self, Self::Redb(_) | Self::Panicked(_))
+    }
+
+    pub(super) fn of(self, path: &Path) -> StoreError {
+        let path = path.to_owned();
+        let damaged = |path, reason| StoreError::Damaged { path, reason };
+        match self {
+            Self::Asked(error) => error,
+            Self::Damaged(reason) => damaged(path, reason),
+            Self::Panicked(reason) => damaged(path, format!("redb stopped at: {reason}")),
+            Self::NotAStore(reason) => StoreError::NotAStore { path, reason },
+            Self::OtherFormat(found) => StoreError::OtherFormat {
+                path,
+                found,
+                expected: super::FORMAT,
+            },
+            Self::Redb(redb::Error::DatabaseAlreadyOpen) => StoreError::InUse { path },
+            Self::Redb(redb::Error::UpgradeRequired(_)) => StoreError::NotAStore {
+                path,
+                reason: "it is in an older format of redb".to_owned(),
+            },
+            Self::Redb(redb::Error::Io(source)) => match source.kind() {
+                io::ErrorKind::NotFound => StoreError::Absent { path },
+                io::ErrorKind::InvalidData => StoreError::NotAStore {
+                    path,
+                    reason: source.to_string(),
+                },
+                io::ErrorKind::UnexpectedEof => damaged(path, "it ends too early".to_owned()),
+                _ => StoreError::Io { path, source },
+            },
+            Self::Redb(error) => damaged(path, error.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for Fault {
+    fn from(error: redb::Error) -> Self {
+        Self::Redb(error)
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident)*) => {$(
+        impl From<redb::$error> for Fault {
+            fn from(error: redb::$error) -> Self {
+                Self::Redb(error.into())
+            }
+        }
+    )*};
+}
+
+from_redb!(StorageError TableError TransactionError CommitError DatabaseError);
+
+impl From<ManifestError> for Fault {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::OtherVersion { found } => Self::OtherFormat(found.into()),
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Asked(error)
+    }
+}

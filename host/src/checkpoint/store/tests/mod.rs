@@ -1,0 +1,190 @@
+//! The store against disks that die, fill up and lie, and against a dumb model. Each file's head says what it catches;
+//! here are the sample checkpoints, and the store's contract in plain cases.
+
+mod crash;
+mod damage;
+mod disk;
+mod file;
+mod full;
+mod model;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::*;
+use crate::checkpoint::{CommitPermit, OperatorSnapshot, TaskSnapshot, Trigger};
+use crate::state::{Chunk, ChunkId};
+use crate::stream::{KeyGroupRange, MaxParallelism};
+use disk::{Disk, Random};
+
+const RETAINED: NonZeroU32 = NonZeroU32::new(2).unwrap();
+
+type Plugins = Vec<(PluginDigest, Arc<[u8]>)>;
+
+/// A checkpoint with all that it names.
+#[derive(Debug, Clone)]
+struct Sample {
+    checkpoint: Checkpoint,
+    chunks: Vec<Arc<Chunk>>,
+    plugins: Plugins,
+}
+
+/// The bytes of a chunk follow from its id.
+fn chunk(id: u64, len: usize) -> Arc<Chunk> {
+    let mut random = Random(id);
+    let bytes = (0..len).map(|_| random.next() as u8).collect();
+    Arc::new(Chunk {
+        id: ChunkId(id),
+        bytes,
+    })
+}
+
+fn plugin(number: u8) -> (PluginDigest, Arc<[u8]>) {
+    let bytes = vec![number; 5000 + usize::from(number)];
+    (PluginDigest(Sha256::digest(&bytes).into()), bytes.into())
+}
+
+fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
+    let plugin = plugin(plugin_number);
+    let task = TaskSnapshot {
+        key_groups: KeyGroupRange(0..128),
+        chunks: chunks.iter().map(|chunk| Chunk::as_ref(chunk)).collect(),
+    };
+    let operator = OperatorSnapshot {
+        name: "count".into(),
+        plugin: plugin.0,
+        states: vec![],
+        tasks: vec![task],
+    };
+    let checkpoint = Checkpoint {
+        id: CheckpointId(id),
+        created_ms: id * 1000,
+        trigger: Trigger::Periodic,
+        job: "job".into(),
+        identity: "identity".into(),
+        parallelism: 1,
+        max_parallelism: MaxParallelism::DEFAULT,
+        records_in: id,
+        records_out: id,
+        sources: vec![],
+        operators: vec![operator],
+        sinks: vec![],
+    };
+    Sample {
+        checkpoint,
+        chunks,
+        plugins: vec![plugin],
+    }
+}
+
+/// Checkpoints that share chunks with the one before, and change the plugin in the middle.
+fn samples() -> Vec<Sample> {
+    let of = |id: u64| {
+        let lengths = [100, 9000, 70_000];
+        let chunks = (id..id + 3).map(|id| chunk(id, lengths[id as usize % 3]));
+        sample(id, 1 + u8::from(id > 2), chunks.collect())
+    };
+    (1..=4).map(of).collect()
+}
+
+fn open(disk: &Disk) -> Result<CheckpointStore, StoreError> {
+    let disk = disk.clone();
+    CheckpointStore::open_on(move || Ok(disk.clone()))
+}
+
+impl Sample {
+    fn write(&self, store: &mut CheckpointStore) -> Result<CommitPermit, StoreError> {
+        store.write(&self.checkpoint, &self.chunks, &self.plugins, RETAINED)
+    }
+
+    fn id(&self) -> u64 {
+        self.checkpoint.id.0
+    }
+
+    /// `found` is this checkpoint, to the byte.
+    fn assert_is(&self, found: &RestoredCheckpoint) {
+        assert_eq!(self.checkpoint, found.checkpoint);
+        assert_eq!(found.permit.checkpoint(), self.checkpoint.id);
+        let chunks: BTreeMap<_, _> = self
+            .chunks
+            .iter()
+            .map(|chunk| (chunk.id, chunk.clone()))
+            .collect();
+        assert!(chunks == found.chunks, "wrong bytes in a chunk");
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let disk = Disk::default();
+    let samples = samples();
+    let mut store = open(&disk).unwrap();
+    let empty = store.recover().unwrap();
+    assert!(empty.restored.is_none() && empty.damaged.is_empty());
+    assert_eq!(
+        (empty.next_id, empty.next_chunk),
+        (CheckpointId(1), ChunkId(1))
+    );
+    for sample in &samples {
+        assert_eq!(
+            sample.write(&mut store).unwrap().checkpoint(),
+            sample.checkpoint.id
+        );
+    }
+    drop(store);
+    let mut store = open(&disk).unwrap();
+    let recovery = store.recover().unwrap();
+    samples[3].assert_is(&recovery.restored.unwrap());
+    assert_eq!(
+        (recovery.next_id, recovery.next_chunk),
+        (CheckpointId(5), ChunkId(7))
+    );
+    let listed: Vec<_> = store
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|(id, _)| id.0)
+        .collect();
+    assert_eq!(listed, [4, 3]);
+    assert_eq!(store.read(CheckpointId(3)).unwrap(), samples[2].checkpoint);
+    let gone = store.read(CheckpointId(2));
+    assert!(matches!(gone, Err(StoreError::NoSuchCheckpoint { .. })));
+    assert_eq!(store.plugin(plugin(2).0).unwrap(), plugin(2).1[..]);
+    assert!(
+        store.plugin(plugin(1).0).is_err(),
+        "nothing names it any more"
+    );
+    let report = store.verify(None).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(report.chunks, 4);
+}
+
+#[test]
+fn a_broken_contract_is_refused_and_writes_nothing() {
+    let disk = Disk::default();
+    let mut store = open(&disk).unwrap();
+    samples()[0].write(&mut store).unwrap();
+    let mut check = |sample: Sample, expect: Refusal| match sample.write(&mut store) {
+        Err(StoreError::Refused { reason, .. }) => assert_eq!(reason, expect),
+        other => panic!("{other:?}"),
+    };
+    let highest = CheckpointId(1);
+    check(samples()[0].clone(), Refusal::IdNotNew { highest });
+    let mut missing = samples()[1].clone();
+    missing.chunks.clear();
+    check(missing, Refusal::ChunkMissing { chunk: ChunkId(4) });
+    let mut reused = samples()[1].clone();
+    Arc::make_mut(&mut reused.chunks[0]).bytes[7] ^= 1;
+    check(reused, Refusal::ChunkReused { chunk: ChunkId(2) });
+    let mut shorter = samples()[1].clone();
+    Arc::make_mut(&mut shorter.chunks[0]).bytes.pop();
+    check(shorter, Refusal::ChunkLength { chunk: ChunkId(2) });
+    let mut no_plugin = samples()[2].clone();
+    no_plugin.plugins.clear();
+    let missing = plugin(2).0;
+    check(no_plugin, Refusal::PluginMissing { plugin: missing });
+    let report = store.verify(None).unwrap();
+    assert!(report.is_sound() && report.chunks == 3, "{report:?}");
+    samples()[1].write(&mut store).unwrap();
+}
