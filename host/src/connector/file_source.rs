@@ -216,15 +216,17 @@ impl Source for FileSource {
             watches,
         )))
     }
+}
 
-    fn describe(&self, split: &Split) -> String {
-        match Piece::decode(split, &self.base) {
-            Ok(Piece::File(file)) => file.to_string(),
-            Ok(Piece::Watch(watch)) => {
-                format!("watch {} of {} for new files", watch.bucket, Watch::COUNT)
-            }
-            Err(error) => error.to_string(),
+/// A split and its position for people, on one line; its file is named as the pipeline file names it.
+#[must_use]
+pub fn describe(split: &Split) -> String {
+    match Piece::decode(split, Path::new("")) {
+        Ok(Piece::File(file)) => file.to_string(),
+        Ok(Piece::Watch(watch)) => {
+            format!("watch {} of {} for new files", watch.bucket, Watch::COUNT)
         }
+        Err(error) => error.to_string(),
     }
 }
 

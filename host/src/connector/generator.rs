@@ -181,14 +181,16 @@ impl Source for GeneratorSource {
             value: Vec::new(),
         }))
     }
+}
 
-    fn describe(&self, split: &Split) -> String {
-        match self.decode(split) {
-            Ok(GeneratorSplit { index, count, .. }) => {
-                format!("split {index} of {SPLITS} after {count} records")
-            }
-            Err(error) => error.to_string(),
+/// A split and its position for people, on one line.
+#[must_use]
+pub fn describe(split: &Split) -> String {
+    match encoding::decode::<GeneratorSplit>(WHAT, VERSION, &split.0) {
+        Ok(GeneratorSplit { index, count, .. }) => {
+            format!("split {index} of {SPLITS} after {count} records")
         }
+        Err(error) => error.to_string(),
     }
 }
 

@@ -43,9 +43,6 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When a split is not of this source, or cannot be opened.
     fn reader(&self, splits: Vec<Split>) -> Result<Box<dyn SourceReader>, ConnectorError>;
-
-    /// A split and its position for people, on one line.
-    fn describe(&self, split: &Split) -> String;
 }
 
 /// One task's share of a source. Never blocks for long: a worker reads other inputs between two calls.

@@ -71,11 +71,32 @@ pub fn drive(
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
     let restored = recovery.restored;
-    let (writer, recovered) = Writer::begin(plan, store, settings.retained, restored.as_ref(), settings.fresh)?;
-    let wakes: Vec<_> = (0..plan.parallelism).map(|_| Arc::new(Bell::default())).collect();
-    let as_wakes: Vec<_> = wakes.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
-    let counters: Vec<_> = wakes.iter().map(|_| Arc::new(Counters::default())).collect();
-    let built = build(plan, restored.as_ref(), recovery.next_chunk, &as_wakes, &counters, &reports)?;
+    let (writer, recovered) = Writer::begin(
+        plan,
+        store,
+        settings.retained,
+        restored.as_ref(),
+        settings.fresh,
+    )?;
+    let wakes: Vec<_> = (0..plan.parallelism)
+        .map(|_| Arc::new(Bell::default()))
+        .collect();
+    let as_wakes: Vec<_> = wakes
+        .iter()
+        .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
+        .collect();
+    let counters: Vec<_> = wakes
+        .iter()
+        .map(|_| Arc::new(Counters::default()))
+        .collect();
+    let built = build(
+        plan,
+        restored.as_ref(),
+        recovery.next_chunk,
+        &as_wakes,
+        &counters,
+        &reports,
+    )?;
     let Built {
         workers,
         controls,
@@ -88,11 +109,24 @@ pub fn drive(
     });
     drop(restored);
     let next = recovery.next_id;
-    let mut conductor = Conductor::new(plan, schemas, settings.checkpoints, next, earlier.unwrap_or_default());
+    let mut conductor = Conductor::new(
+        plan,
+        schemas,
+        settings.checkpoints,
+        next,
+        earlier.unwrap_or_default(),
+    );
     watcher.begun(&recovered);
     let mut threads = Threads::start(workers, wakes, controls, writer, clock, &reports);
     drop(reports);
-    let ended = conduct(&mut conductor, &mut threads, clock, &inbox, &counters, watcher);
+    let ended = conduct(
+        &mut conductor,
+        &mut threads,
+        clock,
+        &inbox,
+        &counters,
+        watcher,
+    );
     let writer = threads.stop()?;
     watcher.watch(clock.now(), &counters);
     Ok(Ended {
@@ -120,7 +154,11 @@ fn conduct(
         let report = match inbox.recv_timeout(until.saturating_sub(now)) {
             Ok(report) => report,
             Err(RecvTimeoutError::Timeout) => Report::Tick,
-            Err(RecvTimeoutError::Disconnected) => return Err(JobError::Defect { what: "all workers" }),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(JobError::Defect {
+                    what: "all workers",
+                });
+            }
         };
         for action in conductor.handle(clock.now(), clock.wall_ms(), report) {
             match action {
@@ -153,7 +191,10 @@ impl Bell {
     fn wait(&self, at_most: Option<Duration>) {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rung = match at_most {
-            None => self.heard.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner),
+            None => self
+                .heard
+                .wait_while(rung, |rung| !*rung)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(at_most) => {
                 let waited = self.heard.wait_timeout_while(rung, at_most, |rung| !*rung);
                 waited.unwrap_or_else(PoisonError::into_inner).0
@@ -227,7 +268,9 @@ impl Threads {
         self.tell(Control::Shutdown);
         self.requests = None;
         for worker in self.workers {
-            worker.join().map_err(|_| JobError::Defect { what: "a worker" })?;
+            worker
+                .join()
+                .map_err(|_| JobError::Defect { what: "a worker" })?;
         }
         self.writer.join().map_err(|_| JobError::Defect {
             what: "the checkpoint writer",
@@ -244,7 +287,9 @@ fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
             Ok(Progress::Moved { snapshot: true }) => {
                 let _ = reports.send(Report::Stalled(clock.now().saturating_sub(now)));
             }
-            Ok(Progress::Idle { until }) => bell.wait(until.map(|until| until.saturating_sub(clock.now()))),
+            Ok(Progress::Idle { until }) => {
+                bell.wait(until.map(|until| until.saturating_sub(clock.now())))
+            }
             Ok(Progress::Over) => break,
             Err(error) => {
                 let _ = reports.send(Report::Failed(error));
@@ -279,7 +324,9 @@ impl<'a> Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let _ = self.reports.send(Report::Failed(JobError::Defect { what: self.what }));
+            let _ = self
+                .reports
+                .send(Report::Failed(JobError::Defect { what: self.what }));
         }
     }
 }

@@ -10,8 +10,8 @@ use super::aligner::Aligner;
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::plan::{Node, Plan, Role};
-use super::task::{OperatorTask, SinkTask, SourceTask, Task};
 use super::report::Report;
+use super::task::{OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
@@ -44,7 +44,11 @@ pub fn build(
     reports: &mpsc::Sender<Report>,
 ) -> Result<Built, JobError> {
     check_max_parallelism(plan, restored)?;
-    let schemas = plan.nodes.iter().map(|node| schemas_of(node, restored)).collect::<Result<Vec<_>, _>>()?;
+    let schemas = plan
+        .nodes
+        .iter()
+        .map(|node| schemas_of(node, restored))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut controls = Vec::new();
     let mut workers = Vec::new();
     for (index, counters) in counters.iter().enumerate() {
@@ -71,7 +75,8 @@ pub fn build(
     }
     connect(plan, &mut workers, wakes);
     for region in workers.iter_mut().flat_map(|worker| &mut worker.regions) {
-        region.aligner = Aligner::new(region.inlets.len() + usize::from(!region.sources.is_empty()));
+        region.aligner =
+            Aligner::new(region.inlets.len() + usize::from(!region.sources.is_empty()));
     }
     Ok(Built {
         workers,
@@ -80,13 +85,18 @@ pub fn build(
     })
 }
 
-fn check_max_parallelism(plan: &Plan, restored: Option<&RestoredCheckpoint>) -> Result<(), JobError> {
+fn check_max_parallelism(
+    plan: &Plan,
+    restored: Option<&RestoredCheckpoint>,
+) -> Result<(), JobError> {
     match restored.map(|restored| &restored.checkpoint) {
-        Some(checkpoint) if checkpoint.max_parallelism != plan.max_parallelism => Err(JobError::MaxParallelism {
-            now: plan.max_parallelism.get(),
-            before: checkpoint.max_parallelism.get(),
-            checkpoint: checkpoint.id,
-        }),
+        Some(checkpoint) if checkpoint.max_parallelism != plan.max_parallelism => {
+            Err(JobError::MaxParallelism {
+                now: plan.max_parallelism.get(),
+                before: checkpoint.max_parallelism.get(),
+                checkpoint: checkpoint.id,
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -123,7 +133,9 @@ fn regions(plan: &Plan) -> Vec<Region> {
     let numbers = plan.regions();
     let count = numbers.iter().max().map_or(0, |last| last + 1);
     let region = |number: usize| {
-        let nodes: Vec<_> = (0..plan.nodes.len()).filter(|&node| numbers[node] == number).collect();
+        let nodes: Vec<_> = (0..plan.nodes.len())
+            .filter(|&node| numbers[node] == number)
+            .collect();
         let is_source = |node: &usize| matches!(plan.nodes[*node].role, Role::Source(_));
         Region {
             sources: nodes.iter().copied().filter(is_source).collect(),
@@ -150,7 +162,8 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
         let mut receivers: Vec<Vec<Receiver>> = workers.iter().map(|_| Vec::new()).collect();
         for (from, worker) in workers.iter_mut().enumerate() {
             let lanes = wakes.iter().zip(&mut receivers).map(|(wake, receivers)| {
-                let (sender, receiver): (Sender, Receiver) = channel(Arc::clone(&wakes[from]), Arc::clone(wake));
+                let (sender, receiver): (Sender, Receiver) =
+                    channel(Arc::clone(&wakes[from]), Arc::clone(wake));
                 receivers.push(receiver);
                 Lane {
                     sender,
@@ -163,7 +176,9 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
                 lanes,
             });
             let exchange = worker.exchanges.len() - 1;
-            worker.regions[numbers[edge.from.0]].exchanges.push(exchange);
+            worker.regions[numbers[edge.from.0]]
+                .exchanges
+                .push(exchange);
         }
         for (worker, receivers) in workers.iter_mut().zip(receivers) {
             let inlets = &mut worker.regions[numbers[edge.to.0]].inlets;
@@ -190,21 +205,40 @@ fn tasks(
     match &node.role {
         Role::Source(source) => {
             let saved = restored.and_then(|restored| {
-                let snapshot = restored.checkpoint.sources.iter().find(|source| source.name == node.name)?;
+                let snapshot = restored
+                    .checkpoint
+                    .sources
+                    .iter()
+                    .find(|source| source.name == node.name)?;
                 Some(snapshot.splits.clone())
             });
             let splits = source.splits(saved).map_err(connector)?;
             let shares = deal_out(splits, usize::from(parallelism));
-            let readers = shares.into_iter().map(|share| source.reader(share).map_err(connector));
-            readers.map(|reader| Ok(Task::Source(SourceTask::new(reader?)))).collect()
+            let readers = shares
+                .into_iter()
+                .map(|share| source.reader(share).map_err(connector));
+            readers
+                .map(|reader| Ok(Task::Source(SourceTask::new(reader?))))
+                .collect()
         }
         Role::Sink(sink) => {
-            let writers = (0..parallelism).map(|task| sink.writer(TaskIndex(task)).map_err(connector));
+            let writers =
+                (0..parallelism).map(|task| sink.writer(TaskIndex(task)).map_err(connector));
             let task = |writer| Task::Sink(SinkTask { writer, records: 0 });
             writers.map(|writer| writer.map(task)).collect()
         }
         Role::Operator { plugin, config } => {
-            let task = |task| operator_task(plan, node, (plugin, config), schemas, restored, next_chunk, task);
+            let task = |task| {
+                operator_task(
+                    plan,
+                    node,
+                    (plugin, config),
+                    schemas,
+                    restored,
+                    next_chunk,
+                    task,
+                )
+            };
             (0..parallelism).map(task).collect()
         }
     }
@@ -234,25 +268,38 @@ fn operator_task(
     let mut restore = Restore::new(plan.max_parallelism, key_groups.clone(), ids);
     if let Some((restored, snapshot)) = snapshot_of(node, restored) {
         let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
-        for saved in snapshot.tasks.iter().filter(|saved| overlap(&saved.key_groups, &key_groups)) {
+        for saved in snapshot
+            .tasks
+            .iter()
+            .filter(|saved| overlap(&saved.key_groups, &key_groups))
+        {
             for chunk in &saved.chunks {
-                named.entry(chunk.id).or_default().push(saved.key_groups.clone());
+                named
+                    .entry(chunk.id)
+                    .or_default()
+                    .push(saved.key_groups.clone());
             }
         }
         for (id, ranges) in named {
             let chunk = Arc::clone(&restored.chunks[&id]);
-            restore.add(chunk, &ranges).map_err(|malformed| JobError::State {
-                operator: node.name.clone(),
-                reason: format!("chunk {}: {malformed}", id.0),
-                checkpoint: restored.checkpoint.id,
-            })?;
+            restore
+                .add(chunk, &ranges)
+                .map_err(|malformed| JobError::State {
+                    operator: node.name.clone(),
+                    reason: format!("chunk {}: {malformed}", id.0),
+                    checkpoint: restored.checkpoint.id,
+                })?;
         }
     }
     let states = plugin.description().states.iter().map(|declared| {
         let schema = schemas.iter().find(|schema| schema.name == declared.name);
         schema.map_or(StateId(0), |schema| schema.id)
     });
-    Ok(Task::Operator(Box::new(OperatorTask::new(instance, states.collect(), restore.finish()))))
+    Ok(Task::Operator(Box::new(OperatorTask::new(
+        instance,
+        states.collect(),
+        restore.finish(),
+    ))))
 }
 
 fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {
@@ -264,28 +311,41 @@ fn snapshot_of<'a>(
     restored: Option<&'a RestoredCheckpoint>,
 ) -> Option<(&'a RestoredCheckpoint, &'a OperatorSnapshot)> {
     let restored = restored?;
-    let snapshot = restored.checkpoint.operators.iter().find(|operator| operator.name == node.name)?;
+    let snapshot = restored
+        .checkpoint
+        .operators
+        .iter()
+        .find(|operator| operator.name == node.name)?;
     Some((restored, snapshot))
 }
 
 /// The states of a node: those of the checkpoint keep their ids, new ones get the next.
-fn schemas_of(node: &Node, restored: Option<&RestoredCheckpoint>) -> Result<Vec<StateSchema>, JobError> {
+fn schemas_of(
+    node: &Node,
+    restored: Option<&RestoredCheckpoint>,
+) -> Result<Vec<StateSchema>, JobError> {
     let Role::Operator { plugin, .. } = &node.role else {
         return Ok(Vec::new());
     };
     let saved = snapshot_of(node, restored);
-    let mut schemas = saved.map(|(_, snapshot)| snapshot.states.clone()).unwrap_or_default();
+    let mut schemas = saved
+        .map(|(_, snapshot)| snapshot.states.clone())
+        .unwrap_or_default();
     let declared = &plugin.description().states;
     if let Some((restored, _)) = saved {
         for schema in &schemas {
             let name = &schema.name;
             let reason = match declared.iter().find(|declared| declared.name == *name) {
-                None => format!("it has saved state `{name}`, and the plugin declares none of that name"),
+                None => format!(
+                    "it has saved state `{name}`, and the plugin declares none of that name"
+                ),
                 Some(now) if now.version != schema.version => format!(
                     "state `{name}` was saved in version {}, and the plugin declares version {}",
                     schema.version, now.version
                 ),
-                Some(now) if now.kind != schema.kind => format!("state `{name}` was saved as another kind"),
+                Some(now) if now.kind != schema.kind => {
+                    format!("state `{name}` was saved as another kind")
+                }
                 Some(_) => continue,
             };
             return Err(JobError::State {
@@ -297,7 +357,11 @@ fn schemas_of(node: &Node, restored: Option<&RestoredCheckpoint>) -> Result<Vec<
     }
     for state in declared {
         if schemas.iter().all(|schema| schema.name != state.name) {
-            let next = schemas.iter().map(|schema| schema.id.0 + 1).max().unwrap_or(0);
+            let next = schemas
+                .iter()
+                .map(|schema| schema.id.0 + 1)
+                .max()
+                .unwrap_or(0);
             schemas.push(StateSchema {
                 id: StateId(next),
                 name: state.name.clone(),

@@ -11,8 +11,12 @@ use super::report::Report;
 use super::snapshot::RegionSnapshot;
 use super::worker::Control;
 use super::writer::WriteRequest;
-use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event, Part};
-use crate::checkpoint::{Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
+use crate::checkpoint::coordinator::{
+    CheckpointSettings, Coordinator, Effect, Ending, Event, Part,
+};
+use crate::checkpoint::{
+    Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
+};
 use crate::guest::LogLine;
 use crate::state::{Chunk, ChunkId, ChunkRef, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
@@ -136,7 +140,9 @@ impl Conductor {
     ) -> Self {
         let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
         let workers = 0..usize::from(plan.parallelism);
-        let parts = workers.flat_map(|worker| (0..regions).map(move |region| Part { worker, region })).collect();
+        let parts = workers
+            .flat_map(|worker| (0..regions).map(move |region| Part { worker, region }))
+            .collect();
         let mut sources = Vec::new();
         let mut operators = Vec::new();
         let mut sinks = Vec::new();
@@ -203,8 +209,16 @@ impl Conductor {
             Report::StopAsked => Event::StopAsked,
             Report::Ended(part) => Event::Ended(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
-            Report::Log { operator, task, line } => {
-                return vec![Action::Notify(Notice::Log { operator, task, line })];
+            Report::Log {
+                operator,
+                task,
+                line,
+            } => {
+                return vec![Action::Notify(Notice::Log {
+                    operator,
+                    task,
+                    line,
+                })];
             }
             Report::Stalled(stall) => {
                 if let Some(pending) = &mut self.pending {
@@ -248,7 +262,11 @@ impl Conductor {
             self.staged.entry(node).or_default().extend(staged);
             written += records;
         }
-        let Some(pending) = self.pending.as_mut().filter(|pending| pending.checkpoint == snapshot.checkpoint) else {
+        let Some(pending) = self
+            .pending
+            .as_mut()
+            .filter(|pending| pending.checkpoint == snapshot.checkpoint)
+        else {
             return;
         };
         for (node, splits, records) in snapshot.sources {
@@ -283,16 +301,33 @@ impl Conductor {
         Event::Written(id)
     }
 
-    fn not_completed(&mut self, id: CheckpointId, reason: String, actions: &mut Vec<Action>) -> Event {
+    fn not_completed(
+        &mut self,
+        id: CheckpointId,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) -> Event {
         self.pending = None;
         self.last_failure = Some(reason.clone());
-        actions.push(Action::Notify(Notice::NotCompleted { checkpoint: id, reason }));
+        actions.push(Action::Notify(Notice::NotCompleted {
+            checkpoint: id,
+            reason,
+        }));
         Event::NotWritten(id)
     }
 
-    fn carry_out(&mut self, now: Duration, wall_ms: u64, effect: Effect, actions: &mut Vec<Action>) {
+    fn carry_out(
+        &mut self,
+        now: Duration,
+        wall_ms: u64,
+        effect: Effect,
+        actions: &mut Vec<Action>,
+    ) {
         match effect {
-            Effect::Begin { checkpoint, trigger } => {
+            Effect::Begin {
+                checkpoint,
+                trigger,
+            } => {
                 self.pending = Some(Pending {
                     checkpoint,
                     trigger,
@@ -315,7 +350,8 @@ impl Conductor {
                 actions.push(Action::Write(Box::new(request)));
             }
             Effect::Abandon(checkpoint) => {
-                let reason = "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
+                let reason =
+                    "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
                 self.not_completed(checkpoint, reason, actions);
             }
             Effect::Finish(Ending::WithoutLastCheckpoint) => {
@@ -331,7 +367,10 @@ impl Conductor {
 
     /// All that was collected, as a checkpoint.
     fn request(&mut self, id: CheckpointId) -> WriteRequest {
-        let pending = self.pending.as_mut().expect("a checkpoint is written only while it is pending");
+        let pending = self
+            .pending
+            .as_mut()
+            .expect("a checkpoint is written only while it is pending");
         let mut checkpoint = Checkpoint {
             id,
             created_ms: pending.created_ms,
@@ -347,8 +386,14 @@ impl Conductor {
         for (node, operator) in &self.operators {
             let mut operator = operator.clone();
             for task in 0..self.parallelism {
-                let refs = pending.chunks.remove(&(*node, usize::from(task))).unwrap_or_default();
-                chunks.extend(refs.iter().filter_map(|chunk| self.unwritten.get(&chunk.id).cloned()));
+                let refs = pending
+                    .chunks
+                    .remove(&(*node, usize::from(task)))
+                    .unwrap_or_default();
+                chunks.extend(
+                    refs.iter()
+                        .filter_map(|chunk| self.unwritten.get(&chunk.id).cloned()),
+                );
                 operator.tasks.push(TaskSnapshot {
                     key_groups: self.max_parallelism.range(task, self.parallelism),
                     chunks: refs,
@@ -356,7 +401,11 @@ impl Conductor {
             }
             checkpoint.operators.push(operator);
         }
-        let staged = self.sinks.iter().map(|sink| self.staged.remove(sink).unwrap_or_default()).collect();
+        let staged = self
+            .sinks
+            .iter()
+            .map(|sink| self.staged.remove(sink).unwrap_or_default())
+            .collect();
         WriteRequest {
             checkpoint,
             chunks,

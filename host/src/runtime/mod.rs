@@ -43,7 +43,9 @@ pub enum JobError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Saved state that the plugin does not declare as it was.
-    #[error("operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`")]
+    #[error(
+        "operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`"
+    )]
     State {
         /// The node.
         operator: String,
@@ -76,7 +78,9 @@ pub enum JobError {
         restart: Option<CheckpointId>,
     },
     /// A thread of ours died.
-    #[error("{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command goes on from it")]
+    #[error(
+        "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command goes on from it"
+    )]
     Defect {
         /// Which thread.
         what: &'static str,

@@ -45,9 +45,17 @@ impl RegionSnapshot {
 ///
 /// # Errors
 /// When a sink cannot end its part.
-pub(super) fn snapshot_task(node: usize, task: &mut Task, snapshot: &mut RegionSnapshot) -> Result<(), ConnectorError> {
+pub(super) fn snapshot_task(
+    node: usize,
+    task: &mut Task,
+    snapshot: &mut RegionSnapshot,
+) -> Result<(), ConnectorError> {
     match task {
-        Task::Source(source) => snapshot.sources.push((node, source.reader.splits(), source.records)),
+        Task::Source(source) => {
+            snapshot
+                .sources
+                .push((node, source.reader.splits(), source.records))
+        }
         Task::Operator(operator) => {
             let sealed = operator.store_mut().seal();
             snapshot.operators.push((node, sealed.chunks));

@@ -72,7 +72,14 @@ impl SourceTask {
             ReadOutcome::Finished => self.finished = true,
         }
         self.records += batch.len() as u64;
-        self.newest = self.newest.max(batch.timestamps.iter().copied().max().unwrap_or(NO_TIMESTAMP));
+        self.newest = self.newest.max(
+            batch
+                .timestamps
+                .iter()
+                .copied()
+                .max()
+                .unwrap_or(NO_TIMESTAMP),
+        );
         Ok(batch)
     }
 }
@@ -88,8 +95,15 @@ impl OperatorTask {
     /// For an instance whose declared states have these ids in the store.
     #[must_use]
     pub fn new(instance: Instance, states: Vec<StateId>, store: StateStore) -> Self {
-        let states = states.into_iter().map(|state| (state, Lookup::default())).collect();
-        Self { instance, states, store }
+        let states = states
+            .into_iter()
+            .map(|state| (state, Lookup::default()))
+            .collect();
+        Self {
+            instance,
+            states,
+            store,
+        }
     }
 
     /// The state.
@@ -107,7 +121,11 @@ impl OperatorTask {
     ///
     /// # Errors
     /// When the plugin fails. Nothing of the call is applied.
-    pub fn process(&mut self, input: u16, keyed: KeyedBatch) -> Result<Vec<(u16, Batch)>, GuestError> {
+    pub fn process(
+        &mut self,
+        input: u16,
+        keyed: KeyedBatch,
+    ) -> Result<Vec<(u16, Batch)>, GuestError> {
         let KeyedBatch { mut batch, hashes } = keyed;
         let keys = Keys {
             keys: &batch.keys,
@@ -116,11 +134,16 @@ impl OperatorTask {
         for (state, lookup) in &mut self.states {
             self.store.read(*state, keys, lookup);
         }
-        let values: Vec<_> = self.states.iter().map(|(_, lookup)| lookup.values()).collect();
+        let values: Vec<_> = self
+            .states
+            .iter()
+            .map(|(_, lookup)| lookup.values())
+            .collect();
         let output = self.instance.process(input, &batch, &values)?;
         for write in &output.writes {
             let (state, lookup) = &self.states[usize::from(write.state)];
-            self.store.write(*state, keys, lookup, &write.slots, &write.values);
+            self.store
+                .write(*state, keys, lookup, &write.slots, &write.values);
         }
         self.store.compact();
         let mut leaving = Vec::with_capacity(output.emissions.len());

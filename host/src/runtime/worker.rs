@@ -176,7 +176,11 @@ impl Worker {
     }
 
     fn begin(&mut self, checkpoint: CheckpointId, last: bool) {
-        for region in self.regions.iter_mut().filter(|region| !region.sources.is_empty()) {
+        for region in self
+            .regions
+            .iter_mut()
+            .filter(|region| !region.sources.is_empty())
+        {
             region.begin = Some(checkpoint);
             // Nothing is read between now and the barrier, which is the region's next step.
             region.suspended |= last;
@@ -196,7 +200,10 @@ impl Worker {
     }
 
     fn advance(&mut self, at: usize, now: Duration) -> Result<Progress, JobError> {
-        if self.regions[at].flush_at.is_some_and(|flush_at| flush_at <= now) {
+        if self.regions[at]
+            .flush_at
+            .is_some_and(|flush_at| flush_at <= now)
+        {
             self.flush(at);
         }
         if let Some(checkpoint) = self.regions[at].begin.take() {
@@ -228,7 +235,13 @@ impl Worker {
     }
 
     /// Handles a message that is no barrier.
-    fn handle(&mut self, at: usize, inlet: usize, message: Message, now: Duration) -> Result<(), JobError> {
+    fn handle(
+        &mut self,
+        at: usize,
+        inlet: usize,
+        message: Message,
+        now: Duration,
+    ) -> Result<(), JobError> {
         let source = &mut self.regions[at].inlets[inlet];
         match message {
             Message::Barrier(_) => unreachable!("barriers are aligned"),
@@ -267,7 +280,10 @@ impl Worker {
 
     fn ready_source(&mut self, at: usize, now: Duration) -> Option<usize> {
         let region = &self.regions[at];
-        if region.sources.is_empty() || region.suspended || region.aligner.holds(region.sources_input()) {
+        if region.sources.is_empty()
+            || region.suspended
+            || region.aligner.holds(region.sources_input())
+        {
             return None;
         }
         let count = region.sources.len();
@@ -284,13 +300,19 @@ impl Worker {
 
     fn next_read(&self, at: usize) -> Option<Duration> {
         let region = &self.regions[at];
-        if region.suspended || region.sources.is_empty() || region.aligner.holds(region.sources_input()) {
+        if region.suspended
+            || region.sources.is_empty()
+            || region.aligner.holds(region.sources_input())
+        {
             return None;
         }
-        let idle = region.sources.iter().filter_map(|&node| match &self.tasks[node] {
-            Some(Task::Source(source)) if !source.finished => Some(source.idle_until),
-            _ => None,
-        });
+        let idle = region
+            .sources
+            .iter()
+            .filter_map(|&node| match &self.tasks[node] {
+                Some(Task::Source(source)) if !source.finished => Some(source.idle_until),
+                _ => None,
+            });
         idle.min()
     }
 
@@ -298,9 +320,13 @@ impl Worker {
         let Some(Task::Source(source)) = &mut self.tasks[node] else {
             unreachable!("sources of a region are sources")
         };
-        let batch = source.read(now).map_err(|reason| JobError::connector(&self.names[node], reason))?;
+        let batch = source
+            .read(now)
+            .map_err(|reason| JobError::connector(&self.names[node], reason))?;
         let has_times = source.newest != NO_TIMESTAMP;
-        self.counters.records_in.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.counters
+            .records_in
+            .fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
             self.emit(node, 0, batch)?;
             self.note_held(at, now);
@@ -319,11 +345,15 @@ impl Worker {
             if let Task::Source(source) = task {
                 let progress = source.reader.progress();
                 done += progress.done;
-                total = total.zip(progress.total).map(|(sum, more): (u64, u64)| sum + more);
+                total = total
+                    .zip(progress.total)
+                    .map(|(sum, more): (u64, u64)| sum + more);
             }
         }
         self.counters.source_done.store(done, Ordering::Relaxed);
-        self.counters.source_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.counters
+            .source_total
+            .store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Hands records of an output port on.
@@ -337,8 +367,9 @@ impl Worker {
             match self.outlets[node][usize::from(port)][outlet] {
                 Outlet::Exchange(exchange) => {
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
-                    partitioner
-                        .push(&batch, |task, keyed| lanes[task].pending.push_back(Message::Records(keyed)));
+                    partitioner.push(&batch, |task, keyed| {
+                        lanes[task].pending.push_back(Message::Records(keyed))
+                    });
                 }
                 Outlet::Local { to, input, keyed } => {
                     for piece in call_sized(batch) {
@@ -362,9 +393,13 @@ impl Worker {
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
-                sink.writer.write(&keyed.batch).map_err(|reason| JobError::connector(&self.names[node], reason))?;
+                sink.writer
+                    .write(&keyed.batch)
+                    .map_err(|reason| JobError::connector(&self.names[node], reason))?;
                 sink.records += keyed.batch.len() as u64;
-                self.counters.records_out.fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                self.counters
+                    .records_out
+                    .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
                 return Ok(());
             }
             Task::Operator(operator) => {
@@ -390,7 +425,10 @@ impl Worker {
         if self.regions[at].flush_at.is_some() {
             return;
         }
-        let holds = self.regions[at].exchanges.iter().any(|&exchange| self.exchanges[exchange].partitioner.holds_any());
+        let holds = self.regions[at]
+            .exchanges
+            .iter()
+            .any(|&exchange| self.exchanges[exchange].partitioner.holds_any());
         if holds {
             self.regions[at].flush_at = Some(now + FLUSH_DELAY);
         }
@@ -414,7 +452,12 @@ impl Worker {
         }
     }
 
-    fn barrier(&mut self, at: usize, input: usize, checkpoint: CheckpointId) -> Result<Progress, JobError> {
+    fn barrier(
+        &mut self,
+        at: usize,
+        input: usize,
+        checkpoint: CheckpointId,
+    ) -> Result<Progress, JobError> {
         let aligned = self.regions[at].aligner.barrier(input, checkpoint);
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
@@ -432,11 +475,18 @@ impl Worker {
 
     fn advance_watermark(&mut self, at: usize, now: Duration) {
         let region = &self.regions[at];
-        let inlets = region.inlets.iter().filter(|inlet| !inlet.ended).map(|inlet| inlet.watermark);
-        let sources = region.sources.iter().filter_map(|&node| match &self.tasks[node] {
-            Some(Task::Source(source)) if !source.finished => Some(source.newest),
-            _ => None,
-        });
+        let inlets = region
+            .inlets
+            .iter()
+            .filter(|inlet| !inlet.ended)
+            .map(|inlet| inlet.watermark);
+        let sources = region
+            .sources
+            .iter()
+            .filter_map(|&node| match &self.tasks[node] {
+                Some(Task::Source(source)) if !source.finished => Some(source.newest),
+                _ => None,
+            });
         let Some(watermark) = inlets.chain(sources).min() else {
             return;
         };

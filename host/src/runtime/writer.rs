@@ -67,7 +67,9 @@ impl Writer {
         for node in &plan.nodes {
             match &node.role {
                 Role::Source(_) => {}
-                Role::Operator { plugin, .. } => plugins.push((plugin.digest(), Arc::clone(plugin.component()))),
+                Role::Operator { plugin, .. } => {
+                    plugins.push((plugin.digest(), Arc::clone(plugin.component())))
+                }
                 Role::Sink(sink) => {
                     let connector = |reason| JobError::connector(&node.name, reason);
                     let committer = sink.committer().map_err(connector)?;
@@ -111,7 +113,10 @@ impl Writer {
             }
             checkpoint.sinks.push(sink.snapshot());
         }
-        let permit = match self.store.write(&checkpoint, &chunks, &self.plugins, self.retained) {
+        let permit = match self
+            .store
+            .write(&checkpoint, &chunks, &self.plugins, self.retained)
+        {
             Ok(permit) => permit,
             Err(error) => return outcome(Err(error.to_string()), Vec::new()),
         };
@@ -144,14 +149,22 @@ impl SinkOutput {
         }
     }
 
-    fn recover(&mut self, restored: Option<&RestoredCheckpoint>, fresh: bool) -> Result<Recovered, ConnectorError> {
+    fn recover(
+        &mut self,
+        restored: Option<&RestoredCheckpoint>,
+        fresh: bool,
+    ) -> Result<Recovered, ConnectorError> {
         if fresh {
             return self.committer.clear();
         }
         let Some(restored) = restored else {
             return self.committer.recover(None);
         };
-        let snapshot = restored.checkpoint.sinks.iter().find(|sink| sink.name == self.name);
+        let snapshot = restored
+            .checkpoint
+            .sinks
+            .iter()
+            .find(|sink| sink.name == self.name);
         if let Some(snapshot) = snapshot {
             self.state.clone_from(&snapshot.state);
         }

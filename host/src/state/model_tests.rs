@@ -132,14 +132,20 @@ impl Subject {
                 named.entry(chunk.id).or_default().push(range);
             }
         }
-        let next = self.disk.keys().next_back().map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
+        let next = self
+            .disk
+            .keys()
+            .next_back()
+            .map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
         self.tasks = (0..parallelism)
             .map(|task| {
                 let chunk_ids = ChunkIds::new(next, u64::from(task), u64::from(parallelism));
                 let mut restore =
                     Restore::new(self.max, self.max.range(task, parallelism), chunk_ids);
                 for (id, ranges) in &named {
-                    restore.add(Arc::clone(&self.disk[id]), ranges).expect("sound chunks");
+                    restore
+                        .add(Arc::clone(&self.disk[id]), ranges)
+                        .expect("sound chunks");
                 }
                 restore.finish()
             })

@@ -553,7 +553,11 @@ impl Restore {
     ///
     /// # Panics
     /// When the chunks do not come oldest first.
-    pub fn add(&mut self, chunk: Arc<Chunk>, named_for: &[KeyGroupRange]) -> Result<(), layout::MalformedEntry> {
+    pub fn add(
+        &mut self,
+        chunk: Arc<Chunk>,
+        named_for: &[KeyGroupRange],
+    ) -> Result<(), layout::MalformedEntry> {
         assert!(self.last < Some(chunk.id), "chunks come oldest first");
         self.last = Some(chunk.id);
         self.store.log.ids.pass(chunk.id);

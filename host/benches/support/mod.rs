@@ -1,0 +1,203 @@
+//! What the benchmarks share: an input file, plugins built once, a job run to its end, and figures side by side.
+
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use floodmark::checkpoint::coordinator::CheckpointSettings;
+use floodmark::checkpoint::store::CheckpointStore;
+use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
+use floodmark::edge::clock::Clock;
+use floodmark::edge::drive::{DriveSettings, Watcher, drive};
+use floodmark::guest::{GuestEngine, Plugin};
+use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
+use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
+use floodmark::runtime::worker::Counters;
+use floodmark::stream::MaxParallelism;
+
+/// Bytes of the values that benchmarks use.
+pub const VALUE_BYTES: usize = 100;
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// A number given by an environment variable, or the default.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// A folder for one benchmark, below the build folder, on a real disk.
+pub fn folder(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&dir).expect("the folder can be made");
+    dir
+}
+
+/// A file of lines `KEY<tab>VALUE`: keys of 8 digits, uniform over `keys`; values of 100 bytes. Kept from run to run.
+pub fn keyed_lines(records: u64, keys: u64) -> PathBuf {
+    let path = folder("input").join(format!("{records}-{keys}.lines"));
+    let line_bytes = 8 + 1 + VALUE_BYTES as u64 + 1;
+    if std::fs::metadata(&path).is_ok_and(|file| file.len() == records * line_bytes) {
+        return path;
+    }
+    let mut random = Random(keys);
+    let mut file =
+        BufWriter::with_capacity(1 << 20, File::create(&path).expect("the file can be made"));
+    let value = "v".repeat(VALUE_BYTES);
+    for _ in 0..records {
+        writeln!(file, "{:08}\t{value}", random.next() % keys).expect("there is room");
+    }
+    file.flush().expect("there is room");
+    path
+}
+
+/// The component of a plugin that ships.
+pub fn plugin(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let built = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--target",
+            "wasm32-wasip2",
+            "--package",
+            name,
+        ])
+        .args(["--target-dir", "target/plugins"])
+        .current_dir(&root)
+        .status();
+    assert!(
+        built.is_ok_and(|status| status.success()),
+        "the plugin builds"
+    );
+    let file = format!(
+        "target/plugins/wasm32-wasip2/release/{}.wasm",
+        name.replace('-', "_")
+    );
+    std::fs::read(root.join(file)).expect("the component is there")
+}
+
+pub fn load(name: &str) -> Plugin {
+    let engine = GuestEngine::new(None).expect("this machine runs WebAssembly");
+    engine.load(name, &plugin(name)).expect("the plugin is one")
+}
+
+/// File → count by key → sink.
+pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelism: u16) -> Plan {
+    let settings = format!("path = {:?}\nkey-separator = \"\\t\"", input);
+    let settings: FileSourceSettings = toml::from_str(&settings).expect("the settings are right");
+    let source = FileSource::new(settings, Path::new("/")).expect("the settings are right");
+    let node = |name: &str, role| Node {
+        name: name.to_owned(),
+        role,
+    };
+    let edge = |from, to, routing| Edge {
+        from: NodeIndex(from),
+        output: 0,
+        to: NodeIndex(to),
+        input: 0,
+        routing,
+    };
+    Plan {
+        job: "bench".to_owned(),
+        identity: "bench".to_owned(),
+        parallelism,
+        max_parallelism: MaxParallelism::DEFAULT,
+        nodes: vec![
+            node("text", Role::Source(Arc::new(source))),
+            node(
+                "count",
+                Role::Operator {
+                    plugin: Arc::new(plugin.clone()),
+                    config: Vec::new(),
+                },
+            ),
+            node("counts", Role::Sink(sink)),
+        ],
+        edges: vec![edge(0, 1, Routing::ByKey), edge(1, 2, Routing::Forward)],
+    }
+}
+
+/// What a job told while it ran.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub checkpoints: Vec<CompletedCheckpoint>,
+    pub first_record: Option<Duration>,
+}
+
+impl Watcher for Told {
+    fn begun(&mut self, _: &[(String, Recovered)]) {}
+
+    fn notice(&mut self, _: Duration, notice: Notice) {
+        match notice {
+            Notice::Completed(checkpoint) => self.checkpoints.push(checkpoint),
+            Notice::Log { .. } => {}
+            failed => panic!("{failed:?}"),
+        }
+    }
+
+    fn watch(&mut self, _: Duration, _: &[Arc<Counters>]) {}
+}
+
+/// Runs a job to its end in a new store; returns how long it took, the last checkpoint included.
+pub fn run(plan: &Plan, interval: Option<Duration>) -> (Duration, Told) {
+    let store = folder("store").join(format!("{}.redb", std::process::id()));
+    let _ = std::fs::remove_file(&store);
+    let ended = run_in(plan, interval, &store);
+    let _ = std::fs::remove_file(&store);
+    ended
+}
+
+/// The same in a store that may hold checkpoints, from which the job goes on.
+pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration, Told) {
+    let clock = Clock::start();
+    let mut store = CheckpointStore::open(path).expect("the store opens");
+    let recovery = store.recover().expect("its checkpoints are sound");
+    let settings = DriveSettings {
+        checkpoints: CheckpointSettings {
+            interval,
+            timeout: Duration::from_secs(600),
+        },
+        retained: NonZeroU32::new(3).expect("not zero"),
+        fresh: false,
+    };
+    let mut told = Told::default();
+    drive(
+        plan,
+        store,
+        recovery,
+        settings,
+        clock,
+        mpsc::channel(),
+        &mut told,
+    )
+    .expect("the job ends well");
+    (clock.now(), told)
+}
+
+/// The middle one.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
