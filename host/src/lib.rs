@@ -9,3 +9,5 @@ pub mod state;
 pub mod checkpoint;
 
 pub mod connector;
+
+pub mod pipeline;
