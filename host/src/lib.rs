@@ -11,3 +11,5 @@ pub mod checkpoint;
 pub mod connector;
 
 pub mod pipeline;
+
+pub mod edge;
