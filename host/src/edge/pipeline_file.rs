@@ -123,6 +123,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_pipeline_of_a_newcomer_is_sound() {
+        let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+        let plugins = plugins.canonicalize().unwrap();
+        let file = load(&plugins.join("word-count"), &[]).unwrap();
+        let plugin = |name: &str| file.spec.operators[name].plugin.clone();
+        assert_eq!(plugin("split"), plugins.join("word-split/rust"));
+        assert_eq!(plugin("count"), plugins.join("word-count/rust"));
+        assert_eq!(file.spec.name, "word-count");
+    }
+
+    #[test]
     fn what_cannot_be_read_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let missing = load(&folder.path().join("none.toml"), &[])
