@@ -9,9 +9,12 @@ pub mod state;
 pub mod checkpoint;
 
 pub mod connector;
-
 pub mod guest;
 
 pub mod runtime;
 
+pub mod pipeline;
+
 pub mod edge;
+
+pub mod cli;

@@ -12,13 +12,18 @@ use super::failure::EXIT_DATA;
 use super::number::{bytes, count, date, things};
 use super::table::table;
 use crate::checkpoint::store::{CheckpointStore, VerifyReport};
-use crate::checkpoint::{Checkpoint, OperatorSnapshot, Trigger};
+use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
+use crate::connector::{file_source, generator};
 use crate::edge::data_dir::DataDir;
+use crate::pipeline::identity::field;
 use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
 
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "the names say it, and the help texts are on the arguments")]
+#[expect(
+    missing_docs,
+    reason = "the names say it, and the help texts are on the arguments"
+)]
 pub enum CheckpointCommand {
     /// Lists the checkpoints, newest first
     List(Folder),
@@ -62,7 +67,8 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
 }
 
 fn open(data_dir: &Path) -> Result<(DataDir, CheckpointStore), Failure> {
-    let dir = DataDir::open_existing(data_dir).map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
+    let dir = DataDir::open_existing(data_dir)
+        .map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
     let store = CheckpointStore::open_existing(dir.checkpoints())?;
     Ok((dir, store))
 }
@@ -90,7 +96,15 @@ fn list(folder: &Folder) -> Result<(), Failure> {
     if listed.is_empty() {
         return print("no checkpoints\n");
     }
-    let head = ["id", "taken", "why", "records in", "records out", "state", "tasks"];
+    let head = [
+        "id",
+        "taken",
+        "why",
+        "records in",
+        "records out",
+        "state",
+        "tasks",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut damage = String::new();
     for (id, found) in &listed {
@@ -124,7 +138,10 @@ fn chunks(operator: &OperatorSnapshot) -> BTreeSet<(u64, u32)> {
 }
 
 fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
-    chunks(operator).iter().map(|(_, len)| u64::from(*len)).sum()
+    chunks(operator)
+        .iter()
+        .map(|(_, len)| u64::from(*len))
+        .sum()
 }
 
 fn state_bytes(checkpoint: &Checkpoint) -> u64 {
@@ -152,11 +169,30 @@ fn show(chosen: &Chosen) -> Result<(), Failure> {
         Some(id) => CheckpointId(id),
         None => match store.list()?.first() {
             Some((newest, _)) => *newest,
-            None => return Err(Failure::new(EXIT_DATA, "there are no checkpoints yet; run the job first")),
+            None => {
+                return Err(Failure::new(
+                    EXIT_DATA,
+                    "there are no checkpoints yet; run the job first",
+                ));
+            }
         },
     };
     let checkpoint = store.read(id)?;
-    if chosen.folder.json { print_json(&detail(&checkpoint)) } else { print(&page(&checkpoint)) }
+    if chosen.folder.json {
+        print_json(&detail(&checkpoint))
+    } else {
+        print(&page(&checkpoint))
+    }
+}
+
+/// A split and its position: which connector it is of, the job's identity tells.
+fn describe_split(checkpoint: &Checkpoint, source: &str, split: &Split) -> String {
+    let connector = field(&checkpoint.identity, &format!("source.{source}.connector"));
+    match connector.as_deref() {
+        Some("file") => file_source::describe(split),
+        Some("generator") => generator::describe(split),
+        _ => things(split.0.len() as u64, "byte"),
+    }
 }
 
 fn page(checkpoint: &Checkpoint) -> String {
@@ -174,28 +210,40 @@ fn page(checkpoint: &Checkpoint) -> String {
     for source in &checkpoint.sources {
         text += &format!("source `{}`\n", source.name);
         for split in &source.splits {
-            text += &format!("  {}\n", crate::connector::describe_split(split));
+            text += &format!("  {}\n", describe_split(checkpoint, &source.name, split));
         }
     }
     for operator in &checkpoint.operators {
         let chunks = chunks(operator).len() as u64;
-        text += &format!("operator `{}`\n  plugin  sha256 {}\n", operator.name, operator.plugin);
+        text += &format!(
+            "operator `{}`\n  plugin  sha256 {}\n",
+            operator.name, operator.plugin
+        );
         for state in &operator.states {
             text += &format!("  state   `{}`, version {}\n", state.name, state.version);
         }
         if !operator.states.is_empty() {
-            text += &format!("  size    {} in {}\n", bytes(operator_bytes(operator)), things(chunks, "chunk"));
+            text += &format!(
+                "  size    {} in {}\n",
+                bytes(operator_bytes(operator)),
+                things(chunks, "chunk")
+            );
         }
     }
     for sink in &checkpoint.sinks {
-        text += &format!("sink `{}`\n  {} handed over\n", sink.name, things(sink.staged.len() as u64, "part"));
+        text += &format!(
+            "sink `{}`\n  {} handed over\n",
+            sink.name,
+            things(sink.staged.len() as u64, "part")
+        );
     }
     text
 }
 
 fn detail(checkpoint: &Checkpoint) -> Value {
     let sources = checkpoint.sources.iter().map(|source| {
-        let splits: Vec<_> = source.splits.iter().map(crate::connector::describe_split).collect();
+        let describe = |split| describe_split(checkpoint, &source.name, split);
+        let splits: Vec<_> = source.splits.iter().map(describe).collect();
         json!({ "name": source.name, "splits": splits })
     });
     let operators = checkpoint.operators.iter().map(|operator| {
@@ -212,7 +260,10 @@ fn detail(checkpoint: &Checkpoint) -> Value {
             "tasks": tasks.collect::<Value>(),
         })
     });
-    let sinks = checkpoint.sinks.iter().map(|sink| json!({ "name": sink.name, "parts": sink.staged.len() }));
+    let sinks = checkpoint
+        .sinks
+        .iter()
+        .map(|sink| json!({ "name": sink.name, "parts": sink.staged.len() }));
     let mut detail = summary(checkpoint);
     detail["sources"] = sources.collect();
     detail["operators"] = operators.collect();
@@ -251,11 +302,21 @@ fn findings(report: &VerifyReport) -> String {
     for checkpoint in &report.checkpoints {
         match checkpoint.problems.as_slice() {
             [] => text += &format!("checkpoint {} is sound\n", checkpoint.id),
-            problems => text += &format!("checkpoint {} is damaged: {}\n", checkpoint.id, problems.join("; ")),
+            problems => {
+                text += &format!(
+                    "checkpoint {} is damaged: {}\n",
+                    checkpoint.id,
+                    problems.join("; ")
+                )
+            }
         }
     }
     for problem in &report.problems {
         text += &format!("the store: {problem}\n");
     }
-    text + &format!("{} read, {}\n", things(report.chunks as u64, "chunk"), bytes(report.chunk_bytes))
+    text + &format!(
+        "{} read, {}\n",
+        things(report.chunks as u64, "chunk"),
+        bytes(report.chunk_bytes)
+    )
 }

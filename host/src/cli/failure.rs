@@ -34,7 +34,10 @@ impl Failure {
     pub(super) fn of_output(error: &std::io::Error) -> Result<(), Self> {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(Self::new(EXIT_FAILED, format!("cannot write the result: {error}"))),
+            _ => Err(Self::new(
+                EXIT_FAILED,
+                format!("cannot write the result: {error}"),
+            )),
         }
     }
 
@@ -80,7 +83,9 @@ impl From<JobError> for Failure {
             JobError::Guest(error) => return error.into(),
             JobError::Store(error) => return error.into(),
             JobError::Connector { .. } => EXIT_CONNECTOR,
-            JobError::State { .. } | JobError::MaxParallelism { .. } | JobError::LastCheckpoint { .. } => EXIT_DATA,
+            JobError::State { .. }
+            | JobError::MaxParallelism { .. }
+            | JobError::LastCheckpoint { .. } => EXIT_DATA,
             JobError::Defect { .. } => EXIT_FAILED,
         };
         Self::new(code, error.to_string())

@@ -77,7 +77,9 @@ impl PipelineArguments {
     /// All that goes before what the file says.
     #[must_use]
     pub fn overrides(&self) -> Vec<String> {
-        let parallelism = self.parallelism.map(|tasks| format!("job.parallelism={tasks}"));
+        let parallelism = self
+            .parallelism
+            .map(|tasks| format!("job.parallelism={tasks}"));
         self.sets.iter().cloned().chain(parallelism).collect()
     }
 }
@@ -90,7 +92,11 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // A closed pipe is not an error.
             let _ = error.print();
-            let code = if error.use_stderr() { failure::EXIT_USAGE } else { 0 };
+            let code = if error.use_stderr() {
+                failure::EXIT_USAGE
+            } else {
+                0
+            };
             return ExitCode::from(code);
         }
     };

@@ -39,7 +39,11 @@ pub(super) fn bytes(bytes: u64) -> String {
         amount /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{amount:.1} {}", UNITS[unit])
+    }
 }
 
 /// A time span in its two largest units.
@@ -67,11 +71,16 @@ pub(super) fn date(wall_ms: u64) -> String {
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }
@@ -86,11 +95,24 @@ mod tests {
     fn numbers_read_well() {
         let counts: Vec<_> = [0, 999, 1000, 12_345, 1_234_567].map(count).into();
         assert_eq!(counts, ["0", "999", "1,000", "12,345", "1,234,567"]);
-        assert_eq!([things(1, "part"), things(2, "part")], ["1 part", "2 parts"]);
-        assert_eq!([rate(12.0), rate(12_345.0), rate(2.5e6)], ["12 /s", "12 k/s", "2.50 M/s"]);
-        assert_eq!([bytes(7), bytes(1536), bytes(3 << 30)], ["7 B", "1.5 KiB", "3.0 GiB"]);
-        let spans = [5, 1500, 59_000, 61_000, 3_660_000, 90_000_000].map(|ms| span(Duration::from_millis(ms)));
-        assert_eq!(spans, ["5 ms", "1.5 s", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
+        assert_eq!(
+            [things(1, "part"), things(2, "part")],
+            ["1 part", "2 parts"]
+        );
+        assert_eq!(
+            [rate(12.0), rate(12_345.0), rate(2.5e6)],
+            ["12 /s", "12 k/s", "2.50 M/s"]
+        );
+        assert_eq!(
+            [bytes(7), bytes(1536), bytes(3 << 30)],
+            ["7 B", "1.5 KiB", "3.0 GiB"]
+        );
+        let spans = [5, 1500, 59_000, 61_000, 3_660_000, 90_000_000]
+            .map(|ms| span(Duration::from_millis(ms)));
+        assert_eq!(
+            spans,
+            ["5 ms", "1.5 s", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]
+        );
     }
 
     #[test]

@@ -75,33 +75,59 @@ impl Progress {
     /// Records a second over the last while.
     fn rate(&mut self, now: Duration, records: u64, done: u64) -> (f64, f64) {
         self.samples.push((now, records, done));
-        let old = self.samples.iter().position(|(at, ..)| *at + RATE_SPAN >= now).unwrap_or(0);
+        let old = self
+            .samples
+            .iter()
+            .position(|(at, ..)| *at + RATE_SPAN >= now)
+            .unwrap_or(0);
         self.samples.drain(..old.saturating_sub(1));
         let (at, records_then, done_then) = self.samples[0];
         let seconds = now.saturating_sub(at).as_secs_f64();
         if seconds <= 0.0 {
             return (0.0, 0.0);
         }
-        ((records - records_then) as f64 / seconds, done.saturating_sub(done_then) as f64 / seconds)
+        (
+            (records - records_then) as f64 / seconds,
+            done.saturating_sub(done_then) as f64 / seconds,
+        )
     }
 }
 
 impl Watcher for Progress {
     fn begun(&mut self, recovered: &[(String, Recovered)]) {
-        for (sink, Recovered { committed, aborted, retracted }) in recovered {
+        for (
+            sink,
+            Recovered {
+                committed,
+                aborted,
+                retracted,
+            },
+        ) in recovered
+        {
             let mut done = Vec::new();
             if *committed > 0 {
-                done.push(format!("{} made visible", things(*committed as u64, "part")));
+                done.push(format!(
+                    "{} made visible",
+                    things(*committed as u64, "part")
+                ));
             }
             if *aborted > 0 {
-                done.push(format!("{} that no checkpoint has removed", things(*aborted as u64, "unfinished part")));
+                done.push(format!(
+                    "{} that no checkpoint has removed",
+                    things(*aborted as u64, "unfinished part")
+                ));
             }
             if *retracted > 0 {
-                let why = if self.fresh { "of earlier runs removed" } else { "of later checkpoints taken back" };
+                let why = if self.fresh {
+                    "of earlier runs removed"
+                } else {
+                    "of later checkpoints taken back"
+                };
                 done.push(format!("{} {why}", things(*retracted as u64, "part")));
             }
             if !done.is_empty() {
-                self.terminal.say(&format!("sink `{sink}`: {}", done.join(", ")));
+                self.terminal
+                    .say(&format!("sink `{sink}`: {}", done.join(", ")));
             }
         }
     }
@@ -136,25 +162,38 @@ impl Watcher for Progress {
     }
 
     fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]) {
-        let sum = |read: fn(&Counters) -> u64| counters.iter().map(|counters| read(counters)).sum::<u64>();
+        let sum = |read: fn(&Counters) -> u64| {
+            counters.iter().map(|counters| read(counters)).sum::<u64>()
+        };
         self.totals.elapsed = now;
         self.totals.records_in = sum(|counters| counters.records_in.load(Ordering::Relaxed));
         self.totals.records_out = sum(|counters| counters.records_out.load(Ordering::Relaxed));
         let done = sum(|counters| counters.source_done.load(Ordering::Relaxed));
-        let totals = counters.iter().map(|counters| counters.source_total.load(Ordering::Relaxed));
-        let total = totals.fold(Some(0_u64), |sum, total| sum?.checked_add(total));
+        let totals = counters
+            .iter()
+            .map(|counters| counters.source_total.load(Ordering::Relaxed));
+        let total = totals.into_iter().try_fold(0_u64, u64::checked_add);
         let (records_rate, done_rate) = self.rate(now, self.totals.records_in, done);
-        let mut parts = vec![format!("{} records in", count(self.totals.records_in)), rate(records_rate)];
+        let mut parts = vec![
+            format!("{} records in", count(self.totals.records_in)),
+            rate(records_rate),
+        ];
         parts.push(match self.last_checkpoint {
             Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
             None => "no checkpoint yet".to_owned(),
         });
         let total = total.filter(|total| *total > 0);
         if let Some(total) = total {
-            parts.push(format!("{} %", (u128::from(done) * 100 / u128::from(total)).min(100)));
+            parts.push(format!(
+                "{} %",
+                (u128::from(done) * 100 / u128::from(total)).min(100)
+            ));
             if done_rate > 0.0 && done < total {
                 let left = (total - done) as f64 / done_rate;
-                parts.push(format!("{} left", span(Duration::from_secs_f64(left.min(1e9)))));
+                parts.push(format!(
+                    "{} left",
+                    span(Duration::from_secs_f64(left.min(1e9)))
+                ));
             }
         }
         let text = parts.join(", ");

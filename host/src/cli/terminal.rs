@@ -62,5 +62,7 @@ impl Terminal {
 
 fn bounded_style(bounded: bool) -> ProgressStyle {
     let template = if bounded { "{bar:24} {msg}" } else { "{msg}" };
-    ProgressStyle::with_template(template).expect("the template is right").progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .expect("the template is right")
+        .progress_chars("=> ")
 }

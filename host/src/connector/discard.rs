@@ -19,6 +19,11 @@ const VERSION: u8 = 1;
 const WHAT_STAGED: &str = "a part of a discard sink";
 const WHAT_STATE: &str = "the state of a discard sink";
 
+/// What a user says of a discard sink: nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardSinkSettings {}
+
 /// Counts and drops records.
 #[derive(Debug, Default)]
 pub struct DiscardSink;

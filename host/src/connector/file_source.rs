@@ -74,11 +74,13 @@ pub enum SourceFormat {
 }
 
 impl SourceFormat {
-    fn name(self) -> &'static str {
+    /// The word for it in a pipeline file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Lines => "`lines`",
-            Self::Jsonl => "`jsonl`",
-            Self::Csv => "`csv`",
+            Self::Lines => "lines",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
         }
     }
 }
@@ -132,8 +134,8 @@ impl FileSource {
         {
             return Err(ConnectorError::SettingChanged {
                 setting: "format",
-                before: file.format.name().to_owned(),
-                now: self.fields.format.name().to_owned(),
+                before: format!("`{}`", file.format.word()),
+                now: format!("`{}`", self.fields.format.word()),
             });
         }
         Ok(piece)

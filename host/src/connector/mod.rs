@@ -19,7 +19,7 @@ mod rfc3339;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use discard::DiscardSink;
+pub use discard::{DiscardSink, DiscardSinkSettings};
 pub use file_sink::{FileSink, FileSinkSettings};
 
 pub use file_source::{FileSource, FileSourceSettings, SourceFormat};

@@ -23,6 +23,16 @@ pub enum SinkFormat {
 }
 
 impl SinkFormat {
+    /// The word for it in a pipeline file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Lines => "lines",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        }
+    }
+
     /// The ending of a file's name.
     pub(super) fn extension(self) -> &'static str {
         match self {

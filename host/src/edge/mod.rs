@@ -1,7 +1,11 @@
-//! Where the engine touches the machine: clock, threads, signals, and the data folder.
+//! Where the engine touches the machine: clock, threads, signals, files of its own, and processes.
 //!
-//! Nothing is decided here; what is outside gets time and wake-ups as values.
+//! Everything else gets from here what it needs, as values. Connectors open their own files. Nothing is decided here.
+
+pub mod drive;
 
 pub mod clock;
-pub mod drive;
+pub mod data_dir;
+pub mod pipeline_file;
+pub mod plugin_build;
 pub mod signals;

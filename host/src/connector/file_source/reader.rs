@@ -41,7 +41,7 @@ pub(super) struct FileReader {
 
 enum Open {
     Lines(Window),
-    Rows(RowReader),
+    Rows(Box<RowReader>),
 }
 
 impl FileReader {
@@ -75,7 +75,12 @@ impl FileReader {
         let len = split.len;
         self.open = Some(match self.fields.format {
             SourceFormat::Lines | SourceFormat::Jsonl => Open::Lines(line::open(split, len)?),
-            SourceFormat::Csv => Open::Rows(RowReader::open(&self.fields, split, len, takes_tail)?),
+            SourceFormat::Csv => Open::Rows(Box::new(RowReader::open(
+                &self.fields,
+                split,
+                len,
+                takes_tail,
+            )?)),
         });
         Ok(true)
     }

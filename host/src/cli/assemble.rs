@@ -1,0 +1,161 @@
+//! From what a user typed to a plan that can run: the file is read, plugins are built and loaded, connectors are made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
+use super::{Failure, PipelineArguments};
+use crate::connector::{
+    ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Sink, Source, StdoutSink,
+};
+use crate::edge::pipeline_file::{self, PipelineFileError};
+use crate::edge::plugin_build;
+use crate::guest::{GuestEngine, Plugin};
+use crate::pipeline::spec::{SinkConnector, SourceSpec};
+use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
+use crate::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
+
+/// A pipeline file that was read.
+pub(super) struct Pipeline {
+    pub(super) spec: Spec,
+    /// The folder of the file.
+    pub(super) folder: PathBuf,
+}
+
+/// A pipeline with everything that it needs to run.
+pub(super) struct Assembled {
+    /// The graph, for people.
+    pub(super) graph: pipeline::Plan,
+    /// What runs.
+    pub(super) plan: Plan,
+    /// By operator: where its component is.
+    pub(super) components: BTreeMap<String, PathBuf>,
+}
+
+/// Reads the pipeline file.
+pub(super) fn read(arguments: &PipelineArguments) -> Result<Pipeline, Failure> {
+    let file = pipeline_file::load(&arguments.pipeline, &arguments.overrides());
+    let file = file.map_err(|error| match error {
+        PipelineFileError::Invalid(problems) => problems.into(),
+        other => Failure::new(EXIT_USAGE, other.to_string()),
+    })?;
+    Ok(Pipeline {
+        spec: file.spec,
+        folder: file.folder,
+    })
+}
+
+/// Builds and loads all that the pipeline names.
+pub(super) fn assemble(
+    pipeline: Pipeline,
+    engine: &GuestEngine,
+    say: &mut dyn FnMut(&str),
+) -> Result<Assembled, Failure> {
+    let Pipeline { spec, folder } = pipeline;
+    let mut plugins = BTreeMap::new();
+    let mut components = BTreeMap::new();
+    for (name, operator) in &spec.operators {
+        let of_plugin = |reason: String| {
+            let problem = spec.problem(&["operator", name, "plugin"], reason);
+            Failure::new(EXIT_PLUGIN, problem.to_string())
+        };
+        let path = plugin_build::component(&operator.plugin, say)
+            .map_err(|error| of_plugin(error.to_string()))?;
+        let component = std::fs::read(&path).map_err(|error| {
+            of_plugin(format!(
+                "cannot read the plugin `{}`: {error}",
+                path.display()
+            ))
+        })?;
+        let plugin = engine
+            .load(name, &component)
+            .map_err(|error| of_plugin(error.to_string()))?;
+        plugins.insert(name.clone(), Arc::new(plugin));
+        components.insert(name.clone(), path);
+    }
+    let facts = plugins
+        .iter()
+        .map(|(name, plugin)| (name.clone(), facts(plugin)))
+        .collect();
+    let graph = pipeline::Plan::new(spec, &facts)?;
+    let plan = plan(&graph, &folder, &plugins)?;
+    Ok(Assembled {
+        graph,
+        plan,
+        components,
+    })
+}
+
+fn facts(plugin: &Plugin) -> PluginFacts {
+    let description = plugin.description();
+    PluginFacts {
+        inputs: description.inputs.clone(),
+        outputs: description.outputs.clone(),
+        stateful: !description.states.is_empty(),
+    }
+}
+
+fn plan(
+    graph: &pipeline::Plan,
+    folder: &Path,
+    plugins: &BTreeMap<String, Arc<Plugin>>,
+) -> Result<Plan, Failure> {
+    let spec = &graph.spec;
+    let mut nodes = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let name = node.name.as_str();
+        let role = match node.kind {
+            NodeKind::Operator { .. } => Role::Operator {
+                plugin: Arc::clone(&plugins[name]),
+                config: spec.operators[name].config.clone().into_iter().collect(),
+            },
+            NodeKind::Source => {
+                Role::Source(source(&spec.sources[name], folder).map_err(|error| {
+                    let problem = spec.problem(&["source", name], error.to_string());
+                    Failure::new(EXIT_USAGE, problem.to_string())
+                })?)
+            }
+            NodeKind::Sink => {
+                Role::Sink(sink(&spec.sinks[name].connector, folder, &spec.name, name))
+            }
+        };
+        nodes.push(Node {
+            name: name.to_owned(),
+            role,
+        });
+    }
+    let edges = graph.edges.iter().map(|edge| Edge {
+        from: NodeIndex(edge.from.0.into()),
+        output: edge.output.0,
+        to: NodeIndex(edge.to.0.into()),
+        input: edge.input.0,
+        routing: match edge.exchange {
+            Exchange::Forward => Routing::Forward,
+            Exchange::ByKey => Routing::ByKey,
+        },
+    });
+    Ok(Plan {
+        job: spec.name.clone(),
+        identity: graph.identity(),
+        parallelism: spec.parallelism,
+        max_parallelism: spec.max_parallelism,
+        edges: edges.collect(),
+        nodes,
+    })
+}
+
+fn source(source: &SourceSpec, folder: &Path) -> Result<Arc<dyn Source>, ConnectorError> {
+    Ok(match source {
+        SourceSpec::File(settings) => Arc::new(FileSource::new(settings.clone(), folder)?),
+        SourceSpec::Generator(settings) => Arc::new(GeneratorSource::new(settings)?),
+    })
+}
+
+fn sink(sink: &SinkConnector, folder: &Path, job: &str, name: &str) -> Arc<dyn Sink> {
+    match sink {
+        SinkConnector::File(settings) => Arc::new(FileSink::new(settings, folder, job, name)),
+        SinkConnector::Stdout(settings) => Arc::new(StdoutSink::new(settings)),
+        SinkConnector::Discard(_) => Arc::new(DiscardSink),
+    }
+}

@@ -1,0 +1,106 @@
+//! `floodmark check`: loads a pipeline and its plugins, and prints what a run would do. Nothing is read or written.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::assemble::{Assembled, assemble, read};
+use super::terminal::Terminal;
+use super::{Failure, PipelineArguments};
+use crate::connector::Guarantee;
+use crate::guest::GuestEngine;
+use crate::pipeline::duration;
+use crate::pipeline::{Exchange, Node, NodeKind};
+use crate::runtime::plan::Role;
+
+/// Loads a pipeline and its plugins, and prints what a run would do
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the pipeline cannot run.
+pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
+    let terminal = Terminal::new();
+    let engine = GuestEngine::new(None)?;
+    let assembled = assemble(read(&arguments.pipeline)?, &engine, &mut |line| {
+        terminal.say(line)
+    })?;
+    let mut out = std::io::stdout().lock();
+    let written = out
+        .write_all(describe(&assembled).as_bytes())
+        .and_then(|()| out.flush());
+    written.or_else(|error| Failure::of_output(&error))
+}
+
+fn describe(assembled: &Assembled) -> String {
+    let spec = &assembled.graph.spec;
+    let interval = match spec.checkpoint.interval {
+        Some(interval) => format!("every {}", duration::format(interval)),
+        None => "only when the job stops or ends".to_owned(),
+    };
+    let mut text = format!(
+        "job `{}`: parallelism {} of at most {}; checkpoints {interval}, the last {} kept\n",
+        spec.name,
+        spec.parallelism,
+        spec.max_parallelism.get(),
+        spec.checkpoint.retained,
+    );
+    for node in &assembled.graph.nodes {
+        text += &describe_node(assembled, node);
+    }
+    text
+}
+
+fn describe_node(assembled: &Assembled, node: &Node) -> String {
+    let role = &assembled.plan.nodes[usize::from(node.id.0)].role;
+    let mut text = match node.kind {
+        NodeKind::Source => format!("source `{}`\n", node.name),
+        NodeKind::Sink => format!("sink `{}`\n", node.name),
+        NodeKind::Operator { .. } => format!("operator `{}`\n", node.name),
+    };
+    if let Role::Operator { plugin, .. } = role {
+        let description = plugin.description();
+        text += &format!(
+            "  plugin  {} {}, {} bytes, sha256 {}\n          {}\n",
+            description.name,
+            description.version,
+            plugin.component().len(),
+            plugin.digest(),
+            assembled.components[&node.name].display(),
+        );
+        for state in &description.states {
+            text += &format!(
+                "  state   `{}`: one value a key, version {}\n",
+                state.name, state.version
+            );
+        }
+    }
+    if let Role::Sink(sink) = role {
+        text += match sink.guarantee() {
+            Guarantee::ExactlyOnce => {
+                "  each record is visible exactly once, also after a failure\n"
+            }
+            Guarantee::AtLeastOnce => {
+                "  at least once: after a failure, records since the last checkpoint are written again\n"
+            }
+        };
+    }
+    for edge in assembled.graph.incoming(node.id) {
+        let from = assembled.graph.node(edge.from);
+        let port = match from.outputs[usize::from(edge.output.0)].as_str() {
+            "" => String::new(),
+            port => format!(", output `{port}`"),
+        };
+        let how = match edge.exchange {
+            Exchange::Forward => "",
+            Exchange::ByKey => ", by key",
+        };
+        text += &format!("  from    `{}`{port}{how}\n", from.name);
+    }
+    text
+}

@@ -1,0 +1,206 @@
+//! `floodmark run`: runs a pipeline, from its newest checkpoint if there is one.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::assemble::{Assembled, assemble, read};
+use super::failure::EXIT_DATA;
+use super::number::{date, span, things};
+use super::progress::Progress;
+use super::terminal::Terminal;
+use super::{Failure, PipelineArguments};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
+use crate::checkpoint::store::{self, CheckpointStore, Recovery};
+use crate::connector::Guarantee;
+use crate::edge::clock::Clock;
+use crate::edge::data_dir::DataDir;
+use crate::edge::drive::{DriveSettings, Ended, drive};
+use crate::edge::signals::report_stop;
+use crate::guest::GuestEngine;
+use crate::pipeline::difference;
+use crate::runtime::plan::{Plan, Role};
+
+/// Runs a pipeline; goes on from its newest checkpoint, if there is one
+///
+/// Plugins that are given as folders are built first. Ctrl-C and SIGTERM stop the job with a checkpoint, and the same
+/// command goes on from there; so it does after a crash, from the last checkpoint that was completed.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// Where checkpoints are kept [default: `.floodmark/NAME` beside the pipeline file]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Forgets this job's checkpoints and removes the output that it has committed, then starts from the beginning
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the job cannot begin or go on. Its last checkpoint is as it was.
+pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let terminal = Terminal::new();
+    let done = run_on(arguments, &terminal);
+    terminal.clear();
+    let (ended, progress) = done?;
+    let totals = progress.totals();
+    let (how, next) = match ended.ending {
+        Ending::Complete => ("finished", ""),
+        Ending::Stopped | Ending::WithoutLastCheckpoint => {
+            ("stopped", "; the same command goes on from there")
+        }
+    };
+    terminal.say(&format!(
+        "{how}: {} in, {} out in {}{}{next}",
+        things(totals.records_in, "record"),
+        things(totals.records_out, "record"),
+        span(totals.elapsed),
+        totals
+            .last_checkpoint
+            .map(|id| format!("; checkpoint {id}"))
+            .unwrap_or_default(),
+    ));
+    for (sink, summary) in ended.summaries {
+        terminal.say(&format!("sink `{sink}`: {summary}"));
+    }
+    Ok(())
+}
+
+fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<(Ended, Progress), Failure> {
+    let pipeline = read(&arguments.pipeline)?;
+    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+    let path = arguments.data_dir.clone().unwrap_or_else(default);
+    let in_data_dir =
+        |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
+    let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
+    let engine = GuestEngine::new(Some(data_dir.compiled()))?;
+    let assembled = assemble(pipeline, &engine, &mut |line| terminal.say(line))?;
+    let clock = Clock::start();
+    if arguments.fresh {
+        store::remove(&data_dir.checkpoints())?;
+    }
+    let mut store = CheckpointStore::open(data_dir.checkpoints())?;
+    let recovery = store.recover()?;
+    tell_recovery(&recovery, &assembled, &data_dir, clock, terminal)?;
+    tell_sinks(&assembled.plan, terminal);
+    let checkpoint = &assembled.graph.spec.checkpoint;
+    let settings = DriveSettings {
+        checkpoints: CheckpointSettings {
+            interval: checkpoint.interval,
+            timeout: checkpoint.timeout,
+        },
+        retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
+        fresh: arguments.fresh,
+    };
+    let channel = mpsc::channel();
+    let teller = terminal.clone();
+    let told = move |number| match number {
+        1 => teller.say("stopping with a checkpoint; once more to end at once, without one"),
+        _ => teller.say("ended at once; the same command goes on from the last checkpoint"),
+    };
+    if let Err(error) = report_stop(channel.0.clone(), told) {
+        terminal.say(&format!(
+            "warning: cannot listen for Ctrl-C ({error}): it ends the job without a checkpoint"
+        ));
+    }
+    let mut progress = Progress::new(terminal.clone(), arguments.fresh);
+    let ended = drive(
+        &assembled.plan,
+        store,
+        recovery,
+        settings,
+        clock,
+        channel,
+        &mut progress,
+    )?;
+    Ok((ended, progress))
+}
+
+/// Says where the job starts; refuses checkpoints of another pipeline.
+fn tell_recovery(
+    recovery: &Recovery,
+    assembled: &Assembled,
+    data_dir: &DataDir,
+    clock: Clock,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    for (id, reason) in &recovery.damaged {
+        terminal.say(&format!(
+            "warning: checkpoint {id} is damaged and passed over: {reason}"
+        ));
+    }
+    let Some(restored) = &recovery.restored else {
+        let job = &assembled.plan.job;
+        terminal.say(&format!(
+            "job `{job}` starts from the beginning; checkpoints go to {}",
+            data_dir.path().display()
+        ));
+        return Ok(());
+    };
+    let checkpoint = &restored.checkpoint;
+    if let Some(difference) = difference(&checkpoint.identity, &assembled.plan.identity) {
+        return Err(Failure::new(
+            EXIT_DATA,
+            format!(
+                "the data folder `{}` holds checkpoints of another pipeline: {difference}; use another `--data-dir`, or `--fresh` to forget these checkpoints and start over",
+                data_dir.path().display()
+            ),
+        ));
+    }
+    let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
+    terminal.say(&format!(
+        "job `{}` goes on from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
+        checkpoint.job,
+        checkpoint.id,
+        date(checkpoint.created_ms),
+        span(age),
+        things(checkpoint.records_in, "record"),
+        things(checkpoint.records_out, "record"),
+    ));
+    tell_changes(checkpoint, &assembled.plan, terminal);
+    Ok(())
+}
+
+/// Says what runs otherwise than when the checkpoint was taken.
+fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
+    if checkpoint.parallelism != plan.parallelism {
+        terminal.say(&format!(
+            "parallelism was {}, now is {}",
+            checkpoint.parallelism, plan.parallelism
+        ));
+    }
+    for node in &plan.nodes {
+        let saved = checkpoint
+            .operators
+            .iter()
+            .find(|operator| operator.name == node.name);
+        if let (Role::Operator { plugin, .. }, Some(saved)) = (&node.role, saved)
+            && plugin.digest() != saved.plugin
+        {
+            terminal.say(&format!(
+                "operator `{}`: the plugin is another than before",
+                node.name
+            ));
+        }
+    }
+}
+
+fn tell_sinks(plan: &Plan, terminal: &Terminal) {
+    for node in &plan.nodes {
+        if let Role::Sink(sink) = &node.role
+            && sink.guarantee() == Guarantee::AtLeastOnce
+        {
+            terminal.say(&format!(
+                "sink `{}` writes at least once: after a failure, records since the last checkpoint are written again",
+                node.name
+            ));
+        }
+    }
+}

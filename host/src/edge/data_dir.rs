@@ -1,0 +1,230 @@
+//! The folder that a job keeps between runs, held by one process at a time.
+//!
+//! ```text
+//! .floodmark/word-count/
+//!   lock               held for the life of the process; has its id
+//!   checkpoints.redb   made by the checkpoint store
+//!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
+//! ```
+//!
+//! The lock is the system's, so it ends with the process however that ends; a `lock` file that is left behind holds
+//! nobody up. It is never deleted: a second process could lock the deleted one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error(
+        "the data folder `{}` is in use by {}; stop it first, or use another `--data-dir`",
+        path.display(),
+        holder.map_or("another process".to_owned(), |id| format!("process {id}"))
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process, if it has written down its id already.
+        holder: Option<u32>,
+    },
+    /// There is none.
+    #[error("there is no data folder `{}`; give the one of a job that has run with `--data-dir`", path.display())]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The system refused. What was made before is still there, and harmless.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// A data folder that this process holds until the value is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Locked.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Where a job keeps its data unless told otherwise: beside its pipeline file.
+    #[must_use]
+    pub fn default_path(pipeline_folder: &Path, job: &str) -> PathBuf {
+        pipeline_folder.join(".floodmark").join(job)
+    }
+
+    /// Holds the folder, and makes it first if need be.
+    ///
+    /// # Errors
+    /// When another process holds it, or the system refuses.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        create_durably(path).map_err(|(at, source)| DataDirError::Io {
+            action: "create the data folder",
+            path: at,
+            source,
+        })?;
+        Self::open_existing(path)
+    }
+
+    /// Holds the folder, which must be there.
+    ///
+    /// # Errors
+    /// When it is not there, another process holds it, or the system refuses.
+    pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        if !path.is_dir() {
+            return Err(DataDirError::Missing {
+                path: path.to_path_buf(),
+            });
+        }
+        let lock_path = path.join("lock");
+        let io_error = |action| {
+            let path = lock_path.clone();
+            move |source| DataDirError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(io_error("open"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(DataDirError::InUse {
+                    path: path.to_path_buf(),
+                    holder: holder(&mut lock),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error("lock")(source)),
+        }
+        write_holder(&mut lock).map_err(io_error("write"))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file of the checkpoint store.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        Self::checkpoints_in(&self.path)
+    }
+
+    /// The file of the checkpoint store of a folder that is not held.
+    #[must_use]
+    pub fn checkpoints_in(path: &Path) -> PathBuf {
+        path.join("checkpoints.redb")
+    }
+
+    /// The folder of precompiled plugins.
+    #[must_use]
+    pub fn compiled(&self) -> PathBuf {
+        self.path.join("compiled")
+    }
+}
+
+fn write_holder(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+fn holder(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Makes a folder and those above it. Each is durable when it is reported: a checkpoint that was acknowledged must not be lost
+/// with the folder that it is in.
+fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        // Another process was faster.
+        Err(_) if path.is_dir() => {}
+        Err(source) => return Err((path.to_path_buf(), source)),
+    }
+    File::open(parent)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| (parent.to_path_buf(), source))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches two jobs on one data folder, and a dead one that holds it for ever.
+
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_holder() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = DataDir::default_path(outer.path(), "demo");
+        let missing = DataDir::open_existing(&path).unwrap_err().to_string();
+        assert!(missing.starts_with("there is no data folder"), "{missing}");
+
+        let first = DataDir::open(&path).unwrap();
+        let second = DataDir::open(&path).unwrap_err().to_string();
+        let id = std::process::id();
+        assert!(
+            second.ends_with(&format!(
+                "demo` is in use by process {id}; stop it first, or use another `--data-dir`"
+            )),
+            "{second}"
+        );
+        assert_eq!(first.checkpoints(), path.join("checkpoints.redb"));
+        drop(first);
+        DataDir::open_existing(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_that_was_left_behind_holds_nobody_up() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::write(outer.path().join("lock"), "4000000000\n").unwrap();
+        let held = DataDir::open(outer.path()).unwrap();
+        let text = fs::read_to_string(held.path().join("lock")).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::write(outer.path().join("x"), "").unwrap();
+        let error = DataDir::open(&outer.path().join("x/y"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("cannot create the data folder `"),
+            "{error}"
+        );
+        assert!(error.contains("/x`: "), "{error}");
+    }
+}

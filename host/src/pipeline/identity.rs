@@ -1,0 +1,201 @@
+//! What makes two runs the same job, so that one may go on where the other stopped.
+//!
+//! A text, because it is kept in checkpoints and shown to people: one `field = "value"` a line, sorted by field. It has what
+//! changes the meaning of saved positions, state or staged output, and nothing else: checkpoint settings, parallelism,
+//! plugins and their configuration may change between two runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::plan::{NodeId, NodeKind, Plan};
+use super::spec::{SinkConnector, SourceSpec};
+use crate::connector::{FileSinkSettings, FileSourceSettings, GeneratorSettings};
+
+type Fields = BTreeMap<String, String>;
+
+impl Plan {
+    /// The identity of this pipeline's job.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let mut fields = Fields::new();
+        fields.insert("job.name".to_owned(), self.spec.name.clone());
+        let groups = self.spec.max_parallelism.get().to_string();
+        fields.insert("job.max-parallelism".to_owned(), groups);
+        for node in &self.nodes {
+            let prefix = format!("{}.{}", section(node.kind), node.name);
+            for (field, value) in self.node_facts(node.id) {
+                fields.insert(format!("{prefix}.{field}"), value);
+            }
+        }
+        let lines = fields
+            .iter()
+            .map(|(field, value)| format!("{field} = {value:?}\n"));
+        lines.collect()
+    }
+
+    fn node_facts(&self, id: NodeId) -> Vec<(String, String)> {
+        let node = self.node(id);
+        let mut facts = match node.kind {
+            NodeKind::Source => source_facts(&self.spec.sources[&node.name]),
+            NodeKind::Sink => sink_facts(&self.spec.sinks[&node.name].connector),
+            NodeKind::Operator { .. } => Vec::new(),
+        };
+        let mut by_input: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for edge in self.incoming(id) {
+            let from = self.node(edge.from);
+            let output = &from.outputs[usize::from(edge.output.0)];
+            let from = match output.as_str() {
+                "" => from.name.clone(),
+                port => format!("{}.{port}", from.name),
+            };
+            let input = &node.inputs[usize::from(edge.input.0)];
+            by_input.entry(input).or_default().push(from);
+        }
+        for (input, mut from) in by_input {
+            from.sort();
+            let field = if input.is_empty() {
+                "from".to_owned()
+            } else {
+                format!("from.{input}")
+            };
+            facts.push((field, from.join(", ")));
+        }
+        facts
+    }
+}
+
+fn section(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Source => "source",
+        NodeKind::Operator { .. } => "operator",
+        NodeKind::Sink => "sink",
+    }
+}
+
+fn fact(field: &str, value: impl ToString) -> (String, String) {
+    (field.to_owned(), value.to_string())
+}
+
+fn source_facts(source: &SourceSpec) -> Vec<(String, String)> {
+    match source {
+        SourceSpec::File(FileSourceSettings {
+            path,
+            format,
+            key,
+            key_separator,
+            ..
+        }) => {
+            let mut facts = vec![
+                fact("connector", "file"),
+                fact("path", path.display()),
+                fact("format", format.word()),
+            ];
+            facts.extend(key.as_ref().map(|key| fact("key", key)));
+            facts.extend(
+                key_separator
+                    .as_ref()
+                    .map(|text| fact("key-separator", text)),
+            );
+            facts
+        }
+        // More records, or another rate, continue the same sequence.
+        SourceSpec::Generator(GeneratorSettings {
+            keys,
+            value_bytes,
+            seed,
+            ..
+        }) => vec![
+            fact("connector", "generator"),
+            fact("keys", keys),
+            fact("value-bytes", value_bytes),
+            fact("seed", seed),
+        ],
+    }
+}
+
+fn sink_facts(sink: &SinkConnector) -> Vec<(String, String)> {
+    match sink {
+        SinkConnector::File(FileSinkSettings { path, format }) => vec![
+            fact("connector", "file"),
+            fact("path", path.display()),
+            fact("format", format.word()),
+        ],
+        SinkConnector::Stdout(_) => vec![fact("connector", "stdout")],
+        SinkConnector::Discard(_) => vec![fact("connector", "discard")],
+    }
+}
+
+/// What an identity says of a field such as `source.text.connector`.
+#[must_use]
+pub fn field(identity: &str, name: &str) -> Option<String> {
+    fields(identity).remove(name)
+}
+
+/// The first difference between two identities, in words; `None` if there is none.
+#[must_use]
+pub fn difference(old: &str, new: &str) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    let (old, new) = (fields(old), fields(new));
+    // A whole node that came or went says more than its fields.
+    let (old_nodes, new_nodes) = (nodes(&old), nodes(&new));
+    if let Some((section, name)) = old_nodes.difference(&new_nodes).next() {
+        return Some(format!("the {section} `{name}` is gone"));
+    }
+    if let Some((section, name)) = new_nodes.difference(&old_nodes).next() {
+        return Some(format!("the {section} `{name}` is new"));
+    }
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    names
+        .into_iter()
+        .find(|&field| old.get(field) != new.get(field))
+        .map(|field| changed(field, old.get(field), new.get(field)))
+        .or_else(|| Some("it is written down in another form".to_owned()))
+}
+
+fn changed(field: &str, old: Option<&String>, new: Option<&String>) -> String {
+    let show =
+        |value: Option<&String>| value.map_or("nothing".to_owned(), |text| format!("`{text}`"));
+    let (old, new) = (show(old), show(new));
+    let parts: Vec<&str> = field.splitn(3, '.').collect();
+    match parts[..] {
+        ["job", "name"] => format!("the job was called {old}, now it is called {new}"),
+        ["source", name, "path"] => format!("source `{name}` read {old}, now reads {new}"),
+        ["sink", name, "path"] => format!("sink `{name}` wrote to {old}, now writes to {new}"),
+        ["operator" | "sink", name, rest] if rest == "from" || rest.starts_with("from.") => {
+            let input = rest
+                .strip_prefix("from.")
+                .map(|port| format!(" by `{port}`"));
+            let input = input.unwrap_or_default();
+            format!(
+                "{} `{name}` read from {old}{input}, now reads from {new}",
+                parts[0]
+            )
+        }
+        _ => format!("`{field}` was {old}, now is {new}"),
+    }
+}
+
+/// The lines of an identity. What is no `field = "value"` stands for itself, so that any change is a difference.
+fn fields(identity: &str) -> Fields {
+    let fields = identity.lines().map(|line| {
+        let (field, value) = line.split_once(" = ").unwrap_or((line, ""));
+        let value = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'))
+            .unwrap_or(value);
+        (field.to_owned(), value.to_owned())
+    });
+    fields.collect()
+}
+
+fn nodes(fields: &Fields) -> BTreeSet<(&str, &str)> {
+    fields
+        .keys()
+        .filter_map(|field| {
+            let (section, rest) = field.split_once('.')?;
+            let (name, _) = rest.split_once('.')?;
+            Some((section, name))
+        })
+        .collect()
+}

@@ -1,0 +1,34 @@
+//! From the pipeline file to a checked graph.
+//!
+//! ```text
+//! text ── tree ──> spec (what was typed, names and references checked) ──> plan (ports matched, edges decided)
+//!           ^ --set                                                         ^ what the plugins say of themselves
+//! ```
+//!
+//! All of it is pure: reading the file and building plugins is in `edge`. Whatever is wrong is reported with its line, or
+//! with the `--set` that brought it, and as much as possible of it at once. Nothing here loads a plugin or opens a file.
+
+pub mod duration;
+pub mod identity;
+pub mod plan;
+pub mod problem;
+pub mod spec;
+
+mod config;
+mod from;
+mod parse;
+mod reader;
+mod resolve;
+mod tree;
+mod wiring;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use from::{From, Reference};
+pub use identity::difference;
+pub use parse::{PipelineText, parse};
+pub use plan::{Edge, Exchange, InputPort, Node, NodeId, NodeKind, OutputPort, Plan, PluginFacts};
+pub use problem::{Problem, Problems};
+pub use spec::Spec;

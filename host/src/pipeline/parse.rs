@@ -1,0 +1,337 @@
+//! From text to a spec.
+//!
+//! Names, fields, values and references are checked here, before anything is built, so that a typo costs no compile time.
+//! Ports are checked by [`super::plan`], which needs the plugins. Nothing here opens a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::Error;
+
+use super::from::References;
+use super::problem::{Document, Fault, Place, Problem, Problems};
+use super::reader::read;
+use super::spec::{
+    CheckpointSettings, INTERVAL_MIN, NAME_CHARS_MAX, NODES_MAX, RETAINED_MAX, SinkConnector,
+    SinkSpec, SourceSpec, Spec,
+};
+use super::tree::{self, Node, Table, Value};
+use super::{duration, resolve, wiring, words};
+use crate::stream::MaxParallelism;
+
+const SECTIONS: [&str; 5] = ["job", "checkpoint", "source", "operator", "sink"];
+
+/// A pipeline file, read.
+#[derive(Debug, Clone, Copy)]
+pub struct PipelineText<'a> {
+    /// What messages call the file: the path as typed.
+    pub name: &'a str,
+    /// Its content.
+    pub text: &'a str,
+    /// The name of a job that has none: see [`Spec::name`].
+    pub default_job_name: &'a str,
+    /// What paths in it are relative to: absolute, and free of links.
+    pub folder: &'a Path,
+}
+
+/// Reads a pipeline. Each of `sets` is a `path.to.field=value` that goes before what the file says; a relative path in one
+/// is relative to `current_dir`, which must be absolute and free of links.
+///
+/// # Errors
+/// With all that is wrong, as far as it can be told at once.
+pub fn parse(
+    file: PipelineText<'_>,
+    sets: &[String],
+    current_dir: &Path,
+) -> Result<Spec, Problems> {
+    let mut document = Document {
+        name: file.name.to_owned(),
+        text: file.text.to_owned(),
+        sets: sets.to_vec(),
+        places: BTreeMap::new(),
+    };
+    let mut problems = Vec::new();
+    let mut root = tree::from_text(&document)?;
+    for (index, argument) in sets.iter().enumerate() {
+        if let Err(message) = tree::set(&mut root, index, argument) {
+            let place = Some(Place::Set(index));
+            problems.push(document.place_problem(place, "", message));
+        }
+    }
+    document.places = tree::places(&root);
+    problems.extend(resolve::paths(
+        &mut root,
+        &document,
+        file.folder,
+        current_dir,
+    ));
+    let mut sections = Sections {
+        root,
+        document: &document,
+        problems,
+    };
+    sections.check_names();
+    let job = sections.job(file.default_job_name);
+    let checkpoint = sections.checkpoint();
+    let sources = sections.nodes("source", source);
+    let operators = sections.nodes("operator", |node| read(&node));
+    let sinks = sections.nodes("sink", sink);
+    Problems::none(sections.problems)?;
+    let spec = Spec {
+        name: job.name.unwrap_or_default(),
+        parallelism: job.parallelism,
+        max_parallelism: MaxParallelism::new(job.max_parallelism)
+            .expect("the section `job` was checked"),
+        checkpoint,
+        sources,
+        operators,
+        sinks,
+        document,
+    };
+    Problems::none(wiring::check(&spec))?;
+    Ok(spec)
+}
+
+/// The section `[job]`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Job {
+    name: Option<String>,
+    parallelism: u16,
+    max_parallelism: u16,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Self {
+            name: None,
+            parallelism: 1,
+            max_parallelism: MaxParallelism::DEFAULT.get(),
+        }
+    }
+}
+
+/// The sections of the file on their way into a [`Spec`], with what is wrong so far.
+struct Sections<'a> {
+    root: Table,
+    document: &'a Document,
+    problems: Vec<Problem>,
+}
+
+impl Sections<'_> {
+    fn problem(&mut self, path: &[&str], message: impl Into<String>) {
+        self.problems.push(self.document.problem(path, message));
+    }
+
+    /// Checks the names of sections and nodes.
+    fn check_names(&mut self) {
+        let mut kinds: BTreeMap<String, &str> = BTreeMap::new();
+        let mut found = Vec::new();
+        for section in self
+            .root
+            .keys()
+            .filter(|key| !SECTIONS.contains(&key.as_str()))
+        {
+            let hint = words::hint(section, SECTIONS);
+            found.push((vec![section.clone()], format!("unknown section{hint}")));
+        }
+        for section in ["source", "operator", "sink"] {
+            let Some(Value::Table(nodes)) = self.root.get(section).map(|node| &node.value) else {
+                continue;
+            };
+            for name in nodes.keys() {
+                let path = vec![section.to_owned(), name.clone()];
+                if let Err(message) = check_name(name) {
+                    found.push((path, message));
+                } else if let Some(first) = kinds.insert(name.clone(), section) {
+                    let message =
+                        format!("there is a {first} `{name}` already; choose another name");
+                    found.push((path, message));
+                }
+            }
+        }
+        for (path, message) in found {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            self.problem(&path, message);
+        }
+        if kinds.len() > NODES_MAX {
+            let message = format!(
+                "{} nodes, but at most {NODES_MAX} are allowed; make it two pipelines",
+                kinds.len()
+            );
+            self.problem(&[], message);
+        }
+    }
+
+    fn section<T: Default + for<'de> Deserialize<'de>>(&mut self, section: &str) -> T {
+        let Some(node) = self.root.get(section) else {
+            return T::default();
+        };
+        read(node).unwrap_or_else(|fault| {
+            self.problems
+                .push(fault.within(section).into_problem(self.document));
+            T::default()
+        })
+    }
+
+    fn job(&mut self, default_name: &str) -> Job {
+        let mut job: Job = self.section("job");
+        match &job.name {
+            Some(name) => {
+                if let Err(message) = check_name(name) {
+                    self.problem(&["job", "name"], message);
+                }
+            }
+            None if check_name(default_name).is_ok() => job.name = Some(default_name.to_owned()),
+            None => {
+                let message = format!(
+                    "is missing, and `{default_name}`, which the file suggests, cannot be one; add `name` under `[job]`"
+                );
+                self.problem(&["job", "name"], message);
+            }
+        }
+        if MaxParallelism::new(job.max_parallelism).is_none() {
+            let message = format!(
+                "{} is not between 1 and {}",
+                job.max_parallelism,
+                MaxParallelism::LIMIT
+            );
+            self.problem(&["job", "max-parallelism"], message);
+        } else if !(1..=job.max_parallelism).contains(&job.parallelism) {
+            let message = format!(
+                "{} is not between 1 and {}, the `max-parallelism` of this job",
+                job.parallelism, job.max_parallelism
+            );
+            self.problem(&["job", "parallelism"], message);
+        }
+        job
+    }
+
+    fn checkpoint(&mut self) -> CheckpointSettings {
+        let settings: CheckpointSettings = self.section("checkpoint");
+        if settings
+            .interval
+            .is_some_and(|interval| interval < INTERVAL_MIN)
+        {
+            let message = format!(
+                "is shorter than {}; write a longer one, or `off`",
+                duration::format(INTERVAL_MIN)
+            );
+            self.problem(&["checkpoint", "interval"], message);
+        }
+        if !(1..=RETAINED_MAX).contains(&settings.retained) {
+            let message = format!("{} is not between 1 and {RETAINED_MAX}", settings.retained);
+            self.problem(&["checkpoint", "retained"], message);
+        }
+        settings
+    }
+
+    fn nodes<T>(
+        &mut self,
+        section: &str,
+        read: impl Fn(Node) -> Result<T, Fault>,
+    ) -> BTreeMap<String, T> {
+        let nodes = match self.root.remove(section).map(|node| node.value) {
+            Some(Value::Table(nodes)) => nodes,
+            Some(_) => {
+                let message = format!("wants tables; write `[{section}.NAME]`");
+                self.problem(&[section], message);
+                return BTreeMap::new();
+            }
+            None => return BTreeMap::new(),
+        };
+        let mut read_nodes = BTreeMap::new();
+        for (name, node) in nodes {
+            match read(node) {
+                Ok(node) => {
+                    read_nodes.insert(name, node);
+                }
+                Err(fault) => {
+                    let fault = fault.within(&name).within(section);
+                    self.problems.push(fault.into_problem(self.document));
+                }
+            }
+        }
+        read_nodes
+    }
+}
+
+/// Letters, digits, `-` and `_`; no dot, which separates a port.
+fn check_name(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if let Some(reserved) = name.chars().find(|&c| !allowed(c)) {
+        return Err(format!(
+            "the name {name:?} has a {reserved:?}; only letters of ASCII, digits, `-` and `_` are allowed"
+        ));
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(format!(
+            "the name {name:?} does not begin with a letter or digit"
+        ));
+    }
+    if name.len() > NAME_CHARS_MAX {
+        return Err(format!(
+            "the name has {} characters, but at most {NAME_CHARS_MAX} are allowed",
+            name.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Takes a field out of a node: what stays is its connector's.
+fn take(node: &mut Node, field: &'static str) -> Result<Node, Fault> {
+    let place = node.place;
+    let Value::Table(table) = &mut node.value else {
+        return Err(Fault::custom("wants a table").at(place));
+    };
+    table
+        .remove(field)
+        .ok_or_else(|| Fault::missing_field(field).at(place))
+}
+
+/// The connectors of sources.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SourceKind {
+    File,
+    Generator,
+}
+
+/// The connectors of sinks.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SinkKind {
+    File,
+    Stdout,
+    Discard,
+}
+
+fn take_connector<T: for<'de> Deserialize<'de>>(node: &mut Node) -> Result<T, Fault> {
+    read(&take(node, "connector")?).map_err(|fault| fault.within("connector"))
+}
+
+fn source(mut node: Node) -> Result<SourceSpec, Fault> {
+    let source = match take_connector(&mut node)? {
+        SourceKind::File => read(&node).map(SourceSpec::File),
+        SourceKind::Generator => read(&node).map(SourceSpec::Generator),
+    };
+    source.map_err(|fault| fault.knowing(&["connector"]))
+}
+
+fn sink(mut node: Node) -> Result<SinkSpec, Fault> {
+    let connector = take_connector(&mut node)?;
+    let from = take(&mut node, "from");
+    let connector = match connector {
+        SinkKind::File => read(&node).map(SinkConnector::File),
+        SinkKind::Stdout => read(&node).map(SinkConnector::Stdout),
+        SinkKind::Discard => read(&node).map(SinkConnector::Discard),
+    };
+    // An unknown field may be a mistyped `from`: of the two problems it says more.
+    let connector = connector.map_err(|fault| fault.knowing(&["connector", "from"]))?;
+    let from: References = read(&from?).map_err(|fault| fault.within("from"))?;
+    Ok(SinkSpec {
+        from: from.0,
+        connector,
+    })
+}

@@ -1,0 +1,338 @@
+//! What a spec means: the checked graph, with every port matched and every edge decided.
+//!
+//! Pure: plugins are described by whoever loads them. An operator with state gets its input by key; everything else
+//! stays on its task. Which tasks are chained is the runtime's to decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::from::{From, Reference};
+use super::problem::{Problem, Problems};
+use super::spec::Spec;
+use super::{wiring, words};
+
+/// What a plugin says of itself, as far as the graph is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginFacts {
+    /// Input ports, at least one.
+    pub inputs: Vec<String>,
+    /// Output ports, at least one.
+    pub outputs: Vec<String>,
+    /// Whether it declares any state.
+    pub stateful: bool,
+}
+
+/// A place in [`Plan::nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeId(pub u16);
+
+/// A place in [`Node::outputs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputPort(pub u16);
+
+/// A place in [`Node::inputs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InputPort(pub u16);
+
+/// A node of the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its place in the plan.
+    pub id: NodeId,
+    /// Unique; its settings are in the spec under it.
+    pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Names of input ports: those of the plugin; one without a name for a sink.
+    pub inputs: Vec<String>,
+    /// Names of output ports: those of the plugin; one without a name for a source.
+    pub outputs: Vec<String>,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Brings records in.
+    Source,
+    /// A plugin.
+    Operator {
+        /// Whether it has state, and so gets its input by key.
+        stateful: bool,
+    },
+    /// Takes records out.
+    Sink,
+}
+
+/// From an output port to an input port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// The node that writes.
+    pub from: NodeId,
+    /// By which port.
+    pub output: OutputPort,
+    /// The node that reads.
+    pub to: NodeId,
+    /// By which port.
+    pub input: InputPort,
+    /// Which task gets a record.
+    pub exchange: Exchange,
+}
+
+/// Which task gets a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exchange {
+    /// The one with the number of the task that wrote it.
+    Forward,
+    /// The owner of its key.
+    ByKey,
+}
+
+/// A pipeline that can run.
+///
+/// - `nodes[i].id` is `i`, and every edge goes from a smaller id to a larger one.
+/// - Edges are sorted and no two are equal.
+/// - Every input port and every output port has an edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What was typed.
+    pub spec: Spec,
+    /// In topological order.
+    pub nodes: Vec<Node>,
+    /// By writer, output port, reader and input port.
+    pub edges: Vec<Edge>,
+}
+
+impl Plan {
+    /// Matches the ports. `plugins` has the facts of every operator of the spec, by its name.
+    ///
+    /// # Errors
+    /// With every `from` that does not fit the ports, and every port without an edge.
+    ///
+    /// # Panics
+    /// When an operator has no facts.
+    pub fn new(spec: Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Self, Problems> {
+        let nodes = nodes(&spec, plugins)?;
+        let mut matching = Matching {
+            spec: &spec,
+            nodes: &nodes,
+            ids: nodes
+                .iter()
+                .map(|node| (node.name.as_str(), node.id))
+                .collect(),
+            edges: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        for node in &nodes {
+            matching.node(node);
+        }
+        if matching.problems.is_empty() {
+            matching.outputs_read();
+        }
+        let (edges, problems) = (matching.edges, matching.problems);
+        Problems::none(problems)?;
+        let edges: Vec<Edge> = edges.into_iter().collect();
+        assert!(
+            edges.iter().all(|edge| edge.from < edge.to),
+            "nodes are in topological order"
+        );
+        Ok(Self { spec, nodes, edges })
+    }
+
+    /// The node with this id.
+    ///
+    /// # Panics
+    /// When the id is of another plan.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[usize::from(id.0)]
+    }
+
+    /// The edges that leave a node.
+    pub fn outgoing(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.from == id)
+    }
+
+    /// The edges that arrive at a node.
+    pub fn incoming(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.to == id)
+    }
+}
+
+fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Node>, Problem> {
+    let order = wiring::order(spec)?;
+    let node = |(id, name): (u16, &str)| {
+        let unnamed = || vec![String::new()];
+        let (kind, inputs, outputs) = if spec.sources.contains_key(name) {
+            (NodeKind::Source, Vec::new(), unnamed())
+        } else if spec.sinks.contains_key(name) {
+            (NodeKind::Sink, unnamed(), Vec::new())
+        } else {
+            let facts = plugins
+                .get(name)
+                .expect("every operator has been described");
+            assert!(
+                !facts.inputs.is_empty() && !facts.outputs.is_empty(),
+                "ports were checked"
+            );
+            let kind = NodeKind::Operator {
+                stateful: facts.stateful,
+            };
+            (kind, facts.inputs.clone(), facts.outputs.clone())
+        };
+        Node {
+            id: NodeId(id),
+            name: name.to_owned(),
+            kind,
+            inputs,
+            outputs,
+        }
+    };
+    Ok((0..).zip(order).map(node).collect())
+}
+
+/// Edges on their way into a [`Plan`], with what is wrong so far.
+struct Matching<'a> {
+    spec: &'a Spec,
+    nodes: &'a [Node],
+    ids: BTreeMap<&'a str, NodeId>,
+    edges: BTreeSet<Edge>,
+    problems: Vec<Problem>,
+}
+
+impl Matching<'_> {
+    /// Adds the edges that arrive at a node.
+    fn node(&mut self, node: &Node) {
+        let spec = self.spec;
+        let path = ["operator", &node.name, "from"];
+        if let Some(sink) = spec.sinks.get(&node.name) {
+            self.edges(
+                node,
+                InputPort(0),
+                &sink.from,
+                &["sink", &node.name, "from"],
+            );
+        }
+        match spec
+            .operators
+            .get(&node.name)
+            .map(|operator| &operator.from)
+        {
+            None => {}
+            Some(From::Only(references)) if node.inputs.len() == 1 => {
+                self.edges(node, InputPort(0), references, &path);
+            }
+            Some(From::Only(_)) => {
+                let inputs = words::list(node.inputs.iter().map(String::as_str));
+                let first = &node.inputs[0];
+                let message = format!(
+                    "the plugin has the inputs {inputs}; say which reads what, as in `from = {{ {first} = \"NODE\", … }}`"
+                );
+                self.problems.push(spec.problem(&path, message));
+            }
+            Some(From::ByInput(from)) => self.named_inputs(node, from),
+        }
+    }
+
+    fn named_inputs(&mut self, node: &Node, from: &BTreeMap<String, Vec<Reference>>) {
+        let spec = self.spec;
+        for (input, references) in from {
+            let path = ["operator", &node.name, "from", input];
+            match (0..).zip(&node.inputs).find(|(_, name)| *name == input) {
+                Some((port, _)) => self.edges(node, InputPort(port), references, &path),
+                None => {
+                    let hint = words::hint(input, node.inputs.iter().map(String::as_str));
+                    let message = format!("the plugin has no input `{input}`{hint}");
+                    self.problems.push(spec.problem(&path, message));
+                }
+            }
+        }
+        for input in node
+            .inputs
+            .iter()
+            .filter(|&input| !from.contains_key(input))
+        {
+            let message = format!(
+                "nothing comes in by the plugin's input `{input}`; add `{input} = \"NODE\"`"
+            );
+            self.problems
+                .push(spec.problem(&["operator", &node.name, "from"], message));
+        }
+    }
+
+    fn edges(&mut self, to: &Node, input: InputPort, references: &[Reference], path: &[&str]) {
+        let exchange = match to.kind {
+            NodeKind::Operator { stateful: true } => Exchange::ByKey,
+            NodeKind::Source | NodeKind::Operator { stateful: false } | NodeKind::Sink => {
+                Exchange::Forward
+            }
+        };
+        for reference in references {
+            let from = &self.nodes[usize::from(self.ids[reference.node.as_str()].0)];
+            match output(from, reference.port.as_deref()) {
+                Ok(output) => {
+                    let edge = Edge {
+                        from: from.id,
+                        output,
+                        to: to.id,
+                        input,
+                        exchange,
+                    };
+                    if !self.edges.insert(edge) {
+                        let message = format!("names the same output of `{}` twice", from.name);
+                        self.problems.push(self.spec.problem(path, message));
+                    }
+                }
+                Err(message) => self.problems.push(self.spec.problem(path, message)),
+            }
+        }
+    }
+
+    fn outputs_read(&mut self) {
+        let read: BTreeSet<(NodeId, OutputPort)> = self
+            .edges
+            .iter()
+            .map(|edge| (edge.from, edge.output))
+            .collect();
+        for node in self.nodes {
+            for (port, name) in (0..).zip(&node.outputs) {
+                if read.contains(&(node.id, OutputPort(port))) {
+                    continue;
+                }
+                let node = &node.name;
+                let message = format!(
+                    "nothing reads the output `{name}`, so its records would vanish; write `{node}.{name}` in a `from`, if only of a sink with `connector = \"discard\"`"
+                );
+                self.problems
+                    .push(self.spec.problem(&["operator", node], message));
+            }
+        }
+    }
+}
+
+/// The output port that a reference means.
+fn output(node: &Node, port: Option<&str>) -> Result<OutputPort, String> {
+    let name = &node.name;
+    let names = || node.outputs.iter().map(String::as_str);
+    match port {
+        None if node.outputs.len() == 1 => Ok(OutputPort(0)),
+        None => {
+            let choices: Vec<String> = names().map(|port| format!("{name}.{port}")).collect();
+            let choices = words::list(choices.iter().map(String::as_str));
+            Err(format!(
+                "`{name}` has several outputs; write one of {choices}"
+            ))
+        }
+        Some(_) if node.kind == NodeKind::Source => Err(format!(
+            "`{name}` is a source and has one output; write `{name}`"
+        )),
+        Some(port) => (0..)
+            .zip(names())
+            .find(|(_, known)| *known == port)
+            .map(|(index, _)| OutputPort(index))
+            .ok_or_else(|| {
+                format!(
+                    "`{name}` has no output `{port}`{}",
+                    words::hint(port, names())
+                )
+            }),
+    }
+}

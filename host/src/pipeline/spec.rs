@@ -1,0 +1,130 @@
+//! What the user typed: the pipeline file with the `--set` arguments laid over it, as far as it can be checked without
+//! loading a plugin.
+//!
+//! Plain data; [`super::parse`] makes it. What it means is [`super::plan`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::from::{From, Reference};
+use super::problem::{Document, Problem};
+use super::{config, duration};
+use crate::connector::{
+    DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
+    StdoutSinkSettings,
+};
+use crate::stream::MaxParallelism;
+
+/// Nodes in a pipeline.
+pub const NODES_MAX: usize = 1000;
+/// Characters in a name.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Checkpoints kept.
+pub const RETAINED_MAX: u16 = 1000;
+/// The shortest time between two checkpoints: below it, a job does little else.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// A pipeline as typed.
+///
+/// Made by [`super::parse`] only, so:
+/// - every name is one, and unique over all kinds of nodes;
+/// - every reference names a source or operator, and every source and operator is referred to;
+/// - the graph has a source and a sink, no cycle, and at most [`NODES_MAX`] nodes;
+/// - `1 <= parallelism <= max_parallelism`;
+/// - all paths are absolute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// The job's name; the folder of the file unless typed.
+    pub name: String,
+    /// Tasks per operator; 1 unless typed, so that the order of output is the same on every machine.
+    pub parallelism: u16,
+    /// Key groups; fixed for the life of the state.
+    pub max_parallelism: MaxParallelism,
+    /// When checkpoints are taken and how many are kept.
+    pub checkpoint: CheckpointSettings,
+    /// By name.
+    pub sources: BTreeMap<String, SourceSpec>,
+    /// By name.
+    pub operators: BTreeMap<String, OperatorSpec>,
+    /// By name.
+    pub sinks: BTreeMap<String, SinkSpec>,
+    pub(super) document: Document,
+}
+
+impl Spec {
+    /// A problem of a field that showed later, such as when its plugin was loaded. `path` is for example
+    /// `["operator", "count", "config"]`; a field that was not typed is reported at the table around it.
+    #[must_use]
+    pub fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
+        self.document.problem(path, message)
+    }
+}
+
+/// The section `[checkpoint]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct CheckpointSettings {
+    /// Time between triggers; `None` means only when the job stops or ends.
+    #[serde(deserialize_with = "duration::deserialize_or_off")]
+    pub interval: Option<Duration>,
+    /// A checkpoint that takes longer fails.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+    /// How many are kept, at least one.
+    pub retained: u16,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_secs(10)),
+            timeout: Duration::from_secs(600),
+            retained: 3,
+        }
+    }
+}
+
+/// A table `[source.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceSpec {
+    /// `connector = "file"`
+    File(FileSourceSettings),
+    /// `connector = "generator"`
+    Generator(GeneratorSettings),
+}
+
+/// A table `[operator.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OperatorSpec {
+    /// A `.wasm` file, or a folder to build.
+    pub plugin: PathBuf,
+    /// What it reads.
+    pub from: From,
+    /// Handed to the plugin.
+    #[serde(default, deserialize_with = "config::deserialize")]
+    pub config: BTreeMap<String, String>,
+}
+
+/// A table `[sink.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkSpec {
+    /// What it reads.
+    pub from: Vec<Reference>,
+    /// How it writes.
+    pub connector: SinkConnector,
+}
+
+/// The connector of a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkConnector {
+    /// `connector = "file"`
+    File(FileSinkSettings),
+    /// `connector = "stdout"`
+    Stdout(StdoutSinkSettings),
+    /// `connector = "discard"`
+    Discard(DiscardSinkSettings),
+}

@@ -1,0 +1,144 @@
+//! What can be said of the graph without plugins: references lead somewhere, nothing goes in circles, nothing is unread.
+//!
+//! Ports are not looked at here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::problem::Problem;
+use super::spec::Spec;
+use super::words;
+
+/// Everything wrong with the wiring.
+pub(super) fn check(spec: &Spec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if spec.sources.is_empty() {
+        problems.push(spec.problem(&[], "has no source; add a `[source.NAME]`"));
+    }
+    if spec.sinks.is_empty() {
+        problems.push(spec.problem(&[], "has no sink; add a `[sink.NAME]`"));
+    }
+    dangling(spec, &mut problems);
+    // With a reference that leads nowhere, the node that it meant looks unread.
+    if problems.is_empty() {
+        unread(spec, &mut problems);
+    }
+    if problems.is_empty()
+        && let Err(problem) = order(spec)
+    {
+        problems.push(problem);
+    }
+    problems
+}
+
+/// By reader: its section, and each referenced node with the input port if it was typed.
+type Readers<'a> = BTreeMap<&'a str, (&'static str, Vec<(Option<&'a str>, &'a str)>)>;
+
+fn readers(spec: &Spec) -> Readers<'_> {
+    let operators = spec.operators.iter().map(|(name, operator)| {
+        let from = operator.from.references().into_iter();
+        let from = from.map(|(port, reference)| (port, reference.node.as_str()));
+        (name.as_str(), ("operator", from.collect()))
+    });
+    let sinks = spec.sinks.iter().map(|(name, sink)| {
+        let from = sink
+            .from
+            .iter()
+            .map(|reference| (None, reference.node.as_str()));
+        (name.as_str(), ("sink", from.collect()))
+    });
+    operators.chain(sinks).collect()
+}
+
+fn dangling(spec: &Spec, problems: &mut Vec<Problem>) {
+    for (name, (section, references)) in readers(spec) {
+        for (port, node) in references {
+            if spec.sources.contains_key(node) || spec.operators.contains_key(node) {
+                continue;
+            }
+            let message = if spec.sinks.contains_key(node) {
+                format!(
+                    "`{node}` is a sink, and a sink has no output; name a source or an operator"
+                )
+            } else {
+                let known = spec.sources.keys().chain(spec.operators.keys());
+                let known: Vec<&str> = known
+                    .map(String::as_str)
+                    .filter(|&other| other != name)
+                    .collect();
+                format!("there is no node `{node}`{}", words::hint(node, known))
+            };
+            let mut path = vec![section, name, "from"];
+            path.extend(port);
+            problems.push(spec.problem(&path, message));
+        }
+    }
+}
+
+fn unread(spec: &Spec, problems: &mut Vec<Problem>) {
+    let read: BTreeSet<&str> = readers(spec)
+        .values()
+        .flat_map(|(_, references)| references.iter().map(|(_, node)| *node))
+        .collect();
+    let sources = spec.sources.keys().map(|name| ("source", name));
+    let operators = spec.operators.keys().map(|name| ("operator", name));
+    for (section, name) in sources.chain(operators) {
+        if !read.contains(name.as_str()) {
+            let message = format!(
+                "nothing reads this {section}, so its records would vanish; name it in a `from`, or remove it"
+            );
+            problems.push(spec.problem(&[section, name], message));
+        }
+    }
+}
+
+/// All nodes, each after those that it reads from; among equals, by name.
+///
+/// # Errors
+/// With a cycle, if there is one.
+pub(super) fn order(spec: &Spec) -> Result<Vec<&str>, Problem> {
+    let readers = readers(spec);
+    let mut waiting: BTreeMap<&str, BTreeSet<&str>> = readers
+        .iter()
+        .map(|(name, (_, from))| (*name, from.iter().map(|(_, node)| *node).collect()))
+        .collect();
+    let mut order: Vec<&str> = Vec::new();
+    let mut ready: BTreeSet<&str> = spec.sources.keys().map(String::as_str).collect();
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for (name, from) in &mut waiting {
+            if from.remove(next) && from.is_empty() {
+                ready.insert(name);
+            }
+        }
+    }
+    waiting.retain(|_, from| !from.is_empty());
+    match cycle(&waiting) {
+        None => Ok(order),
+        Some(cycle) => {
+            let first = cycle[0];
+            let shown = words::list(cycle.iter().copied().chain([first])).replace(", ", " -> ");
+            let message = format!("goes in a circle: {shown}; a pipeline has to have an end");
+            Err(spec.problem(&["operator", first, "from"], message))
+        }
+    }
+}
+
+/// The nodes of a cycle in the direction of the records, if any node waits.
+fn cycle<'a>(waiting: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Option<Vec<&'a str>> {
+    let mut path: Vec<&str> = vec![waiting.keys().next()?];
+    loop {
+        let last = path.last()?;
+        // Whoever waits does so for a node that waits too: going back always ends in a cycle.
+        let next = waiting[last]
+            .iter()
+            .find(|node| waiting.contains_key(*node))?;
+        if let Some(start) = path.iter().position(|node| node == next) {
+            let mut cycle = path.split_off(start);
+            cycle.reverse();
+            let smallest = cycle.iter().enumerate().min_by_key(|(_, name)| **name)?.0;
+            cycle.rotate_left(smallest);
+            return Some(cycle);
+        }
+        path.push(next);
+    }
+}
