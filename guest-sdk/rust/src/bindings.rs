@@ -1,0 +1,13 @@
+//! The contract as Rust, generated from `wit/`, which is the only copy of it.
+//!
+//! Nothing here is meant to be named by an operator: `columns` hands on what is worth naming, `export!` uses the rest. The
+//! generated code lifts and lowers memory with `unsafe`; it is the only such code of this crate.
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "plugin",
+    pub_export_macro: true,
+    export_macro_name: "export_component",
+    default_bindings_module: "floodmark_sdk::bindings",
+    runtime_path: "floodmark_sdk::wit_bindgen::rt",
+});

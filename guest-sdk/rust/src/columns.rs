@@ -1,0 +1,212 @@
+//! The contract's own shape: whole batches, column by column.
+//!
+//! An operator that sees records never meets this module. A [`Plugin`] handles the whole batch itself: it decides what to
+//! copy, and answers for the rules in `wit/`, which nothing here checks for it. `record_by_record` is one.
+
+pub use crate::bindings::exports::floodmark::engine::operator::{
+    Description, Emission, EmittedKeys, Output, StateDeclaration, StateKind, ValueWrites,
+};
+pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
+use crate::{Config, Port, Result};
+
+/// A plugin at the level of the contract. [`export_plugin!`](crate::export_plugin) makes a component of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no plugin",
+    label = "not a `floodmark_sdk::columns::Plugin`",
+    note = "an operator that handles one record after the other implements `Operator` and is exported by `export!`"
+)]
+pub trait Plugin: Sized + 'static {
+    /// What this plugin is; the same at any time and for any configuration.
+    fn describe() -> Description;
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The configuration is wrong; there is no instance.
+    fn open(config: &Config) -> Result<Self>;
+
+    /// Handles the records of one input port, with the current values of each declared state.
+    ///
+    /// # Errors
+    /// The job cannot go on; the host applies nothing of the call.
+    fn process(
+        &mut self,
+        input: Port,
+        records: Batch,
+        states: Vec<OptionalColumn>,
+    ) -> Result<Output>;
+}
+
+impl Column {
+    /// A column without items.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            ends: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Number of items.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no item.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Item `index`.
+    ///
+    /// # Panics
+    /// When there is no such item.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[start_of(&self.ends, index)..self.ends[index] as usize]
+    }
+
+    /// The items in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Adds an item.
+    ///
+    /// # Panics
+    /// When the column would pass 4 GiB, which is more than a guest's memory.
+    #[inline]
+    pub fn push(&mut self, item: &[u8]) {
+        self.bytes.extend_from_slice(item);
+        self.end_item();
+    }
+
+    /// Ends an item that was appended to `bytes`.
+    #[inline]
+    pub(crate) fn end_item(&mut self) {
+        self.ends.push(end_of(&self.bytes));
+    }
+}
+
+impl Default for Column {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OptionalColumn {
+    /// A column without items.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            present: Vec::new(),
+            ends: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Number of items, absent ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no item at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Item `index`, if it is there.
+    ///
+    /// # Panics
+    /// When the column is shorter.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let is_present = self.present[index / 8] & (1 << (index % 8)) != 0;
+        is_present.then(|| &self.bytes[start_of(&self.ends, index)..self.ends[index] as usize])
+    }
+
+    /// The items in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Adds an item.
+    ///
+    /// # Panics
+    /// When the column would pass 4 GiB, which is more than a guest's memory.
+    #[inline]
+    pub fn push(&mut self, item: Option<&[u8]>) {
+        self.bytes.extend_from_slice(item.unwrap_or_default());
+        self.end_item(item.is_some());
+    }
+
+    /// Ends an item that was appended to `bytes`, or adds an absent one.
+    #[inline]
+    pub(crate) fn end_item(&mut self, is_present: bool) {
+        let index = self.ends.len();
+        if index.is_multiple_of(8) {
+            self.present.push(0);
+        }
+        self.present[index / 8] |= u8::from(is_present) << (index % 8);
+        self.ends.push(end_of(&self.bytes));
+    }
+}
+
+impl Default for OptionalColumn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[inline]
+fn start_of(ends: &[u32], index: usize) -> usize {
+    match index.checked_sub(1) {
+        Some(before) => ends[before] as usize,
+        None => 0,
+    }
+}
+
+#[inline]
+fn end_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("a column stays below 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches items that run into each other, and gaps that read as empty items.
+
+    use super::*;
+
+    #[test]
+    fn items_come_back_as_they_went_in() {
+        let items = [b"ab".as_slice(), b"", b"c"];
+        let mut column = Column::new();
+        for item in items {
+            column.push(item);
+        }
+        assert_eq!(column.iter().collect::<Vec<_>>(), items);
+    }
+
+    #[test]
+    fn a_gap_is_not_an_empty_item() {
+        let items: Vec<Option<&[u8]>> = (0..19)
+            .map(|index| match index % 3 {
+                0 => None,
+                1 => Some(b"".as_slice()),
+                _ => Some(b"xy".as_slice()),
+            })
+            .collect();
+        let mut column = OptionalColumn::new();
+        for item in &items {
+            column.push(*item);
+        }
+        assert_eq!(column.iter().collect::<Vec<_>>(), items);
+        assert_eq!(column.present.len(), 3);
+    }
+}

@@ -1,0 +1,92 @@
+//! Write an operator for Floodmark: what happens to one record, and what is kept for its key.
+//!
+//! ```
+//! use floodmark_sdk::{Config, Decimal, Operator, Output, Record, Result, States, Value};
+//!
+//! /// Counts the records of each key.
+//! #[derive(Default, States)]
+//! struct WordCount {
+//!     count: Value<u64>,
+//! }
+//!
+//! impl Operator for WordCount {
+//!     fn open(_: &Config) -> Result<Self> {
+//!         Ok(Self::default())
+//!     }
+//!
+//!     fn process(&mut self, _word: Record<'_>, out: &mut Output<'_>) -> Result {
+//!         let count = self.count.or_default();
+//!         *count += 1;
+//!         out.emit(Decimal(*count));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! floodmark_sdk::export!(WordCount);
+//!
+//! // In a test of the plugin:
+//! use floodmark_sdk::testing::Task;
+//!
+//! let mut task = Task::new::<WordCount>();
+//! assert_eq!(task.run([("rain", ""), ("sun", ""), ("rain", "")])?, [("rain", "1"), ("sun", "1"), ("rain", "2")]);
+//! task.kill();
+//! assert_eq!(task.run([("rain", "")])?, [("rain", "3")]);
+//! # floodmark_sdk::Result::Ok(())
+//! ```
+//!
+//! Build it with `cargo build --release --target wasm32-wasip2` from a crate of the type `cdylib`; the `.wasm` file is the
+//! plugin.
+//!
+//! # What to know
+//! - A state always means the state of the current record's key. There is no way to reach another key's.
+//! - A batch is a transaction. After an error or a panic nothing of it is applied; a panic's message reaches the host.
+//! - The host may drop the operator between any two batches. Fields that are no state are caches.
+//! - There is no clock and no randomness, and there must be none: a `HashMap` that is emitted or encoded in its own order
+//!   breaks replay. Use a `BTreeMap`.
+//!
+//! The contract moves whole columns, which nothing above shows; [`columns`] is for who wants them.
+#![deny(unsafe_code)]
+
+// The derive macro and `export!` name this crate, also from within its own tests.
+extern crate self as floodmark_sdk;
+
+mod operator;
+
+mod value;
+
+pub mod encoding;
+
+mod output;
+
+mod config;
+
+mod error;
+
+pub mod log;
+
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
+pub mod states;
+
+pub mod columns;
+
+mod record_by_record;
+
+#[doc(hidden)]
+pub mod export;
+
+#[doc(hidden)]
+pub mod bindings;
+
+pub use columns::Timestamp;
+pub use config::Config;
+pub use error::{Error, Result};
+pub use floodmark_sdk_macros::States;
+pub use operator::{Operator, Port, Record};
+pub use output::{Decimal, Emission, Output, Payload};
+pub use record_by_record::RecordByRecord;
+pub use states::States;
+pub use value::Value;
+#[doc(hidden)]
+pub use wit_bindgen;

@@ -1,0 +1,119 @@
+//! What a user writes: an operator that sees one record after the other.
+
+use std::str;
+
+use crate::columns::Timestamp;
+use crate::error::Readable;
+use crate::{Config, Error, Output, Result, States};
+
+/// An operator. [`export!`](crate::export) makes a plugin of it.
+///
+/// The host may drop an operator between any two batches and open another one, so what must last belongs into a state.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no operator",
+    label = "write `impl floodmark_sdk::Operator for {Self}`",
+    note = "an operator is opened with its configuration and then processes one record after the other"
+)]
+pub trait Operator: States + Sized + 'static {
+    /// The names of its input ports; [`Port::named`] finds one of several.
+    const INPUTS: &'static [&'static str] = &["in"];
+
+    /// The names of its output ports; [`Port::named`] finds one of several.
+    const OUTPUTS: &'static [&'static str] = &["out"];
+
+    /// Makes the operator from its configuration.
+    ///
+    /// # Errors
+    /// The configuration is wrong; the job does not start.
+    fn open(config: &Config) -> Result<Self>;
+
+    /// Handles one record. States are those of its key.
+    ///
+    /// # Errors
+    /// The job cannot go on; nothing of the batch is applied.
+    fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result;
+}
+
+/// A record that is being processed.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Record<'a> {
+    /// The input port by which it came.
+    pub input: Port,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one.
+    pub timestamp: Option<Timestamp>,
+}
+
+impl<'a> Record<'a> {
+    /// The value as text.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub fn text(&self) -> Result<&'a str> {
+        str::from_utf8(self.value).map_err(|error| {
+            Error::from(error).within(format_args!("the value `{}`", Readable(self.value)))
+        })
+    }
+}
+
+/// One of an operator's inputs or outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port(u16);
+
+impl Port {
+    /// The first one, which is the only one of most operators.
+    pub const FIRST: Self = Self(0);
+
+    /// The port `name` of those in `names`. In a constant, a name that is not there is an error of the compiler.
+    ///
+    /// ```
+    /// use floodmark_sdk::Port;
+    ///
+    /// const OUTPUTS: &[&str] = &["words", "rejects"];
+    /// const REJECTS: Port = Port::named(OUTPUTS, "rejects");
+    /// ```
+    ///
+    /// # Panics
+    /// When the name is not there.
+    #[must_use]
+    pub const fn named(names: &[&str], name: &str) -> Self {
+        let mut index = 0;
+        while index < names.len() {
+            if is_same(names[index].as_bytes(), name.as_bytes()) {
+                return Self(index as u16);
+            }
+            index += 1;
+        }
+        panic!("no port has this name; use one of the operator's `INPUTS` or `OUTPUTS`")
+    }
+
+    /// The port at a position, as the host numbers them.
+    #[must_use]
+    pub const fn at(index: u16) -> Self {
+        Self(index)
+    }
+
+    /// Its position, as the host numbers it.
+    #[must_use]
+    pub const fn index(self) -> u16 {
+        self.0
+    }
+}
+
+pub(crate) const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < one.len() {
+        if one[index] != other[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}

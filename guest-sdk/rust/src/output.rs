@@ -1,0 +1,274 @@
+//! What an operator emits, collected into columns.
+//!
+//! An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones it
+//! names keys by their slots, and no key is copied. Nothing here hashes keys: one that is emitted twice stands twice.
+
+use std::fmt::{self, Write as _};
+
+use crate::Port;
+use crate::columns::{Column, Emission as Columns, EmittedKeys, Timestamp};
+
+/// Where an operator emits records. They leave when the whole batch has been processed.
+#[derive(Debug)]
+pub struct Output<'a> {
+    pub(crate) ports: &'a mut [Emitted],
+    pub(crate) keys: &'a Column,
+    pub(crate) slot: u32,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) records: usize,
+}
+
+impl Output<'_> {
+    /// Emits a record with the key and the time of the one that is being processed, by the first output port.
+    #[inline]
+    pub fn emit(&mut self, value: impl Payload) {
+        self.to(Port::FIRST).emit(value);
+    }
+
+    /// Starts a record that leaves by another port.
+    ///
+    /// # Panics
+    /// When the port belongs to another operator.
+    #[inline]
+    pub fn to(&mut self, port: Port) -> Emission<'_> {
+        Emission {
+            port: &mut self.ports[usize::from(port.index())],
+            keys: self.keys,
+            key: None,
+            slot: self.slot,
+            timestamp: self.timestamp,
+            records: self.records,
+        }
+    }
+
+    /// Starts a record with another key.
+    #[inline]
+    pub fn key<'a>(&'a mut self, key: &'a (impl AsRef<[u8]> + ?Sized)) -> Emission<'a> {
+        self.to(Port::FIRST).key(key)
+    }
+
+    /// Starts a record with another event time, in milliseconds since 1970.
+    #[inline]
+    pub fn at(&mut self, timestamp: Timestamp) -> Emission<'_> {
+        self.to(Port::FIRST).at(timestamp)
+    }
+
+    /// Makes room for many records with other keys, of `key_bytes` bytes in all, on the first output port. Worth it where
+    /// one record makes millions: columns that grow step by step take up to three times the memory.
+    pub fn reserve_keyed(&mut self, emissions: usize, key_bytes: usize) {
+        let port = &mut self.ports[0];
+        port.slots.reserve(emissions);
+        port.timestamps.reserve(emissions);
+        port.values.ends.reserve(emissions);
+        port.keys.ends.reserve(emissions);
+        port.keys.bytes.reserve(key_bytes);
+    }
+}
+
+/// A record on its way out. It leaves with [`emit`](Emission::emit).
+#[derive(Debug)]
+#[must_use = "nothing leaves before `emit`"]
+pub struct Emission<'a> {
+    port: &'a mut Emitted,
+    keys: &'a Column,
+    key: Option<&'a [u8]>,
+    slot: u32,
+    timestamp: Timestamp,
+    records: usize,
+}
+
+impl<'a> Emission<'a> {
+    /// Gives it another key.
+    #[inline]
+    pub fn key(mut self, key: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.key = Some(key.as_ref());
+        self
+    }
+
+    /// Gives it another event time, in milliseconds since 1970.
+    #[inline]
+    pub fn at(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = timestamp;
+        self
+    }
+
+    /// Emits it.
+    #[inline]
+    pub fn emit(self, value: impl Payload) {
+        let port = self.port;
+        if port.slots.is_empty() {
+            port.make_room(self.records);
+        }
+        let slot = match self.key {
+            None if !port.is_fresh => self.slot,
+            key => port.fresh_slot(self.keys, self.slot, key),
+        };
+        port.slots.push(slot);
+        port.timestamps.push(self.timestamp);
+        value.append_to(&mut port.values.bytes);
+        port.values.end_item();
+    }
+}
+
+/// What leaves by one port in one call.
+///
+/// - `slots`, `values` and `timestamps` have the same length.
+/// - If `is_fresh`, slots are indexes of `keys`; else they are those of the call, and `keys` is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Emitted {
+    is_fresh: bool,
+    keys: Column,
+    slots: Vec<u32>,
+    values: Column,
+    timestamps: Vec<Timestamp>,
+}
+
+impl Emitted {
+    /// The emissions of the port `output`, if there are any.
+    pub(crate) fn into_columns(self, output: u16) -> Option<Columns> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        Some(Columns {
+            output,
+            keys: if self.is_fresh {
+                EmittedKeys::Fresh(self.keys)
+            } else {
+                EmittedKeys::Input
+            },
+            slots: self.slots,
+            values: self.values,
+            timestamps: self.timestamps,
+        })
+    }
+
+    /// Room for one emission a record, which is what most operators make.
+    #[cold]
+    fn make_room(&mut self, records: usize) {
+        self.slots.reserve(records);
+        self.timestamps.reserve(records);
+        self.values.ends.reserve(records);
+    }
+
+    /// The slot of a key in `keys`; no key is that of the record. The first such call turns the port to fresh keys.
+    #[inline]
+    fn fresh_slot(&mut self, keys: &Column, slot: u32, key: Option<&[u8]>) -> u32 {
+        if !self.is_fresh {
+            self.is_fresh = true;
+            if !self.slots.is_empty() {
+                // What was emitted before keeps its slots: the keys of the call come first.
+                self.keys = keys.clone();
+            }
+        }
+        let fresh = self.keys.len();
+        self.keys
+            .push(key.unwrap_or_else(|| keys.get(slot as usize)));
+        u32::try_from(fresh).expect("a column stays below 4 Gi items")
+    }
+}
+
+/// What can be emitted: bytes, text, formatted text (`format_args!`) and [`Decimal`] numbers.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be emitted",
+    label = "not bytes, and it does not say how to become bytes",
+    note = "emit bytes or text; a number becomes text by `Decimal(n)`, anything else by `format_args!(\"{{}}\", ..)`"
+)]
+pub trait Payload {
+    /// Appends its bytes.
+    fn append_to(&self, bytes: &mut Vec<u8>);
+}
+
+impl<P: Payload + ?Sized> Payload for &P {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        (**self).append_to(bytes);
+    }
+}
+
+impl Payload for [u8] {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self);
+    }
+}
+
+impl<const N: usize> Payload for [u8; N] {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self);
+    }
+}
+
+impl Payload for Vec<u8> {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self);
+    }
+}
+
+impl Payload for str {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Payload for String {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Payload for fmt::Arguments<'_> {
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        struct Text<'a>(&'a mut Vec<u8>);
+        impl fmt::Write for Text<'_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.extend_from_slice(text.as_bytes());
+                Ok(())
+            }
+        }
+        Text(bytes)
+            .write_fmt(*self)
+            .expect("a vector takes any text; a `Display` that fails breaks its own contract");
+    }
+}
+
+/// A number as decimal text, without the cost of the formatting machinery.
+#[derive(Debug, Clone, Copy)]
+pub struct Decimal(pub u64);
+
+impl Payload for Decimal {
+    #[inline]
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = self.0;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        bytes.extend_from_slice(&digits[start..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches digits that get lost at either end of the range.
+
+    use super::*;
+
+    #[test]
+    fn decimals_read_as_the_standard_library_writes_them() {
+        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX / 10, u64::MAX] {
+            let mut bytes = b"n=".to_vec();
+            Decimal(number).append_to(&mut bytes);
+            assert_eq!(bytes, format!("n={number}").into_bytes());
+        }
+    }
+}

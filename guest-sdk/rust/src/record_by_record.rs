@@ -1,0 +1,120 @@
+//! Runs an operator that sees records as a plugin that sees batches.
+//!
+//! One pass over the columns: keys and values are borrowed from the batch, states wait in flat vectors that are reused, and
+//! emissions go straight to the columns that leave. Nothing is allocated for a single record.
+
+use std::mem;
+
+use crate::columns::{
+    Batch, Description, OptionalColumn, Output as Columns, Plugin, StateDeclaration, Timestamp,
+};
+use crate::error::Readable;
+use crate::output::Emitted;
+use crate::states::{Call, Writes};
+use crate::{Config, Error, Operator, Output, Port, Record, Result};
+
+/// The timestamp of a record that has none.
+const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
+
+/// An operator as a plugin.
+#[derive(Debug)]
+pub struct RecordByRecord<O>(O);
+
+impl<O: Operator> Plugin for RecordByRecord<O> {
+    fn describe() -> Description {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let states = O::DECLARATIONS.iter().map(|state| StateDeclaration {
+            name: state.name.to_owned(),
+            kind: state.kind,
+            version: state.version,
+        });
+        Description {
+            // `export!` fills in both from the plugin's crate.
+            name: String::new(),
+            version: String::new(),
+            states: states.collect(),
+            inputs: owned(O::INPUTS),
+            outputs: owned(O::OUTPUTS),
+        }
+    }
+
+    fn open(config: &Config) -> Result<Self> {
+        let operator = O::open(config)?;
+        config.refuse_unknown()?;
+        Ok(Self(operator))
+    }
+
+    fn process(
+        &mut self,
+        input: Port,
+        records: Batch,
+        states: Vec<OptionalColumn>,
+    ) -> Result<Columns> {
+        let Self(operator) = self;
+        operator.load(&Call {
+            keys: &records.keys,
+            current: &states,
+        })?;
+        // The contract's buffers leave with the call, so there is nothing to keep but the cells of the states.
+        drop(states);
+        let mut ports: Vec<Emitted> = O::OUTPUTS.iter().map(|_| Emitted::default()).collect();
+        run(operator, input, &records, &mut ports)?;
+        let mut writes = Writes::default();
+        operator.store(&mut writes)?;
+        Ok(Columns {
+            emissions: (0..)
+                .zip(&mut ports)
+                .filter_map(|(port, emitted)| mem::take(emitted).into_columns(port))
+                .collect(),
+            values: writes.values,
+        })
+    }
+}
+
+fn run<O: Operator>(
+    operator: &mut O,
+    input: Port,
+    records: &Batch,
+    ports: &mut [Emitted],
+) -> Result {
+    let len = records.slots.len();
+    assert!(
+        records.values.len() == len && records.timestamps.len() == len,
+        "the host hands over one slot, value and timestamp for each record"
+    );
+    let mut out = Output {
+        ports,
+        keys: &records.keys,
+        slot: 0,
+        timestamp: NO_TIMESTAMP,
+        records: len,
+    };
+    let mut value_start = 0;
+    for index in 0..len {
+        let slot = records.slots[index];
+        let timestamp = records.timestamps[index];
+        let value_end = records.values.ends[index] as usize;
+        let record = Record {
+            input,
+            key: records.keys.get(slot as usize),
+            value: &records.values.bytes[value_start..value_end],
+            timestamp: (timestamp != NO_TIMESTAMP).then_some(timestamp),
+        };
+        value_start = value_end;
+        out.slot = slot;
+        out.timestamp = timestamp;
+        operator.seek(slot);
+        operator
+            .process(record, &mut out)
+            .map_err(|error| at_record(error, record))?;
+    }
+    Ok(())
+}
+
+#[cold]
+fn at_record(error: Error, record: Record<'_>) -> Error {
+    error.within(format_args!(
+        "a record with the key `{}`",
+        Readable(record.key)
+    ))
+}

@@ -1,0 +1,187 @@
+//! One value a key.
+//!
+//! All values of a call are decoded before its first record and the changed ones encoded after its last, so each key costs
+//! one of each however many records it has, and no access can fail. A write-only state pays for decoding all the same.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::columns::{OptionalColumn, StateKind, ValueWrites};
+use crate::encoding::{Encoding, Postcard};
+use crate::error::Readable;
+use crate::states::{Call, Declaration, State, Writes, sealed};
+use crate::{Error, Result};
+
+/// A state that keeps one `T` for each key.
+///
+/// Everything it does is about the key of the record that is being processed: there is no way to name another. `E` is how
+/// values are written: [`Postcard`] unless said otherwise.
+///
+/// - `cells` has one cell for each key of the call.
+/// - `slot` is the key of the current record; outside of `process` it means nothing.
+pub struct Value<T, E = Postcard> {
+    cells: Vec<Cell<T>>,
+    slot: usize,
+    encoding: PhantomData<fn() -> E>,
+}
+
+struct Cell<T> {
+    value: Option<T>,
+    is_changed: bool,
+}
+
+impl<T, E> Value<T, E> {
+    /// The value, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> Option<&T> {
+        self.cells[self.slot].value.as_ref()
+    }
+
+    /// The value to change in place, if there is one. It counts as changed from here on.
+    #[inline]
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        let cell = &mut self.cells[self.slot];
+        cell.is_changed |= cell.value.is_some();
+        cell.value.as_mut()
+    }
+
+    /// The value to change in place; the default is set first if there is none. It counts as changed from here on.
+    #[inline]
+    pub fn or_default(&mut self) -> &mut T
+    where
+        T: Default,
+    {
+        self.or_insert_with(T::default)
+    }
+
+    /// The value to change in place; what `first` gives is set first if there is none. It counts as changed from here on.
+    #[inline]
+    pub fn or_insert_with(&mut self, first: impl FnOnce() -> T) -> &mut T {
+        let cell = self.changing();
+        cell.value.get_or_insert_with(first)
+    }
+
+    /// Sets the value.
+    #[inline]
+    pub fn set(&mut self, value: T) {
+        self.changing().value = Some(value);
+    }
+
+    /// Removes the value; the host forgets the key in this state.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.take();
+    }
+
+    /// Removes the value and hands it over.
+    #[inline]
+    pub fn take(&mut self) -> Option<T> {
+        let cell = &mut self.cells[self.slot];
+        cell.is_changed |= cell.value.is_some();
+        cell.value.take()
+    }
+
+    #[inline]
+    fn changing(&mut self) -> &mut Cell<T> {
+        let cell = &mut self.cells[self.slot];
+        cell.is_changed = true;
+        cell
+    }
+}
+
+impl<T, E> Default for Value<T, E> {
+    fn default() -> Self {
+        Self {
+            cells: Vec::new(),
+            slot: 0,
+            encoding: PhantomData,
+        }
+    }
+}
+
+impl<T: fmt::Debug, E> fmt::Debug for Value<T, E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.cells.get(self.slot);
+        formatter
+            .debug_tuple("Value")
+            .field(&current.and_then(|cell| cell.value.as_ref()))
+            .finish()
+    }
+}
+
+impl<T, E> sealed::Sealed for Value<T, E> {}
+
+impl<T, E: Encoding<T>> State for Value<T, E> {
+    const KIND: StateKind = StateKind::Value;
+
+    fn load(&mut self, declaration: &Declaration, call: &Call<'_>, index: usize) -> Result {
+        let current = &call.current[index];
+        assert_eq!(
+            current.len(),
+            call.keys.len(),
+            "the host hands over one value of `{}` for each key",
+            declaration.name
+        );
+        self.cells.clear();
+        self.cells.reserve(current.len());
+        for (slot, bytes) in current.iter().enumerate() {
+            let value = bytes
+                .map(E::decode)
+                .transpose()
+                .map_err(|error| undecodable(error, declaration, call.keys.get(slot)))?;
+            self.cells.push(Cell {
+                value,
+                is_changed: false,
+            });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn seek(&mut self, slot: u32) {
+        self.slot = slot as usize;
+    }
+
+    fn store(&mut self, declaration: &Declaration, writes: &mut Writes, index: usize) -> Result {
+        let changed = self.cells.iter().filter(|cell| cell.is_changed).count();
+        if changed == 0 {
+            return Ok(());
+        }
+        let mut slots = Vec::with_capacity(changed);
+        let mut values = OptionalColumn {
+            present: Vec::with_capacity(changed.div_ceil(8)),
+            ends: Vec::with_capacity(changed),
+            bytes: Vec::with_capacity(changed * size_of::<T>().min(64)),
+        };
+        for (slot, cell) in (0_u32..).zip(&self.cells) {
+            if !cell.is_changed {
+                continue;
+            }
+            slots.push(slot);
+            if let Some(value) = &cell.value {
+                E::encode(value, &mut values.bytes).map_err(|error| {
+                    error.within(format_args!("cannot encode state `{}`", declaration.name))
+                })?;
+            }
+            values.end_item(cell.value.is_some());
+        }
+        writes.values.push(ValueWrites {
+            state: u16::try_from(index).expect("an operator has fewer than 65536 states"),
+            slots,
+            values,
+        });
+        Ok(())
+    }
+}
+
+#[cold]
+fn undecodable(error: Error, declaration: &Declaration, key: &[u8]) -> Error {
+    Error::new(format!(
+        "state `{}` of key `{}` does not decode as version {} of its type: {error}; run the plugin that wrote it, or give \
+         the state of the new type a new name",
+        declaration.name,
+        Readable(key),
+        declaration.version,
+    ))
+}

@@ -1,0 +1,22 @@
+//~ two inputs, or two outputs, have the same name
+use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};
+
+#[derive(Default, States)]
+struct Counter {
+    count: Value<u64>,
+}
+
+impl Operator for Counter {
+    const OUTPUTS: &'static [&'static str] = &["a", "a"];
+
+    fn open(_: &Config) -> Result<Self> {
+        Ok(Self::default())
+    }
+
+    fn process(&mut self, _: Record<'_>, out: &mut Output<'_>) -> Result {
+        out.emit("x");
+        Ok(())
+    }
+}
+
+floodmark_sdk::export!(Counter);

@@ -1,0 +1,126 @@
+//! Splits values into words: each word becomes the key of a record without a value.
+//!
+//! A word is a longest run of bytes without ASCII white space, taken as it is: no case is folded, no encoding assumed.
+//! White space is what it is for `tr -s '[:space:]'` in the C locale: space, tab, line feed, vertical tab, form feed and
+//! carriage return.
+
+use floodmark_sdk::{Config, Operator, Output, Record, Result, States};
+
+/// Lines of this length and more are read twice, first to know how many words to make room for.
+const LONG_LINE_BYTES: usize = 64 * 1024;
+
+/// Makes words of lines.
+#[derive(Debug, States)]
+pub struct WordSplit;
+
+impl Operator for WordSplit {
+    fn open(_: &Config) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn process(&mut self, line: Record<'_>, out: &mut Output<'_>) -> Result {
+        if line.value.len() >= LONG_LINE_BYTES {
+            let (words, bytes) = extent(line.value);
+            out.reserve_keyed(words, bytes);
+        }
+        for word in words(line.value) {
+            out.key(word).emit("");
+        }
+        Ok(())
+    }
+}
+
+floodmark_sdk::export!(WordSplit);
+
+/// The words of a line, in order.
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| is_space(byte))
+        .filter(|word| !word.is_empty())
+}
+
+/// How many words a line has, and how many bytes they have in all.
+fn extent(line: &[u8]) -> (usize, usize) {
+    words(line).fold((0, 0), |(words, bytes), word| {
+        (words + 1, bytes + word.len())
+    })
+}
+
+/// Whether a byte parts words. `u8::is_ascii_whitespace` leaves out the vertical tab.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches words that are cut or glued together at odd bytes, and lines whose length breaks something.
+
+    use floodmark_sdk::testing::{Given, Task};
+
+    use super::*;
+
+    fn check(line: impl AsRef<[u8]>, expected: &[&[u8]]) {
+        let mut task = Task::new::<WordSplit>();
+        let emitted = task
+            .run([Given::from(("", line)).at(3)])
+            .expect("lines are split");
+        let keys: Vec<&[u8]> = emitted.iter().map(|word| word.key.as_slice()).collect();
+        assert_eq!(keys, expected);
+        for word in &emitted {
+            assert!(word.value.is_empty(), "{word:?}");
+            assert_eq!(word.timestamp, Some(3));
+        }
+    }
+
+    #[test]
+    fn words_are_what_is_between_white_space() {
+        check("", &[]);
+        check(" \t\r\n\x0b\x0c", &[]);
+        check("one", &[b"one"]);
+        check("  to  be\tor\r\n", &[b"to", b"be", b"or"]);
+        check("a\x0bb\x0cc\rd", &[b"a", b"b", b"c", b"d"]);
+        check("To to tö", &[b"To", b"to", "tö".as_bytes()]);
+    }
+
+    #[test]
+    fn other_bytes_belong_to_words() {
+        // NEL and NO-BREAK SPACE in Latin-1, NUL, information separators, and bytes next to the white space.
+        let word = b"\x85\xa0\x00\x1c\x1f\x08\x0e\x21\xff";
+        check(word, &[word]);
+    }
+
+    #[test]
+    fn every_byte_is_space_as_the_c_locale_says() {
+        let spaces: Vec<u8> = (0..=u8::MAX).filter(|&byte| is_space(byte)).collect();
+        assert_eq!(spaces, [9, 10, 11, 12, 13, 32]);
+    }
+
+    #[test]
+    fn a_line_of_ten_megabytes_is_one_word_or_five_million() {
+        const LINE_BYTES: usize = 10_000_000;
+        let mut task = Task::new::<WordSplit>();
+        let one = task
+            .run([("", vec![b'x'; LINE_BYTES])])
+            .expect("lines are split");
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0].key.len(), LINE_BYTES);
+        assert_eq!(
+            extent(&b"x ".repeat(LINE_BYTES / 2)),
+            (5_000_000, 5_000_000)
+        );
+        let many = task
+            .run([("", b"x ".repeat(LINE_BYTES / 2))])
+            .expect("lines are split");
+        assert_eq!(many.len(), LINE_BYTES / 2);
+        assert!(many.iter().all(|word| word.key == b"x"));
+    }
+
+    #[test]
+    fn lines_of_a_batch_stay_apart() {
+        let mut task = Task::new::<WordSplit>();
+        let lines = [("", "a b"), ("", ""), ("", "c")];
+        assert_eq!(
+            task.run(lines).expect("lines are split"),
+            [("a", ""), ("b", ""), ("c", "")]
+        );
+    }
+}
