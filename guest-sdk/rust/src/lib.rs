@@ -31,7 +31,7 @@
 //! assert_eq!(task.run([("rain", ""), ("sun", ""), ("rain", "")])?, [("rain", "1"), ("sun", "1"), ("rain", "2")]);
 //! task.kill();
 //! assert_eq!(task.run([("rain", "")])?, [("rain", "3")]);
-//! # floodmark_sdk::Result::Ok(())
+//! # Result::<()>::Ok(())
 //! ```
 //!
 //! Build it with `cargo build --release --target wasm32-wasip2` from a crate of the type `cdylib`; the `.wasm` file is the
