@@ -88,6 +88,9 @@ impl<T: Serialize + DeserializeOwned> Encoding<T> for Json {
     }
 }
 
+/// What the longest common integer takes.
+const INTEGER_BYTES_MAX: usize = 10;
+
 /// Lets postcard write behind what a vector already holds.
 struct Append<'a>(&'a mut Vec<u8>);
 
@@ -102,7 +105,14 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        // Integers arrive here byte by byte; wider loads would wait for those stores.
+        if bytes.len() <= INTEGER_BYTES_MAX {
+            for &byte in bytes {
+                self.0.push(byte);
+            }
+        } else {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 

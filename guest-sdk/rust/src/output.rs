@@ -6,7 +6,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::Port;
-use crate::columns::{Column, Emission as Columns, EmittedKeys, Timestamp};
+use crate::columns::{Column, Emission as Columns, EmittedKeys, Timestamp, append};
 
 /// Where an operator emits records. They leave when the whole batch has been processed.
 #[derive(Debug)]
@@ -188,7 +188,7 @@ impl<P: Payload + ?Sized> Payload for &P {
 impl Payload for [u8] {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self);
+        append(bytes, self);
     }
 }
 
@@ -202,21 +202,21 @@ impl<const N: usize> Payload for [u8; N] {
 impl Payload for Vec<u8> {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self);
+        append(bytes, self);
     }
 }
 
 impl Payload for str {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self.as_bytes());
+        append(bytes, self.as_bytes());
     }
 }
 
 impl Payload for String {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self.as_bytes());
+        append(bytes, self.as_bytes());
     }
 }
 
@@ -225,7 +225,7 @@ impl Payload for fmt::Arguments<'_> {
         struct Text<'a>(&'a mut Vec<u8>);
         impl fmt::Write for Text<'_> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
-                self.0.extend_from_slice(text.as_bytes());
+                append(self.0, text.as_bytes());
                 Ok(())
             }
         }
@@ -242,19 +242,33 @@ pub struct Decimal(pub u64);
 impl Payload for Decimal {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        let mut digits = [0; 20];
-        let mut start = digits.len();
-        let mut rest = self.0;
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
+        const EIGHT_DIGITS_END: u64 = 100_000_000;
+        if self.0 < EIGHT_DIGITS_END {
+            let digits = eight_digits(self.0);
+            let zeros = (digits.trailing_zeros() / 8).min(7) as usize;
+            // A copy of eight bytes is one instruction, one of `8 - zeros` bytes is a loop.
+            let end = bytes.len() + 8 - zeros;
+            let text = (digits >> (zeros * 8)) | u64::from_le_bytes([b'0'; 8]);
+            bytes.extend_from_slice(&text.to_le_bytes());
+            bytes.truncate(end);
+        } else {
+            Self(self.0 / EIGHT_DIGITS_END).append_to(bytes);
+            let digits = eight_digits(self.0 % EIGHT_DIGITS_END);
+            let text = digits | u64::from_le_bytes([b'0'; 8]);
+            bytes.extend_from_slice(&text.to_le_bytes());
         }
-        bytes.extend_from_slice(&digits[start..]);
     }
+}
+
+/// The last eight decimal digits of a number below 10⁸, the first in the lowest byte: halves, quarters and digits are parted
+/// side by side in one word, so it takes three steps and no memory.
+#[inline]
+fn eight_digits(number: u64) -> u64 {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x0f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
 }
 
 #[cfg(test)]
@@ -265,7 +279,11 @@ mod tests {
 
     #[test]
     fn decimals_read_as_the_standard_library_writes_them() {
-        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX / 10, u64::MAX] {
+        let around_powers = (0..20)
+            .map(|digits| 10_u64.pow(digits))
+            .flat_map(|power| [power - 1, power, power + 1]);
+        let every_four = (0..10_000).flat_map(|four| [four, four * 10_000, four * 100_010_001]);
+        for number in around_powers.chain(every_four).chain([u64::MAX]) {
             let mut bytes = b"n=".to_vec();
             Decimal(number).append_to(&mut bytes);
             assert_eq!(bytes, format!("n={number}").into_bytes());

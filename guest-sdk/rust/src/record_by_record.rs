@@ -89,18 +89,14 @@ fn run<O: Operator>(
         timestamp: NO_TIMESTAMP,
         records: len,
     };
-    let mut value_start = 0;
-    for index in 0..len {
-        let slot = records.slots[index];
-        let timestamp = records.timestamps[index];
-        let value_end = records.values.ends[index] as usize;
+    let columns = records.slots.iter().zip(&records.timestamps);
+    for ((&slot, &timestamp), value) in columns.zip(records.values.iter()) {
         let record = Record {
             input,
             key: records.keys.get(slot as usize),
-            value: &records.values.bytes[value_start..value_end],
+            value,
             timestamp: (timestamp != NO_TIMESTAMP).then_some(timestamp),
         };
-        value_start = value_end;
         out.slot = slot;
         out.timestamp = timestamp;
         operator.seek(slot);
