@@ -9,6 +9,9 @@ pub use crate::bindings::exports::floodmark::engine::operator::{
 pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
 use crate::{Config, Port, Result};
 
+/// The timestamp of a record that has none.
+pub const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
+
 /// A plugin at the level of the contract. [`export_plugin!`](crate::export_plugin) makes a component of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no plugin",
@@ -85,7 +88,7 @@ impl Column {
     /// When the column would pass 4 GiB, which is more than a guest's memory.
     #[inline]
     pub fn push(&mut self, item: &[u8]) {
-        append(&mut self.bytes, item);
+        self.bytes.extend_from_slice(item);
         self.end_item();
     }
 
@@ -153,18 +156,12 @@ impl OptionalColumn {
     /// When the column would pass 4 GiB, which is more than a guest's memory.
     #[inline]
     pub fn push(&mut self, item: Option<&[u8]>) {
-        append(&mut self.bytes, item.unwrap_or_default());
-        self.end_item(item.is_some());
-    }
-
-    /// Ends an item that was appended to `bytes`, or adds an absent one.
-    #[inline]
-    pub(crate) fn end_item(&mut self, is_present: bool) {
         let index = self.ends.len();
         if index.is_multiple_of(8) {
             self.present.push(0);
         }
-        self.present[index / 8] |= u8::from(is_present) << (index % 8);
+        self.present[index / 8] |= u8::from(item.is_some()) << (index % 8);
+        self.bytes.extend_from_slice(item.unwrap_or_default());
         self.ends.push(end_of(&self.bytes));
     }
 }
@@ -183,35 +180,8 @@ fn start_of(ends: &[u32], index: usize) -> usize {
     }
 }
 
-/// Appends bytes, mostly few. A copy of a length that the compiler does not know leaves the Wasm code for the engine's
-/// `memory.copy`, which costs more than all steps of a short copy in place.
 #[inline]
-pub(crate) fn append(bytes: &mut Vec<u8>, item: &[u8]) {
-    const COPY_BYTES_MIN: usize = 32;
-    if item.len() >= COPY_BYTES_MIN {
-        bytes.extend_from_slice(item);
-        return;
-    }
-    bytes.reserve(item.len());
-    let (eights, mut rest) = item.as_chunks::<8>();
-    for eight in eights {
-        bytes.extend_from_slice(eight);
-    }
-    if let Some((four, after)) = rest.split_first_chunk::<4>() {
-        bytes.extend_from_slice(four);
-        rest = after;
-    }
-    if let Some((two, after)) = rest.split_first_chunk::<2>() {
-        bytes.extend_from_slice(two);
-        rest = after;
-    }
-    if let Some(&last) = rest.first() {
-        bytes.push(last);
-    }
-}
-
-#[inline]
-fn end_of(bytes: &[u8]) -> u32 {
+pub(crate) fn end_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a column stays below 4 GiB")
 }
 
@@ -229,16 +199,6 @@ mod tests {
             column.push(item);
         }
         assert_eq!(column.iter().collect::<Vec<_>>(), items);
-    }
-
-    #[test]
-    fn items_of_every_length_are_copied_whole() {
-        let long: Vec<u8> = (0..100).collect();
-        for len in 0..long.len() {
-            let mut bytes = vec![7];
-            append(&mut bytes, &long[..len]);
-            assert_eq!(bytes, [&[7], &long[..len]].concat());
-        }
     }
 
     #[test]

@@ -5,17 +5,14 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::Port;
-use crate::columns::{Column, Emission as Columns, EmittedKeys, Timestamp, append};
+use crate::columns::{Batch, Column, Emission as Columns, EmittedKeys, Timestamp};
+use crate::{Port, Record};
 
 /// Where an operator emits records. They leave when the whole batch has been processed.
 #[derive(Debug)]
 pub struct Output<'a> {
     pub(crate) ports: &'a mut [Emitted],
-    pub(crate) keys: &'a Column,
-    pub(crate) slot: u32,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) records: usize,
+    pub(crate) record: Record<'a>,
 }
 
 impl Output<'_> {
@@ -33,11 +30,9 @@ impl Output<'_> {
     pub fn to(&mut self, port: Port) -> Emission<'_> {
         Emission {
             port: &mut self.ports[usize::from(port.index())],
-            keys: self.keys,
+            record: self.record,
             key: None,
-            slot: self.slot,
-            timestamp: self.timestamp,
-            records: self.records,
+            timestamp: None,
         }
     }
 
@@ -70,11 +65,9 @@ impl Output<'_> {
 #[must_use = "nothing leaves before `emit`"]
 pub struct Emission<'a> {
     port: &'a mut Emitted,
-    keys: &'a Column,
+    record: Record<'a>,
     key: Option<&'a [u8]>,
-    slot: u32,
-    timestamp: Timestamp,
-    records: usize,
+    timestamp: Option<Timestamp>,
 }
 
 impl<'a> Emission<'a> {
@@ -88,7 +81,7 @@ impl<'a> Emission<'a> {
     /// Gives it another event time, in milliseconds since 1970.
     #[inline]
     pub fn at(mut self, timestamp: Timestamp) -> Self {
-        self.timestamp = timestamp;
+        self.timestamp = Some(timestamp);
         self
     }
 
@@ -96,15 +89,21 @@ impl<'a> Emission<'a> {
     #[inline]
     pub fn emit(self, value: impl Payload) {
         let port = self.port;
-        if port.slots.is_empty() {
-            port.make_room(self.records);
+        let record = self.record;
+        let is_like_record = self.key.is_none() && self.timestamp.is_none();
+        if !(is_like_record && port.is_record_for_record(record.index)) {
+            let slot = record.batch.slots[record.index];
+            port.spell_out(record.batch);
+            let slot = match self.key {
+                None if !port.is_fresh => slot,
+                key => port.fresh_slot(&record.batch.keys, slot, key),
+            };
+            let own = record.batch.timestamps[record.index];
+            port.slots.push(slot);
+            port.timestamps.push(self.timestamp.unwrap_or(own));
+        } else if record.index == 0 {
+            port.values.ends.reserve(record.batch.slots.len());
         }
-        let slot = match self.key {
-            None if !port.is_fresh => self.slot,
-            key => port.fresh_slot(self.keys, self.slot, key),
-        };
-        port.slots.push(slot);
-        port.timestamps.push(self.timestamp);
         value.append_to(&mut port.values.bytes);
         port.values.end_item();
     }
@@ -112,7 +111,8 @@ impl<'a> Emission<'a> {
 
 /// What leaves by one port in one call.
 ///
-/// - `slots`, `values` and `timestamps` have the same length.
+/// - As long as each record emits one record with its own key and time, only `values` grows: slots and timestamps are those
+///   of the batch. From the first other emission on, `slots`, `values` and `timestamps` have the same length.
 /// - If `is_fresh`, slots are indexes of `keys`; else they are those of the call, and `keys` is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Emitted {
@@ -125,10 +125,11 @@ pub(crate) struct Emitted {
 
 impl Emitted {
     /// The emissions of the port `output`, if there are any.
-    pub(crate) fn into_columns(self, output: u16) -> Option<Columns> {
-        if self.slots.is_empty() {
+    pub(crate) fn into_columns(mut self, output: u16, batch: &Batch) -> Option<Columns> {
+        if self.values.is_empty() {
             return None;
         }
+        self.spell_out(batch);
         Some(Columns {
             output,
             keys: if self.is_fresh {
@@ -142,12 +143,30 @@ impl Emitted {
         })
     }
 
-    /// Room for one emission a record, which is what most operators make.
+    /// Whether all records before this one emitted one record each, like themselves.
+    #[inline]
+    fn is_record_for_record(&self, index: usize) -> bool {
+        self.slots.is_empty() && self.values.len() == index
+    }
+
+    /// Writes down the slots and timestamps of what was emitted record for record.
+    #[inline]
+    fn spell_out(&mut self, batch: &Batch) {
+        if self.slots.is_empty() {
+            self.spell_out_first(batch);
+        }
+    }
+
     #[cold]
-    fn make_room(&mut self, records: usize) {
-        self.slots.reserve(records);
-        self.timestamps.reserve(records);
-        self.values.ends.reserve(records);
+    fn spell_out_first(&mut self, batch: &Batch) {
+        let emitted = self.values.len();
+        // One emission a record is what most operators make.
+        self.slots.reserve(batch.slots.len());
+        self.timestamps.reserve(batch.slots.len());
+        self.values.ends.reserve(batch.slots.len());
+        self.slots.extend_from_slice(&batch.slots[..emitted]);
+        self.timestamps
+            .extend_from_slice(&batch.timestamps[..emitted]);
     }
 
     /// The slot of a key in `keys`; no key is that of the record. The first such call turns the port to fresh keys.
@@ -188,7 +207,7 @@ impl<P: Payload + ?Sized> Payload for &P {
 impl Payload for [u8] {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        append(bytes, self);
+        bytes.extend_from_slice(self);
     }
 }
 
@@ -202,21 +221,21 @@ impl<const N: usize> Payload for [u8; N] {
 impl Payload for Vec<u8> {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        append(bytes, self);
+        bytes.extend_from_slice(self);
     }
 }
 
 impl Payload for str {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        append(bytes, self.as_bytes());
+        bytes.extend_from_slice(self.as_bytes());
     }
 }
 
 impl Payload for String {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        append(bytes, self.as_bytes());
+        bytes.extend_from_slice(self.as_bytes());
     }
 }
 
@@ -225,7 +244,7 @@ impl Payload for fmt::Arguments<'_> {
         struct Text<'a>(&'a mut Vec<u8>);
         impl fmt::Write for Text<'_> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
-                append(self.0, text.as_bytes());
+                self.0.extend_from_slice(text.as_bytes());
                 Ok(())
             }
         }
