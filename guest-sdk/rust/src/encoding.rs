@@ -141,7 +141,6 @@ mod tests {
         }
         check::<Postcard, _>((vec!["a long text of some length".to_owned()], Some(-1_i8)));
         check::<Raw, _>(vec![0, 255]);
-        #[cfg(feature = "json")]
         check::<Json, _>((1_u8, "text".to_owned()));
     }
 
