@@ -9,6 +9,9 @@ pub use crate::bindings::exports::floodmark::engine::operator::{
 pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
 use crate::{Config, Port, Result};
 
+/// The timestamp of a record that has none.
+pub const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
+
 /// A plugin at the level of the contract. [`export_plugin!`](crate::export_plugin) makes a component of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no plugin",
@@ -71,7 +74,12 @@ impl Column {
 
     /// The items in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        (0..self.len()).map(|index| self.get(index))
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let item = &self.bytes[start..end as usize];
+            start = end as usize;
+            item
+        })
     }
 
     /// Adds an item.
@@ -133,7 +141,13 @@ impl OptionalColumn {
 
     /// The items in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
-        (0..self.len()).map(|index| self.get(index))
+        let mut start = 0;
+        self.ends.iter().enumerate().map(move |(index, &end)| {
+            let item = &self.bytes[start..end as usize];
+            start = end as usize;
+            let is_present = self.present[index / 8] & (1 << (index % 8)) != 0;
+            is_present.then_some(item)
+        })
     }
 
     /// Adds an item.
@@ -142,18 +156,12 @@ impl OptionalColumn {
     /// When the column would pass 4 GiB, which is more than a guest's memory.
     #[inline]
     pub fn push(&mut self, item: Option<&[u8]>) {
-        self.bytes.extend_from_slice(item.unwrap_or_default());
-        self.end_item(item.is_some());
-    }
-
-    /// Ends an item that was appended to `bytes`, or adds an absent one.
-    #[inline]
-    pub(crate) fn end_item(&mut self, is_present: bool) {
         let index = self.ends.len();
         if index.is_multiple_of(8) {
             self.present.push(0);
         }
-        self.present[index / 8] |= u8::from(is_present) << (index % 8);
+        self.present[index / 8] |= u8::from(item.is_some()) << (index % 8);
+        self.bytes.extend_from_slice(item.unwrap_or_default());
         self.ends.push(end_of(&self.bytes));
     }
 }
@@ -173,7 +181,7 @@ fn start_of(ends: &[u32], index: usize) -> usize {
 }
 
 #[inline]
-fn end_of(bytes: &[u8]) -> u32 {
+pub(crate) fn end_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a column stays below 4 GiB")
 }
 

@@ -88,6 +88,9 @@ impl<T: Serialize + DeserializeOwned> Encoding<T> for Json {
     }
 }
 
+/// What the longest common integer takes.
+const INTEGER_BYTES_MAX: usize = 10;
+
 /// Lets postcard write behind what a vector already holds.
 struct Append<'a>(&'a mut Vec<u8>);
 
@@ -102,11 +105,48 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        // Integers arrive here byte by byte; wider loads would wait for those stores.
+        if bytes.len() <= INTEGER_BYTES_MAX {
+            for &byte in bytes {
+                self.0.push(byte);
+            }
+        } else {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches an encoding that does not read what it wrote, or that reads half of what it is given.
+
+    use super::*;
+
+    fn check<E: Encoding<T>, T: PartialEq + std::fmt::Debug>(value: T) {
+        let mut bytes = b"before".to_vec();
+        E::encode(&value, &mut bytes).unwrap();
+        let written = bytes.strip_prefix(b"before").unwrap();
+        assert_eq!(E::decode(written).unwrap(), value);
+    }
+
+    #[test]
+    fn values_come_back_as_they_went_in() {
+        for number in [0, 1, 127, 128, u64::from(u32::MAX), u64::MAX] {
+            check::<Postcard, _>(number);
+        }
+        check::<Postcard, _>((vec!["a long text of some length".to_owned()], Some(-1_i8)));
+        check::<Raw, _>(vec![0, 255]);
+        check::<Json, _>((1_u8, "text".to_owned()));
+    }
+
+    #[test]
+    fn what_is_left_over_is_an_error() {
+        let error = <Postcard as Encoding<u64>>::decode(&[1, 2]).unwrap_err();
+        assert_eq!(error.into_message(), "1 bytes are left over");
     }
 }

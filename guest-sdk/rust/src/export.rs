@@ -188,3 +188,55 @@ const fn is_name(name: &[u8]) -> bool {
     }
     !name.is_empty() && name.len() <= 64
 }
+
+#[cfg(test)]
+mod tests {
+    //! Catches an instance that goes on with what it learnt from a batch that was never applied.
+
+    use super::*;
+
+    /// Counts its calls and fails at those of the second port.
+    struct Calls(usize);
+
+    impl Plugin for Calls {
+        fn describe() -> Description {
+            panic!("nobody asks")
+        }
+
+        fn open(config: &Config) -> Result<Self> {
+            Ok(Self(config.parse("calls")?))
+        }
+
+        fn process(&mut self, input: Port, _: Batch, _: Vec<OptionalColumn>) -> Result<Output> {
+            self.0 += 1;
+            if input != Port::FIRST {
+                return Err(Error::new(format!("call {}", self.0)));
+            }
+            Ok(Output {
+                emissions: Vec::new(),
+                values: Vec::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn an_error_ends_the_life_of_a_plugin_but_not_of_its_configuration() {
+        let instance = Instance::<Calls>::new();
+        let call = |input| {
+            let batch = Batch {
+                keys: crate::columns::Column::new(),
+                slots: Vec::new(),
+                values: crate::columns::Column::new(),
+                timestamps: Vec::new(),
+            };
+            let output = instance.process(input, batch, Vec::new());
+            output.map(|_| ())
+        };
+        assert_eq!(call(0), Err("option `calls` is missing; set it".to_owned()));
+        let config = vec![("calls".to_owned(), "10".to_owned())];
+        assert_eq!(instance.open(config), Ok(()));
+        assert_eq!(call(0), Ok(()));
+        assert_eq!(call(1), Err("call 12".to_owned()));
+        assert_eq!(call(1), Err("call 11".to_owned()));
+    }
+}

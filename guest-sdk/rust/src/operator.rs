@@ -2,7 +2,7 @@
 
 use std::str;
 
-use crate::columns::Timestamp;
+use crate::columns::{Batch, NO_TIMESTAMP, Timestamp};
 use crate::error::Readable;
 use crate::{Config, Error, Output, Result, States};
 
@@ -35,28 +35,53 @@ pub trait Operator: States + Sized + 'static {
 }
 
 /// A record that is being processed.
+///
+/// It is a place in the batch, so what an operator does not look at costs nothing.
 #[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
 pub struct Record<'a> {
-    /// The input port by which it came.
-    pub input: Port,
-    /// Its key.
-    pub key: &'a [u8],
-    /// Its value.
-    pub value: &'a [u8],
-    /// Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one.
-    pub timestamp: Option<Timestamp>,
+    pub(crate) batch: &'a Batch,
+    pub(crate) index: usize,
+    pub(crate) input: Port,
 }
 
 impl<'a> Record<'a> {
+    /// The input port by which it came.
+    #[inline]
+    #[must_use]
+    pub fn input(&self) -> Port {
+        self.input
+    }
+
+    /// Its key.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        self.batch.keys.get(self.batch.slots[self.index] as usize)
+    }
+
+    /// Its value.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &'a [u8] {
+        self.batch.values.get(self.index)
+    }
+
     /// The value as text.
     ///
     /// # Errors
     /// It is not UTF-8.
     pub fn text(&self) -> Result<&'a str> {
-        str::from_utf8(self.value).map_err(|error| {
-            Error::from(error).within(format_args!("the value `{}`", Readable(self.value)))
+        str::from_utf8(self.value()).map_err(|error| {
+            Error::from(error).within(format_args!("the value `{}`", Readable(self.value())))
         })
+    }
+
+    /// Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one.
+    #[inline]
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        let timestamp = self.batch.timestamps[self.index];
+        (timestamp != NO_TIMESTAMP).then_some(timestamp)
     }
 }
 

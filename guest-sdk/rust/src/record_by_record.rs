@@ -3,18 +3,13 @@
 //! One pass over the columns: keys and values are borrowed from the batch, states wait in flat vectors that are reused, and
 //! emissions go straight to the columns that leave. Nothing is allocated for a single record.
 
-use std::mem;
-
 use crate::columns::{
-    Batch, Description, OptionalColumn, Output as Columns, Plugin, StateDeclaration, Timestamp,
+    Batch, Description, OptionalColumn, Output as Columns, Plugin, StateDeclaration,
 };
 use crate::error::Readable;
 use crate::output::Emitted;
 use crate::states::{Call, Writes};
 use crate::{Config, Error, Operator, Output, Port, Record, Result};
-
-/// The timestamp of a record that has none.
-const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
 
 /// An operator as a plugin.
 #[derive(Debug)]
@@ -63,8 +58,8 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
         operator.store(&mut writes)?;
         Ok(Columns {
             emissions: (0..)
-                .zip(&mut ports)
-                .filter_map(|(port, emitted)| mem::take(emitted).into_columns(port))
+                .zip(ports)
+                .filter_map(|(port, emitted)| emitted.into_columns(port, &records))
                 .collect(),
             values: writes.values,
         })
@@ -82,30 +77,15 @@ fn run<O: Operator>(
         records.values.len() == len && records.timestamps.len() == len,
         "the host hands over one slot, value and timestamp for each record"
     );
-    let mut out = Output {
-        ports,
-        keys: &records.keys,
-        slot: 0,
-        timestamp: NO_TIMESTAMP,
-        records: len,
-    };
-    let mut value_start = 0;
-    for index in 0..len {
-        let slot = records.slots[index];
-        let timestamp = records.timestamps[index];
-        let value_end = records.values.ends[index] as usize;
+    for (index, &slot) in records.slots.iter().enumerate() {
         let record = Record {
+            batch: records,
+            index,
             input,
-            key: records.keys.get(slot as usize),
-            value: &records.values.bytes[value_start..value_end],
-            timestamp: (timestamp != NO_TIMESTAMP).then_some(timestamp),
         };
-        value_start = value_end;
-        out.slot = slot;
-        out.timestamp = timestamp;
         operator.seek(slot);
         operator
-            .process(record, &mut out)
+            .process(record, &mut Output { ports, record })
             .map_err(|error| at_record(error, record))?;
     }
     Ok(())
@@ -115,6 +95,6 @@ fn run<O: Operator>(
 fn at_record(error: Error, record: Record<'_>) -> Error {
     error.within(format_args!(
         "a record with the key `{}`",
-        Readable(record.key)
+        Readable(record.key())
     ))
 }

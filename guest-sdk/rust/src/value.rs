@@ -6,7 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::columns::{OptionalColumn, StateKind, ValueWrites};
+use crate::columns::{OptionalColumn, StateKind, ValueWrites, end_of};
 use crate::encoding::{Encoding, Postcard};
 use crate::error::Readable;
 use crate::states::{Call, Declaration, State, Writes, sealed};
@@ -144,28 +144,31 @@ impl<T, E: Encoding<T>> State for Value<T, E> {
     }
 
     fn store(&mut self, declaration: &Declaration, writes: &mut Writes, index: usize) -> Result {
-        let changed = self.cells.iter().filter(|cell| cell.is_changed).count();
-        if changed == 0 {
-            return Ok(());
-        }
-        let mut slots = Vec::with_capacity(changed);
-        let mut values = OptionalColumn {
-            present: Vec::with_capacity(changed.div_ceil(8)),
-            ends: Vec::with_capacity(changed),
-            bytes: Vec::with_capacity(changed * size_of::<T>().min(64)),
-        };
+        let mut slots = Vec::with_capacity(self.cells.len());
+        let mut absent = Vec::new();
+        let mut ends = Vec::with_capacity(self.cells.len());
+        let mut bytes = Vec::with_capacity(self.cells.len() * size_of::<T>().min(64));
         for (slot, cell) in (0_u32..).zip(&self.cells) {
             if !cell.is_changed {
                 continue;
             }
-            slots.push(slot);
-            if let Some(value) = &cell.value {
-                E::encode(value, &mut values.bytes).map_err(|error| {
+            match &cell.value {
+                Some(value) => E::encode(value, &mut bytes).map_err(|error| {
                     error.within(format_args!("cannot encode state `{}`", declaration.name))
-                })?;
+                })?,
+                None => absent.push(slots.len()),
             }
-            values.end_item(cell.value.is_some());
+            slots.push(slot);
+            ends.push(end_of(&bytes));
         }
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let values = OptionalColumn {
+            present: presence(slots.len(), &absent),
+            ends,
+            bytes,
+        };
         writes.values.push(ValueWrites {
             state: u16::try_from(index).expect("an operator has fewer than 65536 states"),
             slots,
@@ -173,6 +176,18 @@ impl<T, E: Encoding<T>> State for Value<T, E> {
         });
         Ok(())
     }
+}
+
+/// One bit for each of `len` items, lowest first: set but for the absent ones.
+fn presence(len: usize, absent: &[usize]) -> Vec<u8> {
+    let mut present = vec![u8::MAX; len.div_ceil(8)];
+    if let Some(last) = present.last_mut() {
+        *last >>= (8 - len % 8) % 8;
+    }
+    for index in absent {
+        present[index / 8] &= !(1 << (index % 8));
+    }
+    present
 }
 
 #[cold]
@@ -184,4 +199,23 @@ fn undecodable(error: Error, declaration: &Declaration, key: &[u8]) -> Error {
         Readable(key),
         declaration.version,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches bits behind the last value, and a cleared value that is taken for an empty one.
+
+    use super::*;
+
+    #[test]
+    fn presence_is_what_pushing_makes() {
+        for len in 0..40 {
+            let absent: Vec<usize> = (0..len).filter(|index| index % 3 == 1).collect();
+            let mut column = OptionalColumn::new();
+            for index in 0..len {
+                column.push((!absent.contains(&index)).then_some(b"x"));
+            }
+            assert_eq!(presence(len, &absent), column.present);
+        }
+    }
 }

@@ -194,13 +194,13 @@ impl Operator for Router {
     }
 
     fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result {
-        floodmark_sdk::info!("{} bytes", record.value.len());
-        if record.input == ORDERS {
-            out.to(LATE).key(&self.prefix).at(9).emit(record.value);
+        floodmark_sdk::info!("{} bytes", record.value().len());
+        if record.input() == ORDERS {
+            out.to(LATE).key(&self.prefix).at(9).emit(record.value());
             return Ok(());
         }
-        out.emit(record.value);
-        if record.value == b"twice" {
+        out.emit(record.value());
+        if record.value() == b"twice" {
             out.key("other").emit(Decimal(2));
             out.at(5).emit("third");
         }

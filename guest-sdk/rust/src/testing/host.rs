@@ -7,12 +7,10 @@ use std::collections::BTreeSet;
 
 use super::{Emitted, Given, Task};
 use crate::columns::{
-    Batch, Column, Emission, EmittedKeys, OptionalColumn, Output, Plugin, Timestamp, ValueWrites,
+    Batch, Column, Emission, EmittedKeys, NO_TIMESTAMP, OptionalColumn, Output, Plugin, ValueWrites,
 };
 use crate::export::Instance;
 use crate::{Error, Result};
-
-const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
 
 /// The exports of a component.
 pub(super) trait Call {

@@ -19,11 +19,11 @@ impl Operator for WordSplit {
     }
 
     fn process(&mut self, line: Record<'_>, out: &mut Output<'_>) -> Result {
-        if line.value.len() >= LONG_LINE_BYTES {
-            let (words, bytes) = extent(line.value);
+        if line.value().len() >= LONG_LINE_BYTES {
+            let (words, bytes) = extent(line.value());
             out.reserve_keyed(words, bytes);
         }
-        for word in words(line.value) {
+        for word in words(line.value()) {
             out.key(word).emit("");
         }
         Ok(())
