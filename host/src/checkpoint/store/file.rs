@@ -8,20 +8,22 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use super::error::{Fault, StoreError};
 use super::guard::guarded;
+use super::handle::Handle;
 use super::tables;
 
 /// What redb may keep in memory: half of it buffers writes, the rest are pages that were used lately.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Opens, and for tests opens again, the same bytes.
-pub(super) type Opener = Box<dyn Fn() -> Result<Database, Fault> + Send>;
+pub(super) type Opener = Box<dyn Fn() -> Result<Handle, Fault> + Send>;
 
 /// Opens the store at `path`, and makes it when there is none.
-pub(super) fn open_or_create(path: &Path) -> Result<Database, Fault> {
+pub(super) fn open_or_create(path: &Path) -> Result<Handle, Fault> {
     match open(path) {
         Err(Fault::Asked(StoreError::Absent { .. })) => create(path),
         other => other,
@@ -29,30 +31,27 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, Fault> {
 }
 
 /// Opens the store at `path`.
-pub(super) fn open(path: &Path) -> Result<Database, Fault> {
+pub(super) fn open(path: &Path) -> Result<Handle, Fault> {
     if !path.try_exists()? {
         let path = path.to_owned();
         return Err(StoreError::Absent { path }.into());
     }
-    guarded(|| checked(builder().open(path)?))
+    checked(handle(path, false)?)
 }
 
 /// Opens or makes a store on bytes that are not a file with a name.
-pub(super) fn open_on(backend: impl StorageBackend) -> Result<Database, Fault> {
-    guarded(|| {
-        let empty = backend.len()? == 0;
-        let database = builder().create_with_backend(backend)?;
-        // A store whose making was cut off has no commit of ours, and so nothing to lose.
-        if empty || never_committed(&database)? {
-            initialize(&database)?;
-        }
-        checked(database)
-    })
+pub(super) fn open_on(backend: impl StorageBackend) -> Result<Handle, Fault> {
+    let database = Handle::open(&builder(), backend)?;
+    // A store whose making was cut off has no commit of ours, and so nothing to lose.
+    if guarded(|| never_committed(&database))? {
+        guarded(|| initialize(&database))?;
+    }
+    checked(database)
 }
 
-fn create(path: &Path) -> Result<Database, Fault> {
+fn create(path: &Path) -> Result<Handle, Fault> {
     let making = making_name(path);
-    let database = match guarded(|| Ok(builder().create(&making)?)) {
+    let database = match handle(&making, true) {
         Err(Fault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
             return Err(StoreError::InUse { path }.into());
@@ -60,7 +59,7 @@ fn create(path: &Path) -> Result<Database, Fault> {
         // Left by a process that died while it made a store.
         Err(_) if making.try_exists()? => {
             fs::remove_file(&making)?;
-            guarded(|| Ok(builder().create(&making)?))?
+            handle(&making, true)?
         }
         other => other?,
     };
@@ -83,7 +82,7 @@ fn create(path: &Path) -> Result<Database, Fault> {
 /// A store in use is left alone. After an I/O error the store is either there whole or not at all.
 pub fn remove(path: &Path) -> Result<(), StoreError> {
     // Opened, so that it is ours: deleting a running job's store would split its checkpoints over two files.
-    let held = match guarded(|| Ok(builder().open(path)?)) {
+    let held = match handle(path, false) {
         Err(Fault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
             return Err(StoreError::InUse { path });
@@ -140,11 +139,22 @@ fn initialize(database: &Database) -> Result<(), Fault> {
     Ok(transaction.commit()?)
 }
 
-fn checked(database: Database) -> Result<Database, Fault> {
-    match tables::meta(&database.begin_read()?)?.format {
+fn checked(database: Handle) -> Result<Handle, Fault> {
+    let format = guarded(|| Ok(tables::meta(&database.begin_read()?)?.format))?;
+    match format {
         super::FORMAT => Ok(database),
         found => Err(Fault::OtherFormat(found)),
     }
+}
+
+/// Opens the file at `path`; an empty one becomes a database only when it is to be created.
+fn handle(path: &Path, create: bool) -> Result<Handle, Fault> {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(create).open(path)?;
+    if !create && file.metadata()?.len() == 0 {
+        return Err(Fault::NotAStore("it is empty".to_owned()));
+    }
+    Handle::open(&builder(), FileBackend::new(file)?)
 }
 
 impl From<io::Error> for Fault {

@@ -10,6 +10,7 @@
 mod error;
 mod file;
 mod guard;
+mod handle;
 mod recover;
 mod tables;
 mod verify;
@@ -35,6 +36,7 @@ use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
 use error::Fault;
 use guard::guarded;
+use handle::Handle;
 
 /// A stored checkpoint's id, and its manifest, or why that cannot be read.
 pub type Listed = (CheckpointId, Result<Checkpoint, ManifestError>);
@@ -53,7 +55,7 @@ pub struct CheckpointStore {
     path: PathBuf,
     opener: file::Opener,
     /// Absent after an error that leaves redb's view of the file in doubt.
-    database: Option<Database>,
+    database: Option<Handle>,
     /// Found damaged by `recover`: retired with the next write.
     damaged: BTreeSet<CheckpointId>,
     failed: Option<FailedWrite>,
@@ -100,7 +102,7 @@ impl CheckpointStore {
 
     fn open_by(
         path: PathBuf,
-        open: fn(&Path) -> Result<Database, Fault>,
+        open: fn(&Path) -> Result<Handle, Fault>,
     ) -> Result<Self, StoreError> {
         let database = open(&path).map_err(|fault| fault.of(&path))?;
         let again = path.clone();
@@ -122,7 +124,7 @@ impl CheckpointStore {
         Ok(Self::new(path, opener, database))
     }
 
-    fn new(path: PathBuf, opener: file::Opener, database: Database) -> Self {
+    fn new(path: PathBuf, opener: file::Opener, database: Handle) -> Self {
         Self {
             path,
             opener,
@@ -215,25 +217,16 @@ impl CheckpointStore {
         call: impl FnOnce(&Database) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         let called = self.handle().and_then(|database| {
-            match guarded(|| call(&database)) {
-                Err(fault) if fault.spoils_handle() => {
-                    // Closing may meet the same damage.
-                    let _ = guarded(|| {
-                        drop(database);
-                        Ok(())
-                    });
-                    Err(fault)
-                }
-                other => {
-                    self.database = Some(database);
-                    other
-                }
+            let called = guarded(|| call(&database));
+            if !called.as_ref().is_err_and(Fault::spoils_handle) {
+                self.database = Some(database);
             }
+            called
         });
         called.map_err(|fault| fault.of(&self.path))
     }
 
-    fn handle(&mut self) -> Result<Database, Fault> {
+    fn handle(&mut self) -> Result<Handle, Fault> {
         if let Some(database) = self.database.take() {
             return Ok(database);
         }
@@ -257,17 +250,6 @@ impl CheckpointStore {
             };
         }
         Ok(database)
-    }
-}
-
-impl Drop for CheckpointStore {
-    /// Closing writes redb's table of free pages, which may meet damage too.
-    fn drop(&mut self) {
-        let database = self.database.take();
-        let _ = guarded(|| {
-            drop(database);
-            Ok(())
-        });
     }
 }
 

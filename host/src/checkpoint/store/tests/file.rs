@@ -63,7 +63,7 @@ fn what_is_not_a_store() {
     check(&[0; 100_000]);
     check(&[b'x'; 100_000]);
     let path = folder.path().join("other.redb");
-    drop(Database::create(&path).unwrap());
+    drop(redb::Database::create(&path).unwrap());
     let other = CheckpointStore::open(&path);
     assert!(
         matches!(other, Err(StoreError::NotAStore { .. })),

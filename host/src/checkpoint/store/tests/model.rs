@@ -101,7 +101,8 @@ fn bytes_written_for_each_byte_of_chunks() {
             .map(|(id, len)| chunk(id, *len))
             .collect();
         let sample = sample(2, 1, chunks);
-        let (written, syncs) = (disk.state().written, disk.state().syncs);
+        let written = disk.state().written;
+        let syncs = disk.state().syncs;
         sample.write(&mut store).unwrap();
         let state = disk.state();
         let ratio = (state.written - written) as f64 / given as f64;
