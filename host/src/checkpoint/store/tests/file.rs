@@ -15,6 +15,8 @@ fn each_file_gets_its_answer() {
     std::fs::write(folder.path().join("checkpoints.redb.new"), b"half").unwrap();
     let mut store = CheckpointStore::open(&path).unwrap();
     samples()[0].write(&mut store).unwrap();
+    // A handle that is given up must not let another process in.
+    store.database = None;
     let names = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names, 1, "only the store is left");
     let second = CheckpointStore::open(&path);
@@ -63,7 +65,7 @@ fn what_is_not_a_store() {
     check(&[0; 100_000]);
     check(&[b'x'; 100_000]);
     let path = folder.path().join("other.redb");
-    drop(redb::Database::create(&path).unwrap());
+    drop(Database::create(&path).unwrap());
     let other = CheckpointStore::open(&path);
     assert!(
         matches!(other, Err(StoreError::NotAStore { .. })),
