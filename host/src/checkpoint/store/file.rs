@@ -8,20 +8,22 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+use redb::backends::FileBackend;
+use redb::{Database, ReadableDatabase, StorageBackend};
 
 use super::error::{Fault, StoreError};
 use super::guard::guarded;
+use super::handle::{Handle, Storage};
 use super::tables;
 
-/// What redb may keep in memory: half of it buffers writes, the rest are pages that were used lately.
-const CACHE_BYTES: usize = 16 << 20;
+/// What redb may keep in memory between writes: half of it buffers small ones, the rest are pages that were used lately.
+pub(super) const CACHE_BYTES: usize = 16 << 20;
 
-/// Opens, and for tests opens again, the same bytes.
-pub(super) type Opener = Box<dyn Fn() -> Result<Database, Fault> + Send>;
+/// An open store.
+pub(super) type Opened = (Storage, Handle);
 
 /// Opens the store at `path`, and makes it when there is none.
-pub(super) fn open_or_create(path: &Path) -> Result<Database, Fault> {
+pub(super) fn open_or_create(path: &Path) -> Result<Opened, Fault> {
     match open(path) {
         Err(Fault::Asked(StoreError::Absent { .. })) => create(path),
         other => other,
@@ -29,30 +31,28 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, Fault> {
 }
 
 /// Opens the store at `path`.
-pub(super) fn open(path: &Path) -> Result<Database, Fault> {
+pub(super) fn open(path: &Path) -> Result<Opened, Fault> {
     if !path.try_exists()? {
         let path = path.to_owned();
         return Err(StoreError::Absent { path }.into());
     }
-    guarded(|| checked(builder().open(path)?))
+    checked(handle(path, false)?)
 }
 
 /// Opens or makes a store on bytes that are not a file with a name.
-pub(super) fn open_on(backend: impl StorageBackend) -> Result<Database, Fault> {
-    guarded(|| {
-        let empty = backend.len()? == 0;
-        let database = builder().create_with_backend(backend)?;
-        // A store whose making was cut off has no commit of ours, and so nothing to lose.
-        if empty || never_committed(&database)? {
-            initialize(&database)?;
-        }
-        checked(database)
-    })
+pub(super) fn open_on(backend: impl StorageBackend) -> Result<Opened, Fault> {
+    let storage = Storage::new(backend);
+    let database = Handle::open(&storage, CACHE_BYTES)?;
+    // A store whose making was cut off has no commit of ours, and so nothing to lose.
+    if guarded(|| never_committed(&database))? {
+        guarded(|| initialize(&database))?;
+    }
+    checked((storage, database))
 }
 
-fn create(path: &Path) -> Result<Database, Fault> {
+fn create(path: &Path) -> Result<Opened, Fault> {
     let making = making_name(path);
-    let database = match guarded(|| Ok(builder().create(&making)?)) {
+    let opened = match handle(&making, true) {
         Err(Fault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
             return Err(StoreError::InUse { path }.into());
@@ -60,20 +60,20 @@ fn create(path: &Path) -> Result<Database, Fault> {
         // Left by a process that died while it made a store.
         Err(_) if making.try_exists()? => {
             fs::remove_file(&making)?;
-            guarded(|| Ok(builder().create(&making)?))?
+            handle(&making, true)?
         }
         other => other?,
     };
     // The lock on the new file is ours now. Another process may have finished a store in the meantime.
     if path.try_exists()? {
         fs::remove_file(&making)?;
-        drop(database);
+        drop(opened);
         return open(path);
     }
-    guarded(|| initialize(&database))?;
+    guarded(|| initialize(&opened.1))?;
     fs::rename(&making, path)?;
     sync_folder(path)?;
-    Ok(database)
+    Ok(opened)
 }
 
 /// Deletes the store at `path`, which need not exist.
@@ -83,7 +83,7 @@ fn create(path: &Path) -> Result<Database, Fault> {
 /// A store in use is left alone. After an I/O error the store is either there whole or not at all.
 pub fn remove(path: &Path) -> Result<(), StoreError> {
     // Opened, so that it is ours: deleting a running job's store would split its checkpoints over two files.
-    let held = match guarded(|| Ok(builder().open(path)?)) {
+    let held = match handle(path, false) {
         Err(Fault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
             return Err(StoreError::InUse { path });
@@ -116,12 +116,6 @@ fn sync_folder(path: &Path) -> Result<(), io::Error> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
-}
-
 fn never_committed(database: &Database) -> Result<bool, Fault> {
     Ok(database.begin_read()?.list_tables()?.next().is_none())
 }
@@ -140,11 +134,24 @@ fn initialize(database: &Database) -> Result<(), Fault> {
     Ok(transaction.commit()?)
 }
 
-fn checked(database: Database) -> Result<Database, Fault> {
-    match tables::meta(&database.begin_read()?)?.format {
-        super::FORMAT => Ok(database),
+fn checked(opened: Opened) -> Result<Opened, Fault> {
+    let format = guarded(|| Ok(tables::meta(&opened.1.begin_read()?)?.format))?;
+    match format {
+        super::FORMAT => Ok(opened),
         found => Err(Fault::OtherFormat(found)),
     }
+}
+
+/// Opens the file at `path`; an empty one becomes a database only when it is to be created.
+fn handle(path: &Path, create: bool) -> Result<Opened, Fault> {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(create).open(path)?;
+    if !create && file.metadata()?.len() == 0 {
+        return Err(Fault::NotAStore("it is empty".to_owned()));
+    }
+    let storage = Storage::new(FileBackend::new(file)?);
+    let database = Handle::open(&storage, CACHE_BYTES)?;
+    Ok((storage, database))
 }
 
 impl From<io::Error> for Fault {

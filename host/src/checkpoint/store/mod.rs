@@ -10,13 +10,13 @@
 mod error;
 mod file;
 mod guard;
+mod handle;
 mod recover;
 mod tables;
 mod verify;
 mod write;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend};
@@ -35,6 +35,7 @@ use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
 use error::Fault;
 use guard::guarded;
+use handle::{Handle, Storage};
 
 /// A stored checkpoint's id, and its manifest, or why that cannot be read.
 pub type Listed = (CheckpointId, Result<Checkpoint, ManifestError>);
@@ -51,9 +52,11 @@ const FORMAT: u64 = 1;
 /// - Ids of checkpoints are only ever used once; the highest one ever written is stored.
 pub struct CheckpointStore {
     path: PathBuf,
-    opener: file::Opener,
-    /// Absent after an error that leaves redb's view of the file in doubt.
-    database: Option<Database>,
+    /// Dropped before the storage; absent after an error that leaves redb's view of the file in doubt.
+    database: Option<Handle>,
+    storage: Storage,
+    /// What the next handle may keep in memory.
+    cache_bytes: usize,
     /// Found damaged by `recover`: retired with the next write.
     damaged: BTreeSet<CheckpointId>,
     failed: Option<FailedWrite>,
@@ -100,33 +103,29 @@ impl CheckpointStore {
 
     fn open_by(
         path: PathBuf,
-        open: fn(&Path) -> Result<Database, Fault>,
+        open: fn(&Path) -> Result<file::Opened, Fault>,
     ) -> Result<Self, StoreError> {
-        let database = open(&path).map_err(|fault| fault.of(&path))?;
-        let again = path.clone();
-        let opener: file::Opener = Box::new(move || file::open(&again));
-        Ok(Self::new(path, opener, database))
+        let opened = open(&path).map_err(|fault| fault.of(&path))?;
+        Ok(Self::new(path, opened))
     }
 
-    /// Opens a store on a backend of the caller's; `again` gives it again after an error.
+    /// Opens a store on a backend of the caller's, and makes one there when it is empty.
     ///
     /// # Errors
     ///
     /// As for [`CheckpointStore::open`].
-    pub fn open_on<B: StorageBackend>(
-        again: impl Fn() -> Result<B, io::Error> + Send + 'static,
-    ) -> Result<Self, StoreError> {
+    pub fn open_on(backend: impl StorageBackend) -> Result<Self, StoreError> {
         let path = PathBuf::from("(no file)");
-        let opener: file::Opener = Box::new(move || file::open_on(again()?));
-        let database = opener().map_err(|fault| fault.of(&path))?;
-        Ok(Self::new(path, opener, database))
+        let opened = file::open_on(backend).map_err(|fault| fault.of(&path))?;
+        Ok(Self::new(path, opened))
     }
 
-    fn new(path: PathBuf, opener: file::Opener, database: Database) -> Self {
+    fn new(path: PathBuf, (storage, database): file::Opened) -> Self {
         Self {
             path,
-            opener,
             database: Some(database),
+            storage,
+            cache_bytes: file::CACHE_BYTES,
             damaged: BTreeSet::new(),
             failed: None,
         }
@@ -215,29 +214,20 @@ impl CheckpointStore {
         call: impl FnOnce(&Database) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         let called = self.handle().and_then(|database| {
-            match guarded(|| call(&database)) {
-                Err(fault) if fault.spoils_handle() => {
-                    // Closing may meet the same damage.
-                    let _ = guarded(|| {
-                        drop(database);
-                        Ok(())
-                    });
-                    Err(fault)
-                }
-                other => {
-                    self.database = Some(database);
-                    other
-                }
+            let called = guarded(|| call(&database));
+            if !called.as_ref().is_err_and(Fault::spoils_handle) {
+                self.database = Some(database);
             }
+            called
         });
         called.map_err(|fault| fault.of(&self.path))
     }
 
-    fn handle(&mut self) -> Result<Database, Fault> {
+    fn handle(&mut self) -> Result<Handle, Fault> {
         if let Some(database) = self.database.take() {
             return Ok(database);
         }
-        let database = (self.opener)()?;
+        let database = Handle::open(&self.storage, self.cache_bytes)?;
         if let Some(failed) = &mut self.failed
             && failed.fate == Fate::Unknown
         {
@@ -257,17 +247,6 @@ impl CheckpointStore {
             };
         }
         Ok(database)
-    }
-}
-
-impl Drop for CheckpointStore {
-    /// Closing writes redb's table of free pages, which may meet damage too.
-    fn drop(&mut self) {
-        let database = self.database.take();
-        let _ = guarded(|| {
-            drop(database);
-            Ok(())
-        });
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Reference counts are not added to and subtracted from: they are counted anew from the manifests, a few thousand
 //! steps, and those that changed are stored. A damaged count thus never deletes a chunk that is in use.
+//!
+//! redb visits each new page again at the commit, for its checksum, and writes those twice that did not fit its buffer. So
+//! a large write gets a handle whose buffer holds all of it, and gives that memory back at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -11,12 +14,17 @@ use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Fault, Refusal, StoreError};
-use super::{CheckpointStore, FailedWrite, Fate, chunks_of, manifests, plugins_of, tables};
+use super::{CheckpointStore, FailedWrite, Fate, chunks_of, file, manifests, plugins_of, tables};
 use crate::checkpoint::{
     Checkpoint, CommitPermit, ManifestError, PluginDigest, manifest, retention,
 };
 use crate::state::{Chunk, ChunkId};
 use crate::stream::CheckpointId;
+
+/// What the buffer of an ordinary handle holds for sure.
+const WRITE_BYTES_SMALL: usize = file::CACHE_BYTES / 4;
+/// Beyond this, memory is dearer than writing some pages twice.
+const CACHE_BYTES_MAX: usize = 1 << 30;
 
 /// What is handed over with a checkpoint. What is stored already may be handed over again.
 struct Request<'a> {
@@ -37,6 +45,32 @@ impl CheckpointStore {
     /// whether this checkpoint is, too, is unknown: the next call looks ([`CheckpointStore::last_failed`]). Write the
     /// next checkpoint under a new id then, and hand over the chunks of this one again.
     pub fn write(
+        &mut self,
+        checkpoint: &Checkpoint,
+        chunks: &[Arc<Chunk>],
+        plugins: &[(PluginDigest, Arc<[u8]>)],
+        retained: NonZeroU32,
+    ) -> Result<CommitPermit, StoreError> {
+        let bytes = chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>();
+        let bytes = bytes
+            + plugins
+                .iter()
+                .map(|(_, plugin)| plugin.len())
+                .sum::<usize>();
+        if bytes > WRITE_BYTES_SMALL {
+            // Half of the cache is for writing; pages are a little larger than what is in them.
+            self.cache_bytes = (bytes * 2 + bytes / 4 + file::CACHE_BYTES).min(CACHE_BYTES_MAX);
+            self.database = None;
+        }
+        let written = self.write_once(checkpoint, chunks, plugins, retained);
+        if bytes > WRITE_BYTES_SMALL {
+            self.cache_bytes = file::CACHE_BYTES;
+            self.database = None;
+        }
+        written
+    }
+
+    fn write_once(
         &mut self,
         checkpoint: &Checkpoint,
         chunks: &[Arc<Chunk>],

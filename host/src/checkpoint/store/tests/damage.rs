@@ -18,8 +18,7 @@ fn image() -> Vec<u8> {
             .unwrap();
     }
     drop(store);
-    let bytes = disk.state().bytes.clone();
-    bytes
+    disk.state().bytes.clone()
 }
 
 /// The id that is recovered from `image`, if any.

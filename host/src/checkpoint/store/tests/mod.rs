@@ -89,8 +89,7 @@ fn samples() -> Vec<Sample> {
 }
 
 fn open(disk: &Disk) -> Result<CheckpointStore, StoreError> {
-    let disk = disk.clone();
-    CheckpointStore::open_on(move || Ok(disk.clone()))
+    CheckpointStore::open_on(disk.clone())
 }
 
 impl Sample {

@@ -101,7 +101,8 @@ fn bytes_written_for_each_byte_of_chunks() {
             .map(|(id, len)| chunk(id, *len))
             .collect();
         let sample = sample(2, 1, chunks);
-        let (written, syncs) = (disk.state().written, disk.state().syncs);
+        let written = disk.state().written;
+        let syncs = disk.state().syncs;
         sample.write(&mut store).unwrap();
         let state = disk.state();
         let ratio = (state.written - written) as f64 / given as f64;
@@ -111,7 +112,6 @@ fn bytes_written_for_each_byte_of_chunks() {
     let full = check(&[CHUNK_BYTES_BEST; 30]);
     let odd = check(&[600_000, 530_000, 70_000, 5_000, 33_000, 1_048_570]);
     let large = check(&[10_000_000, 2_200_000]);
-    println!("full {full:?}, odd {odd:?}, large {large:?}");
     assert!(full.0 < 1.02, "full {full:?}");
     assert!(odd.0 < 1.15, "odd {odd:?}");
     assert!(large.0 < 1.05, "large {large:?}");

@@ -1,0 +1,180 @@
+//! redb's handle on a file, which closes as if the power failed, and leaves the lock to the next one.
+//!
+//! When redb closes, it commits once more: needless here, since each of our commits can be opened as it is, and harmful
+//! when the handle is in doubt or the file damaged. A panic in that commit can even abort the process, since redb may panic
+//! again while it cleans up. So closing first cuts redb off from the file; it then gives up without writing.
+//!
+//! A store opens a handle anew after an error, and for a large write. No other process may get in between, so the file
+//! and redb's locks on it belong to `Storage`, which lives as long as the store: the first handle takes the locks, and the
+//! later ones are told that they have them.
+
+use std::io;
+use std::ops::{Bound, Deref};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend};
+
+use super::error::Fault;
+use super::guard::guarded;
+
+/// The bytes of a store, and the right to them.
+#[derive(Debug, Clone)]
+pub(super) struct Storage(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    backend: Box<dyn StorageBackend>,
+    locked: AtomicBool,
+}
+
+impl Storage {
+    pub(super) fn new(backend: impl StorageBackend) -> Self {
+        Self(Arc::new(Held {
+            backend: Box::new(backend),
+            locked: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Nothing is left to lose: all that counts was synced.
+        let _ = self.backend.close();
+    }
+}
+
+/// An open database.
+pub(super) struct Handle {
+    /// Absent only while it is dropped.
+    database: Option<Database>,
+    cut: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// Opens the database in `storage`, and makes one there when it is empty.
+    pub(super) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, Fault> {
+        let cut = Arc::new(AtomicBool::new(false));
+        let backend = Severable {
+            held: storage.0.clone(),
+            cut: cut.clone(),
+        };
+        let mut builder = Builder::new();
+        builder.set_cache_size(cache_bytes);
+        let database = guarded(|| Ok(builder.create_with_backend(backend)?))?;
+        storage.0.locked.store(true, Ordering::Release);
+        Ok(Self {
+            database: Some(database),
+            cut,
+        })
+    }
+}
+
+impl Deref for Handle {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.database
+            .as_ref()
+            .expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.cut.store(true, Ordering::Release);
+        let Some(mut database) = self.database.take() else {
+            return;
+        };
+        let _ = guarded(|| {
+            // Its first step is a sync, from whose failure redb knows that it must not write any more.
+            match database.check_integrity() {
+                // A transaction that a panic left behind holds on to the database: not even dropping it is safe.
+                Err(DatabaseError::TransactionInProgress) => std::mem::forget(database),
+                _ => drop(database),
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A backend that fails once it is cut.
+#[derive(Debug)]
+struct Severable {
+    held: Arc<Held>,
+    cut: Arc<AtomicBool>,
+}
+
+impl Severable {
+    fn there(&self) -> Result<&dyn StorageBackend, io::Error> {
+        if self.cut.load(Ordering::Acquire) {
+            return Err(io::Error::other("the checkpoint store is closed"));
+        }
+        Ok(&*self.held.backend)
+    }
+
+    /// The backend to ask for locks, unless they are held already.
+    fn unlocked(&self) -> Option<&dyn StorageBackend> {
+        let locked = self.held.locked.load(Ordering::Acquire);
+        (!locked).then_some(&*self.held.backend)
+    }
+}
+
+type Edge = Bound<u64>;
+
+impl StorageBackend for Severable {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.there()?.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.there()?.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.there()?.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.there()?.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.there()?.write(offset, data)
+    }
+
+    fn close(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+
+    fn try_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.unlocked()
+            .map_or(Ok(true), |backend| backend.try_lock_range(start, end))
+    }
+
+    fn try_lock_shared_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.unlocked().map_or(Ok(true), |backend| {
+            backend.try_lock_shared_range(start, end)
+        })
+    }
+
+    fn lock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.unlocked()
+            .map_or(Ok(()), |backend| backend.lock_range(start, end))
+    }
+
+    fn lock_shared_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.unlocked()
+            .map_or(Ok(()), |backend| backend.lock_shared_range(start, end))
+    }
+
+    fn unlock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.unlocked()
+            .map_or(Ok(()), |backend| backend.unlock_range(start, end))
+    }
+
+    fn query_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.unlocked()
+            .map_or(Ok(false), |backend| backend.query_lock_range(start, end))
+    }
+}
