@@ -19,6 +19,8 @@ use crate::stream::CheckpointId;
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Over what time records a second are counted.
 const RATE_SPAN: Duration = Duration::from_secs(2);
+/// How often a line about a periodic checkpoint is told.
+const CHECKPOINT_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows one job.
 pub(super) struct Progress {
@@ -27,6 +29,7 @@ pub(super) struct Progress {
     last_checkpoint: Option<(CheckpointId, Duration)>,
     samples: Vec<(Duration, u64, u64)>,
     line_at: Duration,
+    checkpoint_line_at: Duration,
     totals: Totals,
 }
 
@@ -47,6 +50,7 @@ impl Progress {
             last_checkpoint: None,
             samples: Vec::new(),
             line_at: LINE_INTERVAL,
+            checkpoint_line_at: Duration::ZERO,
             totals: Totals::default(),
         }
     }
@@ -58,9 +62,11 @@ impl Progress {
     fn completed(&mut self, now: Duration, checkpoint: CompletedCheckpoint) {
         self.last_checkpoint = Some((checkpoint.id, now));
         self.totals.last_checkpoint = Some(checkpoint.id);
-        if self.terminal.has_bar() && checkpoint.trigger == Trigger::Periodic {
+        let told_lately = now < self.checkpoint_line_at;
+        if checkpoint.trigger == Trigger::Periodic && (self.terminal.has_bar() || told_lately) {
             return;
         }
+        self.checkpoint_line_at = now + CHECKPOINT_LINE_INTERVAL;
         self.terminal.say(&format!(
             "checkpoint {} completed: {} in, {} of state ({} new), {} in all, workers stood still for {}",
             checkpoint.id,

@@ -84,6 +84,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<(Ended, Progr
     let assembled = assemble(pipeline, &engine, &mut |line| terminal.say(line))?;
     let clock = Clock::start();
     if arguments.fresh {
+        check_inputs(&assembled.plan)?;
         store::remove(&data_dir.checkpoints())?;
     }
     let mut store = CheckpointStore::open(data_dir.checkpoints())?;
@@ -121,6 +122,18 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<(Ended, Progr
         &mut progress,
     )?;
     Ok((ended, progress))
+}
+
+/// Nothing is forgotten for a job that cannot begin, such as one with a typo in the path of its input.
+fn check_inputs(plan: &Plan) -> Result<(), Failure> {
+    for node in &plan.nodes {
+        if let Role::Source(source) = &node.role {
+            source
+                .splits(None)
+                .map_err(|error| Failure::from((node.name.as_str(), error)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Says where the job starts; refuses checkpoints of another pipeline.

@@ -5,6 +5,7 @@
 //! plugins and their configuration may change between two runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use super::plan::{NodeId, NodeKind, Plan};
 use super::spec::{SinkConnector, SourceSpec};
@@ -35,8 +36,8 @@ impl Plan {
     fn node_facts(&self, id: NodeId) -> Vec<(String, String)> {
         let node = self.node(id);
         let mut facts = match node.kind {
-            NodeKind::Source => source_facts(&self.spec.sources[&node.name]),
-            NodeKind::Sink => sink_facts(&self.spec.sinks[&node.name].connector),
+            NodeKind::Source => source_facts(&self.spec.sources[&node.name], &self.spec.folder),
+            NodeKind::Sink => sink_facts(&self.spec.sinks[&node.name].connector, &self.spec.folder),
             NodeKind::Operator { .. } => Vec::new(),
         };
         let mut by_input: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -75,7 +76,22 @@ fn fact(field: &str, value: impl ToString) -> (String, String) {
     (field.to_owned(), value.to_string())
 }
 
-fn source_facts(source: &SourceSpec) -> Vec<(String, String)> {
+/// A path as it is written in a file of `folder`, so that a job may move with its folder. A path that shares nothing with
+/// the folder stays absolute.
+fn seen_from(folder: &Path, path: &Path) -> PathBuf {
+    let shared = folder.components().zip(path.components());
+    let shared = shared.take_while(|(left, right)| left == right).count();
+    if shared < 2 {
+        return path.to_path_buf();
+    }
+    let up = folder
+        .components()
+        .skip(shared)
+        .map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
+}
+
+fn source_facts(source: &SourceSpec, folder: &Path) -> Vec<(String, String)> {
     match source {
         SourceSpec::File(FileSourceSettings {
             path,
@@ -86,7 +102,7 @@ fn source_facts(source: &SourceSpec) -> Vec<(String, String)> {
         }) => {
             let mut facts = vec![
                 fact("connector", "file"),
-                fact("path", path.display()),
+                fact("path", seen_from(folder, path).display()),
                 fact("format", format.word()),
             ];
             facts.extend(key.as_ref().map(|key| fact("key", key)));
@@ -112,11 +128,11 @@ fn source_facts(source: &SourceSpec) -> Vec<(String, String)> {
     }
 }
 
-fn sink_facts(sink: &SinkConnector) -> Vec<(String, String)> {
+fn sink_facts(sink: &SinkConnector, folder: &Path) -> Vec<(String, String)> {
     match sink {
         SinkConnector::File(FileSinkSettings { path, format }) => vec![
             fact("connector", "file"),
-            fact("path", path.display()),
+            fact("path", seen_from(folder, path).display()),
             fact("format", format.word()),
         ],
         SinkConnector::Stdout(_) => vec![fact("connector", "stdout")],

@@ -79,6 +79,7 @@ pub fn parse(
     let sinks = sections.nodes("sink", sink);
     Problems::none(sections.problems)?;
     let spec = Spec {
+        folder: file.folder.to_path_buf(),
         name: job.name.unwrap_or_default(),
         parallelism: job.parallelism,
         max_parallelism: MaxParallelism::new(job.max_parallelism)

@@ -37,6 +37,8 @@ pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// - all paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
+    /// The folder of the pipeline file: absolute, and free of links.
+    pub folder: PathBuf,
     /// The job's name; the folder of the file unless typed.
     pub name: String,
     /// Tasks per operator; 1 unless typed, so that the order of output is the same on every machine.

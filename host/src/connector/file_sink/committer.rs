@@ -285,9 +285,10 @@ impl SinkCommitter for FileCommitter {
     fn summary(&self) -> Option<String> {
         let Total { parts, size } = self.committed;
         Some(format!(
-            "{} records, {} bytes in {parts} parts in `{}`",
+            "{} records, {} bytes in {parts} part{} in `{}`",
             size.records,
             size.bytes,
+            if parts == 1 { "" } else { "s" },
             self.folder.display()
         ))
     }
