@@ -17,7 +17,7 @@ use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::edge::plugin_build;
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::build::{Built, build};
-use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns};
+use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use floodmark::runtime::exchange::Wake;
 use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
 use floodmark::runtime::report::Report;
@@ -190,6 +190,9 @@ impl Scenario {
                             .for_each(|worker| worker.send(control).expect("the worker is there"));
                     }
                     Action::Write(request) => to_write = Some(*request),
+                    Action::Notify(Notice::NotCompleted { reason, .. }) => {
+                        assert!(reason.contains("could not be read or written"), "{reason}");
+                    }
                     Action::Notify(_) => {}
                     Action::Finish(_) => return Death::Finished,
                     // The disk was full too often at the end: the job starts again.
@@ -240,7 +243,7 @@ fn every_order_gives_the_same_output() {
     let seeds = if std::env::var_os("FLOODMARK_HEAVY").is_some() {
         2000
     } else {
-        60
+        30
     };
     let lives: u64 = (0..seeds).map(check).sum();
     assert!(

@@ -16,7 +16,7 @@ use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Wo
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
 use crate::guest::Plugin;
-use crate::state::{ChunkId, ChunkIds, Restore, StateId, StateSchema};
+use crate::state::{ChunkId, ChunkIds, Restore, StateId, StateSchema, StateStore};
 use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
 
 /// The workers, and how to talk with them.
@@ -67,8 +67,13 @@ pub fn build(
             counters: Arc::clone(counters),
         });
     }
-    for (node, schemas) in plan.nodes.iter().zip(&schemas) {
-        let tasks = tasks(plan, node, schemas, restored, next_chunk)?;
+    let origin = Origin {
+        plan,
+        restored,
+        next_chunk,
+    };
+    for (index, schemas) in schemas.iter().enumerate() {
+        let tasks = origin.tasks(index, schemas)?;
         for (worker, task) in workers.iter_mut().zip(tasks) {
             worker.tasks.push(Some(task));
         }
@@ -193,80 +198,70 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
     }
 }
 
-fn tasks(
-    plan: &Plan,
-    node: &Node,
-    schemas: &[StateSchema],
-    restored: Option<&RestoredCheckpoint>,
+/// What tasks are made of.
+struct Origin<'a> {
+    plan: &'a Plan,
+    restored: Option<&'a RestoredCheckpoint>,
     next_chunk: ChunkId,
-) -> Result<Vec<Task>, JobError> {
-    let connector = |reason| JobError::connector(&node.name, reason);
-    let parallelism = plan.parallelism;
-    match &node.role {
-        Role::Source(source) => {
-            let saved = restored.and_then(|restored| {
-                let snapshot = restored
-                    .checkpoint
-                    .sources
-                    .iter()
-                    .find(|source| source.name == node.name)?;
-                Some(snapshot.splits.clone())
-            });
-            let splits = source.splits(saved).map_err(connector)?;
-            let shares = deal_out(splits, usize::from(parallelism));
-            let readers = shares
-                .into_iter()
-                .map(|share| source.reader(share).map_err(connector));
-            readers
-                .map(|reader| Ok(Task::Source(SourceTask::new(reader?))))
-                .collect()
-        }
-        Role::Sink(sink) => {
-            let writers =
-                (0..parallelism).map(|task| sink.writer(TaskIndex(task)).map_err(connector));
-            let task = |writer| Task::Sink(SinkTask { writer, records: 0 });
-            writers.map(|writer| writer.map(task)).collect()
-        }
-        Role::Operator { plugin, config } => {
-            let task = |task| {
-                operator_task(
-                    plan,
-                    node,
-                    (plugin, config),
-                    schemas,
-                    restored,
-                    next_chunk,
-                    task,
-                )
-            };
-            (0..parallelism).map(task).collect()
-        }
-    }
 }
 
-/// Splits in turn, so that tasks have as many each as can be.
-fn deal_out(splits: Vec<Split>, tasks: usize) -> Vec<Vec<Split>> {
-    let mut shares: Vec<Vec<Split>> = (0..tasks).map(|_| Vec::new()).collect();
-    for (number, split) in splits.into_iter().enumerate() {
-        shares[number % tasks].push(split);
+impl Origin<'_> {
+    fn tasks(&self, index: usize, schemas: &[StateSchema]) -> Result<Vec<Task>, JobError> {
+        let node = &self.plan.nodes[index];
+        let parallelism = self.plan.parallelism;
+        let connector = |reason| JobError::connector(&node.name, reason);
+        match &node.role {
+            Role::Source(source) => {
+                let saved = self.restored.and_then(|restored| {
+                    let mut sources = restored.checkpoint.sources.iter();
+                    sources.find(|source| source.name == node.name)
+                });
+                let splits = source.splits(saved.map(|saved| saved.splits.clone()));
+                let shares = deal_out(splits.map_err(connector)?, usize::from(parallelism));
+                let readers = shares.into_iter().map(|share| source.reader(share));
+                let task = |reader| Ok(Task::Source(SourceTask::new(reader)));
+                readers
+                    .map(|reader| reader.map_err(connector).and_then(task))
+                    .collect()
+            }
+            Role::Sink(sink) => {
+                let writers = (0..parallelism).map(|task| sink.writer(TaskIndex(task)));
+                let task = |writer| Ok(Task::Sink(SinkTask { writer, records: 0 }));
+                writers
+                    .map(|writer| writer.map_err(connector).and_then(task))
+                    .collect()
+            }
+            Role::Operator { plugin, config } => {
+                let task = |task| {
+                    let instance = plugin.open(&node.name, config)?;
+                    let store = self.state(index, task)?;
+                    let states = state_ids(plugin, schemas);
+                    Ok(Task::Operator(Box::new(OperatorTask::new(
+                        instance, states, store,
+                    ))))
+                };
+                (0..parallelism).map(task).collect()
+            }
+        }
     }
-    shares
-}
 
-fn operator_task(
-    plan: &Plan,
-    node: &Node,
-    (plugin, config): (&Plugin, &[(String, String)]),
-    schemas: &[StateSchema],
-    restored: Option<&RestoredCheckpoint>,
-    next_chunk: ChunkId,
-    task: u16,
-) -> Result<Task, JobError> {
-    let instance = plugin.open(&node.name, config)?;
-    let key_groups = plan.max_parallelism.range(task, plan.parallelism);
-    let ids = ChunkIds::new(next_chunk, u64::from(task), u64::from(plan.parallelism));
-    let mut restore = Restore::new(plan.max_parallelism, key_groups.clone(), ids);
-    if let Some((restored, snapshot)) = snapshot_of(node, restored) {
+    /// The state of an operator's task: that of all saved tasks, as far as this one owns it now.
+    fn state(&self, index: usize, task: u16) -> Result<StateStore, JobError> {
+        let Plan {
+            nodes,
+            parallelism,
+            max_parallelism,
+            ..
+        } = self.plan;
+        let key_groups = max_parallelism.range(task, *parallelism);
+        // Every task of every node names chunks of its own.
+        let tasks = u64::from(*parallelism);
+        let number = index as u64 * tasks + u64::from(task);
+        let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
+        let mut restore = Restore::new(*max_parallelism, key_groups.clone(), ids);
+        let Some((restored, snapshot)) = snapshot_of(&nodes[index], self.restored) else {
+            return Ok(restore.finish());
+        };
         let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
         for saved in snapshot
             .tasks
@@ -285,21 +280,36 @@ fn operator_task(
             restore
                 .add(chunk, &ranges)
                 .map_err(|malformed| JobError::State {
-                    operator: node.name.clone(),
+                    operator: nodes[index].name.clone(),
                     reason: format!("chunk {}: {malformed}", id.0),
                     checkpoint: restored.checkpoint.id,
                 })?;
         }
+        Ok(restore.finish())
     }
-    let states = plugin.description().states.iter().map(|declared| {
-        let schema = schemas.iter().find(|schema| schema.name == declared.name);
-        schema.map_or(StateId(0), |schema| schema.id)
-    });
-    Ok(Task::Operator(Box::new(OperatorTask::new(
-        instance,
-        states.collect(),
-        restore.finish(),
-    ))))
+}
+
+/// The ids of the states that a plugin declares, in its order.
+fn state_ids(plugin: &Plugin, schemas: &[StateSchema]) -> Vec<StateId> {
+    let declared = plugin.description().states.iter();
+    let id = |name: &str| {
+        schemas
+            .iter()
+            .find(|schema| schema.name == name)
+            .map(|schema| schema.id)
+    };
+    declared
+        .map(|state| id(&state.name).expect("every declared state has a schema"))
+        .collect()
+}
+
+/// Splits in turn, so that tasks have as many each as can be.
+fn deal_out(splits: Vec<Split>, tasks: usize) -> Vec<Vec<Split>> {
+    let mut shares: Vec<Vec<Split>> = (0..tasks).map(|_| Vec::new()).collect();
+    for (number, split) in splits.into_iter().enumerate() {
+        shares[number % tasks].push(split);
+    }
+    shares
 }
 
 fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {
