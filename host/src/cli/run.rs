@@ -23,6 +23,7 @@ use crate::edge::drive::{DriveSettings, Ended, drive};
 use crate::edge::signals::report_stop;
 use crate::guest::GuestEngine;
 use crate::pipeline::difference;
+use crate::runtime::JobError;
 use crate::runtime::plan::{Plan, Role};
 
 /// Runs a pipeline; goes on from its newest checkpoint, if there is one
@@ -49,7 +50,10 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let terminal = Terminal::new();
     let done = run_on(arguments, &terminal);
     terminal.clear();
-    let (ended, progress) = done?;
+    let Some((ended, progress)) = done? else {
+        terminal.say("stopped: nobody reads the output any more; the last checkpoint is kept");
+        return Ok(());
+    };
     let totals = progress.totals();
     let (how, next) = match ended.ending {
         Ending::Complete => ("finished", ""),
@@ -73,7 +77,11 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<(Ended, Progress), Failure> {
+/// How the job ended; `None` if whoever read its output has gone.
+fn run_on(
+    arguments: &RunArguments,
+    terminal: &Terminal,
+) -> Result<Option<(Ended, Progress)>, Failure> {
     let pipeline = read(&arguments.pipeline)?;
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let path = arguments.data_dir.clone().unwrap_or_else(default);
@@ -120,8 +128,12 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<(Ended, Progr
         clock,
         channel,
         &mut progress,
-    )?;
-    Ok((ended, progress))
+    );
+    match ended {
+        Ok(ended) => Ok(Some((ended, progress))),
+        Err(JobError::Connector { reason, .. }) if reason.is_closed_pipe() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Nothing is forgotten for a job that cannot begin, such as one with a typo in the path of its input.
