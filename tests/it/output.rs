@@ -1,10 +1,13 @@
 //! What is visible of a word count, and what should be: the same as `tr`, `sort` and `uniq -c` say.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use memchr::memchr;
 
 /// How often each word comes.
 pub type Counts = BTreeMap<Vec<u8>, usize>;
@@ -14,14 +17,17 @@ pub type Counts = BTreeMap<Vec<u8>, usize>;
 pub struct Seen {
     /// By word: which of its counts, from 1, were there.
     words: BTreeMap<Vec<u8>, Vec<bool>>,
+    /// Parts that were noticed.
     parts: BTreeSet<String>,
+    /// Parts whose records are in `words`.
+    read: BTreeSet<String>,
 }
 
 impl Seen {
-    /// Reads the parts that are new. Panics when a record is there twice, or a part that was visible is not any more.
+    /// Takes down which parts are there. Panics when one that was visible is not any more.
     #[track_caller]
-    pub fn look(&mut self, folder: &Path) {
-        let names = match fs::read_dir(folder) {
+    pub fn notice(&mut self, folder: &Path) {
+        let names: BTreeSet<String> = match fs::read_dir(folder) {
             Ok(entries) => entries
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .filter(|name| !name.starts_with('.'))
@@ -31,16 +37,23 @@ impl Seen {
         };
         let gone: Vec<_> = self.parts.difference(&names).collect();
         assert!(gone.is_empty(), "taken back: {gone:?}");
-        for name in &names {
-            if self.parts.insert(name.clone()) {
-                let bytes = fs::read(folder.join(name)).unwrap();
-                self.read(&bytes, name);
-            }
+        self.parts = names;
+    }
+
+    /// Reads the parts that are new. Panics when a record is there twice, or a part that was visible is not any more.
+    #[track_caller]
+    pub fn look(&mut self, folder: &Path) {
+        self.notice(folder);
+        let unread: Vec<String> = self.parts.difference(&self.read).cloned().collect();
+        for name in unread {
+            let bytes = fs::read(folder.join(&name)).unwrap();
+            self.read_part(&bytes, &name);
+            self.read.insert(name);
         }
     }
 
     #[track_caller]
-    fn read(&mut self, mut csv: &[u8], part: &str) {
+    fn read_part(&mut self, mut csv: &[u8], part: &str) {
         while !csv.is_empty() {
             let (word, rest) = field(csv, b',');
             let (count, rest) = field(rest, b'\n');
@@ -52,16 +65,22 @@ impl Seen {
                 "{part}: `{}` {count}",
                 shown()
             );
-            if !self.words.contains_key(&word) {
-                self.words.insert(word.clone(), Vec::new());
+            if !self.words.contains_key(&*word) {
+                self.words.insert(word.to_vec(), Vec::new());
             }
-            let counts = self.words.get_mut(&word).unwrap();
+            let counts = self.words.get_mut(&*word).unwrap();
             if counts.len() < count {
                 counts.resize(count, false);
             }
             let was_there = std::mem::replace(&mut counts[count - 1], true);
             assert!(!was_there, "{part}: `{}` {count} is there twice", shown());
         }
+    }
+
+    /// The highest count of each word.
+    pub fn counts(&self) -> Counts {
+        let highest = |(word, counts): (&Vec<u8>, &Vec<bool>)| (word.clone(), counts.len());
+        self.words.iter().map(highest).collect()
     }
 
     /// How many records there are.
@@ -101,16 +120,16 @@ impl Seen {
 }
 
 /// A field of RFC 4180 and what comes after its end.
-fn field(csv: &[u8], end: u8) -> (Vec<u8>, &[u8]) {
+fn field(csv: &[u8], end: u8) -> (Cow<'_, [u8]>, &[u8]) {
     let Some(mut rest) = csv.strip_prefix(b"\"") else {
-        let len = csv.iter().position(|&byte| byte == end).unwrap();
+        let len = memchr(end, csv).unwrap();
         let plain = csv[..len].strip_suffix(b"\r").unwrap_or(&csv[..len]);
         assert!(!plain.contains(&b'"'), "a quote without quotes");
-        return (plain.to_vec(), &csv[len + 1..]);
+        return (plain.into(), &csv[len + 1..]);
     };
     let mut field = Vec::new();
     loop {
-        let quote = rest.iter().position(|&byte| byte == b'"').unwrap();
+        let quote = memchr(b'"', rest).unwrap();
         field.extend_from_slice(&rest[..quote]);
         rest = &rest[quote + 1..];
         match rest.strip_prefix(b"\"") {
@@ -120,7 +139,7 @@ fn field(csv: &[u8], end: u8) -> (Vec<u8>, &[u8]) {
             }
             None => {
                 assert_eq!(rest[0], end, "something after a quoted field");
-                return (field, &rest[1..]);
+                return (field.into(), &rest[1..]);
             }
         }
     }
