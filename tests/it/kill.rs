@@ -130,8 +130,11 @@ fn kill_until_it_ends(
         }
         let started = Instant::now();
         let is_to_die = killed.kills < measure.kills;
-        while !run.has_ended() && !(is_to_die && started.elapsed() >= Duration::from_millis(moment))
-        {
+        let lasts = Duration::from_millis(moment);
+        while !run.has_ended() {
+            if is_to_die && started.elapsed() >= lasts {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
             killed.seen.notice(&job.path("out"));
         }
