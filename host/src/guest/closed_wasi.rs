@@ -56,8 +56,9 @@ pub(super) fn add_to_linker(
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
                     let (interface, function) = (interface_name.clone(), name.to_owned());
-                    instance.func_new(name, move |store, _, params, results| {
-                        call(store, &interface, &function, params, results)
+                    instance.func_new(name, move |mut store, _, params, results| {
+                        call(&mut store, &interface, &function, params, results)?;
+                        give_back(&mut store, params)
                     })?;
                 }
                 ComponentItem::Resource(_) => {
@@ -71,7 +72,7 @@ pub(super) fn add_to_linker(
 }
 
 fn call(
-    mut store: StoreContextMut<'_, GuestState>,
+    store: &mut StoreContextMut<'_, GuestState>,
     interface: &str,
     function: &str,
     params: &[Val],
@@ -85,10 +86,14 @@ fn call(
             "wasi:cli/terminal-stdin" | "wasi:cli/terminal-stdout" | "wasi:cli/terminal-stderr",
             _,
         ) => Val::Option(None),
-        ("wasi:cli/stdin" | "wasi:cli/stdout" | "wasi:cli/stderr", _) => {
-            let stream = Resource::<Closed>::new_own(1).try_into_resource_any(&mut store)?;
-            Val::Resource(stream)
+        ("wasi:cli/stdin" | "wasi:cli/stdout" | "wasi:cli/stderr", _)
+        | ("wasi:io/streams", "[method]output-stream.subscribe") => {
+            let closed = Resource::<Closed>::new_own(1).try_into_resource_any(&mut *store)?;
+            Val::Resource(closed)
         }
+        // Only streams hand out pollables, and they are always ready: wasi-libc asks before each write.
+        ("wasi:io/poll", "[method]pollable.block") => return Ok(()),
+        ("wasi:io/poll", "[method]pollable.ready") => Val::Bool(true),
         ("wasi:io/streams", "[method]output-stream.check-write") => ok(Some(Val::U64(WRITE_BYTES))),
         (
             "wasi:io/streams",
@@ -129,6 +134,16 @@ fn call(
     };
     if let Some(result) = results.first_mut() {
         *result = answer;
+    }
+    Ok(())
+}
+
+/// Ends what the guest has lent for the call: the call traps otherwise.
+fn give_back(store: &mut StoreContextMut<'_, GuestState>, params: &[Val]) -> Result<()> {
+    for param in params {
+        if let Val::Resource(lent) = param {
+            lent.resource_drop(&mut *store)?;
+        }
     }
     Ok(())
 }

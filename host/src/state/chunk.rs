@@ -33,3 +33,35 @@ impl Chunk {
         }
     }
 }
+
+/// Names new chunks of one task: `first`, `first + stride`, and so on. Tasks of a job have the same stride and different
+/// firsts, all above the ids of an earlier run.
+#[derive(Debug, Clone)]
+pub struct ChunkIds {
+    next: u64,
+    stride: u64,
+}
+
+impl ChunkIds {
+    /// The ids of task `task` of `tasks`, from `first` on.
+    #[must_use]
+    pub fn new(first: ChunkId, task: u64, tasks: u64) -> Self {
+        Self {
+            next: first.0 + task,
+            stride: tasks,
+        }
+    }
+
+    pub(super) fn take(&mut self) -> ChunkId {
+        let id = ChunkId(self.next);
+        self.next += self.stride;
+        id
+    }
+
+    /// Skips ids, so that the next one is above `id`: ids grow with time over all tasks of a job.
+    pub(super) fn pass(&mut self, id: ChunkId) {
+        while self.next <= id.0 {
+            self.next += self.stride;
+        }
+    }
+}

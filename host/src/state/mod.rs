@@ -14,8 +14,8 @@ mod prefetch;
 #[cfg(test)]
 mod model_tests;
 
-pub use chunk::{Chunk, ChunkId, ChunkRef};
-pub use store::{ChunkIds, Keys, Lookup, Restore, Sealed, StateStore};
+pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
+pub use store::{Keys, Lookup, Restore, Sealed, StateStore};
 
 /// A state of an operator, as checkpoints know it: chunks name it by id, so that a new version of a plugin may declare
 /// its states in another order.

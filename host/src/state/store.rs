@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::index::{HANDLE_LIMIT, OFFSET_LIMIT, Table, Word};
 use super::layout::{self, Content};
 use super::prefetch::prefetch;
-use super::{Chunk, ChunkId, ChunkRef, StateId};
+use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateId};
 use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn};
 
 /// Bytes that a chunk is filled to. An entry that is longer has a chunk of its own.
@@ -22,38 +22,6 @@ const SPARE_BUFFERS_MAX: usize = 32;
 
 /// Keys that are looked up together: enough to hide the memory's latency, few enough to stay in the first cache.
 const LOOKUP_BLOCK: usize = 64;
-
-/// Names new chunks of one task: `first`, `first + stride`, and so on. Tasks of a job have the same stride and different
-/// firsts, all above the ids of an earlier run.
-#[derive(Debug, Clone)]
-pub struct ChunkIds {
-    next: u64,
-    stride: u64,
-}
-
-impl ChunkIds {
-    /// The ids of task `task` of `tasks`, from `first` on.
-    #[must_use]
-    pub fn new(first: ChunkId, task: u64, tasks: u64) -> Self {
-        Self {
-            next: first.0 + task,
-            stride: tasks,
-        }
-    }
-
-    fn take(&mut self) -> ChunkId {
-        let id = ChunkId(self.next);
-        self.next += self.stride;
-        id
-    }
-
-    /// Skips ids, so that the next one is above `id`: ids grow with time over all tasks of a job.
-    fn pass(&mut self, id: ChunkId) {
-        while self.next <= id.0 {
-            self.next += self.stride;
-        }
-    }
-}
 
 /// A task's state.
 ///

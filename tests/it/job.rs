@@ -1,0 +1,289 @@
+//! A job in a folder of its own, run by the real command.
+//!
+//! The job is the word count of `in.txt` into `out`, unless a test writes another pipeline. Its data folder is the default
+//! one and begins with compiled plugins, which would else be most of the time that a test takes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::output::Seen;
+use crate::plugins::plugin;
+
+/// What no run of a test takes.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+pub struct Job {
+    folder: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// None after a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Asserts that the command did what it was asked.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// Asserts that something was said on standard error.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(
+            self.stderr.contains(words),
+            "not said: {words}\n{}",
+            self.stderr
+        );
+        self
+    }
+}
+
+impl Job {
+    /// A job whose input is still to be written.
+    pub fn new() -> Self {
+        let job = Self::without_compiled();
+        let compiled = job.data_dir().join("compiled");
+        fs::create_dir_all(&compiled).unwrap();
+        for file in fs::read_dir(&*COMPILED).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), compiled.join(file.file_name())).unwrap();
+        }
+        job
+    }
+
+    fn without_compiled() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Self { folder };
+        job.write("pipeline.toml", pipeline());
+        job
+    }
+
+    pub fn with_input(input: impl AsRef<[u8]>) -> Self {
+        let job = Self::new();
+        job.write("in.txt", input);
+        job
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.path(".floodmark/words")
+    }
+
+    /// `floodmark run pipeline.toml`, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.start(arguments).wait()
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_command(&[&["run", "pipeline.toml"], arguments].concat())
+    }
+
+    /// Any command, in the folder of the job.
+    pub fn command(&self, arguments: &[&str]) -> Outcome {
+        self.start_command(arguments).wait()
+    }
+
+    pub fn start_command(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+        command.args(arguments);
+        self.spawn(command)
+    }
+
+    /// Starts a process in the folder of the job.
+    pub fn spawn(&self, mut command: Command) -> Running {
+        let said = tempfile::tempdir().unwrap();
+        let file = |name| File::create(said.path().join(name)).unwrap();
+        let child = command
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap();
+        Running {
+            child,
+            said,
+            since: Instant::now(),
+        }
+    }
+
+    /// What `floodmark checkpoint` prints with `--json`; asserts that it succeeds.
+    pub fn checkpoint(&self, arguments: &[&str]) -> Value {
+        let data_dir = self.data_dir();
+        let more = ["--json", "--data-dir", data_dir.to_str().unwrap()];
+        let outcome = self.command(&[&["checkpoint"], arguments, &more].concat());
+        serde_json::from_str(&outcome.succeeded().stdout).unwrap()
+    }
+
+    /// Ids of all checkpoints, newest first.
+    pub fn checkpoint_ids(&self) -> Vec<u64> {
+        let listed = self.checkpoint(&["list"]);
+        let id = |checkpoint: &Value| checkpoint["id"].as_u64().unwrap();
+        listed.as_array().unwrap().iter().map(id).collect()
+    }
+
+    /// What is visible of the output.
+    pub fn output(&self) -> Seen {
+        let mut seen = Seen::default();
+        seen.look(&self.path("out"));
+        seen
+    }
+}
+
+pub fn pipeline() -> String {
+    format!(
+        r#"
+[job]
+name = "words"
+
+[source.text]
+connector = "file"
+path = "in.txt"
+
+[operator.split]
+plugin = {:?}
+from = "text"
+
+[operator.count]
+plugin = {:?}
+from = "split"
+
+[sink.counts]
+connector = "file"
+from = "count"
+path = "out"
+format = "csv"
+"#,
+        plugin("word-split"),
+        plugin("word-count"),
+    )
+}
+
+/// A folder with the compiled plugins of the word count.
+static COMPILED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+    // Files of earlier builds are of other names.
+    let _ = fs::remove_dir_all(&compiled);
+    fs::create_dir_all(&compiled).unwrap();
+    let job = Job::without_compiled();
+    job.write("in.txt", "");
+    job.run(&[]).succeeded();
+    for file in fs::read_dir(job.data_dir().join("compiled")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), compiled.join(file.file_name())).unwrap();
+    }
+    compiled
+});
+
+/// A process that is killed when it is not waited for.
+pub struct Running {
+    child: Child,
+    said: TempDir,
+    since: Instant,
+}
+
+impl Running {
+    pub fn stderr(&self) -> String {
+        self.said("stderr")
+    }
+
+    fn said(&self, file: &str) -> String {
+        let bytes = fs::read(self.said.path().join(file)).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait(mut self) -> Outcome {
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return self.outcome(status);
+            }
+            self.pause("its end");
+        }
+    }
+
+    /// Waits until something is said on standard error.
+    #[track_caller]
+    pub fn wait_for(&mut self, words: &str) {
+        while !self.stderr().contains(words) {
+            assert!(
+                !self.has_ended(),
+                "ended without saying `{words}`:\n{}",
+                self.stderr()
+            );
+            self.pause(words);
+        }
+    }
+
+    #[track_caller]
+    fn pause(&self, what: &str) {
+        assert!(
+            self.since.elapsed() < DEADLINE,
+            "waited too long for {what}:\n{}",
+            self.stderr()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+
+    /// Sends SIGKILL and takes what was left to say.
+    pub fn kill(mut self) -> Outcome {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        self.outcome(status)
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn outcome(&self, status: ExitStatus) -> Outcome {
+        let outcome = Outcome {
+            code: status.code(),
+            stdout: self.said("stdout"),
+            stderr: self.said("stderr"),
+        };
+        // What a guest says when it panics is indented.
+        let panics = |line: &str| line.starts_with("thread '") && line.contains("panicked");
+        assert!(!outcome.stderr.lines().any(panics), "{}", outcome.stderr);
+        outcome
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,30 @@
+//! The engine as its users have it: the built command, real plugins, real files, real signals.
+//!
+//! What is inside the engine is tested beside the code. Each module here says which mistake it catches; `kill` takes
+//! `FLOODMARK_HEAVY=1` for the full measure.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests watch real processes, in real time"
+)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails here fails the test, and functions around tests are tests too"
+)]
+
+mod words;
+
+mod kill;
+mod stop;
+
+mod checkpoints;
+mod damage;
+mod full_disk;
+mod misbehaving;
+mod refusals;
+
+mod tidy;
+
+mod job;
+mod output;
+mod plugins;
+mod text;

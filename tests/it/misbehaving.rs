@@ -1,0 +1,110 @@
+//! Catches a plugin that takes more with it than its own job: state, output, checkpoints, or the words that say what is
+//! wrong.
+
+use std::fs;
+
+use crate::job::{Job, Outcome};
+use crate::output::counted_by_tools;
+use crate::plugins::plugin;
+
+const GOOD: &str = "all is well\nand all is well\n";
+
+/// A job that has counted [`GOOD`], then gets more to read, by the plugin that misbehaves.
+fn job(more: &str) -> Job {
+    let job = Job::with_input(GOOD);
+    job.run(&[]).succeeded();
+    job.write("in.txt", [GOOD, more].concat());
+    job
+}
+
+fn misbehave(job: &Job, option: &str) -> Outcome {
+    let plugin = format!("operator.count.plugin={}", plugin("misbehaves").display());
+    let option = format!("operator.count.config.{option}");
+    job.run(&["--set", &plugin, "--set", &option])
+}
+
+/// Asserts that the job fails, that all is as it was, and that the corrected plugin goes on.
+#[track_caller]
+fn check(option: &str, code: i32, says: &[&str]) {
+    let more = "one two bad three\n";
+    let job = job(more);
+    let seen = job.output();
+    for _ in 0..2 {
+        let mut outcome = misbehave(&job, option);
+        assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
+        for words in says {
+            outcome = outcome.says(words);
+        }
+        assert!(job.output() == seen);
+        assert_eq!(job.checkpoint_ids(), [1]);
+    }
+    job.run(&[]).succeeded().says("goes on from checkpoint 1, ");
+    let expected = counted_by_tools([GOOD, more].concat().as_bytes());
+    job.output().is_exactly(&expected);
+    // What was staged by the runs that failed is gone.
+    let staged = fs::read_dir(job.path("out/.staged")).unwrap();
+    let names: Vec<_> = staged.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["owner"]);
+}
+
+#[test]
+fn a_panic_ends_the_job_and_nothing_else() {
+    check(
+        "panic-at=bad",
+        1,
+        &[
+            "error: operator `count` crashed in `process`: ",
+            "cannot stand this word",
+        ],
+    );
+}
+
+#[test]
+fn an_error_ends_the_job_and_nothing_else() {
+    check(
+        "fail-at=bad",
+        1,
+        &[
+            "error: operator `count` failed in `process`: a record with the key `bad`: this word is too much",
+        ],
+    );
+}
+
+#[test]
+fn a_panic_in_open() {
+    check(
+        "panic-in-open=true",
+        3,
+        &[
+            "error: operator `count` crashed in `open`: ",
+            "not in the mood",
+        ],
+    );
+}
+
+#[test]
+fn a_refused_configuration() {
+    check(
+        "panic-in-open=perhaps",
+        3,
+        &[
+            "error: operator `count`: the plugin refused its configuration: option `panic-in-open` is `perhaps`",
+            "; correct `operator.count.config`",
+        ],
+    );
+    check(
+        "panic-if=bad",
+        3,
+        &["unknown option `panic-if`; this operator knows "],
+    );
+}
+
+#[test]
+fn another_plugin_is_told() {
+    let job = job("bad\n");
+    misbehave(&job, "panic-at=never")
+        .succeeded()
+        .says("operator `count`: the plugin is another than before");
+    let expected = counted_by_tools([GOOD, "bad\n"].concat().as_bytes());
+    job.output().is_exactly(&expected);
+}

@@ -1,0 +1,32 @@
+//! The plugins of all tests, built once and by the code that builds them for `floodmark run`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use floodmark::edge::plugin_build;
+
+const FOLDERS: [&str; 4] = [
+    "plugins/word-split/rust",
+    "plugins/word-count/rust",
+    "tests/guests/misbehaves/rust",
+    "tests/guests/traps-in-describe/rust",
+];
+
+/// The folder of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A component, by the name of the folder above `rust`.
+pub fn plugin(name: &str) -> &'static Path {
+    static BUILT: LazyLock<BTreeMap<&str, PathBuf>> = LazyLock::new(|| {
+        let build = |folder: &'static str| {
+            let name = folder.rsplit('/').nth(1).unwrap();
+            let built = plugin_build::component(&repository().join(folder), &mut |_| ());
+            (name, built.unwrap())
+        };
+        FOLDERS.map(build).into()
+    });
+    &BUILT[name]
+}

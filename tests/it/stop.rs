@@ -1,0 +1,113 @@
+//! Catches a job that does not stop when asked, loses or repeats something by it, or cannot be ended at all.
+
+use std::time::Duration;
+
+use crate::job::Job;
+use crate::output::counted_by_tools;
+use crate::plugins::plugin;
+use crate::text::text;
+
+const TEXT_BYTES: usize = 10_000_000;
+
+/// Stops a job in the middle; the same command goes on.
+fn check(signal: &str, interval: &str, parallelism: &str) {
+    let text = text(TEXT_BYTES, 3);
+    let job = Job::with_input(&text);
+    let interval = format!("checkpoint.interval={interval}");
+    let arguments = ["--parallelism", parallelism, "--set", &interval];
+    let mut run = job.start(&arguments);
+    run.wait_for("starts from the beginning");
+    std::thread::sleep(Duration::from_millis(120));
+    run.signal(signal);
+    run.wait()
+        .succeeded()
+        .says("stopping with a checkpoint; once more to end at once, without one")
+        .says("stopped: ")
+        .says("; the same command goes on from there");
+    let newest = job.checkpoint_ids()[0];
+    assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
+    let stopped = job.output();
+    let expected = counted_by_tools(&text);
+    let all: usize = expected.values().sum();
+    assert!(stopped.records() < all, "it was over already");
+
+    job.run(&arguments)
+        .succeeded()
+        .says(&format!("goes on from checkpoint {newest}, "))
+        .says("finished: ");
+    job.output().is_exactly(&expected);
+}
+
+#[test]
+fn sigterm_stops_with_a_checkpoint() {
+    check("TERM", "50ms", "2");
+    check("TERM", "off", "1");
+}
+
+#[test]
+fn sigint_stops_with_a_checkpoint() {
+    check("INT", "off", "2");
+}
+
+#[test]
+fn an_endless_job_stops_when_asked() {
+    let job = Job::new();
+    job.write("pipeline.toml", endless(""));
+    let mut run = job.start(&["--set", "checkpoint.interval=50ms"]);
+    run.wait_for("checkpoint 2 completed");
+    run.signal("INT");
+    run.wait().succeeded().says("stopped: ");
+    job.run(&["--set", "source.numbers.records=20000"])
+        .succeeded()
+        .says("goes on from checkpoint ")
+        .says("finished: ");
+    let seen = job.output();
+    assert_eq!(seen.records(), 20_000);
+    seen.is_exactly(&seen.counts());
+}
+
+#[test]
+fn told_twice_it_ends_at_once() {
+    let job = Job::new();
+    // An operator that never returns keeps the checkpoint from being completed.
+    job.write("pipeline.toml", endless("config.hang-at = '00000007'"));
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal("INT");
+    run.wait_for("stopping with a checkpoint");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!run.has_ended(), "{}", run.stderr());
+    run.signal("INT");
+    let outcome = run.wait();
+    assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
+    outcome.says("ended at once; the same command goes on from the last checkpoint");
+    assert!(job.checkpoint_ids().is_empty());
+    assert_eq!(job.output().records(), 0);
+}
+
+fn endless(count: &str) -> String {
+    format!(
+        r#"
+[job]
+name = "words"
+
+[source.numbers]
+connector = "generator"
+keys = 10
+rate = 20000
+
+[operator.count]
+plugin = {:?}
+from = "numbers"
+{count}
+
+[sink.counts]
+connector = "file"
+from = "count"
+path = "out"
+format = "csv"
+"#,
+        plugin("misbehaves")
+    )
+}

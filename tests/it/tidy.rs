@@ -1,0 +1,327 @@
+//! Catches a module that reaches where it must not, and files that break the rules of the house which a tool can check.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::plugins::repository;
+
+/// What each module of the host may name besides itself.
+const MAY_USE: [(&str, &[&str]); 9] = [
+    ("stream", &[]),
+    ("state", &["stream"]),
+    ("checkpoint", &["state", "stream"]),
+    ("connector", &["checkpoint", "stream"]),
+    ("guest", &["checkpoint", "state", "stream"]),
+    (
+        "runtime",
+        &["guest", "connector", "checkpoint", "state", "stream"],
+    ),
+    ("pipeline", &["connector", "stream"]),
+    (
+        "edge",
+        &[
+            "runtime",
+            "pipeline",
+            "guest",
+            "connector",
+            "checkpoint",
+            "state",
+            "stream",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "edge",
+            "runtime",
+            "pipeline",
+            "guest",
+            "connector",
+            "checkpoint",
+            "state",
+            "stream",
+        ],
+    ),
+];
+
+/// Of these modules only some names may be used by some others.
+const ONLY: [(&str, &str, &[&str]); 2] = [
+    (
+        "connector",
+        "checkpoint",
+        &["CommitPermit", "Split", "Staged"],
+    ),
+    ("guest", "checkpoint", &["PluginDigest"]),
+];
+
+/// Crates, and where alone they are named.
+const CRATES: [(&str, &str); 2] = [
+    ("wasmtime", "host/src/guest"),
+    ("redb", "host/src/checkpoint/store"),
+];
+
+const LINES_MAX: usize = 600;
+
+/// A source file: its path in the repository, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is_below(&self, folder: &str) -> bool {
+        let rest = self.path.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+    }
+
+    /// The text without comments.
+    fn code(&self) -> String {
+        let code = self.text.lines().map(|line| {
+            if line.trim_start().starts_with("//") {
+                ""
+            } else {
+                line
+            }
+        });
+        code.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The module of the host that it is in.
+    fn module(&self) -> Option<&str> {
+        let rest = self.path.strip_prefix("host/src/")?;
+        let module = rest.split_once('/').map_or(rest, |(module, _)| module);
+        let module = module.strip_suffix(".rs").unwrap_or(module);
+        MAY_USE
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| *name == module)
+    }
+}
+
+fn sources() -> Vec<Source> {
+    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with('.') || name == "target" {
+                continue;
+            }
+            if path.is_dir() {
+                collect(&path, found);
+            } else if name.ends_with(".rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    for folder in ["host", "guest-sdk", "plugins", "tests"] {
+        collect(&repository().join(folder), &mut paths);
+    }
+    paths.sort();
+    assert!(paths.len() > 100, "{}", paths.len());
+    let source = |path: PathBuf| Source {
+        path: path
+            .strip_prefix(repository())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned(),
+        text: fs::read_to_string(&path).unwrap(),
+    };
+    paths.into_iter().map(source).collect()
+}
+
+#[track_caller]
+fn none(found: &[String]) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// What the code names of other modules, as `checkpoint::Staged`: paths that start with `crate::`, groups taken apart.
+fn named(code: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|char| char.is_alphanumeric() || char == '_' || char == '$') {
+            continue;
+        }
+        expand("", &code[at + "crate::".len()..], &mut named);
+    }
+    named
+}
+
+/// Takes one path or group apart; returns what comes after it.
+fn expand<'a>(prefix: &str, text: &'a str, named: &mut Vec<String>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start_matches(|char: char| char.is_whitespace() || char == ',');
+            match rest.strip_prefix('}') {
+                Some(after) => return after,
+                None => rest = expand(prefix, rest, named),
+            }
+        }
+    }
+    let end = text
+        .find(|char: char| !char.is_alphanumeric() && char != '_')
+        .unwrap_or(text.len());
+    // Something that is no path: a star, say.
+    if end == 0 {
+        let mut chars = text.chars();
+        chars.next();
+        return chars.as_str();
+    }
+    let path = format!("{prefix}{}", &text[..end]);
+    match text[end..].strip_prefix("::") {
+        Some(rest) => expand(&format!("{path}::"), rest, named),
+        None => {
+            named.push(path);
+            // What a name is imported as does not matter.
+            let rest = &text[end..];
+            match rest.strip_prefix(" as ") {
+                Some(alias) => {
+                    alias.trim_start_matches(|char: char| char.is_alphanumeric() || char == '_')
+                }
+                None => rest,
+            }
+        }
+    }
+}
+
+/// The names that follow `super::`.
+fn climbing(code: &str) -> Vec<String> {
+    let ends = |char: char| !char.is_alphanumeric() && char != '_';
+    let after = code.split("super::").skip(1);
+    after
+        .map(|rest| rest[..rest.find(ends).unwrap_or(rest.len())].to_owned())
+        .collect()
+}
+
+#[test]
+fn paths_are_taken_apart() {
+    let code = "use crate::{a::B, c::{self, d::E as F, G}};\nlet x = crate::h::i(1); $crate::no; use super::j;";
+    assert_eq!(named(code), ["a::B", "c::self", "c::d::E", "c::G", "h::i"]);
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let may_use: BTreeMap<_, _> = MAY_USE.into();
+    let mut found = Vec::new();
+    for source in sources() {
+        let Some(module) = source.module() else {
+            continue;
+        };
+        for path in named(&source.code()) {
+            let used = path.split("::").next().unwrap();
+            let is_module = may_use.contains_key(used);
+            if is_module && used != module && !may_use[module].contains(&used) {
+                found.push(format!("{}: `{module}` names `crate::{path}`", source.path));
+            }
+            for (user, of, names) in ONLY {
+                let rest = path
+                    .strip_prefix(of)
+                    .and_then(|rest| rest.strip_prefix("::"));
+                if user == module && rest.is_some_and(|rest| !names.contains(&rest)) {
+                    found.push(format!(
+                        "{}: `{module}` may name only {names:?} of `{of}`, not `{path}`",
+                        source.path
+                    ));
+                }
+            }
+        }
+        for path in climbing(&source.code()) {
+            let own = format!("host/src/{module}/{path}");
+            let is_own = ["", ".rs"].map(|end| format!("{own}{end}"));
+            let is_own = is_own.iter().any(|path| repository().join(path).exists());
+            let is_used = may_use.contains_key(path.as_str()) && !is_own;
+            if is_used && !may_use[module].contains(&path.as_str()) {
+                found.push(format!(
+                    "{}: `{module}` reaches `{path}` by `super`",
+                    source.path
+                ));
+            }
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn some_crates_are_named_in_one_place() {
+    let mut found = Vec::new();
+    for source in sources() {
+        for (name, folder) in CRATES {
+            let is_named = source.code().contains(&format!("{name}::"));
+            if source.path.starts_with("host/src/") && is_named && !source.is_below(folder) {
+                found.push(format!(
+                    "{}: names `{name}`, as only `{folder}` may",
+                    source.path
+                ));
+            }
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn files_begin_with_what_they_are_for_and_end_in_time() {
+    let mut found = Vec::new();
+    for source in sources() {
+        // What users write wrongly has no head.
+        let is_sample = source.path.starts_with("guest-sdk/rust/tests/wrong/");
+        if !source.text.starts_with("//! ") && !is_sample {
+            found.push(format!("{}: does not begin with `//!`", source.path));
+        }
+        let lines = source.text.lines().count();
+        if lines > LINES_MAX {
+            found.push(format!(
+                "{}: has {lines} lines, more than {LINES_MAX}",
+                source.path
+            ));
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn files_have_names_that_say_something() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let is_empty_word = |part: &str| {
+            let part = part.strip_suffix(".rs").unwrap_or(part);
+            [
+                "utils", "util", "common", "helpers", "types", "core", "manager",
+            ]
+            .contains(&part)
+        };
+        if source.path.split('/').any(is_empty_word) {
+            found.push(source.path);
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn nothing_is_put_off_or_silenced() {
+    // In two halves, so that this file has none of them.
+    let words = [
+        ("todo", "!"),
+        ("unimplemented", "!"),
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("#[ign", "ore"),
+        ("#[al", "low("),
+        ("#![al", "low("),
+    ]
+    .map(|(one, other)| [one, other].concat());
+    let mut found = Vec::new();
+    // A file that several benchmarks take in, each to use a part of it.
+    let is_shared = |source: &Source| source.is_below("host/benches/support");
+    for source in sources().into_iter().filter(|source| !is_shared(source)) {
+        for (number, line) in source.text.lines().enumerate() {
+            for word in words.iter().filter(|word| line.contains(*word)) {
+                found.push(format!("{}:{}: {word}", source.path, number + 1));
+            }
+        }
+    }
+    none(&found);
+}
