@@ -113,7 +113,7 @@ impl Watcher for Progress {
             }
             if *aborted > 0 {
                 done.push(format!(
-                    "{} that no checkpoint has removed",
+                    "{} removed",
                     things(*aborted as u64, "unfinished part")
                 ));
             }
