@@ -182,7 +182,8 @@ impl Watcher for Progress {
             Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
             None => "no checkpoint yet".to_owned(),
         });
-        let total = total.filter(|total| *total > 0);
+        // An endless source has the largest number for a total.
+        let total = total.filter(|total| (1..u64::MAX).contains(total));
         if let Some(total) = total {
             parts.push(format!(
                 "{} %",
