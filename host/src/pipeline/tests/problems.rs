@@ -257,7 +257,7 @@ fn wrong_and_missing_values() {
     check(
         &COPY.replace("'generator'", "'generator', keys = 1.5"),
         &[],
-        "pipeline.toml:1: source.a.keys: wants a whole number, 0 or more, not the number 1.5\n\
+        "pipeline.toml:1: source.a.keys: wants a whole number, 1 or more, not the number 1.5\n\
          1 | source.a = { connector = 'generator', keys = 1.5 }",
     );
     check(
