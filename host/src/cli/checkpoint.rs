@@ -28,15 +28,18 @@ pub enum CheckpointCommand {
     /// Lists the checkpoints, newest first
     List(Folder),
     /// Shows what a checkpoint holds: positions, state, output and plugins
+    #[command(mut_arg("id", |id| id.help("The checkpoint; the newest one unless named")))]
     Show(Chosen),
-    /// Reads every byte and compares it with its checksum: one checkpoint, or all and the store's books as well
+    /// Compares every byte with its checksum: of one checkpoint, or of all, and then the store's books as well
+    #[command(mut_arg("id", |id| id.help("The checkpoint; all of them unless named")))]
     Verify(Chosen),
 }
 
 /// Where the checkpoints are.
 #[derive(Debug, Args)]
 pub struct Folder {
-    /// The data folder of the job: `.floodmark/NAME` beside the pipeline file, unless `run` was told otherwise
+    /// The data folder of the job: `.floodmark/NAME` beside the pipeline file, unless `run` was told otherwise. The job must
+    /// not be running
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Prints JSON
@@ -47,7 +50,7 @@ pub struct Folder {
 /// Which checkpoint.
 #[derive(Debug, Args)]
 pub struct Chosen {
-    /// The checkpoint; `show` takes the newest one by default, `verify` all
+    /// The checkpoint
     #[arg(value_name = "ID")]
     id: Option<u64>,
     #[command(flatten)]

@@ -33,9 +33,11 @@ Exit codes:
 
 const FIRST_STEPS: &str = "\
 First steps:
-  floodmark check PIPELINE.toml     is it right, and what would it do?
-  floodmark run PIPELINE.toml       run it; the same command goes on after a stop or a crash
-  floodmark checkpoint list --data-dir DIR";
+  floodmark check PIPELINE                     is it right, and what would it do?
+  floodmark run PIPELINE                       run it, or go on after a stop or a crash
+  floodmark checkpoint list --data-dir DIR     what was kept of a job
+
+A pipeline is a TOML file that names sources, operators and sinks; `plugins/word-count/pipeline.toml` is one.";
 
 /// Runs streams through sandboxed WebAssembly plugins, exactly once.
 #[derive(Debug, Parser)]
@@ -61,14 +63,14 @@ fn long_help() -> String {
 /// A pipeline and how it is to differ from its file.
 #[derive(Debug, clap::Args)]
 pub struct PipelineArguments {
-    /// The pipeline file
+    /// The pipeline file, or a folder with a `pipeline.toml`
     #[arg(value_name = "PIPELINE")]
     pub pipeline: PathBuf,
-    /// Sets a field of the pipeline file, such as `source.text.path=/var/log/app.log`; relative paths are relative to the
-    /// current folder
+    /// Sets a field of the pipeline file, such as `source.text.path=/var/log/app.log`; may be given several times. A relative
+    /// path starts in the current folder, one in the file starts in the folder of the file
     #[arg(long = "set", value_name = "path.to.field=value")]
     pub sets: Vec<String>,
-    /// How many tasks each operator has, at most `job.max-parallelism`
+    /// How many tasks each node has: short for `--set job.parallelism=N`
     #[arg(long, value_name = "N")]
     pub parallelism: Option<u16>,
 }

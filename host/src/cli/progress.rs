@@ -119,7 +119,7 @@ impl Watcher for Progress {
             }
             if *aborted > 0 {
                 done.push(format!(
-                    "{} that no checkpoint has removed",
+                    "{} removed",
                     things(*aborted as u64, "unfinished part")
                 ));
             }
@@ -188,7 +188,8 @@ impl Watcher for Progress {
             Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
             None => "no checkpoint yet".to_owned(),
         });
-        let total = total.filter(|total| *total > 0);
+        // An endless source has the largest number for a total.
+        let total = total.filter(|total| (1..u64::MAX).contains(total));
         if let Some(total) = total {
             parts.push(format!(
                 "{} %",

@@ -29,12 +29,13 @@ use crate::runtime::plan::{Plan, Role};
 /// Runs a pipeline; goes on from its newest checkpoint, if there is one
 ///
 /// Plugins that are given as folders are built first. Ctrl-C and SIGTERM stop the job with a checkpoint, and the same
-/// command goes on from there; so it does after a crash, from the last checkpoint that was completed.
+/// command goes on from there; so it does after a crash, from the last checkpoint that was completed. Output of the file
+/// sink appears when a checkpoint completes.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// Where checkpoints are kept [default: `.floodmark/NAME` beside the pipeline file]
+    /// The folder that keeps the job's checkpoints [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Forgets this job's checkpoints and removes the output that it has committed, then starts from the beginning
