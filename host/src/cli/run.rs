@@ -162,6 +162,13 @@ fn tell_recovery(
             "warning: checkpoint {id} is damaged and passed over: {reason}"
         ));
     }
+    if let Some(aside) = &recovery.set_aside {
+        terminal.say(&format!(
+            "warning: the checkpoint store was damaged ({}); the job goes on in a new one, and the damaged one is kept as `{}`: delete it when nobody needs it",
+            aside.reason,
+            aside.path.display()
+        ));
+    }
     let Some(restored) = &recovery.restored else {
         let job = &assembled.plan.job;
         terminal.say(&format!(

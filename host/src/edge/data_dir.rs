@@ -4,6 +4,7 @@
 //! .floodmark/word-count/
 //!   lock               held for the life of the process; has its id
 //!   checkpoints.redb   made by the checkpoint store
+//!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
 //!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
 //! ```
 //!

@@ -26,7 +26,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file is something else. Nothing was touched.
-    #[error("`{}` is not a checkpoint store: {reason}; move it away, or use another data folder", path.display())]
+    #[error("`{}` is not a checkpoint store: {reason}; restore it from a copy, move it away, or use another data folder", path.display())]
     NotAStore {
         /// The store.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum StoreError {
         expected: u64,
     },
     /// Bytes in it are not those that were written. What else is in it may be sound: `recover` looks for that.
-    #[error("checkpoint store `{}` is damaged: {reason}; run `floodmark checkpoint verify`, restore the file from a copy, or start anew with `--fresh`", path.display())]
+    #[error("checkpoint store `{}` is damaged: {reason}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display())]
     Damaged {
         /// The store.
         path: PathBuf,
@@ -58,6 +58,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Each with its reason, newest first.
         damaged: Vec<(CheckpointId, String)>,
+    },
+    /// It is damaged, and what is sound in it could not be brought to a new file. Nothing was changed.
+    #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {reason}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display())]
+    NotReplaced {
+        /// The store.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// The disk refused. After a `write`, what was there before is still there; whether the new checkpoint is, is unknown
     /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has looked.

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
@@ -19,15 +20,21 @@ use super::tables;
 /// What redb may keep in memory between writes: half of it buffers small ones, the rest are pages that were used lately.
 pub(super) const CACHE_BYTES: usize = 16 << 20;
 
+/// How many damaged stores with one highest id are kept.
+const ASIDE_MAX: u32 = 1000;
+
 /// An open store.
 pub(super) type Opened = (Storage, Handle);
 
 /// Opens the store at `path`, and makes it when there is none.
 pub(super) fn open_or_create(path: &Path) -> Result<Opened, Fault> {
-    match open(path) {
+    let opened = match open(path) {
         Err(Fault::Asked(StoreError::Absent { .. })) => create(path),
         other => other,
-    }
+    }?;
+    // Left by a process that died before it could replace a damaged store. The lock is ours, so it is in nobody's hands.
+    remove_if_there(&restored_name(path))?;
+    Ok(opened)
 }
 
 /// Opens the store at `path`.
@@ -76,7 +83,51 @@ fn create(path: &Path) -> Result<Opened, Fault> {
     Ok(opened)
 }
 
-/// Deletes the store at `path`, which need not exist.
+/// Makes a store at `path`, in place of what may be there.
+pub(super) fn make_anew(path: &Path) -> Result<Opened, Fault> {
+    remove_if_there(path)?;
+    let opened = handle(path, true)?;
+    guarded(|| initialize(&opened.1))?;
+    Ok(opened)
+}
+
+/// Gives the damaged store at `path` a second name, and returns it. A name that is taken is left alone.
+pub(super) fn keep_aside(path: &Path, highest: u64) -> Result<PathBuf, io::Error> {
+    for number in 1..=ASIDE_MAX {
+        let aside = aside_name(path, highest, number);
+        match fs::hard_link(path, &aside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Named by a process that died before it could go on.
+                if !same_file(path, &aside)? {
+                    continue;
+                }
+            }
+            // Not all file systems have second names.
+            Err(_) => copy(path, &aside)?,
+        }
+        sync_folder(path)?;
+        return Ok(aside);
+    }
+    Err(io::Error::other(format!(
+        "{ASIDE_MAX} damaged stores are kept beside it already"
+    )))
+}
+
+/// Makes a durable copy that is never seen in part.
+fn copy(from: &Path, to: &Path) -> Result<(), io::Error> {
+    let part = with_suffix(to, ".part");
+    fs::copy(from, &part)?;
+    File::open(&part)?.sync_all()?;
+    fs::rename(&part, to)
+}
+
+fn same_file(a: &Path, b: &Path) -> Result<bool, io::Error> {
+    let (a, b) = (fs::metadata(a)?, fs::metadata(b)?);
+    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+}
+
+/// Deletes the store at `path`, which need not exist. Damaged ones that were kept aside stay.
 ///
 /// # Errors
 ///
@@ -90,12 +141,15 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
         }
         other => other,
     };
-    let removed = remove_if_there(path).and_then(|()| remove_if_there(&making_name(path)));
+    let removed = remove_if_there(path)
+        .and_then(|()| remove_if_there(&making_name(path)))
+        .and_then(|()| remove_if_there(&restored_name(path)));
     drop(held);
     removed.map_err(|error| Fault::from(error).of(path))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), io::Error> {
+/// Deletes what may be at `path`.
+pub(super) fn remove_if_there(path: &Path) -> Result<(), io::Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -103,13 +157,37 @@ fn remove_if_there(path: &Path) -> Result<(), io::Error> {
     }
 }
 
+/// A new store's name until its first commit.
 fn making_name(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
+}
+
+/// The name of a store that is to replace a damaged one. It has checkpoints in it, so a new store must not find it.
+pub(super) fn restored_name(path: &Path) -> PathBuf {
+    with_suffix(path, ".restored")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(suffix);
     name.into()
 }
 
-fn sync_folder(path: &Path) -> Result<(), io::Error> {
+/// `checkpoints.damaged-7.redb`, and `checkpoints.damaged-7-2.redb` when that is taken.
+fn aside_name(path: &Path, highest: u64, number: u32) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".damaged-{highest}"));
+    if number > 1 {
+        name.push(format!("-{number}"));
+    }
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), io::Error> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());

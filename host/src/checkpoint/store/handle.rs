@@ -35,6 +35,11 @@ impl Storage {
             locked: AtomicBool::new(false),
         }))
     }
+
+    /// The bytes themselves.
+    pub(super) fn backend(&self) -> &dyn StorageBackend {
+        &*self.0.backend
+    }
 }
 
 impl Drop for Held {
@@ -67,6 +72,13 @@ impl Handle {
             database: Some(database),
             cut,
         })
+    }
+
+    /// Has redb check all its pages, and repair what it can.
+    pub(super) fn check_integrity(&mut self) -> Result<bool, Fault> {
+        let database = self.database.as_mut();
+        let database = database.expect("it is there until it is dropped");
+        guarded(|| Ok(database.check_integrity()?))
     }
 }
 

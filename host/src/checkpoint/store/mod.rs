@@ -4,19 +4,21 @@
 //! what only they used go. It commits in two phases and saves redb's table of free pages with it ("quick repair"), so
 //! that opening after a crash reads a few pages and not the file. After an error the handle is thrown away, and the next
 //! call opens the file again and looks what is there. Damage is found by our checksums over manifests, chunks and
-//! plugins; `guard` turns panics of redb into errors. Deciding what to retire is in `retention`, bytes of manifests are
+//! plugins, and by redb's over its pages (`pages`); `guard` turns panics of redb into errors. A damaged file is only read:
+//! the job goes on in a new one (`renew`). Deciding what to retire is in `retention`, bytes of manifests are
 //! in `manifest`; this module knows neither clock nor threads, and does not judge whether a checkpoint fits a pipeline.
 
 mod error;
 mod file;
 mod guard;
 mod handle;
+mod pages;
 mod recover;
+mod renew;
 mod tables;
 mod verify;
 mod write;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend};
@@ -25,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::{Refusal, StoreError};
 pub use file::remove;
-pub use recover::{Recovery, RestoredCheckpoint};
+pub use recover::{Recovery, RestoredCheckpoint, SetAside};
 pub use tables::CHUNK_BYTES_BEST;
 pub use verify::{CheckpointReport, VerifyReport};
 
@@ -57,9 +59,22 @@ pub struct CheckpointStore {
     storage: Storage,
     /// What the next handle may keep in memory.
     cache_bytes: usize,
-    /// Found damaged by `recover`: retired with the next write.
-    damaged: BTreeSet<CheckpointId>,
+    /// Whether it is a file with a name, which a new one can replace.
+    replaceable: bool,
+    /// Whether redb may write to it.
+    health: Health,
     failed: Option<FailedWrite>,
+}
+
+/// What is known of the pages of an open store.
+#[derive(Debug)]
+enum Health {
+    /// Nobody has looked.
+    Unknown,
+    /// They fit their checksums.
+    Sound,
+    /// They do not, and there is no new file to go on in.
+    Damaged(String),
 }
 
 /// The last write that failed.
@@ -106,10 +121,14 @@ impl CheckpointStore {
         open: fn(&Path) -> Result<file::Opened, Fault>,
     ) -> Result<Self, StoreError> {
         let opened = open(&path).map_err(|fault| fault.of(&path))?;
-        Ok(Self::new(path, opened))
+        Ok(Self {
+            replaceable: true,
+            ..Self::new(path, opened)
+        })
     }
 
-    /// Opens a store on a backend of the caller's, and makes one there when it is empty.
+    /// Opens a store on a backend of the caller's, and makes one there when it is empty. It has no folder, so that
+    /// nothing can be written any more once `recover` has found damage.
     ///
     /// # Errors
     ///
@@ -126,7 +145,8 @@ impl CheckpointStore {
             database: Some(database),
             storage,
             cache_bytes: file::CACHE_BYTES,
-            damaged: BTreeSet::new(),
+            replaceable: false,
+            health: Health::Unknown,
             failed: None,
         }
     }
@@ -206,6 +226,14 @@ impl CheckpointStore {
     pub fn settle(&mut self) -> Result<Option<FailedWrite>, StoreError> {
         self.with(|_| Ok(()))?;
         Ok(self.failed)
+    }
+
+    /// What is wrong with the pages of the file, if anything.
+    fn check_pages(&mut self) -> Result<Option<String>, StoreError> {
+        // A handle would not see what the check sees, and the other way round.
+        self.settle()?;
+        self.database = None;
+        pages::check(&self.storage, &self.path)
     }
 
     /// Calls redb on a handle that is not in doubt, and throws the handle away when the call leaves it so.

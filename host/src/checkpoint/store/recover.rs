@@ -1,12 +1,15 @@
-//! Finds the newest sound checkpoint, and reads it whole.
+//! Finds the newest sound checkpoint, reads it whole, and sees to it that the job goes on in a sound file.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::error::StoreError;
-use super::{CheckpointStore, chunks_of, plugins_of, tables};
+use super::renew::Highest;
+use super::tables::{self, Meta};
+use super::{CheckpointStore, Health, Listed, chunks_of, plugins_of};
 use crate::checkpoint::{Checkpoint, CommitPermit, ManifestError};
 use crate::state::{Chunk, ChunkId};
 use crate::stream::CheckpointId;
@@ -16,12 +19,24 @@ use crate::stream::CheckpointId;
 pub struct Recovery {
     /// The newest sound checkpoint; none when there never was any.
     pub restored: Option<RestoredCheckpoint>,
-    /// Those that are newer and damaged, newest first, with what is wrong.
+    /// Those that are damaged, newest first, with what is wrong. Ones older than `restored` are only looked at when
+    /// something else is damaged.
     pub damaged: Vec<(CheckpointId, String)>,
+    /// The damaged file, when there was damage: a new file has replaced it, with all sound checkpoints.
+    pub set_aside: Option<SetAside>,
     /// Above all ids that were ever written, those of damaged checkpoints included.
     pub next_id: CheckpointId,
     /// Above all ids of chunks that were ever written: a chunk of a damaged checkpoint must not be taken for a new one.
     pub next_chunk: ChunkId,
+}
+
+/// A damaged store that was kept for whoever wants to look into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// What was found first.
+    pub reason: String,
 }
 
 /// A checkpoint whose every byte fits its checksum.
@@ -38,49 +53,103 @@ pub struct RestoredCheckpoint {
 impl CheckpointStore {
     /// Reads the newest checkpoint of which all is sound, and says of each newer one why it is not.
     ///
-    /// The damaged ones are retired with the next write.
+    /// When there is any damage, also in what only redb uses, the sound checkpoints are copied to a new file, which
+    /// replaces the damaged one; that is kept beside it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::AllDamaged`] when there are checkpoints and none is sound. An I/O error is returned as it is: it
-    /// may pass, and then going back to an older checkpoint would be wrong. Nothing is changed in either case.
+    /// [`StoreError::AllDamaged`] when there are checkpoints and none is sound, [`StoreError::NotReplaced`] when they cannot
+    /// be copied. An I/O error is returned as it is: it may pass, and then going back to an older checkpoint would be
+    /// wrong. Nothing is changed in each case.
     pub fn recover(&mut self) -> Result<Recovery, StoreError> {
+        let pages = self.check_pages()?;
         let meta = self.with(|database| tables::meta(&database.begin_read()?))?;
         let listed = self.list()?;
+        let highest = self.highest(&meta, &listed)?;
         let mut damaged = Vec::new();
         let newest = listed.first().map_or(0, |(id, _)| id.0);
-        let highest = meta.highest_checkpoint.unwrap_or(newest);
         // The highest is only ever retired by a higher one.
-        if highest > newest {
-            damaged.push((CheckpointId(highest), "its manifest is missing".to_owned()));
-        }
-        let mut chunks = meta.highest_chunk.unwrap_or(0).max(self.highest_chunk()?);
-        for (_, manifest) in &listed {
-            let named = manifest.iter().flat_map(chunks_of);
-            chunks = chunks.max(named.map(|chunk| chunk.id.0).max().unwrap_or(0));
+        if let Some(missing) = meta.highest_checkpoint.filter(|id| *id > newest) {
+            damaged.push((CheckpointId(missing), "its manifest is missing".to_owned()));
         }
         let mut restored = None;
-        for (id, manifest) in listed {
-            match self.load(manifest) {
-                Ok(Ok(found)) => {
+        let mut listed = listed.into_iter();
+        for (id, manifest) in listed.by_ref() {
+            match self.load(manifest)? {
+                Ok(found) => {
                     restored = Some(found);
                     break;
                 }
-                Ok(Err(reason)) => damaged.push((id, reason)),
-                Err(error) => return Err(error),
+                Err(reason) => damaged.push((id, reason)),
             }
         }
-        if restored.is_none() && !damaged.is_empty() {
-            let path = self.path.clone();
-            return Err(StoreError::AllDamaged { path, damaged });
-        }
-        self.damaged = damaged.iter().map(|(id, _)| *id).collect();
+        let first = damaged.first();
+        let first = first.map(|(id, reason)| format!("checkpoint {id}: {reason}"));
+        let damage = first.or(pages).or_else(|| meta.damage());
+        let set_aside = match (damage, &restored) {
+            (None, _) => {
+                self.health = Health::Sound;
+                None
+            }
+            (Some(reason), Some(restored)) => {
+                let mut sound = self.sound_ones(listed.collect(), &mut damaged)?;
+                sound.push(restored.checkpoint.clone());
+                self.leave(&sound, highest, reason)?
+            }
+            // It may have had checkpoints: to say that there never was one is not for us.
+            (Some(reason), None) if damaged.is_empty() => {
+                let path = self.path.clone();
+                return Err(StoreError::Damaged { path, reason });
+            }
+            (Some(_), None) => {
+                let path = self.path.clone();
+                return Err(StoreError::AllDamaged { path, damaged });
+            }
+        };
         Ok(Recovery {
             restored,
             damaged,
-            next_id: CheckpointId(highest.max(newest).saturating_add(1)),
-            next_chunk: ChunkId(chunks.saturating_add(1)),
+            set_aside,
+            next_id: CheckpointId(highest.checkpoint.saturating_add(1)),
+            next_chunk: ChunkId(highest.chunk.saturating_add(1)),
         })
+    }
+
+    /// The highest ids that were ever written. The numbers in the store have a checksum, and keys of tables have none: they
+    /// count only when a number is unreadable.
+    fn highest(&mut self, meta: &Meta, listed: &[Listed]) -> Result<Highest, StoreError> {
+        let checkpoint = match meta.highest_checkpoint {
+            Some(highest) => highest.max(meta.highest_lost.unwrap_or(0)),
+            None => {
+                let newest = listed.first().map_or(0, |(id, _)| id.0);
+                newest.max(meta.highest_lost.unwrap_or(0))
+            }
+        };
+        let chunk = match meta.highest_chunk {
+            Some(highest) => highest,
+            None => {
+                let sound = listed.iter().filter_map(|(_, found)| found.as_ref().ok());
+                let named = sound.flat_map(chunks_of).map(|chunk| chunk.id.0);
+                named.fold(self.highest_chunk()?, u64::max)
+            }
+        };
+        Ok(Highest { checkpoint, chunk })
+    }
+
+    /// Leaves the damaged file for a new one. A store that has no name cannot: it is not written to any more.
+    fn leave(
+        &mut self,
+        sound: &[Checkpoint],
+        highest: Highest,
+        reason: String,
+    ) -> Result<Option<SetAside>, StoreError> {
+        if !self.replaceable {
+            self.health = Health::Damaged(reason);
+            return Ok(None);
+        }
+        let path = self.renew(sound, highest)?;
+        self.health = Health::Sound;
+        Ok(Some(SetAside { path, reason }))
     }
 
     /// The checkpoint with its chunks, or why it is damaged.

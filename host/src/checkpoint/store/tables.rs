@@ -28,6 +28,8 @@ const META: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("meta")
 
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_CHECKPOINT: &str = "highest-checkpoint";
+/// The highest checkpoint that was lost to damage: its id is not used again. Absent when none ever was.
+pub(super) const META_LOST: &str = "highest-lost-checkpoint";
 pub(super) const META_CHUNK: &str = "highest-chunk";
 
 const PAGE_BYTES: usize = 4096;
@@ -162,6 +164,7 @@ pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, Fault> {
     Ok(Meta {
         format,
         highest_checkpoint: get_meta(&table, META_CHECKPOINT)?,
+        highest_lost: get_meta(&table, META_LOST)?,
         highest_chunk: get_meta(&table, META_CHUNK)?,
     })
 }
@@ -170,7 +173,16 @@ pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, Fault> {
 pub(super) struct Meta {
     pub(super) format: u64,
     pub(super) highest_checkpoint: Option<u64>,
+    pub(super) highest_lost: Option<u64>,
     pub(super) highest_chunk: Option<u64>,
+}
+
+impl Meta {
+    pub(super) fn damage(&self) -> Option<String> {
+        let read = self.highest_checkpoint.and(self.highest_chunk);
+        let unreadable = || "the highest ids are unreadable".to_owned();
+        read.is_none().then(unreadable)
+    }
 }
 
 fn get_meta(

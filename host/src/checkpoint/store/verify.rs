@@ -80,12 +80,13 @@ impl CheckpointStore {
                 .filter_map(|(_, manifest)| manifest.as_ref().ok());
             let newest = listed.first().map_or(0, |(id, _)| id.0);
             report.problems = self.check_books(&References::of(sound), newest)?;
+            report.problems.extend(self.check_pages()?);
         }
         Ok(report)
     }
 
     /// Reads each chunk and plugin once, however many checkpoints name it.
-    fn check(
+    pub(super) fn check(
         &mut self,
         checkpoint: &Checkpoint,
         chunks: &mut BTreeMap<(ChunkId, u32), Option<String>>,

@@ -14,7 +14,9 @@ use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Fault, Refusal, StoreError};
-use super::{CheckpointStore, FailedWrite, Fate, chunks_of, file, manifests, plugins_of, tables};
+use super::{
+    CheckpointStore, FailedWrite, Fate, Health, chunks_of, file, manifests, plugins_of, tables,
+};
 use crate::checkpoint::{
     Checkpoint, CommitPermit, ManifestError, PluginDigest, manifest, retention,
 };
@@ -32,7 +34,6 @@ struct Request<'a> {
     chunks: BTreeMap<ChunkId, &'a Chunk>,
     plugins: BTreeMap<PluginDigest, &'a [u8]>,
     retained: NonZeroU32,
-    damaged: &'a BTreeSet<CheckpointId>,
 }
 
 impl CheckpointStore {
@@ -70,6 +71,20 @@ impl CheckpointStore {
         written
     }
 
+    /// Refuses a damaged file: redb's commit may take the process with it. `recover` has looked, as a rule.
+    fn require_health(&mut self) -> Result<(), StoreError> {
+        if matches!(self.health, Health::Unknown) {
+            self.health = self.check_pages()?.map_or(Health::Sound, Health::Damaged);
+        }
+        match &self.health {
+            Health::Damaged(reason) => Err(StoreError::Damaged {
+                path: self.path.clone(),
+                reason: reason.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn write_once(
         &mut self,
         checkpoint: &Checkpoint,
@@ -79,7 +94,7 @@ impl CheckpointStore {
     ) -> Result<CommitPermit, StoreError> {
         // The fate of the last one is settled before this one starts.
         self.settle()?;
-        let damaged = std::mem::take(&mut self.damaged);
+        self.require_health()?;
         let request = Request {
             checkpoint,
             chunks: chunks.iter().map(|chunk| (chunk.id, &**chunk)).collect(),
@@ -88,7 +103,6 @@ impl CheckpointStore {
                 .map(|(digest, bytes)| (*digest, &**bytes))
                 .collect(),
             retained,
-            damaged: &damaged,
         };
         let written = self.with(|database| {
             let highest = tables::meta(&database.begin_read()?)?;
@@ -109,7 +123,6 @@ impl CheckpointStore {
                         fate: Fate::Unknown,
                     });
                 }
-                self.damaged = damaged;
                 Err(error)
             }
         }
@@ -122,11 +135,12 @@ impl Request<'_> {
         let stored = manifests(&checkpoints)?;
         let newest = stored.last().map_or(0, |(id, _)| id.0);
         let highest_id = newest.max(highest.highest_checkpoint.unwrap_or(0));
+        let highest_id = highest_id.max(highest.highest_lost.unwrap_or(0));
         if self.checkpoint.id.0 <= highest_id {
             let highest = CheckpointId(highest_id);
             return Err(self.refused(Refusal::IdNotNew { highest }));
         }
-        let mut damaged = self.damaged.clone();
+        let mut damaged = BTreeSet::new();
         for (id, manifest) in &stored {
             match manifest {
                 Ok(_) => {}

@@ -64,9 +64,10 @@ fn check(image: Vec<u8>, acknowledged: usize, what: &str) {
         .recover()
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(
-        recovery.damaged.is_empty(),
-        "{what}: {:?}",
-        recovery.damaged
+        recovery.damaged.is_empty() && matches!(store.health, Health::Sound),
+        "{what}: {:?}, {:?}",
+        recovery.damaged,
+        store.health
     );
     let found = recovery
         .restored

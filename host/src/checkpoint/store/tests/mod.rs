@@ -8,7 +8,7 @@ mod file;
 mod full;
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -94,7 +94,15 @@ fn open(disk: &Disk) -> Result<CheckpointStore, StoreError> {
 
 impl Sample {
     fn write(&self, store: &mut CheckpointStore) -> Result<CommitPermit, StoreError> {
-        store.write(&self.checkpoint, &self.chunks, &self.plugins, RETAINED)
+        self.write_keeping(store, RETAINED)
+    }
+
+    fn write_keeping(
+        &self,
+        store: &mut CheckpointStore,
+        retained: NonZeroU32,
+    ) -> Result<CommitPermit, StoreError> {
+        store.write(&self.checkpoint, &self.chunks, &self.plugins, retained)
     }
 
     fn id(&self) -> u64 {

@@ -1,0 +1,140 @@
+//! Checks every page of redb's file that is in use, those that redb keeps for itself included, and writes nothing.
+//!
+//! Our checksums cover what we stored. redb's tables of free and freed pages are its own, and a flipped bit there shows only
+//! when a transaction commits: redb then panics, panics again while it cleans up, and the process is gone. redb can
+//! check all its pages against its own checksums, but wants to repair what it finds. So the check runs on a view of the file
+//! whose writes stay in memory: a repair writes a few pages, never the data.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::StorageBackend;
+
+use super::error::{Fault, StoreError};
+use super::file;
+use super::handle::{Handle, Storage};
+
+const BLOCK_BYTES: usize = 4096;
+
+/// What is wrong with the pages of the file in `storage`, if anything. No handle on it may be open for writing.
+///
+/// An I/O error is an error: it may pass, and is no damage.
+pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, StoreError> {
+    let overlay = Overlay {
+        file: storage.clone(),
+        state: Mutex::new(Overlaid {
+            len: storage
+                .backend()
+                .len()
+                .map_err(|error| Fault::from(error).of(path))?,
+            blocks: BTreeMap::new(),
+        }),
+    };
+    let checked = Handle::open(&Storage::new(overlay), file::CACHE_BYTES)
+        .and_then(|mut view| view.check_integrity());
+    match checked {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some("redb's books do not fit its pages".to_owned())),
+        Err(fault) => match fault.of(path) {
+            StoreError::Damaged { reason, .. } | StoreError::NotAStore { reason, .. } => {
+                Ok(Some(reason))
+            }
+            error => Err(error),
+        },
+    }
+}
+
+/// A file under a layer of blocks that were written since.
+#[derive(Debug)]
+struct Overlay {
+    file: Storage,
+    state: Mutex<Overlaid>,
+}
+
+#[derive(Debug)]
+struct Overlaid {
+    len: u64,
+    blocks: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Overlay {
+    fn state(&self) -> MutexGuard<'_, Overlaid> {
+        // No step in here leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes from `offset` on, zeros beyond the end of the file.
+    fn fill(&self, state: &Overlaid, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        let in_file = self.file.backend().len()?.saturating_sub(offset);
+        let in_file = out
+            .len()
+            .min(usize::try_from(in_file).unwrap_or(usize::MAX));
+        let (from_file, beyond) = out.split_at_mut(in_file);
+        if !from_file.is_empty() {
+            self.file.backend().read(offset, from_file)?;
+        }
+        beyond.fill(0);
+        for (number, from, to) in blocks(offset, out.len()) {
+            if let Some(block) = state.blocks.get(&number) {
+                let at = position(offset, number, from);
+                out[at..at + to - from].copy_from_slice(&block[from..to]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The blocks that `len` bytes from `offset` touch: number, and from where to where.
+fn blocks(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let size = BLOCK_BYTES as u64;
+    let end = offset + len as u64;
+    (offset / size..end.div_ceil(size)).map(move |number| {
+        let start = number * size;
+        let from = offset.saturating_sub(start);
+        let to = (end - start).min(size);
+        (number, from as usize, to as usize)
+    })
+}
+
+/// Where byte `from` of a block is in a buffer that begins at `offset`.
+fn position(offset: u64, number: u64, from: usize) -> usize {
+    (number * BLOCK_BYTES as u64 + from as u64 - offset) as usize
+}
+
+impl StorageBackend for Overlay {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(self.state().len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        let state = self.state();
+        match offset.checked_add(out.len() as u64) {
+            Some(end) if end <= state.len => self.fill(&state, offset, out),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.state().len = len;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        let mut state = self.state();
+        for (number, from, to) in blocks(offset, data.len()) {
+            let mut block = vec![0; BLOCK_BYTES];
+            self.fill(&state, number * BLOCK_BYTES as u64, &mut block)?;
+            let at = position(offset, number, from);
+            block[from..to].copy_from_slice(&data[at..at + to - from]);
+            state.blocks.insert(number, block);
+        }
+        state.len = state.len.max(offset + data.len() as u64);
+        Ok(())
+    }
+}
