@@ -62,6 +62,10 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
             ("stopped", "; the same command goes on from there")
         }
     };
+    if ended.ending == Ending::Complete && totals.records_in == 0 {
+        terminal.say("finished: there was nothing new to read");
+        return Ok(());
+    }
     terminal.say(&format!(
         "{how}: {} in, {} out in {}{}{next}",
         things(totals.records_in, "record"),

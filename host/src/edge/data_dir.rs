@@ -14,6 +14,11 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a lock that another process holds is tried again, and after what time.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_DELAY: Duration = Duration::from_millis(25);
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +108,7 @@ impl DataDir {
             .truncate(false)
             .open(&lock_path)
             .map_err(io_error("open"))?;
-        match lock.try_lock() {
+        match patient_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(DataDirError::InUse {
@@ -143,6 +148,21 @@ impl DataDir {
     pub fn compiled(&self) -> PathBuf {
         self.path.join("compiled")
     }
+}
+
+/// Locks the file; waits a moment for a process that was killed just now and is not gone yet.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing runs yet that could wait instead"
+)]
+fn patient_lock(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_DELAY),
+            locked => return locked,
+        }
+    }
+    lock.try_lock()
 }
 
 fn write_holder(lock: &mut File) -> io::Result<()> {

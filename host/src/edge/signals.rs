@@ -1,15 +1,20 @@
 //! Ctrl-C and SIGTERM: the first asks the job to stop with a checkpoint, the second ends the process at once.
 
 use std::io;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::clock::Clock;
 use super::drive::Reports;
 use crate::runtime::report::Report;
 
 /// Exit code of a process that was told twice to stop, as a shell gives it for SIGINT.
 const EXIT_TOLD_TWICE: i32 = 130;
+
+/// Signals that follow each other faster are one.
+const SAME_WISH: Duration = Duration::from_millis(200);
 
 /// Reports the first signal to the job. `told` is called for each, with its number from 1.
 ///
@@ -19,7 +24,16 @@ const EXIT_TOLD_TWICE: i32 = 130;
 pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
-        for (number, _) in (1..).zip(signals.forever()) {
+        let clock = Clock::start();
+        let mut last: Option<Duration> = None;
+        let mut number = 0;
+        for _ in signals.forever() {
+            let now = clock.now();
+            // A shell or `timeout` may send one wish to the process and to its group.
+            if last.replace(now).is_some_and(|last| now < last + SAME_WISH) {
+                continue;
+            }
+            number += 1;
             told(number);
             if number > 1 {
                 std::process::exit(EXIT_TOLD_TWICE);

@@ -263,7 +263,7 @@ fn wrong_and_missing_values() {
     check(
         &COPY.replace("'generator'", "'generator', rate = 'x'"),
         &[],
-        "pipeline.toml:1: source.a.rate: wants a number, not the text \"x\"\n\
+        "pipeline.toml:1: source.a.rate: wants a whole number, 1 or more, not the text \"x\"\n\
          1 | source.a = { connector = 'generator', rate = 'x' }",
     );
 }
