@@ -1,7 +1,7 @@
 //! Catches a restart that does not go on from the newest checkpoint, goes on from it wrongly after the input or the
 //! parallelism has changed, or does not say what it does; and books about checkpoints that do not fit what is there.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 
 use crate::job::Job;
@@ -45,6 +45,24 @@ fn input_that_grew_is_read_on() {
     job.run(&[]).succeeded().says("goes on from checkpoint 2, ");
     let all = b"to be or not to be that is the question to be asked";
     job.output().is_exactly(&counted_by_tools(all));
+}
+
+#[test]
+fn output_that_a_crash_kept_from_sight_is_shown_at_the_next_start() {
+    let job = Job::with_input("one two\n");
+    job.run(&[]).succeeded();
+    append(&job, b"two three\n");
+    job.run(&[]).succeeded();
+    // As the disk is when the process dies after the checkpoint became durable and before its output was renamed.
+    let part = "part-00000002-000.csv";
+    let staged = job.path("out/.staged").join(part);
+    fs::rename(job.path("out").join(part), staged).unwrap();
+    job.run(&[])
+        .succeeded()
+        .says("goes on from checkpoint 2, ")
+        .says("sink `counts`: 1 part made visible");
+    let expected = counted_by_tools(b"one two two three");
+    job.output().is_exactly(&expected);
 }
 
 #[test]
