@@ -195,27 +195,25 @@ fn flipped_bytes() {
             continue;
         }
         let shift = random.below(7) as usize;
-        let offsets: Vec<_> = if env::var_os(HEAVY).is_some() || page == 0 {
-            let step = if page == 0 { 3 } else { 1 };
-            (0..bytes.len()).step_by(step).collect()
+        let offsets: Vec<_> = if env::var_os(HEAVY).is_some() {
+            (0..bytes.len()).collect()
+        } else if page == 0 {
+            // redb's header.
+            (0..320).step_by(3).collect()
         } else {
             // Headers and the ends of keys are in the front.
-            (shift..64)
-                .step_by(7)
-                .chain([64 + shift, 600 + shift, 4095])
-                .collect()
+            let behind = [64 + shift, 600 + shift, 4095];
+            (shift..64).step_by(7).chain(behind).collect()
         };
         for at in offsets.into_iter().filter(|at| *at < bytes.len()) {
             let mut damaged = image.clone();
             damaged[page * 4096 + at] ^= [0xff, 1 << random.below(8)][at % 2];
             // The last line of a child that dies says where.
-            println!("page {page}, byte {at}");
-            std::io::stdout().flush().unwrap();
+            writeln!(std::io::stdout(), "page {page}, byte {at}").unwrap();
             let outcome = check(&damaged, &format!("page {page}, byte {at}"));
             *outcomes.entry(outcome).or_default() += 1;
         }
     }
-    println!("{outcomes:?}");
     for expected in [
         Outcome::Untouched,
         Outcome::Restored(3),
