@@ -195,7 +195,9 @@ fn flipped_bytes() {
             continue;
         }
         let shift = random.below(7) as usize;
-        let offsets: Vec<_> = if env::var_os(HEAVY).is_some() {
+        // In a page full of a chunk's bytes, one is like the other.
+        let books = bytes.iter().filter(|byte| **byte == 0).count() > 64;
+        let offsets: Vec<_> = if books && env::var_os(HEAVY).is_some() {
             (0..bytes.len()).collect()
         } else if page == 0 {
             // redb's header.
@@ -351,6 +353,17 @@ fn a_crash_while_it_is_replaced() {
     std::fs::write(left.path().join("checkpoints.redb.restored"), &new).unwrap();
     let mut store = CheckpointStore::open(left.path().join("checkpoints.redb")).unwrap();
     assert!(store.recover().unwrap().restored.is_none());
+}
+
+/// As on a file system on which a file has one name only.
+#[test]
+fn a_copy_is_kept_where_there_are_no_links() {
+    let folder = folder();
+    let path = put(&folder, b"damaged");
+    let aside = folder.path().join("aside");
+    file::copy(&path, &aside).unwrap();
+    assert_eq!(std::fs::read(&aside).unwrap(), b"damaged");
+    assert_eq!(names(folder.path()), ["aside", "checkpoints.redb"]);
 }
 
 #[test]
