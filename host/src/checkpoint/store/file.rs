@@ -115,7 +115,7 @@ pub(super) fn keep_aside(path: &Path, highest: u64) -> Result<PathBuf, io::Error
 }
 
 /// Makes a durable copy that is never seen in part.
-fn copy(from: &Path, to: &Path) -> Result<(), io::Error> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), io::Error> {
     let part = with_suffix(to, ".part");
     fs::copy(from, &part)?;
     File::open(&part)?.sync_all()?;
