@@ -120,7 +120,7 @@ fn a_store_that_is_none_is_not_written_over() {
         assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
         outcome
             .says("` is not a checkpoint store: ")
-            .says("; move it away, or use another data folder");
+            .says("; restore it from a copy, move it away, or use another data folder");
         assert_eq!(fs::read(&path).unwrap(), content);
         assert!(job.output() == seen);
     }

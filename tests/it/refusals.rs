@@ -346,8 +346,8 @@ fn a_data_folder_of_another_pipeline() {
     let job = finished();
     job.write("other.txt", "other words");
     let says = [
-        "holds checkpoints of another pipeline: source `text` read `",
-        "/other.txt`; use another `--data-dir`, or `--fresh`",
+        "holds checkpoints of another pipeline: source `text` read `in.txt`, now reads `",
+        "other.txt`; use another `--data-dir`, or `--fresh`",
     ];
     check(&job, &["--set", "source.text.path=other.txt"], 4, &says);
     check_file(
