@@ -8,13 +8,11 @@
 
 use super::index::Word;
 use super::layout::{self, Content};
+use super::log::{CHUNK_BYTES, Victim};
 use super::prefetch::prefetch;
-use super::store::{CHUNK_BYTES, StateStore};
+use super::store::StateStore;
 use super::{ChunkId, StateId};
 use crate::stream::hash_key;
-
-/// Bytes that each barrier allows to be looked at, whatever was written: small states merge their small chunks with it.
-pub(super) const SCAN_BYTES_A_SEAL: usize = 256 << 10;
 
 /// Bytes that one call looks at, at most: a share of a millisecond.
 const SCAN_BYTES_A_CALL: usize = 256 << 10;
@@ -32,26 +30,6 @@ const TOMBSTONES_MIN: usize = 64;
 /// Entries whose index slots are fetched together.
 const BLOCK: usize = 32;
 
-/// How far compaction has come.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    allowed: usize,
-    victim: Option<Victim>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Victim {
-    handle: u32,
-    id: ChunkId,
-    offset: usize,
-}
-
-impl Progress {
-    pub(super) fn allow(&mut self, bytes: usize) {
-        self.allowed = self.allowed.saturating_add(bytes);
-    }
-}
-
 /// An entry of the victim that the index may point at.
 struct Candidate {
     offset: usize,
@@ -63,15 +41,15 @@ impl StateStore {
     /// Does a bounded amount of compaction, if there is need. To be called after each batch.
     pub fn compact(&mut self) {
         let appended = std::mem::take(&mut self.log.appended_bytes);
-        self.compaction.allow(2 * appended);
-        let mut budget = self.compaction.allowed.min(SCAN_BYTES_A_CALL);
+        self.log.compaction.allow(2 * appended);
+        let mut budget = self.log.compaction.allowed.min(SCAN_BYTES_A_CALL);
         while budget > 0 {
             let Some(victim) = self.victim() else {
-                self.compaction.allowed = self.compaction.allowed.min(SCAN_BYTES_A_CALL);
+                self.log.compaction.allowed = self.log.compaction.allowed.min(SCAN_BYTES_A_CALL);
                 return;
             };
             let looked_at = self.scan(victim, budget);
-            self.compaction.allowed -= looked_at.min(self.compaction.allowed);
+            self.log.compaction.allowed -= looked_at.min(self.log.compaction.allowed);
             budget = budget.saturating_sub(looked_at);
         }
         // What compaction itself appends pays for nothing.
@@ -80,7 +58,7 @@ impl StateStore {
 
     /// The chunk at work, or the next one that is worth it.
     fn victim(&mut self) -> Option<Victim> {
-        if let Some(victim) = self.compaction.victim {
+        if let Some(victim) = self.log.compaction.victim {
             let still_there = self.log.chunks[victim.handle as usize]
                 .as_ref()
                 .is_some_and(|chunk| chunk.id == victim.id);
@@ -88,8 +66,8 @@ impl StateStore {
                 return Some(victim);
             }
         }
-        self.compaction.victim = self.choose();
-        self.compaction.victim
+        self.log.compaction.victim = self.choose();
+        self.log.compaction.victim
     }
 
     fn choose(&self) -> Option<Victim> {
@@ -138,12 +116,12 @@ impl StateStore {
         loop {
             let len = self.log.bytes(victim.handle).len();
             if victim.offset == len {
-                self.compaction.victim = None;
+                self.log.compaction.victim = None;
                 self.log.drop_chunk(victim.handle);
                 return len - begin;
             }
             if victim.offset - begin >= budget {
-                self.compaction.victim = Some(victim);
+                self.log.compaction.victim = Some(victim);
                 return victim.offset - begin;
             }
             self.collect(&mut victim, &mut candidates);
@@ -154,7 +132,7 @@ impl StateStore {
                     .is_none_or(|chunk| chunk.id != victim.id)
                 {
                     // Its last live entry has moved, and the chunk went with it.
-                    self.compaction.victim = None;
+                    self.log.compaction.victim = None;
                     return victim.offset - begin;
                 }
             }

@@ -9,13 +9,17 @@ pub mod chunk;
 mod compaction;
 mod index;
 pub mod layout;
+mod log;
 mod prefetch;
+mod restore;
 
 #[cfg(test)]
 mod model_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
-pub use store::{Keys, Lookup, Restore, Sealed, StateStore};
+pub use log::{CHUNK_BYTES, Sealed};
+pub use restore::Restore;
+pub use store::{Keys, Lookup, StateStore};
 
 /// A state of an operator, as checkpoints know it: chunks name it by id, so that a new version of a plugin may declare
 /// its states in another order.
