@@ -409,7 +409,7 @@ fn output_that_cannot_be() {
         5,
         &[
             "`counts`: `",
-            "/out` holds 1 parts of this job, but there is no checkpoint that they belong to",
+            "/out` holds the output of a run of this job with another data folder",
             "run with `--fresh`",
         ],
     );

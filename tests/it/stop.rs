@@ -112,3 +112,17 @@ format = "csv"
         plugin("misbehaves")
     )
 }
+
+#[test]
+fn a_data_folder_that_is_removed_is_told() {
+    let job = Job::new();
+    job.write("pipeline.toml", endless(""));
+    let mut run = job.start(&["--set", "checkpoint.interval=50ms"]);
+    run.wait_for("checkpoint 1 completed");
+    std::fs::remove_dir_all(job.data_dir()).unwrap();
+    run.wait_for("was removed while the job runs");
+    run.signal("TERM");
+    let outcome = run.wait();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    outcome.says("the last checkpoint could not be taken");
+}

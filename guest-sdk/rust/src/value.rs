@@ -193,8 +193,8 @@ fn presence(len: usize, absent: &[usize]) -> Vec<u8> {
 #[cold]
 fn undecodable(error: Error, declaration: &Declaration, key: &[u8]) -> Error {
     Error::new(format!(
-        "state `{}` of key `{}` does not decode as version {} of its type: {error}; run the plugin that wrote it, or give \
-         the state of the new type a new name",
+        "state `{}` of key `{}` does not decode as version {} of its type: {error}; run the plugin that wrote it, or keep this \
+         state as it was and add another one for the new type",
         declaration.name,
         Readable(key),
         declaration.version,

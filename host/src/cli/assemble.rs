@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
 use super::{Failure, PipelineArguments};
 use crate::connector::{
-    ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Sink, Source, StdoutSink,
+    ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Source, StdoutSink,
 };
 use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::edge::plugin_build;
@@ -46,10 +46,11 @@ pub(super) fn read(arguments: &PipelineArguments) -> Result<Pipeline, Failure> {
     })
 }
 
-/// Builds and loads all that the pipeline names.
+/// Builds and loads all that the pipeline names. `data` is the id of the data folder.
 pub(super) fn assemble(
     pipeline: Pipeline,
     engine: &GuestEngine,
+    data: &str,
     say: &mut dyn FnMut(&str),
 ) -> Result<Assembled, Failure> {
     let Pipeline { spec, folder } = pipeline;
@@ -79,7 +80,7 @@ pub(super) fn assemble(
         .map(|(name, plugin)| (name.clone(), facts(plugin)))
         .collect();
     let graph = pipeline::Plan::new(spec, &facts)?;
-    let plan = plan(&graph, &folder, &plugins)?;
+    let plan = plan(&graph, &folder, &plugins, data)?;
     Ok(Assembled {
         graph,
         plan,
@@ -100,6 +101,7 @@ fn plan(
     graph: &pipeline::Plan,
     folder: &Path,
     plugins: &BTreeMap<String, Arc<Plugin>>,
+    data: &str,
 ) -> Result<Plan, Failure> {
     let spec = &graph.spec;
     let mut nodes = Vec::with_capacity(graph.nodes.len());
@@ -116,9 +118,13 @@ fn plan(
                     Failure::new(EXIT_USAGE, problem.to_string())
                 })?)
             }
-            NodeKind::Sink => {
-                Role::Sink(sink(&spec.sinks[name].connector, folder, &spec.name, name))
-            }
+            NodeKind::Sink => Role::Sink(match &spec.sinks[name].connector {
+                SinkConnector::File(settings) => {
+                    Arc::new(FileSink::new(settings, folder, &spec.name, name, data))
+                }
+                SinkConnector::Stdout(settings) => Arc::new(StdoutSink::new(settings)),
+                SinkConnector::Discard(_) => Arc::new(DiscardSink),
+            }),
         };
         nodes.push(Node {
             name: name.to_owned(),
@@ -150,12 +156,4 @@ fn source(source: &SourceSpec, folder: &Path) -> Result<Arc<dyn Source>, Connect
         SourceSpec::File(settings) => Arc::new(FileSource::new(settings.clone(), folder)?),
         SourceSpec::Generator(settings) => Arc::new(GeneratorSource::new(settings)?),
     })
-}
-
-fn sink(sink: &SinkConnector, folder: &Path, job: &str, name: &str) -> Arc<dyn Sink> {
-    match sink {
-        SinkConnector::File(settings) => Arc::new(FileSink::new(settings, folder, job, name)),
-        SinkConnector::Stdout(settings) => Arc::new(StdoutSink::new(settings)),
-        SinkConnector::Discard(_) => Arc::new(DiscardSink),
-    }
 }

@@ -13,6 +13,9 @@ use crate::pipeline::duration;
 use crate::pipeline::{Exchange, Node, NodeKind};
 use crate::runtime::plan::Role;
 
+/// The id of the data folder of a job that does not run.
+const NO_DATA: &str = "";
+
 /// Loads a pipeline and its plugins, and prints what a run would do
 #[derive(Debug, Args)]
 pub struct CheckArguments {
@@ -27,7 +30,7 @@ pub struct CheckArguments {
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let terminal = Terminal::new();
     let engine = GuestEngine::new(None)?;
-    let assembled = assemble(read(&arguments.pipeline)?, &engine, &mut |line| {
+    let assembled = assemble(read(&arguments.pipeline)?, &engine, NO_DATA, &mut |line| {
         terminal.say(line)
     })?;
     let mut out = std::io::stdout().lock();

@@ -19,7 +19,7 @@ use crate::checkpoint::store::{self, CheckpointStore, Recovery};
 use crate::connector::Guarantee;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
-use crate::edge::drive::{DriveSettings, Ended, drive};
+use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
 use crate::edge::signals::report_stop;
 use crate::guest::GuestEngine;
 use crate::pipeline::difference;
@@ -28,7 +28,7 @@ use crate::runtime::plan::{Plan, Role};
 
 /// Runs a pipeline; goes on from its newest checkpoint, if there is one
 ///
-/// Plugins that are given as folders are built first. Ctrl-C and SIGTERM stop the job with a checkpoint, and the same
+/// Plugins that are given as folders are built first. Ctrl-C, SIGTERM and SIGHUP stop the job with a checkpoint, and the same
 /// command goes on from there; so it does after a crash, from the last checkpoint that was completed. Output of the file
 /// sink appears when a checkpoint completes.
 #[derive(Debug, Args)]
@@ -94,8 +94,11 @@ fn run_on(
         |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
     let engine = GuestEngine::new(Some(data_dir.compiled()))?;
-    let assembled = assemble(pipeline, &engine, &mut |line| terminal.say(line))?;
+    let data = data_dir.id().map_err(in_data_dir)?;
+    let assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
     let clock = Clock::start();
+    let channel = mpsc::channel();
+    listen(channel.0.clone(), terminal);
     if arguments.fresh {
         check_inputs(&assembled.plan)?;
         store::remove(&data_dir.checkpoints())?;
@@ -113,17 +116,6 @@ fn run_on(
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
     };
-    let channel = mpsc::channel();
-    let teller = terminal.clone();
-    let told = move |number| match number {
-        1 => teller.say("stopping with a checkpoint; once more to end at once, without one"),
-        _ => teller.say("ended at once; the same command goes on from the last checkpoint"),
-    };
-    if let Err(error) = report_stop(channel.0.clone(), told) {
-        terminal.say(&format!(
-            "warning: cannot listen for Ctrl-C ({error}): it ends the job without a checkpoint"
-        ));
-    }
     let mut progress = Progress::new(terminal.clone(), arguments.fresh);
     let ended = drive(
         &assembled.plan,
@@ -138,6 +130,20 @@ fn run_on(
         Ok(ended) => Ok(Some((ended, progress))),
         Err(JobError::Connector { reason, .. }) if reason.is_closed_pipe() => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// From here on a signal stops the job with a checkpoint, also one that comes before its first record.
+fn listen(reports: Reports, terminal: &Terminal) {
+    let teller = terminal.clone();
+    let told = move |number| match number {
+        1 => teller.say("stopping with a checkpoint; once more to end at once, without one"),
+        _ => teller.say("ended at once; the same command goes on from the last checkpoint"),
+    };
+    if let Err(error) = report_stop(reports, told) {
+        terminal.say(&format!(
+            "warning: cannot listen for Ctrl-C ({error}): it ends the job without a checkpoint"
+        ));
     }
 }
 

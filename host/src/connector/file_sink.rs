@@ -50,18 +50,28 @@ pub struct FileSink {
 struct Owner {
     job: String,
     sink: String,
+    /// The data folder whose checkpoints the parts belong to.
+    data: String,
 }
 
 impl FileSink {
-    /// A sink of node `sink` of `job`; a relative path starts at `base`, the pipeline file's folder.
+    /// A sink of node `sink` of `job`, whose checkpoints are in the data folder with the id `data`; a relative path starts
+    /// at `base`, the pipeline file's folder.
     #[must_use]
-    pub fn new(settings: &FileSinkSettings, base: &Path, job: &str, sink: &str) -> Self {
+    pub fn new(
+        settings: &FileSinkSettings,
+        base: &Path,
+        job: &str,
+        sink: &str,
+        data: &str,
+    ) -> Self {
         Self {
             folder: base.join(&settings.path),
             format: settings.format,
             owner: Owner {
                 job: job.to_owned(),
                 sink: sink.to_owned(),
+                data: data.to_owned(),
             },
         }
     }

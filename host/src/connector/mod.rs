@@ -288,7 +288,7 @@ pub enum ConnectorError {
     },
     /// Output of a run whose checkpoints are gone.
     #[error(
-        "`{}` holds {parts} parts of this job, but there is no checkpoint that they belong to; point `path` elsewhere, or run with `--fresh` to remove them and start over",
+        "`{}` holds output of this job (parts: {parts}), but there is no checkpoint that it belongs to; point `path` elsewhere, or run with `--fresh` to remove it and start over",
         path.display()
     )]
     ForeignOutput {
@@ -318,6 +318,39 @@ pub enum ConnectorError {
     OutputInUse {
         /// The folder.
         path: PathBuf,
+    },
+    /// Output of the same sink, but of a run with another data folder.
+    #[error(
+        "`{}` holds the output of a run of this job with another data folder; use that `--data-dir`, point `path` elsewhere, or run with `--fresh` to remove that output and start over",
+        path.display()
+    )]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Files with names of ours in a folder that is not marked as ours.
+    #[error(
+        "`{}` holds files that are named like output ({parts}), but nothing says that they are; move them away, or point `path` elsewhere",
+        path.display()
+    )]
+    UnmarkedOutput {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        parts: usize,
+    },
+    /// A staged part is not what was staged.
+    #[error(
+        "part `{}` has {len} bytes, and the checkpoint says {expected}; restore the file, or start over with `--fresh`",
+        path.display()
+    )]
+    PartDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Its length now.
+        len: u64,
+        /// Its length when it was staged.
+        expected: u64,
     },
     /// A part that the checkpoint counts on is gone.
     #[error("part `{}` of the restored checkpoint is gone; start over with `--fresh`", path.display())]

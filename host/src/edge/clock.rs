@@ -26,11 +26,16 @@ impl Clock {
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
     pub fn wall_ms(&self) -> u64 {
-        let since = SystemTime::now()
+        u64::try_from(self.wall().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Time since 1970-01-01T00:00:00Z.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+    pub fn wall(&self) -> Duration {
+        SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            .unwrap_or_default()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! .floodmark/word-count/
-//!   lock               held for the life of the process; has its id
+//!   lock               held for the life of the process; has its number
+//!   id                 what sinks mark their output with
 //!   checkpoints.redb   made by the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
 //!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
@@ -15,6 +16,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::clock::Clock;
+
+/// Bytes of an id: 16 digits and a newline.
+const ID_BYTES: usize = 17;
 
 /// How often a lock that another process holds is tried again, and after what time.
 const LOCK_ATTEMPTS: u32 = 20;
@@ -123,6 +131,39 @@ impl DataDir {
             path: path.to_path_buf(),
             _lock: lock,
         })
+    }
+
+    /// What tells this folder from any other, also when it is moved: made with it, and kept in it.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn id(&self) -> Result<String, DataDirError> {
+        let path = self.path.join("id");
+        let io_error = |action| {
+            let path = path.clone();
+            move |source| DataDirError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        if let Ok(text) = fs::read_to_string(&path)
+            && text.len() == ID_BYTES
+            && text.ends_with('\n')
+        {
+            return Ok(text.trim_end().to_owned());
+        }
+        let seed = (
+            self.path.display().to_string(),
+            std::process::id(),
+            Clock::start().wall(),
+        );
+        let id = format!("{:016x}\n", xxh3_64(format!("{seed:?}").as_bytes()));
+        let mut file = File::create(&path).map_err(io_error("create"))?;
+        file.write_all(id.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(io_error("write"))?;
+        Ok(id.trim_end().to_owned())
     }
 
     /// The folder.

@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM: the first asks the job to stop with a checkpoint, the second ends the process at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the job to stop with a checkpoint, the second ends the process at once.
 
 use std::io;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clock::Clock;
@@ -22,7 +22,7 @@ const SAME_WISH: Duration = Duration::from_millis(200);
 /// When the operating system refuses: signals then end the process as they do by default.
 #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
 pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         let clock = Clock::start();
         let mut last: Option<Duration> = None;

@@ -261,6 +261,8 @@ fn instantiate(
 ) -> Result<(Store<GuestState>, Bindings), GuestError> {
     let mut store = Store::new(pre.engine(), GuestState::new());
     store.limiter(|state| state);
+    // What one call may hand over is bounded by the guest's memory already.
+    store.set_hostcall_fuel(MEMORY_BYTES_MAX);
     let bindings = pre.instantiate(&mut store);
     let bindings =
         bindings.map_err(|error| trapped(operator, "instantiate", &error, store.data()))?;

@@ -173,6 +173,18 @@ fn overrides_give_text_where_text_is_wanted() {
 }
 
 #[test]
+fn a_job_does_not_read_its_own_output() {
+    let refused = |set: &str| plan(WORDS, &[set]).is_err();
+    assert!(refused("source.text.path=/home/me"), "a folder around it");
+    assert!(refused("source.text.path=/home/me/job/counts"), "itself");
+    assert!(refused("source.text.path=/home/me/job/counts/*.csv"));
+    assert!(refused("source.text.path=/home/**/*.csv"));
+    assert!(!refused("source.text.path=/home/me/job/count"));
+    assert!(!refused("source.text.path=/home/me/job/*.csv"));
+    assert!(!refused("source.text.path=/home/me/job/counts/.staged"));
+}
+
+#[test]
 fn paths_start_where_they_were_typed() {
     let path = |sets: &[&str]| {
         let plan = plan(WORDS, sets).unwrap();
@@ -192,8 +204,8 @@ fn paths_start_where_they_were_typed() {
         "/x/../y /home/me/job/map"
     );
     assert_eq!(
-        path(&["source.text.path=../../../../.."]),
-        "/ /home/me/job/map"
+        path(&["source.text.path=../../../../../x"]),
+        "/x /home/me/job/map"
     );
     assert_eq!(
         path(&["source.text.path=./a/../b"]),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Problem;
-use super::spec::Spec;
+use super::spec::{SinkConnector, SourceSpec, Spec};
 use super::words;
 
 /// Everything wrong with the wiring.
@@ -17,6 +17,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     if spec.sinks.is_empty() {
         problems.push(spec.problem(&[], "has no sink; add a `[sink.NAME]`"));
     }
+    feeding_itself(spec, &mut problems);
     dangling(spec, &mut problems);
     // With a reference that leads nowhere, the node that it meant looks unread.
     if problems.is_empty() {
@@ -29,6 +30,41 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     }
     problems
 }
+
+/// A file sink that writes where a file source reads: each run would read what the one before has written.
+fn feeding_itself(spec: &Spec, problems: &mut Vec<Problem>) {
+    for (name, sink) in &spec.sinks {
+        let SinkConnector::File(sink) = &sink.connector else {
+            continue;
+        };
+        for (source_name, source) in &spec.sources {
+            let SourceSpec::File(source) = source else {
+                continue;
+            };
+            let part = sink.path.join("part-00000001-000").with_extension("csv");
+            let pattern = source
+                .path
+                .to_str()
+                .and_then(|text| glob::Pattern::new(text).ok());
+            let reads = source.path == sink.path
+                || sink.path.starts_with(&source.path)
+                || pattern.is_some_and(|pattern| pattern.matches_path_with(&part, PATTERN));
+            if reads {
+                let message = format!(
+                    "is where source `{source_name}` reads, so the job would read its own output; write elsewhere"
+                );
+                problems.push(spec.problem(&["sink", name, "path"], message));
+            }
+        }
+    }
+}
+
+/// How patterns of file sources match: `*` stays in its folder.
+const PATTERN: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
 
 /// By reader: its section, and each referenced node with the input port if it was typed.
 type Readers<'a> = BTreeMap<&'a str, (&'static str, Vec<(Option<&'a str>, &'a str)>)>;

@@ -25,6 +25,12 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
+    /// Somebody has removed the file since it was opened. Nothing was written.
+    #[error("checkpoint store `{}` was removed while the job runs, so it cannot be written; put it back, or stop the job and start it again with `--fresh`", path.display())]
+    Removed {
+        /// The store.
+        path: PathBuf,
+    },
     /// The file is something else. Nothing was touched.
     #[error("`{}` is not a checkpoint store: {reason}; restore it from a copy, move it away, or use another data folder", path.display())]
     NotAStore {

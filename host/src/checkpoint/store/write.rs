@@ -52,6 +52,7 @@ impl CheckpointStore {
         plugins: &[(PluginDigest, Arc<[u8]>)],
         retained: NonZeroU32,
     ) -> Result<CommitPermit, StoreError> {
+        self.require_name()?;
         let bytes = chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>();
         let bytes = bytes
             + plugins
@@ -69,6 +70,16 @@ impl CheckpointStore {
             self.database = None;
         }
         written
+    }
+
+    /// Refuses a file that somebody has removed: what is written to it would be gone with this process.
+    fn require_name(&self) -> Result<(), StoreError> {
+        if self.replaceable && !self.path.exists() {
+            return Err(StoreError::Removed {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// Refuses a damaged file: redb's commit may take the process with it. `recover` has looked, as a rule.

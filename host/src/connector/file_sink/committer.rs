@@ -20,13 +20,23 @@ pub(super) struct FileCommitter {
     folder: PathBuf,
     staging: PathBuf,
     owner: Owner,
-    /// Whether the staging folder is known to be this owner's from earlier.
-    is_marked: bool,
+    mark: Mark,
     prepared: Total,
     committed: Total,
     pending: BTreeMap<PartName, Pending>,
     has_failed_sync: bool,
     _lock: File,
+}
+
+/// What the staging folder says of whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// Nothing.
+    Absent,
+    /// This owner's, from earlier.
+    Ours,
+    /// The same sink's, but its checkpoints are in another data folder.
+    OtherData,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,12 +82,12 @@ impl FileCommitter {
                 return Err(ConnectorError::io("lock", &staging)(error));
             }
         }
-        let is_marked = is_marked(&folder, &staging, &owner)?;
+        let mark = read_mark(&folder, &staging, &owner)?;
         Ok(Self {
             folder,
             staging,
             owner,
-            is_marked,
+            mark,
             prepared: Total::default(),
             committed: Total::default(),
             pending: BTreeMap::new(),
@@ -104,9 +114,18 @@ impl FileCommitter {
     }
 
     /// Makes one part visible; `false` if it is neither staged nor visible.
-    fn rename(&self, name: &PartName, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
-        let staged = self.staging.join(name.file_name());
-        let visible = self.folder.join(name.file_name());
+    fn rename(&self, part: &Part, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
+        let staged = self.staging.join(part.name.file_name());
+        let visible = self.folder.join(part.name.file_name());
+        if let Ok(metadata) = fs::metadata(&staged)
+            && metadata.len() != part.size.bytes
+        {
+            return Err(ConnectorError::PartDamaged {
+                path: staged,
+                len: metadata.len(),
+                expected: part.size.bytes,
+            });
+        }
         match fs::rename(&staged, &visible) {
             Ok(()) => {
                 recovered.committed += 1;
@@ -146,18 +165,18 @@ impl FileCommitter {
 
     /// Writes down whose folder this is. A marker that a crash cut short has no newline, and counts as none.
     fn mark(&mut self) -> Result<(), ConnectorError> {
-        if self.is_marked {
+        if self.mark == Mark::Ours {
             return Ok(());
         }
         let path = marker(&self.staging);
-        let mut bytes = serde_json::to_vec(&self.owner).expect("two strings always encode");
+        let mut bytes = serde_json::to_vec(&self.owner).expect("strings always encode");
         bytes.push(b'\n');
         let mut file = File::create(&path).map_err(ConnectorError::io("create", &path))?;
         file.write_all(&bytes)
             .and_then(|()| file.sync_all())
             .map_err(ConnectorError::io("write", &path))?;
         sync_folder(&self.staging)?;
-        self.is_marked = true;
+        self.mark = Mark::Ours;
         Ok(())
     }
 
@@ -170,8 +189,8 @@ impl FileCommitter {
                 .committed_through
                 .is_some_and(|through| part.name.checkpoint.0 <= through);
             // With the marker the staging folder is whole, so the part was committed and taken away by its reader.
-            let may_be_gone = was_committed || self.is_marked;
-            if !self.rename(&part.name, &mut recovered)? && !may_be_gone {
+            let may_be_gone = was_committed || self.mark == Mark::Ours;
+            if !self.rename(part, &mut recovered)? && !may_be_gone {
                 return Err(ConnectorError::PartGone {
                     path: self.folder.join(part.name.file_name()),
                 });
@@ -227,7 +246,7 @@ impl SinkCommitter for FileCommitter {
     fn commit(&mut self, _: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError> {
         let parts = decode_all(staged)?;
         for part in &parts {
-            let is_there = self.rename(&part.name, &mut Recovered::default())?;
+            let is_there = self.rename(part, &mut Recovered::default())?;
             // One that is not pending was committed before, and one that is renamed may have been taken since.
             if let Some(pending) = self.pending.get_mut(&part.name) {
                 if !is_there && !pending.is_renamed {
@@ -250,10 +269,16 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError> {
+        let parts = self.visible()?.len();
+        // Whoever begins anew may take a folder over from which all parts are gone.
+        let takes_over = restored.is_none() && parts == 0;
+        if self.mark == Mark::OtherData && !takes_over {
+            let path = self.folder.clone();
+            return Err(ConnectorError::OtherRun { path });
+        }
         let recovered = match restored {
             Some(restored) => self.restore(restored)?,
             None => {
-                let parts = self.visible()?.len();
                 if parts > 0 {
                     let path = self.folder.clone();
                     return Err(ConnectorError::ForeignOutput { path, parts });
@@ -272,6 +297,11 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn clear(&mut self) -> Result<Recovered, ConnectorError> {
+        let parts = self.visible()?.len();
+        if self.mark == Mark::Absent && parts > 0 {
+            let path = self.folder.clone();
+            return Err(ConnectorError::UnmarkedOutput { path, parts });
+        }
         let mut recovered = Recovered::default();
         self.remove(|_| true, &mut recovered)?;
         self.pending.clear();
@@ -298,25 +328,29 @@ fn marker(staging: &Path) -> PathBuf {
     staging.join("owner")
 }
 
-fn is_marked(folder: &Path, staging: &Path, owner: &Owner) -> Result<bool, ConnectorError> {
+fn read_mark(folder: &Path, staging: &Path, owner: &Owner) -> Result<Mark, ConnectorError> {
     let path = marker(staging);
     let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Mark::Absent),
         found => found.map_err(ConnectorError::io("read", &path))?,
     };
     if !bytes.ends_with(b"\n") {
-        return Ok(false);
+        return Ok(Mark::Absent);
     }
     let found: Owner = serde_json::from_slice(&bytes)
         .map_err(|error| ConnectorError::io("read", &path)(error.into()))?;
-    if found != *owner {
+    if (&found.job, &found.sink) != (&owner.job, &owner.sink) {
         return Err(ConnectorError::OutputTaken {
             path: folder.to_owned(),
             job: found.job,
             sink: found.sink,
         });
     }
-    Ok(true)
+    Ok(if found.data == owner.data {
+        Mark::Ours
+    } else {
+        Mark::OtherData
+    })
 }
 
 fn decode_all(staged: &[Staged]) -> Result<Vec<Part>, ConnectorError> {

@@ -12,7 +12,7 @@ use crate::stream::{Batch, CheckpointId};
 
 fn sink(folder: &TempDir) -> FileSink {
     let settings: FileSinkSettings = toml::from_str("path = 'out'\nformat = 'csv'").unwrap();
-    FileSink::new(&settings, folder.path(), "job", "counts")
+    FileSink::new(&settings, folder.path(), "job", "counts", "data")
 }
 
 fn batch(value: &str) -> Batch {
@@ -221,7 +221,7 @@ fn a_folder_has_one_owner_and_one_committer() {
     drop(committer);
     let settings: FileSinkSettings = toml::from_str("path = 'out'").unwrap();
     for (job, node) in [("job", "other"), ("other", "counts")] {
-        let other = FileSink::new(&settings, folder.path(), job, node);
+        let other = FileSink::new(&settings, folder.path(), job, node, "data");
         let taken = other.committer().map(drop).unwrap_err();
         assert!(taken.to_string().contains("sink `counts` of job `job`"));
     }
@@ -233,6 +233,61 @@ fn a_folder_has_one_owner_and_one_committer() {
     ));
     assert_eq!(committer.clear().unwrap().retracted, 2);
     recover(&mut *committer, None).unwrap();
+}
+
+#[test]
+fn runs_with_other_data_folders_do_not_touch_each_others_output() {
+    let folder = TempDir::new().unwrap();
+    let (committer, _, second) = two_checkpoints(&folder);
+    drop(committer);
+    let settings: FileSinkSettings = toml::from_str("path = 'out'\nformat = 'csv'").unwrap();
+    let other = FileSink::new(&settings, folder.path(), "job", "counts", "other data");
+    let seen = visible(&folder);
+    let mut committer = other.committer().unwrap();
+    for restored in [None, Some(&second)] {
+        let refused = recover(&mut *committer, restored);
+        assert!(matches!(refused, Err(ConnectorError::OtherRun { .. })));
+    }
+    assert_eq!(visible(&folder), seen, "nothing was touched");
+    // With the user's word it takes the folder over, and the first run is refused from then on.
+    assert_eq!(committer.clear().unwrap().retracted, 2);
+    drop(committer);
+    let mut committer = sink(&folder).committer().unwrap();
+    let refused = recover(&mut *committer, Some(&second));
+    assert!(matches!(refused, Err(ConnectorError::OtherRun { .. })));
+    recover(&mut *committer, None).unwrap();
+}
+
+#[test]
+fn files_that_only_look_like_parts_are_not_removed() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir_all(&out).unwrap();
+    fs::write(out.join("part-00000901-000.csv"), "mine").unwrap();
+    let mut committer = sink(&folder).committer().unwrap();
+    let refused = committer.clear();
+    assert!(matches!(
+        refused,
+        Err(ConnectorError::UnmarkedOutput { parts: 1, .. })
+    ));
+    assert!(out.join("part-00000901-000.csv").exists());
+}
+
+#[test]
+fn a_staged_part_of_another_length_is_not_shown() {
+    let folder = TempDir::new().unwrap();
+    let (committer, _, second) = two_checkpoints(&folder);
+    drop(committer);
+    let out = folder.path().join("out");
+    let name = staged_files(&folder).remove(0);
+    fs::write(out.join(".staged").join(&name), "cut").unwrap();
+    let mut committer = sink(&folder).committer().unwrap();
+    let refused = recover(&mut *committer, Some(&second));
+    assert!(matches!(
+        refused,
+        Err(ConnectorError::PartDamaged { len: 3, .. })
+    ));
+    assert!(!out.join(name).exists());
 }
 
 #[test]

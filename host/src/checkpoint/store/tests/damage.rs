@@ -181,10 +181,6 @@ fn in_child(name: &str) -> bool {
 }
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "a child that dies leaves its last line behind"
-)]
 fn flipped_bytes() {
     if !in_child("flipped_bytes") {
         return;
