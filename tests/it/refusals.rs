@@ -86,8 +86,8 @@ fn input_that_is_not_there() {
     let outcome = job.run(&[]);
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     outcome
-        .says("error: `text`: no file matches `")
-        .says("/in.txt`; create it, or point `path` elsewhere");
+        .says("error: `text`: `")
+        .says("/in.txt` leads to no file; create one there, or point `path` elsewhere");
 }
 
 #[test]

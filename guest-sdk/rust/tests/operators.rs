@@ -151,7 +151,7 @@ fn a_state_of_another_type_is_an_error_that_says_what_to_do() {
         "{message}"
     );
     assert!(
-        message.ends_with("give the state of the new type a new name"),
+        message.ends_with("keep this state as it was and add another one for the new type"),
         "{message}"
     );
 

@@ -219,7 +219,7 @@ pub enum ConnectorError {
         source: std::io::Error,
     },
     /// No file matches.
-    #[error("no file matches `{}`; create it, or point `path` elsewhere", path.display())]
+    #[error("`{}` leads to no file; create one there, or point `path` elsewhere", path.display())]
     NoInput {
         /// The configured path.
         path: PathBuf,

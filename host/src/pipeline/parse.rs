@@ -147,7 +147,7 @@ impl Sections<'_> {
                     found.push((path, message));
                 } else if let Some(first) = kinds.insert(name.clone(), section) {
                     let message =
-                        format!("there is a {first} `{name}` already; choose another name");
+                        format!("[{first}.{name}] has that name already; choose another one");
                     found.push((path, message));
                 }
             }

@@ -279,7 +279,7 @@ fn names() {
     check(
         &COPY.replace("sink.z", "sink.a"),
         &[],
-        "pipeline.toml:2: sink.a: there is a source `a` already; choose another name\n\
+        "pipeline.toml:2: sink.a: [source.a] has that name already; choose another one\n\
          2 | sink.a = { connector = 'discard', from = 'a' }",
     );
     check(
