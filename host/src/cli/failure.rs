@@ -81,7 +81,6 @@ impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         let code = match error {
             JobError::Guest(error) => return error.into(),
-            JobError::Store(error) => return error.into(),
             JobError::Connector { .. } => EXIT_CONNECTOR,
             JobError::State { .. }
             | JobError::MaxParallelism { .. }

@@ -7,6 +7,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use super::compiled::CompiledCache;
 use super::{GuestError, Plugin};
+use crate::checkpoint::PluginDigest;
 
 /// Live instances of a process at most: what the pool reserves address space for.
 const INSTANCES_MAX: u32 = 512;
@@ -58,12 +59,17 @@ impl GuestEngine {
             .and_then(|cache| cache.load(&self.engine, digest))
         {
             Some(compiled) => compiled,
-            None => self.compile(operator, component)?,
+            None => self.compile(operator, component, digest)?,
         };
-        Plugin::check(&self.engine, operator, component, compiled)
+        Plugin::check(&self.engine, operator, (digest, component), compiled)
     }
 
-    fn compile(&self, operator: &str, component: &[u8]) -> Result<Component, GuestError> {
+    fn compile(
+        &self,
+        operator: &str,
+        component: &[u8],
+        digest: PluginDigest,
+    ) -> Result<Component, GuestError> {
         let not_a_component = |reason: String| GuestError::NotAComponent {
             operator: operator.to_owned(),
             reason,
@@ -83,7 +89,7 @@ impl GuestEngine {
         let compiled = Component::from_binary(&self.engine, component)
             .map_err(|error| not_a_component(format!("{error:#}")))?;
         if let Some(cache) = &self.cache {
-            cache.store(&compiled, Plugin::digest_of(component));
+            cache.store(&compiled, digest);
         }
         Ok(compiled)
     }

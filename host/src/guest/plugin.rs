@@ -80,7 +80,7 @@ impl Plugin {
     pub(super) fn check(
         engine: &Engine,
         operator: &str,
-        component: &[u8],
+        (digest, component): (PluginDigest, &[u8]),
         compiled: Component,
     ) -> Result<Self, GuestError> {
         check_exports(engine, operator, &compiled)?;
@@ -102,7 +102,7 @@ impl Plugin {
             .map_err(other_types)?;
         let description = describe(operator, &pre)?;
         Ok(Self {
-            digest: Self::digest_of(component),
+            digest,
             component: component.into(),
             description,
             pre,

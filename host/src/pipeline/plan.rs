@@ -146,11 +146,6 @@ impl Plan {
         &self.nodes[usize::from(id.0)]
     }
 
-    /// The edges that leave a node.
-    pub fn outgoing(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
-        self.edges.iter().filter(move |edge| edge.from == id)
-    }
-
     /// The edges that arrive at a node.
     pub fn incoming(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.to == id)

@@ -65,6 +65,7 @@ pub fn build(
             control,
             reports: reports.clone(),
             counters: Arc::clone(counters),
+            count_at: Duration::ZERO,
         });
     }
     let origin = Origin {

@@ -19,7 +19,6 @@ pub mod snapshot;
 pub mod task;
 pub mod writer;
 
-use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
 use crate::stream::CheckpointId;
@@ -39,9 +38,6 @@ pub enum JobError {
         /// What is wrong.
         reason: ConnectorError,
     },
-    /// The checkpoint store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// Saved state that the plugin does not declare as it was.
     #[error(
         "operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`"

@@ -24,6 +24,8 @@ use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, TaskIndex, Timestamp};
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
 /// How often a watermark goes out.
 const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the progress of sources is counted, which asks every split.
+const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,7 @@ pub struct Worker {
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) counters: Arc<Counters>,
+    pub(super) count_at: Duration,
 }
 
 impl Worker {
@@ -324,6 +327,7 @@ impl Worker {
             .read(now)
             .map_err(|reason| JobError::connector(&self.names[node], reason))?;
         let has_times = source.newest != NO_TIMESTAMP;
+        let has_finished = source.finished;
         self.counters
             .records_in
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -331,7 +335,10 @@ impl Worker {
             self.emit(node, 0, batch)?;
             self.note_held(at, now);
         }
-        self.count_sources();
+        if has_finished || now >= self.count_at {
+            self.count_at = now + COUNT_INTERVAL;
+            self.count_sources();
+        }
         if has_times && now >= self.regions[at].watermark_at {
             self.advance_watermark(at, now);
         }
