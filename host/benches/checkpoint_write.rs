@@ -63,6 +63,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
         created_ms: 0,
         trigger: Trigger::Periodic,
         job: "bench".to_owned(),
+        data_folder: String::new(),
         identity: "bench".to_owned(),
         parallelism: 1,
         max_parallelism,
@@ -76,6 +77,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
             tasks: vec![TaskSnapshot {
                 key_groups: max_parallelism.range(0, 1),
                 chunks: sealed.chunks.clone(),
+                collided: Vec::new(),
             }],
         }],
         sinks: Vec::new(),

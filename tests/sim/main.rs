@@ -87,6 +87,7 @@ impl Scenario {
             routing,
         };
         Plan {
+            data_folder: String::new(),
             job: "sim".to_owned(),
             identity: "sim".to_owned(),
             parallelism: 1 + self.random.below(4) as u16,

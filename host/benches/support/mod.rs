@@ -120,6 +120,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         routing,
     };
     Plan {
+        data_folder: String::new(),
         job: "bench".to_owned(),
         identity: "bench".to_owned(),
         parallelism,

@@ -211,7 +211,7 @@ impl Coordinator {
         }
         self.phase = Phase::Waiting;
         let ending = match trigger {
-            Trigger::Periodic => return,
+            Trigger::Periodic | Trigger::Asked => return,
             Trigger::Stop => Ending::Stopped,
             Trigger::Final => Ending::Complete,
         };
@@ -220,7 +220,7 @@ impl Coordinator {
 
     fn failed(&mut self, now: Duration, trigger: Trigger, effects: &mut Vec<Effect>) {
         self.phase = Phase::Waiting;
-        if trigger == Trigger::Periodic {
+        if matches!(trigger, Trigger::Periodic | Trigger::Asked) {
             return;
         }
         self.last_attempts += 1;

@@ -143,6 +143,8 @@ struct StateV1<'a> {
 #[derive(Serialize, Deserialize)]
 enum StateKindV1 {
     Value,
+    List,
+    Map,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,7 +174,7 @@ impl<'a> From<&'a Checkpoint> for ManifestV1<'a> {
             id: checkpoint.id.0,
             created_ms: checkpoint.created_ms,
             trigger: match checkpoint.trigger {
-                Trigger::Periodic => TriggerV1::Periodic,
+                Trigger::Periodic | Trigger::Asked => TriggerV1::Periodic,
                 Trigger::Stop => TriggerV1::Stop,
                 Trigger::Final => TriggerV1::Final,
             },
@@ -216,6 +218,8 @@ impl<'a> From<&'a StateSchema> for StateV1<'a> {
             name: &state.name,
             kind: match state.kind {
                 StateKind::Value => StateKindV1::Value,
+                StateKind::List => StateKindV1::List,
+                StateKind::Map => StateKindV1::Map,
             },
             version: state.version,
         }
@@ -261,6 +265,7 @@ impl ManifestV1<'_> {
                 TriggerV1::Final => Trigger::Final,
             },
             job: self.job.to_owned(),
+            data_folder: String::new(),
             identity: self.identity.to_owned(),
             parallelism: self.parallelism,
             max_parallelism,
@@ -313,8 +318,11 @@ impl StateV1<'_> {
             name: self.name.to_owned(),
             kind: match self.kind {
                 StateKindV1::Value => StateKind::Value,
+                StateKindV1::List => StateKind::List,
+                StateKindV1::Map => StateKind::Map,
             },
             version: self.version,
+            ttl_ms: None,
         }
     }
 }
@@ -333,6 +341,7 @@ impl TaskV1 {
         Ok(TaskSnapshot {
             key_groups: KeyGroupRange(self.first_group..self.end_group),
             chunks: self.chunks.into_iter().map(chunk).collect(),
+            collided: Vec::new(),
         })
     }
 }

@@ -6,9 +6,11 @@
 pub mod coordinator;
 pub mod manifest;
 pub mod retention;
+pub mod storage;
 pub mod store;
 
 pub use manifest::ManifestError;
+pub use storage::{CheckpointReader, CheckpointStorage, Depth, NewCheckpoint};
 
 use crate::state::{ChunkRef, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
@@ -24,6 +26,8 @@ pub struct Checkpoint {
     pub trigger: Trigger,
     /// The job's name.
     pub job: String,
+    /// The id of the data folder in which it was taken: sinks mark their output with it.
+    pub data_folder: String,
     /// What makes two runs the same job, as the pipeline module writes it.
     pub identity: String,
     /// Tasks per operator.
@@ -47,6 +51,8 @@ pub struct Checkpoint {
 pub enum Trigger {
     /// The interval was over.
     Periodic,
+    /// Somebody asked for one.
+    Asked,
     /// Somebody asked the job to stop.
     Stop,
     /// All input was read: nothing is left to do.
@@ -82,6 +88,8 @@ pub struct TaskSnapshot {
     pub key_groups: KeyGroupRange,
     /// All chunks of its log, oldest first.
     pub chunks: Vec<ChunkRef>,
+    /// Hashes that two entries of different identity share (`state::chunk_index`); nearly always none.
+    pub collided: Vec<u64>,
 }
 
 /// A sink in a checkpoint.

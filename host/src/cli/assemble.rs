@@ -143,6 +143,7 @@ fn plan(
     });
     Ok(Plan {
         job: spec.name.clone(),
+        data_folder: data.to_owned(),
         identity: graph.identity(),
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,

@@ -130,6 +130,7 @@ fn list(folder: &Folder) -> Result<(), Failure> {
 fn why(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Periodic => "interval",
+        Trigger::Asked => "asked for",
         Trigger::Stop => "stop",
         Trigger::Final => "end of input",
     }

@@ -378,6 +378,7 @@ fn schemas_of(
                 name: state.name.clone(),
                 kind: state.kind,
                 version: state.version,
+                ttl_ms: None,
             });
         }
     }

@@ -170,6 +170,7 @@ impl Conductor {
             created_ms: 0,
             trigger: Trigger::Periodic,
             job: plan.job.clone(),
+            data_folder: plan.data_folder.clone(),
             identity: plan.identity.clone(),
             parallelism: plan.parallelism,
             max_parallelism: plan.max_parallelism,
@@ -342,7 +343,7 @@ impl Conductor {
                     splits: BTreeMap::new(),
                     chunks: BTreeMap::new(),
                 });
-                let last = trigger != Trigger::Periodic;
+                let last = matches!(trigger, Trigger::Stop | Trigger::Final);
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
             }
             Effect::Write(checkpoint) => {
@@ -397,6 +398,7 @@ impl Conductor {
                 operator.tasks.push(TaskSnapshot {
                     key_groups: self.max_parallelism.range(task, self.parallelism),
                     chunks: refs,
+                    collided: Vec::new(),
                 });
             }
             checkpoint.operators.push(operator);

@@ -15,6 +15,8 @@ use crate::stream::MaxParallelism;
 pub struct Plan {
     /// The job's name.
     pub job: String,
+    /// The id of the data folder.
+    pub data_folder: String,
     /// What makes two runs the same job.
     pub identity: String,
     /// Tasks per node.

@@ -33,6 +33,8 @@ pub struct StateSchema {
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
+    /// How long an entry lives after its last write, if not for ever. For tools: what counts is what the running job says.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A state within the log of one operator's tasks.
@@ -44,4 +46,36 @@ pub struct StateId(pub u16);
 pub enum StateKind {
     /// One value.
     Value,
+    /// Values in append order.
+    List,
+    /// Values by sub-key, in the order of the sub-keys' bytes.
+    Map,
+}
+
+/// Reads chunks of the checkpoint that a store was restored from, when they are needed. Chunks of checkpoints stay readable
+/// as long as the store that was restored from them names them.
+pub trait ChunkReader: Send + Sync {
+    /// The bytes of a chunk, equal to those that were sealed.
+    ///
+    /// # Errors
+    /// When they cannot be read now, or are damaged.
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable>;
+
+    /// The index that was stored with a chunk; `None` when it has none.
+    ///
+    /// # Errors
+    /// When it cannot be read now. A damaged index is as good as none.
+    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable>;
+}
+
+/// Why a chunk could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("chunk {} cannot be read: {reason}", chunk.0)]
+pub struct ChunkUnreadable {
+    /// Which.
+    pub chunk: ChunkId,
+    /// Why.
+    pub reason: String,
+    /// Whether its bytes are damaged; else it may pass.
+    pub is_damaged: bool,
 }

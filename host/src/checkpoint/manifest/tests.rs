@@ -13,6 +13,7 @@ fn sample() -> Checkpoint {
         created_ms: 1_700_000_000_123,
         trigger: Trigger::Stop,
         job: "word-count".into(),
+        data_folder: String::new(),
         identity: "text|split|count|counts".into(),
         parallelism: 2,
         max_parallelism: MaxParallelism::DEFAULT,
@@ -30,6 +31,7 @@ fn sample() -> Checkpoint {
                 name: "total".into(),
                 kind: StateKind::Value,
                 version: 2,
+                ttl_ms: None,
             }],
             tasks: vec![
                 TaskSnapshot {
@@ -38,10 +40,12 @@ fn sample() -> Checkpoint {
                         id: ChunkId(41),
                         len: 1_048_556,
                     }],
+                    collided: Vec::new(),
                 },
                 TaskSnapshot {
                     key_groups: KeyGroupRange(64..128),
                     chunks: vec![],
+                    collided: Vec::new(),
                 },
             ],
         }],

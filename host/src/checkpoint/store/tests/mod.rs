@@ -50,6 +50,7 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
     let task = TaskSnapshot {
         key_groups: KeyGroupRange(0..128),
         chunks: chunks.iter().map(|chunk| Chunk::as_ref(chunk)).collect(),
+        collided: Vec::new(),
     };
     let operator = OperatorSnapshot {
         name: "count".into(),
@@ -62,6 +63,7 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
         created_ms: id * 1000,
         trigger: Trigger::Periodic,
         job: "job".into(),
+        data_folder: String::new(),
         identity: "identity".into(),
         parallelism: 1,
         max_parallelism: MaxParallelism::DEFAULT,
