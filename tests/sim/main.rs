@@ -92,6 +92,7 @@ impl Scenario {
             identity: "sim".to_owned(),
             parallelism: 1 + self.random.below(4) as u16,
             max_parallelism: MaxParallelism::new(16).expect("within the limits"),
+            mode: self.mode,
             nodes: vec![
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
@@ -99,6 +100,7 @@ impl Scenario {
                     Role::Operator {
                         plugin: Arc::new(COUNT.clone()),
                         config: Vec::new(),
+                        ttl_ms: BTreeMap::new(),
                     },
                 ),
                 node(
@@ -106,6 +108,7 @@ impl Scenario {
                     Role::Operator {
                         plugin: Arc::new(COUNT.clone()),
                         config: Vec::new(),
+                        ttl_ms: BTreeMap::new(),
                     },
                 ),
                 node("shelf", Role::Sink(Arc::new(self.shelf.clone()))),
@@ -158,8 +161,9 @@ impl Scenario {
             records_out: restored.checkpoint.records_out,
         });
         let settings = CheckpointSettings {
-            interval: Some(Duration::from_millis(1 + self.random.below(60))),
             timeout: Duration::from_secs(10),
+            min_pause: Duration::from_millis(self.random.below(20)),
+            ..CheckpointSettings::every(Duration::from_millis(1 + self.random.below(60)))
         };
         let earlier = earlier.unwrap_or_default();
         let mut conductor = Conductor::new(&plan, schemas, settings, recovery.next_id, earlier);

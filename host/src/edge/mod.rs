@@ -4,6 +4,8 @@
 
 pub mod drive;
 
+mod threads;
+
 pub mod clock;
 pub mod data_dir;
 pub mod pipeline_file;
