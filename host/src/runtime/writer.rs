@@ -130,6 +130,12 @@ impl Writer {
         outcome(Ok(()), not_visible)
     }
 
+    /// The store, when the sinks are done with.
+    #[must_use]
+    pub fn into_store(self) -> CheckpointStore {
+        self.store
+    }
+
     /// What each sink has to say at the end of the job.
     #[must_use]
     pub fn summaries(&self) -> Vec<(String, String)> {
