@@ -42,7 +42,7 @@ impl ChunkReader for Disk {
 
     fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
         // Some chunks are of an old release.
-        let has_index = self.has_indexes && chunk.id.0 % 5 != 0;
+        let has_index = self.has_indexes && !chunk.id.0.is_multiple_of(5);
         Ok(has_index.then(|| chunk_index::of(&self.chunks[&chunk.id].bytes)))
     }
 }
@@ -388,12 +388,12 @@ fn run(seed: u64, setup: Setup) {
             barriers.push(barrier);
             subject.load();
         }
-        if setup.rolls_back && round % 23 == 11 {
-            if let Some(durable) = &durable {
-                let durable = durable.clone();
-                subject.roll_back(&durable);
-                subject.check_all();
-            }
+        if setup.rolls_back
+            && round % 23 == 11
+            && let Some(durable) = &durable
+        {
+            subject.roll_back(durable);
+            subject.check_all();
         }
         if round % 50 == 49 {
             let last = barriers.len() - 1;
