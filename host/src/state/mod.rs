@@ -12,6 +12,7 @@ pub mod layout;
 mod log;
 mod prefetch;
 mod restore;
+pub mod tree;
 
 #[cfg(test)]
 mod model_tests;
