@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use floodmark::checkpoint::coordinator::CheckpointSettings;
 use floodmark::checkpoint::store::CheckpointStore;
+use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::edge::plugin_build;
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::build::{Built, build};
+use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use floodmark::runtime::exchange::Wake;
 use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
@@ -123,13 +125,17 @@ impl Scenario {
     fn live(&mut self, steps: u64) -> Death {
         let plan = self.plan();
         let disk = self.disk.clone();
-        let mut store = CheckpointStore::open_on(disk).expect("the store opens after a crash");
-        let recovery = store.recover().expect("no checkpoint is damaged");
+        let mut store = CheckpointStore::open_on(disk, StoreSettings::default())
+            .expect("the store opens after a crash");
+        let recovery = store
+            .recover(Depth::Quick, None)
+            .expect("no checkpoint is damaged");
         assert!(recovery.damaged.is_empty(), "{:?}", recovery.damaged);
         let restored = recovery.restored.as_ref();
         let retained = NonZeroU32::new(2).expect("not zero");
-        let (mut writer, _) =
-            Writer::begin(&plan, store, retained, restored, false).expect("the output is sound");
+        let chunks = CheckpointChunks(store.reader());
+        let (mut writer, _) = Writer::begin(&plan, Box::new(store), retained, restored, false)
+            .expect("the output is sound");
         let wakes: Vec<_> = (0..plan.parallelism)
             .map(|_| Arc::new(Asleep) as Arc<dyn Wake>)
             .collect();
@@ -141,6 +147,7 @@ impl Scenario {
         let built = build(
             &plan,
             restored,
+            &chunks,
             recovery.next_chunk,
             &wakes,
             &counters,

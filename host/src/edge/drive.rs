@@ -9,11 +9,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::clock::Clock;
+use crate::checkpoint::CheckpointStorage;
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
-use crate::checkpoint::store::{CheckpointStore, Recovery};
+use crate::checkpoint::store::Recovery;
 use crate::connector::Recovered;
 use crate::runtime::JobError;
 use crate::runtime::build::{Built, build};
+use crate::runtime::chunks::CheckpointChunks;
 use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use crate::runtime::exchange::Wake;
 use crate::runtime::plan::Plan;
@@ -63,7 +65,7 @@ pub type Reports = mpsc::Sender<Report>;
 /// When the job cannot begin or go on. Its last checkpoint is as it was.
 pub fn drive(
     plan: &Plan,
-    store: CheckpointStore,
+    store: Box<dyn CheckpointStorage>,
     recovery: Recovery,
     settings: DriveSettings,
     clock: Clock,
@@ -71,6 +73,7 @@ pub fn drive(
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
     let restored = recovery.restored;
+    let chunks = CheckpointChunks(store.reader());
     let (writer, recovered) = Writer::begin(
         plan,
         store,
@@ -92,6 +95,7 @@ pub fn drive(
     let built = build(
         plan,
         restored.as_ref(),
+        &chunks,
         recovery.next_chunk,
         &as_wakes,
         &counters,

@@ -16,7 +16,9 @@ use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Wo
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
 use crate::guest::Plugin;
-use crate::state::{ChunkId, ChunkIds, Restore, StateId, StateSchema, StateStore};
+use crate::state::{
+    Chunk, ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
+};
 use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
 
 /// The workers, and how to talk with them.
@@ -38,6 +40,7 @@ pub struct Built {
 pub fn build(
     plan: &Plan,
     restored: Option<&RestoredCheckpoint>,
+    chunks: &dyn ChunkReader,
     next_chunk: ChunkId,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
@@ -71,6 +74,7 @@ pub fn build(
     let origin = Origin {
         plan,
         restored,
+        chunks,
         next_chunk,
     };
     for (index, schemas) in schemas.iter().enumerate() {
@@ -203,6 +207,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
 struct Origin<'a> {
     plan: &'a Plan,
     restored: Option<&'a RestoredCheckpoint>,
+    chunks: &'a dyn ChunkReader,
     next_chunk: ChunkId,
 }
 
@@ -263,7 +268,7 @@ impl Origin<'_> {
         let Some((restored, snapshot)) = snapshot_of(&nodes[index], self.restored) else {
             return Ok(restore.finish());
         };
-        let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
+        let mut named: BTreeMap<(ChunkId, u32), Vec<KeyGroupRange>> = BTreeMap::new();
         for saved in snapshot
             .tasks
             .iter()
@@ -271,20 +276,23 @@ impl Origin<'_> {
         {
             for chunk in &saved.chunks {
                 named
-                    .entry(chunk.id)
+                    .entry((chunk.id, chunk.len))
                     .or_default()
                     .push(saved.key_groups.clone());
             }
         }
-        for (id, ranges) in named {
-            let chunk = Arc::clone(&restored.chunks[&id]);
+        let unfit = |reason| JobError::State {
+            operator: nodes[index].name.clone(),
+            reason,
+            checkpoint: restored.checkpoint.id,
+        };
+        for ((id, len), ranges) in named {
+            let bytes = self.chunks.chunk(ChunkRef { id, len });
+            let bytes = bytes.map_err(|error| unfit(error.to_string()))?;
+            let chunk = Arc::new(Chunk { id, bytes });
             restore
                 .add(chunk, &ranges)
-                .map_err(|malformed| JobError::State {
-                    operator: nodes[index].name.clone(),
-                    reason: format!("chunk {}: {malformed}", id.0),
-                    checkpoint: restored.checkpoint.id,
-                })?;
+                .map_err(|malformed| unfit(format!("chunk {}: {malformed}", id.0)))?;
         }
         Ok(restore.finish())
     }

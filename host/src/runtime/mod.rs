@@ -9,6 +9,7 @@ pub mod conductor;
 pub mod plan;
 
 pub mod build;
+pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
