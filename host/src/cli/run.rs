@@ -16,6 +16,7 @@ use super::{Failure, PipelineArguments};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::{self, CheckpointStore, Recovery};
+use crate::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use crate::connector::Guarantee;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
@@ -103,8 +104,8 @@ fn run_on(
         check_inputs(&assembled.plan)?;
         store::remove(&data_dir.checkpoints())?;
     }
-    let mut store = CheckpointStore::open(data_dir.checkpoints())?;
-    let recovery = store.recover()?;
+    let mut store = CheckpointStore::open(data_dir.checkpoints(), StoreSettings::default())?;
+    let recovery = store.recover(Depth::Thorough, None)?;
     tell_recovery(&recovery, &assembled, &data_dir, clock, terminal)?;
     tell_sinks(&assembled.plan, terminal);
     let checkpoint = &assembled.graph.spec.checkpoint;
@@ -121,7 +122,7 @@ fn run_on(
     let mut progress = Progress::new(terminal.clone(), arguments.fresh);
     let ended = drive(
         &assembled.plan,
-        store,
+        Box::new(store),
         recovery,
         settings,
         clock,
