@@ -6,6 +6,7 @@ pub mod drive;
 
 pub mod clock;
 pub mod data_dir;
+pub mod hooks;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod signals;
