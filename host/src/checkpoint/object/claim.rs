@@ -164,8 +164,9 @@ impl ObjectStorage {
 
     /// What is there before this storage has begun.
     fn look(&self) -> Result<Claim, StoreError> {
-        let records = self.reader.records()?;
+        // The note first: another writer may add records meanwhile, and must not be passed over.
         let newest = self.reader.newest()?;
+        let records = self.reader.records()?;
         let mut claim = Claim {
             writer: WriterId(0),
             successor: 0,
