@@ -266,6 +266,7 @@ fn as_another_process() {
     }
     let mut storage = ObjectStorage::open(URL, settings).unwrap();
     let recovery = storage.recover(Depth::Thorough, None).unwrap();
+    let reader = storage.reader();
     let restored = recovery.restored.map(|restored| {
         let id = restored.checkpoint.id.0;
         let (expected, chunks, _) = checkpoint(id);
@@ -273,7 +274,7 @@ fn as_another_process() {
         assert!(
             chunks
                 .iter()
-                .all(|chunk| restored.chunks[&chunk.id] == *chunk)
+                .all(|chunk| reader.chunk(Chunk::as_ref(chunk)).unwrap() == chunk.bytes)
         );
         id
     });
