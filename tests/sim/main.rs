@@ -180,7 +180,7 @@ impl Scenario {
                     let workers = &mut recovered.built.workers;
                     let worker = self.random.below(workers.len() as u64) as usize;
                     let progress = workers[worker]
-                        .step(now)
+                        .step(now, 0)
                         .expect("nothing fails in a worker");
                     assert_ne!(progress, Progress::Over, "nobody has shut it down");
                     continue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::JobError;
 use super::aligner::Aligner;
+use super::chunks::ChunksAtHand;
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::plan::{Node, Plan, Role};
@@ -16,7 +17,10 @@ use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Wo
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
 use crate::guest::Plugin;
-use crate::state::{ChunkId, ChunkIds, Restore, StateId, StateSchema, StateStore};
+use crate::state::{
+    ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
+    StoreSettings,
+};
 use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
 
 /// The workers, and how to talk with them.
@@ -66,6 +70,7 @@ pub fn build(
             reports: reports.clone(),
             counters: Arc::clone(counters),
             count_at: Duration::ZERO,
+            wall_ms: 0,
         });
     }
     let origin = Origin {
@@ -259,34 +264,34 @@ impl Origin<'_> {
         let tasks = u64::from(*parallelism);
         let number = index as u64 * tasks + u64::from(task);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
-        let mut restore = Restore::new(*max_parallelism, key_groups.clone(), ids);
+        let settings = StoreSettings::in_memory(*max_parallelism, key_groups.clone(), ids);
         let Some((restored, snapshot)) = snapshot_of(&nodes[index], self.restored) else {
-            return Ok(restore.finish());
+            return Ok(StateStore::new(settings));
         };
-        let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
-        for saved in snapshot
-            .tasks
-            .iter()
-            .filter(|saved| overlap(&saved.key_groups, &key_groups))
-        {
-            for chunk in &saved.chunks {
-                named
-                    .entry(chunk.id)
-                    .or_default()
-                    .push(saved.key_groups.clone());
+        let overlapping = || {
+            let tasks = snapshot.tasks.iter();
+            tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
+        };
+        let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
+        for saved in overlapping() {
+            for &chunk in &saved.chunks {
+                let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
+                ranges.push(saved.key_groups.clone());
             }
         }
-        for (id, ranges) in named {
-            let chunk = Arc::clone(&restored.chunks[&id]);
+        let reader = Arc::new(ChunksAtHand::new(&restored.chunks));
+        let created_ms = restored.checkpoint.created_ms;
+        let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
+        let mut restore = Restore::new(settings, Arc::clone(&reader) as _, created_ms, collided);
+        let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
+        for (chunk, ranges) in named.into_values() {
+            let stored = reader.chunk_index(chunk);
+            let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
-                .add(chunk, &ranges)
-                .map_err(|malformed| JobError::State {
-                    operator: nodes[index].name.clone(),
-                    reason: format!("chunk {}: {malformed}", id.0),
-                    checkpoint: restored.checkpoint.id,
-                })?;
+                .add(chunk, &ranges, stored.as_deref())
+                .map_err(unusable)?;
         }
-        Ok(restore.finish())
+        restore.finish().map_err(unusable)
     }
 }
 

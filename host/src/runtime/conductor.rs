@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::JobError;
 use super::plan::{Plan, Role};
 use super::report::{Answer, Asker, Report};
-use super::snapshot::RegionSnapshot;
+use super::snapshot::{RegionSnapshot, SealedState};
 use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{
@@ -18,7 +18,7 @@ use crate::checkpoint::{
     Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
 use crate::guest::LogLine;
-use crate::state::{Chunk, ChunkId, ChunkRef, StateSchema};
+use crate::state::{Chunk, ChunkId, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
 
 /// What is to be done for a job.
@@ -147,7 +147,7 @@ struct Pending {
     records_out: u64,
     askers: Vec<Asker>,
     splits: BTreeMap<usize, Vec<Split>>,
-    chunks: BTreeMap<(usize, usize), Vec<ChunkRef>>,
+    states: BTreeMap<(usize, usize), SealedState>,
 }
 
 /// Where a job's counts stand when it begins.
@@ -344,9 +344,10 @@ impl Conductor {
             pending.splits.entry(node).or_default().extend(splits);
             read += records;
         }
-        for (node, chunks) in snapshot.operators {
-            pending.state_bytes += chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
-            pending.chunks.insert((node, snapshot.part.worker), chunks);
+        for (node, state) in snapshot.operators {
+            let lens = state.chunks.iter().map(|chunk| u64::from(chunk.len));
+            pending.state_bytes += lens.sum::<u64>();
+            pending.states.insert((node, snapshot.part.worker), state);
         }
         pending.state_bytes_new += bytes_new;
         pending.records_in += read;
@@ -426,7 +427,7 @@ impl Conductor {
                     records_out: self.template.records_out,
                     askers: std::mem::take(&mut self.askers),
                     splits: BTreeMap::new(),
-                    chunks: BTreeMap::new(),
+                    states: BTreeMap::new(),
                 });
                 let last = matches!(trigger, Trigger::Stop | Trigger::Final);
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
@@ -486,18 +487,20 @@ impl Conductor {
         for (node, operator) in &self.operators {
             let mut operator = operator.clone();
             for task in 0..self.parallelism {
-                let refs = pending
-                    .chunks
+                let state = pending
+                    .states
                     .remove(&(*node, usize::from(task)))
                     .unwrap_or_default();
                 chunks.extend(
-                    refs.iter()
+                    state
+                        .chunks
+                        .iter()
                         .filter_map(|chunk| self.unwritten.get(&chunk.id).cloned()),
                 );
                 operator.tasks.push(TaskSnapshot {
                     key_groups: self.max_parallelism.range(task, self.parallelism),
-                    chunks: refs,
-                    collided: Vec::new(),
+                    chunks: state.chunks,
+                    collided: state.collided,
                 });
             }
             checkpoint.operators.push(operator);
