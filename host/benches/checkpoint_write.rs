@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floodmark::checkpoint::store::CheckpointStore;
-use floodmark::checkpoint::{Checkpoint, OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger};
+use floodmark::checkpoint::{
+    Checkpoint, CheckpointStorage, NewCheckpoint, OperatorSnapshot, PluginDigest, StoreSettings,
+    TaskSnapshot, Trigger,
+};
 use floodmark::connector::DiscardSink;
 use floodmark::state::{
     ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore, StoreSettings,
@@ -111,7 +114,7 @@ fn percentile(figures: &mut [f64], share: f64) -> f64 {
 fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     let path = folder("store").join("checkpoint_write.redb");
     let _ = std::fs::remove_file(&path);
-    let mut disk = CheckpointStore::open(&path).expect("the store opens");
+    let mut disk = CheckpointStore::open(&path, StoreSettings::default()).expect("the store opens");
     let mut table = Table::new(keys);
     let retained = NonZeroU32::new(3).expect("not zero");
     let plugin = [(PluginDigest([0; 32]), Arc::from(Vec::new()))];
@@ -123,12 +126,12 @@ fn measure(keys: usize, value_bytes: usize, rounds: u64) {
         seals.push(begin.elapsed().as_secs_f64() * 1e3);
         let before = bytes_written();
         let begin = Instant::now();
-        disk.write(
-            &checkpoint(round, &sealed),
-            &sealed.fresh,
-            &plugin,
+        disk.write(&NewCheckpoint {
+            checkpoint: &checkpoint(round, &sealed),
+            chunks: &sealed.fresh,
+            plugins: &plugin,
             retained,
-        )
+        })
         .expect("there is room");
         writes.push(begin.elapsed().as_secs_f64() * 1e6 / keys as f64);
         let dirty = keys * (8 + value_bytes);

@@ -22,6 +22,7 @@ mod damage;
 mod full_disk;
 mod misbehaving;
 mod refusals;
+mod s3;
 
 mod tidy;
 

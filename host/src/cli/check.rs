@@ -10,8 +10,8 @@ use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
 use crate::guest::GuestEngine;
 use crate::pipeline::settings::{CheckpointMode, StateBackend, StorageSetting};
-use crate::pipeline::{duration, size};
 use crate::pipeline::{Exchange, Node, NodeKind};
+use crate::pipeline::{duration, size};
 use crate::runtime::plan::Role;
 
 /// The id of the data folder of a job that does not run.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod job;
 pub mod run;
+pub mod savepoint;
 pub mod stop;
 
 mod assemble;
@@ -14,6 +15,8 @@ mod failure;
 mod number;
 mod progress;
 mod recovery;
+mod start;
+mod storage;
 mod table;
 mod terminal;
 
@@ -56,6 +59,9 @@ enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    /// Copies checkpoints to files that can be carried elsewhere
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
     /// Looks into the checkpoints of a job that is not running
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
@@ -111,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
     };
     match done {

@@ -17,6 +17,7 @@ use crate::runtime::plan::{Plan, Role};
 /// Says where the job starts; refuses checkpoints of another pipeline.
 pub(super) fn tell_recovery(
     recovery: &Recovery,
+    is_carried: bool,
     plan: &Plan,
     data_dir: &DataDir,
     clock: Clock,
@@ -43,7 +44,7 @@ pub(super) fn tell_recovery(
         return Ok(());
     };
     let checkpoint = &restored.checkpoint;
-    let changes = check(checkpoint, plan, data_dir)?;
+    let changes = check(checkpoint, is_carried, plan, data_dir)?;
     let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
     terminal.say(&format!(
         "job `{}` goes on from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
@@ -62,12 +63,18 @@ pub(super) fn tell_recovery(
 }
 
 /// Whether the checkpoint is this pipeline's; what is not as it was, if it may be so.
-fn check(checkpoint: &Checkpoint, plan: &Plan, data_dir: &DataDir) -> Result<Vec<String>, Failure> {
+pub(super) fn check(
+    checkpoint: &Checkpoint,
+    is_carried: bool,
+    plan: &Plan,
+    data_dir: &DataDir,
+) -> Result<Vec<String>, Failure> {
     let refuse = |message: String| Failure::new(EXIT_DATA, message);
     let id = checkpoint.id;
-    // One that was carried here is of a run that went on elsewhere, or of another graph.
-    let is_carried =
-        !checkpoint.data_folder.is_empty() && checkpoint.data_folder != plan.data_folder;
+    // One that was carried here is of a run that went on elsewhere, or of another graph. So is what was imported by a run
+    // that died before its first own checkpoint.
+    let is_carried = is_carried
+        || (!checkpoint.data_folder.is_empty() && checkpoint.data_folder != plan.data_folder);
     let mut changes = Vec::new();
     if is_carried || plan.allow_dropped_state {
         changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {

@@ -12,10 +12,13 @@ use super::failure::EXIT_DATA;
 use super::number::{span, things};
 use super::progress::Progress;
 use super::recovery::{tell_recovery, tell_sinks};
+use super::start::Start;
+use super::storage;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
-use crate::checkpoint::store::{self, CheckpointStore};
+use crate::checkpoint::store::savepoint;
+use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
@@ -41,6 +44,10 @@ pub struct RunArguments {
     /// Forgets this job's checkpoints and removes the output that it has committed, then starts from the beginning
     #[arg(long)]
     fresh: bool,
+    /// Starts from a savepoint, given its file, in a data folder without checkpoints; or goes back to an older checkpoint of
+    /// this job, given its number, and deletes those after it
+    #[arg(long, value_name = "FILE|ID")]
+    from: Option<String>,
     /// Goes on although saved state has no place in the pipeline any more, and leaves it behind: that of an operator that is
     /// gone, or that its plugin does not declare any more
     #[arg(long)]
@@ -118,16 +125,26 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let clock = Clock::start();
     let channel = mpsc::channel();
     listen(channel.0.clone(), terminal);
-    if arguments.fresh {
-        check_inputs(&assembled.plan)?;
-        store::remove(&data_dir.checkpoints())?;
-    }
-    let listening = answer(data_dir.path(), channel.0.clone(), terminal);
-    let mut store = CheckpointStore::open(data_dir.checkpoints())?;
-    let recovery = store.recover()?;
-    tell_recovery(&recovery, &assembled.plan, &data_dir, clock, terminal)?;
-    tell_sinks(&assembled.plan, terminal);
+    let plan = &assembled.plan;
     let checkpoint = &assembled.graph.spec.checkpoint;
+    let start = Start::open(arguments.from.as_deref(), arguments.fresh, plan, &data_dir)?;
+    if arguments.fresh {
+        check_inputs(plan)?;
+        storage::forget(checkpoint, &data_dir)?;
+    }
+    let mut store = storage::open(checkpoint, &data_dir)?;
+    let listening = answer(data_dir.path(), store.reader(), channel.0.clone(), terminal);
+    let recovery = start.recover(&mut *store, &data_dir)?;
+    tell_recovery(
+        &recovery,
+        start.is_carried(),
+        plan,
+        &data_dir,
+        clock,
+        terminal,
+    )?;
+    start.forget_later(&mut *store, terminal)?;
+    tell_sinks(&assembled.plan, terminal);
     if let Some(warning) = forgetful(&checkpoint.storage) {
         terminal.say(&format!("warning: {warning}"));
     }
@@ -158,7 +175,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
                 && checkpoint.on_cancel == OnCancel::Delete
                 && !has_savepoint;
             if deleted {
-                store::remove(&data_dir.checkpoints())?;
+                storage::forget(checkpoint, &data_dir)?;
             }
             Ok(Some(Done {
                 ended,
@@ -172,9 +189,19 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
 }
 
 /// From here on the job can be asked for checkpoints, and to stop.
-fn answer(folder: &Path, reports: Reports, terminal: &Terminal) -> Option<Listening> {
-    let savepoints: Savepoints =
-        Arc::new(|_, _| Err("this version makes no savepoints".to_owned()));
+fn answer(
+    folder: &Path,
+    reader: Arc<dyn CheckpointReader>,
+    reports: Reports,
+    terminal: &Terminal,
+) -> Option<Listening> {
+    let savepoints: Savepoints = Arc::new(move |id, to| {
+        let checkpoint = reader.read(id);
+        let copied = checkpoint.and_then(|checkpoint| {
+            savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())
+        });
+        copied.map_err(|error| error.to_string())
+    });
     let listening = control::listen(folder, reports, savepoints);
     let refused = |error: &std::io::Error| {
         terminal.say(&format!(

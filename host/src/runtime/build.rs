@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::JobError;
 use super::aligner::Aligner;
-use super::chunks::ChunksAtHand;
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::plan::{Node, Plan, Role};
@@ -42,6 +41,7 @@ pub struct Built {
 pub fn build(
     plan: &Plan,
     restored: Option<&RestoredCheckpoint>,
+    chunks: &Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
@@ -76,6 +76,7 @@ pub fn build(
     let origin = Origin {
         plan,
         restored,
+        chunks,
         next_chunk,
     };
     for (index, schemas) in schemas.iter().enumerate() {
@@ -208,6 +209,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
 struct Origin<'a> {
     plan: &'a Plan,
     restored: Option<&'a RestoredCheckpoint>,
+    chunks: &'a Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
 }
 
@@ -279,13 +281,12 @@ impl Origin<'_> {
                 ranges.push(saved.key_groups.clone());
             }
         }
-        let reader = Arc::new(ChunksAtHand::new(&restored.chunks));
         let created_ms = restored.checkpoint.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
-        let mut restore = Restore::new(settings, Arc::clone(&reader) as _, created_ms, collided);
+        let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
         for (chunk, ranges) in named.into_values() {
-            let stored = reader.chunk_index(chunk);
+            let stored = self.chunks.chunk_index(chunk);
             let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
                 .add(chunk, &ranges, stored.as_deref())

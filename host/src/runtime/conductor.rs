@@ -307,7 +307,9 @@ impl Conductor {
                 actions.extend(reasons.map(|reason| Action::Notify(Notice::NotVisible { reason })));
                 match outcome.durable {
                     Ok(()) => self.completed(now, outcome.checkpoint, &mut actions),
-                    Err(reason) => self.not_completed(now, outcome.checkpoint, reason, &mut actions),
+                    Err(reason) => {
+                        self.not_completed(now, outcome.checkpoint, reason, &mut actions)
+                    }
                 }
             }
         };

@@ -9,7 +9,7 @@ pub mod conductor;
 pub mod plan;
 
 pub mod build;
-mod chunks;
+pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
