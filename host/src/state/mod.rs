@@ -25,7 +25,11 @@ mod rollback;
 #[cfg(test)]
 mod churn_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
 pub use log::{CHUNK_BYTES, Sealed};
