@@ -184,8 +184,8 @@ impl OperatorTask {
             .iter()
             .map(|(_, lookup)| lookup.values())
             .collect();
-        let output = self.instance.process(input, &batch, &values)?;
-        for write in &output.writes {
+        let output = self.instance.process(input, &batch, &values, &mut None)?;
+        for write in &output.values {
             let (state, lookup) = &self.states[usize::from(write.state)];
             self.store
                 .write(*state, keys, wall_ms, lookup, &write.slots, &write.values);

@@ -21,6 +21,7 @@ mod prefetch;
 mod residency;
 mod restore;
 mod rollback;
+pub mod tree;
 
 #[cfg(test)]
 mod churn_tests;
