@@ -2,10 +2,14 @@
 //!
 //! Everything else gets from here what it needs, as values. Connectors open their own files. Nothing is decided here.
 
+pub mod control;
 pub mod drive;
+
+mod threads;
 
 pub mod clock;
 pub mod data_dir;
+pub mod hooks;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod signals;
