@@ -8,9 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floodmark::checkpoint::store::CheckpointStore;
-use floodmark::checkpoint::{Checkpoint, OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger};
+use floodmark::checkpoint::{
+    Checkpoint, CheckpointStorage, NewCheckpoint, OperatorSnapshot, PluginDigest, StoreSettings,
+    TaskSnapshot, Trigger,
+};
 use floodmark::connector::DiscardSink;
-use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
+use floodmark::state::{
+    ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore, StoreSettings,
+};
 use floodmark::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
 use support::{Random, count_plan, folder, keyed_lines, load, median, run, setting};
 
@@ -34,7 +39,11 @@ impl Table {
             (column, hashes)
         };
         Self {
-            store: StateStore::new(max, max.range(0, 1), ChunkIds::new(ChunkId(0), 0, 1)),
+            store: StateStore::new(StoreSettings::in_memory(
+                max,
+                max.range(0, 1),
+                ChunkIds::new(ChunkId(0), 0, 1),
+            )),
             keys: names.chunks(BATCH).map(batch).collect(),
             random: Random(7),
         }
@@ -45,13 +54,16 @@ impl Table {
         let mut lookup = Lookup::default();
         for (keys, hashes) in &self.keys {
             let keys = Keys { keys, hashes };
-            self.store.read(StateId(0), keys, &mut lookup);
+            self.store
+                .read(StateId(0), keys, 0, &mut lookup)
+                .expect("it is in memory");
             let slots: Vec<_> = (0..hashes.len() as u32).collect();
             let mut values = OptionalColumn::new();
             let value = vec![self.random.next() as u8; value_bytes];
             slots.iter().for_each(|_| values.push(Some(&value)));
-            self.store.write(StateId(0), keys, &lookup, &slots, &values);
-            self.store.compact();
+            self.store
+                .write(StateId(0), keys, 0, &lookup, &slots, &values);
+            self.store.compact(0).expect("it is in memory");
         }
     }
 }
@@ -102,7 +114,7 @@ fn percentile(figures: &mut [f64], share: f64) -> f64 {
 fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     let path = folder("store").join("checkpoint_write.redb");
     let _ = std::fs::remove_file(&path);
-    let mut disk = CheckpointStore::open(&path).expect("the store opens");
+    let mut disk = CheckpointStore::open(&path, StoreSettings::default()).expect("the store opens");
     let mut table = Table::new(keys);
     let retained = NonZeroU32::new(3).expect("not zero");
     let plugin = [(PluginDigest([0; 32]), Arc::from(Vec::new()))];
@@ -110,16 +122,16 @@ fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     for round in 1..=rounds {
         table.touch_all(value_bytes);
         let begin = Instant::now();
-        let sealed = table.store.seal();
+        let sealed = table.store.seal().expect("it is in memory");
         seals.push(begin.elapsed().as_secs_f64() * 1e3);
         let before = bytes_written();
         let begin = Instant::now();
-        disk.write(
-            &checkpoint(round, &sealed),
-            &sealed.fresh,
-            &plugin,
+        disk.write(&NewCheckpoint {
+            checkpoint: &checkpoint(round, &sealed),
+            chunks: &sealed.fresh,
+            plugins: &plugin,
             retained,
-        )
+        })
         .expect("there is room");
         writes.push(begin.elapsed().as_secs_f64() * 1e6 / keys as f64);
         let dirty = keys * (8 + value_bytes);

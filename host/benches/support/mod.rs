@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use floodmark::checkpoint::coordinator::CheckpointSettings;
 use floodmark::checkpoint::store::CheckpointStore;
+use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
 use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Watcher, drive};
@@ -125,6 +126,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         identity: "bench".to_owned(),
         parallelism,
         max_parallelism: MaxParallelism::DEFAULT,
+        mode: Default::default(),
         nodes: vec![
             node("text", Role::Source(Arc::new(source))),
             node(
@@ -132,6 +134,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
                 Role::Operator {
                     plugin: Arc::new(plugin.clone()),
                     config: Vec::new(),
+                    ttl_ms: Default::default(),
                 },
             ),
             node("counts", Role::Sink(sink)),
@@ -173,12 +176,14 @@ pub fn run(plan: &Plan, interval: Option<Duration>) -> (Duration, Told) {
 /// The same in a store that may hold checkpoints, from which the job goes on.
 pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration, Told) {
     let clock = Clock::start();
-    let mut store = CheckpointStore::open(path).expect("the store opens");
-    let recovery = store.recover().expect("its checkpoints are sound");
+    let mut store = CheckpointStore::open(path, StoreSettings::default()).expect("the store opens");
+    let recovery = store
+        .recover(Depth::Quick, None)
+        .expect("its checkpoints are sound");
     let settings = DriveSettings {
         checkpoints: CheckpointSettings {
             interval,
-            timeout: Duration::from_secs(600),
+            ..CheckpointSettings::every(Duration::MAX)
         },
         retained: NonZeroU32::new(3).expect("not zero"),
         fresh: false,
@@ -186,7 +191,7 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
     let mut told = Told::default();
     drive(
         plan,
-        store,
+        Box::new(store),
         recovery,
         settings,
         clock,

@@ -11,7 +11,9 @@ pub mod storage;
 pub mod store;
 
 pub use manifest::ManifestError;
-pub use storage::{CheckpointReader, CheckpointStorage, Depth, NewCheckpoint};
+pub use storage::{
+    CheckpointReader, CheckpointStorage, Compression, Depth, NewCheckpoint, StoreSettings,
+};
 
 use crate::state::{ChunkRef, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -12,7 +13,10 @@ use super::failure::EXIT_DATA;
 use super::number::{bytes, count, date, things};
 use super::table::table;
 use crate::checkpoint::store::{CheckpointStore, VerifyReport};
-use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
+use crate::checkpoint::{
+    Checkpoint, CheckpointReader, CheckpointStorage, OperatorSnapshot, Split, StoreSettings,
+    Trigger,
+};
 use crate::connector::{file_source, generator};
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::identity::field;
@@ -69,11 +73,11 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
     }
 }
 
-fn open(data_dir: &Path) -> Result<(DataDir, CheckpointStore), Failure> {
+fn open(data_dir: &Path) -> Result<(DataDir, Arc<dyn CheckpointReader>), Failure> {
     let dir = DataDir::open_existing(data_dir)
         .map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
-    let store = CheckpointStore::open_existing(dir.checkpoints())?;
-    Ok((dir, store))
+    let store = CheckpointStore::open_existing(dir.checkpoints(), StoreSettings::default())?;
+    Ok((dir, store.reader()))
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -87,7 +91,7 @@ fn print_json(value: &Value) -> Result<(), Failure> {
 }
 
 fn list(folder: &Folder) -> Result<(), Failure> {
-    let (_lock, mut store) = open(&folder.data_dir)?;
+    let (_lock, store) = open(&folder.data_dir)?;
     let listed = store.list()?;
     if folder.json {
         let all = listed.iter().map(|(id, found)| match found {
@@ -168,7 +172,7 @@ fn summary(checkpoint: &Checkpoint) -> Value {
 }
 
 fn show(chosen: &Chosen) -> Result<(), Failure> {
-    let (_lock, mut store) = open(&chosen.folder.data_dir)?;
+    let (_lock, store) = open(&chosen.folder.data_dir)?;
     let id = match chosen.id {
         Some(id) => CheckpointId(id),
         None => match store.list()?.first() {
@@ -276,7 +280,7 @@ fn detail(checkpoint: &Checkpoint) -> Value {
 }
 
 fn verify(chosen: &Chosen) -> Result<(), Failure> {
-    let (_lock, mut store) = open(&chosen.folder.data_dir)?;
+    let (_lock, store) = open(&chosen.folder.data_dir)?;
     let report = store.verify(chosen.id.map(CheckpointId))?;
     if chosen.folder.json {
         let checkpoints = report.checkpoints.iter().map(|checkpoint| {

@@ -16,6 +16,7 @@ use super::{Failure, PipelineArguments};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::{self, CheckpointStore, Recovery};
+use crate::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use crate::connector::Guarantee;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
@@ -58,7 +59,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let totals = progress.totals();
     let (how, next) = match ended.ending {
         Ending::Complete => ("finished", ""),
-        Ending::Stopped | Ending::WithoutLastCheckpoint => {
+        Ending::Stopped | Ending::WithoutLastCheckpoint | Ending::TooManyFailures => {
             ("stopped", "; the same command goes on from there")
         }
     };
@@ -103,8 +104,8 @@ fn run_on(
         check_inputs(&assembled.plan)?;
         store::remove(&data_dir.checkpoints())?;
     }
-    let mut store = CheckpointStore::open(data_dir.checkpoints())?;
-    let recovery = store.recover()?;
+    let mut store = CheckpointStore::open(data_dir.checkpoints(), StoreSettings::default())?;
+    let recovery = store.recover(Depth::Thorough, None)?;
     tell_recovery(&recovery, &assembled, &data_dir, clock, terminal)?;
     tell_sinks(&assembled.plan, terminal);
     let checkpoint = &assembled.graph.spec.checkpoint;
@@ -112,6 +113,8 @@ fn run_on(
         checkpoints: CheckpointSettings {
             interval: checkpoint.interval,
             timeout: checkpoint.timeout,
+            min_pause: checkpoint.min_pause,
+            tolerable_failures: checkpoint.tolerable_failures,
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
@@ -119,7 +122,7 @@ fn run_on(
     let mut progress = Progress::new(terminal.clone(), arguments.fresh);
     let ended = drive(
         &assembled.plan,
-        store,
+        Box::new(store),
         recovery,
         settings,
         clock,

@@ -16,7 +16,10 @@ use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Wo
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
 use crate::guest::Plugin;
-use crate::state::{ChunkId, ChunkIds, Restore, StateId, StateSchema, StateStore};
+use crate::state::{
+    ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
+    StoreSettings,
+};
 use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
 
 /// The workers, and how to talk with them.
@@ -38,6 +41,7 @@ pub struct Built {
 pub fn build(
     plan: &Plan,
     restored: Option<&RestoredCheckpoint>,
+    chunks: &Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
@@ -66,11 +70,13 @@ pub fn build(
             reports: reports.clone(),
             counters: Arc::clone(counters),
             count_at: Duration::ZERO,
+            wall_ms: 0,
         });
     }
     let origin = Origin {
         plan,
         restored,
+        chunks,
         next_chunk,
     };
     for (index, schemas) in schemas.iter().enumerate() {
@@ -81,8 +87,8 @@ pub fn build(
     }
     connect(plan, &mut workers, wakes);
     for region in workers.iter_mut().flat_map(|worker| &mut worker.regions) {
-        region.aligner =
-            Aligner::new(region.inlets.len() + usize::from(!region.sources.is_empty()));
+        let inputs = region.inlets.len() + usize::from(!region.sources.is_empty());
+        region.aligner = Aligner::new(inputs, plan.mode);
     }
     Ok(Built {
         workers,
@@ -148,7 +154,7 @@ fn regions(plan: &Plan) -> Vec<Region> {
             nodes,
             inlets: Vec::new(),
             exchanges: Vec::new(),
-            aligner: Aligner::new(0),
+            aligner: Aligner::new(0, plan.mode),
             begin: None,
             suspended: false,
             ended: false,
@@ -203,6 +209,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
 struct Origin<'a> {
     plan: &'a Plan,
     restored: Option<&'a RestoredCheckpoint>,
+    chunks: &'a Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
 }
 
@@ -232,7 +239,7 @@ impl Origin<'_> {
                     .map(|writer| writer.map_err(connector).and_then(task))
                     .collect()
             }
-            Role::Operator { plugin, config } => {
+            Role::Operator { plugin, config, .. } => {
                 let task = |task| {
                     let instance = plugin.open(&node.name, config)?;
                     let store = self.state(index, task)?;
@@ -259,34 +266,34 @@ impl Origin<'_> {
         let tasks = u64::from(*parallelism);
         let number = index as u64 * tasks + u64::from(task);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
-        let mut restore = Restore::new(*max_parallelism, key_groups.clone(), ids);
+        let settings = StoreSettings::in_memory(*max_parallelism, key_groups.clone(), ids);
         let Some((restored, snapshot)) = snapshot_of(&nodes[index], self.restored) else {
-            return Ok(restore.finish());
+            return Ok(StateStore::new(settings));
         };
-        let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
-        for saved in snapshot
-            .tasks
-            .iter()
-            .filter(|saved| overlap(&saved.key_groups, &key_groups))
-        {
-            for chunk in &saved.chunks {
-                named
-                    .entry(chunk.id)
-                    .or_default()
-                    .push(saved.key_groups.clone());
+        let overlapping = || {
+            let tasks = snapshot.tasks.iter();
+            tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
+        };
+        let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
+        for saved in overlapping() {
+            for &chunk in &saved.chunks {
+                let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
+                ranges.push(saved.key_groups.clone());
             }
         }
-        for (id, ranges) in named {
-            let chunk = Arc::clone(&restored.chunks[&id]);
+        let created_ms = restored.checkpoint.created_ms;
+        let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
+        let mut restore =
+            Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
+        let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
+        for (chunk, ranges) in named.into_values() {
+            let stored = self.chunks.chunk_index(chunk);
+            let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
-                .add(chunk, &ranges)
-                .map_err(|malformed| JobError::State {
-                    operator: nodes[index].name.clone(),
-                    reason: format!("chunk {}: {malformed}", id.0),
-                    checkpoint: restored.checkpoint.id,
-                })?;
+                .add(chunk, &ranges, stored.as_deref())
+                .map_err(unusable)?;
         }
-        Ok(restore.finish())
+        restore.finish().map_err(unusable)
     }
 }
 

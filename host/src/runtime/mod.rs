@@ -9,6 +9,7 @@ pub mod conductor;
 pub mod plan;
 
 pub mod build;
+pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
@@ -19,8 +20,10 @@ pub mod snapshot;
 pub mod task;
 pub mod writer;
 
+use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
+use crate::state::StateError;
 use crate::stream::CheckpointId;
 
 /// Why a job cannot begin or go on. Its last checkpoint is as it was.
@@ -50,6 +53,16 @@ pub enum JobError {
         /// Whose state it is.
         checkpoint: CheckpointId,
     },
+    /// State that cannot be read or kept.
+    #[error(
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
+    )]
+    Chunks {
+        /// The node.
+        operator: String,
+        /// What is wrong.
+        reason: StateError,
+    },
     /// The number of key groups is not that of the saved state.
     #[error(
         "`job.max-parallelism` is {now}, and checkpoint {checkpoint} was taken with {before}, which is fixed for the life of the state; set it to {before}, or start over with `--fresh`"
@@ -73,6 +86,23 @@ pub enum JobError {
         /// Where the job goes on.
         restart: Option<CheckpointId>,
     },
+    /// More checkpoints failed in a row than are tolerated.
+    #[error(
+        "{failures} checkpoints in a row have failed (the last one: {reason}), and `checkpoint.tolerable-failures` is {}; remove the cause and run the same command again, which goes on from {}",
+        failures - 1,
+        since(*.restart)
+    )]
+    TooManyFailures {
+        /// How many, at least one.
+        failures: u32,
+        /// Why the last one did.
+        reason: String,
+        /// Where the job goes on.
+        restart: Option<CheckpointId>,
+    },
+    /// The storage of checkpoints.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A thread of ours died.
     #[error(
         "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command goes on from it"
@@ -84,6 +114,24 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Whether going back to the last checkpoint may help: the next attempt may meet another moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Guest(error) => error.is_of_a_call(),
+            Self::Connector { reason, .. } => !reason.is_closed_pipe(),
+            Self::Chunks { .. } => true,
+            _ => false,
+        }
+    }
+
+    fn chunks(operator: &str, reason: StateError) -> Self {
+        Self::Chunks {
+            operator: operator.to_owned(),
+            reason,
+        }
+    }
+
     fn connector(node: &str, reason: ConnectorError) -> Self {
         Self::Connector {
             node: node.to_owned(),

@@ -16,8 +16,10 @@ use std::sync::Arc;
 use super::JobError;
 use super::plan::{Plan, Role};
 use super::report::WriteOutcome;
-use crate::checkpoint::store::{CheckpointStore, RestoredCheckpoint};
-use crate::checkpoint::{Checkpoint, PluginDigest, SinkSnapshot, Staged};
+use crate::checkpoint::store::RestoredCheckpoint;
+use crate::checkpoint::{
+    Checkpoint, CheckpointStorage, NewCheckpoint, PluginDigest, SinkSnapshot, Staged,
+};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use crate::state::Chunk;
 
@@ -34,7 +36,7 @@ pub struct WriteRequest {
 
 /// The store and the committers of a job.
 pub struct Writer {
-    store: CheckpointStore,
+    store: Box<dyn CheckpointStorage>,
     retained: NonZeroU32,
     plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     sinks: Vec<SinkOutput>,
@@ -56,7 +58,7 @@ impl Writer {
     /// When the output cannot be made what the checkpoint says. The checkpoint is as it was.
     pub fn begin(
         plan: &Plan,
-        store: CheckpointStore,
+        store: Box<dyn CheckpointStorage>,
         retained: NonZeroU32,
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
@@ -113,10 +115,12 @@ impl Writer {
             }
             checkpoint.sinks.push(sink.snapshot());
         }
-        let permit = match self
-            .store
-            .write(&checkpoint, &chunks, &self.plugins, self.retained)
-        {
+        let permit = match self.store.write(&NewCheckpoint {
+            checkpoint: &checkpoint,
+            chunks: &chunks,
+            plugins: &self.plugins,
+            retained: self.retained,
+        }) {
             Ok(permit) => permit,
             Err(error) => return outcome(Err(error.to_string()), Vec::new()),
         };
@@ -128,6 +132,12 @@ impl Writer {
             }
         }
         outcome(Ok(()), not_visible)
+    }
+
+    /// The store, when the sinks are done with.
+    #[must_use]
+    pub fn into_store(self) -> Box<dyn CheckpointStorage> {
+        self.store
     }
 
     /// What each sink has to say at the end of the job.

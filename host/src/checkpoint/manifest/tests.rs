@@ -6,8 +6,81 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::{
+    OperatorSnapshot, PluginDigest, SinkSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot,
+    Trigger,
+};
+use crate::state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
+use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 
 fn sample() -> Checkpoint {
+    Checkpoint {
+        id: CheckpointId(300),
+        created_ms: 1_700_000_000_123,
+        trigger: Trigger::Asked,
+        job: "word-count".into(),
+        data_folder: "0c2f-77".into(),
+        identity: "text|split|count|counts".into(),
+        parallelism: 2,
+        max_parallelism: MaxParallelism::DEFAULT,
+        records_in: 1_000,
+        records_out: 5_000_000_000,
+        sources: vec![SourceSnapshot {
+            name: "text".into(),
+            splits: vec![Split(vec![1, 2, 3]), Split(vec![])],
+        }],
+        operators: vec![OperatorSnapshot {
+            name: "count".into(),
+            plugin: PluginDigest([0xab; 32]),
+            states: vec![
+                StateSchema {
+                    id: StateId(7),
+                    name: "total".into(),
+                    kind: StateKind::Value,
+                    version: 2,
+                    ttl_ms: Some(3_600_000),
+                },
+                StateSchema {
+                    id: StateId(8),
+                    name: "seen".into(),
+                    kind: StateKind::List,
+                    version: 1,
+                    ttl_ms: None,
+                },
+                StateSchema {
+                    id: StateId(9),
+                    name: "parts".into(),
+                    kind: StateKind::Map,
+                    version: 1,
+                    ttl_ms: None,
+                },
+            ],
+            tasks: vec![
+                TaskSnapshot {
+                    key_groups: KeyGroupRange(0..64),
+                    chunks: vec![ChunkRef {
+                        id: ChunkId(41),
+                        len: 1_048_556,
+                    }],
+                    collided: vec![3, u64::MAX],
+                },
+                TaskSnapshot {
+                    key_groups: KeyGroupRange(64..128),
+                    chunks: vec![],
+                    collided: Vec::new(),
+                },
+            ],
+        }],
+        sinks: vec![SinkSnapshot {
+            name: "counts".into(),
+            staged: vec![Staged(b"part-0-300".to_vec())],
+            state: vec![0xff, 0],
+        }],
+    }
+}
+
+/// What version 1 can hold.
+fn sample_v1() -> Checkpoint {
     Checkpoint {
         id: CheckpointId(300),
         created_ms: 1_700_000_000_123,
@@ -63,10 +136,22 @@ fn sealed(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// Version 1 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures")
+        .join(name)
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// Version 2 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
 #[test]
 fn golden() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/manifest-v1.hex");
+    let path = fixture("manifest-v2.hex");
     let bytes = encode(&sample());
     let hex = |line: &[u8]| {
         line.iter()
@@ -81,6 +166,13 @@ fn golden() {
     }
     assert_eq!(text, std::fs::read_to_string(&path).unwrap());
     assert_eq!(decode(&bytes), Ok(sample()));
+}
+
+/// What an earlier release wrote is read, and all of its fields arrive.
+#[test]
+fn version_1_is_read() {
+    let text = std::fs::read_to_string(fixture("manifest-v1.hex")).unwrap();
+    assert_eq!(decode(&from_hex(&text)), Ok(sample_v1()));
 }
 
 #[test]
@@ -105,6 +197,20 @@ fn each_reason_has_its_error() {
     assert_eq!(decode(&sealed(content(9, b"whatever"))), Err(other));
     let short = decode(&sealed(content(1, b"")));
     assert!(matches!(short, Err(ManifestError::Malformed(_))));
+    // The kinds of states that came with version 2 are none of version 1.
+    let mut old = from_hex(&std::fs::read_to_string(fixture("manifest-v1.hex")).unwrap());
+    old.truncate(old.len() - CHECKSUM_BYTES);
+    let kind = old
+        .windows(5)
+        .position(|window| window == b"total")
+        .unwrap()
+        + 5;
+    assert_eq!(old[kind], 0);
+    old[kind] = 1;
+    assert!(matches!(
+        decode(&sealed(old)),
+        Err(ManifestError::Malformed(_))
+    ));
     let mut long = encode(&sample());
     long.truncate(long.len() - CHECKSUM_BYTES);
     long.push(0);
