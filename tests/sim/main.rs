@@ -135,7 +135,8 @@ impl Scenario {
     fn live(&mut self, steps: u64) -> Death {
         let plan = self.plan();
         let disk = self.disk.clone();
-        let store = CheckpointStore::open_on(disk, StoreSettings::default()).expect("the store opens after a crash");
+        let store = CheckpointStore::open_on(disk, StoreSettings::default())
+            .expect("the store opens after a crash");
         let (reports, inbox) = mpsc::channel();
         let (mut writer, mut recovered) = begin(&plan, Box::new(store), reports.clone());
         let settings = CheckpointSettings {
@@ -256,8 +257,8 @@ fn begin(
     let restored = recovery.restored.as_ref();
     let retained = NonZeroU32::new(2).expect("not zero");
     let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
-    let (writer, _) = Writer::begin(plan, store, retained, restored, false)
-        .expect("the output is sound");
+    let (writer, _) =
+        Writer::begin(plan, store, retained, restored, false).expect("the output is sound");
     let wakes: Vec<_> = (0..plan.parallelism)
         .map(|_| Arc::new(Asleep) as Arc<dyn Wake>)
         .collect();

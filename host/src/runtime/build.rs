@@ -283,8 +283,7 @@ impl Origin<'_> {
         }
         let created_ms = restored.checkpoint.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
-        let mut restore =
-            Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
+        let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
         for (chunk, ranges) in named.into_values() {
             let stored = self.chunks.chunk_index(chunk);
