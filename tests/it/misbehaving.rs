@@ -35,6 +35,11 @@ fn check(option: &str, code: i32, says: &[&str]) {
         for words in says {
             outcome = outcome.says(words);
         }
+        let tries = outcome
+            .stderr
+            .matches("; the job goes back to checkpoint 1 ")
+            .count();
+        assert_eq!(tries, if code == 1 { 3 } else { 0 }, "{}", outcome.stderr);
         assert!(job.output() == seen);
         assert_eq!(job.checkpoint_ids(), [1]);
     }
@@ -107,4 +112,30 @@ fn another_plugin_is_told() {
         .says("operator `count`: the plugin is another than before");
     let expected = counted_by_tools([GOOD, "bad\n"].concat().as_bytes());
     job.output().is_exactly(&expected);
+}
+
+#[test]
+fn a_panic_that_passes_costs_no_more_than_going_back() {
+    let job = Job::new();
+    // A fresh instance has not had its 3500 words yet, and from the last checkpoint on there are fewer.
+    job.write("pipeline.toml", {
+        let plugin = plugin("misbehaves");
+        format!(
+            r#"
+job.name = "words"
+source.numbers = {{ connector = "generator", keys = 10, rate = 5000, records = 5000 }}
+operator.count = {{ plugin = {plugin:?}, from = "numbers", config.panic-after = 3500 }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+"#
+        )
+    });
+    job.run(&["--set", "checkpoint.interval=50ms"])
+        .succeeded()
+        .says("warning: operator `count` crashed in `process`: ")
+        .says("; the job goes back to checkpoint ")
+        .says(" and on from there (attempt 1 of 3)")
+        .says("finished: 5,000 records in, ");
+    let seen = job.output();
+    assert_eq!(seen.records(), 5000);
+    seen.is_exactly(&seen.counts());
 }

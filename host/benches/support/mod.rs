@@ -126,6 +126,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         identity: "bench".to_owned(),
         parallelism,
         max_parallelism: MaxParallelism::DEFAULT,
+        mode: Default::default(),
         nodes: vec![
             node("text", Role::Source(Arc::new(source))),
             node(
@@ -133,6 +134,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
                 Role::Operator {
                     plugin: Arc::new(plugin.clone()),
                     config: Vec::new(),
+                    ttl_ms: Default::default(),
                 },
             ),
             node("counts", Role::Sink(sink)),
@@ -181,7 +183,7 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
     let settings = DriveSettings {
         checkpoints: CheckpointSettings {
             interval,
-            timeout: Duration::from_secs(600),
+            ..CheckpointSettings::every(Duration::MAX)
         },
         retained: NonZeroU32::new(3).expect("not zero"),
         fresh: false,

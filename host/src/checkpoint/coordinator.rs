@@ -2,11 +2,15 @@
 //! in, effects go out; who collects snapshots, writes them and stops workers is elsewhere.
 //!
 //! ```text
-//!             interval over, end of input, stop            all parts acknowledged
+//!          interval over, asked, stop, end of input        all parts acknowledged
 //!   waiting ───────────────────────────────▶ collecting ─────────────────────────▶ writing
 //!      ▲                                         │ timeout                           │ written, or not
 //!      └─────────────────────────────────────────┴───────────────────────────────────┘
 //! ```
+//!
+//! Whoever asks while one is under way gets the next one, since that one may have begun before what the asker wants in it.
+//! A stop is a checkpoint after which sources read nothing. A drain has the sources end, so that all that waits for the end
+//! of input comes out, and the checkpoint is that of the end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,6 +25,23 @@ pub struct CheckpointSettings {
     pub interval: Option<Duration>,
     /// How long collecting may take.
     pub timeout: Duration,
+    /// At least this long between the end of one and the start of the next, unless somebody asks.
+    pub min_pause: Duration,
+    /// How many may fail in a row before the job does; `None` for any number.
+    pub tolerable_failures: Option<u32>,
+}
+
+impl CheckpointSettings {
+    /// With this interval, and nothing else that is unusual.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self {
+            interval: Some(interval),
+            timeout: Duration::from_secs(600),
+            min_pause: Duration::ZERO,
+            tolerable_failures: None,
+        }
+    }
 }
 
 /// How often the last checkpoint of a job is tried before the job gives up.
@@ -55,8 +76,12 @@ pub enum Event {
     NotWritten(CheckpointId),
     /// A part has seen the last of its records.
     Ended(Part),
-    /// Somebody asks the job to stop.
+    /// Somebody asks for a checkpoint.
+    Asked,
+    /// Somebody asks the job to stop where it stands.
     StopAsked,
+    /// Somebody asks the job to stop as if its input had ended.
+    DrainAsked,
 }
 
 /// What is to be done.
@@ -73,6 +98,8 @@ pub enum Effect {
     Write(CheckpointId),
     /// Give up what was collected; it goes with the next one.
     Abandon(CheckpointId),
+    /// Have the sources end.
+    EndInput,
     /// The job is over.
     Finish(Ending),
 }
@@ -86,6 +113,16 @@ pub enum Ending {
     Stopped,
     /// Its last checkpoint could not be taken: it goes on from an earlier one.
     WithoutLastCheckpoint,
+    /// More checkpoints failed in a row than are tolerated.
+    TooManyFailures,
+}
+
+/// Whether the sources are to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    No,
+    Asked,
+    Told,
 }
 
 #[derive(Debug)]
@@ -117,7 +154,10 @@ pub struct Coordinator {
     phase: Phase,
     next_id: CheckpointId,
     next_at: Option<Duration>,
+    asked: bool,
     stop_asked: bool,
+    drain: Drain,
+    failures: u32,
     last_attempts: u32,
 }
 
@@ -132,8 +172,25 @@ impl Coordinator {
             phase: Phase::Waiting,
             next_id,
             next_at: settings.interval,
+            asked: false,
             stop_asked: false,
+            drain: Drain::No,
+            failures: 0,
             last_attempts: 0,
+        }
+    }
+
+    /// The job has gone back to a checkpoint: all its parts run again, and nothing is under way. What was asked for still is.
+    /// `asked` is whether somebody waits for a checkpoint.
+    pub fn begin_again(&mut self, now: Duration, next_id: CheckpointId, asked: bool) {
+        self.running.clone_from(&self.parts);
+        self.phase = Phase::Waiting;
+        self.next_id = self.next_id.max(next_id);
+        self.next_at = self.settings.interval.map(|interval| now + interval);
+        self.last_attempts = 0;
+        self.asked |= asked;
+        if self.drain == Drain::Told {
+            self.drain = Drain::Asked;
         }
     }
 
@@ -141,14 +198,17 @@ impl Coordinator {
     pub fn step(&mut self, now: Duration, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Tick => {}
+            Event::Asked => self.asked = true,
             Event::StopAsked => self.stop_asked = true,
+            Event::DrainAsked if self.drain == Drain::No => self.drain = Drain::Asked,
+            Event::DrainAsked => {}
             Event::Ended(part) => {
                 self.running.remove(&part);
             }
             Event::Acknowledged { checkpoint, part } => {
                 self.acknowledged(checkpoint, part, effects)
             }
-            Event::Written(written) => self.written(written, effects),
+            Event::Written(written) => self.written(now, written, effects),
             Event::NotWritten(failed) => {
                 if let Phase::Writing {
                     checkpoint,
@@ -198,7 +258,7 @@ impl Coordinator {
         }
     }
 
-    fn written(&mut self, written: CheckpointId, effects: &mut Vec<Effect>) {
+    fn written(&mut self, now: Duration, written: CheckpointId, effects: &mut Vec<Effect>) {
         let Phase::Writing {
             checkpoint,
             trigger,
@@ -209,7 +269,8 @@ impl Coordinator {
         if checkpoint != written {
             return;
         }
-        self.phase = Phase::Waiting;
+        self.pause(now);
+        self.failures = 0;
         let ending = match trigger {
             Trigger::Periodic | Trigger::Asked => return,
             Trigger::Stop => Ending::Stopped,
@@ -219,8 +280,13 @@ impl Coordinator {
     }
 
     fn failed(&mut self, now: Duration, trigger: Trigger, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Waiting;
+        self.pause(now);
         if matches!(trigger, Trigger::Periodic | Trigger::Asked) {
+            self.failures += 1;
+            let tolerable = self.settings.tolerable_failures;
+            if tolerable.is_some_and(|tolerable| self.failures > tolerable) {
+                self.finish(Ending::TooManyFailures, effects);
+            }
             return;
         }
         self.last_attempts += 1;
@@ -229,6 +295,13 @@ impl Coordinator {
         } else {
             self.next_at = Some(now + LAST_RETRY_DELAY);
         }
+    }
+
+    /// One has come to its end, well or not.
+    fn pause(&mut self, now: Duration) {
+        self.phase = Phase::Waiting;
+        let earliest = now + self.settings.min_pause;
+        self.next_at = self.next_at.map(|next_at| next_at.max(earliest));
     }
 
     fn finish(&mut self, ending: Ending, effects: &mut Vec<Effect>) {
@@ -251,6 +324,10 @@ impl Coordinator {
     }
 
     fn begin(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if self.drain == Drain::Asked && !matches!(self.phase, Phase::Over) {
+            self.drain = Drain::Told;
+            effects.push(Effect::EndInput);
+        }
         if !matches!(self.phase, Phase::Waiting) {
             return;
         }
@@ -259,9 +336,11 @@ impl Coordinator {
         let trigger = match (self.running.is_empty(), self.stop_asked) {
             (true, _) if due || !is_retry => Trigger::Final,
             (false, true) if due || !is_retry => Trigger::Stop,
+            (false, false) if self.asked => Trigger::Asked,
             (false, false) if due => Trigger::Periodic,
             _ => return,
         };
+        self.asked = false;
         let checkpoint = self.next_id;
         self.next_id = checkpoint.next();
         self.next_at = self.settings.interval.map(|interval| now + interval);
@@ -279,152 +358,5 @@ impl Coordinator {
 }
 
 #[cfg(test)]
-mod tests {
-    //! Catches a checkpoint that begins twice, completes without a part, or never ends, and a job that ends without its
-    //! last checkpoint.
-
-    use super::*;
-
-    /// Runs a script of `time event` lines for a job with parts a and b; prints `time effects` where there are any.
-    fn check(script: &str, expected: &str) {
-        let part = |name: &str| Part {
-            worker: usize::from(name == "b"),
-            region: 0,
-        };
-        let settings = CheckpointSettings {
-            interval: Some(Duration::from_secs(10)),
-            timeout: Duration::from_secs(30),
-        };
-        let parts = [part("a"), part("b")].into_iter().collect();
-        let mut coordinator = Coordinator::new(settings, parts, CheckpointId(1));
-        let mut seen = Vec::new();
-        for line in script
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-        {
-            let words: Vec<_> = line.split(' ').collect();
-            let id = |index: usize| CheckpointId(words[index].parse().expect("an id"));
-            let event = match words[1] {
-                "tick" => Event::Tick,
-                "stop" => Event::StopAsked,
-                "ended" => Event::Ended(part(words[2])),
-                "ack" => Event::Acknowledged {
-                    checkpoint: id(2),
-                    part: part(words[3]),
-                },
-                "written" => Event::Written(id(2)),
-                "failed" => Event::NotWritten(id(2)),
-                other => panic!("no event {other}"),
-            };
-            let mut effects = Vec::new();
-            let now = Duration::from_secs(words[0].parse().expect("a time"));
-            coordinator.step(now, event, &mut effects);
-            for effect in effects {
-                seen.push(match effect {
-                    Effect::Begin {
-                        checkpoint,
-                        trigger,
-                    } => format!("{} begin {checkpoint} {trigger:?}", words[0]),
-                    Effect::Write(checkpoint) => format!("{} write {checkpoint}", words[0]),
-                    Effect::Abandon(checkpoint) => format!("{} abandon {checkpoint}", words[0]),
-                    Effect::Finish(ending) => format!("{} finish {ending:?}", words[0]),
-                });
-            }
-        }
-        let expected: Vec<_> = expected
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn periodic_ones_follow_the_interval() {
-        check(
-            "9 tick
-             10 tick
-             11 ack 1 a
-             11 ack 1 a
-             12 ack 1 b
-             13 tick
-             14 written 1
-             19 tick
-             20 tick",
-            "10 begin 1 Periodic
-             12 write 1
-             20 begin 2 Periodic",
-        );
-    }
-
-    #[test]
-    fn a_slow_one_is_given_up_and_its_acknowledgements_are_ignored() {
-        check(
-            "10 tick
-             11 ack 1 a
-             40 tick
-             41 ack 1 b
-             42 ack 2 a
-             43 ack 2 b
-             44 failed 2
-             50 tick",
-            "10 begin 1 Periodic
-             40 abandon 1
-             40 begin 2 Periodic
-             43 write 2
-             50 begin 3 Periodic",
-        );
-    }
-
-    #[test]
-    fn the_end_of_input_takes_a_last_one() {
-        check(
-            "1 ended a
-             2 ended b
-             3 ack 1 a
-             3 ack 1 b
-             4 written 1
-             100 tick",
-            "2 begin 1 Final
-             3 write 1
-             4 finish Complete",
-        );
-    }
-
-    #[test]
-    fn a_stop_waits_for_the_one_under_way() {
-        check(
-            "10 tick
-             11 stop
-             12 ack 1 a
-             12 ack 1 b
-             13 written 1
-             14 ack 2 a
-             14 ack 2 b
-             15 written 2",
-            "10 begin 1 Periodic
-             12 write 1
-             13 begin 2 Stop
-             14 write 2
-             15 finish Stopped",
-        );
-    }
-
-    #[test]
-    fn the_last_one_is_tried_again_and_not_for_ever() {
-        let mut script = String::from("0 stop\n");
-        let mut expected = String::new();
-        for attempt in 1..=5 {
-            let at = (attempt - 1) * 2;
-            script += &format!(
-                "{at} tick\n{at} ack {attempt} a\n{at} ack {attempt} b\n{at} failed {attempt}\n"
-            );
-            expected += &format!("{at} begin {attempt} Stop\n{at} write {attempt}\n");
-        }
-        check(
-            &script,
-            &format!("{expected}8 finish WithoutLastCheckpoint"),
-        );
-    }
-}
+#[path = "coordinator/tests.rs"]
+mod tests;

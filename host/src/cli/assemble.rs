@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
 use super::{Failure, PipelineArguments};
@@ -12,8 +13,10 @@ use crate::connector::{
 use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::edge::plugin_build;
 use crate::guest::{GuestEngine, Plugin};
+use crate::pipeline::settings::{CheckpointMode, Ttl};
 use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
+use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
 
 /// A pipeline file that was read.
@@ -93,7 +96,11 @@ fn facts(plugin: &Plugin) -> PluginFacts {
     PluginFacts {
         inputs: description.inputs.clone(),
         outputs: description.outputs.clone(),
-        stateful: !description.states.is_empty(),
+        states: description
+            .states
+            .iter()
+            .map(|state| state.name.clone())
+            .collect(),
     }
 }
 
@@ -111,6 +118,7 @@ fn plan(
             NodeKind::Operator { .. } => Role::Operator {
                 plugin: Arc::clone(&plugins[name]),
                 config: spec.operators[name].config.clone().into_iter().collect(),
+                ttl_ms: ttl_ms(&spec.operators[name].ttl),
             },
             NodeKind::Source => {
                 Role::Source(source(&spec.sources[name], folder).map_err(|error| {
@@ -147,9 +155,22 @@ fn plan(
         identity: graph.identity(),
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,
+        mode: match spec.checkpoint.mode {
+            CheckpointMode::ExactlyOnce => Mode::ExactlyOnce,
+            CheckpointMode::AtLeastOnce => Mode::AtLeastOnce,
+        },
         edges: edges.collect(),
         nodes,
     })
+}
+
+fn ttl_ms(ttl: &BTreeMap<String, Ttl>) -> BTreeMap<String, Option<u64>> {
+    let ms = |ttl: &Ttl| {
+        let ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        ttl.0.map(ms)
+    };
+    let all = ttl.iter().map(|(state, ttl)| (state.clone(), ms(ttl)));
+    all.collect()
 }
 
 fn source(source: &SourceSpec, folder: &Path) -> Result<Arc<dyn Source>, ConnectorError> {

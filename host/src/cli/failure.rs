@@ -57,8 +57,7 @@ impl From<Problems> for Failure {
 impl From<GuestError> for Failure {
     fn from(error: GuestError) -> Self {
         let code = match &error {
-            GuestError::Failed { .. } | GuestError::BadOutput { .. } => EXIT_FAILED,
-            GuestError::Trapped { call, .. } if *call == "process" => EXIT_FAILED,
+            error if error.is_of_a_call() => EXIT_FAILED,
             _ => EXIT_PLUGIN,
         };
         Self::new(code, error.to_string())
@@ -81,10 +80,12 @@ impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         let code = match error {
             JobError::Guest(error) => return error.into(),
+            JobError::Store(error) => return error.into(),
             JobError::Connector { .. } => EXIT_CONNECTOR,
             JobError::State { .. }
             | JobError::MaxParallelism { .. }
-            | JobError::LastCheckpoint { .. } => EXIT_DATA,
+            | JobError::LastCheckpoint { .. }
+            | JobError::TooManyFailures { .. } => EXIT_DATA,
             JobError::Defect { .. } => EXIT_FAILED,
         };
         Self::new(code, error.to_string())

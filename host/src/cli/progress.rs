@@ -11,7 +11,7 @@ use crate::checkpoint::Trigger;
 use crate::connector::Recovered;
 use crate::edge::drive::Watcher;
 use crate::guest::LogLevel;
-use crate::runtime::conductor::{CompletedCheckpoint, Notice};
+use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
@@ -76,6 +76,23 @@ impl Progress {
             span(checkpoint.total),
             micros(checkpoint.stall),
         ));
+    }
+
+    fn went_back(&mut self, went_back: &WentBack) {
+        for (id, reason) in &went_back.passed_over {
+            self.terminal.say(&format!(
+                "warning: checkpoint {id} is damaged and passed over: {reason}"
+            ));
+        }
+        let to = match went_back.to {
+            Some(id) => format!("goes back to checkpoint {id} and on from there"),
+            None => "begins again, since it has no checkpoint yet".to_owned(),
+        };
+        self.terminal.say(&format!(
+            "warning: {}; the job {to} (attempt {} of {})",
+            went_back.reason, went_back.attempt, went_back.attempts_max
+        ));
+        self.samples.clear();
     }
 
     /// Records a second over the last while.
@@ -153,6 +170,7 @@ impl Watcher for Progress {
             Notice::NotVisible { reason } => self.terminal.say(&format!(
                 "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
             )),
+            Notice::WentBack(went_back) => self.went_back(&went_back),
             Notice::Log { operator, task, line } => {
                 if line.level < LogLevel::Info {
                     return;

@@ -59,7 +59,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let totals = progress.totals();
     let (how, next) = match ended.ending {
         Ending::Complete => ("finished", ""),
-        Ending::Stopped | Ending::WithoutLastCheckpoint => {
+        Ending::Stopped | Ending::WithoutLastCheckpoint | Ending::TooManyFailures => {
             ("stopped", "; the same command goes on from there")
         }
     };
@@ -113,6 +113,8 @@ fn run_on(
         checkpoints: CheckpointSettings {
             interval: checkpoint.interval,
             timeout: checkpoint.timeout,
+            min_pause: checkpoint.min_pause,
+            tolerable_failures: checkpoint.tolerable_failures,
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,

@@ -1,30 +1,36 @@
-//! Runs a job on real threads: one per worker, one for the writer, and the caller's for the conductor.
+//! Runs a job on real threads, with the caller's for the conductor.
 //!
-//! Nothing is decided here. Workers step until they are idle and then wait to be woken; reports go to the conductor over
-//! one channel; its actions go to the workers and the writer.
+//! Nothing is decided here but one thing: a job whose worker fails in a way that may pass goes back to its last checkpoint
+//! without ending the process, a few times in a row at most. Its threads are joined, the storage says what is durable, and
+//! workers, sources and sinks are made anew from there, as at the start of the process. So whatever a start cures, this
+//! does, too.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::clock::Clock;
-use crate::checkpoint::CheckpointStorage;
+use super::threads::{Bell, Threads};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
-use crate::checkpoint::store::Recovery;
+use crate::checkpoint::store::{Recovery, RestoredCheckpoint};
+use crate::checkpoint::{CheckpointStorage, Depth};
 use crate::connector::Recovered;
 use crate::runtime::JobError;
 use crate::runtime::build::{Built, build};
 use crate::runtime::chunks::CheckpointChunks;
-use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
+use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice, WentBack};
 use crate::runtime::exchange::Wake;
 use crate::runtime::plan::Plan;
-use crate::runtime::report::{Report, WriteOutcome};
-use crate::runtime::worker::{Control, Counters, Progress, Worker};
-use crate::runtime::writer::{WriteRequest, Writer};
+use crate::runtime::report::Report;
+use crate::runtime::worker::Counters;
+use crate::runtime::writer::Writer;
+use crate::state::{ChunkId, StateSchema};
 
 /// How often whoever watches is shown the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often in a row, without a checkpoint in between, a job goes back before it fails.
+const GOING_BACK_MAX: u32 = 3;
 
 /// What a job runs with.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +45,7 @@ pub struct DriveSettings {
 
 /// Whoever watches a job.
 pub trait Watcher {
-    /// Output of earlier runs was brought in order; records may flow.
+    /// Output of earlier runs was brought in order; records may flow. Comes again when the job has gone back.
     fn begun(&mut self, recovered: &[(String, Recovered)]);
     /// Something worth telling.
     fn notice(&mut self, now: Duration, notice: Notice);
@@ -73,7 +79,6 @@ pub fn drive(
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
     let restored = recovery.restored;
-    let chunks = CheckpointChunks(store.reader());
     let (writer, recovered) = Writer::begin(
         plan,
         store,
@@ -81,256 +86,219 @@ pub fn drive(
         restored.as_ref(),
         settings.fresh,
     )?;
-    let wakes: Vec<_> = (0..plan.parallelism)
-        .map(|_| Arc::new(Bell::default()))
-        .collect();
-    let as_wakes: Vec<_> = wakes
-        .iter()
-        .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
-        .collect();
-    let counters: Vec<_> = wakes
-        .iter()
-        .map(|_| Arc::new(Counters::default()))
-        .collect();
-    let built = build(
+    let counters: Vec<_> = (0..plan.parallelism).map(|_| Arc::default()).collect();
+    let stage = Stage {
         plan,
-        restored.as_ref(),
-        &chunks,
-        recovery.next_chunk,
-        &as_wakes,
-        &counters,
-        &reports,
-    )?;
-    let Built {
-        workers,
-        controls,
-        schemas,
-    } = built;
-    let earlier = restored.as_ref().map(|restored| EarlierRuns {
-        checkpoint: Some(restored.checkpoint.id),
-        records_in: restored.checkpoint.records_in,
-        records_out: restored.checkpoint.records_out,
-    });
-    drop(restored);
-    let next = recovery.next_id;
-    let mut conductor = Conductor::new(
-        plan,
-        schemas,
-        settings.checkpoints,
-        next,
-        earlier.unwrap_or_default(),
-    );
-    watcher.begun(&recovered);
-    let mut threads = Threads::start(workers, wakes, controls, writer, clock, &reports);
-    drop(reports);
-    let ended = conduct(
-        &mut conductor,
-        &mut threads,
         clock,
-        &inbox,
-        &counters,
+        reports,
+        counters,
+    };
+    let (mut threads, schemas) = stage.begin(writer, restored.as_ref(), recovery.next_chunk)?;
+    let earlier = earlier_runs(restored.as_ref());
+    drop(restored);
+    let mut job = Job {
+        conductor: Conductor::new(
+            plan,
+            schemas,
+            settings.checkpoints,
+            recovery.next_id,
+            earlier,
+        ),
+        stage,
+        settings,
+        inbox,
         watcher,
-    );
+        records_in_before: earlier.records_in,
+        gone_back: 0,
+    };
+    job.watcher.begun(&recovered);
+    let ended = loop {
+        match job.conduct(&threads) {
+            Err(error) if error.may_pass() && job.gone_back < GOING_BACK_MAX => {
+                threads = job.go_back(threads, &error)?;
+            }
+            ended => break ended,
+        }
+    };
     let writer = threads.stop()?;
-    watcher.watch(clock.now(), &counters);
+    job.watcher.watch(clock.now(), &job.stage.counters);
     Ok(Ended {
         ending: ended?,
         summaries: writer.summaries(),
     })
 }
 
-fn conduct(
-    conductor: &mut Conductor,
-    threads: &mut Threads,
+fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
+    let earlier = restored.map(|restored| EarlierRuns {
+        checkpoint: Some(restored.checkpoint.id),
+        records_in: restored.checkpoint.records_in,
+        records_out: restored.checkpoint.records_out,
+    });
+    earlier.unwrap_or_default()
+}
+
+/// What workers are started with, each time.
+struct Stage<'a> {
+    plan: &'a Plan,
     clock: Clock,
-    inbox: &mpsc::Receiver<Report>,
-    counters: &[Arc<Counters>],
-    watcher: &mut dyn Watcher,
-) -> Result<Ending, JobError> {
-    let mut watch_at = Duration::ZERO;
-    loop {
-        let now = clock.now();
-        if now >= watch_at {
-            watcher.watch(now, counters);
-            watch_at = now + WATCH_INTERVAL;
-        }
-        let until = conductor.wakes_at().map_or(watch_at, |at| at.min(watch_at));
-        let report = match inbox.recv_timeout(until.saturating_sub(now)) {
-            Ok(report) => report,
-            Err(RecvTimeoutError::Timeout) => Report::Tick,
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(JobError::Defect {
-                    what: "all workers",
-                });
+    reports: Reports,
+    counters: Vec<Arc<Counters>>,
+}
+
+impl Stage<'_> {
+    fn begin(
+        &self,
+        writer: Writer,
+        restored: Option<&RestoredCheckpoint>,
+        next_chunk: ChunkId,
+    ) -> Result<(Threads, Vec<Vec<StateSchema>>), JobError> {
+        let bells: Vec<_> = self
+            .counters
+            .iter()
+            .map(|_| Arc::new(Bell::default()))
+            .collect();
+        let wakes: Vec<_> = bells
+            .iter()
+            .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
+            .collect();
+        let Built {
+            workers,
+            controls,
+            schemas,
+        } = build(
+            self.plan,
+            restored,
+            &CheckpointChunks(writer.reader()),
+            next_chunk,
+            &wakes,
+            &self.counters,
+            &self.reports,
+        )?;
+        let threads = Threads::start(workers, bells, controls, writer, self.clock, &self.reports);
+        Ok((threads, schemas))
+    }
+}
+
+/// A job that runs.
+struct Job<'a> {
+    conductor: Conductor,
+    stage: Stage<'a>,
+    settings: DriveSettings,
+    inbox: mpsc::Receiver<Report>,
+    watcher: &'a mut dyn Watcher,
+    records_in_before: u64,
+    gone_back: u32,
+}
+
+impl Job<'_> {
+    /// Does what the conductor says, until the job is over or has failed.
+    fn conduct(&mut self, threads: &Threads) -> Result<Ending, JobError> {
+        let clock = self.stage.clock;
+        let mut watch_at = Duration::ZERO;
+        loop {
+            let now = clock.now();
+            if now >= watch_at {
+                self.watcher.watch(now, &self.stage.counters);
+                watch_at = now + WATCH_INTERVAL;
             }
-        };
-        for action in conductor.handle(clock.now(), clock.wall_ms(), report) {
+            let wakes_at = self.conductor.wakes_at();
+            let until = wakes_at.map_or(watch_at, |at| at.min(watch_at));
+            let report = match self.inbox.recv_timeout(until.saturating_sub(now)) {
+                Ok(report) => report,
+                Err(RecvTimeoutError::Timeout) => Report::Tick,
+                Err(RecvTimeoutError::Disconnected) => {
+                    unreachable!("the stage can report")
+                }
+            };
+            if let Some(ending) = self.handle(report, Some(threads))? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// Carries out what follows from a report; without threads, what can be.
+    fn handle(
+        &mut self,
+        report: Report,
+        threads: Option<&Threads>,
+    ) -> Result<Option<Ending>, JobError> {
+        let clock = self.stage.clock;
+        for action in self.conductor.handle(clock.now(), clock.wall_ms(), report) {
             match action {
-                Action::Tell(control) => threads.tell(control),
-                Action::Write(request) => threads.write(*request),
-                Action::Notify(notice) => watcher.notice(clock.now(), notice),
-                Action::Finish(ending) => return Ok(ending),
+                Action::Tell(control) => {
+                    if let Some(threads) = threads {
+                        threads.tell(control);
+                    }
+                }
+                Action::Write(request) => {
+                    if let Some(threads) = threads {
+                        threads.write(*request);
+                    }
+                }
+                Action::Notify(notice) => {
+                    if matches!(notice, Notice::Completed(_)) {
+                        self.gone_back = 0;
+                    }
+                    self.watcher.notice(clock.now(), notice);
+                }
+                Action::Answer(asker, answer) => asker.answer(answer),
+                Action::Finish(ending) => return Ok(Some(ending)),
                 Action::Fail(error) => return Err(error),
             }
         }
+        Ok(None)
     }
-}
 
-/// Wakes a thread that waits; a ring is kept until somebody waits.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    heard: Condvar,
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.heard.notify_one();
-    }
-}
-
-impl Bell {
-    /// Waits for a ring, for at most this long.
-    fn wait(&self, at_most: Option<Duration>) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rung = match at_most {
-            None => self
-                .heard
-                .wait_while(rung, |rung| !*rung)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(at_most) => {
-                let waited = self.heard.wait_timeout_while(rung, at_most, |rung| !*rung);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+    /// Goes back to the last checkpoint, after `error`.
+    fn go_back(&mut self, threads: Threads, error: &JobError) -> Result<Threads, JobError> {
+        self.gone_back += 1;
+        let writer = threads.stop()?;
+        // What a write under way has become, and who has asked for something, still counts.
+        while let Ok(report) = self.inbox.try_recv() {
+            if report.is_of_workers() {
+                continue;
             }
-        };
-        *rung = false;
-    }
-}
-
-/// The threads of a job.
-struct Threads {
-    workers: Vec<JoinHandle<()>>,
-    bells: Vec<Arc<Bell>>,
-    controls: Vec<mpsc::Sender<Control>>,
-    writer: JoinHandle<Writer>,
-    requests: Option<mpsc::Sender<WriteRequest>>,
-}
-
-impl Threads {
-    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
-    fn start(
-        workers: Vec<Worker>,
-        bells: Vec<Arc<Bell>>,
-        controls: Vec<mpsc::Sender<Control>>,
-        mut writer: Writer,
-        clock: Clock,
-        reports: &Reports,
-    ) -> Self {
-        let (requests, inbox) = mpsc::channel::<WriteRequest>();
-        let outcomes = reports.clone();
-        let writer = std::thread::spawn(move || {
-            let guard = Guard::new(&outcomes, "the checkpoint writer");
-            for request in inbox {
-                let outcome: WriteOutcome = writer.write(request);
-                // Nobody listens only when the job has failed meanwhile.
-                let _ = outcomes.send(Report::Written(outcome));
-            }
-            guard.disarm();
-            writer
+            self.handle(report, None)?;
+        }
+        let mut store = writer.into_store();
+        let recovery = store.recover(Depth::Thorough, None)?;
+        let restored = recovery.restored;
+        let earlier = earlier_runs(restored.as_ref());
+        let notice = Notice::WentBack(WentBack {
+            reason: error.to_string(),
+            to: earlier.checkpoint,
+            attempt: self.gone_back,
+            attempts_max: GOING_BACK_MAX,
+            passed_over: recovery.damaged,
         });
-        let threads = workers.into_iter().zip(&bells).map(|(worker, bell)| {
-            let (bell, reports) = (Arc::clone(bell), reports.clone());
-            std::thread::spawn(move || work(worker, &bell, clock, &reports))
-        });
-        Self {
-            workers: threads.collect(),
-            bells,
-            controls,
-            writer,
-            requests: Some(requests),
-        }
+        let clock = self.stage.clock;
+        self.watcher.notice(clock.now(), notice);
+        let (writer, recovered) = Writer::begin(
+            self.stage.plan,
+            store,
+            self.settings.retained,
+            restored.as_ref(),
+            self.settings.fresh && restored.is_none(),
+        )?;
+        self.count_from(earlier.records_in);
+        let begun = self
+            .stage
+            .begin(writer, restored.as_ref(), recovery.next_chunk)?;
+        let (threads, schemas) = begun;
+        self.conductor
+            .begin_again(clock.now(), schemas, recovery.next_id, earlier);
+        self.watcher.begun(&recovered);
+        Ok(threads)
     }
 
-    fn tell(&self, control: Control) {
-        for (sender, bell) in self.controls.iter().zip(&self.bells) {
-            // A worker that is gone has reported why.
-            let _ = sender.send(control);
-            bell.wake();
-        }
-    }
-
-    fn write(&self, request: WriteRequest) {
-        if let Some(requests) = &self.requests {
-            // A writer that is gone has reported why.
-            let _ = requests.send(request);
-        }
-    }
-
-    /// Waits for all threads, after what they have begun.
-    fn stop(mut self) -> Result<Writer, JobError> {
-        self.tell(Control::Shutdown);
-        self.requests = None;
-        for worker in self.workers {
-            worker
-                .join()
-                .map_err(|_| JobError::Defect { what: "a worker" })?;
-        }
-        self.writer.join().map_err(|_| JobError::Defect {
-            what: "the checkpoint writer",
-        })
-    }
-}
-
-fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
-    let guard = Guard::new(reports, "a worker");
-    loop {
-        let now = clock.now();
-        match worker.step(now) {
-            Ok(Progress::Moved { snapshot: false }) => {}
-            Ok(Progress::Moved { snapshot: true }) => {
-                let _ = reports.send(Report::Stalled(clock.now().saturating_sub(now)));
-            }
-            Ok(Progress::Idle { until }) => {
-                bell.wait(until.map(|until| until.saturating_sub(clock.now())))
-            }
-            Ok(Progress::Over) => break,
-            Err(error) => {
-                let _ = reports.send(Report::Failed(error));
-                break;
-            }
-        }
-    }
-    guard.disarm();
-}
-
-/// Reports a thread that ends by a panic: nobody would hear of it else until the end of the job.
-struct Guard<'a> {
-    reports: &'a Reports,
-    what: &'static str,
-    armed: bool,
-}
-
-impl<'a> Guard<'a> {
-    fn new(reports: &'a Reports, what: &'static str) -> Self {
-        Self {
-            reports,
-            what,
-            armed: true,
-        }
-    }
-
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            let _ = self
-                .reports
-                .send(Report::Failed(JobError::Defect { what: self.what }));
+    /// Has the counters say what this process has read, without what is read again.
+    fn count_from(&self, records_in: u64) {
+        let mut read = records_in.saturating_sub(self.records_in_before);
+        for counters in &self.stage.counters {
+            counters
+                .records_in
+                .store(std::mem::take(&mut read), Ordering::Relaxed);
+            counters.records_out.store(0, Ordering::Relaxed);
         }
     }
 }

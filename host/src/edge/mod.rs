@@ -2,7 +2,10 @@
 //!
 //! Everything else gets from here what it needs, as values. Connectors open their own files. Nothing is decided here.
 
+pub mod control;
 pub mod drive;
+
+mod threads;
 
 pub mod clock;
 pub mod data_dir;

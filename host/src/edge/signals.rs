@@ -39,7 +39,10 @@ pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io:
                 std::process::exit(EXIT_TOLD_TWICE);
             }
             // A job that is over needs no stop.
-            let _ = reports.send(Report::StopAsked);
+            let _ = reports.send(Report::StopAsked {
+                drain: false,
+                asker: None,
+            });
         }
     });
     Ok(())

@@ -116,6 +116,18 @@ pub enum GuestError {
     },
 }
 
+impl GuestError {
+    /// Whether it came up in a call with records, and not when the plugin was loaded or opened.
+    #[must_use]
+    pub fn is_of_a_call(&self) -> bool {
+        match self {
+            Self::Failed { .. } | Self::BadOutput { .. } => true,
+            Self::Trapped { call, .. } => *call == "process",
+            _ => false,
+        }
+    }
+}
+
 fn said(stderr: &str) -> String {
     let text = stderr.trim();
     if text.is_empty() {

@@ -81,7 +81,7 @@ pub fn format(duration: Duration) -> String {
 /// # Errors
 /// Those of [`parse`].
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    match deserializer.deserialize_str(DurationVisitor { off: false })? {
+    match deserializer.deserialize_str(DurationVisitor { word: None })? {
         Some(duration) => Ok(duration),
         None => Err(D::Error::custom("wants a duration, not `off`")),
     }
@@ -94,26 +94,37 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
 pub fn deserialize_or_off<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
-    deserializer.deserialize_str(DurationVisitor { off: true })
+    deserializer.deserialize_str(DurationVisitor { word: Some("off") })
 }
 
+/// For serde: a duration, or `0s` for none.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn deserialize_or_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
+    let visitor = DurationVisitor { word: Some("0s") };
+    Ok(deserializer.deserialize_str(visitor)?.unwrap_or_default())
+}
+
+/// Reads a duration, or a word for none.
 struct DurationVisitor {
-    off: bool,
+    word: Option<&'static str>,
 }
 
 impl Visitor<'_> for DurationVisitor {
     type Value = Option<Duration>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.off {
-            "a duration such as `10s`, or `off`"
-        } else {
-            "a duration such as `10s`"
-        })
+        match self.word {
+            Some(word) => write!(f, "a duration such as `10s`, or `{word}`"),
+            None => f.write_str("a duration such as `10s`"),
+        }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        if self.off && text == "off" {
+        if self.word == Some(text) {
             return Ok(None);
         }
         parse(text).map(Some).map_err(E::custom)

@@ -12,9 +12,12 @@ pub mod duration;
 pub mod identity;
 pub mod plan;
 pub mod problem;
+pub mod settings;
+pub mod size;
 pub mod spec;
 
 mod config;
+mod flink;
 mod from;
 mod parse;
 mod reader;

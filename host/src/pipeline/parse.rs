@@ -12,15 +12,15 @@ use serde::de::Error;
 use super::from::References;
 use super::problem::{Document, Fault, Place, Problem, Problems};
 use super::reader::read;
-use super::spec::{
-    CheckpointSettings, INTERVAL_MIN, NAME_CHARS_MAX, NODES_MAX, RETAINED_MAX, SinkConnector,
-    SinkSpec, SourceSpec, Spec,
+use super::settings::{
+    CheckpointSettings, INTERVAL_MIN, MEMORY_MIN, RETAINED_MAX, StateBackend, StateSettings,
 };
+use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkConnector, SinkSpec, SourceSpec, Spec};
 use super::tree::{self, Node, Table, Value};
-use super::{duration, resolve, wiring, words};
+use super::{duration, flink, resolve, size, wiring, words};
 use crate::stream::MaxParallelism;
 
-const SECTIONS: [&str; 5] = ["job", "checkpoint", "source", "operator", "sink"];
+const SECTIONS: [&str; 6] = ["job", "checkpoint", "state", "source", "operator", "sink"];
 
 /// A pipeline file, read.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +60,7 @@ pub fn parse(
         }
     }
     document.places = tree::places(&root);
+    problems.extend(flink::take(&mut root, &document));
     problems.extend(resolve::paths(
         &mut root,
         &document,
@@ -74,6 +75,7 @@ pub fn parse(
     sections.check_names();
     let job = sections.job(file.default_job_name);
     let checkpoint = sections.checkpoint();
+    let state = sections.state();
     let sources = sections.nodes("source", source);
     let operators = sections.nodes("operator", |node| read(&node));
     let sinks = sections.nodes("sink", sink);
@@ -85,6 +87,7 @@ pub fn parse(
         max_parallelism: MaxParallelism::new(job.max_parallelism)
             .expect("the section `job` was checked"),
         checkpoint,
+        state,
         sources,
         operators,
         sinks,
@@ -224,6 +227,18 @@ impl Sections<'_> {
         if !(1..=RETAINED_MAX).contains(&settings.retained) {
             let message = format!("{} is not between 1 and {RETAINED_MAX}", settings.retained);
             self.problem(&["checkpoint", "retained"], message);
+        }
+        settings
+    }
+
+    fn state(&mut self) -> StateSettings {
+        let settings: StateSettings = self.section("state");
+        if settings.backend == StateBackend::Disk && settings.memory < MEMORY_MIN {
+            let message = format!(
+                "is less than {}; write a larger one",
+                size::format(MEMORY_MIN)
+            );
+            self.problem(&["state", "memory"], message);
         }
         settings
     }

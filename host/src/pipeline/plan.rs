@@ -17,8 +17,8 @@ pub struct PluginFacts {
     pub inputs: Vec<String>,
     /// Output ports, at least one.
     pub outputs: Vec<String>,
-    /// Whether it declares any state.
-    pub stateful: bool,
+    /// The names of its states.
+    pub states: Vec<String>,
 }
 
 /// A place in [`Plan::nodes`].
@@ -110,6 +110,7 @@ impl Plan {
     /// # Panics
     /// When an operator has no facts.
     pub fn new(spec: Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Self, Problems> {
+        Problems::none(unknown_states(&spec, plugins))?;
         let nodes = nodes(&spec, plugins)?;
         let mut matching = Matching {
             spec: &spec,
@@ -152,6 +153,20 @@ impl Plan {
     }
 }
 
+/// What is said of states that no plugin declares.
+fn unknown_states(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, operator) in &spec.operators {
+        let states = &plugins[name].states;
+        for state in operator.ttl.keys().filter(|state| !states.contains(state)) {
+            let hint = words::hint(state, states.iter().map(String::as_str));
+            let message = format!("the plugin has no state `{state}`{hint}");
+            problems.push(spec.problem(&["operator", name, "ttl", state], message));
+        }
+    }
+    problems
+}
+
 fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Node>, Problem> {
     let order = wiring::order(spec)?;
     let node = |(id, name): (u16, &str)| {
@@ -169,7 +184,7 @@ fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Nod
                 "ports were checked"
             );
             let kind = NodeKind::Operator {
-                stateful: facts.stateful,
+                stateful: !facts.states.is_empty(),
             };
             (kind, facts.inputs.clone(), facts.outputs.clone())
         };

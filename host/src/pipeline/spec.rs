@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::config;
 use super::from::{From, Reference};
 use super::problem::{Document, Problem};
-use super::{config, duration};
+use super::settings::{CheckpointSettings, StateSettings, Ttl};
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
     StdoutSinkSettings,
@@ -22,10 +22,6 @@ use crate::stream::MaxParallelism;
 pub const NODES_MAX: usize = 1000;
 /// Characters in a name.
 pub const NAME_CHARS_MAX: usize = 64;
-/// Checkpoints kept.
-pub const RETAINED_MAX: u16 = 1000;
-/// The shortest time between two checkpoints: below it, a job does little else.
-pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// A pipeline as typed.
 ///
@@ -45,8 +41,10 @@ pub struct Spec {
     pub parallelism: u16,
     /// Key groups; fixed for the life of the state.
     pub max_parallelism: MaxParallelism,
-    /// When checkpoints are taken and how many are kept.
+    /// When checkpoints are taken, and where and how many are kept.
     pub checkpoint: CheckpointSettings,
+    /// Where state is while the job runs.
+    pub state: StateSettings,
     /// By name.
     pub sources: BTreeMap<String, SourceSpec>,
     /// By name.
@@ -62,30 +60,6 @@ impl Spec {
     #[must_use]
     pub fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         self.document.problem(path, message)
-    }
-}
-
-/// The section `[checkpoint]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct CheckpointSettings {
-    /// Time between triggers; `None` means only when the job stops or ends.
-    #[serde(deserialize_with = "duration::deserialize_or_off")]
-    pub interval: Option<Duration>,
-    /// A checkpoint that takes longer fails.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub timeout: Duration,
-    /// How many are kept, at least one.
-    pub retained: u16,
-}
-
-impl Default for CheckpointSettings {
-    fn default() -> Self {
-        Self {
-            interval: Some(Duration::from_secs(10)),
-            timeout: Duration::from_secs(600),
-            retained: 3,
-        }
     }
 }
 
@@ -109,6 +83,9 @@ pub struct OperatorSpec {
     /// Handed to the plugin.
     #[serde(default, deserialize_with = "config::deserialize")]
     pub config: BTreeMap<String, String>,
+    /// By state of the plugin: how long an entry lives, instead of what the plugin declares.
+    #[serde(default)]
+    pub ttl: BTreeMap<String, Ttl>,
 }
 
 /// A table `[sink.NAME]`.

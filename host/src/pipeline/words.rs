@@ -6,6 +6,7 @@
 /// What people type by habit, and what it is called here.
 const HABITS: &[(&str, &str)] = &[
     ("blackhole", "discard"),
+    ("backend", "storage"),
     ("checkpoint-interval", "interval"),
     ("checkpoint-timeout", "timeout"),
     ("checkpointing", "checkpoint"),
@@ -19,8 +20,10 @@ const HABITS: &[(&str, &str)] = &[
     ("jar", "plugin"),
     ("json", "jsonl"),
     ("max-retained-checkpoints", "retained"),
+    ("min-pause-between-checkpoints", "min-pause"),
     ("ndjson", "jsonl"),
     ("num-retained", "retained"),
+    ("managed-memory", "memory"),
     ("number-of-rows", "records"),
     ("parallelism.default", "parallelism"),
     ("pipeline", "job"),
@@ -28,6 +31,7 @@ const HABITS: &[(&str, &str)] = &[
     ("raw", "lines"),
     ("rows-per-second", "rate"),
     ("text", "lines"),
+    ("tolerable-failed-checkpoints", "tolerable-failures"),
     ("transform", "operator"),
     ("type", "connector"),
     ("wasm", "plugin"),

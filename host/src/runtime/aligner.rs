@@ -1,14 +1,30 @@
 //! Holds back an input whose barrier has come until the others' have (Carbone et al., "Lightweight Asynchronous
 //! Snapshots for Distributed Dataflows", 2015). Pure: it is told of barriers and says what they mean.
+//!
+//! At least once, it holds nothing back: the snapshot comes with the last barrier all the same, and has the effects of
+//! records behind the barriers of other inputs, which come again after a failure. Nothing is lost either way, since each
+//! input's records before its barrier are in the snapshot.
 
 use crate::stream::CheckpointId;
 
+/// What a checkpoint promises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// After a failure each record counts once.
+    #[default]
+    ExactlyOnce,
+    /// After a failure a record may count again.
+    AtLeastOnce,
+}
+
 /// Aligns the barriers of one region's inputs.
 ///
+/// - At least once, no input is ever held back; the rest is for exactly once.
 /// - While no checkpoint is being aligned, no input is held back.
 /// - An input is held back from its barrier until the last input's, or until a barrier of a later checkpoint comes.
 #[derive(Debug)]
 pub struct Aligner {
+    mode: Mode,
     arrived: Vec<bool>,
     aligning: Option<CheckpointId>,
     newest: Option<CheckpointId>,
@@ -28,8 +44,9 @@ pub enum Alignment {
 impl Aligner {
     /// For a region with this many inputs.
     #[must_use]
-    pub fn new(inputs: usize) -> Self {
+    pub fn new(inputs: usize, mode: Mode) -> Self {
         Self {
+            mode,
             arrived: vec![false; inputs],
             aligning: None,
             newest: None,
@@ -39,7 +56,7 @@ impl Aligner {
     /// Whether an input is held back.
     #[must_use]
     pub fn holds(&self, input: usize) -> bool {
-        self.arrived[input]
+        self.mode == Mode::ExactlyOnce && self.arrived[input]
     }
 
     /// Takes note of a barrier.
@@ -69,7 +86,22 @@ mod tests {
     use super::*;
 
     fn check(inputs: usize, barriers: &[(usize, u64)], expected: &str) {
-        let mut aligner = Aligner::new(inputs);
+        check_in(Mode::ExactlyOnce, inputs, barriers, expected);
+        let free = regardless_of_holding(expected);
+        check_in(Mode::AtLeastOnce, inputs, barriers, &free);
+    }
+
+    /// What is expected when nothing is held back.
+    fn regardless_of_holding(expected: &str) -> String {
+        let steps = expected.split("; ").map(|step| {
+            let (said, _) = step.split_once(" holds ").expect("it says what is held");
+            format!("{said} holds []")
+        });
+        steps.collect::<Vec<_>>().join("; ")
+    }
+
+    fn check_in(mode: Mode, inputs: usize, barriers: &[(usize, u64)], expected: &str) {
+        let mut aligner = Aligner::new(inputs, mode);
         let mut seen = Vec::new();
         for &(input, checkpoint) in barriers {
             let alignment = aligner.barrier(input, CheckpointId(checkpoint));

@@ -85,8 +85,8 @@ pub fn build(
     }
     connect(plan, &mut workers, wakes);
     for region in workers.iter_mut().flat_map(|worker| &mut worker.regions) {
-        region.aligner =
-            Aligner::new(region.inlets.len() + usize::from(!region.sources.is_empty()));
+        let inputs = region.inlets.len() + usize::from(!region.sources.is_empty());
+        region.aligner = Aligner::new(inputs, plan.mode);
     }
     Ok(Built {
         workers,
@@ -152,7 +152,7 @@ fn regions(plan: &Plan) -> Vec<Region> {
             nodes,
             inlets: Vec::new(),
             exchanges: Vec::new(),
-            aligner: Aligner::new(0),
+            aligner: Aligner::new(0, plan.mode),
             begin: None,
             suspended: false,
             ended: false,
@@ -237,7 +237,7 @@ impl Origin<'_> {
                     .map(|writer| writer.map_err(connector).and_then(task))
                     .collect()
             }
-            Role::Operator { plugin, config } => {
+            Role::Operator { plugin, config, .. } => {
                 let task = |task| {
                     let instance = plugin.open(&node.name, config)?;
                     let store = self.state(index, task)?;

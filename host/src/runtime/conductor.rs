@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::JobError;
 use super::plan::{Plan, Role};
-use super::report::Report;
+use super::report::{Answer, Asker, Report};
 use super::snapshot::RegionSnapshot;
 use super::worker::Control;
 use super::writer::WriteRequest;
@@ -30,6 +30,8 @@ pub enum Action {
     Write(Box<WriteRequest>),
     /// Tell whoever watches.
     Notify(Notice),
+    /// Tell whoever asked.
+    Answer(Asker, Answer),
     /// Shut the workers down: the job is over.
     Finish(Ending),
     /// Shut the workers down: the job has failed.
@@ -53,6 +55,8 @@ pub enum Notice {
         /// Which sink, and why.
         reason: String,
     },
+    /// A worker has failed, and the job goes on from a checkpoint.
+    WentBack(WentBack),
     /// A plugin has logged.
     Log {
         /// The node.
@@ -62,6 +66,21 @@ pub enum Notice {
         /// The line.
         line: LogLine,
     },
+}
+
+/// How a job went on after a failure, without the process ending.
+#[derive(Debug, Clone)]
+pub struct WentBack {
+    /// What has failed.
+    pub reason: String,
+    /// The checkpoint; none if it began anew.
+    pub to: Option<CheckpointId>,
+    /// How often in a row, from 1.
+    pub attempt: u32,
+    /// When it is too often.
+    pub attempts_max: u32,
+    /// Damaged checkpoints that were passed over, and what is wrong with them.
+    pub passed_over: Vec<(CheckpointId, String)>,
 }
 
 /// A checkpoint that is durable, in numbers.
@@ -97,7 +116,12 @@ pub struct Conductor {
     pending: Option<Pending>,
     unwritten: BTreeMap<ChunkId, Arc<Chunk>>,
     staged: BTreeMap<usize, Vec<Staged>>,
+    /// Who wants the next checkpoint that begins.
+    askers: Vec<Asker>,
+    /// Who waits for the end of the job.
+    stop_askers: Vec<Asker>,
     last_failure: Option<String>,
+    failures: u32,
     last_durable: Option<CheckpointId>,
 }
 
@@ -113,6 +137,7 @@ struct Pending {
     state_bytes: u64,
     records_in: u64,
     records_out: u64,
+    askers: Vec<Asker>,
     splits: BTreeMap<usize, Vec<Split>>,
     chunks: BTreeMap<(usize, usize), Vec<ChunkRef>>,
 }
@@ -191,9 +216,36 @@ impl Conductor {
             pending: None,
             unwritten: BTreeMap::new(),
             staged: BTreeMap::new(),
+            askers: Vec::new(),
+            stop_askers: Vec::new(),
             last_failure: None,
+            failures: 0,
             last_durable: earlier.checkpoint,
         }
+    }
+
+    /// The job has gone back to a checkpoint, or to its beginning: its tasks are made anew. Wishes stay.
+    pub fn begin_again(
+        &mut self,
+        now: Duration,
+        schemas: Vec<Vec<StateSchema>>,
+        next: CheckpointId,
+        earlier: EarlierRuns,
+    ) {
+        if let Some(pending) = self.pending.take() {
+            self.askers.extend(pending.askers);
+        }
+        for (node, operator) in &mut self.operators {
+            operator.states.clone_from(&schemas[*node]);
+        }
+        self.template.records_in = earlier.records_in;
+        self.template.records_out = earlier.records_out;
+        self.last_durable = earlier.checkpoint;
+        // What was collected is of records that come again.
+        self.unwritten.clear();
+        self.staged.clear();
+        self.coordinator
+            .begin_again(now, next, !self.askers.is_empty());
     }
 
     /// When to report [`Report::Tick`], if nothing else happens before.
@@ -207,7 +259,17 @@ impl Conductor {
         let mut actions = Vec::new();
         let event = match report {
             Report::Tick => Event::Tick,
-            Report::StopAsked => Event::StopAsked,
+            Report::CheckpointAsked(asker) => {
+                self.askers.push(asker);
+                Event::Asked
+            }
+            Report::StopAsked { drain, asker } => {
+                self.stop_askers.extend(asker);
+                match drain {
+                    true => Event::DrainAsked,
+                    false => Event::StopAsked,
+                }
+            }
             Report::Ended(part) => Event::Ended(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
             Report::Log {
@@ -287,7 +349,11 @@ impl Conductor {
     fn completed(&mut self, now: Duration, id: CheckpointId, actions: &mut Vec<Action>) -> Event {
         self.unwritten.clear();
         self.last_durable = Some(id);
+        self.failures = 0;
+        actions.push(Action::Tell(Control::Completed(id)));
         if let Some(pending) = self.pending.take() {
+            let askers = pending.askers.into_iter();
+            actions.extend(askers.map(|asker| Action::Answer(asker, Ok(id))));
             actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
                 id,
                 trigger: pending.trigger,
@@ -308,7 +374,12 @@ impl Conductor {
         reason: String,
         actions: &mut Vec<Action>,
     ) -> Event {
-        self.pending = None;
+        let askers = self.pending.take().map(|pending| pending.askers);
+        for asker in askers.into_iter().flatten() {
+            actions.push(Action::Answer(asker, Err(reason.clone())));
+        }
+        actions.push(Action::Tell(Control::Aborted(id)));
+        self.failures += 1;
         self.last_failure = Some(reason.clone());
         actions.push(Action::Notify(Notice::NotCompleted {
             checkpoint: id,
@@ -340,6 +411,7 @@ impl Conductor {
                     state_bytes: 0,
                     records_in: self.template.records_in,
                     records_out: self.template.records_out,
+                    askers: std::mem::take(&mut self.askers),
                     splits: BTreeMap::new(),
                     chunks: BTreeMap::new(),
                 });
@@ -355,6 +427,14 @@ impl Conductor {
                     "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
                 self.not_completed(checkpoint, reason, actions);
             }
+            Effect::EndInput => actions.push(Action::Tell(Control::EndInput)),
+            Effect::Finish(Ending::TooManyFailures) => {
+                actions.push(Action::Fail(JobError::TooManyFailures {
+                    failures: self.failures,
+                    reason: self.last_failure.take().unwrap_or_default(),
+                    restart: self.last_durable,
+                }));
+            }
             Effect::Finish(Ending::WithoutLastCheckpoint) => {
                 let reason = self.last_failure.take().unwrap_or_default();
                 actions.push(Action::Fail(JobError::LastCheckpoint {
@@ -362,7 +442,13 @@ impl Conductor {
                     restart: self.last_durable,
                 }));
             }
-            Effect::Finish(ending) => actions.push(Action::Finish(ending)),
+            Effect::Finish(ending) => {
+                let last = self.last_durable;
+                let askers = self.askers.drain(..).chain(self.stop_askers.drain(..));
+                let answer = |asker| last.map(|last| Action::Answer(asker, Ok(last)));
+                actions.extend(askers.filter_map(answer));
+                actions.push(Action::Finish(ending));
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod snapshot;
 pub mod task;
 pub mod writer;
 
+use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
 use crate::stream::CheckpointId;
@@ -74,6 +75,23 @@ pub enum JobError {
         /// Where the job goes on.
         restart: Option<CheckpointId>,
     },
+    /// More checkpoints failed in a row than are tolerated.
+    #[error(
+        "{failures} checkpoints in a row have failed (the last one: {reason}), and `checkpoint.tolerable-failures` is {}; remove the cause and run the same command again, which goes on from {}",
+        failures - 1,
+        since(*.restart)
+    )]
+    TooManyFailures {
+        /// How many, at least one.
+        failures: u32,
+        /// Why the last one did.
+        reason: String,
+        /// Where the job goes on.
+        restart: Option<CheckpointId>,
+    },
+    /// The storage of checkpoints.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A thread of ours died.
     #[error(
         "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command goes on from it"
@@ -85,6 +103,16 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Whether going back to the last checkpoint may help: the next attempt may meet another moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Guest(error) => error.is_of_a_call(),
+            Self::Connector { reason, .. } => !reason.is_closed_pipe(),
+            _ => false,
+        }
+    }
+
     fn connector(node: &str, reason: ConnectorError) -> Self {
         Self::Connector {
             node: node.to_owned(),

@@ -1,8 +1,10 @@
 //! What a job runs: nodes with their components, and edges. Checked before; building tasks of it cannot fail for a wrong
 //! graph.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::aligner::Mode;
 use crate::connector::{Sink, Source};
 use crate::guest::Plugin;
 use crate::stream::MaxParallelism;
@@ -23,6 +25,8 @@ pub struct Plan {
     pub parallelism: u16,
     /// Key groups.
     pub max_parallelism: MaxParallelism,
+    /// What checkpoints promise.
+    pub mode: Mode,
     /// Sources, operators and sinks.
     pub nodes: Vec<Node>,
     /// How records go between them.
@@ -47,6 +51,8 @@ pub enum Role {
         plugin: Arc<Plugin>,
         /// What it is opened with.
         config: Vec<(String, String)>,
+        /// By state: how long an entry lives, instead of what the plugin declares; `None` for ever.
+        ttl_ms: BTreeMap<String, Option<u64>>,
     },
     /// Writes records.
     Sink(Arc<dyn Sink>),

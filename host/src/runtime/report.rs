@@ -1,5 +1,6 @@
 //! What reaches the conductor of a job.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::JobError;
@@ -30,10 +31,32 @@ pub enum Report {
     Failed(JobError),
     /// The writer is done with a checkpoint.
     Written(WriteOutcome),
+    /// Somebody asks for a checkpoint.
+    CheckpointAsked(Asker),
     /// Somebody asks the job to stop.
-    StopAsked,
+    StopAsked {
+        /// Whether as if its input had ended.
+        drain: bool,
+        /// Who wants to know the last checkpoint, once it is durable.
+        asker: Option<Asker>,
+    },
     /// Time has passed.
     Tick,
+}
+
+impl Report {
+    /// Whether it says nothing any more once the workers that ran then are gone.
+    #[must_use]
+    pub fn is_of_workers(&self) -> bool {
+        match self {
+            Self::Snapshot(_) | Self::Ended(_) | Self::Stalled(_) | Self::Failed(_) => true,
+            Self::Log { .. }
+            | Self::Written(_)
+            | Self::CheckpointAsked(_)
+            | Self::StopAsked { .. }
+            | Self::Tick => false,
+        }
+    }
 }
 
 /// What became of a checkpoint.
@@ -45,4 +68,26 @@ pub struct WriteOutcome {
     pub durable: Result<(), String>,
     /// Output that is durable, but not visible yet: it will be with the next checkpoint.
     pub not_visible: Vec<String>,
+}
+
+/// The checkpoint that somebody gets for having asked, or why there is none.
+pub type Answer = Result<CheckpointId, String>;
+
+/// Whoever waits for an answer. One that is dropped says that the job is over without it.
+#[derive(Debug, Clone)]
+pub struct Asker(mpsc::Sender<Answer>);
+
+impl Asker {
+    /// With the other end.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Answer>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Answers.
+    pub fn answer(&self, answer: Answer) {
+        // Whoever does not wait any more needs no answer.
+        let _ = self.0.send(answer);
+    }
 }

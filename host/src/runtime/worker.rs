@@ -37,6 +37,12 @@ pub enum Control {
         /// Whether sources read nothing after it.
         last: bool,
     },
+    /// Sources read nothing any more, as if they had come to their end.
+    EndInput,
+    /// A checkpoint is durable, and its output visible as far as it can be.
+    Completed(CheckpointId),
+    /// A checkpoint that was begun is not durable, and will not be.
+    Aborted(CheckpointId),
     /// The job is over.
     Shutdown,
 }
@@ -153,6 +159,8 @@ impl Worker {
             match control {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
+                Control::EndInput => self.end_input(),
+                Control::Completed(_) | Control::Aborted(_) => {}
             }
         }
         let mut moved = false;
@@ -187,6 +195,14 @@ impl Worker {
             region.begin = Some(checkpoint);
             // Nothing is read between now and the barrier, which is the region's next step.
             region.suspended |= last;
+        }
+    }
+
+    fn end_input(&mut self) {
+        for task in self.tasks.iter_mut().flatten() {
+            if let Task::Source(source) = task {
+                source.finished = true;
+            }
         }
     }
 

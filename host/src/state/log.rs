@@ -179,7 +179,7 @@ impl Log {
             unreachable!("the tail is not sealed")
         };
         let offset = bytes.len();
-        layout::append(bytes, state, key, content);
+        layout::append(bytes, layout::Head::plain(state), key, content);
         let len = bytes.len() - offset;
         chunk.live += len;
         self.live_bytes += len;

@@ -6,6 +6,7 @@
 pub mod store;
 
 pub mod chunk;
+pub mod chunk_index;
 mod compaction;
 mod index;
 pub mod layout;

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::error::Fault;
 use super::tables::{self, ChunkEntry, Pieces};
 use crate::checkpoint::Compression;
-use crate::state::{ChunkId, ChunkRef};
+use crate::state::{ChunkId, ChunkRef, chunk_index};
 
 /// The codec of the lz4 block format. A chunk without a codec is stored as it is.
 const LZ4: u8 = 1;
@@ -22,8 +22,9 @@ const LZ4_RATIO_MAX: usize = 255;
 const INDEX_HEAD_BYTES: usize = 8;
 
 /// What lets a restore find the entries of a chunk without reading it; none for bytes that have no entries.
-fn chunk_index_of(_bytes: &[u8]) -> Option<Vec<u8>> {
-    None
+fn chunk_index_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let index = chunk_index::of(bytes);
+    (!index.is_empty()).then_some(index)
 }
 
 /// The tables of chunks in a transaction that writes.

@@ -15,6 +15,9 @@ struct Misbehaves {
     /// The word from which there is no return.
     #[state(skip)]
     hang_at: Option<Vec<u8>>,
+    /// How many words an instance can stand.
+    #[state(skip)]
+    words_left: u64,
 }
 
 impl Operator for Misbehaves {
@@ -27,6 +30,7 @@ impl Operator for Misbehaves {
             panic_at: word("panic-at"),
             fail_at: word("fail-at"),
             hang_at: word("hang-at"),
+            words_left: config.parse_or("panic-after", u64::MAX)?,
             ..Self::default()
         })
     }
@@ -39,6 +43,7 @@ impl Operator for Misbehaves {
         if is(&self.fail_at) {
             return Err(Error::new("this word is too much"));
         }
+        self.words_left = self.words_left.checked_sub(1).expect("that was enough");
         while is(&self.hang_at) {
             std::hint::spin_loop();
         }

@@ -1,0 +1,344 @@
+//! Catches a checkpoint that begins twice, completes without a part, or never ends, and a job that ends without its
+//! last checkpoint.
+
+use super::*;
+
+fn settings() -> CheckpointSettings {
+    CheckpointSettings {
+        timeout: Duration::from_secs(30),
+        ..CheckpointSettings::every(Duration::from_secs(10))
+    }
+}
+
+fn check(script: &str, expected: &str) {
+    check_with(settings(), script, expected);
+}
+
+/// Runs a script of `time event` lines for a job with parts a and b; prints `time effects` where there are any.
+fn check_with(settings: CheckpointSettings, script: &str, expected: &str) {
+    let part = |name: &str| Part {
+        worker: usize::from(name == "b"),
+        region: 0,
+    };
+    let parts = [part("a"), part("b")].into_iter().collect();
+    let mut coordinator = Coordinator::new(settings, parts, CheckpointId(1));
+    let mut seen = Vec::new();
+    for line in script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let words: Vec<_> = line.split(' ').collect();
+        let id = |index: usize| CheckpointId(words[index].parse().expect("an id"));
+        let event = match words[1] {
+            "tick" => Event::Tick,
+            "ask" => Event::Asked,
+            "stop" => Event::StopAsked,
+            "drain" => Event::DrainAsked,
+            "again" => {
+                let now = Duration::from_secs(words[0].parse().expect("a time"));
+                coordinator.begin_again(now, id(2), false);
+                Event::Tick
+            }
+            "ended" => Event::Ended(part(words[2])),
+            "ack" => Event::Acknowledged {
+                checkpoint: id(2),
+                part: part(words[3]),
+            },
+            "written" => Event::Written(id(2)),
+            "failed" => Event::NotWritten(id(2)),
+            other => panic!("no event {other}"),
+        };
+        let mut effects = Vec::new();
+        let now = Duration::from_secs(words[0].parse().expect("a time"));
+        coordinator.step(now, event, &mut effects);
+        for effect in effects {
+            seen.push(match effect {
+                Effect::Begin {
+                    checkpoint,
+                    trigger,
+                } => format!("{} begin {checkpoint} {trigger:?}", words[0]),
+                Effect::Write(checkpoint) => format!("{} write {checkpoint}", words[0]),
+                Effect::Abandon(checkpoint) => format!("{} abandon {checkpoint}", words[0]),
+                Effect::EndInput => format!("{} end input", words[0]),
+                Effect::Finish(ending) => format!("{} finish {ending:?}", words[0]),
+            });
+        }
+    }
+    let expected: Vec<_> = expected
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn periodic_ones_follow_the_interval() {
+    check(
+        "9 tick
+         10 tick
+         11 ack 1 a
+         11 ack 1 a
+         12 ack 1 b
+         13 tick
+         14 written 1
+         19 tick
+         20 tick",
+        "10 begin 1 Periodic
+         12 write 1
+         20 begin 2 Periodic",
+    );
+}
+
+#[test]
+fn a_slow_one_is_given_up_and_its_acknowledgements_are_ignored() {
+    check(
+        "10 tick
+         11 ack 1 a
+         40 tick
+         41 ack 1 b
+         42 ack 2 a
+         43 ack 2 b
+         44 failed 2
+         50 tick",
+        "10 begin 1 Periodic
+         40 abandon 1
+         40 begin 2 Periodic
+         43 write 2
+         50 begin 3 Periodic",
+    );
+}
+
+#[test]
+fn the_end_of_input_takes_a_last_one() {
+    check(
+        "1 ended a
+         2 ended b
+         3 ack 1 a
+         3 ack 1 b
+         4 written 1
+         100 tick",
+        "2 begin 1 Final
+         3 write 1
+         4 finish Complete",
+    );
+}
+
+#[test]
+fn a_stop_waits_for_the_one_under_way() {
+    check(
+        "10 tick
+         11 stop
+         12 ack 1 a
+         12 ack 1 b
+         13 written 1
+         14 ack 2 a
+         14 ack 2 b
+         15 written 2",
+        "10 begin 1 Periodic
+         12 write 1
+         13 begin 2 Stop
+         14 write 2
+         15 finish Stopped",
+    );
+}
+
+#[test]
+fn the_last_one_is_tried_again_and_not_for_ever() {
+    let mut script = String::from("0 stop\n");
+    let mut expected = String::new();
+    for attempt in 1..=5 {
+        let at = (attempt - 1) * 2;
+        script += &format!(
+            "{at} tick\n{at} ack {attempt} a\n{at} ack {attempt} b\n{at} failed {attempt}\n"
+        );
+        expected += &format!("{at} begin {attempt} Stop\n{at} write {attempt}\n");
+    }
+    check(
+        &script,
+        &format!("{expected}8 finish WithoutLastCheckpoint"),
+    );
+}
+
+#[test]
+fn a_pause_is_kept_after_the_end_of_each() {
+    let settings = CheckpointSettings {
+        min_pause: Duration::from_secs(5),
+        ..settings()
+    };
+    check_with(
+        settings,
+        "10 tick
+         17 ack 1 a
+         17 ack 1 b
+         18 written 1
+         20 tick
+         22 tick
+         23 tick
+         24 ack 2 a
+         24 ack 2 b
+         32 failed 2
+         33 tick
+         36 tick
+         37 tick",
+        "10 begin 1 Periodic
+         17 write 1
+         23 begin 2 Periodic
+         24 write 2
+         37 begin 3 Periodic",
+    );
+}
+
+#[test]
+fn one_that_was_asked_for_begins_at_once() {
+    let settings = CheckpointSettings {
+        interval: None,
+        min_pause: Duration::from_secs(5),
+        ..settings()
+    };
+    check_with(
+        settings,
+        "1 ask
+         2 ack 1 a
+         2 ack 1 b
+         3 written 1
+         3 ask
+         4 tick",
+        "1 begin 1 Asked
+         2 write 1
+         3 begin 2 Asked",
+    );
+}
+
+#[test]
+fn asks_while_one_is_under_way_share_the_next() {
+    check(
+        "10 tick
+         11 ask
+         12 ask
+         13 ack 1 a
+         13 ack 1 b
+         14 ask
+         15 written 1
+         16 ack 2 a
+         16 ack 2 b
+         17 written 2
+         18 tick
+         25 tick",
+        "10 begin 1 Periodic
+         13 write 1
+         15 begin 2 Asked
+         16 write 2
+         25 begin 3 Periodic",
+    );
+}
+
+#[test]
+fn a_stop_answers_those_who_asked_too() {
+    check(
+        "10 tick
+         11 ask
+         11 stop
+         12 ack 1 a
+         12 ack 1 b
+         13 written 1
+         14 ack 2 a
+         14 ack 2 b
+         15 written 2",
+        "10 begin 1 Periodic
+         12 write 1
+         13 begin 2 Stop
+         14 write 2
+         15 finish Stopped",
+    );
+}
+
+#[test]
+fn a_drain_ends_the_input_first() {
+    check(
+        "10 tick
+         11 drain
+         11 drain
+         12 ack 1 a
+         12 ended a
+         12 ack 1 b
+         13 written 1
+         14 ended b
+         15 ack 2 a
+         15 ack 2 b
+         16 written 2
+         17 drain",
+        "10 begin 1 Periodic
+         11 end input
+         12 write 1
+         14 begin 2 Final
+         15 write 2
+         16 finish Complete",
+    );
+}
+
+#[test]
+fn so_many_may_fail_in_a_row_and_no_more() {
+    let settings = CheckpointSettings {
+        tolerable_failures: Some(1),
+        ..settings()
+    };
+    check_with(
+        settings,
+        "10 tick
+         40 tick
+         41 ack 2 a
+         41 ack 2 b
+         42 written 2
+         50 tick
+         51 ack 3 a
+         51 ack 3 b
+         52 failed 3
+         60 tick
+         61 ask
+         62 ack 4 a
+         62 ack 4 b
+         63 failed 4
+         90 tick",
+        "10 begin 1 Periodic
+         40 abandon 1
+         40 begin 2 Periodic
+         41 write 2
+         50 begin 3 Periodic
+         51 write 3
+         60 begin 4 Periodic
+         62 write 4
+         63 finish TooManyFailures",
+    );
+}
+
+#[test]
+fn going_back_begins_anew_and_forgets_no_wish() {
+    check(
+        "10 tick
+         11 ack 1 a
+         11 drain
+         11 ended a
+         12 again 2
+         13 ack 1 b
+         14 ended b
+         22 tick
+         23 ended a",
+        "10 begin 1 Periodic
+         11 end input
+         12 end input
+         22 begin 2 Periodic",
+    );
+    check(
+        "10 stop
+         11 again 5
+         12 ack 5 a
+         12 ack 5 b
+         13 written 5",
+        "10 begin 1 Stop
+         11 begin 5 Stop
+         12 write 5
+         13 finish Stopped",
+    );
+}

@@ -1,0 +1,176 @@
+//! The threads of a job: one per worker, and one for the writer of checkpoints.
+//!
+//! Workers step until they are idle and then wait to be woken. A thread that ends by a panic is reported, since nobody would
+//! hear of it else until the end of the job. Nothing is decided here.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::drive::Reports;
+use crate::runtime::JobError;
+use crate::runtime::exchange::Wake;
+use crate::runtime::report::{Report, WriteOutcome};
+use crate::runtime::worker::{Control, Progress, Worker};
+use crate::runtime::writer::{WriteRequest, Writer};
+
+/// Wakes a thread that waits; a ring is kept until somebody waits.
+#[derive(Default)]
+pub(super) struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.heard.notify_one();
+    }
+}
+
+impl Bell {
+    /// Waits for a ring, for at most this long.
+    fn wait(&self, at_most: Option<Duration>) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = match at_most {
+            None => self
+                .heard
+                .wait_while(rung, |rung| !*rung)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(at_most) => {
+                let waited = self.heard.wait_timeout_while(rung, at_most, |rung| !*rung);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        *rung = false;
+    }
+}
+
+/// The threads of a job.
+pub(super) struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    bells: Vec<Arc<Bell>>,
+    controls: Vec<mpsc::Sender<Control>>,
+    writer: JoinHandle<Writer>,
+    requests: Option<mpsc::Sender<WriteRequest>>,
+}
+
+impl Threads {
+    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+    pub(super) fn start(
+        workers: Vec<Worker>,
+        bells: Vec<Arc<Bell>>,
+        controls: Vec<mpsc::Sender<Control>>,
+        mut writer: Writer,
+        clock: Clock,
+        reports: &Reports,
+    ) -> Self {
+        let (requests, inbox) = mpsc::channel::<WriteRequest>();
+        let outcomes = reports.clone();
+        let writer = std::thread::spawn(move || {
+            let guard = Guard::new(&outcomes, "the checkpoint writer");
+            for request in inbox {
+                let outcome: WriteOutcome = writer.write(request);
+                // Nobody listens only when the job has failed meanwhile.
+                let _ = outcomes.send(Report::Written(outcome));
+            }
+            guard.disarm();
+            writer
+        });
+        let threads = workers.into_iter().zip(&bells).map(|(worker, bell)| {
+            let (bell, reports) = (Arc::clone(bell), reports.clone());
+            std::thread::spawn(move || work(worker, &bell, clock, &reports))
+        });
+        Self {
+            workers: threads.collect(),
+            bells,
+            controls,
+            writer,
+            requests: Some(requests),
+        }
+    }
+
+    pub(super) fn tell(&self, control: Control) {
+        for (sender, bell) in self.controls.iter().zip(&self.bells) {
+            // A worker that is gone has reported why.
+            let _ = sender.send(control);
+            bell.wake();
+        }
+    }
+
+    pub(super) fn write(&self, request: WriteRequest) {
+        if let Some(requests) = &self.requests {
+            // A writer that is gone has reported why.
+            let _ = requests.send(request);
+        }
+    }
+
+    /// Waits for all threads, after what they have begun.
+    pub(super) fn stop(mut self) -> Result<Writer, JobError> {
+        self.tell(Control::Shutdown);
+        self.requests = None;
+        for worker in self.workers {
+            worker
+                .join()
+                .map_err(|_| JobError::Defect { what: "a worker" })?;
+        }
+        self.writer.join().map_err(|_| JobError::Defect {
+            what: "the checkpoint writer",
+        })
+    }
+}
+
+fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
+    let guard = Guard::new(reports, "a worker");
+    loop {
+        let now = clock.now();
+        match worker.step(now) {
+            Ok(Progress::Moved { snapshot: false }) => {}
+            Ok(Progress::Moved { snapshot: true }) => {
+                let _ = reports.send(Report::Stalled(clock.now().saturating_sub(now)));
+            }
+            Ok(Progress::Idle { until }) => {
+                bell.wait(until.map(|until| until.saturating_sub(clock.now())))
+            }
+            Ok(Progress::Over) => break,
+            Err(error) => {
+                let _ = reports.send(Report::Failed(error));
+                break;
+            }
+        }
+    }
+    guard.disarm();
+}
+
+/// Reports a thread that ends by a panic: nobody would hear of it else until the end of the job.
+struct Guard<'a> {
+    reports: &'a Reports,
+    what: &'static str,
+    armed: bool,
+}
+
+impl<'a> Guard<'a> {
+    fn new(reports: &'a Reports, what: &'static str) -> Self {
+        Self {
+            reports,
+            what,
+            armed: true,
+        }
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let _ = self
+                .reports
+                .send(Report::Failed(JobError::Defect { what: self.what }));
+        }
+    }
+}

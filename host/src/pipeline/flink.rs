@@ -1,0 +1,89 @@
+//! Settings as Apache Flink calls them: whoever types one by habit is told what it is called here.
+//!
+//! Only whole paths, such as `state.checkpoints.dir`; single words are in `words`.
+
+use super::problem::{Document, Problem};
+use super::tree::{Node, Table, Value};
+
+/// Flink's path, and what to write instead.
+const SETTINGS: [(&str, &str); 17] = [
+    ("execution.checkpointing.dir", "`checkpoint.storage`"),
+    (
+        "execution.checkpointing.externalized-checkpoint-retention",
+        "`checkpoint.on-cancel`",
+    ),
+    (
+        "execution.checkpointing.incremental",
+        "nothing: checkpoints are always incremental",
+    ),
+    ("execution.checkpointing.interval", "`checkpoint.interval`"),
+    (
+        "execution.checkpointing.max-concurrent-checkpoints",
+        "nothing: there is one at a time",
+    ),
+    (
+        "execution.checkpointing.min-pause",
+        "`checkpoint.min-pause`",
+    ),
+    ("execution.checkpointing.mode", "`checkpoint.mode`"),
+    (
+        "execution.checkpointing.num-retained",
+        "`checkpoint.retained`",
+    ),
+    ("execution.checkpointing.storage", "`checkpoint.storage`"),
+    ("execution.checkpointing.timeout", "`checkpoint.timeout`"),
+    (
+        "execution.checkpointing.tolerable-failed-checkpoints",
+        "`checkpoint.tolerable-failures`",
+    ),
+    (
+        "state.backend.incremental",
+        "nothing: checkpoints are always incremental",
+    ),
+    ("state.backend.type", "`state.backend`"),
+    ("state.checkpoint-storage", "`checkpoint.storage`"),
+    ("state.checkpoints.dir", "`checkpoint.storage`"),
+    ("state.checkpoints.num-retained", "`checkpoint.retained`"),
+    (
+        "state.savepoints.dir",
+        "`floodmark savepoint create --to FILE`",
+    ),
+];
+
+/// Takes Flink's settings out of the tree, with a problem for each.
+pub(super) fn take(root: &mut Table, document: &Document) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (path, instead) in SETTINGS {
+        let path: Vec<&str> = path.split('.').collect();
+        if remove(root, &path) {
+            let message = format!("is a setting of Apache Flink; write {instead}");
+            let message = match instead.strip_prefix("nothing: ") {
+                Some(why) => format!("is a setting of Apache Flink, and not needed here: {why}"),
+                None => message,
+            };
+            problems.push(document.problem(&path, message));
+        }
+    }
+    problems
+}
+
+/// Removes what is at `path`, and the tables that are empty then.
+fn remove(table: &mut Table, path: &[&str]) -> bool {
+    let (first, rest) = match path {
+        [] => return false,
+        [last] => return table.remove(*last).is_some(),
+        [first, rest @ ..] => (*first, rest),
+    };
+    let Some(Node {
+        value: Value::Table(inner),
+        ..
+    }) = table.get_mut(first)
+    else {
+        return false;
+    };
+    let removed = remove(inner, rest);
+    if removed && inner.is_empty() {
+        table.remove(first);
+    }
+    removed
+}

@@ -1,0 +1,334 @@
+//! The sections `[checkpoint]` and `[state]`, and the `ttl` of an operator's states: what was typed, with its defaults.
+//!
+//! Numbers and words only. Names that Apache Flink uses for the same things are answered with ours. Whether a storage can
+//! be reached is not looked at here.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+use super::{duration, size, words};
+
+/// Checkpoints kept.
+pub const RETAINED_MAX: u16 = 1000;
+/// The shortest time between two checkpoints: below it, a job does little else.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// The least memory for state on disk: below it, a few chunks would go in and out all the time.
+pub const MEMORY_MIN: u64 = 8 << 20;
+/// Hooks after a checkpoint.
+pub const HOOKS_MAX: usize = 16;
+
+/// The section `[checkpoint]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct CheckpointSettings {
+    /// Time between triggers; `None` means only when the job stops or ends, or when somebody asks.
+    #[serde(deserialize_with = "duration::deserialize_or_off")]
+    pub interval: Option<Duration>,
+    /// A checkpoint that takes longer fails.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+    /// At least this long between the end of one and the start of the next.
+    #[serde(deserialize_with = "duration::deserialize_or_zero")]
+    pub min_pause: Duration,
+    /// How many are kept, at least one.
+    pub retained: u16,
+    /// How many may fail in a row before the job does; `None` for any number.
+    #[serde(deserialize_with = "count_or_unlimited")]
+    pub tolerable_failures: Option<u32>,
+    /// What a checkpoint promises.
+    pub mode: CheckpointMode,
+    /// What becomes of the checkpoints when the user stops the job.
+    pub on_cancel: OnCancel,
+    /// How chunks are stored.
+    pub compression: Compression,
+    /// Where checkpoints are kept.
+    pub storage: StorageSetting,
+    /// Commands and addresses that hear of each checkpoint.
+    #[serde(deserialize_with = "texts")]
+    pub on_checkpoint: Vec<String>,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_secs(10)),
+            timeout: Duration::from_secs(600),
+            min_pause: Duration::ZERO,
+            retained: 3,
+            tolerable_failures: None,
+            mode: CheckpointMode::ExactlyOnce,
+            on_cancel: OnCancel::Keep,
+            compression: Compression::Lz4,
+            storage: StorageSetting::Redb,
+            on_checkpoint: Vec::new(),
+        }
+    }
+}
+
+/// What a checkpoint promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointMode {
+    /// After a failure each record counts once.
+    ExactlyOnce,
+    /// After a failure a record may count again; no input waits for another's barrier.
+    AtLeastOnce,
+}
+
+/// What becomes of the checkpoints when the user stops the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCancel {
+    /// They stay.
+    Keep,
+    /// They are deleted, unless a savepoint was asked for.
+    Delete,
+}
+
+/// How chunks are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Compressed where that makes them smaller.
+    Lz4,
+    /// As they are.
+    None,
+}
+
+/// Where checkpoints are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageSetting {
+    /// In a file of the data folder.
+    Redb,
+    /// In the memory of the process: lost with it.
+    Memory,
+    /// Below a folder of this or another machine: `file:///…`, an absolute path.
+    Folder(PathBuf),
+    /// In an object store: `s3://BUCKET/PREFIX`, as typed.
+    S3(String),
+}
+
+impl fmt::Display for StorageSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redb => f.write_str("redb"),
+            Self::Memory => f.write_str("memory"),
+            Self::Folder(path) => write!(f, "file://{}", path.display()),
+            Self::S3(url) => f.write_str(url),
+        }
+    }
+}
+
+/// What Apache Flink calls storages of checkpoints.
+const STORAGES_OF_FLINK: [(&str, &str); 8] = [
+    ("jobmanager", "memory"),
+    ("filesystem", "file:///PATH"),
+    ("memorystatebackend", "memory"),
+    ("fsstatebackend", "file:///PATH"),
+    ("rocksdb", "redb"),
+    ("rocksdbstatebackend", "redb"),
+    ("hashmap", "memory"),
+    ("disk", "redb"),
+];
+
+impl StorageSetting {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "redb" => return Ok(Self::Redb),
+            "memory" => return Ok(Self::Memory),
+            _ => {}
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            let path = Path::new(path);
+            let is_plain = !path
+                .components()
+                .any(|part| part == std::path::Component::ParentDir);
+            return match path.is_absolute() && path.parent().is_some() && is_plain {
+                true => Ok(Self::Folder(path.components().collect())),
+                false => Err(format!(
+                    "`{text}` names no folder; write an absolute path after `file://`, such as `file:///var/checkpoints`"
+                )),
+            };
+        }
+        if let Some(place) = text.strip_prefix("s3://") {
+            let bucket = place.split('/').next().unwrap_or_default();
+            return match bucket.is_empty() {
+                false => Ok(Self::S3(text.trim_end_matches('/').to_owned())),
+                true => Err(format!(
+                    "`{text}` names no bucket; write `s3://BUCKET/PREFIX`"
+                )),
+            };
+        }
+        let plain = text.to_lowercase();
+        let known = ["redb", "memory", "file:///PATH", "s3://BUCKET/PREFIX"];
+        let habit = STORAGES_OF_FLINK.iter().find(|(old, _)| *old == plain);
+        let hint = match habit {
+            Some((_, new)) => format!("; it is called `{new}` here"),
+            None => words::hint(&plain, known),
+        };
+        Err(format!("`{text}` is not known here{hint}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for StorageSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(D::Error::custom)
+    }
+}
+
+/// The section `[state]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct StateSettings {
+    /// Where state is while the job runs.
+    pub backend: StateBackend,
+    /// How much of it is in memory, over all tasks, with the backend `disk`.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub memory: u64,
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self {
+            backend: StateBackend::Memory,
+            memory: 256 << 20,
+        }
+    }
+}
+
+/// Where state is while the job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateBackend {
+    /// All of it in memory.
+    Memory,
+    /// What was not used for long is on disk.
+    Disk,
+}
+
+impl StateBackend {
+    /// The word for it in a pipeline file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// What Apache Flink calls backends.
+const BACKENDS_OF_FLINK: [(&str, &str); 9] = [
+    ("hashmap", "memory"),
+    ("hashmapstatebackend", "memory"),
+    ("filesystem", "memory"),
+    ("fsstatebackend", "memory"),
+    ("jobmanager", "memory"),
+    ("memorystatebackend", "memory"),
+    ("rocksdb", "disk"),
+    ("rocksdbstatebackend", "disk"),
+    ("embeddedrocksdbstatebackend", "disk"),
+];
+
+impl<'de> Deserialize<'de> for StateBackend {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "memory" => return Ok(Self::Memory),
+            "disk" => return Ok(Self::Disk),
+            _ => {}
+        }
+        let plain = text.to_lowercase();
+        let habit = BACKENDS_OF_FLINK.iter().find(|(old, _)| *old == plain);
+        let hint = match habit {
+            Some((_, new)) => format!("; it is called `{new}` here"),
+            None if plain == "redb" => "; did you mean `disk`?".to_owned(),
+            None => words::hint(&plain, ["memory", "disk"]),
+        };
+        Err(D::Error::custom(format!(
+            "`{text}` is not known here{hint}"
+        )))
+    }
+}
+
+/// How long an entry lives after its last write; `None` for ever, whatever the plugin declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Ttl(
+    /// At least a millisecond.
+    #[serde(deserialize_with = "duration::deserialize_or_off")]
+    pub Option<Duration>,
+);
+
+fn count_or_unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    struct CountVisitor;
+
+    impl Visitor<'_> for CountVisitor {
+        type Value = Option<u32>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number, 0 or more, or `unlimited`")
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Option<u32>, E> {
+            let count = u32::try_from(number);
+            count
+                .map(Some)
+                .map_err(|_| E::invalid_type(serde::de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<u32>, E> {
+            match text {
+                "unlimited" => Ok(None),
+                _ => Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(CountVisitor)
+}
+
+/// One text, or a list of them.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct TextsVisitor;
+
+    impl<'de> Visitor<'de> for TextsVisitor {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a command or an address, or a list of them")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+            match text.trim() {
+                "" => Err(E::custom("is empty; write a command or an address")),
+                text => Ok(vec![text.to_owned()]),
+            }
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = items.next_element::<String>()? {
+                texts.extend(self.visit_one(&text)?);
+                if texts.len() > HOOKS_MAX {
+                    let message =
+                        format!("names more than {HOOKS_MAX}; call them from one command");
+                    return Err(A::Error::custom(message));
+                }
+            }
+            Ok(texts)
+        }
+    }
+
+    impl TextsVisitor {
+        fn visit_one<E: Error>(&self, text: &str) -> Result<Vec<String>, E> {
+            TextsVisitor.visit_str(text)
+        }
+    }
+
+    deserializer.deserialize_any(TextsVisitor)
+}

@@ -1,0 +1,244 @@
+//! Catches a setting of checkpoints or state that is read wrongly, has another default than is written down, or is refused
+//! without saying what to write; and Flink's names that get no answer.
+
+use std::time::Duration;
+
+use super::super::settings::{
+    CheckpointMode, CheckpointSettings, Compression, OnCancel, StateBackend, StateSettings,
+    StorageSetting, Ttl,
+};
+use super::{COPY, WORDS, plan, unindented};
+
+fn checkpoint(fields: &str) -> Result<CheckpointSettings, String> {
+    let plan = plan(&format!("{COPY}[checkpoint]\n{fields}\n"), &[]);
+    let plan = plan.map_err(|problems| unindented(&problems.to_string()))?;
+    Ok(plan.spec.checkpoint)
+}
+
+fn state(fields: &str) -> Result<StateSettings, String> {
+    let plan = plan(&format!("{COPY}[state]\n{fields}\n"), &[]);
+    let plan = plan.map_err(|problems| unindented(&problems.to_string()))?;
+    Ok(plan.spec.state)
+}
+
+/// One line after `[checkpoint]` and what is said of it, without where and the quoted line.
+#[track_caller]
+fn refused(section: fn(&str) -> Result<(), String>, line: &str, expected: &str) {
+    let said = section(line).unwrap_err();
+    let first = said.lines().next().unwrap();
+    let (_, message) = first.split_once(": ").unwrap();
+    assert_eq!(message, expected, "{line}");
+}
+
+fn of_checkpoint(fields: &str) -> Result<(), String> {
+    checkpoint(fields).map(|_| ())
+}
+
+fn of_state(fields: &str) -> Result<(), String> {
+    state(fields).map(|_| ())
+}
+
+#[test]
+fn defaults_are_those_of_the_readme() {
+    let settings = CheckpointSettings {
+        interval: Some(Duration::from_secs(10)),
+        timeout: Duration::from_secs(600),
+        min_pause: Duration::ZERO,
+        retained: 3,
+        tolerable_failures: None,
+        mode: CheckpointMode::ExactlyOnce,
+        on_cancel: OnCancel::Keep,
+        compression: Compression::Lz4,
+        storage: StorageSetting::Redb,
+        on_checkpoint: Vec::new(),
+    };
+    assert_eq!(checkpoint(""), Ok(settings));
+    let settings = StateSettings {
+        backend: StateBackend::Memory,
+        memory: 256 << 20,
+    };
+    assert_eq!(state(""), Ok(settings));
+}
+
+#[test]
+fn each_setting_is_read() {
+    let settings = checkpoint(
+        "interval = 'off'\ntimeout = '1min'\nmin-pause = '5s'\nretained = 7\ntolerable-failures = 2\nmode = 'at-least-once'
+         on-cancel = 'delete'\ncompression = 'none'\nstorage = 's3://bucket/jobs/'\non-checkpoint = ['a b', 'http://c']",
+    );
+    let expected = CheckpointSettings {
+        interval: None,
+        timeout: Duration::from_secs(60),
+        min_pause: Duration::from_secs(5),
+        retained: 7,
+        tolerable_failures: Some(2),
+        mode: CheckpointMode::AtLeastOnce,
+        on_cancel: OnCancel::Delete,
+        compression: Compression::None,
+        storage: StorageSetting::S3("s3://bucket/jobs".to_owned()),
+        on_checkpoint: vec!["a b".to_owned(), "http://c".to_owned()],
+    };
+    assert_eq!(settings, Ok(expected));
+    let settings = checkpoint("tolerable-failures = 'unlimited'\nmin-pause = '0s'").unwrap();
+    assert_eq!(settings.tolerable_failures, None);
+    assert_eq!(settings.min_pause, Duration::ZERO);
+    let one = checkpoint("on-checkpoint = 'touch done'").unwrap();
+    assert_eq!(one.on_checkpoint, ["touch done"]);
+    let folder = checkpoint("storage = 'file:///var//checkpoints/'").unwrap();
+    assert_eq!(
+        folder.storage,
+        StorageSetting::Folder("/var/checkpoints".into())
+    );
+    let settings = state("backend = 'disk'\nmemory = '1.5GiB'").unwrap();
+    assert_eq!(settings.backend, StateBackend::Disk);
+    assert_eq!(settings.memory, 3 << 29);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    for (line, expected) in [
+        (
+            "min-pause = 'off'",
+            "checkpoint.min-pause: `off` is not a duration; write one such as `200ms`, `10s`, `5min` or `1h`",
+        ),
+        (
+            "tolerable-failures = -1",
+            "checkpoint.tolerable-failures: wants a whole number, 0 or more, or `unlimited`, not the number -1",
+        ),
+        (
+            "mode = 'atleastonce'",
+            "checkpoint.mode: `atleastonce` is not known here; did you mean `at-least-once`?",
+        ),
+        (
+            "mode = 'EXACTLY_ONCE'",
+            "checkpoint.mode: `EXACTLY_ONCE` is not known here; did you mean `exactly-once`?",
+        ),
+        (
+            "storage = 'rocksdb'",
+            "checkpoint.storage: `rocksdb` is not known here; it is called `redb` here",
+        ),
+        (
+            "storage = 'FsStateBackend'",
+            "checkpoint.storage: `FsStateBackend` is not known here; it is called `file:///PATH` here",
+        ),
+        (
+            "storage = 'filesystem'",
+            "checkpoint.storage: `filesystem` is not known here; it is called `file:///PATH` here",
+        ),
+        (
+            "storage = 'jobmanager'",
+            "checkpoint.storage: `jobmanager` is not known here; it is called `memory` here",
+        ),
+        (
+            "storage = 'gs://bucket'",
+            "checkpoint.storage: `gs://bucket` is not known here; known here: `redb`, `memory`, `file:///PATH`, `s3://BUCKET/PREFIX`",
+        ),
+        (
+            "storage = 'file://host/path'",
+            "checkpoint.storage: `file://host/path` names no folder; write an absolute path after `file://`, such as `file:///var/checkpoints`",
+        ),
+        (
+            "storage = 's3:///x'",
+            "checkpoint.storage: `s3:///x` names no bucket; write `s3://BUCKET/PREFIX`",
+        ),
+        (
+            "on-checkpoint = ''",
+            "checkpoint.on-checkpoint: is empty; write a command or an address",
+        ),
+        (
+            "on-checkpoint = 7",
+            "checkpoint.on-checkpoint: wants a command or an address, or a list of them, not the number 7",
+        ),
+        (
+            "compression = 'snappy'",
+            "checkpoint.compression: `snappy` is not known here; known here: `lz4`, `none`",
+        ),
+        (
+            "on-cancel = 'remove'",
+            "checkpoint.on-cancel: `remove` is not known here; known here: `keep`, `delete`",
+        ),
+    ] {
+        refused(of_checkpoint, line, expected);
+    }
+    for (line, expected) in [
+        (
+            "backend = 'RocksDBStateBackend'",
+            "state.backend: `RocksDBStateBackend` is not known here; it is called `disk` here",
+        ),
+        (
+            "backend = 'hashmap'",
+            "state.backend: `hashmap` is not known here; it is called `memory` here",
+        ),
+        (
+            "backend = 'MemoryStateBackend'",
+            "state.backend: `MemoryStateBackend` is not known here; it is called `memory` here",
+        ),
+        (
+            "backend = 'redb'",
+            "state.backend: `redb` is not known here; did you mean `disk`?",
+        ),
+        (
+            "memory = '256MB'",
+            "state.memory: `MB` is not a unit of size; write `B`, `KiB`, `MiB`, `GiB` or `TiB`",
+        ),
+        (
+            "memory = 256",
+            "state.memory: `256` has no unit; write `256B` for bytes or `256MiB` for mebibytes",
+        ),
+        (
+            "backend = 'disk'\nmemory = '1MiB'",
+            "state.memory: is less than 8MiB; write a larger one",
+        ),
+    ] {
+        refused(of_state, line, expected);
+    }
+}
+
+#[test]
+fn settings_of_flink_are_answered() {
+    for (line, expected) in [
+        (
+            "state.checkpoints.dir = 's3://x'",
+            "state.checkpoints.dir: is a setting of Apache Flink; write `checkpoint.storage`",
+        ),
+        (
+            "execution.checkpointing.interval = '10s'",
+            "execution.checkpointing.interval: is a setting of Apache Flink; write `checkpoint.interval`",
+        ),
+        (
+            "state.backend.incremental = true",
+            "state.backend.incremental: is a setting of Apache Flink, and not needed here: checkpoints are always incremental",
+        ),
+    ] {
+        let said = plan(&format!("{COPY}{line}"), &[]).unwrap_err().to_string();
+        assert_eq!(
+            unindented(&said),
+            format!("pipeline.toml:3: {expected}\n3 | {line}")
+        );
+    }
+}
+
+#[test]
+fn expiry_is_of_states_that_there_are() {
+    let text = format!("{WORDS}[operator.count.ttl]\ncount = '1h'\n");
+    let spec = plan(&text, &[]).unwrap().spec;
+    let expected = Ttl(Some(Duration::from_secs(3600)));
+    assert_eq!(spec.operators["count"].ttl["count"], expected);
+    let off = plan(WORDS, &["operator.count.ttl.count=off"]).unwrap().spec;
+    assert_eq!(off.operators["count"].ttl["count"], Ttl(None));
+
+    let text = format!("{WORDS}[operator.count.ttl]\ncuont = '1h'\n");
+    let said = plan(&text, &[]).unwrap_err().to_string();
+    assert!(
+        said.contains(
+            "operator.count.ttl.cuont: the plugin has no state `cuont`; did you mean `count`?"
+        ),
+        "{said}"
+    );
+    let text = format!("{WORDS}[operator.count.ttl]\ncount = 'never'\n");
+    let said = plan(&text, &[]).unwrap_err().to_string();
+    assert!(
+        said.contains("operator.count.ttl.count: `never` is not a duration"),
+        "{said}"
+    );
+}

@@ -1,0 +1,263 @@
+//! The index of a chunk: what restoring has to know of each entry, so that the chunks themselves can wait.
+//!
+//! ```text
+//! index = version: u8, 1 │ row for each entry of the chunk, in order
+//! row   = hash of the key: u64 little-endian │ number │ length * 2 + (1 for a tombstone) │ [node]
+//! ```
+//!
+//! `number`, `length` and `node` are LEB128; `number` is the first number of the entry (`layout`), and `node` is there when
+//! it says so. `length` is that of the whole entry, so offsets are sums of lengths. An entry is known by its index hash, in
+//! which [`index_hash`] joins all that makes up its identity. Two entries may share one: whoever sees that says so in the
+//! snapshot, and restoring reads such entries themselves.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::StateId;
+use super::layout;
+use crate::stream::hash_key;
+
+const VERSION: u8 = 1;
+
+/// The hash that identifies an entry within a task but for collisions, from that of its key. For state 0 without node it
+/// is the key's.
+#[inline]
+#[must_use]
+pub fn index_hash(key_hash: u64, state: StateId, node: Option<u64>) -> u64 {
+    if state.0 == 0 && node.is_none() {
+        return key_hash;
+    }
+    let hash = mix(key_hash, u64::from(state.0) + 1);
+    match node {
+        None => hash,
+        Some(node) => mix(hash, node.wrapping_add(1 << 32)),
+    }
+}
+
+/// Each step can be undone, so that different hashes stay different. The constants are those of SplitMix64 (Steele, Lea and
+/// Flood, 2014).
+#[inline]
+fn mix(hash: u64, with: u64) -> u64 {
+    let mut mixed = hash ^ with.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 29)
+}
+
+/// The index of a chunk. Of bytes that are no chunk it is one that fits no chunk.
+#[must_use]
+pub fn of(chunk: &[u8]) -> Vec<u8> {
+    let mut index = Vec::with_capacity(1 + chunk.len() / 8);
+    index.push(VERSION);
+    let mut offset = 0;
+    while let Ok(entry) = layout::read(chunk, offset) {
+        index.extend_from_slice(&hash_key(entry.key).to_le_bytes());
+        layout::push_number(&mut index, u64::from(layout::number_of(entry.head())));
+        let len = (entry.len as u64) << 1 | u64::from(entry.is_tombstone());
+        layout::push_number(&mut index, len);
+        if let Some(node) = entry.node {
+            layout::push_number(&mut index, node);
+        }
+        offset += entry.len;
+    }
+    index
+}
+
+/// What tells whether a chunk is the one of which an index was made.
+#[must_use]
+pub(super) fn fingerprint(index: &[u8]) -> u64 {
+    xxh3_64(index)
+}
+
+/// What an index says of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// [`hash_key`] of its key.
+    pub key_hash: u64,
+    /// Whose state it is.
+    pub state: StateId,
+    /// Which page of the key's tree it is, if any.
+    pub node: Option<u64>,
+    /// Whether it has a write time.
+    pub is_timed: bool,
+    /// Whether it says that the key has no value.
+    pub is_tombstone: bool,
+    /// Where in the chunk it begins.
+    pub offset: usize,
+    /// Bytes of it.
+    pub len: usize,
+}
+
+/// Bytes that are not the index of the chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the index of the chunk does not fit it")]
+pub struct MalformedIndex;
+
+/// Reads the index of a chunk of `chunk_len` bytes, into `rows`, whose earlier rows go. Rows are never more than the bytes
+/// of the index by nine.
+///
+/// # Errors
+/// When these bytes are no index of such a chunk. `rows` is then of no use.
+pub fn read(index: &[u8], chunk_len: usize, rows: &mut Vec<Row>) -> Result<(), MalformedIndex> {
+    rows.clear();
+    let Some((&VERSION, mut rest)) = index.split_first() else {
+        return Err(MalformedIndex);
+    };
+    let mut offset = 0;
+    while !rest.is_empty() {
+        let row = read_row(&mut rest, offset).ok_or(MalformedIndex)?;
+        // Every entry has at least three bytes of header.
+        if row.len < 3 || row.len > chunk_len - offset || offset >= super::index::OFFSET_LIMIT {
+            return Err(MalformedIndex);
+        }
+        offset += row.len;
+        rows.push(row);
+    }
+    match offset == chunk_len {
+        true => Ok(()),
+        false => Err(MalformedIndex),
+    }
+}
+
+#[inline]
+fn read_row(rest: &mut &[u8], offset: usize) -> Option<Row> {
+    let (hash, tail) = rest.split_first_chunk::<8>()?;
+    let mut at = 0;
+    let number = u32::try_from(layout::read_number(tail, &mut at)?).ok()?;
+    let (state, has_node, is_timed) = layout::parts_of(number)?;
+    let len = layout::read_number(tail, &mut at)?;
+    let node = match has_node {
+        true => Some(layout::read_number(tail, &mut at)?),
+        false => None,
+    };
+    *rest = &tail[at..];
+    Some(Row {
+        key_hash: u64::from_le_bytes(*hash),
+        state,
+        node,
+        is_timed,
+        is_tombstone: len & 1 == 1,
+        offset,
+        len: usize::try_from(len >> 1).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches an index that says something else than its chunk, one of another release that is misread, and damaged bytes
+    //! that make the reader panic or ask for memory.
+
+    use super::super::ChunkId;
+    use super::super::layout::{Content, Head};
+    use super::*;
+
+    fn chunk() -> Vec<u8> {
+        let mut chunk = Vec::new();
+        let tombstone = Content::Tombstone { birth: ChunkId(9) };
+        let page = Head {
+            state: StateId(2),
+            node: Some(300),
+            written_ms: Some(5),
+        };
+        layout::append(
+            &mut chunk,
+            Head::plain(StateId(1)),
+            b"a",
+            Content::Value(&[7; 100]),
+        );
+        layout::append(&mut chunk, page, b"b", Content::Value(b"page"));
+        layout::append(&mut chunk, Head::plain(StateId(300)), b"c", tombstone);
+        chunk
+    }
+
+    /// Released: never written anew.
+    #[test]
+    fn golden_bytes() {
+        let hex: String = of(&chunk())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            concat!(
+                "01",
+                "1f4e961eb632c6e6",
+                "01",
+                "d001",
+                "3f84d8441c0b5a57",
+                "82800c",
+                "28",
+                "ac02",
+                "1bf8b9469a21408c",
+                "ac02",
+                "1b",
+            )
+        );
+    }
+
+    #[test]
+    fn rows_say_what_the_entries_say() {
+        let chunk = chunk();
+        let mut rows = Vec::new();
+        read(&of(&chunk), chunk.len(), &mut rows).expect("its own index");
+        assert_eq!(rows.len(), 3);
+        for row in rows {
+            let entry = layout::entry_at(&chunk, row.offset);
+            let expected = Row {
+                key_hash: hash_key(entry.key),
+                state: entry.state,
+                node: entry.node,
+                is_timed: entry.written_ms.is_some(),
+                is_tombstone: entry.is_tombstone(),
+                offset: row.offset,
+                len: entry.len,
+            };
+            assert_eq!(row, expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let chunk = chunk();
+        let index = of(&chunk);
+        let mut rows = Vec::new();
+        for len in 0..index.len() {
+            assert_eq!(
+                read(&index[..len], chunk.len(), &mut rows),
+                Err(MalformedIndex),
+                "cut to {len}"
+            );
+        }
+        for len in [0, 1, chunk.len() - 1, chunk.len() + 1] {
+            assert_eq!(
+                read(&index, len, &mut rows),
+                Err(MalformedIndex),
+                "a chunk of {len} bytes"
+            );
+        }
+        for byte in 0..index.len() {
+            for bit in 0..8 {
+                let mut damaged = index.clone();
+                damaged[byte] ^= 1 << bit;
+                // Some still read: the storage's checksum tells those. None panics.
+                let _ = read(&damaged, chunk.len(), &mut rows);
+            }
+        }
+        assert!(read(&of(&chunk[..chunk.len() - 1]), chunk.len(), &mut rows).is_err());
+        assert!(
+            read(&[VERSION + 1], 0, &mut rows).is_err(),
+            "another version"
+        );
+        assert!(read(&[VERSION], 0, &mut rows).is_ok(), "an empty chunk");
+    }
+
+    #[test]
+    fn hashes_tell_states_and_nodes_apart() {
+        let hash = hash_key(b"key");
+        let mut seen = std::collections::BTreeSet::new();
+        for state in [0, 1, 2, u16::MAX] {
+            for node in [None, Some(0), Some(1), Some(u64::MAX)] {
+                assert!(seen.insert(index_hash(hash, StateId(state), node)));
+            }
+        }
+        assert!(seen.contains(&hash), "state 0 goes by the key's own hash");
+    }
+}
