@@ -18,7 +18,8 @@ use super::plan::{Plan, Role};
 use super::report::WriteOutcome;
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{
-    Checkpoint, CheckpointStorage, NewCheckpoint, PluginDigest, SinkSnapshot, Staged,
+    Checkpoint, CheckpointReader, CheckpointStorage, NewCheckpoint, PluginDigest, SinkSnapshot,
+    Staged,
 };
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use crate::state::Chunk;
@@ -138,6 +139,12 @@ impl Writer {
     #[must_use]
     pub fn into_store(self) -> Box<dyn CheckpointStorage> {
         self.store
+    }
+
+    /// Looks at the checkpoints in the store.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn CheckpointReader> {
+        self.store.reader()
     }
 
     /// What each sink has to say at the end of the job.
