@@ -3,6 +3,7 @@
 //! Commands that look open a reader, which cannot change anything and does not care whether the job runs. Commands that
 //! change something hold the data folder, as a job does.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,11 +11,12 @@ use clap::Args;
 
 use super::Failure;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
-use crate::checkpoint::object::ObjectStorage;
-use crate::checkpoint::store::{CheckpointStore, ReadOnlyStore, savepoint};
-use crate::checkpoint::{Checkpoint, CheckpointReader};
-use crate::edge::data_dir::DataDir;
-use crate::edge::pipeline_file;
+use super::storage;
+use crate::checkpoint::store::{CheckpointStore, savepoint};
+use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorage, StoreSettings};
+use crate::edge::data_dir::{DataDir, DataDirError};
+use crate::edge::{pipeline_file, scratch};
+use crate::pipeline::settings::{CheckpointSettings, StorageSetting};
 use crate::stream::CheckpointId;
 
 /// Where the checkpoints are. Without any of these: those of the pipeline in the current folder.
@@ -70,22 +72,18 @@ impl Place {
     /// Looks at the checkpoints of the job, which may be running.
     pub(super) fn open(&self) -> Result<Opened, Failure> {
         let folder = self.data_dir()?;
-        let storage = DataDir::storage_of(&folder).map_err(|error| in_data_dir(&error))?;
-        let reader = match storage.as_str() {
-            "redb" => Arc::new(ReadOnlyStore::open(DataDir::checkpoints_in(&folder))?),
-            "memory" => {
-                return Err(Failure::new(
-                    EXIT_DATA,
-                    format!(
-                        "the job in `{}` keeps its checkpoints in memory, where nobody else can look; `floodmark savepoint create` makes one that stays, while the job runs",
-                        folder.display()
-                    ),
-                ));
-            }
-            url => ObjectStorage::open_existing(url)?.reader(),
-        };
+        let setting = storage_of(&folder)?;
+        if setting == StorageSetting::Memory {
+            return Err(Failure::new(
+                EXIT_DATA,
+                format!(
+                    "the job in `{}` keeps its checkpoints in memory, where nobody else can look; while it runs, `floodmark savepoint create` makes one that stays",
+                    folder.display()
+                ),
+            ));
+        }
         Ok(Opened {
-            reader,
+            reader: storage::reader(&setting, &folder)?,
             name: folder.display().to_string(),
         })
     }
@@ -94,8 +92,40 @@ impl Place {
     pub(super) fn hold(&self) -> Result<(DataDir, Box<dyn CheckpointStorage>), Failure> {
         let folder = self.data_dir()?;
         let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
-        let storage = DataDir::storage_of(&folder).map_err(|error| in_data_dir(&error))?;
-        Ok((held, open_storage(&held, &storage)?))
+        let settings = CheckpointSettings {
+            storage: storage_of(&folder)?,
+            ..CheckpointSettings::default()
+        };
+        let storage = storage::open(&settings, &held)?;
+        Ok((held, storage))
+    }
+
+    /// The same for a storage that is a file, which alone can be compacted.
+    pub(super) fn hold_file(&self) -> Result<(DataDir, CheckpointStore), Failure> {
+        let folder = self.data_dir()?;
+        let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
+        match storage_of(&folder)? {
+            StorageSetting::Redb => {}
+            other => {
+                return Err(Failure::new(
+                    EXIT_USAGE,
+                    format!("only a storage in one file can be compacted, and the job keeps its checkpoints in {other}, which frees space by itself"),
+                ));
+            }
+        }
+        let store = CheckpointStore::open_existing(held.checkpoints(), StoreSettings::default())?;
+        Ok((held, store))
+    }
+}
+
+fn storage_of(folder: &Path) -> Result<StorageSetting, Failure> {
+    let noted = DataDir::storage_of(folder).map_err(|error| in_data_dir(&error))?;
+    match noted {
+        None => Ok(StorageSetting::Redb),
+        Some(text) => StorageSetting::parse(&text).map_err(|reason| {
+            let note = folder.join("storage");
+            Failure::new(EXIT_DATA, format!("`{}` does not say where the checkpoints are: {reason}", note.display()))
+        }),
     }
 }
 
@@ -104,7 +134,7 @@ impl PlaceOrSavepoint {
         match &self.savepoint {
             None => self.place.open(),
             Some(file) => Ok(Opened {
-                reader: Arc::new(savepoint::open(file)?),
+                reader: Arc::new(savepoint::open(file, None)?.0),
                 name: file.display().to_string(),
             }),
         }
@@ -132,6 +162,13 @@ impl Opened {
     }
 }
 
-fn in_data_dir(error: &crate::edge::data_dir::DataDirError) -> Failure {
+/// A file for chunks of state that do not fit into memory.
+pub(super) fn scratch_file() -> Result<File, Failure> {
+    scratch::file_in(&std::env::temp_dir()).map_err(|error| {
+        Failure::new(EXIT_DATA, format!("cannot make a temporary file: {error}"))
+    })
+}
+
+fn in_data_dir(error: &DataDirError) -> Failure {
     Failure::new(EXIT_DATA, error.to_string())
 }

@@ -4,6 +4,8 @@
 //! .floodmark/word-count/
 //!   lock               held for the life of the process; has its number
 //!   id                 what sinks mark their output with
+//!   storage            where the job's checkpoints are: `redb`, `memory` or a URL
+//!   control.sock       where the running job can be asked; see `control`
 //!   checkpoints.redb   made by the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
 //!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
@@ -21,6 +23,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Clock;
 
+/// Says where the checkpoints are.
+const STORAGE: &str = "storage";
 /// Bytes of an id: 16 digits and a newline.
 const ID_BYTES: usize = 17;
 
@@ -166,6 +170,45 @@ impl DataDir {
         Ok(id.trim_end().to_owned())
     }
 
+    /// Notes where the job's checkpoints are, for whoever looks for them by this folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_storage(&self, storage: &str) -> Result<(), DataDirError> {
+        let path = self.path.join(STORAGE);
+        if fs::read_to_string(&path).is_ok_and(|noted| noted.trim_end() == storage) {
+            return Ok(());
+        }
+        let written = fs::write(&path, format!("{storage}\n"));
+        written.map_err(|source| DataDirError::Io {
+            action: "write",
+            path,
+            source,
+        })
+    }
+
+    /// Where the checkpoints of a folder are that is not held, if that was noted.
+    ///
+    /// # Errors
+    /// When the folder is not there, or the note cannot be read.
+    pub fn storage_of(path: &Path) -> Result<Option<String>, DataDirError> {
+        if !path.is_dir() {
+            return Err(DataDirError::Missing {
+                path: path.to_path_buf(),
+            });
+        }
+        let note = path.join(STORAGE);
+        match fs::read_to_string(&note) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DataDirError::Io {
+                action: "read",
+                path: note,
+                source,
+            }),
+        }
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -188,6 +231,23 @@ impl DataDir {
     #[must_use]
     pub fn compiled(&self) -> PathBuf {
         self.path.join("compiled")
+    }
+}
+
+/// Waits for the process that holds a folder to end, for ten seconds at most. A folder that is not held is not touched.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing runs here that could wait instead"
+)]
+pub fn wait_until_free(path: &Path) {
+    for _ in 0..10 * LOCK_ATTEMPTS {
+        let Ok(lock) = File::open(path.join("lock")) else {
+            return;
+        };
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(2 * LOCK_DELAY),
+            _ => return,
+        }
     }
 }
 

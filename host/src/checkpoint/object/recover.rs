@@ -110,14 +110,15 @@ impl ObjectStorage {
         }))
     }
 
+    /// Reads every byte of a checkpoint, a few chunks at a time.
     fn read_all(&self, kept: &Kept) -> Result<Result<(), String>, StoreError> {
         let mut problems = BTreeMap::new();
-        self.reader
-            .read_chunks(kept.chunks.values().copied(), |stored, read| {
-                if let Err(problem) = read {
-                    problems.insert(stored.chunk.id, problem);
-                }
-            })?;
+        let chunks = kept.chunks.values().copied();
+        self.reader.read_chunks(chunks, |stored, read| {
+            if let Err(problem) = read {
+                problems.insert(stored.chunk.id, problem);
+            }
+        })?;
         if let Some((_, problem)) = problems.pop_first() {
             return Ok(Err(problem));
         }

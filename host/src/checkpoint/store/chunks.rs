@@ -21,6 +21,12 @@ const LZ4_RATIO_MAX: usize = 255;
 /// In front of an index: its checksum.
 const INDEX_HEAD_BYTES: usize = 8;
 
+/// What lets a restore find the entries of a chunk without reading it; none for bytes that have no entries.
+fn chunk_index_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let index = chunk_index::of(bytes);
+    (!index.is_empty()).then_some(index)
+}
+
 /// The tables of chunks in a transaction that writes.
 pub(super) struct ChunkTables<'t> {
     stored: Table<'t, u64, ChunkEntry>,
@@ -67,9 +73,11 @@ impl<'t> ChunkTables<'t> {
         }
         tables::insert_chunk(&mut self.pieces, id, &stored)?;
         self.stored.insert(id, (count, chunk.len, checksum))?;
-        let index = chunk_index::of(bytes);
-        let head = xxh3_64_with_seed(&index, checksum).to_le_bytes();
-        tables::insert_index(&mut self.indexes, id, &[&head[..], &index].concat())
+        if let Some(index) = chunk_index_of(bytes) {
+            let head = xxh3_64_with_seed(&index, checksum).to_le_bytes();
+            tables::insert_index(&mut self.indexes, id, &[&head[..], &index].concat())?;
+        }
+        Ok(())
     }
 
     pub(super) fn set_count(&mut self, id: ChunkId, count: u32) -> Result<(), Fault> {

@@ -75,8 +75,8 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
 }
 
 pub(super) fn compact(arguments: &Compact) -> Result<(), Failure> {
-    let (_held, mut storage) = arguments.place.hold()?;
-    let (before, after) = storage.compact()?;
+    let (_held, mut store) = arguments.place.hold_file()?;
+    let (before, after) = store.compact()?;
     if arguments.json {
         return print_json(&json!({ "bytes-before": before, "bytes-after": after }));
     }

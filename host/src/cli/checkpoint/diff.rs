@@ -163,7 +163,7 @@ fn states(
 ) -> Result<States, Failure> {
     let damaged = |error: &dyn std::fmt::Display| Failure::new(EXIT_DATA, error.to_string());
     let open = |checkpoint, operator: Option<&OperatorSnapshot>| {
-        let opened = operator.map(|operator| SavedState::open(reader, checkpoint, operator));
+        let opened = operator.map(|operator| SavedState::open(reader, checkpoint, operator, scratch_file()?));
         opened.transpose().map_err(|error| damaged(&error))
     };
     let declared = |operator: Option<&OperatorSnapshot>| operator.map_or(Vec::new(), |operator| operator.states.clone());
@@ -195,7 +195,7 @@ impl Side {
     }
 
     /// All keys of a state, with the version that they are stored in.
-    fn keys(&mut self, name: &str) -> Result<Vec<(Vec<u8>, StateSchema)>, crate::runtime::saved::SavedError> {
+    fn keys(&mut self, name: &str) -> Result<Vec<(Vec<u8>, StateSchema)>, StateError> {
         let mut found = Vec::new();
         let Some(saved) = &mut self.saved else {
             return Ok(found);
@@ -214,7 +214,7 @@ fn compare(
     b: &mut Side,
     name: &str,
     named: bool,
-) -> Result<Changes, crate::runtime::saved::SavedError> {
+) -> Result<Changes, StateError> {
     let (before, after) = (a.keys(name)?, b.keys(name)?);
     let mut changes = Changes::default();
     let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());

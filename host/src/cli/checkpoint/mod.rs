@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::failure::EXIT_DATA;
+use super::job::JobArguments;
 use super::number::{bytes, count, date, things};
 use super::place::PlaceOrSavepoint;
 use super::print::{print, print_json};
@@ -19,6 +20,7 @@ use super::table::table;
 use crate::checkpoint::store::VerifyReport;
 use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
 use crate::connector::{file_source, generator};
+use crate::edge::control::Request;
 use crate::pipeline::duration;
 use crate::pipeline::identity::field;
 use crate::state::{ChunkRef, StateKind, StateSchema};
@@ -38,6 +40,8 @@ pub enum CheckpointCommand {
     /// Compares every byte with its checksum: of one checkpoint, or of all, and then the storage's books as well
     #[command(mut_arg("id", |id| id.help("The checkpoint; all of them unless named")))]
     Verify(Chosen),
+    /// Has the running job take a checkpoint now
+    Trigger(JobArguments),
     /// Tells what changed from one checkpoint to another: records, positions, plugins, and the keys of each state
     Diff(diff::Diff),
     /// Deletes checkpoints of a job that does not run
@@ -75,10 +79,16 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
         CheckpointCommand::List(listing) => list(listing),
         CheckpointCommand::Show(chosen) => show(chosen),
         CheckpointCommand::Verify(chosen) => verify(chosen),
+        CheckpointCommand::Trigger(job) => trigger(job),
         CheckpointCommand::Diff(arguments) => diff::diff(arguments),
         CheckpointCommand::Delete(arguments) => change::delete(arguments),
         CheckpointCommand::Compact(arguments) => change::compact(arguments),
     }
+}
+
+fn trigger(job: &JobArguments) -> Result<(), Failure> {
+    let id = job.place()?.ask(&Request::Checkpoint { savepoint: None })?;
+    print(&format!("checkpoint {id} completed\n"))
 }
 
 fn list(listing: &Listing) -> Result<(), Failure> {
@@ -161,7 +171,7 @@ fn chunks(operator: &OperatorSnapshot) -> BTreeSet<(u64, u32)> {
     all.map(|ChunkRef { id, len }| (id.0, *len)).collect()
 }
 
-fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
+pub(super) fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
     chunks(operator)
         .iter()
         .map(|(_, len)| u64::from(*len))

@@ -59,7 +59,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
             continue;
         }
         let mut dumping = Dumping {
-            saved: SavedState::open(&opened.reader, &checkpoint, operator).map_err(unreadable)?,
+            saved: SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?).map_err(unreadable)?,
             operator,
             format: arguments.format,
         };

@@ -42,7 +42,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
         true => from_hex(&arguments.key).map_err(|reason| Failure::new(EXIT_USAGE, reason))?,
         false => arguments.key.clone().into_bytes(),
     };
-    let mut saved = SavedState::open(&opened.reader, &checkpoint, operator).map_err(unreadable)?;
+    let mut saved = SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?).map_err(unreadable)?;
     let mut found = None;
     for state in versions {
         if let Some(value) = saved.read(state.id, &key).map_err(unreadable)? {

@@ -30,7 +30,7 @@ pub(super) fn list(arguments: &List) -> Result<(), Failure> {
     let mut found = Vec::new();
     for operator in &checkpoint.operators {
         let mut saved = match arguments.count && !operator.states.is_empty() {
-            true => Some(SavedState::open(&opened.reader, &checkpoint, operator).map_err(unreadable)?),
+            true => Some(SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?).map_err(unreadable)?),
             false => None,
         };
         for state in &operator.states {
