@@ -92,7 +92,12 @@ fn check(image: &[u8], what: &str) -> Outcome {
     );
     drop(store);
     // One in four: they take as long as the rest.
-    if image.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) % 4 == 0 {
+    if image
+        .iter()
+        .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
+        % 4
+        == 0
+    {
         quickly(image, what);
     }
     let mut store = CheckpointStore::open(&path, SETTINGS).unwrap();
