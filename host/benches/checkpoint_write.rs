@@ -37,7 +37,11 @@ impl Table {
             (column, hashes)
         };
         Self {
-            store: StateStore::new(max, max.range(0, 1), ChunkIds::new(ChunkId(0), 0, 1)),
+            store: StateStore::new(floodmark::state::StoreSettings::in_memory(
+                max,
+                max.range(0, 1),
+                ChunkIds::new(ChunkId(0), 0, 1),
+            )),
             keys: names.chunks(BATCH).map(batch).collect(),
             random: Random(7),
         }
@@ -48,13 +52,16 @@ impl Table {
         let mut lookup = Lookup::default();
         for (keys, hashes) in &self.keys {
             let keys = Keys { keys, hashes };
-            self.store.read(StateId(0), keys, &mut lookup);
+            self.store
+                .read(StateId(0), keys, 0, &mut lookup)
+                .expect("it is in memory");
             let slots: Vec<_> = (0..hashes.len() as u32).collect();
             let mut values = OptionalColumn::new();
             let value = vec![self.random.next() as u8; value_bytes];
             slots.iter().for_each(|_| values.push(Some(&value)));
-            self.store.write(StateId(0), keys, &lookup, &slots, &values);
-            self.store.compact();
+            self.store
+                .write(StateId(0), keys, 0, &lookup, &slots, &values);
+            self.store.compact(0).expect("it is in memory");
         }
     }
 }
@@ -113,7 +120,7 @@ fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     for round in 1..=rounds {
         table.touch_all(value_bytes);
         let begin = Instant::now();
-        let sealed = table.store.seal();
+        let sealed = table.store.seal().expect("it is in memory");
         seals.push(begin.elapsed().as_secs_f64() * 1e3);
         let before = bytes_written();
         let begin = Instant::now();

@@ -28,6 +28,7 @@ use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
 use floodmark::runtime::report::{Asker, Report};
 use floodmark::runtime::worker::{Counters, Progress};
 use floodmark::runtime::writer::{WriteRequest, Writer};
+use floodmark::state::ChunkReader;
 use floodmark::stream::{CheckpointId, MaxParallelism};
 
 use world::{Disk, Numbers, Random, Shelf};
@@ -100,6 +101,7 @@ impl Scenario {
             parallelism: 1 + self.random.below(4) as u16,
             max_parallelism: MaxParallelism::new(16).expect("within the limits"),
             mode: self.mode,
+            allow_dropped_state: false,
             nodes: vec![
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
@@ -134,10 +136,10 @@ impl Scenario {
     fn live(&mut self, steps: u64) -> Death {
         let plan = self.plan();
         let disk = self.disk.clone();
-        let store = CheckpointStore::open_on(disk, StoreSettings::default());
-        let store = Box::new(store.expect("the store opens after a crash"));
+        let store = CheckpointStore::open_on(disk, StoreSettings::default())
+            .expect("the store opens after a crash");
         let (reports, inbox) = mpsc::channel();
-        let (mut writer, mut recovered) = begin(&plan, store, reports.clone());
+        let (mut writer, mut recovered) = begin(&plan, Box::new(store), reports.clone());
         let settings = CheckpointSettings {
             timeout: Duration::from_secs(10),
             min_pause: Duration::from_millis(self.random.below(20)),
@@ -182,7 +184,7 @@ impl Scenario {
                     let workers = &mut recovered.built.workers;
                     let worker = self.random.below(workers.len() as u64) as usize;
                     let progress = workers[worker]
-                        .step(now)
+                        .step(now, 0)
                         .expect("nothing fails in a worker");
                     assert_ne!(progress, Progress::Over, "nobody has shut it down");
                     continue;
@@ -255,6 +257,7 @@ fn begin(
     assert!(recovery.damaged.is_empty(), "{:?}", recovery.damaged);
     let restored = recovery.restored.as_ref();
     let retained = NonZeroU32::new(2).expect("not zero");
+    let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
     let (writer, _) =
         Writer::begin(plan, store, retained, restored, false).expect("the output is sound");
     let wakes: Vec<_> = (0..plan.parallelism)
@@ -267,7 +270,7 @@ fn begin(
     let built = build(
         plan,
         restored,
-        &CheckpointChunks(writer.reader()),
+        &chunks,
         recovery.next_chunk,
         &wakes,
         &counters,

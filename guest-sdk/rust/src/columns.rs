@@ -4,10 +4,12 @@
 //! copy, and answers for the rules in `wit/`, which nothing here checks for it. `record_by_record` is one.
 
 pub use crate::bindings::exports::floodmark::engine::operator::{
-    Description, Emission, EmittedKeys, Output, StateDeclaration, StateKind, ValueWrites,
+    Description, Emission, EmittedKeys, ListWrites, MapWrites, Output, StateDeclaration, StateKind,
+    ValueWrites,
 };
+pub use crate::bindings::exports::floodmark::engine::state_values::Part;
 pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
-use crate::{Config, Port, Result};
+use crate::{Config, Error, Port, Result};
 
 /// The timestamp of a record that has none.
 pub const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
@@ -38,6 +40,64 @@ pub trait Plugin: Sized + 'static {
         records: Batch,
         states: Vec<OptionalColumn>,
     ) -> Result<Output>;
+
+    /// Rewrites values of an older version of a state, one for one; asked without values before a job starts.
+    ///
+    /// # Errors
+    /// This plugin does not take that version over, which is what one says that says nothing.
+    fn migrate(state: u16, from_version: u32, values: &Column) -> Result<Column> {
+        let _ = values;
+        Err(Error::new(format!(
+            "this plugin takes over no other version of its states, so not version {from_version} of state {state}"
+        )))
+    }
+
+    /// Values or sub-keys of a state as JSON texts, one for one, for tools.
+    ///
+    /// # Errors
+    /// They are none, or this plugin does not know JSON, which is what one says that says nothing.
+    fn to_json(state: u16, part: Part, values: &Column) -> Result<Column> {
+        let _ = (state, part, values);
+        Err(Error::new("this plugin does not turn its states into JSON"))
+    }
+
+    /// The other way round.
+    ///
+    /// # Errors
+    /// As [`Plugin::to_json`].
+    fn from_json(state: u16, part: Part, texts: &Column) -> Result<Column> {
+        let _ = (state, part, texts);
+        Err(Error::new("this plugin does not make states of JSON"))
+    }
+
+    /// Hears that a checkpoint is durable. Best effort: this one stands for all below it.
+    fn checkpoint_completed(&mut self, checkpoint: u64) {
+        let _ = checkpoint;
+    }
+
+    /// Hears that a checkpoint was given up.
+    fn checkpoint_aborted(&mut self, checkpoint: u64) {
+        let _ = checkpoint;
+    }
+}
+
+impl Output {
+    /// Nothing emitted and nothing written.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            emissions: Vec::new(),
+            values: Vec::new(),
+            lists: Vec::new(),
+            maps: Vec::new(),
+        }
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Column {

@@ -61,6 +61,52 @@ macro_rules! export_plugin {
             }
 
             #[cfg(target_family = "wasm")]
+            impl $crate::bindings::exports::floodmark::engine::state_values::Guest for Exported {
+                fn migrate(
+                    state: u16,
+                    from_version: u32,
+                    values: $crate::columns::Column,
+                ) -> ::core::result::Result<$crate::columns::Column, ::std::string::String>
+                {
+                    <$plugin as $crate::columns::Plugin>::migrate(state, from_version, &values)
+                        .map_err($crate::Error::into_message)
+                }
+
+                fn to_json(
+                    state: u16,
+                    part: $crate::columns::Part,
+                    values: $crate::columns::Column,
+                ) -> ::core::result::Result<$crate::columns::Column, ::std::string::String>
+                {
+                    <$plugin as $crate::columns::Plugin>::to_json(state, part, &values)
+                        .map_err($crate::Error::into_message)
+                }
+
+                fn from_json(
+                    state: u16,
+                    part: $crate::columns::Part,
+                    texts: $crate::columns::Column,
+                ) -> ::core::result::Result<$crate::columns::Column, ::std::string::String>
+                {
+                    <$plugin as $crate::columns::Plugin>::from_json(state, part, &texts)
+                        .map_err($crate::Error::into_message)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            impl $crate::bindings::exports::floodmark::engine::checkpoint_listener::Guest
+                for Exported
+            {
+                fn completed(checkpoint: u64) {
+                    INSTANCE.with(|instance| instance.completed(checkpoint));
+                }
+
+                fn aborted(checkpoint: u64) {
+                    INSTANCE.with(|instance| instance.aborted(checkpoint));
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
     $crate::bindings::export_component!(Exported with_types_in $crate::bindings);
         };
     };
@@ -119,6 +165,20 @@ impl<P: Plugin> Instance<P> {
             .map_err(Error::into_message)?;
         *plugin = Some(opened);
         Ok(output)
+    }
+
+    /// Tells the plugin, if there is one, that a checkpoint is durable.
+    pub fn completed(&self, checkpoint: u64) {
+        if let Some(plugin) = &mut self.0.borrow_mut().plugin {
+            plugin.checkpoint_completed(checkpoint);
+        }
+    }
+
+    /// Tells the plugin, if there is one, that a checkpoint was given up.
+    pub fn aborted(&self, checkpoint: u64) {
+        if let Some(plugin) = &mut self.0.borrow_mut().plugin {
+            plugin.checkpoint_aborted(checkpoint);
+        }
     }
 }
 
@@ -212,10 +272,7 @@ mod tests {
             if input != Port::FIRST {
                 return Err(Error::new(format!("call {}", self.0)));
             }
-            Ok(Output {
-                emissions: Vec::new(),
-                values: Vec::new(),
-            })
+            Ok(Output::new())
         }
     }
 

@@ -37,6 +37,52 @@
 //! Build it with `cargo build --release --target wasm32-wasip2` from a crate of the type `cdylib`; the `.wasm` file is the
 //! plugin.
 //!
+//! # States
+//! | a field of type | keeps for each key |
+//! | --- | --- |
+//! | [`Value<T>`] | one value |
+//! | [`List<T>`] | many values, in the order in which they were appended |
+//! | [`Map<K, V>`] | many values by sub-key, in the order of the sub-keys |
+//! | [`Reducing<T>`], [`Aggregating<A>`] | what all added values make, such as `Reducing<Max<u64>>` |
+//!
+//! Attributes say the rest. A state with a time to live forgets what was not written for so long, and a new version of a plugin
+//! takes over what an older one kept, value by value, while the job goes on:
+//!
+//! ```
+//! # use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};
+//! #[derive(Default, States)]
+//! struct Sessions {
+//!     #[state(ttl = "30min")]
+//!     user: Value<String>,
+//!     #[state(version = 2, migrate = with_errors)]
+//!     clicks: Value<Clicks>,
+//! }
+//!
+//! #[derive(Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+//! struct Clicks { all: u64, errors: u64 }
+//!
+//! /// Version 1 counted all clicks, and nothing else.
+//! fn with_errors(all: u64) -> Clicks {
+//!     Clicks { all, errors: 0 }
+//! }
+//! # impl Operator for Sessions {
+//! #     fn open(_: &Config) -> Result<Self> { Ok(Self::default()) }
+//! #     fn process(&mut self, _: Record<'_>, _: &mut Output<'_>) -> Result { Ok(()) }
+//! # }
+//! # use floodmark_sdk::testing::Task;
+//! # #[derive(Default, States)]
+//! # struct Before { #[state(ttl = "30min")] user: Value<String>, clicks: Value<u64> }
+//! # impl Operator for Before {
+//! #     fn open(_: &Config) -> Result<Self> { Ok(Self::default()) }
+//! #     fn process(&mut self, _: Record<'_>, _: &mut Output<'_>) -> Result { *self.clicks.or_default() += 1; Ok(()) }
+//! # }
+//! # let mut before = Task::new::<Before>();
+//! # before.run([("ann", "")])?;
+//! # let after = before.upgrade::<Sessions>()?;
+//! # assert_eq!(after.value("clicks", "ann"), Some(Clicks { all: 1, errors: 0 }));
+//! # Result::<()>::Ok(())
+//! ```
+//!
 //! # What to know
 //! - A state always means the state of the current record's key. There is no way to reach another key's.
 //! - A batch is a transaction. After an error or a panic nothing of it is applied; a panic's message reaches the host.
@@ -54,7 +100,17 @@ mod operator;
 
 mod value;
 
+mod reducing;
+
+mod list;
+
+mod map;
+
+mod entries;
+
 pub mod encoding;
+
+mod sub_key;
 
 mod output;
 
@@ -71,6 +127,8 @@ pub mod states;
 
 pub mod columns;
 
+pub mod reads;
+
 mod record_by_record;
 
 #[doc(hidden)]
@@ -81,11 +139,15 @@ pub mod bindings;
 
 pub use columns::Timestamp;
 pub use config::Config;
+pub use entries::Entries;
 pub use error::{Error, Result};
 pub use floodmark_sdk_macros::States;
+pub use list::{Items, List};
+pub use map::Map;
 pub use operator::{Operator, Port, Record};
 pub use output::{Decimal, Emission, Output, Payload};
 pub use record_by_record::RecordByRecord;
+pub use reducing::{Aggregate, Aggregating, Max, Min, Reduce, Reducing, Sum};
 pub use states::States;
 pub use value::Value;
 #[doc(hidden)]

@@ -32,6 +32,19 @@ pub trait Operator: States + Sized + 'static {
     /// # Errors
     /// The job cannot go on; nothing of the batch is applied.
     fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result;
+
+    /// Hears that a checkpoint is durable: what was processed before it is never processed again. No state can be used here.
+    ///
+    /// Best effort: a call may be missed, so this checkpoint stands for all with a smaller number, and a fresh instance has
+    /// heard of none.
+    fn checkpoint_completed(&mut self, checkpoint: u64) {
+        let _ = checkpoint;
+    }
+
+    /// Hears that a checkpoint was given up; a later one covers what it would have. As [`Operator::checkpoint_completed`].
+    fn checkpoint_aborted(&mut self, checkpoint: u64) {
+        let _ = checkpoint;
+    }
 }
 
 /// A record that is being processed.

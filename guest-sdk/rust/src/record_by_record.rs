@@ -4,7 +4,7 @@
 //! emissions go straight to the columns that leave. Nothing is allocated for a single record.
 
 use crate::columns::{
-    Batch, Description, OptionalColumn, Output as Columns, Plugin, StateDeclaration,
+    Batch, Column, Description, OptionalColumn, Output as Columns, Part, Plugin, StateDeclaration,
 };
 use crate::error::Readable;
 use crate::output::Emitted;
@@ -22,6 +22,7 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
             name: state.name.to_owned(),
             kind: state.kind,
             version: state.version,
+            ttl_ms: state.ttl_ms,
         });
         Description {
             // `export!` fills in both from the plugin's crate.
@@ -62,7 +63,29 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
                 .filter_map(|(port, emitted)| emitted.into_columns(port, &records))
                 .collect(),
             values: writes.values,
+            lists: writes.lists,
+            maps: writes.maps,
         })
+    }
+
+    fn migrate(state: u16, from_version: u32, values: &Column) -> Result<Column> {
+        O::migrate(state, from_version, values)
+    }
+
+    fn to_json(state: u16, part: Part, values: &Column) -> Result<Column> {
+        O::to_json(state, part, values)
+    }
+
+    fn from_json(state: u16, part: Part, texts: &Column) -> Result<Column> {
+        O::from_json(state, part, texts)
+    }
+
+    fn checkpoint_completed(&mut self, checkpoint: u64) {
+        self.0.checkpoint_completed(checkpoint);
+    }
+
+    fn checkpoint_aborted(&mut self, checkpoint: u64) {
+        self.0.checkpoint_aborted(checkpoint);
     }
 }
 

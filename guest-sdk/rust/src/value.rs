@@ -115,6 +115,10 @@ impl<T, E> sealed::Sealed for Value<T, E> {}
 impl<T, E: Encoding<T>> State for Value<T, E> {
     const KIND: StateKind = StateKind::Value;
 
+    type Item = T;
+
+    type Encoding = E;
+
     fn load(&mut self, declaration: &Declaration, call: &Call<'_>, index: usize) -> Result {
         let current = &call.current[index];
         assert_eq!(
@@ -191,10 +195,10 @@ fn presence(len: usize, absent: &[usize]) -> Vec<u8> {
 }
 
 #[cold]
-fn undecodable(error: Error, declaration: &Declaration, key: &[u8]) -> Error {
+pub(crate) fn undecodable(error: Error, declaration: &Declaration, key: &[u8]) -> Error {
     Error::new(format!(
-        "state `{}` of key `{}` does not decode as version {} of its type: {error}; run the plugin that wrote it, or keep this \
-         state as it was and add another one for the new type",
+        "state `{}` of key `{}` does not decode as version {} of its type: {error}; run the plugin that wrote it, raise \
+         `version` and say how to `migrate`, or keep this state as it was and add another one for the new type",
         declaration.name,
         Readable(key),
         declaration.version,

@@ -63,7 +63,7 @@ fn states_follow_their_key() -> Result {
     task.run([("a", "set one"), ("b", "set two"), ("a", "append +")])?;
     let a = task.value::<Text>("last-text", "a");
     assert_eq!(a.map(|text| text.text), Some("one+".to_owned()));
-    assert_eq!(task.value_bytes("bytes", "a"), Some(b"+".as_slice()));
+    assert_eq!(task.value_bytes("bytes", "a"), Some(b"+".to_vec()));
     assert_eq!(task.value_bytes("bytes", "b"), None);
 
     task.kill();
@@ -318,7 +318,7 @@ impl Plugin for Echo {
         };
         Ok(floodmark_sdk::columns::Output {
             emissions: vec![emission],
-            values: Vec::new(),
+            ..Default::default()
         })
     }
 }

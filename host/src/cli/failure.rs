@@ -83,6 +83,7 @@ impl From<JobError> for Failure {
             JobError::Store(error) => return error.into(),
             JobError::Connector { .. } => EXIT_CONNECTOR,
             JobError::State { .. }
+            | JobError::Chunks { .. }
             | JobError::MaxParallelism { .. }
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,

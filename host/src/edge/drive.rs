@@ -25,7 +25,7 @@ use crate::runtime::plan::Plan;
 use crate::runtime::report::Report;
 use crate::runtime::worker::Counters;
 use crate::runtime::writer::Writer;
-use crate::state::{ChunkId, StateSchema};
+use crate::state::{ChunkId, ChunkReader, StateSchema};
 
 /// How often whoever watches is shown the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -79,6 +79,7 @@ pub fn drive(
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
     let restored = recovery.restored;
+    let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
     let (writer, recovered) = Writer::begin(
         plan,
         store,
@@ -93,7 +94,8 @@ pub fn drive(
         reports,
         counters,
     };
-    let (mut threads, schemas) = stage.begin(writer, restored.as_ref(), recovery.next_chunk)?;
+    let (mut threads, schemas) =
+        stage.begin(writer, restored.as_ref(), &chunks, recovery.next_chunk)?;
     let earlier = earlier_runs(restored.as_ref());
     drop(restored);
     let mut job = Job {
@@ -150,6 +152,7 @@ impl Stage<'_> {
         &self,
         writer: Writer,
         restored: Option<&RestoredCheckpoint>,
+        chunks: &Arc<dyn ChunkReader>,
         next_chunk: ChunkId,
     ) -> Result<(Threads, Vec<Vec<StateSchema>>), JobError> {
         let bells: Vec<_> = self
@@ -168,7 +171,7 @@ impl Stage<'_> {
         } = build(
             self.plan,
             restored,
-            &CheckpointChunks(writer.reader()),
+            chunks,
             next_chunk,
             &wakes,
             &self.counters,
@@ -261,7 +264,8 @@ impl Job<'_> {
             self.handle(report, None)?;
         }
         let mut store = writer.into_store();
-        let recovery = store.recover(Depth::Thorough, None)?;
+        let recovery = store.recover(Depth::Quick, None)?;
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
         let restored = recovery.restored;
         let earlier = earlier_runs(restored.as_ref());
         let notice = Notice::WentBack(WentBack {
@@ -283,7 +287,7 @@ impl Job<'_> {
         self.count_from(earlier.records_in);
         let begun = self
             .stage
-            .begin(writer, restored.as_ref(), recovery.next_chunk)?;
+            .begin(writer, restored.as_ref(), &chunks, recovery.next_chunk)?;
         let (threads, schemas) = begun;
         self.conductor
             .begin_again(clock.now(), schemas, recovery.next_id, earlier);

@@ -126,7 +126,7 @@ fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
     let guard = Guard::new(reports, "a worker");
     loop {
         let now = clock.now();
-        match worker.step(now) {
+        match worker.step(now, clock.wall_ms()) {
             Ok(Progress::Moved { snapshot: false }) => {}
             Ok(Progress::Moved { snapshot: true }) => {
                 let _ = reports.send(Report::Stalled(clock.now().saturating_sub(now)));

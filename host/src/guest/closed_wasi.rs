@@ -9,7 +9,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
 use wasmtime::{Engine, Result, StoreContextMut, bail};
 
-use super::instance::GuestState;
+use super::beside::GuestState;
 
 const PACKAGES: [&str; 6] = [
     "wasi:cli/",

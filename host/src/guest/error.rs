@@ -46,7 +46,7 @@ pub enum GuestError {
     },
     /// The component wants something that plugins do not get.
     #[error(
-        "operator `{operator}`: the plugin imports `{import}`; plugins get only `floodmark:engine/log`, and a closed WASI: no files, network or clock"
+        "operator `{operator}`: the plugin imports `{import}`; plugins get only `log` and `state` of `floodmark:engine`, and a closed WASI: no files, network or clock"
     )]
     UnknownImport {
         /// The node.
@@ -103,6 +103,36 @@ pub enum GuestError {
         reason: String,
         /// The end of what it wrote to its standard error, such as a panic message.
         stderr: String,
+    },
+    /// The state could not be read in the middle of a call. Nothing of the call is applied.
+    #[error("the state of operator `{operator}` could not be read for its plugin: {reason}")]
+    StateUnreadable {
+        /// The node.
+        operator: String,
+        /// What whoever lent the state said.
+        reason: String,
+    },
+    /// The plugin does not take values over, or does not turn them into JSON or back.
+    #[error("operator `{operator}` refused in `{call}`: {reason}")]
+    Values {
+        /// The node.
+        operator: String,
+        /// The exported function.
+        call: &'static str,
+        /// Its own words.
+        reason: String,
+    },
+    /// The guest broke the contract in a call that changes nothing.
+    #[error(
+        "operator `{operator}` returned from `{call}` what the contract forbids: {reason}; correct the plugin"
+    )]
+    BadAnswer {
+        /// The node.
+        operator: String,
+        /// The exported function.
+        call: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// The guest broke the contract. Nothing of the call is applied.
     #[error(

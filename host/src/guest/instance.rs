@@ -2,143 +2,27 @@
 //!
 //! An instance serves one task. After a trap it is not to be used again; dropping it frees all that it had.
 
-use wasmtime::{ResourceLimiter, Store};
+use wasmtime::Store;
 
-use super::bindings::exports::floodmark::engine::operator::Description as WitDescription;
-use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
+use super::access::Lent;
+use super::beside::{GuestState, LOG_LINE_CHARS_MAX};
+use super::bindings::exports::floodmark::engine::operator::{
+    Description as WitDescription, Output as WitOutput,
+};
 use super::bindings::floodmark::engine::types as wit;
 use super::bindings::{Plugin as Bindings, PluginPre};
 use super::engine::MEMORY_BYTES_MAX;
-use super::output::{CallOutput, check_output};
-use super::{Description, GuestError};
+use super::output::{CallOutput, Declared, check_output};
+use super::{Description, GuestError, LogLine, StateAccess};
+use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
-
-/// Characters of a log line.
-const LOG_LINE_CHARS_MAX: usize = 2048;
-/// Log lines of one call.
-const LOG_LINES_MAX: usize = 100;
-/// Bytes of standard error that are kept: the last ones.
-const STDERR_BYTES_MAX: usize = 4096;
-/// Elements of a table.
-const TABLE_ELEMENTS_MAX: usize = 1 << 20;
-/// Where random numbers of plugins start.
-const RANDOM_SEED: u64 = 0x666c_6f6f_646d_6172;
-
-/// How important a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// For whoever debugs the plugin, in detail.
-    Trace,
-    /// For whoever debugs the plugin.
-    Debug,
-    /// For whoever watches the job.
-    Info,
-    /// Something is not as it should be.
-    Warn,
-    /// Something went wrong.
-    Error,
-}
-
-/// A line that a plugin logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// How important it is.
-    pub level: LogLevel,
-    /// One line, without control characters.
-    pub message: String,
-}
-
-/// What the host keeps beside a guest.
-pub(super) struct GuestState {
-    log: Vec<LogLine>,
-    log_lines_cut: u64,
-    stderr: Vec<u8>,
-    random: u64,
-    refused_memory: bool,
-}
-
-impl GuestState {
-    fn new() -> Self {
-        Self {
-            log: Vec::new(),
-            log_lines_cut: 0,
-            stderr: Vec::new(),
-            random: RANDOM_SEED,
-            refused_memory: false,
-        }
-    }
-
-    pub(super) fn write_stderr(&mut self, bytes: impl Iterator<Item = u8>) {
-        self.stderr.extend(bytes);
-        let excess = self.stderr.len().saturating_sub(STDERR_BYTES_MAX);
-        self.stderr.drain(..excess);
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood, 2014).
-    pub(super) fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-impl wit::Host for GuestState {}
-
-impl LogHost for GuestState {
-    fn line(&mut self, level: Level, message: String) {
-        if self.log.len() >= LOG_LINES_MAX {
-            self.log_lines_cut += 1;
-            return;
-        }
-        let printable = |char: char| if char.is_control() { ' ' } else { char };
-        self.log.push(LogLine {
-            level: match level {
-                Level::Trace => LogLevel::Trace,
-                Level::Debug => LogLevel::Debug,
-                Level::Info => LogLevel::Info,
-                Level::Warn => LogLevel::Warn,
-                Level::Error => LogLevel::Error,
-            },
-            message: message
-                .chars()
-                .take(LOG_LINE_CHARS_MAX)
-                .map(printable)
-                .collect(),
-        });
-    }
-}
-
-impl ResourceLimiter for GuestState {
-    fn memory_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let allowed = desired <= MEMORY_BYTES_MAX;
-        self.refused_memory |= !allowed;
-        Ok(allowed)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
-    }
-}
 
 /// A live guest.
 pub struct Instance {
-    operator: String,
-    store: Store<GuestState>,
-    bindings: Bindings,
+    pub(super) operator: String,
+    pub(super) store: Store<GuestState>,
+    pub(super) bindings: Bindings,
     outputs: usize,
-    states: usize,
 }
 
 impl Instance {
@@ -147,13 +31,13 @@ impl Instance {
         pre: &PluginPre<GuestState>,
         description: &Description,
     ) -> Result<Self, GuestError> {
-        let (store, bindings) = instantiate(operator, pre)?;
+        let kinds = description.states.iter().map(|state| state.kind).collect();
+        let (store, bindings) = instantiate(operator, pre, kinds)?;
         Ok(Self {
             operator: operator.to_owned(),
             store,
             bindings,
             outputs: description.outputs.len(),
-            states: description.states.len(),
         })
     }
 
@@ -162,7 +46,7 @@ impl Instance {
         operator: &str,
         pre: &PluginPre<GuestState>,
     ) -> Result<WitDescription, GuestError> {
-        let (mut store, bindings) = instantiate(operator, pre)?;
+        let (mut store, bindings) = instantiate(operator, pre, Vec::new())?;
         let described = bindings
             .floodmark_engine_operator()
             .call_describe(&mut store);
@@ -184,21 +68,69 @@ impl Instance {
                 operator: self.operator.clone(),
                 reason: shortened(&reason),
             }),
-            Err(error) => Err(trapped(&self.operator, "open", &error, self.store.data())),
+            Err(error) => Err(self.crashed("open", &error)),
         }
     }
 
-    /// Handles a batch: `states` has the values of each declared state, an item a key of the batch.
+    /// Handles a batch: `states` has an item for each declared state, the values of all keys of the batch for a `value`
+    /// state and nothing for others. Those are read from `lent`, which is gone during the call and back when this returns,
+    /// whatever happened; a plugin without lists and maps needs none.
     ///
     /// # Errors
-    /// When the plugin fails, crashes, or returns what the contract forbids. Nothing of the call is to be applied; after
-    /// a crash the instance is not to be used again.
+    /// When the plugin fails, crashes, or returns what the contract forbids, or when the state cannot be read. Nothing of the
+    /// call is to be applied; after a crash and a failed read the instance is not to be used again.
     pub fn process(
         &mut self,
         input: u16,
         batch: &Batch,
         states: &[&OptionalColumn],
+        lent: &mut Option<Box<dyn StateAccess>>,
     ) -> Result<CallOutput, GuestError> {
+        let keys = batch.keys.len();
+        self.store.data_mut().lent = lent.take().map(|access| Lent {
+            access,
+            keys,
+            failure: None,
+        });
+        let returned = self.call_process(input, batch, states);
+        let mut failure = None;
+        if let Some(returned) = self.store.data_mut().lent.take() {
+            failure = returned.failure;
+            *lent = Some(returned.access);
+        }
+        if let Some(reason) = failure {
+            return Err(GuestError::StateUnreadable {
+                operator: self.operator.clone(),
+                reason,
+            });
+        }
+        let output = match returned {
+            Ok(Ok(output)) => output,
+            Ok(Err(reason)) => {
+                return Err(GuestError::Failed {
+                    operator: self.operator.clone(),
+                    reason: shortened(&reason),
+                });
+            }
+            Err(error) => return Err(self.crashed("process", &error)),
+        };
+        let declared = Declared {
+            keys,
+            outputs: self.outputs,
+            states: &self.store.data().kinds,
+        };
+        check_output(output, declared).map_err(|reason| GuestError::BadOutput {
+            operator: self.operator.clone(),
+            reason,
+        })
+    }
+
+    fn call_process(
+        &mut self,
+        input: u16,
+        batch: &Batch,
+        states: &[&OptionalColumn],
+    ) -> wasmtime::Result<Result<WitOutput, String>> {
         let states: Vec<_> = states
             .iter()
             .map(|values| optional_column(values))
@@ -209,57 +141,26 @@ impl Instance {
             values: column(&batch.values),
             timestamps: &batch.timestamps,
         };
-        let returned = self.bindings.floodmark_engine_operator().call_process(
-            &mut self.store,
-            input,
-            records,
-            &states,
-        );
-        let output = match returned {
-            Ok(Ok(output)) => output,
-            Ok(Err(reason)) => {
-                return Err(GuestError::Failed {
-                    operator: self.operator.clone(),
-                    reason: shortened(&reason),
-                });
-            }
-            Err(error) => {
-                return Err(trapped(
-                    &self.operator,
-                    "process",
-                    &error,
-                    self.store.data(),
-                ));
-            }
-        };
-        check_output(output, batch.keys.len(), self.outputs, self.states).map_err(|reason| {
-            GuestError::BadOutput {
-                operator: self.operator.clone(),
-                reason,
-            }
-        })
+        let operator = self.bindings.floodmark_engine_operator();
+        operator.call_process(&mut self.store, input, records, &states)
     }
 
     /// Takes the lines that the guest has logged since the last call.
     pub fn take_log(&mut self) -> Vec<LogLine> {
-        let state = self.store.data_mut();
-        let mut lines = std::mem::take(&mut state.log);
-        let cut = std::mem::take(&mut state.log_lines_cut);
-        if cut > 0 {
-            lines.push(LogLine {
-                level: LogLevel::Warn,
-                message: format!("{cut} more lines in one call were left out"),
-            });
-        }
-        lines
+        self.store.data_mut().take_log()
+    }
+
+    pub(super) fn crashed(&self, call: &'static str, error: &wasmtime::Error) -> GuestError {
+        trapped(&self.operator, call, error, self.store.data())
     }
 }
 
 fn instantiate(
     operator: &str,
     pre: &PluginPre<GuestState>,
+    kinds: Vec<StateKind>,
 ) -> Result<(Store<GuestState>, Bindings), GuestError> {
-    let mut store = Store::new(pre.engine(), GuestState::new());
+    let mut store = Store::new(pre.engine(), GuestState::new(kinds));
     store.limiter(|state| state);
     // What one call may hand over is bounded by the guest's memory already.
     store.set_hostcall_fuel(MEMORY_BYTES_MAX);
@@ -295,7 +196,7 @@ fn trapped(
 }
 
 /// A guest's own words, for a message.
-fn shortened(reason: &str) -> String {
+pub(super) fn shortened(reason: &str) -> String {
     let printable = |char: char| if char.is_control() { ' ' } else { char };
     reason
         .chars()

@@ -10,13 +10,21 @@ pub mod plugin;
 pub mod instance;
 pub mod output;
 
+pub mod access;
+
+mod values;
+
+mod beside;
 mod bindings;
 mod closed_wasi;
 mod compiled;
 mod error;
 
+pub use access::{Page, StateAccess, SubKeyRange};
+pub use beside::{LogLevel, LogLine};
 pub use engine::GuestEngine;
 pub use error::GuestError;
-pub use instance::{Instance, LogLevel, LogLine};
-pub use output::{CallOutput, Emission, EmittedKeys, StateWrites};
+pub use instance::Instance;
+pub use output::{CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, ValueWrites};
 pub use plugin::{Description, Plugin, StateDeclaration};
+pub use values::StatePart;

@@ -1,15 +1,24 @@
 //! What a guest returned, checked before anybody else sees it: guests are hostile.
 
+use super::access::word;
 use super::bindings::exports::floodmark::engine::operator as wit;
+use crate::state::StateKind;
 use crate::stream::{Column, MalformedColumn, OptionalColumn, Timestamp};
+
+/// Bytes of a sub-key of a map.
+pub const SUB_KEY_BYTES_MAX: usize = 1 << 16;
 
 /// What one call returned. Slots are indexes of the keys that they speak of, ports and states those of the description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallOutput {
     /// Records that leave, in order.
     pub emissions: Vec<Emission>,
-    /// New values of states, at most one item a state.
-    pub writes: Vec<StateWrites>,
+    /// New values of `value` states, at most one item a state.
+    pub values: Vec<ValueWrites>,
+    /// Changes of `list` states, at most one item a state.
+    pub lists: Vec<ListWrites>,
+    /// Changes of `map` states, at most one item a state.
+    pub maps: Vec<MapWrites>,
 }
 
 /// Records that leave by one port: as many slots, values and timestamps as there are records.
@@ -38,12 +47,41 @@ pub enum EmittedKeys {
 
 /// New values of one state. No slot appears twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateWrites {
+pub struct ValueWrites {
     /// The state, by position.
     pub state: u16,
     /// Keys of the call.
     pub slots: Vec<u32>,
     /// For each of them the new value, or that it is cleared.
+    pub values: OptionalColumn,
+}
+
+/// Changes of one list state: what is cleared first, then what is appended, in order. No slot is cleared twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListWrites {
+    /// The state, by position.
+    pub state: u16,
+    /// Keys of the call whose lists lose all items.
+    pub cleared: Vec<u32>,
+    /// Keys of the call, as often as they get items.
+    pub slots: Vec<u32>,
+    /// For each of them the item.
+    pub values: Column,
+}
+
+/// Changes of one map state: what is cleared first, then new values. No slot is cleared twice, and no sub-key of a slot
+/// appears twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapWrites {
+    /// The state, by position.
+    pub state: u16,
+    /// Keys of the call whose maps lose all entries.
+    pub cleared: Vec<u32>,
+    /// Keys of the call, as often as entries of them change.
+    pub slots: Vec<u32>,
+    /// For each of them the sub-key, of at most [`SUB_KEY_BYTES_MAX`] bytes.
+    pub sub_keys: Column,
+    /// For each of them the new value, or that the entry goes.
     pub values: OptionalColumn,
 }
 
@@ -93,6 +131,42 @@ pub enum BadOutput {
         /// The slot.
         slot: u32,
     },
+    /// A change of a map has not one sub-key and one value a slot.
+    #[error("a change of a map has {slots} slots, {sub_keys} sub-keys and {values} values")]
+    MapLengths {
+        /// How many.
+        slots: usize,
+        /// How many.
+        sub_keys: usize,
+        /// How many.
+        values: usize,
+    },
+    /// A sub-key is written twice in one call.
+    #[error("two writes of state {state} to one sub-key of slot {slot}")]
+    SubKeyTwice {
+        /// The state.
+        state: u16,
+        /// The slot.
+        slot: u32,
+    },
+    /// A sub-key is too long.
+    #[error("a sub-key of {bytes} bytes in state {state}; {SUB_KEY_BYTES_MAX} are allowed")]
+    SubKeyLength {
+        /// The state.
+        state: u16,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A state is written as another kind than it is.
+    #[error("state {state} is written as a {written}, and declared as a {declared}")]
+    Kind {
+        /// The state.
+        state: u16,
+        /// As what it was written.
+        written: &'static str,
+        /// What it is.
+        declared: &'static str,
+    },
     /// A port that is not declared.
     #[error("output {output} of {outputs} declared ones")]
     Output {
@@ -111,27 +185,72 @@ pub enum BadOutput {
     },
 }
 
-/// Checks what a call over `keys` keys returned.
+/// What a call may speak of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Declared<'a> {
+    /// Keys of the call.
+    pub(super) keys: usize,
+    /// Output ports.
+    pub(super) outputs: usize,
+    /// The kinds of the states.
+    pub(super) states: &'a [StateKind],
+}
+
+/// Checks what a call returned.
 pub(super) fn check_output(
     output: wit::Output,
-    keys: usize,
-    outputs: usize,
-    states: usize,
+    declared: Declared<'_>,
 ) -> Result<CallOutput, BadOutput> {
+    let keys = declared.keys;
     let emissions = output
         .emissions
         .into_iter()
-        .map(|emission| check_emission(emission, keys, outputs));
+        .map(|emission| check_emission(emission, keys, declared.outputs));
     let emissions = emissions.collect::<Result<_, _>>()?;
-    let mut writes: Vec<StateWrites> = Vec::with_capacity(output.values.len());
+    let mut values: Vec<ValueWrites> = Vec::with_capacity(output.values.len());
     for write in output.values {
-        let state = write.state;
-        if usize::from(state) >= states || writes.iter().any(|earlier| earlier.state == state) {
-            return Err(BadOutput::State { state, states });
-        }
-        writes.push(check_writes(write, keys)?);
+        let is_again = values.iter().any(|earlier| earlier.state == write.state);
+        check_state(write.state, StateKind::Value, is_again, declared)?;
+        values.push(check_values(write, keys)?);
     }
-    Ok(CallOutput { emissions, writes })
+    let mut lists: Vec<ListWrites> = Vec::with_capacity(output.lists.len());
+    for write in output.lists {
+        let is_again = lists.iter().any(|earlier| earlier.state == write.state);
+        check_state(write.state, StateKind::List, is_again, declared)?;
+        lists.push(check_list(write, keys)?);
+    }
+    let mut maps: Vec<MapWrites> = Vec::with_capacity(output.maps.len());
+    for write in output.maps {
+        let is_again = maps.iter().any(|earlier| earlier.state == write.state);
+        check_state(write.state, StateKind::Map, is_again, declared)?;
+        maps.push(check_map(write, keys)?);
+    }
+    Ok(CallOutput {
+        emissions,
+        values,
+        lists,
+        maps,
+    })
+}
+
+fn check_state(
+    state: u16,
+    kind: StateKind,
+    is_again: bool,
+    declared: Declared<'_>,
+) -> Result<(), BadOutput> {
+    match declared.states.get(usize::from(state)) {
+        Some(declared) if *declared != kind => Err(BadOutput::Kind {
+            state,
+            written: word(kind),
+            declared: word(*declared),
+        }),
+        Some(_) if !is_again => Ok(()),
+        _ => Err(BadOutput::State {
+            state,
+            states: declared.states.len(),
+        }),
+    }
 }
 
 fn check_emission(
@@ -169,13 +288,8 @@ fn check_emission(
     })
 }
 
-fn check_writes(write: wit::ValueWrites, keys: usize) -> Result<StateWrites, BadOutput> {
-    let values =
-        OptionalColumn::from_parts(write.values.present, write.values.ends, write.values.bytes);
-    let values = values.map_err(|reason| BadOutput::Column {
-        what: "values of a state",
-        reason,
-    })?;
+fn check_values(write: wit::ValueWrites, keys: usize) -> Result<ValueWrites, BadOutput> {
+    let values = check_optional(write.values)?;
     let (state, slots) = (write.state, write.slots);
     if slots.len() != values.len() {
         return Err(BadOutput::WriteLengths {
@@ -183,17 +297,102 @@ fn check_writes(write: wit::ValueWrites, keys: usize) -> Result<StateWrites, Bad
             values: values.len(),
         });
     }
+    check_distinct(state, &slots, keys)?;
+    Ok(ValueWrites {
+        state,
+        slots,
+        values,
+    })
+}
+
+fn check_list(write: wit::ListWrites, keys: usize) -> Result<ListWrites, BadOutput> {
+    let values = check_column("items of a list", write.values)?;
+    let (state, cleared, slots) = (write.state, write.cleared, write.slots);
+    if slots.len() != values.len() {
+        return Err(BadOutput::WriteLengths {
+            slots: slots.len(),
+            values: values.len(),
+        });
+    }
+    check_distinct(state, &cleared, keys)?;
     check_slots(&slots, keys)?;
+    Ok(ListWrites {
+        state,
+        cleared,
+        slots,
+        values,
+    })
+}
+
+fn check_map(write: wit::MapWrites, keys: usize) -> Result<MapWrites, BadOutput> {
+    let sub_keys = check_column("sub-keys of a map", write.sub_keys)?;
+    let values = check_optional(write.values)?;
+    let (state, cleared, slots) = (write.state, write.cleared, write.slots);
+    if slots.len() != values.len() || slots.len() != sub_keys.len() {
+        return Err(BadOutput::MapLengths {
+            slots: slots.len(),
+            sub_keys: sub_keys.len(),
+            values: values.len(),
+        });
+    }
+    check_distinct(state, &cleared, keys)?;
+    check_slots(&slots, keys)?;
+    let long = sub_keys
+        .iter()
+        .map(<[u8]>::len)
+        .find(|&bytes| bytes > SUB_KEY_BYTES_MAX);
+    if let Some(bytes) = long {
+        return Err(BadOutput::SubKeyLength { state, bytes });
+    }
+    check_sub_keys(state, &slots, &sub_keys)?;
+    Ok(MapWrites {
+        state,
+        cleared,
+        slots,
+        sub_keys,
+        values,
+    })
+}
+
+/// Each sub-key of a slot once. SDKs write them in order, so that is looked at first.
+fn check_sub_keys(state: u16, slots: &[u32], sub_keys: &Column) -> Result<(), BadOutput> {
+    let entry = |index: usize| (slots[index], sub_keys.get(index));
+    if (1..slots.len()).all(|index| entry(index - 1) < entry(index)) {
+        return Ok(());
+    }
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_unstable_by_key(|&index| entry(index));
+    let twice = order.windows(2).find(|two| entry(two[0]) == entry(two[1]));
+    match twice {
+        Some(two) => Err(BadOutput::SubKeyTwice {
+            state,
+            slot: slots[two[0]],
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Slots of the call, each once.
+fn check_distinct(state: u16, slots: &[u32], keys: usize) -> Result<(), BadOutput> {
+    check_slots(slots, keys)?;
+    if slots.is_empty() {
+        return Ok(());
+    }
     let mut seen = vec![false; keys];
-    for &slot in &slots {
+    for &slot in slots {
         if std::mem::replace(&mut seen[slot as usize], true) {
             return Err(BadOutput::SlotTwice { state, slot });
         }
     }
-    Ok(StateWrites {
-        state,
-        slots,
-        values,
+    Ok(())
+}
+
+fn check_optional(values: wit::OptionalColumn) -> Result<OptionalColumn, BadOutput> {
+    OptionalColumn::from_parts(values.present, values.ends, values.bytes).map_err(|reason| {
+        BadOutput::Column {
+            what: "values of a state",
+            reason,
+        }
     })
 }
 

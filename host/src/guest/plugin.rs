@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
+use super::beside::GuestState;
 use super::bindings::PluginPre;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
-use super::instance::GuestState;
 use super::{GuestError, Instance, closed_wasi};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
@@ -20,11 +20,16 @@ const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
 const CONTRACT_NAME: &str = "floodmark:engine/operator@";
 /// The package that imports may be from.
 const PACKAGE: &str = "floodmark:engine/";
-const LOG: &str = "floodmark:engine/log@0.1.0";
-const TYPES: &str = "floodmark:engine/types@0.1.0";
+const IMPORTS: [&str; 3] = [
+    "floodmark:engine/log@0.1.0",
+    "floodmark:engine/state@0.1.0",
+    "floodmark:engine/types@0.1.0",
+];
 
 const NAME_CHARS_MAX: usize = 64;
 const NAMES_MAX: usize = 256;
+/// How long a value may live at most: 100 years.
+const TTL_MS_MAX: u64 = 36_525 * 24 * 3600 * 1000;
 
 /// What a plugin says of itself, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub struct StateDeclaration {
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
+    /// How long a value lives after it was last written, if not for ever: 1 ms to 100 years.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A component that was checked and can be started.
@@ -127,6 +134,15 @@ impl Plugin {
         &self.description
     }
 
+    /// Starts an instance without a configuration: for what tools ask of it, [`Instance::migrate`], [`Instance::to_json`] and
+    /// [`Instance::from_json`]. It is not to process anything.
+    ///
+    /// # Errors
+    /// When it crashes as it starts.
+    pub fn unopened(&self, operator: &str) -> Result<Instance, GuestError> {
+        Instance::start(operator, &self.pre, &self.description)
+    }
+
     /// Starts an instance and opens it.
     ///
     /// # Errors
@@ -169,7 +185,7 @@ fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Resul
 
 fn check_imports(engine: &Engine, operator: &str, compiled: &Component) -> Result<(), GuestError> {
     for (import, _) in compiled.component_type().imports(engine) {
-        let known = import == LOG || import == TYPES || closed_wasi::knows(import);
+        let known = IMPORTS.contains(&import) || closed_wasi::knows(import);
         if known {
             continue;
         }
@@ -200,8 +216,11 @@ fn describe(operator: &str, pre: &PluginPre<GuestState>) -> Result<Description, 
                 name: state.name,
                 kind: match state.kind {
                     WitStateKind::Value => StateKind::Value,
+                    WitStateKind::List => StateKind::List,
+                    WitStateKind::Map => StateKind::Map,
                 },
                 version: state.version,
+                ttl_ms: state.ttl_ms,
             })
             .collect(),
         inputs: found.inputs,
@@ -221,6 +240,15 @@ fn check_description(description: &Description) -> Result<(), String> {
         return Err(format!(
             "its version has more than {NAME_CHARS_MAX} characters, or control characters"
         ));
+    }
+    for StateDeclaration { name, ttl_ms, .. } in &description.states {
+        if ttl_ms.is_some_and(|ttl_ms| !(1..=TTL_MS_MAX).contains(&ttl_ms)) {
+            return Err(format!(
+                "its state `{}` has a time to live of {} ms, and 1 ms to 100 years are allowed",
+                escaped(name),
+                ttl_ms.unwrap_or_default()
+            ));
+        }
     }
     let states: Vec<_> = description
         .states
@@ -254,14 +282,16 @@ fn check_description(description: &Description) -> Result<(), String> {
 fn check_name(what: &str, name: &str) -> Result<(), String> {
     let allowed = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(allowed) {
-        let shown: String = name
-            .chars()
-            .take(NAME_CHARS_MAX)
-            .flat_map(char::escape_default)
-            .collect();
+        let shown = escaped(name);
         return Err(format!(
             "{what}, `{shown}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`"
         ));
     }
     Ok(())
+}
+
+/// A name that may be anything, for a message.
+fn escaped(name: &str) -> String {
+    let chars = name.chars().take(NAME_CHARS_MAX);
+    chars.flat_map(char::escape_default).collect()
 }

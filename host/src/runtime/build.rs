@@ -17,7 +17,8 @@ use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
 use crate::guest::Plugin;
 use crate::state::{
-    Chunk, ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
+    ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
+    StoreSettings,
 };
 use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
 
@@ -40,7 +41,7 @@ pub struct Built {
 pub fn build(
     plan: &Plan,
     restored: Option<&RestoredCheckpoint>,
-    chunks: &dyn ChunkReader,
+    chunks: &Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
@@ -50,7 +51,7 @@ pub fn build(
     let schemas = plan
         .nodes
         .iter()
-        .map(|node| schemas_of(node, restored))
+        .map(|node| schemas_of(node, restored, plan.allow_dropped_state))
         .collect::<Result<Vec<_>, _>>()?;
     let mut controls = Vec::new();
     let mut workers = Vec::new();
@@ -69,6 +70,7 @@ pub fn build(
             reports: reports.clone(),
             counters: Arc::clone(counters),
             count_at: Duration::ZERO,
+            wall_ms: 0,
         });
     }
     let origin = Origin {
@@ -207,7 +209,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
 struct Origin<'a> {
     plan: &'a Plan,
     restored: Option<&'a RestoredCheckpoint>,
-    chunks: &'a dyn ChunkReader,
+    chunks: &'a Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
 }
 
@@ -264,37 +266,33 @@ impl Origin<'_> {
         let tasks = u64::from(*parallelism);
         let number = index as u64 * tasks + u64::from(task);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
-        let mut restore = Restore::new(*max_parallelism, key_groups.clone(), ids);
+        let settings = StoreSettings::in_memory(*max_parallelism, key_groups.clone(), ids);
         let Some((restored, snapshot)) = snapshot_of(&nodes[index], self.restored) else {
-            return Ok(restore.finish());
+            return Ok(StateStore::new(settings));
         };
-        let mut named: BTreeMap<(ChunkId, u32), Vec<KeyGroupRange>> = BTreeMap::new();
-        for saved in snapshot
-            .tasks
-            .iter()
-            .filter(|saved| overlap(&saved.key_groups, &key_groups))
-        {
-            for chunk in &saved.chunks {
-                named
-                    .entry((chunk.id, chunk.len))
-                    .or_default()
-                    .push(saved.key_groups.clone());
+        let overlapping = || {
+            let tasks = snapshot.tasks.iter();
+            tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
+        };
+        let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
+        for saved in overlapping() {
+            for &chunk in &saved.chunks {
+                let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
+                ranges.push(saved.key_groups.clone());
             }
         }
-        let unfit = |reason| JobError::State {
-            operator: nodes[index].name.clone(),
-            reason,
-            checkpoint: restored.checkpoint.id,
-        };
-        for ((id, len), ranges) in named {
-            let bytes = self.chunks.chunk(ChunkRef { id, len });
-            let bytes = bytes.map_err(|error| unfit(error.to_string()))?;
-            let chunk = Arc::new(Chunk { id, bytes });
+        let created_ms = restored.checkpoint.created_ms;
+        let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
+        let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
+        let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
+        for (chunk, ranges) in named.into_values() {
+            let stored = self.chunks.chunk_index(chunk);
+            let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
-                .add(chunk, &ranges)
-                .map_err(|malformed| unfit(format!("chunk {}: {malformed}", id.0)))?;
+                .add(chunk, &ranges, stored.as_deref())
+                .map_err(unusable)?;
         }
-        Ok(restore.finish())
+        restore.finish().map_err(unusable)
     }
 }
 
@@ -342,6 +340,7 @@ fn snapshot_of<'a>(
 fn schemas_of(
     node: &Node,
     restored: Option<&RestoredCheckpoint>,
+    allow_dropped: bool,
 ) -> Result<Vec<StateSchema>, JobError> {
     let Role::Operator { plugin, .. } = &node.role else {
         return Ok(Vec::new());
@@ -352,8 +351,16 @@ fn schemas_of(
         .unwrap_or_default();
     let declared = &plugin.description().states;
     if let Some((restored, _)) = saved {
-        for schema in &schemas {
+        for schema in &mut schemas {
+            // The id of a state that was left behind stays taken: entries of it may still be there.
+            let is_declared = declared.iter().any(|declared| declared.name == schema.name);
+            if allow_dropped && !is_declared {
+                schema.name.clear();
+            }
             let name = &schema.name;
+            if name.is_empty() {
+                continue;
+            }
             let reason = match declared.iter().find(|declared| declared.name == *name) {
                 None => format!(
                     "it has saved state `{name}`, and the plugin declares none of that name"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::JobError;
 use super::plan::{Plan, Role};
 use super::report::{Answer, Asker, Report};
-use super::snapshot::RegionSnapshot;
+use super::snapshot::{RegionSnapshot, SealedState};
 use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{
@@ -18,7 +18,7 @@ use crate::checkpoint::{
     Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
 use crate::guest::LogLine;
-use crate::state::{Chunk, ChunkId, ChunkRef, StateSchema};
+use crate::state::{Chunk, ChunkId, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
 
 /// What is to be done for a job.
@@ -47,7 +47,13 @@ pub enum Notice {
     NotCompleted {
         /// Its id.
         checkpoint: CheckpointId,
-        /// Why.
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+        /// From the trigger until it was given up.
+        total: Duration,
+        /// Why it is not.
         reason: String,
     },
     /// Output is durable, but not visible: it will be with the next checkpoint.
@@ -90,6 +96,8 @@ pub struct CompletedCheckpoint {
     pub id: CheckpointId,
     /// Why it was taken.
     pub trigger: Trigger,
+    /// Time of day of its trigger, in milliseconds since 1970.
+    pub created_ms: u64,
     /// From the trigger until all had handed over their snapshots.
     pub collecting: Duration,
     /// From the trigger until it was durable and its output visible.
@@ -139,7 +147,7 @@ struct Pending {
     records_out: u64,
     askers: Vec<Asker>,
     splits: BTreeMap<usize, Vec<Split>>,
-    chunks: BTreeMap<(usize, usize), Vec<ChunkRef>>,
+    states: BTreeMap<(usize, usize), SealedState>,
 }
 
 /// Where a job's counts stand when it begins.
@@ -299,7 +307,9 @@ impl Conductor {
                 actions.extend(reasons.map(|reason| Action::Notify(Notice::NotVisible { reason })));
                 match outcome.durable {
                     Ok(()) => self.completed(now, outcome.checkpoint, &mut actions),
-                    Err(reason) => self.not_completed(outcome.checkpoint, reason, &mut actions),
+                    Err(reason) => {
+                        self.not_completed(now, outcome.checkpoint, reason, &mut actions)
+                    }
                 }
             }
         };
@@ -336,9 +346,10 @@ impl Conductor {
             pending.splits.entry(node).or_default().extend(splits);
             read += records;
         }
-        for (node, chunks) in snapshot.operators {
-            pending.state_bytes += chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
-            pending.chunks.insert((node, snapshot.part.worker), chunks);
+        for (node, state) in snapshot.operators {
+            let lens = state.chunks.iter().map(|chunk| u64::from(chunk.len));
+            pending.state_bytes += lens.sum::<u64>();
+            pending.states.insert((node, snapshot.part.worker), state);
         }
         pending.state_bytes_new += bytes_new;
         pending.records_in += read;
@@ -357,6 +368,7 @@ impl Conductor {
             actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
                 id,
                 trigger: pending.trigger,
+                created_ms: pending.created_ms,
                 collecting: pending.collected.saturating_sub(pending.begun),
                 total: now.saturating_sub(pending.begun),
                 stall: pending.stall,
@@ -370,21 +382,25 @@ impl Conductor {
 
     fn not_completed(
         &mut self,
+        now: Duration,
         id: CheckpointId,
         reason: String,
         actions: &mut Vec<Action>,
     ) -> Event {
-        let askers = self.pending.take().map(|pending| pending.askers);
-        for asker in askers.into_iter().flatten() {
-            actions.push(Action::Answer(asker, Err(reason.clone())));
-        }
         actions.push(Action::Tell(Control::Aborted(id)));
         self.failures += 1;
         self.last_failure = Some(reason.clone());
-        actions.push(Action::Notify(Notice::NotCompleted {
-            checkpoint: id,
-            reason,
-        }));
+        if let Some(pending) = self.pending.take() {
+            let answer = |asker| Action::Answer(asker, Err(reason.clone()));
+            actions.extend(pending.askers.into_iter().map(answer));
+            actions.push(Action::Notify(Notice::NotCompleted {
+                checkpoint: id,
+                trigger: pending.trigger,
+                created_ms: pending.created_ms,
+                total: now.saturating_sub(pending.begun),
+                reason,
+            }));
+        }
         Event::NotWritten(id)
     }
 
@@ -413,7 +429,7 @@ impl Conductor {
                     records_out: self.template.records_out,
                     askers: std::mem::take(&mut self.askers),
                     splits: BTreeMap::new(),
-                    chunks: BTreeMap::new(),
+                    states: BTreeMap::new(),
                 });
                 let last = matches!(trigger, Trigger::Stop | Trigger::Final);
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
@@ -425,7 +441,7 @@ impl Conductor {
             Effect::Abandon(checkpoint) => {
                 let reason =
                     "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
-                self.not_completed(checkpoint, reason, actions);
+                self.not_completed(now, checkpoint, reason, actions);
             }
             Effect::EndInput => actions.push(Action::Tell(Control::EndInput)),
             Effect::Finish(Ending::TooManyFailures) => {
@@ -473,18 +489,20 @@ impl Conductor {
         for (node, operator) in &self.operators {
             let mut operator = operator.clone();
             for task in 0..self.parallelism {
-                let refs = pending
-                    .chunks
+                let state = pending
+                    .states
                     .remove(&(*node, usize::from(task)))
                     .unwrap_or_default();
                 chunks.extend(
-                    refs.iter()
+                    state
+                        .chunks
+                        .iter()
                         .filter_map(|chunk| self.unwritten.get(&chunk.id).cloned()),
                 );
                 operator.tasks.push(TaskSnapshot {
                     key_groups: self.max_parallelism.range(task, self.parallelism),
-                    chunks: refs,
-                    collided: Vec::new(),
+                    chunks: state.chunks,
+                    collided: state.collided,
                 });
             }
             checkpoint.operators.push(operator);

@@ -23,6 +23,7 @@ pub mod writer;
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
+use crate::state::StateError;
 use crate::stream::CheckpointId;
 
 /// Why a job cannot begin or go on. Its last checkpoint is as it was.
@@ -51,6 +52,16 @@ pub enum JobError {
         reason: String,
         /// Whose state it is.
         checkpoint: CheckpointId,
+    },
+    /// State that cannot be read or kept.
+    #[error(
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
+    )]
+    Chunks {
+        /// The node.
+        operator: String,
+        /// What is wrong.
+        reason: StateError,
     },
     /// The number of key groups is not that of the saved state.
     #[error(
@@ -109,7 +120,15 @@ impl JobError {
         match self {
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
+            Self::Chunks { .. } => true,
             _ => false,
+        }
+    }
+
+    fn chunks(operator: &str, reason: StateError) -> Self {
+        Self::Chunks {
+            operator: operator.to_owned(),
+            reason,
         }
     }
 

@@ -6,7 +6,7 @@ use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::checkpoint::{Split, Staged};
 use crate::connector::ConnectorError;
-use crate::state::{Chunk, ChunkRef};
+use crate::state::{Chunk, ChunkRef, StateError};
 use crate::stream::CheckpointId;
 
 /// A region's share of a checkpoint.
@@ -18,12 +18,30 @@ pub struct RegionSnapshot {
     pub part: Part,
     /// By node: the splits with their positions, and the records read by this process.
     pub sources: Vec<(usize, Vec<Split>, u64)>,
-    /// By node: all chunks of the task's state.
-    pub operators: Vec<(usize, Vec<ChunkRef>)>,
+    /// By node: the task's state.
+    pub operators: Vec<(usize, SealedState)>,
     /// Chunks that no earlier snapshot has handed over.
     pub fresh: Vec<Arc<Chunk>>,
     /// By node: the part that ends here, and the records written by this process.
     pub sinks: Vec<(usize, Option<Staged>, u64)>,
+}
+
+/// A task's state in a checkpoint.
+#[derive(Debug, Default)]
+pub struct SealedState {
+    /// All its chunks, oldest first.
+    pub chunks: Vec<ChunkRef>,
+    /// Hashes that entries of different identity share.
+    pub collided: Vec<u64>,
+}
+
+/// Why a task has no share.
+#[derive(Debug)]
+pub(super) enum SnapshotError {
+    /// A sink cannot end its part.
+    Sink(ConnectorError),
+    /// The state cannot be sealed.
+    State(StateError),
 }
 
 impl RegionSnapshot {
@@ -44,12 +62,12 @@ impl RegionSnapshot {
 /// Adds a task's share.
 ///
 /// # Errors
-/// When a sink cannot end its part.
+/// When a sink cannot end its part, or state cannot be sealed. The task is then not to be used.
 pub(super) fn snapshot_task(
     node: usize,
     task: &mut Task,
     snapshot: &mut RegionSnapshot,
-) -> Result<(), ConnectorError> {
+) -> Result<(), SnapshotError> {
     match task {
         Task::Source(source) => {
             snapshot
@@ -57,12 +75,19 @@ pub(super) fn snapshot_task(
                 .push((node, source.reader.splits(), source.records))
         }
         Task::Operator(operator) => {
-            let sealed = operator.store_mut().seal();
-            snapshot.operators.push((node, sealed.chunks));
+            let sealed = operator
+                .seal(snapshot.checkpoint)
+                .map_err(SnapshotError::State)?;
+            let state = SealedState {
+                chunks: sealed.chunks,
+                collided: sealed.collided,
+            };
+            snapshot.operators.push((node, state));
             snapshot.fresh.extend(sealed.fresh);
         }
         Task::Sink(sink) => {
-            let staged = sink.writer.stage(snapshot.checkpoint)?;
+            let staged = sink.writer.stage(snapshot.checkpoint);
+            let staged = staged.map_err(SnapshotError::Sink)?;
             snapshot.sinks.push((node, staged, sink.records));
         }
     }

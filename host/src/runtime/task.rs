@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::keyed::KeyedBatch;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{EmittedKeys, GuestError, Instance};
-use crate::state::{Keys, Lookup, StateId, StateStore};
-use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
+use crate::state::{Keys, Lookup, Sealed, StateError, StateId, StateStore};
+use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// Records that a source reads, and an operator gets, at a time.
 pub const CALL_RECORDS_MAX: usize = 4096;
@@ -89,6 +89,29 @@ pub struct OperatorTask {
     instance: Instance,
     states: Vec<(StateId, Lookup)>,
     store: StateStore,
+    /// Seals that may become durable, by checkpoint.
+    seals: Vec<(CheckpointId, u64)>,
+}
+
+/// Why a batch could not be handled. Nothing of it is applied.
+#[derive(Debug)]
+pub enum TaskError {
+    /// The plugin failed.
+    Guest(GuestError),
+    /// State cannot be read or kept.
+    State(StateError),
+}
+
+impl From<GuestError> for TaskError {
+    fn from(error: GuestError) -> Self {
+        Self::Guest(error)
+    }
+}
+
+impl From<StateError> for TaskError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
 }
 
 impl OperatorTask {
@@ -103,6 +126,7 @@ impl OperatorTask {
             instance,
             states,
             store,
+            seals: Vec::new(),
         }
     }
 
@@ -111,41 +135,62 @@ impl OperatorTask {
         &mut self.store
     }
 
+    /// Seals the state for a checkpoint.
+    ///
+    /// # Errors
+    /// When the state cannot be kept. The task is then not to be used.
+    pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
+        let sealed = self.store.seal()?;
+        self.seals.push((checkpoint, sealed.epoch));
+        Ok(sealed)
+    }
+
+    /// Hears that a checkpoint is durable.
+    pub fn completed(&mut self, checkpoint: CheckpointId) {
+        let seal = self.seals.iter().find(|(id, _)| *id == checkpoint);
+        if let Some(&(_, epoch)) = seal {
+            self.store.durable(epoch);
+        }
+        self.seals.retain(|(id, _)| *id > checkpoint);
+    }
+
     /// The instance, for its log.
     pub fn instance_mut(&mut self) -> &mut Instance {
         &mut self.instance
     }
 
     /// Handles a batch as one transaction; returns what leaves by which port. The batch of an operator with state has a
-    /// dictionary.
+    /// dictionary. `wall_ms` is the time of day, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When the plugin fails. Nothing of the call is applied.
+    /// When the plugin fails: nothing of the call is applied. When state cannot be read or kept: the task is then not to
+    /// be used.
     pub fn process(
         &mut self,
         input: u16,
         keyed: KeyedBatch,
-    ) -> Result<Vec<(u16, Batch)>, GuestError> {
+        wall_ms: u64,
+    ) -> Result<Vec<(u16, Batch)>, TaskError> {
         let KeyedBatch { mut batch, hashes } = keyed;
         let keys = Keys {
             keys: &batch.keys,
             hashes: &hashes,
         };
         for (state, lookup) in &mut self.states {
-            self.store.read(*state, keys, lookup);
+            self.store.read(*state, keys, wall_ms, lookup)?;
         }
         let values: Vec<_> = self
             .states
             .iter()
             .map(|(_, lookup)| lookup.values())
             .collect();
-        let output = self.instance.process(input, &batch, &values)?;
-        for write in &output.writes {
+        let output = self.instance.process(input, &batch, &values, &mut None)?;
+        for write in &output.values {
             let (state, lookup) = &self.states[usize::from(write.state)];
             self.store
-                .write(*state, keys, lookup, &write.slots, &write.values);
+                .write(*state, keys, wall_ms, lookup, &write.slots, &write.values);
         }
-        self.store.compact();
+        self.store.compact(wall_ms)?;
         let mut leaving = Vec::with_capacity(output.emissions.len());
         let last = output.emissions.len().saturating_sub(1);
         for (index, emission) in output.emissions.into_iter().enumerate() {

@@ -15,8 +15,8 @@ use super::aligner::{Aligner, Alignment};
 use super::exchange::{Message, Receiver, Sender};
 use super::keyed::{Dictionary, KeyedBatch, Partitioner};
 use super::report::Report;
-use super::snapshot::{RegionSnapshot, snapshot_task};
-use super::task::{Task, call_sized};
+use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
+use super::task::{Task, TaskError, call_sized};
 use crate::checkpoint::coordinator::Part;
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, TaskIndex, Timestamp};
 
@@ -147,20 +147,23 @@ pub struct Worker {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) counters: Arc<Counters>,
     pub(super) count_at: Duration,
+    pub(super) wall_ms: u64,
 }
 
 impl Worker {
-    /// Moves on, as far as a bounded amount of work goes.
+    /// Moves on, as far as a bounded amount of work goes. `wall_ms` is the time of day, in milliseconds since 1970.
     ///
     /// # Errors
     /// When a task cannot go on. The worker is then not to be used again.
-    pub fn step(&mut self, now: Duration) -> Result<Progress, JobError> {
+    pub fn step(&mut self, now: Duration, wall_ms: u64) -> Result<Progress, JobError> {
+        self.wall_ms = wall_ms;
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
-                Control::Completed(_) | Control::Aborted(_) => {}
+                Control::Completed(checkpoint) => self.completed(checkpoint),
+                Control::Aborted(_) => {}
             }
         }
         let mut moved = false;
@@ -242,7 +245,9 @@ impl Worker {
             moved = true;
         }
         if !moved {
-            self.end_if_done(at);
+            if self.end_if_done(at) {
+                return Ok(Progress::Moved { snapshot: false });
+            }
             if self.regions[at].flush_at.is_none() {
                 return Ok(Progress::Idle {
                     until: self.next_read(at),
@@ -411,6 +416,14 @@ impl Worker {
         Ok(())
     }
 
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        for task in self.tasks.iter_mut().flatten() {
+            if let Task::Operator(operator) = task {
+                operator.completed(checkpoint);
+            }
+        }
+    }
+
     /// Gives records to a task, and what it makes of them to the next ones.
     fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
@@ -426,7 +439,7 @@ impl Worker {
                 return Ok(());
             }
             Task::Operator(operator) => {
-                let leaving = operator.process(input, keyed);
+                let leaving = operator.process(input, keyed, self.wall_ms);
                 for line in operator.instance_mut().take_log() {
                     self.report(Report::Log {
                         operator: self.names[node].clone(),
@@ -434,7 +447,10 @@ impl Worker {
                         line,
                     });
                 }
-                leaving?
+                leaving.map_err(|error| match error {
+                    TaskError::Guest(error) => JobError::Guest(error),
+                    TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                })?
             }
         };
         for (port, batch) in leaving {
@@ -488,8 +504,10 @@ impl Worker {
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
             let task = self.tasks[node].as_mut().expect("every node has a task");
-            snapshot_task(node, task, &mut snapshot)
-                .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+            snapshot_task(node, task, &mut snapshot).map_err(|error| match error {
+                SnapshotError::Sink(reason) => JobError::connector(&self.names[node], reason),
+                SnapshotError::State(reason) => JobError::chunks(&self.names[node], reason),
+            })?;
         }
         self.broadcast(at, &Message::Barrier(checkpoint));
         self.report(Report::Snapshot(snapshot));
@@ -520,8 +538,8 @@ impl Worker {
         self.regions[at].watermark_at = now + WATERMARK_INTERVAL;
     }
 
-    /// Ends a region whose inputs have all ended.
-    fn end_if_done(&mut self, at: usize) {
+    /// Ends a region whose inputs have all ended; whether it did so now.
+    fn end_if_done(&mut self, at: usize) -> bool {
         let region = &self.regions[at];
         let done = region.inlets.iter().all(|inlet| inlet.ended)
             && region.sources.iter().all(|&node| match &self.tasks[node] {
@@ -529,11 +547,12 @@ impl Worker {
                 _ => false,
             });
         if !done || region.ended {
-            return;
+            return false;
         }
         self.regions[at].ended = true;
         self.broadcast(at, &Message::EndOfInput);
         self.report(Report::Ended(self.part(at)));
+        true
     }
 
     fn part(&self, region: usize) -> Part {

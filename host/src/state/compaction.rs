@@ -3,15 +3,16 @@
 //! The work is paid for by writes: each appended byte allows two bytes of a chunk to be looked at. Victims are taken while
 //! the log is more than twice its live entries, so at least half of what is looked at is garbage, and garbage goes at least
 //! as fast as it comes. Two more kinds of victims keep manifests and tombstones few: many small chunks, and the oldest
-//! chunk while tombstones abound, since only its going lets them go. The scheme is that of a log-structured file system's
+//! chunk while tombstones abound, since only its going lets them go. What has expired is dropped on the way, and chunks of
+//! which most has expired are victims, too. The scheme is that of a log-structured file system's
 //! cleaner (Rosenblum and Ousterhout, 1992), with greedy choice. It never runs between a lookup and its write.
 
 use super::index::Word;
-use super::layout::{self, Content};
-use super::log::{CHUNK_BYTES, Victim};
+use super::layout::{self, Content, Entry};
+use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
 use super::prefetch::prefetch;
-use super::store::StateStore;
-use super::{ChunkId, StateId};
+use super::store::{Found, Identity, Place, Rules, StateStore};
+use super::{ChunkId, StateError};
 use crate::stream::hash_key;
 
 /// Bytes that one call looks at, at most: a share of a millisecond.
@@ -33,167 +34,304 @@ const BLOCK: usize = 32;
 /// An entry of the victim that the index may point at.
 struct Candidate {
     offset: usize,
-    len: usize,
-    hash: u64,
+    key_hash: u64,
+    place: Place,
+}
+
+/// What is done with an entry of the victim.
+enum Move {
+    /// It goes: nothing is left that it could hide.
+    Drop,
+    /// It goes, and hides what is older from now on.
+    Bury,
+    /// It moves, perhaps with another value.
+    Keep(Option<Vec<u8>>),
 }
 
 impl StateStore {
-    /// Does a bounded amount of compaction, if there is need. To be called after each batch.
-    pub fn compact(&mut self) {
+    /// Does a bounded amount of compaction, if there is need, and keeps the budget. To be called after each batch; `now_ms`
+    /// is the time of day in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, is damaged, or cannot leave memory. The store is then not to be
+    /// used.
+    pub fn compact(&mut self, now_ms: u64) -> Result<(), StateError> {
         let appended = std::mem::take(&mut self.log.appended_bytes);
         self.log.compaction.allow(2 * appended);
         let mut budget = self.log.compaction.allowed.min(SCAN_BYTES_A_CALL);
         while budget > 0 {
-            let Some(victim) = self.victim() else {
+            let Some(victim) = self.victim(now_ms) else {
                 self.log.compaction.allowed = self.log.compaction.allowed.min(SCAN_BYTES_A_CALL);
-                return;
+                break;
             };
-            let looked_at = self.scan(victim, budget);
+            let looked_at = self.scan(victim, budget, now_ms)?;
             self.log.compaction.allowed -= looked_at.min(self.log.compaction.allowed);
             budget = budget.saturating_sub(looked_at);
         }
         // What compaction itself appends pays for nothing.
         self.log.appended_bytes = 0;
+        match self.log.residency.is_bounded() {
+            true => self.bound(),
+            false => Ok(()),
+        }
     }
 
     /// The chunk at work, or the next one that is worth it.
-    fn victim(&mut self) -> Option<Victim> {
-        if let Some(victim) = self.log.compaction.victim {
-            let still_there = self.log.chunks[victim.handle as usize]
-                .as_ref()
-                .is_some_and(|chunk| chunk.id == victim.id);
-            if still_there {
-                return Some(victim);
-            }
+    fn victim(&mut self, now_ms: u64) -> Option<Victim> {
+        if let Some(victim) = self.log.compaction.victim
+            && self.is_still_there(victim)
+        {
+            return Some(victim);
         }
-        self.log.compaction.victim = self.choose();
-        self.log.compaction.victim
-    }
-
-    fn choose(&self) -> Option<Victim> {
-        let victim = |(handle, id): (u32, ChunkId)| Victim {
+        let victim = self.choose(now_ms).map(|(handle, id)| Victim {
             handle,
             id,
             offset: 0,
-        };
+        });
+        self.log.compaction.victim = victim;
+        victim
+    }
+
+    fn is_still_there(&self, victim: Victim) -> bool {
+        self.log.chunks[victim.handle as usize]
+            .as_ref()
+            .is_some_and(|chunk| chunk.id == victim.id && !chunk.rest.is_in_limbo)
+    }
+
+    fn choose(&self, now_ms: u64) -> Option<(u32, ChunkId)> {
+        let name = |(handle, chunk): (u32, &LogChunk)| (handle, chunk.id);
         let garbage = self.log.total_bytes - self.log.live_bytes;
         if garbage > self.log.live_bytes + GARBAGE_BYTES_MIN {
             let poorest = self
                 .log
                 .sealed()
-                .min_by_key(|(_, chunk)| chunk.live * 1024 / chunk.bytes().len().max(1));
-            return poorest.map(|(handle, chunk)| victim((handle, chunk.id)));
+                .min_by_key(|(_, chunk)| chunk.live * 1024 / chunk.len().max(1));
+            return poorest.map(name);
         }
-        if self.tombstones > TOMBSTONES_MIN + (self.len() - self.tombstones) / 4 {
+        let tombstones = self.log.tombstones;
+        if tombstones > TOMBSTONES_MIN + (self.len() - tombstones) / 4 {
             let oldest = self.log.sealed().min_by_key(|(_, chunk)| chunk.id);
-            return oldest.map(|(handle, chunk)| victim((handle, chunk.id)));
+            return oldest.map(name);
         }
         let small = || {
-            self.log
-                .sealed()
-                .filter(|(_, chunk)| chunk.bytes().len() < SMALL_CHUNK_BYTES)
+            let chunks = self.log.sealed();
+            chunks.filter(|(_, chunk)| chunk.len() < SMALL_CHUNK_BYTES)
         };
         if small().count() > SMALL_CHUNKS_MAX {
-            return small()
-                .min_by_key(|(_, chunk)| chunk.id)
-                .map(|(handle, chunk)| victim((handle, chunk.id)));
+            return small().min_by_key(|(_, chunk)| chunk.id).map(name);
         }
-        None
+        if self.states.is_empty() {
+            return None;
+        }
+        self.choose_by_rules(now_ms).map(name)
+    }
+
+    /// A chunk that is mostly expired, or in which an earlier version of a state is only garbage.
+    fn choose_by_rules(&self, now_ms: u64) -> Option<(u32, &LogChunk)> {
+        let forgets = self.states.iter().any(|state| state.ttl_ms.is_some());
+        let versions = self.states.iter().flat_map(|state| &state.aliases);
+        let versions = versions.fold(0, |bits, &id| bits | state_bit(id));
+        if !forgets && versions == 0 {
+            return None;
+        }
+        self.log.sealed().find(|(_, chunk)| {
+            let rest = &chunk.rest;
+            let has_expired = forgets
+                && rest.timed_bytes > 0
+                && rest.expires_ms <= now_ms
+                && rest.timed_bytes * 2 >= chunk.live;
+            has_expired || (rest.is_swept && rest.states & versions != 0)
+        })
     }
 
     /// Moves the live entries of the victim's next bytes; returns how many bytes were looked at.
-    fn scan(&mut self, mut victim: Victim, budget: usize) -> usize {
-        let oldest_other = self
-            .log
-            .chunks
-            .iter()
-            .flatten()
-            .filter(|chunk| chunk.id != victim.id)
-            .map(|chunk| chunk.id)
-            .min();
+    fn scan(
+        &mut self,
+        mut victim: Victim,
+        budget: usize,
+        now_ms: u64,
+    ) -> Result<usize, StateError> {
+        let oldest_other = self.oldest_but(victim.id);
         let begin = victim.offset;
+        self.log.make_resident(victim.handle)?;
         let mut candidates = Vec::with_capacity(BLOCK);
         loop {
             let len = self.log.bytes(victim.handle).len();
             if victim.offset == len {
                 self.log.compaction.victim = None;
-                self.log.drop_chunk(victim.handle);
-                return len - begin;
+                self.log.let_go(victim.handle);
+                return Ok(len - begin);
             }
             if victim.offset - begin >= budget {
                 self.log.compaction.victim = Some(victim);
-                return victim.offset - begin;
+                return Ok(victim.offset - begin);
             }
             self.collect(&mut victim, &mut candidates);
             for candidate in candidates.drain(..) {
-                self.relocate(victim.handle, &candidate, oldest_other);
-                if self.log.chunks[victim.handle as usize]
-                    .as_ref()
-                    .is_none_or(|chunk| chunk.id != victim.id)
-                {
+                self.relocate(victim, &candidate, oldest_other, now_ms)?;
+                if !self.is_still_there(victim) {
                     // Its last live entry has moved, and the chunk went with it.
                     self.log.compaction.victim = None;
-                    return victim.offset - begin;
+                    return Ok(victim.offset - begin);
                 }
+                // A lookup on the way may have moved it out of memory.
+                self.log.make_resident(victim.handle)?;
             }
         }
+    }
+
+    fn oldest_but(&self, id: ChunkId) -> Option<ChunkId> {
+        let chunks = self.log.chunks.iter().flatten();
+        chunks
+            .filter(|chunk| chunk.id != id && !chunk.rest.is_in_limbo)
+            .map(|chunk| chunk.id)
+            .min()
     }
 
     fn collect(&self, victim: &mut Victim, candidates: &mut Vec<Candidate>) {
         let bytes = self.log.bytes(victim.handle);
         while candidates.len() < BLOCK && victim.offset < bytes.len() {
             let entry = layout::entry_at(bytes, victim.offset);
-            let hash = hash_key(entry.key);
-            if self.owns(hash) {
-                let table = &self.tables[self.table_index(hash)];
-                prefetch(table.slots(), table.home(hash));
+            let key_hash = hash_key(entry.key);
+            if self.owns(key_hash) {
+                let place = self.place(key_hash, entry.state, entry.node);
+                let table = self.table(place);
+                prefetch(table.slots(), table.home(place.hash));
                 candidates.push(Candidate {
                     offset: victim.offset,
-                    len: entry.len,
-                    hash,
+                    key_hash,
+                    place,
                 });
             }
             victim.offset += entry.len;
         }
     }
 
-    /// Moves an entry to the tail if it is the newest of its key; drops it if it is a tombstone that hides nothing.
-    fn relocate(&mut self, handle: u32, candidate: &Candidate, oldest_other: Option<ChunkId>) {
-        let word = Word::new(candidate.hash, handle, candidate.offset);
-        let table = self.table_index(candidate.hash);
-        let Some(position) = self.find_word(table, candidate.hash, word) else {
-            return;
+    /// Moves an entry to the tail if it is the newest of its identity and still counts.
+    fn relocate(
+        &mut self,
+        victim: Victim,
+        candidate: &Candidate,
+        oldest_other: Option<ChunkId>,
+        now_ms: u64,
+    ) -> Result<(), StateError> {
+        let place = candidate.place;
+        let word = Word::new(place.hash, victim.handle, candidate.offset);
+        let Some(position) = self.find_word(place, word) else {
+            return Ok(());
         };
-        let bytes = &self.log.bytes(handle)[candidate.offset..candidate.offset + candidate.len];
-        let entry = layout::entry_at(bytes, 0);
-        if let Content::Tombstone { birth } = entry.content
-            && oldest_other.is_none_or(|oldest| oldest > birth)
-        {
-            self.tombstones -= 1;
-            self.tables[table].remove(position);
-            self.log.discard(word);
-            return;
+        let bytes = &self.log.bytes(victim.handle)[candidate.offset..];
+        let len = layout::entry_at(bytes, 0).len;
+        let copy = bytes[..len].to_vec();
+        let entry = layout::entry_at(&copy, 0);
+        let found = Found::of(position, word, &entry);
+        let hides = oldest_other.is_some_and(|oldest| oldest <= victim.id);
+        let fate = self.decide(&entry, candidate, oldest_other, hides, now_ms)?;
+        let content = match &fate {
+            Move::Drop => {
+                self.remove(place, found);
+                return Ok(());
+            }
+            Move::Bury => Content::Tombstone { birth: victim.id },
+            Move::Keep(Some(value)) => Content::Value(value),
+            Move::Keep(None) => entry.content,
+        };
+        let mut new = NewEntry {
+            head: entry.head(),
+            key: entry.key,
+            content,
+            hash: place.hash,
+            expires_ms: self.expires_ms(&entry),
+            replaces: word,
+        };
+        if matches!(content, Content::Tombstone { .. }) {
+            new.head.written_ms = None;
+            self.log.tombstones += usize::from(!entry.is_tombstone());
         }
-        let copy = bytes.to_vec();
-        let moved = self.append_copy(&copy, candidate.hash);
-        self.tables[table].replace(position, moved);
-        self.log.discard(word);
+        let moved = self.log.append(&new);
+        self.tables[place.table as usize].replace(position, moved);
+        self.log.discard(word, len);
+        Ok(())
     }
 
-    fn append_copy(&mut self, entry: &[u8], hash: u64) -> Word {
-        let entry = layout::entry_at(entry, 0);
-        let state: StateId = entry.state;
-        self.log.append(state, entry.key, hash, entry.content)
+    fn decide(
+        &mut self,
+        entry: &Entry<'_>,
+        candidate: &Candidate,
+        oldest_other: Option<ChunkId>,
+        hides: bool,
+        now_ms: u64,
+    ) -> Result<Move, StateError> {
+        if let Content::Tombstone { birth } = entry.content {
+            return Ok(match oldest_other.is_none_or(|oldest| oldest > birth) {
+                true => Move::Drop,
+                false => Move::Keep(None),
+            });
+        }
+        if self.states.is_empty() {
+            return Ok(Move::Keep(None));
+        }
+        let identity = Identity {
+            state: entry.state,
+            node: entry.node,
+            key: entry.key,
+        };
+        // Moved, it would be younger than the tombstone of a newer version, which could then go before it.
+        if self.has_aliases && self.is_superseded(identity, candidate.key_hash)? {
+            return Ok(Move::Drop);
+        }
+        let rules = self.rules_of(entry, now_ms);
+        if rules.has_expired(entry) {
+            return Ok(match hides {
+                true => Move::Bury,
+                false => Move::Drop,
+            });
+        }
+        Ok(Move::Keep(self.prune(entry, rules)))
     }
 
-    fn find_word(&self, table: usize, hash: u64, word: Word) -> Option<usize> {
-        let table = &self.tables[table];
-        let (mut position, mut found) = table.search(table.home(hash), hash);
+    /// A page without what has expired, if it has such items.
+    fn prune(&self, entry: &Entry<'_>, rules: Rules) -> Option<Vec<u8>> {
+        entry.node?;
+        let settings = self.settings_of(entry)?;
+        let (prune, ttl_ms) = (settings.prune?, settings.ttl_ms?);
+        match entry.content {
+            Content::Value(page) => prune(page, rules.now_ms, ttl_ms),
+            Content::Tombstone { .. } => None,
+        }
+    }
+
+    /// The settings of the state of an entry, also if it is of an earlier version.
+    fn settings_of(&self, entry: &Entry<'_>) -> Option<&super::settings::StateSettings> {
+        let mut states = self.states.iter();
+        states.find(|state| state.id == entry.state || state.aliases.contains(&entry.state))
+    }
+
+    fn rules_of(&self, entry: &Entry<'_>, now_ms: u64) -> Rules {
+        let state = self
+            .settings_of(entry)
+            .map_or(entry.state, |state| state.id);
+        self.rules(state, now_ms)
+    }
+
+    fn expires_ms(&self, entry: &Entry<'_>) -> u64 {
+        let ttl = self.settings_of(entry).and_then(|state| state.ttl_ms);
+        match (entry.written_ms, ttl) {
+            (Some(written), Some(ttl)) => written.saturating_add(ttl),
+            // It carries a time, but its state no longer forgets.
+            (Some(_), None) => u64::MAX,
+            (None, _) => 0,
+        }
+    }
+
+    fn find_word(&self, place: Place, word: Word) -> Option<usize> {
+        let table = self.table(place);
+        let (mut position, mut found) = table.search(table.home(place.hash), place.hash);
         while !found.is_empty() {
             if found == word {
                 return Some(position);
             }
-            (position, found) = table.search(table.after(position), hash);
+            (position, found) = table.search(table.after(position), place.hash);
         }
         None
     }

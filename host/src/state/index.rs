@@ -92,6 +92,33 @@ impl Table {
         }
     }
 
+    /// A table into which so many keys go before it grows.
+    #[must_use]
+    pub fn with_room(keys: usize) -> Self {
+        let slots = (keys * 4).div_ceil(3).next_power_of_two();
+        Self::with_capacity_bits(slots.trailing_zeros().max(CAPACITY_BITS_MIN))
+    }
+
+    /// Gives back the room that is not needed.
+    pub fn shrink(&mut self) {
+        let mut fitting = Self::with_room(self.len);
+        if fitting.slots.len() < self.slots.len() {
+            for &word in self.slots.iter().filter(|word| !word.is_empty()) {
+                fitting.insert_without_growing(word);
+            }
+            fitting.len = self.len;
+            *self = fitting;
+        }
+    }
+
+    /// Puts a word where a search has ended, in a table that has room for it.
+    #[inline]
+    pub fn fill(&mut self, position: usize, word: Word) {
+        debug_assert!(self.slots[position].is_empty());
+        self.slots[position] = word;
+        self.len += 1;
+    }
+
     /// Number of keys.
     #[must_use]
     pub fn len(&self) -> usize {

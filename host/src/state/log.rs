@@ -1,20 +1,21 @@
 //! The chunks of one task's state: the tail that entries are appended to, and the sealed ones before it.
 //!
-//! Knows entries and addresses, but not keys: which entry is the newest of its key is told by the index in `store`. Buffers
-//! of dropped chunks are used again, since fresh memory costs page faults.
+//! Knows entries and addresses, but not keys: which entry is the newest of its key is told by the index in `store`. Where
+//! the bytes of sealed chunks are is up to `residency`, and what a rollback needs to `history`. Buffers of dropped chunks
+//! are used again, since fresh memory costs page faults.
 
 use std::sync::Arc;
 
+use super::history::{Counts, History};
 use super::index::{HANDLE_LIMIT, OFFSET_LIMIT, Word};
-use super::layout::{self, Content};
+use super::layout::{self, Content, Head};
+use super::residency::Residency;
 use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateId};
+use crate::state::cold::Slots;
 
 /// Bytes that a chunk is filled to. An entry that is longer has a chunk of its own.
 pub const CHUNK_BYTES: usize = (1 << 20) - 4096;
 const _: () = assert!(CHUNK_BYTES <= OFFSET_LIMIT);
-
-/// Buffers of dropped chunks that are kept for new ones: fresh memory costs page faults.
-const SPARE_BUFFERS_MAX: usize = 32;
 
 /// Bytes that each barrier allows compaction to look at, whatever was written: small states merge their small chunks with it.
 const SCAN_BYTES_A_SEAL: usize = 256 << 10;
@@ -22,46 +23,123 @@ const SCAN_BYTES_A_SEAL: usize = 256 << 10;
 /// The chunks of one task, by handle. Handle 0 is never given out.
 ///
 /// - Chunks before the tail are sealed and never change; those of the tail are not shared with anybody.
-/// - `live` of a chunk is the number of bytes in it that the index points at; a sealed chunk with none is dropped.
+/// - `live` of a chunk is the number of bytes in it that the index points at; a sealed chunk with none is let go.
 /// - Chunk ids grow in the order in which chunks were begun.
+/// - `tombstones` is the number of words of the index that point at one.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) chunks: Vec<Option<LogChunk>>,
     free: Vec<u32>,
-    tail: Vec<u32>,
+    pub(super) tail: Vec<u32>,
     pub(super) ids: ChunkIds,
-    spare: Vec<Vec<u8>>,
     pub(super) live_bytes: usize,
     pub(super) total_bytes: usize,
+    pub(super) tombstones: usize,
     pub(super) appended_bytes: usize,
     pub(super) compaction: CompactionProgress,
+    pub(super) residency: Residency,
+    pub(super) history: History,
 }
 
+/// A chunk: what each lookup needs, and the rest.
 #[derive(Debug)]
 pub(super) struct LogChunk {
+    pub(super) place: Place,
     pub(super) id: ChunkId,
-    pub(super) bytes: ChunkBytes,
     pub(super) live: usize,
+    /// Whether it was looked at since eviction last passed by. Only kept up where chunks are evicted.
+    pub(super) is_referenced: bool,
+    pub(super) rest: Box<ChunkRest>,
 }
 
+/// Where the bytes of a chunk are.
 #[derive(Debug)]
-pub(super) enum ChunkBytes {
+pub(super) enum Place {
+    /// Here, and growing.
     Tail(Vec<u8>),
-    Sealed(Arc<Chunk>),
+    /// Here.
+    Resident(Arc<Chunk>),
+    /// In the scratch file.
+    Cold,
+    /// In the checkpoint that the store was restored from.
+    Stored,
+}
+
+/// What is not needed for a lookup.
+#[derive(Debug, Default)]
+pub(super) struct ChunkRest {
+    /// Bytes of a sealed chunk.
+    pub(super) len: u32,
+    /// By entry, the word that it replaced; empty when no rollback needs it.
+    pub(super) replaced: Vec<Word>,
+    /// The number of its first entry among all that were ever appended.
+    pub(super) first_append: u64,
+    /// One bit by state id; the last for all ids from 63 on.
+    pub(super) states: u64,
+    /// Bytes of entries with a write time.
+    pub(super) timed_bytes: usize,
+    /// When the last of them expires.
+    pub(super) expires_ms: u64,
+    /// Its copy in the scratch file.
+    pub(super) slots: Option<Slots>,
+    /// Entries that were read there since the whole was last in memory.
+    pub(super) cold_reads: u32,
+    /// Of its index, if that was all that was read of it.
+    pub(super) fingerprint: Option<u64>,
+    /// Whether it is kept for a rollback only.
+    pub(super) is_in_limbo: bool,
+    /// Whether entries of earlier versions have been looked for.
+    pub(super) is_swept: bool,
 }
 
 impl LogChunk {
+    pub(super) fn new(id: ChunkId, place: Place, rest: ChunkRest) -> Self {
+        Self {
+            place,
+            id,
+            live: 0,
+            is_referenced: true,
+            rest: Box::new(rest),
+        }
+    }
+
+    /// Its bytes if they are in memory, else none.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            ChunkBytes::Tail(bytes) => bytes,
-            ChunkBytes::Sealed(chunk) => &chunk.bytes,
+        match &self.place {
+            Place::Tail(bytes) => bytes,
+            Place::Resident(chunk) => &chunk.bytes,
+            Place::Cold | Place::Stored => &[],
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &self.place {
+            Place::Tail(bytes) => bytes.len(),
+            _ => self.rest.len as usize,
         }
     }
 
     pub(super) fn is_sealed(&self) -> bool {
-        matches!(self.bytes, ChunkBytes::Sealed(_))
+        !matches!(self.place, Place::Tail(_))
     }
+
+    pub(super) fn as_ref(&self) -> ChunkRef {
+        ChunkRef {
+            id: self.id,
+            len: u32::try_from(self.len()).expect("a chunk stays below 4 GiB"),
+        }
+    }
+
+    pub(super) fn may_hold(&self, state: StateId) -> bool {
+        self.rest.states & state_bit(state) != 0
+    }
+}
+
+/// The bit of a state in [`ChunkRest::states`].
+#[inline]
+pub(super) fn state_bit(state: StateId) -> u64 {
+    1 << state.0.min(63)
 }
 
 /// How far compaction has come.
@@ -94,34 +172,44 @@ pub struct Sealed {
     pub chunks: Vec<ChunkRef>,
     /// Those that no earlier barrier has handed over.
     pub fresh: Vec<Arc<Chunk>>,
+    /// Index hashes that two entries were ever seen to share, sorted.
+    pub collided: Vec<u64>,
+    /// The number of this seal, for [`super::StateStore::durable`].
+    pub epoch: u64,
 }
 
-/// What came of an update in place.
-pub(super) enum InPlace {
-    /// It is done.
-    Done,
-    /// The entry has to be written anew.
-    Needs {
-        /// Whether it stands for no value now.
-        was_tombstone: bool,
-    },
+/// An entry to be appended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewEntry<'a> {
+    pub(super) head: Head,
+    pub(super) key: &'a [u8],
+    pub(super) content: Content<'a>,
+    /// Its index hash.
+    pub(super) hash: u64,
+    /// When it expires, if it does.
+    pub(super) expires_ms: u64,
+    /// The word of the entry before it.
+    pub(super) replaces: Word,
 }
 
 impl Log {
-    pub(super) fn new(ids: ChunkIds) -> Self {
+    pub(super) fn new(ids: ChunkIds, residency: Residency, history: History) -> Self {
         Self {
             chunks: vec![None],
             free: Vec::new(),
             tail: Vec::new(),
             ids,
-            spare: Vec::new(),
             live_bytes: 0,
             total_bytes: 0,
+            tombstones: 0,
             appended_bytes: 0,
             compaction: CompactionProgress::default(),
+            residency,
+            history,
         }
     }
 
+    /// The bytes of a chunk if they are in memory, else none.
     #[inline]
     pub(super) fn bytes(&self, handle: u32) -> &[u8] {
         self.chunk(handle).bytes()
@@ -141,51 +229,63 @@ impl Log {
             .expect("a handle in use names a chunk")
     }
 
-    /// Changes the value of an entry where it stands, if it is in the tail and the new value is as long.
+    /// Changes the value of an entry where it stands, if it is in the tail and the new one is as long.
     #[inline]
-    pub(super) fn update_in_place(&mut self, word: Word, value: Option<&[u8]>) -> InPlace {
+    pub(super) fn update_in_place(
+        &mut self,
+        word: Word,
+        value: &[u8],
+        written_ms: Option<u64>,
+        expires_ms: u64,
+    ) -> bool {
         let offset = word.offset();
         let chunk = self.chunk_mut(word.handle());
-        let entry = layout::entry_at(chunk.bytes(), offset);
-        let Content::Value(old) = entry.content else {
-            return InPlace::Needs {
-                was_tombstone: true,
-            };
+        let Place::Tail(bytes) = &mut chunk.place else {
+            return false;
         };
-        let old_len = old.len();
-        let end = offset + entry.len;
-        match (&mut chunk.bytes, value) {
-            (ChunkBytes::Tail(bytes), Some(value)) if value.len() == old_len => {
-                bytes[end - old_len..end].copy_from_slice(value);
-                InPlace::Done
-            }
-            _ => InPlace::Needs {
-                was_tombstone: false,
-            },
+        let entry = layout::entry_at(bytes, offset);
+        let Content::Value(old) = entry.content else {
+            return false;
+        };
+        if old.len() != value.len() || entry.written_ms.is_some() != written_ms.is_some() {
+            return false;
         }
+        let end = offset + entry.len;
+        if let (Some(range), Some(written_ms)) = (layout::written_range(&entry), written_ms) {
+            let range = offset + range.start..offset + range.end;
+            bytes[range].copy_from_slice(&written_ms.to_le_bytes());
+            chunk.rest.expires_ms = chunk.rest.expires_ms.max(expires_ms);
+        }
+        bytes[end - value.len()..end].copy_from_slice(value);
+        true
     }
 
     #[inline]
-    pub(super) fn append(
-        &mut self,
-        state: StateId,
-        key: &[u8],
-        hash: u64,
-        content: Content<'_>,
-    ) -> Word {
-        let handle = self.tail_with_room(layout::entry_bytes_max(key, content));
+    pub(super) fn append(&mut self, entry: &NewEntry<'_>) -> Word {
+        let handle = self.tail_with_room(layout::entry_bytes_max(entry.key, entry.content));
+        let notes = self.history.notes;
         let chunk = self.chunk_mut(handle);
-        let ChunkBytes::Tail(bytes) = &mut chunk.bytes else {
+        let Place::Tail(bytes) = &mut chunk.place else {
             unreachable!("the tail is not sealed")
         };
         let offset = bytes.len();
-        layout::append(bytes, layout::Head::plain(state), key, content);
+        layout::append(bytes, entry.head, entry.key, entry.content);
         let len = bytes.len() - offset;
         chunk.live += len;
+        chunk.rest.states |= state_bit(entry.head.state);
+        if entry.head.written_ms.is_some() {
+            chunk.rest.timed_bytes += len;
+            chunk.rest.expires_ms = chunk.rest.expires_ms.max(entry.expires_ms);
+        }
+        if notes {
+            chunk.rest.replaced.push(entry.replaces);
+            self.history.words += 1;
+            self.history.appends += 1;
+        }
         self.live_bytes += len;
         self.total_bytes += len;
         self.appended_bytes += len;
-        Word::new(hash, handle, offset)
+        Word::new(entry.hash, handle, offset)
     }
 
     #[inline]
@@ -202,15 +302,18 @@ impl Log {
     #[cold]
     fn begin_chunk(&mut self) -> u32 {
         let id = self.ids.take();
-        let mut bytes = self.spare.pop().unwrap_or_default();
+        let mut bytes = self.residency.take_spare();
         bytes.clear();
         bytes.reserve_exact(CHUNK_BYTES);
-        let handle = self.add(LogChunk {
-            id,
-            bytes: ChunkBytes::Tail(bytes),
-            live: 0,
-        });
+        let rest = ChunkRest {
+            first_append: self.history.appends,
+            ..ChunkRest::default()
+        };
+        let handle = self.add(LogChunk::new(id, Place::Tail(bytes), rest));
         self.tail.push(handle);
+        if self.history.is_kept {
+            self.history.born.push((self.history.epoch, handle));
+        }
         handle
     }
 
@@ -237,37 +340,47 @@ impl Log {
         self.chunk(handle).id
     }
 
-    /// Counts an entry as garbage, and drops its chunk if that was its last.
+    /// Counts an entry as garbage, and lets its chunk go if that was its last.
     #[inline]
-    pub(super) fn discard(&mut self, word: Word) {
+    pub(super) fn discard(&mut self, word: Word, len: usize) {
         let chunk = self.chunk_mut(word.handle());
-        let len = layout::entry_at(chunk.bytes(), word.offset()).len;
-        chunk.live -= len;
+        chunk.live = chunk.live.saturating_sub(len);
         let drained = chunk.live == 0 && chunk.is_sealed();
-        self.live_bytes -= len;
+        self.live_bytes = self.live_bytes.saturating_sub(len);
         if drained {
-            self.drop_chunk(word.handle());
+            self.let_go(word.handle());
         }
     }
 
-    /// Drops a chunk without a live entry.
-    pub(super) fn drop_chunk(&mut self, handle: u32) {
+    /// Lets a chunk without a live entry go: for good, or until no rollback can need it.
+    pub(super) fn let_go(&mut self, handle: u32) {
+        let chunk = self.chunk_mut(handle);
+        assert_eq!(
+            chunk.live, 0,
+            "a chunk that is let go holds nothing that is needed"
+        );
+        let len = chunk.len();
+        let waits = len > 0;
+        chunk.rest.is_in_limbo = waits;
+        self.total_bytes -= len;
+        if waits && self.history.notes {
+            self.history.limbo.push((self.history.epoch, handle));
+        } else {
+            self.free(handle);
+        }
+    }
+
+    /// Frees a chunk and its handle. The counts are as if it were not there already.
+    pub(super) fn free(&mut self, handle: u32) {
         let chunk = self.chunks[handle as usize]
             .take()
             .expect("a handle in use names a chunk");
-        assert_eq!(
-            chunk.live, 0,
-            "a dropped chunk holds nothing that is needed"
-        );
         self.free.push(handle);
-        self.total_bytes -= chunk.bytes().len();
-        if let ChunkBytes::Sealed(shared) = chunk.bytes
-            && self.spare.len() < SPARE_BUFFERS_MAX
-            && let Ok(chunk) = Arc::try_unwrap(shared)
-            && chunk.bytes.capacity() == CHUNK_BYTES
-        {
-            self.spare.push(chunk.bytes);
+        self.history.words -= chunk.rest.replaced.len();
+        if self.history.is_kept {
+            self.history.born.retain(|&(_, born)| born != handle);
         }
+        self.residency.forget(chunk);
     }
 
     pub(super) fn seal(&mut self) -> Sealed {
@@ -275,7 +388,7 @@ impl Log {
         let mut fresh = Vec::with_capacity(self.tail.len());
         for handle in std::mem::take(&mut self.tail) {
             let chunk = self.chunk_mut(handle);
-            let ChunkBytes::Tail(bytes) = &mut chunk.bytes else {
+            let Place::Tail(bytes) = &mut chunk.place else {
                 unreachable!("the tail is not sealed")
             };
             let mut bytes = std::mem::take(bytes);
@@ -286,33 +399,54 @@ impl Log {
                 id: chunk.id,
                 bytes,
             });
-            chunk.bytes = ChunkBytes::Sealed(Arc::clone(&sealed));
-            if chunk.live == 0 {
-                self.drop_chunk(handle);
+            chunk.rest.len = sealed.as_ref().as_ref().len;
+            chunk.place = Place::Resident(Arc::clone(&sealed));
+            let is_empty = chunk.live == 0;
+            self.residency.resident_bytes += sealed.bytes.len();
+            if is_empty {
+                self.let_go(handle);
             } else {
                 fresh.push(sealed);
             }
         }
-        let mut chunks: Vec<_> = self.sealed().map(|(_, chunk)| chunk_ref(chunk)).collect();
+        let mut chunks: Vec<_> = self.sealed().map(|(_, chunk)| chunk.as_ref()).collect();
         chunks.sort_unstable_by_key(|chunk| chunk.id);
-        Sealed { chunks, fresh }
+        let epoch = self.history.epoch;
+        self.note_counts(epoch);
+        self.history.epoch += 1;
+        self.history.notes = self.history.is_kept;
+        Sealed {
+            chunks,
+            fresh,
+            collided: Vec::new(),
+            epoch,
+        }
     }
 
-    /// The sealed chunks and their handles.
+    /// Notes what a rollback to this seal makes of the counts.
+    pub(super) fn note_counts(&mut self, seal: u64) {
+        if self.history.is_kept {
+            let live = self.sealed().map(|(handle, chunk)| (handle, chunk.live));
+            let counts = Counts {
+                seal,
+                live: live.collect(),
+                live_bytes: self.live_bytes,
+                total_bytes: self.total_bytes,
+                tombstones: self.tombstones,
+            };
+            self.history.counts.push(counts);
+        }
+    }
+
+    /// The sealed chunks that count, and their handles.
     pub(super) fn sealed(&self) -> impl Iterator<Item = (u32, &LogChunk)> {
         self.chunks
             .iter()
             .enumerate()
             .filter_map(|(handle, chunk)| {
-                let chunk = chunk.as_ref().filter(|chunk| chunk.is_sealed())?;
-                Some((handle as u32, chunk))
+                let chunk = chunk.as_ref()?;
+                let counts = chunk.is_sealed() && !chunk.rest.is_in_limbo;
+                counts.then_some((handle as u32, chunk))
             })
-    }
-}
-
-fn chunk_ref(chunk: &LogChunk) -> ChunkRef {
-    ChunkRef {
-        id: chunk.id,
-        len: u32::try_from(chunk.bytes().len()).expect("a chunk stays below 4 GiB"),
     }
 }

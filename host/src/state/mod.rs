@@ -3,24 +3,42 @@
 //! A task writes all its state into one append-only log. A barrier seals the tail of the log, which copies nothing; sealed
 //! chunks never change again, so the checkpoint writer reads them while the task goes on.
 
+pub mod settings;
 pub mod store;
+
+mod nodes;
+mod versions;
 
 pub mod chunk;
 pub mod chunk_index;
+mod cold;
 mod compaction;
+mod history;
 mod index;
 pub mod layout;
 mod log;
 mod prefetch;
+mod residency;
 mod restore;
+mod rollback;
+pub mod tree;
 
 #[cfg(test)]
+mod churn_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
 pub use log::{CHUNK_BYTES, Sealed};
 pub use restore::Restore;
+pub use rollback::Rollback;
+pub use settings::{Backend, Prune, StateSettings, StoreSettings};
 pub use store::{Keys, Lookup, StateStore};
+pub use versions::{StaleEntry, StaleSweep};
 
 /// A state of an operator, as checkpoints know it: chunks name it by id, so that a new version of a plugin may declare
 /// its states in another order.
@@ -79,4 +97,45 @@ pub struct ChunkUnreadable {
     pub reason: String,
     /// Whether its bytes are damaged; else it may pass.
     pub is_damaged: bool,
+}
+
+/// Why a store cannot do what it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// A chunk of the checkpoint cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ChunkUnreadable),
+    /// A chunk was read, but is not what it should be.
+    #[error("chunk {} is damaged: {reason}", chunk.0)]
+    Damaged {
+        /// Which.
+        chunk: ChunkId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The scratch file cannot be used.
+    #[error("the scratch file of the state cannot be used: {reason}; make room in the data folder")]
+    Scratch {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl StateError {
+    fn scratch(error: &std::io::Error) -> Self {
+        Self::Scratch {
+            reason: error.to_string(),
+        }
+    }
+
+    /// The damaged chunk of the checkpoint, if that is the cause: another checkpoint may be sound.
+    #[must_use]
+    pub fn damaged_chunk(&self) -> Option<ChunkId> {
+        match self {
+            Self::Unreadable(unreadable) => unreadable.is_damaged.then_some(unreadable.chunk),
+            Self::Damaged { chunk, .. } => Some(*chunk),
+            Self::Scratch { .. } => None,
+        }
+    }
 }

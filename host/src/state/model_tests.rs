@@ -1,5 +1,5 @@
-//! Catches a store that disagrees with a map: after updates in place and not, over seals, compaction, restores of every
-//! barrier, and other parallelisms.
+//! Catches a store that disagrees with a map: after updates in place and not, over seals, compaction, eviction, rollbacks,
+//! times that run out, lazy restores of every barrier, and other parallelisms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,12 +7,18 @@ use std::sync::Arc;
 use super::*;
 use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
-type Model = BTreeMap<(u16, Vec<u8>), Vec<u8>>;
+/// By state, node and key: the value, and when it was written if the state forgot then.
+type Model = BTreeMap<(u16, Option<u64>, Vec<u8>), (Vec<u8>, Option<u64>)>;
 
-struct Random(u64);
+const TTL_MS: u64 = 400;
+/// State 1 may forget; state 2 has pages.
+const FORGETFUL: u16 = 1;
+const PAGES: u16 = 2;
+
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         // SplitMix64 (Steele, Lea and Flood, 2014).
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -22,31 +28,95 @@ impl Random {
     }
 }
 
+/// What checkpoints keep.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) chunks: BTreeMap<ChunkId, Arc<Chunk>>,
+    pub(super) has_indexes: bool,
+}
+
+impl ChunkReader for Disk {
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable> {
+        Ok(self.chunks[&chunk.id].bytes.clone())
+    }
+
+    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
+        // Some chunks are of an old release.
+        let has_index = self.has_indexes && !chunk.id.0.is_multiple_of(5);
+        Ok(has_index.then(|| chunk_index::of(&self.chunks[&chunk.id].bytes)))
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Setup {
+    keys: u64,
+    clears: u64,
+    rescale: bool,
+    /// Bytes that each task may use, on the disk backend.
+    budget: Option<usize>,
+    has_indexes: bool,
+    rolls_back: bool,
+    forgets: bool,
+}
+
+/// A barrier of all tasks.
+#[derive(Clone)]
+struct Barrier {
+    chunks: Vec<Vec<ChunkRef>>,
+    collided: Vec<u64>,
+    epochs: Vec<u64>,
+    created_ms: u64,
+    model: Model,
+}
+
 /// A job's tasks, the durable chunks, and what the state should be.
 struct Subject {
+    setup: Setup,
     max: MaxParallelism,
     tasks: Vec<StateStore>,
-    disk: BTreeMap<ChunkId, Arc<Chunk>>,
+    disk: Arc<Disk>,
     model: Model,
     random: Random,
-    keys: u64,
+    now_ms: u64,
+    forgets: bool,
 }
 
 impl Subject {
-    fn new(seed: u64, keys: u64) -> Self {
+    fn new(seed: u64, setup: Setup) -> Self {
         let max = MaxParallelism::new(16).expect("within the limits");
-        let tasks = vec![StateStore::new(
+        let mut subject = Self {
+            setup,
             max,
-            max.range(0, 1),
-            ChunkIds::new(ChunkId(0), 0, 1),
-        )];
-        Self {
-            max,
-            tasks,
-            disk: BTreeMap::new(),
+            tasks: Vec::new(),
+            disk: Arc::new(Disk {
+                has_indexes: setup.has_indexes,
+                ..Disk::default()
+            }),
             model: Model::new(),
             random: Random(seed),
-            keys,
+            now_ms: 1_000_000,
+            forgets: setup.forgets,
+        };
+        let ids = ChunkIds::new(ChunkId(0), 0, 1);
+        subject.tasks = vec![StateStore::new(subject.settings(0, 1, ids))];
+        subject
+    }
+
+    fn settings(&self, task: u16, tasks: u16, ids: ChunkIds) -> StoreSettings {
+        StoreSettings {
+            backend: match self.setup.budget {
+                None => Backend::Memory,
+                Some(budget_bytes) => Backend::Disk {
+                    scratch: tempfile::tempfile().unwrap(),
+                    budget_bytes,
+                },
+            },
+            states: vec![StateSettings {
+                ttl_ms: self.forgets.then_some(TTL_MS),
+                ..StateSettings::plain(StateId(FORGETFUL))
+            }],
+            keeps_rollback: self.setup.rolls_back,
+            ..StoreSettings::in_memory(self.max, self.max.range(task, tasks), ids)
         }
     }
 
@@ -55,14 +125,36 @@ impl Subject {
         usize::from(self.max.owner(self.max.group_of(hash), tasks))
     }
 
-    /// One call of an operator: reads some keys of a state, checks them, and writes some of them.
-    fn batch(&mut self, clears: u64) {
-        let state = self.random.below(2) as u16;
+    fn visible<'a>(&'a self, entry: &(u16, Option<u64>, Vec<u8>)) -> Option<&'a [u8]> {
+        let (value, written) = self.model.get(entry)?;
+        let expired = self.forgets
+            && entry.0 == FORGETFUL
+            && written.is_some_and(|written| self.now_ms >= written + TTL_MS);
+        (!expired).then_some(value.as_slice())
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let len = match self.random.below(3000) {
+            0 => 1_500_000,
+            _ => self.random.below(3) * 20,
+        };
+        vec![self.random.below(256) as u8; len as usize]
+    }
+
+    fn some_keys(&mut self) -> Vec<Vec<u8>> {
         let mut picked: Vec<Vec<u8>> = (0..self.random.below(200))
-            .map(|_| format!("{:x}", self.random.below(self.keys)).into_bytes())
+            .map(|_| format!("{:x}", self.random.below(self.setup.keys)).into_bytes())
             .collect();
         picked.sort();
         picked.dedup();
+        picked
+    }
+
+    /// One call of an operator: reads some keys of a state, checks them, and writes some of them.
+    fn batch(&mut self) {
+        self.now_ms += self.random.below(30);
+        let state = self.random.below(2) as u16;
+        let picked = self.some_keys();
         for task in 0..self.tasks.len() {
             let mine: Vec<_> = picked
                 .iter()
@@ -75,127 +167,264 @@ impl Subject {
                 hashes: &hashes,
             };
             let mut lookup = Lookup::default();
-            self.tasks[task].read(StateId(state), keys, &mut lookup);
+            let now = self.now_ms;
+            self.tasks[task]
+                .read(StateId(state), keys, now, &mut lookup)
+                .unwrap();
             let (mut slots, mut values) = (Vec::new(), OptionalColumn::new());
             for (slot, key) in mine.iter().enumerate() {
-                let entry = (state, key.to_vec());
-                assert_eq!(
-                    lookup.values().get(slot),
-                    self.model.get(&entry).map(Vec::as_slice)
-                );
+                let entry = (state, None, key.to_vec());
+                assert_eq!(lookup.values().get(slot), self.visible(&entry), "{entry:?}");
                 match self.random.below(10) {
                     0..3 => continue,
-                    choice if choice < 3 + clears => {
+                    choice if choice < 3 + self.setup.clears => {
                         values.push(None);
                         self.model.remove(&entry);
                     }
                     _ => {
-                        let len = if self.random.below(3000) == 0 {
-                            1_500_000
-                        } else {
-                            self.random.below(3) * 20
-                        };
-                        let value = vec![self.random.below(256) as u8; len as usize];
+                        let value = self.value();
                         values.push(Some(&value));
-                        self.model.insert(entry, value);
+                        let timed = state == FORGETFUL && self.forgets;
+                        self.model.insert(entry, (value, timed.then_some(now)));
                     }
                 }
                 slots.push(slot as u32);
             }
-            self.tasks[task].write(StateId(state), keys, &lookup, &slots, &values);
-            self.tasks[task].compact();
+            self.tasks[task].write(StateId(state), keys, now, &lookup, &slots, &values);
+            self.tasks[task].compact(now).unwrap();
         }
     }
 
-    fn seal(&mut self) -> Vec<Vec<ChunkRef>> {
-        let mut named = Vec::new();
+    /// Reads and changes some pages.
+    fn pages(&mut self) {
+        for key in self.some_keys().into_iter().take(20) {
+            let (hash, node) = (hash_key(&key), self.random.below(3) * 1_000_000);
+            let task = self.owner(hash);
+            let entry = (PAGES, Some(node), key.clone());
+            let page = self.get(PAGES, Some(node), &key);
+            assert_eq!(page.as_deref(), self.visible(&entry), "{entry:?}");
+            match self.random.below(4) {
+                0 => {
+                    self.model.remove(&entry);
+                    self.tasks[task]
+                        .remove_node(StateId(PAGES), &key, hash, node)
+                        .unwrap();
+                }
+                _ => {
+                    let page = self.value();
+                    self.tasks[task]
+                        .put_node(StateId(PAGES), &key, hash, node, &page)
+                        .unwrap();
+                    self.model.insert(entry, (page, None));
+                }
+            }
+        }
+    }
+
+    fn seal(&mut self) -> Barrier {
+        let mut barrier = Barrier {
+            chunks: Vec::new(),
+            collided: Vec::new(),
+            epochs: Vec::new(),
+            created_ms: self.now_ms,
+            model: self.model.clone(),
+        };
+        let mut disk = Disk {
+            chunks: self.disk.chunks.clone(),
+            has_indexes: self.disk.has_indexes,
+        };
         for task in &mut self.tasks {
-            let sealed = task.seal();
+            let sealed = task.seal().unwrap();
             for chunk in sealed.fresh {
-                let before = self.disk.insert(chunk.id, chunk);
+                let before = disk.chunks.insert(chunk.id, chunk);
                 assert!(before.is_none(), "a chunk id is used twice");
             }
             for chunk in &sealed.chunks {
-                assert_eq!(self.disk[&chunk.id].bytes.len(), chunk.len as usize);
+                assert_eq!(disk.chunks[&chunk.id].bytes.len(), chunk.len as usize);
             }
-            named.push(sealed.chunks);
+            barrier.chunks.push(sealed.chunks);
+            barrier.collided.extend(sealed.collided);
+            barrier.epochs.push(sealed.epoch);
         }
-        named
+        self.disk = Arc::new(disk);
+        barrier
+    }
+
+    fn durable(&mut self, barrier: &Barrier) {
+        for (task, &epoch) in self.tasks.iter_mut().zip(&barrier.epochs) {
+            task.durable(epoch);
+        }
+    }
+
+    /// Goes back to the last durable barrier in the process, where that is possible.
+    fn roll_back(&mut self, barrier: &Barrier) {
+        let mut came: Vec<_> = self.tasks.iter_mut().map(|task| task.rollback()).collect();
+        came.dedup();
+        match came.pop() {
+            Some(Ok(Rollback::Done)) if came.is_empty() => self.model = barrier.model.clone(),
+            // Some tasks have given up what it needs.
+            _ => {
+                assert!(self.setup.budget.is_some());
+                self.restore(barrier, self.tasks.len() as u16);
+            }
+        }
     }
 
     /// Starts again from a barrier with `parallelism` tasks.
-    fn restore(&mut self, barrier: &[Vec<ChunkRef>], parallelism: u16) {
-        let mut named: BTreeMap<ChunkId, Vec<KeyGroupRange>> = BTreeMap::new();
-        for (task, chunks) in barrier.iter().enumerate() {
-            for chunk in chunks {
-                let range = self.max.range(task as u16, barrier.len() as u16);
-                named.entry(chunk.id).or_default().push(range);
+    fn restore(&mut self, barrier: &Barrier, parallelism: u16) {
+        self.model = barrier.model.clone();
+        let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
+        for (task, chunks) in barrier.chunks.iter().enumerate() {
+            for &chunk in chunks {
+                let range = self.max.range(task as u16, barrier.chunks.len() as u16);
+                let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
+                ranges.push(range);
             }
         }
-        let next = self
-            .disk
-            .keys()
-            .next_back()
-            .map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
+        let last = self.disk.chunks.keys().next_back();
+        let next = last.map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
         self.tasks = (0..parallelism)
             .map(|task| {
-                let chunk_ids = ChunkIds::new(next, u64::from(task), u64::from(parallelism));
-                let mut restore =
-                    Restore::new(self.max, self.max.range(task, parallelism), chunk_ids);
-                for (id, ranges) in &named {
-                    restore
-                        .add(Arc::clone(&self.disk[id]), ranges)
-                        .expect("sound chunks");
+                let ids = ChunkIds::new(next, u64::from(task), u64::from(parallelism));
+                let mut restore = Restore::new(
+                    self.settings(task, parallelism, ids),
+                    Arc::clone(&self.disk) as _,
+                    barrier.created_ms,
+                    barrier.collided.iter().copied(),
+                );
+                for (chunk, ranges) in named.values() {
+                    let index = self.disk.chunk_index(*chunk).unwrap();
+                    restore.add(*chunk, ranges, index.as_deref()).unwrap();
                 }
-                restore.finish()
+                restore.finish().unwrap()
             })
             .collect();
     }
 
-    fn check_all(&self) {
-        for state in 0..2u16 {
-            for key in 0..self.keys {
-                let key = format!("{key:x}").into_bytes();
-                let hash = hash_key(&key);
-                let column: Column = [key.as_slice()].into_iter().collect();
-                let mut lookup = Lookup::default();
-                let keys = Keys {
-                    keys: &column,
-                    hashes: &[hash],
-                };
-                self.tasks[self.owner(hash)].read(StateId(state), keys, &mut lookup);
-                assert_eq!(
-                    lookup.values().get(0),
-                    self.model.get(&(state, key)).map(Vec::as_slice)
-                );
+    /// Has a loader in the background supply some chunks.
+    fn load(&mut self) {
+        for task in &mut self.tasks {
+            for chunk in task.missing() {
+                if self.random.below(3) == 0 {
+                    task.supply(Arc::clone(&self.disk.chunks[&chunk.id]))
+                        .unwrap();
+                }
             }
+        }
+    }
+
+    fn get(&mut self, state: u16, node: Option<u64>, key: &[u8]) -> Option<Vec<u8>> {
+        let hash = hash_key(key);
+        let task = self.owner(hash);
+        let store = &mut self.tasks[task];
+        if let Some(node) = node {
+            let page = store.node(StateId(state), key, hash, node);
+            return page.unwrap().map(<[u8]>::to_vec);
+        }
+        let column: Column = [key].into_iter().collect();
+        let mut lookup = Lookup::default();
+        let keys = Keys {
+            keys: &column,
+            hashes: &[hash],
+        };
+        store
+            .read(StateId(state), keys, self.now_ms, &mut lookup)
+            .unwrap();
+        lookup.values().get(0).map(<[u8]>::to_vec)
+    }
+
+    fn check_all(&mut self) {
+        let nodes = [0, 1, 2].map(|node| (PAGES, Some(node * 1_000_000)));
+        for (state, node) in [(0, None), (FORGETFUL, None)].into_iter().chain(nodes) {
+            for key in 0..self.setup.keys {
+                let entry = (state, node, format!("{key:x}").into_bytes());
+                let got = self.get(state, node, &entry.2);
+                assert_eq!(got.as_deref(), self.visible(&entry), "{entry:?}");
+            }
+        }
+    }
+
+    /// Switches forgetting on or off, which a restart does. What had expired is there again or is gone for good.
+    fn switch_forgetting(&mut self, barrier: &Barrier, parallelism: u16) {
+        self.forgets = !self.forgets;
+        self.restore(barrier, parallelism);
+        let expired = self.model.iter().filter(|((state, ..), (_, written))| {
+            *state == FORGETFUL && written.is_some_and(|at| self.now_ms >= at + TTL_MS)
+        });
+        let expired: Vec<_> = expired.map(|(entry, _)| entry.clone()).collect();
+        for entry in expired {
+            if !self.forgets && self.get(FORGETFUL, None, &entry.2).is_none() {
+                self.model.remove(&entry);
+            }
+        }
+    }
+
+    fn keeps_its_budget(&self) {
+        let Some(budget) = self.setup.budget else {
+            return;
+        };
+        for task in &self.tasks {
+            // The tail may be larger than the budget; then nothing else is in memory but what was looked at last.
+            let resident = task.resident_bytes();
+            assert!(resident <= budget.max(3 << 20), "{resident} bytes");
         }
     }
 }
 
-fn run(seed: u64, keys: u64, clears: u64, rescale: bool) {
-    let mut subject = Subject::new(seed, keys);
-    let mut barriers: Vec<(Vec<Vec<ChunkRef>>, Model)> = Vec::new();
+fn run(seed: u64, setup: Setup) {
+    let mut subject = Subject::new(seed, setup);
+    let mut barriers: Vec<Barrier> = Vec::new();
+    let mut durable: Option<Barrier> = None;
     for round in 0..300u64 {
-        subject.batch(clears);
+        subject.batch();
+        subject.pages();
         if round % 7 == 6 {
             let barrier = subject.seal();
-            barriers.push((barrier, subject.model.clone()));
+            subject.keeps_its_budget();
+            if subject.random.below(3) > 0 {
+                subject.durable(&barrier);
+                durable = Some(barrier.clone());
+            }
+            barriers.push(barrier);
+            subject.load();
+        }
+        if setup.rolls_back
+            && round % 23 == 11
+            && let Some(durable) = &durable
+        {
+            subject.roll_back(durable);
+            subject.check_all();
         }
         if round % 50 == 49 {
             let last = barriers.len() - 1;
             let back = subject.random.below(3).min(last as u64) as usize;
-            let (barrier, model) = barriers.swap_remove(last - back);
+            let barrier = barriers.swap_remove(last - back);
             barriers.truncate(last - back);
-            subject.model = model;
-            let parallelism = if rescale {
-                1 + subject.random.below(4) as u16
-            } else {
-                1
+            let parallelism = match setup.rescale {
+                true => [4, 3, 2, 1][round as usize / 50 % 4],
+                false => 1,
             };
-            subject.restore(&barrier, parallelism);
+            if setup.forgets {
+                subject.switch_forgetting(&barrier, parallelism);
+            } else {
+                subject.restore(&barrier, parallelism);
+            }
             subject.check_all();
-            barriers.push((subject.seal(), subject.model.clone()));
+            // A restored store goes back to what it began with.
+            if setup.rolls_back {
+                let begun = Barrier {
+                    model: subject.model.clone(),
+                    ..barrier
+                };
+                subject.batch();
+                subject.pages();
+                subject.roll_back(&begun);
+                subject.check_all();
+            }
+            let barrier = subject.seal();
+            subject.durable(&barrier);
+            durable = Some(barrier.clone());
+            barriers.push(barrier);
         }
     }
     subject.check_all();
@@ -203,83 +432,80 @@ fn run(seed: u64, keys: u64, clears: u64, rescale: bool) {
 
 #[test]
 fn equals_a_map() {
-    for seed in 0..6 {
-        run(seed, 300, 3, false);
-        run(seed, 20_000, 1, false);
+    for seed in 0..4 {
+        let setup = Setup {
+            keys: 300,
+            clears: 3,
+            has_indexes: seed % 2 == 0,
+            ..Setup::default()
+        };
+        run(seed, setup);
+        let setup = Setup {
+            keys: 8000,
+            clears: 1,
+            ..setup
+        };
+        run(seed, setup);
     }
 }
 
 #[test]
 fn equals_a_map_over_other_parallelisms() {
+    for seed in 0..4 {
+        let setup = Setup {
+            keys: 500,
+            clears: 3,
+            rescale: true,
+            has_indexes: seed % 2 == 0,
+            ..Setup::default()
+        };
+        run(seed, setup);
+    }
+}
+
+#[test]
+fn equals_a_map_with_little_memory() {
+    for seed in 0..4 {
+        let setup = Setup {
+            keys: 2000,
+            clears: 2,
+            rescale: seed % 2 == 0,
+            budget: Some(200_000),
+            has_indexes: seed != 3,
+            ..Setup::default()
+        };
+        run(seed, setup);
+    }
+}
+
+#[test]
+fn equals_a_map_after_going_back() {
     for seed in 0..6 {
-        run(seed, 500, 3, true);
+        let setup = Setup {
+            keys: 600,
+            clears: 3,
+            rescale: seed % 2 == 0,
+            budget: (seed % 3 == 0).then_some(200_000),
+            has_indexes: true,
+            rolls_back: true,
+            ..Setup::default()
+        };
+        run(seed, setup);
     }
 }
 
-/// Overwrites `keys` keys `rounds` times over with a seal after each, as a busy job does.
-fn churn(rounds: usize, keys: usize, value: &[u8], clear: bool) -> StateStore {
-    let max = MaxParallelism::DEFAULT;
-    let mut store = StateStore::new(max, max.range(0, 1), ChunkIds::new(ChunkId(0), 0, 1));
-    let names: Vec<_> = (0..keys).map(|key| key.to_string().into_bytes()).collect();
-    for round in 0..rounds {
-        for block in names.chunks(1000) {
-            let column: Column = block.iter().map(Vec::as_slice).collect();
-            let hashes: Vec<_> = block.iter().map(|key| hash_key(key)).collect();
-            let keys = Keys {
-                keys: &column,
-                hashes: &hashes,
-            };
-            let mut lookup = Lookup::default();
-            store.read(StateId(0), keys, &mut lookup);
-            let slots: Vec<_> = (0..block.len() as u32).collect();
-            let mut values = OptionalColumn::new();
-            for slot in 0..block.len() {
-                // A few keys are written in the first round only: they are what compaction has to move.
-                let keep = round > 0 && slot % 10 == 0;
-                let value = if keep {
-                    lookup.values().get(slot)
-                } else {
-                    Some(value)
-                };
-                values.push(value.filter(|_| !clear || round % 2 == 0 || keep));
-            }
-            store.write(StateId(0), keys, &lookup, &slots, &values);
-            store.compact();
-        }
-        store.seal();
+#[test]
+fn equals_a_map_that_forgets() {
+    for seed in 0..6 {
+        let setup = Setup {
+            keys: 600,
+            clears: 2,
+            rescale: seed % 2 == 0,
+            budget: (seed % 3 == 0).then_some(200_000),
+            has_indexes: true,
+            rolls_back: seed % 2 == 1,
+            forgets: true,
+        };
+        run(seed, setup);
     }
-    store
-}
-
-#[test]
-fn garbage_stays_within_bounds() {
-    let store = churn(40, 20_000, &[7; 100], false);
-    assert!(
-        store.total_bytes() <= 2 * store.live_bytes() + (6 << 20),
-        "{} bytes for {} live ones",
-        store.total_bytes(),
-        store.live_bytes()
-    );
-}
-
-#[test]
-fn small_chunks_are_merged() {
-    let mut store = churn(200, 50, &[7; 10], false);
-    let chunks = store.seal().chunks.len();
-    assert!(chunks < 40, "{chunks} chunks");
-}
-
-#[test]
-fn tombstones_go_in_the_end() {
-    let mut store = churn(60, 20_000, &[7; 10], true);
-    assert_eq!(store.len(), 20_000, "the last round has left tombstones");
-    for _ in 0..20 {
-        store.seal();
-        store.compact();
-    }
-    assert!(
-        store.len() < 20_000 / 2,
-        "{} entries for 2000 values",
-        store.len()
-    );
 }

@@ -1,104 +1,298 @@
-//! Rebuilds a store from the chunks of a checkpoint.
+//! Rebuilds the index of a store from the indexes of a checkpoint's chunks. The chunks themselves wait until they are
+//! needed.
 //!
-//! Chunks are read oldest first, so the last entry of a key that is seen is its newest. What a task does not own, or its
-//! checkpoint did not own, is passed over: that is all that another parallelism needs.
+//! Rows are dealt out by key group, oldest chunk first, and each group is then gone through from its newest row down: of
+//! rows with one index hash the first is the newest, and the others are garbage. A group fits into a processor's cache,
+//! which is what makes it fast. Of hashes that are known to be shared, the entries themselves are read. What a task does not
+//! own, or its checkpoint did not own, is passed over: that is all that another parallelism needs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::index::{OFFSET_LIMIT, Word};
-use super::layout::{self, Content};
-use super::log::{ChunkBytes, LogChunk};
-use super::store::{Found, StateStore};
-use super::{Chunk, ChunkId, ChunkIds};
-use crate::stream::{KeyGroupRange, MaxParallelism};
+use super::chunk_index::{self, Row, index_hash};
+use super::index::{Table, Word};
+use super::log::{ChunkRest, LogChunk, Place, state_bit};
+use super::prefetch::prefetch;
+use super::settings::StoreSettings;
+use super::store::{Found, Identity, StateStore};
+use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError};
+use crate::stream::{KeyGroup, KeyGroupRange};
 
 /// Rebuilds a store from the chunks of a checkpoint.
-#[derive(Debug)]
 pub struct Restore {
     store: StateStore,
+    reader: Arc<dyn ChunkReader>,
+    created_ms: u64,
+    collided: BTreeSet<u64>,
     last: Option<ChunkId>,
+    /// By key group of the task.
+    groups: Vec<Vec<GroupRow>>,
+    rows: Vec<Row>,
 }
 
-impl Restore {
-    /// Begins with nothing.
-    #[must_use]
-    pub fn new(max_parallelism: MaxParallelism, key_groups: KeyGroupRange, ids: ChunkIds) -> Self {
+/// A row of a key group: index hash, and where the entry is.
+///
+/// ```text
+/// at: chunk handle, 20 bits | offset, 20 bits | length, 23 bits | tombstone, 1 bit
+/// ```
+///
+/// A length of all ones is that of the rest of the chunk: only an entry that is alone in its chunk is so long.
+#[derive(Debug, Clone, Copy)]
+struct GroupRow {
+    hash: u64,
+    at: u64,
+}
+
+/// So many rows ahead, memory is asked for.
+const PREFETCH_ROWS: usize = 12;
+
+const LEN_BITS: u32 = 23;
+const LEN_MAX: usize = (1 << LEN_BITS) - 1;
+
+impl GroupRow {
+    #[inline]
+    fn new(hash: u64, handle: u32, row: &Row) -> Self {
+        let address = u64::from(handle) << 20 | row.offset as u64;
+        let len = row.len.min(LEN_MAX) as u64;
         Self {
-            store: StateStore::new(max_parallelism, key_groups, ids),
-            last: None,
+            hash,
+            at: address << (LEN_BITS + 1) | len << 1 | u64::from(row.is_tombstone),
         }
     }
 
-    /// Adds a chunk. Of its keys those count that this task owns, and that the tasks owned in whose snapshots the chunk
-    /// stands: what it holds of others is out of date.
+    #[inline]
+    fn word(self) -> Word {
+        let address = self.at >> (LEN_BITS + 1);
+        Word::new(
+            self.hash,
+            (address >> 20) as u32,
+            address as usize & ((1 << 20) - 1),
+        )
+    }
+
+    #[inline]
+    fn is_tombstone(self) -> bool {
+        self.at & 1 == 1
+    }
+}
+
+impl Restore {
+    /// Begins with nothing. `created_ms` is when the checkpoint was taken, `collided` what its snapshots say of shared
+    /// hashes, and `reader` has its chunks.
+    #[must_use]
+    pub fn new(
+        settings: StoreSettings,
+        reader: Arc<dyn ChunkReader>,
+        created_ms: u64,
+        collided: impl IntoIterator<Item = u64>,
+    ) -> Self {
+        let store = StateStore::with_reader(settings, Some(Arc::clone(&reader)));
+        Self {
+            groups: vec![Vec::new(); store.tables.len()],
+            store,
+            reader,
+            created_ms,
+            collided: collided.into_iter().collect(),
+            last: None,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a chunk by its index. Of its keys those count that this task owns, and that the tasks owned in whose snapshots
+    /// the chunk stands: what it holds of others is out of date. Without an index that fits, the chunk is read whole.
     ///
     /// # Errors
-    /// When the bytes are no entries. The store is then not to be used.
+    /// When the chunk has to be read and cannot, or is damaged. The store is then not to be used.
     ///
     /// # Panics
     /// When the chunks do not come oldest first.
     pub fn add(
         &mut self,
-        chunk: Arc<Chunk>,
+        chunk: ChunkRef,
         named_for: &[KeyGroupRange],
-    ) -> Result<(), layout::MalformedEntry> {
+        index: Option<&[u8]>,
+    ) -> Result<(), StateError> {
         assert!(self.last < Some(chunk.id), "chunks come oldest first");
         self.last = Some(chunk.id);
         self.store.log.ids.pass(chunk.id);
-        let handle = self.store.log.add(LogChunk {
-            id: chunk.id,
-            bytes: ChunkBytes::Sealed(Arc::clone(&chunk)),
-            live: 0,
-        });
-        self.store.log.total_bytes += chunk.bytes.len();
-        let mut offset = 0;
-        while offset < chunk.bytes.len() {
-            let entry = layout::read(&chunk.bytes, offset)?;
-            if offset >= OFFSET_LIMIT {
-                return Err(layout::MalformedEntry { offset });
-            }
-            let hash = crate::stream::hash_key(entry.key);
-            let group = self.store.max_parallelism.group_of(hash);
-            if self.store.owns(hash) && named_for.iter().any(|range| range.contains(group)) {
-                self.store.adopt(&entry, hash, handle, offset);
-            }
-            offset += entry.len;
+        let len = chunk.len as usize;
+        let fits = index.filter(|index| chunk_index::read(index, len, &mut self.rows).is_ok());
+        let (place, fingerprint) = match fits {
+            Some(index) => (Place::Stored, Some(chunk_index::fingerprint(index))),
+            None => (self.read_whole(chunk)?, None),
+        };
+        if let Place::Resident(_) = place {
+            self.store.log.residency.resident_bytes += len;
         }
-        if self.store.log.chunk(handle).live == 0 {
-            self.store.log.drop_chunk(handle);
+        let rest = ChunkRest {
+            len: chunk.len,
+            fingerprint,
+            ..ChunkRest::default()
+        };
+        let handle = self.store.log.add(LogChunk::new(chunk.id, place, rest));
+        self.store.log.total_bytes += len;
+        self.deal_out(handle, named_for);
+        self.store.log.evict(None)
+    }
+
+    fn read_whole(&mut self, chunk: ChunkRef) -> Result<Place, StateError> {
+        let bytes = self.reader.chunk(chunk)?;
+        let index = chunk_index::of(&bytes);
+        let len = chunk.len as usize;
+        let is_sound = bytes.len() == len && chunk_index::read(&index, len, &mut self.rows).is_ok();
+        if !is_sound {
+            return Err(StateError::Damaged {
+                chunk: chunk.id,
+                reason: "its bytes are no entries".to_owned(),
+            });
         }
-        Ok(())
+        let id = chunk.id;
+        Ok(Place::Resident(Arc::new(Chunk { id, bytes })))
+    }
+
+    /// Deals the rows of a chunk out to their key groups.
+    fn deal_out(&mut self, handle: u32, named_for: &[KeyGroupRange]) {
+        let own = self.store.key_groups.0.clone();
+        let counts: Vec<bool> = own
+            .clone()
+            .map(|group| {
+                named_for
+                    .iter()
+                    .any(|range| range.contains(KeyGroup(group)))
+            })
+            .collect();
+        let mut states = 0;
+        let mut timed_bytes = 0;
+        for row in &self.rows {
+            let group = self.store.max_parallelism.group_of(row.key_hash).0;
+            let group = usize::from(group.wrapping_sub(own.start));
+            if counts.get(group) == Some(&true) {
+                states |= state_bit(row.state);
+                timed_bytes += if row.is_timed { row.len } else { 0 };
+                let hash = index_hash(row.key_hash, row.state, row.node);
+                self.groups[group].push(GroupRow::new(hash, handle, row));
+            }
+        }
+        let ttl_ms = self.store.states.iter().filter_map(|state| state.ttl_ms);
+        let ttl_ms = ttl_ms.max().unwrap_or(0);
+        let rest = &mut self.store.log.chunk_mut(handle).rest;
+        rest.states = states;
+        rest.timed_bytes = timed_bytes;
+        rest.expires_ms = self.created_ms.saturating_add(ttl_ms);
     }
 
     /// The store with all that was added.
-    #[must_use]
-    pub fn finish(self) -> StateStore {
-        self.store
+    ///
+    /// # Errors
+    /// When entries have to be read because their hashes are shared, and cannot.
+    pub fn finish(mut self) -> Result<StateStore, StateError> {
+        let mut undecided = Vec::new();
+        let mut hashes = Vec::new();
+        for (table, rows) in std::mem::take(&mut self.groups).into_iter().enumerate() {
+            let is_undecided = |row: &GroupRow| self.collided.contains(&row.hash);
+            if !self.collided.is_empty() {
+                let newest_first = rows.iter().rev().copied();
+                undecided.extend(newest_first.filter(is_undecided).map(|row| (table, row)));
+            }
+            self.store.adopt(table, &rows, &mut hashes, &self.collided);
+        }
+        for (table, row) in undecided {
+            self.store.adopt_shared(table, row)?;
+        }
+        self.store.collided = self.collided;
+        self.store.drop_garbage();
+        self.store.log.note_counts(0);
+        self.store.bound()?;
+        Ok(self.store)
     }
 }
 
 impl StateStore {
-    /// Takes an entry that was read back as the newest of its key.
-    fn adopt(&mut self, entry: &layout::Entry<'_>, hash: u64, handle: u32, offset: usize) {
-        let table = self.table_index(hash);
-        let mut found = Found {
-            position: 0,
-            word: Word::EMPTY,
+    /// Makes the table of a key group from all its rows, oldest first, but those of shared hashes.
+    fn adopt(
+        &mut self,
+        table: usize,
+        rows: &[GroupRow],
+        hashes: &mut Vec<u64>,
+        shared: &BTreeSet<u64>,
+    ) {
+        let mut index = Table::with_room(rows.len());
+        // The whole hash of each word; what stands where no word is does not matter.
+        if hashes.len() < index.slots().len() {
+            hashes.resize(index.slots().len(), 0);
+        }
+        let has_shared = !shared.is_empty();
+        for (at, row) in rows.iter().enumerate().rev() {
+            if let Some(soon) = rows.get(at.wrapping_sub(PREFETCH_ROWS)) {
+                let home = index.home(soon.hash);
+                prefetch(index.slots(), home);
+                prefetch(hashes, home);
+            }
+            if has_shared && shared.contains(&row.hash) {
+                continue;
+            }
+            let mut position = index.home(row.hash);
+            let is_newest = loop {
+                if index.slots()[position].is_empty() {
+                    break true;
+                }
+                if hashes[position] == row.hash {
+                    break false;
+                }
+                position = index.after(position);
+            };
+            if is_newest {
+                hashes[position] = row.hash;
+                index.fill(position, row.word());
+                self.count(*row);
+            }
+        }
+        index.shrink();
+        self.tables[table] = index;
+    }
+
+    /// Takes a row of a shared hash unless there is a newer one of the same identity; they come newest first.
+    fn adopt_shared(&mut self, table: usize, row: GroupRow) -> Result<(), StateError> {
+        let entry = self.log.entry(row.word())?;
+        let key = entry.key.to_vec();
+        let identity = Identity {
+            state: entry.state,
+            node: entry.node,
+            key: &key,
         };
-        (found.position, found.word) =
-            self.tables[table].search(self.tables[table].home(hash), hash);
-        self.confirm(entry.state, entry.key, hash, &mut found);
-        let word = Word::new(hash, handle, offset);
-        self.log.chunk_mut(handle).live += entry.len;
-        self.log.live_bytes += entry.len;
-        self.tombstones += usize::from(matches!(entry.content, Content::Tombstone { .. }));
+        let place = super::store::Place {
+            table: table as u32,
+            hash: row.hash,
+        };
+        let found: Found = self.find(identity, place)?;
         if found.word.is_empty() {
-            self.tables[table].insert(word);
-        } else {
-            let old = layout::entry_at(self.log.bytes(found.word.handle()), found.word.offset());
-            self.tombstones -= usize::from(matches!(old.content, Content::Tombstone { .. }));
-            self.tables[table].replace(found.position, word);
-            self.log.discard(found.word);
+            self.tables[table].insert(row.word());
+            self.count(row);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, row: GroupRow) {
+        let word = row.word();
+        let chunk = self.log.chunk_mut(word.handle());
+        let len = match (row.at >> 1) as usize & LEN_MAX {
+            LEN_MAX => chunk.len() - word.offset(),
+            len => len,
+        };
+        chunk.live += len;
+        self.log.live_bytes += len;
+        self.log.tombstones += usize::from(row.is_tombstone());
+    }
+
+    /// Drops the chunks of which nothing counts.
+    fn drop_garbage(&mut self) {
+        let chunks = self.log.sealed().filter(|(_, chunk)| chunk.live == 0);
+        let garbage: Vec<_> = chunks
+            .map(|(handle, chunk)| (handle, chunk.len()))
+            .collect();
+        for (handle, len) in garbage {
+            self.log.total_bytes -= len;
+            self.log.free(handle);
         }
     }
 }

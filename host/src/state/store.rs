@@ -1,31 +1,40 @@
-//! The state of one task: a log of entries, and for each key the address of its newest.
+//! The state of one task: a log of entries, and for each of them the address of the newest.
 //!
 //! Writing appends to the tail, or changes an entry in place while the tail is not sealed. Sealing is what a barrier does:
 //! it hands over the chunks of the tail without copying them. Keys of a batch are looked up together, so that the memory
-//! that one key needs is on its way while others are compared. `compaction` keeps the garbage within bounds. The store
-//! does no I/O; durable chunks come in through `restore`.
+//! that one key needs is on its way while others are compared. `compaction` keeps the garbage within bounds, `residency`
+//! the memory, and `rollback` goes back to a barrier. The time of day is handed in with each call.
 
+use std::collections::BTreeSet;
+
+use super::chunk_index::index_hash;
+use super::history::History;
 use super::index::{Table, Word};
-use super::layout::{self, Content};
-use super::log::{InPlace, Log, Sealed};
+use super::layout::{Content, Entry, Head};
+use super::log::{Log, NewEntry, Sealed};
 use super::prefetch::prefetch;
-use super::{ChunkIds, StateId};
-use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn};
+use super::residency::Residency;
+use super::settings::{StateSettings, StoreSettings};
+use super::{StateError, StateId};
+use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
 /// Keys that are looked up together: enough to hide the memory's latency, few enough to stay in the first cache.
 const LOOKUP_BLOCK: usize = 64;
 
 /// A task's state.
 ///
-/// - Each word of the index points at the newest entry of its key; a key that lost its value has a tombstone.
-/// - `tombstones` is the number of words that point at one.
+/// - Each word of the index points at the newest entry of its identity (key, state, node); what lost its value has a
+///   tombstone.
+/// - Two entries of the index have the same index hash only if `collided` has it.
 #[derive(Debug)]
 pub struct StateStore {
     pub(super) max_parallelism: MaxParallelism,
     pub(super) key_groups: KeyGroupRange,
     pub(super) tables: Vec<Table>,
     pub(super) log: Log,
-    pub(super) tombstones: usize,
+    pub(super) states: Vec<StateSettings>,
+    pub(super) has_aliases: bool,
+    pub(super) collided: BTreeSet<u64>,
 }
 
 /// The keys of a batch, each once, and their hashes.
@@ -42,12 +51,97 @@ pub struct Keys<'a> {
 pub struct Lookup {
     values: OptionalColumn,
     found: Vec<Found>,
+    versions: Vec<StateId>,
 }
 
+/// What a search has found: the word of the entry, or the empty one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
-    pub(super) position: usize,
     pub(super) word: Word,
+    position: u32,
+    /// Bytes of the entry, twice, and 1 if it is a tombstone.
+    len: u32,
+}
+
+impl Found {
+    #[inline]
+    fn at(position: usize, word: Word) -> Self {
+        Self {
+            word,
+            position: position as u32,
+            len: 0,
+        }
+    }
+
+    pub(super) fn of(position: usize, word: Word, entry: &Entry<'_>) -> Self {
+        let mut found = Self::at(position, word);
+        found.note(entry);
+        found
+    }
+
+    #[inline]
+    fn note(&mut self, entry: &Entry<'_>) {
+        // Entries of 2 GiB are refused long before: a guest has 1 GiB of memory.
+        self.len = (entry.len as u32) << 1 | u32::from(entry.is_tombstone());
+    }
+
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        (self.len >> 1) as usize
+    }
+
+    #[inline]
+    pub(super) fn is_tombstone(self) -> bool {
+        self.len & 1 == 1
+    }
+}
+
+/// Where an identity belongs in the index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) table: u32,
+    pub(super) hash: u64,
+}
+
+/// What an entry of a state is searched by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity<'a> {
+    pub(super) state: StateId,
+    pub(super) node: Option<u64>,
+    pub(super) key: &'a [u8],
+}
+
+/// How a state forgets, at this time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) now_ms: u64,
+    has_aliases: bool,
+}
+
+impl Rules {
+    /// Whether an entry counts no more.
+    #[inline]
+    pub(super) fn has_expired(self, entry: &Entry<'_>) -> bool {
+        match (self.ttl_ms, entry.written_ms) {
+            (Some(ttl), Some(written)) => self.now_ms >= written.saturating_add(ttl),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn head(self, state: StateId) -> Head {
+        Head {
+            state,
+            node: None,
+            written_ms: self.ttl_ms.map(|_| self.now_ms),
+        }
+    }
+
+    #[inline]
+    fn expires_ms(self) -> u64 {
+        self.now_ms.saturating_add(self.ttl_ms.unwrap_or(0))
+    }
 }
 
 impl Lookup {
@@ -56,19 +150,46 @@ impl Lookup {
     pub fn values(&self) -> &OptionalColumn {
         &self.values
     }
+
+    /// By key, of which version of the state its value is: the id of the state, or of an earlier version, whose value has
+    /// to be migrated. `None` when the state has no earlier versions.
+    #[must_use]
+    pub fn versions(&self) -> Option<&[StateId]> {
+        (!self.versions.is_empty()).then_some(&self.versions)
+    }
 }
 
 impl StateStore {
-    /// An empty store for these key groups.
+    /// An empty store.
     #[must_use]
-    pub fn new(max_parallelism: MaxParallelism, key_groups: KeyGroupRange, ids: ChunkIds) -> Self {
+    pub fn new(settings: StoreSettings) -> Self {
+        let mut store = Self::with_reader(settings, None);
+        store.log.note_counts(0);
+        store
+    }
+
+    pub(super) fn with_reader(
+        settings: StoreSettings,
+        reader: Option<std::sync::Arc<dyn super::ChunkReader>>,
+    ) -> Self {
+        let StoreSettings {
+            max_parallelism,
+            key_groups,
+            ids,
+            backend,
+            states,
+            keeps_rollback,
+        } = settings;
         let tables = key_groups.0.clone().map(|_| Table::default()).collect();
+        let residency = Residency::new(backend, reader);
         Self {
             max_parallelism,
             key_groups,
             tables,
-            log: Log::new(ids),
-            tombstones: 0,
+            log: Log::new(ids, residency, History::new(keeps_rollback)),
+            has_aliases: states.iter().any(|state| !state.aliases.is_empty()),
+            states,
+            collided: BTreeSet::new(),
         }
     }
 
@@ -96,78 +217,186 @@ impl StateStore {
         self.log.total_bytes
     }
 
+    /// Bytes that were appended since the last seal. They stay in memory until the next one, whatever the budget: whoever
+    /// has a budget asks for a checkpoint when they are a large part of it.
+    #[must_use]
+    pub fn unsealed_bytes(&self) -> usize {
+        let tail = self.log.tail.iter();
+        tail.map(|&handle| self.log.chunk(handle).len()).sum()
+    }
+
+    /// Bytes of sealed chunks in memory, and of what a rollback needs beside them.
+    #[must_use]
+    pub fn resident_bytes(&self) -> usize {
+        self.log.residency.resident_bytes + self.log.history.bytes()
+    }
+
     #[inline]
-    pub(super) fn table_index(&self, hash: u64) -> usize {
-        let group = self.max_parallelism.group_of(hash);
+    pub(super) fn place(&self, key_hash: u64, state: StateId, node: Option<u64>) -> Place {
+        let group = self.max_parallelism.group_of(key_hash);
         debug_assert!(
             self.key_groups.contains(group),
             "the key belongs to this task"
         );
-        usize::from(group.0 - self.key_groups.0.start)
+        Place {
+            // Of a key of another task this is no table.
+            table: u32::from(group.0).wrapping_sub(u32::from(self.key_groups.0.start)),
+            hash: index_hash(key_hash, state, node),
+        }
     }
 
     #[inline]
-    pub(super) fn owns(&self, hash: u64) -> bool {
-        let group: KeyGroup = self.max_parallelism.group_of(hash);
+    pub(super) fn owns(&self, key_hash: u64) -> bool {
+        let group: KeyGroup = self.max_parallelism.group_of(key_hash);
         self.key_groups.contains(group)
     }
 
-    /// Looks the values of a state up.
-    ///
-    /// # Panics
-    /// When a key is of a key group that this task does not own.
-    pub fn read(&self, state: StateId, keys: Keys<'_>, lookup: &mut Lookup) {
-        lookup.values.clear();
-        lookup.found.clear();
-        lookup.found.reserve(keys.hashes.len());
-        let mut first = 0;
-        for hashes in keys.hashes.chunks(LOOKUP_BLOCK) {
-            for &hash in hashes {
-                let table = &self.tables[self.table_index(hash)];
-                prefetch(table.slots(), table.home(hash));
-            }
-            let block = lookup.found.len();
-            for &hash in hashes {
-                let table = &self.tables[self.table_index(hash)];
-                let (position, word) = table.search(table.home(hash), hash);
-                if !word.is_empty() {
-                    prefetch(self.log.bytes(word.handle()), word.offset());
-                }
-                lookup.found.push(Found { position, word });
-            }
-            for (index, &hash) in hashes.iter().enumerate() {
-                let key = keys.keys.get(first + index);
-                let found = &mut lookup.found[block + index];
-                let value = self.confirm(state, key, hash, found);
-                lookup.values.push(value);
-            }
-            first += hashes.len();
+    #[inline]
+    pub(super) fn table(&self, place: Place) -> &Table {
+        &self.tables[place.table as usize]
+    }
+
+    pub(super) fn rules(&self, state: StateId, now_ms: u64) -> Rules {
+        let settings = self.states.iter().find(|settings| settings.id == state);
+        Rules {
+            ttl_ms: settings.and_then(|settings| settings.ttl_ms),
+            now_ms,
+            has_aliases: settings.is_some_and(|settings| !settings.aliases.is_empty()),
         }
     }
 
-    /// Follows a candidate until its entry is of the state and key, and returns its value.
-    #[inline]
-    pub(super) fn confirm(
-        &self,
+    /// Looks the values of a state up; `now_ms` is the time of day in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, or is damaged. The store is as it was.
+    ///
+    /// # Panics
+    /// When a key is of a key group that this task does not own.
+    pub fn read(
+        &mut self,
         state: StateId,
-        key: &[u8],
-        hash: u64,
-        found: &mut Found,
-    ) -> Option<&[u8]> {
-        loop {
-            if found.word.is_empty() {
-                return None;
+        keys: Keys<'_>,
+        now_ms: u64,
+        lookup: &mut Lookup,
+    ) -> Result<(), StateError> {
+        let rules = self.rules(state, now_ms);
+        lookup.values.clear();
+        lookup.versions.clear();
+        lookup.found.clear();
+        lookup.found.reserve(keys.hashes.len());
+        let is_bounded = self.log.residency.is_bounded();
+        let mut places = [Place::default(); LOOKUP_BLOCK];
+        let mut first = 0;
+        for hashes in keys.hashes.chunks(LOOKUP_BLOCK) {
+            for (place, &hash) in places.iter_mut().zip(hashes) {
+                *place = self.place(hash, state, None);
+                let table = self.table(*place);
+                prefetch(table.slots(), table.home(place.hash));
             }
-            let entry = layout::entry_at(self.log.bytes(found.word.handle()), found.word.offset());
-            if entry.state == state && entry.key == key {
-                return match entry.content {
-                    Content::Value(value) => Some(value),
-                    Content::Tombstone { .. } => None,
+            for place in &places[..hashes.len()] {
+                let table = self.table(*place);
+                let (position, word) = table.search(table.home(place.hash), place.hash);
+                if !word.is_empty() {
+                    let chunk = self.log.chunk(word.handle());
+                    prefetch(chunk.bytes(), word.offset());
+                    if is_bounded {
+                        self.log.chunk_mut(word.handle()).is_referenced = true;
+                    }
+                }
+                lookup.found.push(Found::at(position, word));
+            }
+            for (index, place) in places[..hashes.len()].iter().enumerate() {
+                let identity = Identity {
+                    state,
+                    node: None,
+                    key: keys.keys.get(first + index),
                 };
+                let found = &mut lookup.found[first + index];
+                let values = &mut lookup.values;
+                self.follow(identity, *place, found, |entry| {
+                    values.push(visible(entry, rules));
+                })?;
+                if rules.has_aliases {
+                    self.look_at_versions(identity, hashes[index], rules, lookup)?;
+                } else if found.word.is_empty() {
+                    lookup.values.push(None);
+                }
             }
-            let table = &self.tables[self.table_index(hash)];
-            (found.position, found.word) = table.search(table.after(found.position), hash);
+            first += hashes.len();
         }
+        Ok(())
+    }
+
+    /// Follows a candidate until its entry is the one meant, and shows it to `take`; or until there is none.
+    #[inline]
+    pub(super) fn follow(
+        &mut self,
+        identity: Identity<'_>,
+        place: Place,
+        found: &mut Found,
+        take: impl FnOnce(&Entry<'_>),
+    ) -> Result<(), StateError> {
+        while !found.word.is_empty() {
+            let entry = self.log.entry(found.word)?;
+            if entry.state == identity.state
+                && entry.key == identity.key
+                && entry.node == identity.node
+            {
+                found.note(&entry);
+                take(&entry);
+                return Ok(());
+            }
+            let same = index_hash(hash_key(entry.key), entry.state, entry.node) == place.hash;
+            if same {
+                self.collided.insert(place.hash);
+            }
+            let table = &self.tables[place.table as usize];
+            let (position, word) = table.search(table.after(found.position as usize), place.hash);
+            *found = Found::at(position, word);
+        }
+        Ok(())
+    }
+
+    /// The entry of an identity.
+    pub(super) fn find(
+        &mut self,
+        identity: Identity<'_>,
+        place: Place,
+    ) -> Result<Found, StateError> {
+        let table = self.table(place);
+        let (position, word) = table.search(table.home(place.hash), place.hash);
+        let mut found = Found::at(position, word);
+        self.follow(identity, place, &mut found, |_| {})?;
+        Ok(found)
+    }
+
+    /// Says of which version the value of the last key is; if there is nothing of the newest, looks at the earlier ones.
+    #[cold]
+    fn look_at_versions(
+        &mut self,
+        identity: Identity<'_>,
+        key_hash: u64,
+        rules: Rules,
+        lookup: &mut Lookup,
+    ) -> Result<(), StateError> {
+        let slot = lookup.versions.len();
+        if !lookup.found[slot].word.is_empty() {
+            lookup.versions.push(identity.state);
+            return Ok(());
+        }
+        match self.find_earlier(identity, key_hash)? {
+            Some((version, found)) => {
+                let entry = self.log.entry_again(found.word);
+                lookup.values.push(visible(&entry, rules));
+                lookup.versions.push(version);
+                lookup.found[slot] = found;
+            }
+            None => {
+                lookup.values.push(None);
+                lookup.versions.push(identity.state);
+            }
+        }
+        Ok(())
     }
 
     /// Writes values of a state: `values[i]` for the key `slots[i]`; an absent one clears it. `lookup` is what
@@ -180,49 +409,131 @@ impl StateStore {
         &mut self,
         state: StateId,
         keys: Keys<'_>,
+        now_ms: u64,
         lookup: &Lookup,
         slots: &[u32],
         values: &OptionalColumn,
     ) {
         assert_eq!(slots.len(), values.len(), "one value a slot");
+        let rules = self.rules(state, now_ms);
+        let head = rules.head(state);
         for (item, &slot) in slots.iter().enumerate() {
             let slot = slot as usize;
             let (key, hash) = (keys.keys.get(slot), keys.hashes[slot]);
-            self.put(state, key, hash, lookup.found[slot], values.get(item));
+            let place = self.place(hash, state, None);
+            let new = (head, rules.expires_ms());
+            let found = lookup.found[slot];
+            match lookup.versions.get(slot) {
+                Some(&version) if version != state => {
+                    self.put_over_earlier(new, key, place, found, values.get(item), version, hash);
+                }
+                _ => self.put(new, key, place, found, values.get(item)),
+            }
         }
     }
 
+    /// Writes an entry, with the time at which it expires, in the place of what was found.
     #[inline]
-    fn put(&mut self, state: StateId, key: &[u8], hash: u64, found: Found, value: Option<&[u8]>) {
-        let table = self.table_index(hash);
+    pub(super) fn put(
+        &mut self,
+        (head, expires_ms): (Head, u64),
+        key: &[u8],
+        place: Place,
+        found: Found,
+        value: Option<&[u8]>,
+    ) {
+        let mut entry = NewEntry {
+            head,
+            key,
+            content: Content::Value(&[]),
+            hash: place.hash,
+            expires_ms,
+            replaces: found.word,
+        };
+        let table = place.table as usize;
         if found.word.is_empty() {
             if let Some(value) = value {
-                let word = self.log.append(state, key, hash, Content::Value(value));
+                entry.content = Content::Value(value);
+                let word = self.log.append(&entry);
                 self.tables[table].insert(word);
             }
             return;
         }
-        let was_tombstone = match self.log.update_in_place(found.word, value) {
-            InPlace::Done => return,
-            InPlace::Needs { was_tombstone } => was_tombstone,
+        entry.content = match value {
+            Some(value) => {
+                let written_ms = head.written_ms;
+                let log = &mut self.log;
+                if log.update_in_place(found.word, value, written_ms, expires_ms) {
+                    return;
+                }
+                Content::Value(value)
+            }
+            None if found.is_tombstone() => return,
+            None => {
+                // A tombstone never expires.
+                entry.head.written_ms = None;
+                Content::Tombstone {
+                    birth: self.log.tail_id(),
+                }
+            }
         };
-        let content = match value {
-            Some(value) => Content::Value(value),
-            None if was_tombstone => return,
-            None => Content::Tombstone {
-                birth: self.log.tail_id(),
-            },
-        };
-        self.tombstones += usize::from(value.is_none());
-        self.tombstones -= usize::from(was_tombstone);
-        let word = self.log.append(state, key, hash, content);
-        let position = self.tables[table].position_of(found.position, found.word);
+        self.log.tombstones += usize::from(value.is_none());
+        self.log.tombstones -= usize::from(found.is_tombstone());
+        let word = self.log.append(&entry);
+        let position = self.tables[table].position_of(found.position as usize, found.word);
         self.tables[table].replace(position, word);
-        self.log.discard(found.word);
+        self.log.discard(found.word, found.len());
+    }
+
+    /// Takes an entry out of the index; whatever is older of it must be hidden, or not be there.
+    pub(super) fn remove(&mut self, place: Place, found: Found) {
+        let table = place.table as usize;
+        let position = self.tables[table].position_of(found.position as usize, found.word);
+        self.tables[table].remove(position);
+        self.log.history.note_removed(table, found.word);
+        self.log.tombstones -= usize::from(found.is_tombstone());
+        self.log.discard(found.word, found.len());
     }
 
     /// Seals the tail, as a barrier does: costs by the number of chunks, not by their bytes.
-    pub fn seal(&mut self) -> Sealed {
-        self.log.seal()
+    ///
+    /// # Errors
+    /// When chunks cannot leave memory for the scratch file. The store is then not to be used.
+    pub fn seal(&mut self) -> Result<Sealed, StateError> {
+        let mut sealed = self.log.seal();
+        sealed.collided = self.collided.iter().copied().collect();
+        self.bound()?;
+        Ok(sealed)
+    }
+
+    /// Keeps the budget.
+    pub(super) fn bound(&mut self) -> Result<(), StateError> {
+        if self.log.history.bytes() > self.log.residency.history_bytes_max() {
+            self.log.give_rollback_up();
+        }
+        self.log.evict(None)
+    }
+
+    /// The chunks that are only in the checkpoint from which the store was restored, newest first. They are fetched when
+    /// they are needed; whoever has time reads them before, and hands them to [`StateStore::supply`].
+    #[must_use]
+    pub fn missing(&self) -> Vec<super::ChunkRef> {
+        self.log.missing()
+    }
+
+    /// Takes a chunk that may be missing. One that is not is passed over.
+    ///
+    /// # Errors
+    /// When it is not what the checkpoint says. The store is as it was.
+    pub fn supply(&mut self, chunk: std::sync::Arc<super::Chunk>) -> Result<(), StateError> {
+        self.log.supply(chunk)
+    }
+}
+
+#[inline]
+fn visible<'a>(entry: &Entry<'a>, rules: Rules) -> Option<&'a [u8]> {
+    match entry.content {
+        Content::Value(value) if !rules.has_expired(entry) => Some(value),
+        _ => None,
     }
 }

@@ -132,6 +132,12 @@ impl Column {
         self.ends.clear();
         self.bytes.clear();
     }
+
+    /// The ends and the bytes.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<u32>, Vec<u8>) {
+        (self.ends, self.bytes)
+    }
 }
 
 impl<'a> FromIterator<&'a [u8]> for Column {
@@ -249,6 +255,12 @@ impl OptionalColumn {
     pub fn clear(&mut self) {
         self.present.clear();
         self.items.clear();
+    }
+
+    /// The bitmap, the ends and the bytes.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<u8>) {
+        (self.present, self.items.ends, self.items.bytes)
     }
 
     fn is_present(&self, index: usize) -> bool {

@@ -5,13 +5,22 @@
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
-use quote::quote;
-use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitInt, LitStr, Result, Type};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Result, Type};
+
+mod attribute;
+
+use attribute::Attribute;
 
 /// Makes each field of an operator a state of its own, named like the field with `-` for `_`.
 ///
-/// `#[state(skip)]` leaves a field to the operator (configuration, caches), `#[state(name = "..")]` gives the state another
-/// name, and `#[state(version = 2)]` declares the version of its encoding (1 if not said).
+/// - `#[state(skip)]` leaves a field to the operator (configuration, caches).
+/// - `#[state(name = "..")]` gives the state another name.
+/// - `#[state(ttl = "1h")]` lets values live for an hour after they were last written (`ms`, `s`, `min`, `h`, `d`).
+/// - `#[state(version = 2, migrate = function)]` declares the version of its encoding (1 if not said), and how a value of the
+///   version before becomes one of this version: `fn(Old) -> New`, or `fn(Old) -> Result<New>`. With more than one older version
+///   in use, `migrate(1 = from_v1, 2 = from_v2)` names a function for each.
 #[proc_macro_derive(States, attributes(state))]
 pub fn derive_states(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
@@ -25,7 +34,7 @@ struct Declared<'a> {
     field: &'a Ident,
     ty: &'a Type,
     name: String,
-    version: u32,
+    attribute: Attribute,
 }
 
 fn expand(input: &DeriveInput) -> Result<Tokens> {
@@ -33,15 +42,21 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
     let operator = &input.ident;
     let (generics, arguments, bounds) = input.generics.split_for_impl();
     let names = states.iter().map(|state| &state.name);
-    let versions = states.iter().map(|state| state.version);
-    let types = states.iter().map(|state| state.ty);
+    let versions = states.iter().map(|state| state.attribute.version);
+    let ttls = states.iter().map(|state| match state.attribute.ttl_ms {
+        Some(ttl_ms) => quote!(::core::option::Option::Some(#ttl_ms)),
+        None => quote!(::core::option::Option::None),
+    });
+    let types: Vec<_> = states.iter().map(|state| state.ty).collect();
     let fields: Vec<_> = states.iter().map(|state| state.field).collect();
     let indexes: Vec<_> = (0..states.len()).collect();
+    let positions: Vec<_> = (0..=u16::MAX).take(states.len()).collect();
+    let migrations = migrations(&states);
     Ok(quote! {
         #[automatically_derived]
         impl #generics ::floodmark_sdk::States for #operator #arguments #bounds {
             const DECLARATIONS: &'static [::floodmark_sdk::states::Declaration] = &[
-                #(::floodmark_sdk::states::Declaration::of::<#types>(#names, #versions)),*
+                #(::floodmark_sdk::states::Declaration::of::<#types>(#names, #versions, #ttls)),*
             ];
 
             fn load(
@@ -77,8 +92,71 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
                 let _ = writes;
                 ::core::result::Result::Ok(())
             }
+
+            fn migrate(
+                state: u16,
+                from_version: u32,
+                values: &::floodmark_sdk::columns::Column,
+            ) -> ::floodmark_sdk::Result<::floodmark_sdk::columns::Column> {
+                match (state, from_version) {
+                    #(#migrations)*
+                    _ => {
+                        let _ = values;
+                        ::core::result::Result::Err(::floodmark_sdk::states::no_migration(
+                            Self::DECLARATIONS,
+                            state,
+                            from_version,
+                        ))
+                    }
+                }
+            }
+
+            fn to_json(
+                state: u16,
+                part: ::floodmark_sdk::columns::Part,
+                values: &::floodmark_sdk::columns::Column,
+            ) -> ::floodmark_sdk::Result<::floodmark_sdk::columns::Column> {
+                match state {
+                    #(#positions => ::floodmark_sdk::states::to_json::<#types>(part, values),)*
+                    _ => {
+                        let _ = (part, values);
+                        ::core::result::Result::Err(::floodmark_sdk::states::no_state(state))
+                    }
+                }
+            }
+
+            fn from_json(
+                state: u16,
+                part: ::floodmark_sdk::columns::Part,
+                texts: &::floodmark_sdk::columns::Column,
+            ) -> ::floodmark_sdk::Result<::floodmark_sdk::columns::Column> {
+                match state {
+                    #(#positions => ::floodmark_sdk::states::from_json::<#types>(part, texts),)*
+                    _ => {
+                        let _ = (part, texts);
+                        ::core::result::Result::Err(::floodmark_sdk::states::no_state(state))
+                    }
+                }
+            }
         }
     })
+}
+
+/// One arm for each older version that a state takes over.
+fn migrations(states: &[Declared<'_>]) -> Vec<Tokens> {
+    let arms = (0_u16..).zip(states).flat_map(|(position, state)| {
+        let ty = state.ty;
+        state.attribute.migrations.iter().map(move |migration| {
+            let (from, function) = (migration.from_version, &migration.function);
+            // What the function is wrong about is said where it stands; names of the generated code stay its own.
+            let values = quote!(values);
+            let call = quote_spanned! {function.span()=>
+                ::floodmark_sdk::states::migrate::<#ty, _, _>(#function, #values)
+            };
+            quote!((#position, #from) => #call,)
+        })
+    });
+    arms.collect()
 }
 
 fn declared(input: &DeriveInput) -> Result<Vec<Declared<'_>>> {
@@ -116,29 +194,11 @@ fn declaration(field: &Field) -> Result<Option<Declared<'_>>> {
     let Some(ident) = &field.ident else {
         return Ok(None);
     };
-    let mut skip = false;
-    let mut version = 1;
-    let mut name = ident.to_string().trim_start_matches("r#").replace('_', "-");
-    for attribute in &field.attrs {
-        if !attribute.path().is_ident("state") {
-            continue;
-        }
-        attribute.parse_nested_meta(|meta| {
-            if meta.path.is_ident("skip") {
-                skip = true;
-            } else if meta.path.is_ident("name") {
-                name = meta.value()?.parse::<LitStr>()?.value();
-            } else if meta.path.is_ident("version") {
-                version = meta.value()?.parse::<LitInt>()?.base10_parse()?;
-            } else {
-                return Err(meta.error("a state knows `skip`, `name = \"..\"` and `version = 1`"));
-            }
-            Ok(())
-        })?;
-    }
-    if skip {
+    let Some(mut attribute) = Attribute::of(field)? else {
         return Ok(None);
-    }
+    };
+    let name = attribute.name.take();
+    let name = name.unwrap_or_else(|| ident.to_string().trim_start_matches("r#").replace('_', "-"));
     if !is_name(&name) {
         let message =
             format!("`{name}` cannot name a state; use 1 to 64 characters of `a-z`, `0-9` and `-`");
@@ -148,7 +208,7 @@ fn declaration(field: &Field) -> Result<Option<Declared<'_>>> {
         field: ident,
         ty: &field.ty,
         name,
-        version,
+        attribute,
     }))
 }
 

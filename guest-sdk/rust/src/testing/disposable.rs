@@ -24,7 +24,8 @@ pub fn check_disposable<O: Operator>(
              keep what must last in a state"
         );
         assert_eq!(
-            actual.task.states, expected.task.states,
+            actual.task.states.borrow().states,
+            expected.task.states.borrow().states,
             "with a fresh instance every {batch_records} records (left) it keeps other states than with one instance: \
              keep what must last in a state"
         );

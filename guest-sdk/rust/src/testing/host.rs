@@ -4,15 +4,38 @@
 //! plugin that handles columns, or in this crate.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
+use super::kept::States;
 use super::{Emitted, Given, Task};
 use crate::columns::{
-    Batch, Column, Emission, EmittedKeys, NO_TIMESTAMP, OptionalColumn, Output, Plugin, ValueWrites,
+    Batch, Column, Emission, EmittedKeys, ListWrites, MapWrites, NO_TIMESTAMP, OptionalColumn,
+    Output, Part, Plugin, StateKind, ValueWrites,
 };
 use crate::export::Instance;
+use crate::reads::native::lend;
 use crate::{Error, Result};
 
-/// The exports of a component.
+/// The exports of a component that need no instance, and how to get one.
+pub(super) struct Exports {
+    pub(super) open: fn() -> Box<dyn Call>,
+    pub(super) migrate: fn(u16, u32, &Column) -> Result<Column>,
+    pub(super) to_json: fn(u16, Part, &Column) -> Result<Column>,
+    pub(super) from_json: fn(u16, Part, &Column) -> Result<Column>,
+}
+
+impl Exports {
+    pub(super) fn of<P: Plugin>() -> Self {
+        Self {
+            open: || Box::new(Instance::<P>::new()),
+            migrate: P::migrate,
+            to_json: P::to_json,
+            from_json: P::from_json,
+        }
+    }
+}
+
+/// The exports of a component that is live.
 pub(super) trait Call {
     fn open(&self, config: Vec<(String, String)>) -> Result<(), String>;
     fn process(
@@ -21,6 +44,8 @@ pub(super) trait Call {
         records: Batch,
         states: Vec<OptionalColumn>,
     ) -> Result<Output, String>;
+    fn completed(&self, checkpoint: u64);
+    fn aborted(&self, checkpoint: u64);
 }
 
 impl<P: Plugin> Call for Instance<P> {
@@ -36,6 +61,14 @@ impl<P: Plugin> Call for Instance<P> {
     ) -> Result<Output, String> {
         Self::process(self, input, records, states)
     }
+
+    fn completed(&self, checkpoint: u64) {
+        Self::completed(self, checkpoint);
+    }
+
+    fn aborted(&self, checkpoint: u64) {
+        Self::aborted(self, checkpoint);
+    }
 }
 
 pub(super) fn call(task: &mut Task, input: &str, records: Vec<Given>) -> Result<Vec<Emitted>> {
@@ -46,18 +79,21 @@ pub(super) fn call(task: &mut Task, input: &str, records: Vec<Given>) -> Result<
     let instance = match task.instance.take() {
         Some(instance) => instance,
         None => {
-            let instance = (task.open)();
+            let instance = (task.exports.open)();
             instance.open(task.config.clone()).map_err(Error::new)?;
             instance
         }
     };
     let batch = batch_of(records);
     let keys = batch.keys.clone();
-    let current = current_values(task, &keys);
+    let current = task.states.borrow().current_values(&keys);
     let port = u16::try_from(port).expect("`describe` has at most 65535 inputs");
-    let output = instance.process(port, batch, current).map_err(Error::new)?;
+    task.states.borrow_mut().keys = keys.clone();
+    let readable = Rc::clone(&task.states);
+    let output = lend(readable, || instance.process(port, batch, current));
+    let output = output.map_err(Error::new)?;
     let emitted = emitted(&output.emissions, &keys, &task.description.outputs);
-    apply(task, &output.values, &keys);
+    apply(task, &output, &keys);
     task.instance = Some(instance);
     Ok(emitted)
 }
@@ -85,17 +121,6 @@ fn batch_of(records: Vec<Given>) -> Batch {
             .push(record.timestamp.unwrap_or(NO_TIMESTAMP));
     }
     batch
-}
-
-fn current_values(task: &Task, keys: &Column) -> Vec<OptionalColumn> {
-    let values_of = |state: &super::Values| {
-        let mut column = OptionalColumn::new();
-        for key in keys.iter() {
-            column.push(state.get(key).map(Vec::as_slice));
-        }
-        column
-    };
-    task.states.iter().map(values_of).collect()
 }
 
 fn emitted(emissions: &[Emission], keys: &Column, outputs: &[String]) -> Vec<Emitted> {
@@ -128,25 +153,82 @@ fn emitted(emissions: &[Emission], keys: &Column, outputs: &[String]) -> Vec<Emi
     all
 }
 
-fn apply(task: &mut Task, writes: &[ValueWrites], keys: &Column) {
+fn apply(task: &mut Task, output: &Output, keys: &Column) {
+    let mut states = task.states.borrow_mut();
     let mut written = BTreeSet::new();
-    for write in writes {
-        assert!(written.insert(write.state), "at most one item a state");
-        check_column(&write.values.ends, &write.values.bytes);
-        let len = write.slots.len();
-        assert_eq!(write.values.len(), len, "as many values as slots");
-        assert_eq!(write.values.present.len(), len.div_ceil(8), "a bit a value");
-        let slots: BTreeSet<_> = write.slots.iter().collect();
-        assert_eq!(slots.len(), len, "no slot twice");
-        let values = &mut task.states[usize::from(write.state)];
-        for (index, &slot) in write.slots.iter().enumerate() {
-            let key = keys.get(slot as usize);
-            match write.values.get(index) {
-                Some(value) => values.insert(key.to_vec(), value.to_vec()),
-                None => values.remove(key),
-            };
-        }
+    let mut check = |state: u16, kind: StateKind| {
+        assert!(written.insert(state), "at most one item a state");
+        let declared = task.description.states.get(usize::from(state));
+        let declared = declared.expect("a declared state is written");
+        assert_eq!(declared.kind, kind, "a state is written as what it is");
+    };
+    for write in &output.values {
+        check(write.state, StateKind::Value);
+        apply_values(&mut states, write, keys);
     }
+    for write in &output.lists {
+        check(write.state, StateKind::List);
+        apply_list(&mut states, write, keys);
+    }
+    for write in &output.maps {
+        check(write.state, StateKind::Map);
+        apply_map(&mut states, write, keys);
+    }
+}
+
+fn apply_values(states: &mut States, write: &ValueWrites, keys: &Column) {
+    check_optional(&write.values);
+    let len = write.slots.len();
+    assert_eq!(write.values.len(), len, "as many values as slots");
+    check_distinct(&write.slots);
+    for (&slot, value) in write.slots.iter().zip(write.values.iter()) {
+        let key = keys.get(slot as usize).to_vec();
+        states.set_value(usize::from(write.state), key, value.map(<[u8]>::to_vec));
+    }
+}
+
+fn apply_list(states: &mut States, write: &ListWrites, keys: &Column) {
+    check_column(&write.values.ends, &write.values.bytes);
+    let len = write.slots.len();
+    assert_eq!(write.values.len(), len, "as many items as slots");
+    check_distinct(&write.cleared);
+    let state = usize::from(write.state);
+    for &slot in &write.cleared {
+        states.clear(state, keys.get(slot as usize));
+    }
+    for (&slot, item) in write.slots.iter().zip(write.values.iter()) {
+        states.append(state, keys.get(slot as usize), item);
+    }
+}
+
+fn apply_map(states: &mut States, write: &MapWrites, keys: &Column) {
+    check_column(&write.sub_keys.ends, &write.sub_keys.bytes);
+    check_optional(&write.values);
+    let len = write.slots.len();
+    assert_eq!(write.sub_keys.len(), len, "as many sub-keys as slots");
+    assert_eq!(write.values.len(), len, "as many values as slots");
+    check_distinct(&write.cleared);
+    let entries: Vec<_> = write.slots.iter().zip(write.sub_keys.iter()).collect();
+    let distinct: BTreeSet<_> = entries.iter().collect();
+    assert_eq!(distinct.len(), len, "no sub-key of a slot twice");
+    let state = usize::from(write.state);
+    for &slot in &write.cleared {
+        states.clear(state, keys.get(slot as usize));
+    }
+    for ((&slot, sub_key), value) in entries.into_iter().zip(write.values.iter()) {
+        states.set_entry(state, keys.get(slot as usize), sub_key, value);
+    }
+}
+
+fn check_distinct(slots: &[u32]) {
+    let distinct: BTreeSet<_> = slots.iter().collect();
+    assert_eq!(distinct.len(), slots.len(), "no slot twice");
+}
+
+fn check_optional(column: &OptionalColumn) {
+    check_column(&column.ends, &column.bytes);
+    let bytes = column.len().div_ceil(8);
+    assert_eq!(column.present.len(), bytes, "a bit a value");
 }
 
 fn check_column(ends: &[u32], bytes: &[u8]) {

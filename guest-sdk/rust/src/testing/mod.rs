@@ -29,31 +29,33 @@ mod disposable;
 
 mod host;
 
-use std::collections::BTreeMap;
+mod kept;
+
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::columns::{Description, Plugin, Timestamp};
-use crate::encoding::{Encoding, Postcard};
+use crate::columns::{Column, Description, Part, Plugin, Timestamp};
+use crate::encoding::{Encoding, Postcard, SubKey};
 use crate::error::Readable;
-use crate::export::{Instance, describe};
+use crate::export::describe;
 use crate::log::{self, Level};
-use crate::{Operator, RecordByRecord, Result};
+use crate::{Error, Operator, RecordByRecord, Result};
+use kept::States;
 
 pub use disposable::check_disposable;
-
-/// The values of one state by key.
-type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// One task of an operator: an instance, which can be killed, and the state, which stays.
 pub struct Task {
     description: Description,
     config: Vec<(String, String)>,
-    open: fn() -> Box<dyn host::Call>,
+    exports: host::Exports,
     instance: Option<Box<dyn host::Call>>,
-    states: Vec<Values>,
+    states: Rc<RefCell<States>>,
 }
 
 impl Task {
@@ -74,12 +76,67 @@ impl Task {
     pub fn of_plugin<P: Plugin>(config: &[(&str, &str)]) -> Self {
         let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         let description = describe::<P>("tested", "0.0.0");
+        let states = Rc::new(RefCell::new(States::new(&description.states)));
         Self {
             config: config.iter().map(owned).collect(),
-            open: || Box::new(Instance::<P>::new()),
+            exports: host::Exports::of::<P>(),
             instance: None,
-            states: vec![Values::new(); description.states.len()],
+            states,
             description,
+        }
+    }
+
+    /// The task with another version of its operator, as when a job goes on with another plugin. States keep what they have;
+    /// those of an older version are migrated.
+    ///
+    /// # Errors
+    /// The other operator does not take a state over, or a value does not migrate.
+    pub fn upgrade<O: Operator>(self) -> Result<Self> {
+        let mut upgraded = Self::new::<O>();
+        upgraded.config = self.config;
+        let mut states = self.states.take();
+        for (index, declared) in (0_u16..).zip(&upgraded.description.states) {
+            let before = &self.description.states;
+            let Some(position) = before.iter().position(|state| state.name == declared.name) else {
+                continue;
+            };
+            let name = &declared.name;
+            if before[position].kind != declared.kind {
+                return Err(Error::new(format!(
+                    "state `{name}` is kept as another kind"
+                )));
+            }
+            let mut kept = states.take(position);
+            let version = before[position].version;
+            if version != declared.version {
+                let migrate = |values: &Column| (upgraded.exports.migrate)(index, version, values);
+                let within = |error: Error| error.within(format_args!("state `{name}`"));
+                migrate(&Column::new()).map_err(within)?;
+                kept.rewrite(migrate).map_err(within)?;
+            }
+            upgraded.states.borrow_mut().put(usize::from(index), kept);
+        }
+        upgraded.states.borrow_mut().now_ms = states.now_ms;
+        Ok(upgraded)
+    }
+
+    /// Lets time pass, for states with a time to live.
+    pub fn pass(&mut self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).expect("tests end in time");
+        self.states.borrow_mut().now_ms += ms;
+    }
+
+    /// Tells the instance, if there is one, that a checkpoint is durable.
+    pub fn complete_checkpoint(&mut self, checkpoint: u64) {
+        if let Some(instance) = &self.instance {
+            instance.completed(checkpoint);
+        }
+    }
+
+    /// Tells the instance, if there is one, that a checkpoint was given up.
+    pub fn abort_checkpoint(&mut self, checkpoint: u64) {
+        if let Some(instance) = &self.instance {
+            instance.aborted(checkpoint);
         }
     }
 
@@ -127,7 +184,7 @@ impl Task {
         key: impl AsRef<[u8]>,
     ) -> Option<T> {
         let bytes = self.value_bytes(state, key)?;
-        Some(Postcard::decode(bytes).expect("the state is encoded by postcard as this type"))
+        Some(Postcard::decode(&bytes).expect("the state is encoded by postcard as this type"))
     }
 
     /// The bytes that the state keeps for a key.
@@ -135,12 +192,12 @@ impl Task {
     /// # Panics
     /// When there is no such state.
     #[must_use]
-    pub fn value_bytes(&self, state: &str, key: impl AsRef<[u8]>) -> Option<&[u8]> {
-        let values = &self.states[self.state_index(state)];
-        values.get(key.as_ref()).map(Vec::as_slice)
+    pub fn value_bytes(&self, state: &str, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let index = self.state_index(state);
+        self.states.borrow().value(index, key.as_ref())
     }
 
-    /// Sets the bytes of a state, such as those that an earlier version of the plugin wrote.
+    /// Sets the bytes of a state, such as those that somebody else wrote.
     ///
     /// # Panics
     /// When there is no such state.
@@ -151,7 +208,78 @@ impl Task {
         bytes: impl Into<Vec<u8>>,
     ) {
         let index = self.state_index(state);
-        self.states[index].insert(key.into(), bytes.into());
+        let mut states = self.states.borrow_mut();
+        states.set_value(index, key.into(), Some(bytes.into()));
+    }
+
+    /// The list that the state keeps for a key, encoded by postcard.
+    ///
+    /// # Panics
+    /// When there is no such state, or its bytes are no such items.
+    #[must_use]
+    pub fn list<T: Serialize + DeserializeOwned>(
+        &self,
+        state: &str,
+        key: impl AsRef<[u8]>,
+    ) -> Vec<T> {
+        let index = self.state_index(state);
+        let items = self.states.borrow().items(index, key.as_ref());
+        let decode = |bytes: Vec<u8>| Postcard::decode(&bytes);
+        let items: Result<Vec<T>> = items.into_iter().map(decode).collect();
+        items.expect("the state is encoded by postcard as this type")
+    }
+
+    /// The map that the state keeps for a key, its values encoded by postcard.
+    ///
+    /// # Panics
+    /// When there is no such state, or its bytes are no such entries.
+    #[must_use]
+    pub fn map<K: SubKey, V: Serialize + DeserializeOwned>(
+        &self,
+        state: &str,
+        key: impl AsRef<[u8]>,
+    ) -> Vec<(K, V)> {
+        let index = self.state_index(state);
+        let entries = self.states.borrow().entries(index, key.as_ref());
+        let decode = |(sub_key, value): (Vec<u8>, Vec<u8>)| {
+            Ok((K::from_bytes(&sub_key)?, Postcard::decode(&value)?))
+        };
+        let entries: Result<Vec<(K, V)>> = entries.into_iter().map(decode).collect();
+        entries.expect("the state is encoded by postcard as these types")
+    }
+
+    /// A value as tools show it: JSON text.
+    ///
+    /// # Errors
+    /// It cannot be JSON.
+    ///
+    /// # Panics
+    /// When there is no such state.
+    pub fn value_json(&self, state: &str, key: impl AsRef<[u8]>) -> Result<Option<String>> {
+        let Some(bytes) = self.value_bytes(state, key) else {
+            return Ok(None);
+        };
+        let mut column = Column::new();
+        column.push(&bytes);
+        let index = u16::try_from(self.state_index(state)).expect("states are few");
+        let json = (self.exports.to_json)(index, Part::Value, &column)?;
+        Ok(Some(String::from_utf8(json.bytes)?))
+    }
+
+    /// Sets a value as tools do: by JSON text.
+    ///
+    /// # Errors
+    /// The text is no value of the state.
+    ///
+    /// # Panics
+    /// When there is no such state.
+    pub fn set_value_json(&mut self, state: &str, key: impl Into<Vec<u8>>, json: &str) -> Result {
+        let mut column = Column::new();
+        column.push(json.as_bytes());
+        let index = u16::try_from(self.state_index(state)).expect("states are few");
+        let values = (self.exports.from_json)(index, Part::Value, &column)?;
+        self.set_value_bytes(state, key, values.bytes);
+        Ok(())
     }
 
     /// The lines that operators on this thread logged since the last time that somebody asked.

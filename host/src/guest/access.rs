@@ -1,0 +1,270 @@
+//! Reads of a task's lists and maps by its guest, in the middle of a call.
+//!
+//! Whoever calls a guest lends it the state for the length of the call, as a value that moves in and comes back, also after a
+//! crash: so nothing is shared and nothing is locked. All that a guest asks for is checked here, before the state sees it.
+//! What a state is kept in is not known here.
+
+use std::any::Any;
+
+use wasmtime::{Result, bail};
+
+use super::bindings::floodmark::engine::state::{
+    Column as WitColumn, Entries, Host, Items, OptionalColumn as WitValues,
+};
+
+use super::beside::GuestState;
+use super::output::SUB_KEY_BYTES_MAX;
+use crate::state::StateKind;
+use crate::stream::{Column, OptionalColumn};
+
+/// Items of one answer.
+const PAGE_ITEMS_MAX: usize = 1 << 16;
+/// Bytes after which an answer is full.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Lists and maps of the keys of one call. States are named by position, keys by slot; both are checked.
+///
+/// A failed read, such as of a damaged chunk, fails the whole call: `process` returns its reason.
+pub trait StateAccess: Any + Send {
+    /// Adds the values of entries of maps to `values`, one for each pair of slot and sub-key, until the page is full.
+    ///
+    /// # Errors
+    /// When the state cannot be read; the reason is for people.
+    fn map_get(
+        &mut self,
+        state: u16,
+        slots: &[u32],
+        sub_keys: &Column,
+        page: Page,
+        values: &mut OptionalColumn,
+    ) -> Result<(), String>;
+
+    /// Adds entries of a map to the columns until the page is full. Whether there are more.
+    ///
+    /// # Errors
+    /// As [`StateAccess::map_get`].
+    fn map_scan(
+        &mut self,
+        state: u16,
+        slot: u32,
+        range: SubKeyRange<'_>,
+        page: Page,
+        entries: (&mut Column, &mut Column),
+    ) -> Result<bool, String>;
+
+    /// Adds items of a list from a position on to `values` until the page is full. The position of the next one, if any.
+    ///
+    /// # Errors
+    /// As [`StateAccess::map_get`].
+    fn list_read(
+        &mut self,
+        state: u16,
+        slot: u32,
+        start: u64,
+        page: Page,
+        values: &mut Column,
+    ) -> Result<Option<u64>, String>;
+
+    /// The number of items of lists.
+    ///
+    /// # Errors
+    /// As [`StateAccess::map_get`].
+    fn list_len(&mut self, state: u16, slots: &[u32]) -> Result<Vec<u64>, String>;
+}
+
+/// Sub-keys from `start` on and before `end`.
+#[derive(Debug, Clone, Copy)]
+pub struct SubKeyRange<'a> {
+    /// The first one, or what comes before it.
+    pub start: &'a [u8],
+    /// What comes after the last one, if there is an end.
+    pub end: Option<&'a [u8]>,
+    /// Whether the last one comes first.
+    pub descending: bool,
+}
+
+/// How much one answer may hold. The first item always fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    items: usize,
+    bytes: usize,
+}
+
+impl Page {
+    /// At most `items` items, 0 counting as 1, and nothing more once there are `bytes` bytes.
+    #[must_use]
+    pub fn new(items: usize, bytes: usize) -> Self {
+        Self {
+            items: items.clamp(1, PAGE_ITEMS_MAX),
+            bytes,
+        }
+    }
+
+    /// Whether nothing more goes into an answer that has this much.
+    #[must_use]
+    pub fn is_full(self, items: usize, bytes: usize) -> bool {
+        items >= self.items || (items > 0 && bytes >= self.bytes)
+    }
+}
+
+/// The state of a call, on loan to its guest.
+pub(super) struct Lent {
+    pub(super) access: Box<dyn StateAccess>,
+    /// Keys of the call.
+    pub(super) keys: usize,
+    /// Why a read failed, if one did.
+    pub(super) failure: Option<String>,
+}
+
+impl Lent {
+    fn check_slots(&self, slots: &[u32]) -> Result<()> {
+        match slots.iter().max() {
+            Some(&slot) if slot as usize >= self.keys => {
+                bail!("it read slot {slot} of a call with {} keys", self.keys)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer, unless the state could not be read: then the call ends here.
+    fn answer<T>(&mut self, read: Result<T, String>) -> Result<T> {
+        match read {
+            Ok(answer) => Ok(answer),
+            Err(reason) => {
+                self.failure = Some(reason);
+                bail!("the state cannot be read")
+            }
+        }
+    }
+}
+
+impl GuestState {
+    /// The state, if the guest may read this one as this kind now.
+    fn lent(&mut self, state: u16, kind: StateKind) -> Result<&mut Lent> {
+        let Some(lent) = &mut self.lent else {
+            bail!("it read state {state} outside of `process`");
+        };
+        match self.kinds.get(usize::from(state)) {
+            Some(declared) if *declared == kind => Ok(lent),
+            Some(declared) => bail!(
+                "it read state {state} as a {}, and declares it as a {}",
+                word(kind),
+                word(*declared)
+            ),
+            None => bail!(
+                "it read state {state} of {} declared ones",
+                self.kinds.len()
+            ),
+        }
+    }
+}
+
+impl Host for GuestState {
+    fn map_get(&mut self, state: u16, slots: Vec<u32>, sub_keys: WitColumn) -> Result<WitValues> {
+        let lent = self.lent(state, StateKind::Map)?;
+        lent.check_slots(&slots)?;
+        let sub_keys = Column::from_parts(sub_keys.ends, sub_keys.bytes)?;
+        if slots.len() != sub_keys.len() {
+            bail!(
+                "it read a map by {} slots and {} sub-keys",
+                slots.len(),
+                sub_keys.len()
+            );
+        }
+        for sub_key in sub_keys.iter() {
+            check_sub_key(sub_key)?;
+        }
+        let page = Page::new(PAGE_ITEMS_MAX, PAGE_BYTES);
+        let mut values = OptionalColumn::new();
+        let read = lent
+            .access
+            .map_get(state, &slots, &sub_keys, page, &mut values);
+        lent.answer(read)?;
+        let (present, ends, bytes) = values.into_parts();
+        Ok(WitValues {
+            present,
+            ends,
+            bytes,
+        })
+    }
+
+    fn map_scan(
+        &mut self,
+        state: u16,
+        slot: u32,
+        start: Vec<u8>,
+        end: Option<Vec<u8>>,
+        descending: bool,
+        max: u32,
+    ) -> Result<Entries> {
+        let lent = self.lent(state, StateKind::Map)?;
+        lent.check_slots(&[slot])?;
+        // To go on behind the longest sub-key takes one byte more.
+        let range = SubKeyRange {
+            start: &start,
+            end: end.as_deref(),
+            descending,
+        };
+        let page = Page::new(max as usize, PAGE_BYTES);
+        let (mut sub_keys, mut values) = (Column::new(), Column::new());
+        let read = lent
+            .access
+            .map_scan(state, slot, range, page, (&mut sub_keys, &mut values));
+        let more = lent.answer(read)?;
+        Ok(Entries {
+            sub_keys: column(sub_keys),
+            values: column(values),
+            more,
+        })
+    }
+
+    fn list_read(&mut self, state: u16, slot: u32, start: u64, max: u32) -> Result<Items> {
+        let lent = self.lent(state, StateKind::List)?;
+        lent.check_slots(&[slot])?;
+        let page = Page::new(max as usize, PAGE_BYTES);
+        let mut values = Column::new();
+        let read = lent.access.list_read(state, slot, start, page, &mut values);
+        let next = lent.answer(read)?;
+        Ok(Items {
+            values: column(values),
+            next,
+        })
+    }
+
+    fn list_len(&mut self, state: u16, slots: Vec<u32>) -> Result<Vec<u64>> {
+        let lent = self.lent(state, StateKind::List)?;
+        lent.check_slots(&slots)?;
+        if slots.len() > PAGE_ITEMS_MAX {
+            bail!(
+                "it asked for the lengths of {} lists at once, and {PAGE_ITEMS_MAX} are allowed",
+                slots.len()
+            );
+        }
+        let read = lent.access.list_len(state, &slots);
+        lent.answer(read)
+    }
+}
+
+fn check_sub_key(sub_key: &[u8]) -> Result<()> {
+    if sub_key.len() > SUB_KEY_BYTES_MAX {
+        bail!(
+            "it read a sub-key of {} bytes, and {SUB_KEY_BYTES_MAX} are allowed",
+            sub_key.len()
+        );
+    }
+    Ok(())
+}
+
+fn column(column: Column) -> WitColumn {
+    let (ends, bytes) = column.into_parts();
+    WitColumn { ends, bytes }
+}
+
+/// A kind of state, for messages.
+pub(super) fn word(kind: StateKind) -> &'static str {
+    match kind {
+        StateKind::Value => "value",
+        StateKind::List => "list",
+        StateKind::Map => "map",
+    }
+}

@@ -1,0 +1,155 @@
+//! What a plugin does with values outside of the stream: taking over older versions of a state, and JSON for tools. And what
+//! it hears of checkpoints.
+
+use super::GuestError;
+use super::bindings::exports::floodmark::engine::state_values::{ColumnResult as WitColumn, Part};
+use super::bindings::floodmark::engine::types::ColumnParam;
+use super::instance::{Instance, shortened};
+use crate::stream::Column;
+
+/// Which bytes of a state are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatePart {
+    /// Values; items of a list.
+    Value,
+    /// Sub-keys of a map.
+    SubKey,
+}
+
+impl Instance {
+    /// Values that an older version of a state wrote, as the current version writes them, one for one. Without values it
+    /// tells whether the plugin takes that version over.
+    ///
+    /// # Errors
+    /// When the plugin does not take them over, crashes, or returns what the contract forbids. After a crash the instance
+    /// is not to be used again.
+    pub fn migrate(
+        &mut self,
+        state: u16,
+        from_version: u32,
+        values: &Column,
+    ) -> Result<Column, GuestError> {
+        let answer = self.bindings.floodmark_engine_state_values().call_migrate(
+            &mut self.store,
+            state,
+            from_version,
+            param(values),
+        );
+        self.one_for_one("migrate", values.len(), answer)
+    }
+
+    /// Values or sub-keys of a state as JSON text, one for one.
+    ///
+    /// # Errors
+    /// As [`Instance::migrate`].
+    pub fn to_json(
+        &mut self,
+        state: u16,
+        part: StatePart,
+        values: &Column,
+    ) -> Result<Column, GuestError> {
+        let answer = self.bindings.floodmark_engine_state_values().call_to_json(
+            &mut self.store,
+            state,
+            part.into(),
+            param(values),
+        );
+        let texts = self.one_for_one("to-json", values.len(), answer)?;
+        for text in texts.iter() {
+            serde_json::from_slice::<&serde_json::value::RawValue>(text).map_err(|error| {
+                GuestError::BadAnswer {
+                    operator: self.operator.clone(),
+                    call: "to-json",
+                    reason: format!("a text is not JSON: {error}"),
+                }
+            })?;
+        }
+        Ok(texts)
+    }
+
+    /// The other way round: the bytes of JSON texts, one for one.
+    ///
+    /// # Errors
+    /// As [`Instance::migrate`].
+    pub fn from_json(
+        &mut self,
+        state: u16,
+        part: StatePart,
+        texts: &Column,
+    ) -> Result<Column, GuestError> {
+        let answer = self
+            .bindings
+            .floodmark_engine_state_values()
+            .call_from_json(&mut self.store, state, part.into(), param(texts));
+        self.one_for_one("from-json", texts.len(), answer)
+    }
+
+    /// Tells the plugin that a checkpoint is durable.
+    ///
+    /// # Errors
+    /// When it crashes: then the instance is not to be used again.
+    pub fn completed(&mut self, checkpoint: u64) -> Result<(), GuestError> {
+        self.bindings
+            .floodmark_engine_checkpoint_listener()
+            .call_completed(&mut self.store, checkpoint)
+            .map_err(|error| self.crashed("completed", &error))
+    }
+
+    /// Tells the plugin that a checkpoint was given up.
+    ///
+    /// # Errors
+    /// As [`Instance::completed`].
+    pub fn aborted(&mut self, checkpoint: u64) -> Result<(), GuestError> {
+        self.bindings
+            .floodmark_engine_checkpoint_listener()
+            .call_aborted(&mut self.store, checkpoint)
+            .map_err(|error| self.crashed("aborted", &error))
+    }
+
+    fn one_for_one(
+        &mut self,
+        call: &'static str,
+        asked: usize,
+        answer: wasmtime::Result<Result<WitColumn, String>>,
+    ) -> Result<Column, GuestError> {
+        let operator = || self.operator.clone();
+        let column = match answer {
+            Ok(Ok(column)) => column,
+            Ok(Err(reason)) => {
+                return Err(GuestError::Values {
+                    operator: operator(),
+                    call,
+                    reason: shortened(&reason),
+                });
+            }
+            Err(error) => return Err(self.crashed(call, &error)),
+        };
+        let bad = |reason| GuestError::BadAnswer {
+            operator: operator(),
+            call,
+            reason,
+        };
+        let column = Column::from_parts(column.ends, column.bytes)
+            .map_err(|malformed| bad(malformed.to_string()))?;
+        if column.len() != asked {
+            return Err(bad(format!("{} items for {asked}", column.len())));
+        }
+        Ok(column)
+    }
+}
+
+impl From<StatePart> for Part {
+    fn from(part: StatePart) -> Self {
+        match part {
+            StatePart::Value => Self::Value,
+            StatePart::SubKey => Self::SubKey,
+        }
+    }
+}
+
+fn param(column: &Column) -> ColumnParam<'_> {
+    ColumnParam {
+        ends: column.ends(),
+        bytes: column.bytes(),
+    }
+}

@@ -1,0 +1,404 @@
+//! Writes to a tree: a batch at a time, each page at most once.
+//!
+//! One walk goes down to the pages that a batch is for and comes back with what they became: nothing, one page, or several
+//! where one was too long. The results are held back until the walk is over, so after a page that cannot be read or is
+//! damaged the tree is as before, and a page that changes twice is written once. What is read: the pages on the way down,
+//! and the neighbours of a leaf that shrank below a quarter. What is written: the pages that changed, and the root
+//! where a new number was given out.
+//!
+//! A leaf that lost all items goes away, and so does an inner page without children; a root with one child takes its place.
+//! A leaf that shrank is joined with a neighbour under the same parent if both fill no more than half a page. That is all:
+//! pages are not filled from their neighbours otherwise, and inner pages are not joined.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::cut::{Piece, cut_inner, cut_leaf};
+use super::page::{self, Child, LEVEL_MAX, MalformedPage, PAGE_BYTES, Page};
+use super::rewrite::{is_expired, leaf, rewrite};
+use super::{Lifetime, MalformedTree, Nodes, Tree};
+
+/// A leaf below this length is small enough to look for a neighbour to join.
+const SMALL_LEAF_BYTES: usize = PAGE_BYTES / 4;
+/// What two leaves may have together to be joined.
+const JOINED_LEAF_BYTES_MAX: usize = PAGE_BYTES / 2;
+/// Wholly expired leaves that an append takes off the front of a list: more than it adds, so that they cannot pile up.
+const TRIMMED_LEAVES_MAX: usize = 4;
+
+/// A new value of a sub-key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write<'a> {
+    /// Which.
+    pub sub_key: &'a [u8],
+    /// Its new value; an absent one removes it.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What a part of a tree is to become.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Edit<'e> {
+    /// These writes are for it.
+    Write(&'e [Write<'e>]),
+    /// These values go to its end, each under the position behind the last.
+    Append(&'e [&'e [u8]]),
+    /// Nothing, but it is the front of a list: expired leaves may go.
+    Trim,
+}
+
+/// What became of a page.
+enum Outcome {
+    /// It is as before.
+    Same,
+    /// It is these now, in order; nothing is left of it if there are none.
+    Pieces {
+        pieces: Vec<Piece>,
+        /// Whether it is worth a look at its neighbour.
+        shrank: bool,
+    },
+}
+
+/// A child while its parent is written anew.
+pub(super) struct Kept<'p> {
+    pub(super) separator: Cow<'p, [u8]>,
+    pub(super) node: u64,
+    shrank: bool,
+}
+
+/// A walk, and what it is to change.
+struct Walk<'w, N> {
+    nodes: &'w mut N,
+    lifetime: Lifetime,
+    next_free: u64,
+    /// The new page of each node, or that it has none any more.
+    changes: BTreeMap<u64, Option<Vec<u8>>>,
+    /// How many more leaves may be taken off the front.
+    trims: usize,
+}
+
+impl<N: Nodes> Tree<'_, N> {
+    /// Applies writes, which ascend strictly by sub-key. Expired items of the leaves that change go, too.
+    ///
+    /// # Errors
+    /// When a page cannot be read or is damaged, the tree is as before. When one cannot be written, what it holds is
+    /// unknown.
+    ///
+    /// # Panics
+    /// When the writes do not ascend.
+    pub fn apply(&mut self, writes: &[Write<'_>]) -> Result<(), N::Error> {
+        assert!(
+            writes.is_sorted_by(|one, next| one.sub_key < next.sub_key),
+            "writes ascend by sub-key"
+        );
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.edit(Edit::Write(writes), 0)
+    }
+
+    /// Appends values to a list: each gets the position behind the last, as 8 bytes, big-endian, from 0 on. Wholly expired
+    /// leaves at the front go, too, a few at a time.
+    ///
+    /// # Errors
+    /// As [`Tree::apply`].
+    pub fn append(&mut self, values: &[&[u8]]) -> Result<(), N::Error> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let trims = self.lifetime.ttl_ms.map_or(0, |_| TRIMMED_LEAVES_MAX);
+        self.edit(Edit::Append(values), trims)
+    }
+
+    fn edit(&mut self, edit: Edit<'_>, trims: usize) -> Result<(), N::Error> {
+        let (level, next_free) = match self.page(0, None)? {
+            None | Some(Page::Leaf(_)) => (0, 1),
+            Some(Page::Inner(inner)) => (inner.level, inner.next_free.unwrap_or(1)),
+        };
+        let mut walk = Walk {
+            nodes: &mut *self.nodes,
+            lifetime: self.lifetime,
+            next_free,
+            changes: BTreeMap::new(),
+            trims,
+        };
+        match walk.visit(0, level, edit)? {
+            Outcome::Same if walk.next_free == next_free => {}
+            Outcome::Same => {
+                let root = walk.bytes(0)?;
+                walk.put_root(root)?;
+            }
+            Outcome::Pieces { pieces, .. } => walk.grow(pieces, level)?,
+        }
+        for (node, page) in walk.changes {
+            match page {
+                Some(page) => self.nodes.write(node, &page)?,
+                None => self.nodes.remove(node)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<N: Nodes> Walk<'_, N> {
+    /// The bytes of a node that is there.
+    fn bytes(&mut self, node: u64) -> Result<Vec<u8>, N::Error> {
+        match self.nodes.read(node)? {
+            Some(bytes) => Ok(bytes.to_vec()),
+            None => Err(damaged(node, "it is not there").into()),
+        }
+    }
+
+    fn visit(&mut self, node: u64, level: u8, edit: Edit<'_>) -> Result<Outcome, N::Error> {
+        if level > 0 {
+            return self.visit_inner(node, level, edit);
+        }
+        let old = match self.nodes.read(node)? {
+            Some(bytes) => bytes,
+            None if node == 0 => page::BLANK_LEAF,
+            None => return Err(damaged(node, "it is not there").into()),
+        };
+        let leaf = leaf(old).map_err(|error| error.at(node))?;
+        if let Edit::Trim = edit {
+            let is_expired = is_expired(leaf, self.lifetime).map_err(|error| error.at(node))?;
+            self.trims = if is_expired { self.trims - 1 } else { 0 };
+            return Ok(match is_expired {
+                true => Outcome::pieces(Vec::new(), true),
+                false => Outcome::Same,
+            });
+        }
+        let new = rewrite(leaf, edit, self.lifetime).map_err(|error| error.at(node))?;
+        if new.page == old {
+            return Ok(Outcome::Same);
+        }
+        if new.page == page::BLANK_LEAF {
+            return Ok(Outcome::pieces(Vec::new(), true));
+        }
+        let shrank = new.page.len() < old.len() && new.page.len() < SMALL_LEAF_BYTES;
+        let pieces = cut_leaf(new.page, new.at_end).map_err(|error| error.at(node))?;
+        Ok(Outcome::pieces(pieces, shrank))
+    }
+
+    fn visit_inner(&mut self, node: u64, level: u8, edit: Edit<'_>) -> Result<Outcome, N::Error> {
+        let bytes = self.bytes(node)?;
+        let page = Page::parse(&bytes).map_err(|error| error.at(node))?;
+        let inner = match page {
+            Page::Inner(inner) if inner.level == level => inner,
+            _ => return Err(damaged(node, "it is on another level than its parent says").into()),
+        };
+        if inner.next_free.is_some() != (node == 0) {
+            return Err(damaged(node, "only the root has a next free number").into());
+        }
+        let children: Result<Vec<_>, _> = inner.children().collect();
+        let children = children.map_err(|error| error.at(node))?;
+        if children.iter().any(|child| child.node >= self.next_free) {
+            return Err(damaged(node, "it names a node that was never given out").into());
+        }
+        let mut kept = Vec::with_capacity(children.len() + 1);
+        let mut changed = false;
+        let mut rest = edit;
+        for (index, child) in children.iter().enumerate() {
+            let before = children.get(index + 1).map(|next| next.separator);
+            // The front of a list moves on while its leaves go.
+            let is_front = self.trims > 0 && kept.is_empty();
+            match rest.split_off(before, is_front) {
+                None => kept.push(Kept::same(child)),
+                Some(mine) => match self.visit(child.node, level - 1, mine)? {
+                    Outcome::Same => kept.push(Kept::same(child)),
+                    Outcome::Pieces { pieces, shrank } => {
+                        changed |= pieces.len() != 1;
+                        self.replace(child, pieces, shrank, &mut kept);
+                    }
+                },
+            }
+        }
+        if level == 1 {
+            changed |= self.join_small_leaves(&mut kept)?;
+        }
+        if !changed {
+            return Ok(Outcome::Same);
+        }
+        let at_end = kept.len() > children.len()
+            && kept
+                .iter()
+                .zip(&children)
+                .all(|(kept, child)| kept.node == child.node);
+        Ok(Outcome::pieces(cut_inner(level, &kept, at_end), false))
+    }
+
+    /// Takes the pieces of a child in its place: the first keeps its number.
+    fn replace<'p>(
+        &mut self,
+        child: &Child<'p>,
+        pieces: Vec<Piece>,
+        shrank: bool,
+        kept: &mut Vec<Kept<'p>>,
+    ) {
+        if pieces.is_empty() {
+            self.changes.insert(child.node, None);
+        }
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let (separator, node) = match index {
+                0 => (Cow::Borrowed(child.separator), child.node),
+                _ => (Cow::Owned(piece.separator), self.take_number()),
+            };
+            self.changes.insert(node, Some(piece.page));
+            kept.push(Kept {
+                separator,
+                node,
+                shrank,
+            });
+        }
+    }
+
+    fn take_number(&mut self) -> u64 {
+        let node = self.next_free;
+        // One that is forged to be near the end is refused when it is read; counting does not get there.
+        self.next_free += 1;
+        node
+    }
+
+    /// Joins leaves that shrank with a neighbour; says whether any was.
+    fn join_small_leaves(&mut self, kept: &mut Vec<Kept<'_>>) -> Result<bool, N::Error> {
+        let before = kept.len();
+        let mut index = 0;
+        while index < kept.len() {
+            if !kept[index].shrank {
+                index += 1;
+            } else if index + 1 < kept.len() && self.join(kept[index].node, kept[index + 1].node)? {
+                kept.remove(index + 1);
+            } else if index > 0 && self.join(kept[index - 1].node, kept[index].node)? {
+                kept.remove(index);
+            } else {
+                index += 1;
+            }
+        }
+        Ok(kept.len() < before)
+    }
+
+    /// Puts a leaf behind the one before it, if both together are short; says whether they are.
+    fn join(&mut self, node: u64, next: u64) -> Result<bool, N::Error> {
+        let mut page = self.newest(node)?;
+        let next_page = self.newest(next)?;
+        if page.len() + next_page.len() > JOINED_LEAF_BYTES_MAX {
+            return Ok(false);
+        }
+        match (Page::parse(&page), Page::parse(&next_page)) {
+            (Ok(Page::Leaf(_)), Ok(Page::Leaf(next))) => page::join_leaves(&mut page, next),
+            _ => return Err(damaged(next, "it or the one before it should be a leaf").into()),
+        }
+        self.changes.insert(node, Some(page));
+        self.changes.insert(next, None);
+        Ok(true)
+    }
+
+    /// The page of a node as this walk leaves it.
+    fn newest(&mut self, node: u64) -> Result<Vec<u8>, N::Error> {
+        match self.changes.get(&node) {
+            Some(Some(page)) => Ok(page.clone()),
+            _ => self.bytes(node),
+        }
+    }
+
+    /// Makes the root of what became of it, adding levels where it is several pages and dropping those of one child.
+    fn grow(&mut self, mut pieces: Vec<Piece>, mut level: u8) -> Result<(), N::Error> {
+        while pieces.len() > 1 {
+            if level == LEVEL_MAX {
+                return Err(damaged(0, "its tree has as many levels as there may be").into());
+            }
+            level += 1;
+            let mut children = Vec::with_capacity(pieces.len());
+            for piece in pieces {
+                let node = self.take_number();
+                self.changes.insert(node, Some(piece.page));
+                children.push(Kept {
+                    separator: Cow::Owned(piece.separator),
+                    node,
+                    shrank: false,
+                });
+            }
+            pieces = cut_inner(level, &children, false);
+        }
+        let Some(mut root) = pieces.pop().map(|piece| piece.page) else {
+            self.changes.insert(0, None);
+            return Ok(());
+        };
+        while let Some(child) = only_child(&root).map_err(|error| error.at(0))? {
+            root = match self.changes.remove(&child).flatten() {
+                Some(page) => page,
+                None => self.bytes(child)?,
+            };
+            let page = Page::parse(&root).map_err(|error| error.at(child))?;
+            if page.level() + 1 != level {
+                return Err(damaged(child, "it is on another level than its parent says").into());
+            }
+            level -= 1;
+            self.changes.insert(child, None);
+        }
+        self.put_root(root)
+    }
+
+    fn put_root(&mut self, page: Vec<u8>) -> Result<(), N::Error> {
+        let root = match Page::parse(&page).map_err(|error| error.at(0))? {
+            Page::Leaf(_) => page,
+            Page::Inner(_) => {
+                page::with_next_free(&page, self.next_free).map_err(|error| error.at(0))?
+            }
+        };
+        self.changes.insert(0, Some(root));
+        Ok(())
+    }
+}
+
+impl Outcome {
+    fn pieces(pieces: Vec<Piece>, shrank: bool) -> Self {
+        Self::Pieces { pieces, shrank }
+    }
+}
+
+impl<'p> Kept<'p> {
+    fn same(child: &Child<'p>) -> Self {
+        Self {
+            separator: Cow::Borrowed(child.separator),
+            node: child.node,
+            shrank: false,
+        }
+    }
+}
+
+impl<'e> Edit<'e> {
+    /// Splits off what is for a child whose next one begins at `before`; `None` if that is nothing.
+    fn split_off(&mut self, before: Option<&[u8]>, is_front: bool) -> Option<Edit<'e>> {
+        let trim = is_front.then_some(Edit::Trim);
+        let Some(before) = before else {
+            return match self {
+                Self::Write([]) | Self::Trim => trim,
+                _ => Some(*self),
+            };
+        };
+        let Self::Write(writes) = self else {
+            return trim;
+        };
+        let (mine, rest) = writes.split_at(writes.partition_point(|write| write.sub_key < before));
+        *writes = rest;
+        match mine {
+            [] => trim,
+            _ => Some(Self::Write(mine)),
+        }
+    }
+}
+
+fn damaged(node: u64, reason: &'static str) -> MalformedTree {
+    MalformedTree { node, reason }
+}
+
+/// The child of an inner page that has only one.
+fn only_child(page: &[u8]) -> Result<Option<u64>, MalformedPage> {
+    let Page::Inner(inner) = Page::parse(page)? else {
+        return Ok(None);
+    };
+    let mut children = inner.children();
+    let first = children.next().transpose()?;
+    Ok(match children.next() {
+        None => first.map(|child| child.node),
+        Some(_) => None,
+    })
+}

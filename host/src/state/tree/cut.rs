@@ -1,0 +1,92 @@
+//! Cuts what is too long for a page into pages.
+//!
+//! Leaves are cut anywhere between items, inner pages between children. Does not number the pages.
+
+use super::apply::Kept;
+use super::page::{self, Leaf, MalformedPage, PAGE_BYTES};
+use super::rewrite::leaf;
+
+/// Inner pages have at least as many children before they are cut, however long the separators: each level then has at
+/// most half the pages of the one below.
+const CHILDREN_MIN: usize = 4;
+
+/// A page that has no number yet.
+pub(super) struct Piece {
+    /// What is in it is not below this. Of the first piece the parent knows it.
+    pub(super) separator: Vec<u8>,
+    pub(super) page: Vec<u8>,
+}
+
+/// Bytes to fill each of several pages to: all alike where items may come anywhere, full ones where they come at the end.
+fn fill(total: usize, at_end: bool) -> usize {
+    match at_end {
+        true => PAGE_BYTES,
+        false => total.div_ceil(total.div_ceil(PAGE_BYTES).max(1)),
+    }
+}
+
+/// Cuts a leaf that is too long.
+pub(super) fn cut_leaf(page: Vec<u8>, at_end: bool) -> Result<Vec<Piece>, MalformedPage> {
+    if page.len() <= PAGE_BYTES {
+        let separator = Vec::new();
+        return Ok(vec![Piece { separator, page }]);
+    }
+    let fill = fill(page.len(), at_end);
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut last: &[u8] = &[];
+    for item in leaf(&page)?.into_iter().flat_map(Leaf::items) {
+        let item = item?;
+        let has_room = pieces.last().is_some_and(|piece| {
+            piece.page.len() < fill && piece.page.len() + item.raw.len() <= PAGE_BYTES
+        });
+        if !has_room {
+            let separator = match pieces.is_empty() {
+                true => Vec::new(),
+                false => shortest_between(last, item.sub_key).to_vec(),
+            };
+            let page = page::BLANK_LEAF.to_vec();
+            pieces.push(Piece { separator, page });
+        }
+        let piece = pieces.last_mut().expect("one was just begun");
+        piece.page.extend_from_slice(item.raw);
+        last = item.sub_key;
+    }
+    Ok(pieces)
+}
+
+/// The shortest bytes above `low` that are not above `high`.
+fn shortest_between<'a>(low: &[u8], high: &'a [u8]) -> &'a [u8] {
+    let alike = low.iter().zip(high).take_while(|(low, high)| low == high);
+    &high[..high.len().min(alike.count() + 1)]
+}
+
+/// Makes inner pages of children; none of no children.
+pub(super) fn cut_inner(level: u8, children: &[Kept<'_>], at_end: bool) -> Vec<Piece> {
+    let bytes_of = |child: &Kept<'_>| child.separator.len() + 4;
+    let total: usize = children.iter().map(bytes_of).sum();
+    let fill = fill(total, at_end);
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut in_last = 0;
+    for child in children {
+        let has_room = pieces.last().is_some_and(|piece| {
+            let len = piece.page.len();
+            total <= PAGE_BYTES
+                || in_last < CHILDREN_MIN
+                || len < fill && len + bytes_of(child) <= PAGE_BYTES
+        });
+        if !has_room {
+            let (separator, page) = (child.separator.to_vec(), page::begin_inner(level));
+            pieces.push(Piece { separator, page });
+            in_last = 0;
+        }
+        let piece = pieces.last_mut().expect("one was just begun");
+        let separator = if in_last == 0 {
+            &[][..]
+        } else {
+            &child.separator
+        };
+        page::push_child(&mut piece.page, separator, child.node);
+        in_last += 1;
+    }
+    pieces
+}

@@ -1,0 +1,409 @@
+//! The bytes of one page of a tree: the only module that knows them.
+//!
+//! ```text
+//! page    version: 1 │ level │ contents to the end of the page
+//! level   bits 0 to 6: 0 for a leaf, else how many levels are below; bit 7: the next free number stands first
+//! leaf    items: sub-key length × 2 (+ 1 if a time follows) │ value length │ time │ sub-key │ value
+//! inner   next free number, of node 0 only │ children: separator length │ node number │ separator
+//! ```
+//!
+//! Numbers are LEB128 of at most 64 bits; a time is milliseconds since 1970, 8 bytes little-endian. Sub-keys and separators
+//! ascend strictly, as bytes. What is below a child is at or above its separator, and below the next child's; the first
+//! separator is empty. No page is empty. Sub-keys do not share prefixes: a page is small, and finding an item in it is one
+//! pass over its lengths. There is no checksum: the chunk that a page lies in has one.
+
+use super::Lifetime;
+use crate::stream::Column;
+
+/// Bytes that a page is filled to. It is longer only where an item or a few separators are, or after values were replaced.
+pub const PAGE_BYTES: usize = 2048;
+
+/// The highest level of a page: a page of a higher one is refused, so that no walk is endless.
+pub const LEVEL_MAX: u8 = 31;
+
+/// Numbers of nodes stay below this, so that counting them never overflows.
+const NODES_MAX: u64 = 1 << 63;
+
+const VERSION: u8 = 1;
+const HAS_NEXT_FREE: u8 = 0x80;
+
+/// A leaf without items: how each begins, and no page of a tree.
+pub const BLANK_LEAF: &[u8] = &[VERSION, 0];
+
+/// Why bytes are no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MalformedPage(pub &'static str);
+
+/// A page, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub enum Page<'a> {
+    /// Has items.
+    Leaf(Leaf<'a>),
+    /// Has children.
+    Inner(Inner<'a>),
+}
+
+/// A page with items.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaf<'a> {
+    contents: &'a [u8],
+}
+
+/// A page with children.
+#[derive(Debug, Clone, Copy)]
+pub struct Inner<'a> {
+    /// How many levels are below; at least 1.
+    pub level: u8,
+    /// The number that a new node gets; only in the root.
+    pub next_free: Option<u64>,
+    contents: &'a [u8],
+}
+
+/// An item of a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// Its sub-key.
+    pub sub_key: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// When it was written, if the state had a time to live then.
+    pub written_ms: Option<u64>,
+    /// All its bytes.
+    pub raw: &'a [u8],
+}
+
+/// A child of an inner page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Child<'a> {
+    /// What is below it is not below this.
+    pub separator: &'a [u8],
+    /// Its page.
+    pub node: u64,
+}
+
+impl<'a> Page<'a> {
+    /// Reads the head of a page. The contents are checked as they are read.
+    ///
+    /// # Errors
+    /// When these bytes are no page.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, MalformedPage> {
+        let [version, level, contents @ ..] = bytes else {
+            return Err(MalformedPage("it is shorter than its head"));
+        };
+        if *version != VERSION {
+            return Err(MalformedPage("its version is not known"));
+        }
+        let mut contents = contents;
+        let next_free = match level & HAS_NEXT_FREE {
+            0 => None,
+            _ => Some(take_number(&mut contents)?),
+        };
+        let level = level & !HAS_NEXT_FREE;
+        if level > LEVEL_MAX {
+            return Err(MalformedPage("its level is too high"));
+        }
+        if contents.is_empty() {
+            return Err(MalformedPage("it is empty"));
+        }
+        match (level, next_free) {
+            (0, None) => Ok(Self::Leaf(Leaf { contents })),
+            (0, Some(_)) | (_, Some(0 | NODES_MAX..)) => {
+                Err(MalformedPage("it has a wrong next free number"))
+            }
+            _ => Ok(Self::Inner(Inner {
+                level,
+                next_free,
+                contents,
+            })),
+        }
+    }
+
+    /// How many levels are below.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        match self {
+            Self::Leaf(_) => 0,
+            Self::Inner(inner) => inner.level,
+        }
+    }
+}
+
+impl<'a> Leaf<'a> {
+    /// The items, in order.
+    pub fn items(self) -> impl Iterator<Item = Result<Item<'a>, MalformedPage>> {
+        let mut rest = self.contents;
+        let mut last: Option<&[u8]> = None;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let item = take_item(&mut rest).and_then(|item| {
+                if last.is_some_and(|last| last >= item.sub_key) {
+                    return Err(MalformedPage("its sub-keys do not ascend"));
+                }
+                last = Some(item.sub_key);
+                Ok(item)
+            });
+            if item.is_err() {
+                rest = &[];
+            }
+            Some(item)
+        })
+    }
+
+    /// The item of a sub-key.
+    ///
+    /// # Errors
+    /// When there is no page up to where it should be.
+    pub fn find(self, sub_key: &[u8]) -> Result<Option<Item<'a>>, MalformedPage> {
+        for item in self.items() {
+            let item = item?;
+            if item.sub_key >= sub_key {
+                return Ok((item.sub_key == sub_key).then_some(item));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Inner<'a> {
+    /// The children, in order. At least one.
+    pub fn children(self) -> impl Iterator<Item = Result<Child<'a>, MalformedPage>> {
+        let mut rest = self.contents;
+        let mut last: Option<&[u8]> = None;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let child = take_child(&mut rest).and_then(|child| {
+                let is_in_order = match last {
+                    None => child.separator.is_empty(),
+                    Some(last) => last < child.separator,
+                };
+                if !is_in_order {
+                    return Err(MalformedPage("its separators do not ascend"));
+                }
+                if child.node == 0 {
+                    return Err(MalformedPage("it names the root as a child"));
+                }
+                last = Some(child.separator);
+                Ok(child)
+            });
+            if child.is_err() {
+                rest = &[];
+            }
+            Some(child)
+        })
+    }
+
+    /// The child that a sub-key is below.
+    ///
+    /// # Errors
+    /// When there is no page up to where it should be.
+    pub fn child_of(self, sub_key: &[u8]) -> Result<u64, MalformedPage> {
+        let mut node = None;
+        for child in self.children() {
+            let child = child?;
+            if child.separator > sub_key {
+                break;
+            }
+            node = Some(child.node);
+        }
+        node.ok_or(MalformedPage("it has no child"))
+    }
+}
+
+/// Adds an item to a leaf.
+pub fn push_item(page: &mut Vec<u8>, sub_key: &[u8], value: &[u8], written_ms: Option<u64>) {
+    let flagged = (sub_key.len() as u64) << 1 | u64::from(written_ms.is_some());
+    push_number(page, flagged);
+    push_number(page, value.len() as u64);
+    if let Some(written_ms) = written_ms {
+        page.extend_from_slice(&written_ms.to_le_bytes());
+    }
+    page.extend_from_slice(sub_key);
+    page.extend_from_slice(value);
+}
+
+/// Puts the items of a leaf behind those of another, all of whose sub-keys are below them.
+pub fn join_leaves(page: &mut Vec<u8>, next: Leaf<'_>) {
+    page.extend_from_slice(next.contents);
+}
+
+/// An inner page without children yet.
+#[must_use]
+pub fn begin_inner(level: u8) -> Vec<u8> {
+    debug_assert!(level > 0 && level <= LEVEL_MAX);
+    vec![VERSION, level]
+}
+
+/// Adds a child to an inner page.
+pub fn push_child(page: &mut Vec<u8>, separator: &[u8], node: u64) {
+    push_number(page, separator.len() as u64);
+    push_number(page, node);
+    page.extend_from_slice(separator);
+}
+
+/// An inner page as node 0 has it. `next_free` takes the place of the number that is there, if one is.
+///
+/// # Errors
+/// When these bytes are no inner page.
+pub fn with_next_free(page: &[u8], next_free: u64) -> Result<Vec<u8>, MalformedPage> {
+    let Page::Inner(inner) = Page::parse(page)? else {
+        return Err(MalformedPage("a leaf has no next free number"));
+    };
+    let mut root = Vec::with_capacity(page.len() + 10);
+    root.extend_from_slice(&[VERSION, inner.level | HAS_NEXT_FREE]);
+    push_number(&mut root, next_free);
+    root.extend_from_slice(inner.contents);
+    Ok(root)
+}
+
+/// What is left of a page without its expired items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pruned {
+    /// The same: nothing in it is expired, or it has no items.
+    Unchanged,
+    /// This.
+    Smaller(Vec<u8>),
+    /// Nothing. Node 0 may be removed then, and with it the tree; any other page must stay, and this is the least that
+    /// can stand for it: its last item, expired as it is.
+    Nothing(Vec<u8>),
+}
+
+/// Drops the expired items of a page, as compaction does. The tree stays sound without another page being touched.
+///
+/// # Errors
+/// When these bytes are no page.
+pub fn prune(page: &[u8], lifetime: Lifetime) -> Result<Pruned, MalformedPage> {
+    let Page::Leaf(leaf) = Page::parse(page)? else {
+        return Ok(Pruned::Unchanged);
+    };
+    let mut pruned = BLANK_LEAF.to_vec();
+    let mut last = None;
+    for item in leaf.items() {
+        let item = item?;
+        if !lifetime.is_expired(item.written_ms) {
+            pruned.extend_from_slice(item.raw);
+        }
+        last = Some(item);
+    }
+    if pruned.len() == page.len() {
+        return Ok(Pruned::Unchanged);
+    }
+    match last {
+        Some(last) if pruned == BLANK_LEAF => {
+            pruned.extend_from_slice(last.raw);
+            Ok(Pruned::Nothing(pruned))
+        }
+        _ => Ok(Pruned::Smaller(pruned)),
+    }
+}
+
+/// The values of a page in order, so that they can be migrated; none of an inner page.
+///
+/// # Errors
+/// When these bytes are no page.
+pub fn values(page: &[u8]) -> Result<Column, MalformedPage> {
+    let mut values = Column::new();
+    if let Page::Leaf(leaf) = Page::parse(page)? {
+        for item in leaf.items() {
+            values.push(item?.value);
+        }
+    }
+    Ok(values)
+}
+
+/// The same page with other values: as many as [`values`] gave. Sub-keys and times stay. It may be longer than
+/// [`PAGE_BYTES`] then, and is cut when it is written next.
+///
+/// # Errors
+/// When these bytes are no page.
+///
+/// # Panics
+/// When there are not as many values as items: whoever takes them from a guest has checked that.
+pub fn with_values<'v>(
+    page: &[u8],
+    values: impl ExactSizeIterator<Item = &'v [u8]>,
+) -> Result<Vec<u8>, MalformedPage> {
+    let mut values = values;
+    let Page::Leaf(leaf) = Page::parse(page)? else {
+        assert_eq!(values.len(), 0, "an inner page has no values");
+        return Ok(page.to_vec());
+    };
+    let mut replaced = BLANK_LEAF.to_vec();
+    for item in leaf.items() {
+        let item = item?;
+        let value = values.next().expect("as many values as items");
+        push_item(&mut replaced, item.sub_key, value, item.written_ms);
+    }
+    assert_eq!(values.len(), 0, "as many values as items");
+    Ok(replaced)
+}
+
+fn take_item<'a>(rest: &mut &'a [u8]) -> Result<Item<'a>, MalformedPage> {
+    let begin = *rest;
+    let flagged = take_number(rest)?;
+    let value_len = take_number(rest)?;
+    let written_ms = match flagged & 1 {
+        0 => None,
+        _ => {
+            let time = take(rest, 8)?;
+            Some(u64::from_le_bytes(time.try_into().expect("8 bytes")))
+        }
+    };
+    let sub_key = take(rest, flagged >> 1)?;
+    let value = take(rest, value_len)?;
+    Ok(Item {
+        sub_key,
+        value,
+        written_ms,
+        raw: &begin[..begin.len() - rest.len()],
+    })
+}
+
+fn take_child<'a>(rest: &mut &'a [u8]) -> Result<Child<'a>, MalformedPage> {
+    let len = take_number(rest)?;
+    let node = take_number(rest)?;
+    let separator = take(rest, len)?;
+    Ok(Child { separator, node })
+}
+
+#[inline]
+fn take<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], MalformedPage> {
+    let parts = usize::try_from(len)
+        .ok()
+        .and_then(|len| rest.split_at_checked(len));
+    let (taken, after) = parts.ok_or(MalformedPage("it ends too early"))?;
+    *rest = after;
+    Ok(taken)
+}
+
+#[inline]
+fn take_number(rest: &mut &[u8]) -> Result<u64, MalformedPage> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, after) = rest
+            .split_first()
+            .ok_or(MalformedPage("it ends too early"))?;
+        *rest = after;
+        if shift == 63 && byte > 1 {
+            break;
+        }
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(MalformedPage("a number in it has more than 64 bits"))
+}
+
+#[inline]
+fn push_number(page: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        page.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    page.push(number as u8);
+}

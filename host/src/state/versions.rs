@@ -1,0 +1,262 @@
+//! Earlier versions of a state: their entries have ids of their own, and count until the newest version has something of
+//! their key, be it a tombstone.
+//!
+//! ```text
+//! lookup of the newest  ──▶ an entry?  it counts
+//!                       └─▶ none: the earlier ids, newest first; the first entry counts
+//! ```
+//!
+//! Writing over an entry of an earlier version takes that one out of the index without a tombstone of its own: the new
+//! entry hides it. After a restore both are in the index again, and the sweep or compaction drops the older one. The sweep
+//! goes through the chunks that may hold entries of earlier versions and names what has to be migrated.
+
+use super::chunk_index::index_hash;
+use super::layout::{Content, Head};
+use super::log::NewEntry;
+use super::store::{Found, Identity, Place, StateStore};
+use super::{StateError, StateId};
+use crate::stream::hash_key;
+
+/// Bytes that one call of the sweep looks at, about.
+const SWEEP_BYTES: usize = 256 << 10;
+
+/// An entry of an earlier version of a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaleEntry {
+    /// The id of that version.
+    pub version: StateId,
+    /// The id of the newest one.
+    pub state: StateId,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Which page of the key's tree it is, if any.
+    pub node: Option<u64>,
+}
+
+impl StateStore {
+    /// The entry that counts for an identity of which the newest version has nothing, and its version. It can be had from
+    /// the log again at once.
+    pub(super) fn find_earlier(
+        &mut self,
+        identity: Identity<'_>,
+        key_hash: u64,
+    ) -> Result<Option<(StateId, Found)>, StateError> {
+        for at in 0.. {
+            let settings = self.states.iter().find(|state| state.id == identity.state);
+            let Some(&version) = settings.and_then(|settings| settings.aliases.get(at)) else {
+                break;
+            };
+            let earlier = Identity {
+                state: version,
+                ..identity
+            };
+            let place = self.place(key_hash, version, identity.node);
+            let found = self.find(earlier, place)?;
+            if !found.word.is_empty() {
+                return Ok(Some((version, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes an entry of the newest version where one of an earlier version was found.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is what a write is made of, and it is called in one place"
+    )]
+    pub(super) fn put_over_earlier(
+        &mut self,
+        new: (Head, u64),
+        key: &[u8],
+        place: Place,
+        found: Found,
+        value: Option<&[u8]>,
+        version: StateId,
+        key_hash: u64,
+    ) {
+        let birth = self.log.tail_id();
+        let (head, expires_ms) = new;
+        let head = Head {
+            written_ms: head.written_ms.filter(|_| value.is_some()),
+            ..head
+        };
+        let entry = NewEntry {
+            head,
+            key,
+            content: value.map_or(Content::Tombstone { birth }, Content::Value),
+            hash: place.hash,
+            expires_ms,
+            replaces: super::index::Word::EMPTY,
+        };
+        self.log.tombstones += usize::from(value.is_none());
+        let word = self.log.append(&entry);
+        self.tables[place.table as usize].insert(word);
+        let old = Place {
+            hash: index_hash(key_hash, version, head.node),
+            ..place
+        };
+        self.remove(old, found);
+    }
+
+    /// The newest version of a state, if this id is of an earlier one.
+    fn newest_of(&self, version: StateId) -> Option<StateId> {
+        let newest = self
+            .states
+            .iter()
+            .find(|state| state.aliases.contains(&version));
+        newest.map(|state| state.id)
+    }
+
+    /// Whether an entry of an earlier version counts no more, since a newer version has something of its key.
+    pub(super) fn is_superseded(
+        &mut self,
+        identity: Identity<'_>,
+        key_hash: u64,
+    ) -> Result<bool, StateError> {
+        let Some(newest) = self.newest_of(identity.state) else {
+            return Ok(false);
+        };
+        let aliases = self.states.iter().find(|state| state.id == newest);
+        let aliases = aliases.map_or(&[][..], |state| &state.aliases).iter();
+        let newer: Vec<_> = aliases
+            .copied()
+            .take_while(|&version| version != identity.state)
+            .collect();
+        for version in std::iter::once(newest).chain(newer) {
+            let place = self.place(key_hash, version, identity.node);
+            let newer = Identity {
+                state: version,
+                ..identity
+            };
+            if !self.find(newer, place)?.word.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether any chunk may hold an entry of this state, also one that does not count. When none does, no checkpoint from
+    /// now on needs the id.
+    #[must_use]
+    pub fn holds(&self, state: StateId) -> bool {
+        let chunks = self.log.chunks.iter().flatten();
+        chunks
+            .filter(|chunk| !chunk.rest.is_in_limbo)
+            .any(|chunk| chunk.may_hold(state))
+    }
+
+    /// Goes on looking for entries of earlier versions in sealed chunks; to be called between batches. Each is named once.
+    /// Whoever reads the newest version of its key and writes what came of it has migrated it. When nothing is named and
+    /// `is_done`, all that is left of earlier versions is garbage, which compaction removes.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, or is damaged. The store is then not to be used.
+    pub fn stale_entries(&mut self) -> Result<StaleSweep, StateError> {
+        let mut sweep = StaleSweep::default();
+        let versions = self.states.iter().flat_map(|state| &state.aliases);
+        let bits = versions.fold(0, |bits, &id| bits | super::log::state_bit(id));
+        let next = |store: &Self| {
+            let mut chunks = store.log.sealed();
+            let next =
+                chunks.find(|(_, chunk)| chunk.rest.states & bits != 0 && !chunk.rest.is_swept);
+            next.map(|(handle, _)| handle)
+        };
+        let mut looked_at = 0;
+        while looked_at < SWEEP_BYTES {
+            let Some(handle) = next(self) else {
+                sweep.is_done = true;
+                break;
+            };
+            self.log.make_resident(handle)?;
+            looked_at += self.log.bytes(handle).len();
+            self.sweep_chunk(handle, &mut sweep)?;
+        }
+        Ok(sweep)
+    }
+
+    fn sweep_chunk(&mut self, handle: u32, sweep: &mut StaleSweep) -> Result<(), StateError> {
+        let super::log::Place::Resident(chunk) = &self.log.chunk(handle).place else {
+            unreachable!("the chunk was just made resident")
+        };
+        // Bytes are held while the chunk may go.
+        let chunk = std::sync::Arc::clone(chunk);
+        self.log.chunk_mut(handle).rest.is_swept = true;
+        let mut offset = 0;
+        while offset < chunk.bytes.len() {
+            let entry = super::layout::entry_at(&chunk.bytes, offset);
+            let at = offset;
+            offset += entry.len;
+            let Some(newest) = self.newest_of(entry.state) else {
+                continue;
+            };
+            let key_hash = hash_key(entry.key);
+            if !self.owns(key_hash) {
+                continue;
+            }
+            let identity = Identity {
+                state: entry.state,
+                node: entry.node,
+                key: entry.key,
+            };
+            let place = self.place(key_hash, entry.state, entry.node);
+            let found = self.find(identity, place)?;
+            if found.word != super::index::Word::new(place.hash, handle, at) {
+                continue;
+            }
+            if self.is_superseded(identity, key_hash)? {
+                self.remove(place, found);
+                continue;
+            }
+            match entry.content {
+                Content::Tombstone { birth } => {
+                    self.rename_tombstone(identity, key_hash, newest, birth, found);
+                }
+                Content::Value(_) => sweep.entries.push(StaleEntry {
+                    version: entry.state,
+                    state: newest,
+                    key: entry.key.to_vec(),
+                    node: entry.node,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the newest version hide what a tombstone of an earlier one hides.
+    fn rename_tombstone(
+        &mut self,
+        identity: Identity<'_>,
+        key_hash: u64,
+        newest: StateId,
+        birth: super::ChunkId,
+        found: Found,
+    ) {
+        let place = self.place(key_hash, newest, identity.node);
+        let entry = NewEntry {
+            head: Head {
+                state: newest,
+                node: identity.node,
+                written_ms: None,
+            },
+            key: identity.key,
+            content: Content::Tombstone { birth },
+            hash: place.hash,
+            expires_ms: 0,
+            replaces: super::index::Word::EMPTY,
+        };
+        self.log.tombstones += 1;
+        let word = self.log.append(&entry);
+        self.tables[place.table as usize].insert(word);
+        let old = self.place(key_hash, identity.state, identity.node);
+        self.remove(old, found);
+    }
+}
+
+/// What one step of the sweep has found.
+#[derive(Debug, Default)]
+pub struct StaleSweep {
+    /// Values to migrate.
+    pub entries: Vec<StaleEntry>,
+    /// Whether no sealed chunk is left to look at.
+    pub is_done: bool,
+}
