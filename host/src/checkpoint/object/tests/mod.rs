@@ -40,7 +40,13 @@ fn chunk(id: u64) -> Arc<Chunk> {
         state ^= state << 17;
         state as u8
     };
-    let bytes = (0..len).map(|at| if id % 2 == 0 && at > 20 { 7 } else { next() });
+    let bytes = (0..len).map(|at| {
+        if id.is_multiple_of(2) && at > 20 {
+            7
+        } else {
+            next()
+        }
+    });
     Arc::new(Chunk {
         id: ChunkId(id),
         bytes: bytes.collect(),
