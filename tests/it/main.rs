@@ -17,6 +17,7 @@ mod kill;
 mod stop;
 
 mod checkpoints;
+mod control;
 mod damage;
 mod full_disk;
 mod misbehaving;

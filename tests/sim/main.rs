@@ -101,6 +101,7 @@ impl Scenario {
             parallelism: 1 + self.random.below(4) as u16,
             max_parallelism: MaxParallelism::new(16).expect("within the limits"),
             mode: self.mode,
+            allow_dropped_state: false,
             nodes: vec![
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
