@@ -25,7 +25,7 @@ pub(super) fn settings(compression: settings::Compression) -> StoreSettings {
 
 fn object_settings(settings: StoreSettings) -> ObjectSettings {
     ObjectSettings {
-        compress: settings.compression == Compression::Lz4,
+        compression: settings.compression,
         ..ObjectSettings::default()
     }
 }
