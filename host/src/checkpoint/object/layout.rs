@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::checkpoint::{Checkpoint, ManifestError, PluginDigest, manifest};
+use crate::checkpoint::{Checkpoint, Compression, ManifestError, PluginDigest, manifest};
 use crate::state::{ChunkId, ChunkRef};
 use crate::stream::CheckpointId;
 
@@ -303,9 +303,12 @@ pub(super) fn encode_chunk(
     plain: &[u8],
     index: Option<&[u8]>,
     writer: WriterId,
-    compress: bool,
+    compression: Compression,
 ) -> (StoredChunk, Vec<u8>) {
-    let packed = compress.then(|| lz4_flex::block::compress(plain));
+    let packed = match compression {
+        Compression::Lz4 => Some(lz4_flex::block::compress(plain)),
+        Compression::None => None,
+    };
     // What does not shrink is stored as it is.
     let packed = packed.filter(|packed| packed.len() < plain.len());
     let (codec, bytes) = match &packed {

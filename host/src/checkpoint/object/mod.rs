@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use super::store::{Recovery, StoreError};
 use super::{
-    Checkpoint, CheckpointReader, CheckpointStorage, CommitPermit, Depth, NewCheckpoint,
-    PluginDigest,
+    Checkpoint, CheckpointReader, CheckpointStorage, CommitPermit, Compression, Depth,
+    NewCheckpoint, PluginDigest,
 };
 use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
@@ -40,8 +40,8 @@ use remote::Remote;
 /// How a storage of objects behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectSettings {
-    /// Whether chunks are compressed with lz4.
-    pub compress: bool,
+    /// How chunks are kept from now on; what is stored stays as it is.
+    pub compression: Compression,
     /// How long one request is tried again before what needs it fails.
     pub give_up_after: Duration,
 }
@@ -49,7 +49,7 @@ pub struct ObjectSettings {
 impl Default for ObjectSettings {
     fn default() -> Self {
         Self {
-            compress: true,
+            compression: Compression::default(),
             give_up_after: Duration::from_secs(60),
         }
     }

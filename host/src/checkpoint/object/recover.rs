@@ -1,7 +1,6 @@
 //! Finds the checkpoint to start from. Nothing is repaired: what is damaged stays until the next checkpoint is written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::ObjectStorage;
 use super::layout::{self, Kept};
@@ -9,7 +8,7 @@ use super::objects::Names;
 use super::reader::chunk_problem;
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint, StoreError};
 use crate::checkpoint::{CommitPermit, Depth, ManifestError};
-use crate::state::{Chunk, ChunkId};
+use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
 /// What is stored, by name: enough for a quick look.
@@ -17,8 +16,6 @@ struct Stored {
     chunks: Names,
     plugins: Names,
 }
-
-type Chunks = BTreeMap<ChunkId, Arc<Chunk>>;
 
 impl ObjectStorage {
     pub(super) fn recover_from(
@@ -101,34 +98,27 @@ impl ObjectStorage {
                         plugins: self.remote.list(layout::PLUGINS)?,
                     }),
                 };
-                is_all_there(&kept, stored).map(|()| Chunks::new())
+                is_all_there(&kept, stored)
             }
             Depth::Thorough => self.read_all(&kept)?,
         };
-        Ok(checked.map(|chunks| RestoredCheckpoint {
+        Ok(checked.map(|()| RestoredCheckpoint {
             permit: CommitPermit {
                 checkpoint: kept.checkpoint.id,
             },
             checkpoint: kept.checkpoint,
-            chunks,
         }))
     }
 
-    fn read_all(&self, kept: &Kept) -> Result<Result<Chunks, String>, StoreError> {
-        let mut chunks = Chunks::new();
+    /// Reads every byte of a checkpoint, a few chunks at a time.
+    fn read_all(&self, kept: &Kept) -> Result<Result<(), String>, StoreError> {
         let mut problems = BTreeMap::new();
-        self.reader
-            .read_chunks(kept.chunks.values().copied(), |stored, read| {
-                let id = stored.chunk.id;
-                match read {
-                    Ok((bytes, _)) => {
-                        chunks.insert(id, Arc::new(Chunk { id, bytes }));
-                    }
-                    Err(problem) => {
-                        problems.insert(id, problem);
-                    }
-                }
-            })?;
+        let chunks = kept.chunks.values().copied();
+        self.reader.read_chunks(chunks, |stored, read| {
+            if let Err(problem) = read {
+                problems.insert(stored.chunk.id, problem);
+            }
+        })?;
         if let Some((_, problem)) = problems.pop_first() {
             return Ok(Err(problem));
         }
@@ -137,7 +127,7 @@ impl ObjectStorage {
                 return Ok(Err(problem));
             }
         }
-        Ok(Ok(chunks))
+        Ok(Ok(()))
     }
 }
 

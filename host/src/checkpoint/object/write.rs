@@ -15,7 +15,7 @@ use crate::checkpoint::store::{Refusal, StoreError};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, CommitPermit, NewCheckpoint, PluginDigest, retention,
 };
-use crate::state::{Chunk, ChunkId, ChunkRef};
+use crate::state::{Chunk, ChunkId, ChunkRef, chunk_index};
 use crate::stream::CheckpointId;
 
 /// What a checkpoint names: stored already, or to be stored.
@@ -43,13 +43,13 @@ impl ObjectStorage {
         let writer = self.prepare(id, new.chunks.iter().map(|chunk| chunk.id.0).max())?;
         let mut uploads = self.remote.uploads();
         for (id, chunk) in chunks {
-            let index = chunk_index_of(&chunk.bytes);
+            let index = chunk_index::of(&chunk.bytes);
             let (stored, object) = layout::encode_chunk(
                 id,
                 &chunk.bytes,
-                index.as_deref(),
+                Some(&index),
                 writer,
-                self.settings.compress,
+                self.settings.compression,
             );
             uploads.put(layout::CHUNKS, &stored.name(), object)?;
             named.chunks.insert(id, stored);
@@ -93,10 +93,11 @@ impl ObjectStorage {
                 named.chunks.insert(chunk_id, stored);
                 continue;
             }
-            let index = from.chunk_index(chunk)?.or_else(|| chunk_index_of(&plain));
-            let compress = self.settings.compress;
+            let index = from.chunk_index(chunk)?;
+            let index = index.unwrap_or_else(|| chunk_index::of(&plain));
+            let compression = self.settings.compression;
             let (stored, object) =
-                layout::encode_chunk(chunk_id, &plain, index.as_deref(), writer, compress);
+                layout::encode_chunk(chunk_id, &plain, Some(&index), writer, compression);
             uploads.put(layout::CHUNKS, &stored.name(), object)?;
             named.chunks.insert(chunk_id, stored);
         }
@@ -314,9 +315,4 @@ fn needed<'a>(claim: &Claim, new: &NewCheckpoint<'a>) -> Result<Needed<'a>, Refu
         needed.plugins.insert(plugin, bytes);
     }
     Ok(needed)
-}
-
-/// The index that is stored with a chunk.
-fn chunk_index_of(_bytes: &[u8]) -> Option<Vec<u8>> {
-    None
 }

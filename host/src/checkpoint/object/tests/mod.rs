@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::checkpoint::store::{Refusal, RestoredCheckpoint};
 use crate::checkpoint::{OperatorSnapshot, TaskSnapshot, Trigger};
-use crate::state::{Chunk, ChunkId};
+use crate::state::{Chunk, ChunkId, chunk_index};
 use crate::stream::{KeyGroupRange, MaxParallelism};
 
 const RETAINED: NonZeroU32 = NonZeroU32::new(2).unwrap();
@@ -154,16 +154,19 @@ impl Sample {
         })
     }
 
-    /// `found` is this checkpoint, to the byte; without chunks when it was recovered quickly.
-    fn assert_is(&self, found: &RestoredCheckpoint, depth: Depth) {
+    /// `found` is this checkpoint, and what it names is there to the byte.
+    fn assert_is(&self, found: &RestoredCheckpoint, reader: &dyn CheckpointReader) {
         assert_eq!(self.checkpoint, found.checkpoint);
         assert_eq!(found.permit.checkpoint(), self.checkpoint.id);
-        let chunks = self.chunks.iter().map(|chunk| (chunk.id, chunk.clone()));
-        let chunks: BTreeMap<_, _> = match depth {
-            Depth::Quick => BTreeMap::new(),
-            Depth::Thorough => chunks.collect(),
-        };
-        assert!(chunks == found.chunks, "wrong bytes in a chunk");
+        for wanted in chunks_of(&self.checkpoint) {
+            let bytes = chunk(wanted.id.0).bytes.clone();
+            assert!(
+                reader.chunk(wanted).unwrap() == bytes,
+                "wrong bytes in a chunk"
+            );
+            let index = reader.chunk_index(wanted).unwrap();
+            assert!(index.is_none_or(|index| index == chunk_index::of(&bytes)));
+        }
     }
 }
 
@@ -221,7 +224,8 @@ fn check_contract(mut open: impl FnMut() -> ObjectStorage) {
     for id in 3..=6 {
         let wanted = Chunk::as_ref(&chunk(id));
         assert_eq!(reader.chunk(wanted).unwrap(), chunk(id).bytes);
-        assert_eq!(reader.chunk_index(wanted).unwrap(), None);
+        let index = chunk_index::of(&chunk(id).bytes);
+        assert_eq!(reader.chunk_index(wanted).unwrap(), Some(index));
     }
     let report = reader.verify(Some(CheckpointId(4))).unwrap();
     assert!(report.is_sound() && report.chunks == 3, "{report:?}");
@@ -229,10 +233,10 @@ fn check_contract(mut open: impl FnMut() -> ObjectStorage) {
     // A new process goes on, above all ids, also when all was deleted.
     for depth in [Depth::Quick, Depth::Thorough] {
         let recovery = open().recover(depth, None).unwrap();
-        nth(4).assert_is(&recovery.restored.unwrap(), depth);
+        nth(4).assert_is(&recovery.restored.unwrap(), &*open().reader());
         assert_eq!(recovery.next_chunk, ChunkId(7));
         let recovery = open().recover(depth, Some(CheckpointId(3))).unwrap();
-        nth(3).assert_is(&recovery.restored.unwrap(), depth);
+        nth(3).assert_is(&recovery.restored.unwrap(), &*open().reader());
     }
     let mut storage = open();
     let none = storage.recover(Depth::Quick, Some(CheckpointId(1)));
@@ -334,7 +338,7 @@ fn a_checkpoint_is_copied_from_one_storage_to_another() {
     let again = to.import(&*from.reader(), &far.checkpoint);
     assert!(matches!(again, Err(StoreError::Refused { .. })));
     let recovery = open(&there).recover(Depth::Thorough, None).unwrap();
-    far.assert_is(&recovery.restored.unwrap(), Depth::Thorough);
+    far.assert_is(&recovery.restored.unwrap(), &*open(&there).reader());
     assert_eq!(recovery.next_id, CheckpointId(902));
     assert_tidy(&there);
 
@@ -373,10 +377,10 @@ fn addresses_that_make_no_sense_are_refused() {
 #[test]
 fn index_and_chunk_of_an_object_are_read_apart() {
     let plain = chunk(2).bytes.clone();
-    for compress in [false, true] {
+    for compression in [Compression::None, Compression::Lz4] {
         for index in [None, Some(&b"an index"[..]), Some(&b""[..])] {
             let (stored, object) =
-                layout::encode_chunk(ChunkId(2), &plain, index, layout::WriterId(3), compress);
+                layout::encode_chunk(ChunkId(2), &plain, index, layout::WriterId(3), compression);
             assert_eq!(stored.object_bytes(), object.len() as u64);
             assert_eq!(layout::decode_chunk(&stored, &object).unwrap(), plain);
             let range = stored

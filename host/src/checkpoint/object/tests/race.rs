@@ -14,7 +14,7 @@ fn begin_and_write(store: &Arc<dyn ObjectStore>) -> (u64, u64) {
     let restored = recovery.restored.unwrap();
     let id = restored.checkpoint.id.0;
     // It goes on from there: the chunks that it restored, and one of its own.
-    let first = restored.chunks.keys().next().unwrap().0;
+    let first = chunks_of(&restored.checkpoint).next().unwrap().id.0;
     let mut sample = sample(recovery.next_id.0, 2, first + 1..first + 3);
     let own = Arc::new(Chunk {
         id: recovery.next_chunk,
