@@ -23,6 +23,7 @@ mod full_disk;
 mod misbehaving;
 mod refusals;
 mod s3;
+mod savepoints;
 
 mod tidy;
 

@@ -141,7 +141,7 @@ fn list(folder: &Folder) -> Result<(), Failure> {
     print(&(table(&rows) + &damage))
 }
 
-fn why(trigger: Trigger) -> &'static str {
+pub(super) fn why(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Periodic => "interval",
         Trigger::Asked => "asked for",

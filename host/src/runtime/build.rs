@@ -11,7 +11,7 @@ use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::plan::{Node, Plan, Role};
 use super::report::Report;
-use super::task::{OperatorTask, SinkTask, SourceTask, Task};
+use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
@@ -241,12 +241,15 @@ impl Origin<'_> {
             }
             Role::Operator { plugin, config, .. } => {
                 let task = |task| {
-                    let instance = plugin.open(&node.name, config)?;
+                    let open: Open = {
+                        let (plugin, name) = (Arc::clone(plugin), node.name.clone());
+                        let config = config.clone();
+                        Box::new(move || plugin.open(&name, &config))
+                    };
                     let store = self.state(index, task)?;
                     let states = state_ids(plugin, schemas);
-                    Ok(Task::Operator(Box::new(OperatorTask::new(
-                        instance, states, store,
-                    ))))
+                    let task = OperatorTask::new(open, states, store)?;
+                    Ok(Task::Operator(Box::new(task)))
                 };
                 (0..parallelism).map(task).collect()
             }
