@@ -21,6 +21,7 @@ mod damage;
 mod full_disk;
 mod misbehaving;
 mod refusals;
+mod states;
 
 mod tidy;
 

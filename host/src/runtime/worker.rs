@@ -16,8 +16,9 @@ use super::exchange::{Message, Receiver, Sender};
 use super::keyed::{Dictionary, KeyedBatch, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
-use super::task::{Task, TaskError, call_sized};
+use super::task::{OperatorTask, Task, TaskError, call_sized};
 use crate::checkpoint::coordinator::Part;
+use crate::guest::GuestError;
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, TaskIndex, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -162,8 +163,12 @@ impl Worker {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
-                Control::Completed(checkpoint) => self.completed(checkpoint),
-                Control::Aborted(_) => {}
+                Control::Completed(checkpoint) => {
+                    self.tell(|operator| operator.completed(checkpoint))?;
+                }
+                Control::Aborted(checkpoint) => {
+                    self.tell(|operator| operator.aborted(checkpoint))?;
+                }
             }
         }
         let mut moved = false;
@@ -414,11 +419,32 @@ impl Worker {
         Ok(())
     }
 
-    fn completed(&mut self, checkpoint: CheckpointId) {
-        for task in self.tasks.iter_mut().flatten() {
-            if let Task::Operator(operator) = task {
-                operator.completed(checkpoint);
+    /// Tells all operators what became of a checkpoint.
+    fn tell(
+        &mut self,
+        what: impl Fn(&mut OperatorTask) -> Result<(), GuestError>,
+    ) -> Result<(), JobError> {
+        for node in 0..self.tasks.len() {
+            if let Some(Task::Operator(operator)) = &mut self.tasks[node] {
+                let told = what(operator);
+                self.take_log(node);
+                told?;
             }
+        }
+        Ok(())
+    }
+
+    /// Passes on what an operator has logged.
+    fn take_log(&mut self, node: usize) {
+        let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
+            return;
+        };
+        for line in operator.instance_mut().take_log() {
+            self.report(Report::Log {
+                operator: self.names[node].clone(),
+                task: TaskIndex(self.index as u16),
+                line,
+            });
         }
     }
 
@@ -438,16 +464,14 @@ impl Worker {
             }
             Task::Operator(operator) => {
                 let leaving = operator.process(input, keyed, self.wall_ms);
-                for line in operator.instance_mut().take_log() {
-                    self.report(Report::Log {
-                        operator: self.names[node].clone(),
-                        task: TaskIndex(self.index as u16),
-                        line,
-                    });
-                }
+                self.take_log(node);
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
                     TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                    TaskError::Tree(reason) => JobError::Tree {
+                        operator: self.names[node].clone(),
+                        reason,
+                    },
                 })?
             }
         };
