@@ -13,9 +13,7 @@ use floodmark::checkpoint::{
     TaskSnapshot, Trigger,
 };
 use floodmark::connector::DiscardSink;
-use floodmark::state::{
-    ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore, StoreSettings,
-};
+use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
 use floodmark::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
 use support::{Random, count_plan, folder, keyed_lines, load, median, run, setting};
 
@@ -39,7 +37,7 @@ impl Table {
             (column, hashes)
         };
         Self {
-            store: StateStore::new(StoreSettings::in_memory(
+            store: StateStore::new(floodmark::state::StoreSettings::in_memory(
                 max,
                 max.range(0, 1),
                 ChunkIds::new(ChunkId(0), 0, 1),

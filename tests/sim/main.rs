@@ -101,6 +101,7 @@ impl Scenario {
             parallelism: 1 + self.random.below(4) as u16,
             max_parallelism: MaxParallelism::new(16).expect("within the limits"),
             mode: self.mode,
+            allow_dropped_state: false,
             nodes: vec![
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
@@ -135,7 +136,8 @@ impl Scenario {
     fn live(&mut self, steps: u64) -> Death {
         let plan = self.plan();
         let disk = self.disk.clone();
-        let store = CheckpointStore::open_on(disk, StoreSettings::default()).expect("the store opens after a crash");
+        let store = CheckpointStore::open_on(disk, StoreSettings::default())
+            .expect("the store opens after a crash");
         let (reports, inbox) = mpsc::channel();
         let (mut writer, mut recovered) = begin(&plan, Box::new(store), reports.clone());
         let settings = CheckpointSettings {
@@ -256,8 +258,8 @@ fn begin(
     let restored = recovery.restored.as_ref();
     let retained = NonZeroU32::new(2).expect("not zero");
     let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
-    let (writer, _) = Writer::begin(plan, store, retained, restored, false)
-        .expect("the output is sound");
+    let (writer, _) =
+        Writer::begin(plan, store, retained, restored, false).expect("the output is sound");
     let wakes: Vec<_> = (0..plan.parallelism)
         .map(|_| Arc::new(Asleep) as Arc<dyn Wake>)
         .collect();

@@ -127,6 +127,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         parallelism,
         max_parallelism: MaxParallelism::DEFAULT,
         mode: Default::default(),
+        allow_dropped_state: false,
         nodes: vec![
             node("text", Role::Source(Arc::new(source))),
             node(

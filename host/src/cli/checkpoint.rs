@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::failure::EXIT_DATA;
+use super::job::JobArguments;
 use super::number::{bytes, count, date, things};
 use super::table::table;
 use crate::checkpoint::store::{CheckpointStore, VerifyReport};
@@ -18,6 +19,7 @@ use crate::checkpoint::{
     Trigger,
 };
 use crate::connector::{file_source, generator};
+use crate::edge::control::Request;
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::identity::field;
 use crate::state::ChunkRef;
@@ -34,6 +36,8 @@ pub enum CheckpointCommand {
     /// Shows what a checkpoint holds: positions, state, output and plugins
     #[command(mut_arg("id", |id| id.help("The checkpoint; the newest one unless named")))]
     Show(Chosen),
+    /// Has a running job take a checkpoint now, and waits for it
+    Trigger(JobArguments),
     /// Compares every byte with its checksum: of one checkpoint, or of all, and then the store's books as well
     #[command(mut_arg("id", |id| id.help("The checkpoint; all of them unless named")))]
     Verify(Chosen),
@@ -69,8 +73,14 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
     match command {
         CheckpointCommand::List(folder) => list(folder),
         CheckpointCommand::Show(chosen) => show(chosen),
+        CheckpointCommand::Trigger(job) => trigger(job),
         CheckpointCommand::Verify(chosen) => verify(chosen),
     }
+}
+
+fn trigger(job: &JobArguments) -> Result<(), Failure> {
+    let id = job.place()?.ask(&Request::Checkpoint { savepoint: None })?;
+    print(&format!("checkpoint {id} completed\n"))
 }
 
 fn open(data_dir: &Path) -> Result<(DataDir, Arc<dyn CheckpointReader>), Failure> {

@@ -158,7 +158,9 @@ impl Watcher for Progress {
     fn notice(&mut self, now: Duration, notice: Notice) {
         match notice {
             Notice::Completed(checkpoint) => self.completed(now, checkpoint),
-            Notice::NotCompleted { checkpoint, reason } => {
+            Notice::NotCompleted {
+                checkpoint, reason, ..
+            } => {
                 let last = match self.last_checkpoint {
                     Some((id, _)) => format!("checkpoint {id} stays the last one"),
                     None => "there is none since the start yet".to_owned(),

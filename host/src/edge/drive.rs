@@ -94,7 +94,8 @@ pub fn drive(
         reports,
         counters,
     };
-    let (mut threads, schemas) = stage.begin(writer, restored.as_ref(), &chunks, recovery.next_chunk)?;
+    let (mut threads, schemas) =
+        stage.begin(writer, restored.as_ref(), &chunks, recovery.next_chunk)?;
     let earlier = earlier_runs(restored.as_ref());
     drop(restored);
     let mut job = Job {

@@ -51,7 +51,7 @@ pub fn build(
     let schemas = plan
         .nodes
         .iter()
-        .map(|node| schemas_of(node, restored))
+        .map(|node| schemas_of(node, restored, plan.allow_dropped_state))
         .collect::<Result<Vec<_>, _>>()?;
     let mut controls = Vec::new();
     let mut workers = Vec::new();
@@ -283,8 +283,7 @@ impl Origin<'_> {
         }
         let created_ms = restored.checkpoint.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
-        let mut restore =
-            Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
+        let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
         for (chunk, ranges) in named.into_values() {
             let stored = self.chunks.chunk_index(chunk);
@@ -341,6 +340,7 @@ fn snapshot_of<'a>(
 fn schemas_of(
     node: &Node,
     restored: Option<&RestoredCheckpoint>,
+    allow_dropped: bool,
 ) -> Result<Vec<StateSchema>, JobError> {
     let Role::Operator { plugin, .. } = &node.role else {
         return Ok(Vec::new());
@@ -351,8 +351,16 @@ fn schemas_of(
         .unwrap_or_default();
     let declared = &plugin.description().states;
     if let Some((restored, _)) = saved {
-        for schema in &schemas {
+        for schema in &mut schemas {
+            // The id of a state that was left behind stays taken: entries of it may still be there.
+            let is_declared = declared.iter().any(|declared| declared.name == schema.name);
+            if allow_dropped && !is_declared {
+                schema.name.clear();
+            }
             let name = &schema.name;
+            if name.is_empty() {
+                continue;
+            }
             let reason = match declared.iter().find(|declared| declared.name == *name) {
                 None => format!(
                     "it has saved state `{name}`, and the plugin declares none of that name"

@@ -250,7 +250,9 @@ impl Worker {
             moved = true;
         }
         if !moved {
-            self.end_if_done(at);
+            if self.end_if_done(at) {
+                return Ok(Progress::Moved { snapshot: false });
+            }
             if self.regions[at].flush_at.is_none() {
                 return Ok(Progress::Idle {
                     until: self.next_read(at),
@@ -560,8 +562,8 @@ impl Worker {
         self.regions[at].watermark_at = now + WATERMARK_INTERVAL;
     }
 
-    /// Ends a region whose inputs have all ended.
-    fn end_if_done(&mut self, at: usize) {
+    /// Ends a region whose inputs have all ended; whether it did so now.
+    fn end_if_done(&mut self, at: usize) -> bool {
         let region = &self.regions[at];
         let done = region.inlets.iter().all(|inlet| inlet.ended)
             && region.sources.iter().all(|&node| match &self.tasks[node] {
@@ -569,11 +571,12 @@ impl Worker {
                 _ => false,
             });
         if !done || region.ended {
-            return;
+            return false;
         }
         self.regions[at].ended = true;
         self.broadcast(at, &Message::EndOfInput);
         self.report(Report::Ended(self.part(at)));
+        true
     }
 
     fn part(&self, region: usize) -> Part {

@@ -164,25 +164,32 @@ impl SinkOutput {
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
     ) -> Result<Recovered, ConnectorError> {
-        if fresh {
-            return self.committer.clear();
-        }
-        let Some(restored) = restored else {
-            return self.committer.recover(None);
+        let mut done = match fresh {
+            true => self.committer.clear()?,
+            false => Recovered::default(),
         };
-        let snapshot = restored
-            .checkpoint
-            .sinks
-            .iter()
-            .find(|sink| sink.name == self.name);
-        if let Some(snapshot) = snapshot {
-            self.state.clone_from(&snapshot.state);
-        }
-        self.committer.recover(Some(RestoredSink {
-            permit: &restored.permit,
-            staged: snapshot.map_or(&[], |snapshot| &snapshot.staged),
-            state: &self.state,
-        }))
+        let snapshot = restored.and_then(|restored| {
+            let mut sinks = restored.checkpoint.sinks.iter();
+            Some((restored, sinks.find(|sink| sink.name == self.name)?))
+        });
+        let recovered = match snapshot {
+            None if fresh => Recovered::default(),
+            // A sink that the checkpoint does not know begins with it.
+            None => self.committer.recover(None)?,
+            Some((restored, snapshot)) => {
+                self.state.clone_from(&snapshot.state);
+                self.committer.recover(Some(RestoredSink {
+                    permit: &restored.permit,
+                    data_folder: &restored.checkpoint.data_folder,
+                    staged: &snapshot.staged,
+                    state: &snapshot.state,
+                }))?
+            }
+        };
+        done.committed += recovered.committed;
+        done.aborted += recovered.aborted;
+        done.retracted += recovered.retracted;
+        Ok(done)
     }
 
     fn prepare(&mut self) -> Result<(), ConnectorError> {

@@ -26,7 +26,11 @@ pub mod tree;
 #[cfg(test)]
 mod churn_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
 pub use log::{CHUNK_BYTES, Sealed};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::chunk_index::{self, Row, index_hash};
 use super::index::{Table, Word};
 use super::log::{ChunkRest, LogChunk, Place, state_bit};
+use super::prefetch::prefetch;
 use super::settings::StoreSettings;
 use super::store::{Found, Identity, StateStore};
 use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError};
@@ -41,6 +42,9 @@ struct GroupRow {
     hash: u64,
     at: u64,
 }
+
+/// So many rows ahead, memory is asked for.
+const PREFETCH_ROWS: usize = 12;
 
 const LEN_BITS: u32 = 23;
 const LEN_MAX: usize = (1 << LEN_BITS) - 1;
@@ -218,7 +222,12 @@ impl StateStore {
             hashes.resize(index.slots().len(), 0);
         }
         let has_shared = !shared.is_empty();
-        for row in rows.iter().rev() {
+        for (at, row) in rows.iter().enumerate().rev() {
+            if let Some(soon) = rows.get(at.wrapping_sub(PREFETCH_ROWS)) {
+                let home = index.home(soon.hash);
+                prefetch(index.slots(), home);
+                prefetch(hashes, home);
+            }
             if has_shared && shared.contains(&row.hash) {
                 continue;
             }

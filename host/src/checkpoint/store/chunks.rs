@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::error::Fault;
 use super::tables::{self, ChunkEntry, Pieces};
 use crate::checkpoint::Compression;
-use crate::state::{ChunkId, ChunkRef};
+use crate::state::{ChunkId, ChunkRef, chunk_index};
 
 /// The codec of the lz4 block format. A chunk without a codec is stored as it is.
 const LZ4: u8 = 1;
@@ -20,11 +20,6 @@ const LZ4: u8 = 1;
 const LZ4_RATIO_MAX: usize = 255;
 /// In front of an index: its checksum.
 const INDEX_HEAD_BYTES: usize = 8;
-
-/// What lets a restore find the entries of a chunk without reading it; none for bytes that have no entries.
-fn chunk_index_of(_bytes: &[u8]) -> Option<Vec<u8>> {
-    None
-}
 
 /// The tables of chunks in a transaction that writes.
 pub(super) struct ChunkTables<'t> {
@@ -72,11 +67,9 @@ impl<'t> ChunkTables<'t> {
         }
         tables::insert_chunk(&mut self.pieces, id, &stored)?;
         self.stored.insert(id, (count, chunk.len, checksum))?;
-        if let Some(index) = chunk_index_of(bytes) {
-            let head = xxh3_64_with_seed(&index, checksum).to_le_bytes();
-            tables::insert_index(&mut self.indexes, id, &[&head[..], &index].concat())?;
-        }
-        Ok(())
+        let index = chunk_index::of(bytes);
+        let head = xxh3_64_with_seed(&index, checksum).to_le_bytes();
+        tables::insert_index(&mut self.indexes, id, &[&head[..], &index].concat())
     }
 
     pub(super) fn set_count(&mut self, id: ChunkId, count: u32) -> Result<(), Fault> {

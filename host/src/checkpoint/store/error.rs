@@ -112,6 +112,20 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another process has begun to write there. What was being written is not a checkpoint; nothing else was touched.
+    #[error("checkpoint storage `{}` was taken over by another process, so this one cannot write there any more; stop one of them, or give each a prefix of its own", path.display())]
+    TakenOver {
+        /// Its address.
+        path: PathBuf,
+    },
+    /// Its address makes no sense, or there are no credentials for it. Nothing was touched.
+    #[error("checkpoint storage `{}` cannot be used: {reason}", path.display())]
+    Unusable {
+        /// Its address.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// There is no checkpoint with this id.
     #[error("there is no checkpoint {id}; `floodmark checkpoint list` shows those that are there")]
     NoSuchCheckpoint {
