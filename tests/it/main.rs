@@ -24,6 +24,7 @@ mod misbehaving;
 mod refusals;
 mod s3;
 mod savepoints;
+mod states;
 
 mod tidy;
 

@@ -20,9 +20,13 @@ pub mod snapshot;
 pub mod task;
 pub mod writer;
 
+pub mod collections;
+pub mod trees;
+
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
+use crate::state::tree::MalformedTree;
 use crate::state::{ChunkUnreadable, StateError};
 use crate::stream::CheckpointId;
 
@@ -62,6 +66,16 @@ pub enum JobError {
         operator: String,
         /// What is wrong.
         reason: StateError,
+    },
+    /// A list or map whose pages are damaged.
+    #[error(
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
+    )]
+    Tree {
+        /// The node.
+        operator: String,
+        /// What is wrong.
+        reason: MalformedTree,
     },
     /// The number of key groups is not that of the saved state.
     #[error(
@@ -120,7 +134,7 @@ impl JobError {
         match self {
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
-            Self::Chunks { .. } => true,
+            Self::Chunks { .. } | Self::Tree { .. } => true,
             _ => false,
         }
     }

@@ -465,6 +465,10 @@ impl Worker {
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
                     TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                    TaskError::Tree(reason) => JobError::Tree {
+                        operator: self.names[node].clone(),
+                        reason,
+                    },
                 })?
             }
         };
