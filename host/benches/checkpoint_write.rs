@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floodmark::checkpoint::store::CheckpointStore;
-use floodmark::checkpoint::{Checkpoint, OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger};
-use floodmark::connector::DiscardSink;
-use floodmark::state::{
-    ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore, StoreSettings,
+use floodmark::checkpoint::{
+    Checkpoint, CheckpointStorage, NewCheckpoint, OperatorSnapshot, PluginDigest, StoreSettings,
+    TaskSnapshot, Trigger,
 };
+use floodmark::connector::DiscardSink;
+use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
 use floodmark::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
 use support::{Random, count_plan, folder, keyed_lines, load, median, run, setting};
 
@@ -36,7 +37,7 @@ impl Table {
             (column, hashes)
         };
         Self {
-            store: StateStore::new(StoreSettings::in_memory(
+            store: StateStore::new(floodmark::state::StoreSettings::in_memory(
                 max,
                 max.range(0, 1),
                 ChunkIds::new(ChunkId(0), 0, 1),
@@ -111,7 +112,7 @@ fn percentile(figures: &mut [f64], share: f64) -> f64 {
 fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     let path = folder("store").join("checkpoint_write.redb");
     let _ = std::fs::remove_file(&path);
-    let mut disk = CheckpointStore::open(&path).expect("the store opens");
+    let mut disk = CheckpointStore::open(&path, StoreSettings::default()).expect("the store opens");
     let mut table = Table::new(keys);
     let retained = NonZeroU32::new(3).expect("not zero");
     let plugin = [(PluginDigest([0; 32]), Arc::from(Vec::new()))];
@@ -123,12 +124,12 @@ fn measure(keys: usize, value_bytes: usize, rounds: u64) {
         seals.push(begin.elapsed().as_secs_f64() * 1e3);
         let before = bytes_written();
         let begin = Instant::now();
-        disk.write(
-            &checkpoint(round, &sealed),
-            &sealed.fresh,
-            &plugin,
+        disk.write(&NewCheckpoint {
+            checkpoint: &checkpoint(round, &sealed),
+            chunks: &sealed.fresh,
+            plugins: &plugin,
             retained,
-        )
+        })
         .expect("there is room");
         writes.push(begin.elapsed().as_secs_f64() * 1e6 / keys as f64);
         let dirty = keys * (8 + value_bytes);

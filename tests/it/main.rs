@@ -17,10 +17,13 @@ mod kill;
 mod stop;
 
 mod checkpoints;
+mod control;
 mod damage;
 mod full_disk;
 mod misbehaving;
 mod refusals;
+mod s3;
+mod savepoints;
 
 mod tidy;
 

@@ -56,9 +56,10 @@ const ONLY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// Crates, and where alone they are named.
-const CRATES: [(&str, &str); 2] = [
+const CRATES: [(&str, &str); 3] = [
     ("wasmtime", "host/src/guest"),
     ("redb", "host/src/checkpoint/store"),
+    ("object_store", "host/src/checkpoint/object"),
 ];
 
 const LINES_MAX: usize = 600;

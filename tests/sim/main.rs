@@ -16,16 +16,19 @@ use std::time::Duration;
 
 use floodmark::checkpoint::coordinator::CheckpointSettings;
 use floodmark::checkpoint::store::CheckpointStore;
+use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::edge::plugin_build;
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::aligner::Mode;
 use floodmark::runtime::build::{Built, build};
+use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use floodmark::runtime::exchange::Wake;
 use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
 use floodmark::runtime::report::{Asker, Report};
 use floodmark::runtime::worker::{Counters, Progress};
 use floodmark::runtime::writer::{WriteRequest, Writer};
+use floodmark::state::ChunkReader;
 use floodmark::stream::{CheckpointId, MaxParallelism};
 
 use world::{Disk, Numbers, Random, Shelf};
@@ -98,6 +101,7 @@ impl Scenario {
             parallelism: 1 + self.random.below(4) as u16,
             max_parallelism: MaxParallelism::new(16).expect("within the limits"),
             mode: self.mode,
+            allow_dropped_state: false,
             nodes: vec![
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
@@ -132,9 +136,10 @@ impl Scenario {
     fn live(&mut self, steps: u64) -> Death {
         let plan = self.plan();
         let disk = self.disk.clone();
-        let store = CheckpointStore::open_on(disk).expect("the store opens after a crash");
+        let store = CheckpointStore::open_on(disk, StoreSettings::default())
+            .expect("the store opens after a crash");
         let (reports, inbox) = mpsc::channel();
-        let (mut writer, mut recovered) = begin(&plan, store, reports.clone());
+        let (mut writer, mut recovered) = begin(&plan, Box::new(store), reports.clone());
         let settings = CheckpointSettings {
             timeout: Duration::from_secs(10),
             min_pause: Duration::from_millis(self.random.below(20)),
@@ -243,13 +248,16 @@ struct Begun {
 
 fn begin(
     plan: &Plan,
-    mut store: CheckpointStore,
+    mut store: Box<dyn CheckpointStorage>,
     reports: mpsc::Sender<Report>,
 ) -> (Writer, Begun) {
-    let recovery = store.recover().expect("no checkpoint is damaged");
+    let recovery = store
+        .recover(Depth::Quick, None)
+        .expect("no checkpoint is damaged");
     assert!(recovery.damaged.is_empty(), "{:?}", recovery.damaged);
     let restored = recovery.restored.as_ref();
     let retained = NonZeroU32::new(2).expect("not zero");
+    let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
     let (writer, _) =
         Writer::begin(plan, store, retained, restored, false).expect("the output is sound");
     let wakes: Vec<_> = (0..plan.parallelism)
@@ -262,6 +270,7 @@ fn begin(
     let built = build(
         plan,
         restored,
+        &chunks,
         recovery.next_chunk,
         &wakes,
         &counters,

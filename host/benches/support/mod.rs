@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use floodmark::checkpoint::coordinator::CheckpointSettings;
 use floodmark::checkpoint::store::CheckpointStore;
+use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
 use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Watcher, drive};
@@ -126,6 +127,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         parallelism,
         max_parallelism: MaxParallelism::DEFAULT,
         mode: Default::default(),
+        allow_dropped_state: false,
         nodes: vec![
             node("text", Role::Source(Arc::new(source))),
             node(
@@ -175,8 +177,10 @@ pub fn run(plan: &Plan, interval: Option<Duration>) -> (Duration, Told) {
 /// The same in a store that may hold checkpoints, from which the job goes on.
 pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration, Told) {
     let clock = Clock::start();
-    let mut store = CheckpointStore::open(path).expect("the store opens");
-    let recovery = store.recover().expect("its checkpoints are sound");
+    let mut store = CheckpointStore::open(path, StoreSettings::default()).expect("the store opens");
+    let recovery = store
+        .recover(Depth::Quick, None)
+        .expect("its checkpoints are sound");
     let settings = DriveSettings {
         checkpoints: CheckpointSettings {
             interval,
@@ -188,7 +192,7 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
     let mut told = Told::default();
     drive(
         plan,
-        store,
+        Box::new(store),
         recovery,
         settings,
         clock,

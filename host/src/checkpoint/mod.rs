@@ -1,16 +1,19 @@
 //! Checkpoints: what one holds, who may act on it, and where it is kept.
 //!
-//! This file has the plain data and the permit; deciding is in `coordinator` and `retention`, bytes are in `manifest`, and
-//! redb is in `store`.
+//! This file has the plain data and the permit; deciding is in `coordinator` and `retention`, bytes are in `manifest`, redb
+//! is in `store`, and object stores are in `object`.
 
 pub mod coordinator;
 pub mod manifest;
+pub mod object;
 pub mod retention;
 pub mod storage;
 pub mod store;
 
 pub use manifest::ManifestError;
-pub use storage::{CheckpointReader, CheckpointStorage, Depth, NewCheckpoint};
+pub use storage::{
+    CheckpointReader, CheckpointStorage, Compression, Depth, NewCheckpoint, StoreSettings,
+};
 
 use crate::state::{ChunkRef, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};

@@ -24,6 +24,23 @@ pub struct NewCheckpoint<'a> {
     pub retained: NonZeroU32,
 }
 
+/// How a storage keeps chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// The block format of lz4, where it saves a tenth.
+    #[default]
+    Lz4,
+    /// As they are.
+    None,
+}
+
+/// What a storage is told when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreSettings {
+    /// How chunks are kept from now on; what is stored stays as it is.
+    pub compression: Compression,
+}
+
 /// How much of a storage is read before a job starts from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {

@@ -159,6 +159,7 @@ fn plan(
             CheckpointMode::ExactlyOnce => Mode::ExactlyOnce,
             CheckpointMode::AtLeastOnce => Mode::AtLeastOnce,
         },
+        allow_dropped_state: false,
         edges: edges.collect(),
         nodes,
     })

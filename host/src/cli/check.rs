@@ -9,8 +9,9 @@ use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
 use crate::guest::GuestEngine;
-use crate::pipeline::duration;
+use crate::pipeline::settings::{CheckpointMode, StateBackend, StorageSetting};
 use crate::pipeline::{Exchange, Node, NodeKind};
+use crate::pipeline::{duration, size};
 use crate::runtime::plan::Role;
 
 /// The id of the data folder of a job that does not run.
@@ -53,10 +54,33 @@ fn describe(assembled: &Assembled) -> String {
         spec.max_parallelism.get(),
         spec.checkpoint.retained,
     );
+    let storage = &spec.checkpoint.storage;
+    if *storage != StorageSetting::Redb {
+        text += &format!("checkpoints are kept in {storage}\n");
+    }
+    if let Some(warning) = forgetful(storage) {
+        text += &format!("warning: {warning}\n");
+    }
+    if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
+        text += "after a failure, records since the last checkpoint may count again: `checkpoint.mode` is `at-least-once`\n";
+    }
+    if spec.state.backend == StateBackend::Disk {
+        text += &format!(
+            "state is on disk, with {} of it in memory\n",
+            size::format(spec.state.memory)
+        );
+    }
     for node in &assembled.graph.nodes {
         text += &describe_node(assembled, node);
     }
     text
+}
+
+/// What to say of a storage that does not outlive the process.
+pub(super) fn forgetful(storage: &StorageSetting) -> Option<&'static str> {
+    (*storage == StorageSetting::Memory).then_some(
+        "checkpoints are kept in memory only: they are lost with the process, so a job that dies starts over; `checkpoint.storage = \"redb\"` keeps them",
+    )
 }
 
 fn describe_node(assembled: &Assembled, node: &Node) -> String {
@@ -82,6 +106,16 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
                 state.name, state.version
             );
         }
+    }
+    let ttl = assembled.graph.spec.operators.get(&node.name);
+    for (state, ttl) in ttl.into_iter().flat_map(|operator| &operator.ttl) {
+        text += &match ttl.0 {
+            Some(ttl) => format!(
+                "          `{state}` lives {} after its last write\n",
+                duration::format(ttl)
+            ),
+            None => format!("          `{state}` lives for ever\n"),
+        };
     }
     if let Role::Sink(sink) = role {
         text += match sink.guarantee() {

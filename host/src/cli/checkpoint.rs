@@ -3,17 +3,23 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::failure::EXIT_DATA;
+use super::job::JobArguments;
 use super::number::{bytes, count, date, things};
 use super::table::table;
 use crate::checkpoint::store::{CheckpointStore, VerifyReport};
-use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
+use crate::checkpoint::{
+    Checkpoint, CheckpointReader, CheckpointStorage, OperatorSnapshot, Split, StoreSettings,
+    Trigger,
+};
 use crate::connector::{file_source, generator};
+use crate::edge::control::Request;
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::identity::field;
 use crate::state::ChunkRef;
@@ -30,6 +36,8 @@ pub enum CheckpointCommand {
     /// Shows what a checkpoint holds: positions, state, output and plugins
     #[command(mut_arg("id", |id| id.help("The checkpoint; the newest one unless named")))]
     Show(Chosen),
+    /// Has a running job take a checkpoint now, and waits for it
+    Trigger(JobArguments),
     /// Compares every byte with its checksum: of one checkpoint, or of all, and then the store's books as well
     #[command(mut_arg("id", |id| id.help("The checkpoint; all of them unless named")))]
     Verify(Chosen),
@@ -65,15 +73,21 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
     match command {
         CheckpointCommand::List(folder) => list(folder),
         CheckpointCommand::Show(chosen) => show(chosen),
+        CheckpointCommand::Trigger(job) => trigger(job),
         CheckpointCommand::Verify(chosen) => verify(chosen),
     }
 }
 
-fn open(data_dir: &Path) -> Result<(DataDir, CheckpointStore), Failure> {
+fn trigger(job: &JobArguments) -> Result<(), Failure> {
+    let id = job.place()?.ask(&Request::Checkpoint { savepoint: None })?;
+    print(&format!("checkpoint {id} completed\n"))
+}
+
+fn open(data_dir: &Path) -> Result<(DataDir, Arc<dyn CheckpointReader>), Failure> {
     let dir = DataDir::open_existing(data_dir)
         .map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
-    let store = CheckpointStore::open_existing(dir.checkpoints())?;
-    Ok((dir, store))
+    let store = CheckpointStore::open_existing(dir.checkpoints(), StoreSettings::default())?;
+    Ok((dir, store.reader()))
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -87,7 +101,7 @@ fn print_json(value: &Value) -> Result<(), Failure> {
 }
 
 fn list(folder: &Folder) -> Result<(), Failure> {
-    let (_lock, mut store) = open(&folder.data_dir)?;
+    let (_lock, store) = open(&folder.data_dir)?;
     let listed = store.list()?;
     if folder.json {
         let all = listed.iter().map(|(id, found)| match found {
@@ -127,7 +141,7 @@ fn list(folder: &Folder) -> Result<(), Failure> {
     print(&(table(&rows) + &damage))
 }
 
-fn why(trigger: Trigger) -> &'static str {
+pub(super) fn why(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Periodic => "interval",
         Trigger::Asked => "asked for",
@@ -168,7 +182,7 @@ fn summary(checkpoint: &Checkpoint) -> Value {
 }
 
 fn show(chosen: &Chosen) -> Result<(), Failure> {
-    let (_lock, mut store) = open(&chosen.folder.data_dir)?;
+    let (_lock, store) = open(&chosen.folder.data_dir)?;
     let id = match chosen.id {
         Some(id) => CheckpointId(id),
         None => match store.list()?.first() {
@@ -276,7 +290,7 @@ fn detail(checkpoint: &Checkpoint) -> Value {
 }
 
 fn verify(chosen: &Chosen) -> Result<(), Failure> {
-    let (_lock, mut store) = open(&chosen.folder.data_dir)?;
+    let (_lock, store) = open(&chosen.folder.data_dir)?;
     let report = store.verify(chosen.id.map(CheckpointId))?;
     if chosen.folder.json {
         let checkpoints = report.checkpoints.iter().map(|checkpoint| {

@@ -5,12 +5,18 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod job;
 pub mod run;
+pub mod savepoint;
+pub mod stop;
 
 mod assemble;
 mod failure;
 mod number;
 mod progress;
+mod recovery;
+mod start;
+mod storage;
 mod table;
 mod terminal;
 
@@ -35,6 +41,7 @@ const FIRST_STEPS: &str = "\
 First steps:
   floodmark check PIPELINE                     is it right, and what would it do?
   floodmark run PIPELINE                       run it, or go on after a stop or a crash
+  floodmark stop PIPELINE                      stop it with a checkpoint
   floodmark checkpoint list --data-dir DIR     what was kept of a job
 
 A pipeline is a TOML file that names sources, operators and sinks; `plugins/word-count/pipeline.toml` is one.";
@@ -51,6 +58,10 @@ struct Arguments {
 enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
+    Stop(stop::StopArguments),
+    /// Copies checkpoints to files that can be carried elsewhere
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
     /// Looks into the checkpoints of a job that is not running
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
@@ -105,6 +116,8 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
     };
     match done {

@@ -1,28 +1,33 @@
 //! `floodmark run`: runs a pipeline, from its newest checkpoint if there is one.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
 
 use clap::Args;
 
-use super::assemble::{Assembled, assemble, read};
+use super::assemble::{assemble, read};
+use super::check::forgetful;
 use super::failure::EXIT_DATA;
-use super::number::{date, span, things};
+use super::number::{span, things};
 use super::progress::Progress;
+use super::recovery::{tell_recovery, tell_sinks};
+use super::start::Start;
+use super::storage;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
-use crate::checkpoint::store::{self, CheckpointStore, Recovery};
-use crate::connector::Guarantee;
+use crate::checkpoint::store::savepoint;
+use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
+use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
+use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::guest::GuestEngine;
-use crate::pipeline::difference;
+use crate::pipeline::Spec;
+use crate::pipeline::settings::OnCancel;
 use crate::runtime::JobError;
 use crate::runtime::plan::{Plan, Role};
 
@@ -41,6 +46,14 @@ pub struct RunArguments {
     /// Forgets this job's checkpoints and removes the output that it has committed, then starts from the beginning
     #[arg(long)]
     fresh: bool,
+    /// Starts from a savepoint, given its file, in a data folder without checkpoints; or goes back to an older checkpoint of
+    /// this job, given its number, and deletes those after it
+    #[arg(long, value_name = "FILE|ID")]
+    from: Option<String>,
+    /// Goes on although saved state has no place in the pipeline any more, and leaves it behind: that of an operator that is
+    /// gone, or that its plugin does not declare any more
+    #[arg(long)]
+    allow_dropped_state: bool,
 }
 
 /// Carries the command out.
@@ -51,13 +64,22 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let terminal = Terminal::new();
     let done = run_on(arguments, &terminal);
     terminal.clear();
-    let Some((ended, progress)) = done? else {
+    let Some(Done {
+        ended,
+        progress,
+        deleted,
+    }) = done?
+    else {
         terminal.say("stopped: nobody reads the output any more; the last checkpoint is kept");
         return Ok(());
     };
     let totals = progress.totals();
     let (how, next) = match ended.ending {
         Ending::Complete => ("finished", ""),
+        Ending::Stopped if deleted => (
+            "stopped",
+            "; its checkpoints are deleted, as `checkpoint.on-cancel` says, so the next run starts over, with `--fresh`",
+        ),
         Ending::Stopped | Ending::WithoutLastCheckpoint | Ending::TooManyFailures => {
             ("stopped", "; the same command goes on from there")
         }
@@ -82,11 +104,16 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A job that ended as it should.
+struct Done {
+    ended: Ended,
+    progress: Progress,
+    /// Whether its checkpoints were deleted then.
+    deleted: bool,
+}
+
 /// How the job ended; `None` if whoever read its output has gone.
-fn run_on(
-    arguments: &RunArguments,
-    terminal: &Terminal,
-) -> Result<Option<(Ended, Progress)>, Failure> {
+fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>, Failure> {
     let pipeline = read(&arguments.pipeline)?;
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let path = arguments.data_dir.clone().unwrap_or_else(default);
@@ -95,19 +122,34 @@ fn run_on(
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
     let engine = GuestEngine::new(Some(data_dir.compiled()))?;
     let data = data_dir.id().map_err(in_data_dir)?;
-    let assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
+    let mut assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
+    assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
     let clock = Clock::start();
     let channel = mpsc::channel();
     listen(channel.0.clone(), terminal);
-    if arguments.fresh {
-        check_inputs(&assembled.plan)?;
-        store::remove(&data_dir.checkpoints())?;
-    }
-    let mut store = CheckpointStore::open(data_dir.checkpoints())?;
-    let recovery = store.recover()?;
-    tell_recovery(&recovery, &assembled, &data_dir, clock, terminal)?;
-    tell_sinks(&assembled.plan, terminal);
+    let plan = &assembled.plan;
     let checkpoint = &assembled.graph.spec.checkpoint;
+    let start = Start::open(arguments.from.as_deref(), arguments.fresh, plan, &data_dir)?;
+    if arguments.fresh {
+        check_inputs(plan)?;
+        storage::forget(checkpoint, &data_dir)?;
+    }
+    let mut store = storage::open(checkpoint, &data_dir)?;
+    let listening = answer(data_dir.path(), store.reader(), channel.0.clone(), terminal);
+    let recovery = start.recover(&mut *store, &data_dir)?;
+    tell_recovery(
+        &recovery,
+        start.is_carried(),
+        plan,
+        &data_dir,
+        clock,
+        terminal,
+    )?;
+    start.forget_later(&mut *store, terminal)?;
+    tell_sinks(&assembled.plan, terminal);
+    if let Some(warning) = forgetful(&checkpoint.storage) {
+        terminal.say(&format!("warning: {warning}"));
+    }
     let settings = DriveSettings {
         checkpoints: CheckpointSettings {
             interval: checkpoint.interval,
@@ -118,7 +160,8 @@ fn run_on(
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
     };
-    let mut progress = Progress::new(terminal.clone(), arguments.fresh);
+    let mut progress = Progress::new(terminal.clone(), arguments.fresh)
+        .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         &assembled.plan,
         store,
@@ -128,11 +171,59 @@ fn run_on(
         channel,
         &mut progress,
     );
+    let has_savepoint = listening.is_some_and(Listening::finish);
     match ended {
-        Ok(ended) => Ok(Some((ended, progress))),
+        Ok(ended) => {
+            let deleted = ended.ending == Ending::Stopped
+                && checkpoint.on_cancel == OnCancel::Delete
+                && !has_savepoint;
+            if deleted {
+                storage::forget(checkpoint, &data_dir)?;
+            }
+            Ok(Some(Done {
+                ended,
+                progress,
+                deleted,
+            }))
+        }
         Err(JobError::Connector { reason, .. }) if reason.is_closed_pipe() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// From here on the job can be asked for checkpoints, and to stop.
+fn answer(
+    folder: &Path,
+    reader: Arc<dyn CheckpointReader>,
+    reports: Reports,
+    terminal: &Terminal,
+) -> Option<Listening> {
+    let savepoints: Savepoints = Arc::new(move |id, to| {
+        let checkpoint = reader.read(id);
+        let copied = checkpoint.and_then(|checkpoint| {
+            savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())
+        });
+        copied.map_err(|error| error.to_string())
+    });
+    let listening = control::listen(folder, reports, savepoints);
+    let refused = |error: &std::io::Error| {
+        terminal.say(&format!(
+            "warning: cannot listen on `{}` ({error}): `floodmark stop` and the like do not reach this job",
+            folder.join(control::FILE_NAME).display()
+        ));
+    };
+    listening.inspect_err(refused).ok()
+}
+
+/// The commands and addresses that hear of checkpoints.
+fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
+    let hooks = spec.checkpoint.on_checkpoint.iter();
+    let teller = terminal.clone();
+    Hooks::start(
+        hooks.map(|text| Hook::parse(text)).collect(),
+        spec.folder.clone(),
+        move |line| teller.say(&line),
+    )
 }
 
 /// From here on a signal stops the job with a checkpoint, also one that comes before its first record.
@@ -159,93 +250,4 @@ fn check_inputs(plan: &Plan) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Says where the job starts; refuses checkpoints of another pipeline.
-fn tell_recovery(
-    recovery: &Recovery,
-    assembled: &Assembled,
-    data_dir: &DataDir,
-    clock: Clock,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
-    for (id, reason) in &recovery.damaged {
-        terminal.say(&format!(
-            "warning: checkpoint {id} is damaged and passed over: {reason}"
-        ));
-    }
-    if let Some(aside) = &recovery.set_aside {
-        terminal.say(&format!(
-            "warning: the checkpoint store was damaged ({}); the job goes on in a new one, and the damaged one is kept as `{}`: delete it when nobody needs it",
-            aside.reason,
-            aside.path.display()
-        ));
-    }
-    let Some(restored) = &recovery.restored else {
-        let job = &assembled.plan.job;
-        terminal.say(&format!(
-            "job `{job}` starts from the beginning; checkpoints go to {}",
-            data_dir.path().display()
-        ));
-        return Ok(());
-    };
-    let checkpoint = &restored.checkpoint;
-    if let Some(difference) = difference(&checkpoint.identity, &assembled.plan.identity) {
-        return Err(Failure::new(
-            EXIT_DATA,
-            format!(
-                "the data folder `{}` holds checkpoints of another pipeline: {difference}; use another `--data-dir`, or `--fresh` to forget these checkpoints and start over",
-                data_dir.path().display()
-            ),
-        ));
-    }
-    let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
-    terminal.say(&format!(
-        "job `{}` goes on from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
-        checkpoint.job,
-        checkpoint.id,
-        date(checkpoint.created_ms),
-        span(age),
-        things(checkpoint.records_in, "record"),
-        things(checkpoint.records_out, "record"),
-    ));
-    tell_changes(checkpoint, &assembled.plan, terminal);
-    Ok(())
-}
-
-/// Says what runs otherwise than when the checkpoint was taken.
-fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
-    if checkpoint.parallelism != plan.parallelism {
-        terminal.say(&format!(
-            "parallelism was {}, now is {}",
-            checkpoint.parallelism, plan.parallelism
-        ));
-    }
-    for node in &plan.nodes {
-        let saved = checkpoint
-            .operators
-            .iter()
-            .find(|operator| operator.name == node.name);
-        if let (Role::Operator { plugin, .. }, Some(saved)) = (&node.role, saved)
-            && plugin.digest() != saved.plugin
-        {
-            terminal.say(&format!(
-                "operator `{}`: the plugin is another than before",
-                node.name
-            ));
-        }
-    }
-}
-
-fn tell_sinks(plan: &Plan, terminal: &Terminal) {
-    for node in &plan.nodes {
-        if let Role::Sink(sink) = &node.role
-            && sink.guarantee() == Guarantee::AtLeastOnce
-        {
-            terminal.say(&format!(
-                "sink `{}` writes at least once: after a failure, records since the last checkpoint are written again",
-                node.name
-            ));
-        }
-    }
 }

@@ -220,6 +220,7 @@ mod tests {
         let mut committer = DiscardSink.committer().unwrap();
         let permit = PERMIT(2);
         let restored = RestoredSink {
+            data_folder: "",
             permit: &permit,
             staged: &staged,
             state: &state,
@@ -239,6 +240,7 @@ mod tests {
             assert!(committer.prepare(&[Staged(bytes.clone())]).is_err());
             let permit = PERMIT(1);
             let restored = RestoredSink {
+                data_folder: "",
                 permit: &permit,
                 staged: &[],
                 state: &bytes,

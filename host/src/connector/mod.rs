@@ -187,6 +187,9 @@ pub trait SinkCommitter: Send {
 pub struct RestoredSink<'a> {
     /// Shows that the checkpoint is durable.
     pub permit: &'a CommitPermit,
+    /// The id of the data folder in which it was taken: another one than that of the job now if it was carried here as a
+    /// savepoint. Empty in checkpoints of old versions, which were not carried.
+    pub data_folder: &'a str,
     /// Its parts, committed or not.
     pub staged: &'a [Staged],
     /// What [`SinkCommitter::prepare`] returned.

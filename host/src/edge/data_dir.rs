@@ -4,6 +4,7 @@
 //! .floodmark/word-count/
 //!   lock               held for the life of the process; has its number
 //!   id                 what sinks mark their output with
+//!   control.sock       where the running job can be asked; see `control`
 //!   checkpoints.redb   made by the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
 //!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
@@ -188,6 +189,23 @@ impl DataDir {
     #[must_use]
     pub fn compiled(&self) -> PathBuf {
         self.path.join("compiled")
+    }
+}
+
+/// Waits for the process that holds a folder to end, for ten seconds at most. A folder that is not held is not touched.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing runs here that could wait instead"
+)]
+pub fn wait_until_free(path: &Path) {
+    for _ in 0..10 * LOCK_ATTEMPTS {
+        let Ok(lock) = File::open(path.join("lock")) else {
+            return;
+        };
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(2 * LOCK_DELAY),
+            _ => return,
+        }
     }
 }
 

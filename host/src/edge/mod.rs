@@ -9,6 +9,7 @@ mod threads;
 
 pub mod clock;
 pub mod data_dir;
+pub mod hooks;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod signals;

@@ -1,7 +1,7 @@
 //! Builds a plugin that is given as a folder, with the tools of its language.
 //!
-//! The only file that starts processes. Rust for now: `cargo build` for `wasm32-wasip2`, whose linker emits a component by
-//! itself. What the component offers is checked by `guest`, when it is loaded.
+//! Rust for now: `cargo build` for `wasm32-wasip2`, whose linker emits a component by itself. What the component offers is
+//! checked by `guest`, when it is loaded.
 
 use std::ffi::OsStr;
 use std::io;

@@ -11,7 +11,7 @@ use super::plan::{NodeId, NodeKind, Plan};
 use super::spec::{SinkConnector, SourceSpec};
 use crate::connector::{FileSinkSettings, FileSourceSettings, GeneratorSettings};
 
-type Fields = BTreeMap<String, String>;
+pub(super) type Fields = BTreeMap<String, String>;
 
 impl Plan {
     /// The identity of this pipeline's job.
@@ -169,7 +169,7 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
         .or_else(|| Some("it is written down in another form".to_owned()))
 }
 
-fn changed(field: &str, old: Option<&String>, new: Option<&String>) -> String {
+pub(super) fn changed(field: &str, old: Option<&String>, new: Option<&String>) -> String {
     let show =
         |value: Option<&String>| value.map_or("nothing".to_owned(), |text| format!("`{text}`"));
     let (old, new) = (show(old), show(new));
@@ -193,7 +193,7 @@ fn changed(field: &str, old: Option<&String>, new: Option<&String>) -> String {
 }
 
 /// The lines of an identity. What is no `field = "value"` stands for itself, so that any change is a difference.
-fn fields(identity: &str) -> Fields {
+pub(super) fn fields(identity: &str) -> Fields {
     let fields = identity.lines().map(|line| {
         let (field, value) = line.split_once(" = ").unwrap_or((line, ""));
         let value = value
@@ -205,7 +205,7 @@ fn fields(identity: &str) -> Fields {
     fields.collect()
 }
 
-fn nodes(fields: &Fields) -> BTreeSet<(&str, &str)> {
+pub(super) fn nodes(fields: &Fields) -> BTreeSet<(&str, &str)> {
     fields
         .keys()
         .filter_map(|field| {

@@ -15,6 +15,7 @@ pub mod problem;
 pub mod settings;
 pub mod size;
 pub mod spec;
+pub mod takeover;
 
 mod config;
 mod flink;
@@ -35,3 +36,4 @@ pub use parse::{PipelineText, parse};
 pub use plan::{Edge, Exchange, InputPort, Node, NodeId, NodeKind, OutputPort, Plan, PluginFacts};
 pub use problem::{Problem, Problems};
 pub use spec::Spec;
+pub use takeover::takeover;

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use super::JobError;
 use super::aligner::Aligner;
-use super::chunks::ChunksAtHand;
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::plan::{Node, Plan, Role};
 use super::report::Report;
-use super::task::{OperatorTask, SinkTask, SourceTask, Task};
+use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
@@ -42,6 +41,7 @@ pub struct Built {
 pub fn build(
     plan: &Plan,
     restored: Option<&RestoredCheckpoint>,
+    chunks: &Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
@@ -51,7 +51,7 @@ pub fn build(
     let schemas = plan
         .nodes
         .iter()
-        .map(|node| schemas_of(node, restored))
+        .map(|node| schemas_of(node, restored, plan.allow_dropped_state))
         .collect::<Result<Vec<_>, _>>()?;
     let mut controls = Vec::new();
     let mut workers = Vec::new();
@@ -76,6 +76,7 @@ pub fn build(
     let origin = Origin {
         plan,
         restored,
+        chunks,
         next_chunk,
     };
     for (index, schemas) in schemas.iter().enumerate() {
@@ -208,6 +209,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
 struct Origin<'a> {
     plan: &'a Plan,
     restored: Option<&'a RestoredCheckpoint>,
+    chunks: &'a Arc<dyn ChunkReader>,
     next_chunk: ChunkId,
 }
 
@@ -239,12 +241,15 @@ impl Origin<'_> {
             }
             Role::Operator { plugin, config, .. } => {
                 let task = |task| {
-                    let instance = plugin.open(&node.name, config)?;
+                    let open: Open = {
+                        let (plugin, name) = (Arc::clone(plugin), node.name.clone());
+                        let config = config.clone();
+                        Box::new(move || plugin.open(&name, &config))
+                    };
                     let store = self.state(index, task)?;
                     let states = state_ids(plugin, schemas);
-                    Ok(Task::Operator(Box::new(OperatorTask::new(
-                        instance, states, store,
-                    ))))
+                    let task = OperatorTask::new(open, states, store)?;
+                    Ok(Task::Operator(Box::new(task)))
                 };
                 (0..parallelism).map(task).collect()
             }
@@ -279,13 +284,12 @@ impl Origin<'_> {
                 ranges.push(saved.key_groups.clone());
             }
         }
-        let reader = Arc::new(ChunksAtHand::new(&restored.chunks));
         let created_ms = restored.checkpoint.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
-        let mut restore = Restore::new(settings, Arc::clone(&reader) as _, created_ms, collided);
+        let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
         for (chunk, ranges) in named.into_values() {
-            let stored = reader.chunk_index(chunk);
+            let stored = self.chunks.chunk_index(chunk);
             let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
                 .add(chunk, &ranges, stored.as_deref())
@@ -339,6 +343,7 @@ fn snapshot_of<'a>(
 fn schemas_of(
     node: &Node,
     restored: Option<&RestoredCheckpoint>,
+    allow_dropped: bool,
 ) -> Result<Vec<StateSchema>, JobError> {
     let Role::Operator { plugin, .. } = &node.role else {
         return Ok(Vec::new());
@@ -349,8 +354,16 @@ fn schemas_of(
         .unwrap_or_default();
     let declared = &plugin.description().states;
     if let Some((restored, _)) = saved {
-        for schema in &schemas {
+        for schema in &mut schemas {
+            // The id of a state that was left behind stays taken: entries of it may still be there.
+            let is_declared = declared.iter().any(|declared| declared.name == schema.name);
+            if allow_dropped && !is_declared {
+                schema.name.clear();
+            }
             let name = &schema.name;
+            if name.is_empty() {
+                continue;
+            }
             let reason = match declared.iter().find(|declared| declared.name == *name) {
                 None => format!(
                     "it has saved state `{name}`, and the plugin declares none of that name"

@@ -1,31 +1,33 @@
-//! Hands the chunks of a restored checkpoint to the stores that go on from it.
+//! Chunks of a stored checkpoint for the state that is restored from it: `state` knows no checkpoints, and says what it needs as
+//! a trait.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::state::{Chunk, ChunkId, ChunkReader, ChunkRef, ChunkUnreadable};
+use crate::checkpoint::CheckpointReader;
+use crate::checkpoint::store::StoreError;
+use crate::state::{ChunkReader, ChunkRef, ChunkUnreadable};
 
-/// Chunks that were read with their checkpoint.
-pub(super) struct ChunksAtHand(BTreeMap<ChunkId, Arc<Chunk>>);
+/// Reads chunks through a reader of checkpoints.
+pub struct CheckpointChunks(pub Arc<dyn CheckpointReader>);
 
-impl ChunksAtHand {
-    pub(super) fn new(chunks: &BTreeMap<ChunkId, Arc<Chunk>>) -> Self {
-        Self(chunks.clone())
+impl ChunkReader for CheckpointChunks {
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable> {
+        self.0
+            .chunk(chunk)
+            .map_err(|error| unreadable(chunk, &error))
+    }
+
+    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
+        self.0
+            .chunk_index(chunk)
+            .map_err(|error| unreadable(chunk, &error))
     }
 }
 
-impl ChunkReader for ChunksAtHand {
-    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable> {
-        let found = self.0.get(&chunk.id);
-        let found = found.ok_or_else(|| ChunkUnreadable {
-            chunk: chunk.id,
-            reason: "it is missing".to_owned(),
-            is_damaged: true,
-        })?;
-        Ok(found.bytes.clone())
-    }
-
-    fn chunk_index(&self, _: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
-        Ok(None)
+fn unreadable(chunk: ChunkRef, error: &StoreError) -> ChunkUnreadable {
+    ChunkUnreadable {
+        chunk: chunk.id,
+        reason: error.to_string(),
+        is_damaged: matches!(error, StoreError::Damaged { .. }),
     }
 }

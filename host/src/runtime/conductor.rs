@@ -47,7 +47,13 @@ pub enum Notice {
     NotCompleted {
         /// Its id.
         checkpoint: CheckpointId,
-        /// Why.
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+        /// From the trigger until it was given up.
+        total: Duration,
+        /// Why it is not.
         reason: String,
     },
     /// Output is durable, but not visible: it will be with the next checkpoint.
@@ -90,6 +96,8 @@ pub struct CompletedCheckpoint {
     pub id: CheckpointId,
     /// Why it was taken.
     pub trigger: Trigger,
+    /// Time of day of its trigger, in milliseconds since 1970.
+    pub created_ms: u64,
     /// From the trigger until all had handed over their snapshots.
     pub collecting: Duration,
     /// From the trigger until it was durable and its output visible.
@@ -299,7 +307,9 @@ impl Conductor {
                 actions.extend(reasons.map(|reason| Action::Notify(Notice::NotVisible { reason })));
                 match outcome.durable {
                     Ok(()) => self.completed(now, outcome.checkpoint, &mut actions),
-                    Err(reason) => self.not_completed(outcome.checkpoint, reason, &mut actions),
+                    Err(reason) => {
+                        self.not_completed(now, outcome.checkpoint, reason, &mut actions)
+                    }
                 }
             }
         };
@@ -358,6 +368,7 @@ impl Conductor {
             actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
                 id,
                 trigger: pending.trigger,
+                created_ms: pending.created_ms,
                 collecting: pending.collected.saturating_sub(pending.begun),
                 total: now.saturating_sub(pending.begun),
                 stall: pending.stall,
@@ -371,21 +382,25 @@ impl Conductor {
 
     fn not_completed(
         &mut self,
+        now: Duration,
         id: CheckpointId,
         reason: String,
         actions: &mut Vec<Action>,
     ) -> Event {
-        let askers = self.pending.take().map(|pending| pending.askers);
-        for asker in askers.into_iter().flatten() {
-            actions.push(Action::Answer(asker, Err(reason.clone())));
-        }
         actions.push(Action::Tell(Control::Aborted(id)));
         self.failures += 1;
         self.last_failure = Some(reason.clone());
-        actions.push(Action::Notify(Notice::NotCompleted {
-            checkpoint: id,
-            reason,
-        }));
+        if let Some(pending) = self.pending.take() {
+            let answer = |asker| Action::Answer(asker, Err(reason.clone()));
+            actions.extend(pending.askers.into_iter().map(answer));
+            actions.push(Action::Notify(Notice::NotCompleted {
+                checkpoint: id,
+                trigger: pending.trigger,
+                created_ms: pending.created_ms,
+                total: now.saturating_sub(pending.begun),
+                reason,
+            }));
+        }
         Event::NotWritten(id)
     }
 
@@ -426,7 +441,7 @@ impl Conductor {
             Effect::Abandon(checkpoint) => {
                 let reason =
                     "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
-                self.not_completed(checkpoint, reason, actions);
+                self.not_completed(now, checkpoint, reason, actions);
             }
             Effect::EndInput => actions.push(Action::Tell(Control::EndInput)),
             Effect::Finish(Ending::TooManyFailures) => {

@@ -9,7 +9,7 @@ pub mod conductor;
 pub mod plan;
 
 pub mod build;
-mod chunks;
+pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
@@ -23,7 +23,7 @@ pub mod writer;
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
-use crate::state::StateError;
+use crate::state::{ChunkUnreadable, StateError};
 use crate::stream::CheckpointId;
 
 /// Why a job cannot begin or go on. Its last checkpoint is as it was.
@@ -123,6 +123,22 @@ impl JobError {
             Self::Chunks { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether what is stored has to be looked at again, byte by byte.
+    #[must_use]
+    pub fn is_of_stored_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Chunks {
+                reason: StateError::Damaged { .. }
+                    | StateError::Unreadable(ChunkUnreadable {
+                        is_damaged: true,
+                        ..
+                    }),
+                ..
+            }
+        )
     }
 
     fn chunks(operator: &str, reason: StateError) -> Self {

@@ -27,6 +27,8 @@ pub struct Plan {
     pub max_parallelism: MaxParallelism,
     /// What checkpoints promise.
     pub mode: Mode,
+    /// Whether saved state that no plugin declares any more is left behind; else it is an error.
+    pub allow_dropped_state: bool,
     /// Sources, operators and sinks.
     pub nodes: Vec<Node>,
     /// How records go between them.

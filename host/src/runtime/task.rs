@@ -89,9 +89,14 @@ pub struct OperatorTask {
     instance: Instance,
     states: Vec<(StateId, Lookup)>,
     store: StateStore,
+    /// Makes another instance.
+    open: Open,
     /// Seals that may become durable, by checkpoint.
     seals: Vec<(CheckpointId, u64)>,
 }
+
+/// Makes an instance of a task's plugin.
+pub type Open = Box<dyn Fn() -> Result<Instance, GuestError> + Send>;
 
 /// Why a batch could not be handled. Nothing of it is applied.
 #[derive(Debug)]
@@ -115,19 +120,22 @@ impl From<StateError> for TaskError {
 }
 
 impl OperatorTask {
-    /// For an instance whose declared states have these ids in the store.
-    #[must_use]
-    pub fn new(instance: Instance, states: Vec<StateId>, store: StateStore) -> Self {
+    /// For a plugin whose declared states have these ids in the store.
+    ///
+    /// # Errors
+    /// When there is no instance of it.
+    pub fn new(open: Open, states: Vec<StateId>, store: StateStore) -> Result<Self, GuestError> {
         let states = states
             .into_iter()
             .map(|state| (state, Lookup::default()))
             .collect();
-        Self {
-            instance,
+        Ok(Self {
+            instance: open()?,
             states,
             store,
+            open,
             seals: Vec::new(),
-        }
+        })
     }
 
     /// The state.
@@ -145,13 +153,37 @@ impl OperatorTask {
         Ok(sealed)
     }
 
-    /// Hears that a checkpoint is durable.
-    pub fn completed(&mut self, checkpoint: CheckpointId) {
+    /// What a durable checkpoint holds need not be kept for going back.
+    fn completed(&mut self, checkpoint: CheckpointId) {
         let seal = self.seals.iter().find(|(id, _)| *id == checkpoint);
         if let Some(&(_, epoch)) = seal {
             self.store.durable(epoch);
         }
         self.seals.retain(|(id, _)| *id > checkpoint);
+    }
+
+    /// Has the plugin hear what became of a checkpoint. One that crashes at that is replaced by a fresh instance; the reason
+    /// is worth telling, and nothing else has happened.
+    ///
+    /// # Errors
+    /// When there is no fresh instance.
+    pub fn hear(
+        &mut self,
+        checkpoint: CheckpointId,
+        is_durable: bool,
+    ) -> Result<Option<GuestError>, GuestError> {
+        let heard = match is_durable {
+            true => {
+                self.completed(checkpoint);
+                self.instance.completed(checkpoint.0)
+            }
+            false => self.instance.aborted(checkpoint.0),
+        };
+        if let Err(error) = heard {
+            self.instance = (self.open)()?;
+            return Ok(Some(error));
+        }
+        Ok(None)
     }
 
     /// The instance, for its log.

@@ -16,8 +16,11 @@ use std::sync::Arc;
 use super::JobError;
 use super::plan::{Plan, Role};
 use super::report::WriteOutcome;
-use crate::checkpoint::store::{CheckpointStore, RestoredCheckpoint};
-use crate::checkpoint::{Checkpoint, PluginDigest, SinkSnapshot, Staged};
+use crate::checkpoint::store::RestoredCheckpoint;
+use crate::checkpoint::{
+    Checkpoint, CheckpointReader, CheckpointStorage, NewCheckpoint, PluginDigest, SinkSnapshot,
+    Staged,
+};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use crate::state::Chunk;
 
@@ -34,7 +37,7 @@ pub struct WriteRequest {
 
 /// The store and the committers of a job.
 pub struct Writer {
-    store: CheckpointStore,
+    store: Box<dyn CheckpointStorage>,
     retained: NonZeroU32,
     plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     sinks: Vec<SinkOutput>,
@@ -56,7 +59,7 @@ impl Writer {
     /// When the output cannot be made what the checkpoint says. The checkpoint is as it was.
     pub fn begin(
         plan: &Plan,
-        store: CheckpointStore,
+        store: Box<dyn CheckpointStorage>,
         retained: NonZeroU32,
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
@@ -113,10 +116,12 @@ impl Writer {
             }
             checkpoint.sinks.push(sink.snapshot());
         }
-        let permit = match self
-            .store
-            .write(&checkpoint, &chunks, &self.plugins, self.retained)
-        {
+        let permit = match self.store.write(&NewCheckpoint {
+            checkpoint: &checkpoint,
+            chunks: &chunks,
+            plugins: &self.plugins,
+            retained: self.retained,
+        }) {
             Ok(permit) => permit,
             Err(error) => return outcome(Err(error.to_string()), Vec::new()),
         };
@@ -132,8 +137,14 @@ impl Writer {
 
     /// The store, when the sinks are done with.
     #[must_use]
-    pub fn into_store(self) -> CheckpointStore {
+    pub fn into_store(self) -> Box<dyn CheckpointStorage> {
         self.store
+    }
+
+    /// Looks at the checkpoints in the store.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn CheckpointReader> {
+        self.store.reader()
     }
 
     /// What each sink has to say at the end of the job.
@@ -160,25 +171,32 @@ impl SinkOutput {
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
     ) -> Result<Recovered, ConnectorError> {
-        if fresh {
-            return self.committer.clear();
-        }
-        let Some(restored) = restored else {
-            return self.committer.recover(None);
+        let mut done = match fresh {
+            true => self.committer.clear()?,
+            false => Recovered::default(),
         };
-        let snapshot = restored
-            .checkpoint
-            .sinks
-            .iter()
-            .find(|sink| sink.name == self.name);
-        if let Some(snapshot) = snapshot {
-            self.state.clone_from(&snapshot.state);
-        }
-        self.committer.recover(Some(RestoredSink {
-            permit: &restored.permit,
-            staged: snapshot.map_or(&[], |snapshot| &snapshot.staged),
-            state: &self.state,
-        }))
+        let snapshot = restored.and_then(|restored| {
+            let mut sinks = restored.checkpoint.sinks.iter();
+            Some((restored, sinks.find(|sink| sink.name == self.name)?))
+        });
+        let recovered = match snapshot {
+            None if fresh => Recovered::default(),
+            // A sink that the checkpoint does not know begins with it.
+            None => self.committer.recover(None)?,
+            Some((restored, snapshot)) => {
+                self.state.clone_from(&snapshot.state);
+                self.committer.recover(Some(RestoredSink {
+                    permit: &restored.permit,
+                    data_folder: &restored.checkpoint.data_folder,
+                    staged: &snapshot.staged,
+                    state: &snapshot.state,
+                }))?
+            }
+        };
+        done.committed += recovered.committed;
+        done.aborted += recovered.aborted;
+        done.retracted += recovered.retracted;
+        Ok(done)
     }
 
     fn prepare(&mut self) -> Result<(), ConnectorError> {

@@ -40,13 +40,13 @@ pub enum StoreError {
         reason: String,
     },
     /// Another version of Floodmark wrote it. Nothing was touched.
-    #[error("checkpoint store `{}` has format {found}, and this floodmark knows format {expected}; use the floodmark that wrote it, or another data folder", path.display())]
+    #[error("checkpoint store `{}` has format {found}, and this floodmark knows formats up to {expected}; use the floodmark that wrote it, or another data folder", path.display())]
     OtherFormat {
         /// The store.
         path: PathBuf,
         /// Its format.
         found: u64,
-        /// The only one that this build knows.
+        /// The newest that this build knows.
         expected: u64,
     },
     /// Bytes in it are not those that were written. What else is in it may be sound: `recover` looks for that.
@@ -65,6 +65,36 @@ pub enum StoreError {
         /// Each with its reason, newest first.
         damaged: Vec<(CheckpointId, String)>,
     },
+    /// The checkpoint that was asked for cannot be restored. Nothing was changed.
+    #[error("checkpoint {id} in `{}` is damaged: {reason}; choose another one, or none to start from the newest that is sound", path.display())]
+    ChosenDamaged {
+        /// The store.
+        path: PathBuf,
+        /// The checkpoint.
+        id: CheckpointId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process writes to it so often that no look at it came to an end. Nothing is known to be wrong.
+    #[error("checkpoint store `{}` changes faster than it can be read; try again, or while its job does not run", path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+    },
+    /// There is something where a savepoint is to be made. It was not touched.
+    #[error("`{}` exists; give the savepoint another name, or delete that first", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It has none or several checkpoints, and none was chosen.
+    #[error("`{}` holds {count} checkpoints, and a savepoint has one; say which checkpoint is meant", path.display())]
+    NotOne {
+        /// The store.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
     /// It is damaged, and what is sound in it could not be brought to a new file. Nothing was changed.
     #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {reason}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display())]
     NotReplaced {
@@ -81,6 +111,20 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Another process has begun to write there. What was being written is not a checkpoint; nothing else was touched.
+    #[error("checkpoint storage `{}` was taken over by another process, so this one cannot write there any more; stop one of them, or give each a prefix of its own", path.display())]
+    TakenOver {
+        /// Its address.
+        path: PathBuf,
+    },
+    /// Its address makes no sense, or there are no credentials for it. Nothing was touched.
+    #[error("checkpoint storage `{}` cannot be used: {reason}", path.display())]
+    Unusable {
+        /// Its address.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
     },
     /// There is no checkpoint with this id.
     #[error("there is no checkpoint {id}; `floodmark checkpoint list` shows those that are there")]
@@ -154,6 +198,8 @@ pub(super) enum Fault {
     NotAStore(String),
     /// The file is of another version.
     OtherFormat(u64),
+    /// Another process wrote while this one read.
+    Disturbed,
     /// The caller is wrong, not the file.
     Asked(StoreError),
 }
@@ -169,6 +215,7 @@ impl Fault {
         let damaged = |path, reason| StoreError::Damaged { path, reason };
         match self {
             Self::Asked(error) => error,
+            Self::Disturbed => StoreError::Busy { path },
             Self::Damaged(reason) => damaged(path, reason),
             Self::Panicked(reason) => damaged(path, format!("redb stopped at: {reason}")),
             Self::NotAStore(reason) => StoreError::NotAStore { path, reason },
@@ -212,7 +259,7 @@ macro_rules! from_redb {
     )*};
 }
 
-from_redb!(StorageError TableError TransactionError CommitError DatabaseError);
+from_redb!(StorageError TableError TransactionError CommitError DatabaseError CompactionError);
 
 impl From<ManifestError> for Fault {
     fn from(error: ManifestError) -> Self {

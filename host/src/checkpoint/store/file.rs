@@ -143,7 +143,8 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
     };
     let removed = remove_if_there(path)
         .and_then(|()| remove_if_there(&making_name(path)))
-        .and_then(|()| remove_if_there(&restored_name(path)));
+        .and_then(|()| remove_if_there(&restored_name(path)))
+        .and_then(|()| remove_if_there(&writing_name(path)));
     drop(held);
     removed.map_err(|error| Fault::from(error).of(path))
 }
@@ -167,7 +168,12 @@ pub(super) fn restored_name(path: &Path) -> PathBuf {
     with_suffix(path, ".restored")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The mark of a commit that is under way.
+pub(super) fn writing_name(path: &Path) -> PathBuf {
+    with_suffix(path, ".writing")
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -204,6 +210,8 @@ fn initialize(database: &Database) -> Result<(), Fault> {
     transaction.open_table(tables::CHECKPOINTS)?;
     transaction.open_table(tables::CHUNKS)?;
     transaction.open_table(tables::CHUNK_BYTES)?;
+    transaction.open_table(tables::CHUNK_CODEC)?;
+    transaction.open_table(tables::CHUNK_INDEX)?;
     transaction.open_table(tables::PLUGINS)?;
     transaction.open_table(tables::PLUGIN_BYTES)?;
     tables::set_meta(&transaction, tables::META_FORMAT, super::FORMAT)?;
@@ -215,7 +223,7 @@ fn initialize(database: &Database) -> Result<(), Fault> {
 fn checked(opened: Opened) -> Result<Opened, Fault> {
     let format = guarded(|| Ok(tables::meta(&opened.1.begin_read()?)?.format))?;
     match format {
-        super::FORMAT => Ok(opened),
+        1..=super::FORMAT => Ok(opened),
         found => Err(Fault::OtherFormat(found)),
     }
 }

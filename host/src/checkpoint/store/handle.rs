@@ -74,11 +74,15 @@ impl Handle {
         })
     }
 
+    /// The database, for what nobody else may use it meanwhile.
+    pub(super) fn get_mut(&mut self) -> &mut Database {
+        let database = self.database.as_mut();
+        database.expect("it is there until it is dropped")
+    }
+
     /// Has redb check all its pages, and repair what it can.
     pub(super) fn check_integrity(&mut self) -> Result<bool, Fault> {
-        let database = self.database.as_mut();
-        let database = database.expect("it is there until it is dropped");
-        guarded(|| Ok(database.check_integrity()?))
+        guarded(|| Ok(self.get_mut().check_integrity()?))
     }
 }
 

@@ -22,16 +22,7 @@ const BLOCK_BYTES: usize = 4096;
 ///
 /// An I/O error is an error: it may pass, and is no damage.
 pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, StoreError> {
-    let overlay = Overlay {
-        file: storage.clone(),
-        state: Mutex::new(Overlaid {
-            len: storage
-                .backend()
-                .len()
-                .map_err(|error| Fault::from(error).of(path))?,
-            blocks: BTreeMap::new(),
-        }),
-    };
+    let overlay = Overlay::new(storage.clone()).map_err(|error| Fault::from(error).of(path))?;
     let checked = Handle::open(&Storage::new(overlay), file::CACHE_BYTES)
         .and_then(|mut view| view.check_integrity());
     match checked {
@@ -48,7 +39,7 @@ pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, St
 
 /// A file under a layer of blocks that were written since.
 #[derive(Debug)]
-struct Overlay {
+pub(super) struct Overlay {
     file: Storage,
     state: Mutex<Overlaid>,
 }
@@ -60,6 +51,15 @@ struct Overlaid {
 }
 
 impl Overlay {
+    pub(super) fn new(file: Storage) -> Result<Self, io::Error> {
+        let len = file.backend().len()?;
+        let blocks = BTreeMap::new();
+        Ok(Self {
+            file,
+            state: Mutex::new(Overlaid { len, blocks }),
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, Overlaid> {
         // No step in here leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,23 +1,25 @@
-//! Finds the newest sound checkpoint, reads it whole, and sees to it that the job goes on in a sound file.
+//! Finds the checkpoint to start from, and sees to it that the job goes on in a sound file.
+//!
+//! The quick way reads manifests and books: what they say must fit, and bytes are compared with their checksums when they
+//! are read. Any doubt leads to the thorough way, which reads every byte that the checkpoint names, and all pages.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable};
 
-use super::error::StoreError;
-use super::renew::Highest;
+use super::copy::Highest;
+use super::error::{Fault, StoreError};
 use super::tables::{self, Meta};
-use super::{CheckpointStore, Health, Listed, chunks_of, plugins_of};
-use crate::checkpoint::{Checkpoint, CommitPermit, ManifestError};
-use crate::state::{Chunk, ChunkId};
+use super::verify::{Seen, Views, check};
+use super::{CheckpointStore, Health, Listed, chunks_of, read};
+use crate::checkpoint::{Checkpoint, CommitPermit, Depth};
+use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
 /// What a job starts from.
 #[derive(Debug)]
 pub struct Recovery {
-    /// The newest sound checkpoint; none when there never was any.
+    /// The newest sound checkpoint, or the one that was asked for; none when there never was any.
     pub restored: Option<RestoredCheckpoint>,
     /// Those that are damaged, newest first, with what is wrong. Ones older than `restored` are only looked at when
     /// something else is damaged.
@@ -39,70 +41,143 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// A checkpoint whose every byte fits its checksum.
+/// A checkpoint to start from. Its chunks are read through a [`CheckpointReader`].
 #[derive(Debug)]
 pub struct RestoredCheckpoint {
     /// Its manifest.
     pub checkpoint: Checkpoint,
-    /// All chunks that it names.
-    pub chunks: BTreeMap<ChunkId, Arc<Chunk>>,
     /// It is durable.
     pub permit: CommitPermit,
 }
 
+impl RestoredCheckpoint {
+    /// What shows that a stored checkpoint is durable.
+    pub(super) fn permit(checkpoint: &Checkpoint) -> CommitPermit {
+        CommitPermit {
+            checkpoint: checkpoint.id,
+        }
+    }
+
+    fn of(checkpoint: Checkpoint) -> Self {
+        let permit = Self::permit(&checkpoint);
+        Self { checkpoint, permit }
+    }
+}
+
 impl CheckpointStore {
-    /// Reads the newest checkpoint of which all is sound, and says of each newer one why it is not.
+    /// Finds the newest checkpoint of which all is sound, or looks at the one that was asked for.
     ///
-    /// When there is any damage, also in what only redb uses, the sound checkpoints are copied to a new file, which
-    /// replaces the damaged one; that is kept beside it.
+    /// When the thorough way finds any damage, also in what only redb uses, the sound checkpoints are copied to a new
+    /// file, which replaces the damaged one; that is kept beside it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::AllDamaged`] when there are checkpoints and none is sound, [`StoreError::NotReplaced`] when they cannot
-    /// be copied. An I/O error is returned as it is: it may pass, and then going back to an older checkpoint would be
-    /// wrong. Nothing is changed in each case.
-    pub fn recover(&mut self) -> Result<Recovery, StoreError> {
-        let pages = self.check_pages()?;
-        let meta = self.with(|database| tables::meta(&database.begin_read()?))?;
-        let listed = self.list()?;
+    /// [`StoreError::AllDamaged`] when there are checkpoints and none is sound, [`StoreError::ChosenDamaged`] when `at` is
+    /// not, [`StoreError::NotReplaced`] when the sound ones cannot be copied. An I/O error is returned as it is: it may
+    /// pass, and then going back to an older checkpoint would be wrong. Nothing is changed in each case.
+    pub(super) fn find(
+        &mut self,
+        depth: Depth,
+        at: Option<CheckpointId>,
+    ) -> Result<Recovery, StoreError> {
+        if depth == Depth::Quick && matches!(self.health, Health::Sound) {
+            match self.find_quickly(at) {
+                Ok(Some(recovery)) => return Ok(recovery),
+                Ok(None) | Err(StoreError::Damaged { .. } | StoreError::NotAStore { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let recovery = self.find_thoroughly(at)?;
+        if matches!(self.health, Health::Sound) {
+            self.clear_mark();
+        }
+        Ok(recovery)
+    }
+
+    /// What the books say; nothing if they are not as they should be.
+    fn find_quickly(&self, at: Option<CheckpointId>) -> Result<Option<Recovery>, StoreError> {
+        self.reader.view(|transaction| {
+            let meta = tables::meta(transaction)?;
+            let listed = read::list(transaction)?;
+            let newest = listed.first().map_or(0, |(id, _)| id.0);
+            if meta.highest_checkpoint != Some(newest) {
+                return Ok(None);
+            }
+            let (Some(highest_chunk), true) = (
+                meta.highest_chunk,
+                listed.iter().all(|(_, found)| found.is_ok()),
+            ) else {
+                return Ok(None);
+            };
+            let mut sound = listed.into_iter().filter_map(|(_, found)| found.ok());
+            let chosen = match at {
+                None => sound.next(),
+                Some(id) => {
+                    let found = sound.find(|checkpoint| checkpoint.id == id);
+                    Some(found.ok_or(Fault::Asked(StoreError::NoSuchCheckpoint { id }))?)
+                }
+            };
+            if let Some(chosen) = &chosen
+                && read::unlisted(transaction, chosen)?.is_some()
+            {
+                return Ok(None);
+            }
+            let highest = newest.max(meta.highest_lost.unwrap_or(0));
+            Ok(Some(Recovery {
+                restored: chosen.map(RestoredCheckpoint::of),
+                damaged: Vec::new(),
+                set_aside: None,
+                next_id: CheckpointId(highest.saturating_add(1)),
+                next_chunk: ChunkId(highest_chunk.saturating_add(1)),
+            }))
+        })
+    }
+
+    fn find_thoroughly(&mut self, at: Option<CheckpointId>) -> Result<Recovery, StoreError> {
+        let pages = self.reader.check_pages()?;
+        let (meta, listed) = self
+            .reader
+            .view(|transaction| Ok((tables::meta(transaction)?, read::list(transaction)?)))?;
         let highest = self.highest(&meta, &listed)?;
         let mut damaged = Vec::new();
         let newest = listed.first().map_or(0, |(id, _)| id.0);
-        // The highest is only ever retired by a higher one.
+        // The highest is only ever retired by a higher one, or deleted, and then it is not the highest any more.
         if let Some(missing) = meta.highest_checkpoint.filter(|id| *id > newest) {
             damaged.push((CheckpointId(missing), "its manifest is missing".to_owned()));
         }
-        let mut restored = None;
-        let mut listed = listed.into_iter();
-        for (id, manifest) in listed.by_ref() {
-            match self.load(manifest)? {
-                Ok(found) => {
-                    restored = Some(found);
-                    break;
-                }
-                Err(reason) => damaged.push((id, reason)),
-            }
-        }
+        let mut others = listed;
+        let restored = match at {
+            None => self.newest_sound(&mut others, &mut damaged)?,
+            Some(id) => Some(self.chosen(&mut others, id)?),
+        };
         let first = damaged.first();
         let first = first.map(|(id, reason)| format!("checkpoint {id}: {reason}"));
-        let damage = first.or(pages).or_else(|| meta.damage());
+        let unreadable = || {
+            let mut others = others.iter();
+            others
+                .find_map(|(id, found)| Some(format!("checkpoint {id}: {}", found.as_ref().err()?)))
+        };
+        let damage = first
+            .or(pages)
+            .or_else(|| meta.damage())
+            .or_else(unreadable);
         let set_aside = match (damage, &restored) {
             (None, _) => {
                 self.health = Health::Sound;
                 None
             }
             (Some(reason), Some(restored)) => {
-                let mut sound = self.sound_ones(listed.collect(), &mut damaged)?;
-                sound.push(restored.checkpoint.clone());
+                let others = self.sound_ones(others, &mut damaged)?;
+                let sound: Vec<_> = others.iter().chain([&restored.checkpoint]).collect();
                 self.leave(&sound, highest, reason)?
             }
             // It may have had checkpoints: to say that there never was one is not for us.
             (Some(reason), None) if damaged.is_empty() => {
-                let path = self.path.clone();
+                let path = self.path();
                 return Err(StoreError::Damaged { path, reason });
             }
             (Some(_), None) => {
-                let path = self.path.clone();
+                let path = self.path();
                 return Err(StoreError::AllDamaged { path, damaged });
             }
         };
@@ -115,9 +190,56 @@ impl CheckpointStore {
         })
     }
 
+    /// Takes the newest sound one out of `listed`, and the damaged ones before it.
+    fn newest_sound(
+        &self,
+        listed: &mut Vec<Listed>,
+        damaged: &mut Vec<(CheckpointId, String)>,
+    ) -> Result<Option<RestoredCheckpoint>, StoreError> {
+        while !listed.is_empty() {
+            let found = listed.remove(0);
+            let id = found.0;
+            match self.load(found)? {
+                Ok(restored) => return Ok(Some(restored)),
+                Err(reason) => damaged.push((id, reason)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the one with this id out of `listed`.
+    fn chosen(
+        &self,
+        listed: &mut Vec<Listed>,
+        id: CheckpointId,
+    ) -> Result<RestoredCheckpoint, StoreError> {
+        let at = listed.iter().position(|(listed, _)| *listed == id);
+        let at = at.ok_or(StoreError::NoSuchCheckpoint { id })?;
+        self.load(listed.remove(at))?.map_err(|reason| {
+            let path = self.path();
+            StoreError::ChosenDamaged { path, id, reason }
+        })
+    }
+
+    /// The checkpoint, or why it is damaged.
+    fn load(
+        &self,
+        (_, manifest): Listed,
+    ) -> Result<Result<RestoredCheckpoint, String>, StoreError> {
+        let checkpoint = match manifest {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let problems = check(&*self.reader, &checkpoint, &mut Seen::default())?;
+        Ok(match problems.into_iter().next() {
+            None => Ok(RestoredCheckpoint::of(checkpoint)),
+            Some(reason) => Err(reason),
+        })
+    }
+
     /// The highest ids that were ever written. The numbers in the store have a checksum, and keys of tables have none: they
     /// count only when a number is unreadable.
-    fn highest(&mut self, meta: &Meta, listed: &[Listed]) -> Result<Highest, StoreError> {
+    fn highest(&self, meta: &Meta, listed: &[Listed]) -> Result<Highest, StoreError> {
         let checkpoint = match meta.highest_checkpoint {
             Some(highest) => highest.max(meta.highest_lost.unwrap_or(0)),
             None => {
@@ -139,11 +261,11 @@ impl CheckpointStore {
     /// Leaves the damaged file for a new one. A store that has no name cannot: it is not written to any more.
     fn leave(
         &mut self,
-        sound: &[Checkpoint],
+        sound: &[&Checkpoint],
         highest: Highest,
         reason: String,
     ) -> Result<Option<SetAside>, StoreError> {
-        if !self.replaceable {
+        if self.marker.is_none() {
             self.health = Health::Damaged(reason);
             return Ok(None);
         }
@@ -152,44 +274,9 @@ impl CheckpointStore {
         Ok(Some(SetAside { path, reason }))
     }
 
-    /// The checkpoint with its chunks, or why it is damaged.
-    fn load(
-        &mut self,
-        manifest: Result<Checkpoint, ManifestError>,
-    ) -> Result<Result<RestoredCheckpoint, String>, StoreError> {
-        let checkpoint = match manifest {
-            Ok(checkpoint) => checkpoint,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let mut chunks = BTreeMap::new();
-        for chunk in chunks_of(&checkpoint) {
-            let id = chunk.id;
-            match self.chunk(chunk) {
-                Ok(bytes) => chunks.insert(id, Arc::new(Chunk { id, bytes })),
-                Err(StoreError::Damaged { reason, .. }) => return Ok(Err(reason)),
-                Err(error) => return Err(error),
-            };
-        }
-        for plugin in plugins_of(&checkpoint) {
-            match self.plugin(plugin) {
-                Ok(_) => {}
-                Err(StoreError::Damaged { reason, .. }) => return Ok(Err(reason)),
-                Err(error) => return Err(error),
-            }
-        }
-        let permit = CommitPermit {
-            checkpoint: checkpoint.id,
-        };
-        Ok(Ok(RestoredCheckpoint {
-            checkpoint,
-            chunks,
-            permit,
-        }))
-    }
-
     /// The highest id in the table of chunks; 0 when that table is damaged.
-    fn highest_chunk(&mut self) -> Result<u64, StoreError> {
-        let highest = self.with(|database| {
+    fn highest_chunk(&self) -> Result<u64, StoreError> {
+        let highest = self.reader.with(|database| {
             let table = database.begin_read()?.open_table(tables::CHUNKS)?;
             Ok(table.last()?.map_or(0, |(id, _)| id.value()))
         });

@@ -12,9 +12,20 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::Fault;
 
+/// References, length, XXH3-64.
+pub(super) type ChunkEntry = (u32, u32, u64);
+/// The pieces of what has a number for an id.
+pub(super) type Pieces<'t> = Table<'t, (u64, u32), &'static [u8]>;
+
 pub(super) const CHECKPOINTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("checkpoints");
 /// By id: references from checkpoints, length, XXH3-64 of the bytes.
-pub(super) const CHUNKS: TableDefinition<'_, u64, (u32, u32, u64)> = TableDefinition::new("chunks");
+pub(super) const CHUNKS: TableDefinition<'_, u64, ChunkEntry> = TableDefinition::new("chunks");
+/// By id: how its bytes are compressed, and how many there are then. Chunks that are stored as they are have no entry.
+pub(super) const CHUNK_CODEC: TableDefinition<'_, u64, (u8, u32)> =
+    TableDefinition::new("chunk-codec");
+/// By id and number of the piece: the index of the chunk, with a checksum in front.
+pub(super) const CHUNK_INDEX: TableDefinition<'_, (u64, u32), &[u8]> =
+    TableDefinition::new("chunk-index");
 /// By id and number of the piece.
 pub(super) const CHUNK_BYTES: TableDefinition<'_, (u64, u32), &[u8]> =
     TableDefinition::new("chunk-bytes");
@@ -65,12 +76,17 @@ fn pieces(len: usize, overhead: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-pub(super) fn insert_chunk(
-    table: &mut Table<'_, (u64, u32), &[u8]>,
-    id: u64,
-    bytes: &[u8],
-) -> Result<(), Fault> {
-    insert_pieces(bytes, CHUNK_PIECE_OVERHEAD, |number, piece| {
+pub(super) fn insert_chunk(table: &mut Pieces<'_>, id: u64, bytes: &[u8]) -> Result<(), Fault> {
+    insert_pieces(bytes, CHUNK_PIECE_OVERHEAD, true, |number, piece| {
+        table.insert((id, number), piece)?;
+        Ok(())
+    })
+}
+
+/// As for a chunk, but what does not fill a page shares one with its neighbours: small chunks have indexes of some bytes, and
+/// a reader must get back the length.
+pub(super) fn insert_index(table: &mut Pieces<'_>, id: u64, bytes: &[u8]) -> Result<(), Fault> {
+    insert_pieces(bytes, CHUNK_PIECE_OVERHEAD, false, |number, piece| {
         table.insert((id, number), piece)?;
         Ok(())
     })
@@ -81,7 +97,7 @@ pub(super) fn insert_plugin(
     digest: [u8; 32],
     bytes: &[u8],
 ) -> Result<(), Fault> {
-    insert_pieces(bytes, PLUGIN_PIECE_OVERHEAD, |number, piece| {
+    insert_pieces(bytes, PLUGIN_PIECE_OVERHEAD, true, |number, piece| {
         table.insert((digest, number), piece)?;
         Ok(())
     })
@@ -91,6 +107,7 @@ pub(super) fn insert_plugin(
 fn insert_pieces(
     bytes: &[u8],
     overhead: usize,
+    is_padded: bool,
     mut insert: impl FnMut(u32, &[u8]) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut rest = bytes;
@@ -101,7 +118,9 @@ fn insert_pieces(
             rest = after;
         } else {
             let mut padded = rest.to_vec();
-            padded.resize(len, 0);
+            if is_padded {
+                padded.resize(len, 0);
+            }
             insert(number, &padded)?;
             rest = &[];
         }
@@ -109,12 +128,14 @@ fn insert_pieces(
     Ok(())
 }
 
+/// The joined pieces, of at most `len` bytes.
 pub(super) fn read_chunk(
     table: &ReadOnlyTable<(u64, u32), &[u8]>,
     id: u64,
     len: usize,
 ) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::with_capacity(len);
+    // The length may be wrong: memory is taken as bytes come.
+    let mut bytes = Vec::with_capacity(len.min(CHUNK_BYTES_BEST));
     for piece in table.range((id, 0)..=(id, u32::MAX))? {
         join(&mut bytes, piece?.1.value(), len);
     }

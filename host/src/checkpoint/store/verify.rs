@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{ReadTransaction, ReadableTable, TableError};
 
-use super::error::StoreError;
-use super::write::References;
-use super::{CheckpointStore, chunks_of, plugins_of, tables};
-use crate::checkpoint::{Checkpoint, PluginDigest};
+use super::change::References;
+use super::chunks::{self, IndexFound};
+use super::error::{Fault, StoreError};
+use super::{chunks_of, plugins_of, read, tables};
+use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
 use crate::state::{ChunkId, ChunkRef};
 use crate::stream::CheckpointId;
 
-/// What [`CheckpointStore::verify`] found.
+/// What [`CheckpointReader::verify`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
     /// Newest first.
     pub checkpoints: Vec<CheckpointReport>,
     /// What is wrong with the store as a whole: reference counts, and bytes that no checkpoint names.
     pub problems: Vec<String>,
+    /// Whether the store's books could not be checked, since they changed all the time: a job writes to it.
+    pub is_busy: bool,
     /// Different chunks that were read.
     pub chunks: usize,
     /// Their bytes.
@@ -46,120 +49,203 @@ impl VerifyReport {
     }
 }
 
-impl CheckpointStore {
-    /// Checks one checkpoint, or all of them and the store's books as well.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such checkpoint, or the list of checkpoints cannot be read. Damage below that is in the report.
-    pub fn verify(&mut self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
-        let mut listed = self.list()?;
-        if let Some(id) = id {
-            listed.retain(|(listed, _)| *listed == id);
-            if listed.is_empty() {
-                return Err(StoreError::NoSuchCheckpoint { id });
-            }
+/// What redb's own check of its pages said.
+pub(super) enum Pages {
+    /// What is wrong with them, if anything.
+    Checked(Option<String>),
+    /// Another process wrote to them all the time.
+    Busy,
+}
+
+/// Whoever can show a state of the store as one commit left it.
+pub(super) trait Views {
+    /// What `call` returns; it may be called again.
+    fn view<T>(&self, call: impl Fn(&ReadTransaction) -> Result<T, Fault>)
+    -> Result<T, StoreError>;
+
+    /// Checks the pages of the file.
+    fn pages(&self) -> Result<Pages, StoreError>;
+}
+
+/// Checks one checkpoint, or all of them and the store's books as well.
+pub(super) fn verify(
+    reader: &(impl CheckpointReader + Views),
+    id: Option<CheckpointId>,
+) -> Result<VerifyReport, StoreError> {
+    let mut listed = reader.list()?;
+    if let Some(id) = id {
+        listed.retain(|(listed, _)| *listed == id);
+        if listed.is_empty() {
+            return Err(StoreError::NoSuchCheckpoint { id });
         }
-        let mut report = VerifyReport::default();
-        let mut chunks = BTreeMap::new();
-        let mut plugins = BTreeMap::new();
-        for (id, manifest) in &listed {
-            let problems = match manifest {
-                Err(error) => vec![error.to_string()],
-                Ok(checkpoint) => self.check(checkpoint, &mut chunks, &mut plugins)?,
+    }
+    let mut report = VerifyReport::default();
+    let mut read = Seen::default();
+    let mut indexes = BTreeMap::new();
+    for (id, manifest) in &listed {
+        let problems = match manifest {
+            Err(error) => vec![error.to_string()],
+            Ok(checkpoint) => {
+                let mut problems = check(reader, checkpoint, &mut read)?;
+                problems.extend(check_indexes(reader, checkpoint, &mut indexes)?);
+                problems
+            }
+        };
+        // It may have been retired in the meantime, with its chunks.
+        if !problems.is_empty() && is_gone(reader, *id)? {
+            continue;
+        }
+        report
+            .checkpoints
+            .push(CheckpointReport { id: *id, problems });
+    }
+    report.chunks = read.chunks.len();
+    report.chunk_bytes = read.chunks.keys().map(|(_, len)| u64::from(*len)).sum();
+    if id.is_none() {
+        match reader.view(check_books) {
+            Err(StoreError::Damaged { reason, .. }) => report.problems.push(reason),
+            Err(StoreError::Busy { .. }) => report.is_busy = true,
+            found => report.problems = found?,
+        }
+        match reader.pages()? {
+            Pages::Checked(problem) => report.problems.extend(problem),
+            Pages::Busy => report.is_busy = true,
+        }
+    }
+    Ok(report)
+}
+
+fn is_gone(reader: &impl CheckpointReader, id: CheckpointId) -> Result<bool, StoreError> {
+    match reader.read(id) {
+        Err(StoreError::NoSuchCheckpoint { .. }) => Ok(true),
+        Err(StoreError::Damaged { .. }) | Ok(_) => Ok(false),
+        Err(StoreError::OtherFormat { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was read already, with what is wrong with it.
+#[derive(Default)]
+pub(super) struct Seen {
+    chunks: BTreeMap<(ChunkId, u32), Option<String>>,
+    plugins: BTreeMap<PluginDigest, Option<String>>,
+}
+
+/// Reads each chunk and plugin once, however many checkpoints name it.
+pub(super) fn check(
+    reader: &impl CheckpointReader,
+    checkpoint: &Checkpoint,
+    seen: &mut Seen,
+) -> Result<Vec<String>, StoreError> {
+    let mut problems = Vec::new();
+    for ChunkRef { id, len } in chunks_of(checkpoint) {
+        if let Entry::Vacant(entry) = seen.chunks.entry((id, len)) {
+            let read = reader.chunk(ChunkRef { id, len });
+            entry.insert(problem(read)?);
+        }
+        problems.extend(seen.chunks[&(id, len)].clone());
+    }
+    for plugin in plugins_of(checkpoint) {
+        if let Entry::Vacant(entry) = seen.plugins.entry(plugin) {
+            let read = reader.plugin(plugin);
+            entry.insert(problem(read)?);
+        }
+        problems.extend(seen.plugins[&plugin].clone());
+    }
+    Ok(problems)
+}
+
+/// A damaged index costs time and no state, so it does not count when a checkpoint is chosen.
+fn check_indexes(
+    reader: &impl Views,
+    checkpoint: &Checkpoint,
+    seen: &mut BTreeMap<ChunkId, bool>,
+) -> Result<Vec<String>, StoreError> {
+    let mut problems = Vec::new();
+    for chunk in chunks_of(checkpoint) {
+        if let Entry::Vacant(entry) = seen.entry(chunk.id) {
+            let found = reader.view(|transaction| chunks::read_index(transaction, chunk));
+            // What is wrong with the chunk itself has been said.
+            let is_damaged = match found {
+                Ok(found) => found == IndexFound::Damaged,
+                Err(StoreError::Damaged { .. }) => false,
+                Err(error) => return Err(error),
             };
-            report
-                .checkpoints
-                .push(CheckpointReport { id: *id, problems });
+            entry.insert(is_damaged);
         }
-        report.chunks = chunks.len();
-        report.chunk_bytes = chunks.keys().map(|(_, len)| u64::from(*len)).sum();
-        if id.is_none() {
-            let sound = listed
-                .iter()
-                .filter_map(|(_, manifest)| manifest.as_ref().ok());
-            let newest = listed.first().map_or(0, |(id, _)| id.0);
-            report.problems = self.check_books(&References::of(sound), newest)?;
-            report.problems.extend(self.check_pages()?);
+        if seen[&chunk.id] {
+            let id = chunk.id.0;
+            problems.push(format!("the index of chunk {id} does not fit its checksum"));
         }
-        Ok(report)
     }
+    Ok(problems)
+}
 
-    /// Reads each chunk and plugin once, however many checkpoints name it.
-    pub(super) fn check(
-        &mut self,
-        checkpoint: &Checkpoint,
-        chunks: &mut BTreeMap<(ChunkId, u32), Option<String>>,
-        plugins: &mut BTreeMap<PluginDigest, Option<String>>,
-    ) -> Result<Vec<String>, StoreError> {
-        let mut problems = Vec::new();
-        for ChunkRef { id, len } in chunks_of(checkpoint) {
-            if let Entry::Vacant(entry) = chunks.entry((id, len)) {
-                let read = self.chunk(ChunkRef { id, len });
-                entry.insert(problem(read)?);
-            }
-            problems.extend(chunks[&(id, len)].clone());
+fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, Fault> {
+    let listed = read::list(transaction)?;
+    let newest = listed.first().map_or(0, |(id, _)| id.0);
+    let sound = listed
+        .iter()
+        .filter_map(|(_, manifest)| manifest.as_ref().ok());
+    let expect = References::of(sound);
+    let mut problems = Vec::new();
+    for entry in transaction.open_table(tables::CHUNKS)?.iter()? {
+        let (id, stored) = entry?;
+        let (count, expected) = (stored.value().0, expect.chunks.get(&ChunkId(id.value())));
+        let expected = expected.copied().unwrap_or(0);
+        if count != expected {
+            let id = id.value();
+            problems.push(format!(
+                "chunk {id} counts {count} references, and has {expected}"
+            ));
+        } else if count == 0 {
+            problems.push(format!("no checkpoint names chunk {}", id.value()));
         }
-        for plugin in plugins_of(checkpoint) {
-            if let Entry::Vacant(entry) = plugins.entry(plugin) {
-                let read = self.plugin(plugin);
-                entry.insert(problem(read)?);
-            }
-            problems.extend(plugins[&plugin].clone());
-        }
-        Ok(problems)
     }
+    problems.extend(unowned(transaction)?);
+    for entry in transaction.open_table(tables::PLUGINS)?.iter()? {
+        let plugin = PluginDigest(entry?.0.value());
+        if !expect.plugins.contains(&plugin) {
+            problems.push(format!("no checkpoint names plugin {plugin}"));
+        }
+    }
+    match tables::meta(transaction)?.highest_checkpoint {
+        None => problems.push("the highest checkpoint's id is unreadable".to_owned()),
+        Some(highest) if highest != newest => {
+            problems.push(format!(
+                "the newest checkpoint is {newest}, and should be {highest}"
+            ));
+        }
+        Some(_) => {}
+    }
+    Ok(problems)
+}
 
-    fn check_books(&mut self, expect: &References, newest: u64) -> Result<Vec<String>, StoreError> {
-        let found = self.with(|database| {
-            let transaction = database.begin_read()?;
-            let mut problems = Vec::new();
-            for entry in transaction.open_table(tables::CHUNKS)?.iter()? {
-                let (id, stored) = entry?;
-                let (count, expected) = (stored.value().0, expect.chunks.get(&ChunkId(id.value())));
-                let expected = expected.copied().unwrap_or(0);
-                if count != expected {
-                    let id = id.value();
-                    problems.push(format!(
-                        "chunk {id} counts {count} references, and has {expected}"
-                    ));
-                } else if count == 0 {
-                    problems.push(format!("no checkpoint names chunk {}", id.value()));
-                }
+/// What is stored for chunks that are not.
+fn unowned(transaction: &ReadTransaction) -> Result<Vec<String>, Fault> {
+    let chunks = transaction.open_table(tables::CHUNKS)?;
+    let mut problems = Vec::new();
+    for (what, table) in [
+        ("a piece", tables::CHUNK_BYTES),
+        ("an index", tables::CHUNK_INDEX),
+    ] {
+        let pieces = match transaction.open_table(table) {
+            // Format 1 has no indexes.
+            Err(TableError::TableDoesNotExist(_)) => continue,
+            other => other?,
+        };
+        let mut last = None;
+        for entry in pieces.iter()? {
+            let id = entry?.0.value().0;
+            if last != Some(id) && chunks.get(id)?.is_none() {
+                problems.push(format!(
+                    "there is {what} of chunk {id}, which is not stored"
+                ));
             }
-            let chunks = transaction.open_table(tables::CHUNKS)?;
-            let mut last = None;
-            for entry in transaction.open_table(tables::CHUNK_BYTES)?.iter()? {
-                let id = entry?.0.value().0;
-                if last != Some(id) && chunks.get(id)?.is_none() {
-                    problems.push(format!(
-                        "there are bytes of chunk {id}, which is not stored"
-                    ));
-                }
-                last = Some(id);
-            }
-            for entry in transaction.open_table(tables::PLUGINS)?.iter()? {
-                let plugin = PluginDigest(entry?.0.value());
-                if !expect.plugins.contains(&plugin) {
-                    problems.push(format!("no checkpoint names plugin {plugin}"));
-                }
-            }
-            match tables::meta(&transaction)?.highest_checkpoint {
-                None => problems.push("the highest checkpoint's id is unreadable".to_owned()),
-                Some(highest) if highest != newest => {
-                    problems.push(format!(
-                        "the newest checkpoint is {newest}, and should be {highest}"
-                    ));
-                }
-                Some(_) => {}
-            }
-            Ok(problems)
-        });
-        match found {
-            Err(StoreError::Damaged { reason, .. }) => Ok(vec![reason]),
-            other => other,
+            last = Some(id);
         }
     }
+    Ok(problems)
 }
 
 fn problem(read: Result<Vec<u8>, StoreError>) -> Result<Option<String>, StoreError> {

@@ -29,14 +29,25 @@ pub(super) struct FileCommitter {
 }
 
 /// What the staging folder says of whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Mark {
     /// Nothing.
     Absent,
     /// This owner's, from earlier.
     Ours,
-    /// The same sink's, but its checkpoints are in another data folder.
-    OtherData,
+    /// The same sink's, but its checkpoints are in the data folder with this id.
+    OtherData(String),
+}
+
+/// Where a restored checkpoint comes from, as far as this folder is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// From this job's data folder.
+    Own,
+    /// It was carried here, and this is the folder that it was carried from.
+    TakenOver,
+    /// It was carried here, and this folder is new.
+    Carried,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +191,32 @@ impl FileCommitter {
         Ok(())
     }
 
-    fn restore(&mut self, restored: RestoredSink<'_>) -> Result<Recovered, ConnectorError> {
+    /// What a restored checkpoint has to do with this folder, which has this many visible parts.
+    fn origin(&self, restored: RestoredSink<'_>, parts: usize) -> Result<Origin, ConnectorError> {
+        let is_carried =
+            !restored.data_folder.is_empty() && restored.data_folder != self.owner.data;
+        match &self.mark {
+            Mark::OtherData(data) if is_carried && data == restored.data_folder => {
+                Ok(Origin::TakenOver)
+            }
+            Mark::OtherData(_) | Mark::Absent if is_carried && parts == 0 => Ok(Origin::Carried),
+            Mark::Absent if is_carried => {
+                let path = self.folder.clone();
+                Err(ConnectorError::UnmarkedOutput { path, parts })
+            }
+            Mark::OtherData(_) => {
+                let path = self.folder.clone();
+                Err(ConnectorError::OtherRun { path })
+            }
+            Mark::Ours | Mark::Absent => Ok(Origin::Own),
+        }
+    }
+
+    fn restore(
+        &mut self,
+        restored: RestoredSink<'_>,
+        origin: Origin,
+    ) -> Result<Recovered, ConnectorError> {
         let state: State = encoding::decode("the state of a file sink", VERSION, restored.state)?;
         let parts = decode_all(restored.staged)?;
         let mut recovered = Recovered::default();
@@ -189,7 +225,8 @@ impl FileCommitter {
                 .committed_through
                 .is_some_and(|through| part.name.checkpoint.0 <= through);
             // With the marker the staging folder is whole, so the part was committed and taken away by its reader.
-            let may_be_gone = was_committed || self.mark == Mark::Ours;
+            // A folder that is new never had it.
+            let may_be_gone = was_committed || self.mark == Mark::Ours || origin != Origin::Own;
             if !self.rename(part, &mut recovered)? && !may_be_gone {
                 return Err(ConnectorError::PartGone {
                     path: self.folder.join(part.name.file_name()),
@@ -270,14 +307,16 @@ impl SinkCommitter for FileCommitter {
 
     fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError> {
         let parts = self.visible()?.len();
-        // Whoever begins anew may take a folder over from which all parts are gone.
-        let takes_over = restored.is_none() && parts == 0;
-        if self.mark == Mark::OtherData && !takes_over {
-            let path = self.folder.clone();
-            return Err(ConnectorError::OtherRun { path });
-        }
         let recovered = match restored {
-            Some(restored) => self.restore(restored)?,
+            Some(restored) => {
+                let origin = self.origin(restored, parts)?;
+                self.restore(restored, origin)?
+            }
+            // Whoever begins anew may take a folder over from which all parts are gone.
+            None if parts > 0 && matches!(self.mark, Mark::OtherData(_)) => {
+                let path = self.folder.clone();
+                return Err(ConnectorError::OtherRun { path });
+            }
             None => {
                 if parts > 0 {
                     let path = self.folder.clone();
@@ -349,7 +388,7 @@ fn read_mark(folder: &Path, staging: &Path, owner: &Owner) -> Result<Mark, Conne
     Ok(if found.data == owner.data {
         Mark::Ours
     } else {
-        Mark::OtherData
+        Mark::OtherData(found.data)
     })
 }
 

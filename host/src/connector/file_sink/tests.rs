@@ -61,6 +61,7 @@ fn recover(
 ) -> Result<Recovered, ConnectorError> {
     let permit = CommitPermit::for_test(saved.map_or(0, |saved| saved.id));
     committer.recover(saved.map(|saved| RestoredSink {
+        data_folder: "",
         permit: &permit,
         staged: &saved.staged,
         state: &saved.state,
@@ -327,4 +328,80 @@ fn what_cannot_be_written_or_read_is_an_error() {
     assert!(writer.stage(CheckpointId(1)).is_err());
     fs::write(folder.path().join("out"), "a file").unwrap();
     assert!(sink(&folder).committer().is_err());
+}
+
+/// Recovers a sink whose data folder has the id `data` from a checkpoint that was taken in `data`, the folder of [`sink`].
+fn carried(
+    folder: &TempDir,
+    saved: &Saved,
+) -> Result<(Box<dyn SinkCommitter>, Recovered), ConnectorError> {
+    let settings: FileSinkSettings = toml::from_str("path = 'out'\nformat = 'csv'").unwrap();
+    let sink = FileSink::new(&settings, folder.path(), "job", "counts", "other data");
+    let permit = CommitPermit::for_test(saved.id);
+    let mut committer = sink.committer()?;
+    let recovered = committer.recover(Some(RestoredSink {
+        data_folder: "data",
+        permit: &permit,
+        staged: &saved.staged,
+        state: &saved.state,
+    }))?;
+    Ok((committer, recovered))
+}
+
+#[test]
+fn a_savepoint_takes_the_output_over_that_it_belongs_to() {
+    let folder = TempDir::new().unwrap();
+    let (mut committer, first, second) = two_checkpoints(&folder);
+    let permit = CommitPermit::for_test(2);
+    committer.commit(&permit, &second.staged).unwrap();
+    drop(committer);
+    // What came after the savepoint is taken back, and twice is the same as once.
+    let (taken, recovered) = carried(&folder, &first).unwrap();
+    assert_eq!(recovered.retracted, 2);
+    assert_eq!(visible(&folder), FIRST);
+    drop(taken);
+    carried(&folder, &first).unwrap();
+    assert_eq!(visible(&folder), FIRST);
+    // The run that it was taken from has lost the folder.
+    let mut committer = sink(&folder).committer().unwrap();
+    let refused = recover(&mut *committer, Some(&second));
+    assert!(matches!(refused, Err(ConnectorError::OtherRun { .. })));
+}
+
+#[test]
+fn a_savepoint_begins_in_an_empty_folder_and_in_no_other() {
+    let source = TempDir::new().unwrap();
+    let (_committer, first, second) = two_checkpoints(&source);
+    for saved in [&first, &second] {
+        let folder = TempDir::new().unwrap();
+        let (committer, recovered) = carried(&folder, saved).unwrap();
+        assert_eq!(recovered, Recovered::default());
+        assert_eq!(visible(&folder), "");
+        let summary = committer.summary().unwrap();
+        let records = format!("{} records", 2 * saved.id);
+        assert!(summary.starts_with(&records), "{summary}");
+    }
+    let folder = TempDir::new().unwrap();
+    fs::create_dir_all(folder.path().join("out")).unwrap();
+    fs::write(folder.path().join("out/part-00000001-000.csv"), "k,one").unwrap();
+    let refused = carried(&folder, &first).err();
+    assert!(matches!(
+        refused,
+        Some(ConnectorError::UnmarkedOutput { parts: 1, .. })
+    ));
+    // Output of a third run is nobody's to take.
+    let folder = TempDir::new().unwrap();
+    let settings: FileSinkSettings = toml::from_str("path = 'out'\nformat = 'csv'").unwrap();
+    let third = FileSink::new(&settings, folder.path(), "job", "counts", "third");
+    let mut committer = third.committer().unwrap();
+    recover(&mut *committer, None).unwrap();
+    let staged = [stage(&third, 0, 1, "third")];
+    committer.prepare(&staged).unwrap();
+    committer
+        .commit(&CommitPermit::for_test(1), &staged)
+        .unwrap();
+    drop(committer);
+    let refused = carried(&folder, &first).err();
+    assert!(matches!(refused, Some(ConnectorError::OtherRun { .. })));
+    assert_eq!(visible(&folder), "part-00000001-000.csv=k,third");
 }

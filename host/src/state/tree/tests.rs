@@ -550,3 +550,19 @@ fn switching_the_time_to_live_keeps_what_is_there() {
         "gone with its page's rewrite"
     );
 }
+
+#[test]
+fn a_scan_for_one_item_reads_one_leaf() {
+    let (mut kept, model) = (Kept::default(), numbered(1000));
+    kept.put(&model, FOR_EVER);
+    assert_eq!(kept.check(), 2);
+    for sub_key in model.keys() {
+        for is_reverse in [false, true] {
+            kept.reads.clear();
+            let one = Bound::Included(sub_key.as_slice());
+            let scan = kept.tree(FOR_EVER).scan(one, one, ALL, is_reverse).unwrap();
+            assert_eq!((scan.values.len(), scan.more), (1, false));
+            assert_eq!(kept.reads.len(), 2, "the root and a leaf");
+        }
+    }
+}

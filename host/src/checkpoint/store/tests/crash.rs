@@ -61,7 +61,7 @@ fn check(image: Vec<u8>, acknowledged: usize, what: &str) {
     let samples = samples();
     let mut store = open(&Disk::new(image)).unwrap_or_else(|error| panic!("{what}: {error}"));
     let recovery = store
-        .recover()
+        .recover(Depth::Thorough, None)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(
         recovery.damaged.is_empty() && matches!(store.health, Health::Sound),
@@ -78,15 +78,15 @@ fn check(image: Vec<u8>, acknowledged: usize, what: &str) {
         "{what}: {found}, not {acknowledged}"
     );
     if let Some(restored) = &recovery.restored {
-        samples[found - 1].assert_is(restored);
+        samples[found - 1].assert_is(&store, restored);
     }
-    let report = store.verify(None).unwrap();
+    let report = store.reader.verify(None).unwrap();
     assert!(report.is_sound(), "{what}: {report:?}");
     assert_eq!(report.checkpoints.len(), found.min(2), "{what}");
     // It goes on from there.
     if let Some(next) = samples.get(found) {
         next.write(&mut store)
             .unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(store.verify(None).unwrap().is_sound(), "{what}");
+        assert!(store.reader.verify(None).unwrap().is_sound(), "{what}");
     }
 }

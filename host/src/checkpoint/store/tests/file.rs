@@ -6,20 +6,20 @@ use super::*;
 fn each_file_gets_its_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoints.redb");
-    let absent = CheckpointStore::open_existing(&path);
+    let absent = CheckpointStore::open_existing(&path, SETTINGS);
     assert!(
         matches!(absent, Err(StoreError::Absent { .. })),
         "{absent:?}"
     );
     // Left by a process that died while it made the store.
     std::fs::write(folder.path().join("checkpoints.redb.new"), b"half").unwrap();
-    let mut store = CheckpointStore::open(&path).unwrap();
+    let mut store = CheckpointStore::open(&path, SETTINGS).unwrap();
     samples()[0].write(&mut store).unwrap();
     // A handle that is given up must not let another process in.
-    store.database = None;
+    store.reader.alone(|slot| slot.database = None);
     let names = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names, 1, "only the store is left");
-    let second = CheckpointStore::open(&path);
+    let second = CheckpointStore::open(&path, SETTINGS);
     assert!(
         matches!(second, Err(StoreError::InUse { .. })),
         "{second:?}"
@@ -30,9 +30,10 @@ fn each_file_gets_its_answer() {
         "{removed:?}"
     );
     drop(store);
-    let mut store = CheckpointStore::open_existing(&path).unwrap();
-    samples()[0].assert_is(&store.recover().unwrap().restored.unwrap());
+    let mut store = CheckpointStore::open_existing(&path, SETTINGS).unwrap();
+    samples()[0].assert_is_found(&mut store);
     store
+        .reader
         .with(|database| {
             let transaction = database.begin_write()?;
             tables::set_meta(&transaction, tables::META_FORMAT, 77)?;
@@ -40,7 +41,7 @@ fn each_file_gets_its_answer() {
         })
         .unwrap();
     drop(store);
-    let other = CheckpointStore::open(&path);
+    let other = CheckpointStore::open(&path, SETTINGS);
     assert!(
         matches!(other, Err(StoreError::OtherFormat { found: 77, .. })),
         "{other:?}"
@@ -56,7 +57,7 @@ fn what_is_not_a_store() {
     let check = |bytes: &[u8]| {
         let path = folder.path().join("file");
         std::fs::write(&path, bytes).unwrap();
-        let error = CheckpointStore::open(&path).unwrap_err();
+        let error = CheckpointStore::open(&path, SETTINGS).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error:?}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "it was touched");
     };
@@ -65,8 +66,8 @@ fn what_is_not_a_store() {
     check(&[0; 100_000]);
     check(&[b'x'; 100_000]);
     let path = folder.path().join("other.redb");
-    drop(Database::create(&path).unwrap());
-    let other = CheckpointStore::open(&path);
+    drop(redb::Database::create(&path).unwrap());
+    let other = CheckpointStore::open(&path, SETTINGS);
     assert!(
         matches!(other, Err(StoreError::NotAStore { .. })),
         "{other:?}"

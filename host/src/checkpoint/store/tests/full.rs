@@ -26,13 +26,17 @@ fn check(fail: impl Fn(&Disk), what: &str) -> bool {
     // Another process that looks at the file now would see this.
     let fate = store.settle().unwrap().unwrap();
     assert_eq!(fate.checkpoint, CheckpointId(3));
-    let newest = store.recover().unwrap().restored.unwrap();
+    let newest = store
+        .recover(Depth::Thorough, None)
+        .unwrap()
+        .restored
+        .unwrap();
     match fate.fate {
-        Fate::Durable => samples[2].assert_is(&newest),
-        Fate::Absent => samples[1].assert_is(&newest),
+        Fate::Durable => samples[2].assert_is(&store, &newest),
+        Fate::Absent => samples[1].assert_is(&store, &newest),
         Fate::Unknown => panic!("{what}: it was opened again"),
     }
-    assert!(store.verify(None).unwrap().is_sound(), "{what}");
+    assert!(store.reader.verify(None).unwrap().is_sound(), "{what}");
     // The chunks of the failed one come again, under the next id.
     let mut next = samples[3].clone();
     next.chunks
@@ -46,8 +50,8 @@ fn check(fail: impl Fn(&Disk), what: &str) -> bool {
     next.write(&mut store).unwrap();
     drop(store);
     let mut store = open(&disk).unwrap();
-    next.assert_is(&store.recover().unwrap().restored.unwrap());
-    assert!(store.verify(None).unwrap().is_sound(), "{what}");
+    next.assert_is_found(&mut store);
+    assert!(store.reader.verify(None).unwrap().is_sound(), "{what}");
     true
 }
 

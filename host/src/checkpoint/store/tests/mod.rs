@@ -5,19 +5,31 @@ mod crash;
 mod damage;
 mod disk;
 mod file;
+mod format;
 mod full;
 mod model;
+mod moving;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use redb::{ReadableDatabase, ReadableTable};
+use sha2::{Digest, Sha256};
+
 use super::*;
-use crate::checkpoint::{CommitPermit, OperatorSnapshot, TaskSnapshot, Trigger};
+use crate::checkpoint::{
+    CheckpointReader, CheckpointStorage, CommitPermit, Compression, Depth, NewCheckpoint,
+    OperatorSnapshot, TaskSnapshot, Trigger,
+};
 use crate::state::{Chunk, ChunkId};
 use crate::stream::{KeyGroupRange, MaxParallelism};
 use disk::{Disk, Random};
 
+const SETTINGS: StoreSettings = StoreSettings {
+    compression: Compression::Lz4,
+};
 const RETAINED: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 type Plugins = Vec<(PluginDigest, Arc<[u8]>)>;
@@ -30,10 +42,14 @@ struct Sample {
     plugins: Plugins,
 }
 
-/// The bytes of a chunk follow from its id.
+/// The length of a chunk that can be compressed.
+const WORDY: usize = 9000;
+
+/// The bytes of a chunk follow from its id and length.
 fn chunk(id: u64, len: usize) -> Arc<Chunk> {
     let mut random = Random(id);
-    let bytes = (0..len).map(|_| random.next() as u8).collect();
+    let range = if len == WORDY { 3 } else { 256 };
+    let bytes = (0..len).map(|_| random.below(range) as u8).collect();
     Arc::new(Chunk {
         id: ChunkId(id),
         bytes,
@@ -83,7 +99,7 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
 /// Checkpoints that share chunks with the one before, and change the plugin in the middle.
 fn samples() -> Vec<Sample> {
     let of = |id: u64| {
-        let lengths = [100, 9000, 70_000];
+        let lengths = [100, WORDY, 70_000];
         let chunks = (id..id + 3).map(|id| chunk(id, lengths[id as usize % 3]));
         sample(id, 1 + u8::from(id > 2), chunks.collect())
     };
@@ -91,7 +107,7 @@ fn samples() -> Vec<Sample> {
 }
 
 fn open(disk: &Disk) -> Result<CheckpointStore, StoreError> {
-    CheckpointStore::open_on(disk.clone())
+    CheckpointStore::open_on(disk.clone(), SETTINGS)
 }
 
 impl Sample {
@@ -104,7 +120,12 @@ impl Sample {
         store: &mut CheckpointStore,
         retained: NonZeroU32,
     ) -> Result<CommitPermit, StoreError> {
-        store.write(&self.checkpoint, &self.chunks, &self.plugins, retained)
+        store.write(&NewCheckpoint {
+            checkpoint: &self.checkpoint,
+            chunks: &self.chunks,
+            plugins: &self.plugins,
+            retained,
+        })
     }
 
     fn id(&self) -> u64 {
@@ -112,15 +133,28 @@ impl Sample {
     }
 
     /// `found` is this checkpoint, to the byte.
-    fn assert_is(&self, found: &RestoredCheckpoint) {
-        assert_eq!(self.checkpoint, found.checkpoint);
+    fn assert_is(&self, store: &CheckpointStore, found: &RestoredCheckpoint) {
         assert_eq!(found.permit.checkpoint(), self.checkpoint.id);
-        let chunks: BTreeMap<_, _> = self
-            .chunks
-            .iter()
-            .map(|chunk| (chunk.id, chunk.clone()))
-            .collect();
-        assert!(chunks == found.chunks, "wrong bytes in a chunk");
+        assert_eq!(self.checkpoint, found.checkpoint);
+        self.assert_in(&*store.reader);
+    }
+
+    /// It is what a thorough start finds.
+    fn assert_is_found(&self, store: &mut CheckpointStore) {
+        let found = store.recover(Depth::Thorough, None).unwrap();
+        self.assert_is(store, &found.restored.unwrap());
+    }
+
+    /// `reader` has this checkpoint, to the byte.
+    fn assert_in(&self, reader: &dyn CheckpointReader) {
+        assert_eq!(reader.read(self.checkpoint.id).unwrap(), self.checkpoint);
+        for chunk in &self.chunks {
+            let bytes = reader.chunk(Chunk::as_ref(chunk)).unwrap();
+            assert!(bytes == chunk.bytes, "wrong bytes in a chunk");
+        }
+        for (digest, bytes) in &self.plugins {
+            assert!(reader.plugin(*digest).unwrap()[..] == bytes[..]);
+        }
     }
 }
 
@@ -129,7 +163,7 @@ fn what_is_written_is_read() {
     let disk = Disk::default();
     let samples = samples();
     let mut store = open(&disk).unwrap();
-    let empty = store.recover().unwrap();
+    let empty = store.recover(Depth::Thorough, None).unwrap();
     assert!(empty.restored.is_none() && empty.damaged.is_empty());
     assert_eq!(
         (empty.next_id, empty.next_chunk),
@@ -143,28 +177,32 @@ fn what_is_written_is_read() {
     }
     drop(store);
     let mut store = open(&disk).unwrap();
-    let recovery = store.recover().unwrap();
-    samples[3].assert_is(&recovery.restored.unwrap());
+    let recovery = store.recover(Depth::Thorough, None).unwrap();
+    samples[3].assert_is(&store, &recovery.restored.unwrap());
     assert_eq!(
         (recovery.next_id, recovery.next_chunk),
         (CheckpointId(5), ChunkId(7))
     );
     let listed: Vec<_> = store
+        .reader
         .list()
         .unwrap()
         .into_iter()
         .map(|(id, _)| id.0)
         .collect();
     assert_eq!(listed, [4, 3]);
-    assert_eq!(store.read(CheckpointId(3)).unwrap(), samples[2].checkpoint);
-    let gone = store.read(CheckpointId(2));
+    assert_eq!(
+        store.reader.read(CheckpointId(3)).unwrap(),
+        samples[2].checkpoint
+    );
+    let gone = store.reader.read(CheckpointId(2));
     assert!(matches!(gone, Err(StoreError::NoSuchCheckpoint { .. })));
-    assert_eq!(store.plugin(plugin(2).0).unwrap(), plugin(2).1[..]);
+    assert_eq!(store.reader.plugin(plugin(2).0).unwrap(), plugin(2).1[..]);
     assert!(
-        store.plugin(plugin(1).0).is_err(),
+        store.reader.plugin(plugin(1).0).is_err(),
         "nothing names it any more"
     );
-    let report = store.verify(None).unwrap();
+    let report = store.reader.verify(None).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(report.chunks, 4);
 }
@@ -193,7 +231,7 @@ fn a_broken_contract_is_refused_and_writes_nothing() {
     no_plugin.plugins.clear();
     let missing = plugin(2).0;
     check(no_plugin, Refusal::PluginMissing { plugin: missing });
-    let report = store.verify(None).unwrap();
+    let report = store.reader.verify(None).unwrap();
     assert!(report.is_sound() && report.chunks == 3, "{report:?}");
     samples()[1].write(&mut store).unwrap();
 }

@@ -22,13 +22,11 @@ fn random_checkpoints_against_a_list() {
         let sample = sample(id, random.below(3) as u8, chunks);
         let retained = 1 + random.below(4) as usize;
         let written = NonZeroU32::new(retained as u32).unwrap();
-        store
-            .write(&sample.checkpoint, &sample.chunks, &sample.plugins, written)
-            .unwrap();
+        sample.write_keeping(&mut store, written).unwrap();
         live.push(sample);
         live.drain(..live.len().saturating_sub(retained));
 
-        let report = store.verify(None).unwrap();
+        let report = store.reader.verify(None).unwrap();
         assert!(report.is_sound(), "checkpoint {id}: {report:?}");
         let expected: BTreeSet<_> = live
             .iter()
@@ -42,6 +40,7 @@ fn random_checkpoints_against_a_list() {
             "checkpoint {id}"
         );
         let listed: Vec<_> = store
+            .reader
             .list()
             .unwrap()
             .into_iter()
@@ -52,9 +51,7 @@ fn random_checkpoints_against_a_list() {
         if id % 10 == 0 {
             drop(store);
             store = open(&disk).unwrap();
-            live.last()
-                .unwrap()
-                .assert_is(&store.recover().unwrap().restored.unwrap());
+            live.last().unwrap().assert_is_found(&mut store);
         }
         if id == 60 {
             len_half = disk.state().bytes.len();
@@ -68,7 +65,7 @@ fn random_checkpoints_against_a_list() {
 }
 
 fn counts(store: &mut CheckpointStore) -> BTreeMap<u64, u32> {
-    let read = store.with(|database| {
+    let read = store.reader.with(|database| {
         let table = database.begin_read()?.open_table(tables::CHUNKS)?;
         let mut counts = BTreeMap::new();
         for entry in table.iter()? {

@@ -1,0 +1,322 @@
+//! What one transaction does: adds what is new, and removes what nothing names any more.
+//!
+//! Reference counts are not added to and subtracted from: they are counted anew from the manifests, a few thousand
+//! steps, and those that changed are stored. A damaged count thus never deletes a chunk that is in use.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use redb::{ReadableTable, WriteTransaction};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::chunks::ChunkTables;
+use super::error::{Fault, Refusal, StoreError};
+use super::read::manifests;
+use super::{FORMAT, Listed, chunks_of, plugins_of, tables};
+use crate::checkpoint::{
+    Checkpoint, CheckpointReader, Compression, ManifestError, NewCheckpoint, PluginDigest,
+    manifest, retention,
+};
+use crate::state::{Chunk, ChunkId, ChunkRef};
+use crate::stream::CheckpointId;
+
+/// A change of the store.
+pub(super) struct Change<'a> {
+    pub(super) new: Option<New<'a>>,
+    pub(super) deleted: &'a [CheckpointId],
+    pub(super) compression: Compression,
+}
+
+/// A checkpoint to be added.
+pub(super) struct New<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) source: Source<'a>,
+    /// How many stay, this one included; all unless it is said.
+    pub(super) retained: Option<NonZeroU32>,
+}
+
+/// Where the bytes of a new checkpoint are.
+pub(super) enum Source<'a> {
+    Handed(Handed<'a>),
+    Reader(&'a dyn CheckpointReader),
+}
+
+/// What is handed over with a checkpoint. What is stored already may be handed over again.
+pub(super) struct Handed<'a> {
+    chunks: BTreeMap<ChunkId, &'a Chunk>,
+    plugins: BTreeMap<PluginDigest, &'a [u8]>,
+}
+
+impl<'a> Handed<'a> {
+    pub(super) fn of(new: &NewCheckpoint<'a>) -> Self {
+        let chunks = new.chunks.iter().map(|chunk| (chunk.id, &**chunk));
+        let plugins = new
+            .plugins
+            .iter()
+            .map(|(digest, bytes)| (*digest, &**bytes));
+        Self {
+            chunks: chunks.collect(),
+            plugins: plugins.collect(),
+        }
+    }
+}
+
+impl Source<'_> {
+    fn chunk(&self, chunk: ChunkRef) -> Result<Option<Cow<'_, [u8]>>, Fault> {
+        match self {
+            Self::Handed(handed) => {
+                let found = handed.chunks.get(&chunk.id);
+                Ok(found.map(|chunk| Cow::Borrowed(&chunk.bytes[..])))
+            }
+            Self::Reader(reader) => Ok(Some(Cow::Owned(reader.chunk(chunk)?))),
+        }
+    }
+
+    fn plugin(&self, plugin: PluginDigest) -> Result<Option<Cow<'_, [u8]>>, Fault> {
+        match self {
+            Self::Handed(handed) => Ok(handed.plugins.get(&plugin).copied().map(Cow::Borrowed)),
+            Self::Reader(reader) => Ok(Some(Cow::Owned(reader.plugin(plugin)?))),
+        }
+    }
+
+    /// The highest id of a chunk that comes with the checkpoint, named or not.
+    fn highest_chunk(&self) -> u64 {
+        match self {
+            Self::Handed(handed) => handed.chunks.last_key_value().map_or(0, |(id, _)| id.0),
+            Self::Reader(_) => 0,
+        }
+    }
+}
+
+/// Ids of checkpoints by what becomes of them.
+struct Fates {
+    retired: BTreeSet<CheckpointId>,
+    damaged: BTreeSet<CheckpointId>,
+}
+
+impl Change<'_> {
+    pub(super) fn apply(
+        &self,
+        transaction: &WriteTransaction,
+        meta: &tables::Meta,
+    ) -> Result<(), Fault> {
+        let mut checkpoints = transaction.open_table(tables::CHECKPOINTS)?;
+        let stored = manifests(&checkpoints)?;
+        let newest = stored.last().map_or(0, |(id, _)| id.0);
+        let highest_id = newest
+            .max(meta.highest_checkpoint.unwrap_or(0))
+            .max(meta.highest_lost.unwrap_or(0));
+        let fates = self.fates(&stored, CheckpointId(highest_id))?;
+        for id in &fates.retired {
+            checkpoints.remove(id.0)?;
+        }
+        if let Some(new) = &self.new {
+            let bytes = manifest::encode(new.checkpoint);
+            checkpoints.insert(new.checkpoint.id.0, &bytes[..])?;
+        }
+        let sound = stored
+            .iter()
+            .filter_map(|(id, manifest)| Some((*id, manifest.as_ref().ok()?)));
+        let before = References::of(sound.clone().map(|(_, checkpoint)| checkpoint));
+        let stay = sound.filter(|(id, _)| !fates.retired.contains(id));
+        let stay = stay.map(|(_, checkpoint)| checkpoint);
+        let new = self.new.as_ref().map(|new| new.checkpoint);
+        let after = References::of(stay.chain(new));
+        // What only an unreadable manifest named is not in `before`: then all that is stored is looked at.
+        let sweep = !fates.damaged.is_disjoint(&fates.retired);
+        self.update_chunks(transaction, &before, &after, sweep)?;
+        self.update_plugins(transaction, &before, &after, sweep)?;
+        let left = stored.iter().map(|(id, _)| *id);
+        let left = left.filter(|id| !fates.retired.contains(id)).max();
+        self.update_meta(transaction, meta, left, highest_id)
+    }
+
+    /// What goes; refuses a change that must not be.
+    fn fates(&self, stored: &[Listed], highest: CheckpointId) -> Result<Fates, Fault> {
+        if let Some(new) = &self.new
+            && new.checkpoint.id <= highest
+        {
+            return Err(new.refused(Refusal::IdNotNew { highest }));
+        }
+        let mut damaged = BTreeSet::new();
+        for (id, manifest) in stored {
+            match manifest {
+                Ok(_) => {}
+                // Not ours to delete: a newer version wrote it.
+                Err(ManifestError::OtherVersion { found }) => {
+                    return Err(Fault::OtherFormat((*found).into()));
+                }
+                Err(_) => {
+                    damaged.insert(*id);
+                }
+            }
+        }
+        let ids: BTreeSet<_> = stored.iter().map(|(id, _)| *id).collect();
+        let mut retired = BTreeSet::new();
+        for id in self.deleted {
+            if !ids.contains(id) {
+                return Err(StoreError::NoSuchCheckpoint { id: *id }.into());
+            }
+            retired.insert(*id);
+        }
+        if let Some(new) = &self.new {
+            let retained = new.retained.unwrap_or(NonZeroU32::MAX);
+            retired.extend(retention::retire(
+                &ids,
+                &damaged,
+                new.checkpoint.id,
+                retained,
+            ));
+        }
+        Ok(Fates { retired, damaged })
+    }
+
+    /// `left` is the newest that stays, `highest_id` was never exceeded.
+    fn update_meta(
+        &self,
+        transaction: &WriteTransaction,
+        meta: &tables::Meta,
+        left: Option<CheckpointId>,
+        highest_id: u64,
+    ) -> Result<(), Fault> {
+        if meta.format != FORMAT {
+            tables::set_meta(transaction, tables::META_FORMAT, FORMAT)?;
+        }
+        let Some(new) = &self.new else {
+            // The newest may be gone, and its id stays used.
+            let newest = left.map_or(0, |id| id.0);
+            tables::set_meta(transaction, tables::META_CHECKPOINT, newest)?;
+            return tables::set_meta(transaction, tables::META_LOST, highest_id);
+        };
+        tables::set_meta(transaction, tables::META_CHECKPOINT, new.checkpoint.id.0)?;
+        let chunks = chunks_of(new.checkpoint).map(|chunk| chunk.id.0).max();
+        let chunks = chunks.unwrap_or(0).max(new.source.highest_chunk());
+        let chunks = chunks.max(meta.highest_chunk.unwrap_or(0));
+        tables::set_meta(transaction, tables::META_CHUNK, chunks)
+    }
+
+    fn update_chunks(
+        &self,
+        transaction: &WriteTransaction,
+        before: &References,
+        after: &References,
+        sweep: bool,
+    ) -> Result<(), Fault> {
+        let mut chunks = ChunkTables::open(transaction)?;
+        // First remove, so that the new bytes find free space as soon as possible.
+        let mut unnamed: BTreeSet<u64> = before.chunks.keys().map(|id| id.0).collect();
+        if sweep {
+            unnamed.extend(chunks.ids()?);
+        }
+        unnamed.retain(|id| !after.chunks.contains_key(&ChunkId(*id)));
+        for id in unnamed {
+            chunks.remove(id)?;
+        }
+        if let Some(new) = &self.new {
+            let named = chunks_of(new.checkpoint).map(|chunk| (chunk.id, chunk.len));
+            for (id, len) in named.collect::<BTreeSet<_>>() {
+                let count = after.chunks.get(&id).copied().unwrap_or(0);
+                new.keep_chunk(&mut chunks, ChunkRef { id, len }, count, self.compression)?;
+            }
+        }
+        // Those that the new checkpoint does not name, and a retired one did.
+        for (id, count) in &after.chunks {
+            if before.chunks.get(id).is_some_and(|before| before != count) || sweep {
+                chunks.set_count(*id, *count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn update_plugins(
+        &self,
+        transaction: &WriteTransaction,
+        before: &References,
+        after: &References,
+        sweep: bool,
+    ) -> Result<(), Fault> {
+        let mut plugins = transaction.open_table(tables::PLUGINS)?;
+        let mut pieces = transaction.open_table(tables::PLUGIN_BYTES)?;
+        let mut unnamed: BTreeSet<[u8; 32]> =
+            before.plugins.iter().map(|digest| digest.0).collect();
+        if sweep {
+            for entry in plugins.iter()? {
+                unnamed.insert(entry?.0.value());
+            }
+        }
+        unnamed.retain(|digest| !after.plugins.contains(&PluginDigest(*digest)));
+        for digest in unnamed {
+            plugins.remove(digest)?;
+            tables::remove_pieces(|number| Ok(pieces.remove((digest, number))?.is_some()))?;
+        }
+        let Some(new) = &self.new else {
+            return Ok(());
+        };
+        for plugin in plugins_of(new.checkpoint).collect::<BTreeSet<_>>() {
+            if plugins.get(plugin.0)?.is_some() {
+                continue;
+            }
+            let bytes = new.source.plugin(plugin)?;
+            let bytes = bytes.ok_or_else(|| new.refused(Refusal::PluginMissing { plugin }))?;
+            tables::insert_plugin(&mut pieces, plugin.0, &bytes)?;
+            plugins.insert(plugin.0, bytes.len() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+impl New<'_> {
+    fn keep_chunk(
+        &self,
+        chunks: &mut ChunkTables<'_>,
+        chunk: ChunkRef,
+        count: u32,
+        compression: Compression,
+    ) -> Result<(), Fault> {
+        let ChunkRef { id, len } = chunk;
+        let given = self.source.chunk(chunk)?;
+        if given
+            .as_ref()
+            .is_some_and(|bytes| bytes.len() != len as usize)
+        {
+            return Err(self.refused(Refusal::ChunkLength { chunk: id }));
+        }
+        match (chunks.get(id)?, given) {
+            (None, None) => Err(self.refused(Refusal::ChunkMissing { chunk: id })),
+            (None, Some(bytes)) => chunks.insert(chunk, &bytes, count, compression),
+            (Some((_, stored, _)), _) if stored != len => {
+                Err(self.refused(Refusal::ChunkLength { chunk: id }))
+            }
+            (Some((_, _, checksum)), Some(bytes)) if xxh3_64(&bytes) != checksum => {
+                Err(self.refused(Refusal::ChunkReused { chunk: id }))
+            }
+            (Some(_), _) => chunks.set_count(id, count),
+        }
+    }
+
+    fn refused(&self, reason: Refusal) -> Fault {
+        let id = self.checkpoint.id;
+        StoreError::Refused { id, reason }.into()
+    }
+}
+
+/// What checkpoints name.
+#[derive(Default)]
+pub(super) struct References {
+    pub(super) chunks: BTreeMap<ChunkId, u32>,
+    pub(super) plugins: BTreeSet<PluginDigest>,
+}
+
+impl References {
+    pub(super) fn of<'a>(checkpoints: impl Iterator<Item = &'a Checkpoint>) -> Self {
+        let mut references = Self::default();
+        for checkpoint in checkpoints {
+            for chunk in chunks_of(checkpoint) {
+                *references.chunks.entry(chunk.id).or_default() += 1;
+            }
+            references.plugins.extend(plugins_of(checkpoint));
+        }
+        references
+    }
+}

@@ -1,0 +1,186 @@
+//! Looks at the checkpoints of an open store, from any thread, also while one is being written.
+//!
+//! redb shows each reader the last commit, whatever is being written meanwhile, so readers share the writer's handle and
+//! only wait while it is replaced: after an error that leaves it in doubt, and around a large write. Two handles on one
+//! file must never be at work at once: what one frees, the other still reads.
+
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use redb::{Database, ReadTransaction, ReadableDatabase};
+
+use super::error::{Fault, StoreError};
+use super::guard::guarded;
+use super::handle::{Handle, Storage};
+use super::verify::{self, Pages, Views};
+use super::{FailedWrite, Fate, Listed, chunks, file, pages, read, tables};
+use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
+use crate::state::ChunkRef;
+use crate::stream::CheckpointId;
+
+use super::VerifyReport;
+
+/// The open file of a store.
+pub(super) struct StoreReader {
+    path: PathBuf,
+    slot: RwLock<Slot>,
+}
+
+/// Where the handle is.
+pub(super) struct Slot {
+    /// Dropped before the storage; absent after an error that leaves redb's view of the file in doubt.
+    pub(super) database: Option<Handle>,
+    pub(super) storage: Storage,
+    /// What the next handle may keep in memory.
+    pub(super) cache_bytes: usize,
+    /// The last write that failed. It is settled whenever a handle is opened.
+    pub(super) failed: Option<FailedWrite>,
+    /// How many handles there were.
+    opened: u64,
+}
+
+impl StoreReader {
+    pub(super) fn new(path: PathBuf, (storage, database): file::Opened) -> Self {
+        let slot = Slot {
+            database: Some(database),
+            storage,
+            cache_bytes: file::CACHE_BYTES,
+            failed: None,
+            opened: 1,
+        };
+        Self {
+            path,
+            slot: RwLock::new(slot),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Calls redb on a handle that is not in doubt, and throws the handle away when the call leaves it so. A call must not
+    /// make another one.
+    pub(super) fn attempt<T>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        loop {
+            let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(database) = &slot.database {
+                let called = guarded(|| call(database));
+                let opened = slot.opened;
+                drop(slot);
+                if called.as_ref().is_err_and(Fault::spoils_handle) {
+                    self.alone(|slot| {
+                        // Another caller may have replaced it already.
+                        if slot.opened == opened {
+                            slot.database = None;
+                        }
+                    });
+                }
+                return called;
+            }
+            drop(slot);
+            self.alone(Slot::open)?;
+        }
+    }
+
+    /// The same for those who want to know which store it was.
+    pub(super) fn with<T>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        self.attempt(call).map_err(|fault| fault.of(&self.path))
+    }
+
+    /// Waits until nobody uses the handle, and keeps all others waiting.
+    pub(super) fn alone<T>(&self, call: impl FnOnce(&mut Slot) -> T) -> T {
+        call(&mut self.slot.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks what became of the last failed write, opening the file again if that is needed.
+    pub(super) fn settle(&self) -> Result<Option<FailedWrite>, StoreError> {
+        let settled = self.alone(|slot| slot.open().map(|()| slot.failed));
+        settled.map_err(|fault| fault.of(&self.path))
+    }
+
+    /// What is wrong with the pages of the file, if anything.
+    pub(super) fn check_pages(&self) -> Result<Option<String>, StoreError> {
+        self.alone(|slot| {
+            slot.open().map_err(|fault| fault.of(&self.path))?;
+            // A handle would not see what the check sees, and the other way round.
+            slot.database = None;
+            pages::check(&slot.storage, &self.path)
+        })
+    }
+}
+
+impl Slot {
+    /// Opens a handle unless there is one.
+    pub(super) fn open(&mut self) -> Result<(), Fault> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        let database = Handle::open(&self.storage, self.cache_bytes)?;
+        if let Some(failed) = &mut self.failed
+            && failed.fate == Fate::Unknown
+        {
+            // Opening wrote redb's header and synced it, so that what is seen now is what is on disk.
+            let id = failed.checkpoint.0;
+            let look = || {
+                Ok(database
+                    .begin_read()?
+                    .open_table(tables::CHECKPOINTS)?
+                    .get(id)?
+                    .is_some())
+            };
+            failed.fate = if guarded(look)? {
+                Fate::Durable
+            } else {
+                Fate::Absent
+            };
+        }
+        self.opened += 1;
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+impl Views for StoreReader {
+    fn view<T>(
+        &self,
+        call: impl Fn(&ReadTransaction) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| call(&database.begin_read()?))
+    }
+
+    fn pages(&self) -> Result<Pages, StoreError> {
+        Ok(Pages::Checked(self.check_pages()?))
+    }
+}
+
+impl CheckpointReader for StoreReader {
+    fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        self.view(read::list)
+    }
+
+    fn read(&self, id: CheckpointId) -> Result<Checkpoint, StoreError> {
+        self.view(|transaction| read::checkpoint(transaction, id))
+    }
+
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, StoreError> {
+        self.view(|transaction| chunks::read(transaction, chunk))
+    }
+
+    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError> {
+        self.view(|transaction| chunks::read_index(transaction, chunk).map(|found| found.sound()))
+    }
+
+    fn plugin(&self, plugin: PluginDigest) -> Result<Vec<u8>, StoreError> {
+        self.view(|transaction| read::plugin(transaction, plugin))
+    }
+
+    fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
+        verify::verify(self, id)
+    }
+}

@@ -1,0 +1,261 @@
+//! Looks at a store that another process may be writing, or in a folder that cannot be written.
+//!
+//! The file is opened for reading only and without locks, and whatever redb wants to write stays in memory. redb never
+//! writes to a page that its last commit uses; that commit is named in the first bytes of the file, which are written
+//! anew at each commit. So a page that was read belongs to one commit for sure if those bytes are, after it was read,
+//! what they were when the view was made. If they are not, all reading through this view fails from then on, and what was
+//! asked is asked again on a new one. What is wrong on a view that nobody disturbed is damage.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::{ReadTransaction, ReadableDatabase, StorageBackend};
+
+use super::error::{Fault, StoreError};
+use super::guard::guarded;
+use super::handle::{Handle, Storage};
+use super::pages::{self, Overlay};
+use super::verify::{self, Pages, Views};
+use super::{FORMAT, Listed, VerifyReport, chunks, file, read, tables};
+use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
+use crate::state::ChunkRef;
+use crate::stream::CheckpointId;
+
+/// The part of the file that tells one commit from the next.
+const HEAD_BYTES: usize = 512;
+/// How often a look is begun anew because of another process that writes.
+const TRIES: usize = 1000;
+/// The same for a look at the whole file, which takes long.
+const TRIES_LONG: usize = 3;
+
+/// A store that is only looked at.
+pub struct ReadOnlyStore {
+    path: PathBuf,
+    view: Mutex<Option<Arc<View>>>,
+}
+
+/// The file as one commit left it.
+struct View {
+    /// Dropped before the storage.
+    database: Handle,
+    storage: Storage,
+    file: Arc<Quiet>,
+}
+
+impl ReadOnlyStore {
+    /// Opens the store at `path`, on which nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is of a newer format or damaged beyond reading.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let store = Self {
+            path: path.into(),
+            view: Mutex::new(None),
+        };
+        store.view(|transaction| match tables::meta(transaction)?.format {
+            1..=FORMAT => Ok(()),
+            found => Err(Fault::OtherFormat(found)),
+        })?;
+        Ok(store)
+    }
+
+    /// The last view, if it still shows what is there, or a new one.
+    fn current(&self) -> Result<Arc<View>, Fault> {
+        let mut last = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = &*last
+            && view.file.is_undisturbed()
+        {
+            return Ok(Arc::clone(view));
+        }
+        *last = None;
+        let view = Arc::new(View::open(&self.path)?);
+        *last = Some(Arc::clone(&view));
+        Ok(view)
+    }
+
+    /// What `call` returns on a view that was not disturbed meanwhile; nothing if there was none in so many tries.
+    fn undisturbed<T>(
+        &self,
+        tries: usize,
+        call: impl Fn(&View) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        // A file that was replaced by another is not disturbed any more: what fails is tried on a new view, too.
+        let mut is_new = false;
+        for _ in 0..tries {
+            let view = match self.current() {
+                Err(Fault::Disturbed) => {
+                    std::thread::yield_now();
+                    continue;
+                }
+                other => other?,
+            };
+            let called = guarded(|| call(&view));
+            if view.file.was_disturbed() {
+                std::thread::yield_now();
+                continue;
+            }
+            match called {
+                Ok(found) => return Ok(Some(found)),
+                Err(fault) if is_new => return Err(fault),
+                Err(_) => {
+                    is_new = true;
+                    *self.view.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl View {
+    fn open(path: &Path) -> Result<Self, Fault> {
+        let file = Arc::new(Quiet::open(path)?);
+        let overlay = Overlay::new(Storage::new(Shared(Arc::clone(&file))))?;
+        let storage = Storage::new(overlay);
+        let database = Handle::open(&storage, file::CACHE_BYTES);
+        if file.was_disturbed() {
+            return Err(Fault::Disturbed);
+        }
+        Ok(Self {
+            database: database?,
+            storage,
+            file,
+        })
+    }
+}
+
+impl Views for ReadOnlyStore {
+    fn view<T>(
+        &self,
+        call: impl Fn(&ReadTransaction) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let path = &self.path;
+        let found = self.undisturbed(TRIES, |view| call(&view.database.begin_read()?));
+        let found = found.map_err(|fault| fault.of(path))?;
+        found.ok_or_else(|| StoreError::Busy { path: path.clone() })
+    }
+
+    fn pages(&self) -> Result<Pages, StoreError> {
+        let path = &self.path;
+        let found = self.undisturbed(TRIES_LONG, |view| Ok(pages::check(&view.storage, path)?));
+        match found.map_err(|fault| fault.of(path))? {
+            Some(found) => Ok(Pages::Checked(found)),
+            None => Ok(Pages::Busy),
+        }
+    }
+}
+
+impl CheckpointReader for ReadOnlyStore {
+    fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        self.view(read::list)
+    }
+
+    fn read(&self, id: CheckpointId) -> Result<Checkpoint, StoreError> {
+        self.view(|transaction| read::checkpoint(transaction, id))
+    }
+
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, StoreError> {
+        self.view(|transaction| chunks::read(transaction, chunk))
+    }
+
+    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError> {
+        self.view(|transaction| chunks::read_index(transaction, chunk).map(|found| found.sound()))
+    }
+
+    fn plugin(&self, plugin: PluginDigest) -> Result<Vec<u8>, StoreError> {
+        self.view(|transaction| read::plugin(transaction, plugin))
+    }
+
+    fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
+        verify::verify(self, id)
+    }
+}
+
+impl std::fmt::Debug for ReadOnlyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadOnlyStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file that is read as long as no commit disturbs it.
+#[derive(Debug)]
+struct Quiet {
+    file: File,
+    len: u64,
+    head: Vec<u8>,
+    disturbed: AtomicBool,
+}
+
+impl Quiet {
+    fn open(path: &Path) -> Result<Self, Fault> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        if len == 0 {
+            return Err(Fault::NotAStore("it is empty".to_owned()));
+        }
+        let mut head = vec![0; HEAD_BYTES.min(usize::try_from(len).unwrap_or(HEAD_BYTES))];
+        file.read_exact_at(&mut head, 0)?;
+        Ok(Self {
+            file,
+            len,
+            head,
+            disturbed: AtomicBool::new(false),
+        })
+    }
+
+    fn was_disturbed(&self) -> bool {
+        self.disturbed.load(Ordering::Acquire)
+    }
+
+    /// Looks, and remembers what it saw.
+    fn is_undisturbed(&self) -> bool {
+        let mut head = vec![0; self.head.len()];
+        let same = self.file.read_exact_at(&mut head, 0).is_ok() && head == self.head;
+        if !same {
+            self.disturbed.store(true, Ordering::Release);
+        }
+        !self.was_disturbed()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        // The commits of a file that has become shorter, or was cut, come first.
+        let read = self.file.read_exact_at(out, offset);
+        if !self.is_undisturbed() {
+            return Err(io::Error::other("another process writes to the file"));
+        }
+        read
+    }
+}
+
+/// What redb gets of it. It never writes, since there is a layer above it that keeps what is written.
+#[derive(Debug)]
+struct Shared(Arc<Quiet>);
+
+impl StorageBackend for Shared {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(self.0.len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, _: u64) -> Result<(), io::Error> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), io::Error> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}

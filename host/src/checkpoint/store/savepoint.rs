@@ -1,0 +1,108 @@
+//! A savepoint: a store with exactly one checkpoint, in a file of its own that can be copied and kept.
+//!
+//! It is made as `NAME.part` and gets its name once it is durable, so what has the name is whole. Whatever a process that
+//! died left under the other name is replaced.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::copy::{Highest, copy_to};
+use super::error::{Fault, StoreError};
+use super::guard::guarded;
+use super::readonly::ReadOnlyStore;
+use super::{chunks_of, file};
+use crate::checkpoint::{Checkpoint, CheckpointReader, StoreSettings};
+use crate::stream::CheckpointId;
+
+/// Makes a savepoint at `to` of a checkpoint and what it names.
+///
+/// # Errors
+///
+/// When there is something at `to`, which is not touched, when the checkpoint or the disk fails, or the checkpoint was
+/// retired in the meantime ([`StoreError::NoSuchCheckpoint`]). Nothing is at `to` then.
+pub fn create(
+    to: &Path,
+    from: &dyn CheckpointReader,
+    checkpoint: &Checkpoint,
+    settings: StoreSettings,
+) -> Result<(), StoreError> {
+    if fs::symlink_metadata(to).is_ok() {
+        let path = to.to_owned();
+        return Err(StoreError::Exists { path });
+    }
+    let part = file::with_suffix(to, ".part");
+    let made = make(&part, to, from, checkpoint, settings);
+    made.map_err(|fault| {
+        // In nobody's way if it stays.
+        let _ = fs::remove_file(&part);
+        let error = fault.of(to);
+        match from.read(checkpoint.id) {
+            Err(gone @ StoreError::NoSuchCheckpoint { .. }) => gone,
+            _ => error,
+        }
+    })
+}
+
+fn make(
+    part: &Path,
+    to: &Path,
+    from: &dyn CheckpointReader,
+    checkpoint: &Checkpoint,
+    settings: StoreSettings,
+) -> Result<(), Fault> {
+    let (storage, database) = file::make_anew(part)?;
+    let highest = Highest {
+        checkpoint: checkpoint.id.0,
+        chunk: chunks_of(checkpoint)
+            .map(|chunk| chunk.id.0)
+            .max()
+            .unwrap_or(0),
+    };
+    guarded(|| {
+        copy_to(
+            &database,
+            from,
+            &[checkpoint],
+            highest,
+            settings.compression,
+        )
+    })?;
+    drop(database);
+    // Another process may have made one: a link never replaces what is there.
+    match fs::hard_link(part, to) {
+        Ok(()) => fs::remove_file(part)?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let path = to.to_owned();
+            return Err(StoreError::Exists { path }.into());
+        }
+        // Not all file systems have second names.
+        Err(_) => fs::rename(part, to)?,
+    }
+    drop(storage);
+    Ok(file::sync_folder(to)?)
+}
+
+/// Opens a savepoint, or the store in a data folder with the id of a checkpoint in it.
+///
+/// # Errors
+///
+/// When it is no store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged.
+pub fn open(
+    path: impl Into<PathBuf>,
+    id: Option<CheckpointId>,
+) -> Result<(ReadOnlyStore, Checkpoint), StoreError> {
+    let path = path.into();
+    let store = ReadOnlyStore::open(&path)?;
+    let id = match id {
+        Some(id) => id,
+        None => match store.list()?.as_slice() {
+            [(id, _)] => *id,
+            listed => {
+                let count = listed.len();
+                return Err(StoreError::NotOne { path, count });
+            }
+        },
+    };
+    let checkpoint = store.read(id)?;
+    Ok((store, checkpoint))
+}

@@ -1,0 +1,160 @@
+//! Where a job starts: what is said of it, and which checkpoints are refused because they are not this pipeline's.
+
+use std::time::Duration;
+
+use super::Failure;
+use super::failure::EXIT_DATA;
+use super::number::{date, span, things};
+use super::terminal::Terminal;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::store::Recovery;
+use crate::connector::Guarantee;
+use crate::edge::clock::Clock;
+use crate::edge::data_dir::DataDir;
+use crate::pipeline::{difference, takeover};
+use crate::runtime::plan::{Plan, Role};
+
+/// Says where the job starts; refuses checkpoints of another pipeline.
+pub(super) fn tell_recovery(
+    recovery: &Recovery,
+    is_carried: bool,
+    plan: &Plan,
+    data_dir: &DataDir,
+    clock: Clock,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    for (id, reason) in &recovery.damaged {
+        terminal.say(&format!(
+            "warning: checkpoint {id} is damaged and passed over: {reason}"
+        ));
+    }
+    if let Some(aside) = &recovery.set_aside {
+        terminal.say(&format!(
+            "warning: the checkpoint store was damaged ({}); the job goes on in a new one, and the damaged one is kept as `{}`: delete it when nobody needs it",
+            aside.reason,
+            aside.path.display()
+        ));
+    }
+    let Some(restored) = &recovery.restored else {
+        let job = &plan.job;
+        terminal.say(&format!(
+            "job `{job}` starts from the beginning; checkpoints go to {}",
+            data_dir.path().display()
+        ));
+        return Ok(());
+    };
+    let checkpoint = &restored.checkpoint;
+    let changes = check(checkpoint, is_carried, plan, data_dir)?;
+    let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
+    terminal.say(&format!(
+        "job `{}` goes on from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
+        checkpoint.job,
+        checkpoint.id,
+        date(checkpoint.created_ms),
+        span(age),
+        things(checkpoint.records_in, "record"),
+        things(checkpoint.records_out, "record"),
+    ));
+    for change in changes {
+        terminal.say(&change);
+    }
+    tell_changes(checkpoint, plan, terminal);
+    Ok(())
+}
+
+/// Whether the checkpoint is this pipeline's; what is not as it was, if it may be so.
+pub(super) fn check(
+    checkpoint: &Checkpoint,
+    is_carried: bool,
+    plan: &Plan,
+    data_dir: &DataDir,
+) -> Result<Vec<String>, Failure> {
+    let refuse = |message: String| Failure::new(EXIT_DATA, message);
+    let id = checkpoint.id;
+    // One that was carried here is of a run that went on elsewhere, or of another graph. So is what was imported by a run
+    // that died before its first own checkpoint.
+    let is_carried = is_carried
+        || (!checkpoint.data_folder.is_empty() && checkpoint.data_folder != plan.data_folder);
+    let mut changes = Vec::new();
+    if is_carried || plan.allow_dropped_state {
+        changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
+            refuse(format!(
+                "checkpoint {id} cannot be taken over by this pipeline: {reason}"
+            ))
+        })?;
+    } else if let Some(difference) = difference(&checkpoint.identity, &plan.identity) {
+        return Err(refuse(format!(
+            "the data folder `{}` holds checkpoints of another pipeline: {difference}; use another `--data-dir`, or `--fresh` to forget these checkpoints and start over",
+            data_dir.path().display()
+        )));
+    }
+    let dropped = dropped(checkpoint, plan);
+    if !dropped.is_empty() && !plan.allow_dropped_state {
+        return Err(refuse(format!(
+            "checkpoint {id} has state that this pipeline has no place for: {}; bring that back, or leave the state behind with `--allow-dropped-state`",
+            dropped.join(", ")
+        )));
+    }
+    changes.extend(
+        dropped
+            .iter()
+            .map(|state| format!("warning: {state} is left behind")),
+    );
+    Ok(changes)
+}
+
+/// The saved states that no operator of the pipeline declares.
+fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
+    let mut dropped = Vec::new();
+    for saved in &checkpoint.operators {
+        let plugin = plan.nodes.iter().find_map(|node| match &node.role {
+            Role::Operator { plugin, .. } if node.name == saved.name => Some(plugin),
+            _ => None,
+        });
+        let declared = plugin.map_or(&[][..], |plugin| &plugin.description().states);
+        // States without a name were left behind before.
+        let states = saved.states.iter().filter(|state| !state.name.is_empty());
+        let gone = states.filter(|state| declared.iter().all(|now| now.name != state.name));
+        dropped.extend(
+            gone.map(|state| format!("state `{}` of operator `{}`", state.name, saved.name)),
+        );
+    }
+    dropped
+}
+
+/// Says what runs otherwise than when the checkpoint was taken.
+fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
+    if checkpoint.parallelism != plan.parallelism {
+        terminal.say(&format!(
+            "parallelism was {}, now is {}",
+            checkpoint.parallelism, plan.parallelism
+        ));
+    }
+    for node in &plan.nodes {
+        let saved = checkpoint
+            .operators
+            .iter()
+            .find(|operator| operator.name == node.name);
+        if let (Role::Operator { plugin, .. }, Some(saved)) = (&node.role, saved)
+            && plugin.digest() != saved.plugin
+        {
+            terminal.say(&format!(
+                "operator `{}`: the plugin is another than before",
+                node.name
+            ));
+        }
+    }
+}
+
+pub(super) fn tell_sinks(plan: &Plan, terminal: &Terminal) {
+    for node in &plan.nodes {
+        if let Role::Sink(sink) = &node.role
+            && sink.guarantee() == Guarantee::AtLeastOnce
+        {
+            terminal.say(&format!(
+                "sink `{}` writes at least once: after a failure, records since the last checkpoint are written again",
+                node.name
+            ));
+        }
+    }
+}

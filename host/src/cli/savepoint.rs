@@ -1,0 +1,93 @@
+//! `floodmark savepoint`: copies a checkpoint to a file of its own, which may be carried elsewhere.
+//!
+//! A running job is asked for a checkpoint and makes the copy itself: only it sees checkpoints that are in its memory, and
+//! it has what it takes to reach the others. The copy of a given checkpoint is made here, beside the job.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use super::failure::EXIT_DATA;
+use super::job::{JobArguments, Place, absolute};
+use super::storage;
+use super::terminal::Terminal;
+use crate::checkpoint::StoreSettings;
+use crate::checkpoint::store::savepoint;
+use crate::edge::control::{AskError, Request};
+use crate::stream::CheckpointId;
+
+#[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "the names say it, and the help texts are on the arguments"
+)]
+pub enum SavepointCommand {
+    /// Copies a checkpoint to a file, from which `run --from FILE` starts; has a running job take one for it
+    Create(CreateArguments),
+}
+
+/// Which checkpoint, and where to.
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    /// The checkpoint to copy, instead of a new one of a running job, or the newest one of a job that does not run
+    #[arg(long, value_name = "ID")]
+    from_checkpoint: Option<u64>,
+    /// The file to make
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When there is no such checkpoint, or the file cannot be made: nothing is there then.
+pub fn savepoint(command: &SavepointCommand) -> Result<(), Failure> {
+    let SavepointCommand::Create(arguments) = command;
+    let place = arguments.job.place()?;
+    let to = absolute(&arguments.to)?;
+    let id = match arguments.from_checkpoint {
+        Some(id) => copy(&place, Some(CheckpointId(id)), &to)?,
+        None => {
+            let request = Request::Checkpoint {
+                savepoint: Some(to.clone()),
+            };
+            match place.ask(&request) {
+                Err(AskError::NotRunning { .. }) => copy(&place, None, &to)?,
+                asked => asked?,
+            }
+        }
+    };
+    Terminal::new().say(&format!(
+        "checkpoint {id} is copied to `{}`; `floodmark run PIPELINE --from` that file starts from it",
+        to.display()
+    ));
+    Ok(())
+}
+
+/// Copies a checkpoint, or the newest one that can be read.
+fn copy(
+    place: &Place,
+    id: Option<CheckpointId>,
+    to: &std::path::Path,
+) -> Result<CheckpointId, Failure> {
+    let reader = storage::reader(&place.storage, &place.data_dir)?;
+    let checkpoint = match id {
+        Some(id) => reader.read(id)?,
+        None => {
+            let mut listed = reader.list()?.into_iter();
+            let newest = listed.find_map(|(_, found)| found.ok());
+            newest.ok_or_else(|| {
+                let message = format!(
+                    "there is no checkpoint in the data folder `{}`",
+                    place.data_dir.display()
+                );
+                Failure::new(EXIT_DATA, message)
+            })?
+        }
+    };
+    savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())?;
+    Ok(checkpoint.id)
+}

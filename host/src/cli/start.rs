@@ -1,0 +1,135 @@
+//! Which checkpoint a run starts from: the newest, an older one, or one that was carried here as a savepoint.
+//!
+//! Nothing is forgotten or imported before it is sure that what is to come instead can be read and is this pipeline's.
+
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::recovery::check;
+use super::storage;
+use super::terminal::Terminal;
+use crate::checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
+use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth};
+use crate::edge::data_dir::DataDir;
+use crate::runtime::plan::Plan;
+use crate::stream::CheckpointId;
+
+/// Where a run starts.
+pub(super) enum Start {
+    /// From the newest sound checkpoint, or from the beginning.
+    Newest,
+    /// From this checkpoint.
+    At(CheckpointId),
+    /// From a savepoint that was opened.
+    Carried {
+        savepoint: Box<ReadOnlyStore>,
+        checkpoint: Box<Checkpoint>,
+        path: PathBuf,
+    },
+}
+
+impl Start {
+    /// Reads `--from`: a number is a checkpoint, anything else is a file.
+    pub(super) fn open(
+        from: Option<&str>,
+        fresh: bool,
+        plan: &Plan,
+        data_dir: &DataDir,
+    ) -> Result<Self, Failure> {
+        let Some(from) = from else {
+            return Ok(Self::Newest);
+        };
+        match from.parse() {
+            Ok(_) if fresh => Err(Failure::new(
+                EXIT_USAGE,
+                "`--fresh` forgets the checkpoint that `--from` names; leave one of them out",
+            )),
+            Ok(id) => Ok(Self::At(CheckpointId(id))),
+            Err(_) => {
+                let path = Path::new(from);
+                let (savepoint, checkpoint) = savepoint::open(path, None)?;
+                check(&checkpoint, true, plan, data_dir)?;
+                Ok(Self::Carried {
+                    savepoint: Box::new(savepoint),
+                    checkpoint: Box::new(checkpoint),
+                    path: path.to_path_buf(),
+                })
+            }
+        }
+    }
+
+    /// Whether the checkpoint comes from elsewhere.
+    pub(super) fn is_carried(&self) -> bool {
+        matches!(self, Self::Carried { .. })
+    }
+
+    /// Finds the checkpoint, which is imported first if it was carried here.
+    pub(super) fn recover(
+        &self,
+        storage: &mut dyn CheckpointStorage,
+        data_dir: &DataDir,
+    ) -> Result<Recovery, Failure> {
+        let (depth, at) = match self {
+            Self::Newest => (Depth::Quick, None),
+            // Those after it are deleted: it has to be sound.
+            Self::At(id) => (Depth::Thorough, Some(*id)),
+            Self::Carried {
+                savepoint,
+                checkpoint,
+                path,
+            } => {
+                if let Some(newest) = storage::ids(&*storage.reader())?.first() {
+                    let message = format!(
+                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, or `--fresh` to forget them",
+                        data_dir.path().display(),
+                        path.display()
+                    );
+                    return Err(Failure::new(EXIT_DATA, message));
+                }
+                storage.import(&**savepoint, checkpoint)?;
+                (Depth::Quick, None)
+            }
+        };
+        let recovery = storage.recover(depth, at);
+        recovery.map_err(|error| match error {
+            StoreError::NoSuchCheckpoint { id } => no_such(id, storage),
+            other => other.into(),
+        })
+    }
+
+    /// Deletes the checkpoints after the one that the job goes back to. Their output is taken back after that, so that no
+    /// checkpoint is ever there without its output.
+    pub(super) fn forget_later(
+        &self,
+        storage: &mut dyn CheckpointStorage,
+        terminal: &Terminal,
+    ) -> Result<(), Failure> {
+        let Self::At(start) = self else {
+            return Ok(());
+        };
+        let mut later = storage::ids(&*storage.reader())?;
+        later.retain(|id| id > start);
+        if later.is_empty() {
+            return Ok(());
+        }
+        storage.delete(&later)?;
+        let names: Vec<_> = later.iter().map(ToString::to_string).collect();
+        terminal.say(&format!(
+            "checkpoints after {start} are deleted, and their output is taken back: {}",
+            names.join(", ")
+        ));
+        Ok(())
+    }
+}
+
+fn no_such(id: CheckpointId, storage: &dyn CheckpointStorage) -> Failure {
+    let there = storage::ids(&*storage.reader()).unwrap_or_default();
+    let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+    let there = match there.is_empty() {
+        true => "there are none".to_owned(),
+        false => format!("there are {}", there.join(", ")),
+    };
+    let message = format!("there is no checkpoint {id}; {there}");
+    Failure::new(EXIT_DATA, message)
+}

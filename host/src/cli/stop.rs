@@ -1,0 +1,52 @@
+//! `floodmark stop`: has a running job take a last checkpoint and end, and waits for that.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::job::{JobArguments, absolute};
+use super::terminal::Terminal;
+use super::{Failure, failure::EXIT_DATA};
+use crate::edge::control::Request;
+use crate::edge::data_dir;
+
+/// Stops a running job with a checkpoint, from which the same `run` goes on
+#[derive(Debug, Args)]
+pub struct StopArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    /// Ends the job as if its input had ended here: nothing that waits for more stays behind
+    #[arg(long)]
+    drain: bool,
+    /// Copies the last checkpoint to this file, which may be carried elsewhere: `run --from FILE` starts from it
+    #[arg(long, value_name = "FILE")]
+    savepoint: Option<PathBuf>,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When no job runs there, or its last checkpoint or the savepoint cannot be made: the message says which.
+pub fn stop(arguments: &StopArguments) -> Result<(), Failure> {
+    let place = arguments.job.place()?;
+    let savepoint = arguments.savepoint.as_deref().map(absolute).transpose()?;
+    if let Some(path) = savepoint.as_ref().filter(|path| path.exists()) {
+        let message = format!(
+            "`{}` exists; give the savepoint another name, or delete that first",
+            path.display()
+        );
+        return Err(Failure::new(EXIT_DATA, message));
+    }
+    let id = place.ask(&Request::Stop {
+        drain: arguments.drain,
+        savepoint: savepoint.clone(),
+    })?;
+    // A script may want to start the next run at once.
+    data_dir::wait_until_free(&place.data_dir);
+    let copied = savepoint.map(|path| format!(", copied to `{}`", path.display()));
+    Terminal::new().say(&format!(
+        "stopped with checkpoint {id}{}",
+        copied.unwrap_or_default()
+    ));
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Opens the storage that a job's pipeline names: the file in its data folder, memory, or an object store.
+//!
+//! All commands go through here, so that a job's checkpoints are looked for where it keeps them. What is in a storage is
+//! not looked at.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::object::{self, ObjectSettings, ObjectStorage};
+use crate::checkpoint::store::{self, CheckpointStore, ReadOnlyStore, StoreError};
+use crate::checkpoint::{CheckpointReader, CheckpointStorage, Compression, StoreSettings};
+use crate::edge::data_dir::DataDir;
+use crate::pipeline::settings::{self, CheckpointSettings, StorageSetting};
+use crate::stream::CheckpointId;
+
+/// How chunks are kept from now on.
+pub(super) fn settings(compression: settings::Compression) -> StoreSettings {
+    StoreSettings {
+        compression: match compression {
+            settings::Compression::Lz4 => Compression::Lz4,
+            settings::Compression::None => Compression::None,
+        },
+    }
+}
+
+fn object_settings(settings: StoreSettings) -> ObjectSettings {
+    ObjectSettings {
+        compression: settings.compression,
+        ..ObjectSettings::default()
+    }
+}
+
+/// Opens the storage of the job that holds this data folder.
+pub(super) fn open(
+    checkpoint: &CheckpointSettings,
+    data_dir: &DataDir,
+) -> Result<Box<dyn CheckpointStorage>, StoreError> {
+    let settings = settings(checkpoint.compression);
+    Ok(match &checkpoint.storage {
+        StorageSetting::Redb => Box::new(CheckpointStore::open(data_dir.checkpoints(), settings)?),
+        StorageSetting::Memory => Box::new(CheckpointStore::in_memory(settings)?),
+        elsewhere @ (StorageSetting::Folder(_) | StorageSetting::S3(_)) => Box::new(
+            ObjectStorage::open(&elsewhere.to_string(), object_settings(settings))?,
+        ),
+    })
+}
+
+/// Forgets all checkpoints of the job that holds this data folder, which does not run.
+pub(super) fn forget(
+    checkpoint: &CheckpointSettings,
+    data_dir: &DataDir,
+) -> Result<(), StoreError> {
+    if checkpoint.storage == StorageSetting::Redb {
+        return store::remove(&data_dir.checkpoints());
+    }
+    let mut storage = open(checkpoint, data_dir)?;
+    let ids = ids(&*storage.reader())?;
+    match ids.is_empty() {
+        true => Ok(()),
+        false => storage.delete(&ids),
+    }
+}
+
+/// Looks at the storage of a job that may run.
+pub(super) fn reader(
+    storage: &StorageSetting,
+    data_dir: &Path,
+) -> Result<Arc<dyn CheckpointReader>, StoreError> {
+    Ok(match storage {
+        // A job that keeps nothing has nothing to show once it is over.
+        StorageSetting::Redb | StorageSetting::Memory => {
+            Arc::new(ReadOnlyStore::open(DataDir::checkpoints_in(data_dir))?)
+        }
+        elsewhere @ (StorageSetting::Folder(_) | StorageSetting::S3(_)) => {
+            object::open_reader(&elsewhere.to_string(), ObjectSettings::default())?
+        }
+    })
+}
+
+/// All checkpoints, newest first, damaged ones too.
+pub(super) fn ids(reader: &dyn CheckpointReader) -> Result<Vec<CheckpointId>, StoreError> {
+    Ok(reader.list()?.into_iter().map(|(id, _)| id).collect())
+}

@@ -1,0 +1,459 @@
+//! Tells commands and HTTP addresses of the pipeline file what became of a checkpoint: best effort, never in the way.
+//!
+//! One thread tells one event after the other; the job only puts them into a queue. When a listener is so slow that the
+//! queue is full, the oldest event is dropped. Each listener has a limited time, after which it is killed, with all that it
+//! started. The first failure is told in full, and the rest is counted: a listener that is down for a day must not fill
+//! a log. A listener cannot answer, and what it does has no effect on the job.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::clock::Clock;
+
+/// How many events wait at most.
+const QUEUED_MAX: usize = 64;
+/// A longer reason is cut, so that a pipe holds an event that nobody reads.
+const REASON_BYTES_MAX: usize = 4096;
+const COMMAND_TIME: Duration = Duration::from_secs(30);
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// How long the end of a job waits for what is queued.
+const STOP_TIME: Duration = Duration::from_secs(3);
+/// How often a running command is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Who is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// A command line for `sh -c`; the event is on its standard input.
+    Command(String),
+    /// An address to which the event is posted.
+    Url(String),
+}
+
+impl Hook {
+    /// What the pipeline file means by `text`: an address if it begins with `http://` or `https://`, else a command.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let is_url = ["http://", "https://"].iter().any(|scheme| {
+            text.get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        });
+        if is_url {
+            Self::Url(text.to_owned())
+        } else {
+            Self::Command(text.to_owned())
+        }
+    }
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Command(text) | Self::Url(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What became of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckpointEvent {
+    /// How it ended.
+    pub event: CheckpointOutcome,
+    /// The job's name.
+    pub job: String,
+    /// The checkpoint's id.
+    pub checkpoint: u64,
+    /// Wall-clock time of its trigger, in milliseconds since 1970-01-01T00:00:00Z.
+    pub created_ms: u64,
+    /// Why it was taken.
+    pub trigger: String,
+    /// Bytes of state that it names.
+    pub state_bytes: u64,
+    /// From the trigger to its end.
+    pub duration_ms: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How a checkpoint ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointOutcome {
+    /// It is durable.
+    Completed,
+    /// It is not there, or nobody knows.
+    Failed,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    command: Duration,
+    request: Duration,
+    stop: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    command: COMMAND_TIME,
+    request: REQUEST_TIME,
+    stop: STOP_TIME,
+};
+
+/// The thread that tells, and its queue.
+#[derive(Debug)]
+pub struct Hooks {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+    limits: Limits,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: VecDeque<CheckpointEvent>,
+    dropped: u64,
+    is_stopping: bool,
+    /// Nobody waits any more: what runs is to be killed.
+    is_given_up: bool,
+    is_over: bool,
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next event; `None` once the job is over and all were taken.
+    fn next(&self) -> Option<CheckpointEvent> {
+        let waits = |state: &mut State| state.events.is_empty() && !state.is_stopping;
+        let waited = self.changed.wait_while(self.state(), waits);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.is_given_up {
+            return None;
+        }
+        state.events.pop_front()
+    }
+
+    /// Waits for this long, or until nobody waits for us any more, which it returns.
+    fn rest(&self, at_most: Duration) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), at_most, |state| !state.is_given_up);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_given_up
+    }
+}
+
+impl Hooks {
+    /// Begins to listen for events. Commands run in `folder`; `warn` gets lines for people.
+    #[must_use]
+    pub fn start(
+        hooks: Vec<Hook>,
+        folder: PathBuf,
+        warn: impl Fn(String) + Send + 'static,
+    ) -> Self {
+        Self::start_within(LIMITS, hooks, folder, warn)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+    fn start_within(
+        limits: Limits,
+        hooks: Vec<Hook>,
+        folder: PathBuf,
+        warn: impl Fn(String) + Send + 'static,
+    ) -> Self {
+        let queue = Arc::new(Queue::default());
+        let thread = (!hooks.is_empty()).then(|| {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || {
+                let ended = Ended(Arc::clone(&queue));
+                let mut teller = Teller {
+                    hooks: hooks.into_iter().map(|hook| (hook, 0)).collect(),
+                    folder,
+                    limits,
+                    queue,
+                    client: None,
+                };
+                teller.run(&warn);
+                drop(ended);
+            })
+        });
+        Self {
+            queue,
+            thread,
+            limits,
+        }
+    }
+
+    /// Puts an event into the queue; returns at once.
+    pub fn tell(&self, mut event: CheckpointEvent) {
+        if self.thread.is_none() {
+            return;
+        }
+        if let Some(reason) = &mut event.reason {
+            let end = reason.floor_char_boundary(REASON_BYTES_MAX);
+            reason.truncate(end);
+        }
+        let mut state = self.queue.state();
+        if state.events.len() >= QUEUED_MAX {
+            state.events.pop_front();
+            state.dropped += 1;
+        }
+        state.events.push_back(event);
+        drop(state);
+        self.queue.changed.notify_all();
+    }
+
+    /// Waits a few seconds for what is queued, and then gives up: a command that runs is killed.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.queue.state().is_stopping = true;
+        self.queue.changed.notify_all();
+        let is_busy = |state: &mut State| !state.is_over;
+        let state = self.queue.state();
+        let waited = self
+            .queue
+            .changed
+            .wait_timeout_while(state, self.limits.stop, is_busy);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.is_given_up = true;
+        drop(state);
+        self.queue.changed.notify_all();
+        // It ends soon: a command is killed, and a request is given up.
+        let _ = thread.join();
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Says that the thread is over, also when `warn` has panicked.
+struct Ended(Arc<Queue>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.state().is_over = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// What the thread has.
+struct Teller {
+    /// Each with the number of its failures.
+    hooks: Vec<(Hook, u64)>,
+    folder: PathBuf,
+    limits: Limits,
+    queue: Arc<Queue>,
+    client: Option<Client>,
+}
+
+impl Teller {
+    fn run(&mut self, warn: &dyn Fn(String)) {
+        while let Some(event) = self.queue.next() {
+            let mut json = serde_json::to_vec(&event).expect("an event is of texts and numbers");
+            json.push(b'\n');
+            for at in 0..self.hooks.len() {
+                let hook = self.hooks[at].0.clone();
+                let Err(reason) = self.tell(&hook, &json) else {
+                    continue;
+                };
+                let failures = &mut self.hooks[at].1;
+                *failures += 1;
+                if *failures == 1 {
+                    warn(format!(
+                        "`on-checkpoint` could not tell `{hook}` of checkpoint {}: {reason}; the job goes on, and further failures are counted",
+                        event.checkpoint
+                    ));
+                }
+            }
+        }
+        let state = self.queue.state();
+        let lost = state.dropped + state.events.len() as u64;
+        drop(state);
+        for (hook, failures) in self.hooks.iter().filter(|(_, failures)| *failures > 1) {
+            warn(format!(
+                "`on-checkpoint` could not tell `{hook}` of {failures} checkpoints in all"
+            ));
+        }
+        if lost > 0 {
+            warn(format!(
+                "`on-checkpoint` is slower than checkpoints are taken: {lost} of them were told to nobody"
+            ));
+        }
+    }
+
+    fn tell(&mut self, hook: &Hook, json: &[u8]) -> Result<(), String> {
+        match hook {
+            Hook::Command(line) => run(line, &self.folder, json, self.limits.command, &self.queue),
+            Hook::Url(url) => {
+                let client = match self.client.take() {
+                    Some(client) => client,
+                    None => Client::new()?,
+                };
+                let client = self.client.insert(client);
+                client.post(url, json, self.limits.request, &self.queue)
+            }
+        }
+    }
+}
+
+/// Runs a command to its end, or kills it with all that it started.
+fn run(
+    line: &str,
+    folder: &Path,
+    json: &[u8],
+    at_most: Duration,
+    queue: &Queue,
+) -> Result<(), String> {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", line])
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        // What it prints is for people; standard output belongs to the job's records.
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        // A group of its own, so that Ctrl-C does not end it and all that it starts can be killed.
+        .process_group(0);
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("it cannot be started: {error}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // A pipe holds an event, so that this does not block. Not everybody reads it.
+        let _ = input.write_all(json);
+    }
+    let clock = Clock::start();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return ended(status),
+            Ok(None) => {}
+            Err(error) => {
+                kill(&mut child);
+                return Err(error.to_string());
+            }
+        }
+        let is_given_up = queue.rest(LOOK_INTERVAL);
+        if is_given_up || clock.now() >= at_most {
+            kill(&mut child);
+            let seconds = at_most.as_secs_f32();
+            return Err(if is_given_up {
+                "it was killed at the end of the job".to_owned()
+            } else {
+                format!("it was killed after {seconds} s")
+            });
+        }
+    }
+}
+
+fn ended(status: ExitStatus) -> Result<(), String> {
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("it ended with {status}"))
+    }
+}
+
+fn kill(child: &mut Child) {
+    // The group's id is that of its first process, which is not waited for yet: it cannot be somebody else's.
+    let group = format!("-{}", child.id());
+    let killed = Command::new("kill")
+        .args(["-KILL", "--", &group])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !killed.is_ok_and(|status| status.success()) {
+        // Then at least the shell.
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+}
+
+/// Posts events; its runtime waits on the thread that calls, and looks up names of hosts on one of its own.
+struct Client {
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Client {
+    fn new() -> Result<Self, String> {
+        // There may be one already, the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("floodmark/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| whole(&error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .map_err(|error: io::Error| error.to_string())?;
+        Ok(Self { client, runtime })
+    }
+
+    fn post(&self, url: &str, json: &[u8], at_most: Duration, queue: &Queue) -> Result<(), String> {
+        let request = self
+            .client
+            .post(url)
+            .header("content-type", "application/json")
+            .timeout(at_most)
+            .body(json.to_vec());
+        let answer = self.runtime.block_on(async {
+            let mut answer = std::pin::pin!(request.send());
+            loop {
+                match tokio::time::timeout(LOOK_INTERVAL, &mut answer).await {
+                    Ok(answer) => return answer.map_err(|error| whole(&error)),
+                    Err(_) if queue.state().is_given_up => {
+                        return Err("it had not answered at the end of the job".to_owned());
+                    }
+                    Err(_) => {}
+                }
+            }
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(format!("it answered with {status}"))
+        }
+    }
+}
+
+/// An error with what caused it: the outer ones only say that something failed.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Whether a pipeline can take over the checkpoint of another: one that was carried here as a savepoint, or one of the same
+//! job before its graph was changed.
+//!
+//! Nodes are matched by name. A source goes on where its namesake stood, so it has to be of the same kind; everything else
+//! may change, and what changes is said. State is not judged here: the plugins have a say in that.
+
+use std::collections::BTreeSet;
+
+use super::identity::{Fields, changed, fields, nodes};
+
+/// Facts of a source without which a position means nothing.
+const MEANING: [&str; 4] = ["connector", "keys", "value-bytes", "seed"];
+
+/// What is not as it was, one sentence each.
+///
+/// # Errors
+/// With why it cannot be taken over, in words.
+pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, String> {
+    let (old, new) = (fields(old), fields(new));
+    let groups = "job.max-parallelism";
+    if old.get(groups) != new.get(groups) {
+        return Err(format!(
+            "{}, and the number of key groups is fixed for the life of the state",
+            changed(groups, old.get(groups), new.get(groups))
+        ));
+    }
+    let mut said = Vec::new();
+    let (old_nodes, new_nodes) = (nodes(&old), nodes(&new));
+    for (section, name) in old_nodes.difference(&new_nodes) {
+        match *section {
+            "source" => said.push(format!(
+                "source `{name}` is gone: where it stood is forgotten"
+            )),
+            "sink" => said.push(format!("sink `{name}` is gone: its output ends here")),
+            _ => said.push(format!("operator `{name}` is gone")),
+        }
+    }
+    for (section, name) in new_nodes.difference(&old_nodes) {
+        match *section {
+            "source" => said.push(format!(
+                "source `{name}` is new: it begins at its beginning"
+            )),
+            "sink" => said.push(format!("sink `{name}` is new: its output begins here")),
+            _ => said.push(format!("operator `{name}` is new: it starts without state")),
+        }
+    }
+    for (section, name) in old_nodes.intersection(&new_nodes) {
+        let prefix = format!("{section}.{name}.");
+        for field in differing(&old, &new, &prefix) {
+            let sentence = changed(&field, old.get(&field), new.get(&field));
+            let fact = &field[prefix.len()..];
+            if *section == "source" && MEANING.contains(&fact) {
+                return Err(format!(
+                    "{sentence}, so where source `{name}` stood means nothing any more; set it back, or give the source another name, with which it begins at its beginning"
+                ));
+            }
+            said.push(sentence);
+        }
+    }
+    let job = "job.name";
+    if old.get(job) != new.get(job) {
+        said.push(changed(job, old.get(job), new.get(job)));
+    }
+    Ok(said)
+}
+
+/// The fields below `prefix` that are not the same.
+fn differing(old: &Fields, new: &Fields, prefix: &str) -> BTreeSet<String> {
+    let names = old.keys().chain(new.keys());
+    let of_node = names.filter(|field| field.starts_with(prefix));
+    let differ = of_node.filter(|field| old.get(*field) != new.get(*field));
+    differ.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a position that is taken over by a source for which it means something else, and a change that is not told.
+
+    use super::takeover;
+
+    const OLD: &str = r#"job.max-parallelism = "128"
+job.name = "words"
+operator.count.from = "split"
+operator.split.from = "text"
+sink.out.connector = "file"
+sink.out.from = "count"
+sink.out.path = "out"
+source.text.connector = "file"
+source.text.format = "lines"
+source.text.path = "in.txt"
+"#;
+
+    #[track_caller]
+    fn check(replacements: &[(&str, &str)], expected: Result<&[&str], &str>) {
+        let mut new = OLD.to_owned();
+        for (from, to) in replacements {
+            assert!(new.contains(from), "{from}");
+            new = new.replace(from, to);
+        }
+        let found = takeover(OLD, &new);
+        let expected = expected
+            .map(|said| said.iter().map(|text| (*text).to_owned()).collect())
+            .map_err(str::to_owned);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_changes_is_said() {
+        check(&[], Ok(&[]));
+        check(
+            &[("path = \"in.txt\"", "path = \"../in.txt\"")],
+            Ok(&["source `text` read `in.txt`, now reads `../in.txt`"]),
+        );
+        check(
+            &[("operator.split", "operator.cut"), ("\"split\"", "\"cut\"")],
+            Ok(&[
+                "operator `split` is gone",
+                "operator `cut` is new: it starts without state",
+                "operator `count` read from `split`, now reads from `cut`",
+            ]),
+        );
+        check(
+            &[("source.text.", "source.lines."), ("\"text\"", "\"lines\"")],
+            Ok(&[
+                "source `text` is gone: where it stood is forgotten",
+                "source `lines` is new: it begins at its beginning",
+                "operator `split` read from `text`, now reads from `lines`",
+            ]),
+        );
+        check(
+            &[("sink.out.", "sink.there."), ("\"words\"", "\"others\"")],
+            Ok(&[
+                "sink `out` is gone: its output ends here",
+                "sink `there` is new: its output begins here",
+                "the job was called `words`, now it is called `others`",
+            ]),
+        );
+    }
+
+    #[test]
+    fn what_would_be_wrong_is_refused() {
+        check(
+            &[("\"128\"", "\"64\"")],
+            Err(
+                "`job.max-parallelism` was `128`, now is `64`, and the number of key groups is fixed for the life of the state",
+            ),
+        );
+        check(
+            &[(
+                "source.text.connector = \"file\"",
+                "source.text.connector = \"generator\"",
+            )],
+            Err(
+                "`source.text.connector` was `file`, now is `generator`, so where source `text` stood means nothing any more; set it back, or give the source another name, with which it begins at its beginning",
+            ),
+        );
+    }
+}
