@@ -58,7 +58,9 @@ fn touch(state: &mut StateStore, random: &mut Random, (first, step, end): (usize
             keys: &column,
             hashes: &hashes,
         };
-        state.read(StateId(0), keys, &mut lookup);
+        state
+            .read(StateId(0), keys, 0, &mut lookup)
+            .expect("all is in memory");
         let slots: Vec<_> = (0..hashes.len() as u32).collect();
         let mut values = OptionalColumn::new();
         for number in numbers {
@@ -68,8 +70,8 @@ fn touch(state: &mut StateStore, random: &mut Random, (first, step, end): (usize
             value.resize(VALUE_BYTES, b' ');
             values.push(Some(&value));
         }
-        state.write(StateId(0), keys, &lookup, &slots, &values);
-        state.compact();
+        state.write(StateId(0), keys, 0, &lookup, &slots, &values);
+        state.compact(0).expect("all is in memory");
     }
 }
 
@@ -80,7 +82,11 @@ fn measure(keys: usize, rounds: usize, compression: Compression) {
     let settings = StoreSettings { compression };
     let mut store = CheckpointStore::open(&path, settings).expect("the store opens");
     let max = MaxParallelism::DEFAULT;
-    let mut state = StateStore::new(max, max.range(0, 1), ChunkIds::new(ChunkId(0), 0, 1));
+    let mut state = StateStore::new(floodmark::state::StoreSettings::in_memory(
+        max,
+        max.range(0, 1),
+        ChunkIds::new(ChunkId(0), 0, 1),
+    ));
     let mut random = Random(7);
     let plugins = [(PluginDigest([0; 32]), Arc::from(Vec::new()))];
     let state_bytes = (keys * (8 + VALUE_BYTES)) as f64;
@@ -92,7 +98,7 @@ fn measure(keys: usize, rounds: usize, compression: Compression) {
             (round % 10, 10, keys)
         };
         touch(&mut state, &mut random, share);
-        let sealed = state.seal();
+        let sealed = state.seal().expect("all is in memory");
         let written = store.write(&NewCheckpoint {
             checkpoint: &checkpoint(round as u64 + 1, &sealed),
             chunks: &sealed.fresh,
