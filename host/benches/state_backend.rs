@@ -27,7 +27,11 @@ fn lines(keys: u64, uniform: bool) -> PathBuf {
     let letter = if uniform { "u" } else { "v" };
     let value = letter.repeat(VALUE_BYTES);
     for number in 0..keys {
-        let key = if uniform { random.next() % keys } else { number };
+        let key = if uniform {
+            random.next() % keys
+        } else {
+            number
+        };
         writeln!(file, "{key:08}\t{value}").expect("there is room");
     }
     file.flush().expect("there is room");
@@ -50,15 +54,26 @@ fn run(component: &Path, keys: u64, backend: &str) -> Figures {
     fs::create_dir_all(dir.join("input")).expect("the folder can be made");
     let mut text = String::from("[job]\nname = \"state\"\n");
     let _ = writeln!(text, "[state]\nbackend = {backend:?}\nmemory = \"128MiB\"");
-    let _ = writeln!(text, "[source.text]\nconnector = \"file\"\npath = \"input\"\nkey-separator = \"\\t\"");
-    let _ = writeln!(text, "[operator.latest]\nplugin = {component:?}\nfrom = \"text\"");
-    let _ = writeln!(text, "[sink.lengths]\nconnector = \"discard\"\nfrom = \"latest\"");
+    let _ = writeln!(
+        text,
+        "[source.text]\nconnector = \"file\"\npath = \"input\"\nkey-separator = \"\\t\""
+    );
+    let _ = writeln!(
+        text,
+        "[operator.latest]\nplugin = {component:?}\nfrom = \"text\""
+    );
+    let _ = writeln!(
+        text,
+        "[sink.lengths]\nconnector = \"discard\"\nfrom = \"latest\""
+    );
     fs::write(dir.join("pipeline.toml"), text).expect("there is room");
     let mut resident = 0.0_f64;
     let mut times = Vec::new();
     for uniform in [false, true] {
         let input = lines(keys, uniform);
-        let linked = dir.join("input").join(input.file_name().expect("it is a file"));
+        let linked = dir
+            .join("input")
+            .join(input.file_name().expect("it is a file"));
         fs::hard_link(&input, linked).expect("one file system holds both");
         let begin = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_floodmark"))
@@ -101,8 +116,13 @@ fn main() {
     let disk = run(&component, keys, "disk");
     let memory = run(&component, keys, "memory");
     let allowed = 128.0 + (keys * 16) as f64 / f64::from(1 << 20) + 150.0;
-    println!("{keys} uniform updates of {keys} keys with values of 100 bytes, start and last checkpoint included");
-    println!("  memory: {:.0} ns an update, {:.0} MiB resident at most", memory.update, memory.resident);
+    println!(
+        "{keys} uniform updates of {keys} keys with values of 100 bytes, start and last checkpoint included"
+    );
+    println!(
+        "  memory: {:.0} ns an update, {:.0} MiB resident at most",
+        memory.update, memory.resident
+    );
     println!(
         "  disk, `state.memory = \"128MiB\"`: {:.0} ns an update ({:.2} x the speed of memory), {:.0} MiB resident at most (allowed: {allowed:.0})",
         disk.update,

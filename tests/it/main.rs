@@ -23,6 +23,8 @@ mod full_disk;
 mod misbehaving;
 mod refusals;
 mod s3;
+mod savepoints;
+mod states;
 
 mod tidy;
 

@@ -84,6 +84,7 @@ impl From<JobError> for Failure {
             JobError::Connector { .. } => EXIT_CONNECTOR,
             JobError::State { .. }
             | JobError::Chunks { .. }
+            | JobError::Tree { .. }
             | JobError::MaxParallelism { .. }
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,

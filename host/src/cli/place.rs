@@ -109,7 +109,9 @@ impl Place {
             other => {
                 return Err(Failure::new(
                     EXIT_USAGE,
-                    format!("only a storage in one file can be compacted, and the job keeps its checkpoints in {other}, which frees space by itself"),
+                    format!(
+                        "only a storage in one file can be compacted, and the job keeps its checkpoints in {other}, which frees space by itself"
+                    ),
                 ));
             }
         }
@@ -124,7 +126,13 @@ fn storage_of(folder: &Path) -> Result<StorageSetting, Failure> {
         None => Ok(StorageSetting::Redb),
         Some(text) => StorageSetting::parse(&text).map_err(|reason| {
             let note = folder.join("storage");
-            Failure::new(EXIT_DATA, format!("`{}` does not say where the checkpoints are: {reason}", note.display()))
+            Failure::new(
+                EXIT_DATA,
+                format!(
+                    "`{}` does not say where the checkpoints are: {reason}",
+                    note.display()
+                ),
+            )
         }),
     }
 }
@@ -157,16 +165,18 @@ impl Opened {
         }
         Err(Failure::new(
             EXIT_DATA,
-            format!("there are no checkpoints in `{}` yet; run the job first", self.name),
+            format!(
+                "there are no checkpoints in `{}` yet; run the job first",
+                self.name
+            ),
         ))
     }
 }
 
 /// A file for chunks of state that do not fit into memory.
 pub(super) fn scratch_file() -> Result<File, Failure> {
-    scratch::file_in(&std::env::temp_dir()).map_err(|error| {
-        Failure::new(EXIT_DATA, format!("cannot make a temporary file: {error}"))
-    })
+    scratch::file_in(&std::env::temp_dir())
+        .map_err(|error| Failure::new(EXIT_DATA, format!("cannot make a temporary file: {error}")))
 }
 
 fn in_data_dir(error: &DataDirError) -> Failure {

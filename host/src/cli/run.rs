@@ -23,8 +23,10 @@ use crate::edge::clock::Clock;
 use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
+use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::guest::GuestEngine;
+use crate::pipeline::Spec;
 use crate::pipeline::settings::OnCancel;
 use crate::runtime::JobError;
 use crate::runtime::plan::{Plan, Role};
@@ -161,7 +163,8 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
     };
-    let mut progress = Progress::new(terminal.clone(), arguments.fresh);
+    let mut progress = Progress::new(terminal.clone(), arguments.fresh)
+        .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         &assembled.plan,
         store,
@@ -213,6 +216,17 @@ fn answer(
         ));
     };
     listening.inspect_err(refused).ok()
+}
+
+/// The commands and addresses that hear of checkpoints.
+fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
+    let hooks = spec.checkpoint.on_checkpoint.iter();
+    let teller = terminal.clone();
+    Hooks::start(
+        hooks.map(|text| Hook::parse(text)).collect(),
+        spec.folder.clone(),
+        move |line| teller.say(&line),
+    )
 }
 
 /// From here on a signal stops the job with a checkpoint, also one that comes before its first record.

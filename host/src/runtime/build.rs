@@ -1,26 +1,26 @@
 //! Makes the workers of a job: tasks with their splits and state, regions, and the exchanges between them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::JobError;
 use super::aligner::Aligner;
+use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::plan::{Node, Plan, Role};
 use super::report::Report;
-use super::task::{OperatorTask, SinkTask, SourceTask, Task};
+use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{OperatorSnapshot, Split};
 use crate::guest::Plugin;
 use crate::state::{
-    ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
-    StoreSettings,
+    ChunkId, ChunkIds, ChunkReader, Restore, StateId, StateSchema, StateStore, StoreSettings,
 };
-use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
+use crate::stream::{NO_TIMESTAMP, TaskIndex};
 
 /// The workers, and how to talk with them.
 pub struct Built {
@@ -241,12 +241,15 @@ impl Origin<'_> {
             }
             Role::Operator { plugin, config, .. } => {
                 let task = |task| {
-                    let instance = plugin.open(&node.name, config)?;
+                    let open: Open = {
+                        let (plugin, name) = (Arc::clone(plugin), node.name.clone());
+                        let config = config.clone();
+                        Box::new(move || plugin.open(&name, &config))
+                    };
                     let store = self.state(index, task)?;
                     let states = state_ids(plugin, schemas);
-                    Ok(Task::Operator(Box::new(OperatorTask::new(
-                        instance, states, store,
-                    ))))
+                    let task = OperatorTask::new(open, states, store)?;
+                    Ok(Task::Operator(Box::new(task)))
                 };
                 (0..parallelism).map(task).collect()
             }
@@ -274,18 +277,11 @@ impl Origin<'_> {
             let tasks = snapshot.tasks.iter();
             tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
         };
-        let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
-        for saved in overlapping() {
-            for &chunk in &saved.chunks {
-                let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
-                ranges.push(saved.key_groups.clone());
-            }
-        }
         let created_ms = restored.checkpoint.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
         let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
-        for (chunk, ranges) in named.into_values() {
+        for (chunk, ranges) in named_chunks(&snapshot.tasks, &key_groups) {
             let stored = self.chunks.chunk_index(chunk);
             let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
@@ -319,10 +315,6 @@ fn deal_out(splits: Vec<Split>, tasks: usize) -> Vec<Vec<Split>> {
     shares
 }
 
-fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {
-    left.0.start < right.0.end && right.0.start < left.0.end
-}
-
 fn snapshot_of<'a>(
     node: &Node,
     restored: Option<&'a RestoredCheckpoint>,
@@ -337,7 +329,7 @@ fn snapshot_of<'a>(
 }
 
 /// The states of a node: those of the checkpoint keep their ids, new ones get the next.
-fn schemas_of(
+pub(crate) fn schemas_of(
     node: &Node,
     restored: Option<&RestoredCheckpoint>,
     allow_dropped: bool,

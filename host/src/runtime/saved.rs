@@ -7,16 +7,22 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use super::chunks::{ChunksOf, named_chunks};
+use super::chunks::{CheckpointChunks, named_chunks};
+use super::collections::{KeyedCollections, Place};
+use super::trees::TreeError;
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
+use crate::guest::{Page, SubKeyRange};
 use crate::state::{
-    Backend, ChunkId, ChunkIds, Keys, Lookup, Restore, Sealed, StateError, StateId, StateKind,
-    StateSchema, StateSettings, StateStore, StoreSettings,
+    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, Restore, Sealed, StateError, StateId,
+    StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
 };
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 
 /// Chunks of a large state that are in memory at a time.
 const BUDGET_BYTES: usize = 256 << 20;
+/// Items and bytes of a list or map that are read at a time.
+const PAGE_ITEMS: usize = 10_000;
+const PAGE_BYTES: usize = 4 << 20;
 
 /// What a key has in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +43,15 @@ impl Saved {
             Self::List(values) => Box::new(values.iter()),
             Self::Map(entries) => Box::new(entries.iter().map(|(_, value)| value)),
         }
+    }
+
+    /// The sub-keys of a map.
+    pub fn sub_keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let entries = match self {
+            Self::Map(entries) => entries.as_slice(),
+            Self::Value(_) | Self::List(_) => &[],
+        };
+        entries.iter().map(|(key, _)| key)
     }
 }
 
@@ -59,7 +74,7 @@ impl SavedState {
         operator: &OperatorSnapshot,
         scratch: File,
     ) -> Result<Self, StateError> {
-        let chunks = ChunksOf::new(Arc::clone(reader));
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(Arc::clone(reader)));
         let max_parallelism = checkpoint.max_parallelism;
         let settings = StoreSettings {
             backend: Backend::Disk {
@@ -73,10 +88,19 @@ impl SavedState {
                 ChunkIds::new(ChunkId(u64::MAX / 2), 0, 1),
             )
         };
-        let collided = operator.tasks.iter().flat_map(|task| &task.collided).copied();
-        let mut restore = Restore::new(settings, Arc::new(chunks.clone()), checkpoint.created_ms, collided);
+        let collided = operator
+            .tasks
+            .iter()
+            .flat_map(|task| &task.collided)
+            .copied();
+        let mut restore = Restore::new(
+            settings,
+            Arc::clone(&chunks),
+            checkpoint.created_ms,
+            collided,
+        );
         for (chunk, ranges) in named_chunks(&operator.tasks, &max_parallelism.range(0, 1)) {
-            let index = chunks.index(chunk)?;
+            let index = chunks.chunk_index(chunk)?;
             restore.add(chunk, &ranges, index.as_deref())?;
         }
         Ok(Self {
@@ -100,7 +124,7 @@ impl SavedState {
     ///
     /// # Errors
     /// When a chunk cannot be read.
-    pub fn read(&mut self, state: StateId, key: &[u8]) -> Result<Option<Saved>, StateError> {
+    pub fn read(&mut self, state: StateId, key: &[u8]) -> Result<Option<Saved>, TreeError> {
         let schema = self.schemas.iter().find(|schema| schema.id == state);
         let hash = hash_key(key);
         match schema.map(|schema| schema.kind) {
@@ -113,23 +137,151 @@ impl SavedState {
                     hashes: &[hash],
                 };
                 self.store.read(state, keys, self.now_ms, &mut lookup)?;
-                Ok(lookup.values().get(0).map(|value| Saved::Value(value.to_vec())))
+                Ok(lookup
+                    .values()
+                    .get(0)
+                    .map(|value| Saved::Value(value.to_vec())))
             }
             Some(StateKind::List) => {
-                let values = self.store.all_of_list(state, key, hash, self.now_ms)?;
-                Ok(Some(Saved::List(values)).filter(|_| !values.is_empty()))
+                let values = self.list(self.place(state, key, hash))?;
+                Ok((!values.is_empty()).then_some(Saved::List(values)))
             }
             Some(StateKind::Map) => {
-                let entries = self.store.all_of_map(state, key, hash, self.now_ms)?;
-                Ok(Some(Saved::Map(entries)).filter(|_| !entries.is_empty()))
+                let entries = self.map(self.place(state, key, hash))?;
+                Ok((!entries.is_empty()).then_some(Saved::Map(entries)))
             }
         }
     }
+}
+
+impl SavedState {
+    fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> Place<'a> {
+        Place {
+            state,
+            key,
+            hash,
+            now_ms: self.now_ms,
+        }
+    }
+
+    fn list(&mut self, place: Place<'_>) -> Result<Vec<Vec<u8>>, TreeError> {
+        let mut values = Vec::new();
+        let mut start = Some(0);
+        while let Some(from) = start {
+            let page = self.store.list_read(place, from, page())?;
+            values.extend(page.values.iter().map(<[u8]>::to_vec));
+            start = page.next;
+        }
+        Ok(values)
+    }
+
+    fn map(&mut self, place: Place<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeError> {
+        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut start = Vec::new();
+        loop {
+            let range = SubKeyRange {
+                start: &start,
+                end: None,
+                descending: false,
+            };
+            let page = self.store.map_scan(place, range, page())?;
+            let found = page.sub_keys.iter().zip(page.values.iter());
+            entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+            let Some((last, _)) = entries.last().filter(|_| page.more) else {
+                return Ok(entries);
+            };
+            // The next sub-key in the order of bytes.
+            start = [last.as_slice(), &[0]].concat();
+        }
+    }
+}
+
+fn page() -> Page {
+    Page::new(PAGE_ITEMS, PAGE_BYTES)
 }
 
 fn settings_of(schema: &StateSchema) -> StateSettings {
     StateSettings {
         ttl_ms: schema.ttl_ms,
         ..StateSettings::plain(schema.id)
+    }
+}
+
+/// Builds the state of one operator from values, for a checkpoint of its own.
+#[derive(Debug)]
+pub struct SavedStateBuilder {
+    store: StateStore,
+    now_ms: u64,
+}
+
+impl SavedStateBuilder {
+    /// Begins with nothing. Chunks get the numbers `first`, `first + stride` and so on; `now_ms` counts as the time at which
+    /// all was written.
+    #[must_use]
+    pub fn new(
+        max_parallelism: MaxParallelism,
+        schemas: &[StateSchema],
+        chunk_ids: ChunkIds,
+        now_ms: u64,
+    ) -> Self {
+        let settings = StoreSettings {
+            states: schemas.iter().map(settings_of).collect(),
+            ..StoreSettings::in_memory(max_parallelism, max_parallelism.range(0, 1), chunk_ids)
+        };
+        Self {
+            store: StateStore::new(settings),
+            now_ms,
+        }
+    }
+
+    /// Gives a key what it has in a state, in place of what it had. Sub-keys of a map ascend strictly.
+    ///
+    /// # Errors
+    /// When the state is too large to be kept.
+    pub fn put(&mut self, state: StateId, key: &[u8], saved: &Saved) -> Result<(), TreeError> {
+        let hash = hash_key(key);
+        let place = Place {
+            state,
+            key,
+            hash,
+            now_ms: self.now_ms,
+        };
+        match saved {
+            Saved::Value(value) => {
+                let keys: Column = [key].into_iter().collect();
+                let keys = Keys {
+                    keys: &keys,
+                    hashes: &[hash],
+                };
+                let mut lookup = Lookup::default();
+                self.store.read(state, keys, self.now_ms, &mut lookup)?;
+                let mut values = OptionalColumn::new();
+                values.push(Some(value));
+                self.store
+                    .write(state, keys, self.now_ms, &lookup, &[0], &values);
+            }
+            Saved::List(values) => {
+                self.store.clear(place)?;
+                let values: Vec<_> = values.iter().map(Vec::as_slice).collect();
+                self.store.list_append(place, &values)?;
+            }
+            Saved::Map(entries) => {
+                self.store.clear(place)?;
+                let entries = entries.iter();
+                let writes: Vec<_> = entries
+                    .map(|(key, value)| (key.as_slice(), Some(value.as_slice())))
+                    .collect();
+                self.store.map_write(place, &writes)?;
+            }
+        }
+        Ok(self.store.compact(self.now_ms)?)
+    }
+
+    /// All of it, as one task has it.
+    ///
+    /// # Errors
+    /// As [`SavedStateBuilder::put`].
+    pub fn finish(mut self) -> Result<Sealed, StateError> {
+        self.store.seal()
     }
 }

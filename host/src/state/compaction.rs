@@ -12,6 +12,8 @@ use super::layout::{self, Content, Entry};
 use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
 use super::prefetch::prefetch;
 use super::store::{Found, Identity, Place, Rules, StateStore};
+use super::tree::Lifetime;
+use super::tree::page::{self, Pruned};
 use super::{ChunkId, StateError};
 use crate::stream::hash_key;
 
@@ -56,6 +58,7 @@ impl StateStore {
     /// When a chunk that is not in memory cannot be read, is damaged, or cannot leave memory. The store is then not to be
     /// used.
     pub fn compact(&mut self, now_ms: u64) -> Result<(), StateError> {
+        self.now_ms = now_ms;
         let appended = std::mem::take(&mut self.log.appended_bytes);
         self.log.compaction.allow(2 * appended);
         let mut budget = self.log.compaction.allowed.min(SCAN_BYTES_A_CALL);
@@ -241,11 +244,12 @@ impl StateStore {
             key: entry.key,
             content,
             hash: place.hash,
-            expires_ms: self.expires_ms(&entry),
+            expires_ms: self.expires_ms(&entry, now_ms),
             replaces: word,
         };
         if matches!(content, Content::Tombstone { .. }) {
             new.head.written_ms = None;
+            new.expires_ms = 0;
             self.log.tombstones += usize::from(!entry.is_tombstone());
         }
         let moved = self.log.append(&new);
@@ -281,24 +285,15 @@ impl StateStore {
             return Ok(Move::Drop);
         }
         let rules = self.rules_of(entry, now_ms);
-        if rules.has_expired(entry) {
-            return Ok(match hides {
-                true => Move::Bury,
-                false => Move::Drop,
-            });
-        }
-        Ok(Move::Keep(self.prune(entry, rules)))
-    }
-
-    /// A page without what has expired, if it has such items.
-    fn prune(&self, entry: &Entry<'_>, rules: Rules) -> Option<Vec<u8>> {
-        entry.node?;
-        let settings = self.settings_of(entry)?;
-        let (prune, ttl_ms) = (settings.prune?, settings.ttl_ms?);
-        match entry.content {
-            Content::Value(page) => prune(page, rules.now_ms, ttl_ms),
-            Content::Tombstone { .. } => None,
-        }
+        Ok(match prune(entry, rules) {
+            _ if rules.has_expired(entry) && hides => Move::Bury,
+            _ if rules.has_expired(entry) => Move::Drop,
+            Pruned::Unchanged => Move::Keep(None),
+            // Without its root there is no tree.
+            Pruned::Nothing(_) if entry.node == Some(0) && hides => Move::Bury,
+            Pruned::Nothing(_) if entry.node == Some(0) => Move::Drop,
+            Pruned::Smaller(page) | Pruned::Nothing(page) => Move::Keep(Some(page)),
+        })
     }
 
     /// The settings of the state of an entry, also if it is of an earlier version.
@@ -314,9 +309,11 @@ impl StateStore {
         self.rules(state, now_ms)
     }
 
-    fn expires_ms(&self, entry: &Entry<'_>) -> u64 {
+    fn expires_ms(&self, entry: &Entry<'_>, now_ms: u64) -> u64 {
         let ttl = self.settings_of(entry).and_then(|state| state.ttl_ms);
         match (entry.written_ms, ttl) {
+            // When the items of a page expire is known to the page; this is late enough.
+            (None, Some(ttl)) if entry.node.is_some() => now_ms.saturating_add(ttl),
             (Some(written), Some(ttl)) => written.saturating_add(ttl),
             // It carries a time, but its state no longer forgets.
             (Some(_), None) => u64::MAX,
@@ -334,5 +331,19 @@ impl StateStore {
             (position, found) = table.search(table.after(position), place.hash);
         }
         None
+    }
+}
+
+/// A page without what has expired. One that is damaged stays as it is: whoever reads it says so.
+fn prune(entry: &Entry<'_>, rules: Rules) -> Pruned {
+    let lifetime = Lifetime {
+        ttl_ms: rules.ttl_ms,
+        now_ms: rules.now_ms,
+    };
+    match (entry.node, rules.ttl_ms, entry.content) {
+        (Some(_), Some(_), Content::Value(page)) => {
+            page::prune(page, lifetime).unwrap_or(Pruned::Unchanged)
+        }
+        _ => Pruned::Unchanged,
     }
 }

@@ -8,6 +8,7 @@ pub mod store;
 
 mod nodes;
 mod versions;
+mod visit;
 
 pub mod chunk;
 pub mod chunk_index;
@@ -34,9 +35,10 @@ mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
 pub use log::{CHUNK_BYTES, Sealed};
+pub use nodes::KeyNodes;
 pub use restore::Restore;
 pub use rollback::Rollback;
-pub use settings::{Backend, Prune, StateSettings, StoreSettings};
+pub use settings::{Backend, StateSettings, StoreSettings};
 pub use store::{Keys, Lookup, StateStore};
 pub use versions::{StaleEntry, StaleSweep};
 
@@ -114,6 +116,9 @@ pub enum StateError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A page of a map or list does not fit the others.
+    #[error(transparent)]
+    Page(#[from] tree::MalformedTree),
     /// The scratch file cannot be used.
     #[error("the scratch file of the state cannot be used: {reason}; make room in the data folder")]
     Scratch {
@@ -135,7 +140,7 @@ impl StateError {
         match self {
             Self::Unreadable(unreadable) => unreadable.is_damaged.then_some(unreadable.chunk),
             Self::Damaged { chunk, .. } => Some(*chunk),
-            Self::Scratch { .. } => None,
+            Self::Page(_) | Self::Scratch { .. } => None,
         }
     }
 }

@@ -163,12 +163,14 @@ impl Restore {
             .collect();
         let mut states = 0;
         let mut timed_bytes = 0;
+        let forgets = self.store.states.iter().any(|state| state.ttl_ms.is_some());
         for row in &self.rows {
             let group = self.store.max_parallelism.group_of(row.key_hash).0;
             let group = usize::from(group.wrapping_sub(own.start));
             if counts.get(group) == Some(&true) {
                 states |= state_bit(row.state);
-                timed_bytes += if row.is_timed { row.len } else { 0 };
+                let expires = row.is_timed || (row.node.is_some() && forgets);
+                timed_bytes += if expires { row.len } else { 0 };
                 let hash = index_hash(row.key_hash, row.state, row.node);
                 self.groups[group].push(GroupRow::new(hash, handle, row));
             }

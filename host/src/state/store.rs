@@ -35,6 +35,8 @@ pub struct StateStore {
     pub(super) states: Vec<StateSettings>,
     pub(super) has_aliases: bool,
     pub(super) collided: BTreeSet<u64>,
+    /// The time of day when it was last told.
+    pub(super) now_ms: u64,
 }
 
 /// The keys of a batch, each once, and their hashes.
@@ -139,8 +141,8 @@ impl Rules {
     }
 
     #[inline]
-    fn expires_ms(self) -> u64 {
-        self.now_ms.saturating_add(self.ttl_ms.unwrap_or(0))
+    pub(super) fn expires_ms(self) -> u64 {
+        self.ttl_ms.map_or(0, |ttl| self.now_ms.saturating_add(ttl))
     }
 }
 
@@ -190,6 +192,7 @@ impl StateStore {
             has_aliases: states.iter().any(|state| !state.aliases.is_empty()),
             states,
             collided: BTreeSet::new(),
+            now_ms: 0,
         }
     }
 
@@ -256,6 +259,15 @@ impl StateStore {
         &self.tables[place.table as usize]
     }
 
+    /// How long values of a state live, if not for ever.
+    #[must_use]
+    pub fn ttl_ms(&self, state: StateId) -> Option<u64> {
+        self.states
+            .iter()
+            .find(|settings| settings.id == state)?
+            .ttl_ms
+    }
+
     pub(super) fn rules(&self, state: StateId, now_ms: u64) -> Rules {
         let settings = self.states.iter().find(|settings| settings.id == state);
         Rules {
@@ -279,6 +291,7 @@ impl StateStore {
         now_ms: u64,
         lookup: &mut Lookup,
     ) -> Result<(), StateError> {
+        self.now_ms = now_ms;
         let rules = self.rules(state, now_ms);
         lookup.values.clear();
         lookup.versions.clear();

@@ -45,10 +45,15 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
     let (_held, mut storage) = arguments.place.hold()?;
     let listed = storage.reader().list()?;
     let ids: BTreeSet<_> = arguments.ids.iter().copied().map(CheckpointId).collect();
-    if let Some(missing) = ids.iter().find(|id| listed.iter().all(|(listed, _)| listed != *id)) {
+    if let Some(missing) = ids
+        .iter()
+        .find(|id| listed.iter().all(|(listed, _)| listed != *id))
+    {
         return Err(Failure::new(
             EXIT_DATA,
-            format!("there is no checkpoint {missing}, so none was deleted; `floodmark checkpoint list` shows those that are there"),
+            format!(
+                "there is no checkpoint {missing}, so none was deleted; `floodmark checkpoint list` shows those that are there"
+            ),
         ));
     }
     if let Some((newest, _)) = listed.first()
@@ -57,7 +62,9 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
     {
         return Err(Failure::new(
             EXIT_USAGE,
-            format!("checkpoint {newest} is the newest, from which the job goes on, so none was deleted; say `--newest` to delete it all the same"),
+            format!(
+                "checkpoint {newest} is the newest, from which the job goes on, so none was deleted; say `--newest` to delete it all the same"
+            ),
         ));
     }
     let ids: Vec<_> = ids.into_iter().collect();

@@ -11,11 +11,12 @@ use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use crate::cli::Failure;
 use crate::cli::failure::EXIT_DATA;
 use crate::cli::number::{bytes, count, date, span, things};
-use crate::cli::place::PlaceOrSavepoint;
+use crate::cli::place::{PlaceOrSavepoint, scratch_file};
 use crate::cli::print::{print, print_json};
-use crate::cli::state::readable;
+use crate::cli::state::row::readable;
 use crate::runtime::saved::SavedState;
-use crate::state::StateSchema;
+use crate::runtime::trees::TreeError;
+use crate::state::{StateError, StateSchema};
 
 /// Tells what changed from one checkpoint to another: records, positions, plugins, and the keys of each state
 #[derive(Debug, Args)]
@@ -72,7 +73,12 @@ pub(super) fn diff(arguments: &Diff) -> Result<(), Failure> {
     for name in names {
         let side = |checkpoint: &Checkpoint| find(checkpoint, name).cloned();
         let (before, after) = (side(&a), side(&b));
-        let states = states(&opened.reader, (&a, before.as_ref()), (&b, after.as_ref()), arguments.keys)?;
+        let states = states(
+            &opened.reader,
+            (&a, before.as_ref()),
+            (&b, after.as_ref()),
+            arguments.keys,
+        )?;
         operators.push((name, before, after, states));
     }
     if arguments.json {
@@ -134,9 +140,17 @@ fn sources(a: &Checkpoint, b: &Checkpoint) -> String {
     let mut text = String::new();
     for source in &b.sources {
         let describe = |checkpoint: &Checkpoint| -> Vec<String> {
-            let source = checkpoint.sources.iter().find(|found| found.name == source.name);
+            let source = checkpoint
+                .sources
+                .iter()
+                .find(|found| found.name == source.name);
             let splits = source.map_or(&[][..], |source| &source.splits);
-            splits.iter().map(|split| describe_split(checkpoint, &source.map_or("", |source| &source.name), split)).collect()
+            splits
+                .iter()
+                .map(|split| {
+                    describe_split(checkpoint, &source.map_or("", |source| &source.name), split)
+                })
+                .collect()
         };
         let (before, after) = (describe(a), describe(b));
         if before == after {
@@ -162,22 +176,34 @@ fn states(
     named: bool,
 ) -> Result<States, Failure> {
     let damaged = |error: &dyn std::fmt::Display| Failure::new(EXIT_DATA, error.to_string());
-    let open = |checkpoint, operator: Option<&OperatorSnapshot>| {
-        let opened = operator.map(|operator| SavedState::open(reader, checkpoint, operator, scratch_file()?));
-        opened.transpose().map_err(|error| damaged(&error))
+    let open = |checkpoint, operator: Option<&OperatorSnapshot>| match operator {
+        None => Ok(None),
+        Some(operator) => SavedState::open(reader, checkpoint, operator, scratch_file()?)
+            .map(Some)
+            .map_err(|error| damaged(&error)),
     };
-    let declared = |operator: Option<&OperatorSnapshot>| operator.map_or(Vec::new(), |operator| operator.states.clone());
+    let declared = |operator: Option<&OperatorSnapshot>| {
+        operator.map_or(Vec::new(), |operator| operator.states.clone())
+    };
     let (old, new) = (declared(before), declared(after));
-    let mut names: Vec<_> = old.iter().chain(&new).map(|state| state.name.clone()).collect();
+    let mut names: Vec<_> = old
+        .iter()
+        .chain(&new)
+        .map(|state| state.name.clone())
+        .collect();
     names.sort();
     names.dedup();
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let mut sides = (Side::of(open(a, before)?, old), Side::of(open(b, after)?, new));
+    let mut sides = (
+        Side::of(open(a, before)?, old),
+        Side::of(open(b, after)?, new),
+    );
     let mut found = Vec::new();
     for name in names {
-        let changes = compare(&mut sides.0, &mut sides.1, &name, named).map_err(|error| damaged(&error))?;
+        let changes =
+            compare(&mut sides.0, &mut sides.1, &name, named).map_err(|error| damaged(&error))?;
         found.push((name, changes));
     }
     Ok(found)
@@ -209,12 +235,7 @@ impl Side {
     }
 }
 
-fn compare(
-    a: &mut Side,
-    b: &mut Side,
-    name: &str,
-    named: bool,
-) -> Result<Changes, StateError> {
+fn compare(a: &mut Side, b: &mut Side, name: &str, named: bool) -> Result<Changes, TreeError> {
     let (before, after) = (a.keys(name)?, b.keys(name)?);
     let mut changes = Changes::default();
     let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());

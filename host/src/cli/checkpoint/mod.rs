@@ -157,7 +157,7 @@ pub(super) fn state_facts(state: &StateSchema) -> Value {
     json!({ "name": state.name, "kind": kind, "version": state.version, "ttl-ms": state.ttl_ms })
 }
 
-fn why(trigger: Trigger) -> &'static str {
+pub(super) fn why(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Periodic => "interval",
         Trigger::Asked => "asked for",

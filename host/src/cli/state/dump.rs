@@ -5,13 +5,13 @@ use clap::{Args, ValueEnum};
 use super::decoder::Decoder;
 use super::row::{Shown, readable};
 use super::{Source, operator, schemas, unreadable};
-use crate::checkpoint::{Checkpoint, OperatorSnapshot};
+use crate::checkpoint::OperatorSnapshot;
 use crate::cli::Failure;
-use crate::cli::place::Opened;
+use crate::cli::place::{Opened, scratch_file};
 use crate::cli::print::Lines;
 use crate::cli::terminal::warn;
 use crate::guest::GuestEngine;
-use crate::runtime::saved::{Saved, SavedState};
+use crate::runtime::saved::SavedState;
 use crate::state::StateSchema;
 
 /// Keys whose values the plugin decodes at a time.
@@ -59,12 +59,13 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
             continue;
         }
         let mut dumping = Dumping {
-            saved: SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?).map_err(unreadable)?,
+            saved: SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
+                .map_err(unreadable)?,
             operator,
             format: arguments.format,
         };
         for state in states {
-            let mut decoder = decoder(arguments, &engine, &opened, &checkpoint, operator);
+            let mut decoder = decoder(arguments, &engine, &opened, operator);
             if !dumping.state(state, &mut decoder, &mut lines)? {
                 return Ok(());
             }
@@ -77,7 +78,6 @@ fn decoder(
     arguments: &Dump,
     engine: &GuestEngine,
     opened: &Opened,
-    _checkpoint: &Checkpoint,
     operator: &OperatorSnapshot,
 ) -> Decoder {
     match arguments.source.raw {
@@ -102,13 +102,16 @@ impl Dumping<'_> {
     ) -> Result<bool, Failure> {
         let keys = self.saved.keys(state.id).map_err(unreadable)?;
         for keys in keys.chunks(KEYS_A_CALL) {
+            let mut there = Vec::with_capacity(keys.len());
             let mut found = Vec::with_capacity(keys.len());
             for key in keys {
                 if let Some(value) = self.saved.read(state.id, key).map_err(unreadable)? {
-                    found.push((key, value));
+                    there.push(key);
+                    found.push(value);
                 }
             }
-            for (key, shown) in show_all(found, &state.name, decoder) {
+            let shown = decoder.show_all(state, &found, &mut warn);
+            for (key, shown) in there.into_iter().zip(shown) {
                 if !self.print(state, key, shown, decoder.is_raw(), lines)? {
                     return Ok(false);
                 }
@@ -138,35 +141,24 @@ impl Dumping<'_> {
                 values.into_iter().enumerate().map(number).collect()
             }
             Shown::Map(entries) => {
-                let text = |(key, value): (Vec<u8>, String)| (readable(&key), value);
+                let text = |(key, value): (String, String)| (plain(&key), value);
                 entries.into_iter().map(text).collect()
             }
         };
         for (sub_key, value) in cells {
-            let fields = [operator, &state.name, &readable(key), &sub_key, &plain(&value)];
+            let fields = [
+                operator,
+                &state.name,
+                &readable(key),
+                &sub_key,
+                &plain(&value),
+            ];
             if !lines.line(&fields.map(|field| quoted(field)).join(","))? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
-}
-
-/// All values of some keys through the plugin in one call.
-fn show_all<'a>(
-    found: Vec<(&'a Vec<u8>, Saved)>,
-    state: &str,
-    decoder: &mut Decoder,
-) -> Vec<(&'a [u8], Shown)> {
-    let flat = found.iter().flat_map(|(_, saved)| saved.values().cloned());
-    let mut texts = decoder.show(state, flat.collect(), &mut warn).into_iter();
-    let shown = found.into_iter().map(|(key, saved)| {
-        let take = |values: Vec<Vec<u8>>| Ok(texts.by_ref().take(values.len()).collect());
-        let shown: Result<Shown, std::convert::Infallible> = Shown::of(saved, take);
-        let Ok(shown) = shown;
-        (key.as_slice(), shown)
-    });
-    shown.collect()
 }
 
 /// A JSON text as a cell: a string stands for itself.

@@ -3,10 +3,11 @@
 use clap::Args;
 
 use super::decoder::Decoder;
-use super::row::{Shown, from_hex, readable};
+use super::row::{from_hex, readable};
 use super::{Source, operator, schemas, unreadable};
 use crate::cli::Failure;
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::cli::place::scratch_file;
 use crate::cli::print::print;
 use crate::cli::terminal::warn;
 use crate::guest::GuestEngine;
@@ -42,14 +43,15 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
         true => from_hex(&arguments.key).map_err(|reason| Failure::new(EXIT_USAGE, reason))?,
         false => arguments.key.clone().into_bytes(),
     };
-    let mut saved = SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?).map_err(unreadable)?;
+    let mut saved = SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
+        .map_err(unreadable)?;
     let mut found = None;
     for state in versions {
         if let Some(value) = saved.read(state.id, &key).map_err(unreadable)? {
-            found = Some(value);
+            found = Some((state, value));
         }
     }
-    let Some(value) = found else {
+    let Some((schema, value)) = found else {
         return Err(Failure::new(
             EXIT_DATA,
             format!(
@@ -63,11 +65,14 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
     };
     let mut decoder = match arguments.source.raw {
         true => Decoder::raw(),
-        false => Decoder::of(&GuestEngine::new(None)?, &*opened.reader, operator, &mut warn),
+        false => Decoder::of(
+            &GuestEngine::new(None)?,
+            &*opened.reader,
+            operator,
+            &mut warn,
+        ),
     };
-    let shown = Shown::of(value, |values| {
-        Ok::<_, Failure>(decoder.show(&arguments.state, values, &mut warn))
-    })?;
+    let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {
         let row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
         return print(&(serde_json::to_string(&row).unwrap_or_default() + "\n"));

@@ -7,6 +7,7 @@ use super::{Source, unreadable};
 use crate::cli::Failure;
 use crate::cli::checkpoint::{describe_state, operator_bytes, state_facts};
 use crate::cli::number::{bytes, count};
+use crate::cli::place::scratch_file;
 use crate::cli::print::{print, print_json};
 use crate::cli::table::table;
 use crate::runtime::saved::SavedState;
@@ -26,11 +27,18 @@ pub struct List {
 
 pub(super) fn list(arguments: &List) -> Result<(), Failure> {
     let (opened, checkpoint) = arguments.source.open()?;
-    let mut rows = vec![["operator", "state", "keys", "operator's size", "what"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["operator", "state", "keys", "operator's size", "what"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let mut found = Vec::new();
     for operator in &checkpoint.operators {
         let mut saved = match arguments.count && !operator.states.is_empty() {
-            true => Some(SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?).map_err(unreadable)?),
+            true => Some(
+                SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
+                    .map_err(unreadable)?,
+            ),
             false => None,
         };
         for state in &operator.states {
@@ -53,7 +61,9 @@ pub(super) fn list(arguments: &List) -> Result<(), Failure> {
         }
     }
     if arguments.json {
-        return print_json(&json!({ "checkpoint": checkpoint.id.0, "states": Value::Array(found) }));
+        return print_json(
+            &json!({ "checkpoint": checkpoint.id.0, "states": Value::Array(found) }),
+        );
     }
     if rows.len() == 1 {
         return print(&format!("checkpoint {} holds no state\n", checkpoint.id));

@@ -8,9 +8,7 @@ mod dump;
 mod get;
 mod list;
 mod load;
-mod row;
-
-pub(super) use row::readable;
+pub(super) mod row;
 
 use clap::{Args, Subcommand};
 
@@ -85,7 +83,10 @@ fn operator<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a OperatorSn
         let hint = words::hint(name, names);
         Failure::new(
             EXIT_USAGE,
-            format!("checkpoint {} has no operator `{name}`{hint}", checkpoint.id),
+            format!(
+                "checkpoint {} has no operator `{name}`{hint}",
+                checkpoint.id
+            ),
         )
     })
 }

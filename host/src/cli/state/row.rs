@@ -7,7 +7,7 @@
 //! {"operator":"count","state":"count","key":{"hex":"ff00"},"value":"\u0003","raw":true}
 //! ```
 //!
-//! Keys and sub-keys are bytes: text where they are UTF-8, `{"hex": …}` where not. Values are what the plugin says they are,
+//! Keys are bytes: text where they are UTF-8, `{"hex": …}` where not. Values and sub-keys are what the plugin says they are,
 //! or, in a row with `raw`, bytes like keys.
 
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ pub(super) struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) list: Option<Vec<Text>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) map: Option<Vec<(Bytes, Text)>>,
+    pub(super) map: Option<Vec<(Text, Text)>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) raw: bool,
 }
@@ -83,23 +83,21 @@ pub(super) struct Row {
 pub(super) enum Shown {
     Value(String),
     List(Vec<String>),
-    Map(Vec<(Vec<u8>, String)>),
+    Map(Vec<(String, String)>),
 }
 
 impl Shown {
-    /// Each value through `show`, which gets all of them at once and gives as many back.
-    pub(super) fn of<E>(
-        saved: Saved,
-        show: impl FnOnce(Vec<Vec<u8>>) -> Result<Vec<String>, E>,
-    ) -> Result<Self, E> {
-        Ok(match saved {
-            Saved::Value(value) => Self::Value(show(vec![value])?.remove(0)),
-            Saved::List(values) => Self::List(show(values)?),
-            Saved::Map(entries) => {
-                let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-                Self::Map(keys.into_iter().zip(show(values)?).collect())
-            }
-        })
+    /// The next texts for what was saved: as many values, and for a map as many sub-keys, as it has.
+    pub(super) fn of(
+        saved: &Saved,
+        values: &mut impl Iterator<Item = String>,
+        sub_keys: &mut impl Iterator<Item = String>,
+    ) -> Self {
+        match saved {
+            Saved::Value(_) => Self::Value(values.next().unwrap_or_default()),
+            Saved::List(items) => Self::List(values.take(items.len()).collect()),
+            Saved::Map(entries) => Self::Map(sub_keys.zip(values).take(entries.len()).collect()),
+        }
     }
 
     /// The row of a key.
@@ -120,7 +118,7 @@ impl Shown {
             Self::Value(value) => row.value = Some(text(value)),
             Self::List(values) => row.list = Some(values.into_iter().map(text).collect()),
             Self::Map(entries) => {
-                let entry = |(key, value): (Vec<u8>, String)| (Bytes::of(&key), text(value));
+                let entry = |(key, value): (String, String)| (text(key), text(value));
                 row.map = Some(entries.into_iter().map(entry).collect());
             }
         }
@@ -138,14 +136,14 @@ impl Shown {
                 .collect(),
             Self::Map(entries) => entries
                 .iter()
-                .map(|(key, value)| format!("{}: {value}\n", readable(key)))
+                .map(|(key, value)| format!("{key}: {value}\n"))
                 .collect(),
         }
     }
 }
 
 /// Bytes for people: text, or hexadecimal digits after `0x`.
-pub(super) fn readable(bytes: &[u8]) -> String {
+pub(in crate::cli) fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         _ => {
@@ -187,7 +185,10 @@ mod tests {
         let shown = [
             Shown::Value("3".to_owned()),
             Shown::List(vec!["1".to_owned(), "\"two\"".to_owned()]),
-            Shown::Map(vec![(b"\xff".to_vec(), "{\"a\":null}".to_owned())]),
+            Shown::Map(vec![(
+                "{\"hex\":\"ff\"}".to_owned(),
+                "{\"a\":null}".to_owned(),
+            )]),
         ];
         for shown in shown {
             let printed = serde_json::to_string(&shown.row("o", "s", b"k", false)).unwrap();
