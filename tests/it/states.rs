@@ -4,12 +4,16 @@
 //! Catches a guest that reads what its call must not see, a host that takes what the contract forbids, writes that are lost on
 //! the way to the store or applied although the call failed, and a plugin that is not asked to migrate as the contract says.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use floodmark::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
 use floodmark::runtime::keyed::Dictionary;
+use floodmark::runtime::plan::{Node, Role};
+use floodmark::runtime::schema::States;
 use floodmark::runtime::task::{OperatorTask, TaskError};
-use floodmark::state::{ChunkId, ChunkIds, StateId, StateSettings, StateStore, StoreSettings};
+use floodmark::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 use floodmark::stream::{Batch, Column, MaxParallelism};
 
 use crate::plugins::plugin;
@@ -37,18 +41,17 @@ impl Tested {
     fn new(name: &str, config: &[(&str, &str)]) -> Self {
         let plugin = load(name);
         let max_parallelism = MaxParallelism::new(128).unwrap();
-        let states = plugin.description().states.iter().zip(0..);
-        let (ids, rules) = states
-            .map(|(state, id)| {
-                let rules = StateSettings {
-                    ttl_ms: state.ttl_ms,
-                    ..StateSettings::plain(StateId(id))
-                };
-                (StateId(id), rules)
-            })
-            .unzip();
+        let node = Node {
+            name: "tested".to_owned(),
+            role: Role::Operator {
+                plugin: Arc::new(plugin.clone()),
+                config: Vec::new(),
+                ttl_ms: BTreeMap::new(),
+            },
+        };
+        let states = States::of(&node, None, false).unwrap();
         let store = StateStore::new(StoreSettings {
-            states: rules,
+            states: states.settings(),
             ..StoreSettings::in_memory(
                 max_parallelism,
                 max_parallelism.range(0, 1),
@@ -59,7 +62,7 @@ impl Tested {
         let config: Vec<_> = config.iter().map(owned).collect();
         let again = Box::new(move || plugin.open("tested", &config));
         Self {
-            task: OperatorTask::new(again, ids, store).unwrap(),
+            task: OperatorTask::new(again, states.declared, store).unwrap(),
             keys: Dictionary::default(),
             now_ms: 1,
         }

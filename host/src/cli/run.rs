@@ -24,12 +24,13 @@ use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
 use crate::edge::hooks::{Hook, Hooks};
+use crate::edge::scratch;
 use crate::edge::signals::report_stop;
 use crate::guest::GuestEngine;
 use crate::pipeline::Spec;
-use crate::pipeline::settings::OnCancel;
+use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
-use crate::runtime::plan::{Plan, Role};
+use crate::runtime::plan::{self, Plan, Role};
 
 /// Runs a pipeline; goes on from its newest checkpoint, if there is one
 ///
@@ -124,6 +125,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let data = data_dir.id().map_err(in_data_dir)?;
     let mut assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
     assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
+    assembled.plan.backend = backend(&assembled.graph.spec.state, &data_dir);
     let clock = Clock::start();
     let channel = mpsc::channel();
     listen(channel.0.clone(), terminal);
@@ -227,6 +229,20 @@ fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
         spec.folder.clone(),
         move |line| teller.say(&line),
     )
+}
+
+/// Where the job has its state; files for it are in the data folder, and have no name there.
+fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
+    match settings.backend {
+        StateBackend::Memory => plan::StateBackend::Memory,
+        StateBackend::Disk => {
+            let folder = data_dir.path().to_path_buf();
+            plan::StateBackend::Disk {
+                memory_bytes: settings.memory,
+                scratch: Box::new(move || scratch::file_in(&folder)),
+            }
+        }
+    }
 }
 
 /// From here on a signal stops the job with a checkpoint, also one that comes before its first record.

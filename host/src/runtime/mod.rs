@@ -17,11 +17,13 @@ pub mod exchange;
 pub mod keyed;
 pub mod report;
 pub mod saved;
+pub mod schema;
 pub mod snapshot;
 pub mod task;
 pub mod writer;
 
 pub mod collections;
+mod migration;
 pub mod trees;
 
 use crate::checkpoint::store::StoreError;
@@ -77,6 +79,16 @@ pub enum JobError {
         operator: String,
         /// What is wrong.
         reason: MalformedTree,
+    },
+    /// No file can be made for state that does not fit into memory.
+    #[error(
+        "operator `{operator}`: cannot make a file for its state beside the checkpoints: {reason}; check the data folder, or use `state.backend = \"memory\"`"
+    )]
+    Scratch {
+        /// The node.
+        operator: String,
+        /// Why.
+        reason: String,
     },
     /// The number of key groups is not that of the saved state.
     #[error(

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::collections::Collections;
 use super::keyed::KeyedBatch;
+use super::migration::{migrate_some, migrated};
+use super::schema::DeclaredState;
 use super::trees::TreeError;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, StateAccess};
 use crate::state::tree::MalformedTree;
-use crate::state::{Keys, Lookup, Sealed, StateError, StateId, StateKind, StateStore};
-use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, Timestamp};
+use crate::state::{Keys, Lookup, Sealed, StateError, StateKind, StateStore};
+use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
 /// Records that a source reads, and an operator gets, at a time.
 pub const CALL_RECORDS_MAX: usize = 4096;
@@ -93,8 +95,12 @@ impl SourceTask {
 /// - `kept` is away only while the guest is being called.
 pub struct OperatorTask {
     instance: Instance,
-    /// By position in the description. Lists and maps are not looked up: their lookup stays empty.
-    states: Vec<(StateId, StateKind, Lookup)>,
+    /// By position in the description.
+    states: Vec<DeclaredState>,
+    /// The same. Lists and maps are not looked up: theirs stay empty.
+    lookups: Vec<Current>,
+    /// Whether values of earlier versions may be left.
+    is_migrating: bool,
     /// Whether the guest reads in the middle of calls.
     has_collections: bool,
     kept: Option<Box<Collections<StateStore>>>,
@@ -102,6 +108,21 @@ pub struct OperatorTask {
     open: Open,
     /// Seals that may become durable, by checkpoint.
     seals: Vec<(CheckpointId, u64)>,
+}
+
+/// What a state has for the keys of a call.
+#[derive(Default)]
+struct Current {
+    lookup: Lookup,
+    /// Instead of the values of the lookup, if some were of an earlier version.
+    migrated: Option<OptionalColumn>,
+}
+
+impl Current {
+    fn values(&self) -> &OptionalColumn {
+        let looked_up = self.lookup.values();
+        self.migrated.as_ref().unwrap_or(looked_up)
+    }
 }
 
 /// Makes an instance of a task's plugin.
@@ -140,19 +161,22 @@ impl From<StateError> for TaskError {
 }
 
 impl OperatorTask {
-    /// For a plugin whose declared states have these ids in the store.
+    /// For a plugin with these states, in its order.
     ///
     /// # Errors
     /// When there is no instance of it.
-    pub fn new(open: Open, states: Vec<StateId>, store: StateStore) -> Result<Self, GuestError> {
+    pub fn new(
+        open: Open,
+        states: Vec<DeclaredState>,
+        store: StateStore,
+    ) -> Result<Self, GuestError> {
         let instance = open()?;
-        let kinds = instance.states();
-        let has_collections = kinds.iter().any(|kind| *kind != StateKind::Value);
-        let kept = Collections::new(store, states.clone());
-        let states = states.into_iter().zip(kinds);
-        let states = states.map(|(state, kind)| (state, *kind, Lookup::default()));
+        let has_collections = states.iter().any(|state| state.kind != StateKind::Value);
+        let kept = Collections::new(store, states.iter().map(|state| state.id).collect());
         Ok(Self {
-            states: states.collect(),
+            lookups: states.iter().map(|_| Current::default()).collect(),
+            is_migrating: states.iter().any(|state| !state.earlier.is_empty()),
+            states,
             has_collections,
             kept: Some(Box::new(kept)),
             seals: Vec::new(),
@@ -232,9 +256,10 @@ impl OperatorTask {
             hashes: &hashes,
         };
         let store = kept(&mut self.kept).store_mut();
-        for (state, kind, lookup) in &mut self.states {
-            if *kind == StateKind::Value {
-                store.read(*state, keys, wall_ms, lookup)?;
+        for ((state, current), index) in self.states.iter().zip(&mut self.lookups).zip(0..) {
+            if state.kind == StateKind::Value {
+                store.read(state.id, keys, wall_ms, &mut current.lookup)?;
+                current.migrated = migrated(&mut self.instance, index, state, &current.lookup)?;
             }
         }
         let output = self.call(input, &batch, &hashes, wall_ms)?;
@@ -242,8 +267,12 @@ impl OperatorTask {
         kept.write(&output.lists, &output.maps)?;
         let store = kept.store_mut();
         for write in &output.values {
-            let (state, _, lookup) = &self.states[usize::from(write.state)];
-            store.write(*state, keys, wall_ms, lookup, &write.slots, &write.values);
+            let state = usize::from(write.state);
+            let (id, lookup) = (self.states[state].id, &self.lookups[state].lookup);
+            store.write(id, keys, wall_ms, lookup, &write.slots, &write.values);
+        }
+        if self.is_migrating {
+            self.is_migrating = migrate_some(&mut self.instance, &self.states, store, wall_ms)?;
         }
         store.compact(wall_ms)?;
         Ok(leaving(output.emissions, batch))
@@ -257,8 +286,7 @@ impl OperatorTask {
         hashes: &[u64],
         wall_ms: u64,
     ) -> Result<CallOutput, TaskError> {
-        let lookups = self.states.iter();
-        let values: Vec<_> = lookups.map(|(_, _, lookup)| lookup.values()).collect();
+        let values: Vec<_> = self.lookups.iter().map(Current::values).collect();
         if !self.has_collections {
             return Ok(self.instance.process(input, batch, &values, &mut None)?);
         }

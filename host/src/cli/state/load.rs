@@ -29,9 +29,9 @@ use crate::cli::{Failure, PipelineArguments};
 use crate::edge::clock::Clock;
 use crate::guest::{GuestEngine, Instance, Plugin, StatePart};
 use crate::pipeline::words;
-use crate::runtime::build::schemas_of;
 use crate::runtime::plan::{Plan, Role};
 use crate::runtime::saved::{Saved, SavedState, SavedStateBuilder};
+use crate::runtime::schema::States;
 use crate::state::{Chunk, ChunkId, ChunkIds, Sealed, StateId, StateKind, StateSchema};
 use crate::stream::CheckpointId;
 
@@ -150,7 +150,7 @@ impl<'a> Loading<'a> {
             let Role::Operator { plugin, .. } = &node.role else {
                 continue;
             };
-            let schemas = schemas_of(node, None, true)?;
+            let schemas = States::of(node, None, true)?.schemas;
             if schemas.is_empty() {
                 continue;
             }
