@@ -75,7 +75,8 @@ fn it_does_not_grow_with_the_number_of_checkpoints() {
     let plain = most(Compression::None);
     let small = most(Compression::Lz4);
     let state_bytes = KEYS * ENTRY_BYTES;
-    println!("{state_bytes} bytes of state take {plain}, and {small} compressed");
+    let text = format!("{state_bytes} bytes of state take {plain}, and {small} compressed");
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).unwrap();
     let bound = (state_bytes * 22 + GARBAGE_BYTES * 13) / 10;
     assert!(plain <= bound, "{plain}, more than {bound}");
     assert!(small < plain * 8 / 10, "{small} of {plain}");
