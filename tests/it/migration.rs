@@ -127,7 +127,9 @@ fn state_beyond_its_memory_is_on_disk_and_comes_back() {
     let left = fs::read_dir(job.data_dir()).unwrap();
     let names: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
     assert!(
-        !names.iter().any(|name| name.to_string_lossy().contains("scratch")),
+        !names
+            .iter()
+            .any(|name| name.to_string_lossy().contains("scratch")),
         "{names:?}"
     );
 }
