@@ -133,7 +133,7 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
         .succeeded()
         .says("warning: operator `count` crashed in `process`: ")
         .says("; the job goes back to checkpoint ")
-        .says(" and on from there (attempt 1 of 3)")
+        .says(" and on from there with the state in memory (attempt 1 of 3)")
         .says("finished: 5,000 records in, ");
     let seen = job.output();
     assert_eq!(seen.records(), 5000);

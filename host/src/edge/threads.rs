@@ -50,7 +50,7 @@ impl Bell {
 
 /// The threads of a job.
 pub(super) struct Threads {
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<Option<Worker>>>,
     bells: Vec<Arc<Bell>>,
     controls: Vec<mpsc::Sender<Control>>,
     writer: JoinHandle<Writer>,
@@ -107,23 +107,26 @@ impl Threads {
         }
     }
 
-    /// Waits for all threads, after what they have begun.
-    pub(super) fn stop(mut self) -> Result<Writer, JobError> {
+    /// Waits for all threads, after what they have begun. The workers come back if the state of all can be used.
+    pub(super) fn stop(mut self) -> Result<(Writer, Option<Vec<Worker>>), JobError> {
         self.tell(Control::Shutdown);
         self.requests = None;
+        let mut workers = Vec::with_capacity(self.workers.len());
         for worker in self.workers {
-            worker
-                .join()
-                .map_err(|_| JobError::Defect { what: "a worker" })?;
+            let worker = worker.join();
+            workers.push(worker.map_err(|_| JobError::Defect { what: "a worker" })?);
         }
-        self.writer.join().map_err(|_| JobError::Defect {
+        let writer = self.writer.join().map_err(|_| JobError::Defect {
             what: "the checkpoint writer",
-        })
+        })?;
+        Ok((writer, workers.into_iter().collect()))
     }
 }
 
-fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
+/// Moves a worker until it is over or fails, and gives it back if its state can be used.
+fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) -> Option<Worker> {
     let guard = Guard::new(reports, "a worker");
+    let mut is_sound = true;
     loop {
         let now = clock.now();
         match worker.step(now, clock.wall_ms()) {
@@ -136,12 +139,14 @@ fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
             }
             Ok(Progress::Over) => break,
             Err(error) => {
+                is_sound = !error.spoils_state();
                 let _ = reports.send(Report::Failed(error));
                 break;
             }
         }
     }
     guard.disarm();
+    is_sound.then_some(worker)
 }
 
 /// Reports a thread that ends by a panic: nobody would hear of it else until the end of the job.

@@ -85,6 +85,8 @@ pub struct WentBack {
     pub attempt: u32,
     /// When it is too often.
     pub attempts_max: u32,
+    /// Whether the state that was in memory has gone back; else it is read again.
+    pub in_memory: bool,
     /// Damaged checkpoints that were passed over, and what is wrong with them.
     pub passed_over: Vec<(CheckpointId, String)>,
 }

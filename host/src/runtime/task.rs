@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::collections::Collections;
 use super::keyed::KeyedBatch;
+use super::left::{LeftState, Seals};
 use super::migration::{migrate_some, migrated};
 use super::schema::DeclaredState;
 use super::trees::TreeError;
@@ -106,8 +107,7 @@ pub struct OperatorTask {
     kept: Option<Box<Collections<StateStore>>>,
     /// Makes another instance.
     open: Open,
-    /// Seals that may become durable, by checkpoint.
-    seals: Vec<(CheckpointId, u64)>,
+    seals: Seals,
 }
 
 /// What a state has for the keys of a call.
@@ -161,7 +161,7 @@ impl From<StateError> for TaskError {
 }
 
 impl OperatorTask {
-    /// For a plugin with these states, in its order.
+    /// For a plugin with these states, in its order, and a store as the job begins.
     ///
     /// # Errors
     /// When there is no instance of it.
@@ -179,10 +179,23 @@ impl OperatorTask {
             states,
             has_collections,
             kept: Some(Box::new(kept)),
-            seals: Vec::new(),
+            seals: Seals::begin(None),
             instance,
             open,
         })
+    }
+
+    /// With a store that has been sealed, or that a checkpoint was restored to.
+    #[must_use]
+    pub fn with_seals(self, seals: Seals) -> Self {
+        Self { seals, ..self }
+    }
+
+    /// What is left of it when it is not to be used any more.
+    pub(super) fn into_state(self) -> Option<LeftState> {
+        let store = self.kept?.into_store();
+        let seals = self.seals;
+        Some(LeftState { store, seals })
     }
 
     /// The state.
@@ -196,17 +209,14 @@ impl OperatorTask {
     /// When the state cannot be kept. The task is then not to be used.
     pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
         let sealed = self.store_mut().seal()?;
-        self.seals.push((checkpoint, sealed.epoch));
+        self.seals.note(checkpoint, sealed.epoch);
         Ok(sealed)
     }
 
     /// What a durable checkpoint holds need not be kept for going back.
     fn completed(&mut self, checkpoint: CheckpointId) {
-        let seal = self.seals.iter().find(|(id, _)| *id == checkpoint);
-        if let Some(&(_, epoch)) = seal {
-            self.store_mut().durable(epoch);
-        }
-        self.seals.retain(|(id, _)| *id > checkpoint);
+        let store = kept(&mut self.kept).store_mut();
+        self.seals.durable(Some(checkpoint), store);
     }
 
     /// Has the plugin hear what became of a checkpoint. One that crashes at that is replaced by a fresh instance; the reason

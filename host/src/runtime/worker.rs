@@ -14,6 +14,7 @@ use super::JobError;
 use super::aligner::{Aligner, Alignment};
 use super::exchange::{Message, Receiver, Sender};
 use super::keyed::{Dictionary, KeyedBatch, Partitioner};
+use super::left::LeftState;
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
 use super::task::{Task, TaskError, call_sized};
@@ -572,6 +573,15 @@ impl Worker {
         self.broadcast(at, &Message::EndOfInput);
         self.report(Report::Ended(self.part(at)));
         true
+    }
+
+    /// The state of its operators, by node.
+    pub(super) fn into_states(self) -> impl Iterator<Item = (usize, LeftState)> {
+        let tasks = self.tasks.into_iter().enumerate();
+        tasks.filter_map(|(node, task)| match task {
+            Some(Task::Operator(operator)) => Some((node, operator.into_state()?)),
+            _ => None,
+        })
     }
 
     fn part(&self, region: usize) -> Part {
