@@ -29,7 +29,7 @@ use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, State
 use floodmark::runtime::report::{Asker, Report};
 use floodmark::runtime::worker::{Counters, Progress, Worker};
 use floodmark::runtime::writer::{WriteRequest, Writer};
-use floodmark::state::ChunkReader;
+use floodmark::state::{Chunk, ChunkReader};
 use floodmark::stream::{CheckpointId, MaxParallelism};
 
 use world::{Disk, Numbers, Random, Shelf};
@@ -195,6 +195,9 @@ impl Scenario {
                 _ => {
                     let workers = &mut recovered.built.workers;
                     let worker = self.random.below(workers.len() as u64) as usize;
+                    if self.random.below(10) == 0 {
+                        supply(&mut workers[worker], &*recovered.chunks);
+                    }
                     let progress = workers[worker]
                         .step(now, 0)
                         .expect("nothing fails in a worker");
@@ -257,6 +260,20 @@ struct Begun {
     next_id: CheckpointId,
     earlier: EarlierRuns,
     in_memory: bool,
+    chunks: Arc<dyn ChunkReader>,
+}
+
+/// Does what the loader does in the background.
+fn supply(worker: &mut Worker, chunks: &dyn ChunkReader) {
+    let Some((node, chunk)) = worker.missing().pop() else {
+        return;
+    };
+    let bytes = chunks.chunk(chunk).expect("it is there");
+    let chunk = Arc::new(Chunk {
+        id: chunk.id,
+        bytes,
+    });
+    worker.supply(node, chunk).expect("it is sound");
 }
 
 fn begin(
@@ -301,6 +318,7 @@ fn begin(
         next_id: recovery.next_id,
         earlier: earlier.unwrap_or_default(),
         in_memory,
+        chunks,
     };
     (writer, begun)
 }

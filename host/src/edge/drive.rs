@@ -206,7 +206,7 @@ impl Stage<'_> {
             next_chunk: recovery.next_chunk,
             left,
         };
-        match self.begin(writer, origin) {
+        match self.begin(writer, origin, Arc::clone(&chunks)) {
             Ok((threads, schemas)) => Ok(Life {
                 threads,
                 schemas,
@@ -223,6 +223,7 @@ impl Stage<'_> {
         &self,
         writer: Writer,
         origin: Origin<'_>,
+        chunks: Arc<dyn ChunkReader>,
     ) -> Result<(Threads, Vec<Vec<StateSchema>>), (JobError, Writer)> {
         let bells: Vec<_> = self
             .counters
@@ -241,7 +242,15 @@ impl Stage<'_> {
             Ok(built) => built,
             Err(error) => return Err((error, writer)),
         };
-        let threads = Threads::start(workers, bells, controls, writer, self.clock, &self.reports);
+        let threads = Threads::start(
+            workers,
+            bells,
+            controls,
+            writer,
+            chunks,
+            self.clock,
+            &self.reports,
+        );
         Ok((threads, schemas))
     }
 }

@@ -281,6 +281,7 @@ impl Conductor {
                 }
             }
             Report::Ended(part) => Event::Ended(part),
+            Report::StateDirty(part) => Event::StateDirty(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
             Report::Log {
                 operator,

@@ -13,6 +13,7 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+mod delivery;
 pub mod exchange;
 pub mod keyed;
 pub mod left;

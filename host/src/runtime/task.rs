@@ -17,6 +17,8 @@ use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp
 
 /// Records that a source reads, and an operator gets, at a time.
 pub const CALL_RECORDS_MAX: usize = 4096;
+/// Records that an operator gets in its first call, if its state is not all in memory yet.
+const CALL_RECORDS_FIRST: usize = 16;
 /// Bytes of keys and values after which a batch is full.
 pub const CALL_BYTES_MAX: usize = 512 << 10;
 
@@ -108,6 +110,10 @@ pub struct OperatorTask {
     /// Makes another instance.
     open: Open,
     seals: Seals,
+    /// Records that the next call may have.
+    call_records_max: usize,
+    /// Whether it was said that the state needs a checkpoint.
+    has_told_dirty: bool,
 }
 
 /// What a state has for the keys of a call.
@@ -172,6 +178,10 @@ impl OperatorTask {
     ) -> Result<Self, GuestError> {
         let instance = open()?;
         let has_collections = states.iter().any(|state| state.kind != StateKind::Value);
+        let call_records_max = match store.missing().is_empty() {
+            true => CALL_RECORDS_MAX,
+            false => CALL_RECORDS_FIRST,
+        };
         let kept = Collections::new(store, states.iter().map(|state| state.id).collect());
         Ok(Self {
             lookups: states.iter().map(|_| Current::default()).collect(),
@@ -180,6 +190,8 @@ impl OperatorTask {
             has_collections,
             kept: Some(Box::new(kept)),
             seals: Seals::begin(None),
+            call_records_max,
+            has_told_dirty: false,
             instance,
             open,
         })
@@ -209,6 +221,7 @@ impl OperatorTask {
     /// When the state cannot be kept. The task is then not to be used.
     pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
         let sealed = self.store_mut().seal()?;
+        self.has_told_dirty = false;
         self.seals.note(checkpoint, sealed.epoch);
         Ok(sealed)
     }
@@ -243,6 +256,21 @@ impl OperatorTask {
         Ok(None)
     }
 
+    /// Records that it wants in a call at most: few at first, while many of its keys are looked for in the storage.
+    #[must_use]
+    pub fn call_records_max(&self) -> usize {
+        self.call_records_max
+    }
+
+    /// Whether its state needs a checkpoint to keep within its memory, which it says once until the next.
+    pub fn is_newly_dirty(&mut self) -> bool {
+        if self.has_told_dirty || !kept(&mut self.kept).store_mut().is_dirty() {
+            return false;
+        }
+        self.has_told_dirty = true;
+        true
+    }
+
     /// The instance, for its log.
     pub fn instance_mut(&mut self) -> &mut Instance {
         &mut self.instance
@@ -261,6 +289,7 @@ impl OperatorTask {
         wall_ms: u64,
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
         let KeyedBatch { batch, hashes } = keyed;
+        self.call_records_max = CALL_RECORDS_MAX.min(2 * self.call_records_max);
         let keys = Keys {
             keys: &batch.keys,
             hashes: &hashes,
@@ -347,18 +376,20 @@ pub struct SinkTask {
     pub records: u64,
 }
 
-/// A batch in pieces that an operator may be called with.
+/// A batch in pieces that an operator may be called with: the first of at most this many records, each other of twice as
+/// many as the one before, up to the usual size.
 #[must_use]
-pub fn call_sized(batch: Batch) -> Vec<Batch> {
-    if batch.len() <= CALL_RECORDS_MAX && batch.bytes_len() <= 2 * CALL_BYTES_MAX {
+pub fn call_sized(batch: Batch, mut records_max: usize) -> Vec<Batch> {
+    if batch.len() <= records_max && batch.bytes_len() <= 2 * CALL_BYTES_MAX {
         return vec![batch];
     }
     let mut pieces = Vec::new();
     let mut piece = Batch::default();
     for (key, value, timestamp) in batch.iter() {
         piece.push(key, value, timestamp);
-        if piece.len() >= CALL_RECORDS_MAX || piece.bytes_len() >= CALL_BYTES_MAX {
+        if piece.len() >= records_max || piece.bytes_len() >= CALL_BYTES_MAX {
             pieces.push(std::mem::take(&mut piece));
+            records_max = CALL_RECORDS_MAX.min(2 * records_max);
         }
     }
     if !piece.is_empty() {
