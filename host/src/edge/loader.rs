@@ -132,3 +132,87 @@ fn wanted(workers: &mut [Worker]) -> Wanted {
     }
     wanted
 }
+
+#[cfg(test)]
+mod tests {
+    //! Catches a loader that reads old chunks first, forgets a task, goes on with a damaged storage, keeps quiet about it,
+    //! stops at what may pass, or has more on its way than it may.
+
+    use super::*;
+    use crate::state::ChunkUnreadable;
+
+    /// Chunks of one byte, their ids; of some there is only a reason.
+    struct Shelf(Vec<(u64, bool)>);
+
+    impl ChunkReader for Shelf {
+        fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable> {
+            let unreadable = self.0.iter().find(|(id, _)| *id == chunk.id.0);
+            match unreadable {
+                None => Ok(vec![chunk.id.0 as u8]),
+                Some(&(_, is_damaged)) => Err(ChunkUnreadable {
+                    chunk: chunk.id,
+                    reason: "it is not there".to_owned(),
+                    is_damaged,
+                }),
+            }
+        }
+
+        fn chunk_index(&self, _: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
+            unreachable!("the loader reads chunks")
+        }
+    }
+
+    /// What two workers get of chunks 1 to 5, of which the second wants 3 alone, and what is reported.
+    fn load(unreadable: &[(u64, bool)]) -> (Vec<Vec<u64>>, Vec<String>) {
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::sync_channel(8)).unzip();
+        let (reports, reported) = mpsc::channel();
+        let lanes = senders.into_iter().map(|sender| (sender, Arc::default()));
+        let reading = Reading {
+            chunks: Arc::new(Shelf(unreadable.to_vec())),
+            names: vec!["source".to_owned(), "count".to_owned()],
+            lanes: lanes.collect(),
+            is_over: Arc::default(),
+            reports,
+        };
+        let wanted = (1..=5).map(|id| {
+            let workers = if id == 3 { 0..2 } else { 0..1 };
+            let takers = workers.map(|worker| Taker { worker, node: 1 });
+            let id = ChunkId(id);
+            (id, (ChunkRef { id, len: 1 }, takers.collect()))
+        });
+        reading.run(wanted.collect());
+        let ids = |inbox: &mpsc::Receiver<Loaded>| {
+            let loaded = inbox.try_iter();
+            let id = |(node, chunk): Loaded| {
+                assert_eq!((node, u64::from(chunk.bytes[0])), (1, chunk.id.0));
+                chunk.id.0
+            };
+            loaded.map(id).collect()
+        };
+        let said = reported.iter().map(|report| format!("{report:?}"));
+        (inboxes.iter().map(ids).collect(), said.collect())
+    }
+
+    #[test]
+    fn the_newest_comes_first_and_to_all() {
+        let (loaded, said) = load(&[]);
+        assert_eq!(loaded, [vec![5, 4, 3, 2, 1], vec![3]]);
+        assert!(said.is_empty(), "{said:?}");
+    }
+
+    #[test]
+    fn what_may_pass_is_left_out() {
+        let (loaded, said) = load(&[(5, false), (3, false)]);
+        assert_eq!(loaded, [vec![4, 2, 1], vec![]]);
+        assert!(said.is_empty(), "{said:?}");
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let (loaded, said) = load(&[(4, true)]);
+        assert_eq!(loaded, [vec![5], vec![]]);
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("count"), "{said:?}");
+        assert!(said[0].contains("is_damaged: true"), "{said:?}");
+    }
+}

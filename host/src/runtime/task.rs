@@ -397,3 +397,30 @@ pub fn call_sized(batch: Batch, mut records_max: usize) -> Vec<Batch> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    //! Catches records that are lost or change places in pieces, and pieces that are too large.
+
+    use super::*;
+
+    fn lens(records: usize, records_max: usize) -> Vec<usize> {
+        let mut batch = Batch::default();
+        for number in 0..records {
+            batch.push(&number.to_be_bytes(), b"", number as i64);
+        }
+        let pieces = call_sized(batch, records_max);
+        let times = pieces.iter().flat_map(|piece| &piece.timestamps);
+        assert!(times.copied().eq(0..records as i64));
+        pieces.iter().map(Batch::len).collect()
+    }
+
+    #[test]
+    fn pieces_double_up_to_the_usual_size() {
+        assert_eq!(lens(10, 16), [10]);
+        assert_eq!(lens(16, 16), [16]);
+        assert_eq!(lens(100, 16), [16, 32, 52]);
+        assert_eq!(lens(3 * 4096, 2048), [2048, 4096, 4096, 2048]);
+        assert_eq!(lens(4097, CALL_RECORDS_MAX), [4096, 1]);
+    }
+}

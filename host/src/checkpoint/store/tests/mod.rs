@@ -9,6 +9,7 @@ mod format;
 mod full;
 mod model;
 mod moving;
+mod space;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
