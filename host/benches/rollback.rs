@@ -38,7 +38,8 @@ impl State {
     }
 
     fn write(&mut self, numbers: impl Iterator<Item = u64>) {
-        let keys: Column = numbers.map(|number| number.to_be_bytes()).collect();
+        let mut keys = Column::new();
+        numbers.for_each(|number| keys.push(&number.to_be_bytes()));
         let hashes: Vec<_> = keys.iter().map(hash_key).collect();
         let keys = Keys {
             keys: &keys,
@@ -49,7 +50,8 @@ impl State {
             .expect("all of it is in memory");
         self.value[0] = self.value[0].wrapping_add(1);
         let slots: Vec<u32> = (0..hashes.len() as u32).collect();
-        let values: OptionalColumn = slots.iter().map(|_| Some(&self.value)).collect();
+        let mut values = OptionalColumn::new();
+        slots.iter().for_each(|_| values.push(Some(&self.value)));
         self.store
             .write(STATE, keys, 0, &self.lookup, &slots, &values);
         self.store.compact(0).expect("all of it is in memory");
