@@ -114,6 +114,11 @@ impl<S: KeyedCollections> Collections<S> {
         &mut self.store
     }
 
+    /// The store, for good.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     /// Turns to the keys of a call.
     pub fn begin(&mut self, keys: &Column, hashes: &[u64], now_ms: u64) {
         self.keys.clone_from(keys);
