@@ -197,7 +197,7 @@ fn another_graph_takes_over_what_it_has_a_place_for() {
         .succeeded()
         .says("operator `split` is gone")
         .says("operator `cut` is new: it starts without state")
-        .says("operator `count` read from `split.out`, now reads from `cut.out`");
+        .says("operator `count` read from `split.out` by `in`, now reads from `cut.out`");
     assert_eq!(other.output().records(), 2);
 
     let renamed = pipeline

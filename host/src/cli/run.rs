@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use clap::Args;
 
@@ -140,7 +140,8 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         .note_storage(&checkpoint.storage.to_string())
         .map_err(in_data_dir)?;
     let mut store = storage::open(checkpoint, &data_dir)?;
-    let listening = answer(data_dir.path(), store.reader(), channel.0.clone(), terminal);
+    let looked_at = Arc::new(Mutex::new(Some(store.reader())));
+    let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);
     let recovery = start.recover(&mut *store, &data_dir)?;
     tell_recovery(
         &recovery,
@@ -177,6 +178,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         &mut progress,
     );
     let has_savepoint = listening.is_some_and(Listening::finish);
+    *looked_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
     match ended {
         Ok(ended) => {
             let deleted = ended.ending == Ending::Stopped
@@ -196,14 +198,23 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     }
 }
 
+/// What savepoints are copied from, until the job is over: the socket outlives it.
+type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
+
 /// From here on the job can be asked for checkpoints, and to stop.
 fn answer(
     folder: &Path,
-    reader: Arc<dyn CheckpointReader>,
+    reader: &LookedAt,
     reports: Reports,
     terminal: &Terminal,
 ) -> Option<Listening> {
+    let reader = Arc::clone(reader);
     let savepoints: Savepoints = Arc::new(move |id, to| {
+        let reader = reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let reader = reader.ok_or("the job is over")?;
         let checkpoint = reader.read(id);
         let copied = checkpoint.and_then(|checkpoint| {
             savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())
