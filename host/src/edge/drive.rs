@@ -327,7 +327,6 @@ impl Job<'_> {
 
     /// Goes back to the last checkpoint, after `error`.
     fn go_back(&mut self, threads: Threads, error: &JobError) -> Result<Threads, JobError> {
-        self.gone_back += 1;
         let (writer, workers) = threads.stop()?;
         // What a write under way has become, and who has asked for something, still counts.
         while let Ok(report) = self.inbox.try_recv() {
@@ -336,6 +335,8 @@ impl Job<'_> {
             }
             self.handle(report, None)?;
         }
+        // Not before: a checkpoint may have been completed meanwhile.
+        self.gone_back += 1;
         let mut store = writer.into_store();
         let depth = match error.is_of_stored_bytes() {
             true => Depth::Thorough,
