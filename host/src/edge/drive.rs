@@ -145,6 +145,9 @@ struct Stage<'a> {
     counters: Vec<Arc<Counters>>,
 }
 
+/// Threads that run, and by node the states of its operator.
+type Started = (Threads, Vec<Vec<StateSchema>>);
+
 /// A job that has begun, or begun again.
 struct Life {
     threads: Threads,
@@ -215,7 +218,10 @@ impl Stage<'_> {
                 recovered,
                 found: None,
             }),
-            Err((error, writer)) => Err((error, Some(writer.into_store()))),
+            Err(failed) => {
+                let (error, writer) = *failed;
+                Err((error, Some(writer.into_store())))
+            }
         }
     }
 
@@ -224,7 +230,7 @@ impl Stage<'_> {
         writer: Writer,
         origin: Origin<'_>,
         chunks: Arc<dyn ChunkReader>,
-    ) -> Result<(Threads, Vec<Vec<StateSchema>>), (JobError, Writer)> {
+    ) -> Result<Started, Box<(JobError, Writer)>> {
         let bells: Vec<_> = self
             .counters
             .iter()
@@ -240,7 +246,7 @@ impl Stage<'_> {
             schemas,
         } = match build(origin, &wakes, &self.counters, &self.reports) {
             Ok(built) => built,
-            Err(error) => return Err((error, writer)),
+            Err(error) => return Err(Box::new((error, writer))),
         };
         let threads = Threads::start(
             workers,
