@@ -12,6 +12,7 @@ use super::layout::{self, Content, Entry};
 use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
 use super::prefetch::prefetch;
 use super::store::{Found, Identity, Place, Rules, StateStore};
+use super::tree::page::{self, Pruned};
 use super::{ChunkId, StateError};
 use crate::stream::hash_key;
 
@@ -241,7 +242,7 @@ impl StateStore {
             key: entry.key,
             content,
             hash: place.hash,
-            expires_ms: self.expires_ms(&entry),
+            expires_ms: self.expires_ms(&entry, content, now_ms),
             replaces: word,
         };
         if matches!(content, Content::Tombstone { .. }) {
@@ -287,18 +288,16 @@ impl StateStore {
                 false => Move::Drop,
             });
         }
-        Ok(Move::Keep(self.prune(entry, rules)))
-    }
-
-    /// A page without what has expired, if it has such items.
-    fn prune(&self, entry: &Entry<'_>, rules: Rules) -> Option<Vec<u8>> {
-        entry.node?;
-        let settings = self.settings_of(entry)?;
-        let (prune, ttl_ms) = (settings.prune?, settings.ttl_ms?);
-        match entry.content {
-            Content::Value(page) => prune(page, rules.now_ms, ttl_ms),
-            Content::Tombstone { .. } => None,
-        }
+        let (Some(node), Content::Value(page)) = (entry.node, entry.content) else {
+            return Ok(Move::Keep(None));
+        };
+        // What is no page is for whoever reads it to find.
+        Ok(match page::prune(page, rules.lifetime()) {
+            Ok(Pruned::Nothing(_)) if node == 0 && hides => Move::Bury,
+            Ok(Pruned::Nothing(_)) if node == 0 => Move::Drop,
+            Ok(Pruned::Nothing(page) | Pruned::Smaller(page)) => Move::Keep(Some(page)),
+            Ok(Pruned::Unchanged) | Err(_) => Move::Keep(None),
+        })
     }
 
     /// The settings of the state of an entry, also if it is of an earlier version.
@@ -314,7 +313,11 @@ impl StateStore {
         self.rules(state, now_ms)
     }
 
-    fn expires_ms(&self, entry: &Entry<'_>) -> u64 {
+    /// When an entry expires that moves with this content; 0 if never.
+    fn expires_ms(&self, entry: &Entry<'_>, content: Content<'_>, now_ms: u64) -> u64 {
+        if let (Some(_), Content::Value(page)) = (entry.node, content) {
+            return page::expires_ms(page, self.rules_of(entry, now_ms).lifetime());
+        }
         let ttl = self.settings_of(entry).and_then(|state| state.ttl_ms);
         match (entry.written_ms, ttl) {
             (Some(written), Some(ttl)) => written.saturating_add(ttl),

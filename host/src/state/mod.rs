@@ -6,6 +6,9 @@
 pub mod settings;
 pub mod store;
 
+pub mod collections;
+pub mod tree;
+
 mod nodes;
 mod versions;
 
@@ -21,7 +24,6 @@ mod prefetch;
 mod residency;
 mod restore;
 mod rollback;
-pub mod tree;
 
 #[cfg(test)]
 mod churn_tests;
@@ -33,10 +35,11 @@ mod model_tests;
 mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
+pub use collections::{CollectionSlot, Migrate, NoMigration, TreeError};
 pub use log::{CHUNK_BYTES, Sealed};
 pub use restore::Restore;
 pub use rollback::Rollback;
-pub use settings::{Backend, Prune, StateSettings, StoreSettings};
+pub use settings::{Backend, StateSettings, StoreSettings};
 pub use store::{Keys, Lookup, StateStore};
 pub use versions::{StaleEntry, StaleSweep};
 

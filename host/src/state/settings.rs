@@ -65,8 +65,6 @@ pub struct StateSettings {
     pub ttl_ms: Option<u64>,
     /// Ids of its earlier versions, newest first. What they have counts as long as this one has nothing of a key.
     pub aliases: Vec<StateId>,
-    /// Drops what has expired from a page of a tree.
-    pub prune: Option<Prune>,
 }
 
 impl StateSettings {
@@ -77,10 +75,6 @@ impl StateSettings {
             id,
             ttl_ms: None,
             aliases: Vec::new(),
-            prune: None,
         }
     }
 }
-
-/// Given a page, the time, and how long its items live: the page without what has expired, or `None` when all is alive.
-pub type Prune = fn(page: &[u8], now_ms: u64, ttl_ms: u64) -> Option<Vec<u8>>;

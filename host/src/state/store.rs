@@ -15,6 +15,7 @@ use super::log::{Log, NewEntry, Sealed};
 use super::prefetch::prefetch;
 use super::residency::Residency;
 use super::settings::{StateSettings, StoreSettings};
+use super::tree::Lifetime;
 use super::{StateError, StateId};
 use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
@@ -73,6 +74,11 @@ impl Found {
         }
     }
 
+    /// Nothing.
+    pub(super) fn none() -> Self {
+        Self::at(0, Word::EMPTY)
+    }
+
     pub(super) fn of(position: usize, word: Word, entry: &Entry<'_>) -> Self {
         let mut found = Self::at(position, word);
         found.note(entry);
@@ -116,7 +122,7 @@ pub(super) struct Identity<'a> {
 pub(super) struct Rules {
     pub(super) ttl_ms: Option<u64>,
     pub(super) now_ms: u64,
-    has_aliases: bool,
+    pub(super) has_aliases: bool,
 }
 
 impl Rules {
@@ -138,9 +144,17 @@ impl Rules {
         }
     }
 
+    pub(super) fn lifetime(self) -> Lifetime {
+        Lifetime {
+            ttl_ms: self.ttl_ms,
+            now_ms: self.now_ms,
+        }
+    }
+
     #[inline]
     fn expires_ms(self) -> u64 {
-        self.now_ms.saturating_add(self.ttl_ms.unwrap_or(0))
+        let expires = |ttl_ms| self.now_ms.saturating_add(ttl_ms);
+        self.ttl_ms.map_or(0, expires)
     }
 }
 

@@ -301,6 +301,20 @@ pub fn prune(page: &[u8], lifetime: Lifetime) -> Result<Pruned, MalformedPage> {
     }
 }
 
+/// When the last item of a page expires that has not yet; 0 when there is none that will.
+#[must_use]
+pub fn expires_ms(page: &[u8], lifetime: Lifetime) -> u64 {
+    let (Some(ttl_ms), Ok(Page::Leaf(leaf))) = (lifetime.ttl_ms, Page::parse(page)) else {
+        return 0;
+    };
+    let written = leaf.items().filter_map(|item| item.ok()?.written_ms);
+    written
+        .map(|written| written.saturating_add(ttl_ms))
+        .filter(|&expires| expires > lifetime.now_ms)
+        .max()
+        .unwrap_or(0)
+}
+
 /// The values of a page in order, so that they can be migrated; none of an inner page.
 ///
 /// # Errors
