@@ -20,9 +20,12 @@ mod checkpoints;
 mod control;
 mod damage;
 mod full_disk;
+mod migration;
 mod misbehaving;
 mod refusals;
 mod s3;
+mod savepoints;
+mod states;
 
 mod tidy;
 

@@ -6,11 +6,16 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 4] = [
+const FOLDERS: [&str; 9] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
     "tests/guests/traps-in-describe/rust",
+    "tests/guests/history/rust",
+    "tests/guests/top/rust",
+    "tests/guests/dedupe/rust",
+    "tests/guests/upgrade-v2/rust",
+    "tests/guests/overreaches/rust",
 ];
 
 /// The folder of the repository.

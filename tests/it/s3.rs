@@ -195,8 +195,10 @@ impl Drop for Process {
     }
 }
 
+type Plugin = (PluginDigest, Arc<[u8]>);
+
 /// A checkpoint whose bytes follow from its id: 24 chunks, of which eight are new, and eight went.
-fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, (PluginDigest, Arc<[u8]>)) {
+fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, Plugin) {
     let chunk = |number: u64| {
         let bytes = (0..60_000_u64).map(|at| (number.wrapping_mul(at | 1) >> 3) as u8);
         Arc::new(Chunk {

@@ -24,7 +24,7 @@ use floodmark::runtime::build::{Built, build};
 use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use floodmark::runtime::exchange::Wake;
-use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
+use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
 use floodmark::runtime::report::{Asker, Report};
 use floodmark::runtime::worker::{Counters, Progress};
 use floodmark::runtime::writer::{WriteRequest, Writer};
@@ -96,6 +96,7 @@ impl Scenario {
         };
         Plan {
             data_folder: String::new(),
+            backend: StateBackend::Memory,
             job: "sim".to_owned(),
             identity: "sim".to_owned(),
             parallelism: 1 + self.random.below(4) as u16,

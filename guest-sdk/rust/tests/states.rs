@@ -83,7 +83,7 @@ fn expected(commands: &[String]) -> Vec<String> {
     };
     for command in commands {
         let words: Vec<&str> = command.split(' ').collect();
-        let number = |index: usize| words[index].parse::<i32>().unwrap();
+        let number = |index: usize| words[index].parse::<i32>().expect("commands are sound");
         match words[0] {
             "insert" => drop(map.insert(number(1), words[2].to_owned())),
             "remove" => drop(map.remove(&number(1))),

@@ -19,7 +19,7 @@ use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Watcher, drive};
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
-use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
+use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
 use floodmark::runtime::worker::Counters;
 use floodmark::stream::MaxParallelism;
 
@@ -122,6 +122,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
     };
     Plan {
         data_folder: String::new(),
+        backend: StateBackend::Memory,
         job: "bench".to_owned(),
         identity: "bench".to_owned(),
         parallelism,

@@ -17,7 +17,7 @@ use crate::pipeline::settings::{CheckpointMode, Ttl};
 use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
 use crate::runtime::aligner::Mode;
-use crate::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing};
+use crate::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
 
 /// A pipeline file that was read.
 pub(super) struct Pipeline {
@@ -160,6 +160,7 @@ fn plan(
             CheckpointMode::AtLeastOnce => Mode::AtLeastOnce,
         },
         allow_dropped_state: false,
+        backend: StateBackend::Memory,
         edges: edges.collect(),
         nodes,
     })

@@ -83,7 +83,9 @@ impl From<JobError> for Failure {
             JobError::Store(error) => return error.into(),
             JobError::Connector { .. } => EXIT_CONNECTOR,
             JobError::State { .. }
+            | JobError::Scratch { .. }
             | JobError::Chunks { .. }
+            | JobError::Tree { .. }
             | JobError::MaxParallelism { .. }
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,

@@ -8,11 +8,14 @@ pub mod checkpoint;
 pub mod job;
 pub mod run;
 pub mod savepoint;
+pub mod state;
 pub mod stop;
 
 mod assemble;
 mod failure;
 mod number;
+mod place;
+mod print;
 mod progress;
 mod recovery;
 mod start;
@@ -42,7 +45,7 @@ First steps:
   floodmark check PIPELINE                     is it right, and what would it do?
   floodmark run PIPELINE                       run it, or go on after a stop or a crash
   floodmark stop PIPELINE                      stop it with a checkpoint
-  floodmark checkpoint list --data-dir DIR     what was kept of a job
+  floodmark checkpoint list --pipeline FILE    what was kept of a job
 
 A pipeline is a TOML file that names sources, operators and sinks; `plugins/word-count/pipeline.toml` is one.";
 
@@ -62,9 +65,12 @@ enum Command {
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
-    /// Looks into the checkpoints of a job that is not running
+    /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
+    #[command(subcommand)]
+    State(state::StateCommand),
 }
 
 fn long_help() -> String {
@@ -119,6 +125,7 @@ pub fn run() -> ExitCode {
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::State(command) => state::state(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::checkpoint::why;
 use super::number::{bytes, count, rate, span, things};
 use super::terminal::Terminal;
 use crate::checkpoint::Trigger;
 use crate::connector::Recovered;
 use crate::edge::drive::Watcher;
+use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
 use crate::runtime::worker::Counters;
@@ -25,6 +27,8 @@ const CHECKPOINT_LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Shows one job.
 pub(super) struct Progress {
     terminal: Terminal,
+    /// Who hears of checkpoints besides, and the job's name for them.
+    hooks: Option<(Hooks, String)>,
     fresh: bool,
     last_checkpoint: Option<(CheckpointId, Duration)>,
     samples: Vec<(Duration, u64, u64)>,
@@ -46,6 +50,7 @@ impl Progress {
     pub(super) fn new(terminal: Terminal, fresh: bool) -> Self {
         Self {
             terminal,
+            hooks: None,
             fresh,
             last_checkpoint: None,
             samples: Vec::new(),
@@ -53,6 +58,52 @@ impl Progress {
             checkpoint_line_at: Duration::ZERO,
             totals: Totals::default(),
         }
+    }
+
+    /// Has commands and addresses hear of each checkpoint.
+    pub(super) fn telling(self, hooks: Hooks, job: &str) -> Self {
+        Self {
+            hooks: Some((hooks, job.to_owned())),
+            ..self
+        }
+    }
+
+    /// Tells the hooks; returns at once.
+    fn tell(&self, notice: &Notice) {
+        let Some((hooks, job)) = &self.hooks else {
+            return;
+        };
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let event = match notice {
+            Notice::Completed(checkpoint) => CheckpointEvent {
+                event: CheckpointOutcome::Completed,
+                job: job.clone(),
+                checkpoint: checkpoint.id.0,
+                created_ms: checkpoint.created_ms,
+                trigger: why(checkpoint.trigger).to_owned(),
+                state_bytes: checkpoint.state_bytes,
+                duration_ms: ms(checkpoint.total),
+                reason: None,
+            },
+            Notice::NotCompleted {
+                checkpoint,
+                trigger,
+                created_ms,
+                total,
+                reason,
+            } => CheckpointEvent {
+                event: CheckpointOutcome::Failed,
+                job: job.clone(),
+                checkpoint: checkpoint.0,
+                created_ms: *created_ms,
+                trigger: why(*trigger).to_owned(),
+                state_bytes: 0,
+                duration_ms: ms(*total),
+                reason: Some(reason.clone()),
+            },
+            _ => return,
+        };
+        hooks.tell(event);
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -156,6 +207,7 @@ impl Watcher for Progress {
     }
 
     fn notice(&mut self, now: Duration, notice: Notice) {
+        self.tell(&notice);
         match notice {
             Notice::Completed(checkpoint) => self.completed(now, checkpoint),
             Notice::NotCompleted {

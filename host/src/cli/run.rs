@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use clap::Args;
 
@@ -23,11 +23,14 @@ use crate::edge::clock::Clock;
 use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
+use crate::edge::hooks::{Hook, Hooks};
+use crate::edge::scratch;
 use crate::edge::signals::report_stop;
 use crate::guest::GuestEngine;
-use crate::pipeline::settings::OnCancel;
+use crate::pipeline::Spec;
+use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
-use crate::runtime::plan::{Plan, Role};
+use crate::runtime::plan::{self, Plan, Role};
 
 /// Runs a pipeline; goes on from its newest checkpoint, if there is one
 ///
@@ -122,6 +125,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let data = data_dir.id().map_err(in_data_dir)?;
     let mut assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
     assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
+    assembled.plan.backend = backend(&assembled.graph.spec.state, &data_dir);
     let clock = Clock::start();
     let channel = mpsc::channel();
     listen(channel.0.clone(), terminal);
@@ -132,8 +136,12 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         check_inputs(plan)?;
         storage::forget(checkpoint, &data_dir)?;
     }
+    data_dir
+        .note_storage(&checkpoint.storage.to_string())
+        .map_err(in_data_dir)?;
     let mut store = storage::open(checkpoint, &data_dir)?;
-    let listening = answer(data_dir.path(), store.reader(), channel.0.clone(), terminal);
+    let looked_at = Arc::new(Mutex::new(Some(store.reader())));
+    let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);
     let recovery = start.recover(&mut *store, &data_dir)?;
     tell_recovery(
         &recovery,
@@ -158,7 +166,8 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
     };
-    let mut progress = Progress::new(terminal.clone(), arguments.fresh);
+    let mut progress = Progress::new(terminal.clone(), arguments.fresh)
+        .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         &assembled.plan,
         store,
@@ -169,6 +178,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         &mut progress,
     );
     let has_savepoint = listening.is_some_and(Listening::finish);
+    *looked_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
     match ended {
         Ok(ended) => {
             let deleted = ended.ending == Ending::Stopped
@@ -188,14 +198,23 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     }
 }
 
+/// What savepoints are copied from, until the job is over: the socket outlives it.
+type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
+
 /// From here on the job can be asked for checkpoints, and to stop.
 fn answer(
     folder: &Path,
-    reader: Arc<dyn CheckpointReader>,
+    reader: &LookedAt,
     reports: Reports,
     terminal: &Terminal,
 ) -> Option<Listening> {
+    let reader = Arc::clone(reader);
     let savepoints: Savepoints = Arc::new(move |id, to| {
+        let reader = reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let reader = reader.ok_or("the job is over")?;
         let checkpoint = reader.read(id);
         let copied = checkpoint.and_then(|checkpoint| {
             savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())
@@ -210,6 +229,31 @@ fn answer(
         ));
     };
     listening.inspect_err(refused).ok()
+}
+
+/// The commands and addresses that hear of checkpoints.
+fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
+    let hooks = spec.checkpoint.on_checkpoint.iter();
+    let teller = terminal.clone();
+    Hooks::start(
+        hooks.map(|text| Hook::parse(text)).collect(),
+        spec.folder.clone(),
+        move |line| teller.say(&line),
+    )
+}
+
+/// Where the job has its state; files for it are in the data folder, and have no name there.
+fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
+    match settings.backend {
+        StateBackend::Memory => plan::StateBackend::Memory,
+        StateBackend::Disk => {
+            let folder = data_dir.path().to_path_buf();
+            plan::StateBackend::Disk {
+                memory_bytes: settings.memory,
+                scratch: Box::new(move || scratch::file_in(&folder)),
+            }
+        }
+    }
 }
 
 /// From here on a signal stops the job with a checkpoint, also one that comes before its first record.

@@ -66,3 +66,9 @@ fn bounded_style(bounded: bool) -> ProgressStyle {
         .expect("the template is right")
         .progress_chars("=> ")
 }
+
+/// Tells a line where no terminal is held.
+pub(super) fn warn(line: &str) {
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(stderr(), "{line}");
+}

@@ -4,6 +4,7 @@
 //! .floodmark/word-count/
 //!   lock               held for the life of the process; has its number
 //!   id                 what sinks mark their output with
+//!   storage            where the job's checkpoints are: `redb`, `memory` or a URL
 //!   control.sock       where the running job can be asked; see `control`
 //!   checkpoints.redb   made by the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
@@ -22,6 +23,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Clock;
 
+/// Says where the checkpoints are.
+const STORAGE: &str = "storage";
 /// Bytes of an id: 16 digits and a newline.
 const ID_BYTES: usize = 17;
 
@@ -165,6 +168,45 @@ impl DataDir {
             .and_then(|()| file.sync_all())
             .map_err(io_error("write"))?;
         Ok(id.trim_end().to_owned())
+    }
+
+    /// Notes where the job's checkpoints are, for whoever looks for them by this folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_storage(&self, storage: &str) -> Result<(), DataDirError> {
+        let path = self.path.join(STORAGE);
+        if fs::read_to_string(&path).is_ok_and(|noted| noted.trim_end() == storage) {
+            return Ok(());
+        }
+        let written = fs::write(&path, format!("{storage}\n"));
+        written.map_err(|source| DataDirError::Io {
+            action: "write",
+            path,
+            source,
+        })
+    }
+
+    /// Where the checkpoints of a folder are that is not held, if that was noted.
+    ///
+    /// # Errors
+    /// When the folder is not there, or the note cannot be read.
+    pub fn storage_of(path: &Path) -> Result<Option<String>, DataDirError> {
+        if !path.is_dir() {
+            return Err(DataDirError::Missing {
+                path: path.to_path_buf(),
+            });
+        }
+        let note = path.join(STORAGE);
+        match fs::read_to_string(&note) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DataDirError::Io {
+                action: "read",
+                path: note,
+                source,
+            }),
+        }
     }
 
     /// The folder.

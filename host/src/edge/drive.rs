@@ -5,6 +5,7 @@
 //! workers, sources and sinks are made anew from there, as at the start of the process. So whatever a start cures, this
 //! does, too.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -26,6 +27,7 @@ use crate::runtime::report::Report;
 use crate::runtime::worker::Counters;
 use crate::runtime::writer::Writer;
 use crate::state::{ChunkId, ChunkReader, StateSchema};
+use crate::stream::CheckpointId;
 
 /// How often whoever watches is shown the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -38,7 +40,7 @@ pub struct DriveSettings {
     /// When checkpoints are taken.
     pub checkpoints: CheckpointSettings,
     /// How many are kept.
-    pub retained: std::num::NonZeroU32,
+    pub retained: NonZeroU32,
     /// Whether output of earlier runs is removed.
     pub fresh: bool,
 }
@@ -78,42 +80,36 @@ pub fn drive(
     (reports, inbox): (Reports, mpsc::Receiver<Report>),
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
-    let restored = recovery.restored;
-    let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
-    let (writer, recovered) = Writer::begin(
-        plan,
-        store,
-        settings.retained,
-        restored.as_ref(),
-        settings.fresh,
-    )?;
-    let counters: Vec<_> = (0..plan.parallelism).map(|_| Arc::default()).collect();
+    let counters = (0..plan.parallelism).map(|_| Arc::default()).collect();
     let stage = Stage {
         plan,
+        retained: settings.retained,
         clock,
         reports,
         counters,
     };
-    let (mut threads, schemas) =
-        stage.begin(writer, restored.as_ref(), &chunks, recovery.next_chunk)?;
-    let earlier = earlier_runs(restored.as_ref());
-    drop(restored);
+    let records_in_before = earlier_runs(recovery.restored.as_ref()).records_in;
+    let life = stage.live(store, recovery, settings.fresh)?;
     let mut job = Job {
         conductor: Conductor::new(
             plan,
-            schemas,
+            life.schemas,
             settings.checkpoints,
-            recovery.next_id,
-            earlier,
+            life.next_id,
+            life.earlier,
         ),
         stage,
         settings,
         inbox,
         watcher,
-        records_in_before: earlier.records_in,
+        records_in_before,
         gone_back: 0,
     };
-    job.watcher.begun(&recovered);
+    if let Some(found) = life.found {
+        job.watcher.notice(clock.now(), Notice::WentBack(found));
+    }
+    job.watcher.begun(&life.recovered);
+    let mut threads = life.threads;
     let ended = loop {
         match job.conduct(&threads) {
             Err(error) if error.may_pass() && job.gone_back < GOING_BACK_MAX => {
@@ -142,19 +138,83 @@ fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
 /// What workers are started with, each time.
 struct Stage<'a> {
     plan: &'a Plan,
+    retained: NonZeroU32,
     clock: Clock,
     reports: Reports,
     counters: Vec<Arc<Counters>>,
 }
 
+/// A job that has begun, or begun again.
+struct Life {
+    threads: Threads,
+    schemas: Vec<Vec<StateSchema>>,
+    next_id: CheckpointId,
+    earlier: EarlierRuns,
+    recovered: Vec<(String, Recovered)>,
+    /// Damage that showed on the way, and what the job began from instead.
+    found: Option<WentBack>,
+}
+
 impl Stage<'_> {
+    /// Begins from what was recovered; if that proves to be damaged, from what is sound.
+    fn live(
+        &self,
+        store: Box<dyn CheckpointStorage>,
+        recovery: Recovery,
+        fresh: bool,
+    ) -> Result<Life, JobError> {
+        let (error, mut store) = match self.attempt(store, recovery, fresh) {
+            Ok(life) => return Ok(life),
+            Err((error, Some(store))) if error.is_of_stored_bytes() => (error, store),
+            Err((error, _)) => return Err(error),
+        };
+        let mut recovery = store.recover(Depth::Thorough, None)?;
+        let found = WentBack {
+            reason: error.to_string(),
+            to: earlier_runs(recovery.restored.as_ref()).checkpoint,
+            attempt: 1,
+            attempts_max: 1,
+            passed_over: std::mem::take(&mut recovery.damaged),
+        };
+        let life = self.attempt(store, recovery, false);
+        let life = life.map_err(|(error, _)| error)?;
+        Ok(Life {
+            found: Some(found),
+            ..life
+        })
+    }
+
+    /// Begins from what was recovered. The store comes back if only the workers could not be made.
+    fn attempt(
+        &self,
+        store: Box<dyn CheckpointStorage>,
+        recovery: Recovery,
+        fresh: bool,
+    ) -> Result<Life, (JobError, Option<Box<dyn CheckpointStorage>>)> {
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
+        let restored = recovery.restored.as_ref();
+        let begun = Writer::begin(self.plan, store, self.retained, restored, fresh);
+        let (writer, recovered) = begun.map_err(|error| (error, None))?;
+        match self.begin(writer, restored, &chunks, recovery.next_chunk) {
+            Ok((threads, schemas)) => Ok(Life {
+                threads,
+                schemas,
+                next_id: recovery.next_id,
+                earlier: earlier_runs(restored),
+                recovered,
+                found: None,
+            }),
+            Err((error, writer)) => Err((error, Some(writer.into_store()))),
+        }
+    }
+
     fn begin(
         &self,
         writer: Writer,
         restored: Option<&RestoredCheckpoint>,
         chunks: &Arc<dyn ChunkReader>,
         next_chunk: ChunkId,
-    ) -> Result<(Threads, Vec<Vec<StateSchema>>), JobError> {
+    ) -> Result<(Threads, Vec<Vec<StateSchema>>), (JobError, Writer)> {
         let bells: Vec<_> = self
             .counters
             .iter()
@@ -164,11 +224,7 @@ impl Stage<'_> {
             .iter()
             .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
             .collect();
-        let Built {
-            workers,
-            controls,
-            schemas,
-        } = build(
+        let built = build(
             self.plan,
             restored,
             chunks,
@@ -176,7 +232,15 @@ impl Stage<'_> {
             &wakes,
             &self.counters,
             &self.reports,
-        )?;
+        );
+        let Built {
+            workers,
+            controls,
+            schemas,
+        } = match built {
+            Ok(built) => built,
+            Err(error) => return Err((error, writer)),
+        };
         let threads = Threads::start(workers, bells, controls, writer, self.clock, &self.reports);
         Ok((threads, schemas))
     }
@@ -264,35 +328,32 @@ impl Job<'_> {
             self.handle(report, None)?;
         }
         let mut store = writer.into_store();
-        let recovery = store.recover(Depth::Quick, None)?;
-        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
-        let restored = recovery.restored;
-        let earlier = earlier_runs(restored.as_ref());
+        let depth = match error.is_of_stored_bytes() {
+            true => Depth::Thorough,
+            false => Depth::Quick,
+        };
+        let mut recovery = store.recover(depth, None)?;
+        let earlier = earlier_runs(recovery.restored.as_ref());
         let notice = Notice::WentBack(WentBack {
             reason: error.to_string(),
             to: earlier.checkpoint,
             attempt: self.gone_back,
             attempts_max: GOING_BACK_MAX,
-            passed_over: recovery.damaged,
+            passed_over: std::mem::take(&mut recovery.damaged),
         });
         let clock = self.stage.clock;
         self.watcher.notice(clock.now(), notice);
-        let (writer, recovered) = Writer::begin(
-            self.stage.plan,
-            store,
-            self.settings.retained,
-            restored.as_ref(),
-            self.settings.fresh && restored.is_none(),
-        )?;
         self.count_from(earlier.records_in);
-        let begun = self
-            .stage
-            .begin(writer, restored.as_ref(), &chunks, recovery.next_chunk)?;
-        let (threads, schemas) = begun;
+        let fresh = self.settings.fresh && recovery.restored.is_none();
+        let life = self.stage.live(store, recovery, fresh)?;
+        if let Some(found) = life.found {
+            self.count_from(life.earlier.records_in);
+            self.watcher.notice(clock.now(), Notice::WentBack(found));
+        }
         self.conductor
-            .begin_again(clock.now(), schemas, recovery.next_id, earlier);
-        self.watcher.begun(&recovered);
-        Ok(threads)
+            .begin_again(clock.now(), life.schemas, life.next_id, life.earlier);
+        self.watcher.begun(&life.recovered);
+        Ok(life.threads)
     }
 
     /// Has the counters say what this process has read, without what is read again.

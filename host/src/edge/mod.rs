@@ -12,4 +12,5 @@ pub mod data_dir;
 pub mod hooks;
 pub mod pipeline_file;
 pub mod plugin_build;
+pub mod scratch;
 pub mod signals;

@@ -39,7 +39,7 @@ pub trait StateAccess: Any + Send {
         values: &mut OptionalColumn,
     ) -> Result<(), String>;
 
-    /// Adds entries of a map to the columns until the page is full. Whether there are more.
+    /// Entries of a map, until the page is full.
     ///
     /// # Errors
     /// As [`StateAccess::map_get`].
@@ -49,10 +49,9 @@ pub trait StateAccess: Any + Send {
         slot: u32,
         range: SubKeyRange<'_>,
         page: Page,
-        entries: (&mut Column, &mut Column),
-    ) -> Result<bool, String>;
+    ) -> Result<MapPage, String>;
 
-    /// Adds items of a list from a position on to `values` until the page is full. The position of the next one, if any.
+    /// Items of a list from a position on, until the page is full.
     ///
     /// # Errors
     /// As [`StateAccess::map_get`].
@@ -62,8 +61,7 @@ pub trait StateAccess: Any + Send {
         slot: u32,
         start: u64,
         page: Page,
-        values: &mut Column,
-    ) -> Result<Option<u64>, String>;
+    ) -> Result<ListPage, String>;
 
     /// The number of items of lists.
     ///
@@ -83,11 +81,33 @@ pub struct SubKeyRange<'a> {
     pub descending: bool,
 }
 
+/// Entries of a map, in the order that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MapPage {
+    /// The sub-keys.
+    pub sub_keys: Column,
+    /// The value of each.
+    pub values: Column,
+    /// Whether the range has more.
+    pub more: bool,
+}
+
+/// Items of a list, in append order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// The items.
+    pub values: Column,
+    /// The position to go on from, if there are more.
+    pub next: Option<u64>,
+}
+
 /// How much one answer may hold. The first item always fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    items: usize,
-    bytes: usize,
+    /// Items, at least 1.
+    pub items: usize,
+    /// Bytes after which it is full.
+    pub bytes: usize,
 }
 
 impl Page {
@@ -206,15 +226,12 @@ impl Host for GuestState {
             descending,
         };
         let page = Page::new(max as usize, PAGE_BYTES);
-        let (mut sub_keys, mut values) = (Column::new(), Column::new());
-        let read = lent
-            .access
-            .map_scan(state, slot, range, page, (&mut sub_keys, &mut values));
-        let more = lent.answer(read)?;
+        let read = lent.access.map_scan(state, slot, range, page);
+        let found = lent.answer(read)?;
         Ok(Entries {
-            sub_keys: column(sub_keys),
-            values: column(values),
-            more,
+            sub_keys: column(found.sub_keys),
+            values: column(found.values),
+            more: found.more,
         })
     }
 
@@ -222,12 +239,11 @@ impl Host for GuestState {
         let lent = self.lent(state, StateKind::List)?;
         lent.check_slots(&[slot])?;
         let page = Page::new(max as usize, PAGE_BYTES);
-        let mut values = Column::new();
-        let read = lent.access.list_read(state, slot, start, page, &mut values);
-        let next = lent.answer(read)?;
+        let read = lent.access.list_read(state, slot, start, page);
+        let found = lent.answer(read)?;
         Ok(Items {
-            values: column(values),
-            next,
+            values: column(found.values),
+            next: found.next,
         })
     }
 

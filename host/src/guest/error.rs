@@ -147,12 +147,12 @@ pub enum GuestError {
 }
 
 impl GuestError {
-    /// Whether it came up in a call with records, and not when the plugin was loaded or opened.
+    /// Whether it came up in a call of a job that runs, and not when the plugin was loaded or opened.
     #[must_use]
     pub fn is_of_a_call(&self) -> bool {
         match self {
-            Self::Failed { .. } | Self::BadOutput { .. } => true,
-            Self::Trapped { call, .. } => *call == "process",
+            Self::Failed { .. } | Self::BadOutput { .. } | Self::StateUnreadable { .. } => true,
+            Self::Trapped { call, .. } => ["process", "completed", "aborted"].contains(call),
             _ => false,
         }
     }

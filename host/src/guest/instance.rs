@@ -145,6 +145,12 @@ impl Instance {
         operator.call_process(&mut self.store, input, records, &states)
     }
 
+    /// The kinds of the states that the plugin declares, by position.
+    #[must_use]
+    pub fn states(&self) -> &[StateKind] {
+        &self.store.data().kinds
+    }
+
     /// Takes the lines that the guest has logged since the last call.
     pub fn take_log(&mut self) -> Vec<LogLine> {
         self.store.data_mut().take_log()

@@ -20,7 +20,7 @@ mod closed_wasi;
 mod compiled;
 mod error;
 
-pub use access::{Page, StateAccess, SubKeyRange};
+pub use access::{ListPage, MapPage, Page, StateAccess, SubKeyRange};
 pub use beside::{LogLevel, LogLine};
 pub use engine::GuestEngine;
 pub use error::GuestError;

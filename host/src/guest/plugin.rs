@@ -143,6 +143,14 @@ impl Plugin {
         Instance::start(operator, &self.pre, &self.description)
     }
 
+    /// Starts an instance without opening it: for whoever asks it about values of its states.
+    ///
+    /// # Errors
+    /// When it crashes at once.
+    pub fn start(&self, operator: &str) -> Result<Instance, GuestError> {
+        Instance::start(operator, &self.pre, &self.description)
+    }
+
     /// Starts an instance and opens it.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ mod reader;
 mod resolve;
 mod tree;
 mod wiring;
-mod words;
+pub mod words;
 
 #[cfg(test)]
 mod tests;

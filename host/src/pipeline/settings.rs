@@ -136,7 +136,11 @@ const STORAGES_OF_FLINK: [(&str, &str); 8] = [
 ];
 
 impl StorageSetting {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads it as it is typed.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "redb" => return Ok(Self::Redb),
             "memory" => return Ok(Self::Memory),

@@ -67,7 +67,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// The end of a message about an unknown word: `; did you mean …?`, or what there is instead.
-pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = nearest(word, known.clone()) {
         return format!("; did you mean `{name}`?");
     }

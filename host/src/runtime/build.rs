@@ -1,26 +1,26 @@
 //! Makes the workers of a job: tasks with their splits and state, regions, and the exchanges between them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::JobError;
 use super::aligner::Aligner;
+use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
-use super::plan::{Node, Plan, Role};
+use super::plan::{Plan, Role, StateBackend};
 use super::report::Report;
-use super::task::{OperatorTask, SinkTask, SourceTask, Task};
+use super::schema::{States, snapshot_of};
+use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
+use crate::checkpoint::Split;
 use crate::checkpoint::store::RestoredCheckpoint;
-use crate::checkpoint::{OperatorSnapshot, Split};
-use crate::guest::Plugin;
 use crate::state::{
-    ChunkId, ChunkIds, ChunkReader, ChunkRef, Restore, StateId, StateSchema, StateStore,
-    StoreSettings,
+    Backend, ChunkId, ChunkIds, ChunkReader, Restore, StateSchema, StateStore, StoreSettings,
 };
-use crate::stream::{KeyGroupRange, NO_TIMESTAMP, TaskIndex};
+use crate::stream::{NO_TIMESTAMP, TaskIndex};
 
 /// The workers, and how to talk with them.
 pub struct Built {
@@ -48,10 +48,10 @@ pub fn build(
     reports: &mpsc::Sender<Report>,
 ) -> Result<Built, JobError> {
     check_max_parallelism(plan, restored)?;
-    let schemas = plan
+    let mut states = plan
         .nodes
         .iter()
-        .map(|node| schemas_of(node, restored, plan.allow_dropped_state))
+        .map(|node| States::of(node, restored, plan.allow_dropped_state))
         .collect::<Result<Vec<_>, _>>()?;
     let mut controls = Vec::new();
     let mut workers = Vec::new();
@@ -79,8 +79,8 @@ pub fn build(
         chunks,
         next_chunk,
     };
-    for (index, schemas) in schemas.iter().enumerate() {
-        let tasks = origin.tasks(index, schemas)?;
+    for (index, states) in states.iter_mut().enumerate() {
+        let tasks = origin.tasks(index, states)?;
         for (worker, task) in workers.iter_mut().zip(tasks) {
             worker.tasks.push(Some(task));
         }
@@ -93,7 +93,7 @@ pub fn build(
     Ok(Built {
         workers,
         controls,
-        schemas,
+        schemas: states.into_iter().map(|states| states.schemas).collect(),
     })
 }
 
@@ -214,7 +214,7 @@ struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    fn tasks(&self, index: usize, schemas: &[StateSchema]) -> Result<Vec<Task>, JobError> {
+    fn tasks(&self, index: usize, states: &mut States) -> Result<Vec<Task>, JobError> {
         let node = &self.plan.nodes[index];
         let parallelism = self.plan.parallelism;
         let connector = |reason| JobError::connector(&node.name, reason);
@@ -240,21 +240,25 @@ impl Origin<'_> {
                     .collect()
             }
             Role::Operator { plugin, config, .. } => {
-                let task = |task| {
-                    let instance = plugin.open(&node.name, config)?;
-                    let store = self.state(index, task)?;
-                    let states = state_ids(plugin, schemas);
-                    Ok(Task::Operator(Box::new(OperatorTask::new(
-                        instance, states, store,
-                    ))))
+                let stores = (0..parallelism).map(|task| self.state(index, task, states));
+                let stores = stores.collect::<Result<Vec<_>, _>>()?;
+                states.retain(|id| stores.iter().any(|store| store.holds(id)));
+                let task = |store| {
+                    let open: Open = {
+                        let (plugin, name) = (Arc::clone(plugin), node.name.clone());
+                        let config = config.clone();
+                        Box::new(move || plugin.open(&name, &config))
+                    };
+                    let task = OperatorTask::new(open, states.declared.clone(), store)?;
+                    Ok(Task::Operator(Box::new(task)))
                 };
-                (0..parallelism).map(task).collect()
+                stores.into_iter().map(task).collect()
             }
         }
     }
 
     /// The state of an operator's task: that of all saved tasks, as far as this one owns it now.
-    fn state(&self, index: usize, task: u16) -> Result<StateStore, JobError> {
+    fn state(&self, index: usize, task: u16, states: &States) -> Result<StateStore, JobError> {
         let Plan {
             nodes,
             parallelism,
@@ -266,26 +270,26 @@ impl Origin<'_> {
         let tasks = u64::from(*parallelism);
         let number = index as u64 * tasks + u64::from(task);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
-        let settings = StoreSettings::in_memory(*max_parallelism, key_groups.clone(), ids);
-        let Some((restored, snapshot)) = snapshot_of(&nodes[index], self.restored) else {
+        let settings = StoreSettings {
+            backend: self.backend(index, states)?,
+            states: states.settings(),
+            ..StoreSettings::in_memory(*max_parallelism, key_groups.clone(), ids)
+        };
+        let saved = self
+            .restored
+            .and_then(|restored| Some((restored, snapshot_of(&nodes[index], restored)?)));
+        let Some((restored, snapshot)) = saved else {
             return Ok(StateStore::new(settings));
         };
         let overlapping = || {
             let tasks = snapshot.tasks.iter();
             tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
         };
-        let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
-        for saved in overlapping() {
-            for &chunk in &saved.chunks {
-                let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
-                ranges.push(saved.key_groups.clone());
-            }
-        }
         let created_ms = restored.checkpoint.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
         let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
-        for (chunk, ranges) in named.into_values() {
+        for (chunk, ranges) in named_chunks(&snapshot.tasks, &key_groups) {
             let stored = self.chunks.chunk_index(chunk);
             let stored = stored.map_err(|reason| unusable(reason.into()))?;
             restore
@@ -294,20 +298,29 @@ impl Origin<'_> {
         }
         restore.finish().map_err(unusable)
     }
-}
 
-/// The ids of the states that a plugin declares, in its order.
-fn state_ids(plugin: &Plugin, schemas: &[StateSchema]) -> Vec<StateId> {
-    let declared = plugin.description().states.iter();
-    let id = |name: &str| {
-        schemas
-            .iter()
-            .find(|schema| schema.name == name)
-            .map(|schema| schema.id)
-    };
-    declared
-        .map(|state| id(&state.name).expect("every declared state has a schema"))
-        .collect()
+    /// Where a task has its chunks. A task without state needs no file for them.
+    fn backend(&self, index: usize, states: &States) -> Result<Backend, JobError> {
+        let StateBackend::Disk {
+            memory_bytes,
+            scratch,
+        } = &self.plan.backend
+        else {
+            return Ok(Backend::Memory);
+        };
+        if states.declared.is_empty() {
+            return Ok(Backend::Memory);
+        }
+        let file = scratch().map_err(|error| JobError::Scratch {
+            operator: self.plan.nodes[index].name.clone(),
+            reason: error.to_string(),
+        })?;
+        let share = memory_bytes / self.plan.stateful_tasks().max(1);
+        Ok(Backend::Disk {
+            scratch: file,
+            budget_bytes: usize::try_from(share).unwrap_or(usize::MAX),
+        })
+    }
 }
 
 /// Splits in turn, so that tasks have as many each as can be.
@@ -317,85 +330,4 @@ fn deal_out(splits: Vec<Split>, tasks: usize) -> Vec<Vec<Split>> {
         shares[number % tasks].push(split);
     }
     shares
-}
-
-fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {
-    left.0.start < right.0.end && right.0.start < left.0.end
-}
-
-fn snapshot_of<'a>(
-    node: &Node,
-    restored: Option<&'a RestoredCheckpoint>,
-) -> Option<(&'a RestoredCheckpoint, &'a OperatorSnapshot)> {
-    let restored = restored?;
-    let snapshot = restored
-        .checkpoint
-        .operators
-        .iter()
-        .find(|operator| operator.name == node.name)?;
-    Some((restored, snapshot))
-}
-
-/// The states of a node: those of the checkpoint keep their ids, new ones get the next.
-fn schemas_of(
-    node: &Node,
-    restored: Option<&RestoredCheckpoint>,
-    allow_dropped: bool,
-) -> Result<Vec<StateSchema>, JobError> {
-    let Role::Operator { plugin, .. } = &node.role else {
-        return Ok(Vec::new());
-    };
-    let saved = snapshot_of(node, restored);
-    let mut schemas = saved
-        .map(|(_, snapshot)| snapshot.states.clone())
-        .unwrap_or_default();
-    let declared = &plugin.description().states;
-    if let Some((restored, _)) = saved {
-        for schema in &mut schemas {
-            // The id of a state that was left behind stays taken: entries of it may still be there.
-            let is_declared = declared.iter().any(|declared| declared.name == schema.name);
-            if allow_dropped && !is_declared {
-                schema.name.clear();
-            }
-            let name = &schema.name;
-            if name.is_empty() {
-                continue;
-            }
-            let reason = match declared.iter().find(|declared| declared.name == *name) {
-                None => format!(
-                    "it has saved state `{name}`, and the plugin declares none of that name"
-                ),
-                Some(now) if now.version != schema.version => format!(
-                    "state `{name}` was saved in version {}, and the plugin declares version {}",
-                    schema.version, now.version
-                ),
-                Some(now) if now.kind != schema.kind => {
-                    format!("state `{name}` was saved as another kind")
-                }
-                Some(_) => continue,
-            };
-            return Err(JobError::State {
-                operator: node.name.clone(),
-                reason,
-                checkpoint: restored.checkpoint.id,
-            });
-        }
-    }
-    for state in declared {
-        if schemas.iter().all(|schema| schema.name != state.name) {
-            let next = schemas
-                .iter()
-                .map(|schema| schema.id.0 + 1)
-                .max()
-                .unwrap_or(0);
-            schemas.push(StateSchema {
-                id: StateId(next),
-                name: state.name.clone(),
-                kind: state.kind,
-                version: state.version,
-                ttl_ms: None,
-            });
-        }
-    }
-    Ok(schemas)
 }

@@ -1,11 +1,13 @@
 //! Chunks of a stored checkpoint for the state that is restored from it: `state` knows no checkpoints, and says what it needs as
 //! a trait.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::CheckpointReader;
 use crate::checkpoint::store::StoreError;
-use crate::state::{ChunkReader, ChunkRef, ChunkUnreadable};
+use crate::checkpoint::{CheckpointReader, TaskSnapshot};
+use crate::state::{ChunkId, ChunkReader, ChunkRef, ChunkUnreadable};
+use crate::stream::KeyGroupRange;
 
 /// Reads chunks through a reader of checkpoints.
 pub struct CheckpointChunks(pub Arc<dyn CheckpointReader>);
@@ -22,6 +24,29 @@ impl ChunkReader for CheckpointChunks {
             .chunk_index(chunk)
             .map_err(|error| unreadable(chunk, &error))
     }
+}
+
+/// The chunks of saved tasks that may hold keys of some key groups, oldest first, each with the key groups for which it is
+/// named.
+pub(super) fn named_chunks(
+    tasks: &[TaskSnapshot],
+    key_groups: &KeyGroupRange,
+) -> Vec<(ChunkRef, Vec<KeyGroupRange>)> {
+    let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
+    for saved in tasks
+        .iter()
+        .filter(|saved| overlap(&saved.key_groups, key_groups))
+    {
+        for &chunk in &saved.chunks {
+            let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
+            ranges.push(saved.key_groups.clone());
+        }
+    }
+    named.into_values().collect()
+}
+
+pub(super) fn overlap(left: &KeyGroupRange, right: &KeyGroupRange) -> bool {
+    left.0.start < right.0.end && right.0.start < left.0.end
 }
 
 fn unreadable(chunk: ChunkRef, error: &StoreError) -> ChunkUnreadable {

@@ -16,14 +16,21 @@ pub mod aligner;
 pub mod exchange;
 pub mod keyed;
 pub mod report;
+pub mod saved;
+pub mod schema;
 pub mod snapshot;
 pub mod task;
 pub mod writer;
 
+pub mod collections;
+mod migration;
+pub mod trees;
+
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
-use crate::state::StateError;
+use crate::state::tree::MalformedTree;
+use crate::state::{ChunkUnreadable, StateError};
 use crate::stream::CheckpointId;
 
 /// Why a job cannot begin or go on. Its last checkpoint is as it was.
@@ -62,6 +69,26 @@ pub enum JobError {
         operator: String,
         /// What is wrong.
         reason: StateError,
+    },
+    /// A list or map whose pages are damaged.
+    #[error(
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
+    )]
+    Tree {
+        /// The node.
+        operator: String,
+        /// What is wrong.
+        reason: MalformedTree,
+    },
+    /// No file can be made for state that does not fit into memory.
+    #[error(
+        "operator `{operator}`: cannot make a file for its state beside the checkpoints: {reason}; check the data folder, or use `state.backend = \"memory\"`"
+    )]
+    Scratch {
+        /// The node.
+        operator: String,
+        /// Why.
+        reason: String,
     },
     /// The number of key groups is not that of the saved state.
     #[error(
@@ -120,9 +147,25 @@ impl JobError {
         match self {
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
-            Self::Chunks { .. } => true,
+            Self::Chunks { .. } | Self::Tree { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether what is stored has to be looked at again, byte by byte.
+    #[must_use]
+    pub fn is_of_stored_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Chunks {
+                reason: StateError::Damaged { .. }
+                    | StateError::Unreadable(ChunkUnreadable {
+                        is_damaged: true,
+                        ..
+                    }),
+                ..
+            }
+        )
     }
 
     fn chunks(operator: &str, reason: StateError) -> Self {

@@ -2,6 +2,8 @@
 //! graph.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use super::aligner::Mode;
@@ -29,11 +31,29 @@ pub struct Plan {
     pub mode: Mode,
     /// Whether saved state that no plugin declares any more is left behind; else it is an error.
     pub allow_dropped_state: bool,
+    /// Where state is while the job runs.
+    pub backend: StateBackend,
     /// Sources, operators and sinks.
     pub nodes: Vec<Node>,
     /// How records go between them.
     pub edges: Vec<Edge>,
 }
+
+/// Where state is while a job runs.
+pub enum StateBackend {
+    /// All of it in memory.
+    Memory,
+    /// What was not used for long is in files.
+    Disk {
+        /// How much of it is in memory, over all tasks.
+        memory_bytes: u64,
+        /// Makes an empty file that nobody else uses.
+        scratch: Scratch,
+    },
+}
+
+/// Makes an empty file that nobody else uses.
+pub type Scratch = Box<dyn Fn() -> io::Result<File> + Send + Sync>;
 
 /// A node of the graph.
 pub struct Node {
@@ -89,6 +109,16 @@ pub enum Routing {
 }
 
 impl Plan {
+    /// Tasks of operators that declare state.
+    #[must_use]
+    pub fn stateful_tasks(&self) -> u64 {
+        let is_stateful = |node: &&Node| match &node.role {
+            Role::Operator { plugin, .. } => !plugin.description().states.is_empty(),
+            Role::Source(_) | Role::Sink(_) => false,
+        };
+        self.nodes.iter().filter(is_stateful).count() as u64 * u64::from(self.parallelism)
+    }
+
     /// Whether records of an edge stay on their worker.
     #[must_use]
     pub fn is_local(&self, edge: &Edge) -> bool {

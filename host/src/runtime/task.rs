@@ -1,12 +1,18 @@
 //! One parallel copy of a node: a source, an operator or a sink.
 
+use std::any::Any;
 use std::time::Duration;
 
+use super::collections::Collections;
 use super::keyed::KeyedBatch;
+use super::migration::{migrate_some, migrated};
+use super::schema::DeclaredState;
+use super::trees::TreeError;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
-use crate::guest::{EmittedKeys, GuestError, Instance};
-use crate::state::{Keys, Lookup, Sealed, StateError, StateId, StateStore};
-use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, Timestamp};
+use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, StateAccess};
+use crate::state::tree::MalformedTree;
+use crate::state::{Keys, Lookup, Sealed, StateError, StateKind, StateStore};
+use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
 /// Records that a source reads, and an operator gets, at a time.
 pub const CALL_RECORDS_MAX: usize = 4096;
@@ -85,13 +91,42 @@ impl SourceTask {
 }
 
 /// Calls one instance of a plugin, and keeps its state.
+///
+/// - `kept` is away only while the guest is being called.
 pub struct OperatorTask {
     instance: Instance,
-    states: Vec<(StateId, Lookup)>,
-    store: StateStore,
+    /// By position in the description.
+    states: Vec<DeclaredState>,
+    /// The same. Lists and maps are not looked up: theirs stay empty.
+    lookups: Vec<Current>,
+    /// Whether values of earlier versions may be left.
+    is_migrating: bool,
+    /// Whether the guest reads in the middle of calls.
+    has_collections: bool,
+    kept: Option<Box<Collections<StateStore>>>,
+    /// Makes another instance.
+    open: Open,
     /// Seals that may become durable, by checkpoint.
     seals: Vec<(CheckpointId, u64)>,
 }
+
+/// What a state has for the keys of a call.
+#[derive(Default)]
+struct Current {
+    lookup: Lookup,
+    /// Instead of the values of the lookup, if some were of an earlier version.
+    migrated: Option<OptionalColumn>,
+}
+
+impl Current {
+    fn values(&self) -> &OptionalColumn {
+        let looked_up = self.lookup.values();
+        self.migrated.as_ref().unwrap_or(looked_up)
+    }
+}
+
+/// Makes an instance of a task's plugin.
+pub type Open = Box<dyn Fn() -> Result<Instance, GuestError> + Send>;
 
 /// Why a batch could not be handled. Nothing of it is applied.
 #[derive(Debug)]
@@ -100,6 +135,17 @@ pub enum TaskError {
     Guest(GuestError),
     /// State cannot be read or kept.
     State(StateError),
+    /// A list or map is damaged.
+    Tree(MalformedTree),
+}
+
+impl From<TreeError> for TaskError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::State(error) => Self::State(error),
+            TreeError::Malformed(error) => Self::Tree(error),
+        }
+    }
 }
 
 impl From<GuestError> for TaskError {
@@ -115,24 +161,33 @@ impl From<StateError> for TaskError {
 }
 
 impl OperatorTask {
-    /// For an instance whose declared states have these ids in the store.
-    #[must_use]
-    pub fn new(instance: Instance, states: Vec<StateId>, store: StateStore) -> Self {
-        let states = states
-            .into_iter()
-            .map(|state| (state, Lookup::default()))
-            .collect();
-        Self {
-            instance,
+    /// For a plugin with these states, in its order.
+    ///
+    /// # Errors
+    /// When there is no instance of it.
+    pub fn new(
+        open: Open,
+        states: Vec<DeclaredState>,
+        store: StateStore,
+    ) -> Result<Self, GuestError> {
+        let instance = open()?;
+        let has_collections = states.iter().any(|state| state.kind != StateKind::Value);
+        let kept = Collections::new(store, states.iter().map(|state| state.id).collect());
+        Ok(Self {
+            lookups: states.iter().map(|_| Current::default()).collect(),
+            is_migrating: states.iter().any(|state| !state.earlier.is_empty()),
             states,
-            store,
+            has_collections,
+            kept: Some(Box::new(kept)),
             seals: Vec::new(),
-        }
+            instance,
+            open,
+        })
     }
 
     /// The state.
     pub fn store_mut(&mut self) -> &mut StateStore {
-        &mut self.store
+        kept(&mut self.kept).store_mut()
     }
 
     /// Seals the state for a checkpoint.
@@ -140,18 +195,42 @@ impl OperatorTask {
     /// # Errors
     /// When the state cannot be kept. The task is then not to be used.
     pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
-        let sealed = self.store.seal()?;
+        let sealed = self.store_mut().seal()?;
         self.seals.push((checkpoint, sealed.epoch));
         Ok(sealed)
     }
 
-    /// Hears that a checkpoint is durable.
-    pub fn completed(&mut self, checkpoint: CheckpointId) {
+    /// What a durable checkpoint holds need not be kept for going back.
+    fn completed(&mut self, checkpoint: CheckpointId) {
         let seal = self.seals.iter().find(|(id, _)| *id == checkpoint);
         if let Some(&(_, epoch)) = seal {
-            self.store.durable(epoch);
+            self.store_mut().durable(epoch);
         }
         self.seals.retain(|(id, _)| *id > checkpoint);
+    }
+
+    /// Has the plugin hear what became of a checkpoint. One that crashes at that is replaced by a fresh instance; the reason
+    /// is worth telling, and nothing else has happened.
+    ///
+    /// # Errors
+    /// When there is no fresh instance.
+    pub fn hear(
+        &mut self,
+        checkpoint: CheckpointId,
+        is_durable: bool,
+    ) -> Result<Option<GuestError>, GuestError> {
+        let heard = match is_durable {
+            true => {
+                self.completed(checkpoint);
+                self.instance.completed(checkpoint.0)
+            }
+            false => self.instance.aborted(checkpoint.0),
+        };
+        if let Err(error) = heard {
+            self.instance = (self.open)()?;
+            return Ok(Some(error));
+        }
+        Ok(None)
     }
 
     /// The instance, for its log.
@@ -171,46 +250,83 @@ impl OperatorTask {
         keyed: KeyedBatch,
         wall_ms: u64,
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
-        let KeyedBatch { mut batch, hashes } = keyed;
+        let KeyedBatch { batch, hashes } = keyed;
         let keys = Keys {
             keys: &batch.keys,
             hashes: &hashes,
         };
-        for (state, lookup) in &mut self.states {
-            self.store.read(*state, keys, wall_ms, lookup)?;
-        }
-        let values: Vec<_> = self
-            .states
-            .iter()
-            .map(|(_, lookup)| lookup.values())
-            .collect();
-        let output = self.instance.process(input, &batch, &values, &mut None)?;
-        for write in &output.values {
-            let (state, lookup) = &self.states[usize::from(write.state)];
-            self.store
-                .write(*state, keys, wall_ms, lookup, &write.slots, &write.values);
-        }
-        self.store.compact(wall_ms)?;
-        let mut leaving = Vec::with_capacity(output.emissions.len());
-        let last = output.emissions.len().saturating_sub(1);
-        for (index, emission) in output.emissions.into_iter().enumerate() {
-            let keys = match emission.keys {
-                EmittedKeys::Fresh(keys) => keys,
-                EmittedKeys::Input if index == last => std::mem::take(&mut batch.keys),
-                EmittedKeys::Input => batch.keys.clone(),
-            };
-            let emitted = Batch {
-                keys,
-                slots: emission.slots,
-                values: emission.values,
-                timestamps: emission.timestamps,
-            };
-            if !emitted.is_empty() {
-                leaving.push((emission.output, emitted));
+        let store = kept(&mut self.kept).store_mut();
+        for ((state, current), index) in self.states.iter().zip(&mut self.lookups).zip(0..) {
+            if state.kind == StateKind::Value {
+                store.read(state.id, keys, wall_ms, &mut current.lookup)?;
+                current.migrated = migrated(&mut self.instance, index, state, &current.lookup)?;
             }
         }
-        Ok(leaving)
+        let output = self.call(input, &batch, &hashes, wall_ms)?;
+        let kept = kept(&mut self.kept);
+        kept.write(&output.lists, &output.maps)?;
+        let store = kept.store_mut();
+        for write in &output.values {
+            let state = usize::from(write.state);
+            let (id, lookup) = (self.states[state].id, &self.lookups[state].lookup);
+            store.write(id, keys, wall_ms, lookup, &write.slots, &write.values);
+        }
+        if self.is_migrating {
+            self.is_migrating = migrate_some(&mut self.instance, &self.states, store, wall_ms)?;
+        }
+        store.compact(wall_ms)?;
+        Ok(leaving(output.emissions, batch))
     }
+
+    /// Calls the guest, with the state on loan if it reads in the middle of calls.
+    fn call(
+        &mut self,
+        input: u16,
+        batch: &Batch,
+        hashes: &[u64],
+        wall_ms: u64,
+    ) -> Result<CallOutput, TaskError> {
+        let values: Vec<_> = self.lookups.iter().map(Current::values).collect();
+        if !self.has_collections {
+            return Ok(self.instance.process(input, batch, &values, &mut None)?);
+        }
+        kept(&mut self.kept).begin(&batch.keys, hashes, wall_ms);
+        let mut lent = self.kept.take().map(|kept| kept as Box<dyn StateAccess>);
+        let output = self.instance.process(input, batch, &values, &mut lent);
+        self.kept = lent.and_then(|lent| (lent as Box<dyn Any>).downcast().ok());
+        if let Some(failure) = kept(&mut self.kept).take_failure() {
+            return Err(failure.into());
+        }
+        Ok(output?)
+    }
+}
+
+fn kept(kept: &mut Option<Box<Collections<StateStore>>>) -> &mut Collections<StateStore> {
+    let kept = kept.as_deref_mut();
+    kept.expect("the state is away only while the guest is being called")
+}
+
+/// What leaves by which port.
+fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, Batch)> {
+    let mut leaving = Vec::with_capacity(emissions.len());
+    let last = emissions.len().saturating_sub(1);
+    for (index, emission) in emissions.into_iter().enumerate() {
+        let keys = match emission.keys {
+            EmittedKeys::Fresh(keys) => keys,
+            EmittedKeys::Input if index == last => std::mem::take(&mut batch.keys),
+            EmittedKeys::Input => batch.keys.clone(),
+        };
+        let emitted = Batch {
+            keys,
+            slots: emission.slots,
+            values: emission.values,
+            timestamps: emission.timestamps,
+        };
+        if !emitted.is_empty() {
+            leaving.push((emission.output, emitted));
+        }
+    }
+    leaving
 }
 
 /// Writes one task's share of a sink.

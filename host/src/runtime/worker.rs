@@ -18,6 +18,7 @@ use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
 use super::task::{Task, TaskError, call_sized};
 use crate::checkpoint::coordinator::Part;
+use crate::guest::{LogLevel, LogLine};
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, TaskIndex, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -162,8 +163,8 @@ impl Worker {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
-                Control::Completed(checkpoint) => self.completed(checkpoint),
-                Control::Aborted(_) => {}
+                Control::Completed(checkpoint) => self.hear(checkpoint, true)?,
+                Control::Aborted(checkpoint) => self.hear(checkpoint, false)?,
             }
         }
         let mut moved = false;
@@ -416,11 +417,30 @@ impl Worker {
         Ok(())
     }
 
-    fn completed(&mut self, checkpoint: CheckpointId) {
-        for task in self.tasks.iter_mut().flatten() {
-            if let Task::Operator(operator) = task {
-                operator.completed(checkpoint);
-            }
+    /// Has all plugins hear what became of a checkpoint: best effort.
+    fn hear(&mut self, checkpoint: CheckpointId, is_durable: bool) -> Result<(), JobError> {
+        for node in 0..self.tasks.len() {
+            let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
+                continue;
+            };
+            let failed = operator.hear(checkpoint, is_durable)?;
+            let mut lines = operator.instance_mut().take_log();
+            lines.extend(failed.map(|error| LogLine {
+                level: LogLevel::Warn,
+                message: format!("{error}; it goes on with a fresh instance"),
+            }));
+            self.report_log(node, lines);
+        }
+        Ok(())
+    }
+
+    fn report_log(&self, node: usize, lines: Vec<LogLine>) {
+        for line in lines {
+            self.report(Report::Log {
+                operator: self.names[node].clone(),
+                task: TaskIndex(self.index as u16),
+                line,
+            });
         }
     }
 
@@ -440,16 +460,15 @@ impl Worker {
             }
             Task::Operator(operator) => {
                 let leaving = operator.process(input, keyed, self.wall_ms);
-                for line in operator.instance_mut().take_log() {
-                    self.report(Report::Log {
-                        operator: self.names[node].clone(),
-                        task: TaskIndex(self.index as u16),
-                        line,
-                    });
-                }
+                let lines = operator.instance_mut().take_log();
+                self.report_log(node, lines);
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
                     TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                    TaskError::Tree(reason) => JobError::Tree {
+                        operator: self.names[node].clone(),
+                        reason,
+                    },
                 })?
             }
         };

@@ -247,6 +247,7 @@ impl StateStore {
         };
         if matches!(content, Content::Tombstone { .. }) {
             new.head.written_ms = None;
+            new.expires_ms = 0;
             self.log.tombstones += usize::from(!entry.is_tombstone());
         }
         let moved = self.log.append(&new);
@@ -282,21 +283,14 @@ impl StateStore {
             return Ok(Move::Drop);
         }
         let rules = self.rules_of(entry, now_ms);
-        if rules.has_expired(entry) {
-            return Ok(match hides {
-                true => Move::Bury,
-                false => Move::Drop,
-            });
-        }
-        let (Some(node), Content::Value(page)) = (entry.node, entry.content) else {
-            return Ok(Move::Keep(None));
-        };
-        // What is no page is for whoever reads it to find.
-        Ok(match page::prune(page, rules.lifetime()) {
-            Ok(Pruned::Nothing(_)) if node == 0 && hides => Move::Bury,
-            Ok(Pruned::Nothing(_)) if node == 0 => Move::Drop,
-            Ok(Pruned::Nothing(page) | Pruned::Smaller(page)) => Move::Keep(Some(page)),
-            Ok(Pruned::Unchanged) | Err(_) => Move::Keep(None),
+        Ok(match prune(entry, rules) {
+            _ if rules.has_expired(entry) && hides => Move::Bury,
+            _ if rules.has_expired(entry) => Move::Drop,
+            Pruned::Unchanged => Move::Keep(None),
+            // Without its root there is no tree.
+            Pruned::Nothing(_) if entry.node == Some(0) && hides => Move::Bury,
+            Pruned::Nothing(_) if entry.node == Some(0) => Move::Drop,
+            Pruned::Smaller(page) | Pruned::Nothing(page) => Move::Keep(Some(page)),
         })
     }
 
@@ -337,5 +331,15 @@ impl StateStore {
             (position, found) = table.search(table.after(position), place.hash);
         }
         None
+    }
+}
+
+/// A page without what has expired. One that is damaged stays as it is: whoever reads it says so.
+fn prune(entry: &Entry<'_>, rules: Rules) -> Pruned {
+    match (entry.node, rules.ttl_ms, entry.content) {
+        (Some(_), Some(_), Content::Value(page)) => {
+            page::prune(page, rules.lifetime()).unwrap_or(Pruned::Unchanged)
+        }
+        _ => Pruned::Unchanged,
     }
 }

@@ -224,7 +224,7 @@ fn entries_with_one_hash_are_told_apart() {
         for (state, node) in [(1u16, one), (2, two)] {
             let expected = [b"second".as_slice(), &[state as u8]].concat();
             let page = store.node(address(state, &key, node));
-            assert_eq!(page, Ok(Some((StateId(state), expected.as_slice()))));
+            assert_eq!(page, Ok(Some(expected.as_slice())));
         }
     }
     assert_eq!(

@@ -11,6 +11,7 @@ pub mod tree;
 
 mod nodes;
 mod versions;
+mod visit;
 
 pub mod chunk;
 pub mod chunk_index;
@@ -117,6 +118,9 @@ pub enum StateError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A page of a map or list does not fit the others.
+    #[error(transparent)]
+    Page(#[from] tree::MalformedTree),
     /// The scratch file cannot be used.
     #[error("the scratch file of the state cannot be used: {reason}; make room in the data folder")]
     Scratch {
@@ -138,7 +142,7 @@ impl StateError {
         match self {
             Self::Unreadable(unreadable) => unreadable.is_damaged.then_some(unreadable.chunk),
             Self::Damaged { chunk, .. } => Some(*chunk),
-            Self::Scratch { .. } => None,
+            Self::Page(_) | Self::Scratch { .. } => None,
         }
     }
 }

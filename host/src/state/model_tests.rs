@@ -318,7 +318,7 @@ impl Subject {
         let store = &mut self.tasks[task];
         if let Some(node) = node {
             let page = store.node(address(key, node)).unwrap();
-            return page.map(|(_, page)| page.to_vec());
+            return page.map(<[u8]>::to_vec);
         }
         let column: Column = [key].into_iter().collect();
         let mut lookup = Lookup::default();

@@ -1,11 +1,10 @@
 //! Entries that are pages of a tree: each is found by state, key and node number, one at a time.
 //!
 //! What a page holds is up to `tree`, and to which tree it belongs up to `collections`; here it is bytes. Pages have no
-//! write time: each item in them has its own. Where the newest version of a state has nothing of a node, the page of an
-//! earlier version counts: a tree may be of several versions, page by page, until all is migrated.
+//! write time: each item in them has its own.
 
 use super::layout::{Content, Head};
-use super::store::{Found, Identity, Place, StateStore};
+use super::store::{Identity, Place, StateStore};
 use super::tree::page;
 use super::{StateError, StateId};
 
@@ -14,34 +13,36 @@ use super::{StateError, StateId};
 pub(super) struct NodeAddress<'a> {
     pub(super) state: StateId,
     pub(super) key: &'a [u8],
+    /// [`crate::stream::hash_key`] of the key.
     pub(super) key_hash: u64,
     pub(super) node: u64,
 }
 
-/// A page as it was found.
-pub(super) struct FoundNode {
-    /// The id of its version.
-    pub(super) version: StateId,
-    found: Found,
+impl<'a> NodeAddress<'a> {
+    pub(super) fn identity(self) -> Identity<'a> {
+        Identity {
+            state: self.state,
+            node: Some(self.node),
+            key: self.key,
+        }
+    }
 }
 
 impl StateStore {
-    /// The bytes of the page that counts, and the version that it is of.
+    /// The bytes of a page.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged. The store is as it was.
     ///
     /// # Panics
     /// When the key is of a key group that this task does not own.
-    pub(super) fn node(
-        &mut self,
-        address: NodeAddress<'_>,
-    ) -> Result<Option<(StateId, &[u8])>, StateError> {
-        let Some(FoundNode { version, found }) = self.find_node(address)? else {
+    pub(super) fn node(&mut self, address: NodeAddress<'_>) -> Result<Option<&[u8]>, StateError> {
+        let found = self.find(address.identity(), self.node_place(address))?;
+        if found.word.is_empty() {
             return Ok(None);
-        };
+        }
         match self.log.entry_again(found.word).content {
-            Content::Value(page) => Ok(Some((version, page))),
+            Content::Value(page) => Ok(Some(page)),
             Content::Tombstone { .. } => Ok(None),
         }
     }
@@ -59,51 +60,55 @@ impl StateStore {
         page: Option<&[u8]>,
         now_ms: u64,
     ) -> Result<(), StateError> {
+        let place = self.node_place(address);
+        let found = self.find(address.identity(), place)?;
+        let new = self.node_head(address, page, now_ms);
+        self.put(new, address.key, place, found, page);
+        Ok(())
+    }
+
+    /// Writes a page of the newest version of a state in the place of the one that an earlier version has of the same node.
+    ///
+    /// # Errors
+    /// As [`StateStore::node`].
+    ///
+    /// # Panics
+    /// As [`StateStore::node`].
+    pub(super) fn put_node_over(
+        &mut self,
+        address: NodeAddress<'_>,
+        version: StateId,
+        page: &[u8],
+        now_ms: u64,
+    ) -> Result<(), StateError> {
+        let earlier = NodeAddress {
+            state: version,
+            ..address
+        };
+        let found = self.find(earlier.identity(), self.node_place(earlier))?;
+        if found.word.is_empty() {
+            return self.put_node(address, Some(page), now_ms);
+        }
+        let new = self.node_head(address, Some(page), now_ms);
+        let place = self.node_place(address);
+        let NodeAddress { key, key_hash, .. } = address;
+        self.put_over_earlier(new, key, place, found, Some(page), version, key_hash);
+        Ok(())
+    }
+
+    pub(super) fn node_place(&self, address: NodeAddress<'_>) -> Place {
+        self.place(address.key_hash, address.state, Some(address.node))
+    }
+
+    /// The head of a page's entry, and when the last of its items expires.
+    fn node_head(&self, address: NodeAddress<'_>, page: Option<&[u8]>, now_ms: u64) -> (Head, u64) {
         let head = Head {
             state: address.state,
             node: Some(address.node),
             written_ms: None,
         };
         let lifetime = self.rules(address.state, now_ms).lifetime();
-        let new = (
-            head,
-            page.map_or(0, |page| page::expires_ms(page, lifetime)),
-        );
-        let place = self.node_place(address);
-        match self.find_node(address)? {
-            Some(FoundNode { found, .. }) if page.is_none() && found.is_tombstone() => {}
-            Some(FoundNode { version, found }) if version != address.state => {
-                let key_hash = address.key_hash;
-                self.put_over_earlier(new, address.key, place, found, page, version, key_hash);
-            }
-            found => {
-                let found = found.map_or(Found::none(), |node| node.found);
-                self.put(new, address.key, place, found, page);
-            }
-        }
-        Ok(())
-    }
-
-    /// The entry that counts for a node, be it a tombstone. It can be had from the log again at once.
-    fn find_node(&mut self, address: NodeAddress<'_>) -> Result<Option<FoundNode>, StateError> {
-        let identity = Identity {
-            state: address.state,
-            node: Some(address.node),
-            key: address.key,
-        };
-        let found = self.find(identity, self.node_place(address))?;
-        if !found.word.is_empty() {
-            let version = address.state;
-            return Ok(Some(FoundNode { version, found }));
-        }
-        if !self.has_aliases {
-            return Ok(None);
-        }
-        let earlier = self.find_earlier(identity, address.key_hash)?;
-        Ok(earlier.map(|(version, found)| FoundNode { version, found }))
-    }
-
-    fn node_place(&self, address: NodeAddress<'_>) -> Place {
-        self.place(address.key_hash, address.state, Some(address.node))
+        let expires_ms = page.map_or(0, |page| page::expires_ms(page, lifetime));
+        (head, expires_ms)
     }
 }

@@ -74,11 +74,6 @@ impl Found {
         }
     }
 
-    /// Nothing.
-    pub(super) fn none() -> Self {
-        Self::at(0, Word::EMPTY)
-    }
-
     pub(super) fn of(position: usize, word: Word, entry: &Entry<'_>) -> Self {
         let mut found = Self::at(position, word);
         found.note(entry);
@@ -268,6 +263,15 @@ impl StateStore {
     #[inline]
     pub(super) fn table(&self, place: Place) -> &Table {
         &self.tables[place.table as usize]
+    }
+
+    /// How long values of a state live, if not for ever.
+    #[must_use]
+    pub fn ttl_ms(&self, state: StateId) -> Option<u64> {
+        self.states
+            .iter()
+            .find(|settings| settings.id == state)?
+            .ttl_ms
     }
 
     pub(super) fn rules(&self, state: StateId, now_ms: u64) -> Rules {

@@ -4,7 +4,7 @@
 //! the job runs on can give some; that is tried for a moment, and then the error names the variables.
 
 use std::io;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<Opened, StoreError> 
             "a folder is given as `file:///` and its path from the root, as in `file:///var/checkpoints`",
         ));
     }
-    let path = Path::from_url_path(path).map_err(|error| unusable(url, error))?;
-    let folder = FilePath::new("/").join(path.as_ref());
+    // As the pipeline file has it: a path, not percent-encoded.
+    let folder = PathBuf::from(path);
     let failed = |source: io::Error| StoreError::Io {
         path: url.into(),
         source,

@@ -108,7 +108,7 @@ impl Claim {
 pub(super) enum Placed {
     Now,
     /// A record that this writer tried to create earlier.
-    Earlier(Record),
+    Earlier(Box<Record>),
 }
 
 impl ObjectStorage {
@@ -281,7 +281,7 @@ impl ObjectStorage {
             && let Ok(found) = layout::decode_record(id, &bytes)
             && found.writer == record.writer
         {
-            return Ok(Placed::Earlier(found));
+            return Ok(Placed::Earlier(Box::new(found)));
         }
         self.standing = Standing::TakenOver;
         Err(StoreError::TakenOver {

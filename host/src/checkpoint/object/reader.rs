@@ -23,6 +23,9 @@ pub(super) const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Records by id, or why one cannot be read.
 pub(super) type Records = BTreeMap<u64, Result<Record, ManifestError>>;
 
+/// A checkpoint's id and what is kept of it, or why that cannot be read.
+type KeptListed = (CheckpointId, Result<Kept, ManifestError>);
+
 #[derive(Debug)]
 pub(super) struct ObjectReader {
     remote: Arc<Remote>,
@@ -68,9 +71,7 @@ impl ObjectReader {
     }
 
     /// Checkpoints, newest first.
-    pub(super) fn kept(
-        &self,
-    ) -> Result<Vec<(CheckpointId, Result<Kept, ManifestError>)>, StoreError> {
+    pub(super) fn kept(&self) -> Result<Vec<KeptListed>, StoreError> {
         let records = self.records()?.into_iter().rev();
         let kept = records.filter_map(|(id, record)| {
             let kept = record.map(|record| record.kept).transpose()?;

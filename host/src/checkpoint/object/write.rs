@@ -151,7 +151,7 @@ impl ObjectStorage {
         match self.place(id.0, &record)? {
             Placed::Now => {}
             // The client has tried again after its answer was lost. An id is only tried once, so that it is the same.
-            Placed::Earlier(found) => debug_assert_eq!(found, record),
+            Placed::Earlier(found) => debug_assert_eq!(*found, record),
         }
         self.reader.learn(&named);
         let claim = self.claimed()?;

@@ -37,10 +37,9 @@ fn named(id: u64, as_nth: u64) -> Sample {
 
 /// Writes the checkpoints of `nth` 3 to 5 under ids that a failure makes skip; returns what was written.
 fn write_on(storage: &mut ObjectStorage, first: u64) -> Vec<Sample> {
-    let mut id = first;
     let mut written = Vec::new();
     let mut pending: Vec<Arc<Chunk>> = Vec::new();
-    for as_nth in 3..=5 {
+    for (id, as_nth) in (first..).zip(3..=5) {
         let mut sample = named(id, as_nth);
         // What a failed one handed over is handed over again.
         pending.extend(sample.chunks.iter().cloned());
@@ -50,7 +49,6 @@ fn write_on(storage: &mut ObjectStorage, first: u64) -> Vec<Sample> {
             sample.chunks = nth(as_nth).chunks;
             written.push(sample);
         }
-        id += 1;
     }
     written
 }

@@ -40,7 +40,13 @@ fn chunk(id: u64) -> Arc<Chunk> {
         state ^= state << 17;
         state as u8
     };
-    let bytes = (0..len).map(|at| if id % 2 == 0 && at > 20 { 7 } else { next() });
+    let bytes = (0..len).map(|at| {
+        if id.is_multiple_of(2) && at > 20 {
+            7
+        } else {
+            next()
+        }
+    });
     Arc::new(Chunk {
         id: ChunkId(id),
         bytes: bytes.collect(),
@@ -270,15 +276,20 @@ fn what_is_written_is_read() {
 #[test]
 fn a_folder_keeps_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("file://{}/a%20folder/below", folder.path().display());
+    let url = format!("file://{}/a folder 100%/below", folder.path().display());
     let absent = open_reader(&url, settings());
     assert!(matches!(absent, Err(StoreError::Absent { .. })));
     check_contract(|| ObjectStorage::open(&url, settings()).unwrap());
-    assert!(folder.path().join("a folder/below/checkpoints").is_dir());
+    assert!(
+        folder
+            .path()
+            .join("a folder 100%/below/checkpoints")
+            .is_dir()
+    );
     // What a writer left that died with a file half written.
     let piece = folder
         .path()
-        .join("a folder/below/chunks/00000000000000000009-00000000000000000001#1");
+        .join("a folder 100%/below/chunks/00000000000000000009-00000000000000000001#1");
     std::fs::write(&piece, "half").unwrap();
     let mut storage = ObjectStorage::open(&url, settings()).unwrap();
     let next = storage.recover(Depth::Quick, None).unwrap().next_id;
@@ -369,7 +380,6 @@ fn addresses_that_make_no_sense_are_refused() {
     };
     check("gs://bucket/x", "neither with `file:///` nor with `s3://`");
     check("file://folder", "from the root");
-    check("file:///a/../b", "..");
     check("s3:///x", "no bucket");
     check("s3://bucket/a/../b", "..");
 }

@@ -57,11 +57,10 @@ fn whoever_begins_last_goes_on() {
                 sample(id, 2, chunk..chunk + 3),
                 sample(id + 1, 2, chunk + 1..chunk + 5),
             ];
-            let written = samples.map(|sample| {
+            samples.map(|sample| {
                 let written = sample.write(&mut first);
                 written.map(|permit| permit.checkpoint().0)
-            });
-            written
+            })
         });
         let Some((restored, written)) = *other.lock().unwrap() else {
             assert!(at > 15);

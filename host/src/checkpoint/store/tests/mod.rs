@@ -5,8 +5,12 @@ mod crash;
 mod damage;
 mod disk;
 mod file;
+mod format;
 mod full;
 mod model;
+mod moving;
+mod space;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -39,10 +43,14 @@ struct Sample {
     plugins: Plugins,
 }
 
-/// The bytes of a chunk follow from its id.
+/// The length of a chunk that can be compressed.
+const WORDY: usize = 9000;
+
+/// The bytes of a chunk follow from its id and length.
 fn chunk(id: u64, len: usize) -> Arc<Chunk> {
     let mut random = Random(id);
-    let bytes = (0..len).map(|_| random.next() as u8).collect();
+    let range = if len == WORDY { 3 } else { 256 };
+    let bytes = (0..len).map(|_| random.below(range) as u8).collect();
     Arc::new(Chunk {
         id: ChunkId(id),
         bytes,
@@ -92,7 +100,7 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
 /// Checkpoints that share chunks with the one before, and change the plugin in the middle.
 fn samples() -> Vec<Sample> {
     let of = |id: u64| {
-        let lengths = [100, 9000, 70_000];
+        let lengths = [100, WORDY, 70_000];
         let chunks = (id..id + 3).map(|id| chunk(id, lengths[id as usize % 3]));
         sample(id, 1 + u8::from(id > 2), chunks.collect())
     };

@@ -1,9 +1,11 @@
-//! `floodmark checkpoint`: looks into the checkpoints of a job that is not running. Nothing here changes one.
+//! `floodmark checkpoint`: looks into checkpoints and savepoints, compares, deletes and compacts them.
+//!
+//! Looking changes nothing and works beside a running job; deleting and compacting hold the data folder, as a job does.
+
+mod change;
+mod diff;
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -12,17 +14,16 @@ use super::Failure;
 use super::failure::EXIT_DATA;
 use super::job::JobArguments;
 use super::number::{bytes, count, date, things};
+use super::place::PlaceOrSavepoint;
+use super::print::{print, print_json};
 use super::table::table;
-use crate::checkpoint::store::{CheckpointStore, VerifyReport};
-use crate::checkpoint::{
-    Checkpoint, CheckpointReader, CheckpointStorage, OperatorSnapshot, Split, StoreSettings,
-    Trigger,
-};
+use crate::checkpoint::store::VerifyReport;
+use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
 use crate::connector::{file_source, generator};
 use crate::edge::control::Request;
-use crate::edge::data_dir::DataDir;
+use crate::pipeline::duration;
 use crate::pipeline::identity::field;
-use crate::state::ChunkRef;
+use crate::state::{ChunkRef, StateKind, StateSchema};
 use crate::stream::CheckpointId;
 
 #[derive(Debug, Subcommand)]
@@ -32,24 +33,28 @@ use crate::stream::CheckpointId;
 )]
 pub enum CheckpointCommand {
     /// Lists the checkpoints, newest first
-    List(Folder),
+    List(Listing),
     /// Shows what a checkpoint holds: positions, state, output and plugins
     #[command(mut_arg("id", |id| id.help("The checkpoint; the newest one unless named")))]
     Show(Chosen),
-    /// Has a running job take a checkpoint now, and waits for it
-    Trigger(JobArguments),
-    /// Compares every byte with its checksum: of one checkpoint, or of all, and then the store's books as well
+    /// Compares every byte with its checksum: of one checkpoint, or of all, and then the storage's books as well
     #[command(mut_arg("id", |id| id.help("The checkpoint; all of them unless named")))]
     Verify(Chosen),
+    /// Has the running job take a checkpoint now
+    Trigger(JobArguments),
+    /// Tells what changed from one checkpoint to another: records, positions, plugins, and the keys of each state
+    Diff(diff::Diff),
+    /// Deletes checkpoints of a job that does not run
+    Delete(change::Delete),
+    /// Gives the space of what was deleted and retired back to the file system; the job must not run
+    Compact(change::Compact),
 }
 
-/// Where the checkpoints are.
+/// Whose checkpoints, and how they are printed.
 #[derive(Debug, Args)]
-pub struct Folder {
-    /// The data folder of the job: `.floodmark/NAME` beside the pipeline file, unless `run` was told otherwise. The job must
-    /// not be running
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
+pub struct Listing {
+    #[command(flatten)]
+    place: PlaceOrSavepoint,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -62,19 +67,22 @@ pub struct Chosen {
     #[arg(value_name = "ID")]
     id: Option<u64>,
     #[command(flatten)]
-    folder: Folder,
+    listing: Listing,
 }
 
 /// Carries the command out.
 ///
 /// # Errors
-/// When the data folder cannot be read, or `verify` has found damage.
+/// When the checkpoints cannot be read, or `verify` has found damage.
 pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
     match command {
-        CheckpointCommand::List(folder) => list(folder),
+        CheckpointCommand::List(listing) => list(listing),
         CheckpointCommand::Show(chosen) => show(chosen),
-        CheckpointCommand::Trigger(job) => trigger(job),
         CheckpointCommand::Verify(chosen) => verify(chosen),
+        CheckpointCommand::Trigger(job) => trigger(job),
+        CheckpointCommand::Diff(arguments) => diff::diff(arguments),
+        CheckpointCommand::Delete(arguments) => change::delete(arguments),
+        CheckpointCommand::Compact(arguments) => change::compact(arguments),
     }
 }
 
@@ -83,27 +91,9 @@ fn trigger(job: &JobArguments) -> Result<(), Failure> {
     print(&format!("checkpoint {id} completed\n"))
 }
 
-fn open(data_dir: &Path) -> Result<(DataDir, Arc<dyn CheckpointReader>), Failure> {
-    let dir = DataDir::open_existing(data_dir)
-        .map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
-    let store = CheckpointStore::open_existing(dir.checkpoints(), StoreSettings::default())?;
-    Ok((dir, store.reader()))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.or_else(|error| Failure::of_output(&error))
-}
-
-fn print_json(value: &Value) -> Result<(), Failure> {
-    print(&format!("{value:#}\n"))
-}
-
-fn list(folder: &Folder) -> Result<(), Failure> {
-    let (_lock, store) = open(&folder.data_dir)?;
-    let listed = store.list()?;
-    if folder.json {
+fn list(listing: &Listing) -> Result<(), Failure> {
+    let listed = listing.place.open()?.reader.list()?;
+    if listing.json {
         let all = listed.iter().map(|(id, found)| match found {
             Ok(checkpoint) => summary(checkpoint),
             Err(damage) => json!({ "id": id.0, "damage": damage.to_string() }),
@@ -141,7 +131,33 @@ fn list(folder: &Folder) -> Result<(), Failure> {
     print(&(table(&rows) + &damage))
 }
 
-fn why(trigger: Trigger) -> &'static str {
+/// What a state is, in words.
+pub(super) fn describe_state(state: &StateSchema) -> String {
+    let kind = match state.kind {
+        StateKind::Value => "one value a key",
+        StateKind::List => "a list a key",
+        StateKind::Map => "a map a key",
+    };
+    let lives = match state.ttl_ms {
+        Some(ttl) => format!(
+            ", each kept for {} after it was written",
+            duration::format(std::time::Duration::from_millis(ttl))
+        ),
+        None => String::new(),
+    };
+    format!("{kind}, version {}{lives}", state.version)
+}
+
+pub(super) fn state_facts(state: &StateSchema) -> Value {
+    let kind = match state.kind {
+        StateKind::Value => "value",
+        StateKind::List => "list",
+        StateKind::Map => "map",
+    };
+    json!({ "name": state.name, "kind": kind, "version": state.version, "ttl-ms": state.ttl_ms })
+}
+
+pub(super) fn why(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Periodic => "interval",
         Trigger::Asked => "asked for",
@@ -155,7 +171,7 @@ fn chunks(operator: &OperatorSnapshot) -> BTreeSet<(u64, u32)> {
     all.map(|ChunkRef { id, len }| (id.0, *len)).collect()
 }
 
-fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
+pub(super) fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
     chunks(operator)
         .iter()
         .map(|(_, len)| u64::from(*len))
@@ -182,21 +198,8 @@ fn summary(checkpoint: &Checkpoint) -> Value {
 }
 
 fn show(chosen: &Chosen) -> Result<(), Failure> {
-    let (_lock, store) = open(&chosen.folder.data_dir)?;
-    let id = match chosen.id {
-        Some(id) => CheckpointId(id),
-        None => match store.list()?.first() {
-            Some((newest, _)) => *newest,
-            None => {
-                return Err(Failure::new(
-                    EXIT_DATA,
-                    "there are no checkpoints yet; run the job first",
-                ));
-            }
-        },
-    };
-    let checkpoint = store.read(id)?;
-    if chosen.folder.json {
+    let checkpoint = chosen.listing.place.open()?.checkpoint(chosen.id)?;
+    if chosen.listing.json {
         print_json(&detail(&checkpoint))
     } else {
         print(&page(&checkpoint))
@@ -238,7 +241,7 @@ fn page(checkpoint: &Checkpoint) -> String {
             operator.name, operator.plugin
         );
         for state in &operator.states {
-            text += &format!("  state   `{}`, version {}\n", state.name, state.version);
+            text += &format!("  state   `{}`: {}\n", state.name, describe_state(state));
         }
         if !operator.states.is_empty() {
             text += &format!(
@@ -265,7 +268,7 @@ fn detail(checkpoint: &Checkpoint) -> Value {
         json!({ "name": source.name, "splits": splits })
     });
     let operators = checkpoint.operators.iter().map(|operator| {
-        let states = operator.states.iter().map(|state| json!({ "name": state.name, "version": state.version }));
+        let states = operator.states.iter().map(state_facts);
         let tasks = operator.tasks.iter().map(|task| {
             let chunks: Vec<_> = task.chunks.iter().map(|chunk| json!({ "id": chunk.id.0, "len": chunk.len })).collect();
             json!({ "key-groups": [task.key_groups.0.start, task.key_groups.0.end], "chunks": chunks })
@@ -290,9 +293,9 @@ fn detail(checkpoint: &Checkpoint) -> Value {
 }
 
 fn verify(chosen: &Chosen) -> Result<(), Failure> {
-    let (_lock, store) = open(&chosen.folder.data_dir)?;
-    let report = store.verify(chosen.id.map(CheckpointId))?;
-    if chosen.folder.json {
+    let opened = chosen.listing.place.open()?;
+    let report = opened.reader.verify(chosen.id.map(CheckpointId))?;
+    if chosen.listing.json {
         let checkpoints = report.checkpoints.iter().map(|checkpoint| {
             json!({ "id": checkpoint.id.0, "sound": checkpoint.problems.is_empty(), "problems": checkpoint.problems })
         });

@@ -1,0 +1,184 @@
+//! Which checkpoints a command is about: those of a job, found by its pipeline or its data folder, or a savepoint.
+//!
+//! Commands that look open a reader, which cannot change anything and does not care whether the job runs. Commands that
+//! change something hold the data folder, as a job does.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Failure;
+use super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::storage;
+use crate::checkpoint::store::{CheckpointStore, savepoint};
+use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorage, StoreSettings};
+use crate::edge::data_dir::{DataDir, DataDirError};
+use crate::edge::{pipeline_file, scratch};
+use crate::pipeline::settings::{CheckpointSettings, StorageSetting};
+use crate::stream::CheckpointId;
+
+/// Where the checkpoints are. Without any of these: those of the pipeline in the current folder.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// The pipeline whose job it is: a file, or a folder with a `pipeline.toml`
+    #[arg(long, value_name = "PIPELINE", conflicts_with = "data_dir")]
+    pub pipeline: Option<PathBuf>,
+    /// The data folder of the job: `.floodmark/NAME` beside the pipeline file, unless `run` was told otherwise
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The same, or a savepoint.
+#[derive(Debug, Clone, Args)]
+pub struct PlaceOrSavepoint {
+    #[command(flatten)]
+    pub place: Place,
+    /// A savepoint, instead of the checkpoints of a job
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "pipeline"])]
+    pub savepoint: Option<PathBuf>,
+}
+
+/// Checkpoints that can be looked at.
+pub(super) struct Opened {
+    pub(super) reader: Arc<dyn CheckpointReader>,
+    /// For messages.
+    pub(super) name: String,
+}
+
+impl Place {
+    /// The data folder that is meant.
+    pub(super) fn data_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(folder.clone());
+        }
+        let here = Path::new(".");
+        let pipeline = match &self.pipeline {
+            Some(pipeline) => pipeline,
+            None if here.join(pipeline_file::FILE_NAME).exists() => here,
+            None => {
+                return Err(Failure::new(
+                    EXIT_USAGE,
+                    "which job? There is no `pipeline.toml` here; name its pipeline with `--pipeline PIPELINE`, or its data folder with `--data-dir DIR`",
+                ));
+            }
+        };
+        let file = pipeline_file::load(pipeline, &[])
+            .map_err(|error| Failure::new(EXIT_USAGE, error.to_string()))?;
+        Ok(DataDir::default_path(&file.folder, &file.spec.name))
+    }
+
+    /// Looks at the checkpoints of the job, which may be running.
+    pub(super) fn open(&self) -> Result<Opened, Failure> {
+        let folder = self.data_dir()?;
+        let setting = storage_of(&folder)?;
+        if setting == StorageSetting::Memory {
+            return Err(Failure::new(
+                EXIT_DATA,
+                format!(
+                    "the job in `{}` keeps its checkpoints in memory, where nobody else can look; while it runs, `floodmark savepoint create` makes one that stays",
+                    folder.display()
+                ),
+            ));
+        }
+        Ok(Opened {
+            reader: storage::reader(&setting, &folder)?,
+            name: folder.display().to_string(),
+        })
+    }
+
+    /// Holds the data folder, so that no job runs in it, and opens its storage.
+    pub(super) fn hold(&self) -> Result<(DataDir, Box<dyn CheckpointStorage>), Failure> {
+        let folder = self.data_dir()?;
+        let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
+        let settings = CheckpointSettings {
+            storage: storage_of(&folder)?,
+            ..CheckpointSettings::default()
+        };
+        let storage = storage::open(&settings, &held)?;
+        Ok((held, storage))
+    }
+
+    /// The same for a storage that is a file, which alone can be compacted.
+    pub(super) fn hold_file(&self) -> Result<(DataDir, CheckpointStore), Failure> {
+        let folder = self.data_dir()?;
+        let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
+        match storage_of(&folder)? {
+            StorageSetting::Redb => {}
+            other => {
+                return Err(Failure::new(
+                    EXIT_USAGE,
+                    format!(
+                        "only a storage in one file can be compacted, and the job keeps its checkpoints in {other}, which frees space by itself"
+                    ),
+                ));
+            }
+        }
+        let store = CheckpointStore::open_existing(held.checkpoints(), StoreSettings::default())?;
+        Ok((held, store))
+    }
+}
+
+fn storage_of(folder: &Path) -> Result<StorageSetting, Failure> {
+    let noted = DataDir::storage_of(folder).map_err(|error| in_data_dir(&error))?;
+    match noted {
+        None => Ok(StorageSetting::Redb),
+        Some(text) => StorageSetting::parse(&text).map_err(|reason| {
+            let note = folder.join("storage");
+            Failure::new(
+                EXIT_DATA,
+                format!(
+                    "`{}` does not say where the checkpoints are: {reason}",
+                    note.display()
+                ),
+            )
+        }),
+    }
+}
+
+impl PlaceOrSavepoint {
+    pub(super) fn open(&self) -> Result<Opened, Failure> {
+        match &self.savepoint {
+            None => self.place.open(),
+            Some(file) => Ok(Opened {
+                reader: Arc::new(savepoint::open(file, None)?.0),
+                name: file.display().to_string(),
+            }),
+        }
+    }
+}
+
+impl Opened {
+    /// The checkpoint that is asked for, or the newest one.
+    pub(super) fn checkpoint(&self, id: Option<u64>) -> Result<Checkpoint, Failure> {
+        if let Some(id) = id {
+            return Ok(self.reader.read(CheckpointId(id))?);
+        }
+        for (id, found) in self.reader.list()? {
+            match found {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(damage) => super::terminal::warn(&format!(
+                    "warning: checkpoint {id} is damaged and passed over: {damage}"
+                )),
+            }
+        }
+        Err(Failure::new(
+            EXIT_DATA,
+            format!(
+                "there are no checkpoints in `{}` yet; run the job first",
+                self.name
+            ),
+        ))
+    }
+}
+
+/// A file for chunks of state that do not fit into memory.
+pub(super) fn scratch_file() -> Result<File, Failure> {
+    scratch::file_in(&std::env::temp_dir())
+        .map_err(|error| Failure::new(EXIT_DATA, format!("cannot make a temporary file: {error}")))
+}
+
+fn in_data_dir(error: &DataDirError) -> Failure {
+    Failure::new(EXIT_DATA, error.to_string())
+}

@@ -1,0 +1,49 @@
+//! Standard output: what commands were asked for. Whoever reads it may have enough of it at any time; that is no failure.
+
+use std::io::{BufWriter, StdoutLock, Write};
+
+use serde_json::Value;
+
+use super::Failure;
+
+/// Prints text.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.or_else(|error| Failure::of_output(&error))
+}
+
+/// Prints JSON for people and programs.
+pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Prints line by line, much of it.
+pub(super) struct Lines(BufWriter<StdoutLock<'static>>);
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self(BufWriter::with_capacity(64 << 10, std::io::stdout().lock()))
+    }
+
+    /// Whether somebody still reads.
+    pub(super) fn line(&mut self, line: &str) -> Result<bool, Failure> {
+        let written = self
+            .0
+            .write_all(line.as_bytes())
+            .and_then(|()| self.0.write_all(b"\n"));
+        go_on(written)
+    }
+
+    /// Hands over what is left.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        go_on(self.0.flush()).map(drop)
+    }
+}
+
+fn go_on(written: std::io::Result<()>) -> Result<bool, Failure> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) => Failure::of_output(&error).map(|()| false),
+    }
+}

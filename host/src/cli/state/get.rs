@@ -1,0 +1,81 @@
+//! `floodmark state get`.
+
+use clap::Args;
+
+use super::decoder::Decoder;
+use super::row::{from_hex, readable};
+use super::{Source, operator, schemas, unreadable};
+use crate::cli::Failure;
+use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::cli::place::scratch_file;
+use crate::cli::print::print;
+use crate::cli::terminal::warn;
+use crate::guest::GuestEngine;
+use crate::runtime::saved::SavedState;
+
+/// Prints what one key has in a state
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The operator
+    #[arg(value_name = "OPERATOR")]
+    operator: String,
+    /// The state
+    #[arg(value_name = "STATE")]
+    state: String,
+    /// The key
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// The key is given in hexadecimal digits
+    #[arg(long)]
+    hex: bool,
+    #[command(flatten)]
+    source: Source,
+    /// Prints JSON, as a row of `dump`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
+    let (opened, checkpoint) = arguments.source.open()?;
+    let operator = operator(&checkpoint, &arguments.operator)?;
+    let versions = schemas(operator, &arguments.state)?;
+    let key = match arguments.hex {
+        true => from_hex(&arguments.key).map_err(|reason| Failure::new(EXIT_USAGE, reason))?,
+        false => arguments.key.clone().into_bytes(),
+    };
+    let mut saved = SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
+        .map_err(unreadable)?;
+    let mut found = None;
+    for state in versions {
+        if let Some(value) = saved.read(state.id, &key).map_err(unreadable)? {
+            found = Some((state, value));
+        }
+    }
+    let Some((schema, value)) = found else {
+        return Err(Failure::new(
+            EXIT_DATA,
+            format!(
+                "checkpoint {}: key `{}` has nothing in state `{}` of operator `{}`",
+                checkpoint.id,
+                readable(&key),
+                arguments.state,
+                operator.name
+            ),
+        ));
+    };
+    let mut decoder = match arguments.source.raw {
+        true => Decoder::raw(),
+        false => Decoder::of(
+            &GuestEngine::new(None)?,
+            &*opened.reader,
+            operator,
+            &mut warn,
+        ),
+    };
+    let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
+    if arguments.json {
+        let row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
+        return print(&(serde_json::to_string(&row).unwrap_or_default() + "\n"));
+    }
+    print(&shown.page())
+}

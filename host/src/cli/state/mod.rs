@@ -1,0 +1,118 @@
+//! `floodmark state`: looks into the state that a checkpoint or savepoint holds, and builds savepoints from rows.
+//!
+//! Nothing here changes a checkpoint; `load` writes a new savepoint. Values are decoded by the plugin that the checkpoint
+//! holds: it runs in the same sandbox as in a job.
+
+mod decoder;
+mod dump;
+mod get;
+mod list;
+mod load;
+pub(super) mod row;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::place::{Opened, PlaceOrSavepoint};
+use crate::checkpoint::{Checkpoint, OperatorSnapshot};
+use crate::pipeline::words;
+use crate::state::StateSchema;
+
+#[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "the names say it, and the help texts are on the arguments"
+)]
+pub enum StateCommand {
+    /// Lists the states of each operator, and how large they are
+    List(list::List),
+    /// Prints what one key has in a state
+    Get(get::Get),
+    /// Prints all keys of a state with what they have, one a line
+    Dump(dump::Dump),
+    /// Makes a savepoint of the rows that `dump` prints: to start a job with state, or to repair one
+    Load(load::Load),
+}
+
+/// Which checkpoint, and whether values are decoded.
+#[derive(Debug, Args)]
+pub struct Source {
+    #[command(flatten)]
+    place: PlaceOrSavepoint,
+    /// The checkpoint; the newest one unless named
+    #[arg(long, value_name = "ID")]
+    checkpoint: Option<u64>,
+    /// Prints the bytes as they are stored, instead of having the plugin decode them
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or has no such operator, state or key.
+pub fn state(command: &StateCommand) -> Result<(), Failure> {
+    match command {
+        StateCommand::List(arguments) => list::list(arguments),
+        StateCommand::Get(arguments) => get::get(arguments),
+        StateCommand::Dump(arguments) => dump::dump(arguments),
+        StateCommand::Load(arguments) => load::load(arguments),
+    }
+}
+
+impl Source {
+    fn open(&self) -> Result<(Opened, Checkpoint), Failure> {
+        let opened = self.place.open()?;
+        let checkpoint = opened.checkpoint(self.checkpoint)?;
+        Ok((opened, checkpoint))
+    }
+}
+
+/// An operator of a checkpoint by name.
+fn operator<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a OperatorSnapshot, Failure> {
+    let found = checkpoint
+        .operators
+        .iter()
+        .find(|operator| operator.name == name);
+    found.ok_or_else(|| {
+        let names = checkpoint
+            .operators
+            .iter()
+            .map(|operator| operator.name.as_str());
+        let hint = words::hint(name, names);
+        Failure::new(
+            EXIT_USAGE,
+            format!(
+                "checkpoint {} has no operator `{name}`{hint}",
+                checkpoint.id
+            ),
+        )
+    })
+}
+
+/// A state of an operator by name: all its versions, newest last.
+fn schemas<'a>(
+    operator: &'a OperatorSnapshot,
+    name: &str,
+) -> Result<Vec<&'a StateSchema>, Failure> {
+    let mut found: Vec<_> = operator
+        .states
+        .iter()
+        .filter(|state| state.name == name)
+        .collect();
+    found.sort_by_key(|state| state.version);
+    if found.is_empty() {
+        let names = operator.states.iter().map(|state| state.name.as_str());
+        let hint = words::hint(name, names);
+        return Err(Failure::new(
+            EXIT_USAGE,
+            format!("operator `{}` has no state `{name}`{hint}", operator.name),
+        ));
+    }
+    Ok(found)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(EXIT_DATA, error.to_string())
+}

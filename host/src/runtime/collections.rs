@@ -1,0 +1,256 @@
+//! Lists and maps of a task: read by its guest in the middle of a call, written when the call has succeeded.
+//!
+//! [`Collections`] owns the task's store. For the length of a call it moves to the guest's instance and back, so that nothing
+//! is shared. What a guest may ask for is checked by `guest`; what a list or map is kept in is up to [`KeyedCollections`].
+
+use crate::guest::{ListPage, ListWrites, MapPage, MapWrites, Page, StateAccess, SubKeyRange};
+use crate::state::StateId;
+use crate::stream::{Column, OptionalColumn};
+
+/// One list or map.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The state.
+    pub state: StateId,
+    /// The key.
+    pub key: &'a [u8],
+    /// [`crate::stream::hash_key`] of the key.
+    pub hash: u64,
+    /// The time of day, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// A store of lists and maps by key. After an error a list or map that was being written is unknown.
+pub trait KeyedCollections: Send + 'static {
+    /// Why it cannot be read or written.
+    type Error: std::fmt::Display + Send + 'static;
+
+    /// The value of a sub-key.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn map_get(&mut self, place: Place<'_>, sub_key: &[u8])
+    -> Result<Option<Vec<u8>>, Self::Error>;
+
+    /// Entries of a map.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn map_scan(
+        &mut self,
+        place: Place<'_>,
+        range: SubKeyRange<'_>,
+        page: Page,
+    ) -> Result<MapPage, Self::Error>;
+
+    /// Sets values of sub-keys, which ascend strictly; an absent one removes the entry.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn map_write(
+        &mut self,
+        place: Place<'_>,
+        writes: &[(&[u8], Option<&[u8]>)],
+    ) -> Result<(), Self::Error>;
+
+    /// Items of a list.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn list_read(
+        &mut self,
+        place: Place<'_>,
+        start: u64,
+        page: Page,
+    ) -> Result<ListPage, Self::Error>;
+
+    /// The number of items of a list.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn list_len(&mut self, place: Place<'_>) -> Result<u64, Self::Error>;
+
+    /// Appends items to a list.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn list_append(&mut self, place: Place<'_>, items: &[&[u8]]) -> Result<(), Self::Error>;
+
+    /// Removes all of a list or map.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    fn clear(&mut self, place: Place<'_>) -> Result<(), Self::Error>;
+}
+
+/// A task's store, and of the current call what a read needs.
+///
+/// - `keys` and `hashes` are those of the current call, if its guest may read: slots are their indexes.
+pub struct Collections<S: KeyedCollections> {
+    store: S,
+    /// By position in the description.
+    states: Vec<StateId>,
+    keys: Column,
+    hashes: Vec<u64>,
+    now_ms: u64,
+    failure: Option<S::Error>,
+}
+
+impl<S: KeyedCollections> Collections<S> {
+    /// For states with these ids.
+    pub fn new(store: S, states: Vec<StateId>) -> Self {
+        Self {
+            store,
+            states,
+            keys: Column::new(),
+            hashes: Vec::new(),
+            now_ms: 0,
+            failure: None,
+        }
+    }
+
+    /// The store.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// Turns to the keys of a call.
+    pub fn begin(&mut self, keys: &Column, hashes: &[u64], now_ms: u64) {
+        self.keys.clone_from(keys);
+        self.hashes.clear();
+        self.hashes.extend_from_slice(hashes);
+        self.now_ms = now_ms;
+        self.failure = None;
+    }
+
+    /// Why a read failed since `begin`, if one did.
+    pub fn take_failure(&mut self) -> Option<S::Error> {
+        self.failure.take()
+    }
+
+    /// Applies what the call wrote to lists and maps.
+    ///
+    /// # Errors
+    /// When the state cannot be written: some of the writes may be applied.
+    ///
+    /// # Panics
+    /// When a state or slot is not of the call: whoever takes writes from a guest has checked that.
+    pub fn write(&mut self, lists: &[ListWrites], maps: &[MapWrites]) -> Result<(), S::Error> {
+        for write in lists {
+            self.clear(write.state, &write.cleared)?;
+            let mut items = Vec::new();
+            for run in runs(&write.slots, |_, _| std::cmp::Ordering::Equal) {
+                items.clear();
+                items.extend(run.iter().map(|&index| write.values.get(index)));
+                let (store, place) = self.at(write.state, write.slots[run[0]]);
+                store.list_append(place, &items)?;
+            }
+        }
+        for write in maps {
+            self.clear(write.state, &write.cleared)?;
+            let sub_key = |index: usize| write.sub_keys.get(index);
+            let mut entries = Vec::new();
+            for run in runs(&write.slots, |one, other| sub_key(one).cmp(sub_key(other))) {
+                entries.clear();
+                let entry = |&index: &usize| (sub_key(index), write.values.get(index));
+                entries.extend(run.iter().map(entry));
+                let (store, place) = self.at(write.state, write.slots[run[0]]);
+                store.map_write(place, &entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, state: u16, slots: &[u32]) -> Result<(), S::Error> {
+        for &slot in slots {
+            let (store, place) = self.at(state, slot);
+            store.clear(place)?;
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, state: u16, slot: u32) -> (&mut S, Place<'_>) {
+        let slot = slot as usize;
+        let place = Place {
+            state: self.states[usize::from(state)],
+            key: self.keys.get(slot),
+            hash: self.hashes[slot],
+            now_ms: self.now_ms,
+        };
+        (&mut self.store, place)
+    }
+
+    fn answer<T>(&mut self, read: Result<T, S::Error>) -> Result<T, String> {
+        read.map_err(|error| {
+            let reason = error.to_string();
+            self.failure = Some(error);
+            reason
+        })
+    }
+}
+
+/// Indexes of what is of one slot, for each slot: in order, and by `then` within it.
+fn runs(
+    slots: &[u32],
+    then: impl Fn(usize, usize) -> std::cmp::Ordering,
+) -> impl Iterator<Item = Vec<usize>> {
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_by(|&one, &other| slots[one].cmp(&slots[other]).then_with(|| then(one, other)));
+    let runs = order.chunk_by(|&one, &other| slots[one] == slots[other]);
+    runs.map(<[usize]>::to_vec).collect::<Vec<_>>().into_iter()
+}
+
+impl<S: KeyedCollections> StateAccess for Collections<S> {
+    fn map_get(
+        &mut self,
+        state: u16,
+        slots: &[u32],
+        sub_keys: &Column,
+        page: Page,
+        values: &mut OptionalColumn,
+    ) -> Result<(), String> {
+        for (&slot, sub_key) in slots.iter().zip(sub_keys.iter()) {
+            if page.is_full(values.len(), values.bytes().len()) {
+                break;
+            }
+            let (store, place) = self.at(state, slot);
+            let read = store.map_get(place, sub_key);
+            values.push(self.answer(read)?.as_deref());
+        }
+        Ok(())
+    }
+
+    fn map_scan(
+        &mut self,
+        state: u16,
+        slot: u32,
+        range: SubKeyRange<'_>,
+        page: Page,
+    ) -> Result<MapPage, String> {
+        let (store, place) = self.at(state, slot);
+        let read = store.map_scan(place, range, page);
+        self.answer(read)
+    }
+
+    fn list_read(
+        &mut self,
+        state: u16,
+        slot: u32,
+        start: u64,
+        page: Page,
+    ) -> Result<ListPage, String> {
+        let (store, place) = self.at(state, slot);
+        let read = store.list_read(place, start, page);
+        self.answer(read)
+    }
+
+    fn list_len(&mut self, state: u16, slots: &[u32]) -> Result<Vec<u64>, String> {
+        let mut lens = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            let (store, place) = self.at(state, slot);
+            let read = store.list_len(place);
+            lens.push(self.answer(read)?);
+        }
+        Ok(lens)
+    }
+}

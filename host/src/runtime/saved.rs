@@ -1,0 +1,287 @@
+//! The state that a checkpoint holds of one operator, for whoever looks into it, and the way back: a checkpoint made of
+//! state from elsewhere.
+//!
+//! Reading goes through the store that a job would restore, over all key groups at once, so what is seen is what a job sees.
+//! Time stands still at the moment of the checkpoint: what had expired by then is not there.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::chunks::{CheckpointChunks, named_chunks};
+use super::collections::{KeyedCollections, Place};
+use super::trees::TreeError;
+use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
+use crate::guest::{Page, SubKeyRange};
+use crate::state::{
+    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, Restore, Sealed, StateError, StateId,
+    StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
+};
+use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
+
+/// Chunks of a large state that are in memory at a time.
+const BUDGET_BYTES: usize = 256 << 20;
+/// Items and bytes of a list or map that are read at a time.
+const PAGE_ITEMS: usize = 10_000;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// What a key has in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// A value.
+    Value(Vec<u8>),
+    /// Values in order.
+    List(Vec<Vec<u8>>),
+    /// Values by sub-key, in order.
+    Map(Vec<(Vec<u8>, Vec<u8>)>),
+}
+
+impl Saved {
+    /// All values in it.
+    pub fn values(&self) -> Box<dyn Iterator<Item = &Vec<u8>> + '_> {
+        match self {
+            Self::Value(value) => Box::new(std::iter::once(value)),
+            Self::List(values) => Box::new(values.iter()),
+            Self::Map(entries) => Box::new(entries.iter().map(|(_, value)| value)),
+        }
+    }
+
+    /// The sub-keys of a map.
+    pub fn sub_keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let entries = match self {
+            Self::Map(entries) => entries.as_slice(),
+            Self::Value(_) | Self::List(_) => &[],
+        };
+        entries.iter().map(|(key, _)| key)
+    }
+}
+
+/// The state of one operator in a checkpoint.
+#[derive(Debug)]
+pub struct SavedState {
+    store: StateStore,
+    schemas: Vec<StateSchema>,
+    now_ms: u64,
+}
+
+impl SavedState {
+    /// Opens it by its indexes; the rest is read when it is asked for. `scratch` is an empty file that nobody else uses.
+    ///
+    /// # Errors
+    /// When an index cannot be read, or a chunk without one.
+    pub fn open(
+        reader: &Arc<dyn CheckpointReader>,
+        checkpoint: &Checkpoint,
+        operator: &OperatorSnapshot,
+        scratch: File,
+    ) -> Result<Self, StateError> {
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(Arc::clone(reader)));
+        let max_parallelism = checkpoint.max_parallelism;
+        let settings = StoreSettings {
+            backend: Backend::Disk {
+                scratch,
+                budget_bytes: BUDGET_BYTES,
+            },
+            states: operator.states.iter().map(settings_of).collect(),
+            ..StoreSettings::in_memory(
+                max_parallelism,
+                max_parallelism.range(0, 1),
+                ChunkIds::new(ChunkId(u64::MAX / 2), 0, 1),
+            )
+        };
+        let collided = operator
+            .tasks
+            .iter()
+            .flat_map(|task| &task.collided)
+            .copied();
+        let mut restore = Restore::new(
+            settings,
+            Arc::clone(&chunks),
+            checkpoint.created_ms,
+            collided,
+        );
+        for (chunk, ranges) in named_chunks(&operator.tasks, &max_parallelism.range(0, 1)) {
+            let index = chunks.chunk_index(chunk)?;
+            restore.add(chunk, &ranges, index.as_deref())?;
+        }
+        Ok(Self {
+            store: restore.finish()?,
+            schemas: operator.states.clone(),
+            now_ms: checkpoint.created_ms,
+        })
+    }
+
+    /// All keys of a state, in the order of their bytes.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn keys(&mut self, state: StateId) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut keys = self.store.keys_of(state)?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// What a key has in a state, if anything.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn read(&mut self, state: StateId, key: &[u8]) -> Result<Option<Saved>, TreeError> {
+        let schema = self.schemas.iter().find(|schema| schema.id == state);
+        let hash = hash_key(key);
+        match schema.map(|schema| schema.kind) {
+            None => Ok(None),
+            Some(StateKind::Value) => {
+                let keys: Column = [key].into_iter().collect();
+                let mut lookup = Lookup::default();
+                let keys = Keys {
+                    keys: &keys,
+                    hashes: &[hash],
+                };
+                self.store.read(state, keys, self.now_ms, &mut lookup)?;
+                Ok(lookup
+                    .values()
+                    .get(0)
+                    .map(|value| Saved::Value(value.to_vec())))
+            }
+            Some(StateKind::List) => {
+                let values = self.list(self.place(state, key, hash))?;
+                Ok((!values.is_empty()).then_some(Saved::List(values)))
+            }
+            Some(StateKind::Map) => {
+                let entries = self.map(self.place(state, key, hash))?;
+                Ok((!entries.is_empty()).then_some(Saved::Map(entries)))
+            }
+        }
+    }
+}
+
+impl SavedState {
+    fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> Place<'a> {
+        Place {
+            state,
+            key,
+            hash,
+            now_ms: self.now_ms,
+        }
+    }
+
+    fn list(&mut self, place: Place<'_>) -> Result<Vec<Vec<u8>>, TreeError> {
+        let mut values = Vec::new();
+        let mut start = Some(0);
+        while let Some(from) = start {
+            let page = self.store.list_read(place, from, page())?;
+            values.extend(page.values.iter().map(<[u8]>::to_vec));
+            start = page.next;
+        }
+        Ok(values)
+    }
+
+    fn map(&mut self, place: Place<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeError> {
+        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut start = Vec::new();
+        loop {
+            let range = SubKeyRange {
+                start: &start,
+                end: None,
+                descending: false,
+            };
+            let page = self.store.map_scan(place, range, page())?;
+            let found = page.sub_keys.iter().zip(page.values.iter());
+            entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+            let Some((last, _)) = entries.last().filter(|_| page.more) else {
+                return Ok(entries);
+            };
+            // The next sub-key in the order of bytes.
+            start = [last.as_slice(), &[0]].concat();
+        }
+    }
+}
+
+fn page() -> Page {
+    Page::new(PAGE_ITEMS, PAGE_BYTES)
+}
+
+fn settings_of(schema: &StateSchema) -> StateSettings {
+    StateSettings {
+        ttl_ms: schema.ttl_ms,
+        ..StateSettings::plain(schema.id)
+    }
+}
+
+/// Builds the state of one operator from values, for a checkpoint of its own.
+#[derive(Debug)]
+pub struct SavedStateBuilder {
+    store: StateStore,
+    now_ms: u64,
+}
+
+impl SavedStateBuilder {
+    /// Begins with nothing. Chunks get the numbers `first`, `first + stride` and so on; `now_ms` counts as the time at which
+    /// all was written.
+    #[must_use]
+    pub fn new(
+        max_parallelism: MaxParallelism,
+        schemas: &[StateSchema],
+        chunk_ids: ChunkIds,
+        now_ms: u64,
+    ) -> Self {
+        let settings = StoreSettings {
+            states: schemas.iter().map(settings_of).collect(),
+            ..StoreSettings::in_memory(max_parallelism, max_parallelism.range(0, 1), chunk_ids)
+        };
+        Self {
+            store: StateStore::new(settings),
+            now_ms,
+        }
+    }
+
+    /// Gives a key what it has in a state, in place of what it had. Sub-keys of a map ascend strictly.
+    ///
+    /// # Errors
+    /// When the state is too large to be kept.
+    pub fn put(&mut self, state: StateId, key: &[u8], saved: &Saved) -> Result<(), TreeError> {
+        let hash = hash_key(key);
+        let place = Place {
+            state,
+            key,
+            hash,
+            now_ms: self.now_ms,
+        };
+        match saved {
+            Saved::Value(value) => {
+                let keys: Column = [key].into_iter().collect();
+                let keys = Keys {
+                    keys: &keys,
+                    hashes: &[hash],
+                };
+                let mut lookup = Lookup::default();
+                self.store.read(state, keys, self.now_ms, &mut lookup)?;
+                let mut values = OptionalColumn::new();
+                values.push(Some(value));
+                self.store
+                    .write(state, keys, self.now_ms, &lookup, &[0], &values);
+            }
+            Saved::List(values) => {
+                self.store.clear(place)?;
+                let values: Vec<_> = values.iter().map(Vec::as_slice).collect();
+                self.store.list_append(place, &values)?;
+            }
+            Saved::Map(entries) => {
+                self.store.clear(place)?;
+                let entries = entries.iter();
+                let writes: Vec<_> = entries
+                    .map(|(key, value)| (key.as_slice(), Some(value.as_slice())))
+                    .collect();
+                self.store.map_write(place, &writes)?;
+            }
+        }
+        Ok(self.store.compact(self.now_ms)?)
+    }
+
+    /// All of it, as one task has it.
+    ///
+    /// # Errors
+    /// As [`SavedStateBuilder::put`].
+    pub fn finish(mut self) -> Result<Sealed, StateError> {
+        self.store.seal()
+    }
+}

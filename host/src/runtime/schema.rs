@@ -1,0 +1,189 @@
+//! The states of an operator: those that a checkpoint has and those that the plugin declares, as one list.
+//!
+//! A state is known by its name; within the log of a task each of its versions has an id of its own. Saved ids stay as long
+//! as any chunk may have entries of them, so a plugin that declares another version gets a new id, and the earlier ones
+//! become sources of values that it migrates (`migration`). Whether it takes them over is asked here, before the job has seen
+//! a record.
+
+use super::JobError;
+use super::plan::{Node, Role};
+use crate::checkpoint::OperatorSnapshot;
+use crate::checkpoint::store::RestoredCheckpoint;
+use crate::guest::{Plugin, StateDeclaration};
+use crate::state::{StateId, StateKind, StateSchema, StateSettings};
+use crate::stream::{CheckpointId, Column};
+
+/// The states of a node's tasks.
+#[derive(Debug, Clone, Default)]
+pub struct States {
+    /// All ids that entries may have: those of the plugin, earlier versions, and, without a name, what was left behind.
+    pub schemas: Vec<StateSchema>,
+    /// By position in the plugin's description.
+    pub declared: Vec<DeclaredState>,
+}
+
+/// A state as the plugin declares it.
+#[derive(Debug, Clone)]
+pub struct DeclaredState {
+    /// Its id.
+    pub id: StateId,
+    /// What it holds a key.
+    pub kind: StateKind,
+    /// How long its entries live.
+    pub ttl_ms: Option<u64>,
+    /// Ids and versions that were saved before, newest first.
+    pub earlier: Vec<(StateId, u32)>,
+}
+
+impl States {
+    /// Those of a node that goes on from a checkpoint, or begins.
+    ///
+    /// # Errors
+    /// When the plugin does not take over what was saved.
+    pub fn of(
+        node: &Node,
+        restored: Option<&RestoredCheckpoint>,
+        allow_dropped: bool,
+    ) -> Result<Self, JobError> {
+        let Role::Operator { plugin, ttl_ms, .. } = &node.role else {
+            return Ok(Self::default());
+        };
+        let saved = restored.and_then(|restored| {
+            let found = snapshot_of(node, restored)?;
+            Some((restored.checkpoint.id, found))
+        });
+        let mut schemas = saved.map_or(Vec::new(), |(_, snapshot)| snapshot.states.clone());
+        let declared = &plugin.description().states;
+        if let Some((checkpoint, _)) = saved {
+            let taking_over = TakingOver {
+                node,
+                plugin,
+                checkpoint,
+            };
+            for schema in &mut schemas {
+                taking_over.check(schema, allow_dropped)?;
+            }
+        }
+        let mut states = Vec::with_capacity(declared.len());
+        for state in declared {
+            let ttl_ms = ttl_ms.get(&state.name).copied().unwrap_or(state.ttl_ms);
+            let id = id_of(&mut schemas, state, ttl_ms);
+            let others = schemas
+                .iter()
+                .filter(|schema| schema.name == state.name && schema.id != id);
+            let mut earlier: Vec<_> = others.map(|schema| (schema.id, schema.version)).collect();
+            earlier.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
+            states.push(DeclaredState {
+                id,
+                kind: state.kind,
+                ttl_ms,
+                earlier,
+            });
+        }
+        Ok(Self {
+            schemas,
+            declared: states,
+        })
+    }
+
+    /// The rules of a task's store.
+    #[must_use]
+    pub fn settings(&self) -> Vec<StateSettings> {
+        let settings = |state: &DeclaredState| StateSettings {
+            ttl_ms: state.ttl_ms,
+            aliases: state.earlier.iter().map(|(id, _)| *id).collect(),
+            ..StateSettings::plain(state.id)
+        };
+        self.declared.iter().map(settings).collect()
+    }
+
+    /// Forgets ids that no chunk has entries of any more.
+    pub fn retain(&mut self, is_held: impl Fn(StateId) -> bool) {
+        let Self { schemas, declared } = self;
+        for state in declared.iter_mut() {
+            state.earlier.retain(|(id, _)| is_held(*id));
+        }
+        schemas.retain(|schema| {
+            declared.iter().any(|state| state.id == schema.id) || is_held(schema.id)
+        });
+    }
+}
+
+/// What a checkpoint has of a node.
+pub(super) fn snapshot_of<'a>(
+    node: &Node,
+    restored: &'a RestoredCheckpoint,
+) -> Option<&'a OperatorSnapshot> {
+    let mut operators = restored.checkpoint.operators.iter();
+    operators.find(|operator| operator.name == node.name)
+}
+
+/// The id of a declared state: that of the same version if it was saved, else the next.
+fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Option<u64>) -> StateId {
+    let same = schemas
+        .iter_mut()
+        .find(|schema| schema.name == state.name && schema.version == state.version);
+    if let Some(schema) = same {
+        schema.ttl_ms = ttl_ms;
+        return schema.id;
+    }
+    let next = schemas.iter().map(|schema| schema.id.0 + 1).max();
+    let id = StateId(next.unwrap_or(0));
+    schemas.push(StateSchema {
+        id,
+        name: state.name.clone(),
+        kind: state.kind,
+        version: state.version,
+        ttl_ms,
+    });
+    id
+}
+
+/// A plugin before what another, or an earlier one, has saved.
+struct TakingOver<'a> {
+    node: &'a Node,
+    plugin: &'a Plugin,
+    checkpoint: CheckpointId,
+}
+
+impl TakingOver<'_> {
+    fn check(&self, schema: &mut StateSchema, allow_dropped: bool) -> Result<(), JobError> {
+        if schema.name.is_empty() {
+            return Ok(());
+        }
+        let name = schema.name.clone();
+        let declared = self.plugin.description().states.iter().zip(0..);
+        let Some((now, index)) = declared.into_iter().find(|(now, _)| now.name == name) else {
+            if allow_dropped {
+                // The id stays taken: entries of it may still be there.
+                schema.name.clear();
+                return Ok(());
+            }
+            return Err(self.refused(format!(
+                "it has saved state `{name}`, and the plugin declares none of that name"
+            )));
+        };
+        if now.kind != schema.kind {
+            return Err(self.refused(format!("state `{name}` was saved as another kind")));
+        }
+        if now.version == schema.version {
+            return Ok(());
+        }
+        let mut instance = self.plugin.start(&self.node.name)?;
+        match instance.migrate(index, schema.version, &Column::new()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.refused(format!(
+                "state `{name}` was saved in version {}, and the plugin, which has version {}, does not take it over: {error}",
+                schema.version, now.version
+            ))),
+        }
+    }
+
+    fn refused(&self, reason: String) -> JobError {
+        JobError::State {
+            operator: self.node.name.clone(),
+            reason,
+            checkpoint: self.checkpoint,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Goes through all entries that count, chunk by chunk: for tools, which have time.
+
+use super::index::Word;
+use super::layout::{self, Content, Entry};
+use super::log::Place;
+use super::store::{Identity, StateStore};
+use super::{StateError, StateId};
+use crate::stream::hash_key;
+
+impl StateStore {
+    /// The keys that have something in a state, in no order that means anything: a value, or pages of a tree. What has
+    /// expired may be among them.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, or is damaged.
+    pub fn keys_of(&mut self, state: StateId) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut keys = Vec::new();
+        self.visit(|entry| {
+            let is_first = entry.node.is_none_or(|node| node == 0);
+            if entry.state == state && is_first && matches!(entry.content, Content::Value(_)) {
+                keys.push(entry.key.to_vec());
+            }
+        })?;
+        Ok(keys)
+    }
+
+    fn visit(&mut self, mut visit: impl FnMut(&Entry<'_>)) -> Result<(), StateError> {
+        let sealed: Vec<u32> = self.log.sealed().map(|(handle, _)| handle).collect();
+        for handle in sealed {
+            self.log.make_resident(handle)?;
+            let Place::Resident(chunk) = &self.log.chunk(handle).place else {
+                unreachable!("the chunk was just made resident")
+            };
+            // The bytes stay while looking others up moves chunks out.
+            let chunk = std::sync::Arc::clone(chunk);
+            let mut offset = 0;
+            while offset < chunk.bytes.len() {
+                let entry = layout::entry_at(&chunk.bytes, offset);
+                let at = offset;
+                offset += entry.len;
+                let key_hash = hash_key(entry.key);
+                if !self.owns(key_hash) {
+                    continue;
+                }
+                let place = self.place(key_hash, entry.state, entry.node);
+                let identity = Identity {
+                    state: entry.state,
+                    node: entry.node,
+                    key: entry.key,
+                };
+                if self.find(identity, place)?.word == Word::new(place.hash, handle, at) {
+                    visit(&entry);
+                }
+            }
+            self.log.evict(None)?;
+        }
+        Ok(())
+    }
+}
