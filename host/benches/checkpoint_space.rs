@@ -79,7 +79,10 @@ fn touch(state: &mut StateStore, random: &mut Random, (first, step, end): (usize
 fn measure(keys: usize, rounds: usize, compression: Compression) {
     let path = folder("store").join("checkpoint_space.redb");
     let _ = std::fs::remove_file(&path);
-    let settings = StoreSettings { compression };
+    let settings = StoreSettings {
+        compression,
+        ..StoreSettings::default()
+    };
     let mut store = CheckpointStore::open(&path, settings).expect("the store opens");
     let max = MaxParallelism::DEFAULT;
     let mut state = StateStore::new(floodmark::state::StoreSettings::in_memory(

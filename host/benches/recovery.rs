@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{folder, keyed_lines, median, plugin, setting};
+use support::{folder, lines_of_keys, median, plugin, setting};
 
 /// A pipeline file that counts keys of a file, and where its input and output are.
 struct Job {
@@ -115,8 +115,8 @@ fn main() {
         "  idle, following an empty file: {:.0} MiB resident",
         idle_memory(&empty)
     );
-    for keys in [10_000, 100_000, 1_000_000, 4_000_000] {
-        let job = Job::new(&component, Some(&keyed_lines(3 * keys, keys)));
+    for keys in [10_000, 1_000_000, 4_000_000, 10_000_000] {
+        let job = Job::new(&component, Some(&lines_of_keys(keys, false)));
         job.run();
         let times = (0..rounds)
             .map(|_| job.one_more().as_secs_f64() * 1e3)

@@ -6,37 +6,12 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Random, VALUE_BYTES, folder, plugin, setting};
-
-/// Each key once, in order, or `keys` uniform updates.
-fn lines(keys: u64, uniform: bool) -> PathBuf {
-    let name = format!("{keys}-{}.lines", if uniform { "updates" } else { "each" });
-    let path = folder("input").join(name);
-    let line_bytes = 8 + 1 + VALUE_BYTES as u64 + 1;
-    if fs::metadata(&path).is_ok_and(|file| file.len() == keys * line_bytes) {
-        return path;
-    }
-    let mut random = Random(keys);
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).expect("there is room"));
-    let letter = if uniform { "u" } else { "v" };
-    let value = letter.repeat(VALUE_BYTES);
-    for number in 0..keys {
-        let key = if uniform {
-            random.next() % keys
-        } else {
-            number
-        };
-        writeln!(file, "{key:08}\t{value}").expect("there is room");
-    }
-    file.flush().expect("there is room");
-    path
-}
+use support::{folder, lines_of_keys, plugin, setting};
 
 /// What one backend did.
 struct Figures {
@@ -70,7 +45,7 @@ fn run(component: &Path, keys: u64, backend: &str) -> Figures {
     let mut resident = 0.0_f64;
     let mut times = Vec::new();
     for uniform in [false, true] {
-        let input = lines(keys, uniform);
+        let input = lines_of_keys(keys, uniform);
         let linked = dir
             .join("input")
             .join(input.file_name().expect("it is a file"));

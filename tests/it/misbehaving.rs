@@ -133,9 +133,55 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
         .succeeded()
         .says("warning: operator `count` crashed in `process`: ")
         .says("; the job goes back to checkpoint ")
-        .says(" and on from there (attempt 1 of 3)")
+        .says(" and on from there with the state in memory (attempt 1 of 3)")
         .says("finished: 5,000 records in, ");
     let seen = job.output();
     assert_eq!(seen.records(), 5000);
     seen.is_exactly(&seen.counts());
+}
+
+/// All lines of the parts in a folder, sorted.
+fn lines(job: &Job, folder: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(job.path(folder)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let text = fs::read_to_string(path).unwrap();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn lists_of_others_go_back_with_it() {
+    let run = |panic_after: u32| {
+        let job = Job::new();
+        job.write("pipeline.toml", {
+            let (history, misbehaves) = (plugin("history"), plugin("misbehaves"));
+            format!(
+                r#"
+job.name = "words"
+source.numbers = {{ connector = "generator", keys = 10, rate = 5000, records = 5000, value-bytes = 6 }}
+operator.last = {{ plugin = {history:?}, from = "numbers", config.length = 7 }}
+operator.count = {{ plugin = {misbehaves:?}, from = "numbers", config.panic-after = {panic_after} }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+sink.lists = {{ connector = "file", from = "last", path = "lists", format = "csv" }}
+"#
+            )
+        });
+        let ended = job.run(&["--set", "checkpoint.interval=50ms"]).succeeded();
+        let went_back = " and on from there with the state in memory";
+        assert_eq!(
+            ended.stderr.contains(went_back),
+            panic_after < 5000,
+            "{}",
+            ended.stderr
+        );
+        (lines(&job, "lists"), lines(&job, "out"))
+    };
+    let undisturbed = run(1_000_000);
+    assert_eq!(undisturbed.0.len(), 5000);
+    assert!(run(3500) == undisturbed, "the output is another");
 }

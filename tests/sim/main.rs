@@ -20,15 +20,16 @@ use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::edge::plugin_build;
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::aligner::Mode;
-use floodmark::runtime::build::{Built, build};
+use floodmark::runtime::build::{Built, Origin, build};
 use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use floodmark::runtime::exchange::Wake;
+use floodmark::runtime::left::LeftStates;
 use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
 use floodmark::runtime::report::{Asker, Report};
-use floodmark::runtime::worker::{Counters, Progress};
+use floodmark::runtime::worker::{Counters, Progress, Worker};
 use floodmark::runtime::writer::{WriteRequest, Writer};
-use floodmark::state::ChunkReader;
+use floodmark::state::{Chunk, ChunkReader};
 use floodmark::stream::{CheckpointId, MaxParallelism};
 
 use world::{Disk, Numbers, Random, Shelf};
@@ -55,6 +56,8 @@ struct Scenario {
     disk: Disk,
     mode: Mode,
     gone_back: u64,
+    /// How often with the state in memory.
+    rolled_back: u64,
 }
 
 /// How one life of the job ended.
@@ -79,6 +82,7 @@ impl Scenario {
             disk: Disk::default(),
             mode,
             gone_back: 0,
+            rolled_back: 0,
         }
     }
 
@@ -140,7 +144,8 @@ impl Scenario {
         let store = CheckpointStore::open_on(disk, StoreSettings::default())
             .expect("the store opens after a crash");
         let (reports, inbox) = mpsc::channel();
-        let (mut writer, mut recovered) = begin(&plan, Box::new(store), reports.clone());
+        let (mut writer, mut recovered) =
+            begin(&plan, Box::new(store), reports.clone(), Vec::new());
         let settings = CheckpointSettings {
             timeout: Duration::from_secs(10),
             min_pause: Duration::from_millis(self.random.below(20)),
@@ -161,13 +166,19 @@ impl Scenario {
                 if let Some(request) = to_write.take() {
                     self.write(&mut writer, request, &reports);
                 }
-                drop(std::mem::take(&mut recovered.built.workers));
+                let workers = std::mem::take(&mut recovered.built.workers);
                 for report in inbox.try_iter().filter(|report| !report.is_of_workers()) {
                     if let Some(death) = outcome(&conductor.handle(now, 0, report)) {
                         return death;
                     }
                 }
-                (writer, recovered) = begin(&plan, writer.into_store(), reports.clone());
+                // One in three is lost with its state.
+                let workers = match self.random.below(3) {
+                    0 => Vec::new(),
+                    _ => workers,
+                };
+                (writer, recovered) = begin(&plan, writer.into_store(), reports.clone(), workers);
+                self.rolled_back += u64::from(recovered.in_memory);
                 let schemas = recovered.built.schemas.clone();
                 conductor.begin_again(now, schemas, recovered.next_id, recovered.earlier);
                 self.gone_back += 1;
@@ -184,6 +195,9 @@ impl Scenario {
                 _ => {
                     let workers = &mut recovered.built.workers;
                     let worker = self.random.below(workers.len() as u64) as usize;
+                    if self.random.below(10) == 0 {
+                        supply(&mut workers[worker], &*recovered.chunks);
+                    }
                     let progress = workers[worker]
                         .step(now, 0)
                         .expect("nothing fails in a worker");
@@ -245,12 +259,28 @@ struct Begun {
     built: Built,
     next_id: CheckpointId,
     earlier: EarlierRuns,
+    in_memory: bool,
+    chunks: Arc<dyn ChunkReader>,
+}
+
+/// Does what the loader does in the background.
+fn supply(worker: &mut Worker, chunks: &dyn ChunkReader) {
+    let Some((node, chunk)) = worker.missing().pop() else {
+        return;
+    };
+    let bytes = chunks.chunk(chunk).expect("it is there");
+    let chunk = Arc::new(Chunk {
+        id: chunk.id,
+        bytes,
+    });
+    worker.supply(node, chunk).expect("it is sound");
 }
 
 fn begin(
     plan: &Plan,
     mut store: Box<dyn CheckpointStorage>,
     reports: mpsc::Sender<Report>,
+    workers: Vec<Worker>,
 ) -> (Writer, Begun) {
     let recovery = store
         .recover(Depth::Quick, None)
@@ -268,15 +298,16 @@ fn begin(
         .iter()
         .map(|_| Arc::new(Counters::default()))
         .collect();
-    let built = build(
+    let left = LeftStates::of(workers).back_to(restored.map(|restored| restored.checkpoint.id));
+    let in_memory = !left.is_empty();
+    let origin = Origin {
         plan,
         restored,
-        &chunks,
-        recovery.next_chunk,
-        &wakes,
-        &counters,
-        &reports,
-    );
+        chunks: &chunks,
+        next_chunk: recovery.next_chunk,
+        left,
+    };
+    let built = build(origin, &wakes, &counters, &reports);
     let earlier = restored.map(|restored| EarlierRuns {
         checkpoint: Some(restored.checkpoint.id),
         records_in: restored.checkpoint.records_in,
@@ -286,6 +317,8 @@ fn begin(
         built: built.expect("the job builds"),
         next_id: recovery.next_id,
         earlier: earlier.unwrap_or_default(),
+        in_memory,
+        chunks,
     };
     (writer, begun)
 }
@@ -304,8 +337,8 @@ fn outcome(actions: &[Action]) -> Option<Death> {
     })
 }
 
-/// Runs one seed; returns how many lives the job had, and how often it went back in one.
-fn check(seed: u64, mode: Mode) -> (u64, u64) {
+/// Runs one seed; returns how many lives the job had, how often it went back in one, and how often in memory.
+fn check(seed: u64, mode: Mode) -> (u64, u64, u64) {
     println!("seed {seed}, {mode:?}");
     let mut scenario = Scenario::new(seed, mode);
     let lives = scenario.run();
@@ -328,7 +361,7 @@ fn check(seed: u64, mode: Mode) -> (u64, u64) {
             assert_eq!(lines.len(), expected.len(), "seed {seed}: keys of nobody");
         }
     }
-    (lives, scenario.gone_back)
+    (lives, scenario.gone_back, scenario.rolled_back)
 }
 
 fn check_all(mode: Mode, seeds: u64) {
@@ -338,11 +371,12 @@ fn check_all(mode: Mode, seeds: u64) {
     }
     let heavy = std::env::var_os("FLOODMARK_HEAVY").is_some();
     let seeds = if heavy { 500 } else { seeds };
-    let (mut lives, mut gone_back) = (0, 0);
+    let (mut lives, mut gone_back, mut rolled_back) = (0, 0, 0);
     for seed in 0..seeds {
-        let (lived, went_back) = check(seed, mode);
+        let (lived, went_back, in_memory) = check(seed, mode);
         lives += lived;
         gone_back += went_back;
+        rolled_back += in_memory;
     }
     assert!(
         lives > 2 * seeds,
@@ -351,6 +385,10 @@ fn check_all(mode: Mode, seeds: u64) {
     assert!(
         gone_back > seeds,
         "the job goes back often enough: {gone_back} times of {seeds} jobs"
+    );
+    assert!(
+        rolled_back > gone_back / 3,
+        "and in memory: {rolled_back} of {gone_back} times"
     );
 }
 

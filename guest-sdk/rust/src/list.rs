@@ -113,7 +113,8 @@ impl<T, E: Encoding<T>> List<T, E> {
         self.iter().collect()
     }
 
-    /// How many items there are.
+    /// How many items there are. The host counts them, so asking costs by the length of the list; [`is_empty`](List::is_empty)
+    /// does not.
     #[must_use]
     pub fn len(&self) -> u64 {
         let key = &self.keys[self.slot];
@@ -127,7 +128,15 @@ impl<T, E: Encoding<T>> List<T, E> {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        let key = &self.keys[self.slot];
+        if key.is_cleared || !key.appended.is_empty() {
+            return key.appended.is_empty();
+        }
+        if let Some(len) = key.host_len.get() {
+            return len == 0;
+        }
+        let slot = u32::try_from(self.slot).expect("a slot came as a `u32`");
+        reads::list_read(self.state, slot, 0, 1).values.is_empty()
     }
 
     /// Removes all items.

@@ -53,6 +53,7 @@ impl Operator for Commands {
             ["clear", "list"] => self.list.clear(),
             ["list"] => {
                 let items = self.list.to_vec()?;
+                assert_eq!(items.is_empty(), self.list.is_empty());
                 assert_eq!(items.len() as u64, self.list.len());
                 assert_eq!(items.is_empty(), self.list.is_empty());
                 out.emit(items.join(","));

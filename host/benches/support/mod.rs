@@ -72,6 +72,30 @@ pub fn keyed_lines(records: u64, keys: u64) -> PathBuf {
     path
 }
 
+/// Each key once, in order, or `keys` uniform updates.
+pub fn lines_of_keys(keys: u64, uniform: bool) -> PathBuf {
+    let name = format!("{keys}-{}.lines", if uniform { "updates" } else { "each" });
+    let path = folder("input").join(name);
+    let line_bytes = 8 + 1 + VALUE_BYTES as u64 + 1;
+    if std::fs::metadata(&path).is_ok_and(|file| file.len() == keys * line_bytes) {
+        return path;
+    }
+    let mut random = Random(keys);
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).expect("there is room"));
+    let letter = if uniform { "u" } else { "v" };
+    let value = letter.repeat(VALUE_BYTES);
+    for number in 0..keys {
+        let key = if uniform {
+            random.next() % keys
+        } else {
+            number
+        };
+        writeln!(file, "{key:08}\t{value}").expect("there is room");
+    }
+    file.flush().expect("there is room");
+    path
+}
+
 /// The component of a plugin that ships.
 pub fn plugin(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

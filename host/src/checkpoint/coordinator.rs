@@ -8,6 +8,9 @@
 //!      └─────────────────────────────────────────┴───────────────────────────────────┘
 //! ```
 //!
+//! State that no checkpoint has yet stays in memory, whatever its budget; so a part with too much of it has the next one
+//! begin early.
+//!
 //! Whoever asks while one is under way gets the next one, since that one may have begun before what the asker wants in it.
 //! A stop is a checkpoint after which sources read nothing. A drain has the sources end, so that all that waits for the end
 //! of input comes out, and the checkpoint is that of the end.
@@ -21,7 +24,7 @@ use crate::stream::CheckpointId;
 /// The settings of checkpoints. Numbers only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointSettings {
-    /// From the start of one to the start of the next; `None` for none but at the end of the job.
+    /// From the start of one to the start of the next; `None` for none but at the end of the job, and when state needs room.
     pub interval: Option<Duration>,
     /// How long collecting may take.
     pub timeout: Duration,
@@ -46,8 +49,8 @@ impl CheckpointSettings {
 
 /// How often the last checkpoint of a job is tried before the job gives up.
 const LAST_ATTEMPTS_MAX: u32 = 5;
-/// How long to wait before it is tried again.
-const LAST_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long to wait before it is tried again, or before another makes room for state.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What takes a snapshot of its own: a region of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +81,8 @@ pub enum Event {
     Ended(Part),
     /// Somebody asks for a checkpoint.
     Asked,
+    /// A part has more state that no checkpoint has than its memory is for.
+    StateDirty(Part),
     /// Somebody asks the job to stop where it stands.
     StopAsked,
     /// Somebody asks the job to stop as if its input had ended.
@@ -133,10 +138,13 @@ enum Phase {
         trigger: Trigger,
         since: Duration,
         missing: BTreeSet<Part>,
+        /// Whether it makes room for state.
+        relieves: bool,
     },
     Writing {
         checkpoint: CheckpointId,
         trigger: Trigger,
+        relieves: bool,
     },
     Over,
 }
@@ -154,6 +162,9 @@ pub struct Coordinator {
     phase: Phase,
     next_id: CheckpointId,
     next_at: Option<Duration>,
+    /// Before this none begins to make room for state.
+    pause_until: Duration,
+    dirty: bool,
     asked: bool,
     stop_asked: bool,
     drain: Drain,
@@ -172,6 +183,8 @@ impl Coordinator {
             phase: Phase::Waiting,
             next_id,
             next_at: settings.interval,
+            pause_until: Duration::ZERO,
+            dirty: false,
             asked: false,
             stop_asked: false,
             drain: Drain::No,
@@ -188,6 +201,8 @@ impl Coordinator {
         self.next_id = self.next_id.max(next_id);
         self.next_at = self.settings.interval.map(|interval| now + interval);
         self.last_attempts = 0;
+        // Tasks tell again.
+        self.dirty = false;
         self.asked |= asked;
         if self.drain == Drain::Told {
             self.drain = Drain::Asked;
@@ -199,6 +214,7 @@ impl Coordinator {
         match event {
             Event::Tick => {}
             Event::Asked => self.asked = true,
+            Event::StateDirty(part) => self.note_dirty(part),
             Event::StopAsked => self.stop_asked = true,
             Event::DrainAsked if self.drain == Drain::No => self.drain = Drain::Asked,
             Event::DrainAsked => {}
@@ -213,10 +229,11 @@ impl Coordinator {
                 if let Phase::Writing {
                     checkpoint,
                     trigger,
+                    relieves,
                 } = self.phase
                     && checkpoint == failed
                 {
-                    self.failed(now, trigger, effects);
+                    self.failed(now, trigger, relieves, effects);
                 }
             }
         }
@@ -228,9 +245,22 @@ impl Coordinator {
     #[must_use]
     pub fn wakes_at(&self) -> Option<Duration> {
         match &self.phase {
-            Phase::Waiting => self.next_at,
+            Phase::Waiting => {
+                let relief = self.dirty.then_some(self.pause_until);
+                [self.next_at, relief].into_iter().flatten().min()
+            }
             Phase::Collecting { since, .. } => Some(*since + self.settings.timeout),
             Phase::Writing { .. } | Phase::Over => None,
+        }
+    }
+
+    /// The barrier of a checkpoint under way makes room where it has not come to yet.
+    fn note_dirty(&mut self, part: Part) {
+        match &mut self.phase {
+            Phase::Collecting {
+                missing, relieves, ..
+            } if missing.contains(&part) => *relieves = true,
+            _ => self.dirty = true,
         }
     }
 
@@ -239,6 +269,7 @@ impl Coordinator {
             checkpoint,
             trigger,
             missing,
+            relieves,
             ..
         } = &mut self.phase
         else {
@@ -250,9 +281,11 @@ impl Coordinator {
         missing.remove(&part);
         if missing.is_empty() {
             let (checkpoint, trigger) = (*checkpoint, *trigger);
+            let relieves = *relieves;
             self.phase = Phase::Writing {
                 checkpoint,
                 trigger,
+                relieves,
             };
             effects.push(Effect::Write(checkpoint));
         }
@@ -262,6 +295,7 @@ impl Coordinator {
         let Phase::Writing {
             checkpoint,
             trigger,
+            ..
         } = self.phase
         else {
             return;
@@ -279,8 +313,16 @@ impl Coordinator {
         self.finish(ending, effects);
     }
 
-    fn failed(&mut self, now: Duration, trigger: Trigger, effects: &mut Vec<Effect>) {
+    fn failed(
+        &mut self,
+        now: Duration,
+        trigger: Trigger,
+        relieves: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         self.pause(now);
+        self.dirty |= relieves;
+        self.pause_until = self.pause_until.max(now + RETRY_DELAY);
         if matches!(trigger, Trigger::Periodic | Trigger::Asked) {
             self.failures += 1;
             let tolerable = self.settings.tolerable_failures;
@@ -293,7 +335,7 @@ impl Coordinator {
         if self.last_attempts >= LAST_ATTEMPTS_MAX {
             self.finish(Ending::WithoutLastCheckpoint, effects);
         } else {
-            self.next_at = Some(now + LAST_RETRY_DELAY);
+            self.next_at = Some(now + RETRY_DELAY);
         }
     }
 
@@ -301,6 +343,7 @@ impl Coordinator {
     fn pause(&mut self, now: Duration) {
         self.phase = Phase::Waiting;
         let earliest = now + self.settings.min_pause;
+        self.pause_until = earliest;
         self.next_at = self.next_at.map(|next_at| next_at.max(earliest));
     }
 
@@ -314,12 +357,13 @@ impl Coordinator {
             checkpoint,
             trigger,
             since,
+            relieves,
             ..
         } = self.phase
             && now >= since + self.settings.timeout
         {
             effects.push(Effect::Abandon(checkpoint));
-            self.failed(now, trigger, effects);
+            self.failed(now, trigger, relieves, effects);
         }
     }
 
@@ -332,12 +376,13 @@ impl Coordinator {
             return;
         }
         let due = self.next_at.is_some_and(|at| now >= at);
+        let is_relief = self.dirty && now >= self.pause_until;
         let is_retry = self.last_attempts > 0;
         let trigger = match (self.running.is_empty(), self.stop_asked) {
             (true, _) if due || !is_retry => Trigger::Final,
             (false, true) if due || !is_retry => Trigger::Stop,
             (false, false) if self.asked => Trigger::Asked,
-            (false, false) if due => Trigger::Periodic,
+            (false, false) if due || is_relief => Trigger::Periodic,
             _ => return,
         };
         self.asked = false;
@@ -349,6 +394,7 @@ impl Coordinator {
             trigger,
             since: now,
             missing: self.parts.clone(),
+            relieves: std::mem::take(&mut self.dirty),
         };
         effects.push(Effect::Begin {
             checkpoint,

@@ -35,10 +35,21 @@ pub enum Compression {
 }
 
 /// What a storage is told when it is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreSettings {
     /// How chunks are kept from now on; what is stored stays as it is.
     pub compression: Compression,
+    /// Memory that one large write may take, beside what is written. With less, more is written.
+    pub cache_bytes_max: usize,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            compression: Compression::default(),
+            cache_bytes_max: 1 << 30,
+        }
+    }
 }
 
 /// How much of a storage is read before a job starts from it.

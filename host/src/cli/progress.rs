@@ -139,6 +139,10 @@ impl Progress {
             Some(id) => format!("goes back to checkpoint {id} and on from there"),
             None => "begins again, since it has no checkpoint yet".to_owned(),
         };
+        let to = match went_back.in_memory {
+            true => format!("{to} with the state in memory"),
+            false => to,
+        };
         self.terminal.say(&format!(
             "warning: {}; the job {to} (attempt {} of {})",
             went_back.reason, went_back.attempt, went_back.attempts_max

@@ -139,7 +139,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     data_dir
         .note_storage(&checkpoint.storage.to_string())
         .map_err(in_data_dir)?;
-    let mut store = storage::open(checkpoint, &data_dir)?;
+    let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let looked_at = Arc::new(Mutex::new(Some(store.reader())));
     let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);
     let recovery = start.recover(&mut *store, &data_dir)?;

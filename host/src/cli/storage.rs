@@ -10,8 +10,12 @@ use crate::checkpoint::object::{self, ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::{self, CheckpointStore, ReadOnlyStore, StoreError};
 use crate::checkpoint::{CheckpointReader, CheckpointStorage, Compression, StoreSettings};
 use crate::edge::data_dir::DataDir;
-use crate::pipeline::settings::{self, CheckpointSettings, StorageSetting};
+use crate::pipeline::Spec;
+use crate::pipeline::settings::{self, CheckpointSettings, StateBackend, StorageSetting};
 use crate::stream::CheckpointId;
+
+/// Memory for writing a large checkpoint where state is kept out of memory.
+const CACHE_BYTES_MAX_DISK: usize = 64 << 20;
 
 /// How chunks are kept from now on.
 pub(super) fn settings(compression: settings::Compression) -> StoreSettings {
@@ -20,6 +24,7 @@ pub(super) fn settings(compression: settings::Compression) -> StoreSettings {
             settings::Compression::Lz4 => Compression::Lz4,
             settings::Compression::None => Compression::None,
         },
+        ..StoreSettings::default()
     }
 }
 
@@ -35,7 +40,26 @@ pub(super) fn open(
     checkpoint: &CheckpointSettings,
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
-    let settings = settings(checkpoint.compression);
+    open_with(checkpoint, settings(checkpoint.compression), data_dir)
+}
+
+/// The same for a job that runs, and whose state may have a budget.
+pub(super) fn open_to_run(
+    spec: &Spec,
+    data_dir: &DataDir,
+) -> Result<Box<dyn CheckpointStorage>, StoreError> {
+    let mut settings = settings(spec.checkpoint.compression);
+    if spec.state.backend == StateBackend::Disk {
+        settings.cache_bytes_max = CACHE_BYTES_MAX_DISK;
+    }
+    open_with(&spec.checkpoint, settings, data_dir)
+}
+
+fn open_with(
+    checkpoint: &CheckpointSettings,
+    settings: StoreSettings,
+    data_dir: &DataDir,
+) -> Result<Box<dyn CheckpointStorage>, StoreError> {
     Ok(match &checkpoint.storage {
         StorageSetting::Redb => Box::new(CheckpointStore::open(data_dir.checkpoints(), settings)?),
         StorageSetting::Memory => Box::new(CheckpointStore::in_memory(settings)?),

@@ -18,15 +18,16 @@ use crate::checkpoint::store::{Recovery, RestoredCheckpoint};
 use crate::checkpoint::{CheckpointStorage, Depth};
 use crate::connector::Recovered;
 use crate::runtime::JobError;
-use crate::runtime::build::{Built, build};
+use crate::runtime::build::{Built, Origin, build};
 use crate::runtime::chunks::CheckpointChunks;
 use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice, WentBack};
 use crate::runtime::exchange::Wake;
+use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::Report;
 use crate::runtime::worker::Counters;
 use crate::runtime::writer::Writer;
-use crate::state::{ChunkId, ChunkReader, StateSchema};
+use crate::state::{ChunkReader, StateSchema};
 use crate::stream::CheckpointId;
 
 /// How often whoever watches is shown the counters.
@@ -89,7 +90,7 @@ pub fn drive(
         counters,
     };
     let records_in_before = earlier_runs(recovery.restored.as_ref()).records_in;
-    let life = stage.live(store, recovery, settings.fresh)?;
+    let life = stage.live(store, recovery, settings.fresh, LeftStates::default())?;
     let mut job = Job {
         conductor: Conductor::new(
             plan,
@@ -118,7 +119,7 @@ pub fn drive(
             ended => break ended,
         }
     };
-    let writer = threads.stop()?;
+    let (writer, _) = threads.stop()?;
     job.watcher.watch(clock.now(), &job.stage.counters);
     Ok(Ended {
         ending: ended?,
@@ -162,8 +163,9 @@ impl Stage<'_> {
         store: Box<dyn CheckpointStorage>,
         recovery: Recovery,
         fresh: bool,
+        left: LeftStates,
     ) -> Result<Life, JobError> {
-        let (error, mut store) = match self.attempt(store, recovery, fresh) {
+        let (error, mut store) = match self.attempt(store, recovery, fresh, left) {
             Ok(life) => return Ok(life),
             Err((error, Some(store))) if error.is_of_stored_bytes() => (error, store),
             Err((error, _)) => return Err(error),
@@ -174,9 +176,10 @@ impl Stage<'_> {
             to: earlier_runs(recovery.restored.as_ref()).checkpoint,
             attempt: 1,
             attempts_max: 1,
+            in_memory: false,
             passed_over: std::mem::take(&mut recovery.damaged),
         };
-        let life = self.attempt(store, recovery, false);
+        let life = self.attempt(store, recovery, false, LeftStates::default());
         let life = life.map_err(|(error, _)| error)?;
         Ok(Life {
             found: Some(found),
@@ -190,12 +193,20 @@ impl Stage<'_> {
         store: Box<dyn CheckpointStorage>,
         recovery: Recovery,
         fresh: bool,
+        left: LeftStates,
     ) -> Result<Life, (JobError, Option<Box<dyn CheckpointStorage>>)> {
         let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
         let restored = recovery.restored.as_ref();
         let begun = Writer::begin(self.plan, store, self.retained, restored, fresh);
         let (writer, recovered) = begun.map_err(|error| (error, None))?;
-        match self.begin(writer, restored, &chunks, recovery.next_chunk) {
+        let origin = Origin {
+            plan: self.plan,
+            restored,
+            chunks: &chunks,
+            next_chunk: recovery.next_chunk,
+            left,
+        };
+        match self.begin(writer, origin, Arc::clone(&chunks)) {
             Ok((threads, schemas)) => Ok(Life {
                 threads,
                 schemas,
@@ -211,9 +222,8 @@ impl Stage<'_> {
     fn begin(
         &self,
         writer: Writer,
-        restored: Option<&RestoredCheckpoint>,
-        chunks: &Arc<dyn ChunkReader>,
-        next_chunk: ChunkId,
+        origin: Origin<'_>,
+        chunks: Arc<dyn ChunkReader>,
     ) -> Result<(Threads, Vec<Vec<StateSchema>>), (JobError, Writer)> {
         let bells: Vec<_> = self
             .counters
@@ -224,24 +234,23 @@ impl Stage<'_> {
             .iter()
             .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
             .collect();
-        let built = build(
-            self.plan,
-            restored,
-            chunks,
-            next_chunk,
-            &wakes,
-            &self.counters,
-            &self.reports,
-        );
         let Built {
             workers,
             controls,
             schemas,
-        } = match built {
+        } = match build(origin, &wakes, &self.counters, &self.reports) {
             Ok(built) => built,
             Err(error) => return Err((error, writer)),
         };
-        let threads = Threads::start(workers, bells, controls, writer, self.clock, &self.reports);
+        let threads = Threads::start(
+            workers,
+            bells,
+            controls,
+            writer,
+            chunks,
+            self.clock,
+            &self.reports,
+        );
         Ok((threads, schemas))
     }
 }
@@ -319,7 +328,7 @@ impl Job<'_> {
     /// Goes back to the last checkpoint, after `error`.
     fn go_back(&mut self, threads: Threads, error: &JobError) -> Result<Threads, JobError> {
         self.gone_back += 1;
-        let writer = threads.stop()?;
+        let (writer, workers) = threads.stop()?;
         // What a write under way has become, and who has asked for something, still counts.
         while let Ok(report) = self.inbox.try_recv() {
             if report.is_of_workers() {
@@ -334,18 +343,23 @@ impl Job<'_> {
         };
         let mut recovery = store.recover(depth, None)?;
         let earlier = earlier_runs(recovery.restored.as_ref());
+        let left = match (depth, workers) {
+            (Depth::Quick, Some(workers)) => LeftStates::of(workers).back_to(earlier.checkpoint),
+            _ => LeftStates::default(),
+        };
         let notice = Notice::WentBack(WentBack {
             reason: error.to_string(),
             to: earlier.checkpoint,
             attempt: self.gone_back,
             attempts_max: GOING_BACK_MAX,
+            in_memory: !left.is_empty(),
             passed_over: std::mem::take(&mut recovery.damaged),
         });
         let clock = self.stage.clock;
         self.watcher.notice(clock.now(), notice);
         self.count_from(earlier.records_in);
         let fresh = self.settings.fresh && recovery.restored.is_none();
-        let life = self.stage.live(store, recovery, fresh)?;
+        let life = self.stage.live(store, recovery, fresh, left)?;
         if let Some(found) = life.found {
             self.count_from(life.earlier.records_in);
             self.watcher.notice(clock.now(), Notice::WentBack(found));

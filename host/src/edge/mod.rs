@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod drive;
+mod loader;
 
 mod threads;
 

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::drive::Reports;
+use super::loader::{Loaded, Loader};
 use crate::runtime::JobError;
 use crate::runtime::exchange::Wake;
 use crate::runtime::report::{Report, WriteOutcome};
 use crate::runtime::worker::{Control, Progress, Worker};
 use crate::runtime::writer::{WriteRequest, Writer};
+use crate::state::ChunkReader;
 
 /// Wakes a thread that waits; a ring is kept until somebody waits.
 #[derive(Default)]
@@ -50,23 +52,26 @@ impl Bell {
 
 /// The threads of a job.
 pub(super) struct Threads {
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<Option<Worker>>>,
     bells: Vec<Arc<Bell>>,
     controls: Vec<mpsc::Sender<Control>>,
     writer: JoinHandle<Writer>,
     requests: Option<mpsc::Sender<WriteRequest>>,
+    loader: Loader,
 }
 
 impl Threads {
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     pub(super) fn start(
-        workers: Vec<Worker>,
+        mut workers: Vec<Worker>,
         bells: Vec<Arc<Bell>>,
         controls: Vec<mpsc::Sender<Control>>,
         mut writer: Writer,
+        chunks: Arc<dyn ChunkReader>,
         clock: Clock,
         reports: &Reports,
     ) -> Self {
+        let (loader, loaded) = Loader::start(&mut workers, &bells, chunks, reports);
         let (requests, inbox) = mpsc::channel::<WriteRequest>();
         let outcomes = reports.clone();
         let writer = std::thread::spawn(move || {
@@ -79,9 +84,10 @@ impl Threads {
             guard.disarm();
             writer
         });
-        let threads = workers.into_iter().zip(&bells).map(|(worker, bell)| {
+        let workers = workers.into_iter().zip(loaded).zip(&bells);
+        let threads = workers.map(|((worker, loaded), bell)| {
             let (bell, reports) = (Arc::clone(bell), reports.clone());
-            std::thread::spawn(move || work(worker, &bell, clock, &reports))
+            std::thread::spawn(move || work(worker, &loaded, &bell, clock, &reports))
         });
         Self {
             workers: threads.collect(),
@@ -89,6 +95,7 @@ impl Threads {
             controls,
             writer,
             requests: Some(requests),
+            loader,
         }
     }
 
@@ -107,41 +114,63 @@ impl Threads {
         }
     }
 
-    /// Waits for all threads, after what they have begun.
-    pub(super) fn stop(mut self) -> Result<Writer, JobError> {
+    /// Waits for all threads, after what they have begun. The workers come back if the state of all can be used.
+    pub(super) fn stop(mut self) -> Result<(Writer, Option<Vec<Worker>>), JobError> {
         self.tell(Control::Shutdown);
         self.requests = None;
+        let mut workers = Vec::with_capacity(self.workers.len());
         for worker in self.workers {
-            worker
-                .join()
-                .map_err(|_| JobError::Defect { what: "a worker" })?;
+            let worker = worker.join();
+            workers.push(worker.map_err(|_| JobError::Defect { what: "a worker" })?);
         }
-        self.writer.join().map_err(|_| JobError::Defect {
+        let writer = self.writer.join().map_err(|_| JobError::Defect {
             what: "the checkpoint writer",
-        })
+        })?;
+        self.loader.stop()?;
+        Ok((writer, workers.into_iter().collect()))
     }
 }
 
-fn work(mut worker: Worker, bell: &Bell, clock: Clock, reports: &Reports) {
+/// Moves a worker until it is over or fails, and gives it back if its state can be used.
+fn work(
+    mut worker: Worker,
+    loaded: &mpsc::Receiver<Loaded>,
+    bell: &Bell,
+    clock: Clock,
+    reports: &Reports,
+) -> Option<Worker> {
     let guard = Guard::new(reports, "a worker");
+    let mut is_sound = true;
     loop {
+        let mut has_loaded = false;
+        let mut step = |now| {
+            // One a step, since each is looked through.
+            if let Ok((node, chunk)) = loaded.try_recv() {
+                has_loaded = true;
+                worker.supply(node, chunk)?;
+            }
+            worker.step(now, clock.wall_ms())
+        };
         let now = clock.now();
-        match worker.step(now, clock.wall_ms()) {
+        match step(now) {
             Ok(Progress::Moved { snapshot: false }) => {}
             Ok(Progress::Moved { snapshot: true }) => {
                 let _ = reports.send(Report::Stalled(clock.now().saturating_sub(now)));
             }
+            Ok(Progress::Idle { .. }) if has_loaded => {}
             Ok(Progress::Idle { until }) => {
                 bell.wait(until.map(|until| until.saturating_sub(clock.now())))
             }
             Ok(Progress::Over) => break,
             Err(error) => {
+                is_sound = !error.spoils_state();
                 let _ = reports.send(Report::Failed(error));
                 break;
             }
         }
     }
     guard.disarm();
+    is_sound.then_some(worker)
 }
 
 /// Reports a thread that ends by a panic: nobody would hear of it else until the end of the job.

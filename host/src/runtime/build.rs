@@ -10,6 +10,7 @@ use super::aligner::Aligner;
 use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
+use super::left::{LeftState, LeftStates, Seals};
 use super::plan::{Plan, Role, StateBackend};
 use super::report::Report;
 use super::schema::{States, snapshot_of};
@@ -32,21 +33,32 @@ pub struct Built {
     pub schemas: Vec<Vec<StateSchema>>,
 }
 
-/// Builds workers that go on from a checkpoint, or begin. `next_chunk` is above all ids of chunks that are in use;
-/// `wakes` wakes each worker.
+/// What workers are made of.
+pub struct Origin<'a> {
+    /// What they run.
+    pub plan: &'a Plan,
+    /// The checkpoint that they go on from.
+    pub restored: Option<&'a RestoredCheckpoint>,
+    /// Reads its chunks.
+    pub chunks: &'a Arc<dyn ChunkReader>,
+    /// Above all ids of chunks that are in use.
+    pub next_chunk: ChunkId,
+    /// State that is as the checkpoint has it already.
+    pub left: LeftStates,
+}
+
+/// Builds workers that go on from a checkpoint, or begin. `wakes` wakes each worker.
 ///
 /// # Errors
 /// When a plugin cannot be opened, an input or output cannot, or the saved state does not fit the plan. Output is as it
 /// was.
 pub fn build(
-    plan: &Plan,
-    restored: Option<&RestoredCheckpoint>,
-    chunks: &Arc<dyn ChunkReader>,
-    next_chunk: ChunkId,
+    mut origin: Origin<'_>,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
     reports: &mpsc::Sender<Report>,
 ) -> Result<Built, JobError> {
+    let Origin { plan, restored, .. } = origin;
     check_max_parallelism(plan, restored)?;
     let mut states = plan
         .nodes
@@ -65,6 +77,7 @@ pub fn build(
             outlets: outlets(plan),
             exchanges: Vec::new(),
             regions: regions(plan),
+            region_of: plan.regions(),
             dictionary: Dictionary::default(),
             control,
             reports: reports.clone(),
@@ -73,12 +86,6 @@ pub fn build(
             wall_ms: 0,
         });
     }
-    let origin = Origin {
-        plan,
-        restored,
-        chunks,
-        next_chunk,
-    };
     for (index, states) in states.iter_mut().enumerate() {
         let tasks = origin.tasks(index, states)?;
         for (worker, task) in workers.iter_mut().zip(tasks) {
@@ -159,6 +166,7 @@ fn regions(plan: &Plan) -> Vec<Region> {
             suspended: false,
             ended: false,
             turn: 0,
+            waiting: VecDeque::new(),
             flush_at: None,
             watermark: NO_TIMESTAMP,
             watermark_at: Duration::ZERO,
@@ -205,16 +213,8 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
     }
 }
 
-/// What tasks are made of.
-struct Origin<'a> {
-    plan: &'a Plan,
-    restored: Option<&'a RestoredCheckpoint>,
-    chunks: &'a Arc<dyn ChunkReader>,
-    next_chunk: ChunkId,
-}
-
 impl Origin<'_> {
-    fn tasks(&self, index: usize, states: &mut States) -> Result<Vec<Task>, JobError> {
+    fn tasks(&mut self, index: usize, states: &mut States) -> Result<Vec<Task>, JobError> {
         let node = &self.plan.nodes[index];
         let parallelism = self.plan.parallelism;
         let connector = |reason| JobError::connector(&node.name, reason);
@@ -240,17 +240,24 @@ impl Origin<'_> {
                     .collect()
             }
             Role::Operator { plugin, config, .. } => {
-                let stores = (0..parallelism).map(|task| self.state(index, task, states));
-                let stores = stores.collect::<Result<Vec<_>, _>>()?;
-                states.retain(|id| stores.iter().any(|store| store.holds(id)));
-                let task = |store| {
+                let seals = Seals::begin(self.restored.map(|restored| restored.checkpoint.id));
+                let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
+                    Some(left) => Ok(left),
+                    None => Ok(LeftState {
+                        store: self.state(index, task, states)?,
+                        seals: seals.clone(),
+                    }),
+                });
+                let stores = stores.collect::<Result<Vec<_>, JobError>>()?;
+                states.retain(|id| stores.iter().any(|state| state.store.holds(id)));
+                let task = |LeftState { store, seals }| {
                     let open: Open = {
                         let (plugin, name) = (Arc::clone(plugin), node.name.clone());
                         let config = config.clone();
                         Box::new(move || plugin.open(&name, &config))
                     };
                     let task = OperatorTask::new(open, states.declared.clone(), store)?;
-                    Ok(Task::Operator(Box::new(task)))
+                    Ok(Task::Operator(Box::new(task.with_seals(seals))))
                 };
                 stores.into_iter().map(task).collect()
             }
@@ -273,6 +280,7 @@ impl Origin<'_> {
         let settings = StoreSettings {
             backend: self.backend(index, states)?,
             states: states.settings(),
+            keeps_rollback: true,
             ..StoreSettings::in_memory(*max_parallelism, key_groups.clone(), ids)
         };
         let saved = self

@@ -114,6 +114,11 @@ impl<S: KeyedCollections> Collections<S> {
         &mut self.store
     }
 
+    /// The store, for good.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     /// Turns to the keys of a call.
     pub fn begin(&mut self, keys: &Column, hashes: &[u64], now_ms: u64) {
         self.keys.clone_from(keys);
@@ -252,5 +257,162 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
             lens.push(self.answer(read)?);
         }
         Ok(lens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches writes that reach the wrong key or come in the wrong order, clearing that comes after them, and pages of reads
+    //! that lose or repeat what lies where they meet.
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
+    use crate::stream::{MaxParallelism, hash_key};
+
+    const KEYS: u64 = 3;
+    const LIST: u16 = 0;
+    const MAP: u16 = 1;
+
+    /// SplitMix64 (Steele, Lea and Flood, 2014).
+    fn random(state: &mut u64, below: u64) -> u64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
+    }
+
+    /// What should be kept, by slot.
+    #[derive(Default)]
+    struct Model {
+        lists: [Vec<Vec<u8>>; KEYS as usize],
+        maps: [BTreeMap<Vec<u8>, Vec<u8>>; KEYS as usize],
+    }
+
+    impl Model {
+        /// Random writes of one call, which are applied here.
+        fn writes(&mut self, seed: &mut u64) -> (ListWrites, MapWrites) {
+            let mut list = ListWrites {
+                state: LIST,
+                cleared: Vec::new(),
+                slots: Vec::new(),
+                values: Column::new(),
+            };
+            let mut map = MapWrites {
+                state: MAP,
+                cleared: Vec::new(),
+                slots: Vec::new(),
+                sub_keys: Column::new(),
+                values: OptionalColumn::new(),
+            };
+            if random(seed, 8) == 0 {
+                let slot = random(seed, KEYS) as u32;
+                self.lists[slot as usize].clear();
+                self.maps[slot as usize].clear();
+                list.cleared.push(slot);
+                map.cleared.push(slot);
+            }
+            let mut written = BTreeMap::new();
+            for _ in 0..random(seed, 30) {
+                let slot = random(seed, KEYS) as u32;
+                let value = vec![b'v'; random(seed, 200) as usize];
+                list.slots.push(slot);
+                list.values.push(&value);
+                self.lists[slot as usize].push(value.clone());
+                let sub_key = random(seed, 200).to_string().into_bytes();
+                let value = (random(seed, 4) > 0).then_some(value);
+                if written.insert((slot, sub_key.clone()), ()).is_some() {
+                    continue;
+                }
+                map.slots.push(slot);
+                map.sub_keys.push(&sub_key);
+                map.values.push(value.as_deref());
+                match value {
+                    Some(value) => self.maps[slot as usize].insert(sub_key, value),
+                    None => self.maps[slot as usize].remove(&sub_key),
+                };
+            }
+            (list, map)
+        }
+    }
+
+    fn whole_list(kept: &mut impl StateAccess, slot: u32, page: Page) -> Vec<Vec<u8>> {
+        let (mut items, mut next) = (Vec::new(), Some(0));
+        while let Some(start) = next {
+            let read = kept.list_read(LIST, slot, start, page).expect("readable");
+            items.extend(read.values.iter().map(<[u8]>::to_vec));
+            next = read.next;
+        }
+        items
+    }
+
+    fn whole_map(
+        kept: &mut impl StateAccess,
+        slot: u32,
+        page: Page,
+        descending: bool,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (mut start, mut end) = (Vec::new(), None);
+        let mut entries = Vec::new();
+        loop {
+            let range = SubKeyRange {
+                start: &start,
+                end: end.as_deref(),
+                descending,
+            };
+            let read = kept.map_scan(MAP, slot, range, page).expect("readable");
+            let read_entries = read.sub_keys.iter().zip(read.values.iter());
+            entries.extend(read_entries.map(|(sub_key, value)| (sub_key.to_vec(), value.to_vec())));
+            if !read.more {
+                return entries;
+            }
+            let last = entries.last().expect("there is more after something");
+            match descending {
+                true => end = Some(last.0.clone()),
+                false => start = [last.0.as_slice(), &[0]].concat(),
+            }
+        }
+    }
+
+    #[test]
+    fn lists_and_maps_are_what_plain_ones_are() {
+        let max_parallelism = MaxParallelism::new(16).expect("a number of key groups");
+        let store = StateStore::new(StoreSettings::in_memory(
+            max_parallelism,
+            max_parallelism.range(0, 1),
+            ChunkIds::new(ChunkId(0), 0, 1),
+        ));
+        let mut kept = Collections::new(store, vec![StateId(4), StateId(9)]);
+        let keys: Column = [b"a".as_slice(), b"b", b""].into_iter().collect();
+        let hashes: Vec<_> = keys.iter().map(hash_key).collect();
+        let (mut model, mut seed) = (Model::default(), 1);
+        for round in 0..150 {
+            kept.begin(&keys, &hashes, round);
+            let (list, map) = model.writes(&mut seed);
+            kept.write(&[list], &[map]).expect("writable");
+            if round % 10 == 0 {
+                kept.store_mut().seal().expect("sealed");
+            }
+            let page = Page::new(1 + random(&mut seed, 20) as usize, 500);
+            for slot in 0..KEYS as u32 {
+                let (items, entries) = (&model.lists[slot as usize], &model.maps[slot as usize]);
+                assert_eq!(whole_list(&mut kept, slot, page), *items);
+                assert_eq!(kept.list_len(LIST, &[slot]), Ok(vec![items.len() as u64]));
+                let mut pairs: Vec<_> = entries.clone().into_iter().collect();
+                assert_eq!(whole_map(&mut kept, slot, page, false), pairs);
+                pairs.reverse();
+                assert_eq!(whole_map(&mut kept, slot, page, true), pairs);
+            }
+            let sub_keys: Column = [b"1".as_slice(), b"10", b"x"].into_iter().collect();
+            let mut values = OptionalColumn::new();
+            kept.map_get(MAP, &[0, 1, 2], &sub_keys, page, &mut values)
+                .expect("readable");
+            for (slot, value) in values.iter().enumerate() {
+                let expected = model.maps[slot].get(sub_keys.get(slot));
+                assert_eq!(value, expected.map(Vec::as_slice));
+            }
+        }
     }
 }

@@ -85,6 +85,8 @@ pub struct WentBack {
     pub attempt: u32,
     /// When it is too often.
     pub attempts_max: u32,
+    /// Whether the state that was in memory has gone back; else it is read again.
+    pub in_memory: bool,
     /// Damaged checkpoints that were passed over, and what is wrong with them.
     pub passed_over: Vec<(CheckpointId, String)>,
 }
@@ -279,6 +281,7 @@ impl Conductor {
                 }
             }
             Report::Ended(part) => Event::Ended(part),
+            Report::StateDirty(part) => Event::StateDirty(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
             Report::Log {
                 operator,

@@ -13,8 +13,10 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+mod delivery;
 pub mod exchange;
 pub mod keyed;
+pub mod left;
 pub mod report;
 pub mod saved;
 pub mod schema;
@@ -166,6 +168,12 @@ impl JobError {
                 ..
             }
         )
+    }
+
+    /// Whether the state of a task is unknown now: it has to be restored.
+    #[must_use]
+    pub fn spoils_state(&self) -> bool {
+        matches!(self, Self::Chunks { .. } | Self::Tree { .. })
     }
 
     fn chunks(operator: &str, reason: StateError) -> Self {

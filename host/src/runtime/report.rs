@@ -31,6 +31,8 @@ pub enum Report {
     Failed(JobError),
     /// The writer is done with a checkpoint.
     Written(WriteOutcome),
+    /// A region has more state that no checkpoint has than its memory is for.
+    StateDirty(Part),
     /// Somebody asks for a checkpoint.
     CheckpointAsked(Asker),
     /// Somebody asks the job to stop.
@@ -49,7 +51,11 @@ impl Report {
     #[must_use]
     pub fn is_of_workers(&self) -> bool {
         match self {
-            Self::Snapshot(_) | Self::Ended(_) | Self::Stalled(_) | Self::Failed(_) => true,
+            Self::Snapshot(_)
+            | Self::Ended(_)
+            | Self::Stalled(_)
+            | Self::StateDirty(_)
+            | Self::Failed(_) => true,
             Self::Log { .. }
             | Self::Written(_)
             | Self::CheckpointAsked(_)

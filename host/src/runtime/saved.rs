@@ -24,6 +24,9 @@ const BUDGET_BYTES: usize = 256 << 20;
 const PAGE_ITEMS: usize = 10_000;
 const PAGE_BYTES: usize = 4 << 20;
 
+/// A sub-key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// What a key has in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
@@ -32,7 +35,7 @@ pub enum Saved {
     /// Values in order.
     List(Vec<Vec<u8>>),
     /// Values by sub-key, in order.
-    Map(Vec<(Vec<u8>, Vec<u8>)>),
+    Map(Vec<Entry>),
 }
 
 impl Saved {
@@ -175,8 +178,8 @@ impl SavedState {
         Ok(values)
     }
 
-    fn map(&mut self, place: Place<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeError> {
-        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn map(&mut self, place: Place<'_>) -> Result<Vec<Entry>, TreeError> {
+        let mut entries: Vec<Entry> = Vec::new();
         let mut start = Vec::new();
         loop {
             let range = SubKeyRange {

@@ -169,6 +169,12 @@ impl TakingOver<'_> {
         if now.version == schema.version {
             return Ok(());
         }
+        if schema.kind != StateKind::Value {
+            return Err(self.refused(format!(
+                "state `{name}` was saved in version {}, and the plugin has version {}: lists and maps are not migrated yet",
+                schema.version, now.version
+            )));
+        }
         let mut instance = self.plugin.start(&self.node.name)?;
         match instance.migrate(index, schema.version, &Column::new()) {
             Ok(_) => Ok(()),

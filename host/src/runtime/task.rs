@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::collections::Collections;
 use super::keyed::KeyedBatch;
+use super::left::{LeftState, Seals};
 use super::migration::{migrate_some, migrated};
 use super::schema::DeclaredState;
 use super::trees::TreeError;
@@ -16,6 +17,8 @@ use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp
 
 /// Records that a source reads, and an operator gets, at a time.
 pub const CALL_RECORDS_MAX: usize = 4096;
+/// Records that an operator gets in its first call, if its state is not all in memory yet.
+const CALL_RECORDS_FIRST: usize = 16;
 /// Bytes of keys and values after which a batch is full.
 pub const CALL_BYTES_MAX: usize = 512 << 10;
 
@@ -106,8 +109,11 @@ pub struct OperatorTask {
     kept: Option<Box<Collections<StateStore>>>,
     /// Makes another instance.
     open: Open,
-    /// Seals that may become durable, by checkpoint.
-    seals: Vec<(CheckpointId, u64)>,
+    seals: Seals,
+    /// Records that the next call may have.
+    call_records_max: usize,
+    /// Whether it was said that the state needs a checkpoint.
+    has_told_dirty: bool,
 }
 
 /// What a state has for the keys of a call.
@@ -161,7 +167,7 @@ impl From<StateError> for TaskError {
 }
 
 impl OperatorTask {
-    /// For a plugin with these states, in its order.
+    /// For a plugin with these states, in its order, and a store as the job begins.
     ///
     /// # Errors
     /// When there is no instance of it.
@@ -172,6 +178,10 @@ impl OperatorTask {
     ) -> Result<Self, GuestError> {
         let instance = open()?;
         let has_collections = states.iter().any(|state| state.kind != StateKind::Value);
+        let call_records_max = match store.missing().is_empty() {
+            true => CALL_RECORDS_MAX,
+            false => CALL_RECORDS_FIRST,
+        };
         let kept = Collections::new(store, states.iter().map(|state| state.id).collect());
         Ok(Self {
             lookups: states.iter().map(|_| Current::default()).collect(),
@@ -179,10 +189,25 @@ impl OperatorTask {
             states,
             has_collections,
             kept: Some(Box::new(kept)),
-            seals: Vec::new(),
+            seals: Seals::begin(None),
+            call_records_max,
+            has_told_dirty: false,
             instance,
             open,
         })
+    }
+
+    /// With a store that has been sealed, or that a checkpoint was restored to.
+    #[must_use]
+    pub fn with_seals(self, seals: Seals) -> Self {
+        Self { seals, ..self }
+    }
+
+    /// What is left of it when it is not to be used any more.
+    pub(super) fn into_state(self) -> Option<LeftState> {
+        let store = self.kept?.into_store();
+        let seals = self.seals;
+        Some(LeftState { store, seals })
     }
 
     /// The state.
@@ -196,17 +221,15 @@ impl OperatorTask {
     /// When the state cannot be kept. The task is then not to be used.
     pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
         let sealed = self.store_mut().seal()?;
-        self.seals.push((checkpoint, sealed.epoch));
+        self.has_told_dirty = false;
+        self.seals.note(checkpoint, sealed.epoch);
         Ok(sealed)
     }
 
     /// What a durable checkpoint holds need not be kept for going back.
     fn completed(&mut self, checkpoint: CheckpointId) {
-        let seal = self.seals.iter().find(|(id, _)| *id == checkpoint);
-        if let Some(&(_, epoch)) = seal {
-            self.store_mut().durable(epoch);
-        }
-        self.seals.retain(|(id, _)| *id > checkpoint);
+        let store = kept(&mut self.kept).store_mut();
+        self.seals.durable(Some(checkpoint), store);
     }
 
     /// Has the plugin hear what became of a checkpoint. One that crashes at that is replaced by a fresh instance; the reason
@@ -233,6 +256,21 @@ impl OperatorTask {
         Ok(None)
     }
 
+    /// Records that it wants in a call at most: few at first, while many of its keys are looked for in the storage.
+    #[must_use]
+    pub fn call_records_max(&self) -> usize {
+        self.call_records_max
+    }
+
+    /// Whether its state needs a checkpoint to keep within its memory, which it says once until the next.
+    pub fn is_newly_dirty(&mut self) -> bool {
+        if self.has_told_dirty || !kept(&mut self.kept).store_mut().is_dirty() {
+            return false;
+        }
+        self.has_told_dirty = true;
+        true
+    }
+
     /// The instance, for its log.
     pub fn instance_mut(&mut self) -> &mut Instance {
         &mut self.instance
@@ -251,6 +289,7 @@ impl OperatorTask {
         wall_ms: u64,
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
         let KeyedBatch { batch, hashes } = keyed;
+        self.call_records_max = CALL_RECORDS_MAX.min(2 * self.call_records_max);
         let keys = Keys {
             keys: &batch.keys,
             hashes: &hashes,
@@ -337,22 +376,51 @@ pub struct SinkTask {
     pub records: u64,
 }
 
-/// A batch in pieces that an operator may be called with.
+/// A batch in pieces that an operator may be called with: the first of at most this many records, each other of twice as
+/// many as the one before, up to the usual size.
 #[must_use]
-pub fn call_sized(batch: Batch) -> Vec<Batch> {
-    if batch.len() <= CALL_RECORDS_MAX && batch.bytes_len() <= 2 * CALL_BYTES_MAX {
+pub fn call_sized(batch: Batch, mut records_max: usize) -> Vec<Batch> {
+    if batch.len() <= records_max && batch.bytes_len() <= 2 * CALL_BYTES_MAX {
         return vec![batch];
     }
     let mut pieces = Vec::new();
     let mut piece = Batch::default();
     for (key, value, timestamp) in batch.iter() {
         piece.push(key, value, timestamp);
-        if piece.len() >= CALL_RECORDS_MAX || piece.bytes_len() >= CALL_BYTES_MAX {
+        if piece.len() >= records_max || piece.bytes_len() >= CALL_BYTES_MAX {
             pieces.push(std::mem::take(&mut piece));
+            records_max = CALL_RECORDS_MAX.min(2 * records_max);
         }
     }
     if !piece.is_empty() {
         pieces.push(piece);
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches records that are lost or change places in pieces, and pieces that are too large.
+
+    use super::*;
+
+    fn lens(records: usize, records_max: usize) -> Vec<usize> {
+        let mut batch = Batch::default();
+        for number in 0..records {
+            batch.push(&number.to_be_bytes(), b"", number as i64);
+        }
+        let pieces = call_sized(batch, records_max);
+        let times = pieces.iter().flat_map(|piece| &piece.timestamps);
+        assert!(times.copied().eq(0..records as i64));
+        pieces.iter().map(Batch::len).collect()
+    }
+
+    #[test]
+    fn pieces_double_up_to_the_usual_size() {
+        assert_eq!(lens(10, 16), [10]);
+        assert_eq!(lens(16, 16), [16]);
+        assert_eq!(lens(100, 16), [16, 32, 52]);
+        assert_eq!(lens(3 * 4096, 2048), [2048, 4096, 4096, 2048]);
+        assert_eq!(lens(4097, CALL_RECORDS_MAX), [4096, 1]);
+    }
 }

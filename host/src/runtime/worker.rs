@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use super::JobError;
 use super::aligner::{Aligner, Alignment};
+use super::delivery::Waiting;
 use super::exchange::{Message, Receiver, Sender};
-use super::keyed::{Dictionary, KeyedBatch, Partitioner};
+use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
-use super::task::{Task, TaskError, call_sized};
+use super::task::Task;
 use crate::checkpoint::coordinator::Part;
-use crate::guest::{LogLevel, LogLine};
-use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, TaskIndex, Timestamp};
+use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// How long records may wait for others to the same worker.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
@@ -124,6 +124,8 @@ pub(super) struct Region {
     pub(super) suspended: bool,
     pub(super) ended: bool,
     pub(super) turn: usize,
+    /// Records that are handled before anything else.
+    pub(super) waiting: VecDeque<Waiting>,
     pub(super) flush_at: Option<Duration>,
     pub(super) watermark: Timestamp,
     pub(super) watermark_at: Duration,
@@ -143,6 +145,8 @@ pub struct Worker {
     pub(super) outlets: Vec<Vec<Vec<Outlet>>>,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) regions: Vec<Region>,
+    /// By node.
+    pub(super) region_of: Vec<usize>,
     pub(super) dictionary: Dictionary,
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: mpsc::Sender<Report>,
@@ -229,6 +233,15 @@ impl Worker {
         {
             self.flush(at);
         }
+        if self.take_up(at)? {
+            self.note_held(at, now);
+            if self.regions[at].waiting.is_empty() {
+                // What has waited for these records.
+                self.advance_watermark(at, now);
+                self.end_if_done(at);
+            }
+            return Ok(Progress::Moved { snapshot: false });
+        }
         if let Some(checkpoint) = self.regions[at].begin.take() {
             let input = self.regions[at].sources_input();
             return self.barrier(at, input, checkpoint);
@@ -272,7 +285,7 @@ impl Worker {
             Message::Barrier(_) => unreachable!("barriers are aligned"),
             Message::Records(keyed) => {
                 let (to, input) = (source.to, source.input);
-                self.process(to, input, keyed)?;
+                self.give(to, input, keyed)?;
                 self.note_held(at, now);
             }
             Message::Watermark(time) => {
@@ -385,99 +398,6 @@ impl Worker {
             .store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Hands records of an output port on.
-    fn emit(&mut self, node: usize, port: u16, batch: Batch) -> Result<(), JobError> {
-        let count = self.outlets[node][usize::from(port)].len();
-        let mut batch = Some(batch);
-        for outlet in 0..count {
-            let is_last = outlet + 1 == count;
-            let batch = if is_last { batch.take() } else { batch.clone() };
-            let batch = batch.expect("only the last outlet takes the batch");
-            match self.outlets[node][usize::from(port)][outlet] {
-                Outlet::Exchange(exchange) => {
-                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
-                    partitioner.push(&batch, |task, keyed| {
-                        lanes[task].pending.push_back(Message::Records(keyed))
-                    });
-                }
-                Outlet::Local { to, input, keyed } => {
-                    for piece in call_sized(batch) {
-                        let piece = match keyed {
-                            true => self.dictionary.keyed(piece),
-                            false => KeyedBatch {
-                                batch: piece,
-                                hashes: Vec::new(),
-                            },
-                        };
-                        self.process(to, input, piece)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has all plugins hear what became of a checkpoint: best effort.
-    fn hear(&mut self, checkpoint: CheckpointId, is_durable: bool) -> Result<(), JobError> {
-        for node in 0..self.tasks.len() {
-            let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
-                continue;
-            };
-            let failed = operator.hear(checkpoint, is_durable)?;
-            let mut lines = operator.instance_mut().take_log();
-            lines.extend(failed.map(|error| LogLine {
-                level: LogLevel::Warn,
-                message: format!("{error}; it goes on with a fresh instance"),
-            }));
-            self.report_log(node, lines);
-        }
-        Ok(())
-    }
-
-    fn report_log(&self, node: usize, lines: Vec<LogLine>) {
-        for line in lines {
-            self.report(Report::Log {
-                operator: self.names[node].clone(),
-                task: TaskIndex(self.index as u16),
-                line,
-            });
-        }
-    }
-
-    /// Gives records to a task, and what it makes of them to the next ones.
-    fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
-        let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
-            Task::Source(_) => unreachable!("no edge leads to a source"),
-            Task::Sink(sink) => {
-                sink.writer
-                    .write(&keyed.batch)
-                    .map_err(|reason| JobError::connector(&self.names[node], reason))?;
-                sink.records += keyed.batch.len() as u64;
-                self.counters
-                    .records_out
-                    .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
-                return Ok(());
-            }
-            Task::Operator(operator) => {
-                let leaving = operator.process(input, keyed, self.wall_ms);
-                let lines = operator.instance_mut().take_log();
-                self.report_log(node, lines);
-                leaving.map_err(|error| match error {
-                    TaskError::Guest(error) => JobError::Guest(error),
-                    TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
-                    TaskError::Tree(reason) => JobError::Tree {
-                        operator: self.names[node].clone(),
-                        reason,
-                    },
-                })?
-            }
-        };
-        for (port, batch) in leaving {
-            self.emit(node, port, batch)?;
-        }
-        Ok(())
-    }
-
     /// Remembers when records that wait for others have to go.
     fn note_held(&mut self, at: usize, now: Duration) {
         if self.regions[at].flush_at.is_some() {
@@ -535,6 +455,9 @@ impl Worker {
 
     fn advance_watermark(&mut self, at: usize, now: Duration) {
         let region = &self.regions[at];
+        if !region.waiting.is_empty() {
+            return;
+        }
         let inlets = region
             .inlets
             .iter()
@@ -565,7 +488,7 @@ impl Worker {
                 Some(Task::Source(source)) => source.finished,
                 _ => false,
             });
-        if !done || region.ended {
+        if !done || region.ended || !region.waiting.is_empty() {
             return false;
         }
         self.regions[at].ended = true;
@@ -574,14 +497,14 @@ impl Worker {
         true
     }
 
-    fn part(&self, region: usize) -> Part {
+    pub(super) fn part(&self, region: usize) -> Part {
         Part {
             worker: self.index,
             region,
         }
     }
 
-    fn report(&self, report: Report) {
+    pub(super) fn report(&self, report: Report) {
         // Nobody listens only when the job is being torn down.
         let _ = self.reports.send(report);
     }

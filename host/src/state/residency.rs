@@ -82,11 +82,18 @@ impl Residency {
         self.disk.is_some()
     }
 
+    /// Bytes that may be in memory.
+    pub(super) fn budget_bytes(&self) -> usize {
+        let disk = self.disk.as_ref();
+        disk.map_or(usize::MAX, |disk| disk.budget_bytes)
+    }
+
     /// Bytes that a rollback may cost.
     pub(super) fn history_bytes_max(&self) -> usize {
-        self.disk
-            .as_ref()
-            .map_or(usize::MAX, |disk| disk.budget_bytes / 4)
+        match self.disk {
+            None => usize::MAX,
+            Some(_) => self.budget_bytes() / 4,
+        }
     }
 
     pub(super) fn take_spare(&mut self) -> Vec<u8> {

@@ -158,6 +158,8 @@ impl Log {
             let chunk = self.chunk_mut(handle);
             chunk.live = live;
             chunk.rest.is_in_limbo = false;
+            // What was migrated on the way is not any more.
+            chunk.rest.is_swept = false;
         }
         self.history.counts.push(counts);
     }

@@ -234,6 +234,13 @@ impl StateStore {
         tail.map(|&handle| self.log.chunk(handle).len()).sum()
     }
 
+    /// Whether more than a quarter of the budget was appended since the last seal.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.log.residency.is_bounded()
+            && self.unsealed_bytes() > self.log.residency.budget_bytes() / 4
+    }
+
     /// Bytes of sealed chunks in memory, and of what a rollback needs beside them.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {

@@ -1,5 +1,5 @@
-//! Catches a checkpoint that begins twice, completes without a part, or never ends, and a job that ends without its
-//! last checkpoint.
+//! Catches a checkpoint that begins twice, completes without a part, or never ends, a job that ends without its last
+//! checkpoint, and one that grows since nobody makes room for its state.
 
 use super::*;
 
@@ -33,6 +33,7 @@ fn check_with(settings: CheckpointSettings, script: &str, expected: &str) {
         let event = match words[1] {
             "tick" => Event::Tick,
             "ask" => Event::Asked,
+            "dirty" => Event::StateDirty(part(words[2])),
             "stop" => Event::StopAsked,
             "drain" => Event::DrainAsked,
             "again" => {
@@ -107,6 +108,61 @@ fn a_slow_one_is_given_up_and_its_acknowledgements_are_ignored() {
          40 begin 2 Periodic
          43 write 2
          50 begin 3 Periodic",
+    );
+}
+
+#[test]
+fn state_that_needs_room_begins_one_early() {
+    let never = CheckpointSettings {
+        interval: None,
+        min_pause: Duration::from_secs(5),
+        ..settings()
+    };
+    check_with(
+        never,
+        "100 tick
+         200 dirty a
+         201 ack 1 a
+         202 dirty a
+         203 dirty b
+         204 ack 1 b
+         205 written 1
+         209 tick
+         210 tick
+         211 ack 2 a
+         211 ack 2 b
+         212 written 2
+         300 tick",
+        "200 begin 1 Periodic
+         204 write 1
+         210 begin 2 Periodic
+         211 write 2",
+    );
+}
+
+#[test]
+fn room_is_made_by_the_next_one_if_one_fails() {
+    check_with(
+        CheckpointSettings {
+            interval: None,
+            ..settings()
+        },
+        "10 dirty a
+         11 ack 1 a
+         11 ack 1 b
+         12 failed 1
+         12 tick
+         13 tick
+         14 dirty b
+         43 tick
+         44 tick
+         45 again 2
+         60 tick",
+        "10 begin 1 Periodic
+         11 write 1
+         13 begin 2 Periodic
+         43 abandon 2
+         44 begin 3 Periodic",
     );
 }
 

@@ -1,7 +1,7 @@
 //! Writes a checkpoint that is handed over, copies one from elsewhere, and deletes some: each in one transaction.
 //!
 //! redb visits each new page again at the commit, for its checksum, and writes those twice that did not fit its buffer. So
-//! a large write gets a handle whose buffer holds all of it, and gives that memory back at once.
+//! a large write gets a handle whose buffer holds all of it, if the settings allow that much, and gives it back at once.
 
 use std::sync::Arc;
 
@@ -18,8 +18,6 @@ use crate::stream::CheckpointId;
 
 /// What the buffer of an ordinary handle holds for sure.
 const WRITE_BYTES_SMALL: usize = file::CACHE_BYTES / 4;
-/// Beyond this, memory is dearer than writing some pages twice.
-const CACHE_BYTES_MAX: usize = 1 << 30;
 
 impl CheckpointStorage for CheckpointStore {
     fn write(&mut self, new: &NewCheckpoint<'_>) -> Result<CommitPermit, StoreError> {
@@ -40,7 +38,8 @@ impl CheckpointStorage for CheckpointStore {
             return self.write_once(new.checkpoint, &change);
         }
         // Half of the cache is for writing; pages are a little larger than what is in them.
-        self.reopen((bytes * 2 + bytes / 4 + file::CACHE_BYTES).min(CACHE_BYTES_MAX));
+        let cache_bytes = bytes * 2 + bytes / 4 + file::CACHE_BYTES;
+        self.reopen(cache_bytes.min(self.settings.cache_bytes_max.max(file::CACHE_BYTES)));
         let written = self.write_once(new.checkpoint, &change);
         self.reopen(file::CACHE_BYTES);
         written

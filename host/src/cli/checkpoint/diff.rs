@@ -148,7 +148,7 @@ fn sources(a: &Checkpoint, b: &Checkpoint) -> String {
             splits
                 .iter()
                 .map(|split| {
-                    describe_split(checkpoint, &source.map_or("", |source| &source.name), split)
+                    describe_split(checkpoint, source.map_or("", |source| &source.name), split)
                 })
                 .collect()
         };

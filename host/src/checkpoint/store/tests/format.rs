@@ -38,8 +38,14 @@ fn tamper(
 fn compressed_chunks_come_back() {
     let len = |compression| {
         let disk = Disk::default();
-        let mut store =
-            CheckpointStore::open_on(disk.clone(), StoreSettings { compression }).unwrap();
+        let mut store = CheckpointStore::open_on(
+            disk.clone(),
+            StoreSettings {
+                compression,
+                ..StoreSettings::default()
+            },
+        )
+        .unwrap();
         wordy().write(&mut store).unwrap();
         wordy().assert_is_found(&mut store);
         assert!(store.reader.verify(None).unwrap().is_sound());
@@ -61,6 +67,7 @@ fn format_1_is_read_and_becomes_format_2() {
     let disk = Disk::default();
     let plain = StoreSettings {
         compression: Compression::None,
+        ..StoreSettings::default()
     };
     let mut store = CheckpointStore::open_on(disk.clone(), plain).unwrap();
     wordy().write(&mut store).unwrap();

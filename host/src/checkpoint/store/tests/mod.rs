@@ -30,6 +30,7 @@ use disk::{Disk, Random};
 
 const SETTINGS: StoreSettings = StoreSettings {
     compression: Compression::Lz4,
+    cache_bytes_max: 1 << 30,
 };
 const RETAINED: NonZeroU32 = NonZeroU32::new(2).unwrap();
 

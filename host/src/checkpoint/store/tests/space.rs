@@ -41,7 +41,10 @@ fn touch(state: &mut StateStore, first: usize, step: usize, round: u64) {
 #[test]
 fn it_does_not_grow_with_the_number_of_checkpoints() {
     let most = |compression| {
-        let settings = StoreSettings { compression };
+        let settings = StoreSettings {
+            compression,
+            ..StoreSettings::default()
+        };
         let mut store = CheckpointStore::in_memory(settings).unwrap();
         let max = MaxParallelism::DEFAULT;
         let mut state = StateStore::new(crate::state::StoreSettings::in_memory(

@@ -1,0 +1,203 @@
+//! How a worker hands records to its tasks, and what they make of them to the next ones.
+//!
+//! A task whose state is not all in memory yet wants few records at a time at first, so that output does not wait for all
+//! of the state: what it does not get at once waits in its region, a piece
+//! a step, and all that comes after it to that task waits, too.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::JobError;
+use super::exchange::Message;
+use super::keyed::KeyedBatch;
+use super::left::LeftState;
+use super::report::Report;
+use super::task::{CALL_RECORDS_MAX, Task, TaskError, call_sized};
+use super::worker::{Exchange, Outlet, Worker};
+use crate::guest::{LogLevel, LogLine};
+use crate::state::{Chunk, ChunkRef};
+use crate::stream::{Batch, CheckpointId, TaskIndex};
+
+/// Records that a task gets later.
+pub(super) struct Waiting {
+    node: usize,
+    input: u16,
+    batch: Batch,
+}
+
+impl Worker {
+    /// Hands records of an output port on.
+    pub(super) fn emit(&mut self, node: usize, port: u16, batch: Batch) -> Result<(), JobError> {
+        let count = self.outlets[node][usize::from(port)].len();
+        let mut batch = Some(batch);
+        for outlet in 0..count {
+            let is_last = outlet + 1 == count;
+            let batch = if is_last { batch.take() } else { batch.clone() };
+            let batch = batch.expect("only the last outlet takes the batch");
+            match self.outlets[node][usize::from(port)][outlet] {
+                Outlet::Exchange(exchange) => {
+                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
+                    partitioner.push(&batch, |task, keyed| {
+                        lanes[task].pending.push_back(Message::Records(keyed))
+                    });
+                }
+                Outlet::Local { to, input, keyed } => {
+                    for piece in call_sized(batch, CALL_RECORDS_MAX) {
+                        let piece = match keyed {
+                            true => self.dictionary.keyed(piece),
+                            false => KeyedBatch {
+                                batch: piece,
+                                hashes: Vec::new(),
+                            },
+                        };
+                        self.give(to, input, piece)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives records to a task, or keeps them for the next steps if it wants few at a time.
+    pub(super) fn give(
+        &mut self,
+        node: usize,
+        input: u16,
+        keyed: KeyedBatch,
+    ) -> Result<(), JobError> {
+        let records_max = match &self.tasks[node] {
+            Some(Task::Operator(operator)) => operator.call_records_max(),
+            _ => usize::MAX,
+        };
+        let region = &mut self.regions[self.region_of[node]];
+        let mut waiting = region.waiting.iter();
+        let is_next = waiting.all(|waiting| waiting.node != node);
+        if is_next && keyed.batch.len() <= records_max {
+            return self.process(node, input, keyed);
+        }
+        let pieces = call_sized(keyed.batch, records_max.min(CALL_RECORDS_MAX));
+        let pieces = pieces
+            .into_iter()
+            .map(|batch| Waiting { node, input, batch });
+        region.waiting.extend(pieces);
+        Ok(())
+    }
+
+    /// Handles the first of the records that wait in a region. Whether there were any.
+    pub(super) fn take_up(&mut self, at: usize) -> Result<bool, JobError> {
+        let Some(Waiting { node, input, batch }) = self.regions[at].waiting.pop_front() else {
+            return Ok(false);
+        };
+        let keyed = self.dictionary.keyed(batch);
+        self.process(node, input, keyed)?;
+        Ok(true)
+    }
+
+    /// Gives records to a task, and what it makes of them to the next ones.
+    fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
+        let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
+            Task::Source(_) => unreachable!("no edge leads to a source"),
+            Task::Sink(sink) => {
+                sink.writer
+                    .write(&keyed.batch)
+                    .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+                sink.records += keyed.batch.len() as u64;
+                self.counters
+                    .records_out
+                    .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                return Ok(());
+            }
+            Task::Operator(operator) => {
+                let leaving = operator.process(input, keyed, self.wall_ms);
+                let lines = operator.instance_mut().take_log();
+                let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
+                self.report_log(node, lines);
+                if is_dirty {
+                    self.report(Report::StateDirty(self.part(self.region_of[node])));
+                }
+                leaving.map_err(|error| match error {
+                    TaskError::Guest(error) => JobError::Guest(error),
+                    TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                    TaskError::Tree(reason) => JobError::Tree {
+                        operator: self.names[node].clone(),
+                        reason,
+                    },
+                })?
+            }
+        };
+        for (port, batch) in leaving {
+            self.emit(node, port, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Has all plugins hear what became of a checkpoint: best effort.
+    pub(super) fn hear(
+        &mut self,
+        checkpoint: CheckpointId,
+        is_durable: bool,
+    ) -> Result<(), JobError> {
+        for node in 0..self.tasks.len() {
+            let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
+                continue;
+            };
+            let failed = operator.hear(checkpoint, is_durable)?;
+            let mut lines = operator.instance_mut().take_log();
+            lines.extend(failed.map(|error| LogLine {
+                level: LogLevel::Warn,
+                message: format!("{error}; it goes on with a fresh instance"),
+            }));
+            self.report_log(node, lines);
+        }
+        Ok(())
+    }
+
+    fn report_log(&self, node: usize, lines: Vec<LogLine>) {
+        for line in lines {
+            self.report(Report::Log {
+                operator: self.names[node].clone(),
+                task: TaskIndex(self.index as u16),
+                line,
+            });
+        }
+    }
+
+    /// The chunks that its operators do not have in memory, by node.
+    pub fn missing(&mut self) -> Vec<(usize, ChunkRef)> {
+        let mut missing = Vec::new();
+        for (node, task) in self.tasks.iter_mut().enumerate() {
+            if let Some(Task::Operator(operator)) = task {
+                let chunks = operator.store_mut().missing().into_iter();
+                missing.extend(chunks.map(|chunk| (node, chunk)));
+            }
+        }
+        missing
+    }
+
+    /// Takes a chunk that an operator may be missing.
+    ///
+    /// # Errors
+    /// When it is damaged, or cannot be kept. The worker is then not to be used again.
+    pub fn supply(&mut self, node: usize, chunk: Arc<Chunk>) -> Result<(), JobError> {
+        let Some(Some(Task::Operator(operator))) = self.tasks.get_mut(node) else {
+            return Ok(());
+        };
+        let supplied = operator.store_mut().supply(chunk);
+        supplied.map_err(|reason| JobError::chunks(&self.names[node], reason))
+    }
+
+    /// The names of all nodes.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.names.clone()
+    }
+
+    /// The state of its operators, by node.
+    pub(super) fn into_states(self) -> impl Iterator<Item = (usize, LeftState)> {
+        let tasks = self.tasks.into_iter().enumerate();
+        tasks.filter_map(|(node, task)| match task {
+            Some(Task::Operator(operator)) => Some((node, operator.into_state()?)),
+            _ => None,
+        })
+    }
+}
