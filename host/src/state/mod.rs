@@ -36,7 +36,7 @@ mod model_tests;
 mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
-pub use collections::{CollectionSlot, Migrate, NoMigration, TreeError};
+pub use collections::{CollectionSlot, Migrate, NoMigration, Pages, TreeError};
 pub use log::{CHUNK_BYTES, Sealed};
 pub use restore::Restore;
 pub use rollback::Rollback;

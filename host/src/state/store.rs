@@ -272,15 +272,6 @@ impl StateStore {
         &self.tables[place.table as usize]
     }
 
-    /// How long values of a state live, if not for ever.
-    #[must_use]
-    pub fn ttl_ms(&self, state: StateId) -> Option<u64> {
-        self.states
-            .iter()
-            .find(|settings| settings.id == state)?
-            .ttl_ms
-    }
-
     pub(super) fn rules(&self, state: StateId, now_ms: u64) -> Rules {
         let settings = self.states.iter().find(|settings| settings.id == state);
         Rules {
