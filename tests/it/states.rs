@@ -60,7 +60,7 @@ impl Tested {
         });
         let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         let config: Vec<_> = config.iter().map(owned).collect();
-        let again = Box::new(move || plugin.open("tested", &config));
+        let again = Arc::new(move || plugin.open("tested", &config));
         Self {
             task: OperatorTask::new(again, states.declared, store).unwrap(),
             keys: Dictionary::default(),

@@ -254,7 +254,7 @@ impl Origin<'_> {
                     let open: Open = {
                         let (plugin, name) = (Arc::clone(plugin), node.name.clone());
                         let config = config.clone();
-                        Box::new(move || plugin.open(&name, &config))
+                        Arc::new(move || plugin.open(&name, &config))
                     };
                     let task = OperatorTask::new(open, states.declared.clone(), store)?;
                     Ok(Task::Operator(Box::new(task.with_seals(seals))))

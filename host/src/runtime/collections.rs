@@ -267,6 +267,7 @@ mod tests {
 
     use std::collections::BTreeMap;
 
+    use super::super::trees::Trees;
     use super::*;
     use crate::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
     use crate::stream::{MaxParallelism, hash_key};
@@ -384,7 +385,8 @@ mod tests {
             max_parallelism.range(0, 1),
             ChunkIds::new(ChunkId(0), 0, 1),
         ));
-        let mut kept = Collections::new(store, vec![StateId(4), StateId(9)]);
+        let trees = Trees::of_one_version(store);
+        let mut kept = Collections::new(trees, vec![StateId(4), StateId(9)]);
         let keys: Column = [b"a".as_slice(), b"b", b""].into_iter().collect();
         let hashes: Vec<_> = keys.iter().map(hash_key).collect();
         let (mut model, mut seed) = (Model::default(), 1);
@@ -393,7 +395,7 @@ mod tests {
             let (list, map) = model.writes(&mut seed);
             kept.write(&[list], &[map]).expect("writable");
             if round % 10 == 0 {
-                kept.store_mut().seal().expect("sealed");
+                kept.store_mut().store.seal().expect("sealed");
             }
             let page = Page::new(1 + random(&mut seed, 20) as usize, 500);
             for slot in 0..KEYS as u32 {

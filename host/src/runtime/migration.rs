@@ -2,9 +2,10 @@
 //! them, and a few of the others after each batch, until none is left. The stream never waits for all of them.
 
 use super::schema::DeclaredState;
-use super::task::TaskError;
+use super::task::{Open, TaskError};
+use super::trees::Trees;
 use crate::guest::Instance;
-use crate::state::{Keys, Lookup, StateId, StateStore};
+use crate::state::{Keys, Lookup, Migrate, StateId};
 use crate::stream::{Column, OptionalColumn, hash_key};
 
 /// The values of a lookup, those of earlier versions migrated; `None` if all are current. `index` is the position of the
@@ -29,7 +30,8 @@ pub(super) fn migrated(
     let mut replaced: Vec<Option<Column>> = Vec::new();
     for &(id, version) in &state.earlier {
         let old: Column = values_of(values, versions, id).collect();
-        replaced.push(match old.is_empty() {
+        // A plugin that went back to an earlier version finds values of its own.
+        replaced.push(match old.is_empty() || version == state.version {
             true => None,
             false => Some(instance.migrate(index, version, &old)?),
         });
@@ -67,10 +69,14 @@ fn values_of<'a>(
 pub(super) fn migrate_some(
     instance: &mut Instance,
     states: &[DeclaredState],
-    store: &mut StateStore,
+    trees: &mut Trees<OwnInstance>,
     wall_ms: u64,
 ) -> Result<bool, TaskError> {
+    let Trees { store, migrate } = trees;
     let sweep = store.stale_entries()?;
+    for page in sweep.entries.iter().filter(|entry| entry.node.is_some()) {
+        store.migrate_tree(page, wall_ms, migrate)?;
+    }
     for (state, index) in states.iter().zip(0..) {
         let entries = sweep.entries.iter();
         let of_state = entries.filter(|entry| entry.state == state.id && entry.node.is_none());
@@ -99,4 +105,48 @@ pub(super) fn migrate_some(
         store.write(state.id, keys, wall_ms, &lookup, &slots, &current);
     }
     Ok(!sweep.is_done)
+}
+
+/// Migrates lists and maps with an instance of its own, since the task's may be in the middle of a call.
+pub struct OwnInstance {
+    open: Open,
+    states: Vec<DeclaredState>,
+    instance: Option<Instance>,
+}
+
+impl OwnInstance {
+    /// For a plugin with these states, in its order. It is started when it is needed.
+    #[must_use]
+    pub fn new(open: Open, states: Vec<DeclaredState>) -> Self {
+        Self {
+            open,
+            states,
+            instance: None,
+        }
+    }
+}
+
+impl Migrate for OwnInstance {
+    fn migrate(
+        &mut self,
+        state: StateId,
+        from: StateId,
+        values: &Column,
+    ) -> Result<Column, String> {
+        let mut declared = self.states.iter().zip(0..);
+        let declared = declared.find(|(declared, _)| declared.id == state);
+        let (declared, index) = declared.ok_or("the plugin does not declare the state")?;
+        let mut earlier = declared.earlier.iter();
+        let version = earlier.find_map(|(id, version)| (*id == from).then_some(*version));
+        let version = version.ok_or("the version is not known")?;
+        if version == declared.version {
+            return Ok(values.clone());
+        }
+        let instance = match &mut self.instance {
+            Some(instance) => instance,
+            none => none.insert((self.open)().map_err(|error| error.to_string())?),
+        };
+        let migrated = instance.migrate(index, version, values);
+        migrated.map_err(|error| error.to_string())
+    }
 }

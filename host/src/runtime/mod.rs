@@ -31,8 +31,7 @@ pub mod trees;
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
-use crate::state::tree::MalformedTree;
-use crate::state::{ChunkUnreadable, StateError};
+use crate::state::{ChunkUnreadable, StateError, TreeError};
 use crate::stream::CheckpointId;
 
 /// Why a job cannot begin or go on. Its last checkpoint is as it was.
@@ -72,7 +71,7 @@ pub enum JobError {
         /// What is wrong.
         reason: StateError,
     },
-    /// A list or map whose pages are damaged.
+    /// A list or map that is damaged, or that the plugin does not take over.
     #[error(
         "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
     )]
@@ -80,7 +79,7 @@ pub enum JobError {
         /// The node.
         operator: String,
         /// What is wrong.
-        reason: MalformedTree,
+        reason: TreeError,
     },
     /// No file can be made for state that does not fit into memory.
     #[error(

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::chunks::{CheckpointChunks, named_chunks};
 use super::collections::{KeyedCollections, Place};
-use super::trees::TreeError;
+use super::trees::Trees;
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use crate::guest::{Page, SubKeyRange};
 use crate::state::{
-    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, Restore, Sealed, StateError, StateId,
-    StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
+    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, Sealed,
+    StateError, StateId, StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
+    TreeError,
 };
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 
@@ -61,7 +62,7 @@ impl Saved {
 /// The state of one operator in a checkpoint.
 #[derive(Debug)]
 pub struct SavedState {
-    store: StateStore,
+    trees: Trees<NoMigration>,
     schemas: Vec<StateSchema>,
     now_ms: u64,
 }
@@ -107,7 +108,7 @@ impl SavedState {
             restore.add(chunk, &ranges, index.as_deref())?;
         }
         Ok(Self {
-            store: restore.finish()?,
+            trees: Trees::of_one_version(restore.finish()?),
             schemas: operator.states.clone(),
             now_ms: checkpoint.created_ms,
         })
@@ -118,7 +119,12 @@ impl SavedState {
     /// # Errors
     /// When a chunk cannot be read.
     pub fn keys(&mut self, state: StateId) -> Result<Vec<Vec<u8>>, StateError> {
-        let mut keys = self.store.keys_of(state)?;
+        let mut keys = Vec::new();
+        for key in self.trees.store.keys_of(state)? {
+            if !self.is_superseded(state, &key)? {
+                keys.push(key);
+            }
+        }
         keys.sort_unstable();
         Ok(keys)
     }
@@ -128,8 +134,11 @@ impl SavedState {
     /// # Errors
     /// When a chunk cannot be read.
     pub fn read(&mut self, state: StateId, key: &[u8]) -> Result<Option<Saved>, TreeError> {
-        let schema = self.schemas.iter().find(|schema| schema.id == state);
         let hash = hash_key(key);
+        if self.is_superseded(state, key)? {
+            return Ok(None);
+        }
+        let schema = self.schemas.iter().find(|schema| schema.id == state);
         match schema.map(|schema| schema.kind) {
             None => Ok(None),
             Some(StateKind::Value) => {
@@ -139,7 +148,9 @@ impl SavedState {
                     keys: &keys,
                     hashes: &[hash],
                 };
-                self.store.read(state, keys, self.now_ms, &mut lookup)?;
+                self.trees
+                    .store
+                    .read(state, keys, self.now_ms, &mut lookup)?;
                 Ok(lookup
                     .values()
                     .get(0)
@@ -158,6 +169,21 @@ impl SavedState {
 }
 
 impl SavedState {
+    /// Whether a later version of the state has something of the key, be it that there is nothing any more.
+    fn is_superseded(&mut self, state: StateId, key: &[u8]) -> Result<bool, StateError> {
+        let mut schemas = self.schemas.iter();
+        let Some(schema) = schemas.find(|schema| schema.id == state) else {
+            return Ok(false);
+        };
+        let is_later = |later: &&StateSchema| later.name == schema.name && later.id > schema.id;
+        for later in self.schemas.iter().filter(is_later) {
+            if self.trees.store.has_entry(later.id, later.kind, key)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> Place<'a> {
         Place {
             state,
@@ -171,7 +197,7 @@ impl SavedState {
         let mut values = Vec::new();
         let mut start = Some(0);
         while let Some(from) = start {
-            let page = self.store.list_read(place, from, page())?;
+            let page = self.trees.list_read(place, from, page())?;
             values.extend(page.values.iter().map(<[u8]>::to_vec));
             start = page.next;
         }
@@ -187,7 +213,7 @@ impl SavedState {
                 end: None,
                 descending: false,
             };
-            let page = self.store.map_scan(place, range, page())?;
+            let page = self.trees.map_scan(place, range, page())?;
             let found = page.sub_keys.iter().zip(page.values.iter());
             entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
             let Some((last, _)) = entries.last().filter(|_| page.more) else {
@@ -213,7 +239,7 @@ fn settings_of(schema: &StateSchema) -> StateSettings {
 /// Builds the state of one operator from values, for a checkpoint of its own.
 #[derive(Debug)]
 pub struct SavedStateBuilder {
-    store: StateStore,
+    trees: Trees<NoMigration>,
     now_ms: u64,
 }
 
@@ -232,7 +258,7 @@ impl SavedStateBuilder {
             ..StoreSettings::in_memory(max_parallelism, max_parallelism.range(0, 1), chunk_ids)
         };
         Self {
-            store: StateStore::new(settings),
+            trees: Trees::of_one_version(StateStore::new(settings)),
             now_ms,
         }
     }
@@ -257,27 +283,30 @@ impl SavedStateBuilder {
                     hashes: &[hash],
                 };
                 let mut lookup = Lookup::default();
-                self.store.read(state, keys, self.now_ms, &mut lookup)?;
+                self.trees
+                    .store
+                    .read(state, keys, self.now_ms, &mut lookup)?;
                 let mut values = OptionalColumn::new();
                 values.push(Some(value));
-                self.store
+                self.trees
+                    .store
                     .write(state, keys, self.now_ms, &lookup, &[0], &values);
             }
             Saved::List(values) => {
-                self.store.clear(place)?;
+                self.trees.clear(place)?;
                 let values: Vec<_> = values.iter().map(Vec::as_slice).collect();
-                self.store.list_append(place, &values)?;
+                self.trees.list_append(place, &values)?;
             }
             Saved::Map(entries) => {
-                self.store.clear(place)?;
+                self.trees.clear(place)?;
                 let entries = entries.iter();
                 let writes: Vec<_> = entries
                     .map(|(key, value)| (key.as_slice(), Some(value.as_slice())))
                     .collect();
-                self.store.map_write(place, &writes)?;
+                self.trees.map_write(place, &writes)?;
             }
         }
-        Ok(self.store.compact(self.now_ms)?)
+        Ok(self.trees.store.compact(self.now_ms)?)
     }
 
     /// All of it, as one task has it.
@@ -285,6 +314,6 @@ impl SavedStateBuilder {
     /// # Errors
     /// As [`SavedStateBuilder::put`].
     pub fn finish(mut self) -> Result<Sealed, StateError> {
-        self.store.seal()
+        self.trees.store.seal()
     }
 }

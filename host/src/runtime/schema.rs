@@ -29,6 +29,8 @@ pub struct DeclaredState {
     pub id: StateId,
     /// What it holds a key.
     pub kind: StateKind,
+    /// The version of its encoding.
+    pub version: u32,
     /// How long its entries live.
     pub ttl_ms: Option<u64>,
     /// Ids and versions that were saved before, newest first.
@@ -76,6 +78,7 @@ impl States {
             states.push(DeclaredState {
                 id,
                 kind: state.kind,
+                version: state.version,
                 ttl_ms,
                 earlier,
             });
@@ -118,12 +121,15 @@ pub(super) fn snapshot_of<'a>(
     operators.find(|operator| operator.name == node.name)
 }
 
-/// The id of a declared state: that of the same version if it was saved, else the next.
+/// The id of a declared state: that of the version that was saved last if it is the same, else the next. A plugin that goes
+/// back to an earlier version gets a new id, too: what was written under the old one may still lie in chunks, and would hide
+/// what was written since.
 fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Option<u64>) -> StateId {
-    let same = schemas
+    let of_name = schemas
         .iter_mut()
-        .find(|schema| schema.name == state.name && schema.version == state.version);
-    if let Some(schema) = same {
+        .filter(|schema| schema.name == state.name);
+    let last = of_name.max_by_key(|schema| schema.id);
+    if let Some(schema) = last.filter(|schema| schema.version == state.version) {
         schema.ttl_ms = ttl_ms;
         return schema.id;
     }
@@ -168,12 +174,6 @@ impl TakingOver<'_> {
         }
         if now.version == schema.version {
             return Ok(());
-        }
-        if schema.kind != StateKind::Value {
-            return Err(self.refused(format!(
-                "state `{name}` was saved in version {}, and the plugin has version {}: lists and maps are not migrated yet",
-                schema.version, now.version
-            )));
         }
         let mut instance = self.plugin.start(&self.node.name)?;
         match instance.migrate(index, schema.version, &Column::new()) {

@@ -1,18 +1,18 @@
 //! One parallel copy of a node: a source, an operator or a sink.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::collections::Collections;
 use super::keyed::KeyedBatch;
 use super::left::{LeftState, Seals};
-use super::migration::{migrate_some, migrated};
+use super::migration::{OwnInstance, migrate_some, migrated};
 use super::schema::DeclaredState;
-use super::trees::TreeError;
+use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, StateAccess};
-use crate::state::tree::MalformedTree;
-use crate::state::{Keys, Lookup, Sealed, StateError, StateKind, StateStore};
+use crate::state::{Keys, Lookup, Sealed, StateError, StateKind, StateStore, TreeError};
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
 /// Records that a source reads, and an operator gets, at a time.
@@ -106,7 +106,7 @@ pub struct OperatorTask {
     is_migrating: bool,
     /// Whether the guest reads in the middle of calls.
     has_collections: bool,
-    kept: Option<Box<Collections<StateStore>>>,
+    kept: Option<Box<Kept>>,
     /// Makes another instance.
     open: Open,
     seals: Seals,
@@ -132,7 +132,9 @@ impl Current {
 }
 
 /// Makes an instance of a task's plugin.
-pub type Open = Box<dyn Fn() -> Result<Instance, GuestError> + Send>;
+pub type Open = Arc<dyn Fn() -> Result<Instance, GuestError> + Send + Sync>;
+
+type Kept = Collections<Trees<OwnInstance>>;
 
 /// Why a batch could not be handled. Nothing of it is applied.
 #[derive(Debug)]
@@ -141,15 +143,15 @@ pub enum TaskError {
     Guest(GuestError),
     /// State cannot be read or kept.
     State(StateError),
-    /// A list or map is damaged.
-    Tree(MalformedTree),
+    /// A list or map is damaged, or was not taken over.
+    Tree(TreeError),
 }
 
 impl From<TreeError> for TaskError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::State(error) => Self::State(error),
-            TreeError::Malformed(error) => Self::Tree(error),
+            error => Self::Tree(error),
         }
     }
 }
@@ -182,7 +184,11 @@ impl OperatorTask {
             true => CALL_RECORDS_MAX,
             false => CALL_RECORDS_FIRST,
         };
-        let kept = Collections::new(store, states.iter().map(|state| state.id).collect());
+        let trees = Trees {
+            store,
+            migrate: OwnInstance::new(Arc::clone(&open), states.clone()),
+        };
+        let kept = Collections::new(trees, states.iter().map(|state| state.id).collect());
         Ok(Self {
             lookups: states.iter().map(|_| Current::default()).collect(),
             is_migrating: states.iter().any(|state| !state.earlier.is_empty()),
@@ -205,14 +211,14 @@ impl OperatorTask {
 
     /// What is left of it when it is not to be used any more.
     pub(super) fn into_state(self) -> Option<LeftState> {
-        let store = self.kept?.into_store();
+        let store = self.kept?.into_store().store;
         let seals = self.seals;
         Some(LeftState { store, seals })
     }
 
     /// The state.
     pub fn store_mut(&mut self) -> &mut StateStore {
-        kept(&mut self.kept).store_mut()
+        &mut kept(&mut self.kept).store_mut().store
     }
 
     /// Seals the state for a checkpoint.
@@ -228,7 +234,7 @@ impl OperatorTask {
 
     /// What a durable checkpoint holds need not be kept for going back.
     fn completed(&mut self, checkpoint: CheckpointId) {
-        let store = kept(&mut self.kept).store_mut();
+        let store = &mut kept(&mut self.kept).store_mut().store;
         self.seals.durable(Some(checkpoint), store);
     }
 
@@ -264,7 +270,7 @@ impl OperatorTask {
 
     /// Whether its state needs a checkpoint to keep within its memory, which it says once until the next.
     pub fn is_newly_dirty(&mut self) -> bool {
-        if self.has_told_dirty || !kept(&mut self.kept).store_mut().is_dirty() {
+        if self.has_told_dirty || !self.store_mut().is_dirty() {
             return false;
         }
         self.has_told_dirty = true;
@@ -294,7 +300,7 @@ impl OperatorTask {
             keys: &batch.keys,
             hashes: &hashes,
         };
-        let store = kept(&mut self.kept).store_mut();
+        let store = &mut kept(&mut self.kept).store_mut().store;
         for ((state, current), index) in self.states.iter().zip(&mut self.lookups).zip(0..) {
             if state.kind == StateKind::Value {
                 store.read(state.id, keys, wall_ms, &mut current.lookup)?;
@@ -304,16 +310,17 @@ impl OperatorTask {
         let output = self.call(input, &batch, &hashes, wall_ms)?;
         let kept = kept(&mut self.kept);
         kept.write(&output.lists, &output.maps)?;
-        let store = kept.store_mut();
+        let trees = kept.store_mut();
+        let store = &mut trees.store;
         for write in &output.values {
             let state = usize::from(write.state);
             let (id, lookup) = (self.states[state].id, &self.lookups[state].lookup);
             store.write(id, keys, wall_ms, lookup, &write.slots, &write.values);
         }
         if self.is_migrating {
-            self.is_migrating = migrate_some(&mut self.instance, &self.states, store, wall_ms)?;
+            self.is_migrating = migrate_some(&mut self.instance, &self.states, trees, wall_ms)?;
         }
-        store.compact(wall_ms)?;
+        trees.store.compact(wall_ms)?;
         Ok(leaving(output.emissions, batch))
     }
 
@@ -340,7 +347,7 @@ impl OperatorTask {
     }
 }
 
-fn kept(kept: &mut Option<Box<Collections<StateStore>>>) -> &mut Collections<StateStore> {
+fn kept(kept: &mut Option<Box<Kept>>) -> &mut Kept {
     let kept = kept.as_deref_mut();
     kept.expect("the state is away only while the guest is being called")
 }

@@ -4,63 +4,49 @@ use std::ops::Bound;
 
 use super::collections::{KeyedCollections, Place};
 use crate::guest::{ListPage, MapPage, Page, SubKeyRange};
-use crate::state::tree::{Lifetime, Limits, MalformedTree, Nodes, Tree, Write};
-use crate::state::{StateError, StateStore};
+use crate::state::tree::{Limits, Tree, Write};
+use crate::state::{CollectionSlot, Migrate, NoMigration, Pages, StateStore, TreeError};
 
-/// Why a list or map cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum TreeError {
+/// A store, and who migrates the lists and maps in it that an earlier version of their state has written.
+#[derive(Debug)]
+pub struct Trees<M> {
     /// The store.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A page that is none.
-    #[error(transparent)]
-    Malformed(#[from] MalformedTree),
+    pub store: StateStore,
+    /// Migrates.
+    pub migrate: M,
 }
 
-/// The pages of one key's list or map.
-struct KeyNodes<'a> {
-    store: &'a mut StateStore,
-    place: Place<'a>,
-}
-
-impl Nodes for KeyNodes<'_> {
-    type Error = TreeError;
-
-    fn read(&mut self, node: u64) -> Result<Option<&[u8]>, TreeError> {
-        let Place {
-            state, key, hash, ..
-        } = self.place;
-        Ok(self.store.node(state, key, hash, node)?)
-    }
-
-    fn write(&mut self, node: u64, page: &[u8]) -> Result<(), TreeError> {
-        let Place {
-            state, key, hash, ..
-        } = self.place;
-        Ok(self.store.put_node(state, key, hash, node, page)?)
-    }
-
-    fn remove(&mut self, node: u64) -> Result<(), TreeError> {
-        let Place {
-            state, key, hash, ..
-        } = self.place;
-        Ok(self.store.remove_node(state, key, hash, node)?)
+impl Trees<NoMigration> {
+    /// Of a store without earlier versions.
+    #[must_use]
+    pub fn of_one_version(store: StateStore) -> Self {
+        Self {
+            store,
+            migrate: NoMigration,
+        }
     }
 }
 
-/// Does something with one key's tree.
-fn in_tree<R>(
-    store: &mut StateStore,
-    place: Place<'_>,
-    what: impl FnOnce(Tree<'_, KeyNodes<'_>>) -> R,
-) -> R {
-    let lifetime = Lifetime {
-        ttl_ms: store.ttl_ms(place.state),
-        now_ms: place.now_ms,
-    };
-    let mut nodes = KeyNodes { store, place };
-    what(Tree::new(&mut nodes, lifetime))
+impl<M: Migrate> Trees<M> {
+    fn at<R>(
+        &mut self,
+        place: Place<'_>,
+        what: impl FnOnce(Tree<'_, Pages<'_>>) -> Result<R, TreeError>,
+    ) -> Result<R, TreeError> {
+        let Place {
+            state,
+            key,
+            hash: key_hash,
+            now_ms,
+        } = place;
+        let slot = CollectionSlot {
+            state,
+            key,
+            key_hash,
+            now_ms,
+        };
+        self.store.in_tree(slot, &mut self.migrate, what)
+    }
 }
 
 impl From<Page> for Limits {
@@ -72,11 +58,11 @@ impl From<Page> for Limits {
     }
 }
 
-impl KeyedCollections for StateStore {
+impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
     type Error = TreeError;
 
     fn map_get(&mut self, place: Place<'_>, sub_key: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
-        in_tree(self, place, |mut tree| tree.get(sub_key))
+        self.at(place, |mut tree| tree.get(sub_key))
     }
 
     fn map_scan(
@@ -87,7 +73,7 @@ impl KeyedCollections for StateStore {
     ) -> Result<MapPage, TreeError> {
         let start = Bound::Included(range.start);
         let end = range.end.map_or(Bound::Unbounded, Bound::Excluded);
-        let scan = in_tree(self, place, |mut tree| {
+        let scan = self.at(place, |mut tree| {
             tree.scan(start, end, page.into(), range.descending)
         })?;
         Ok(MapPage {
@@ -104,7 +90,7 @@ impl KeyedCollections for StateStore {
     ) -> Result<(), TreeError> {
         let write = |&(sub_key, value)| Write { sub_key, value };
         let writes: Vec<_> = writes.iter().map(write).collect();
-        in_tree(self, place, |mut tree| tree.apply(&writes))
+        self.at(place, |mut tree| tree.apply(&writes))
     }
 
     fn list_read(
@@ -113,7 +99,7 @@ impl KeyedCollections for StateStore {
         start: u64,
         page: Page,
     ) -> Result<ListPage, TreeError> {
-        let scan = in_tree(self, place, |mut tree| tree.list_read(start, page.into()))?;
+        let scan = self.at(place, |mut tree| tree.list_read(start, page.into()))?;
         // A list of one item at the last position of all has no next one.
         let next = match scan.sub_keys.len().checked_sub(1) {
             Some(last) if scan.more => {
@@ -129,14 +115,14 @@ impl KeyedCollections for StateStore {
     }
 
     fn list_len(&mut self, place: Place<'_>) -> Result<u64, TreeError> {
-        in_tree(self, place, |mut tree| tree.count())
+        self.at(place, |mut tree| tree.count())
     }
 
     fn list_append(&mut self, place: Place<'_>, items: &[&[u8]]) -> Result<(), TreeError> {
-        in_tree(self, place, |mut tree| tree.append(items))
+        self.at(place, |mut tree| tree.append(items))
     }
 
     fn clear(&mut self, place: Place<'_>) -> Result<(), TreeError> {
-        in_tree(self, place, |mut tree| tree.clear())
+        self.at(place, |mut tree| tree.clear())
     }
 }

@@ -12,7 +12,6 @@ use super::layout::{self, Content, Entry};
 use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
 use super::prefetch::prefetch;
 use super::store::{Found, Identity, Place, Rules, StateStore};
-use super::tree::Lifetime;
 use super::tree::page::{self, Pruned};
 use super::{ChunkId, StateError};
 use crate::stream::hash_key;
@@ -58,7 +57,6 @@ impl StateStore {
     /// When a chunk that is not in memory cannot be read, is damaged, or cannot leave memory. The store is then not to be
     /// used.
     pub fn compact(&mut self, now_ms: u64) -> Result<(), StateError> {
-        self.now_ms = now_ms;
         let appended = std::mem::take(&mut self.log.appended_bytes);
         self.log.compaction.allow(2 * appended);
         let mut budget = self.log.compaction.allowed.min(SCAN_BYTES_A_CALL);
@@ -244,7 +242,7 @@ impl StateStore {
             key: entry.key,
             content,
             hash: place.hash,
-            expires_ms: self.expires_ms(&entry, now_ms),
+            expires_ms: self.expires_ms(&entry, content, now_ms),
             replaces: word,
         };
         if matches!(content, Content::Tombstone { .. }) {
@@ -309,11 +307,13 @@ impl StateStore {
         self.rules(state, now_ms)
     }
 
-    fn expires_ms(&self, entry: &Entry<'_>, now_ms: u64) -> u64 {
+    /// When an entry expires that moves with this content; 0 if never.
+    fn expires_ms(&self, entry: &Entry<'_>, content: Content<'_>, now_ms: u64) -> u64 {
+        if let (Some(_), Content::Value(page)) = (entry.node, content) {
+            return page::expires_ms(page, self.rules_of(entry, now_ms).lifetime());
+        }
         let ttl = self.settings_of(entry).and_then(|state| state.ttl_ms);
         match (entry.written_ms, ttl) {
-            // When the items of a page expire is known to the page; this is late enough.
-            (None, Some(ttl)) if entry.node.is_some() => now_ms.saturating_add(ttl),
             (Some(written), Some(ttl)) => written.saturating_add(ttl),
             // It carries a time, but its state no longer forgets.
             (Some(_), None) => u64::MAX,
@@ -336,13 +336,9 @@ impl StateStore {
 
 /// A page without what has expired. One that is damaged stays as it is: whoever reads it says so.
 fn prune(entry: &Entry<'_>, rules: Rules) -> Pruned {
-    let lifetime = Lifetime {
-        ttl_ms: rules.ttl_ms,
-        now_ms: rules.now_ms,
-    };
     match (entry.node, rules.ttl_ms, entry.content) {
         (Some(_), Some(_), Content::Value(page)) => {
-            page::prune(page, lifetime).unwrap_or(Pruned::Unchanged)
+            page::prune(page, rules.lifetime()).unwrap_or(Pruned::Unchanged)
         }
         _ => Pruned::Unchanged,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::chunk_index::index_hash;
 use super::model_tests::Random;
+use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 
@@ -165,6 +166,15 @@ fn colliding_node(key_hash: u64, node: u64) -> u64 {
     with.wrapping_mul(inverse).wrapping_sub(1 << 32)
 }
 
+fn address(state: u16, key: &[u8], node: u64) -> NodeAddress<'_> {
+    NodeAddress {
+        state: StateId(state),
+        key,
+        key_hash: hash_key(key),
+        node,
+    }
+}
+
 #[test]
 fn entries_with_one_hash_are_told_apart() {
     let key = name(1);
@@ -179,15 +189,9 @@ fn entries_with_one_hash_are_told_apart() {
     let mut sealed = None;
     for page in [b"first ".as_slice(), b"second"] {
         for (state, node) in [(1, one), (2, two)] {
-            store
-                .put_node(
-                    StateId(state),
-                    &key,
-                    hash,
-                    node,
-                    &[page, &[state as u8]].concat(),
-                )
-                .unwrap();
+            let page = [page, &[state as u8]].concat();
+            let address = address(state, &key, node);
+            store.put_node(address, Some(&page), 0).unwrap();
         }
         let seal = store.seal().unwrap();
         chunks.extend(seal.fresh.iter().map(|chunk| (chunk.id, Arc::clone(chunk))));
@@ -219,7 +223,7 @@ fn entries_with_one_hash_are_told_apart() {
     for store in [&mut store, &mut restored] {
         for (state, node) in [(1u16, one), (2, two)] {
             let expected = [b"second".as_slice(), &[state as u8]].concat();
-            let page = store.node(StateId(state), &key, hash, node);
+            let page = store.node(address(state, &key, node));
             assert_eq!(page, Ok(Some(expected.as_slice())));
         }
     }

@@ -76,7 +76,7 @@ pub(super) struct ChunkRest {
     pub(super) first_append: u64,
     /// One bit by state id; the last for all ids from 63 on.
     pub(super) states: u64,
-    /// Bytes of entries that expire.
+    /// Bytes of entries that expire, and of pages with items that do.
     pub(super) timed_bytes: usize,
     /// When the last of them expires.
     pub(super) expires_ms: u64,
@@ -186,7 +186,7 @@ pub(super) struct NewEntry<'a> {
     pub(super) content: Content<'a>,
     /// Its index hash.
     pub(super) hash: u64,
-    /// When it expires at the latest, if it does; else 0.
+    /// When it expires, or the last item of a page; 0 if never.
     pub(super) expires_ms: u64,
     /// The word of the entry before it.
     pub(super) replaces: Word,
@@ -254,8 +254,8 @@ impl Log {
         if let (Some(range), Some(written_ms)) = (layout::written_range(&entry), written_ms) {
             let range = offset + range.start..offset + range.end;
             bytes[range].copy_from_slice(&written_ms.to_le_bytes());
-            chunk.rest.expires_ms = chunk.rest.expires_ms.max(expires_ms);
         }
+        chunk.rest.expires_ms = chunk.rest.expires_ms.max(expires_ms);
         bytes[end - value.len()..end].copy_from_slice(value);
         true
     }

@@ -6,6 +6,9 @@
 pub mod settings;
 pub mod store;
 
+pub mod collections;
+pub mod tree;
+
 mod nodes;
 mod versions;
 mod visit;
@@ -22,7 +25,6 @@ mod prefetch;
 mod residency;
 mod restore;
 mod rollback;
-pub mod tree;
 
 #[cfg(test)]
 mod churn_tests;
@@ -34,8 +36,8 @@ mod model_tests;
 mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
+pub use collections::{CollectionSlot, Migrate, NoMigration, Pages, TreeError};
 pub use log::{CHUNK_BYTES, Sealed};
-pub use nodes::KeyNodes;
 pub use restore::Restore;
 pub use rollback::Rollback;
 pub use settings::{Backend, StateSettings, StoreSettings};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
@@ -198,23 +199,21 @@ impl Subject {
     /// Reads and changes some pages.
     fn pages(&mut self) {
         for key in self.some_keys().into_iter().take(20) {
-            let (hash, node) = (hash_key(&key), self.random.below(3) * 1_000_000);
-            let task = self.owner(hash);
+            let node = self.random.below(3) * 1_000_000;
+            let task = self.owner(hash_key(&key));
             let entry = (PAGES, Some(node), key.clone());
             let page = self.get(PAGES, Some(node), &key);
             assert_eq!(page.as_deref(), self.visible(&entry), "{entry:?}");
             match self.random.below(4) {
                 0 => {
                     self.model.remove(&entry);
-                    self.tasks[task]
-                        .remove_node(StateId(PAGES), &key, hash, node)
-                        .unwrap();
+                    let address = address(&key, node);
+                    self.tasks[task].put_node(address, None, 0).unwrap();
                 }
                 _ => {
                     let page = self.value();
-                    self.tasks[task]
-                        .put_node(StateId(PAGES), &key, hash, node, &page)
-                        .unwrap();
+                    let address = address(&key, node);
+                    self.tasks[task].put_node(address, Some(&page), 0).unwrap();
                     self.model.insert(entry, (page, None));
                 }
             }
@@ -318,8 +317,8 @@ impl Subject {
         let task = self.owner(hash);
         let store = &mut self.tasks[task];
         if let Some(node) = node {
-            let page = store.node(StateId(state), key, hash, node);
-            return page.unwrap().map(<[u8]>::to_vec);
+            let page = store.node(address(key, node)).unwrap();
+            return page.map(<[u8]>::to_vec);
         }
         let column: Column = [key].into_iter().collect();
         let mut lookup = Lookup::default();
@@ -368,6 +367,15 @@ impl Subject {
             let resident = task.resident_bytes();
             assert!(resident <= budget.max(3 << 20), "{resident} bytes");
         }
+    }
+}
+
+fn address(key: &[u8], node: u64) -> NodeAddress<'_> {
+    NodeAddress {
+        state: StateId(PAGES),
+        key,
+        key_hash: hash_key(key),
+        node,
     }
 }
 

@@ -1,71 +1,43 @@
 //! Entries that are pages of a tree: each is found by state, key and node number, one at a time.
 //!
-//! What a page holds is up to `tree`; here it is bytes. Pages have no write time: each item in them has its own.
+//! What a page holds is up to `tree`, and to which tree it belongs up to `collections`; here it is bytes. Pages have no
+//! write time: each item in them has its own.
 
 use super::layout::{Content, Head};
 use super::store::{Identity, Place, StateStore};
-use super::tree::Nodes;
+use super::tree::page;
 use super::{StateError, StateId};
 
-/// The pages of one key's tree.
-#[derive(Debug)]
-pub struct KeyNodes<'a> {
-    store: &'a mut StateStore,
-    state: StateId,
-    key: &'a [u8],
-    key_hash: u64,
+/// Which page of which tree is meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NodeAddress<'a> {
+    pub(super) state: StateId,
+    pub(super) key: &'a [u8],
+    /// [`crate::stream::hash_key`] of the key.
+    pub(super) key_hash: u64,
+    pub(super) node: u64,
 }
 
-impl Nodes for KeyNodes<'_> {
-    type Error = StateError;
-
-    fn read(&mut self, node: u64) -> Result<Option<&[u8]>, StateError> {
-        self.store.node(self.state, self.key, self.key_hash, node)
-    }
-
-    fn write(&mut self, node: u64, page: &[u8]) -> Result<(), StateError> {
-        self.store
-            .put_node(self.state, self.key, self.key_hash, node, page)
-    }
-
-    fn remove(&mut self, node: u64) -> Result<(), StateError> {
-        self.store
-            .remove_node(self.state, self.key, self.key_hash, node)
+impl<'a> NodeAddress<'a> {
+    pub(super) fn identity(self) -> Identity<'a> {
+        Identity {
+            state: self.state,
+            node: Some(self.node),
+            key: self.key,
+        }
     }
 }
 
 impl StateStore {
-    /// The pages of a key's tree; `key_hash` is [`crate::stream::hash_key`] of the key.
-    pub fn nodes_of<'a>(
-        &'a mut self,
-        state: StateId,
-        key: &'a [u8],
-        key_hash: u64,
-    ) -> KeyNodes<'a> {
-        KeyNodes {
-            store: self,
-            state,
-            key,
-            key_hash,
-        }
-    }
-
-    /// The bytes of a page; `key_hash` is [`crate::stream::hash_key`] of the key.
+    /// The bytes of a page.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged. The store is as it was.
     ///
     /// # Panics
     /// When the key is of a key group that this task does not own.
-    pub fn node(
-        &mut self,
-        state: StateId,
-        key: &[u8],
-        key_hash: u64,
-        node: u64,
-    ) -> Result<Option<&[u8]>, StateError> {
-        let (identity, place) = self.node_identity(state, key, key_hash, node);
-        let found = self.find(identity, place)?;
+    pub(super) fn node(&mut self, address: NodeAddress<'_>) -> Result<Option<&[u8]>, StateError> {
+        let found = self.find(address.identity(), self.node_place(address))?;
         if found.word.is_empty() {
             return Ok(None);
         }
@@ -75,135 +47,68 @@ impl StateStore {
         }
     }
 
-    /// Writes a page: in place if it is in the tail and as long as before.
+    /// Writes a page, or removes it: in place if it is in the tail and as long as before. One that is not there stays so.
     ///
     /// # Errors
     /// As [`StateStore::node`].
     ///
     /// # Panics
     /// As [`StateStore::node`].
-    pub fn put_node(
+    pub(super) fn put_node(
         &mut self,
-        state: StateId,
-        key: &[u8],
-        key_hash: u64,
-        node: u64,
-        page: &[u8],
-    ) -> Result<(), StateError> {
-        self.change_node(state, key, key_hash, node, Some(page))
-    }
-
-    /// Removes a page. One that is not there stays so.
-    ///
-    /// # Errors
-    /// As [`StateStore::node`].
-    ///
-    /// # Panics
-    /// As [`StateStore::node`].
-    pub fn remove_node(
-        &mut self,
-        state: StateId,
-        key: &[u8],
-        key_hash: u64,
-        node: u64,
-    ) -> Result<(), StateError> {
-        self.change_node(state, key, key_hash, node, None)
-    }
-
-    fn change_node(
-        &mut self,
-        state: StateId,
-        key: &[u8],
-        key_hash: u64,
-        node: u64,
+        address: NodeAddress<'_>,
         page: Option<&[u8]>,
+        now_ms: u64,
     ) -> Result<(), StateError> {
-        let (identity, place) = self.node_identity(state, key, key_hash, node);
-        let found = self.find(identity, place)?;
-        let head = Head {
-            state,
-            node: Some(node),
-            written_ms: None,
-        };
-        let expires_ms = self.rules(state, self.now_ms).expires_ms();
-        self.put((head, expires_ms), key, place, found, page);
+        let place = self.node_place(address);
+        let found = self.find(address.identity(), place)?;
+        let new = self.node_head(address, page, now_ms);
+        self.put(new, address.key, place, found, page);
         Ok(())
     }
 
-    fn node_identity<'a>(
-        &self,
-        state: StateId,
-        key: &'a [u8],
-        key_hash: u64,
-        node: u64,
-    ) -> (Identity<'a>, Place) {
-        let identity = Identity {
-            state,
-            node: Some(node),
-            key,
+    /// Writes a page of the newest version of a state in the place of the one that an earlier version has of the same node.
+    ///
+    /// # Errors
+    /// As [`StateStore::node`].
+    ///
+    /// # Panics
+    /// As [`StateStore::node`].
+    pub(super) fn put_node_over(
+        &mut self,
+        address: NodeAddress<'_>,
+        version: StateId,
+        page: &[u8],
+        now_ms: u64,
+    ) -> Result<(), StateError> {
+        let earlier = NodeAddress {
+            state: version,
+            ..address
         };
-        (identity, self.place(key_hash, state, Some(node)))
+        let found = self.find(earlier.identity(), self.node_place(earlier))?;
+        if found.word.is_empty() {
+            return self.put_node(address, Some(page), now_ms);
+        }
+        let new = self.node_head(address, Some(page), now_ms);
+        let place = self.node_place(address);
+        let NodeAddress { key, key_hash, .. } = address;
+        self.put_over_earlier(new, key, place, found, Some(page), version, key_hash);
+        Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    //! Catches trees that differ from a map once they lie in a store, and trees of which all has expired that stay for
-    //! ever.
+    pub(super) fn node_place(&self, address: NodeAddress<'_>) -> Place {
+        self.place(address.key_hash, address.state, Some(address.node))
+    }
 
-    use std::collections::BTreeMap;
-
-    use super::super::tree::{Lifetime, Tree, Write};
-    use super::super::{ChunkId, ChunkIds, StateSettings, StoreSettings};
-    use super::*;
-    use crate::stream::{MaxParallelism, hash_key};
-
-    #[test]
-    fn trees_live_in_a_store_and_expire_there() {
-        let max = MaxParallelism::DEFAULT;
-        let ids = ChunkIds::new(ChunkId(0), 0, 1);
-        let mut store = StateStore::new(StoreSettings {
-            states: vec![StateSettings {
-                ttl_ms: Some(100),
-                ..StateSettings::plain(StateId(3))
-            }],
-            ..StoreSettings::in_memory(max, max.range(0, 1), ids)
-        });
-        let lifetime = |now_ms| Lifetime {
-            ttl_ms: Some(100),
-            now_ms,
+    /// The head of a page's entry, and when the last of its items expires.
+    fn node_head(&self, address: NodeAddress<'_>, page: Option<&[u8]>, now_ms: u64) -> (Head, u64) {
+        let head = Head {
+            state: address.state,
+            node: Some(address.node),
+            written_ms: None,
         };
-        let mut model = BTreeMap::new();
-        for key in 0..300u64 {
-            let name = key.to_be_bytes();
-            let mut nodes = store.nodes_of(StateId(3), &name, hash_key(&name));
-            let mut tree = Tree::new(&mut nodes, lifetime(10));
-            for item in 0..40u64 {
-                let sub_key = (item * 7 % 40).to_be_bytes();
-                let write = Write {
-                    sub_key: &sub_key,
-                    value: Some(&name),
-                };
-                tree.apply(&[write]).unwrap();
-                model.insert((key, sub_key), name);
-            }
-        }
-        store.compact(20).unwrap();
-        for ((key, sub_key), value) in &model {
-            let name = key.to_be_bytes();
-            let mut nodes = store.nodes_of(StateId(3), &name, hash_key(&name));
-            let got = Tree::new(&mut nodes, lifetime(20)).get(sub_key).unwrap();
-            assert_eq!(got.as_deref(), Some(value.as_slice()));
-        }
-        let before = store.live_bytes();
-        for round in 0..40 {
-            store.seal().unwrap();
-            store.compact(1000 + round * 200).unwrap();
-        }
-        assert!(
-            store.live_bytes() * 10 < before,
-            "{} of {before}",
-            store.live_bytes()
-        );
+        let lifetime = self.rules(address.state, now_ms).lifetime();
+        let expires_ms = page.map_or(0, |page| page::expires_ms(page, lifetime));
+        (head, expires_ms)
     }
 }

@@ -161,16 +161,27 @@ impl Restore {
                     .any(|range| range.contains(KeyGroup(group)))
             })
             .collect();
+        let forgetful = self
+            .store
+            .states
+            .iter()
+            .filter(|state| state.ttl_ms.is_some());
+        let forgetful = forgetful
+            .flat_map(|state| state.aliases.iter().copied().chain([state.id]))
+            .fold(0, |bits, id| bits | state_bit(id));
         let mut states = 0;
         let mut timed_bytes = 0;
-        let forgets = self.store.states.iter().any(|state| state.ttl_ms.is_some());
         for row in &self.rows {
             let group = self.store.max_parallelism.group_of(row.key_hash).0;
             let group = usize::from(group.wrapping_sub(own.start));
             if counts.get(group) == Some(&true) {
                 states |= state_bit(row.state);
-                let expires = row.is_timed || (row.node.is_some() && forgets);
-                timed_bytes += if expires { row.len } else { 0 };
+                // Pages have times within, of which the index says nothing.
+                let is_page = row.node.is_some() && !row.is_tombstone;
+                let has_times = is_page && forgetful & state_bit(row.state) != 0;
+                if row.is_timed || has_times {
+                    timed_bytes += row.len;
+                }
                 let hash = index_hash(row.key_hash, row.state, row.node);
                 self.groups[group].push(GroupRow::new(hash, handle, row));
             }

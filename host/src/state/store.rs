@@ -15,6 +15,7 @@ use super::log::{Log, NewEntry, Sealed};
 use super::prefetch::prefetch;
 use super::residency::Residency;
 use super::settings::{StateSettings, StoreSettings};
+use super::tree::Lifetime;
 use super::{StateError, StateId};
 use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
@@ -35,8 +36,6 @@ pub struct StateStore {
     pub(super) states: Vec<StateSettings>,
     pub(super) has_aliases: bool,
     pub(super) collided: BTreeSet<u64>,
-    /// The time of day when it was last told.
-    pub(super) now_ms: u64,
 }
 
 /// The keys of a batch, each once, and their hashes.
@@ -118,7 +117,7 @@ pub(super) struct Identity<'a> {
 pub(super) struct Rules {
     pub(super) ttl_ms: Option<u64>,
     pub(super) now_ms: u64,
-    has_aliases: bool,
+    pub(super) has_aliases: bool,
 }
 
 impl Rules {
@@ -140,9 +139,17 @@ impl Rules {
         }
     }
 
+    pub(super) fn lifetime(self) -> Lifetime {
+        Lifetime {
+            ttl_ms: self.ttl_ms,
+            now_ms: self.now_ms,
+        }
+    }
+
     #[inline]
-    pub(super) fn expires_ms(self) -> u64 {
-        self.ttl_ms.map_or(0, |ttl| self.now_ms.saturating_add(ttl))
+    fn expires_ms(self) -> u64 {
+        let expires = |ttl_ms| self.now_ms.saturating_add(ttl_ms);
+        self.ttl_ms.map_or(0, expires)
     }
 }
 
@@ -192,7 +199,6 @@ impl StateStore {
             has_aliases: states.iter().any(|state| !state.aliases.is_empty()),
             states,
             collided: BTreeSet::new(),
-            now_ms: 0,
         }
     }
 
@@ -266,15 +272,6 @@ impl StateStore {
         &self.tables[place.table as usize]
     }
 
-    /// How long values of a state live, if not for ever.
-    #[must_use]
-    pub fn ttl_ms(&self, state: StateId) -> Option<u64> {
-        self.states
-            .iter()
-            .find(|settings| settings.id == state)?
-            .ttl_ms
-    }
-
     pub(super) fn rules(&self, state: StateId, now_ms: u64) -> Rules {
         let settings = self.states.iter().find(|settings| settings.id == state);
         Rules {
@@ -298,7 +295,6 @@ impl StateStore {
         now_ms: u64,
         lookup: &mut Lookup,
     ) -> Result<(), StateError> {
-        self.now_ms = now_ms;
         let rules = self.rules(state, now_ms);
         lookup.values.clear();
         lookup.versions.clear();

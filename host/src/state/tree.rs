@@ -71,7 +71,7 @@ pub struct MalformedTree {
 }
 
 impl MalformedPage {
-    fn at(self, node: u64) -> MalformedTree {
+    pub(super) fn at(self, node: u64) -> MalformedTree {
         MalformedTree {
             node,
             reason: self.0,

@@ -4,7 +4,7 @@ use super::index::Word;
 use super::layout::{self, Content, Entry};
 use super::log::Place;
 use super::store::{Identity, StateStore};
-use super::{StateError, StateId};
+use super::{StateError, StateId, StateKind};
 use crate::stream::hash_key;
 
 impl StateStore {
@@ -22,6 +22,25 @@ impl StateStore {
             }
         })?;
         Ok(keys)
+    }
+
+    /// Whether there is an entry of a key in a state, be it that it has nothing any more.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, or is damaged.
+    pub fn has_entry(
+        &mut self,
+        state: StateId,
+        kind: StateKind,
+        key: &[u8],
+    ) -> Result<bool, StateError> {
+        let node = match kind {
+            StateKind::Value => None,
+            StateKind::List | StateKind::Map => Some(0),
+        };
+        let identity = Identity { state, node, key };
+        let place = self.place(hash_key(key), state, node);
+        Ok(!self.find(identity, place)?.word.is_empty())
     }
 
     fn visit(&mut self, mut visit: impl FnMut(&Entry<'_>)) -> Result<(), StateError> {

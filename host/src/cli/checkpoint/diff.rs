@@ -15,8 +15,7 @@ use crate::cli::place::{PlaceOrSavepoint, scratch_file};
 use crate::cli::print::{print, print_json};
 use crate::cli::state::row::readable;
 use crate::runtime::saved::SavedState;
-use crate::runtime::trees::TreeError;
-use crate::state::{StateError, StateSchema};
+use crate::state::{StateError, StateSchema, TreeError};
 
 /// Tells what changed from one checkpoint to another: records, positions, plugins, and the keys of each state
 #[derive(Debug, Args)]

@@ -301,21 +301,34 @@ pub fn prune(page: &[u8], lifetime: Lifetime) -> Result<Pruned, MalformedPage> {
     }
 }
 
-/// The values of a page in order, so that they can be migrated; none of an inner page.
+/// When the last item of a page expires that has not yet; 0 when there is none that will.
+#[must_use]
+pub fn expires_ms(page: &[u8], lifetime: Lifetime) -> u64 {
+    let (Some(ttl_ms), Ok(Page::Leaf(leaf))) = (lifetime.ttl_ms, Page::parse(page)) else {
+        return 0;
+    };
+    let written = leaf.items().filter_map(|item| item.ok()?.written_ms);
+    written
+        .map(|written| written.saturating_add(ttl_ms))
+        .filter(|&expires| expires > lifetime.now_ms)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Adds the values of a page in order, so that they can be migrated; none of an inner page.
 ///
 /// # Errors
 /// When these bytes are no page.
-pub fn values(page: &[u8]) -> Result<Column, MalformedPage> {
-    let mut values = Column::new();
+pub fn push_values(page: &[u8], values: &mut Column) -> Result<(), MalformedPage> {
     if let Page::Leaf(leaf) = Page::parse(page)? {
         for item in leaf.items() {
             values.push(item?.value);
         }
     }
-    Ok(values)
+    Ok(())
 }
 
-/// The same page with other values: as many as [`values`] gave. Sub-keys and times stay. It may be longer than
+/// The same page with other values: as many as [`push_values`] gave. Sub-keys and times stay. It may be longer than
 /// [`PAGE_BYTES`] then, and is cut when it is written next.
 ///
 /// # Errors

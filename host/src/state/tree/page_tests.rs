@@ -4,11 +4,12 @@
 use std::ops::Bound;
 
 use super::page::{
-    BLANK_LEAF, Page, Pruned, begin_inner, prune, push_child, push_item, values, with_next_free,
-    with_values,
+    BLANK_LEAF, Page, Pruned, begin_inner, prune, push_child, push_item, push_values,
+    with_next_free, with_values,
 };
 use super::tests::{FOR_EVER, Kept};
 use super::*;
+use crate::stream::Column;
 
 const LATER: Lifetime = Lifetime {
     ttl_ms: Some(10),
@@ -92,7 +93,8 @@ fn use_it(pages: &Kept) {
         let _ = pages.clone().tree(lifetime).clear();
         for page in pages.pages.values() {
             let _ = prune(page, lifetime);
-            if let Ok(values) = values(page) {
+            let mut values = Column::new();
+            if push_values(page, &mut values).is_ok() {
                 with_values(page, values.iter()).unwrap();
             }
         }
@@ -261,7 +263,8 @@ fn pruning_keeps_the_last_of_a_page_that_has_to_stay() {
 #[test]
 fn migrated_values_keep_sub_keys_and_times() {
     let page = leaf(&[("a", "1", Some(5)), ("b", "", None)]);
-    let values = values(&page).unwrap();
+    let mut values = Column::new();
+    push_values(&page, &mut values).unwrap();
     let longer: Vec<Vec<u8>> = values.iter().map(|value| [value, b"+"].concat()).collect();
     let migrated = with_values(&page, longer.iter().map(Vec::as_slice)).unwrap();
     assert_eq!(migrated, leaf(&[("a", "1+", Some(5)), ("b", "+", None)]));

@@ -134,6 +134,17 @@ impl<N: Nodes> Tree<'_, N> {
     /// When a page cannot be read or is damaged, the tree is as before. When one cannot be removed, what it holds is
     /// unknown.
     pub fn clear(&mut self) -> Result<(), N::Error> {
+        for node in self.nodes()? {
+            self.nodes.remove(node)?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of all pages. Reads the inner ones.
+    ///
+    /// # Errors
+    /// When a page cannot be read, or is damaged.
+    pub fn nodes(&mut self) -> Result<BTreeSet<u64>, N::Error> {
         let mut nodes = BTreeSet::new();
         let mut to_do = vec![(0, None)];
         while let Some((node, level)) = to_do.pop() {
@@ -151,10 +162,7 @@ impl<N: Nodes> Tree<'_, N> {
                 to_do.extend(children.nodes.into_iter().map(|child| (child, below)));
             }
         }
-        for node in nodes {
-            self.nodes.remove(node)?;
-        }
-        Ok(())
+        Ok(nodes)
     }
 
     fn walk<F>(&mut self, range: Range<'_>, visit: F) -> Result<(), N::Error>

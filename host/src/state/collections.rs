@@ -1,0 +1,246 @@
+//! Lists and maps of keys: for each key a tree, whose pages are entries of the store.
+//!
+//! A tree is used for as long as a closure runs, since it borrows the store. The tree of a key is of one version of its
+//! state: one that an earlier version wrote is migrated whole before anything else is done with it, its values going through
+//! [`Migrate`] some pages at a time. Trees that nobody uses are migrated by whoever follows the sweep
+//! ([`StateStore::stale_entries`]), with [`StateStore::migrate_tree`]. Sub-keys are the same in all versions.
+//!
+//! Whole and not page by page: tools read checkpoints without a plugin, and would find keys of two encodings. The price is
+//! a pause by the size of the largest tree of one key, once. Pages are not kept decoded between two reads: finding an item
+//! in one costs less than keeping track of which are still true.
+
+use super::nodes::NodeAddress;
+use super::store::StateStore;
+use super::tree::{Lifetime, MalformedTree, Nodes, Tree, page};
+use super::versions::StaleEntry;
+use super::{StateError, StateId};
+use crate::stream::{Column, hash_key};
+
+/// Bytes of values that are handed over to be migrated at a time, about.
+const MIGRATED_BYTES: usize = 256 << 10;
+
+/// Whose list or map is meant, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectionSlot<'a> {
+    /// The state.
+    pub state: StateId,
+    /// The key.
+    pub key: &'a [u8],
+    /// [`crate::stream::hash_key`] of the key.
+    pub key_hash: u64,
+    /// The time of day, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl<'a> CollectionSlot<'a> {
+    fn address(self, node: u64) -> NodeAddress<'a> {
+        NodeAddress {
+            state: self.state,
+            key: self.key,
+            key_hash: self.key_hash,
+            node,
+        }
+    }
+}
+
+/// Takes over values of earlier versions of a state.
+pub trait Migrate {
+    /// The values in the encoding of the newest version, one for one.
+    ///
+    /// # Errors
+    /// Why that cannot be, for people.
+    fn migrate(&mut self, state: StateId, from: StateId, values: &Column)
+    -> Result<Column, String>;
+}
+
+/// For stores without earlier versions: refuses.
+#[derive(Debug, Clone, Copy)]
+pub struct NoMigration;
+
+impl Migrate for NoMigration {
+    fn migrate(&mut self, _: StateId, _: StateId, _: &Column) -> Result<Column, String> {
+        Err("nobody is there who could".to_owned())
+    }
+}
+
+/// Why a list or map cannot be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// The store cannot be.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A page is none, or is not where it should be.
+    #[error(transparent)]
+    Malformed(#[from] MalformedTree),
+    /// Values of an earlier version were not taken over.
+    #[error("values of an earlier version of the state cannot be migrated: {reason}")]
+    Migration {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The pages of one key's tree.
+#[derive(Debug)]
+pub struct Pages<'a> {
+    store: &'a mut StateStore,
+    slot: CollectionSlot<'a>,
+}
+
+impl Nodes for Pages<'_> {
+    type Error = TreeError;
+
+    fn read(&mut self, node: u64) -> Result<Option<&[u8]>, TreeError> {
+        Ok(self.store.node(self.slot.address(node))?)
+    }
+
+    fn write(&mut self, node: u64, page: &[u8]) -> Result<(), TreeError> {
+        let CollectionSlot { now_ms, .. } = self.slot;
+        let address = self.slot.address(node);
+        Ok(self.store.put_node(address, Some(page), now_ms)?)
+    }
+
+    fn remove(&mut self, node: u64) -> Result<(), TreeError> {
+        let CollectionSlot { now_ms, .. } = self.slot;
+        Ok(self.store.put_node(self.slot.address(node), None, now_ms)?)
+    }
+}
+
+impl StateStore {
+    /// Does something with the list or map of a key. Writes are there at once; like all others they are undone by a
+    /// rollback.
+    ///
+    /// # Errors
+    /// Those of `what`, and those of a migration, after which the store is not to be used.
+    ///
+    /// # Panics
+    /// When the key is of a key group that this task does not own.
+    pub fn in_tree<R>(
+        &mut self,
+        slot: CollectionSlot<'_>,
+        migrate: &mut dyn Migrate,
+        what: impl FnOnce(Tree<'_, Pages<'_>>) -> Result<R, TreeError>,
+    ) -> Result<R, TreeError> {
+        let rules = self.rules(slot.state, slot.now_ms);
+        if rules.has_aliases {
+            self.take_over_tree(slot, migrate)?;
+        }
+        let mut pages = Pages { store: self, slot };
+        what(Tree::new(&mut pages, rules.lifetime()))
+    }
+
+    /// Migrates the tree of which the sweep has named a page, unless that was done or the tree has gone since. Entries that
+    /// are no pages are passed over.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or is not taken over. The store is then not to be used.
+    pub fn migrate_tree(
+        &mut self,
+        stale: &StaleEntry,
+        now_ms: u64,
+        migrate: &mut dyn Migrate,
+    ) -> Result<(), TreeError> {
+        if stale.node.is_none() {
+            return Ok(());
+        }
+        let slot = CollectionSlot {
+            state: stale.state,
+            key: &stale.key,
+            key_hash: hash_key(&stale.key),
+            now_ms,
+        };
+        self.take_over_tree(slot, migrate)
+    }
+
+    /// Makes the tree of a key one of the newest version. Nodes keep their numbers, so that each page hides the one that it
+    /// came from.
+    fn take_over_tree(
+        &mut self,
+        slot: CollectionSlot<'_>,
+        migrate: &mut dyn Migrate,
+    ) -> Result<(), TreeError> {
+        let root = slot.address(0);
+        // A tree of the newest version, or that there is none any more.
+        let newest = self.find(root.identity(), self.node_place(root))?;
+        if !newest.word.is_empty() {
+            return Ok(());
+        }
+        let Some((version, found)) = self.find_earlier(root.identity(), slot.key_hash)? else {
+            return Ok(());
+        };
+        if found.is_tombstone() {
+            return Ok(());
+        }
+        let earlier = CollectionSlot {
+            state: version,
+            ..slot
+        };
+        let mut pages = Pages {
+            store: self,
+            slot: earlier,
+        };
+        let for_ever = Lifetime {
+            ttl_ms: None,
+            now_ms: slot.now_ms,
+        };
+        let nodes = Tree::new(&mut pages, for_ever).nodes()?;
+        let mut some = SomePages::default();
+        for node in nodes {
+            let page = self.node(earlier.address(node))?.map(<[u8]>::to_vec);
+            let missing = MalformedTree {
+                node,
+                reason: "it is not there",
+            };
+            some.add(node, page.ok_or(missing)?)?;
+            if some.values.bytes().len() >= MIGRATED_BYTES {
+                self.take_over_pages(slot, version, std::mem::take(&mut some), migrate)?;
+            }
+        }
+        self.take_over_pages(slot, version, some, migrate)
+    }
+
+    fn take_over_pages(
+        &mut self,
+        slot: CollectionSlot<'_>,
+        version: StateId,
+        some: SomePages,
+        migrate: &mut dyn Migrate,
+    ) -> Result<(), TreeError> {
+        let count = some.values.len();
+        let migrated = match count {
+            0 => Ok(Column::new()),
+            _ => migrate.migrate(slot.state, version, &some.values),
+        };
+        let migrated = migrated.map_err(|reason| TreeError::Migration { reason })?;
+        if migrated.len() != count {
+            let reason = format!("{count} became {}", migrated.len());
+            return Err(TreeError::Migration { reason });
+        }
+        let mut first = 0;
+        for (node, page, count) in some.pages {
+            let values = (first..first + count).map(|index| migrated.get(index));
+            first += count;
+            let page = page::with_values(&page, values).map_err(|error| error.at(node))?;
+            self.put_node_over(slot.address(node), version, &page, slot.now_ms)?;
+        }
+        Ok(())
+    }
+}
+
+/// Pages whose values are migrated together.
+#[derive(Default)]
+struct SomePages {
+    /// Number, bytes, and how many values are of it.
+    pages: Vec<(u64, Vec<u8>, usize)>,
+    values: Column,
+}
+
+impl SomePages {
+    fn add(&mut self, node: u64, page: Vec<u8>) -> Result<(), MalformedTree> {
+        let before = self.values.len();
+        page::push_values(&page, &mut self.values).map_err(|error| error.at(node))?;
+        self.pages.push((node, page, self.values.len() - before));
+        Ok(())
+    }
+}
