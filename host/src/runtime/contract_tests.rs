@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::chunks::{CheckpointChunks, named_chunks};
 use super::collections::{KeyedCollections, Place};
+use super::trees::Trees;
 use crate::checkpoint::object::{ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{
@@ -19,7 +20,7 @@ use crate::checkpoint::{
 };
 use crate::guest::{Page, SubKeyRange};
 use crate::state::{
-    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, Restore, Rollback, StateId,
+    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, Rollback, StateId,
     StateSettings, StateStore,
 };
 use crate::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
@@ -59,7 +60,7 @@ struct Subject {
     now_ms: u64,
     max: MaxParallelism,
     on_disk: bool,
-    tasks: Vec<StateStore>,
+    tasks: Vec<Trees<NoMigration>>,
     model: Model,
     /// That of the last checkpoint, and the seals of the tasks in it.
     durable: Model,
@@ -116,7 +117,7 @@ impl Subject {
                     restore.finish().unwrap()
                 }
             };
-            self.tasks.push(store);
+            self.tasks.push(Trees::of_one_version(store));
         }
         self.model = self.durable.clone();
         self.positions = self.durable_positions.clone();
@@ -164,7 +165,7 @@ impl Subject {
         } else if state == MAP || state == PASSING_MAP {
             assert!(map(store, place) == expected, "map of {key:?}");
         } else {
-            let found = value(store, place);
+            let found = value(&mut store.store, place);
             let expected = expected.into_iter().next().map(|(_, value)| value);
             assert!(found == expected, "value of {key:?}");
         }
@@ -206,14 +207,18 @@ impl Subject {
                 false => self.model.insert(entry, (short, self.now_ms)),
             };
         } else {
-            put(store, place, (!removes).then_some(long.as_slice()));
+            put(
+                &mut store.store,
+                place,
+                (!removes).then_some(long.as_slice()),
+            );
             let entry = (state.0, key, Vec::new());
             match removes {
                 true => self.model.remove(&entry),
                 false => self.model.insert(entry, (long, self.now_ms)),
             };
         }
-        self.tasks[task].compact(self.now_ms).unwrap();
+        self.tasks[task].store.compact(self.now_ms).unwrap();
     }
 
     /// Takes a checkpoint.
@@ -221,7 +226,7 @@ impl Subject {
         let tasks = self.tasks.len() as u16;
         let (mut saved, mut fresh, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
         for (task, store) in (0..).zip(&mut self.tasks) {
-            let sealed = store.seal().unwrap();
+            let sealed = store.store.seal().unwrap();
             saved.push(TaskSnapshot {
                 key_groups: self.max.range(task, tasks),
                 chunks: sealed.chunks,
@@ -262,7 +267,7 @@ impl Subject {
             .unwrap();
         self.next.0 = CheckpointId(self.next.0.0 + 1);
         for (store, epoch) in self.tasks.iter_mut().zip(epochs) {
-            store.durable(epoch);
+            store.store.durable(epoch);
         }
         self.durable = self.model.clone();
         self.durable_positions = self.positions.clone();
@@ -270,7 +275,7 @@ impl Subject {
 
     fn go_back(&mut self) {
         for store in &mut self.tasks {
-            assert_eq!(store.rollback().unwrap(), Rollback::Done);
+            assert_eq!(store.store.rollback().unwrap(), Rollback::Done);
         }
         self.model = self.durable.clone();
         self.positions = self.durable_positions.clone();
@@ -286,7 +291,7 @@ impl Subject {
     }
 }
 
-fn list(store: &mut StateStore, place: Place<'_>) -> Vec<Vec<u8>> {
+fn list(store: &mut Trees<NoMigration>, place: Place<'_>) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let mut start = Some(0);
     while let Some(from) = start {
@@ -297,7 +302,7 @@ fn list(store: &mut StateStore, place: Place<'_>) -> Vec<Vec<u8>> {
     found
 }
 
-fn map(store: &mut StateStore, place: Place<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn map(store: &mut Trees<NoMigration>, place: Place<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut start = Vec::new();
     loop {
