@@ -24,8 +24,8 @@ use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
 use crate::edge::hooks::{Hook, Hooks};
-use crate::edge::scratch;
 use crate::edge::signals::report_stop;
+use crate::edge::{allocator, scratch};
 use crate::guest::GuestEngine;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
@@ -247,6 +247,7 @@ fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
     match settings.backend {
         StateBackend::Memory => plan::StateBackend::Memory,
         StateBackend::Disk => {
+            allocator::return_large_buffers();
             let folder = data_dir.path().to_path_buf();
             plan::StateBackend::Disk {
                 memory_bytes: settings.memory,

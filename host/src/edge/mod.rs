@@ -8,6 +8,7 @@ mod loader;
 
 mod threads;
 
+pub mod allocator;
 pub mod clock;
 pub mod data_dir;
 pub mod hooks;
