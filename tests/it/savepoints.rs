@@ -52,7 +52,7 @@ fn a_savepoint_starts_a_job_elsewhere() {
     refused(
         job.run(&["--from", "carried"]),
         4,
-        "has checkpoints already (the newest is 3), so the job cannot start from `carried`; use another `--data-dir`, or `--fresh` to forget them",
+        "has checkpoints already (the newest is 3), so the job cannot start from `carried`; use another `--data-dir`, `--fresh` to forget them",
     );
 }
 
@@ -146,7 +146,7 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
         );
         job.command(&["stop", ".", "--savepoint", "two"])
             .succeeded()
-            .says("stopped with checkpoint 3, copied to `");
+            .says("stopped with checkpoint 2, copied to `");
         let ended = run.wait().succeeded().says("stopped: ");
         let warned = ended
             .stderr
@@ -157,7 +157,7 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
         let more = format!("source.numbers.records={}", stopped + 1000);
         job.run(&["--from", "two", "--data-dir", "new", "--set", &more])
             .succeeded()
-            .says("goes on from checkpoint 3, ");
+            .says("goes on from checkpoint 2, ");
         let seen = job.output();
         assert_eq!(seen.records(), stopped + 1000);
         seen.is_exactly(&seen.counts());

@@ -282,6 +282,23 @@ fn checkpoints_in_a_folder_are_found_by_the_data_folder() {
         "--to",
         "carried",
     ]);
+    assert!(job.path("carried").exists());
+    // It does not begin anew elsewhere, nor does another job take its checkpoints for its own.
+    let elsewhere = job.run(&[]);
+    assert_eq!(elsewhere.code, Some(4), "{}", elsewhere.stderr);
+    elsewhere.says("and `checkpoint.storage` says redb");
+    let other = Job::with_input("snow\n");
+    let taken = other.run(&[
+        "--set",
+        &storage,
+        "--set",
+        "job.name=other",
+        "--data-dir",
+        "there",
+    ]);
+    assert_eq!(taken.code, Some(4), "{}", taken.stderr);
+    taken.says("are those of job `words`, and this is job `other`");
+
     let memory = Job::with_input("rain sun\n");
     memory
         .run(&["--set", "checkpoint.storage=memory"])

@@ -153,6 +153,9 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     )?;
     start.forget_later(&mut *store, terminal)?;
     tell_sinks(&assembled.plan, terminal);
+    data_dir
+        .note_storage(&checkpoint.storage.to_string())
+        .map_err(in_data_dir)?;
     if let Some(warning) = forgetful(&checkpoint.storage) {
         terminal.say(&format!("warning: {warning}"));
     }
