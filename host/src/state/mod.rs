@@ -29,6 +29,8 @@ mod rollback;
 #[cfg(test)]
 mod churn_tests;
 #[cfg(test)]
+pub(crate) mod contract_tests;
+#[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod model_tests;
