@@ -83,7 +83,8 @@ fn every_record_is_there_once_whenever_the_process_dies() {
     assert!(killed.seen.is_same_as(&expected));
     assert!(killed.seen.is_same_as(&job.output()));
     assert!(killed.kills * 3 >= measure.kills * 2, "{}", killed.kills);
-    assert!(killed.resumed * 2 + 1 >= killed.kills, "{}", killed.resumed);
+    // On a busy machine some kills come before the first checkpoint.
+    assert!(killed.resumed * 3 >= killed.kills, "{}", killed.resumed);
     job.checkpoint(&["verify"]);
 }
 

@@ -26,6 +26,7 @@ mod refusals;
 mod s3;
 mod savepoints;
 mod states;
+mod tools;
 
 mod tidy;
 

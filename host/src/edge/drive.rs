@@ -145,6 +145,9 @@ struct Stage<'a> {
     counters: Vec<Arc<Counters>>,
 }
 
+/// Threads that run, and by node the states of its operator.
+type Started = (Threads, Vec<Vec<StateSchema>>);
+
 /// A job that has begun, or begun again.
 struct Life {
     threads: Threads,
@@ -215,7 +218,10 @@ impl Stage<'_> {
                 recovered,
                 found: None,
             }),
-            Err((error, writer)) => Err((error, Some(writer.into_store()))),
+            Err(failed) => {
+                let (error, writer) = *failed;
+                Err((error, Some(writer.into_store())))
+            }
         }
     }
 
@@ -224,7 +230,7 @@ impl Stage<'_> {
         writer: Writer,
         origin: Origin<'_>,
         chunks: Arc<dyn ChunkReader>,
-    ) -> Result<(Threads, Vec<Vec<StateSchema>>), (JobError, Writer)> {
+    ) -> Result<Started, Box<(JobError, Writer)>> {
         let bells: Vec<_> = self
             .counters
             .iter()
@@ -240,7 +246,7 @@ impl Stage<'_> {
             schemas,
         } = match build(origin, &wakes, &self.counters, &self.reports) {
             Ok(built) => built,
-            Err(error) => return Err((error, writer)),
+            Err(error) => return Err(Box::new((error, writer))),
         };
         let threads = Threads::start(
             workers,
@@ -327,7 +333,6 @@ impl Job<'_> {
 
     /// Goes back to the last checkpoint, after `error`.
     fn go_back(&mut self, threads: Threads, error: &JobError) -> Result<Threads, JobError> {
-        self.gone_back += 1;
         let (writer, workers) = threads.stop()?;
         // What a write under way has become, and who has asked for something, still counts.
         while let Ok(report) = self.inbox.try_recv() {
@@ -336,6 +341,8 @@ impl Job<'_> {
             }
             self.handle(report, None)?;
         }
+        // Not before: a checkpoint may have been completed meanwhile.
+        self.gone_back += 1;
         let mut store = writer.into_store();
         let depth = match error.is_of_stored_bytes() {
             true => Depth::Thorough,

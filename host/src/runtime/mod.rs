@@ -196,3 +196,6 @@ fn since(restart: Option<CheckpointId>) -> String {
         None => "the beginning".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod contract_tests;
