@@ -358,17 +358,14 @@ impl Subject<'_> {
             created_ms: self.now_ms,
         };
         let mut epochs = Vec::new();
-        for (task, store) in (0..).zip(&mut self.tasks) {
+        for store in &mut self.tasks {
             let sealed = store.seal().unwrap();
-            self.unwritten.extend(
-                sealed
-                    .fresh
-                    .iter()
-                    .map(|chunk| (chunk.id, Arc::clone(chunk))),
-            );
-            barrier
-                .tasks
-                .push((self.max.range(task, tasks), sealed.chunks, sealed.collided));
+            let fresh = sealed.fresh.into_iter();
+            self.unwritten.extend(fresh.map(|chunk| (chunk.id, chunk)));
+            let collided = sealed.collided;
+            let parts = sealed.parts.into_iter();
+            let parts = parts.map(|(groups, chunks)| (groups, chunks, collided.clone()));
+            barrier.tasks.extend(parts);
             epochs.push(sealed.epoch);
             let budget = self.budget_bytes / usize::from(tasks);
             // What was looked at last may be beyond it.
