@@ -60,6 +60,8 @@ impl JobArguments {
             let message = format!("there is no data folder `{}`; {hint}", data_dir.display());
             return Err(Failure::new(EXIT_DATA, message));
         }
+        // What the last run has noted is where the checkpoints are, whatever the file says by now.
+        let storage = super::storage::noted(&data_dir)?.unwrap_or(storage);
         Ok(Place { data_dir, storage })
     }
 }

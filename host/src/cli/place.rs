@@ -121,20 +121,7 @@ impl Place {
 }
 
 fn storage_of(folder: &Path) -> Result<StorageSetting, Failure> {
-    let noted = DataDir::storage_of(folder).map_err(|error| in_data_dir(&error))?;
-    match noted {
-        None => Ok(StorageSetting::Redb),
-        Some(text) => StorageSetting::parse(&text).map_err(|reason| {
-            let note = folder.join("storage");
-            Failure::new(
-                EXIT_DATA,
-                format!(
-                    "`{}` does not say where the checkpoints are: {reason}",
-                    note.display()
-                ),
-            )
-        }),
-    }
+    Ok(storage::noted(folder)?.unwrap_or(StorageSetting::Redb))
 }
 
 impl PlaceOrSavepoint {

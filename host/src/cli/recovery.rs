@@ -71,6 +71,12 @@ pub(super) fn check(
 ) -> Result<Vec<String>, Failure> {
     let refuse = |message: String| Failure::new(EXIT_DATA, message);
     let id = checkpoint.id;
+    if !is_carried && checkpoint.job != plan.job {
+        return Err(refuse(format!(
+            "the checkpoints there are those of job `{}`, and this is job `{}`; give each job a place of its own by `checkpoint.storage` or `--data-dir`, or forget them with `--fresh`",
+            checkpoint.job, plan.job
+        )));
+    }
     // One that was carried here is of a run that went on elsewhere, or of another graph. So is what was imported by a run
     // that died before its first own checkpoint.
     let is_carried = is_carried

@@ -136,9 +136,9 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         check_inputs(plan)?;
         storage::forget(checkpoint, &data_dir)?;
     }
-    data_dir
-        .note_storage(&checkpoint.storage.to_string())
-        .map_err(in_data_dir)?;
+    if !arguments.fresh && arguments.from.is_none() {
+        storage::check_noted(&data_dir, &checkpoint.storage)?;
+    }
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let looked_at = Arc::new(Mutex::new(Some(store.reader())));
     let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);

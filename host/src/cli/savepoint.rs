@@ -48,6 +48,7 @@ pub fn savepoint(command: &SavepointCommand) -> Result<(), Failure> {
     let SavepointCommand::Create(arguments) = command;
     let place = arguments.job.place()?;
     let to = absolute(&arguments.to)?;
+    can_be_made(&to)?;
     let id = match arguments.from_checkpoint {
         Some(id) => copy(&place, Some(CheckpointId(id)), &to)?,
         None => {
@@ -65,6 +66,24 @@ pub fn savepoint(command: &SavepointCommand) -> Result<(), Failure> {
         to.display()
     ));
     Ok(())
+}
+
+/// Refuses what cannot become a savepoint before a checkpoint is taken for it, or a job is stopped.
+pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), Failure> {
+    let refuse = |message: String| Err(Failure::new(EXIT_DATA, message));
+    if to.exists() {
+        return refuse(format!(
+            "`{}` exists; give the savepoint another name, or delete that first",
+            to.display()
+        ));
+    }
+    match to.parent() {
+        Some(folder) if !folder.is_dir() => refuse(format!(
+            "there is no folder `{}` for the savepoint; make it first",
+            folder.display()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Copies a checkpoint, or the newest one that can be read.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Failure;
 use super::job::{JobArguments, absolute};
+use super::savepoint::can_be_made;
 use super::terminal::Terminal;
-use super::{Failure, failure::EXIT_DATA};
 use crate::edge::control::Request;
 use crate::edge::data_dir;
 
@@ -30,13 +31,7 @@ pub struct StopArguments {
 pub fn stop(arguments: &StopArguments) -> Result<(), Failure> {
     let place = arguments.job.place()?;
     let savepoint = arguments.savepoint.as_deref().map(absolute).transpose()?;
-    if let Some(path) = savepoint.as_ref().filter(|path| path.exists()) {
-        let message = format!(
-            "`{}` exists; give the savepoint another name, or delete that first",
-            path.display()
-        );
-        return Err(Failure::new(EXIT_DATA, message));
-    }
+    savepoint.as_deref().map_or(Ok(()), can_be_made)?;
     let id = place.ask(&Request::Stop {
         drain: arguments.drain,
         savepoint: savepoint.clone(),

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Failure;
+use super::failure::EXIT_DATA;
 use crate::checkpoint::object::{self, ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::{self, CheckpointStore, ReadOnlyStore, StoreError};
 use crate::checkpoint::{CheckpointReader, CheckpointStorage, Compression, StoreSettings};
@@ -104,4 +106,37 @@ pub(super) fn reader(
 /// All checkpoints, newest first, damaged ones too.
 pub(super) fn ids(reader: &dyn CheckpointReader) -> Result<Vec<CheckpointId>, StoreError> {
     Ok(reader.list()?.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Where the checkpoints of a data folder are, as its last run has noted.
+pub(super) fn noted(data_dir: &Path) -> Result<Option<StorageSetting>, Failure> {
+    let unreadable = |reason: String| Failure::new(EXIT_DATA, reason);
+    let text = DataDir::storage_of(data_dir).map_err(|error| unreadable(error.to_string()))?;
+    let parsed = text.map(|text| {
+        StorageSetting::parse(&text).map_err(|reason| {
+            unreadable(format!(
+                "the file `storage` in `{}` does not say where the checkpoints are: {reason}",
+                data_dir.display()
+            ))
+        })
+    });
+    parsed.transpose()
+}
+
+/// Refuses to begin anew elsewhere while the checkpoints of the data folder are somewhere else.
+pub(super) fn check_noted(data_dir: &DataDir, now: &StorageSetting) -> Result<(), Failure> {
+    let before = match noted(data_dir.path())? {
+        Some(before) if before != *now && before != StorageSetting::Memory => before,
+        _ => return Ok(()),
+    };
+    if before == StorageSetting::Redb && !data_dir.checkpoints().exists() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        EXIT_DATA,
+        format!(
+            "the checkpoints of the data folder `{}` are in {before}, and `checkpoint.storage` says {now}; to take them along, make a savepoint with `floodmark savepoint create --data-dir …` and start from it with `--from` in another data folder, or forget them with `--fresh`",
+            data_dir.path().display()
+        ),
+    ))
 }

@@ -20,6 +20,8 @@ use crate::state::{Chunk, ChunkId, ChunkReader, ChunkRef};
 
 /// Chunks that wait for a worker: of 1 MiB each.
 const WAITING_MAX: usize = 2;
+/// A state up to this size is read before the job begins, which takes some milliseconds.
+const AT_ONCE_BYTES: u64 = 16 << 20;
 
 /// A chunk for the task of a node.
 pub(super) type Loaded = (usize, Arc<Chunk>);
@@ -41,19 +43,25 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Begins to read what workers miss. Returns where each of them gets it.
+    /// Begins to read what workers miss. `proof` becomes true when all of it was read, and was sound. Returns where each of them gets it.
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     pub(super) fn start(
         workers: &mut [Worker],
         bells: &[Arc<Bell>],
         chunks: Arc<dyn ChunkReader>,
+        proof: Arc<AtomicBool>,
         reports: &Reports,
     ) -> (Self, Vec<mpsc::Receiver<Loaded>>) {
         let wanted = wanted(workers);
+        proof.store(wanted.is_empty(), Ordering::Relaxed);
         let is_over = Arc::new(AtomicBool::new(false));
+        let bytes: u64 = wanted.values().map(|(chunk, _)| u64::from(chunk.len)).sum();
+        let at_once = bytes <= AT_ONCE_BYTES;
+        let takers: usize = wanted.values().map(|(_, takers)| takers.len()).sum();
+        let room = if at_once { takers } else { WAITING_MAX };
         let (senders, receivers): (Vec<_>, Vec<_>) = workers
             .iter()
-            .map(|_| mpsc::sync_channel::<Loaded>(WAITING_MAX))
+            .map(|_| mpsc::sync_channel::<Loaded>(room))
             .unzip();
         let names = workers.first().map_or(Vec::new(), Worker::names);
         let lanes: Vec<_> = senders.into_iter().zip(bells.iter().cloned()).collect();
@@ -62,9 +70,16 @@ impl Loader {
             names,
             lanes,
             is_over: Arc::clone(&is_over),
+            proof,
             reports: reports.clone(),
         };
-        let thread = (!wanted.is_empty()).then(|| std::thread::spawn(move || reading.run(wanted)));
+        let thread = match at_once {
+            true => {
+                reading.run(wanted);
+                None
+            }
+            false => Some(std::thread::spawn(move || reading.run(wanted))),
+        };
         (Self { thread, is_over }, receivers)
     }
 
@@ -84,11 +99,14 @@ struct Reading {
     names: Vec<String>,
     lanes: Vec<(mpsc::SyncSender<Loaded>, Arc<Bell>)>,
     is_over: Arc<AtomicBool>,
+    /// Set when all was read.
+    proof: Arc<AtomicBool>,
     reports: Reports,
 }
 
 impl Reading {
     fn run(self, wanted: Wanted) {
+        let mut all = true;
         for (chunk, takers) in wanted.into_values().rev() {
             if self.is_over.load(Ordering::Relaxed) {
                 return;
@@ -105,9 +123,10 @@ impl Reading {
                         .send(Report::Failed(JobError::Chunks { operator, reason }));
                     return;
                 }
-                Err(_) => {}
+                Err(_) => all = false,
             }
         }
+        self.proof.store(all, Ordering::Relaxed);
     }
 
     fn hand_over(&self, id: ChunkId, bytes: Vec<u8>, takers: &[Taker]) {
@@ -173,6 +192,7 @@ mod tests {
             lanes: lanes.collect(),
             is_over: Arc::default(),
             reports,
+            proof: Arc::default(),
         };
         let wanted = (1..=5).map(|id| {
             let workers = if id == 3 { 0..2 } else { 0..1 };

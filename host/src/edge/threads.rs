@@ -71,7 +71,7 @@ impl Threads {
         clock: Clock,
         reports: &Reports,
     ) -> Self {
-        let (loader, loaded) = Loader::start(&mut workers, &bells, chunks, reports);
+        let (loader, loaded) = Loader::start(&mut workers, &bells, chunks, writer.proof(), reports);
         let (requests, inbox) = mpsc::channel::<WriteRequest>();
         let outcomes = reports.clone();
         let writer = std::thread::spawn(move || {

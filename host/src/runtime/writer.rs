@@ -12,6 +12,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
 use super::plan::{Plan, Role};
@@ -39,6 +40,8 @@ pub struct WriteRequest {
 pub struct Writer {
     store: Box<dyn CheckpointStorage>,
     retained: NonZeroU32,
+    /// Whether all that the job was restored from is known to be sound.
+    is_proven: Arc<AtomicBool>,
     plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     sinks: Vec<SinkOutput>,
 }
@@ -88,10 +91,25 @@ impl Writer {
         let writer = Self {
             store,
             retained,
+            is_proven: Arc::new(AtomicBool::new(true)),
             plugins,
             sinks,
         };
         Ok((writer, done))
+    }
+
+    /// What says whether all that the job was restored from was read and is sound. Until it is true, no checkpoint is
+    /// retired: the new ones name chunks that may be damaged, and an older one may be the only sound one.
+    #[must_use]
+    pub fn proof(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_proven)
+    }
+
+    fn retained(&self) -> NonZeroU32 {
+        match self.is_proven.load(Ordering::Relaxed) {
+            true => self.retained,
+            false => NonZeroU32::MAX,
+        }
     }
 
     /// Writes a checkpoint and commits its output.
@@ -120,7 +138,7 @@ impl Writer {
             checkpoint: &checkpoint,
             chunks: &chunks,
             plugins: &self.plugins,
-            retained: self.retained,
+            retained: self.retained(),
         }) {
             Ok(permit) => permit,
             Err(error) => return outcome(Err(error.to_string()), Vec::new()),
