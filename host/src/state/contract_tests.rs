@@ -1,12 +1,13 @@
 //! What a job may expect of its state, whatever it is kept in: values, lists and maps are what plain ones would be, over
 //! barriers, crashes, rollbacks, times that run out, other parallelisms, compaction, and with memory for a tenth of it.
 //!
-//! Where barriers are kept is up to a [`Keeper`]: here memory, in `runtime` each storage of checkpoints. Catches a kind of
-//! state that is lost, comes back or is another key's after any of these; each alone has tests of its own.
+//! Catches a kind of state that is lost, comes back or is another key's after any of these, in whatever order they come;
+//! each alone has tests of its own. The same on each storage of checkpoints is tested in `runtime`.
 
 mod job;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use super::{Chunk, ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, chunk_index};
@@ -15,36 +16,39 @@ use job::Subject;
 
 /// A barrier of all tasks, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Barrier {
+struct Barrier {
     /// By task: its key groups, its chunks, and the hashes that entries share.
-    pub tasks: Vec<(KeyGroupRange, Vec<ChunkRef>, Vec<u64>)>,
-    pub created_ms: u64,
-}
-
-/// Keeps barriers over crashes.
-pub(crate) trait Keeper {
-    /// Makes a barrier durable, with those of its chunks that may not be kept yet.
-    fn keep(&mut self, barrier: &Barrier, fresh: &[Arc<Chunk>]);
-
-    /// What a process finds that starts after a crash: the last barrier, its chunks, and the first id for new ones.
-    fn crash(&mut self) -> (Option<Barrier>, Arc<dyn ChunkReader>, ChunkId);
+    tasks: Vec<(KeyGroupRange, Vec<ChunkRef>, Vec<u64>)>,
+    created_ms: u64,
 }
 
 /// One way to run.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Setup {
-    pub keys: u64,
-    pub rounds: u64,
+struct Setup {
+    keys: u64,
+    rounds: u64,
     /// Whether only a tenth of the state may be in memory.
-    pub is_on_disk: bool,
+    is_on_disk: bool,
     /// Whether the states with an odd number forget, and forgetting is switched at crashes.
-    pub forgets: bool,
+    forgets: bool,
+}
+
+/// Says which run has failed.
+struct Told(u64, Setup);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(seed, setup) = self;
+            writeln!(std::io::stderr(), "seed {seed}, {setup:?}").unwrap();
+        }
+    }
 }
 
 /// Runs a job for a while.
-pub(crate) fn run(seed: u64, setup: Setup, keeper: &mut dyn Keeper) {
-    println!("seed {seed}, {setup:?}");
-    let mut subject = Subject::new(seed, setup, keeper);
+fn run(seed: u64, setup: Setup) {
+    let _told = Told(seed, setup);
+    let mut subject = Subject::new(seed, setup);
     let mut parallelisms = [1, 4, 3, 2].into_iter().cycle();
     for round in 1..=setup.rounds {
         subject.round();
@@ -70,9 +74,9 @@ pub(crate) fn run(seed: u64, setup: Setup, keeper: &mut dyn Keeper) {
     subject.check_all();
 }
 
-/// Keeps barriers in memory.
+/// Keeps barriers over crashes.
 #[derive(Default)]
-struct InMemory {
+struct Keeper {
     chunks: BTreeMap<ChunkId, Arc<Chunk>>,
     last: Option<Barrier>,
 }
@@ -87,7 +91,8 @@ impl ChunkReader for BTreeMap<ChunkId, Arc<Chunk>> {
     }
 }
 
-impl Keeper for InMemory {
+impl Keeper {
+    /// Makes a barrier durable, with those of its chunks that may not be kept yet.
     fn keep(&mut self, barrier: &Barrier, fresh: &[Arc<Chunk>]) {
         for chunk in fresh {
             let before = self.chunks.insert(chunk.id, Arc::clone(chunk));
@@ -98,7 +103,8 @@ impl Keeper for InMemory {
         self.last = Some(barrier.clone());
     }
 
-    fn crash(&mut self) -> (Option<Barrier>, Arc<dyn ChunkReader>, ChunkId) {
+    /// What a process finds that starts after a crash: the last barrier, its chunks, and the first id for new ones.
+    fn crash(&self) -> (Option<Barrier>, Arc<dyn ChunkReader>, ChunkId) {
         let last = self.chunks.keys().next_back();
         let next = last.map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
         (self.last.clone(), Arc::new(self.chunks.clone()), next)
@@ -106,7 +112,7 @@ impl Keeper for InMemory {
 }
 
 /// How much to run: a little, unless much is asked for.
-pub(crate) fn seeds() -> std::ops::Range<u64> {
+fn seeds() -> std::ops::Range<u64> {
     match std::env::var_os("FLOODMARK_HEAVY") {
         Some(_) => 0..100,
         None => 0..3,
@@ -123,7 +129,7 @@ fn equals_plain_values_lists_and_maps() {
                 is_on_disk,
                 forgets: seed % 3 != 0,
             };
-            run(seed, setup, &mut InMemory::default());
+            run(seed, setup);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_
 const VALUES: [u16; 2] = [0, 1];
 const LISTS: [u16; 2] = [2, 3];
 const MAPS: [u16; 2] = [4, 5];
-const TTL_MS: u64 = 600;
+const TTL_MS: u64 = 150;
 const ALL: Limits = Limits {
     items: usize::MAX,
     bytes: usize::MAX,
@@ -35,10 +35,10 @@ struct Model {
 }
 
 /// A job, and what its state should be.
-pub(super) struct Subject<'k> {
+pub(super) struct Subject {
     setup: Setup,
     max: MaxParallelism,
-    keeper: &'k mut dyn Keeper,
+    keeper: Keeper,
     tasks: Vec<StateStore>,
     budget_bytes: usize,
     /// Sealed chunks that no barrier was kept with.
@@ -52,13 +52,13 @@ pub(super) struct Subject<'k> {
     written: u64,
 }
 
-impl<'k> Subject<'k> {
+impl Subject {
     /// Before its first record.
-    pub(super) fn new(seed: u64, setup: Setup, keeper: &'k mut dyn Keeper) -> Self {
+    pub(super) fn new(seed: u64, setup: Setup) -> Self {
         let mut subject = Self {
             setup,
             max: MaxParallelism::new(16).unwrap(),
-            keeper,
+            keeper: Keeper::default(),
             tasks: Vec::new(),
             budget_bytes: 0,
             unwritten: BTreeMap::new(),
@@ -72,9 +72,7 @@ impl<'k> Subject<'k> {
         subject.crash(1);
         subject
     }
-}
 
-impl Subject<'_> {
     fn settings(&self, task: u16, tasks: u16, first: ChunkId) -> StoreSettings {
         let ids = ChunkIds::new(first, u64::from(task), u64::from(tasks));
         let states = [VALUES, LISTS, MAPS].map(|[_, forgetful]| StateSettings {
@@ -102,7 +100,7 @@ impl Subject<'_> {
 
     fn is_live(&self, state: u16, item: &Item) -> bool {
         let expired = |written| self.now_ms >= written + TTL_MS;
-        state % 2 == 0 || !self.forgets || !item.1.is_some_and(expired)
+        state.is_multiple_of(2) || !self.forgets || !item.1.is_some_and(expired)
     }
 
     /// A new value, unlike all others.
@@ -119,7 +117,7 @@ impl Subject<'_> {
     }
 
     fn stamp(&self, state: u16) -> Option<u64> {
-        (self.forgets && state % 2 == 1).then_some(self.now_ms)
+        (self.forgets && !state.is_multiple_of(2)).then_some(self.now_ms)
     }
 
     fn key(&mut self) -> Vec<u8> {
