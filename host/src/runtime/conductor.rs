@@ -350,8 +350,7 @@ impl Conductor {
             read += records;
         }
         for (node, state) in snapshot.operators {
-            let lens = state.chunks.iter().map(|chunk| u64::from(chunk.len));
-            pending.state_bytes += lens.sum::<u64>();
+            pending.state_bytes += state.bytes;
             pending.states.insert((node, snapshot.part.worker), state);
         }
         pending.state_bytes_new += bytes_new;
@@ -492,24 +491,29 @@ impl Conductor {
         for (node, operator) in &self.operators {
             let mut operator = operator.clone();
             for task in 0..self.parallelism {
-                let state = pending
-                    .states
-                    .remove(&(*node, usize::from(task)))
-                    .unwrap_or_default();
-                chunks.extend(
-                    state
-                        .chunks
+                let sealed = pending.states.remove(&(*node, usize::from(task)));
+                let mut state = sealed.unwrap_or_default();
+                if state.parts.is_empty() {
+                    let key_groups = self.max_parallelism.range(task, self.parallelism);
+                    state.parts.push((key_groups, Vec::new()));
+                }
+                for (key_groups, named) in state.parts {
+                    let unwritten = named
                         .iter()
-                        .filter_map(|chunk| self.unwritten.get(&chunk.id).cloned()),
-                );
-                operator.tasks.push(TaskSnapshot {
-                    key_groups: self.max_parallelism.range(task, self.parallelism),
-                    chunks: state.chunks,
-                    collided: state.collided,
-                });
+                        .filter_map(|chunk| self.unwritten.get(&chunk.id));
+                    chunks.extend(unwritten.cloned());
+                    operator.tasks.push(TaskSnapshot {
+                        key_groups,
+                        chunks: named,
+                        collided: state.collided.clone(),
+                    });
+                }
             }
             checkpoint.operators.push(operator);
         }
+        // A chunk may be in several parts of a task.
+        chunks.sort_unstable_by_key(|chunk| chunk.id);
+        chunks.dedup_by_key(|chunk| chunk.id);
         let staged = self
             .sinks
             .iter()

@@ -223,15 +223,15 @@ impl Subject {
 
     /// Takes a checkpoint.
     fn barrier(&mut self, storage: &mut dyn CheckpointStorage) {
-        let tasks = self.tasks.len() as u16;
         let (mut saved, mut fresh, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
-        for (task, store) in (0..).zip(&mut self.tasks) {
+        for store in &mut self.tasks {
             let sealed = store.store.seal().unwrap();
-            saved.push(TaskSnapshot {
-                key_groups: self.max.range(task, tasks),
-                chunks: sealed.chunks,
-                collided: sealed.collided,
-            });
+            let parts = sealed.parts.into_iter();
+            saved.extend(parts.map(|(key_groups, chunks)| TaskSnapshot {
+                key_groups,
+                chunks,
+                collided: sealed.collided.clone(),
+            }));
             fresh.extend(sealed.fresh);
             epochs.push(sealed.epoch);
         }
@@ -244,7 +244,7 @@ impl Subject {
             job: "contract".to_owned(),
             data_folder: String::new(),
             identity: String::new(),
-            parallelism: tasks,
+            parallelism: self.tasks.len() as u16,
             max_parallelism: self.max,
             records_in: 0,
             records_out: 0,

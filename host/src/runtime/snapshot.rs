@@ -7,7 +7,7 @@ use crate::checkpoint::coordinator::Part;
 use crate::checkpoint::{Split, Staged};
 use crate::connector::ConnectorError;
 use crate::state::{Chunk, ChunkRef, StateError};
-use crate::stream::CheckpointId;
+use crate::stream::{CheckpointId, KeyGroupRange};
 
 /// A region's share of a checkpoint.
 #[derive(Debug)]
@@ -29,10 +29,12 @@ pub struct RegionSnapshot {
 /// A task's state in a checkpoint.
 #[derive(Debug, Default)]
 pub struct SealedState {
-    /// All its chunks, oldest first.
-    pub chunks: Vec<ChunkRef>,
+    /// Its key groups, in parts, and by part all its chunks, oldest first.
+    pub parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
     /// Hashes that entries of different identity share.
     pub collided: Vec<u64>,
+    /// Bytes of all its chunks.
+    pub bytes: u64,
 }
 
 /// Why a task has no share.
@@ -78,8 +80,10 @@ pub(super) fn snapshot_task(
             let sealed = operator
                 .seal(snapshot.checkpoint)
                 .map_err(SnapshotError::State)?;
+            let lens = sealed.chunks.iter().map(|chunk| u64::from(chunk.len));
             let state = SealedState {
-                chunks: sealed.chunks,
+                bytes: lens.sum(),
+                parts: sealed.parts,
                 collided: sealed.collided,
             };
             snapshot.operators.push((node, state));

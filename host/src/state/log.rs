@@ -12,6 +12,7 @@ use super::layout::{self, Content, Head};
 use super::residency::Residency;
 use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateId};
 use crate::state::cold::Slots;
+use crate::stream::{KeyGroup, KeyGroupRange};
 
 /// Bytes that a chunk is filled to. An entry that is longer has a chunk of its own.
 pub const CHUNK_BYTES: usize = (1 << 20) - 4096;
@@ -90,6 +91,9 @@ pub(super) struct ChunkRest {
     pub(super) is_in_limbo: bool,
     /// Whether entries of earlier versions have been looked for.
     pub(super) is_swept: bool,
+    /// The key groups whose entries count, if it has outdated ones of others that are the task's now; else none. What
+    /// would hide those may be gone, so the next checkpoints must not name it for them either.
+    pub(super) counts_for: Box<[KeyGroupRange]>,
 }
 
 impl LogChunk {
@@ -170,6 +174,9 @@ impl CompactionProgress {
 pub struct Sealed {
     /// All chunks, oldest first.
     pub chunks: Vec<ChunkRef>,
+    /// The same by key groups, which are those of the task: usually one part. A chunk is only in the parts for which it
+    /// counts, and whoever restores takes nothing else from it.
+    pub parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
     /// Those that no earlier barrier has handed over.
     pub fresh: Vec<Arc<Chunk>>,
     /// Index hashes that two entries were ever seen to share, sorted.
@@ -417,10 +424,44 @@ impl Log {
         self.history.notes = self.history.is_kept;
         Sealed {
             chunks,
+            parts: Vec::new(),
             fresh,
             collided: Vec::new(),
             epoch,
         }
+    }
+
+    /// The sealed chunks by key groups: as few parts of the task's as there can be.
+    pub(super) fn parts(&self, own: &KeyGroupRange) -> Vec<(KeyGroupRange, Vec<ChunkRef>)> {
+        let own = own.0.clone();
+        let mut chunks: Vec<_> = self.sealed().map(|(_, chunk)| chunk).collect();
+        chunks.sort_unstable_by_key(|chunk| chunk.id);
+        let ranges = chunks.iter().flat_map(|chunk| &chunk.rest.counts_for);
+        let mut borders: Vec<_> = ranges
+            .flat_map(|range| [range.0.start, range.0.end])
+            .filter(|border| own.start < *border && *border < own.end)
+            .chain([own.start, own.end])
+            .collect();
+        borders.sort_unstable();
+        borders.dedup();
+        let mut parts: Vec<(KeyGroupRange, Vec<ChunkRef>)> = Vec::new();
+        for (&start, &end) in borders.iter().zip(&borders[1..]) {
+            let counts = |chunk: &&&LogChunk| {
+                let mut ranges = chunk.rest.counts_for.iter();
+                chunk.rest.counts_for.is_empty()
+                    || ranges.any(|range| range.contains(KeyGroup(start)))
+            };
+            let chunks: Vec<_> = chunks
+                .iter()
+                .filter(counts)
+                .map(|chunk| chunk.as_ref())
+                .collect();
+            match parts.last_mut() {
+                Some((range, before)) if *before == chunks => range.0.end = end,
+                _ => parts.push((KeyGroupRange(start..end), chunks)),
+            }
+        }
+        parts
     }
 
     /// Notes what a rollback to this seal makes of the counts.

@@ -29,9 +29,13 @@ mod rollback;
 #[cfg(test)]
 mod churn_tests;
 #[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod rescale_tests;
 #[cfg(test)]
 mod version_tests;
 

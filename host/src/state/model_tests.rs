@@ -63,7 +63,8 @@ struct Setup {
 /// A barrier of all tasks.
 #[derive(Clone)]
 struct Barrier {
-    chunks: Vec<Vec<ChunkRef>>,
+    /// By key groups.
+    parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
     collided: Vec<u64>,
     epochs: Vec<u64>,
     created_ms: u64,
@@ -222,7 +223,7 @@ impl Subject {
 
     fn seal(&mut self) -> Barrier {
         let mut barrier = Barrier {
-            chunks: Vec::new(),
+            parts: Vec::new(),
             collided: Vec::new(),
             epochs: Vec::new(),
             created_ms: self.now_ms,
@@ -241,7 +242,7 @@ impl Subject {
             for chunk in &sealed.chunks {
                 assert_eq!(disk.chunks[&chunk.id].bytes.len(), chunk.len as usize);
             }
-            barrier.chunks.push(sealed.chunks);
+            barrier.parts.extend(sealed.parts);
             barrier.collided.extend(sealed.collided);
             barrier.epochs.push(sealed.epoch);
         }
@@ -273,11 +274,10 @@ impl Subject {
     fn restore(&mut self, barrier: &Barrier, parallelism: u16) {
         self.model = barrier.model.clone();
         let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
-        for (task, chunks) in barrier.chunks.iter().enumerate() {
+        for (groups, chunks) in &barrier.parts {
             for &chunk in chunks {
-                let range = self.max.range(task as u16, barrier.chunks.len() as u16);
                 let (_, ranges) = named.entry(chunk.id).or_insert((chunk, Vec::new()));
-                ranges.push(range);
+                ranges.push(groups.clone());
             }
         }
         let last = self.disk.chunks.keys().next_back();

@@ -171,9 +171,11 @@ impl Restore {
             .fold(0, |bits, id| bits | state_bit(id));
         let mut states = 0;
         let mut timed_bytes = 0;
+        let mut has_outdated = false;
         for row in &self.rows {
             let group = self.store.max_parallelism.group_of(row.key_hash).0;
             let group = usize::from(group.wrapping_sub(own.start));
+            has_outdated |= counts.get(group) == Some(&false);
             if counts.get(group) == Some(&true) {
                 states |= state_bit(row.state);
                 // Pages have times within, of which the index says nothing.
@@ -192,6 +194,9 @@ impl Restore {
         rest.states = states;
         rest.timed_bytes = timed_bytes;
         rest.expires_ms = self.created_ms.saturating_add(ttl_ms);
+        if has_outdated {
+            rest.counts_for = named_for.into();
+        }
     }
 
     /// The store with all that was added.

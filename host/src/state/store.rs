@@ -517,6 +517,7 @@ impl StateStore {
     /// When chunks cannot leave memory for the scratch file. The store is then not to be used.
     pub fn seal(&mut self) -> Result<Sealed, StateError> {
         let mut sealed = self.log.seal();
+        sealed.parts = self.log.parts(&self.key_groups);
         sealed.collided = self.collided.iter().copied().collect();
         self.bound()?;
         Ok(sealed)
