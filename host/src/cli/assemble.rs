@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
+use super::limits::limits_of;
 use super::{Failure, PipelineArguments};
 use crate::connector::{
     ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Source, StdoutSink,
@@ -73,7 +74,7 @@ pub(super) fn assemble(
             ))
         })?;
         let plugin = engine
-            .load(name, &component)
+            .load_within(name, &component, limits_of(&spec, name))
             .map_err(|error| of_plugin(error.to_string()))?;
         plugins.insert(name.clone(), Arc::new(plugin));
         components.insert(name.clone(), path);

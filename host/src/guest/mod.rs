@@ -8,6 +8,7 @@ pub mod engine;
 pub mod plugin;
 
 pub mod instance;
+pub mod limits;
 pub mod output;
 
 pub mod access;
@@ -19,12 +20,14 @@ mod bindings;
 mod closed_wasi;
 mod compiled;
 mod error;
+mod share;
 
 pub use access::{ListPage, MapPage, Page, StateAccess, SubKeyRange};
 pub use beside::{LogLevel, LogLine};
-pub use engine::GuestEngine;
+pub use engine::{EngineSettings, GuestEngine};
 pub use error::GuestError;
 pub use instance::Instance;
+pub use limits::{Exceeded, Limits, TICK};
 pub use output::{CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, ValueWrites};
 pub use plugin::{Description, Plugin, StateDeclaration};
 pub use values::StatePart;

@@ -20,7 +20,15 @@ use super::tree::{self, Node, Table, Value};
 use super::{duration, flink, resolve, size, wiring, words};
 use crate::stream::MaxParallelism;
 
-const SECTIONS: [&str; 6] = ["job", "checkpoint", "state", "source", "operator", "sink"];
+const SECTIONS: [&str; 7] = [
+    "job",
+    "checkpoint",
+    "state",
+    "limits",
+    "source",
+    "operator",
+    "sink",
+];
 
 /// A pipeline file, read.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +84,7 @@ pub fn parse(
     let job = sections.job(file.default_job_name);
     let checkpoint = sections.checkpoint();
     let state = sections.state();
+    let limits = sections.section("limits");
     let sources = sections.nodes("source", source);
     let operators = sections.nodes("operator", |node| read(&node));
     let sinks = sections.nodes("sink", sink);
@@ -88,6 +97,7 @@ pub fn parse(
             .expect("the section `job` was checked"),
         checkpoint,
         state,
+        limits,
         sources,
         operators,
         sinks,

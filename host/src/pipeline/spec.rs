@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::config;
 use super::from::{From, Reference};
+use super::limits::LimitSettings;
 use super::problem::{Document, Problem};
 use super::settings::{CheckpointSettings, StateSettings, Ttl};
 use crate::connector::{
@@ -45,6 +46,8 @@ pub struct Spec {
     pub checkpoint: CheckpointSettings,
     /// Where state is while the job runs.
     pub state: StateSettings,
+    /// What plugins may use, unless their operator says otherwise.
+    pub limits: LimitSettings,
     /// By name.
     pub sources: BTreeMap<String, SourceSpec>,
     /// By name.
@@ -60,6 +63,15 @@ impl Spec {
     #[must_use]
     pub fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         self.document.problem(path, message)
+    }
+
+    /// What the plugin of an operator may use, as far as it was typed.
+    #[must_use]
+    pub fn limits_of(&self, operator: &str) -> LimitSettings {
+        match self.operators.get(operator) {
+            Some(operator) => operator.limits.over(self.limits),
+            None => self.limits,
+        }
     }
 }
 
@@ -86,6 +98,9 @@ pub struct OperatorSpec {
     /// By state of the plugin: how long an entry lives, instead of what the plugin declares.
     #[serde(default)]
     pub ttl: BTreeMap<String, Ttl>,
+    /// What its plugin may use, instead of what the section `[limits]` says.
+    #[serde(default)]
+    pub limits: LimitSettings,
 }
 
 /// A table `[sink.NAME]`.
