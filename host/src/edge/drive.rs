@@ -204,7 +204,7 @@ impl Stage<'_> {
         let (writer, recovered) = begun.map_err(|error| (error, None))?;
         let origin = Origin {
             plan: self.plan,
-            restored,
+            restored: restored.map(|restored| &restored.checkpoint),
             chunks: &chunks,
             next_chunk: recovery.next_chunk,
             left,
