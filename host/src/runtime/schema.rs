@@ -6,7 +6,7 @@
 //! a record.
 
 use super::JobError;
-use super::plan::{Node, Role};
+use super::plan::{Node, Operator, Role};
 use crate::checkpoint::{Checkpoint, OperatorSnapshot};
 use crate::guest::{Plugin, StateDeclaration};
 use crate::state::{StateId, StateKind, StateSchema, StateSettings};
@@ -46,7 +46,7 @@ impl States {
         restored: Option<&Checkpoint>,
         allow_dropped: bool,
     ) -> Result<Self, JobError> {
-        let Role::Operator { plugin, ttl_ms, .. } = &node.role else {
+        let Role::Operator(Operator { plugin, ttl_ms, .. }) = &node.role else {
             return Ok(Self::default());
         };
         let saved = restored.and_then(|restored| {
