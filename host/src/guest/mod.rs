@@ -25,6 +25,8 @@ pub use beside::{LogLevel, LogLine};
 pub use engine::GuestEngine;
 pub use error::GuestError;
 pub use instance::Instance;
-pub use output::{CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, ValueWrites};
+pub use output::{
+    CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
+};
 pub use plugin::{Description, Plugin, StateDeclaration};
 pub use values::StatePart;
