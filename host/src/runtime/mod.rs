@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod keyed;
 pub mod left;
 pub mod report;
+pub mod restart;
 pub mod saved;
 pub mod schema;
 pub mod snapshot;
