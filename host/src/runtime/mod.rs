@@ -19,6 +19,7 @@ pub mod keyed;
 pub mod left;
 pub mod replay;
 pub mod report;
+pub mod restart;
 pub mod saved;
 pub mod schema;
 pub mod snapshot;
