@@ -7,21 +7,30 @@ use std::path::{Path, PathBuf};
 use crate::plugins::repository;
 
 /// What each module of the host may name besides itself.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("stream", &[]),
     ("state", &["stream"]),
     ("checkpoint", &["state", "stream"]),
     ("connector", &["checkpoint", "stream"]),
     ("guest", &["checkpoint", "state", "stream"]),
+    ("observe", &[]),
     (
         "runtime",
-        &["guest", "connector", "checkpoint", "state", "stream"],
+        &[
+            "observe",
+            "guest",
+            "connector",
+            "checkpoint",
+            "state",
+            "stream",
+        ],
     ),
     ("pipeline", &["connector", "stream"]),
     (
         "edge",
         &[
             "runtime",
+            "observe",
             "pipeline",
             "guest",
             "connector",
@@ -35,6 +44,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
         &[
             "edge",
             "runtime",
+            "observe",
             "pipeline",
             "guest",
             "connector",
