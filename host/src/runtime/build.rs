@@ -11,7 +11,7 @@ use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
-use super::plan::{Plan, Role, StateBackend};
+use super::plan::{Operator, Plan, Role, StateBackend};
 use super::report::Report;
 use super::schema::{States, snapshot_of};
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
@@ -125,7 +125,7 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     for node in &plan.nodes {
         let ports = match &node.role {
             Role::Source(_) => 1,
-            Role::Operator { plugin, .. } => plugin.description().outputs.len(),
+            Role::Operator(operator) => operator.plugin.description().outputs.len(),
             Role::Sink(_) => 0,
         };
         outlets.push((0..ports).map(|_| Vec::new()).collect());
@@ -239,7 +239,7 @@ impl Origin<'_> {
                     .map(|writer| writer.map_err(connector).and_then(task))
                     .collect()
             }
-            Role::Operator { plugin, config, .. } => {
+            Role::Operator(Operator { plugin, config, .. }) => {
                 let seals = Seals::begin(self.restored.map(|restored| restored.checkpoint.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
                     Some(left) => Ok(left),
