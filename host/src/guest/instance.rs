@@ -134,6 +134,7 @@ impl Instance {
         self.check_returned("process", bytes)?;
         let declared = Declared {
             keys,
+            records: batch.len(),
             outputs: self.outputs,
             states: &self.store.data().kinds,
         };

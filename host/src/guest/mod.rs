@@ -28,6 +28,8 @@ pub use engine::{EngineSettings, GuestEngine};
 pub use error::GuestError;
 pub use instance::Instance;
 pub use limits::{Exceeded, Limits, TICK};
-pub use output::{CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, ValueWrites};
+pub use output::{
+    CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
+};
 pub use plugin::{Description, Plugin, StateDeclaration};
 pub use values::StatePart;

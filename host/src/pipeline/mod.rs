@@ -13,6 +13,7 @@ pub mod identity;
 pub mod limits;
 pub mod plan;
 pub mod problem;
+pub mod restart;
 pub mod settings;
 pub mod size;
 pub mod spec;

@@ -12,6 +12,7 @@ use super::config;
 use super::from::{From, Reference};
 use super::limits::LimitSettings;
 use super::problem::{Document, Problem};
+use super::restart::RestartSettings;
 use super::settings::{CheckpointSettings, StateSettings, Ttl};
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
@@ -48,6 +49,8 @@ pub struct Spec {
     pub state: StateSettings,
     /// What plugins may use, unless their operator says otherwise.
     pub limits: LimitSettings,
+    /// What happens after a failure.
+    pub restart: RestartSettings,
     /// By name.
     pub sources: BTreeMap<String, SourceSpec>,
     /// By name.
