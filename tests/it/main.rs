@@ -20,6 +20,7 @@ mod checkpoints;
 mod control;
 mod damage;
 mod full_disk;
+mod hostile;
 mod migration;
 mod misbehaving;
 mod refusals;
