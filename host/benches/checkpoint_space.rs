@@ -28,6 +28,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
         data_folder: String::new(),
         identity: "bench".to_owned(),
         parallelism: 1,
+        configured_parallelism: 1,
         max_parallelism,
         records_in: 0,
         records_out: 0,
@@ -35,6 +36,8 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
         operators: vec![OperatorSnapshot {
             name: "count".to_owned(),
             plugin: PluginDigest([0; 32]),
+            config: Vec::new(),
+            replaces: None,
             states: Vec::new(),
             tasks: vec![TaskSnapshot {
                 key_groups: max_parallelism.range(0, 1),

@@ -222,6 +222,8 @@ fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, Plugin) {
     let operator = OperatorSnapshot {
         name: "count".into(),
         plugin,
+        config: Vec::new(),
+        replaces: None,
         states: Vec::new(),
         tasks: vec![task],
     };
@@ -233,6 +235,7 @@ fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, Plugin) {
         data_folder: String::new(),
         identity: "words".into(),
         parallelism: 1,
+        configured_parallelism: 1,
         max_parallelism: MaxParallelism::DEFAULT,
         records_in: 0,
         records_out: 0,

@@ -4,13 +4,12 @@
 //! Catches a guest that reads what its call must not see, a host that takes what the contract forbids, writes that are lost on
 //! the way to the store or applied although the call failed, and a plugin that is not asked to migrate as the contract says.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
 use floodmark::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
 use floodmark::runtime::keyed::Dictionary;
-use floodmark::runtime::plan::{Node, Role};
+use floodmark::runtime::plan::{Node, Operator, Role};
 use floodmark::runtime::schema::States;
 use floodmark::runtime::task::{OperatorTask, TaskError};
 use floodmark::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
@@ -43,11 +42,7 @@ impl Tested {
         let max_parallelism = MaxParallelism::new(128).unwrap();
         let node = Node {
             name: "tested".to_owned(),
-            role: Role::Operator {
-                plugin: Arc::new(plugin.clone()),
-                config: Vec::new(),
-                ttl_ms: BTreeMap::new(),
-            },
+            role: Role::Operator(Operator::new(Arc::new(plugin.clone()), Vec::new())),
         };
         let states = States::of(&node, None, false).unwrap();
         let store = StateStore::new(StoreSettings {

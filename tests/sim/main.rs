@@ -25,7 +25,9 @@ use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use floodmark::runtime::exchange::Wake;
 use floodmark::runtime::left::LeftStates;
-use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
+use floodmark::runtime::plan::{
+    Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
+};
 use floodmark::runtime::report::{Asker, Report};
 use floodmark::runtime::worker::{Counters, Progress, Worker};
 use floodmark::runtime::writer::{WriteRequest, Writer};
@@ -98,12 +100,14 @@ impl Scenario {
             input: 0,
             routing,
         };
+        let parallelism = 1 + self.random.below(4) as u16;
         Plan {
             data_folder: String::new(),
             backend: StateBackend::Memory,
             job: "sim".to_owned(),
             identity: "sim".to_owned(),
-            parallelism: 1 + self.random.below(4) as u16,
+            parallelism,
+            configured_parallelism: parallelism,
             max_parallelism: MaxParallelism::new(16).expect("within the limits"),
             mode: self.mode,
             allow_dropped_state: false,
@@ -111,19 +115,11 @@ impl Scenario {
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
                     "first",
-                    Role::Operator {
-                        plugin: Arc::new(COUNT.clone()),
-                        config: Vec::new(),
-                        ttl_ms: BTreeMap::new(),
-                    },
+                    Role::Operator(Operator::new(Arc::new(COUNT.clone()), Vec::new())),
                 ),
                 node(
                     "second",
-                    Role::Operator {
-                        plugin: Arc::new(COUNT.clone()),
-                        config: Vec::new(),
-                        ttl_ms: BTreeMap::new(),
-                    },
+                    Role::Operator(Operator::new(Arc::new(COUNT.clone()), Vec::new())),
                 ),
                 node("shelf", Role::Sink(Arc::new(self.shelf.clone()))),
             ],

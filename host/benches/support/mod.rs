@@ -19,7 +19,9 @@ use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Watcher, drive};
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
-use floodmark::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
+use floodmark::runtime::plan::{
+    Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
+};
 use floodmark::runtime::worker::Counters;
 use floodmark::stream::MaxParallelism;
 
@@ -150,6 +152,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         job: "bench".to_owned(),
         identity: "bench".to_owned(),
         parallelism,
+        configured_parallelism: parallelism,
         max_parallelism: MaxParallelism::DEFAULT,
         mode: Default::default(),
         allow_dropped_state: false,
@@ -157,11 +160,7 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
             node("text", Role::Source(Arc::new(source))),
             node(
                 "count",
-                Role::Operator {
-                    plugin: Arc::new(plugin.clone()),
-                    config: Vec::new(),
-                    ttl_ms: Default::default(),
-                },
+                Role::Operator(Operator::new(Arc::new(plugin.clone()), Vec::new())),
             ),
             node("counts", Role::Sink(sink)),
         ],
@@ -216,7 +215,7 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
     };
     let mut told = Told::default();
     drive(
-        plan,
+        Arc::new(plan.clone()),
         Box::new(store),
         recovery,
         settings,

@@ -306,7 +306,7 @@ impl Coordinator {
         self.pause(now);
         self.failures = 0;
         let ending = match trigger {
-            Trigger::Periodic | Trigger::Asked => return,
+            Trigger::Periodic | Trigger::Asked | Trigger::Swap | Trigger::Rescale => return,
             Trigger::Stop => Ending::Stopped,
             Trigger::Final => Ending::Complete,
         };

@@ -1,10 +1,10 @@
 //! The bytes of a checkpoint: the only module that knows them.
 //!
 //! ```text
-//! "FLMK-MAN" | version: u16, little-endian | postcard of ManifestV2 | XXH3-64 of all before, little-endian
+//! "FLMK-MAN" | version: u16, little-endian | postcard of ManifestV3 | XXH3-64 of all before, little-endian
 //! ```
 //!
-//! `v2` is what is written, and `v1` is read as well. The structs there mirror the domain's, so that a change in the
+//! `v3` is what is written, and `v1` and `v2` are read as well. The structs there mirror the domain's, so that a change in the
 //! domain cannot change released bytes by accident: a new version gets structs of its own, and the old ones stay to
 //! read what exists. The checksum finds damage, not malice; still, no input makes `decode` panic, or take more memory
 //! than a small multiple of its length. This module neither reads nor writes files, and does not judge whether chunks
@@ -12,6 +12,7 @@
 
 mod v1;
 mod v2;
+mod v3;
 
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,10 +20,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Checkpoint;
 use v1::ManifestV1;
 use v2::ManifestV2;
+use v3::ManifestV3;
 
 const MAGIC: &[u8; 8] = b"FLMK-MAN";
 /// The version that is written. All below are read.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = MAGIC.len() + 2;
 const CHECKSUM_BYTES: usize = 8;
 
@@ -55,7 +57,7 @@ pub fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    let mut bytes = postcard::to_extend(&ManifestV2::from(checkpoint), bytes)
+    let mut bytes = postcard::to_extend(&ManifestV3::from(checkpoint), bytes)
         .expect("a manifest has only what postcard can encode, and a vector takes any length");
     let checksum = xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -83,6 +85,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
     match found {
         1 => fields::<ManifestV1<'_>>(body)?.into_checkpoint(),
         2 => fields::<ManifestV2<'_>>(body)?.into_checkpoint(),
+        3 => fields::<ManifestV3<'_>>(body)?.into_checkpoint(),
         _ => Err(ManifestError::OtherVersion { found }),
     }
 }

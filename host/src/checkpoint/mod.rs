@@ -35,6 +35,8 @@ pub struct Checkpoint {
     pub identity: String,
     /// Tasks per operator.
     pub parallelism: u16,
+    /// Tasks per operator as the pipeline said: another number if the job was rescaled while it ran.
+    pub configured_parallelism: u16,
     /// Key groups.
     pub max_parallelism: MaxParallelism,
     /// Records read from sources, over all runs of the job.
@@ -60,6 +62,10 @@ pub enum Trigger {
     Stop,
     /// All input was read: nothing is left to do.
     Final,
+    /// A plugin took another's place.
+    Swap,
+    /// The number of tasks changes.
+    Rescale,
 }
 
 /// A source in a checkpoint.
@@ -76,12 +82,25 @@ pub struct SourceSnapshot {
 pub struct OperatorSnapshot {
     /// The node.
     pub name: String,
-    /// The plugin that ran.
+    /// The plugin that goes on from here: in the checkpoint of a swap, the new one.
     pub plugin: PluginDigest,
+    /// What it is opened with.
+    pub config: Vec<(String, String)>,
+    /// What the pipeline named when this plugin took its place; none if it is the pipeline's own.
+    pub replaces: Option<PluginChoice>,
     /// Its states; chunks name them by id.
     pub states: Vec<StateSchema>,
     /// In order of key groups.
     pub tasks: Vec<TaskSnapshot>,
+}
+
+/// A plugin and what it is opened with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginChoice {
+    /// Its component.
+    pub plugin: PluginDigest,
+    /// Its configuration.
+    pub config: Vec<(String, String)>,
 }
 
 /// One task's state in a checkpoint.

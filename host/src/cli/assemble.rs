@@ -17,7 +17,7 @@ use crate::pipeline::settings::{CheckpointMode, Ttl};
 use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
 use crate::runtime::aligner::Mode;
-use crate::runtime::plan::{Edge, Node, NodeIndex, Plan, Role, Routing, StateBackend};
+use crate::runtime::plan::{Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend};
 
 /// A pipeline file that was read.
 pub(super) struct Pipeline {
@@ -115,11 +115,13 @@ fn plan(
     for node in &graph.nodes {
         let name = node.name.as_str();
         let role = match node.kind {
-            NodeKind::Operator { .. } => Role::Operator {
-                plugin: Arc::clone(&plugins[name]),
-                config: spec.operators[name].config.clone().into_iter().collect(),
-                ttl_ms: ttl_ms(&spec.operators[name].ttl),
-            },
+            NodeKind::Operator { .. } => {
+                let config = spec.operators[name].config.clone().into_iter().collect();
+                Role::Operator(Operator {
+                    ttl_ms: ttl_ms(&spec.operators[name].ttl),
+                    ..Operator::new(Arc::clone(&plugins[name]), config)
+                })
+            }
             NodeKind::Source => {
                 Role::Source(source(&spec.sources[name], folder).map_err(|error| {
                     let problem = spec.problem(&["source", name], error.to_string());
@@ -154,6 +156,7 @@ fn plan(
         data_folder: data.to_owned(),
         identity: graph.identity(),
         parallelism: spec.parallelism,
+        configured_parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,
         mode: match spec.checkpoint.mode {
             CheckpointMode::ExactlyOnce => Mode::ExactlyOnce,

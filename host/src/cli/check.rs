@@ -12,7 +12,7 @@ use crate::guest::GuestEngine;
 use crate::pipeline::settings::{CheckpointMode, StateBackend, StorageSetting};
 use crate::pipeline::{Exchange, Node, NodeKind};
 use crate::pipeline::{duration, size};
-use crate::runtime::plan::Role;
+use crate::runtime::plan::{Operator, Role};
 
 /// The id of the data folder of a job that does not run.
 const NO_DATA: &str = "";
@@ -90,7 +90,7 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
         NodeKind::Sink => format!("sink `{}`\n", node.name),
         NodeKind::Operator { .. } => format!("operator `{}`\n", node.name),
     };
-    if let Role::Operator { plugin, .. } = role {
+    if let Role::Operator(Operator { plugin, .. }) = role {
         let description = plugin.description();
         text += &format!(
             "  plugin  {} {}, {} bytes, sha256 {}\n          {}\n",

@@ -12,7 +12,7 @@ use crate::connector::Guarantee;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::{difference, takeover};
-use crate::runtime::plan::{Plan, Role};
+use crate::runtime::plan::{Operator, Plan, Role};
 
 /// Says where the job starts; refuses checkpoints of another pipeline.
 pub(super) fn tell_recovery(
@@ -114,7 +114,7 @@ fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
     let mut dropped = Vec::new();
     for saved in &checkpoint.operators {
         let plugin = plan.nodes.iter().find_map(|node| match &node.role {
-            Role::Operator { plugin, .. } if node.name == saved.name => Some(plugin),
+            Role::Operator(Operator { plugin, .. }) if node.name == saved.name => Some(plugin),
             _ => None,
         });
         let declared = plugin.map_or(&[][..], |plugin| &plugin.description().states);
@@ -141,7 +141,7 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
             .operators
             .iter()
             .find(|operator| operator.name == node.name);
-        if let (Role::Operator { plugin, .. }, Some(saved)) = (&node.role, saved)
+        if let (Role::Operator(Operator { plugin, .. }), Some(saved)) = (&node.role, saved)
             && plugin.digest() != saved.plugin
         {
             terminal.say(&format!(

@@ -172,7 +172,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let mut progress = Progress::new(terminal.clone(), arguments.fresh)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
-        &assembled.plan,
+        Arc::new(assembled.plan.clone()),
         store,
         recovery,
         settings,
@@ -254,7 +254,7 @@ fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
             let folder = data_dir.path().to_path_buf();
             plan::StateBackend::Disk {
                 memory_bytes: settings.memory,
-                scratch: Box::new(move || scratch::file_in(&folder)),
+                scratch: Arc::new(move || scratch::file_in(&folder)),
             }
         }
     }

@@ -1,34 +1,31 @@
-//! Runs a job on real threads, with the caller's for the conductor.
+//! Runs a job on real threads, with the caller's for the conductor. `stage` starts workers, `back` goes back.
 //!
 //! Nothing is decided here but one thing: a job whose worker fails in a way that may pass goes back to its last checkpoint
 //! without ending the process, a few times in a row at most. Its threads are joined, the storage says what is durable, and
 //! workers, sources and sinks are made anew from there, as at the start of the process. So whatever a start cures, this
 //! does, too.
 
+mod back;
+mod stage;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use self::stage::Stage;
 use super::clock::Clock;
-use super::threads::{Bell, Threads};
+use super::threads::Threads;
+use crate::checkpoint::CheckpointStorage;
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint};
-use crate::checkpoint::{CheckpointStorage, Depth};
 use crate::connector::Recovered;
 use crate::runtime::JobError;
-use crate::runtime::build::{Built, Origin, build};
-use crate::runtime::chunks::CheckpointChunks;
-use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice, WentBack};
-use crate::runtime::exchange::Wake;
+use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::Report;
 use crate::runtime::worker::Counters;
-use crate::runtime::writer::Writer;
-use crate::state::{ChunkReader, StateSchema};
-use crate::stream::CheckpointId;
 
 /// How often whoever watches is shown the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -73,7 +70,7 @@ pub type Reports = mpsc::Sender<Report>;
 /// # Errors
 /// When the job cannot begin or go on. Its last checkpoint is as it was.
 pub fn drive(
-    plan: &Plan,
+    plan: Arc<Plan>,
     store: Box<dyn CheckpointStorage>,
     recovery: Recovery,
     settings: DriveSettings,
@@ -83,7 +80,7 @@ pub fn drive(
 ) -> Result<Ended, JobError> {
     let counters = (0..plan.parallelism).map(|_| Arc::default()).collect();
     let stage = Stage {
-        plan,
+        plan: Arc::clone(&plan),
         retained: settings.retained,
         clock,
         reports,
@@ -93,7 +90,7 @@ pub fn drive(
     let life = stage.live(store, recovery, settings.fresh, LeftStates::default())?;
     let mut job = Job {
         conductor: Conductor::new(
-            plan,
+            &plan,
             life.schemas,
             settings.checkpoints,
             life.next_id,
@@ -136,135 +133,10 @@ fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
     earlier.unwrap_or_default()
 }
 
-/// What workers are started with, each time.
-struct Stage<'a> {
-    plan: &'a Plan,
-    retained: NonZeroU32,
-    clock: Clock,
-    reports: Reports,
-    counters: Vec<Arc<Counters>>,
-}
-
-/// Threads that run, and by node the states of its operator.
-type Started = (Threads, Vec<Vec<StateSchema>>);
-
-/// A job that has begun, or begun again.
-struct Life {
-    threads: Threads,
-    schemas: Vec<Vec<StateSchema>>,
-    next_id: CheckpointId,
-    earlier: EarlierRuns,
-    recovered: Vec<(String, Recovered)>,
-    /// Damage that showed on the way, and what the job began from instead.
-    found: Option<WentBack>,
-}
-
-impl Stage<'_> {
-    /// Begins from what was recovered; if that proves to be damaged, from what is sound.
-    fn live(
-        &self,
-        store: Box<dyn CheckpointStorage>,
-        recovery: Recovery,
-        fresh: bool,
-        left: LeftStates,
-    ) -> Result<Life, JobError> {
-        let (error, mut store) = match self.attempt(store, recovery, fresh, left) {
-            Ok(life) => return Ok(life),
-            Err((error, Some(store))) if error.is_of_stored_bytes() => (error, store),
-            Err((error, _)) => return Err(error),
-        };
-        let mut recovery = store.recover(Depth::Thorough, None)?;
-        let found = WentBack {
-            reason: error.to_string(),
-            to: earlier_runs(recovery.restored.as_ref()).checkpoint,
-            attempt: 1,
-            attempts_max: 1,
-            in_memory: false,
-            passed_over: std::mem::take(&mut recovery.damaged),
-        };
-        let life = self.attempt(store, recovery, false, LeftStates::default());
-        let life = life.map_err(|(error, _)| error)?;
-        Ok(Life {
-            found: Some(found),
-            ..life
-        })
-    }
-
-    /// Begins from what was recovered. The store comes back if only the workers could not be made.
-    fn attempt(
-        &self,
-        store: Box<dyn CheckpointStorage>,
-        recovery: Recovery,
-        fresh: bool,
-        left: LeftStates,
-    ) -> Result<Life, (JobError, Option<Box<dyn CheckpointStorage>>)> {
-        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
-        let restored = recovery.restored.as_ref();
-        let begun = Writer::begin(self.plan, store, self.retained, restored, fresh);
-        let (writer, recovered) = begun.map_err(|error| (error, None))?;
-        let origin = Origin {
-            plan: self.plan,
-            restored,
-            chunks: &chunks,
-            next_chunk: recovery.next_chunk,
-            left,
-        };
-        match self.begin(writer, origin, Arc::clone(&chunks)) {
-            Ok((threads, schemas)) => Ok(Life {
-                threads,
-                schemas,
-                next_id: recovery.next_id,
-                earlier: earlier_runs(restored),
-                recovered,
-                found: None,
-            }),
-            Err(failed) => {
-                let (error, writer) = *failed;
-                Err((error, Some(writer.into_store())))
-            }
-        }
-    }
-
-    fn begin(
-        &self,
-        writer: Writer,
-        origin: Origin<'_>,
-        chunks: Arc<dyn ChunkReader>,
-    ) -> Result<Started, Box<(JobError, Writer)>> {
-        let bells: Vec<_> = self
-            .counters
-            .iter()
-            .map(|_| Arc::new(Bell::default()))
-            .collect();
-        let wakes: Vec<_> = bells
-            .iter()
-            .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
-            .collect();
-        let Built {
-            workers,
-            controls,
-            schemas,
-        } = match build(origin, &wakes, &self.counters, &self.reports) {
-            Ok(built) => built,
-            Err(error) => return Err(Box::new((error, writer))),
-        };
-        let threads = Threads::start(
-            workers,
-            bells,
-            controls,
-            writer,
-            chunks,
-            self.clock,
-            &self.reports,
-        );
-        Ok((threads, schemas))
-    }
-}
-
 /// A job that runs.
 struct Job<'a> {
     conductor: Conductor,
-    stage: Stage<'a>,
+    stage: Stage,
     settings: DriveSettings,
     inbox: mpsc::Receiver<Report>,
     watcher: &'a mut dyn Watcher,
@@ -329,62 +201,5 @@ impl Job<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Goes back to the last checkpoint, after `error`.
-    fn go_back(&mut self, threads: Threads, error: &JobError) -> Result<Threads, JobError> {
-        let (writer, workers) = threads.stop()?;
-        // What a write under way has become, and who has asked for something, still counts.
-        while let Ok(report) = self.inbox.try_recv() {
-            if report.is_of_workers() {
-                continue;
-            }
-            self.handle(report, None)?;
-        }
-        // Not before: a checkpoint may have been completed meanwhile.
-        self.gone_back += 1;
-        let mut store = writer.into_store();
-        let depth = match error.is_of_stored_bytes() {
-            true => Depth::Thorough,
-            false => Depth::Quick,
-        };
-        let mut recovery = store.recover(depth, None)?;
-        let earlier = earlier_runs(recovery.restored.as_ref());
-        let left = match (depth, workers) {
-            (Depth::Quick, Some(workers)) => LeftStates::of(workers).back_to(earlier.checkpoint),
-            _ => LeftStates::default(),
-        };
-        let notice = Notice::WentBack(WentBack {
-            reason: error.to_string(),
-            to: earlier.checkpoint,
-            attempt: self.gone_back,
-            attempts_max: GOING_BACK_MAX,
-            in_memory: !left.is_empty(),
-            passed_over: std::mem::take(&mut recovery.damaged),
-        });
-        let clock = self.stage.clock;
-        self.watcher.notice(clock.now(), notice);
-        self.count_from(earlier.records_in);
-        let fresh = self.settings.fresh && recovery.restored.is_none();
-        let life = self.stage.live(store, recovery, fresh, left)?;
-        if let Some(found) = life.found {
-            self.count_from(life.earlier.records_in);
-            self.watcher.notice(clock.now(), Notice::WentBack(found));
-        }
-        self.conductor
-            .begin_again(clock.now(), life.schemas, life.next_id, life.earlier);
-        self.watcher.begun(&life.recovered);
-        Ok(life.threads)
-    }
-
-    /// Has the counters say what this process has read, without what is read again.
-    fn count_from(&self, records_in: u64) {
-        let mut read = records_in.saturating_sub(self.records_in_before);
-        for counters in &self.stage.counters {
-            counters
-                .records_in
-                .store(std::mem::take(&mut read), Ordering::Relaxed);
-            counters.records_out.store(0, Ordering::Relaxed);
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! guest returns is checked in `output` before anybody else sees it. Nothing here knows of workers or checkpoints.
 
 pub mod engine;
+pub mod limits;
 pub mod plugin;
 
 pub mod instance;
@@ -25,6 +26,7 @@ pub use beside::{LogLevel, LogLine};
 pub use engine::GuestEngine;
 pub use error::GuestError;
 pub use instance::Instance;
+pub use limits::Limits;
 pub use output::{
     CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
 };

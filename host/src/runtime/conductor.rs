@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::JobError;
-use super::plan::{Plan, Role};
+use super::plan::{Operator, Plan, Role};
 use super::report::{Answer, Asker, Report};
 use super::snapshot::{RegionSnapshot, SealedState};
 use super::worker::Control;
@@ -31,7 +31,7 @@ pub enum Action {
     /// Tell whoever watches.
     Notify(Notice),
     /// Tell whoever asked.
-    Answer(Asker, Answer),
+    Answer(Asker<CheckpointId>, Answer<CheckpointId>),
     /// Shut the workers down: the job is over.
     Finish(Ending),
     /// Shut the workers down: the job has failed.
@@ -127,9 +127,9 @@ pub struct Conductor {
     unwritten: BTreeMap<ChunkId, Arc<Chunk>>,
     staged: BTreeMap<usize, Vec<Staged>>,
     /// Who wants the next checkpoint that begins.
-    askers: Vec<Asker>,
+    askers: Vec<Asker<CheckpointId>>,
     /// Who waits for the end of the job.
-    stop_askers: Vec<Asker>,
+    stop_askers: Vec<Asker<CheckpointId>>,
     last_failure: Option<String>,
     failures: u32,
     last_durable: Option<CheckpointId>,
@@ -147,7 +147,7 @@ struct Pending {
     state_bytes: u64,
     records_in: u64,
     records_out: u64,
-    askers: Vec<Asker>,
+    askers: Vec<Asker<CheckpointId>>,
     splits: BTreeMap<usize, Vec<Split>>,
     states: BTreeMap<(usize, usize), SealedState>,
 }
@@ -185,10 +185,17 @@ impl Conductor {
             match &node.role {
                 Role::Source(_) => sources.push(index),
                 Role::Sink(_) => sinks.push(index),
-                Role::Operator { plugin, .. } => {
+                Role::Operator(Operator {
+                    plugin,
+                    config,
+                    replaces,
+                    ..
+                }) => {
                     let operator = OperatorSnapshot {
                         name: node.name.clone(),
                         plugin: plugin.digest(),
+                        config: config.clone(),
+                        replaces: replaces.clone(),
                         states,
                         tasks: Vec::new(),
                     };
@@ -208,6 +215,7 @@ impl Conductor {
             data_folder: plan.data_folder.clone(),
             identity: plan.identity.clone(),
             parallelism: plan.parallelism,
+            configured_parallelism: plan.configured_parallelism,
             max_parallelism: plan.max_parallelism,
             records_in: earlier.records_in,
             records_out: earlier.records_out,

@@ -245,6 +245,7 @@ impl Subject {
             data_folder: String::new(),
             identity: String::new(),
             parallelism: self.tasks.len() as u16,
+            configured_parallelism: self.tasks.len() as u16,
             max_parallelism: self.max,
             records_in: 0,
             records_out: 0,
@@ -252,6 +253,8 @@ impl Subject {
             operators: vec![OperatorSnapshot {
                 name: "state".to_owned(),
                 plugin,
+                config: Vec::new(),
+                replaces: None,
                 states: Vec::new(),
                 tasks: saved,
             }],

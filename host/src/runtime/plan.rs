@@ -7,8 +7,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::aligner::Mode;
+use crate::checkpoint::PluginChoice;
 use crate::connector::{Sink, Source};
-use crate::guest::Plugin;
+use crate::guest::{Limits, Plugin};
 use crate::stream::MaxParallelism;
 
 /// A checked graph with everything that is needed to run it.
@@ -16,6 +17,7 @@ use crate::stream::MaxParallelism;
 /// - `nodes` are in topological order: an edge leads from a lower index to a higher one.
 /// - Ports of edges exist; sources have one output port, sinks one input port.
 /// - Edges into an operator with state go by key.
+#[derive(Clone)]
 pub struct Plan {
     /// The job's name.
     pub job: String,
@@ -25,6 +27,8 @@ pub struct Plan {
     pub identity: String,
     /// Tasks per node.
     pub parallelism: u16,
+    /// Tasks per node as the pipeline says: another number if the job was rescaled while it ran.
+    pub configured_parallelism: u16,
     /// Key groups.
     pub max_parallelism: MaxParallelism,
     /// What checkpoints promise.
@@ -40,6 +44,7 @@ pub struct Plan {
 }
 
 /// Where state is while a job runs.
+#[derive(Clone)]
 pub enum StateBackend {
     /// All of it in memory.
     Memory,
@@ -53,9 +58,10 @@ pub enum StateBackend {
 }
 
 /// Makes an empty file that nobody else uses.
-pub type Scratch = Box<dyn Fn() -> io::Result<File> + Send + Sync>;
+pub type Scratch = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 
 /// A node of the graph.
+#[derive(Clone)]
 pub struct Node {
     /// Its name in the pipeline file.
     pub name: String,
@@ -64,20 +70,67 @@ pub struct Node {
 }
 
 /// What a node does.
+#[derive(Clone)]
 pub enum Role {
     /// Reads records.
     Source(Arc<dyn Source>),
     /// Calls a plugin.
-    Operator {
-        /// The plugin.
-        plugin: Arc<Plugin>,
-        /// What it is opened with.
-        config: Vec<(String, String)>,
-        /// By state: how long an entry lives, instead of what the plugin declares; `None` for ever.
-        ttl_ms: BTreeMap<String, Option<u64>>,
-    },
+    Operator(Operator),
     /// Writes records.
     Sink(Arc<dyn Sink>),
+}
+
+/// What an operator is.
+#[derive(Clone)]
+pub struct Operator {
+    /// The plugin that runs.
+    pub plugin: Arc<Plugin>,
+    /// What it is opened with.
+    pub config: Vec<(String, String)>,
+    /// What the pipeline names, if another plugin runs in its place.
+    pub replaces: Option<PluginChoice>,
+    /// By state: how long an entry lives, instead of what the plugin declares; `None` for ever.
+    pub ttl_ms: BTreeMap<String, Option<u64>>,
+    /// What an instance may use.
+    pub limits: Limits,
+    /// What becomes of records that the plugin cannot handle.
+    pub on_error: OnError,
+}
+
+impl Operator {
+    /// A plugin of the pipeline, with nothing that is unusual.
+    #[must_use]
+    pub fn new(plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Self {
+        Self {
+            plugin,
+            config,
+            replaces: None,
+            ttl_ms: BTreeMap::new(),
+            limits: Limits::default(),
+            on_error: OnError::default(),
+        }
+    }
+
+    /// The plugin that runs, and its configuration.
+    #[must_use]
+    pub fn choice(&self) -> PluginChoice {
+        PluginChoice {
+            plugin: self.plugin.digest(),
+            config: self.config.clone(),
+        }
+    }
+}
+
+/// What becomes of a record that a plugin cannot handle: at which it fails, or which it rejects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The job fails, and the restart strategy decides.
+    #[default]
+    Fail,
+    /// It is left out.
+    Skip,
+    /// It leaves by the port for dead letters.
+    DeadLetter,
 }
 
 /// Which node of a plan.
@@ -113,7 +166,7 @@ impl Plan {
     #[must_use]
     pub fn stateful_tasks(&self) -> u64 {
         let is_stateful = |node: &&Node| match &node.role {
-            Role::Operator { plugin, .. } => !plugin.description().states.is_empty(),
+            Role::Operator(operator) => !operator.plugin.description().states.is_empty(),
             Role::Source(_) | Role::Sink(_) => false,
         };
         self.nodes.iter().filter(is_stateful).count() as u64 * u64::from(self.parallelism)

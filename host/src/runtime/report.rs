@@ -34,13 +34,13 @@ pub enum Report {
     /// A region has more state that no checkpoint has than its memory is for.
     StateDirty(Part),
     /// Somebody asks for a checkpoint.
-    CheckpointAsked(Asker),
+    CheckpointAsked(Asker<CheckpointId>),
     /// Somebody asks the job to stop.
     StopAsked {
         /// Whether as if its input had ended.
         drain: bool,
         /// Who wants to know the last checkpoint, once it is durable.
-        asker: Option<Asker>,
+        asker: Option<Asker<CheckpointId>>,
     },
     /// Time has passed.
     Tick,
@@ -76,23 +76,23 @@ pub struct WriteOutcome {
     pub not_visible: Vec<String>,
 }
 
-/// The checkpoint that somebody gets for having asked, or why there is none.
-pub type Answer = Result<CheckpointId, String>;
+/// What somebody gets for having asked, or why it is not to be had.
+pub type Answer<T> = Result<T, String>;
 
 /// Whoever waits for an answer. One that is dropped says that the job is over without it.
 #[derive(Debug, Clone)]
-pub struct Asker(mpsc::Sender<Answer>);
+pub struct Asker<T>(mpsc::Sender<Answer<T>>);
 
-impl Asker {
+impl<T> Asker<T> {
     /// With the other end.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Answer>) {
+    pub fn new() -> (Self, mpsc::Receiver<Answer<T>>) {
         let (sender, receiver) = mpsc::channel();
         (Self(sender), receiver)
     }
 
     /// Answers.
-    pub fn answer(&self, answer: Answer) {
+    pub fn answer(&self, answer: Answer<T>) {
         // Whoever does not wait any more needs no answer.
         let _ = self.0.send(answer);
     }

@@ -6,7 +6,7 @@
 //! a record.
 
 use super::JobError;
-use super::plan::{Node, Role};
+use super::plan::{Node, Operator, Role};
 use crate::checkpoint::OperatorSnapshot;
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::guest::{Plugin, StateDeclaration};
@@ -47,7 +47,7 @@ impl States {
         restored: Option<&RestoredCheckpoint>,
         allow_dropped: bool,
     ) -> Result<Self, JobError> {
-        let Role::Operator { plugin, ttl_ms, .. } = &node.role else {
+        let Role::Operator(Operator { plugin, ttl_ms, .. }) = &node.role else {
             return Ok(Self::default());
         };
         let saved = restored.and_then(|restored| {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
-use super::plan::{Plan, Role};
+use super::plan::{Operator, Plan, Role};
 use super::report::WriteOutcome;
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{
@@ -73,7 +73,7 @@ impl Writer {
         for node in &plan.nodes {
             match &node.role {
                 Role::Source(_) => {}
-                Role::Operator { plugin, .. } => {
+                Role::Operator(Operator { plugin, .. }) => {
                     plugins.push((plugin.digest(), Arc::clone(plugin.component())))
                 }
                 Role::Sink(sink) => {

@@ -6,8 +6,10 @@ pub mod batch;
 pub mod column;
 pub mod key_group;
 pub mod mark;
+pub mod origin;
 
 pub use batch::{Batch, NO_TIMESTAMP, Timestamp};
 pub use column::{Column, MalformedColumn, OptionalColumn};
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism, hash_key};
 pub use mark::{CheckpointId, TaskIndex};
+pub use origin::{Origin, Unit};

@@ -7,13 +7,27 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::{
-    OperatorSnapshot, PluginDigest, SinkSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot,
-    Trigger,
+    OperatorSnapshot, PluginChoice, PluginDigest, SinkSnapshot, SourceSnapshot, Split, Staged,
+    TaskSnapshot, Trigger,
 };
 use crate::state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 
 fn sample() -> Checkpoint {
+    let config = |value: &str| vec![("unit".to_owned(), value.to_owned())];
+    let mut checkpoint = sample_v2();
+    checkpoint.trigger = Trigger::Swap;
+    checkpoint.configured_parallelism = 1;
+    checkpoint.operators[0].config = config("ms");
+    checkpoint.operators[0].replaces = Some(PluginChoice {
+        plugin: PluginDigest([0xcd; 32]),
+        config: config("s"),
+    });
+    checkpoint
+}
+
+/// What version 2 can hold.
+fn sample_v2() -> Checkpoint {
     Checkpoint {
         id: CheckpointId(300),
         created_ms: 1_700_000_000_123,
@@ -22,6 +36,7 @@ fn sample() -> Checkpoint {
         data_folder: "0c2f-77".into(),
         identity: "text|split|count|counts".into(),
         parallelism: 2,
+        configured_parallelism: 2,
         max_parallelism: MaxParallelism::DEFAULT,
         records_in: 1_000,
         records_out: 5_000_000_000,
@@ -32,6 +47,8 @@ fn sample() -> Checkpoint {
         operators: vec![OperatorSnapshot {
             name: "count".into(),
             plugin: PluginDigest([0xab; 32]),
+            config: Vec::new(),
+            replaces: None,
             states: vec![
                 StateSchema {
                     id: StateId(7),
@@ -89,6 +106,7 @@ fn sample_v1() -> Checkpoint {
         data_folder: String::new(),
         identity: "text|split|count|counts".into(),
         parallelism: 2,
+        configured_parallelism: 2,
         max_parallelism: MaxParallelism::DEFAULT,
         records_in: 1_000,
         records_out: 5_000_000_000,
@@ -99,6 +117,8 @@ fn sample_v1() -> Checkpoint {
         operators: vec![OperatorSnapshot {
             name: "count".into(),
             plugin: PluginDigest([0xab; 32]),
+            config: Vec::new(),
+            replaces: None,
             states: vec![StateSchema {
                 id: StateId(7),
                 name: "total".into(),
@@ -148,10 +168,10 @@ fn from_hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// Version 2 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
+/// Version 3 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
 #[test]
 fn golden() {
-    let path = fixture("manifest-v2.hex");
+    let path = fixture("manifest-v3.hex");
     let bytes = encode(&sample());
     let hex = |line: &[u8]| {
         line.iter()
@@ -170,9 +190,10 @@ fn golden() {
 
 /// What an earlier release wrote is read, and all of its fields arrive.
 #[test]
-fn version_1_is_read() {
-    let text = std::fs::read_to_string(fixture("manifest-v1.hex")).unwrap();
-    assert_eq!(decode(&from_hex(&text)), Ok(sample_v1()));
+fn earlier_versions_are_read() {
+    let read = |name| std::fs::read_to_string(fixture(name)).unwrap();
+    assert_eq!(decode(&from_hex(&read("manifest-v1.hex"))), Ok(sample_v1()));
+    assert_eq!(decode(&from_hex(&read("manifest-v2.hex"))), Ok(sample_v2()));
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl ManifestV1<'_> {
             data_folder: String::new(),
             identity: self.identity.to_owned(),
             parallelism: self.parallelism,
+            configured_parallelism: self.parallelism,
             max_parallelism,
             records_in: self.records_in,
             records_out: self.records_out,
@@ -142,6 +143,8 @@ impl OperatorV1<'_> {
         Ok(OperatorSnapshot {
             name: self.name.to_owned(),
             plugin: PluginDigest(self.plugin),
+            config: Vec::new(),
+            replaces: None,
             states: self.states.into_iter().map(StateV1::into_schema).collect(),
             tasks: self.tasks.into_iter().map(task).collect::<Result<_, _>>()?,
         })

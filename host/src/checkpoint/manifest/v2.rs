@@ -1,5 +1,6 @@
-//! Version 2 of a manifest: what is written now. Lists and maps are kinds of state, a state may have a time to live, a task
-//! names hashes that collided, and the data folder's id is noted. Once it is released, these structs never change.
+//! Version 2 of a manifest: lists and maps are kinds of state, a state may have a time to live, a task names hashes that
+//! collided, and the data folder's id is noted. It is read, and no longer written; version 3 has the same sources, states,
+//! tasks and sinks. These structs never change.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::checkpoint::{
 use crate::state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct ManifestV2<'a> {
     id: u64,
     created_ms: u64,
@@ -31,7 +32,7 @@ pub(super) struct ManifestV2<'a> {
     sinks: Vec<SinkV2<'a>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 enum TriggerV2 {
     Periodic,
     Stop,
@@ -40,13 +41,13 @@ enum TriggerV2 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SourceV2<'a> {
+pub(super) struct SourceV2<'a> {
     name: &'a str,
     #[serde(borrow)]
     splits: Vec<&'a [u8]>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct OperatorV2<'a> {
     name: &'a str,
     plugin: [u8; 32],
@@ -56,7 +57,7 @@ struct OperatorV2<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StateV2<'a> {
+pub(super) struct StateV2<'a> {
     id: u16,
     name: &'a str,
     kind: StateKindV2,
@@ -72,7 +73,7 @@ enum StateKindV2 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct TaskV2 {
+pub(super) struct TaskV2 {
     first_group: u16,
     end_group: u16,
     chunks: Vec<ChunkV2>,
@@ -86,36 +87,11 @@ struct ChunkV2 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SinkV2<'a> {
+pub(super) struct SinkV2<'a> {
     name: &'a str,
     #[serde(borrow)]
     staged: Vec<&'a [u8]>,
     state: &'a [u8],
-}
-
-impl<'a> From<&'a Checkpoint> for ManifestV2<'a> {
-    fn from(checkpoint: &'a Checkpoint) -> Self {
-        Self {
-            id: checkpoint.id.0,
-            created_ms: checkpoint.created_ms,
-            trigger: match checkpoint.trigger {
-                Trigger::Periodic => TriggerV2::Periodic,
-                Trigger::Stop => TriggerV2::Stop,
-                Trigger::Final => TriggerV2::Final,
-                Trigger::Asked => TriggerV2::Asked,
-            },
-            job: &checkpoint.job,
-            data_folder: &checkpoint.data_folder,
-            identity: &checkpoint.identity,
-            parallelism: checkpoint.parallelism,
-            max_parallelism: checkpoint.max_parallelism.get(),
-            records_in: checkpoint.records_in,
-            records_out: checkpoint.records_out,
-            sources: checkpoint.sources.iter().map(SourceV2::from).collect(),
-            operators: checkpoint.operators.iter().map(OperatorV2::from).collect(),
-            sinks: checkpoint.sinks.iter().map(SinkV2::from).collect(),
-        }
-    }
 }
 
 impl<'a> From<&'a SourceSnapshot> for SourceV2<'a> {
@@ -123,17 +99,6 @@ impl<'a> From<&'a SourceSnapshot> for SourceV2<'a> {
         Self {
             name: &source.name,
             splits: source.splits.iter().map(|split| &split.0[..]).collect(),
-        }
-    }
-}
-
-impl<'a> From<&'a OperatorSnapshot> for OperatorV2<'a> {
-    fn from(operator: &'a OperatorSnapshot) -> Self {
-        Self {
-            name: &operator.name,
-            plugin: operator.plugin.0,
-            states: operator.states.iter().map(StateV2::from).collect(),
-            tasks: operator.tasks.iter().map(TaskV2::from).collect(),
         }
     }
 }
@@ -198,6 +163,7 @@ impl ManifestV2<'_> {
             data_folder: self.data_folder.to_owned(),
             identity: self.identity.to_owned(),
             parallelism: self.parallelism,
+            configured_parallelism: self.parallelism,
             max_parallelism,
             records_in: self.records_in,
             records_out: self.records_out,
@@ -217,7 +183,7 @@ impl ManifestV2<'_> {
 }
 
 impl SourceV2<'_> {
-    fn into_snapshot(self) -> SourceSnapshot {
+    pub(super) fn into_snapshot(self) -> SourceSnapshot {
         SourceSnapshot {
             name: self.name.to_owned(),
             splits: self
@@ -235,6 +201,8 @@ impl OperatorV2<'_> {
         Ok(OperatorSnapshot {
             name: self.name.to_owned(),
             plugin: PluginDigest(self.plugin),
+            config: Vec::new(),
+            replaces: None,
             states: self.states.into_iter().map(StateV2::into_schema).collect(),
             tasks: self.tasks.into_iter().map(task).collect::<Result<_, _>>()?,
         })
@@ -242,7 +210,7 @@ impl OperatorV2<'_> {
 }
 
 impl StateV2<'_> {
-    fn into_schema(self) -> StateSchema {
+    pub(super) fn into_schema(self) -> StateSchema {
         StateSchema {
             id: StateId(self.id),
             name: self.name.to_owned(),
@@ -258,7 +226,7 @@ impl StateV2<'_> {
 }
 
 impl TaskV2 {
-    fn into_snapshot(self, max: MaxParallelism) -> Result<TaskSnapshot, ManifestError> {
+    pub(super) fn into_snapshot(self, max: MaxParallelism) -> Result<TaskSnapshot, ManifestError> {
         if self.first_group > self.end_group || self.end_group > max.get() {
             return Err(ManifestError::Malformed(
                 "a task's key groups are out of range",
@@ -277,7 +245,7 @@ impl TaskV2 {
 }
 
 impl SinkV2<'_> {
-    fn into_snapshot(self) -> SinkSnapshot {
+    pub(super) fn into_snapshot(self) -> SinkSnapshot {
         SinkSnapshot {
             name: self.name.to_owned(),
             staged: self

@@ -163,6 +163,8 @@ pub(super) fn why(trigger: Trigger) -> &'static str {
         Trigger::Asked => "asked for",
         Trigger::Stop => "stop",
         Trigger::Final => "end of input",
+        Trigger::Swap => "swap",
+        Trigger::Rescale => "rescale",
     }
 }
 

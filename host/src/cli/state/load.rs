@@ -29,7 +29,7 @@ use crate::cli::{Failure, PipelineArguments};
 use crate::edge::clock::Clock;
 use crate::guest::{GuestEngine, Instance, Plugin, StatePart};
 use crate::pipeline::words;
-use crate::runtime::plan::{Plan, Role};
+use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::saved::{Saved, SavedState, SavedStateBuilder};
 use crate::runtime::schema::States;
 use crate::state::{Chunk, ChunkId, ChunkIds, Sealed, StateId, StateKind, StateSchema};
@@ -147,7 +147,7 @@ impl<'a> Loading<'a> {
     fn new(assembled: &'a Assembled) -> Result<Self, Failure> {
         let mut operators = BTreeMap::new();
         for node in &assembled.plan.nodes {
-            let Role::Operator { plugin, .. } = &node.role else {
+            let Role::Operator(Operator { plugin, .. }) = &node.role else {
                 continue;
             };
             let schemas = States::of(node, None, true)?.schemas;
@@ -244,6 +244,8 @@ impl Loading<'_> {
             checkpoint.operators.push(OperatorSnapshot {
                 name: (*name).to_owned(),
                 plugin: operator.plugin.digest(),
+                config: Vec::new(),
+                replaces: None,
                 states: operator.schemas.clone(),
                 tasks: vec![TaskSnapshot {
                     key_groups: plan.max_parallelism.range(0, 1),
@@ -327,6 +329,7 @@ fn empty(plan: &Plan, base: Option<&Checkpoint>, now_ms: u64) -> Checkpoint {
         data_folder: base.map_or(String::new(), |base| base.data_folder.clone()),
         identity: base.map_or(plan.identity.clone(), |base| base.identity.clone()),
         parallelism: 1,
+        configured_parallelism: 1,
         max_parallelism: plan.max_parallelism,
         records_in: base.map_or(0, |base| base.records_in),
         records_out: base.map_or(0, |base| base.records_out),

@@ -73,6 +73,8 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
     let operator = OperatorSnapshot {
         name: "count".into(),
         plugin: plugin.0,
+        config: Vec::new(),
+        replaces: None,
         states: vec![],
         tasks: vec![task],
     };
@@ -84,6 +86,7 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
         data_folder: String::new(),
         identity: "identity".into(),
         parallelism: 1,
+        configured_parallelism: 1,
         max_parallelism: MaxParallelism::DEFAULT,
         records_in: id,
         records_out: id,

@@ -1,0 +1,148 @@
+//! Starts the workers of a job, at its beginning and each time that it begins again: the output is brought in order, tasks are
+//! made from the checkpoint, threads are started. When to begin again is decided elsewhere.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::super::clock::Clock;
+use super::super::threads::{Bell, Threads};
+use super::{Reports, earlier_runs};
+use crate::checkpoint::store::Recovery;
+use crate::checkpoint::{CheckpointStorage, Depth};
+use crate::connector::Recovered;
+use crate::runtime::JobError;
+use crate::runtime::build::{Built, Origin, build};
+use crate::runtime::chunks::CheckpointChunks;
+use crate::runtime::conductor::{EarlierRuns, WentBack};
+use crate::runtime::exchange::Wake;
+use crate::runtime::left::LeftStates;
+use crate::runtime::plan::Plan;
+use crate::runtime::worker::Counters;
+use crate::runtime::writer::Writer;
+use crate::state::{ChunkReader, StateSchema};
+use crate::stream::CheckpointId;
+
+/// What workers are started with, each time.
+pub(super) struct Stage {
+    pub(super) plan: Arc<Plan>,
+    pub(super) retained: NonZeroU32,
+    pub(super) clock: Clock,
+    pub(super) reports: Reports,
+    pub(super) counters: Vec<Arc<Counters>>,
+}
+
+/// Threads that run, and by node the states of its operator.
+type Started = (Threads, Vec<Vec<StateSchema>>);
+
+/// A job that has begun, or begun again.
+pub(super) struct Life {
+    pub(super) threads: Threads,
+    pub(super) schemas: Vec<Vec<StateSchema>>,
+    pub(super) next_id: CheckpointId,
+    pub(super) earlier: EarlierRuns,
+    pub(super) recovered: Vec<(String, Recovered)>,
+    /// Damage that showed on the way, and what the job began from instead.
+    pub(super) found: Option<WentBack>,
+}
+
+impl Stage {
+    /// Begins from what was recovered; if that proves to be damaged, from what is sound.
+    pub(super) fn live(
+        &self,
+        store: Box<dyn CheckpointStorage>,
+        recovery: Recovery,
+        fresh: bool,
+        left: LeftStates,
+    ) -> Result<Life, JobError> {
+        let (error, mut store) = match self.attempt(store, recovery, fresh, left) {
+            Ok(life) => return Ok(life),
+            Err((error, Some(store))) if error.is_of_stored_bytes() => (error, store),
+            Err((error, _)) => return Err(error),
+        };
+        let mut recovery = store.recover(Depth::Thorough, None)?;
+        let found = WentBack {
+            reason: error.to_string(),
+            to: earlier_runs(recovery.restored.as_ref()).checkpoint,
+            attempt: 1,
+            attempts_max: 1,
+            in_memory: false,
+            passed_over: std::mem::take(&mut recovery.damaged),
+        };
+        let life = self.attempt(store, recovery, false, LeftStates::default());
+        let life = life.map_err(|(error, _)| error)?;
+        Ok(Life {
+            found: Some(found),
+            ..life
+        })
+    }
+
+    /// Begins from what was recovered. The store comes back if only the workers could not be made.
+    fn attempt(
+        &self,
+        store: Box<dyn CheckpointStorage>,
+        recovery: Recovery,
+        fresh: bool,
+        left: LeftStates,
+    ) -> Result<Life, (JobError, Option<Box<dyn CheckpointStorage>>)> {
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
+        let restored = recovery.restored.as_ref();
+        let begun = Writer::begin(&self.plan, store, self.retained, restored, fresh);
+        let (writer, recovered) = begun.map_err(|error| (error, None))?;
+        let origin = Origin {
+            plan: &self.plan,
+            restored,
+            chunks: &chunks,
+            next_chunk: recovery.next_chunk,
+            left,
+        };
+        match self.begin(writer, origin, Arc::clone(&chunks)) {
+            Ok((threads, schemas)) => Ok(Life {
+                threads,
+                schemas,
+                next_id: recovery.next_id,
+                earlier: earlier_runs(restored),
+                recovered,
+                found: None,
+            }),
+            Err(failed) => {
+                let (error, writer) = *failed;
+                Err((error, Some(writer.into_store())))
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        writer: Writer,
+        origin: Origin<'_>,
+        chunks: Arc<dyn ChunkReader>,
+    ) -> Result<Started, Box<(JobError, Writer)>> {
+        let bells: Vec<_> = self
+            .counters
+            .iter()
+            .map(|_| Arc::new(Bell::default()))
+            .collect();
+        let wakes: Vec<_> = bells
+            .iter()
+            .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
+            .collect();
+        let Built {
+            workers,
+            controls,
+            schemas,
+        } = match build(origin, &wakes, &self.counters, &self.reports) {
+            Ok(built) => built,
+            Err(error) => return Err(Box::new((error, writer))),
+        };
+        let threads = Threads::start(
+            workers,
+            bells,
+            controls,
+            writer,
+            chunks,
+            self.clock,
+            &self.reports,
+        );
+        Ok((threads, schemas))
+    }
+}
