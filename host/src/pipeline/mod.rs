@@ -12,6 +12,7 @@ pub mod duration;
 pub mod identity;
 pub mod plan;
 pub mod problem;
+pub mod restart;
 pub mod settings;
 pub mod size;
 pub mod spec;

@@ -268,7 +268,9 @@ pub struct Ttl(
     pub Option<Duration>,
 );
 
-fn count_or_unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(super) fn count_or_unlimited<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
     struct CountVisitor;
 
     impl Visitor<'_> for CountVisitor {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::config;
 use super::from::{From, Reference};
 use super::problem::{Document, Problem};
+use super::restart::RestartSettings;
 use super::settings::{CheckpointSettings, StateSettings, Ttl};
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
@@ -45,6 +46,8 @@ pub struct Spec {
     pub checkpoint: CheckpointSettings,
     /// Where state is while the job runs.
     pub state: StateSettings,
+    /// What happens after a failure.
+    pub restart: RestartSettings,
     /// By name.
     pub sources: BTreeMap<String, SourceSpec>,
     /// By name.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::faults::Guilty;
 use super::keyed::KeyedBatch;
 use super::task::{FailedCall, OperatorTask, TaskError, leaving};
-use crate::guest::{CallOutput, GuestError};
+use crate::guest::{CallOutput, GuestError, Rejection};
 use crate::stream::Batch;
 
 /// Pieces of a call that has failed.
@@ -76,7 +76,7 @@ impl OperatorTask {
         let spoils_instance = !matches!(error, GuestError::Failed { .. });
         self.desk.faults.traps += u64::from(spoils_instance);
         if spoils_instance || (is_alone && !is_guilty) {
-            self.renew_instance()?;
+            self.renew()?;
         }
         if is_guilty {
             self.desk.caution.failed();
@@ -95,10 +95,28 @@ impl OperatorTask {
         Ok(())
     }
 
-    /// What leaves of a call that has succeeded, the records that it rejected included.
+    /// Fails the job if it is to fail at what a call has rejected, of which nothing is applied yet.
     ///
     /// # Errors
-    /// When a rejection is to fail the job.
+    /// With the first of the rejections.
+    pub(super) fn check_rejections(
+        &mut self,
+        input: u16,
+        output: &CallOutput,
+        batch: &Batch,
+        wall_ms: u64,
+    ) -> Result<(), TaskError> {
+        match output.rejections.first() {
+            Some(first) if self.desk.fails_job() => {
+                let guilty = rejected(first, batch);
+                let letters = &mut Batch::default();
+                self.desk.judge(guilty, input, wall_ms, letters)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What leaves of a call that has succeeded, the records that it rejected included.
     #[inline]
     pub(super) fn finish(
         &mut self,
@@ -114,16 +132,20 @@ impl OperatorTask {
         let mut letters = Batch::default();
         for rejection in &output.rejections {
             self.desk.faults.rejections += 1;
-            let guilty = Guilty {
-                batch: &batch,
-                record: rejection.record as usize,
-                reason: format!("rejected the record: {}", rejection.reason),
-            };
+            let guilty = rejected(rejection, &batch);
             self.desk.judge(guilty, input, wall_ms, &mut letters)?;
         }
         let mut leaving = leaving(output.emissions, batch);
         self.desk.send(letters, &mut leaving);
         Ok(leaving)
+    }
+}
+
+fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
+    Guilty {
+        batch,
+        record: rejection.record as usize,
+        reason: format!("rejected the record: {}", rejection.reason),
     }
 }
 

@@ -96,6 +96,10 @@ impl Desk {
         &self.handling
     }
 
+    pub(super) fn fails_job(&self) -> bool {
+        self.handling.on_error == OnError::Fail
+    }
+
     /// Lines for the job's log, of the instances that are gone and of this one.
     pub(super) fn keep_lines(&mut self, lines: Vec<LogLine>) {
         self.lines.extend(lines);

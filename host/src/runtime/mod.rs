@@ -20,7 +20,9 @@ pub mod faults;
 pub mod keyed;
 pub mod left;
 pub mod letter;
+pub mod replay;
 pub mod report;
+pub mod restart;
 pub mod saved;
 pub mod schema;
 pub mod snapshot;
@@ -142,6 +144,12 @@ pub enum JobError {
         reason: String,
         /// Where the job goes on.
         restart: Option<CheckpointId>,
+    },
+    /// The pipeline has no operator of that name.
+    #[error("there is no operator `{operator}` in the pipeline")]
+    NoSuchOperator {
+        /// What was asked for.
+        operator: String,
     },
     /// The storage of checkpoints.
     #[error(transparent)]

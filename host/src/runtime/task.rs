@@ -281,7 +281,7 @@ impl OperatorTask {
             false => self.instance.aborted(checkpoint.0),
         };
         if let Err(error) = heard {
-            self.renew_instance()?;
+            self.renew()?;
             return Ok(Some(error));
         }
         Ok(None)
@@ -303,7 +303,10 @@ impl OperatorTask {
     }
 
     /// Goes on with a fresh instance.
-    pub(super) fn renew_instance(&mut self) -> Result<(), GuestError> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn renew(&mut self) -> Result<(), GuestError> {
         let lines = self.instance.take_log();
         self.desk.keep_lines(lines);
         self.instance = (self.open)()?;
@@ -322,6 +325,21 @@ impl OperatorTask {
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.desk.faults
+    }
+
+    /// Its states, by position in the plugin's description.
+    pub(super) fn states(&self) -> &[DeclaredState] {
+        &self.states
+    }
+
+    /// The lists and maps in its state.
+    pub(super) fn trees_mut(&mut self) -> &mut Trees<OwnInstance> {
+        kept(&mut self.kept).store_mut()
+    }
+
+    /// The instance, for its log.
+    pub fn instance_mut(&mut self) -> &mut Instance {
+        &mut self.instance
     }
 
     /// Handles a batch as one transaction; returns what leaves by which port. The batch of an operator with state has a
@@ -374,6 +392,7 @@ impl OperatorTask {
             Err(error @ GuestError::StateUnreadable { .. }) => return Err(error.into()),
             Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
         };
+        self.check_rejections(input, &output, batch, wall_ms)?;
         let kept = kept(&mut self.kept);
         kept.write(&output.lists, &output.maps)?;
         let trees = kept.store_mut();
