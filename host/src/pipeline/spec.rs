@@ -12,7 +12,7 @@ use super::config;
 use super::from::{From, Reference};
 use super::problem::{Document, Problem};
 use super::restart::RestartSettings;
-use super::settings::{CheckpointSettings, StateSettings, Ttl};
+use super::settings::{CheckpointSettings, OnError, StateSettings, Ttl};
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
     StdoutSinkSettings,
@@ -89,6 +89,9 @@ pub struct OperatorSpec {
     /// By state of the plugin: how long an entry lives, instead of what the plugin declares.
     #[serde(default)]
     pub ttl: BTreeMap<String, Ttl>,
+    /// What becomes of a record that the plugin cannot handle.
+    #[serde(default)]
+    pub on_error: OnError,
 }
 
 /// A table `[sink.NAME]`.

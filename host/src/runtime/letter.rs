@@ -8,9 +8,6 @@ use serde_json::{Map, Value, json};
 
 use crate::stream::{NO_TIMESTAMP, Timestamp};
 
-/// The output port that every operator has beside its own, for dead letters.
-pub const PORT: &str = "dead-letters";
-
 /// A record that an operator could not handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {

@@ -37,7 +37,7 @@ use super::worker::{Counters, Progress, Worker};
 use crate::checkpoint::{Checkpoint, CheckpointReader};
 use crate::guest::LogLine;
 use crate::state::{ChunkId, ChunkReader};
-use crate::stream::{Batch, Timestamp};
+use crate::stream::{Batch, DEAD_LETTERS, Timestamp};
 
 /// How often in a row sources may have nothing before they count as read: one that follows files waits for ever.
 const IDLE_MAX: u32 = 16;
@@ -265,7 +265,7 @@ impl Replay {
 fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
     let records = leaving.iter().flat_map(|(port, batch)| {
         let port = outputs.get(usize::from(*port)).cloned();
-        let port = port.unwrap_or_default();
+        let port = port.unwrap_or_else(|| DEAD_LETTERS.to_owned());
         batch.iter().map(move |(key, value, timestamp)| Emitted {
             port: port.clone(),
             key: key.to_vec(),

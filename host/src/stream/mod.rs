@@ -13,3 +13,6 @@ pub use column::{Column, MalformedColumn, OptionalColumn};
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism, hash_key};
 pub use mark::{CheckpointId, TaskIndex};
 pub use origin::{Origin, Unit};
+
+/// The output port that every operator has beside those of its plugin: records that the plugin could not handle leave by it.
+pub const DEAD_LETTERS: &str = "dead-letters";
