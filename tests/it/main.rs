@@ -19,6 +19,7 @@ mod stop;
 mod checkpoints;
 mod control;
 mod damage;
+mod faults;
 mod full_disk;
 mod migration;
 mod misbehaving;

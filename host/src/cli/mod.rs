@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod dead_letters;
 pub mod job;
 pub mod run;
 pub mod savepoint;
@@ -70,6 +71,9 @@ enum Command {
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Looks at the records that operators could not handle
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
     #[command(subcommand)]
     State(state::StateCommand),
@@ -146,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&command),
         Command::State(command) => state::state(&command),
     };
     match done {
