@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::faults::{Faults, Handling};
@@ -17,6 +18,7 @@ use floodmark::runtime::task::{OperatorTask, TaskError};
 use floodmark::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 use floodmark::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit};
 
+use crate::job::Job;
 use crate::plugins::plugin;
 use crate::text::Random;
 
@@ -276,4 +278,160 @@ fn warnings_are_bounded() {
     assert_eq!(tested.tasks[0].take_log().len(), 5);
     assert_eq!(tested.faults().rejections, 300);
     assert_eq!(tested.faults().traps, 0);
+}
+
+/// Numbers by a plugin that panics at some words; its dead letters go to `letters`.
+fn job(on_error: &str) -> Job {
+    let job = Job::new();
+    let plugin = plugin("faulty");
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+source.text = {{ connector = "file", path = "in.txt", key-separator = " " }}
+operator.count = {{ plugin = {plugin:?}, from = "text", on-error = "{on_error}" }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+sink.letters = {{ connector = "file", from = "count.dead-letters", path = "letters", format = "jsonl" }}
+"#
+        ),
+    );
+    job
+}
+
+/// Lines of a key and a value, of which about one in `one_in` is guilty.
+fn input(records: u64, one_in: u64) -> (String, Vec<(String, String)>) {
+    let mut random = Random(records);
+    let (mut text, mut guilty) = (String::new(), Vec::new());
+    for number in 0..records {
+        let word = match random.below(one_in) {
+            0 => FAULTS[random.below(4) as usize],
+            _ => "good",
+        };
+        let (key, value) = (format!("k{}", number % 100), format!("{word}-{number}"));
+        text += &format!("{key} {value}\n");
+        if word != "good" {
+            guilty.push((key, value));
+        }
+    }
+    guilty.sort();
+    (text, guilty)
+}
+
+/// The keys and values of all letters, as `dead-letters list` tells them.
+fn listed(job: &Job) -> Vec<(String, String)> {
+    let listed = job.command(&["dead-letters", "list", "pipeline.toml", "--json"]);
+    let mut letters: Vec<_> = listed
+        .succeeded()
+        .stdout
+        .lines()
+        .map(|line| {
+            let letter = Letter::from_json(line).unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            (text(letter.key), text(letter.value))
+        })
+        .collect();
+    letters.sort();
+    letters
+}
+
+/// All records of the counts, without their order.
+fn counts(job: &Job) -> Vec<String> {
+    let mut records = Vec::new();
+    for part in fs::read_dir(job.path("out")).unwrap() {
+        let part = part.unwrap().path();
+        if part.is_file() {
+            let text = fs::read_to_string(part).unwrap();
+            records.extend(text.lines().map(str::to_owned));
+        }
+    }
+    records.sort();
+    records
+}
+
+#[test]
+fn dead_letters_are_exactly_once_whenever_the_process_dies() {
+    let (text, guilty) = input(60_000, 500);
+    let undisturbed = job("skip");
+    undisturbed.write("in.txt", &text);
+    undisturbed.run(&[]).succeeded();
+    let expected = counts(&undisturbed);
+    assert_eq!(expected.len(), 60_000 - guilty.len());
+
+    let job = job("dead-letter");
+    job.write("in.txt", &text);
+    let arguments = ["--parallelism", "2", "--set", "checkpoint.interval=20ms"];
+    for kill in 0..6 {
+        let mut running = job.start(&arguments);
+        if !running.has_ended() {
+            std::thread::sleep(Duration::from_millis(60 + 40 * kill));
+        }
+        running.kill();
+    }
+    job.run(&arguments).succeeded();
+    assert_eq!(listed(&job), guilty);
+    assert_eq!(counts(&job), expected);
+    let table = job.command(&[
+        "dead-letters",
+        "list",
+        "pipeline.toml",
+        "--operator",
+        "count",
+    ]);
+    let table = table.succeeded().stdout;
+    assert!(table.contains("source `text`: `in.txt`, bytes "), "{table}");
+    assert_eq!(table.lines().count(), 1 + guilty.len());
+}
+
+#[test]
+fn a_job_that_fails_at_a_record_names_it_and_goes_on_when_the_plugin_is_mended() {
+    let job = job("fail");
+    job.write("in.txt", "a good-1\na good-2\nb good-3\n");
+    job.run(&[]).succeeded();
+    job.write(
+        "in.txt",
+        "a good-1\na good-2\nb good-3\nb good-4\na panic-5\na good-6\n",
+    );
+    let failed = job.run(&["--set", "restart.strategy=none"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    failed
+        .says("operator `count` crashed in `process`: ")
+        .says("the record: source `text`: `in.txt`, bytes 27 to 55, record 2 of these")
+        .says("operator.count.on-error");
+    assert_eq!(counts(&job), ["a,1 good-1", "a,2 good-2", "b,1 good-3"]);
+    // To mend it and to set the record aside are two ways to go on; the second one adds a sink.
+    job.run(&["--set", "operator.count.config.mended=true"])
+        .succeeded();
+    let all = [
+        "a,1 good-1",
+        "a,2 good-2",
+        "a,3 panic-5",
+        "a,4 good-6",
+        "b,1 good-3",
+        "b,2 good-4",
+    ];
+    assert_eq!(counts(&job), all);
+    assert!(listed(&job).is_empty());
+}
+
+#[test]
+fn dead_letters_want_a_reader() {
+    let job = job("dead-letter");
+    job.write("in.txt", "a good\n");
+    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    let (without, _) = text.split_once("sink.letters").unwrap();
+    job.write("pipeline.toml", without);
+    let refused = job.run(&[]);
+    assert_eq!(refused.code, Some(2));
+    refused.says("nothing reads `count.dead-letters`").says(
+        "\n[sink.count-letters]\nconnector = \"file\"\nfrom = \"count.dead-letters\"\npath = \"dead-letters/count\"\nformat = \"jsonl\"\n",
+    );
+    // What it says to add is enough, also for a job that has run without.
+    job.run(&["--set", "operator.count.on-error=skip"])
+        .succeeded();
+    job.write("in.txt", "a good\nb reject-1\n");
+    let added = "[sink.count-letters]\nconnector = \"file\"\nfrom = \"count.dead-letters\"\npath = \"dead-letters/count\"\nformat = \"jsonl\"\n";
+    job.write("pipeline.toml", format!("{without}\n{added}"));
+    job.run(&[]).succeeded().says("goes on from checkpoint 1, ");
+    assert_eq!(listed(&job), [("b".to_owned(), "reject-1".to_owned())]);
 }
