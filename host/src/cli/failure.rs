@@ -89,6 +89,7 @@ impl From<JobError> for Failure {
             | JobError::MaxParallelism { .. }
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,
+            JobError::NoSuchOperator { .. } => EXIT_USAGE,
             JobError::Defect { .. } => EXIT_FAILED,
         };
         Self::new(code, error.to_string())

@@ -30,6 +30,8 @@ use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
 
+use crate::crash::{self, CrashAt};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  the job is finished, or was stopped as asked, with a checkpoint
@@ -103,6 +105,22 @@ impl PipelineArguments {
     }
 }
 
+/// Has the process die where tests of crashes want it to.
+fn arm() -> Result<(), Failure> {
+    let Some(text) = std::env::var_os(crash::VARIABLE) else {
+        return Ok(());
+    };
+    let at = text.to_string_lossy().parse::<CrashAt>();
+    let usage = |reason| {
+        Failure::new(
+            failure::EXIT_USAGE,
+            format!("`{}`: {reason}", crash::VARIABLE),
+        )
+    };
+    crash::arm(at.map_err(usage)?);
+    Ok(())
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -119,6 +137,9 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if let Err(failure) = arm() {
+        return failure.report();
+    }
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),

@@ -116,6 +116,7 @@ impl Instance {
         };
         let declared = Declared {
             keys,
+            records: batch.len(),
             outputs: self.outputs,
             states: &self.store.data().kinds,
         };

@@ -27,6 +27,8 @@ pub use engine::GuestEngine;
 pub use error::GuestError;
 pub use instance::Instance;
 pub use limits::Limits;
-pub use output::{CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, ValueWrites};
+pub use output::{
+    CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
+};
 pub use plugin::{Description, Plugin, StateDeclaration};
 pub use values::StatePart;

@@ -16,8 +16,7 @@ use super::report::Report;
 use super::schema::{States, snapshot_of};
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
-use crate::checkpoint::Split;
-use crate::checkpoint::store::RestoredCheckpoint;
+use crate::checkpoint::{Checkpoint, Split};
 use crate::state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Restore, StateSchema, StateStore, StoreSettings,
 };
@@ -38,7 +37,7 @@ pub struct Origin<'a> {
     /// What they run.
     pub plan: &'a Plan,
     /// The checkpoint that they go on from.
-    pub restored: Option<&'a RestoredCheckpoint>,
+    pub restored: Option<&'a Checkpoint>,
     /// Reads its chunks.
     pub chunks: &'a Arc<dyn ChunkReader>,
     /// Above all ids of chunks that are in use.
@@ -104,11 +103,8 @@ pub fn build(
     })
 }
 
-fn check_max_parallelism(
-    plan: &Plan,
-    restored: Option<&RestoredCheckpoint>,
-) -> Result<(), JobError> {
-    match restored.map(|restored| &restored.checkpoint) {
+fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(), JobError> {
+    match restored {
         Some(checkpoint) if checkpoint.max_parallelism != plan.max_parallelism => {
             Err(JobError::MaxParallelism {
                 now: plan.max_parallelism.get(),
@@ -221,7 +217,7 @@ impl Origin<'_> {
         match &node.role {
             Role::Source(source) => {
                 let saved = self.restored.and_then(|restored| {
-                    let mut sources = restored.checkpoint.sources.iter();
+                    let mut sources = restored.sources.iter();
                     sources.find(|source| source.name == node.name)
                 });
                 let splits = source.splits(saved.map(|saved| saved.splits.clone()));
@@ -240,7 +236,7 @@ impl Origin<'_> {
                     .collect()
             }
             Role::Operator(Operator { plugin, config, .. }) => {
-                let seals = Seals::begin(self.restored.map(|restored| restored.checkpoint.id));
+                let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
                     Some(left) => Ok(left),
                     None => Ok(LeftState {
@@ -293,7 +289,7 @@ impl Origin<'_> {
             let tasks = snapshot.tasks.iter();
             tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
         };
-        let created_ms = restored.checkpoint.created_ms;
+        let created_ms = restored.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
         let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);

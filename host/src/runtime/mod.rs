@@ -17,6 +17,7 @@ mod delivery;
 pub mod exchange;
 pub mod keyed;
 pub mod left;
+pub mod replay;
 pub mod report;
 pub mod restart;
 pub mod saved;
@@ -128,6 +129,12 @@ pub enum JobError {
         reason: String,
         /// Where the job goes on.
         restart: Option<CheckpointId>,
+    },
+    /// The pipeline has no operator of that name.
+    #[error("there is no operator `{operator}` in the pipeline")]
+    NoSuchOperator {
+        /// What was asked for.
+        operator: String,
     },
     /// The storage of checkpoints.
     #[error(transparent)]

@@ -172,6 +172,18 @@ impl Plan {
         self.nodes.iter().filter(is_stateful).count() as u64 * u64::from(self.parallelism)
     }
 
+    /// The same plan with another operator under a name.
+    #[must_use]
+    pub fn with_operator(&self, name: &str, operator: Operator) -> Self {
+        let mut plan = self.clone();
+        for node in plan.nodes.iter_mut().filter(|node| node.name == name) {
+            if let Role::Operator(role) = &mut node.role {
+                role.clone_from(&operator);
+            }
+        }
+        plan
+    }
+
     /// Whether records of an edge stay on their worker.
     #[must_use]
     pub fn is_local(&self, edge: &Edge) -> bool {

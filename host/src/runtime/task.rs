@@ -277,6 +277,25 @@ impl OperatorTask {
         true
     }
 
+    /// Goes on with a fresh instance.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn renew(&mut self) -> Result<(), GuestError> {
+        self.instance = (self.open)()?;
+        Ok(())
+    }
+
+    /// Its states, by position in the plugin's description.
+    pub(super) fn states(&self) -> &[DeclaredState] {
+        &self.states
+    }
+
+    /// The lists and maps in its state.
+    pub(super) fn trees_mut(&mut self) -> &mut Trees<OwnInstance> {
+        kept(&mut self.kept).store_mut()
+    }
+
     /// The instance, for its log.
     pub fn instance_mut(&mut self) -> &mut Instance {
         &mut self.instance

@@ -19,6 +19,7 @@ use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
+use crate::crash::{self, Point};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -440,6 +441,7 @@ impl Worker {
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
         };
+        crash::point(Point::BarrierReached);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
             let task = self.tasks[node].as_mut().expect("every node has a task");
@@ -448,6 +450,7 @@ impl Worker {
                 SnapshotError::State(reason) => JobError::chunks(&self.names[node], reason),
             })?;
         }
+        crash::point(Point::BarrierPassed);
         self.broadcast(at, &Message::Barrier(checkpoint));
         self.report(Report::Snapshot(snapshot));
         Ok(Progress::Moved { snapshot: true })

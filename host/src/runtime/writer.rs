@@ -23,6 +23,7 @@ use crate::checkpoint::{
     Staged,
 };
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
+use crate::crash::{self, Point};
 use crate::state::Chunk;
 
 /// A checkpoint to be written. `checkpoint.sinks` is empty: the writer knows what is not visible yet.
@@ -81,6 +82,7 @@ impl Writer {
                     let committer = sink.committer().map_err(connector)?;
                     let mut output = SinkOutput::new(&node.name, committer);
                     let recovered = output.recover(restored, fresh).map_err(connector)?;
+                    crash::point(Point::SinkRecovered);
                     done.push((node.name.clone(), recovered));
                     sinks.push(output);
                 }
@@ -123,6 +125,7 @@ impl Writer {
         for (sink, staged) in self.sinks.iter_mut().zip(staged) {
             sink.unprepared.extend(staged);
         }
+        crash::point(Point::WriteBegun);
         let outcome = |durable, not_visible| WriteOutcome {
             checkpoint: id,
             durable,
@@ -132,8 +135,10 @@ impl Writer {
             if let Err(error) = sink.prepare() {
                 return outcome(Err(format!("sink `{}`: {error}", sink.name)), Vec::new());
             }
+            crash::point(Point::SinkPrepared);
             checkpoint.sinks.push(sink.snapshot());
         }
+        crash::point(Point::StoreBegun);
         let permit = match self.store.write(&NewCheckpoint {
             checkpoint: &checkpoint,
             chunks: &chunks,
@@ -143,12 +148,14 @@ impl Writer {
             Ok(permit) => permit,
             Err(error) => return outcome(Err(error.to_string()), Vec::new()),
         };
+        crash::point(Point::CheckpointDurable);
         let mut not_visible = Vec::new();
         for sink in &mut self.sinks {
             match sink.committer.commit(&permit, &sink.prepared) {
                 Ok(()) => sink.prepared.clear(),
                 Err(error) => not_visible.push(format!("sink `{}`: {error}", sink.name)),
             }
+            crash::point(Point::SinkCommitted);
         }
         outcome(Ok(()), not_visible)
     }

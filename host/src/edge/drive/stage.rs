@@ -90,7 +90,7 @@ impl Stage {
         let (writer, recovered) = begun.map_err(|error| (error, None))?;
         let origin = Origin {
             plan: &self.plan,
-            restored,
+            restored: restored.map(|restored| &restored.checkpoint),
             chunks: &chunks,
             next_chunk: recovery.next_chunk,
             left,
