@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::assemble::{Assembled, assemble, read};
+use super::restart;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
@@ -70,6 +71,7 @@ fn describe(assembled: &Assembled) -> String {
             size::format(spec.state.memory)
         );
     }
+    text += &format!("{}\n", restart::describe(&spec.restart));
     for node in &assembled.graph.nodes {
         text += &describe_node(assembled, node);
     }
