@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::assemble::{Assembled, assemble, read};
 use super::limits::Ticking;
+use super::restart;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
@@ -71,6 +72,7 @@ fn describe(assembled: &Assembled) -> String {
             size::format(spec.state.memory)
         );
     }
+    text += &format!("{}\n", restart::describe(&spec.restart));
     for node in &assembled.graph.nodes {
         text += &describe_node(assembled, node);
     }

@@ -20,6 +20,7 @@ mod place;
 mod print;
 mod progress;
 mod recovery;
+mod restart;
 mod start;
 mod storage;
 mod table;

@@ -13,6 +13,7 @@ use super::limits::Ticking;
 use super::number::{span, things};
 use super::progress::Progress;
 use super::recovery::{tell_recovery, tell_sinks};
+use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
@@ -23,7 +24,8 @@ use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
-use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
+use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
+use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
@@ -170,13 +172,18 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
+        restart: strategy(&assembled.graph.spec.restart),
+        seed: clock.wall_ms(),
     };
     let mut progress = Progress::new(terminal.clone(), arguments.fresh)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         Arc::new(assembled.plan.clone()),
-        store,
-        recovery,
+        Kept {
+            store,
+            recovery,
+            failures: FailureLog::of(data_dir.path()),
+        },
         settings,
         clock,
         channel,

@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod drive;
+pub mod failures;
 mod loader;
 
 mod threads;
