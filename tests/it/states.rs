@@ -146,9 +146,11 @@ fn a_newer_version_takes_values_over_and_knows_json() {
     let mut instance = plugin.unopened("tested").unwrap();
     let none = Column::new();
     assert_eq!(instance.migrate(0, 1, &none).unwrap(), none);
-    let refused = instance.migrate(0, 3, &none).unwrap_err().to_string();
+    let refused = instance.migrate(0, 3, &none).unwrap_err();
     assert!(
-        refused.contains("state `count` is declared in version 2 and says nothing of version 3"),
+        refused
+            .to_string()
+            .contains("state `count` is declared in version 2 and says nothing of version 3"),
         "{refused}"
     );
     let old: Column = [[7_u8].as_slice(), &[9]].into_iter().collect();

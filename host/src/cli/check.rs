@@ -5,10 +5,11 @@ use std::io::Write;
 use clap::Args;
 
 use super::assemble::{Assembled, assemble, read};
+use super::limits::Ticking;
+use super::restart;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
-use crate::guest::GuestEngine;
 use crate::pipeline::settings::{CheckpointMode, OnError, StateBackend, StorageSetting};
 use crate::pipeline::{Exchange, Node, NodeKind};
 use crate::pipeline::{duration, size};
@@ -30,8 +31,9 @@ pub struct CheckArguments {
 /// When the pipeline cannot run.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let terminal = Terminal::new();
-    let engine = GuestEngine::new(None)?;
-    let assembled = assemble(read(&arguments.pipeline)?, &engine, NO_DATA, &mut |line| {
+    let pipeline = read(&arguments.pipeline)?;
+    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
         terminal.say(line)
     })?;
     let mut out = std::io::stdout().lock();
@@ -70,6 +72,7 @@ fn describe(assembled: &Assembled) -> String {
             size::format(spec.state.memory)
         );
     }
+    text += &format!("{}\n", restart::describe(&spec.restart));
     for node in &assembled.graph.nodes {
         text += &describe_node(assembled, node);
     }

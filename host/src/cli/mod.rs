@@ -7,6 +7,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod dead_letters;
 pub mod job;
+pub mod replay;
 pub mod run;
 pub mod savepoint;
 pub mod state;
@@ -14,11 +15,13 @@ pub mod stop;
 
 mod assemble;
 mod failure;
+mod limits;
 mod number;
 mod place;
 mod print;
 mod progress;
 mod recovery;
+mod restart;
 mod start;
 mod storage;
 mod table;
@@ -65,6 +68,7 @@ enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Replay(replay::ReplayArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -148,6 +152,7 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&command),

@@ -10,7 +10,8 @@ use wasmtime::component::{Component, Linker};
 use super::beside::GuestState;
 use super::bindings::PluginPre;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
-use super::{GuestError, Instance, closed_wasi};
+use super::share::Shares;
+use super::{GuestEngine, GuestError, Instance, Limits, closed_wasi};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
 use crate::stream::DEAD_LETTERS;
@@ -66,7 +67,18 @@ pub struct Plugin {
     digest: PluginDigest,
     component: Arc<[u8]>,
     description: Description,
-    pre: PluginPre<GuestState>,
+    start: Start,
+}
+
+/// All that is needed to start an instance.
+#[derive(Clone)]
+pub(super) struct Start {
+    pub(super) pre: PluginPre<GuestState>,
+    pub(super) limits: Limits,
+    pub(super) shares: Arc<Shares>,
+    pub(super) has_fuel: bool,
+    /// Of the whole process.
+    pub(super) instances_max: u32,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -86,11 +98,13 @@ impl Plugin {
     }
 
     pub(super) fn check(
-        engine: &Engine,
+        guest_engine: &GuestEngine,
         operator: &str,
         (digest, component): (PluginDigest, &[u8]),
         compiled: Component,
+        limits: Limits,
     ) -> Result<Self, GuestError> {
+        let engine = guest_engine.wasmtime();
         check_exports(engine, operator, &compiled)?;
         check_imports(engine, operator, &compiled)?;
         let other_types = |error: wasmtime::Error| GuestError::OtherTypes {
@@ -108,12 +122,19 @@ impl Plugin {
             .instantiate_pre(&compiled)
             .and_then(PluginPre::new)
             .map_err(other_types)?;
-        let description = describe(operator, &pre)?;
+        let start = Start {
+            pre,
+            limits,
+            shares: Arc::clone(guest_engine.shares()),
+            has_fuel: guest_engine.has_fuel(),
+            instances_max: guest_engine.instances_max(),
+        };
+        let description = describe(operator, &start)?;
         Ok(Self {
             digest,
             component: component.into(),
             description,
-            pre,
+            start,
         })
     }
 
@@ -129,6 +150,12 @@ impl Plugin {
         &self.component
     }
 
+    /// What its instances may use.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.start.limits
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
@@ -141,7 +168,7 @@ impl Plugin {
     /// # Errors
     /// When it crashes as it starts.
     pub fn unopened(&self, operator: &str) -> Result<Instance, GuestError> {
-        Instance::start(operator, &self.pre, &self.description)
+        Instance::start(operator, &self.start, &self.description)
     }
 
     /// Starts an instance without opening it: for whoever asks it about values of its states.
@@ -149,7 +176,7 @@ impl Plugin {
     /// # Errors
     /// When it crashes at once.
     pub fn start(&self, operator: &str) -> Result<Instance, GuestError> {
-        Instance::start(operator, &self.pre, &self.description)
+        Instance::start(operator, &self.start, &self.description)
     }
 
     /// Starts an instance and opens it.
@@ -161,7 +188,7 @@ impl Plugin {
         operator: &str,
         config: &[(String, String)],
     ) -> Result<Instance, GuestError> {
-        let mut instance = Instance::start(operator, &self.pre, &self.description)?;
+        let mut instance = Instance::start(operator, &self.start, &self.description)?;
         instance.open(config)?;
         Ok(instance)
     }
@@ -213,8 +240,8 @@ fn check_imports(engine: &Engine, operator: &str, compiled: &Component) -> Resul
     Ok(())
 }
 
-fn describe(operator: &str, pre: &PluginPre<GuestState>) -> Result<Description, GuestError> {
-    let found = Instance::describe(operator, pre)?;
+fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {
+    let found = Instance::describe(operator, start)?;
     let description = Description {
         name: found.name,
         version: found.version,
