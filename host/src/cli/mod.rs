@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod crash_test;
 pub mod job;
 pub mod replay;
 pub mod run;
@@ -66,6 +67,7 @@ enum Command {
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
     Replay(replay::ReplayArguments),
+    CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -147,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::State(command) => state::state(&command),
