@@ -12,6 +12,8 @@ pub mod checkpoint;
 pub mod connector;
 pub mod guest;
 
+pub mod observe;
+
 pub mod runtime;
 
 pub mod pipeline;

@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use crate::plugins::repository;
 
 /// What each module of the host may name besides itself.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("crash", &[]),
     ("stream", &[]),
     ("state", &["stream"]),
     ("checkpoint", &["crash", "state", "stream"]),
     ("connector", &["checkpoint", "stream"]),
     ("guest", &["checkpoint", "state", "stream"]),
+    ("observe", &[]),
     (
         "runtime",
         &[
             "crash",
+            "observe",
             "guest",
             "connector",
             "checkpoint",
@@ -31,6 +33,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
         &[
             "crash",
             "runtime",
+            "observe",
             "pipeline",
             "guest",
             "connector",
@@ -45,6 +48,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
             "crash",
             "edge",
             "runtime",
+            "observe",
             "pipeline",
             "guest",
             "connector",

@@ -15,11 +15,13 @@ pub mod stop;
 
 mod assemble;
 mod failure;
+mod limits;
 mod number;
 mod place;
 mod print;
 mod progress;
 mod recovery;
+mod restart;
 mod start;
 mod storage;
 mod table;

@@ -5,6 +5,7 @@
 pub mod control;
 pub mod crash_test;
 pub mod drive;
+pub mod failures;
 mod loader;
 
 mod threads;
@@ -17,3 +18,4 @@ pub mod pipeline_file;
 pub mod plugin_build;
 pub mod scratch;
 pub mod signals;
+pub mod ticker;

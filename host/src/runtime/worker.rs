@@ -41,6 +41,8 @@ pub enum Control {
     },
     /// Sources read nothing any more, as if they had come to their end.
     EndInput,
+    /// Sources read on, after a barrier that was to be the last.
+    Resume,
     /// A checkpoint is durable, and its output visible as far as it can be.
     Completed(CheckpointId),
     /// A checkpoint that was begun is not durable, and will not be.
@@ -168,6 +170,7 @@ impl Worker {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
+                Control::Resume => self.resume(),
                 Control::Completed(checkpoint) => self.hear(checkpoint, true)?,
                 Control::Aborted(checkpoint) => self.hear(checkpoint, false)?,
             }
@@ -204,6 +207,12 @@ impl Worker {
             region.begin = Some(checkpoint);
             // Nothing is read between now and the barrier, which is the region's next step.
             region.suspended |= last;
+        }
+    }
+
+    fn resume(&mut self) {
+        for region in &mut self.regions {
+            region.suspended = false;
         }
     }
 
