@@ -24,6 +24,7 @@ mod full_disk;
 mod migration;
 mod misbehaving;
 mod refusals;
+mod replay;
 mod s3;
 mod savepoints;
 mod states;
