@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
+use super::limits::limits_of;
 use super::{Failure, PipelineArguments};
 use crate::connector::{
     ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Source, StdoutSink,
@@ -13,11 +14,13 @@ use crate::connector::{
 use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::edge::plugin_build;
 use crate::guest::{GuestEngine, Plugin};
-use crate::pipeline::settings::{CheckpointMode, Ttl};
+use crate::pipeline::settings::{CheckpointMode, OnError, Ttl};
 use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
 use crate::runtime::aligner::Mode;
-use crate::runtime::plan::{Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend};
+use crate::runtime::plan::{
+    self, Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
+};
 
 /// A pipeline file that was read.
 pub(super) struct Pipeline {
@@ -73,7 +76,7 @@ pub(super) fn assemble(
             ))
         })?;
         let plugin = engine
-            .load(name, &component)
+            .load_within(name, &component, limits_of(&spec, name))
             .map_err(|error| of_plugin(error.to_string()))?;
         plugins.insert(name.clone(), Arc::new(plugin));
         components.insert(name.clone(), path);
@@ -119,6 +122,11 @@ fn plan(
                 let config = spec.operators[name].config.clone().into_iter().collect();
                 Role::Operator(Operator {
                     ttl_ms: ttl_ms(&spec.operators[name].ttl),
+                    on_error: match spec.operators[name].on_error {
+                        OnError::Fail => plan::OnError::Fail,
+                        OnError::Skip => plan::OnError::Skip,
+                        OnError::DeadLetter => plan::OnError::DeadLetter,
+                    },
                     ..Operator::new(Arc::clone(&plugins[name]), config)
                 })
             }

@@ -13,6 +13,7 @@ pub mod stop;
 
 mod assemble;
 mod failure;
+mod limits;
 mod number;
 mod place;
 mod print;

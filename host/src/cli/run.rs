@@ -9,6 +9,7 @@ use clap::Args;
 use super::assemble::{assemble, read};
 use super::check::forgetful;
 use super::failure::EXIT_DATA;
+use super::limits::Ticking;
 use super::number::{span, things};
 use super::progress::Progress;
 use super::recovery::{tell_recovery, tell_sinks};
@@ -28,7 +29,6 @@ use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
-use crate::guest::GuestEngine;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
@@ -123,9 +123,11 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let in_data_dir =
         |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
-    let engine = GuestEngine::new(Some(data_dir.compiled()))?;
+    let guests = Ticking::for_job(&pipeline.spec, Some(data_dir.compiled()))?;
     let data = data_dir.id().map_err(in_data_dir)?;
-    let mut assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
+    let mut assembled = assemble(pipeline, &guests.engine, &data, &mut |line| {
+        terminal.say(line)
+    })?;
     assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
     assembled.plan.backend = backend(&assembled.graph.spec.state, &data_dir);
     let clock = Clock::start();

@@ -17,3 +17,4 @@ pub mod pipeline_file;
 pub mod plugin_build;
 pub mod scratch;
 pub mod signals;
+pub mod ticker;

@@ -10,6 +10,7 @@
 
 pub mod duration;
 pub mod identity;
+pub mod limits;
 pub mod plan;
 pub mod problem;
 pub mod restart;

@@ -21,10 +21,11 @@ use super::tree::{self, Node, Table, Value};
 use super::{duration, flink, resolve, size, wiring, words};
 use crate::stream::MaxParallelism;
 
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "job",
     "checkpoint",
     "state",
+    "limits",
     "restart",
     "source",
     "operator",
@@ -85,6 +86,7 @@ pub fn parse(
     let job = sections.job(file.default_job_name);
     let checkpoint = sections.checkpoint();
     let state = sections.state();
+    let limits = sections.section("limits");
     let restart = sections.restart();
     let sources = sections.nodes("source", source);
     let operators = sections.nodes("operator", |node| read(&node));
@@ -98,6 +100,7 @@ pub fn parse(
             .expect("the section `job` was checked"),
         checkpoint,
         state,
+        limits,
         restart,
         sources,
         operators,

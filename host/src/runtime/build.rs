@@ -9,6 +9,7 @@ use super::JobError;
 use super::aligner::Aligner;
 use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
+use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
 use super::plan::{Operator, Plan, Role, StateBackend};
@@ -121,7 +122,8 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     for node in &plan.nodes {
         let ports = match &node.role {
             Role::Source(_) => 1,
-            Role::Operator(operator) => operator.plugin.description().outputs.len(),
+            // The last one is for dead letters.
+            Role::Operator(operator) => operator.plugin.description().outputs.len() + 1,
             Role::Sink(_) => 0,
         };
         outlets.push((0..ports).map(|_| Vec::new()).collect());
@@ -223,7 +225,8 @@ impl Origin<'_> {
                 let splits = source.splits(saved.map(|saved| saved.splits.clone()));
                 let shares = deal_out(splits.map_err(connector)?, usize::from(parallelism));
                 let readers = shares.into_iter().map(|share| source.reader(share));
-                let task = |reader| Ok(Task::Source(SourceTask::new(reader)));
+                let name: Arc<str> = node.name.as_str().into();
+                let task = |reader| Ok(Task::Source(SourceTask::new(Arc::clone(&name), reader)));
                 readers
                     .map(|reader| reader.map_err(connector).and_then(task))
                     .collect()
@@ -235,7 +238,9 @@ impl Origin<'_> {
                     .map(|writer| writer.map_err(connector).and_then(task))
                     .collect()
             }
-            Role::Operator(Operator { plugin, config, .. }) => {
+            Role::Operator(operator) => {
+                let Operator { plugin, config, .. } = operator;
+                let handling = Handling::of(&node.name, operator);
                 let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
                     Some(left) => Ok(left),
@@ -252,7 +257,8 @@ impl Origin<'_> {
                         let config = config.clone();
                         Arc::new(move || plugin.open(&name, &config))
                     };
-                    let task = OperatorTask::new(open, states.declared.clone(), store)?;
+                    let task =
+                        OperatorTask::new(open, states.declared.clone(), store, handling.clone())?;
                     Ok(Task::Operator(Box::new(task.with_seals(seals))))
                 };
                 stores.into_iter().map(task).collect()

@@ -13,10 +13,13 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+mod blame;
 mod delivery;
 pub mod exchange;
+pub mod faults;
 pub mod keyed;
 pub mod left;
+pub mod letter;
 pub mod replay;
 pub mod report;
 pub mod restart;
@@ -43,6 +46,18 @@ pub enum JobError {
     /// A plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// A record that a plugin cannot handle.
+    #[error(
+        "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, or have such records left out with `operator.{operator}.on-error = \"skip\"`, or set aside with `\"dead-letter\"`"
+    )]
+    Record {
+        /// The node.
+        operator: String,
+        /// Where the record was read.
+        position: String,
+        /// What the plugin did.
+        reason: String,
+    },
     /// A source or sink.
     #[error("`{node}`: {reason}")]
     Connector {
@@ -154,6 +169,7 @@ impl JobError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
+            Self::Record { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
             Self::Chunks { .. } | Self::Tree { .. } => true,

@@ -91,7 +91,7 @@ pub struct Operator {
     pub replaces: Option<PluginChoice>,
     /// By state: how long an entry lives, instead of what the plugin declares; `None` for ever.
     pub ttl_ms: BTreeMap<String, Option<u64>>,
-    /// What an instance may use.
+    /// What an instance may use: that of the plugin, and of whichever takes its place.
     pub limits: Limits,
     /// What becomes of records that the plugin cannot handle.
     pub on_error: OnError,
@@ -102,11 +102,11 @@ impl Operator {
     #[must_use]
     pub fn new(plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Self {
         Self {
+            limits: plugin.limits(),
             plugin,
             config,
             replaces: None,
             ttl_ms: BTreeMap::new(),
-            limits: Limits::default(),
             on_error: OnError::default(),
         }
     }
