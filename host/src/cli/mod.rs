@@ -6,6 +6,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod job;
+pub mod replay;
 pub mod run;
 pub mod savepoint;
 pub mod state;
@@ -66,6 +67,7 @@ enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Replay(replay::ReplayArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -146,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::State(command) => state::state(&command),
