@@ -21,6 +21,7 @@ mod control;
 mod damage;
 mod faults;
 mod full_disk;
+mod hostile;
 mod migration;
 mod misbehaving;
 mod refusals;
