@@ -80,7 +80,7 @@ pub enum Verdict {
 }
 
 impl Subject {
-    /// Runs it twice. `plain` gets the arguments of the first.
+    /// Runs it twice, without asking anything of it.
     ///
     /// # Errors
     /// When files cannot be made or read, or no process be started.
@@ -90,7 +90,11 @@ impl Subject {
         let folders = ["plain-1", "plain-2"].map(|name| folder.join(name));
         let first = folders[0].join("data/compiled");
         for (folder, compiled) in folders.iter().zip([None, Some(first.as_path())]) {
-            let mut round = Round::new(self, folder.clone(), compiled)?;
+            let undisturbed = Self {
+                asked: None,
+                ..self.clone()
+            };
+            let mut round = Round::new(&undisturbed, folder.clone(), compiled)?;
             let clock = Clock::start();
             match round.run(None, Duration::MAX)? {
                 RunEnded::Finished => {}
