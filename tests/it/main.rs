@@ -20,6 +20,7 @@ mod checkpoints;
 mod control;
 mod crash_test;
 mod damage;
+mod faults;
 mod full_disk;
 mod migration;
 mod misbehaving;

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod crash_test;
+pub mod dead_letters;
 pub mod job;
 pub mod replay;
 pub mod run;
@@ -76,6 +77,9 @@ enum Command {
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Looks at the records that operators could not handle
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
     #[command(subcommand)]
     State(state::StateCommand),
@@ -154,6 +158,7 @@ pub fn run() -> ExitCode {
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&command),
         Command::State(command) => state::state(&command),
     };
     match done {

@@ -33,6 +33,8 @@ impl OperatorTask {
         let mut leaving = Vec::new();
         let mut letters = Batch::default();
         let mut pending = vec![0..whole.batch.len()];
+        let reason = failed.as_ref().map(|failed| self.in_words(&failed.error));
+        let judged = self.desk.judged;
         match failed {
             None => {
                 let size = self.desk.caution.records_max();
@@ -56,6 +58,11 @@ impl OperatorTask {
             }
         }
         self.desk.send(letters, &mut leaving);
+        if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
+            self.desk.warn(wall_ms, || {
+                format!("the plugin {reason}\n  no record is to blame: all went through in smaller calls of a fresh instance")
+            });
+        }
         Ok(leaving)
     }
 
@@ -83,7 +90,7 @@ impl OperatorTask {
             let guilty = Guilty {
                 batch: &whole.batch,
                 record: records.start,
-                reason: in_words(&error, self.desk.handling().operator()),
+                reason: self.in_words(&error),
             };
             return self.desk.judge(guilty, input, wall_ms, letters);
         }
@@ -93,6 +100,13 @@ impl OperatorTask {
         cut(pending, size);
         self.desk.faults.retries += (pending.len() - before) as u64;
         Ok(())
+    }
+
+    /// What the plugin did, without the name of the operator.
+    fn in_words(&self, error: &GuestError) -> String {
+        let text = error.to_string();
+        let prefix = format!("operator `{}` ", self.desk.operator());
+        text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
     }
 
     /// Fails the job if it is to fail at what a call has rejected, of which nothing is applied yet.
@@ -157,13 +171,6 @@ fn cut(pending: &mut Vec<Range<usize>>, size: usize) {
     let from = pending.len();
     pending.extend(pieces);
     pending[from..].reverse();
-}
-
-/// What the plugin did, without the name of the operator.
-fn in_words(error: &GuestError, operator: &str) -> String {
-    let text = error.to_string();
-    let prefix = format!("operator `{operator}` ");
-    text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]

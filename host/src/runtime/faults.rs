@@ -55,11 +55,6 @@ impl Handling {
             port: description.outputs.len() as u16,
         }
     }
-
-    /// The name of the operator.
-    pub(super) fn operator(&self) -> &str {
-        &self.operator
-    }
 }
 
 /// A record that cannot be handled, and why.
@@ -75,6 +70,8 @@ pub(super) struct Desk {
     handling: Handling,
     pub(super) faults: Faults,
     pub(super) caution: Caution,
+    /// Records that were judged.
+    pub(super) judged: u64,
     lines: Vec<LogLine>,
     window_begin_ms: u64,
     warnings: u32,
@@ -86,14 +83,21 @@ impl Desk {
             handling,
             faults: Faults::default(),
             caution: Caution::default(),
+            judged: 0,
             lines: Vec::new(),
             window_begin_ms: 0,
             warnings: 0,
         }
     }
 
-    pub(super) fn handling(&self) -> &Handling {
-        &self.handling
+    /// The name of the operator.
+    pub(super) fn operator(&self) -> &str {
+        &self.handling.operator
+    }
+
+    /// Turns to another plugin, or to other settings.
+    pub(super) fn handle(&mut self, handling: Handling) {
+        self.handling = handling;
     }
 
     pub(super) fn fails_job(&self) -> bool {
@@ -125,6 +129,7 @@ impl Desk {
             record,
             reason,
         } = guilty;
+        self.judged += 1;
         let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
         let position = batch.origin.describe(record);
         let done = match self.handling.on_error {
@@ -179,7 +184,7 @@ impl Desk {
         letters.push(key, letter.to_json().as_bytes(), timestamp);
     }
 
-    fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
+    pub(super) fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
         let mut held_back = 0;
         if wall_ms.abs_diff(self.window_begin_ms) >= WARNINGS_WINDOW_MS {
             held_back = self.warnings.saturating_sub(WARNINGS_MAX);
