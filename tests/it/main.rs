@@ -18,6 +18,7 @@ mod stop;
 
 mod checkpoints;
 mod control;
+mod crash_test;
 mod damage;
 mod faults;
 mod full_disk;

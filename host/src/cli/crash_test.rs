@@ -7,7 +7,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -26,8 +25,6 @@ use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{Spec, duration};
 
 const EXIT_INTERRUPTED: u8 = 130;
-/// The longest time between two checkpoints: enough of them, whatever the pipeline says.
-const INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 /// Kills a pipeline at every step of a checkpoint, and checks that its output is exactly once
 ///
@@ -43,9 +40,36 @@ pub struct CrashTestArguments {
     /// How often the job is killed at each point
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     kills: u32,
+    /// Swaps the plugin of an operator in each run that is killed (the expected output is that of the old one, so both must
+    /// give the same)
+    #[arg(long, value_name = "OPERATOR=NEW.wasm")]
+    swap: Option<String>,
+    /// Changes the parallelism in each run that is killed
+    #[arg(long, value_name = "N", conflicts_with = "swap")]
+    rescale: Option<u16>,
     /// Only this point; may be given several times. `--point list` prints all
     #[arg(long = "point", value_name = "NAME")]
     points: Vec<String>,
+}
+
+/// What is asked of a job while it runs: the verb, and what follows the data folder.
+type Asked = (String, Vec<String>);
+
+fn asked(arguments: &CrashTestArguments) -> Result<Option<Asked>, Failure> {
+    if let Some(tasks) = arguments.rescale {
+        return Ok(Some(("rescale".to_owned(), vec![tasks.to_string()])));
+    }
+    let Some(text) = &arguments.swap else {
+        return Ok(None);
+    };
+    let refused = |reason: String| Failure::new(EXIT_USAGE, format!("`--swap {text}`: {reason}"));
+    let (operator, plugin) = text
+        .split_once('=')
+        .ok_or_else(|| refused("there is no `=`; write `--swap OPERATOR=NEW.wasm`".to_owned()))?;
+    let plugin = Path::new(plugin).canonicalize();
+    let plugin = plugin.map_err(|error| refused(format!("cannot find the plugin: {error}")))?;
+    let rest = vec![operator.to_owned(), plugin.display().to_string()];
+    Ok(Some(("swap".to_owned(), rest)))
 }
 
 /// Carries the command out.
@@ -213,7 +237,7 @@ impl<'a> Test<'a> {
                 arguments: command,
                 sinks: spec.sinks.keys().cloned().collect(),
                 stores_objects,
-                asked: None,
+                asked: asked(arguments)?,
                 interrupted,
             },
             folder: folder.path(),
@@ -279,8 +303,12 @@ impl<'a> Test<'a> {
             | Point::CheckpointDurable
             | Point::SinkCommitted
             | Point::SinkRecovered => true,
-            // Nobody asks for one, and no run starts from a savepoint.
-            _ => false,
+            // Nobody asks for the others, no swap is on trial, and no run starts from a savepoint.
+            Point::SwapReverting | Point::SwapReverted => false,
+            other => {
+                let asked = self.subject.asked.as_ref();
+                asked.is_some_and(|(verb, _)| other.name().split('-').next() == Some(verb))
+            }
         }
     }
 }
@@ -288,11 +316,10 @@ impl<'a> Test<'a> {
 /// What is set instead of what the pipeline says, besides paths: nothing of the user's may be written or called.
 fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
     let mut sets = Vec::new();
-    let interval = spec.checkpoint.interval.unwrap_or(INTERVAL_MAX);
-    let interval = (interval / 10).clamp(INTERVAL_MIN, INTERVAL_MAX);
+    // As many checkpoints as there can be.
     sets.push(format!(
         "checkpoint.interval={}",
-        duration::format(interval)
+        duration::format(INTERVAL_MIN)
     ));
     sets.push("checkpoint.min-pause=0s".to_owned());
     if !spec.checkpoint.on_checkpoint.is_empty() {
@@ -342,8 +369,9 @@ fn expectation(expected: &Expected, with_order: bool) -> String {
         false => "",
     };
     format!(
-        "both put out the same {}{order}, in {}",
+        "both put out the same {}{order}, with {}, in {}",
         things(expected.output.lines(), "line"),
+        things(expected.checkpoints, "checkpoint"),
         span(expected.took)
     )
 }

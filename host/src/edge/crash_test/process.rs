@@ -89,6 +89,17 @@ impl<'a> Round<'a> {
         &self.folder
     }
 
+    /// How many checkpoints its runs have told of.
+    ///
+    /// # Errors
+    /// When what they told cannot be read.
+    pub fn checkpoints(&self) -> io::Result<u64> {
+        let said = fs::read(self.folder.join("said"))?;
+        let said = String::from_utf8_lossy(&said);
+        let is_told = |line: &&str| line.starts_with("checkpoint ") && line.contains(" completed");
+        Ok(said.lines().filter(is_told).count() as u64)
+    }
+
     /// Runs the command until it ends, or dies at `at`; one that takes longer than `at_most` is ended, as a failure.
     ///
     /// # Errors
