@@ -176,7 +176,7 @@ impl Scenario {
                 (writer, recovered) = begin(&plan, writer.into_store(), reports.clone(), workers);
                 self.rolled_back += u64::from(recovered.in_memory);
                 let schemas = recovered.built.schemas.clone();
-                conductor.begin_again(now, schemas, recovered.next_id, recovered.earlier);
+                conductor.begin_again(now, &plan, schemas, recovered.next_id, recovered.earlier);
                 self.gone_back += 1;
             }
             let report = match self.random.below(4) {
@@ -209,9 +209,9 @@ impl Scenario {
                 match action {
                     Action::Tell(control) => {
                         let controls = &recovered.built.controls;
-                        controls
-                            .iter()
-                            .for_each(|worker| worker.send(control).expect("the worker is there"));
+                        controls.iter().for_each(|worker| {
+                            worker.send(control.clone()).expect("the worker is there")
+                        });
                     }
                     Action::Write(request) => to_write = Some(*request),
                     _ => {}

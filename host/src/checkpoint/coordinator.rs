@@ -81,6 +81,8 @@ pub enum Event {
     Ended(Part),
     /// Somebody asks for a checkpoint.
     Asked,
+    /// Somebody asks for one at whose barrier plugins are replaced.
+    SwapAsked,
     /// A part has more state that no checkpoint has than its memory is for.
     StateDirty(Part),
     /// Somebody asks the job to stop where it stands.
@@ -166,6 +168,7 @@ pub struct Coordinator {
     pause_until: Duration,
     dirty: bool,
     asked: bool,
+    swap_asked: bool,
     stop_asked: bool,
     drain: Drain,
     failures: u32,
@@ -186,6 +189,7 @@ impl Coordinator {
             pause_until: Duration::ZERO,
             dirty: false,
             asked: false,
+            swap_asked: false,
             stop_asked: false,
             drain: Drain::No,
             failures: 0,
@@ -204,6 +208,8 @@ impl Coordinator {
         // Tasks tell again.
         self.dirty = false;
         self.asked |= asked;
+        // What was ready for it was of the tasks before.
+        self.swap_asked = false;
         if self.drain == Drain::Told {
             self.drain = Drain::Asked;
         }
@@ -214,6 +220,7 @@ impl Coordinator {
         match event {
             Event::Tick => {}
             Event::Asked => self.asked = true,
+            Event::SwapAsked => self.swap_asked = true,
             Event::StateDirty(part) => self.note_dirty(part),
             Event::StopAsked => self.stop_asked = true,
             Event::DrainAsked if self.drain == Drain::No => self.drain = Drain::Asked,
@@ -323,6 +330,10 @@ impl Coordinator {
         self.pause(now);
         self.dirty |= relieves;
         self.pause_until = self.pause_until.max(now + RETRY_DELAY);
+        if trigger == Trigger::Swap {
+            // The job goes back, and begins again.
+            return;
+        }
         if matches!(trigger, Trigger::Periodic | Trigger::Asked) {
             self.failures += 1;
             let tolerable = self.settings.tolerable_failures;
@@ -381,11 +392,14 @@ impl Coordinator {
         let trigger = match (self.running.is_empty(), self.stop_asked) {
             (true, _) if due || !is_retry => Trigger::Final,
             (false, true) if due || !is_retry => Trigger::Stop,
+            (false, false) if self.swap_asked => Trigger::Swap,
             (false, false) if self.asked => Trigger::Asked,
             (false, false) if due || is_relief => Trigger::Periodic,
             _ => return,
         };
         self.asked = false;
+        // One that ends the job comes instead.
+        self.swap_asked = false;
         let checkpoint = self.next_id;
         self.next_id = checkpoint.next();
         self.next_at = self.settings.interval.map(|interval| now + interval);

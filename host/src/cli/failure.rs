@@ -89,7 +89,7 @@ impl From<JobError> for Failure {
             | JobError::MaxParallelism { .. }
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,
-            JobError::Defect { .. } => EXIT_FAILED,
+            JobError::NotSwapped { .. } | JobError::Defect { .. } => EXIT_FAILED,
         };
         Self::new(code, error.to_string())
     }

@@ -25,6 +25,7 @@ use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
 use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::Report;
+use crate::runtime::swap::Running;
 use crate::runtime::worker::Counters;
 
 /// How often whoever watches is shown the counters.
@@ -79,8 +80,9 @@ pub fn drive(
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
     let counters = (0..plan.parallelism).map(|_| Arc::default()).collect();
-    let stage = Stage {
+    let mut stage = Stage {
         plan: Arc::clone(&plan),
+        earlier_plans: Vec::new(),
         retained: settings.retained,
         clock,
         reports,
@@ -110,7 +112,10 @@ pub fn drive(
     let mut threads = life.threads;
     let ended = loop {
         match job.conduct(&threads) {
-            Err(error) if error.may_pass() && job.gone_back < GOING_BACK_MAX => {
+            Err(error)
+                if error.may_pass()
+                    && (job.gone_back < GOING_BACK_MAX || job.conductor.is_swapping()) =>
+            {
                 threads = job.go_back(threads, &error)?;
             }
             ended => break ended,
@@ -177,7 +182,17 @@ impl Job<'_> {
         threads: Option<&Threads>,
     ) -> Result<Option<Ending>, JobError> {
         let clock = self.stage.clock;
-        for action in self.conductor.handle(clock.now(), clock.wall_ms(), report) {
+        let actions = self.conductor.handle(clock.now(), clock.wall_ms(), report);
+        self.carry_out(actions, threads)
+    }
+
+    fn carry_out(
+        &mut self,
+        actions: Vec<Action>,
+        threads: Option<&Threads>,
+    ) -> Result<Option<Ending>, JobError> {
+        let clock = self.stage.clock;
+        for action in actions {
             match action {
                 Action::Tell(control) => {
                     if let Some(threads) = threads {
@@ -196,6 +211,19 @@ impl Job<'_> {
                     self.watcher.notice(clock.now(), notice);
                 }
                 Action::Answer(asker, answer) => asker.answer(answer),
+                Action::AnswerSwap(asker, answer) => asker.answer(answer),
+                Action::Describe {
+                    asker,
+                    schemas,
+                    generation,
+                    newest,
+                } => asker.answer(Ok(Running {
+                    plan: Arc::clone(&self.stage.plan),
+                    schemas,
+                    generation,
+                    newest,
+                })),
+                Action::PlanReplaced { plan, from } => self.stage.replace_plan(plan, from),
                 Action::Finish(ending) => return Ok(Some(ending)),
                 Action::Fail(error) => return Err(error),
             }

@@ -1,14 +1,18 @@
 //! Collects the snapshots of a job's regions into checkpoints, and turns what the coordinator decides into actions.
 //! No I/O and no threads: reports and the time come in, actions go out.
 
+mod swap;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::swap::Swap;
 use super::JobError;
 use super::plan::{Operator, Plan, Role};
 use super::report::{Answer, Asker, Report};
 use super::snapshot::{RegionSnapshot, SealedState};
+use super::swap::{Running, Swapped};
 use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{
@@ -18,7 +22,7 @@ use crate::checkpoint::{
     Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
 use crate::guest::LogLine;
-use crate::state::{Chunk, ChunkId, StateSchema};
+use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
 
 /// What is to be done for a job.
@@ -32,6 +36,26 @@ pub enum Action {
     Notify(Notice),
     /// Tell whoever asked.
     Answer(Asker<CheckpointId>, Answer<CheckpointId>),
+    /// Tell whoever asked for a swap.
+    AnswerSwap(Asker<Swapped>, Answer<Swapped>),
+    /// Tell whoever asked what runs.
+    Describe {
+        /// Who.
+        asker: Asker<Running>,
+        /// See [`Running`].
+        schemas: Vec<Vec<StateSchema>>,
+        /// See [`Running`].
+        generation: u64,
+        /// See [`Running`].
+        newest: Option<CheckpointId>,
+    },
+    /// From a checkpoint on, which is durable, another plan counts.
+    PlanReplaced {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// The first checkpoint that is its own.
+        from: CheckpointId,
+    },
     /// Shut the workers down: the job is over.
     Finish(Ending),
     /// Shut the workers down: the job has failed.
@@ -119,7 +143,9 @@ pub struct Conductor {
     coordinator: Coordinator,
     template: Checkpoint,
     sources: Vec<usize>,
-    operators: Vec<(usize, OperatorSnapshot)>,
+    /// How many there are, of any kind.
+    nodes: usize,
+    operators: Vec<Operated>,
     sinks: Vec<usize>,
     max_parallelism: MaxParallelism,
     parallelism: u16,
@@ -133,6 +159,19 @@ pub struct Conductor {
     last_failure: Option<String>,
     failures: u32,
     last_durable: Option<CheckpointId>,
+    swap: Option<Swap>,
+    /// Grows whenever plan or states change.
+    generation: u64,
+    /// By node: states of which the last durable checkpoint may have entries. All, if nothing is known.
+    held: BTreeMap<usize, HeldStates>,
+}
+
+/// An operator as the next checkpoint has it, but for its tasks.
+#[derive(Debug, Clone)]
+struct Operated {
+    node: usize,
+    snapshot: OperatorSnapshot,
+    component: Arc<[u8]>,
 }
 
 /// A checkpoint under way: consumed by writing it.
@@ -150,6 +189,7 @@ struct Pending {
     askers: Vec<Asker<CheckpointId>>,
     splits: BTreeMap<usize, Vec<Split>>,
     states: BTreeMap<(usize, usize), SealedState>,
+    held: BTreeMap<usize, HeldStates>,
 }
 
 /// Where a job's counts stand when it begins.
@@ -191,7 +231,7 @@ impl Conductor {
                     replaces,
                     ..
                 }) => {
-                    let operator = OperatorSnapshot {
+                    let snapshot = OperatorSnapshot {
                         name: node.name.clone(),
                         plugin: plugin.digest(),
                         config: config.clone(),
@@ -199,7 +239,11 @@ impl Conductor {
                         states,
                         tasks: Vec::new(),
                     };
-                    operators.push((index, operator));
+                    operators.push(Operated {
+                        node: index,
+                        snapshot,
+                        component: Arc::clone(plugin.component()),
+                    });
                 }
             }
         }
@@ -227,6 +271,7 @@ impl Conductor {
             coordinator: Coordinator::new(settings, parts, next),
             template,
             sources,
+            nodes: plan.nodes.len(),
             operators,
             sinks,
             max_parallelism: plan.max_parallelism,
@@ -239,6 +284,9 @@ impl Conductor {
             last_failure: None,
             failures: 0,
             last_durable: earlier.checkpoint,
+            swap: None,
+            generation: 0,
+            held: BTreeMap::new(),
         }
     }
 
@@ -246,6 +294,7 @@ impl Conductor {
     pub fn begin_again(
         &mut self,
         now: Duration,
+        plan: &Plan,
         schemas: Vec<Vec<StateSchema>>,
         next: CheckpointId,
         earlier: EarlierRuns,
@@ -253,9 +302,11 @@ impl Conductor {
         if let Some(pending) = self.pending.take() {
             self.askers.extend(pending.askers);
         }
-        for (node, operator) in &mut self.operators {
-            operator.states.clone_from(&schemas[*node]);
+        for operated in &mut self.operators {
+            operated.follow(plan, Some(&schemas[operated.node]));
         }
+        self.generation += 1;
+        self.held.clear();
         self.template.records_in = earlier.records_in;
         self.template.records_out = earlier.records_out;
         self.last_durable = earlier.checkpoint;
@@ -287,6 +338,19 @@ impl Conductor {
                     true => Event::DrainAsked,
                     false => Event::StopAsked,
                 }
+            }
+            Report::RunningAsked(asker) => return vec![self.describe(asker)],
+            Report::SwapAsked(request) => match self.ask_for_swap(now, request, &mut actions) {
+                Some(event) => event,
+                None => return actions,
+            },
+            Report::PluginsReplaced {
+                checkpoint,
+                part,
+                pause,
+            } => {
+                self.note_pause(checkpoint, part, pause);
+                return actions;
             }
             Report::Ended(part) => Event::Ended(part),
             Report::StateDirty(part) => Event::StateDirty(part),
@@ -359,6 +423,8 @@ impl Conductor {
         }
         for (node, state) in snapshot.operators {
             pending.state_bytes += state.bytes;
+            let held = pending.held.entry(node).or_default();
+            *held = held.with(state.held);
             pending.states.insert((node, snapshot.part.worker), state);
         }
         pending.state_bytes_new += bytes_new;
@@ -369,10 +435,12 @@ impl Conductor {
 
     fn completed(&mut self, now: Duration, id: CheckpointId, actions: &mut Vec<Action>) -> Event {
         self.unwritten.clear();
-        self.last_durable = Some(id);
+        let before = self.last_durable.replace(id);
         self.failures = 0;
         actions.push(Action::Tell(Control::Completed(id)));
+        self.swap_is_durable(now, id, before, actions);
         if let Some(pending) = self.pending.take() {
+            self.held = pending.held;
             let askers = pending.askers.into_iter();
             actions.extend(askers.map(|asker| Action::Answer(asker, Ok(id))));
             actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
@@ -408,9 +476,10 @@ impl Conductor {
                 trigger: pending.trigger,
                 created_ms: pending.created_ms,
                 total: now.saturating_sub(pending.begun),
-                reason,
+                reason: reason.clone(),
             }));
         }
+        self.swap_is_lost(id, &reason, actions);
         Event::NotWritten(id)
     }
 
@@ -440,7 +509,13 @@ impl Conductor {
                     askers: std::mem::take(&mut self.askers),
                     splits: BTreeMap::new(),
                     states: BTreeMap::new(),
+                    held: BTreeMap::new(),
                 });
+                match trigger {
+                    Trigger::Swap => self.begin_swap(checkpoint, actions),
+                    Trigger::Stop | Trigger::Final => self.refuse_swap(actions),
+                    _ => {}
+                }
                 let last = matches!(trigger, Trigger::Stop | Trigger::Final);
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
             }
@@ -480,6 +555,7 @@ impl Conductor {
 
     /// All that was collected, as a checkpoint.
     fn request(&mut self, id: CheckpointId) -> WriteRequest {
+        let operators = self.operators_at(id);
         let pending = self
             .pending
             .as_mut()
@@ -496,10 +572,16 @@ impl Conductor {
             source.splits = pending.splits.remove(node).unwrap_or_default();
         }
         let mut chunks = Vec::new();
-        for (node, operator) in &self.operators {
-            let mut operator = operator.clone();
+        let mut plugins = Vec::new();
+        for operated in operators {
+            let Operated {
+                node,
+                snapshot: mut operator,
+                component,
+            } = operated;
+            plugins.push((operator.plugin, component));
             for task in 0..self.parallelism {
-                let sealed = pending.states.remove(&(*node, usize::from(task)));
+                let sealed = pending.states.remove(&(node, usize::from(task)));
                 let mut state = sealed.unwrap_or_default();
                 if state.parts.is_empty() {
                     let key_groups = self.max_parallelism.range(task, self.parallelism);
@@ -527,8 +609,11 @@ impl Conductor {
             .iter()
             .map(|sink| self.staged.remove(sink).unwrap_or_default())
             .collect();
+        plugins.sort_unstable_by_key(|(digest, _)| *digest);
+        plugins.dedup_by_key(|(digest, _)| *digest);
         WriteRequest {
             checkpoint,
+            plugins,
             chunks,
             staged,
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::JobError;
 use super::snapshot::RegionSnapshot;
+use super::swap::{Running, SwapRequest};
 use crate::checkpoint::coordinator::Part;
 use crate::guest::LogLine;
 use crate::stream::{CheckpointId, TaskIndex};
@@ -27,6 +28,15 @@ pub enum Report {
     },
     /// A worker stood still this long for a barrier.
     Stalled(Duration),
+    /// A region has gone on with other plugins, after standing still for this long.
+    PluginsReplaced {
+        /// At the barrier of this checkpoint.
+        checkpoint: CheckpointId,
+        /// Which region.
+        part: Part,
+        /// From the barrier until it was ready for the next record.
+        pause: Duration,
+    },
     /// A worker cannot go on.
     Failed(JobError),
     /// The writer is done with a checkpoint.
@@ -42,6 +52,10 @@ pub enum Report {
         /// Who wants to know the last checkpoint, once it is durable.
         asker: Option<Asker<CheckpointId>>,
     },
+    /// Somebody asks what runs.
+    RunningAsked(Asker<Running>),
+    /// Somebody asks for other plugins.
+    SwapAsked(Box<SwapRequest>),
     /// Time has passed.
     Tick,
 }
@@ -55,11 +69,14 @@ impl Report {
             | Self::Ended(_)
             | Self::Stalled(_)
             | Self::StateDirty(_)
+            | Self::PluginsReplaced { .. }
             | Self::Failed(_) => true,
             Self::Log { .. }
             | Self::Written(_)
             | Self::CheckpointAsked(_)
             | Self::StopAsked { .. }
+            | Self::RunningAsked(_)
+            | Self::SwapAsked(_)
             | Self::Tick => false,
         }
     }

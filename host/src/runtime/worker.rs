@@ -17,6 +17,7 @@ use super::exchange::{Message, Receiver, Sender};
 use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
+use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
@@ -29,8 +30,10 @@ const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Control {
+    /// Replace plugins at the barrier of a checkpoint that begins next.
+    Replace(Replacement),
     /// Take a checkpoint.
     Begin {
         /// Its id.
@@ -148,6 +151,8 @@ pub struct Worker {
     /// By node.
     pub(super) region_of: Vec<usize>,
     pub(super) dictionary: Dictionary,
+    /// Plugins that take the place of others at a barrier to come.
+    pub(super) ready: Option<Ready>,
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) counters: Arc<Counters>,
@@ -165,6 +170,7 @@ impl Worker {
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Shutdown => return Ok(Progress::Over),
+                Control::Replace(replacement) => self.make_ready(replacement),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
                 Control::Completed(checkpoint) => self.hear(checkpoint, true)?,
@@ -440,6 +446,7 @@ impl Worker {
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
         };
+        let swap = self.swap_begins(at, checkpoint);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
             let task = self.tasks[node].as_mut().expect("every node has a task");
@@ -449,6 +456,9 @@ impl Worker {
             })?;
         }
         self.broadcast(at, &Message::Barrier(checkpoint));
+        if let Some(begun) = swap {
+            self.swap(at, begun);
+        }
         self.report(Report::Snapshot(snapshot));
         Ok(Progress::Moved { snapshot: true })
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
-use super::plan::{Operator, Plan, Role};
+use super::plan::{Plan, Role};
 use super::report::WriteOutcome;
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{
@@ -30,6 +30,8 @@ use crate::state::Chunk;
 pub struct WriteRequest {
     /// All but the sinks.
     pub checkpoint: Checkpoint,
+    /// The components that it names.
+    pub plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     /// Chunks that may not be durable yet.
     pub chunks: Vec<Arc<Chunk>>,
     /// By sink, in the order of the plan: parts that are new.
@@ -42,7 +44,6 @@ pub struct Writer {
     retained: NonZeroU32,
     /// Whether all that the job was restored from is known to be sound.
     is_proven: Arc<AtomicBool>,
-    plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     sinks: Vec<SinkOutput>,
 }
 
@@ -67,15 +68,11 @@ impl Writer {
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
     ) -> Result<(Self, Vec<(String, Recovered)>), JobError> {
-        let mut plugins = Vec::new();
         let mut sinks = Vec::new();
         let mut done = Vec::new();
         for node in &plan.nodes {
             match &node.role {
-                Role::Source(_) => {}
-                Role::Operator(Operator { plugin, .. }) => {
-                    plugins.push((plugin.digest(), Arc::clone(plugin.component())))
-                }
+                Role::Source(_) | Role::Operator(_) => {}
                 Role::Sink(sink) => {
                     let connector = |reason| JobError::connector(&node.name, reason);
                     let committer = sink.committer().map_err(connector)?;
@@ -86,13 +83,10 @@ impl Writer {
                 }
             }
         }
-        plugins.sort_unstable_by_key(|(digest, _)| *digest);
-        plugins.dedup_by_key(|(digest, _)| *digest);
         let writer = Self {
             store,
             retained,
             is_proven: Arc::new(AtomicBool::new(true)),
-            plugins,
             sinks,
         };
         Ok((writer, done))
@@ -116,6 +110,7 @@ impl Writer {
     pub fn write(&mut self, request: WriteRequest) -> WriteOutcome {
         let WriteRequest {
             mut checkpoint,
+            plugins,
             chunks,
             staged,
         } = request;
@@ -137,7 +132,7 @@ impl Writer {
         let permit = match self.store.write(&NewCheckpoint {
             checkpoint: &checkpoint,
             chunks: &chunks,
-            plugins: &self.plugins,
+            plugins: &plugins,
             retained: self.retained(),
         }) {
             Ok(permit) => permit,

@@ -1,6 +1,7 @@
 //! How a running job goes back to a checkpoint: its threads are joined, the storage says what is durable, and workers are made
 //! anew from there. State that is in memory goes back there if all of it can.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::threads::Threads;
@@ -34,6 +35,11 @@ impl Job<'_> {
         };
         let mut recovery = store.recover(depth, None)?;
         let earlier = earlier_runs(recovery.restored.as_ref());
+        let now = self.stage.clock.now();
+        let reason = error.to_string();
+        let settled = self.conductor.settle_swap(now, earlier.checkpoint, &reason);
+        self.carry_out(settled, None)?;
+        self.stage.go_back_to(earlier.checkpoint);
         let left = match (depth, workers) {
             (Depth::Quick, Some(workers)) => LeftStates::of(workers).back_to(earlier.checkpoint),
             _ => LeftStates::default(),
@@ -55,8 +61,9 @@ impl Job<'_> {
             self.count_from(life.earlier.records_in);
             self.watcher.notice(clock.now(), Notice::WentBack(found));
         }
+        let plan = Arc::clone(&self.stage.plan);
         self.conductor
-            .begin_again(clock.now(), life.schemas, life.next_id, life.earlier);
+            .begin_again(clock.now(), &plan, life.schemas, life.next_id, life.earlier);
         self.watcher.begun(&life.recovered);
         Ok(life.threads)
     }
