@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md has the map. Dependencies point one way, and a test holds that line.
 
+pub mod crash;
 pub mod stream;
 
 pub mod state;
@@ -10,6 +11,8 @@ pub mod checkpoint;
 
 pub mod connector;
 pub mod guest;
+
+pub mod observe;
 
 pub mod runtime;
 

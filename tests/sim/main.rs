@@ -298,7 +298,7 @@ fn begin(
     let in_memory = !left.is_empty();
     let origin = Origin {
         plan,
-        restored,
+        restored: restored.map(|restored| &restored.checkpoint),
         chunks: &chunks,
         next_chunk: recovery.next_chunk,
         left,

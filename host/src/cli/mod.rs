@@ -6,6 +6,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod job;
+pub mod replay;
 pub mod run;
 pub mod savepoint;
 pub mod state;
@@ -13,11 +14,13 @@ pub mod stop;
 
 mod assemble;
 mod failure;
+mod limits;
 mod number;
 mod place;
 mod print;
 mod progress;
 mod recovery;
+mod restart;
 mod start;
 mod storage;
 mod table;
@@ -29,6 +32,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
+
+use crate::crash::{self, CrashAt};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -62,6 +67,7 @@ enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Replay(replay::ReplayArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -103,6 +109,22 @@ impl PipelineArguments {
     }
 }
 
+/// Has the process die where tests of crashes want it to.
+fn arm() -> Result<(), Failure> {
+    let Some(text) = std::env::var_os(crash::VARIABLE) else {
+        return Ok(());
+    };
+    let at = text.to_string_lossy().parse::<CrashAt>();
+    let usage = |reason| {
+        Failure::new(
+            failure::EXIT_USAGE,
+            format!("`{}`: {reason}", crash::VARIABLE),
+        )
+    };
+    crash::arm(at.map_err(usage)?);
+    Ok(())
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -119,10 +141,14 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if let Err(failure) = arm() {
+        return failure.report();
+    }
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::State(command) => state::state(&command),

@@ -9,9 +9,11 @@ use clap::Args;
 use super::assemble::{assemble, read};
 use super::check::forgetful;
 use super::failure::EXIT_DATA;
+use super::limits::Ticking;
 use super::number::{span, things};
 use super::progress::Progress;
 use super::recovery::{tell_recovery, tell_sinks};
+use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
@@ -22,11 +24,11 @@ use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
-use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
+use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
+use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
-use crate::guest::GuestEngine;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
@@ -121,9 +123,11 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let in_data_dir =
         |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
-    let engine = GuestEngine::new(Some(data_dir.compiled()))?;
+    let guests = Ticking::for_job(&pipeline.spec, Some(data_dir.compiled()))?;
     let data = data_dir.id().map_err(in_data_dir)?;
-    let mut assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
+    let mut assembled = assemble(pipeline, &guests.engine, &data, &mut |line| {
+        terminal.say(line)
+    })?;
     assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
     assembled.plan.backend = backend(&assembled.graph.spec.state, &data_dir);
     let clock = Clock::start();
@@ -168,13 +172,18 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
+        restart: strategy(&assembled.graph.spec.restart),
+        seed: clock.wall_ms(),
     };
     let mut progress = Progress::new(terminal.clone(), arguments.fresh)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         Arc::new(assembled.plan.clone()),
-        store,
-        recovery,
+        Kept {
+            store,
+            recovery,
+            failures: FailureLog::of(data_dir.path()),
+        },
         settings,
         clock,
         channel,

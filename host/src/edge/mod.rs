@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod drive;
+pub mod failures;
 mod loader;
 
 mod threads;
@@ -16,3 +17,4 @@ pub mod pipeline_file;
 pub mod plugin_build;
 pub mod scratch;
 pub mod signals;
+pub mod ticker;

@@ -1,26 +1,25 @@
 //! Collects the snapshots of a job's regions into checkpoints, and turns what the coordinator decides into actions.
 //! No I/O and no threads: reports and the time come in, actions go out.
 
+mod again;
 mod swap;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::again::{Operated, operators, parts};
 use self::swap::Swap;
 use super::JobError;
-use super::plan::{Operator, Plan, Role};
-use super::report::{Answer, Asker, Report};
+use super::plan::{Plan, Role};
+use super::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
+use super::restart::Limit;
 use super::snapshot::{RegionSnapshot, SealedState};
 use super::swap::{Running, Swapped};
 use super::worker::Control;
 use super::writer::WriteRequest;
-use crate::checkpoint::coordinator::{
-    CheckpointSettings, Coordinator, Effect, Ending, Event, Part,
-};
-use crate::checkpoint::{
-    Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
-};
+use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
+use crate::checkpoint::{Checkpoint, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
 use crate::guest::LogLine;
 use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
@@ -55,11 +54,32 @@ pub enum Action {
         plan: Arc<Plan>,
         /// The first checkpoint that is its own.
         from: CheckpointId,
+        /// By node that changes: its states, as that checkpoint would have them without it.
+        before: Vec<(usize, Vec<StateSchema>)>,
+        /// How long a failure undoes it.
+        trial: Option<Duration>,
     },
+    /// Tell whoever asked for another number of tasks.
+    AnswerRescale(Asker<Rescaled>, Answer<Rescaled>),
+    /// Shut the workers down, which stand still at a durable checkpoint, and make them anew.
+    Rescale(RescaleOrder),
+    /// Shut the workers down, and go back to a checkpoint.
+    RollBack(Box<RollbackOrder>),
     /// Shut the workers down: the job is over.
     Finish(Ending),
     /// Shut the workers down: the job has failed.
     Fail(JobError),
+}
+
+/// Has a job go on with another number of tasks.
+#[derive(Debug)]
+pub struct RescaleOrder {
+    /// How many per node.
+    pub parallelism: u16,
+    /// Who asks.
+    pub asker: Asker<Rescaled>,
+    /// When the barrier was sent off.
+    pub since: Duration,
 }
 
 /// What whoever watches a job hears.
@@ -85,8 +105,40 @@ pub enum Notice {
         /// Which sink, and why.
         reason: String,
     },
+    /// Plugins have taken the place of others.
+    Swapped(Swapped),
     /// A worker has failed, and the job goes on from a checkpoint.
     WentBack(WentBack),
+    /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
+    GaveUp {
+        /// What has been reached.
+        limit: Limit,
+        /// The checkpoint that stays.
+        kept: Option<CheckpointId>,
+    },
+    /// The job was told to stop while it did not run: it ends with this checkpoint.
+    StoppedAtRest {
+        /// None if there is none yet.
+        at: Option<CheckpointId>,
+    },
+    /// The job has another number of tasks.
+    Rescaled(Rescaled),
+    /// Somebody had the job go back.
+    RolledBack(RolledBack),
+    /// What took a plugin's place has failed on trial, and the plugin before it goes on.
+    TrialFailed {
+        /// The operators.
+        operators: Vec<String>,
+        /// What has failed.
+        reason: String,
+        /// The checkpoint that the job goes on from.
+        to: CheckpointId,
+    },
+    /// What took a plugin's place has passed its trial.
+    TrialPassed {
+        /// The operators.
+        operators: Vec<String>,
+    },
     /// A plugin has logged.
     Log {
         /// The node.
@@ -105,10 +157,12 @@ pub struct WentBack {
     pub reason: String,
     /// The checkpoint; none if it began anew.
     pub to: Option<CheckpointId>,
-    /// How often in a row, from 1.
+    /// The number of the failure, from 1, as the restart strategy counts.
     pub attempt: u32,
-    /// When it is too often.
-    pub attempts_max: u32,
+    /// Up to which number the job goes back; `None` for any number.
+    pub attempts_max: Option<u32>,
+    /// How long it waits before.
+    pub delay: Duration,
     /// Whether the state that was in memory has gone back; else it is read again.
     pub in_memory: bool,
     /// Damaged checkpoints that were passed over, and what is wrong with them.
@@ -156,6 +210,8 @@ pub struct Conductor {
     askers: Vec<Asker<CheckpointId>>,
     /// Who waits for the end of the job.
     stop_askers: Vec<Asker<CheckpointId>>,
+    /// Who wants another number of tasks.
+    rescale: Option<RescaleOrder>,
     last_failure: Option<String>,
     failures: u32,
     last_durable: Option<CheckpointId>,
@@ -164,14 +220,6 @@ pub struct Conductor {
     generation: u64,
     /// By node: states of which the last durable checkpoint may have entries. All, if nothing is known.
     held: BTreeMap<usize, HeldStates>,
-}
-
-/// An operator as the next checkpoint has it, but for its tasks.
-#[derive(Debug, Clone)]
-struct Operated {
-    node: usize,
-    snapshot: OperatorSnapshot,
-    component: Arc<[u8]>,
 }
 
 /// A checkpoint under way: consumed by writing it.
@@ -213,38 +261,13 @@ impl Conductor {
         next: CheckpointId,
         earlier: EarlierRuns,
     ) -> Self {
-        let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
-        let workers = 0..usize::from(plan.parallelism);
-        let parts = workers
-            .flat_map(|worker| (0..regions).map(move |region| Part { worker, region }))
-            .collect();
         let mut sources = Vec::new();
-        let mut operators = Vec::new();
         let mut sinks = Vec::new();
-        for (index, (node, states)) in plan.nodes.iter().zip(schemas).enumerate() {
+        for (index, node) in plan.nodes.iter().enumerate() {
             match &node.role {
                 Role::Source(_) => sources.push(index),
                 Role::Sink(_) => sinks.push(index),
-                Role::Operator(Operator {
-                    plugin,
-                    config,
-                    replaces,
-                    ..
-                }) => {
-                    let snapshot = OperatorSnapshot {
-                        name: node.name.clone(),
-                        plugin: plugin.digest(),
-                        config: config.clone(),
-                        replaces: replaces.clone(),
-                        states,
-                        tasks: Vec::new(),
-                    };
-                    operators.push(Operated {
-                        node: index,
-                        snapshot,
-                        component: Arc::clone(plugin.component()),
-                    });
-                }
+                Role::Operator(_) => {}
             }
         }
         let named = |index: &usize| SourceSnapshot {
@@ -268,11 +291,11 @@ impl Conductor {
             sinks: Vec::new(),
         };
         Self {
-            coordinator: Coordinator::new(settings, parts, next),
+            coordinator: Coordinator::new(settings, parts(plan), next),
             template,
             sources,
             nodes: plan.nodes.len(),
-            operators,
+            operators: operators(plan, schemas),
             sinks,
             max_parallelism: plan.max_parallelism,
             parallelism: plan.parallelism,
@@ -281,6 +304,7 @@ impl Conductor {
             staged: BTreeMap::new(),
             askers: Vec::new(),
             stop_askers: Vec::new(),
+            rescale: None,
             last_failure: None,
             failures: 0,
             last_durable: earlier.checkpoint,
@@ -288,33 +312,6 @@ impl Conductor {
             generation: 0,
             held: BTreeMap::new(),
         }
-    }
-
-    /// The job has gone back to a checkpoint, or to its beginning: its tasks are made anew. Wishes stay.
-    pub fn begin_again(
-        &mut self,
-        now: Duration,
-        plan: &Plan,
-        schemas: Vec<Vec<StateSchema>>,
-        next: CheckpointId,
-        earlier: EarlierRuns,
-    ) {
-        if let Some(pending) = self.pending.take() {
-            self.askers.extend(pending.askers);
-        }
-        for operated in &mut self.operators {
-            operated.follow(plan, Some(&schemas[operated.node]));
-        }
-        self.generation += 1;
-        self.held.clear();
-        self.template.records_in = earlier.records_in;
-        self.template.records_out = earlier.records_out;
-        self.last_durable = earlier.checkpoint;
-        // What was collected is of records that come again.
-        self.unwritten.clear();
-        self.staged.clear();
-        self.coordinator
-            .begin_again(now, next, !self.askers.is_empty());
     }
 
     /// When to report [`Report::Tick`], if nothing else happens before.
@@ -352,6 +349,13 @@ impl Conductor {
                 self.note_pause(checkpoint, part, pause);
                 return actions;
             }
+            Report::RescaleAsked { parallelism, asker } => {
+                if let Err((asker, reason)) = self.note_rescale(parallelism, asker) {
+                    return vec![Action::AnswerRescale(asker, Err(reason))];
+                }
+                Event::RescaleAsked
+            }
+            Report::RollbackAsked(order) => return vec![Action::RollBack(order)],
             Report::Ended(part) => Event::Ended(part),
             Report::StateDirty(part) => Event::StateDirty(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
@@ -516,7 +520,10 @@ impl Conductor {
                     Trigger::Stop | Trigger::Final => self.refuse_swap(actions),
                     _ => {}
                 }
-                let last = matches!(trigger, Trigger::Stop | Trigger::Final);
+                let last = matches!(trigger, Trigger::Stop | Trigger::Final | Trigger::Rescale);
+                if let (Trigger::Rescale, Some(order)) = (trigger, &mut self.rescale) {
+                    order.since = now;
+                }
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
             }
             Effect::Write(checkpoint) => {
@@ -527,6 +534,12 @@ impl Conductor {
                 let reason =
                     "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
                 self.not_completed(now, checkpoint, reason, actions);
+            }
+            Effect::Remake(_) => actions.extend(self.rescale.take().map(Action::Rescale)),
+            Effect::Resume => {
+                actions.push(Action::Tell(Control::Resume));
+                let reason = self.last_failure.clone().unwrap_or_default();
+                self.refuse_rescale(&reason, actions);
             }
             Effect::EndInput => actions.push(Action::Tell(Control::EndInput)),
             Effect::Finish(Ending::TooManyFailures) => {
@@ -544,6 +557,7 @@ impl Conductor {
                 }));
             }
             Effect::Finish(ending) => {
+                self.refuse_rescale("the job is over", actions);
                 let last = self.last_durable;
                 let askers = self.askers.drain(..).chain(self.stop_askers.drain(..));
                 let answer = |asker| last.map(|last| Action::Answer(asker, Ok(last)));

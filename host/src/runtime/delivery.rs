@@ -109,7 +109,7 @@ impl Worker {
             }
             Task::Operator(operator) => {
                 let leaving = operator.process(input, keyed, self.wall_ms);
-                let lines = operator.instance_mut().take_log();
+                let lines = operator.take_log();
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
                 self.report_log(node, lines);
                 if is_dirty {
@@ -117,6 +117,11 @@ impl Worker {
                 }
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
+                    TaskError::Record { reason, position } => JobError::Record {
+                        operator: self.names[node].clone(),
+                        position,
+                        reason,
+                    },
                     TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
                     TaskError::Tree(reason) => JobError::Tree {
                         operator: self.names[node].clone(),
@@ -142,7 +147,7 @@ impl Worker {
                 continue;
             };
             let failed = operator.hear(checkpoint, is_durable)?;
-            let mut lines = operator.instance_mut().take_log();
+            let mut lines = operator.take_log();
             lines.extend(failed.map(|error| LogLine {
                 level: LogLevel::Warn,
                 message: format!("{error}; it goes on with a fresh instance"),

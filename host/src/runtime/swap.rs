@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use super::JobError;
 use super::build::{inputs, opener, outlets};
+use super::faults::Handling;
 use super::plan::{Edge, Operator, Plan, Role, Routing};
 use super::report::{Asker, Report};
 use super::schema::States;
 use super::task::{ReadyPlugin, Task};
 use super::worker::{Outlet, Worker};
 use crate::checkpoint::coordinator::Part;
+use crate::crash::{self, Point};
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
 
@@ -110,8 +112,9 @@ impl Prepared {
             let saved = running.schemas[node].clone();
             let states = States::taken_over(name, operator, newest, saved, allow_dropped)?;
             let open = opener(name, operator);
+            let handling = Handling::of(name, operator);
             for tasks in &mut ready {
-                let opened = ReadyPlugin::open(Arc::clone(&open), &states);
+                let opened = ReadyPlugin::open(Arc::clone(&open), &states, handling.clone());
                 tasks.insert(node, opened.map_err(JobError::from)?);
             }
             schemas.insert(node, states.schemas);
@@ -205,6 +208,8 @@ pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
 pub struct SwapRequest {
     /// By what.
     pub prepared: Prepared,
+    /// How long a failure of the job undoes it, from when it is durable.
+    pub trial: Option<Duration>,
     /// Measures the pause.
     pub stopwatch: Stopwatch,
     /// Who wants to know.
@@ -222,6 +227,8 @@ impl std::fmt::Debug for SwapRequest {
 /// Plugins that have taken the place of others, and durably so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swapped {
+    /// The operators.
+    pub operators: Vec<String>,
     /// The checkpoint at whose barrier they did.
     pub checkpoint: CheckpointId,
     /// The durable one before it, to which the old plugins belong.
@@ -233,6 +240,17 @@ pub struct Swapped {
 }
 
 impl Swapped {
+    /// How the old plugins come back, for people.
+    #[must_use]
+    pub fn way_back(&self) -> String {
+        match self.before {
+            Some(before) => format!(
+                "`floodmark rollback PIPELINE --to {before}` goes back to the old plugin and its state"
+            ),
+            None => "there is no checkpoint of the old plugin to go back to".to_owned(),
+        }
+    }
+
     /// The longest pause.
     #[must_use]
     pub fn pause(&self) -> Duration {
@@ -298,6 +316,7 @@ pub(super) struct Ready {
 impl Worker {
     /// Takes what it will need at a barrier.
     pub(super) fn make_ready(&mut self, replacement: Replacement) {
+        crash::point(Point::SwapBeforeBarrier);
         let parcel = replacement.handover.exchange(self.index, None);
         self.ready = parcel.map(|parcel| Ready {
             replacement,
@@ -331,6 +350,7 @@ impl Worker {
             {
                 operator.exchange(plugin);
                 parcel.untouched -= 1;
+                crash::point(Point::SwapAtBarrier);
             }
         }
         for (inlet, input) in region.inlets.iter_mut().zip(&parcel.inputs[at]) {

@@ -20,6 +20,7 @@ use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
 use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
+use crate::crash::{self, Point};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -43,6 +44,8 @@ pub enum Control {
     },
     /// Sources read nothing any more, as if they had come to their end.
     EndInput,
+    /// Sources read on, after a barrier that was to be the last.
+    Resume,
     /// A checkpoint is durable, and its output visible as far as it can be.
     Completed(CheckpointId),
     /// A checkpoint that was begun is not durable, and will not be.
@@ -173,6 +176,7 @@ impl Worker {
                 Control::Replace(replacement) => self.make_ready(replacement),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
+                Control::Resume => self.resume(),
                 Control::Completed(checkpoint) => self.hear(checkpoint, true)?,
                 Control::Aborted(checkpoint) => self.hear(checkpoint, false)?,
             }
@@ -209,6 +213,12 @@ impl Worker {
             region.begin = Some(checkpoint);
             // Nothing is read between now and the barrier, which is the region's next step.
             region.suspended |= last;
+        }
+    }
+
+    fn resume(&mut self) {
+        for region in &mut self.regions {
+            region.suspended = false;
         }
     }
 
@@ -446,6 +456,7 @@ impl Worker {
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
         };
+        crash::point(Point::BarrierReached);
         let swap = self.swap_begins(at, checkpoint);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
@@ -455,6 +466,7 @@ impl Worker {
                 SnapshotError::State(reason) => JobError::chunks(&self.names[node], reason),
             })?;
         }
+        crash::point(Point::BarrierPassed);
         self.broadcast(at, &Message::Barrier(checkpoint));
         if let Some(begun) = swap {
             self.swap(at, begun);

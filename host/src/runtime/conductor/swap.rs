@@ -9,12 +9,13 @@
 
 use std::time::Duration;
 
+use super::again::{Operated, operators};
 use super::{Action, Conductor};
 use crate::checkpoint::coordinator::{Event, Part};
+use crate::crash::{self, Point};
 use crate::runtime::JobError;
-use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::report::Asker;
-use crate::runtime::swap::{Replacement, SwapRequest, Swapped};
+use crate::runtime::swap::{Prepared, Replacement, Running, SwapRequest, Swapped};
 use crate::runtime::worker::Control;
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
@@ -50,6 +51,7 @@ impl Conductor {
             actions.push(Action::AnswerSwap(request.asker, refused));
             return None;
         }
+        crash::point(Point::SwapAsked);
         self.swap = Some(Swap {
             request,
             asked: now,
@@ -79,16 +81,24 @@ impl Conductor {
     }
 
     /// What a checkpoint that is being written says of its operators: for that of a swap, what goes on from there.
-    pub(super) fn operators_at(&self, checkpoint: CheckpointId) -> Vec<super::Operated> {
-        let mut operators = self.operators.clone();
+    pub(super) fn operators_at(&self, checkpoint: CheckpointId) -> Vec<Operated> {
         let swap = self.swap.as_ref();
-        if let Some(swap) = swap.filter(|swap| swap.checkpoint == Some(checkpoint)) {
-            let prepared = &swap.request.prepared;
-            for operated in &mut operators {
-                operated.follow(&prepared.plan, prepared.schemas.get(&operated.node));
+        match swap.filter(|swap| swap.checkpoint == Some(checkpoint)) {
+            Some(swap) => {
+                crash::point(Point::SwapCollected);
+                self.operators_after(&swap.request.prepared)
             }
+            None => self.operators.clone(),
         }
-        operators
+    }
+
+    fn operators_after(&self, prepared: &Prepared) -> Vec<Operated> {
+        let mut schemas = vec![Vec::new(); self.nodes];
+        for Operated { node, snapshot, .. } in &self.operators {
+            let changed = prepared.schemas.get(node);
+            schemas[*node].clone_from(changed.unwrap_or(&snapshot.states));
+        }
+        operators(&prepared.plan, schemas)
     }
 
     /// A checkpoint is durable. If it is that of the swap, the new plan counts.
@@ -96,7 +106,7 @@ impl Conductor {
         &mut self,
         now: Duration,
         checkpoint: CheckpointId,
-        before: Option<CheckpointId>,
+        durable_before: Option<CheckpointId>,
         actions: &mut Vec<Action>,
     ) {
         let is_meant = |swap: &mut Swap| swap.checkpoint == Some(checkpoint);
@@ -104,13 +114,21 @@ impl Conductor {
             return;
         };
         let prepared = &swap.request.prepared;
-        for operated in &mut self.operators {
-            operated.follow(&prepared.plan, prepared.schemas.get(&operated.node));
+        let mut names = Vec::new();
+        let mut before = Vec::new();
+        for Operated { node, snapshot, .. } in &self.operators {
+            if prepared.schemas.contains_key(node) {
+                names.push(snapshot.name.clone());
+                before.push((*node, snapshot.states.clone()));
+            }
         }
+        self.operators = self.operators_after(prepared);
         self.generation += 1;
         actions.push(Action::PlanReplaced {
             plan: prepared.plan.clone(),
             from: checkpoint,
+            before,
+            trial: swap.request.trial,
         });
         // A worker stands still for all of its regions.
         let mut pauses = vec![Duration::ZERO; usize::from(self.parallelism)];
@@ -120,8 +138,9 @@ impl Conductor {
         actions.push(Action::AnswerSwap(
             swap.request.asker,
             Ok(Swapped {
+                operators: names,
                 checkpoint,
-                before,
+                before: durable_before,
                 pauses,
                 total: now.saturating_sub(swap.asked),
             }),
@@ -194,7 +213,7 @@ impl Conductor {
     }
 
     /// Answers what runs; the plan is known to whoever carries this out.
-    pub(super) fn describe(&self, asker: Asker<crate::runtime::swap::Running>) -> Action {
+    pub(super) fn describe(&self, asker: Asker<Running>) -> Action {
         let mut schemas = vec![Vec::new(); self.nodes];
         for operated in &self.operators {
             let states = &operated.snapshot.states;
@@ -214,28 +233,6 @@ impl Conductor {
             schemas,
             generation: self.generation,
             newest: self.last_durable,
-        }
-    }
-}
-
-impl super::Operated {
-    /// As a plan has it. States are given if they change.
-    pub(super) fn follow(&mut self, plan: &Plan, states: Option<&Vec<StateSchema>>) {
-        let Role::Operator(Operator {
-            plugin,
-            config,
-            replaces,
-            ..
-        }) = &plan.nodes[self.node].role
-        else {
-            return;
-        };
-        self.snapshot.plugin = plugin.digest();
-        self.snapshot.config.clone_from(config);
-        self.snapshot.replaces.clone_from(replaces);
-        self.component = plugin.component().clone();
-        if let Some(states) = states {
-            self.snapshot.states.clone_from(states);
         }
     }
 }

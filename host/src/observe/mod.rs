@@ -1,0 +1,20 @@
+//! What can be seen of a running job, by whoever asks, without the job standing still for it.
+//!
+//! Workers write numbers once a batch ([`task`]); what happens rarely (checkpoints, failures, swaps) goes through a lock.
+//! Whoever asks gets both as JSON (`status`) or as text for Prometheus (`prometheus`). There is no clock here: times come
+//! in. It knows nothing of workers and how they run.
+
+pub mod job;
+
+pub mod numbers;
+pub mod task;
+
+pub mod checkpoints;
+mod rates;
+
+mod prometheus;
+mod status;
+
+pub use checkpoints::Outcome;
+pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
+pub use task::{Standing, TaskMetrics, WorkerMetrics};

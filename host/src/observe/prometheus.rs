@@ -1,0 +1,429 @@
+//! All numbers as text that Prometheus reads, version 0.0.4 of its format: base units, `_total` for what only grows.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::job::{Facts, JobState, Kind, Observer};
+use super::numbers::{Counter, Durations, Gauge, Histogram};
+use super::task::{TaskMetrics, Times, WorkerMetrics};
+
+/// Text that grows by families.
+struct Text {
+    text: String,
+    job: String,
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // To write to a text does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl std::fmt::Display) {
+        let _ = write!(self.text, "{name}{{job=\"{}\"", self.job);
+        for (label, text) in labels {
+            let _ = write!(self.text, ",{label}=\"{}\"", escaped(text));
+        }
+        let _ = writeln!(self.text, "}} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, held: &Durations) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound, within) in Histogram::BOUNDS_MICROS.iter().zip(held.within) {
+            let bound = seconds(Duration::from_micros(*bound)).to_string();
+            self.sample(&bucket, &[("le", &bound)], within);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], held.count);
+        self.sample(&format!("{name}_sum"), &[], seconds(held.sum));
+        self.sample(&format!("{name}_count"), &[], held.count);
+    }
+}
+
+pub(super) fn text(observer: &Observer, facts: &Facts, now_ms: u64) -> String {
+    let mut text = Text {
+        text: String::new(),
+        job: escaped(&facts.name),
+    };
+    job(&mut text, observer, facts, now_ms);
+    checkpoints(&mut text, observer, facts, now_ms);
+    workers(&mut text, facts);
+    tasks(&mut text, facts, now_ms);
+    text.text
+}
+
+fn job(text: &mut Text, observer: &Observer, facts: &Facts, now_ms: u64) {
+    let name = "floodmark_job_state";
+    text.family(
+        name,
+        "gauge",
+        "What the job is at: 1 for its state, 0 for the others.",
+    );
+    for state in JobState::ALL {
+        let label = state.name().to_lowercase();
+        text.sample(name, &[("state", &label)], u8::from(facts.state == state));
+    }
+    let up = now_ms.saturating_sub(facts.start_ms) as f64 / 1e3;
+    text.one(
+        "floodmark_uptime_seconds",
+        "gauge",
+        "Time since the job's process began.",
+        up,
+    );
+    text.one(
+        "floodmark_job_parallelism",
+        "gauge",
+        "Tasks per node.",
+        facts.parallelism,
+    );
+    let failures = observer.failures.get();
+    text.one(
+        "floodmark_failures_total",
+        "counter",
+        "Failures of the job.",
+        failures,
+    );
+    let restarts = observer.restarts.get();
+    let help = "How often the job began again from a checkpoint without its process ending.";
+    text.one("floodmark_restarts_total", "counter", help, restarts);
+    let rescales = observer.rescales.get();
+    let help = "How often the parallelism was changed while the job ran.";
+    text.one("floodmark_rescales_total", "counter", help, rescales);
+    let undone = observer.swaps_undone.get();
+    let help = "Swaps of plugins that were taken back.";
+    text.one("floodmark_swaps_undone_total", "counter", help, undone);
+    let on_trial = observer.on_trial.get();
+    let help = "Whether a failure would take a swap back now.";
+    text.one("floodmark_swap_on_trial", "gauge", help, on_trial);
+    let pauses = observer.swap_pauses.get();
+    let help = "Longest that a worker stood still for a swap of plugins, by swap.";
+    text.histogram("floodmark_swap_pause_seconds", help, &pauses);
+    let help = "The same for the last swap.";
+    text.one(
+        "floodmark_last_swap_pause_seconds",
+        "gauge",
+        help,
+        seconds(pauses.last),
+    );
+}
+
+fn checkpoints(text: &mut Text, observer: &Observer, facts: &Facts, now_ms: u64) {
+    let known = &facts.checkpoints;
+    let help = "Checkpoints that are durable.";
+    text.one(
+        "floodmark_checkpoints_completed_total",
+        "counter",
+        help,
+        known.completed_count(),
+    );
+    let help = "Checkpoints that were given up.";
+    text.one(
+        "floodmark_checkpoints_failed_total",
+        "counter",
+        help,
+        known.failed_count(),
+    );
+    let help = "Checkpoints under way.";
+    let under_way = u8::from(known.is_under_way());
+    text.one(
+        "floodmark_checkpoints_in_progress",
+        "gauge",
+        help,
+        under_way,
+    );
+    let help = "From the trigger of a checkpoint until it was durable and its output visible.";
+    let durations = observer.checkpoint_durations.get();
+    text.histogram("floodmark_checkpoint_duration_seconds", help, &durations);
+    let Some(last) = known.latest_completed() else {
+        return;
+    };
+    let mut gauge = |name: &str, help: &str, value: f64| text.one(name, "gauge", help, value);
+    gauge(
+        "floodmark_last_checkpoint_id",
+        "The last durable checkpoint.",
+        last.id as f64,
+    );
+    gauge(
+        "floodmark_last_checkpoint_duration_seconds",
+        "From its trigger until it was durable.",
+        seconds(last.total),
+    );
+    gauge(
+        "floodmark_last_checkpoint_stall_seconds",
+        "Longest that a worker stood still for its barrier.",
+        seconds(last.stall),
+    );
+    gauge(
+        "floodmark_last_checkpoint_size_bytes",
+        "State that it added.",
+        last.state_bytes_new as f64,
+    );
+    gauge(
+        "floodmark_last_checkpoint_full_size_bytes",
+        "State that it holds.",
+        last.state_bytes as f64,
+    );
+    gauge(
+        "floodmark_last_checkpoint_timestamp_seconds",
+        "When it was triggered, since 1970.",
+        last.created_ms as f64 / 1e3,
+    );
+    gauge(
+        "floodmark_last_checkpoint_age_seconds",
+        "Time since it was triggered.",
+        now_ms.saturating_sub(last.created_ms) as f64 / 1e3,
+    );
+}
+
+/// A way to stand, and how its time is read.
+type Stood = (&'static str, &'static str, fn(&Times) -> &Counter);
+
+const STOOD: [Stood; 3] = [
+    ("busy", "with work to do", |times| &times.busy),
+    ("idle", "without anything to do", |times| &times.idle),
+    ("back_pressured", "with output that nobody took", |times| {
+        &times.back_pressured
+    }),
+];
+
+fn workers(text: &mut Text, facts: &Facts) {
+    for (stood, what, read) in STOOD {
+        let name = format!("floodmark_worker_{stood}_seconds_total");
+        text.family(&name, "counter", &format!("Time of a worker {what}."));
+        for (index, worker) in facts.workers.iter().enumerate() {
+            let time = Duration::from_nanos(read(&worker.times).get());
+            text.sample(&name, &[("worker", &index.to_string())], seconds(time));
+        }
+    }
+}
+
+/// Whom a family is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    All,
+    Operators,
+}
+
+/// A number of a task that only grows.
+type Counted = (&'static str, &'static str, Of, fn(&TaskMetrics) -> &Counter);
+
+const COUNTED: [Counted; 10] = [
+    (
+        "records_in",
+        "Records that a task got; a source, has read.",
+        Of::All,
+        |task| &task.records_in,
+    ),
+    (
+        "bytes_in",
+        "Bytes of their keys and values.",
+        Of::All,
+        |task| &task.bytes_in,
+    ),
+    (
+        "records_out",
+        "Records that a task handed on; a sink, has written.",
+        Of::All,
+        |task| &task.records_out,
+    ),
+    (
+        "bytes_out",
+        "Bytes of their keys and values.",
+        Of::All,
+        |task| &task.bytes_out,
+    ),
+    ("calls", "Calls of the plugin.", Of::Operators, |task| {
+        &task.calls
+    }),
+    (
+        "traps",
+        "Calls that ended in a trap or at a limit.",
+        Of::Operators,
+        |task| &task.traps,
+    ),
+    (
+        "retries",
+        "Calls that were made again with fewer records.",
+        Of::Operators,
+        |task| &task.retries,
+    ),
+    (
+        "rejected_records",
+        "Records that the plugin rejected.",
+        Of::Operators,
+        |task| &task.rejections,
+    ),
+    (
+        "skipped_records",
+        "Records that were left out.",
+        Of::Operators,
+        |task| &task.skipped,
+    ),
+    (
+        "dead_letters",
+        "Records that went to the dead letters.",
+        Of::Operators,
+        |task| &task.dead_letters,
+    ),
+];
+
+/// A time of a task, which only grows.
+const TIMED: [Counted; 6] = [
+    (
+        "busy",
+        "Time of a task with work to do, also while its worker was at other tasks.",
+        Of::All,
+        |task| &task.times.busy,
+    ),
+    (
+        "idle",
+        "Time of a task without anything to do.",
+        Of::All,
+        |task| &task.times.idle,
+    ),
+    (
+        "back_pressured",
+        "Time of a task with output that nobody took.",
+        Of::All,
+        |task| &task.times.back_pressured,
+    ),
+    ("guest", "Time in the plugin.", Of::Operators, |task| {
+        &task.guest
+    }),
+    (
+        "copy",
+        "Time of copying to and from the plugin.",
+        Of::Operators,
+        |task| &task.copy,
+    ),
+    (
+        "host",
+        "Time of the host in calls of the plugin.",
+        Of::Operators,
+        |task| &task.host,
+    ),
+];
+
+/// A number of a task as it is.
+const LEVELS: [(&str, &str, fn(&TaskMetrics) -> &Gauge); 3] = [
+    ("state_bytes", "The state's newest entries.", |task| {
+        &task.state_bytes
+    }),
+    (
+        "state_entries",
+        "Entries of the state, at its last snapshot.",
+        |task| &task.state_entries,
+    ),
+    ("instances", "Live instances of the plugin.", |task| {
+        &task.instances
+    }),
+];
+
+fn tasks(text: &mut Text, facts: &Facts, now_ms: u64) {
+    for (name, help, of, read) in COUNTED {
+        let name = format!("floodmark_task_{name}_total");
+        text.family(&name, "counter", help);
+        each(text, facts, &facts.workers, of, &name, |task| {
+            Some(read(task).get() as f64)
+        });
+    }
+    for (name, help, of, read) in TIMED {
+        let name = format!("floodmark_task_{name}_seconds_total");
+        text.family(&name, "counter", help);
+        each(text, facts, &facts.workers, of, &name, |task| {
+            Some(seconds(Duration::from_nanos(read(task).get())))
+        });
+    }
+    let live = &facts.workers[..facts.workers.len().min(usize::from(facts.parallelism))];
+    for (name, help, read) in LEVELS {
+        let name = format!("floodmark_task_{name}");
+        text.family(&name, "gauge", help);
+        each(text, facts, live, Of::Operators, &name, |task| {
+            Some(read(task).get() as f64)
+        });
+    }
+    let name = "floodmark_task_watermark_timestamp_seconds";
+    text.family(
+        name,
+        "gauge",
+        "The watermark: no record before this time will follow.",
+    );
+    each(text, facts, live, Of::All, name, |task| {
+        Some(task.watermark.get()? as f64 / 1e3)
+    });
+    let name = "floodmark_task_watermark_lag_seconds";
+    text.family(
+        name,
+        "gauge",
+        "How far the watermark is behind the time of day.",
+    );
+    let now = now_ms as f64;
+    each(text, facts, live, Of::All, name, |task| {
+        Some((now - task.watermark.get()? as f64) / 1e3)
+    });
+    let name = "floodmark_operator_info";
+    text.family(name, "gauge", "The plugin of an operator; always 1.");
+    for node in &facts.nodes {
+        if let Kind::Operator(plugin) = &node.kind {
+            let labels: Labels<'_> = &[
+                ("operator", &node.name),
+                ("plugin", &plugin.name),
+                ("version", &plugin.version),
+                ("digest", &plugin.digest),
+            ];
+            text.sample(name, labels, 1);
+        }
+    }
+}
+
+/// One sample for each task that has the number.
+fn each(
+    text: &mut Text,
+    facts: &Facts,
+    workers: &[Arc<WorkerMetrics>],
+    of: Of,
+    name: &str,
+    read: impl Fn(&TaskMetrics) -> Option<f64>,
+) {
+    for (index, node) in facts.nodes.iter().enumerate() {
+        if of == Of::Operators && !matches!(node.kind, Kind::Operator(_)) {
+            continue;
+        }
+        for (task, worker) in workers.iter().enumerate() {
+            if let Some(value) = worker.task(index).and_then(&read) {
+                let task = task.to_string();
+                text.sample(name, &[("operator", &node.name), ("task", &task)], value);
+            }
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// The value of a label, as it stands between quotes.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\\' => escaped.push_str("\\\\"),
+            '"' => escaped.push_str("\\\""),
+            '\n' => escaped.push_str("\\n"),
+            char => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+#[path = "prometheus/tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! What nodes did lately: how many records a second, and which share of the time they were busy.
+//!
+//! Samples of the last few seconds are kept, half a second apart.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::task::WorkerMetrics;
+
+/// From one sample to the next.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How far back "lately" goes.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// How far a node is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) records_in: u64,
+    pub(super) records_out: u64,
+    pub(super) busy: u64,
+    pub(super) idle: u64,
+    pub(super) back_pressured: u64,
+}
+
+impl Totals {
+    pub(super) fn of(workers: &[Arc<WorkerMetrics>], node: usize) -> Self {
+        let mut totals = Self::default();
+        for task in workers.iter().filter_map(|worker| worker.task(node)) {
+            totals.records_in += task.records_in.get();
+            totals.records_out += task.records_out.get();
+            totals.busy += task.times.busy.get();
+            totals.idle += task.times.idle.get();
+            totals.back_pressured += task.times.back_pressured.get();
+        }
+        totals
+    }
+}
+
+/// What a node did lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Lately {
+    pub(super) records_in_per_second: f64,
+    pub(super) records_out_per_second: f64,
+    /// Shares of the time, which add up to one if any is known.
+    pub(super) busy: f64,
+    pub(super) idle: f64,
+    pub(super) back_pressured: f64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    /// Oldest first.
+    samples: VecDeque<(Duration, Vec<Totals>)>,
+}
+
+impl Rates {
+    pub(super) fn wants(&self, now: Duration) -> bool {
+        let last = self.samples.back();
+        last.is_none_or(|(at, _)| now >= *at + INTERVAL)
+    }
+
+    pub(super) fn note(&mut self, now: Duration, totals: Vec<Totals>) {
+        // One that is as old as the window or older is kept to compare with.
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|(at, _)| *at + WINDOW <= now)
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, totals));
+    }
+
+    /// By node.
+    pub(super) fn lately(&self, now: Duration, totals: &[Totals]) -> Vec<Lately> {
+        let Some((at, then)) = self.samples.front() else {
+            return vec![Lately::default(); totals.len()];
+        };
+        let seconds = now.saturating_sub(*at).as_secs_f64().max(1e-3);
+        let nodes = totals.iter().zip(then);
+        nodes
+            .map(|(now, then)| Lately::of(then, now, seconds))
+            .collect()
+    }
+}
+
+impl Lately {
+    fn of(then: &Totals, now: &Totals, seconds: f64) -> Self {
+        let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
+        let busy = since(now.busy, then.busy);
+        let idle = since(now.idle, then.idle);
+        let back_pressured = since(now.back_pressured, then.back_pressured);
+        let all = (busy + idle + back_pressured).max(1.0);
+        Self {
+            records_in_per_second: since(now.records_in, then.records_in) / seconds,
+            records_out_per_second: since(now.records_out, then.records_out) / seconds,
+            busy: busy / all,
+            idle: idle / all,
+            back_pressured: back_pressured / all,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches rates over the whole life of a job instead of lately, and samples that pile up.
+
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_last_seconds() {
+        let mut rates = Rates::default();
+        // A million records in the first second, then ten a second.
+        for tick in 0..200_u64 {
+            let now = Duration::from_millis(100 * tick);
+            let totals = Totals {
+                records_in: 1_000_000 + tick,
+                busy: 3 * tick,
+                idle: tick,
+                ..Totals::default()
+            };
+            if rates.wants(now) {
+                rates.note(now, vec![totals]);
+            }
+            assert!(rates.samples.len() <= 12);
+            if tick == 199 {
+                let lately = rates.lately(now, &[totals]);
+                assert!(
+                    (lately[0].records_in_per_second - 10.0).abs() < 0.1,
+                    "{lately:?}"
+                );
+                assert!((lately[0].busy - 0.75).abs() < 0.01, "{lately:?}");
+            }
+        }
+        let none = Rates::default().lately(Duration::ZERO, &[Totals::default()]);
+        assert_eq!(none, [Lately::default()]);
+    }
+}

@@ -1,0 +1,135 @@
+//! A job's status as JSON: Flink's names of `/jobs/:jobid` where the thing is the same, and its way of writing names for the
+//! rest. Times are in milliseconds, counted over all tasks of a node; what is "accumulated" is since the process began.
+
+use serde_json::{Value, json};
+
+use super::checkpoints::ms;
+use super::job::{Facts, Kind, NodeFacts, Observer};
+use super::numbers::Counter;
+use super::rates::Lately;
+use super::task::TaskMetrics;
+
+pub(super) fn json(observer: &Observer, facts: &Facts, lately: &[Lately], now_ms: u64) -> Value {
+    let vertices = facts.nodes.iter().zip(lately).enumerate();
+    let vertices: Vec<_> = vertices
+        .map(|(index, (node, lately))| vertex(facts, index, node, lately, now_ms))
+        .collect();
+    let failure = facts
+        .failure
+        .as_ref()
+        .map(|failure| json!({ "message": failure.message, "timestamp": failure.at_ms }));
+    let pauses = observer.swap_pauses.get();
+    let micros = |duration: std::time::Duration| duration.as_micros() as f64 / 1000.0;
+    json!({
+        "name": facts.name,
+        "state": facts.state.name(),
+        "start-time": facts.start_ms,
+        "now": now_ms,
+        "duration": now_ms.saturating_sub(facts.start_ms),
+        "parallelism": facts.parallelism,
+        "maxParallelism": facts.max_parallelism,
+        "vertices": vertices,
+        "checkpoints": facts.checkpoints.summary(),
+        "failures": { "count": observer.failures.get(), "latest": failure },
+        "restarts": observer.restarts.get(),
+        "rescales": observer.rescales.get(),
+        "swaps": {
+            "count": pauses.count,
+            "undone": observer.swaps_undone.get(),
+            "on-trial": observer.on_trial.get() != 0,
+            "last-pause": micros(pauses.last),
+            "longest-pause": micros(pauses.longest),
+        },
+    })
+}
+
+fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms: u64) -> Value {
+    let kind = match node.kind {
+        Kind::Source => "source",
+        Kind::Operator(_) => "operator",
+        Kind::Sink => "sink",
+    };
+    let mut value = json!({
+        "id": node.name,
+        "name": node.name,
+        "kind": kind,
+        "parallelism": facts.parallelism,
+        "status": facts.state.name(),
+        "metrics": metrics(facts, index, lately, now_ms),
+    });
+    if let Kind::Operator(plugin) = &node.kind {
+        value["plugin"] = json!({
+            "name": plugin.name,
+            "version": plugin.version,
+            "digest": plugin.digest,
+        });
+        value["calls"] = calls(facts, index);
+        value["state"] = json!({
+            "bytes": live(facts, index).map(|task| task.state_bytes.get()).sum::<u64>(),
+            "entries": live(facts, index).map(|task| task.state_entries.get()).sum::<u64>(),
+        });
+    }
+    value
+}
+
+/// A node's tasks of all workers that there have been.
+fn all(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
+    facts
+        .workers
+        .iter()
+        .filter_map(move |worker| worker.task(node))
+}
+
+/// A node's tasks.
+fn live(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
+    facts
+        .live_workers()
+        .filter_map(move |worker| worker.task(node))
+}
+
+fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
+    let sum = |read: fn(&TaskMetrics) -> &Counter| {
+        all(facts, node).map(|task| read(task).get()).sum::<u64>()
+    };
+    let per_second = |rate: f64| (rate * 10.0).round() / 10.0;
+    let share = |share: f64| (share * 1000.0).round() / 1000.0;
+    // A task without a watermark holds the others back.
+    let watermarks: Option<Vec<_>> = live(facts, node).map(|task| task.watermark.get()).collect();
+    let watermark = watermarks.and_then(|times| times.into_iter().min());
+    let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    json!({
+        "read-records": sum(|task| &task.records_in),
+        "read-bytes": sum(|task| &task.bytes_in),
+        "write-records": sum(|task| &task.records_out),
+        "write-bytes": sum(|task| &task.bytes_out),
+        "read-records-per-second": per_second(lately.records_in_per_second),
+        "write-records-per-second": per_second(lately.records_out_per_second),
+        "accumulated-busy-time": sum(|task| &task.times.busy) / 1_000_000,
+        "accumulated-idle-time": sum(|task| &task.times.idle) / 1_000_000,
+        "accumulated-backpressured-time": sum(|task| &task.times.back_pressured) / 1_000_000,
+        "busy-share": share(lately.busy),
+        "idle-share": share(lately.idle),
+        "backpressured-share": share(lately.back_pressured),
+        "watermark": watermark,
+        "watermark-lag": watermark.map(|time| now.saturating_sub(time)),
+    })
+}
+
+fn calls(facts: &Facts, node: usize) -> Value {
+    let sum = |read: fn(&TaskMetrics) -> &Counter| {
+        all(facts, node).map(|task| read(task).get()).sum::<u64>()
+    };
+    let time = |nanos: u64| ms(std::time::Duration::from_nanos(nanos));
+    json!({
+        "count": sum(|task| &task.calls),
+        "guest-time": time(sum(|task| &task.guest)),
+        "copy-time": time(sum(|task| &task.copy)),
+        "host-time": time(sum(|task| &task.host)),
+        "traps": sum(|task| &task.traps),
+        "retries": sum(|task| &task.retries),
+        "rejections": sum(|task| &task.rejections),
+        "skipped": sum(|task| &task.skipped),
+        "dead-letters": sum(|task| &task.dead_letters),
+        "instances": live(facts, node).map(|task| task.instances.get()).sum::<u64>(),
+    })
+}
