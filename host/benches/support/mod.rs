@@ -18,6 +18,7 @@ use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
 use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Watcher, drive};
 use floodmark::guest::{GuestEngine, Plugin};
+use floodmark::observe::WorkerMetrics;
 use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
 use floodmark::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
@@ -181,12 +182,16 @@ impl Watcher for Told {
     fn notice(&mut self, _: Duration, notice: Notice) {
         match notice {
             Notice::Completed(checkpoint) => self.checkpoints.push(checkpoint),
-            Notice::Log { .. } => {}
+            Notice::Begun { .. } | Notice::Log { .. } => {}
             failed => panic!("{failed:?}"),
         }
     }
 
     fn watch(&mut self, _: Duration, _: &[Arc<Counters>]) {}
+
+    fn observed(&self, _: usize) -> Arc<WorkerMetrics> {
+        Arc::new(WorkerMetrics::new(3))
+    }
 }
 
 /// Runs a job to its end in a new store; returns how long it took, the last checkpoint included.

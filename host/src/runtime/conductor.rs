@@ -41,6 +41,15 @@ pub enum Action {
 /// What whoever watches a job hears.
 #[derive(Debug, Clone)]
 pub enum Notice {
+    /// A checkpoint is under way.
+    Begun {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+    },
     /// A checkpoint is durable.
     Completed(CompletedCheckpoint),
     /// A checkpoint is not, for this reason; the job goes on.
@@ -441,6 +450,11 @@ impl Conductor {
                     splits: BTreeMap::new(),
                     states: BTreeMap::new(),
                 });
+                actions.push(Action::Notify(Notice::Begun {
+                    checkpoint,
+                    trigger,
+                    created_ms: wall_ms,
+                }));
                 let last = matches!(trigger, Trigger::Stop | Trigger::Final);
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
             }

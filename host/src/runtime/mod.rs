@@ -17,6 +17,7 @@ mod delivery;
 pub mod exchange;
 pub mod keyed;
 pub mod left;
+mod observed;
 pub mod report;
 pub mod saved;
 pub mod schema;
