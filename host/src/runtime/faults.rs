@@ -109,10 +109,6 @@ impl Desk {
         std::mem::swap(&mut self.handling, handling);
     }
 
-    pub(super) fn handling(&self) -> &Handling {
-        &self.handling
-    }
-
     pub(super) fn fails_job(&self) -> bool {
         self.handling.on_error == OnError::Fail
     }
