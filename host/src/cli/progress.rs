@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::answering::Watched;
 use super::checkpoint::why;
 use super::number::{bytes, count, rate, span, things};
 use super::terminal::Terminal;
@@ -13,7 +14,9 @@ use crate::connector::Recovered;
 use crate::edge::drive::Watcher;
 use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
+use crate::observe::WorkerMetrics;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
+use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
@@ -30,6 +33,7 @@ pub(super) struct Progress {
     /// Who hears of checkpoints besides, and the job's name for them.
     hooks: Option<(Hooks, String)>,
     fresh: bool,
+    watched: Watched,
     last_checkpoint: Option<(CheckpointId, Duration)>,
     samples: Vec<(Duration, u64, u64)>,
     line_at: Duration,
@@ -47,11 +51,12 @@ pub(super) struct Totals {
 }
 
 impl Progress {
-    pub(super) fn new(terminal: Terminal, fresh: bool) -> Self {
+    pub(super) fn new(terminal: Terminal, fresh: bool, watched: Watched) -> Self {
         Self {
             terminal,
             hooks: None,
             fresh,
+            watched,
             last_checkpoint: None,
             samples: Vec::new(),
             line_at: LINE_INTERVAL,
@@ -143,11 +148,77 @@ impl Progress {
             true => format!("{to} with the state in memory"),
             false => to,
         };
+        let attempts_max = match went_back.attempts_max {
+            Some(attempts_max) => format!(" of {attempts_max}"),
+            None => String::new(),
+        };
+        let delay = match went_back.delay.is_zero() {
+            true => String::new(),
+            false => format!(", after {}", span(went_back.delay)),
+        };
         self.terminal.say(&format!(
-            "warning: {}; the job {to} (attempt {} of {})",
-            went_back.reason, went_back.attempt, went_back.attempts_max
+            "warning: {}; the job {to} (attempt {}{attempts_max}{delay})",
+            went_back.reason, went_back.attempt,
         ));
         self.samples.clear();
+    }
+
+    fn gave_up(&self, limit: Limit, kept: Option<CheckpointId>) {
+        let kept = match kept {
+            Some(id) => format!(
+                "checkpoint {id} is kept, and the same command goes on from it once the cause is removed or the setting changed"
+            ),
+            None => "there is no checkpoint yet, so the same command begins again".to_owned(),
+        };
+        self.terminal
+            .say(&format!("the job gives up: {limit}; {kept}"));
+    }
+
+    /// What somebody asked for, and what became of a trial.
+    fn changed(&mut self, notice: &Notice) {
+        let quoted = |names: &[String]| {
+            let quoted = names.iter().map(|name| format!("`{name}`"));
+            quoted.collect::<Vec<_>>().join(", ")
+        };
+        self.terminal.say(&match notice {
+            Notice::Rescaled(rescaled) => format!(
+                "rescaled: the parallelism was {}, now is {}; records stood still for {}; checkpoint {}",
+                rescaled.from,
+                rescaled.to,
+                micros(rescaled.pause),
+                rescaled.checkpoint
+            ),
+            Notice::RolledBack(back) => format!(
+                "rolled back to checkpoint {}, {} in; {}; checkpoint {}",
+                back.to,
+                things(back.records_in, "record"),
+                gone(&back.deleted),
+                back.checkpoint
+            ),
+            Notice::TrialFailed {
+                operators,
+                reason,
+                to,
+            } => format!(
+                "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
+                quoted(operators)
+            ),
+            Notice::Swapped(swapped) => format!(
+                "{} replaced in {} at checkpoint {}; {}",
+                quoted(&swapped.operators),
+                span(swapped.pause()),
+                swapped.checkpoint,
+                swapped.way_back(),
+            ),
+            Notice::TrialPassed { operators } => format!(
+                "what took the place of {} has passed its trial",
+                quoted(operators)
+            ),
+            _ => return,
+        });
+        if !matches!(notice, Notice::TrialPassed { .. } | Notice::Swapped(_)) {
+            self.samples.clear();
+        }
     }
 
     /// Records a second over the last while.
@@ -173,6 +244,7 @@ impl Progress {
 
 impl Watcher for Progress {
     fn begun(&mut self, recovered: &[(String, Recovered)]) {
+        self.watched.begun();
         for (
             sink,
             Recovered {
@@ -212,7 +284,9 @@ impl Watcher for Progress {
 
     fn notice(&mut self, now: Duration, notice: Notice) {
         self.tell(&notice);
+        self.watched.notice(&notice);
         match notice {
+            Notice::Begun { .. } => {}
             Notice::Completed(checkpoint) => self.completed(now, checkpoint),
             Notice::NotCompleted {
                 checkpoint, reason, ..
@@ -229,6 +303,21 @@ impl Watcher for Progress {
                 "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
             )),
             Notice::WentBack(went_back) => self.went_back(&went_back),
+            Notice::GaveUp { limit, kept } => self.gave_up(limit, kept),
+            Notice::StoppedAtRest { at } => {
+                self.totals.last_checkpoint = at;
+                let at = match at {
+                    Some(id) => format!("its last checkpoint is {id}"),
+                    None => "it has no checkpoint yet".to_owned(),
+                };
+                self.terminal
+                    .say(&format!("the job stops while it waits after a failure: {at}"));
+            }
+            changed @ (Notice::Rescaled(_)
+            | Notice::Swapped(_)
+            | Notice::RolledBack(_)
+            | Notice::TrialFailed { .. }
+            | Notice::TrialPassed { .. }) => self.changed(&changed),
             Notice::Log { operator, task, line } => {
                 if line.level < LogLevel::Info {
                     return;
@@ -247,6 +336,7 @@ impl Watcher for Progress {
         let sum = |read: fn(&Counters) -> u64| {
             counters.iter().map(|counters| read(counters)).sum::<u64>()
         };
+        self.watched.watch(now);
         self.totals.elapsed = now;
         self.totals.records_in = sum(|counters| counters.records_in.load(Ordering::Relaxed));
         self.totals.records_out = sum(|counters| counters.records_out.load(Ordering::Relaxed));
@@ -287,9 +377,25 @@ impl Watcher for Progress {
             self.terminal.say(&text);
         }
     }
+
+    fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.watched.worker(worker)
+    }
 }
 
-fn micros(stall: Duration) -> String {
+/// Checkpoints that a rollback has deleted.
+pub(super) fn gone(deleted: &[CheckpointId]) -> String {
+    let names: Vec<_> = deleted.iter().map(ToString::to_string).collect();
+    match names.is_empty() {
+        true => "no later checkpoint was there".to_owned(),
+        false => format!(
+            "later checkpoints are deleted, and their output is taken back: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+pub(super) fn micros(stall: Duration) -> String {
     match stall.as_micros() {
         micros @ 0..10_000 => format!("{:.1} ms", micros as f64 / 1000.0),
         _ => span(stall),

@@ -14,6 +14,7 @@ use super::share::Shares;
 use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
+use crate::stream::DEAD_LETTERS;
 
 /// The interface that a plugin exports.
 const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
@@ -311,6 +312,11 @@ fn check_description(description: &Description) -> Result<(), String> {
             check_name(&format!("the name of an {what}"), name)?;
             if !seen.insert(name) {
                 return Err(format!("it has two {what}s called `{name}`"));
+            }
+            if what == "output" && name == DEAD_LETTERS {
+                return Err(format!(
+                    "it has an output called `{name}`, which is the name of the port that every operator has for records that its plugin cannot handle"
+                ));
             }
         }
     }

@@ -13,7 +13,7 @@ use super::from::{From, Reference};
 use super::limits::LimitSettings;
 use super::problem::{Document, Problem};
 use super::restart::RestartSettings;
-use super::settings::{CheckpointSettings, StateSettings, Ttl};
+use super::settings::{CheckpointSettings, OnError, StateSettings, Ttl};
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
     StdoutSinkSettings,
@@ -104,6 +104,9 @@ pub struct OperatorSpec {
     /// What its plugin may use, instead of what the section `[limits]` says.
     #[serde(default)]
     pub limits: LimitSettings,
+    /// What becomes of a record that the plugin cannot handle.
+    #[serde(default)]
+    pub on_error: OnError,
 }
 
 /// A table `[sink.NAME]`.

@@ -5,6 +5,7 @@
 
 mod limits;
 mod problems;
+mod restart;
 mod settings;
 
 use std::collections::BTreeMap;

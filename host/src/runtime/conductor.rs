@@ -1,24 +1,27 @@
 //! Collects the snapshots of a job's regions into checkpoints, and turns what the coordinator decides into actions.
 //! No I/O and no threads: reports and the time come in, actions go out.
 
+mod again;
+mod swap;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::again::{Operated, operators, parts};
+use self::swap::Swap;
 use super::JobError;
-use super::plan::{Operator, Plan, Role};
-use super::report::{Answer, Asker, Report};
+use super::plan::{Plan, Role};
+use super::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
+use super::restart::Limit;
 use super::snapshot::{RegionSnapshot, SealedState};
+use super::swap::{Running, Swapped};
 use super::worker::Control;
 use super::writer::WriteRequest;
-use crate::checkpoint::coordinator::{
-    CheckpointSettings, Coordinator, Effect, Ending, Event, Part,
-};
-use crate::checkpoint::{
-    Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
-};
+use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
+use crate::checkpoint::{Checkpoint, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
 use crate::guest::LogLine;
-use crate::state::{Chunk, ChunkId, StateSchema};
+use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
 
 /// What is to be done for a job.
@@ -32,15 +35,65 @@ pub enum Action {
     Notify(Notice),
     /// Tell whoever asked.
     Answer(Asker<CheckpointId>, Answer<CheckpointId>),
+    /// Tell whoever asked for a swap.
+    AnswerSwap(Asker<Swapped>, Answer<Swapped>),
+    /// Tell whoever asked what runs.
+    Describe {
+        /// Who.
+        asker: Asker<Running>,
+        /// See [`Running`].
+        schemas: Vec<Vec<StateSchema>>,
+        /// See [`Running`].
+        generation: u64,
+        /// See [`Running`].
+        newest: Option<CheckpointId>,
+    },
+    /// From a checkpoint on, which is durable, another plan counts.
+    PlanReplaced {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// The first checkpoint that is its own.
+        from: CheckpointId,
+        /// By node that changes: its states, as that checkpoint would have them without it.
+        before: Vec<(usize, Vec<StateSchema>)>,
+        /// How long a failure undoes it.
+        trial: Option<Duration>,
+    },
+    /// Tell whoever asked for another number of tasks.
+    AnswerRescale(Asker<Rescaled>, Answer<Rescaled>),
+    /// Shut the workers down, which stand still at a durable checkpoint, and make them anew.
+    Rescale(RescaleOrder),
+    /// Shut the workers down, and go back to a checkpoint.
+    RollBack(Box<RollbackOrder>),
     /// Shut the workers down: the job is over.
     Finish(Ending),
     /// Shut the workers down: the job has failed.
     Fail(JobError),
 }
 
+/// Has a job go on with another number of tasks.
+#[derive(Debug)]
+pub struct RescaleOrder {
+    /// How many per node.
+    pub parallelism: u16,
+    /// Who asks.
+    pub asker: Asker<Rescaled>,
+    /// When the barrier was sent off.
+    pub since: Duration,
+}
+
 /// What whoever watches a job hears.
 #[derive(Debug, Clone)]
 pub enum Notice {
+    /// A checkpoint is under way.
+    Begun {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+    },
     /// A checkpoint is durable.
     Completed(CompletedCheckpoint),
     /// A checkpoint is not, for this reason; the job goes on.
@@ -61,8 +114,40 @@ pub enum Notice {
         /// Which sink, and why.
         reason: String,
     },
+    /// Plugins have taken the place of others.
+    Swapped(Swapped),
     /// A worker has failed, and the job goes on from a checkpoint.
     WentBack(WentBack),
+    /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
+    GaveUp {
+        /// What has been reached.
+        limit: Limit,
+        /// The checkpoint that stays.
+        kept: Option<CheckpointId>,
+    },
+    /// The job was told to stop while it did not run: it ends with this checkpoint.
+    StoppedAtRest {
+        /// None if there is none yet.
+        at: Option<CheckpointId>,
+    },
+    /// The job has another number of tasks.
+    Rescaled(Rescaled),
+    /// Somebody had the job go back.
+    RolledBack(RolledBack),
+    /// What took a plugin's place has failed on trial, and the plugin before it goes on.
+    TrialFailed {
+        /// The operators.
+        operators: Vec<String>,
+        /// What has failed.
+        reason: String,
+        /// The checkpoint that the job goes on from.
+        to: CheckpointId,
+    },
+    /// What took a plugin's place has passed its trial.
+    TrialPassed {
+        /// The operators.
+        operators: Vec<String>,
+    },
     /// A plugin has logged.
     Log {
         /// The node.
@@ -81,10 +166,12 @@ pub struct WentBack {
     pub reason: String,
     /// The checkpoint; none if it began anew.
     pub to: Option<CheckpointId>,
-    /// How often in a row, from 1.
+    /// The number of the failure, from 1, as the restart strategy counts.
     pub attempt: u32,
-    /// When it is too often.
-    pub attempts_max: u32,
+    /// Up to which number the job goes back; `None` for any number.
+    pub attempts_max: Option<u32>,
+    /// How long it waits before.
+    pub delay: Duration,
     /// Whether the state that was in memory has gone back; else it is read again.
     pub in_memory: bool,
     /// Damaged checkpoints that were passed over, and what is wrong with them.
@@ -119,7 +206,9 @@ pub struct Conductor {
     coordinator: Coordinator,
     template: Checkpoint,
     sources: Vec<usize>,
-    operators: Vec<(usize, OperatorSnapshot)>,
+    /// How many there are, of any kind.
+    nodes: usize,
+    operators: Vec<Operated>,
     sinks: Vec<usize>,
     max_parallelism: MaxParallelism,
     parallelism: u16,
@@ -130,9 +219,16 @@ pub struct Conductor {
     askers: Vec<Asker<CheckpointId>>,
     /// Who waits for the end of the job.
     stop_askers: Vec<Asker<CheckpointId>>,
+    /// Who wants another number of tasks.
+    rescale: Option<RescaleOrder>,
     last_failure: Option<String>,
     failures: u32,
     last_durable: Option<CheckpointId>,
+    swap: Option<Swap>,
+    /// Grows whenever plan or states change.
+    generation: u64,
+    /// By node: states of which the last durable checkpoint may have entries. All, if nothing is known.
+    held: BTreeMap<usize, HeldStates>,
 }
 
 /// A checkpoint under way: consumed by writing it.
@@ -150,6 +246,7 @@ struct Pending {
     askers: Vec<Asker<CheckpointId>>,
     splits: BTreeMap<usize, Vec<Split>>,
     states: BTreeMap<(usize, usize), SealedState>,
+    held: BTreeMap<usize, HeldStates>,
 }
 
 /// Where a job's counts stand when it begins.
@@ -173,34 +270,13 @@ impl Conductor {
         next: CheckpointId,
         earlier: EarlierRuns,
     ) -> Self {
-        let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
-        let workers = 0..usize::from(plan.parallelism);
-        let parts = workers
-            .flat_map(|worker| (0..regions).map(move |region| Part { worker, region }))
-            .collect();
         let mut sources = Vec::new();
-        let mut operators = Vec::new();
         let mut sinks = Vec::new();
-        for (index, (node, states)) in plan.nodes.iter().zip(schemas).enumerate() {
+        for (index, node) in plan.nodes.iter().enumerate() {
             match &node.role {
                 Role::Source(_) => sources.push(index),
                 Role::Sink(_) => sinks.push(index),
-                Role::Operator(Operator {
-                    plugin,
-                    config,
-                    replaces,
-                    ..
-                }) => {
-                    let operator = OperatorSnapshot {
-                        name: node.name.clone(),
-                        plugin: plugin.digest(),
-                        config: config.clone(),
-                        replaces: replaces.clone(),
-                        states,
-                        tasks: Vec::new(),
-                    };
-                    operators.push((index, operator));
-                }
+                Role::Operator(_) => {}
             }
         }
         let named = |index: &usize| SourceSnapshot {
@@ -224,10 +300,11 @@ impl Conductor {
             sinks: Vec::new(),
         };
         Self {
-            coordinator: Coordinator::new(settings, parts, next),
+            coordinator: Coordinator::new(settings, parts(plan), next),
             template,
             sources,
-            operators,
+            nodes: plan.nodes.len(),
+            operators: operators(plan, schemas),
             sinks,
             max_parallelism: plan.max_parallelism,
             parallelism: plan.parallelism,
@@ -236,34 +313,14 @@ impl Conductor {
             staged: BTreeMap::new(),
             askers: Vec::new(),
             stop_askers: Vec::new(),
+            rescale: None,
             last_failure: None,
             failures: 0,
             last_durable: earlier.checkpoint,
+            swap: None,
+            generation: 0,
+            held: BTreeMap::new(),
         }
-    }
-
-    /// The job has gone back to a checkpoint, or to its beginning: its tasks are made anew. Wishes stay.
-    pub fn begin_again(
-        &mut self,
-        now: Duration,
-        schemas: Vec<Vec<StateSchema>>,
-        next: CheckpointId,
-        earlier: EarlierRuns,
-    ) {
-        if let Some(pending) = self.pending.take() {
-            self.askers.extend(pending.askers);
-        }
-        for (node, operator) in &mut self.operators {
-            operator.states.clone_from(&schemas[*node]);
-        }
-        self.template.records_in = earlier.records_in;
-        self.template.records_out = earlier.records_out;
-        self.last_durable = earlier.checkpoint;
-        // What was collected is of records that come again.
-        self.unwritten.clear();
-        self.staged.clear();
-        self.coordinator
-            .begin_again(now, next, !self.askers.is_empty());
     }
 
     /// When to report [`Report::Tick`], if nothing else happens before.
@@ -288,6 +345,26 @@ impl Conductor {
                     false => Event::StopAsked,
                 }
             }
+            Report::RunningAsked(asker) => return vec![self.describe(asker)],
+            Report::SwapAsked(request) => match self.ask_for_swap(now, request, &mut actions) {
+                Some(event) => event,
+                None => return actions,
+            },
+            Report::PluginsReplaced {
+                checkpoint,
+                part,
+                pause,
+            } => {
+                self.note_pause(checkpoint, part, pause);
+                return actions;
+            }
+            Report::RescaleAsked { parallelism, asker } => {
+                if let Err((asker, reason)) = self.note_rescale(parallelism, asker) {
+                    return vec![Action::AnswerRescale(asker, Err(reason))];
+                }
+                Event::RescaleAsked
+            }
+            Report::RollbackAsked(order) => return vec![Action::RollBack(order)],
             Report::Ended(part) => Event::Ended(part),
             Report::StateDirty(part) => Event::StateDirty(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
@@ -359,6 +436,8 @@ impl Conductor {
         }
         for (node, state) in snapshot.operators {
             pending.state_bytes += state.bytes;
+            let held = pending.held.entry(node).or_default();
+            *held = held.with(state.held);
             pending.states.insert((node, snapshot.part.worker), state);
         }
         pending.state_bytes_new += bytes_new;
@@ -369,10 +448,12 @@ impl Conductor {
 
     fn completed(&mut self, now: Duration, id: CheckpointId, actions: &mut Vec<Action>) -> Event {
         self.unwritten.clear();
-        self.last_durable = Some(id);
+        let before = self.last_durable.replace(id);
         self.failures = 0;
         actions.push(Action::Tell(Control::Completed(id)));
+        self.swap_is_durable(now, id, before, actions);
         if let Some(pending) = self.pending.take() {
+            self.held = pending.held;
             let askers = pending.askers.into_iter();
             actions.extend(askers.map(|asker| Action::Answer(asker, Ok(id))));
             actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
@@ -408,9 +489,10 @@ impl Conductor {
                 trigger: pending.trigger,
                 created_ms: pending.created_ms,
                 total: now.saturating_sub(pending.begun),
-                reason,
+                reason: reason.clone(),
             }));
         }
+        self.swap_is_lost(id, &reason, actions);
         Event::NotWritten(id)
     }
 
@@ -440,8 +522,22 @@ impl Conductor {
                     askers: std::mem::take(&mut self.askers),
                     splits: BTreeMap::new(),
                     states: BTreeMap::new(),
+                    held: BTreeMap::new(),
                 });
-                let last = matches!(trigger, Trigger::Stop | Trigger::Final);
+                actions.push(Action::Notify(Notice::Begun {
+                    checkpoint,
+                    trigger,
+                    created_ms: wall_ms,
+                }));
+                match trigger {
+                    Trigger::Swap => self.begin_swap(checkpoint, actions),
+                    Trigger::Stop | Trigger::Final => self.refuse_swap(actions),
+                    _ => {}
+                }
+                let last = matches!(trigger, Trigger::Stop | Trigger::Final | Trigger::Rescale);
+                if let (Trigger::Rescale, Some(order)) = (trigger, &mut self.rescale) {
+                    order.since = now;
+                }
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
             }
             Effect::Write(checkpoint) => {
@@ -452,6 +548,12 @@ impl Conductor {
                 let reason =
                     "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
                 self.not_completed(now, checkpoint, reason, actions);
+            }
+            Effect::Remake(_) => actions.extend(self.rescale.take().map(Action::Rescale)),
+            Effect::Resume => {
+                actions.push(Action::Tell(Control::Resume));
+                let reason = self.last_failure.clone().unwrap_or_default();
+                self.refuse_rescale(&reason, actions);
             }
             Effect::EndInput => actions.push(Action::Tell(Control::EndInput)),
             Effect::Finish(Ending::TooManyFailures) => {
@@ -469,6 +571,7 @@ impl Conductor {
                 }));
             }
             Effect::Finish(ending) => {
+                self.refuse_rescale("the job is over", actions);
                 let last = self.last_durable;
                 let askers = self.askers.drain(..).chain(self.stop_askers.drain(..));
                 let answer = |asker| last.map(|last| Action::Answer(asker, Ok(last)));
@@ -480,6 +583,7 @@ impl Conductor {
 
     /// All that was collected, as a checkpoint.
     fn request(&mut self, id: CheckpointId) -> WriteRequest {
+        let operators = self.operators_at(id);
         let pending = self
             .pending
             .as_mut()
@@ -496,10 +600,16 @@ impl Conductor {
             source.splits = pending.splits.remove(node).unwrap_or_default();
         }
         let mut chunks = Vec::new();
-        for (node, operator) in &self.operators {
-            let mut operator = operator.clone();
+        let mut plugins = Vec::new();
+        for operated in operators {
+            let Operated {
+                node,
+                snapshot: mut operator,
+                component,
+            } = operated;
+            plugins.push((operator.plugin, component));
             for task in 0..self.parallelism {
-                let sealed = pending.states.remove(&(*node, usize::from(task)));
+                let sealed = pending.states.remove(&(node, usize::from(task)));
                 let mut state = sealed.unwrap_or_default();
                 if state.parts.is_empty() {
                     let key_groups = self.max_parallelism.range(task, self.parallelism);
@@ -527,8 +637,11 @@ impl Conductor {
             .iter()
             .map(|sink| self.staged.remove(sink).unwrap_or_default())
             .collect();
+        plugins.sort_unstable_by_key(|(digest, _)| *digest);
+        plugins.dedup_by_key(|(digest, _)| *digest);
         WriteRequest {
             checkpoint,
+            plugins,
             chunks,
             staged,
         }

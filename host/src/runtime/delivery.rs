@@ -95,6 +95,7 @@ impl Worker {
 
     /// Gives records to a task, and what it makes of them to the next ones.
     fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
+        self.note_in(node, &keyed.batch);
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
@@ -105,11 +106,12 @@ impl Worker {
                 self.counters
                     .records_out
                     .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                self.note_out(node, &keyed.batch);
                 return Ok(());
             }
             Task::Operator(operator) => {
                 let leaving = operator.process(input, keyed, self.wall_ms);
-                let lines = operator.instance_mut().take_log();
+                let lines = operator.take_log();
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
                 self.report_log(node, lines);
                 if is_dirty {
@@ -117,6 +119,11 @@ impl Worker {
                 }
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
+                    TaskError::Record { reason, position } => JobError::Record {
+                        operator: self.names[node].clone(),
+                        position,
+                        reason,
+                    },
                     TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
                     TaskError::Tree(reason) => JobError::Tree {
                         operator: self.names[node].clone(),
@@ -125,7 +132,9 @@ impl Worker {
                 })?
             }
         };
+        self.note_call(node);
         for (port, batch) in leaving {
+            self.note_out(node, &batch);
             self.emit(node, port, batch)?;
         }
         Ok(())
@@ -142,7 +151,7 @@ impl Worker {
                 continue;
             };
             let failed = operator.hear(checkpoint, is_durable)?;
-            let mut lines = operator.instance_mut().take_log();
+            let mut lines = operator.take_log();
             lines.extend(failed.map(|error| LogLine {
                 level: LogLevel::Warn,
                 message: format!("{error}; it goes on with a fresh instance"),

@@ -13,16 +13,21 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+mod blame;
 mod delivery;
 pub mod exchange;
+pub mod faults;
 pub mod keyed;
 pub mod left;
+pub mod letter;
+mod observed;
 pub mod replay;
 pub mod report;
 pub mod restart;
 pub mod saved;
 pub mod schema;
 pub mod snapshot;
+pub mod swap;
 pub mod task;
 pub mod writer;
 
@@ -43,6 +48,18 @@ pub enum JobError {
     /// A plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// A record that a plugin cannot handle.
+    #[error(
+        "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, or have such records left out with `operator.{operator}.on-error = \"skip\"`, or set aside with `\"dead-letter\"`"
+    )]
+    Record {
+        /// The node.
+        operator: String,
+        /// Where the record was read.
+        position: String,
+        /// What the plugin did.
+        reason: String,
+    },
     /// A source or sink.
     #[error("`{node}`: {reason}")]
     Connector {
@@ -130,6 +147,16 @@ pub enum JobError {
         /// Where the job goes on.
         restart: Option<CheckpointId>,
     },
+    /// Plugins that were to be replaced were not, and the old ones go on from the last checkpoint.
+    #[error(
+        "the plugins could not be replaced, since checkpoint {checkpoint} could not be taken: {reason}"
+    )]
+    NotSwapped {
+        /// The checkpoint at whose barrier they were.
+        checkpoint: CheckpointId,
+        /// Why it could not be taken.
+        reason: String,
+    },
     /// The pipeline has no operator of that name.
     #[error("there is no operator `{operator}` in the pipeline")]
     NoSuchOperator {
@@ -154,9 +181,10 @@ impl JobError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
+            Self::Record { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
-            Self::Chunks { .. } | Self::Tree { .. } => true,
+            Self::Chunks { .. } | Self::Tree { .. } | Self::NotSwapped { .. } => true,
             _ => false,
         }
     }

@@ -35,9 +35,9 @@ use super::plan::{Plan, Role};
 use super::task::{Task, TaskError};
 use super::worker::{Counters, Progress, Worker};
 use crate::checkpoint::{Checkpoint, CheckpointReader};
-use crate::guest::{GuestError, LogLine};
+use crate::guest::LogLine;
 use crate::state::{ChunkId, ChunkReader};
-use crate::stream::{Batch, Timestamp};
+use crate::stream::{Batch, DEAD_LETTERS, Timestamp};
 
 /// How often in a row sources may have nothing before they count as read: one that follows files waits for ever.
 const IDLE_MAX: u32 = 16;
@@ -68,6 +68,8 @@ pub struct Replayed {
     pub value: Vec<u8>,
     /// Its event time, or [`crate::stream::NO_TIMESTAMP`].
     pub timestamp: Timestamp,
+    /// Where it was read, in words, or what it was made of.
+    pub position: String,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -81,7 +83,8 @@ pub struct Outcome {
     pub changes: Vec<Change>,
     /// What it logged.
     pub log: Vec<LogLine>,
-    /// Why it could not handle the record; then nothing left and nothing changed, and the next record met a fresh instance.
+    /// Why it could not handle the record, or rejected it; then nothing left and nothing changed, and the next record met a fresh
+    /// instance. What the pipeline does with such records (`on-error`) does not count here.
     pub failure: Option<String>,
 }
 
@@ -196,7 +199,11 @@ impl Replay {
         }
         for (input, batch) in self.captured.take() {
             for (key, value, timestamp) in batch.iter() {
-                let mut record = Batch::default();
+                let mut record = Batch {
+                    // One record was read at a time, so that it says nothing of others.
+                    origin: batch.origin.inherited(),
+                    ..Batch::default()
+                };
                 record.push(key, value, timestamp);
                 self.waiting.push_back((input, record));
             }
@@ -211,9 +218,15 @@ impl Replay {
             let (key, value, timestamp) = records.next().expect("it is one record");
             (key.to_vec(), value.to_vec(), timestamp)
         };
+        let position = record.origin.describe(0);
         let outcome = self.outcome(input, &key, record);
         let outcome = outcome.map_err(|error| match error {
             TaskError::Guest(error) => JobError::Guest(error),
+            TaskError::Record { reason, position } => JobError::Record {
+                operator,
+                position,
+                reason,
+            },
             TaskError::State(reason) => JobError::chunks(&operator, reason),
             TaskError::Tree(reason) => JobError::Tree { operator, reason },
         })?;
@@ -222,6 +235,7 @@ impl Replay {
             key,
             value,
             timestamp,
+            position,
             outcome,
         })
     }
@@ -239,12 +253,12 @@ impl Replay {
         let mut outcome = Outcome::default();
         match task.process(input, keyed, wall_ms) {
             Ok(leaving) => outcome.emitted = emitted(&self.outputs, &leaving),
-            Err(TaskError::Guest(error)) if is_about_the_record(&error) => {
-                outcome.failure = Some(error.to_string());
+            Err(TaskError::Record { reason, .. }) => {
+                outcome.failure = Some(format!("operator `{}` {reason}", self.operator));
             }
             Err(error) => return Err(error),
         }
-        outcome.log = task.instance_mut().take_log();
+        outcome.log = task.take_log();
         if outcome.failure.is_some() {
             task.renew()?;
             return Ok(outcome);
@@ -257,15 +271,10 @@ impl Replay {
     }
 }
 
-/// Whether another record may fare better.
-fn is_about_the_record(error: &GuestError) -> bool {
-    error.is_of_a_call() && !matches!(error, GuestError::StateUnreadable { .. })
-}
-
 fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
     let records = leaving.iter().flat_map(|(port, batch)| {
         let port = outputs.get(usize::from(*port)).cloned();
-        let port = port.unwrap_or_default();
+        let port = port.unwrap_or_else(|| DEAD_LETTERS.to_owned());
         batch.iter().map(move |(key, value, timestamp)| Emitted {
             port: port.clone(),
             key: key.to_vec(),

@@ -4,7 +4,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::JobError;
+use super::plan::Operator;
 use super::snapshot::RegionSnapshot;
+use super::swap::{Running, SwapRequest};
 use crate::checkpoint::coordinator::Part;
 use crate::guest::LogLine;
 use crate::stream::{CheckpointId, TaskIndex};
@@ -27,6 +29,15 @@ pub enum Report {
     },
     /// A worker stood still this long for a barrier.
     Stalled(Duration),
+    /// A region has gone on with other plugins, after standing still for this long.
+    PluginsReplaced {
+        /// At the barrier of this checkpoint.
+        checkpoint: CheckpointId,
+        /// Which region.
+        part: Part,
+        /// From the barrier until it was ready for the next record.
+        pause: Duration,
+    },
     /// A worker cannot go on.
     Failed(JobError),
     /// The writer is done with a checkpoint.
@@ -42,8 +53,63 @@ pub enum Report {
         /// Who wants to know the last checkpoint, once it is durable.
         asker: Option<Asker<CheckpointId>>,
     },
+    /// Somebody asks what runs.
+    RunningAsked(Asker<Running>),
+    /// Somebody asks for other plugins.
+    SwapAsked(Box<SwapRequest>),
+    /// Somebody asks for another number of tasks per node.
+    RescaleAsked {
+        /// How many.
+        parallelism: u16,
+        /// Who.
+        asker: Asker<Rescaled>,
+    },
+    /// Somebody asks the job to go back to a checkpoint, with the plugins of that time.
+    RollbackAsked(Box<RollbackOrder>),
     /// Time has passed.
     Tick,
+}
+
+/// A job runs with another number of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rescaled {
+    /// Tasks per node before.
+    pub from: u16,
+    /// Tasks per node now.
+    pub to: u16,
+    /// The first checkpoint with so many.
+    pub checkpoint: CheckpointId,
+    /// From the barrier until the new tasks ran.
+    pub pause: Duration,
+}
+
+/// Has a job go back to a checkpoint for good.
+pub struct RollbackOrder {
+    /// The checkpoint, which is sound.
+    pub to: CheckpointId,
+    /// What runs from there, by node; the others stay as they are.
+    pub operators: Vec<(String, Operator)>,
+    /// Who asks.
+    pub asker: Asker<RolledBack>,
+}
+
+impl std::fmt::Debug for RollbackOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RollbackOrder({})", self.to)
+    }
+}
+
+/// A job has gone back for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The checkpoint that it went back to.
+    pub to: CheckpointId,
+    /// Later ones, which are gone, and their output with them.
+    pub deleted: Vec<CheckpointId>,
+    /// Records that had been read there.
+    pub records_in: u64,
+    /// The first checkpoint since.
+    pub checkpoint: CheckpointId,
 }
 
 impl Report {
@@ -55,11 +121,16 @@ impl Report {
             | Self::Ended(_)
             | Self::Stalled(_)
             | Self::StateDirty(_)
+            | Self::PluginsReplaced { .. }
             | Self::Failed(_) => true,
             Self::Log { .. }
             | Self::Written(_)
             | Self::CheckpointAsked(_)
             | Self::StopAsked { .. }
+            | Self::RunningAsked(_)
+            | Self::SwapAsked(_)
+            | Self::RescaleAsked { .. }
+            | Self::RollbackAsked(_)
             | Self::Tick => false,
         }
     }

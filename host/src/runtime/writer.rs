@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
-use super::plan::{Operator, Plan, Role};
+use super::plan::{Plan, Role};
 use super::report::WriteOutcome;
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{
@@ -31,6 +31,8 @@ use crate::state::Chunk;
 pub struct WriteRequest {
     /// All but the sinks.
     pub checkpoint: Checkpoint,
+    /// The components that it names.
+    pub plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     /// Chunks that may not be durable yet.
     pub chunks: Vec<Arc<Chunk>>,
     /// By sink, in the order of the plan: parts that are new.
@@ -43,8 +45,23 @@ pub struct Writer {
     retained: NonZeroU32,
     /// Whether all that the job was restored from is known to be sound.
     is_proven: Arc<AtomicBool>,
-    plugins: Vec<(PluginDigest, Arc<[u8]>)>,
+    /// Whether the job may still go back to an earlier checkpoint.
+    is_on_trial: Arc<AtomicBool>,
     sinks: Vec<SinkOutput>,
+}
+
+/// Why the output of a job could not be brought in order.
+pub struct NotBegun {
+    /// What has failed.
+    pub error: JobError,
+    /// The store, as it was handed over.
+    pub store: Box<dyn CheckpointStorage>,
+}
+
+impl std::fmt::Debug for NotBegun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
 }
 
 /// A sink's output on its way.
@@ -60,41 +77,23 @@ impl Writer {
     /// Brings the output of a job to where its checkpoint says, or to nothing if `fresh`. Returns what was done, by sink.
     ///
     /// # Errors
-    /// When the output cannot be made what the checkpoint says. The checkpoint is as it was.
+    /// When the output cannot be made what the checkpoint says. The checkpoint is as it was, and the store comes back.
     pub fn begin(
         plan: &Plan,
         store: Box<dyn CheckpointStorage>,
         retained: NonZeroU32,
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
-    ) -> Result<(Self, Vec<(String, Recovered)>), JobError> {
-        let mut plugins = Vec::new();
-        let mut sinks = Vec::new();
-        let mut done = Vec::new();
-        for node in &plan.nodes {
-            match &node.role {
-                Role::Source(_) => {}
-                Role::Operator(Operator { plugin, .. }) => {
-                    plugins.push((plugin.digest(), Arc::clone(plugin.component())))
-                }
-                Role::Sink(sink) => {
-                    let connector = |reason| JobError::connector(&node.name, reason);
-                    let committer = sink.committer().map_err(connector)?;
-                    let mut output = SinkOutput::new(&node.name, committer);
-                    let recovered = output.recover(restored, fresh).map_err(connector)?;
-                    crash::point(Point::SinkRecovered);
-                    done.push((node.name.clone(), recovered));
-                    sinks.push(output);
-                }
-            }
-        }
-        plugins.sort_unstable_by_key(|(digest, _)| *digest);
-        plugins.dedup_by_key(|(digest, _)| *digest);
+    ) -> Result<(Self, Vec<(String, Recovered)>), NotBegun> {
+        let Outputs { sinks, done } = match outputs(plan, restored, fresh) {
+            Ok(outputs) => outputs,
+            Err(error) => return Err(NotBegun { error, store }),
+        };
         let writer = Self {
             store,
             retained,
             is_proven: Arc::new(AtomicBool::new(true)),
-            plugins,
+            is_on_trial: Arc::default(),
             sinks,
         };
         Ok((writer, done))
@@ -107,8 +106,18 @@ impl Writer {
         Arc::clone(&self.is_proven)
     }
 
+    /// While that is true, no checkpoint is retired.
+    #[must_use]
+    pub fn holding(self, is_on_trial: Arc<AtomicBool>) -> Self {
+        Self {
+            is_on_trial,
+            ..self
+        }
+    }
+
     fn retained(&self) -> NonZeroU32 {
-        match self.is_proven.load(Ordering::Relaxed) {
+        let is_on_trial = self.is_on_trial.load(Ordering::Relaxed);
+        match self.is_proven.load(Ordering::Relaxed) && !is_on_trial {
             true => self.retained,
             false => NonZeroU32::MAX,
         }
@@ -118,6 +127,7 @@ impl Writer {
     pub fn write(&mut self, request: WriteRequest) -> WriteOutcome {
         let WriteRequest {
             mut checkpoint,
+            plugins,
             chunks,
             staged,
         } = request;
@@ -142,7 +152,7 @@ impl Writer {
         let permit = match self.store.write(&NewCheckpoint {
             checkpoint: &checkpoint,
             chunks: &chunks,
-            plugins: &self.plugins,
+            plugins: &plugins,
             retained: self.retained(),
         }) {
             Ok(permit) => permit,
@@ -178,6 +188,35 @@ impl Writer {
         let summary = |sink: &SinkOutput| Some((sink.name.clone(), sink.committer.summary()?));
         self.sinks.iter().filter_map(summary).collect()
     }
+}
+
+/// The sinks of a job, and what was done to bring their output in order.
+struct Outputs {
+    sinks: Vec<SinkOutput>,
+    done: Vec<(String, Recovered)>,
+}
+
+fn outputs(
+    plan: &Plan,
+    restored: Option<&RestoredCheckpoint>,
+    fresh: bool,
+) -> Result<Outputs, JobError> {
+    let mut outputs = Outputs {
+        sinks: Vec::new(),
+        done: Vec::new(),
+    };
+    for node in &plan.nodes {
+        if let Role::Sink(sink) = &node.role {
+            let connector = |reason| JobError::connector(&node.name, reason);
+            let committer = sink.committer().map_err(connector)?;
+            let mut output = SinkOutput::new(&node.name, committer);
+            let recovered = output.recover(restored, fresh).map_err(connector)?;
+            crash::point(Point::SinkRecovered);
+            outputs.done.push((node.name.clone(), recovered));
+            outputs.sinks.push(output);
+        }
+    }
+    Ok(outputs)
 }
 
 impl SinkOutput {

@@ -76,10 +76,7 @@ fn absurd_limits_are_refused() {
             "fuel-per-call = 'on'",
             "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not \"on\"",
         ),
-        (
-            "time = '1s'",
-            "limits.time: unknown field",
-        ),
+        ("time = '1s'", "limits.time: unknown field"),
     ] {
         for (general, own, prefix) in [(line, "", ""), ("", line, "operator.count.")] {
             let said = limits(general, own).unwrap_err();

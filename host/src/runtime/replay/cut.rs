@@ -10,7 +10,7 @@ use crate::connector::{
     ConnectorError, DiscardSink, Guarantee, ReadLimits, ReadOutcome, Sink, SinkCommitter,
     SinkWriter, Source, SourceProgress, SourceReader,
 };
-use crate::runtime::plan::{Edge, Node, NodeIndex, Plan, Role};
+use crate::runtime::plan::{Edge, Node, NodeIndex, OnError, Operator, Plan, Role};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
 /// Records that reached the operator, with the input port.
@@ -46,6 +46,11 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
         places[at] = Some(NodeIndex(nodes.len()));
         let role = match &node.role {
             Role::Source(source) => Role::Source(Arc::new(OneByOne(Arc::clone(source)))),
+            // Whoever replays wants to know at which record it fails.
+            Role::Operator(operator) if at == target => Role::Operator(Operator {
+                on_error: OnError::Fail,
+                ..operator.clone()
+            }),
             role => role.clone(),
         };
         nodes.push(Node {
