@@ -22,6 +22,7 @@ mod crash_test;
 mod damage;
 mod faults;
 mod full_disk;
+mod hostile;
 mod migration;
 mod misbehaving;
 mod refusals;
