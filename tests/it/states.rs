@@ -8,6 +8,7 @@ use std::fs;
 use std::sync::Arc;
 
 use floodmark::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
+use floodmark::runtime::faults::Handling;
 use floodmark::runtime::keyed::Dictionary;
 use floodmark::runtime::plan::{Node, Operator, Role};
 use floodmark::runtime::schema::States;
@@ -40,9 +41,11 @@ impl Tested {
     fn new(name: &str, config: &[(&str, &str)]) -> Self {
         let plugin = load(name);
         let max_parallelism = MaxParallelism::new(128).unwrap();
+        let operator = Operator::new(Arc::new(plugin.clone()), Vec::new());
+        let handling = Handling::of("tested", &operator);
         let node = Node {
             name: "tested".to_owned(),
-            role: Role::Operator(Operator::new(Arc::new(plugin.clone()), Vec::new())),
+            role: Role::Operator(operator),
         };
         let states = States::of(&node, None, false).unwrap();
         let store = StateStore::new(StoreSettings {
@@ -57,14 +60,14 @@ impl Tested {
         let config: Vec<_> = config.iter().map(owned).collect();
         let again = Arc::new(move || plugin.open("tested", &config));
         Self {
-            task: OperatorTask::new(again, states.declared, store).unwrap(),
+            task: OperatorTask::new(again, states.declared, store, handling).unwrap(),
             keys: Dictionary::default(),
             now_ms: 1,
         }
     }
 
     /// What is emitted for one batch, as text.
-    fn run(&mut self, records: &[(&str, &str)]) -> Result<Vec<String>, GuestError> {
+    fn run(&mut self, records: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let mut batch = Batch::default();
         for (key, value) in records {
             batch.push(key.as_bytes(), value.as_bytes(), 0);
@@ -72,7 +75,10 @@ impl Tested {
         let keyed = self.keys.keyed(batch);
         let leaving = match self.task.process(0, keyed, self.now_ms) {
             Ok(leaving) => leaving,
-            Err(TaskError::Guest(error)) => return Err(error),
+            Err(TaskError::Guest(error)) => return Err(error.to_string()),
+            Err(TaskError::Record { reason, .. }) => {
+                return Err(format!("operator `tested` {reason}"));
+            }
             Err(error) => panic!("{error:?}"),
         };
         let values = leaving.iter().flat_map(|(_, batch)| batch.values.iter());
@@ -140,9 +146,11 @@ fn a_newer_version_takes_values_over_and_knows_json() {
     let mut instance = plugin.unopened("tested").unwrap();
     let none = Column::new();
     assert_eq!(instance.migrate(0, 1, &none).unwrap(), none);
-    let refused = instance.migrate(0, 3, &none).unwrap_err().to_string();
+    let refused = instance.migrate(0, 3, &none).unwrap_err();
     assert!(
-        refused.contains("state `count` is declared in version 2 and says nothing of version 3"),
+        refused
+            .to_string()
+            .contains("state `count` is declared in version 2 and says nothing of version 3"),
         "{refused}"
     );
     let old: Column = [[7_u8].as_slice(), &[9]].into_iter().collect();

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use crate::plugins::repository;
 
 /// What each module of the host may name besides itself.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
+    ("crash", &[]),
     ("stream", &[]),
     ("state", &["stream"]),
-    ("checkpoint", &["state", "stream"]),
+    ("checkpoint", &["crash", "state", "stream"]),
     ("connector", &["checkpoint", "stream"]),
     ("guest", &["checkpoint", "state", "stream"]),
     ("observe", &[]),
     (
         "runtime",
         &[
+            "crash",
             "observe",
             "guest",
             "connector",
@@ -29,6 +31,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     (
         "edge",
         &[
+            "crash",
             "runtime",
             "observe",
             "pipeline",
@@ -42,6 +45,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     (
         "cli",
         &[
+            "crash",
             "edge",
             "runtime",
             "observe",
@@ -332,6 +336,30 @@ fn nothing_is_put_off_or_silenced() {
             for word in words.iter().filter(|word| line.contains(*word)) {
                 found.push(format!("{}:{}: {word}", source.path, number + 1));
             }
+        }
+    }
+    none(&found);
+}
+
+/// Points of parts that are on their way.
+const NOT_PLACED_YET: [&str; 3] = ["Swap", "Rescale", "Rollback"];
+
+#[test]
+fn every_crash_point_stands_in_one_place() {
+    let sources = sources();
+    let mut found = Vec::new();
+    for point in floodmark::crash::Point::ALL {
+        let call = format!("crash::point(Point::{point:?})");
+        let code = sources
+            .iter()
+            .filter(|source| source.is_below("host/src"))
+            .map(Source::code);
+        let count = code.map(|code| code.matches(&call).count()).sum::<usize>();
+        let is_awaited = NOT_PLACED_YET
+            .iter()
+            .any(|part| format!("{point:?}").starts_with(part));
+        if count != 1 && !(count == 0 && is_awaited) {
+            found.push(format!("`{call}` stands in {count} places"));
         }
     }
     none(&found);

@@ -176,7 +176,7 @@ impl Scenario {
                 (writer, recovered) = begin(&plan, writer.into_store(), reports.clone(), workers);
                 self.rolled_back += u64::from(recovered.in_memory);
                 let schemas = recovered.built.schemas.clone();
-                conductor.begin_again(now, schemas, recovered.next_id, recovered.earlier);
+                conductor.begin_again(now, &plan, schemas, recovered.next_id, recovered.earlier);
                 self.gone_back += 1;
             }
             let report = match self.random.below(4) {
@@ -298,7 +298,7 @@ fn begin(
     let in_memory = !left.is_empty();
     let origin = Origin {
         plan,
-        restored,
+        restored: restored.map(|restored| &restored.checkpoint),
         chunks: &chunks,
         next_chunk: recovery.next_chunk,
         left,

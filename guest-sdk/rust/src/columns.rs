@@ -4,8 +4,8 @@
 //! copy, and answers for the rules in `wit/`, which nothing here checks for it. `record_by_record` is one.
 
 pub use crate::bindings::exports::floodmark::engine::operator::{
-    Description, Emission, EmittedKeys, ListWrites, MapWrites, Output, StateDeclaration, StateKind,
-    ValueWrites,
+    Description, Emission, EmittedKeys, ListWrites, MapWrites, Output, Rejection, StateDeclaration,
+    StateKind, ValueWrites,
 };
 pub use crate::bindings::exports::floodmark::engine::state_values::Part;
 pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
@@ -33,7 +33,8 @@ pub trait Plugin: Sized + 'static {
     /// Handles the records of one input port, with the current values of each declared state.
     ///
     /// # Errors
-    /// The job cannot go on; the host applies nothing of the call.
+    /// The batch cannot be handled; the host applies nothing of the call, and tries again with fewer of its records. To refuse
+    /// single records, name them in [`Output::rejections`].
     fn process(
         &mut self,
         input: Port,
@@ -90,6 +91,7 @@ impl Output {
             values: Vec::new(),
             lists: Vec::new(),
             maps: Vec::new(),
+            rejections: Vec::new(),
         }
     }
 }

@@ -86,6 +86,8 @@
 //! # What to know
 //! - A state always means the state of the current record's key. There is no way to reach another key's.
 //! - A batch is a transaction. After an error or a panic nothing of it is applied; a panic's message reaches the host.
+//! - After a failed batch the host finds the record that is to blame by itself. An operator that knows one to be wrong says
+//!   so by [`Output::reject`], which leaves the others of the batch alone.
 //! - The host may drop the operator between any two batches. Fields that are no state are caches.
 //! - There is no clock and no randomness, and there must be none: a `HashMap` that is emitted or encoded in its own order
 //!   breaks replay. Use a `BTreeMap`.

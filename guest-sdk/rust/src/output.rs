@@ -5,13 +5,14 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::columns::{Batch, Column, Emission as Columns, EmittedKeys, Timestamp};
+use crate::columns::{Batch, Column, Emission as Columns, EmittedKeys, Rejection, Timestamp};
 use crate::{Port, Record};
 
 /// Where an operator emits records. They leave when the whole batch has been processed.
 #[derive(Debug)]
 pub struct Output<'a> {
     pub(crate) ports: &'a mut [Emitted],
+    pub(crate) rejections: &'a mut Vec<Rejection>,
     pub(crate) record: Record<'a>,
 }
 
@@ -46,6 +47,24 @@ impl Output<'_> {
     #[inline]
     pub fn at(&mut self, timestamp: Timestamp) -> Emission<'_> {
         self.to(Port::FIRST).at(timestamp)
+    }
+
+    /// Refuses the record that is being processed: it goes where the pipeline's `on-error` says, such as to the dead letters,
+    /// or fails the job, and the other records of the batch count. `why` is for people.
+    ///
+    /// What this record has emitted or written to states before stays: reject first. Of several reasons the first counts.
+    #[cold]
+    pub fn reject(&mut self, why: impl fmt::Display) {
+        let record = u32::try_from(self.record.index).expect("a batch stays below 4 Gi records");
+        // Records come in order, so only the last rejection can be of this one.
+        if self
+            .rejections
+            .last()
+            .is_none_or(|last| last.record != record)
+        {
+            let reason = why.to_string();
+            self.rejections.push(Rejection { record, reason });
+        }
     }
 
     /// Makes room for many records with other keys, of `key_bytes` bytes in all, on the first output port. Worth it where

@@ -4,7 +4,8 @@
 //! emissions go straight to the columns that leave. Nothing is allocated for a single record.
 
 use crate::columns::{
-    Batch, Column, Description, OptionalColumn, Output as Columns, Part, Plugin, StateDeclaration,
+    Batch, Column, Description, OptionalColumn, Output as Columns, Part, Plugin, Rejection,
+    StateDeclaration,
 };
 use crate::error::Readable;
 use crate::output::Emitted;
@@ -54,7 +55,7 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
         // The contract's buffers leave with the call, so there is nothing to keep but the cells of the states.
         drop(states);
         let mut ports: Vec<Emitted> = O::OUTPUTS.iter().map(|_| Emitted::default()).collect();
-        run(operator, input, &records, &mut ports)?;
+        let rejections = run(operator, input, &records, &mut ports)?;
         let mut writes = Writes::default();
         operator.store(&mut writes)?;
         Ok(Columns {
@@ -65,6 +66,7 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
             values: writes.values,
             lists: writes.lists,
             maps: writes.maps,
+            rejections,
         })
     }
 
@@ -94,12 +96,13 @@ fn run<O: Operator>(
     input: Port,
     records: &Batch,
     ports: &mut [Emitted],
-) -> Result {
+) -> Result<Vec<Rejection>> {
     let len = records.slots.len();
     assert!(
         records.values.len() == len && records.timestamps.len() == len,
         "the host hands over one slot, value and timestamp for each record"
     );
+    let mut rejections = Vec::new();
     for (index, &slot) in records.slots.iter().enumerate() {
         let record = Record {
             batch: records,
@@ -108,10 +111,17 @@ fn run<O: Operator>(
         };
         operator.seek(slot);
         operator
-            .process(record, &mut Output { ports, record })
+            .process(
+                record,
+                &mut Output {
+                    ports,
+                    rejections: &mut rejections,
+                    record,
+                },
+            )
             .map_err(|error| at_record(error, record))?;
     }
-    Ok(())
+    Ok(rejections)
 }
 
 #[cold]

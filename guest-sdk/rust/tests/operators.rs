@@ -332,3 +332,42 @@ fn a_plugin_can_handle_columns_itself() -> Result {
     assert_eq!(task.run(records)?, records);
     Ok(())
 }
+
+/// Counts words that are words.
+#[derive(Default, States)]
+struct Picky {
+    count: Value<u64>,
+}
+
+impl Operator for Picky {
+    fn open(_: &Config) -> Result<Self> {
+        Ok(Self::default())
+    }
+
+    fn process(&mut self, word: Record<'_>, out: &mut Output<'_>) -> Result {
+        if word.value().is_empty() {
+            out.reject(format_args!("`{}` has no value", word.key().escape_ascii()));
+            out.reject("and this is not said");
+            return Ok(());
+        }
+        *self.count.or_default() += 1;
+        out.emit("counted");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_rejected_record_leaves_the_others_of_its_batch_alone() -> Result {
+    let mut task = Task::new::<Picky>();
+    let emitted = task.run([("a", "1"), ("b", ""), ("a", ""), ("a", "2")])?;
+    assert_eq!(emitted, [("a", "counted"), ("a", "counted")]);
+    let rejected = task.take_rejected();
+    assert_eq!(
+        rejected,
+        [("b", "", "`b` has no value"), ("a", "", "`a` has no value")]
+    );
+    assert!(task.take_rejected().is_empty());
+    assert_eq!(task.value("count", "a"), Some(2_u64));
+    assert_eq!(task.value::<u64>("count", "b"), None);
+    Ok(())
+}

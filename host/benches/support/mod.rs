@@ -16,13 +16,15 @@ use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
 use floodmark::edge::clock::Clock;
-use floodmark::edge::drive::{DriveSettings, Watcher, drive};
+use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive};
+use floodmark::edge::failures::FailureLog;
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::observe::WorkerMetrics;
 use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
 use floodmark::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
+use floodmark::runtime::restart::Strategy;
 use floodmark::runtime::worker::Counters;
 use floodmark::stream::MaxParallelism;
 
@@ -217,12 +219,17 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
         },
         retained: NonZeroU32::new(3).expect("not zero"),
         fresh: false,
+        restart: Strategy::None,
+        seed: 0,
     };
     let mut told = Told::default();
     drive(
         Arc::new(plan.clone()),
-        Box::new(store),
-        recovery,
+        Kept {
+            store: Box::new(store),
+            recovery,
+            failures: FailureLog::default(),
+        },
         settings,
         clock,
         mpsc::channel(),

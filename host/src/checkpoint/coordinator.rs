@@ -83,6 +83,8 @@ pub enum Event {
     Asked,
     /// A part has more state that no checkpoint has than its memory is for.
     StateDirty(Part),
+    /// Somebody asks for another number of tasks.
+    RescaleAsked,
     /// Somebody asks the job to stop where it stands.
     StopAsked,
     /// Somebody asks the job to stop as if its input had ended.
@@ -105,6 +107,10 @@ pub enum Effect {
     Abandon(CheckpointId),
     /// Have the sources end.
     EndInput,
+    /// Have sources read on after a barrier that was to be the last.
+    Resume,
+    /// All stands still at this checkpoint, which is durable: tasks are to be made anew.
+    Remake(CheckpointId),
     /// The job is over.
     Finish(Ending),
 }
@@ -146,6 +152,7 @@ enum Phase {
         trigger: Trigger,
         relieves: bool,
     },
+    /// Tasks are made anew, or the job is over: nothing begins.
     Over,
 }
 
@@ -167,6 +174,7 @@ pub struct Coordinator {
     dirty: bool,
     asked: bool,
     stop_asked: bool,
+    rescale_asked: bool,
     drain: Drain,
     failures: u32,
     last_attempts: u32,
@@ -187,6 +195,7 @@ impl Coordinator {
             dirty: false,
             asked: false,
             stop_asked: false,
+            rescale_asked: false,
             drain: Drain::No,
             failures: 0,
             last_attempts: 0,
@@ -209,12 +218,25 @@ impl Coordinator {
         }
     }
 
+    /// The job has these parts from its next beginning on. `rescale_asked` is whether somebody still waits for others.
+    pub fn remake(&mut self, parts: BTreeSet<Part>, rescale_asked: bool) {
+        self.parts = parts;
+        self.rescale_asked = rescale_asked;
+    }
+
+    /// Whether somebody has asked the job to stop where it stands.
+    #[must_use]
+    pub fn is_to_stop(&self) -> bool {
+        self.stop_asked
+    }
+
     /// Takes an event; adds what is to be done.
     pub fn step(&mut self, now: Duration, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Tick => {}
             Event::Asked => self.asked = true,
             Event::StateDirty(part) => self.note_dirty(part),
+            Event::RescaleAsked => self.rescale_asked = true,
             Event::StopAsked => self.stop_asked = true,
             Event::DrainAsked if self.drain == Drain::No => self.drain = Drain::Asked,
             Event::DrainAsked => {}
@@ -306,7 +328,12 @@ impl Coordinator {
         self.pause(now);
         self.failures = 0;
         let ending = match trigger {
-            Trigger::Periodic | Trigger::Asked | Trigger::Swap | Trigger::Rescale => return,
+            Trigger::Periodic | Trigger::Asked | Trigger::Swap => return,
+            Trigger::Rescale => {
+                self.phase = Phase::Over;
+                effects.push(Effect::Remake(written));
+                return;
+            }
             Trigger::Stop => Ending::Stopped,
             Trigger::Final => Ending::Complete,
         };
@@ -323,7 +350,10 @@ impl Coordinator {
         self.pause(now);
         self.dirty |= relieves;
         self.pause_until = self.pause_until.max(now + RETRY_DELAY);
-        if matches!(trigger, Trigger::Periodic | Trigger::Asked) {
+        if trigger == Trigger::Rescale {
+            effects.push(Effect::Resume);
+        }
+        if !matches!(trigger, Trigger::Stop | Trigger::Final) {
             self.failures += 1;
             let tolerable = self.settings.tolerable_failures;
             if tolerable.is_some_and(|tolerable| self.failures > tolerable) {
@@ -381,11 +411,13 @@ impl Coordinator {
         let trigger = match (self.running.is_empty(), self.stop_asked) {
             (true, _) if due || !is_retry => Trigger::Final,
             (false, true) if due || !is_retry => Trigger::Stop,
+            (false, false) if self.rescale_asked => Trigger::Rescale,
             (false, false) if self.asked => Trigger::Asked,
             (false, false) if due || is_relief => Trigger::Periodic,
             _ => return,
         };
         self.asked = false;
+        self.rescale_asked = false;
         let checkpoint = self.next_id;
         self.next_id = checkpoint.next();
         self.next_at = self.settings.interval.map(|interval| now + interval);

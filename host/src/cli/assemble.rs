@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
+use super::limits::limits_of;
 use super::{Failure, PipelineArguments};
 use crate::connector::{
     ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Source, StdoutSink,
@@ -13,11 +14,13 @@ use crate::connector::{
 use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::edge::plugin_build;
 use crate::guest::{GuestEngine, Plugin};
-use crate::pipeline::settings::{CheckpointMode, Ttl};
+use crate::pipeline::settings::{CheckpointMode, OnError, Ttl};
 use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
 use crate::runtime::aligner::Mode;
-use crate::runtime::plan::{Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend};
+use crate::runtime::plan::{
+    self, Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
+};
 
 /// A pipeline file that was read.
 pub(super) struct Pipeline {
@@ -56,39 +59,60 @@ pub(super) fn assemble(
     data: &str,
     say: &mut dyn FnMut(&str),
 ) -> Result<Assembled, Failure> {
-    let Pipeline { spec, folder } = pipeline;
     let mut plugins = BTreeMap::new();
     let mut components = BTreeMap::new();
-    for (name, operator) in &spec.operators {
-        let of_plugin = |reason: String| {
-            let problem = spec.problem(&["operator", name, "plugin"], reason);
-            Failure::new(EXIT_PLUGIN, problem.to_string())
-        };
-        let path = plugin_build::component(&operator.plugin, say)
-            .map_err(|error| of_plugin(error.to_string()))?;
-        let component = std::fs::read(&path).map_err(|error| {
-            of_plugin(format!(
-                "cannot read the plugin `{}`: {error}",
-                path.display()
-            ))
-        })?;
-        let plugin = engine
-            .load(name, &component)
-            .map_err(|error| of_plugin(error.to_string()))?;
-        plugins.insert(name.clone(), Arc::new(plugin));
+    for name in pipeline.spec.operators.keys() {
+        let (path, plugin) = load(&pipeline.spec, name, engine, say)?;
+        plugins.insert(name.clone(), plugin);
         components.insert(name.clone(), path);
     }
-    let facts = plugins
-        .iter()
-        .map(|(name, plugin)| (name.clone(), facts(plugin)))
-        .collect();
-    let graph = pipeline::Plan::new(spec, &facts)?;
-    let plan = plan(&graph, &folder, &plugins, data)?;
+    let (graph, plan) = put_together(pipeline, &plugins, data)?;
     Ok(Assembled {
         graph,
         plan,
         components,
     })
+}
+
+/// Builds and loads the plugin that the pipeline names for an operator; returns where its component is, too.
+pub(super) fn load(
+    spec: &Spec,
+    name: &str,
+    engine: &GuestEngine,
+    say: &mut dyn FnMut(&str),
+) -> Result<(PathBuf, Arc<Plugin>), Failure> {
+    let of_plugin = |reason: String| {
+        let problem = spec.problem(&["operator", name, "plugin"], reason);
+        Failure::new(EXIT_PLUGIN, problem.to_string())
+    };
+    let path = plugin_build::component(&spec.operators[name].plugin, say)
+        .map_err(|error| of_plugin(error.to_string()))?;
+    let component = std::fs::read(&path).map_err(|error| {
+        of_plugin(format!(
+            "cannot read the plugin `{}`: {error}",
+            path.display()
+        ))
+    })?;
+    let plugin = engine
+        .load_within(name, &component, limits_of(spec, name))
+        .map_err(|error| of_plugin(error.to_string()))?;
+    Ok((path, Arc::new(plugin)))
+}
+
+/// The graph and the plan of a pipeline, with these plugins by operator.
+pub(super) fn put_together(
+    pipeline: Pipeline,
+    plugins: &BTreeMap<String, Arc<Plugin>>,
+    data: &str,
+) -> Result<(pipeline::Plan, Plan), Failure> {
+    let Pipeline { spec, folder } = pipeline;
+    let facts = plugins
+        .iter()
+        .map(|(name, plugin)| (name.clone(), facts(plugin)))
+        .collect();
+    let graph = pipeline::Plan::new(spec, &facts)?;
+    let plan = plan(&graph, &folder, plugins, data)?;
+    Ok((graph, plan))
 }
 
 fn facts(plugin: &Plugin) -> PluginFacts {
@@ -119,6 +143,11 @@ fn plan(
                 let config = spec.operators[name].config.clone().into_iter().collect();
                 Role::Operator(Operator {
                     ttl_ms: ttl_ms(&spec.operators[name].ttl),
+                    on_error: match spec.operators[name].on_error {
+                        OnError::Fail => plan::OnError::Fail,
+                        OnError::Skip => plan::OnError::Skip,
+                        OnError::DeadLetter => plan::OnError::DeadLetter,
+                    },
                     ..Operator::new(Arc::clone(&plugins[name]), config)
                 })
             }

@@ -5,11 +5,12 @@ use std::io::Write;
 use clap::Args;
 
 use super::assemble::{Assembled, assemble, read};
+use super::limits::Ticking;
+use super::restart;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
-use crate::guest::GuestEngine;
-use crate::pipeline::settings::{CheckpointMode, StateBackend, StorageSetting};
+use crate::pipeline::settings::{CheckpointMode, OnError, StateBackend, StorageSetting};
 use crate::pipeline::{Exchange, Node, NodeKind};
 use crate::pipeline::{duration, size};
 use crate::runtime::plan::{Operator, Role};
@@ -30,8 +31,9 @@ pub struct CheckArguments {
 /// When the pipeline cannot run.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let terminal = Terminal::new();
-    let engine = GuestEngine::new(None)?;
-    let assembled = assemble(read(&arguments.pipeline)?, &engine, NO_DATA, &mut |line| {
+    let pipeline = read(&arguments.pipeline)?;
+    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
         terminal.say(line)
     })?;
     let mut out = std::io::stdout().lock();
@@ -70,6 +72,7 @@ fn describe(assembled: &Assembled) -> String {
             size::format(spec.state.memory)
         );
     }
+    text += &format!("{}\n", restart::describe(&spec.restart));
     for node in &assembled.graph.nodes {
         text += &describe_node(assembled, node);
     }
@@ -107,8 +110,17 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
             );
         }
     }
-    let ttl = assembled.graph.spec.operators.get(&node.name);
-    for (state, ttl) in ttl.into_iter().flat_map(|operator| &operator.ttl) {
+    let operator = assembled.graph.spec.operators.get(&node.name);
+    if let Some(operator) = operator {
+        text += match operator.on_error {
+            OnError::Fail => "  errors  a record that the plugin cannot handle fails the job\n",
+            OnError::Skip => "  errors  a record that the plugin cannot handle is left out\n",
+            OnError::DeadLetter => {
+                "  errors  a record that the plugin cannot handle is set aside as a dead letter\n"
+            }
+        };
+    }
+    for (state, ttl) in operator.into_iter().flat_map(|operator| &operator.ttl) {
         text += &match ttl.0 {
             Some(ttl) => format!(
                 "          `{state}` lives {} after its last write\n",

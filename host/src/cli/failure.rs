@@ -89,7 +89,8 @@ impl From<JobError> for Failure {
             | JobError::MaxParallelism { .. }
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,
-            JobError::Defect { .. } => EXIT_FAILED,
+            JobError::NoSuchOperator { .. } => EXIT_USAGE,
+            JobError::Record { .. } | JobError::Defect { .. } => EXIT_FAILED,
         };
         Self::new(code, error.to_string())
     }

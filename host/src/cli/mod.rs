@@ -5,7 +5,10 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod crash_test;
+pub mod dead_letters;
 pub mod job;
+pub mod replay;
 pub mod run;
 pub mod savepoint;
 pub mod state;
@@ -14,11 +17,13 @@ pub mod stop;
 mod answering;
 mod assemble;
 mod failure;
+mod limits;
 mod number;
 mod place;
 mod print;
 mod progress;
 mod recovery;
+mod restart;
 mod start;
 mod storage;
 mod table;
@@ -30,6 +35,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
+
+use crate::crash::{self, CrashAt};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,12 +70,17 @@ enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Replay(replay::ReplayArguments),
+    CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Looks at the records that operators could not handle
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
     #[command(subcommand)]
     State(state::StateCommand),
@@ -104,6 +116,22 @@ impl PipelineArguments {
     }
 }
 
+/// Has the process die where tests of crashes want it to.
+fn arm() -> Result<(), Failure> {
+    let Some(text) = std::env::var_os(crash::VARIABLE) else {
+        return Ok(());
+    };
+    let at = text.to_string_lossy().parse::<CrashAt>();
+    let usage = |reason| {
+        Failure::new(
+            failure::EXIT_USAGE,
+            format!("`{}`: {reason}", crash::VARIABLE),
+        )
+    };
+    crash::arm(at.map_err(usage)?);
+    Ok(())
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -120,12 +148,18 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if let Err(failure) = arm() {
+        return failure.report();
+    }
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&command),
         Command::State(command) => state::state(&command),
     };
     match done {

@@ -16,6 +16,7 @@ use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
 use crate::observe::WorkerMetrics;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
+use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
@@ -147,11 +148,70 @@ impl Progress {
             true => format!("{to} with the state in memory"),
             false => to,
         };
+        let attempts_max = match went_back.attempts_max {
+            Some(attempts_max) => format!(" of {attempts_max}"),
+            None => String::new(),
+        };
+        let delay = match went_back.delay.is_zero() {
+            true => String::new(),
+            false => format!(", after {}", span(went_back.delay)),
+        };
         self.terminal.say(&format!(
-            "warning: {}; the job {to} (attempt {} of {})",
-            went_back.reason, went_back.attempt, went_back.attempts_max
+            "warning: {}; the job {to} (attempt {}{attempts_max}{delay})",
+            went_back.reason, went_back.attempt,
         ));
         self.samples.clear();
+    }
+
+    fn gave_up(&self, limit: Limit, kept: Option<CheckpointId>) {
+        let kept = match kept {
+            Some(id) => format!(
+                "checkpoint {id} is kept, and the same command goes on from it once the cause is removed or the setting changed"
+            ),
+            None => "there is no checkpoint yet, so the same command begins again".to_owned(),
+        };
+        self.terminal
+            .say(&format!("the job gives up: {limit}; {kept}"));
+    }
+
+    /// What somebody asked for, and what became of a trial.
+    fn changed(&mut self, notice: &Notice) {
+        let quoted = |names: &[String]| {
+            let quoted = names.iter().map(|name| format!("`{name}`"));
+            quoted.collect::<Vec<_>>().join(", ")
+        };
+        self.terminal.say(&match notice {
+            Notice::Rescaled(rescaled) => format!(
+                "rescaled: the parallelism was {}, now is {}; records stood still for {}; checkpoint {}",
+                rescaled.from,
+                rescaled.to,
+                micros(rescaled.pause),
+                rescaled.checkpoint
+            ),
+            Notice::RolledBack(back) => format!(
+                "rolled back to checkpoint {}, {} in; {}; checkpoint {}",
+                back.to,
+                things(back.records_in, "record"),
+                gone(&back.deleted),
+                back.checkpoint
+            ),
+            Notice::TrialFailed {
+                operators,
+                reason,
+                to,
+            } => format!(
+                "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
+                quoted(operators)
+            ),
+            Notice::TrialPassed { operators } => format!(
+                "what took the place of {} has passed its trial",
+                quoted(operators)
+            ),
+            _ => return,
+        });
+        if !matches!(notice, Notice::TrialPassed { .. }) {
+            self.samples.clear();
+        }
     }
 
     /// Records a second over the last while.
@@ -236,6 +296,20 @@ impl Watcher for Progress {
                 "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
             )),
             Notice::WentBack(went_back) => self.went_back(&went_back),
+            Notice::GaveUp { limit, kept } => self.gave_up(limit, kept),
+            Notice::StoppedAtRest { at } => {
+                self.totals.last_checkpoint = at;
+                let at = match at {
+                    Some(id) => format!("its last checkpoint is {id}"),
+                    None => "it has no checkpoint yet".to_owned(),
+                };
+                self.terminal
+                    .say(&format!("the job stops while it waits after a failure: {at}"));
+            }
+            changed @ (Notice::Rescaled(_)
+            | Notice::RolledBack(_)
+            | Notice::TrialFailed { .. }
+            | Notice::TrialPassed { .. }) => self.changed(&changed),
             Notice::Log { operator, task, line } => {
                 if line.level < LogLevel::Info {
                     return;
@@ -301,7 +375,19 @@ impl Watcher for Progress {
     }
 }
 
-fn micros(stall: Duration) -> String {
+/// Checkpoints that a rollback has deleted.
+pub(super) fn gone(deleted: &[CheckpointId]) -> String {
+    let names: Vec<_> = deleted.iter().map(ToString::to_string).collect();
+    match names.is_empty() {
+        true => "no later checkpoint was there".to_owned(),
+        false => format!(
+            "later checkpoints are deleted, and their output is taken back: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+pub(super) fn micros(stall: Duration) -> String {
     match stall.as_micros() {
         micros @ 0..10_000 => format!("{:.1} ms", micros as f64 / 1000.0),
         _ => span(stall),

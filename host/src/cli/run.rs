@@ -10,9 +10,11 @@ use super::answering::{Answering, ListenArguments, Watched};
 use super::assemble::{assemble, read};
 use super::check::forgetful;
 use super::failure::EXIT_DATA;
+use super::limits::Ticking;
 use super::number::{span, things};
 use super::progress::Progress;
 use super::recovery::{tell_recovery, tell_sinks};
+use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
@@ -20,11 +22,11 @@ use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
-use crate::edge::drive::{DriveSettings, Ended, Reports, drive};
+use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
+use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
-use crate::guest::GuestEngine;
 use crate::observe::JobState;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
@@ -123,9 +125,11 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let in_data_dir =
         |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
-    let engine = GuestEngine::new(Some(data_dir.compiled()))?;
+    let guests = Ticking::for_job(&pipeline.spec, Some(data_dir.compiled()))?;
     let data = data_dir.id().map_err(in_data_dir)?;
-    let mut assembled = assemble(pipeline, &engine, &data, &mut |line| terminal.say(line))?;
+    let mut assembled = assemble(pipeline, &guests.engine, &data, &mut |line| {
+        terminal.say(line)
+    })?;
     assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
     assembled.plan.backend = backend(&assembled.graph.spec.state, &data_dir);
     let clock = Clock::start();
@@ -174,13 +178,18 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
         fresh: arguments.fresh,
+        restart: strategy(&assembled.graph.spec.restart),
+        seed: clock.wall_ms(),
     };
     let mut progress = Progress::new(terminal.clone(), arguments.fresh, watched)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         Arc::new(assembled.plan.clone()),
-        store,
-        recovery,
+        Kept {
+            store,
+            recovery,
+            failures: FailureLog::of(data_dir.path()),
+        },
         settings,
         clock,
         channel,
@@ -189,7 +198,11 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let state = match &ended {
         Ok(ended) if ended.ending == Ending::Complete => JobState::Finished,
         Ok(_) => JobState::Suspended,
-        Err(_) => JobState::Failed,
+        Err(error) => {
+            let reason = error.to_string();
+            answering.observer.failed(&reason, clock.wall_ms());
+            JobState::Failed
+        }
     };
     let has_savepoint = answering.finish(state);
     match ended {

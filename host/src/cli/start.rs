@@ -11,6 +11,7 @@ use super::storage;
 use super::terminal::Terminal;
 use crate::checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
 use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth};
+use crate::crash::{self, Point};
 use crate::edge::data_dir::DataDir;
 use crate::runtime::plan::Plan;
 use crate::stream::CheckpointId;
@@ -88,6 +89,7 @@ impl Start {
                     return Err(Failure::new(EXIT_DATA, message));
                 }
                 storage.import(&**savepoint, checkpoint)?;
+                crash::point(Point::SavepointImported);
                 (Depth::Quick, None)
             }
         };

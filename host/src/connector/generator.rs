@@ -10,6 +10,7 @@
 //! run is due `k / rate` seconds after it; the clock is the caller's.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use super::{
     ConnectorError, ReadLimits, ReadOutcome, Source, SourceProgress, SourceReader, encoding,
 };
 use crate::checkpoint::Split;
-use crate::stream::{Batch, Timestamp};
+use crate::stream::{Batch, Timestamp, Unit};
 
 const VERSION: u8 = 1;
 const WHAT: &str = "a split of a generator source";
@@ -175,6 +176,7 @@ impl Source for GeneratorSource {
                 first: splits.iter().map(|split| split.count).collect(),
                 started: None,
             }),
+            label: label(&splits),
             splits,
             source: self.clone(),
             key: Vec::new(),
@@ -194,9 +196,17 @@ pub fn describe(split: &Split) -> String {
     }
 }
 
+/// What a reader of these splits is called.
+fn label(splits: &[GeneratorSplit]) -> Arc<str> {
+    let indexes: Vec<_> = splits.iter().map(|split| split.index.to_string()).collect();
+    let plural = if indexes.len() == 1 { "" } else { "s" };
+    format!("split{plural} {} of {SPLITS}", indexes.join(" ")).into()
+}
+
 struct GeneratorReader {
     source: GeneratorSource,
     splits: Vec<GeneratorSplit>,
+    label: Arc<str>,
     pace: Option<Pace>,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -243,14 +253,17 @@ impl SourceReader for GeneratorReader {
         if let Some(pace) = &mut self.pace {
             pace.started.get_or_insert(now);
         }
-        loop {
+        let (len, first) = (batch.len(), self.next_split());
+        let from = first.map_or(0, |at| self.splits[at].next());
+        let mut to = from;
+        let outcome = loop {
             let Some(at) = self.next_split() else {
-                return Ok(ReadOutcome::Finished);
+                break ReadOutcome::Finished;
             };
             if let Some(pace) = &self.pace {
                 let until = pace.due(at, &self.splits[at]);
                 if until > now {
-                    return Ok(ReadOutcome::Idle { until });
+                    break ReadOutcome::Idle { until };
                 }
             }
             let number = self.splits[at].next();
@@ -259,10 +272,18 @@ impl SourceReader for GeneratorReader {
                 .make(number, &mut self.key, &mut self.value);
             batch.push(&self.key, &self.value, number as Timestamp);
             self.splits[at].count += 1;
+            to = number + 1;
             if limits.are_reached(batch) {
-                return Ok(ReadOutcome::More);
+                break ReadOutcome::More;
             }
+        };
+        if batch.len() > len {
+            let records = batch.len() - len;
+            batch
+                .origin
+                .read(&self.label, Unit::Records, (from, to), records);
         }
+        Ok(outcome)
     }
 
     fn splits(&self) -> Vec<Split> {

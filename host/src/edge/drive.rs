@@ -1,37 +1,45 @@
-//! Runs a job on real threads, with the caller's for the conductor. `stage` starts workers, `back` goes back.
+//! Runs a job on real threads, with the caller's for the conductor. `stage` starts workers, `back` goes back, `rescale` and
+//! `rollback` do what somebody asks for, `trial` undoes a swap.
 //!
-//! Nothing is decided here but one thing: a job whose worker fails in a way that may pass goes back to its last checkpoint
-//! without ending the process, a few times in a row at most. Its threads are joined, the storage says what is durable, and
-//! workers, sources and sinks are made anew from there, as at the start of the process. So whatever a start cures, this
-//! does, too.
+//! Nothing is decided here: the conductor says when a checkpoint is taken and what becomes of it, and the restart strategy
+//! whether a job goes back after a failure. Whenever workers are made anew, that is done as at the start of the process: its
+//! threads are joined, the storage says what is durable, and workers, sources and sinks are made from there. So whatever a
+//! start cures, this does, too.
 
 mod back;
+mod rescale;
+mod rollback;
 mod stage;
+mod trial;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use self::rescale::{unsettled, unsettled_rollback};
 use self::stage::Stage;
+use self::trial::Trial;
 use super::clock::Clock;
+use super::failures::FailureLog;
 use super::threads::Threads;
 use crate::checkpoint::CheckpointStorage;
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint};
 use crate::connector::Recovered;
+use crate::crash::{self, Point};
 use crate::observe::WorkerMetrics;
 use crate::runtime::JobError;
-use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice};
+use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice, RescaleOrder};
 use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
-use crate::runtime::report::Report;
+use crate::runtime::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
+use crate::runtime::restart::Strategy;
 use crate::runtime::worker::Counters;
+use crate::stream::CheckpointId;
 
 /// How often whoever watches is shown the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-/// How often in a row, without a checkpoint in between, a job goes back before it fails.
-const GOING_BACK_MAX: u32 = 3;
 
 /// What a job runs with.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +50,20 @@ pub struct DriveSettings {
     pub retained: NonZeroU32,
     /// Whether output of earlier runs is removed.
     pub fresh: bool,
+    /// What happens after a failure.
+    pub restart: Strategy,
+    /// What delays are scattered by: another one for each process.
+    pub seed: u64,
+}
+
+/// What a job keeps between runs.
+pub struct Kept {
+    /// The storage of its checkpoints.
+    pub store: Box<dyn CheckpointStorage>,
+    /// Which one it begins with.
+    pub recovery: Recovery,
+    /// Its failures.
+    pub failures: FailureLog,
 }
 
 /// Whoever watches a job.
@@ -74,18 +96,22 @@ pub type Reports = mpsc::Sender<Report>;
 /// When the job cannot begin or go on. Its last checkpoint is as it was.
 pub fn drive(
     plan: Arc<Plan>,
-    store: Box<dyn CheckpointStorage>,
-    recovery: Recovery,
+    kept: Kept,
     settings: DriveSettings,
     clock: Clock,
     (reports, inbox): (Reports, mpsc::Receiver<Report>),
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, JobError> {
-    let counted = |worker| Counters {
-        observed: watcher.observed(usize::from(worker)),
-        ..Counters::default()
-    };
-    let counters = (0..plan.parallelism).map(|worker| Arc::new(counted(worker)));
+    let Kept {
+        store,
+        recovery,
+        mut failures,
+    } = kept;
+    if settings.fresh {
+        // What is kept of a job that is begun anew is only for looking at.
+        let _ = failures.end(clock.wall_ms());
+    }
+    let counters = (0..plan.parallelism).map(|worker| counted(watcher, worker));
     let counters = counters.collect();
     let stage = Stage {
         plan: Arc::clone(&plan),
@@ -93,42 +119,55 @@ pub fn drive(
         clock,
         reports,
         counters,
+        is_on_trial: Arc::default(),
+        amended: None,
     };
-    let records_in_before = earlier_runs(recovery.restored.as_ref()).records_in;
-    let life = stage.live(store, recovery, settings.fresh, LeftStates::default())?;
+    let before = earlier_runs(recovery.restored.as_ref());
     let mut job = Job {
         conductor: Conductor::new(
             &plan,
-            life.schemas,
+            Vec::new(),
             settings.checkpoints,
-            life.next_id,
-            life.earlier,
+            recovery.next_id,
+            before,
         ),
         stage,
         settings,
+        failures,
         inbox,
         watcher,
-        records_in_before,
-        gone_back: 0,
+        before,
+        rollback: None,
+        settling: None,
+        trial: None,
+        summaries: Vec::new(),
+        unbegun: None,
     };
-    if let Some(found) = life.found {
-        job.watcher.notice(clock.now(), Notice::WentBack(found));
-    }
-    job.watcher.begun(&life.recovered);
-    let mut threads = life.threads;
-    let ended = loop {
-        match job.conduct(&threads) {
-            Err(error) if error.may_pass() && job.gone_back < GOING_BACK_MAX => {
-                threads = job.go_back(threads, &error)?;
+    let threads = match job.begin(store, recovery, LeftStates::default()) {
+        Ok(threads) => threads,
+        Err(failed) => {
+            // Whoever starts the job sees it at once; but a process that is started again and again is to count.
+            if failed.error.may_pass() {
+                job.decide(&failed.error, before);
             }
-            ended => break ended,
+            return Err(failed.error);
         }
     };
-    let (writer, _) = threads.stop()?;
+    let ending = job.run(threads)?;
+    // As with a job that is begun anew.
+    let _ = job.failures.end(clock.wall_ms());
     job.watcher.watch(clock.now(), &job.stage.counters);
     Ok(Ended {
-        ending: ended?,
-        summaries: writer.summaries(),
+        ending,
+        summaries: job.summaries,
+    })
+}
+
+/// The counters of a worker, seen by whoever observes the job.
+fn counted(watcher: &dyn Watcher, worker: u16) -> Arc<Counters> {
+    Arc::new(Counters {
+        observed: watcher.observed(usize::from(worker)),
+        ..Counters::default()
     })
 }
 
@@ -146,21 +185,89 @@ struct Job<'a> {
     conductor: Conductor,
     stage: Stage,
     settings: DriveSettings,
+    failures: FailureLog,
     inbox: mpsc::Receiver<Report>,
     watcher: &'a mut dyn Watcher,
-    records_in_before: u64,
-    gone_back: u32,
+    /// Where the counts stood when this process began.
+    before: EarlierRuns,
+    /// Somebody wants to go back for good.
+    rollback: Option<Box<RollbackOrder>>,
+    /// What is done, and is told when a checkpoint has it.
+    settling: Option<(mpsc::Receiver<Answer<CheckpointId>>, Settling)>,
+    trial: Option<Trial>,
+    summaries: Vec<(String, String)>,
+    /// The store of workers that could not be made.
+    unbegun: Option<Box<dyn CheckpointStorage>>,
+}
+
+/// What makes the threads of a job stop.
+enum Turn {
+    Ended(Ending),
+    Rescale(RescaleOrder),
+    RollBack(Box<RollbackOrder>),
+}
+
+/// What comes after.
+enum Next {
+    Run(Threads),
+    Over(Ending),
+}
+
+/// What is done, but in no checkpoint yet.
+enum Settling {
+    Rescale {
+        order: RescaleOrder,
+        from: u16,
+        pause: Duration,
+    },
+    Rollback {
+        order: RollbackOrder,
+        deleted: Vec<CheckpointId>,
+        records_in: u64,
+    },
 }
 
 impl Job<'_> {
-    /// Does what the conductor says, until the job is over or has failed.
-    fn conduct(&mut self, threads: &Threads) -> Result<Ending, JobError> {
+    /// Runs the job to its end, however often its threads are made anew.
+    fn run(&mut self, threads: Threads) -> Result<Ending, JobError> {
+        let mut threads = threads;
+        loop {
+            let turn = self.conduct(&threads);
+            let (resting, later) = self.rest(threads)?;
+            let next = match (turn, later) {
+                (Ok(Turn::Ended(ending)), _) | (_, Some(Turn::Ended(ending))) => Next::Over(ending),
+                (Ok(Turn::Rescale(order)), _) | (Err(_), Some(Turn::Rescale(order))) => {
+                    self.rescale(resting, order)?
+                }
+                (Ok(Turn::RollBack(order)), _) | (Err(_), Some(Turn::RollBack(order))) => {
+                    self.roll_back(resting, *order)?
+                }
+                (Err(error), None) => match self.failed_trial(&error) {
+                    Some(trial) => self.undo_swap(resting, trial, &error)?,
+                    None if error.may_pass() => self.go_back(resting, error)?,
+                    None => return Err(error),
+                },
+            };
+            self.look_at_settling();
+            match next {
+                Next::Run(next) => threads = next,
+                Next::Over(ending) => return Ok(ending),
+            }
+        }
+    }
+
+    /// Does what the conductor says, until the threads are to stop or one of them has failed.
+    fn conduct(&mut self, threads: &Threads) -> Result<Turn, JobError> {
         let clock = self.stage.clock;
         let mut watch_at = Duration::ZERO;
         loop {
+            if let Some(order) = self.rollback.take() {
+                return Ok(Turn::RollBack(order));
+            }
             let now = clock.now();
             if now >= watch_at {
                 self.watcher.watch(now, &self.stage.counters);
+                self.look_at_trial(now);
                 watch_at = now + WATCH_INTERVAL;
             }
             let wakes_at = self.conductor.wakes_at();
@@ -172,8 +279,10 @@ impl Job<'_> {
                     unreachable!("the stage can report")
                 }
             };
-            if let Some(ending) = self.handle(report, Some(threads))? {
-                return Ok(ending);
+            let turn = self.handle(report, Some(threads))?;
+            self.look_at_settling();
+            if let Some(turn) = turn {
+                return Ok(turn);
             }
         }
     }
@@ -183,31 +292,119 @@ impl Job<'_> {
         &mut self,
         report: Report,
         threads: Option<&Threads>,
-    ) -> Result<Option<Ending>, JobError> {
+    ) -> Result<Option<Turn>, JobError> {
         let clock = self.stage.clock;
         for action in self.conductor.handle(clock.now(), clock.wall_ms(), report) {
-            match action {
-                Action::Tell(control) => {
-                    if let Some(threads) = threads {
-                        threads.tell(control);
-                    }
-                }
-                Action::Write(request) => {
-                    if let Some(threads) = threads {
-                        threads.write(*request);
-                    }
-                }
-                Action::Notify(notice) => {
-                    if matches!(notice, Notice::Completed(_)) {
-                        self.gone_back = 0;
-                    }
-                    self.watcher.notice(clock.now(), notice);
-                }
-                Action::Answer(asker, answer) => asker.answer(answer),
-                Action::Finish(ending) => return Ok(Some(ending)),
-                Action::Fail(error) => return Err(error),
+            if let Some(turn) = self.carry_out(action, threads)? {
+                return Ok(Some(turn));
             }
         }
         Ok(None)
+    }
+
+    fn carry_out(
+        &mut self,
+        action: Action,
+        threads: Option<&Threads>,
+    ) -> Result<Option<Turn>, JobError> {
+        match action {
+            Action::Tell(control) => {
+                if let Some(threads) = threads {
+                    threads.tell(control);
+                }
+            }
+            Action::Write(request) => {
+                if let Some(threads) = threads {
+                    threads.write(*request);
+                }
+            }
+            Action::Notify(notice) => self.watcher.notice(self.stage.clock.now(), notice),
+            Action::Answer(asker, answer) => asker.answer(answer),
+            Action::AnswerRescale(asker, answer) => asker.answer(answer),
+            Action::Rescale(order) => {
+                crash::point(Point::RescaleDurable);
+                return Ok(Some(Turn::Rescale(order)));
+            }
+            Action::RollBack(order) => {
+                crash::point(Point::RollbackAsked);
+                match &self.rollback {
+                    None => self.rollback = Some(order),
+                    Some(_) => {
+                        let reason = "the job is being rolled back already";
+                        order.asker.answer(Err(reason.to_owned()));
+                    }
+                }
+            }
+            Action::Finish(ending) => return Ok(Some(Turn::Ended(ending))),
+            Action::Fail(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    /// Has the conductor take a checkpoint as soon as it can; what becomes of it goes to the receiver.
+    fn ask_for_checkpoint(&self) -> mpsc::Receiver<Answer<CheckpointId>> {
+        let (asker, answer) = Asker::new();
+        // This side of the channel is ours.
+        let _ = self.stage.reports.send(Report::CheckpointAsked(asker));
+        answer
+    }
+
+    /// Tells whoever asked as soon as a checkpoint has it.
+    fn settle(&mut self, settling: Settling) {
+        let answer = self.ask_for_checkpoint();
+        if let Some((_, before)) = self.settling.replace((answer, settling)) {
+            let reason = "something else was asked of the job before a checkpoint had it";
+            self.settled(before, Err(reason.to_owned()));
+        }
+    }
+
+    fn look_at_settling(&mut self) {
+        let answer = |(answer, _): &mut (mpsc::Receiver<_>, _)| answer.try_recv().ok();
+        let Some(answer) = self.settling.as_mut().and_then(answer) else {
+            return;
+        };
+        if let Some((_, settling)) = self.settling.take() {
+            self.settled(settling, answer);
+        }
+    }
+
+    fn settled(&mut self, settling: Settling, checkpoint: Answer<CheckpointId>) {
+        let now = self.stage.clock.now();
+        match settling {
+            Settling::Rescale { order, from, pause } => {
+                let rescaled = |checkpoint| Rescaled {
+                    from,
+                    to: order.parallelism,
+                    checkpoint,
+                    pause,
+                };
+                let answer = checkpoint.map(rescaled);
+                let answer = answer.map_err(|reason| unsettled(order.parallelism, from, &reason));
+                if let Ok(rescaled) = answer {
+                    self.watcher.notice(now, Notice::Rescaled(rescaled));
+                }
+                order.asker.answer(answer);
+            }
+            Settling::Rollback {
+                order,
+                deleted,
+                records_in,
+            } => {
+                let to = order.to;
+                let rolled_back = |checkpoint| RolledBack {
+                    to,
+                    deleted,
+                    records_in,
+                    checkpoint,
+                };
+                let answer = checkpoint.map(rolled_back);
+                let answer = answer.map_err(|reason| unsettled_rollback(to, &reason));
+                if let Ok(rolled_back) = &answer {
+                    let notice = Notice::RolledBack(rolled_back.clone());
+                    self.watcher.notice(now, notice);
+                }
+                order.asker.answer(answer);
+            }
+        }
     }
 }

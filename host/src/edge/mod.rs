@@ -3,7 +3,9 @@
 //! Everything else gets from here what it needs, as values. Connectors open their own files. Nothing is decided here.
 
 pub mod control;
+pub mod crash_test;
 pub mod drive;
+pub mod failures;
 mod loader;
 
 mod threads;
@@ -16,3 +18,4 @@ pub mod pipeline_file;
 pub mod plugin_build;
 pub mod scratch;
 pub mod signals;
+pub mod ticker;

@@ -1,12 +1,15 @@
 //! What the host keeps beside a guest: its log, the end of its standard error, its random numbers, its bounds, and for the
 //! length of a call the state that it may read.
 
+use std::sync::Arc;
+
 use wasmtime::ResourceLimiter;
 
 use super::access::Lent;
 use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::types as wit;
-use super::engine::MEMORY_BYTES_MAX;
+use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICKS_PER_SECOND};
+use super::share::Share;
 use crate::state::StateKind;
 
 /// Characters of a log line.
@@ -15,8 +18,6 @@ pub(super) const LOG_LINE_CHARS_MAX: usize = 2048;
 const LOG_LINES_MAX: usize = 100;
 /// Bytes of standard error that are kept: the last ones.
 const STDERR_BYTES_MAX: usize = 4096;
-/// Elements of a table.
-const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 /// Where random numbers of plugins start.
 const RANDOM_SEED: u64 = 0x666c_6f6f_646d_6172;
 
@@ -48,9 +49,20 @@ pub struct LogLine {
 pub(super) struct GuestState {
     log: Vec<LogLine>,
     log_lines_cut: u64,
+    /// When it was last said that lines were left out.
+    cut_said: Option<u64>,
+    pub(super) limits: Limits,
+    pub(super) share: Arc<Share>,
+    /// Whether the engine counts fuel.
+    pub(super) has_fuel: bool,
+    /// Bytes of all memories.
+    memory_bytes: u64,
+    /// What the last growth added.
+    memory_grown: u64,
+    /// What this call was refused.
+    pub(super) refused: Option<Exceeded>,
     pub(super) stderr: Vec<u8>,
     random: u64,
-    pub(super) refused_memory: bool,
     /// The kinds of the states that the plugin declares.
     pub(super) kinds: Vec<StateKind>,
     /// What may be read, within `process`.
@@ -58,26 +70,43 @@ pub(super) struct GuestState {
 }
 
 impl GuestState {
-    pub(super) fn new(kinds: Vec<StateKind>) -> Self {
+    pub(super) fn new(
+        kinds: Vec<StateKind>,
+        limits: Limits,
+        share: Arc<Share>,
+        has_fuel: bool,
+    ) -> Self {
         Self {
             log: Vec::new(),
             log_lines_cut: 0,
+            cut_said: None,
+            limits,
+            share,
+            memory_bytes: 0,
+            memory_grown: 0,
+            refused: None,
+            has_fuel,
             stderr: Vec::new(),
             random: RANDOM_SEED,
-            refused_memory: false,
             kinds,
             lent: None,
         }
     }
 
-    /// Takes the lines that were logged since the last time.
+    /// Takes the lines that were logged since the last time. That some were left out is said once a second, or after each
+    /// call if nobody ticks.
     pub(super) fn take_log(&mut self) -> Vec<LogLine> {
         let mut lines = std::mem::take(&mut self.log);
-        let cut = std::mem::take(&mut self.log_lines_cut);
-        if cut > 0 {
+        let now = self.share.now();
+        let said_lately = |said: u64| now != 0 && now.saturating_sub(said) < TICKS_PER_SECOND;
+        if self.log_lines_cut > 0 && !self.cut_said.is_some_and(said_lately) {
+            let cut = std::mem::take(&mut self.log_lines_cut);
+            self.cut_said = Some(now);
             lines.push(LogLine {
                 level: LogLevel::Warn,
-                message: format!("{cut} more lines in one call were left out"),
+                message: format!(
+                    "{cut} more lines were left out; see `limits.log-lines-per-second`"
+                ),
             });
         }
         lines
@@ -103,7 +132,8 @@ impl wit::Host for GuestState {}
 
 impl LogHost for GuestState {
     fn line(&mut self, level: Level, message: String) {
-        if self.log.len() >= LOG_LINES_MAX {
+        let is_full = self.log.len() >= LOG_LINES_MAX;
+        if is_full || !self.share.may_log(self.limits.log_lines_per_second) {
             self.log_lines_cut += 1;
             return;
         }
@@ -128,13 +158,25 @@ impl LogHost for GuestState {
 impl ResourceLimiter for GuestState {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= MEMORY_BYTES_MAX;
-        self.refused_memory |= !allowed;
-        Ok(allowed)
+        let more = desired.saturating_sub(current) as u64;
+        let asked = self.memory_bytes.saturating_add(more);
+        let allowed = self.limits.memory_bytes;
+        if asked > allowed {
+            self.refused = Some(Exceeded::Memory { asked, allowed });
+            self.memory_grown = 0;
+            return Ok(false);
+        }
+        (self.memory_bytes, self.memory_grown) = (asked, more);
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory_bytes -= std::mem::take(&mut self.memory_grown);
+        Ok(())
     }
 
     fn table_growing(
@@ -143,6 +185,13 @@ impl ResourceLimiter for GuestState {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+        if desired > TABLE_ELEMENTS_MAX {
+            self.refused = Some(Exceeded::Table {
+                asked: desired as u64,
+                allowed: TABLE_ELEMENTS_MAX as u64,
+            });
+            return Ok(false);
+        }
+        Ok(true)
     }
 }

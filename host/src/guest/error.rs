@@ -1,5 +1,6 @@
 //! What can be wrong with a plugin, at load time and in a call.
 
+use super::limits::Exceeded;
 use super::output::BadOutput;
 
 /// Why a plugin cannot be used, or cannot go on.
@@ -20,6 +21,16 @@ pub enum GuestError {
         /// The node.
         operator: String,
         /// What is there instead.
+        reason: String,
+    },
+    /// The component has more parts than an instance may have.
+    #[error(
+        "operator `{operator}`: the plugin does not fit into an instance ({reason}); make it smaller"
+    )]
+    TooLarge {
+        /// The node.
+        operator: String,
+        /// What there is too much of.
         reason: String,
     },
     /// The component does not export the contract.
@@ -104,6 +115,17 @@ pub enum GuestError {
         /// The end of what it wrote to its standard error, such as a panic message.
         stderr: String,
     },
+    /// The guest went beyond a limit and was stopped. The instance is not to be used again, and nothing of the call is
+    /// applied.
+    #[error("{}", exceeded.said_of(operator, call))]
+    Limit {
+        /// The node.
+        operator: String,
+        /// The exported function.
+        call: &'static str,
+        /// Which limit, and how far.
+        exceeded: Exceeded,
+    },
     /// The state could not be read in the middle of a call. Nothing of the call is applied.
     #[error("the state of operator `{operator}` could not be read for its plugin: {reason}")]
     StateUnreadable {
@@ -152,9 +174,18 @@ impl GuestError {
     pub fn is_of_a_call(&self) -> bool {
         match self {
             Self::Failed { .. } | Self::BadOutput { .. } | Self::StateUnreadable { .. } => true,
-            Self::Trapped { call, .. } => ["process", "completed", "aborted"].contains(call),
+            Self::Trapped { call, .. } | Self::Limit { call, .. } => {
+                ["process", "completed", "aborted"].contains(call)
+            }
             _ => false,
         }
+    }
+
+    /// Whether the instance that it came from is not to be used again. After its own word that it cannot go on, an instance
+    /// still can.
+    #[must_use]
+    pub fn spoils_instance(&self) -> bool {
+        !matches!(self, Self::Failed { .. } | Self::Values { .. })
     }
 }
 

@@ -1,21 +1,29 @@
 //! A live guest: one instance of a plugin, with memory of its own.
 //!
-//! An instance serves one task. After a trap it is not to be used again; dropping it frees all that it had.
+//! An instance serves one task. After a trap it is not to be used again; dropping it frees all that it had. Each call begins
+//! with its limits set anew: see [`super::limits`].
 
-use wasmtime::Store;
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::access::Lent;
 use super::beside::{GuestState, LOG_LINE_CHARS_MAX};
+use super::bindings::Plugin as Bindings;
 use super::bindings::exports::floodmark::engine::operator::{
-    Description as WitDescription, Output as WitOutput,
+    self, Description as WitDescription, EmittedKeys, Output as WitOutput,
 };
 use super::bindings::floodmark::engine::types as wit;
-use super::bindings::{Plugin as Bindings, PluginPre};
-use super::engine::MEMORY_BYTES_MAX;
+use super::limits::{Exceeded, ticks};
 use super::output::{CallOutput, Declared, check_output};
+use super::plugin::Start;
+use super::share::Alive;
 use super::{Description, GuestError, LogLine, StateAccess};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
+
+/// What wasmtime says when a guest hands over more than its hostcall fuel.
+const HANDED_TOO_MUCH: &str = "fuel allocated for hostcalls";
 
 /// A live guest.
 pub struct Instance {
@@ -23,30 +31,31 @@ pub struct Instance {
     pub(super) store: Store<GuestState>,
     pub(super) bindings: Bindings,
     outputs: usize,
+    /// Counts it among the live ones until its memory is free.
+    _alive: Alive,
 }
 
 impl Instance {
     pub(super) fn start(
         operator: &str,
-        pre: &PluginPre<GuestState>,
+        start: &Start,
         description: &Description,
     ) -> Result<Self, GuestError> {
         let kinds = description.states.iter().map(|state| state.kind).collect();
-        let (store, bindings) = instantiate(operator, pre, kinds)?;
+        let (store, bindings, alive) = instantiate(operator, start, kinds)?;
         Ok(Self {
             operator: operator.to_owned(),
             store,
             bindings,
             outputs: description.outputs.len(),
+            _alive: alive,
         })
     }
 
     /// What a plugin says of itself, from an instance that is then dropped.
-    pub(super) fn describe(
-        operator: &str,
-        pre: &PluginPre<GuestState>,
-    ) -> Result<WitDescription, GuestError> {
-        let (mut store, bindings) = instantiate(operator, pre, Vec::new())?;
+    pub(super) fn describe(operator: &str, start: &Start) -> Result<WitDescription, GuestError> {
+        let (mut store, bindings, _alive) = instantiate(operator, start, Vec::new())?;
+        arm(&mut store);
         let described = bindings
             .floodmark_engine_operator()
             .call_describe(&mut store);
@@ -58,6 +67,7 @@ impl Instance {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect();
+        arm(&mut self.store);
         let opened = self
             .bindings
             .floodmark_engine_operator()
@@ -70,6 +80,12 @@ impl Instance {
             }),
             Err(error) => Err(self.crashed("open", &error)),
         }
+    }
+
+    /// Gives each later call this much time, instead of what the limits say: for whoever looks for the record that makes a
+    /// call too long.
+    pub fn set_time_per_call(&mut self, time: Duration) {
+        self.store.data_mut().limits.time_per_call = time;
     }
 
     /// Handles a batch: `states` has an item for each declared state, the values of all keys of the batch for a `value`
@@ -114,8 +130,11 @@ impl Instance {
             }
             Err(error) => return Err(self.crashed("process", &error)),
         };
+        let bytes = returned_bytes(&output);
+        self.check_returned("process", bytes)?;
         let declared = Declared {
             keys,
+            records: batch.len(),
             outputs: self.outputs,
             states: &self.store.data().kinds,
         };
@@ -141,6 +160,7 @@ impl Instance {
             values: column(&batch.values),
             timestamps: &batch.timestamps,
         };
+        arm(&mut self.store);
         let operator = self.bindings.floodmark_engine_operator();
         operator.call_process(&mut self.store, input, records, &states)
     }
@@ -156,6 +176,22 @@ impl Instance {
         self.store.data_mut().take_log()
     }
 
+    /// Whether a call returned as much as it may.
+    pub(super) fn check_returned(&self, call: &'static str, bytes: u64) -> Result<(), GuestError> {
+        let allowed = self.store.data().limits.output_bytes_per_call;
+        if bytes <= allowed {
+            return Ok(());
+        }
+        Err(GuestError::Limit {
+            operator: self.operator.clone(),
+            call,
+            exceeded: Exceeded::Output {
+                bytes: Some(bytes),
+                allowed,
+            },
+        })
+    }
+
     pub(super) fn crashed(&self, call: &'static str, error: &wasmtime::Error) -> GuestError {
         trapped(&self.operator, call, error, self.store.data())
     }
@@ -163,17 +199,49 @@ impl Instance {
 
 fn instantiate(
     operator: &str,
-    pre: &PluginPre<GuestState>,
+    start: &Start,
     kinds: Vec<StateKind>,
-) -> Result<(Store<GuestState>, Bindings), GuestError> {
-    let mut store = Store::new(pre.engine(), GuestState::new(kinds));
+) -> Result<(Store<GuestState>, Bindings, Alive), GuestError> {
+    let limits = start.limits;
+    let share = start.shares.of(operator);
+    let alive = share.enter(&limits).map_err(|exceeded| GuestError::Limit {
+        operator: operator.to_owned(),
+        call: "instantiate",
+        exceeded,
+    })?;
+    let state = GuestState::new(kinds, limits, share, start.has_fuel);
+    let mut store = Store::new(start.pre.engine(), state);
     store.limiter(|state| state);
-    // What one call may hand over is bounded by the guest's memory already.
-    store.set_hostcall_fuel(MEMORY_BYTES_MAX);
-    let bindings = pre.instantiate(&mut store);
-    let bindings =
-        bindings.map_err(|error| trapped(operator, "instantiate", &error, store.data()))?;
-    Ok((store, bindings))
+    store.set_hostcall_fuel(limits.handed_bytes());
+    arm(&mut store);
+    let bindings = start.pre.instantiate(&mut store);
+    let bindings = bindings.map_err(|error| {
+        if error.is::<PoolConcurrencyLimitError>() {
+            return GuestError::Limit {
+                operator: operator.to_owned(),
+                call: "instantiate",
+                exceeded: Exceeded::Pool {
+                    allowed: start.instances_max,
+                },
+            };
+        }
+        trapped(operator, "instantiate", &error, store.data())
+    })?;
+    Ok((store, bindings, alive))
+}
+
+/// Sets the limits of the next call.
+pub(super) fn arm(store: &mut Store<GuestState>) {
+    let state = store.data_mut();
+    state.refused = None;
+    let (limits, has_fuel) = (state.limits, state.has_fuel);
+    store.set_epoch_deadline(ticks(limits.time_per_call));
+    if has_fuel {
+        let fuel = limits.fuel_per_call.unwrap_or(u64::MAX);
+        store
+            .set_fuel(fuel)
+            .expect("the engine was made to count fuel");
+    }
 }
 
 fn trapped(
@@ -182,16 +250,18 @@ fn trapped(
     error: &wasmtime::Error,
     state: &GuestState,
 ) -> GuestError {
-    let mut reason = error.root_cause().to_string();
-    if state.refused_memory {
-        reason = format!(
-            "it asked for more than its {} MiB of memory ({reason})",
-            MEMORY_BYTES_MAX >> 20
-        );
+    let operator = operator.to_owned();
+    let reason = error.root_cause().to_string();
+    if let Some(exceeded) = exceeded(error, &reason, state) {
+        return GuestError::Limit {
+            operator,
+            call,
+            exceeded,
+        };
     }
     let stderr = String::from_utf8_lossy(&state.stderr);
     GuestError::Trapped {
-        operator: operator.to_owned(),
+        operator,
         call,
         reason,
         stderr: stderr
@@ -199,6 +269,57 @@ fn trapped(
             .filter(|char| *char == '\n' || !char.is_control())
             .collect(),
     }
+}
+
+/// The limit that ended a call, if it was one. A guest that was refused memory usually gives up by a trap of its own.
+fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option<Exceeded> {
+    let limits = &state.limits;
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Some(Exceeded::Time {
+            allowed: limits.time_per_call,
+        }),
+        Some(Trap::OutOfFuel) => Some(Exceeded::Fuel {
+            allowed: limits.fuel_per_call.unwrap_or(u64::MAX),
+        }),
+        None if reason.contains(HANDED_TOO_MUCH) => Some(Exceeded::Output {
+            bytes: None,
+            allowed: limits.handed_bytes() as u64,
+        }),
+        _ => state.refused,
+    }
+}
+
+/// What one call returned, in bytes of the host.
+fn returned_bytes(output: &WitOutput) -> u64 {
+    let column = |column: &operator::Column| 4 * column.ends.len() + column.bytes.len();
+    let optional = |column: &operator::OptionalColumn| {
+        column.present.len() + 4 * column.ends.len() + column.bytes.len()
+    };
+    let emissions = output.emissions.iter().map(|emission| {
+        let keys = match &emission.keys {
+            EmittedKeys::Input => 0,
+            EmittedKeys::Fresh(fresh) => column(fresh),
+        };
+        let rows = 4 * emission.slots.len() + 8 * emission.timestamps.len();
+        size_of_val(emission) + keys + rows + column(&emission.values)
+    });
+    let values = output
+        .values
+        .iter()
+        .map(|write| size_of_val(write) + 4 * write.slots.len() + optional(&write.values));
+    let lists = output.lists.iter().map(|write| {
+        let slots = 4 * (write.cleared.len() + write.slots.len());
+        size_of_val(write) + slots + column(&write.values)
+    });
+    let maps = output.maps.iter().map(|write| {
+        let slots = 4 * (write.cleared.len() + write.slots.len());
+        size_of_val(write) + slots + column(&write.sub_keys) + optional(&write.values)
+    });
+    emissions
+        .chain(values)
+        .chain(lists)
+        .chain(maps)
+        .sum::<usize>() as u64
 }
 
 /// A guest's own words, for a message.

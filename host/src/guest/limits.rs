@@ -1,21 +1,40 @@
-//! What an instance of a plugin may use. Plain data: each limit is enforced where the thing is used up.
+//! What a guest may use: plain data, and what is said when it wants more.
+//!
+//! Every call of every export is under these limits, instantiation and `describe` included. They bound the guest's own
+//! doing; `instance` enforces them. Time is counted in ticks of the engine, which somebody else must give: without a ticker
+//! no call is too long, which is what tests and simulations want. What a plugin costs to compile is not bounded here.
 
+use std::fmt;
 use std::time::Duration;
 
-/// What an instance may use, and how many there may be.
+/// The least memory: one page.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 10;
+/// The most memory: what 32 bits can name, and what the pool reserves for each memory.
+pub const MEMORY_BYTES_MAX: u64 = 1 << 32;
+/// The time between two ticks of an engine.
+pub const TICK: Duration = Duration::from_millis(10);
+/// Ticks of a second.
+pub(super) const TICKS_PER_SECOND: u64 = 100;
+/// Elements of one table.
+pub(super) const TABLE_ELEMENTS_MAX: usize = 1 << 16;
+/// What a guest may hand over at once in any case: text of its log and questions about state are no output.
+const HANDED_BYTES_MIN: u64 = 1 << 20;
+
+/// What one operator's plugin may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory of one instance.
+    /// Linear memory of an instance, over all its memories: [`MEMORY_BYTES_MIN`] to [`MEMORY_BYTES_MAX`].
     pub memory_bytes: u64,
-    /// How long one call may take.
+    /// Time of one call, that of the state reads it makes included. Rounded up to ticks.
     pub time_per_call: Duration,
     /// Bytes that one call may return.
     pub output_bytes_per_call: u64,
-    /// Lines that a task may log in a second.
+    /// Lines that an operator may log in a second, over all its instances.
     pub log_lines_per_second: u32,
-    /// Live instances beside those of the tasks.
+    /// Live instances of an operator beyond two for each task (the one that works, and the one that a swap puts in its
+    /// place): spares for retries and rehearsals.
     pub instances: u32,
-    /// Units of fuel of one call; without one, none is counted.
+    /// Units of deterministic fuel that one call may use, if they are counted. The engine must have been made for it.
     pub fuel_per_call: Option<u64>,
 }
 
@@ -28,6 +47,147 @@ impl Default for Limits {
             log_lines_per_second: 100,
             instances: 16,
             fuel_per_call: None,
+        }
+    }
+}
+
+impl Limits {
+    /// What may be lifted out of the guest at once.
+    pub(super) fn handed_bytes(&self) -> usize {
+        let bytes = self.output_bytes_per_call.max(HANDED_BYTES_MIN);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
+
+/// Ticks after which a call that may take `time` is over. One more than fit, since the first may come at once.
+pub(super) fn ticks(time: Duration) -> u64 {
+    let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
+    u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1) + 1
+}
+
+/// A limit that a guest went beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exceeded {
+    /// `memory`
+    Memory {
+        /// What it would have had.
+        asked: u64,
+        /// What it may have.
+        allowed: u64,
+    },
+    /// `time-per-call`
+    Time {
+        /// What it may take.
+        allowed: Duration,
+    },
+    /// `output-per-call`
+    Output {
+        /// What it returned, if it was measured.
+        bytes: Option<u64>,
+        /// What it may return.
+        allowed: u64,
+    },
+    /// `fuel-per-call`
+    Fuel {
+        /// What it may use, and used.
+        allowed: u64,
+    },
+    /// `instances`
+    Instances {
+        /// How many there may be.
+        allowed: u32,
+    },
+    /// Elements of a table. No setting raises them.
+    Table {
+        /// What it would have had.
+        asked: u64,
+        /// What it may have.
+        allowed: u64,
+    },
+    /// Instances, memories or tables of all plugins of the process.
+    Pool {
+        /// How many instances there is room for.
+        allowed: u32,
+    },
+}
+
+impl Exceeded {
+    /// The setting that raises the limit, if there is one.
+    #[must_use]
+    pub fn setting(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Memory { .. } => "limits.memory",
+            Self::Time { .. } => "limits.time-per-call",
+            Self::Output { .. } => "limits.output-per-call",
+            Self::Fuel { .. } => "limits.fuel-per-call",
+            Self::Instances { .. } => "limits.instances",
+            Self::Table { .. } | Self::Pool { .. } => return None,
+        })
+    }
+
+    /// The sentence about operator and call.
+    pub(super) fn said_of(&self, operator: &str, call: &str) -> String {
+        let what = match *self {
+            Self::Memory { asked, allowed } => format!(
+                "asked for {} of memory in `{call}`, and {} are allowed",
+                Bytes(asked),
+                Bytes(allowed)
+            ),
+            Self::Time { allowed } => format!(
+                "ran for more than its {} ms in `{call}`",
+                allowed.as_millis()
+            ),
+            Self::Output {
+                bytes: Some(bytes),
+                allowed,
+            } => format!(
+                "returned {} from `{call}`, and {} are allowed",
+                Bytes(bytes),
+                Bytes(allowed)
+            ),
+            Self::Output {
+                bytes: None,
+                allowed,
+            } => format!("handed over more than {} in `{call}`", Bytes(allowed)),
+            Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),
+            Self::Instances { allowed } => {
+                format!("has {allowed} live instances, and not more are allowed")
+            }
+            Self::Table { asked, allowed } => {
+                format!(
+                    "asked for a table of {asked} elements in `{call}`, and {allowed} are allowed"
+                )
+            }
+            Self::Pool { allowed } => format!(
+                "gets no further instance: the process has room for {allowed} of all plugins, with 4 memories and 8 tables each"
+            ),
+        };
+        let next = match self {
+            Self::Memory { .. } | Self::Time { .. } | Self::Output { .. } | Self::Fuel { .. } => {
+                format!(
+                    "raise `{}` or send smaller batches",
+                    self.setting().unwrap_or_default()
+                )
+            }
+            Self::Instances { .. } => "raise `limits.instances`".to_owned(),
+            Self::Table { .. } => "correct the plugin".to_owned(),
+            Self::Pool { .. } => "lower `parallelism`, or make it two pipelines".to_owned(),
+        };
+        format!("operator `{operator}` {what}; {next}")
+    }
+}
+
+/// A number of bytes, for messages.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let whole = |(unit, _): &&(u64, _)| self.0 >= *unit && self.0.is_multiple_of(*unit);
+        match units.iter().find(whole) {
+            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} bytes", self.0),
         }
     }
 }

@@ -5,10 +5,10 @@
 //! guest returns is checked in `output` before anybody else sees it. Nothing here knows of workers or checkpoints.
 
 pub mod engine;
-pub mod limits;
 pub mod plugin;
 
 pub mod instance;
+pub mod limits;
 pub mod output;
 
 pub mod access;
@@ -20,13 +20,16 @@ mod bindings;
 mod closed_wasi;
 mod compiled;
 mod error;
+mod share;
 
 pub use access::{ListPage, MapPage, Page, StateAccess, SubKeyRange};
 pub use beside::{LogLevel, LogLine};
-pub use engine::GuestEngine;
+pub use engine::{EngineSettings, GuestEngine};
 pub use error::GuestError;
 pub use instance::Instance;
-pub use limits::Limits;
-pub use output::{CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, ValueWrites};
+pub use limits::{Exceeded, Limits, TICK};
+pub use output::{
+    CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
+};
 pub use plugin::{Description, Plugin, StateDeclaration};
 pub use values::StatePart;

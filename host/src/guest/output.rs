@@ -2,6 +2,7 @@
 
 use super::access::word;
 use super::bindings::exports::floodmark::engine::operator as wit;
+use super::instance::shortened;
 use crate::state::StateKind;
 use crate::stream::{Column, MalformedColumn, OptionalColumn, Timestamp};
 
@@ -19,6 +20,17 @@ pub struct CallOutput {
     pub lists: Vec<ListWrites>,
     /// Changes of `map` states, at most one item a state.
     pub maps: Vec<MapWrites>,
+    /// Records of the call that the plugin does not want: each at most once, in ascending order.
+    pub rejections: Vec<Rejection>,
+}
+
+/// A record that the plugin does not want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its index among the records of the call.
+    pub record: u32,
+    /// The plugin's own words, of bounded length and on one line.
+    pub reason: String,
 }
 
 /// Records that leave by one port: as many slots, values and timestamps as there are records.
@@ -167,6 +179,14 @@ pub enum BadOutput {
         /// What it is.
         declared: &'static str,
     },
+    /// A rejected record that the call does not have, or that is rejected twice.
+    #[error("a rejection of record {record}, of {records} records, each at most once")]
+    Rejection {
+        /// The record.
+        record: u32,
+        /// How many there are.
+        records: usize,
+    },
     /// A port that is not declared.
     #[error("output {output} of {outputs} declared ones")]
     Output {
@@ -190,6 +210,8 @@ pub enum BadOutput {
 pub(super) struct Declared<'a> {
     /// Keys of the call.
     pub(super) keys: usize,
+    /// Records of the call.
+    pub(super) records: usize,
     /// Output ports.
     pub(super) outputs: usize,
     /// The kinds of the states.
@@ -230,7 +252,34 @@ pub(super) fn check_output(
         values,
         lists,
         maps,
+        rejections: check_rejections(output.rejections, declared.records)?,
     })
+}
+
+/// Records of the call, each once.
+fn check_rejections(
+    rejections: Vec<wit::Rejection>,
+    records: usize,
+) -> Result<Vec<Rejection>, BadOutput> {
+    let mut rejections: Vec<_> = rejections
+        .into_iter()
+        .map(|rejection| Rejection {
+            record: rejection.record,
+            reason: shortened(&rejection.reason),
+        })
+        .collect();
+    rejections.sort_unstable_by_key(|rejection| rejection.record);
+    let is_wrong = |(index, rejection): &(usize, &Rejection)| {
+        let is_again = *index > 0 && rejections[index - 1].record == rejection.record;
+        is_again || rejection.record as usize >= records
+    };
+    match rejections.iter().enumerate().find(is_wrong) {
+        Some((_, rejection)) => Err(BadOutput::Rejection {
+            record: rejection.record,
+            records,
+        }),
+        None => Ok(rejections),
+    }
 }
 
 fn check_state(
@@ -405,5 +454,36 @@ fn check_slots(slots: &[u32], keys: usize) -> Result<(), BadOutput> {
     match slots.iter().max() {
         Some(&slot) if slot as usize >= keys => Err(BadOutput::Slot { slot, keys }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches rejections of records that the call does not have, or that would count twice.
+
+    use super::*;
+
+    fn check(records: &[u32]) -> Result<Vec<u32>, BadOutput> {
+        let rejection = |&record: &u32| wit::Rejection {
+            record,
+            reason: "no\n".repeat(10_000),
+        };
+        let checked = check_rejections(records.iter().map(rejection).collect(), 3)?;
+        assert!(
+            checked
+                .iter()
+                .all(|rejection| rejection.reason.len() < 3000 && !rejection.reason.contains('\n'))
+        );
+        Ok(checked.iter().map(|rejection| rejection.record).collect())
+    }
+
+    #[test]
+    fn each_record_of_the_call_is_rejected_at_most_once() {
+        assert_eq!(check(&[]), Ok(vec![]));
+        assert_eq!(check(&[2, 0]), Ok(vec![0, 2]));
+        let refused = |record| Err(BadOutput::Rejection { record, records: 3 });
+        assert_eq!(check(&[3]), refused(3));
+        assert_eq!(check(&[1, u32::MAX]), refused(u32::MAX));
+        assert_eq!(check(&[1, 2, 1]), refused(1));
     }
 }

@@ -10,9 +10,11 @@ use wasmtime::component::{Component, Linker};
 use super::beside::GuestState;
 use super::bindings::PluginPre;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
-use super::{GuestError, Instance, closed_wasi};
+use super::share::Shares;
+use super::{GuestEngine, GuestError, Instance, Limits, closed_wasi};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
+use crate::stream::DEAD_LETTERS;
 
 /// The interface that a plugin exports.
 const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
@@ -65,7 +67,18 @@ pub struct Plugin {
     digest: PluginDigest,
     component: Arc<[u8]>,
     description: Description,
-    pre: PluginPre<GuestState>,
+    start: Start,
+}
+
+/// All that is needed to start an instance.
+#[derive(Clone)]
+pub(super) struct Start {
+    pub(super) pre: PluginPre<GuestState>,
+    pub(super) limits: Limits,
+    pub(super) shares: Arc<Shares>,
+    pub(super) has_fuel: bool,
+    /// Of the whole process.
+    pub(super) instances_max: u32,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -85,11 +98,13 @@ impl Plugin {
     }
 
     pub(super) fn check(
-        engine: &Engine,
+        guest_engine: &GuestEngine,
         operator: &str,
         (digest, component): (PluginDigest, &[u8]),
         compiled: Component,
+        limits: Limits,
     ) -> Result<Self, GuestError> {
+        let engine = guest_engine.wasmtime();
         check_exports(engine, operator, &compiled)?;
         check_imports(engine, operator, &compiled)?;
         let other_types = |error: wasmtime::Error| GuestError::OtherTypes {
@@ -107,12 +122,19 @@ impl Plugin {
             .instantiate_pre(&compiled)
             .and_then(PluginPre::new)
             .map_err(other_types)?;
-        let description = describe(operator, &pre)?;
+        let start = Start {
+            pre,
+            limits,
+            shares: Arc::clone(guest_engine.shares()),
+            has_fuel: guest_engine.has_fuel(),
+            instances_max: guest_engine.instances_max(),
+        };
+        let description = describe(operator, &start)?;
         Ok(Self {
             digest,
             component: component.into(),
             description,
-            pre,
+            start,
         })
     }
 
@@ -128,6 +150,12 @@ impl Plugin {
         &self.component
     }
 
+    /// What its instances may use.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.start.limits
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
@@ -140,7 +168,7 @@ impl Plugin {
     /// # Errors
     /// When it crashes as it starts.
     pub fn unopened(&self, operator: &str) -> Result<Instance, GuestError> {
-        Instance::start(operator, &self.pre, &self.description)
+        Instance::start(operator, &self.start, &self.description)
     }
 
     /// Starts an instance without opening it: for whoever asks it about values of its states.
@@ -148,7 +176,7 @@ impl Plugin {
     /// # Errors
     /// When it crashes at once.
     pub fn start(&self, operator: &str) -> Result<Instance, GuestError> {
-        Instance::start(operator, &self.pre, &self.description)
+        Instance::start(operator, &self.start, &self.description)
     }
 
     /// Starts an instance and opens it.
@@ -160,7 +188,7 @@ impl Plugin {
         operator: &str,
         config: &[(String, String)],
     ) -> Result<Instance, GuestError> {
-        let mut instance = Instance::start(operator, &self.pre, &self.description)?;
+        let mut instance = Instance::start(operator, &self.start, &self.description)?;
         instance.open(config)?;
         Ok(instance)
     }
@@ -212,8 +240,8 @@ fn check_imports(engine: &Engine, operator: &str, compiled: &Component) -> Resul
     Ok(())
 }
 
-fn describe(operator: &str, pre: &PluginPre<GuestState>) -> Result<Description, GuestError> {
-    let found = Instance::describe(operator, pre)?;
+fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {
+    let found = Instance::describe(operator, start)?;
     let description = Description {
         name: found.name,
         version: found.version,
@@ -281,6 +309,11 @@ fn check_description(description: &Description) -> Result<(), String> {
             check_name(&format!("the name of an {what}"), name)?;
             if !seen.insert(name) {
                 return Err(format!("it has two {what}s called `{name}`"));
+            }
+            if what == "output" && name == DEAD_LETTERS {
+                return Err(format!(
+                    "it has an output called `{name}`, which is the name of the port that every operator has for records that its plugin cannot handle"
+                ));
             }
         }
     }

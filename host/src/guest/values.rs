@@ -4,7 +4,7 @@
 use super::GuestError;
 use super::bindings::exports::floodmark::engine::state_values::{ColumnResult as WitColumn, Part};
 use super::bindings::floodmark::engine::types::ColumnParam;
-use super::instance::{Instance, shortened};
+use super::instance::{Instance, arm, shortened};
 use crate::stream::Column;
 
 /// Which bytes of a state are meant.
@@ -29,6 +29,7 @@ impl Instance {
         from_version: u32,
         values: &Column,
     ) -> Result<Column, GuestError> {
+        arm(&mut self.store);
         let answer = self.bindings.floodmark_engine_state_values().call_migrate(
             &mut self.store,
             state,
@@ -48,6 +49,7 @@ impl Instance {
         part: StatePart,
         values: &Column,
     ) -> Result<Column, GuestError> {
+        arm(&mut self.store);
         let answer = self.bindings.floodmark_engine_state_values().call_to_json(
             &mut self.store,
             state,
@@ -77,6 +79,7 @@ impl Instance {
         part: StatePart,
         texts: &Column,
     ) -> Result<Column, GuestError> {
+        arm(&mut self.store);
         let answer = self
             .bindings
             .floodmark_engine_state_values()
@@ -89,6 +92,7 @@ impl Instance {
     /// # Errors
     /// When it crashes: then the instance is not to be used again.
     pub fn completed(&mut self, checkpoint: u64) -> Result<(), GuestError> {
+        arm(&mut self.store);
         self.bindings
             .floodmark_engine_checkpoint_listener()
             .call_completed(&mut self.store, checkpoint)
@@ -100,6 +104,7 @@ impl Instance {
     /// # Errors
     /// As [`Instance::completed`].
     pub fn aborted(&mut self, checkpoint: u64) -> Result<(), GuestError> {
+        arm(&mut self.store);
         self.bindings
             .floodmark_engine_checkpoint_listener()
             .call_aborted(&mut self.store, checkpoint)
@@ -124,6 +129,8 @@ impl Instance {
             }
             Err(error) => return Err(self.crashed(call, &error)),
         };
+        let bytes = 4 * column.ends.len() + column.bytes.len();
+        self.check_returned(call, bytes as u64)?;
         let bad = |reason| GuestError::BadAnswer {
             operator: operator(),
             call,

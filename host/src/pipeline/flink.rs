@@ -6,7 +6,7 @@ use super::problem::{Document, Problem};
 use super::tree::{Node, Table, Value};
 
 /// Flink's path, and what to write instead.
-const SETTINGS: [(&str, &str); 17] = [
+const SETTINGS: [(&str, &str); 30] = [
     ("execution.checkpointing.dir", "`checkpoint.storage`"),
     (
         "execution.checkpointing.externalized-checkpoint-retention",
@@ -36,6 +36,46 @@ const SETTINGS: [(&str, &str); 17] = [
         "execution.checkpointing.tolerable-failed-checkpoints",
         "`checkpoint.tolerable-failures`",
     ),
+    (
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff",
+        "`restart.attempts`",
+    ),
+    (
+        "restart-strategy.exponential-delay.backoff-multiplier",
+        "`restart.backoff-multiplier`",
+    ),
+    (
+        "restart-strategy.exponential-delay.initial-backoff",
+        "`restart.initial-backoff`",
+    ),
+    (
+        "restart-strategy.exponential-delay.jitter-factor",
+        "`restart.jitter-factor`",
+    ),
+    (
+        "restart-strategy.exponential-delay.max-backoff",
+        "`restart.max-backoff`",
+    ),
+    (
+        "restart-strategy.exponential-delay.reset-backoff-threshold",
+        "`restart.reset-backoff-threshold`",
+    ),
+    ("restart-strategy.failure-rate.delay", "`restart.delay`"),
+    (
+        "restart-strategy.failure-rate.failure-rate-interval",
+        "`restart.interval`",
+    ),
+    (
+        "restart-strategy.failure-rate.max-failures-per-interval",
+        "`restart.max-failures`",
+    ),
+    (
+        "restart-strategy.fixed-delay.attempts",
+        "`restart.attempts`",
+    ),
+    ("restart-strategy.fixed-delay.delay", "`restart.delay`"),
+    ("restart-strategy.type", "`restart.strategy`"),
+    ("restart-strategy", "`restart.strategy`"),
     (
         "state.backend.incremental",
         "nothing: checkpoints are always incremental",

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use super::plan::{NodeId, NodeKind, Plan};
 use super::spec::{SinkConnector, SourceSpec};
 use crate::connector::{FileSinkSettings, FileSourceSettings, GeneratorSettings};
+use crate::stream::DEAD_LETTERS;
 
 pub(super) type Fields = BTreeMap<String, String>;
 
@@ -152,7 +153,11 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
     if old == new {
         return None;
     }
-    let (old, new) = (fields(old), fields(new));
+    let (old, mut new) = (fields(old), fields(new));
+    leave_out_new_letters(&old, &mut new);
+    if old == new {
+        return None;
+    }
     // A whole node that came or went says more than its fields.
     let (old_nodes, new_nodes) = (nodes(&old), nodes(&new));
     if let Some((section, name)) = old_nodes.difference(&new_nodes).next() {
@@ -167,6 +172,23 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
         .find(|&field| old.get(field) != new.get(field))
         .map(|field| changed(field, old.get(field), new.get(field)))
         .or_else(|| Some("it is written down in another form".to_owned()))
+}
+
+/// Takes out the sinks that have come only to read dead letters: nothing saved depends on them, and whoever finds a record that
+/// fails a job must be able to set it aside and go on.
+fn leave_out_new_letters(old: &Fields, new: &mut Fields) {
+    let known: BTreeSet<String> = nodes(old)
+        .into_iter()
+        .map(|(_, name)| name.to_owned())
+        .collect();
+    let is_letters = |(field, from): (&String, &String)| {
+        let name = field.strip_prefix("sink.")?.strip_suffix(".from")?;
+        let mut from = from.split(", ");
+        let only = from.all(|node| node.ends_with(&format!(".{DEAD_LETTERS}")));
+        (only && !known.contains(name)).then(|| format!("sink.{name}."))
+    };
+    let prefixes: Vec<String> = new.iter().filter_map(is_letters).collect();
+    new.retain(|field, _| !prefixes.iter().any(|prefix| field.starts_with(prefix)));
 }
 
 pub(super) fn changed(field: &str, old: Option<&String>, new: Option<&String>) -> String {

@@ -10,8 +10,10 @@
 
 pub mod duration;
 pub mod identity;
+pub mod limits;
 pub mod plan;
 pub mod problem;
+pub mod restart;
 pub mod settings;
 pub mod size;
 pub mod spec;

@@ -12,6 +12,7 @@ use serde::de::Error;
 use super::from::References;
 use super::problem::{Document, Fault, Place, Problem, Problems};
 use super::reader::read;
+use super::restart::{self, RestartSettings};
 use super::settings::{
     CheckpointSettings, INTERVAL_MIN, MEMORY_MIN, RETAINED_MAX, StateBackend, StateSettings,
 };
@@ -20,7 +21,16 @@ use super::tree::{self, Node, Table, Value};
 use super::{duration, flink, resolve, size, wiring, words};
 use crate::stream::MaxParallelism;
 
-const SECTIONS: [&str; 6] = ["job", "checkpoint", "state", "source", "operator", "sink"];
+const SECTIONS: [&str; 8] = [
+    "job",
+    "checkpoint",
+    "state",
+    "limits",
+    "restart",
+    "source",
+    "operator",
+    "sink",
+];
 
 /// A pipeline file, read.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +86,8 @@ pub fn parse(
     let job = sections.job(file.default_job_name);
     let checkpoint = sections.checkpoint();
     let state = sections.state();
+    let limits = sections.section("limits");
+    let restart = sections.restart();
     let sources = sections.nodes("source", source);
     let operators = sections.nodes("operator", |node| read(&node));
     let sinks = sections.nodes("sink", sink);
@@ -88,6 +100,8 @@ pub fn parse(
             .expect("the section `job` was checked"),
         checkpoint,
         state,
+        limits,
+        restart,
         sources,
         operators,
         sinks,
@@ -241,6 +255,25 @@ impl Sections<'_> {
             self.problem(&["state", "memory"], message);
         }
         settings
+    }
+
+    fn restart(&mut self) -> RestartSettings {
+        let Some(node) = self.root.get("restart") else {
+            return RestartSettings::default();
+        };
+        match restart::settings(node) {
+            Ok(settings) => {
+                for (field, message) in settings.check() {
+                    self.problem(&["restart", field], message);
+                }
+                settings
+            }
+            Err(fault) => {
+                let fault = fault.within("restart");
+                self.problems.push(fault.into_problem(self.document));
+                RestartSettings::default()
+            }
+        }
     }
 
     fn nodes<T>(

@@ -9,6 +9,7 @@ use super::from::{From, Reference};
 use super::problem::{Problem, Problems};
 use super::spec::Spec;
 use super::{wiring, words};
+use crate::stream::DEAD_LETTERS;
 
 /// What a plugin says of itself, as far as the graph is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub struct Node {
     pub kind: NodeKind,
     /// Names of input ports: those of the plugin; one without a name for a sink.
     pub inputs: Vec<String>,
-    /// Names of output ports: those of the plugin; one without a name for a source.
+    /// Names of output ports: those of the plugin and [`DEAD_LETTERS`]; one without a name for a source.
     pub outputs: Vec<String>,
 }
 
@@ -90,7 +91,7 @@ pub enum Exchange {
 ///
 /// - `nodes[i].id` is `i`, and every edge goes from a smaller id to a larger one.
 /// - Edges are sorted and no two are equal.
-/// - Every input port and every output port has an edge.
+/// - Every input port and every output port has an edge, but that for dead letters need not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// What was typed.
@@ -186,7 +187,9 @@ fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Nod
             let kind = NodeKind::Operator {
                 stateful: !facts.states.is_empty(),
             };
-            (kind, facts.inputs.clone(), facts.outputs.clone())
+            let letters = std::iter::once(DEAD_LETTERS.to_owned());
+            let outputs = facts.outputs.iter().cloned().chain(letters);
+            (kind, facts.inputs.clone(), outputs.collect())
         };
         Node {
             id: NodeId(id),
@@ -304,7 +307,7 @@ impl Matching<'_> {
             .collect();
         for node in self.nodes {
             for (port, name) in (0..).zip(&node.outputs) {
-                if read.contains(&(node.id, OutputPort(port))) {
+                if name == DEAD_LETTERS || read.contains(&(node.id, OutputPort(port))) {
                     continue;
                 }
                 let node = &node.name;
@@ -322,10 +325,11 @@ impl Matching<'_> {
 fn output(node: &Node, port: Option<&str>) -> Result<OutputPort, String> {
     let name = &node.name;
     let names = || node.outputs.iter().map(String::as_str);
+    let own = || names().filter(|&port| port != DEAD_LETTERS);
     match port {
-        None if node.outputs.len() == 1 => Ok(OutputPort(0)),
+        None if own().count() == 1 => Ok(OutputPort(0)),
         None => {
-            let choices: Vec<String> = names().map(|port| format!("{name}.{port}")).collect();
+            let choices: Vec<String> = own().map(|port| format!("{name}.{port}")).collect();
             let choices = words::list(choices.iter().map(String::as_str));
             Err(format!(
                 "`{name}` has several outputs; write one of {choices}"

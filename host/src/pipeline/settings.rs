@@ -21,6 +21,19 @@ pub const MEMORY_MIN: u64 = 8 << 20;
 /// Hooks after a checkpoint.
 pub const HOOKS_MAX: usize = 16;
 
+/// The field `on-error` of an operator: what becomes of a record at which its plugin fails, or which it rejects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The job fails, and the restart strategy decides.
+    #[default]
+    Fail,
+    /// It is left out.
+    Skip,
+    /// It leaves by the port `dead-letters`.
+    DeadLetter,
+}
+
 /// The section `[checkpoint]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -268,7 +281,9 @@ pub struct Ttl(
     pub Option<Duration>,
 );
 
-fn count_or_unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(super) fn count_or_unlimited<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
     struct CountVisitor;
 
     impl Visitor<'_> for CountVisitor {

@@ -10,8 +10,10 @@ use serde::Deserialize;
 
 use super::config;
 use super::from::{From, Reference};
+use super::limits::LimitSettings;
 use super::problem::{Document, Problem};
-use super::settings::{CheckpointSettings, StateSettings, Ttl};
+use super::restart::RestartSettings;
+use super::settings::{CheckpointSettings, OnError, StateSettings, Ttl};
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
     StdoutSinkSettings,
@@ -45,6 +47,10 @@ pub struct Spec {
     pub checkpoint: CheckpointSettings,
     /// Where state is while the job runs.
     pub state: StateSettings,
+    /// What plugins may use, unless their operator says otherwise.
+    pub limits: LimitSettings,
+    /// What happens after a failure.
+    pub restart: RestartSettings,
     /// By name.
     pub sources: BTreeMap<String, SourceSpec>,
     /// By name.
@@ -60,6 +66,15 @@ impl Spec {
     #[must_use]
     pub fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         self.document.problem(path, message)
+    }
+
+    /// What the plugin of an operator may use, as far as it was typed.
+    #[must_use]
+    pub fn limits_of(&self, operator: &str) -> LimitSettings {
+        match self.operators.get(operator) {
+            Some(operator) => operator.limits.over(self.limits),
+            None => self.limits,
+        }
     }
 }
 
@@ -86,6 +101,12 @@ pub struct OperatorSpec {
     /// By state of the plugin: how long an entry lives, instead of what the plugin declares.
     #[serde(default)]
     pub ttl: BTreeMap<String, Ttl>,
+    /// What its plugin may use, instead of what the section `[limits]` says.
+    #[serde(default)]
+    pub limits: LimitSettings,
+    /// What becomes of a record that the plugin cannot handle.
+    #[serde(default)]
+    pub on_error: OnError,
 }
 
 /// A table `[sink.NAME]`.

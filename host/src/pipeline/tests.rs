@@ -4,6 +4,7 @@
 //! Everything goes through [`check`]: a file and `--set` arguments in, the printed plan or the printed problems out.
 
 mod problems;
+mod restart;
 mod settings;
 
 use std::collections::BTreeMap;

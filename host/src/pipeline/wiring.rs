@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Problem;
+use super::settings::OnError;
 use super::spec::{SinkConnector, SourceSpec, Spec};
 use super::words;
+use crate::stream::DEAD_LETTERS;
 
 /// Everything wrong with the wiring.
 pub(super) fn check(spec: &Spec) -> Vec<Problem> {
@@ -22,6 +24,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     // With a reference that leads nowhere, the node that it meant looks unread.
     if problems.is_empty() {
         unread(spec, &mut problems);
+        lost_letters(spec, &mut problems);
     }
     if problems.is_empty()
         && let Err(problem) = order(spec)
@@ -124,6 +127,28 @@ fn unread(spec: &Spec, problems: &mut Vec<Problem>) {
             );
             problems.push(spec.problem(&[section, name], message));
         }
+    }
+}
+
+/// Dead letters that nobody reads.
+fn lost_letters(spec: &Spec, problems: &mut Vec<Problem>) {
+    let of_operators = spec.operators.values();
+    let of_operators = of_operators.flat_map(|operator| operator.from.references());
+    let of_operators = of_operators.map(|(_, reference)| reference);
+    let references: Vec<_> = of_operators
+        .chain(spec.sinks.values().flat_map(|sink| &sink.from))
+        .collect();
+    for (name, operator) in &spec.operators {
+        let is_read = references.iter().any(|reference| {
+            reference.node == *name && reference.port.as_deref() == Some(DEAD_LETTERS)
+        });
+        if operator.on_error != OnError::DeadLetter || is_read {
+            continue;
+        }
+        let message = format!(
+            "nothing reads `{name}.{DEAD_LETTERS}`, so its dead letters would vanish; add\n\n[sink.{name}-letters]\nconnector = \"file\"\nfrom = \"{name}.{DEAD_LETTERS}\"\npath = \"{DEAD_LETTERS}/{name}\"\nformat = \"jsonl\"\n"
+        );
+        problems.push(spec.problem(&["operator", name, "on-error"], message));
     }
 }
 

@@ -9,6 +9,7 @@ use super::JobError;
 use super::aligner::Aligner;
 use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
+use super::faults::{Faults, Handling};
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
 use super::plan::{Operator, Plan, Role, StateBackend};
@@ -16,8 +17,7 @@ use super::report::Report;
 use super::schema::{States, snapshot_of};
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
-use crate::checkpoint::Split;
-use crate::checkpoint::store::RestoredCheckpoint;
+use crate::checkpoint::{Checkpoint, Split};
 use crate::observe::Standing;
 use crate::state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Restore, StateSchema, StateStore, StoreSettings,
@@ -39,7 +39,7 @@ pub struct Origin<'a> {
     /// What they run.
     pub plan: &'a Plan,
     /// The checkpoint that they go on from.
-    pub restored: Option<&'a RestoredCheckpoint>,
+    pub restored: Option<&'a Checkpoint>,
     /// Reads its chunks.
     pub chunks: &'a Arc<dyn ChunkReader>,
     /// Above all ids of chunks that are in use.
@@ -84,6 +84,7 @@ pub fn build(
             reports: reports.clone(),
             counters: Arc::clone(counters),
             standings: Vec::new(),
+            known_faults: vec![Faults::default(); plan.nodes.len()],
             count_at: Duration::ZERO,
             wall_ms: 0,
         });
@@ -112,11 +113,8 @@ pub fn build(
     })
 }
 
-fn check_max_parallelism(
-    plan: &Plan,
-    restored: Option<&RestoredCheckpoint>,
-) -> Result<(), JobError> {
-    match restored.map(|restored| &restored.checkpoint) {
+fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(), JobError> {
+    match restored {
         Some(checkpoint) if checkpoint.max_parallelism != plan.max_parallelism => {
             Err(JobError::MaxParallelism {
                 now: plan.max_parallelism.get(),
@@ -133,7 +131,8 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     for node in &plan.nodes {
         let ports = match &node.role {
             Role::Source(_) => 1,
-            Role::Operator(operator) => operator.plugin.description().outputs.len(),
+            // The last one is for dead letters.
+            Role::Operator(operator) => operator.plugin.description().outputs.len() + 1,
             Role::Sink(_) => 0,
         };
         outlets.push((0..ports).map(|_| Vec::new()).collect());
@@ -229,13 +228,14 @@ impl Origin<'_> {
         match &node.role {
             Role::Source(source) => {
                 let saved = self.restored.and_then(|restored| {
-                    let mut sources = restored.checkpoint.sources.iter();
+                    let mut sources = restored.sources.iter();
                     sources.find(|source| source.name == node.name)
                 });
                 let splits = source.splits(saved.map(|saved| saved.splits.clone()));
                 let shares = deal_out(splits.map_err(connector)?, usize::from(parallelism));
                 let readers = shares.into_iter().map(|share| source.reader(share));
-                let task = |reader| Ok(Task::Source(SourceTask::new(reader)));
+                let name: Arc<str> = node.name.as_str().into();
+                let task = |reader| Ok(Task::Source(SourceTask::new(Arc::clone(&name), reader)));
                 readers
                     .map(|reader| reader.map_err(connector).and_then(task))
                     .collect()
@@ -247,8 +247,10 @@ impl Origin<'_> {
                     .map(|writer| writer.map_err(connector).and_then(task))
                     .collect()
             }
-            Role::Operator(Operator { plugin, config, .. }) => {
-                let seals = Seals::begin(self.restored.map(|restored| restored.checkpoint.id));
+            Role::Operator(operator) => {
+                let Operator { plugin, config, .. } = operator;
+                let handling = Handling::of(&node.name, operator);
+                let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
                     Some(left) => Ok(left),
                     None => Ok(LeftState {
@@ -264,7 +266,8 @@ impl Origin<'_> {
                         let config = config.clone();
                         Arc::new(move || plugin.open(&name, &config))
                     };
-                    let task = OperatorTask::new(open, states.declared.clone(), store)?;
+                    let task =
+                        OperatorTask::new(open, states.declared.clone(), store, handling.clone())?;
                     Ok(Task::Operator(Box::new(task.with_seals(seals))))
                 };
                 stores.into_iter().map(task).collect()
@@ -301,7 +304,7 @@ impl Origin<'_> {
             let tasks = snapshot.tasks.iter();
             tasks.filter(|saved| overlap(&saved.key_groups, &key_groups))
         };
-        let created_ms = restored.checkpoint.created_ms;
+        let created_ms = restored.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
         let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
         let unusable = |reason| JobError::chunks(&nodes[index].name, reason);

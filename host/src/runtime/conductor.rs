@@ -1,19 +1,21 @@
 //! Collects the snapshots of a job's regions into checkpoints, and turns what the coordinator decides into actions.
 //! No I/O and no threads: reports and the time come in, actions go out.
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::again::{operators, parts};
 use super::JobError;
-use super::plan::{Operator, Plan, Role};
-use super::report::{Answer, Asker, Report};
+use super::plan::{Plan, Role};
+use super::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
+use super::restart::Limit;
 use super::snapshot::{RegionSnapshot, SealedState};
 use super::worker::Control;
 use super::writer::WriteRequest;
-use crate::checkpoint::coordinator::{
-    CheckpointSettings, Coordinator, Effect, Ending, Event, Part,
-};
+use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
 use crate::checkpoint::{
     Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
@@ -32,10 +34,27 @@ pub enum Action {
     Notify(Notice),
     /// Tell whoever asked.
     Answer(Asker<CheckpointId>, Answer<CheckpointId>),
+    /// Tell whoever asked for another number of tasks.
+    AnswerRescale(Asker<Rescaled>, Answer<Rescaled>),
+    /// Shut the workers down, which stand still at a durable checkpoint, and make them anew.
+    Rescale(RescaleOrder),
+    /// Shut the workers down, and go back to a checkpoint.
+    RollBack(Box<RollbackOrder>),
     /// Shut the workers down: the job is over.
     Finish(Ending),
     /// Shut the workers down: the job has failed.
     Fail(JobError),
+}
+
+/// Has a job go on with another number of tasks.
+#[derive(Debug)]
+pub struct RescaleOrder {
+    /// How many per node.
+    pub parallelism: u16,
+    /// Who asks.
+    pub asker: Asker<Rescaled>,
+    /// When the barrier was sent off.
+    pub since: Duration,
 }
 
 /// What whoever watches a job hears.
@@ -72,6 +91,36 @@ pub enum Notice {
     },
     /// A worker has failed, and the job goes on from a checkpoint.
     WentBack(WentBack),
+    /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
+    GaveUp {
+        /// What has been reached.
+        limit: Limit,
+        /// The checkpoint that stays.
+        kept: Option<CheckpointId>,
+    },
+    /// The job was told to stop while it did not run: it ends with this checkpoint.
+    StoppedAtRest {
+        /// None if there is none yet.
+        at: Option<CheckpointId>,
+    },
+    /// The job has another number of tasks.
+    Rescaled(Rescaled),
+    /// Somebody had the job go back.
+    RolledBack(RolledBack),
+    /// What took a plugin's place has failed on trial, and the plugin before it goes on.
+    TrialFailed {
+        /// The operators.
+        operators: Vec<String>,
+        /// What has failed.
+        reason: String,
+        /// The checkpoint that the job goes on from.
+        to: CheckpointId,
+    },
+    /// What took a plugin's place has passed its trial.
+    TrialPassed {
+        /// The operators.
+        operators: Vec<String>,
+    },
     /// A plugin has logged.
     Log {
         /// The node.
@@ -90,10 +139,12 @@ pub struct WentBack {
     pub reason: String,
     /// The checkpoint; none if it began anew.
     pub to: Option<CheckpointId>,
-    /// How often in a row, from 1.
+    /// The number of the failure, from 1, as the restart strategy counts.
     pub attempt: u32,
-    /// When it is too often.
-    pub attempts_max: u32,
+    /// Up to which number the job goes back; `None` for any number.
+    pub attempts_max: Option<u32>,
+    /// How long it waits before.
+    pub delay: Duration,
     /// Whether the state that was in memory has gone back; else it is read again.
     pub in_memory: bool,
     /// Damaged checkpoints that were passed over, and what is wrong with them.
@@ -139,6 +190,8 @@ pub struct Conductor {
     askers: Vec<Asker<CheckpointId>>,
     /// Who waits for the end of the job.
     stop_askers: Vec<Asker<CheckpointId>>,
+    /// Who wants another number of tasks.
+    rescale: Option<RescaleOrder>,
     last_failure: Option<String>,
     failures: u32,
     last_durable: Option<CheckpointId>,
@@ -182,34 +235,13 @@ impl Conductor {
         next: CheckpointId,
         earlier: EarlierRuns,
     ) -> Self {
-        let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
-        let workers = 0..usize::from(plan.parallelism);
-        let parts = workers
-            .flat_map(|worker| (0..regions).map(move |region| Part { worker, region }))
-            .collect();
         let mut sources = Vec::new();
-        let mut operators = Vec::new();
         let mut sinks = Vec::new();
-        for (index, (node, states)) in plan.nodes.iter().zip(schemas).enumerate() {
+        for (index, node) in plan.nodes.iter().enumerate() {
             match &node.role {
                 Role::Source(_) => sources.push(index),
                 Role::Sink(_) => sinks.push(index),
-                Role::Operator(Operator {
-                    plugin,
-                    config,
-                    replaces,
-                    ..
-                }) => {
-                    let operator = OperatorSnapshot {
-                        name: node.name.clone(),
-                        plugin: plugin.digest(),
-                        config: config.clone(),
-                        replaces: replaces.clone(),
-                        states,
-                        tasks: Vec::new(),
-                    };
-                    operators.push((index, operator));
-                }
+                Role::Operator(_) => {}
             }
         }
         let named = |index: &usize| SourceSnapshot {
@@ -233,10 +265,10 @@ impl Conductor {
             sinks: Vec::new(),
         };
         Self {
-            coordinator: Coordinator::new(settings, parts, next),
+            coordinator: Coordinator::new(settings, parts(plan), next),
             template,
             sources,
-            operators,
+            operators: operators(plan, schemas),
             sinks,
             max_parallelism: plan.max_parallelism,
             parallelism: plan.parallelism,
@@ -245,34 +277,11 @@ impl Conductor {
             staged: BTreeMap::new(),
             askers: Vec::new(),
             stop_askers: Vec::new(),
+            rescale: None,
             last_failure: None,
             failures: 0,
             last_durable: earlier.checkpoint,
         }
-    }
-
-    /// The job has gone back to a checkpoint, or to its beginning: its tasks are made anew. Wishes stay.
-    pub fn begin_again(
-        &mut self,
-        now: Duration,
-        schemas: Vec<Vec<StateSchema>>,
-        next: CheckpointId,
-        earlier: EarlierRuns,
-    ) {
-        if let Some(pending) = self.pending.take() {
-            self.askers.extend(pending.askers);
-        }
-        for (node, operator) in &mut self.operators {
-            operator.states.clone_from(&schemas[*node]);
-        }
-        self.template.records_in = earlier.records_in;
-        self.template.records_out = earlier.records_out;
-        self.last_durable = earlier.checkpoint;
-        // What was collected is of records that come again.
-        self.unwritten.clear();
-        self.staged.clear();
-        self.coordinator
-            .begin_again(now, next, !self.askers.is_empty());
     }
 
     /// When to report [`Report::Tick`], if nothing else happens before.
@@ -297,6 +306,13 @@ impl Conductor {
                     false => Event::StopAsked,
                 }
             }
+            Report::RescaleAsked { parallelism, asker } => {
+                if let Err((asker, reason)) = self.note_rescale(parallelism, asker) {
+                    return vec![Action::AnswerRescale(asker, Err(reason))];
+                }
+                Event::RescaleAsked
+            }
+            Report::RollbackAsked(order) => return vec![Action::RollBack(order)],
             Report::Ended(part) => Event::Ended(part),
             Report::StateDirty(part) => Event::StateDirty(part),
             Report::Failed(error) => return vec![Action::Fail(error)],
@@ -455,7 +471,10 @@ impl Conductor {
                     trigger,
                     created_ms: wall_ms,
                 }));
-                let last = matches!(trigger, Trigger::Stop | Trigger::Final);
+                let last = matches!(trigger, Trigger::Stop | Trigger::Final | Trigger::Rescale);
+                if let (Trigger::Rescale, Some(order)) = (trigger, &mut self.rescale) {
+                    order.since = now;
+                }
                 actions.push(Action::Tell(Control::Begin { checkpoint, last }));
             }
             Effect::Write(checkpoint) => {
@@ -466,6 +485,12 @@ impl Conductor {
                 let reason =
                     "not all tasks reached its barrier within `checkpoint.timeout`".to_owned();
                 self.not_completed(now, checkpoint, reason, actions);
+            }
+            Effect::Remake(_) => actions.extend(self.rescale.take().map(Action::Rescale)),
+            Effect::Resume => {
+                actions.push(Action::Tell(Control::Resume));
+                let reason = self.last_failure.clone().unwrap_or_default();
+                self.refuse_rescale(&reason, actions);
             }
             Effect::EndInput => actions.push(Action::Tell(Control::EndInput)),
             Effect::Finish(Ending::TooManyFailures) => {
@@ -483,6 +508,7 @@ impl Conductor {
                 }));
             }
             Effect::Finish(ending) => {
+                self.refuse_rescale("the job is over", actions);
                 let last = self.last_durable;
                 let askers = self.askers.drain(..).chain(self.stop_askers.drain(..));
                 let answer = |asker| last.map(|last| Action::Answer(asker, Ok(last)));

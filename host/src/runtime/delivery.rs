@@ -111,14 +111,20 @@ impl Worker {
             }
             Task::Operator(operator) => {
                 let leaving = operator.process(input, keyed, self.wall_ms);
-                let lines = operator.instance_mut().take_log();
+                let lines = operator.take_log();
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
                 self.report_log(node, lines);
+                self.note_call(node);
                 if is_dirty {
                     self.report(Report::StateDirty(self.part(self.region_of[node])));
                 }
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
+                    TaskError::Record { reason, position } => JobError::Record {
+                        operator: self.names[node].clone(),
+                        position,
+                        reason,
+                    },
                     TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
                     TaskError::Tree(reason) => JobError::Tree {
                         operator: self.names[node].clone(),
@@ -127,7 +133,6 @@ impl Worker {
                 })?
             }
         };
-        self.note_call(node);
         for (port, batch) in leaving {
             self.note_out(node, &batch);
             self.emit(node, port, batch)?;
@@ -146,7 +151,7 @@ impl Worker {
                 continue;
             };
             let failed = operator.hear(checkpoint, is_durable)?;
-            let mut lines = operator.instance_mut().take_log();
+            let mut lines = operator.take_log();
             lines.extend(failed.map(|error| LogLine {
                 level: LogLevel::Warn,
                 message: format!("{error}; it goes on with a fresh instance"),

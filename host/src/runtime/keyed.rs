@@ -4,6 +4,8 @@
 //! [`Dictionary::keyed`] makes one of a batch that stays on its worker, without moving values; [`Partitioner`] deals records
 //! out to the tasks that own their keys.
 
+use std::ops::Range;
+
 use crate::stream::{Batch, Column, MaxParallelism, Timestamp, hash_key};
 
 /// A batch with a dictionary.
@@ -29,6 +31,22 @@ pub struct Dictionary {
 struct Slot {
     generation: u32,
     slot: u32,
+}
+
+impl KeyedBatch {
+    /// Some of the records, with a dictionary of their own. Nothing is hashed again.
+    ///
+    /// # Panics
+    /// When there are no such records.
+    #[must_use]
+    pub fn part(&self, records: Range<usize>) -> Self {
+        let mut hashes = Vec::new();
+        // A batch for an operator without state has none.
+        let batch = self.batch.part(records, |slot| {
+            hashes.extend(self.hashes.get(slot as usize));
+        });
+        Self { batch, hashes }
+    }
 }
 
 impl Dictionary {
@@ -200,7 +218,13 @@ impl Partitioner {
                 batch.timestamps[record],
             );
             if target.is_full() {
+                target.keyed.batch.origin.join(&batch.origin);
                 send(task, std::mem::take(&mut target.keyed));
+            }
+        }
+        for target in &mut self.targets {
+            if !target.keyed.batch.is_empty() {
+                target.keyed.batch.origin.join(&batch.origin);
             }
         }
     }

@@ -13,12 +13,17 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+mod blame;
 mod delivery;
 pub mod exchange;
+pub mod faults;
 pub mod keyed;
 pub mod left;
+pub mod letter;
 mod observed;
+pub mod replay;
 pub mod report;
+pub mod restart;
 pub mod saved;
 pub mod schema;
 pub mod snapshot;
@@ -42,6 +47,18 @@ pub enum JobError {
     /// A plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// A record that a plugin cannot handle.
+    #[error(
+        "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, or have such records left out with `operator.{operator}.on-error = \"skip\"`, or set aside with `\"dead-letter\"`"
+    )]
+    Record {
+        /// The node.
+        operator: String,
+        /// Where the record was read.
+        position: String,
+        /// What the plugin did.
+        reason: String,
+    },
     /// A source or sink.
     #[error("`{node}`: {reason}")]
     Connector {
@@ -129,6 +146,12 @@ pub enum JobError {
         /// Where the job goes on.
         restart: Option<CheckpointId>,
     },
+    /// The pipeline has no operator of that name.
+    #[error("there is no operator `{operator}` in the pipeline")]
+    NoSuchOperator {
+        /// What was asked for.
+        operator: String,
+    },
     /// The storage of checkpoints.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,6 +170,7 @@ impl JobError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
+            Self::Record { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
             Self::Chunks { .. } | Self::Tree { .. } => true,

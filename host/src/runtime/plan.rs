@@ -91,7 +91,7 @@ pub struct Operator {
     pub replaces: Option<PluginChoice>,
     /// By state: how long an entry lives, instead of what the plugin declares; `None` for ever.
     pub ttl_ms: BTreeMap<String, Option<u64>>,
-    /// What an instance may use.
+    /// What an instance may use: that of the plugin, and of whichever takes its place.
     pub limits: Limits,
     /// What becomes of records that the plugin cannot handle.
     pub on_error: OnError,
@@ -102,11 +102,11 @@ impl Operator {
     #[must_use]
     pub fn new(plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Self {
         Self {
+            limits: plugin.limits(),
             plugin,
             config,
             replaces: None,
             ttl_ms: BTreeMap::new(),
-            limits: Limits::default(),
             on_error: OnError::default(),
         }
     }
@@ -170,6 +170,18 @@ impl Plan {
             Role::Source(_) | Role::Sink(_) => false,
         };
         self.nodes.iter().filter(is_stateful).count() as u64 * u64::from(self.parallelism)
+    }
+
+    /// The same plan with another operator under a name.
+    #[must_use]
+    pub fn with_operator(&self, name: &str, operator: Operator) -> Self {
+        let mut plan = self.clone();
+        for node in plan.nodes.iter_mut().filter(|node| node.name == name) {
+            if let Role::Operator(role) = &mut node.role {
+                role.clone_from(&operator);
+            }
+        }
+        plan
     }
 
     /// Whether records of an edge stay on their worker.

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::JobError;
+use super::plan::Operator;
 use super::snapshot::RegionSnapshot;
 use crate::checkpoint::coordinator::Part;
 use crate::guest::LogLine;
@@ -42,8 +43,59 @@ pub enum Report {
         /// Who wants to know the last checkpoint, once it is durable.
         asker: Option<Asker<CheckpointId>>,
     },
+    /// Somebody asks for another number of tasks per node.
+    RescaleAsked {
+        /// How many.
+        parallelism: u16,
+        /// Who.
+        asker: Asker<Rescaled>,
+    },
+    /// Somebody asks the job to go back to a checkpoint, with the plugins of that time.
+    RollbackAsked(Box<RollbackOrder>),
     /// Time has passed.
     Tick,
+}
+
+/// A job runs with another number of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rescaled {
+    /// Tasks per node before.
+    pub from: u16,
+    /// Tasks per node now.
+    pub to: u16,
+    /// The first checkpoint with so many.
+    pub checkpoint: CheckpointId,
+    /// From the barrier until the new tasks ran.
+    pub pause: Duration,
+}
+
+/// Has a job go back to a checkpoint for good.
+pub struct RollbackOrder {
+    /// The checkpoint, which is sound.
+    pub to: CheckpointId,
+    /// What runs from there, by node; the others stay as they are.
+    pub operators: Vec<(String, Operator)>,
+    /// Who asks.
+    pub asker: Asker<RolledBack>,
+}
+
+impl std::fmt::Debug for RollbackOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RollbackOrder({})", self.to)
+    }
+}
+
+/// A job has gone back for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The checkpoint that it went back to.
+    pub to: CheckpointId,
+    /// Later ones, which are gone, and their output with them.
+    pub deleted: Vec<CheckpointId>,
+    /// Records that had been read there.
+    pub records_in: u64,
+    /// The first checkpoint since.
+    pub checkpoint: CheckpointId,
 }
 
 impl Report {
@@ -60,6 +112,8 @@ impl Report {
             | Self::Written(_)
             | Self::CheckpointAsked(_)
             | Self::StopAsked { .. }
+            | Self::RescaleAsked { .. }
+            | Self::RollbackAsked(_)
             | Self::Tick => false,
         }
     }

@@ -7,8 +7,7 @@
 
 use super::JobError;
 use super::plan::{Node, Operator, Role};
-use crate::checkpoint::OperatorSnapshot;
-use crate::checkpoint::store::RestoredCheckpoint;
+use crate::checkpoint::{Checkpoint, OperatorSnapshot};
 use crate::guest::{Plugin, StateDeclaration};
 use crate::state::{StateId, StateKind, StateSchema, StateSettings};
 use crate::stream::{CheckpointId, Column};
@@ -44,7 +43,7 @@ impl States {
     /// When the plugin does not take over what was saved.
     pub fn of(
         node: &Node,
-        restored: Option<&RestoredCheckpoint>,
+        restored: Option<&Checkpoint>,
         allow_dropped: bool,
     ) -> Result<Self, JobError> {
         let Role::Operator(Operator { plugin, ttl_ms, .. }) = &node.role else {
@@ -52,7 +51,7 @@ impl States {
         };
         let saved = restored.and_then(|restored| {
             let found = snapshot_of(node, restored)?;
-            Some((restored.checkpoint.id, found))
+            Some((restored.id, found))
         });
         let mut schemas = saved.map_or(Vec::new(), |(_, snapshot)| snapshot.states.clone());
         let declared = &plugin.description().states;
@@ -115,9 +114,9 @@ impl States {
 /// What a checkpoint has of a node.
 pub(super) fn snapshot_of<'a>(
     node: &Node,
-    restored: &'a RestoredCheckpoint,
+    restored: &'a Checkpoint,
 ) -> Option<&'a OperatorSnapshot> {
-    let mut operators = restored.checkpoint.operators.iter();
+    let mut operators = restored.operators.iter();
     operators.find(|operator| operator.name == node.name)
 }
 

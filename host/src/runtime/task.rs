@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::collections::Collections;
+use super::faults::{Desk, Faults, Handling};
 use super::keyed::KeyedBatch;
 use super::left::{LeftState, Seals};
 use super::migration::{OwnInstance, migrate_some, migrated};
 use super::schema::DeclaredState;
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
-use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, StateAccess};
+use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess};
 use crate::state::{Keys, Lookup, Sealed, StateError, StateKind, StateStore, TreeError};
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
@@ -36,6 +37,8 @@ pub enum Task {
 pub struct SourceTask {
     /// Reads.
     pub reader: Box<dyn SourceReader>,
+    /// Its node.
+    pub name: Arc<str>,
     /// Whether there will never be more.
     pub finished: bool,
     /// Before this there is nothing to read.
@@ -49,9 +52,10 @@ pub struct SourceTask {
 impl SourceTask {
     /// Before its first record.
     #[must_use]
-    pub fn new(reader: Box<dyn SourceReader>) -> Self {
+    pub fn new(name: Arc<str>, reader: Box<dyn SourceReader>) -> Self {
         Self {
             reader,
+            name,
             finished: false,
             idle_until: Duration::ZERO,
             records: 0,
@@ -80,6 +84,7 @@ impl SourceTask {
             ReadOutcome::Idle { until } => self.idle_until = until,
             ReadOutcome::Finished => self.finished = true,
         }
+        batch.origin.of_source(&self.name);
         self.records += batch.len() as u64;
         self.newest = self.newest.max(
             batch
@@ -98,6 +103,8 @@ impl SourceTask {
 /// - `kept` is away only while the guest is being called.
 pub struct OperatorTask {
     instance: Instance,
+    /// Whether it has not been called yet.
+    is_fresh: bool,
     /// By position in the description.
     states: Vec<DeclaredState>,
     /// The same. Lists and maps are not looked up: theirs stay empty.
@@ -114,6 +121,7 @@ pub struct OperatorTask {
     call_records_max: usize,
     /// Whether it was said that the state needs a checkpoint.
     has_told_dirty: bool,
+    pub(super) desk: Desk,
 }
 
 /// What a state has for the keys of a call.
@@ -145,6 +153,20 @@ pub enum TaskError {
     State(StateError),
     /// A list or map is damaged, or was not taken over.
     Tree(TreeError),
+    /// The plugin cannot handle a record, and the job is to fail then.
+    Record {
+        /// What the plugin did, for a sentence that begins with the operator.
+        reason: String,
+        /// Where the record was read.
+        position: String,
+    },
+}
+
+/// A call that has failed, perhaps by the fault of one of its records. Nothing of it is applied.
+pub(super) struct FailedCall {
+    pub(super) error: GuestError,
+    /// Whether it was the first call of its instance.
+    pub(super) was_fresh: bool,
 }
 
 impl From<TreeError> for TaskError {
@@ -177,6 +199,7 @@ impl OperatorTask {
         open: Open,
         states: Vec<DeclaredState>,
         store: StateStore,
+        handling: Handling,
     ) -> Result<Self, GuestError> {
         let instance = open()?;
         let has_collections = states.iter().any(|state| state.kind != StateKind::Value);
@@ -198,6 +221,8 @@ impl OperatorTask {
             seals: Seals::begin(None),
             call_records_max,
             has_told_dirty: false,
+            desk: Desk::new(handling),
+            is_fresh: true,
             instance,
             open,
         })
@@ -256,7 +281,7 @@ impl OperatorTask {
             false => self.instance.aborted(checkpoint.0),
         };
         if let Err(error) = heard {
-            self.instance = (self.open)()?;
+            self.renew()?;
             return Ok(Some(error));
         }
         Ok(None)
@@ -277,6 +302,46 @@ impl OperatorTask {
         true
     }
 
+    /// Goes on with a fresh instance.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn renew(&mut self) -> Result<(), GuestError> {
+        let lines = self.instance.take_log();
+        self.desk.keep_lines(lines);
+        self.instance = (self.open)()?;
+        self.is_fresh = true;
+        Ok(())
+    }
+
+    /// Takes the lines for the job's log.
+    pub fn take_log(&mut self) -> Vec<LogLine> {
+        let mut lines = self.desk.take_lines();
+        lines.extend(self.instance.take_log());
+        lines
+    }
+
+    /// Handles records by another plugin, or other settings, from now on.
+    pub fn handle_by(&mut self, handling: Handling) {
+        self.desk.handle(handling);
+    }
+
+    /// What has gone wrong in its calls.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.desk.faults
+    }
+
+    /// Its states, by position in the plugin's description.
+    pub(super) fn states(&self) -> &[DeclaredState] {
+        &self.states
+    }
+
+    /// The lists and maps in its state.
+    pub(super) fn trees_mut(&mut self) -> &mut Trees<OwnInstance> {
+        kept(&mut self.kept).store_mut()
+    }
+
     /// The instance, for its log.
     pub fn instance_mut(&mut self) -> &mut Instance {
         &mut self.instance
@@ -286,19 +351,38 @@ impl OperatorTask {
     /// dictionary. `wall_ms` is the time of day, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When the plugin fails: nothing of the call is applied. When state cannot be read or kept: the task is then not to
-    /// be used.
+    /// When the plugin does not open, or fails at a record and that is to fail the job; what the records before it did may be
+    /// applied, so the state has to go back. When state cannot be read or kept: the task is then not to be used.
     pub fn process(
         &mut self,
         input: u16,
         keyed: KeyedBatch,
         wall_ms: u64,
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
-        let KeyedBatch { batch, hashes } = keyed;
         self.call_records_max = CALL_RECORDS_MAX.min(2 * self.call_records_max);
+        if keyed.batch.len() > self.desk.caution.records_max() {
+            return self.process_in_pieces(input, &keyed, None, wall_ms);
+        }
+        match self.attempt(input, &keyed, wall_ms)? {
+            Ok(output) => self.finish(input, output, keyed.batch, wall_ms),
+            Err(failed) => self.process_in_pieces(input, &keyed, Some(failed), wall_ms),
+        }
+    }
+
+    /// Calls the plugin with a batch, and applies what it wrote.
+    ///
+    /// # Errors
+    /// When it is no record's fault. The inner one is a call that failed: nothing of it is applied.
+    pub(super) fn attempt(
+        &mut self,
+        input: u16,
+        keyed: &KeyedBatch,
+        wall_ms: u64,
+    ) -> Result<Result<CallOutput, FailedCall>, TaskError> {
+        let KeyedBatch { batch, hashes } = keyed;
         let keys = Keys {
             keys: &batch.keys,
-            hashes: &hashes,
+            hashes,
         };
         let store = &mut kept(&mut self.kept).store_mut().store;
         for ((state, current), index) in self.states.iter().zip(&mut self.lookups).zip(0..) {
@@ -307,7 +391,13 @@ impl OperatorTask {
                 current.migrated = migrated(&mut self.instance, index, state, &current.lookup)?;
             }
         }
-        let output = self.call(input, &batch, &hashes, wall_ms)?;
+        let was_fresh = std::mem::take(&mut self.is_fresh);
+        let output = match self.call(input, batch, hashes, wall_ms)? {
+            Ok(output) => output,
+            Err(error @ GuestError::StateUnreadable { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
+        };
+        self.check_rejections(input, &output, batch, wall_ms)?;
         let kept = kept(&mut self.kept);
         kept.write(&output.lists, &output.maps)?;
         let trees = kept.store_mut();
@@ -321,7 +411,7 @@ impl OperatorTask {
             self.is_migrating = migrate_some(&mut self.instance, &self.states, trees, wall_ms)?;
         }
         trees.store.compact(wall_ms)?;
-        Ok(leaving(output.emissions, batch))
+        Ok(Ok(output))
     }
 
     /// Calls the guest, with the state on loan if it reads in the middle of calls.
@@ -331,10 +421,10 @@ impl OperatorTask {
         batch: &Batch,
         hashes: &[u64],
         wall_ms: u64,
-    ) -> Result<CallOutput, TaskError> {
+    ) -> Result<Result<CallOutput, GuestError>, TaskError> {
         let values: Vec<_> = self.lookups.iter().map(Current::values).collect();
         if !self.has_collections {
-            return Ok(self.instance.process(input, batch, &values, &mut None)?);
+            return Ok(self.instance.process(input, batch, &values, &mut None));
         }
         kept(&mut self.kept).begin(&batch.keys, hashes, wall_ms);
         let mut lent = self.kept.take().map(|kept| kept as Box<dyn StateAccess>);
@@ -343,7 +433,7 @@ impl OperatorTask {
         if let Some(failure) = kept(&mut self.kept).take_failure() {
             return Err(failure.into());
         }
-        Ok(output?)
+        Ok(output)
     }
 }
 
@@ -353,9 +443,10 @@ fn kept(kept: &mut Option<Box<Kept>>) -> &mut Kept {
 }
 
 /// What leaves by which port.
-fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, Batch)> {
+pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, Batch)> {
     let mut leaving = Vec::with_capacity(emissions.len());
     let last = emissions.len().saturating_sub(1);
+    let origin = batch.origin.inherited();
     for (index, emission) in emissions.into_iter().enumerate() {
         let keys = match emission.keys {
             EmittedKeys::Fresh(keys) => keys,
@@ -367,6 +458,7 @@ fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, Batch)> {
             slots: emission.slots,
             values: emission.values,
             timestamps: emission.timestamps,
+            origin: origin.clone(),
         };
         if !emitted.is_empty() {
             leaving.push((emission.output, emitted));
@@ -392,7 +484,10 @@ pub fn call_sized(batch: Batch, mut records_max: usize) -> Vec<Batch> {
     }
     let mut pieces = Vec::new();
     let mut piece = Batch::default();
-    for (key, value, timestamp) in batch.iter() {
+    for (record, (key, value, timestamp)) in batch.iter().enumerate() {
+        if piece.is_empty() {
+            piece.origin = batch.origin.from_record(record);
+        }
         piece.push(key, value, timestamp);
         if piece.len() >= records_max || piece.bytes_len() >= CALL_BYTES_MAX {
             pieces.push(std::mem::take(&mut piece));

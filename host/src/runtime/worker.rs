@@ -13,12 +13,15 @@ use std::time::Duration;
 use super::JobError;
 use super::aligner::{Aligner, Alignment};
 use super::delivery::Waiting;
+
 use super::exchange::{Message, Receiver, Sender};
+use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
+use crate::crash::{self, Point};
 use crate::observe::{Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
@@ -41,6 +44,8 @@ pub enum Control {
     },
     /// Sources read nothing any more, as if they had come to their end.
     EndInput,
+    /// Sources read on, after a barrier that was to be the last.
+    Resume,
     /// A checkpoint is durable, and its output visible as far as it can be.
     Completed(CheckpointId),
     /// A checkpoint that was begun is not durable, and will not be.
@@ -156,6 +161,8 @@ pub struct Worker {
     pub(super) counters: Arc<Counters>,
     /// By region: how it stood in the last step.
     pub(super) standings: Vec<Standing>,
+    /// By node: the faults that observers know of.
+    pub(super) known_faults: Vec<Faults>,
     pub(super) count_at: Duration,
     pub(super) wall_ms: u64,
 }
@@ -172,6 +179,7 @@ impl Worker {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
+                Control::Resume => self.resume(),
                 Control::Completed(checkpoint) => self.hear(checkpoint, true)?,
                 Control::Aborted(checkpoint) => self.hear(checkpoint, false)?,
             }
@@ -211,6 +219,12 @@ impl Worker {
             region.begin = Some(checkpoint);
             // Nothing is read between now and the barrier, which is the region's next step.
             region.suspended |= last;
+        }
+    }
+
+    fn resume(&mut self) {
+        for region in &mut self.regions {
+            region.suspended = false;
         }
     }
 
@@ -450,6 +464,7 @@ impl Worker {
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
         };
+        crash::point(Point::BarrierReached);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
             let task = self.tasks[node].as_mut().expect("every node has a task");
@@ -459,6 +474,7 @@ impl Worker {
             })?;
         }
         self.note_entries(at);
+        crash::point(Point::BarrierPassed);
         self.broadcast(at, &Message::Barrier(checkpoint));
         self.report(Report::Snapshot(snapshot));
         Ok(Progress::Moved { snapshot: true })

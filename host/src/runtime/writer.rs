@@ -23,6 +23,7 @@ use crate::checkpoint::{
     Staged,
 };
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
+use crate::crash::{self, Point};
 use crate::state::Chunk;
 
 /// A checkpoint to be written. `checkpoint.sinks` is empty: the writer knows what is not visible yet.
@@ -42,8 +43,24 @@ pub struct Writer {
     retained: NonZeroU32,
     /// Whether all that the job was restored from is known to be sound.
     is_proven: Arc<AtomicBool>,
+    /// Whether the job may still go back to an earlier checkpoint.
+    is_on_trial: Arc<AtomicBool>,
     plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     sinks: Vec<SinkOutput>,
+}
+
+/// Why the output of a job could not be brought in order.
+pub struct NotBegun {
+    /// What has failed.
+    pub error: JobError,
+    /// The store, as it was handed over.
+    pub store: Box<dyn CheckpointStorage>,
+}
+
+impl std::fmt::Debug for NotBegun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
 }
 
 /// A sink's output on its way.
@@ -59,31 +76,22 @@ impl Writer {
     /// Brings the output of a job to where its checkpoint says, or to nothing if `fresh`. Returns what was done, by sink.
     ///
     /// # Errors
-    /// When the output cannot be made what the checkpoint says. The checkpoint is as it was.
+    /// When the output cannot be made what the checkpoint says. The checkpoint is as it was, and the store comes back.
     pub fn begin(
         plan: &Plan,
         store: Box<dyn CheckpointStorage>,
         retained: NonZeroU32,
         restored: Option<&RestoredCheckpoint>,
         fresh: bool,
-    ) -> Result<(Self, Vec<(String, Recovered)>), JobError> {
+    ) -> Result<(Self, Vec<(String, Recovered)>), NotBegun> {
+        let Outputs { sinks, done } = match outputs(plan, restored, fresh) {
+            Ok(outputs) => outputs,
+            Err(error) => return Err(NotBegun { error, store }),
+        };
         let mut plugins = Vec::new();
-        let mut sinks = Vec::new();
-        let mut done = Vec::new();
         for node in &plan.nodes {
-            match &node.role {
-                Role::Source(_) => {}
-                Role::Operator(Operator { plugin, .. }) => {
-                    plugins.push((plugin.digest(), Arc::clone(plugin.component())))
-                }
-                Role::Sink(sink) => {
-                    let connector = |reason| JobError::connector(&node.name, reason);
-                    let committer = sink.committer().map_err(connector)?;
-                    let mut output = SinkOutput::new(&node.name, committer);
-                    let recovered = output.recover(restored, fresh).map_err(connector)?;
-                    done.push((node.name.clone(), recovered));
-                    sinks.push(output);
-                }
+            if let Role::Operator(Operator { plugin, .. }) = &node.role {
+                plugins.push((plugin.digest(), Arc::clone(plugin.component())));
             }
         }
         plugins.sort_unstable_by_key(|(digest, _)| *digest);
@@ -92,6 +100,7 @@ impl Writer {
             store,
             retained,
             is_proven: Arc::new(AtomicBool::new(true)),
+            is_on_trial: Arc::default(),
             plugins,
             sinks,
         };
@@ -105,8 +114,18 @@ impl Writer {
         Arc::clone(&self.is_proven)
     }
 
+    /// While that is true, no checkpoint is retired.
+    #[must_use]
+    pub fn holding(self, is_on_trial: Arc<AtomicBool>) -> Self {
+        Self {
+            is_on_trial,
+            ..self
+        }
+    }
+
     fn retained(&self) -> NonZeroU32 {
-        match self.is_proven.load(Ordering::Relaxed) {
+        let is_on_trial = self.is_on_trial.load(Ordering::Relaxed);
+        match self.is_proven.load(Ordering::Relaxed) && !is_on_trial {
             true => self.retained,
             false => NonZeroU32::MAX,
         }
@@ -123,6 +142,7 @@ impl Writer {
         for (sink, staged) in self.sinks.iter_mut().zip(staged) {
             sink.unprepared.extend(staged);
         }
+        crash::point(Point::WriteBegun);
         let outcome = |durable, not_visible| WriteOutcome {
             checkpoint: id,
             durable,
@@ -132,8 +152,10 @@ impl Writer {
             if let Err(error) = sink.prepare() {
                 return outcome(Err(format!("sink `{}`: {error}", sink.name)), Vec::new());
             }
+            crash::point(Point::SinkPrepared);
             checkpoint.sinks.push(sink.snapshot());
         }
+        crash::point(Point::StoreBegun);
         let permit = match self.store.write(&NewCheckpoint {
             checkpoint: &checkpoint,
             chunks: &chunks,
@@ -143,12 +165,14 @@ impl Writer {
             Ok(permit) => permit,
             Err(error) => return outcome(Err(error.to_string()), Vec::new()),
         };
+        crash::point(Point::CheckpointDurable);
         let mut not_visible = Vec::new();
         for sink in &mut self.sinks {
             match sink.committer.commit(&permit, &sink.prepared) {
                 Ok(()) => sink.prepared.clear(),
                 Err(error) => not_visible.push(format!("sink `{}`: {error}", sink.name)),
             }
+            crash::point(Point::SinkCommitted);
         }
         outcome(Ok(()), not_visible)
     }
@@ -171,6 +195,35 @@ impl Writer {
         let summary = |sink: &SinkOutput| Some((sink.name.clone(), sink.committer.summary()?));
         self.sinks.iter().filter_map(summary).collect()
     }
+}
+
+/// The sinks of a job, and what was done to bring their output in order.
+struct Outputs {
+    sinks: Vec<SinkOutput>,
+    done: Vec<(String, Recovered)>,
+}
+
+fn outputs(
+    plan: &Plan,
+    restored: Option<&RestoredCheckpoint>,
+    fresh: bool,
+) -> Result<Outputs, JobError> {
+    let mut outputs = Outputs {
+        sinks: Vec::new(),
+        done: Vec::new(),
+    };
+    for node in &plan.nodes {
+        if let Role::Sink(sink) = &node.role {
+            let connector = |reason| JobError::connector(&node.name, reason);
+            let committer = sink.committer().map_err(connector)?;
+            let mut output = SinkOutput::new(&node.name, committer);
+            let recovered = output.recover(restored, fresh).map_err(connector)?;
+            crash::point(Point::SinkRecovered);
+            outputs.done.push((node.name.clone(), recovered));
+            outputs.sinks.push(output);
+        }
+    }
+    Ok(outputs)
 }
 
 impl SinkOutput {

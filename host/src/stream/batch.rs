@@ -4,7 +4,9 @@
 //! record. Whether each key stands only once is up to who made the batch: the partitioner promises it to operators with
 //! state, sources and plugins need not.
 
-use super::Column;
+use std::ops::Range;
+
+use super::{Column, Origin};
 
 /// Milliseconds since 1970-01-01T00:00:00Z in event time, or [`NO_TIMESTAMP`].
 pub type Timestamp = i64;
@@ -26,6 +28,8 @@ pub struct Batch {
     pub values: Column,
     /// For each record its event time.
     pub timestamps: Vec<Timestamp>,
+    /// Where the records were read.
+    pub origin: Origin,
 }
 
 impl Batch {
@@ -84,5 +88,34 @@ impl Batch {
         self.slots.clear();
         self.values.clear();
         self.timestamps.clear();
+        self.origin = Origin::default();
+    }
+
+    /// Some of the records, with only their keys, each once for each slot. `key_of` hears of each slot that is taken, in the
+    /// order in which they get their new numbers.
+    ///
+    /// # Panics
+    /// When there are no such records.
+    #[must_use]
+    pub fn part(&self, records: Range<usize>, mut key_of: impl FnMut(u32)) -> Self {
+        let mut renamed = vec![u32::MAX; self.keys.len()];
+        let mut keys = Column::new();
+        let slots = self.slots[records.clone()].iter().map(|&slot| {
+            let name = &mut renamed[slot as usize];
+            if *name == u32::MAX {
+                *name = keys.len() as u32;
+                keys.push(self.keys.get(slot as usize));
+                key_of(slot);
+            }
+            *name
+        });
+        let slots = slots.collect();
+        Self {
+            keys,
+            slots,
+            values: self.values.part(records.clone()),
+            timestamps: self.timestamps[records.clone()].to_vec(),
+            origin: self.origin.from_record(records.start),
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! A column has two allocations whatever its length, so moving a batch is two copies and no work per record. It does not
 //! know what the bytes mean.
 
+use std::ops::Range;
+
 /// A column of byte strings.
 ///
 /// - `ends` never decreases.
@@ -108,6 +110,19 @@ impl Column {
     #[must_use]
     pub fn get(&self, index: usize) -> &[u8] {
         &self.bytes[start_of(&self.ends, index)..self.ends[index] as usize]
+    }
+
+    /// Some of the items.
+    ///
+    /// # Panics
+    /// When there are no such items.
+    #[must_use]
+    pub fn part(&self, items: Range<usize>) -> Self {
+        let start = start_of(&self.ends, items.start) as u32;
+        let ends: Vec<u32> = self.ends[items].iter().map(|end| end - start).collect();
+        let len = ends.last().map_or(0, |&end| end as usize);
+        let bytes = self.bytes[start as usize..start as usize + len].to_vec();
+        Self { ends, bytes }
     }
 
     /// The items in order.

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::kept::States;
-use super::{Emitted, Given, Task};
+use super::{Emitted, Given, Rejected, Task};
 use crate::columns::{
     Batch, Column, Emission, EmittedKeys, ListWrites, MapWrites, NO_TIMESTAMP, OptionalColumn,
-    Output, Part, Plugin, StateKind, ValueWrites,
+    Output, Part, Plugin, Rejection, StateKind, ValueWrites,
 };
 use crate::export::Instance;
 use crate::reads::native::lend;
@@ -86,6 +86,7 @@ pub(super) fn call(task: &mut Task, input: &str, records: Vec<Given>) -> Result<
     };
     let batch = batch_of(records);
     let keys = batch.keys.clone();
+    let (slots, values) = (batch.slots.clone(), batch.values.clone());
     let current = task.states.borrow().current_values(&keys);
     let port = u16::try_from(port).expect("`describe` has at most 65535 inputs");
     task.states.borrow_mut().keys = keys.clone();
@@ -94,6 +95,19 @@ pub(super) fn call(task: &mut Task, input: &str, records: Vec<Given>) -> Result<
     let output = output.map_err(Error::new)?;
     let emitted = emitted(&output.emissions, &keys, &task.description.outputs);
     apply(task, &output, &keys);
+    let mut rejected = BTreeSet::new();
+    for Rejection { record, reason } in output.rejections {
+        assert!(
+            rejected.insert(record),
+            "each record is rejected at most once"
+        );
+        let record = record as usize;
+        task.rejected.push(Rejected {
+            key: keys.get(slots[record] as usize).to_vec(),
+            value: values.get(record).to_vec(),
+            reason,
+        });
+    }
     task.instance = Some(instance);
     Ok(emitted)
 }

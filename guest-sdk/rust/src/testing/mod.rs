@@ -56,6 +56,7 @@ pub struct Task {
     exports: host::Exports,
     instance: Option<Box<dyn host::Call>>,
     states: Rc<RefCell<States>>,
+    rejected: Vec<Rejected>,
 }
 
 impl Task {
@@ -82,6 +83,7 @@ impl Task {
             exports: host::Exports::of::<P>(),
             instance: None,
             states,
+            rejected: Vec::new(),
             description,
         }
     }
@@ -166,6 +168,12 @@ impl Task {
     ) -> Result<Vec<Emitted>> {
         let records = records.into_iter().map(Into::into).collect();
         host::call(self, input, records)
+    }
+
+    /// The records that the plugin has rejected since the last time that somebody asked, in order.
+    #[must_use]
+    pub fn take_rejected(&mut self) -> Vec<Rejected> {
+        std::mem::take(&mut self.rejected)
     }
 
     /// Drops the instance, as the host may between any two batches. The next batch meets a fresh one.
@@ -329,6 +337,23 @@ impl<K: AsRef<[u8]>, V: AsRef<[u8]>> From<(K, V)> for Given {
             value: value.as_ref().to_vec(),
             timestamp: None,
         }
+    }
+}
+
+/// A record that the plugin has rejected. It equals `(key, value, reason)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// Why.
+    pub reason: String,
+}
+
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>> PartialEq<(K, V, &str)> for Rejected {
+    fn eq(&self, (key, value, reason): &(K, V, &str)) -> bool {
+        self.key == key.as_ref() && self.value == value.as_ref() && self.reason == *reason
     }
 }
 

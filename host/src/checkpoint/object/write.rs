@@ -15,6 +15,7 @@ use crate::checkpoint::store::{Refusal, StoreError};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, CommitPermit, NewCheckpoint, PluginDigest, retention,
 };
+use crate::crash::{self, Point};
 use crate::state::{Chunk, ChunkId, ChunkRef, chunk_index};
 use crate::stream::CheckpointId;
 
@@ -135,6 +136,7 @@ impl ObjectStorage {
 
     /// Creates the record: from here on the checkpoint is there.
     fn commit(&mut self, checkpoint: &Checkpoint, named: Named) -> Result<(), StoreError> {
+        crash::point(Point::ObjectsStored);
         let id = checkpoint.id;
         let next = self.after(id.0)?;
         let claim = self.claimed()?;
@@ -153,6 +155,7 @@ impl ObjectStorage {
             // The client has tried again after its answer was lost. An id is only tried once, so that it is the same.
             Placed::Earlier(found) => debug_assert_eq!(*found, record),
         }
+        crash::point(Point::ObjectsRecorded);
         self.reader.learn(&named);
         let claim = self.claimed()?;
         claim.successor = next;

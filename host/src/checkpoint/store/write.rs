@@ -14,6 +14,7 @@ use super::{CheckpointStore, FailedWrite, Fate, Health, Recovery, file, tables};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, CheckpointStorage, CommitPermit, Depth, NewCheckpoint,
 };
+use crate::crash::{self, Point};
 use crate::stream::CheckpointId;
 
 /// What the buffer of an ordinary handle holds for sure.
@@ -180,5 +181,8 @@ fn commit(database: &Database, change: &Change<'_>) -> Result<(), Fault> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     change.apply(&transaction, &highest)?;
-    Ok(transaction.commit()?)
+    crash::point(Point::StoreFilled);
+    transaction.commit()?;
+    crash::point(Point::StoreCommitted);
+    Ok(())
 }

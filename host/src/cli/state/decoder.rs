@@ -4,20 +4,28 @@
 
 use super::row::{Bytes, Shown, json_of};
 use crate::checkpoint::{CheckpointReader, OperatorSnapshot};
-use crate::guest::{GuestEngine, Instance, Plugin, StatePart};
+use crate::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
 use crate::runtime::saved::Saved;
 use crate::state::StateSchema;
 use crate::stream::Column;
 
 /// The plugin of one operator, or none.
-pub(super) struct Decoder {
+pub(in crate::cli) struct Decoder {
     plugin: Option<(Plugin, Instance)>,
 }
 
 impl Decoder {
     /// Shows bytes as they are.
-    pub(super) fn raw() -> Self {
+    pub(in crate::cli) fn raw() -> Self {
         Self { plugin: None }
+    }
+
+    /// A plugin that is at hand.
+    pub(in crate::cli) fn with(plugin: Plugin, operator: &str) -> Result<Self, GuestError> {
+        let instance = plugin.start(operator)?;
+        Ok(Self {
+            plugin: Some((plugin, instance)),
+        })
     }
 
     /// The plugin that the checkpoint holds; raw, with a warning, if it cannot be used.
@@ -54,7 +62,7 @@ impl Decoder {
     }
 
     /// All that some keys have, with one call of the plugin. From the first that it cannot decode on, all is raw.
-    pub(super) fn show_all(
+    pub(in crate::cli) fn show_all(
         &mut self,
         schema: &StateSchema,
         found: &[Saved],

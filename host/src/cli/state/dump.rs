@@ -7,6 +7,7 @@ use super::row::{Shown, readable};
 use super::{Source, operator, schemas, unreadable};
 use crate::checkpoint::OperatorSnapshot;
 use crate::cli::Failure;
+use crate::cli::limits::Ticking;
 use crate::cli::place::{Opened, scratch_file};
 use crate::cli::print::Lines;
 use crate::cli::terminal::warn;
@@ -45,7 +46,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
         Some(name) => vec![operator(&checkpoint, name)?],
         None => checkpoint.operators.iter().collect(),
     };
-    let engine = GuestEngine::new(None)?;
+    let guests = Ticking::for_tools()?;
     let mut lines = Lines::new();
     if arguments.format == Format::Csv && !lines.line("operator,state,key,sub-key,value")? {
         return Ok(());
@@ -65,7 +66,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
             format: arguments.format,
         };
         for state in states {
-            let mut decoder = decoder(arguments, &engine, &opened, operator);
+            let mut decoder = decoder(arguments, &guests.engine, &opened, operator);
             if !dumping.state(state, &mut decoder, &mut lines)? {
                 return Ok(());
             }

@@ -7,10 +7,10 @@ use super::row::{from_hex, readable};
 use super::{Source, operator, schemas, unreadable};
 use crate::cli::Failure;
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::cli::limits::Ticking;
 use crate::cli::place::scratch_file;
 use crate::cli::print::print;
 use crate::cli::terminal::warn;
-use crate::guest::GuestEngine;
 use crate::runtime::saved::SavedState;
 
 /// Prints what one key has in a state
@@ -63,14 +63,10 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
             ),
         ));
     };
+    let guests = Ticking::for_tools()?;
     let mut decoder = match arguments.source.raw {
         true => Decoder::raw(),
-        false => Decoder::of(
-            &GuestEngine::new(None)?,
-            &*opened.reader,
-            operator,
-            &mut warn,
-        ),
+        false => Decoder::of(&guests.engine, &*opened.reader, operator, &mut warn),
     };
     let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {

@@ -21,13 +21,14 @@ use crate::checkpoint::{
 };
 use crate::cli::assemble::{Assembled, assemble, read};
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::cli::limits::Ticking;
 use crate::cli::number::things;
 use crate::cli::place::scratch_file;
 use crate::cli::print::print;
 use crate::cli::terminal::{Terminal, warn};
 use crate::cli::{Failure, PipelineArguments};
 use crate::edge::clock::Clock;
-use crate::guest::{GuestEngine, Instance, Plugin, StatePart};
+use crate::guest::{Instance, Plugin, StatePart};
 use crate::pipeline::words;
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::saved::{Saved, SavedState, SavedStateBuilder};
@@ -59,10 +60,9 @@ pub struct Load {
 
 pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
     let terminal = Terminal::new();
-    let engine = GuestEngine::new(None)?;
-    let assembled = assemble(read(&arguments.pipeline)?, &engine, "", &mut |line| {
-        terminal.say(line)
-    })?;
+    let pipeline = read(&arguments.pipeline)?;
+    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let assembled = assemble(pipeline, &guests.engine, "", &mut |line| terminal.say(line))?;
     let base = arguments
         .base
         .as_deref()

@@ -3,7 +3,7 @@
 //! Nothing here changes a checkpoint; `load` writes a new savepoint. Values are decoded by the plugin that the checkpoint
 //! holds: it runs in the same sandbox as in a job.
 
-mod decoder;
+pub(super) mod decoder;
 mod dump;
 mod get;
 mod list;

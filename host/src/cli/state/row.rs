@@ -19,7 +19,7 @@ use crate::runtime::saved::Saved;
 /// Bytes as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Bytes {
+pub(in crate::cli) enum Bytes {
     /// They are UTF-8.
     Text(String),
     /// They are not.
@@ -30,7 +30,7 @@ pub(super) enum Bytes {
 }
 
 impl Bytes {
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(in crate::cli) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Hex {
@@ -80,7 +80,7 @@ pub(super) struct Row {
 
 /// What a key has, with each value as JSON.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Shown {
+pub(in crate::cli) enum Shown {
     Value(String),
     List(Vec<String>),
     Map(Vec<(String, String)>),
@@ -154,7 +154,7 @@ pub(in crate::cli) fn readable(bytes: &[u8]) -> String {
 }
 
 /// Bytes as JSON text.
-pub(super) fn json_of(bytes: &[u8]) -> String {
+pub(in crate::cli) fn json_of(bytes: &[u8]) -> String {
     let value = match Bytes::of(bytes) {
         Bytes::Text(text) => Value::String(text),
         Bytes::Hex { hex } => serde_json::json!({ "hex": hex }),

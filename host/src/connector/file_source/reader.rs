@@ -16,7 +16,7 @@ use super::window::Window;
 use super::{Fields, SourceFormat, line};
 use crate::checkpoint::Split;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SourceProgress, SourceReader};
-use crate::stream::Batch;
+use crate::stream::{Batch, Unit};
 
 /// Between two looks at files that may grow.
 const POLL: Duration = Duration::from_millis(200);
@@ -33,6 +33,8 @@ pub(super) struct FileReader {
     /// Which file is read next.
     current: usize,
     open: Option<Open>,
+    /// What the open file is called.
+    label: Arc<str>,
     /// No file has news before this time.
     idle_until: Duration,
     /// Whether all files have been looked at once; from then on only what has grown is opened.
@@ -60,6 +62,7 @@ impl FileReader {
             watches,
             current: 0,
             open: None,
+            label: Arc::default(),
             idle_until: Duration::ZERO,
             has_read_round: false,
         }
@@ -73,6 +76,8 @@ impl FileReader {
             return Ok(false);
         }
         let len = split.len;
+        let name = split::name_of(&split.path, &self.base);
+        self.label = format!("`{}`", String::from_utf8_lossy(&name)).into();
         self.open = Some(match self.fields.format {
             SourceFormat::Lines | SourceFormat::Jsonl => Open::Lines(line::open(split, len)?),
             SourceFormat::Csv => Open::Rows(Box::new(RowReader::open(
@@ -161,12 +166,18 @@ impl SourceReader for FileReader {
                 continue;
             }
             let split = &mut self.files[self.current];
+            let (from, len) = (split.position, batch.len());
             let ended = match self.open.as_mut().expect("it has just been opened") {
                 Open::Lines(window) => {
                     line::read(&self.fields, window, split, takes_tail, limits, batch)?
                 }
                 Open::Rows(rows) => rows.read(split, takes_tail, limits, batch)?,
             };
+            if batch.len() > len {
+                let records = batch.len() - len;
+                let span = (from, split.position);
+                batch.origin.read(&self.label, Unit::Bytes, span, records);
+            }
             if !ended {
                 return Ok(ReadOutcome::More);
             }

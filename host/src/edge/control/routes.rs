@@ -58,7 +58,9 @@ impl Call {
         };
         // A struct would be read from a list, too.
         if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Refusal::bad_request("this is no request: it is no JSON object"));
+            return Err(Refusal::bad_request(
+                "this is no request: it is no JSON object",
+            ));
         }
         serde_json::from_slice(body)
             .map_err(|error| Refusal::bad_request(format!("this is no request: {error}")))

@@ -3,9 +3,12 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::super::clock::Clock;
 use super::super::threads::{Bell, Threads};
+use super::trial::Amended;
 use super::{Reports, earlier_runs};
 use crate::checkpoint::store::Recovery;
 use crate::checkpoint::{CheckpointStorage, Depth};
@@ -18,7 +21,7 @@ use crate::runtime::exchange::Wake;
 use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
 use crate::runtime::worker::Counters;
-use crate::runtime::writer::Writer;
+use crate::runtime::writer::{self, Writer};
 use crate::state::{ChunkReader, StateSchema};
 use crate::stream::CheckpointId;
 
@@ -29,6 +32,26 @@ pub(super) struct Stage {
     pub(super) clock: Clock,
     pub(super) reports: Reports,
     pub(super) counters: Vec<Arc<Counters>>,
+    /// Whether the job may still go back to the checkpoint of a swap: nothing is retired then.
+    pub(super) is_on_trial: Arc<AtomicBool>,
+    /// Of the checkpoint that it names: what it would say if a swap had not been.
+    pub(super) amended: Option<Amended>,
+}
+
+/// A job that could not begin.
+pub(super) struct NotBegun {
+    pub(super) error: JobError,
+    /// The store, unless it is lost.
+    pub(super) store: Option<Box<dyn CheckpointStorage>>,
+}
+
+impl From<writer::NotBegun> for NotBegun {
+    fn from(failed: writer::NotBegun) -> Self {
+        Self {
+            error: failed.error,
+            store: Some(failed.store),
+        }
+    }
 }
 
 /// Threads that run, and by node the states of its operator.
@@ -53,23 +76,32 @@ impl Stage {
         recovery: Recovery,
         fresh: bool,
         left: LeftStates,
-    ) -> Result<Life, JobError> {
+    ) -> Result<Life, NotBegun> {
         let (error, mut store) = match self.attempt(store, recovery, fresh, left) {
             Ok(life) => return Ok(life),
-            Err((error, Some(store))) if error.is_of_stored_bytes() => (error, store),
-            Err((error, _)) => return Err(error),
+            Err(NotBegun {
+                error,
+                store: Some(store),
+            }) if error.is_of_stored_bytes() => (error, store),
+            Err(failed) => return Err(failed),
         };
-        let mut recovery = store.recover(Depth::Thorough, None)?;
+        let mut recovery = match store.recover(Depth::Thorough, None) {
+            Ok(recovery) => recovery,
+            Err(error) => {
+                let (error, store) = (error.into(), Some(store));
+                return Err(NotBegun { error, store });
+            }
+        };
         let found = WentBack {
             reason: error.to_string(),
             to: earlier_runs(recovery.restored.as_ref()).checkpoint,
             attempt: 1,
-            attempts_max: 1,
+            attempts_max: Some(1),
+            delay: Duration::ZERO,
             in_memory: false,
             passed_over: std::mem::take(&mut recovery.damaged),
         };
-        let life = self.attempt(store, recovery, false, LeftStates::default());
-        let life = life.map_err(|(error, _)| error)?;
+        let life = self.attempt(store, recovery, false, LeftStates::default())?;
         Ok(Life {
             found: Some(found),
             ..life
@@ -80,17 +112,21 @@ impl Stage {
     fn attempt(
         &self,
         store: Box<dyn CheckpointStorage>,
-        recovery: Recovery,
+        mut recovery: Recovery,
         fresh: bool,
         left: LeftStates,
-    ) -> Result<Life, (JobError, Option<Box<dyn CheckpointStorage>>)> {
+    ) -> Result<Life, NotBegun> {
+        if let (Some(amended), Some(restored)) = (&self.amended, &mut recovery.restored) {
+            amended.apply(&mut restored.checkpoint);
+        }
         let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(store.reader()));
         let restored = recovery.restored.as_ref();
         let begun = Writer::begin(&self.plan, store, self.retained, restored, fresh);
-        let (writer, recovered) = begun.map_err(|error| (error, None))?;
+        let (writer, recovered) = begun?;
+        let writer = writer.holding(Arc::clone(&self.is_on_trial));
         let origin = Origin {
             plan: &self.plan,
-            restored,
+            restored: restored.map(|restored| &restored.checkpoint),
             chunks: &chunks,
             next_chunk: recovery.next_chunk,
             left,
@@ -106,7 +142,8 @@ impl Stage {
             }),
             Err(failed) => {
                 let (error, writer) = *failed;
-                Err((error, Some(writer.into_store())))
+                let store = Some(writer.into_store());
+                Err(NotBegun { error, store })
             }
         }
     }

@@ -1,0 +1,85 @@
+//! From the limits that a user typed to the engine that enforces them: how large its pool is, whether it counts fuel, and
+//! what each operator's plugin may use.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use super::failure::EXIT_USAGE;
+use crate::edge::ticker::Ticker;
+use crate::guest::{EngineSettings, GuestEngine, Limits};
+use crate::pipeline::Spec;
+
+/// Tasks of an operator that a job has room for, so that it can be rescaled while it runs.
+const TASKS_MIN: u32 = 16;
+/// Spare instances that a small pool must have room for.
+const SPARES_MIN: u32 = 16;
+
+/// An engine that is ticked.
+pub(super) struct Ticking {
+    pub(super) engine: GuestEngine,
+    _ticker: Ticker,
+}
+
+impl Ticking {
+    fn new(settings: EngineSettings) -> Result<Self, Failure> {
+        let engine = GuestEngine::with(settings)?;
+        let ticker = Ticker::start(&engine);
+        Ok(Self {
+            engine,
+            _ticker: ticker,
+        })
+    }
+
+    /// An engine for tools that ask plugins about values.
+    pub(super) fn for_tools() -> Result<Self, Failure> {
+        Self::new(EngineSettings::default())
+    }
+
+    /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that.
+    pub(super) fn for_job(spec: &Spec, cache_dir: Option<PathBuf>) -> Result<Self, Failure> {
+        let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);
+        let limits = || spec.operators.keys().map(|name| limits_of(spec, name));
+        let parallelism = u32::from(spec.parallelism);
+        let ticking = Self::new(EngineSettings {
+            cache_dir,
+            fuel: limits().any(|limits| limits.fuel_per_call.is_some()),
+            operators,
+            tasks: parallelism.max(TASKS_MIN),
+            spares: limits().fold(0, |sum, limits| limits.instances.saturating_add(sum)),
+        })?;
+        let room = ticking.engine.instances_max();
+        let tasks = operators.saturating_mul(parallelism);
+        if tasks.saturating_add(SPARES_MIN) > room {
+            let problem = spec.problem(
+                &["job", "parallelism"],
+                format!(
+                    "makes {tasks} tasks of operators, and one process has room for {}; lower it, or make it two pipelines",
+                    room - SPARES_MIN
+                ),
+            );
+            return Err(Failure::new(EXIT_USAGE, problem.to_string()));
+        }
+        Ok(ticking)
+    }
+}
+
+/// What the plugin of an operator may use.
+pub(super) fn limits_of(spec: &Spec, operator: &str) -> Limits {
+    let typed = spec.limits_of(operator);
+    let default = Limits::default();
+    Limits {
+        memory_bytes: typed.memory.unwrap_or(default.memory_bytes),
+        time_per_call: typed.time_per_call.unwrap_or(default.time_per_call),
+        output_bytes_per_call: typed
+            .output_per_call
+            .unwrap_or(default.output_bytes_per_call),
+        log_lines_per_second: typed
+            .log_lines_per_second
+            .unwrap_or(default.log_lines_per_second),
+        instances: typed.instances.unwrap_or(default.instances),
+        fuel_per_call: match typed.fuel_per_call {
+            Some(fuel) => fuel.0,
+            None => default.fuel_per_call,
+        },
+    }
+}

@@ -1,0 +1,245 @@
+//! `floodmark replay`: what a plugin makes of the records after a checkpoint, with the state that it holds: the time machine for
+//! debugging.
+//!
+//! Nothing is changed: the checkpoint is read beside the job that may be running, input is read, and output is printed
+//! instead of written.
+
+mod show;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use self::show::Printer;
+use super::assemble::{Pipeline, load, put_together, read};
+use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
+use super::place::{Opened, Place, PlaceOrSavepoint};
+use super::terminal::warn;
+use super::{Failure, PipelineArguments};
+use crate::checkpoint::{Checkpoint, OperatorSnapshot};
+use crate::edge::data_dir::DataDir;
+use crate::edge::{plugin_build, scratch};
+use crate::guest::{GuestEngine, Plugin};
+use crate::pipeline::{takeover, words};
+use crate::runtime::plan::{Operator, Plan, Role, StateBackend};
+use crate::runtime::replay::{Replay, ReplayOf};
+
+/// State that is in memory at a time.
+const STATE_BYTES: u64 = 256 << 20;
+
+/// Shows what an operator makes of the records after a checkpoint, one at a time; changes nothing
+///
+/// Each record is printed with what left the operator, what changed in the state of its key, what the plugin logged, and why it
+/// failed, if it did. Sources read on from where the checkpoint has them, and the plugins are those that the checkpoint holds,
+/// with its configuration and its state; `--plugin` asks another one in the operator's place. Time stands still at the moment
+/// of the checkpoint, so the same command prints the same bytes each time. The job may be running.
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// The checkpoint, given its number, or a savepoint, given its file; the newest checkpoint unless named
+    #[arg(long, value_name = "ID|FILE")]
+    from: Option<String>,
+    /// The operator that is looked at; may be left out if there is only one
+    #[arg(long, value_name = "OPERATOR")]
+    operator: Option<String>,
+    /// Another plugin for it: a `.wasm` file, or a folder to build
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Sets a field of the operator's configuration; may be given several times
+    #[arg(long = "config", value_name = "field=value")]
+    configs: Vec<String>,
+    /// How many records
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    records: u64,
+    /// Prints a line of JSON for each record
+    #[arg(long)]
+    json: bool,
+    /// Goes on although saved state has no place in the plugin any more
+    #[arg(long)]
+    allow_dropped_state: bool,
+    /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the checkpoint cannot be read or is not this pipeline's, or the plugin does not take its state over.
+pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
+    let pipeline = read(&arguments.pipeline)?;
+    let (opened, checkpoint) = open(arguments, &pipeline)?;
+    let name = operator_name(arguments, &pipeline)?;
+    let engine = GuestEngine::new(None)?;
+    let plan = plan(arguments, pipeline, &opened, &checkpoint, &engine)?;
+    let changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
+        let id = checkpoint.id;
+        Failure::new(
+            EXIT_DATA,
+            format!("checkpoint {id} is not of this pipeline: {reason}"),
+        )
+    })?;
+    changes.iter().for_each(|change| warn(change));
+    let operator = asked(arguments, &plan, &name, &engine)?;
+    let plugin = Arc::clone(&operator.plugin);
+    let plan = plan.with_operator(&name, operator);
+    let mut replay = Replay::new(ReplayOf {
+        plan: &plan,
+        operator: &name,
+        checkpoint: Some(&checkpoint),
+        reader: Arc::clone(&opened.reader),
+        with_states: true,
+    })?;
+    let mut printer = Printer::new(&name, &plugin, arguments.json)?;
+    if !printer.begin(&checkpoint)? {
+        return Ok(());
+    }
+    for _ in 0..arguments.records {
+        let Some(replayed) = replay.advance()? else {
+            break;
+        };
+        if !printer.record(&replayed)? {
+            return Ok(());
+        }
+    }
+    printer.end(arguments.records)
+}
+
+fn open(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<(Opened, Checkpoint), Failure> {
+    let id = arguments.from.as_deref().map(str::parse::<u64>);
+    let (savepoint, id) = match (&arguments.from, id) {
+        (Some(file), Some(Err(_))) => (Some(PathBuf::from(file)), None),
+        (_, id) => (None, id.and_then(Result::ok)),
+    };
+    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+    let place = PlaceOrSavepoint {
+        place: Place {
+            pipeline: None,
+            data_dir: Some(arguments.data_dir.clone().unwrap_or_else(default)),
+        },
+        savepoint,
+    };
+    let opened = place.open()?;
+    let checkpoint = opened.checkpoint(id)?;
+    Ok((opened, checkpoint))
+}
+
+fn operator_name(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<String, Failure> {
+    let names: Vec<_> = pipeline.spec.operators.keys().collect();
+    let of = |message: String| Failure::new(EXIT_USAGE, message);
+    match (&arguments.operator, names.as_slice()) {
+        (Some(name), names) if names.contains(&name) => Ok(name.clone()),
+        (Some(name), names) => {
+            let hint = words::hint(name, names.iter().map(|name| name.as_str()));
+            Err(of(format!("the pipeline has no operator `{name}`{hint}")))
+        }
+        (None, [only]) => Ok((*only).clone()),
+        (None, []) => Err(of(
+            "the pipeline has no operator, so there is nothing to replay".to_owned(),
+        )),
+        (None, names) => {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            Err(of(format!(
+                "which operator? There are {}; name one with `--operator`",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// The plan with the plugins and configurations that the checkpoint has. Operators that it does not know are the pipeline's.
+fn plan(
+    arguments: &ReplayArguments,
+    pipeline: Pipeline,
+    opened: &Opened,
+    checkpoint: &Checkpoint,
+    engine: &GuestEngine,
+) -> Result<Plan, Failure> {
+    let mut plugins = BTreeMap::new();
+    for name in pipeline.spec.operators.keys() {
+        let plugin = match saved(checkpoint, name) {
+            Some(saved) => Arc::new(engine.load(name, &opened.reader.plugin(saved.plugin)?)?),
+            None => load(&pipeline.spec, name, engine, &mut warn)?.1,
+        };
+        plugins.insert(name.clone(), plugin);
+    }
+    let (_, mut plan) = put_together(pipeline, &plugins, "")?;
+    for node in &mut plan.nodes {
+        if let (Role::Operator(operator), Some(saved)) =
+            (&mut node.role, saved(checkpoint, &node.name))
+        {
+            // Checkpoints of old versions do not say.
+            if !saved.config.is_empty() {
+                operator.config.clone_from(&saved.config);
+            }
+        }
+    }
+    plan.allow_dropped_state = arguments.allow_dropped_state;
+    plan.backend = StateBackend::Disk {
+        memory_bytes: STATE_BYTES,
+        scratch: Arc::new(|| scratch::file_in(&std::env::temp_dir())),
+    };
+    Ok(plan)
+}
+
+fn saved<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSnapshot> {
+    let mut operators = checkpoint.operators.iter();
+    operators.find(|operator| operator.name == name)
+}
+
+/// The operator as it is asked about: with another plugin or configuration, perhaps.
+fn asked(
+    arguments: &ReplayArguments,
+    plan: &Plan,
+    name: &str,
+    engine: &GuestEngine,
+) -> Result<Operator, Failure> {
+    let mut nodes = plan.nodes.iter().filter(|node| node.name == name);
+    let found = nodes.find_map(|node| match &node.role {
+        Role::Operator(operator) => Some(operator.clone()),
+        _ => None,
+    });
+    let mut operator = found.expect("the pipeline has the operator");
+    if let Some(path) = &arguments.plugin {
+        let plugin = other(path, name, engine)?;
+        let (now, before) = (plugin.description(), operator.plugin.description());
+        if now.inputs != before.inputs {
+            return Err(Failure::new(
+                EXIT_USAGE,
+                format!(
+                    "the plugin `{}` has the inputs {:?}, and operator `{name}` is given {:?}",
+                    path.display(),
+                    now.inputs,
+                    before.inputs
+                ),
+            ));
+        }
+        operator.plugin = Arc::new(plugin);
+    }
+    for text in &arguments.configs {
+        let (field, value) = text.split_once('=').ok_or_else(|| {
+            let message = format!("`--config {text}` has no `=`; write `--config field=value`");
+            Failure::new(EXIT_USAGE, message)
+        })?;
+        operator.config.retain(|(known, _)| known != field);
+        operator.config.push((field.to_owned(), value.to_owned()));
+    }
+    operator.config.sort();
+    Ok(operator)
+}
+
+fn other(path: &Path, name: &str, engine: &GuestEngine) -> Result<Plugin, Failure> {
+    let of_plugin = |reason: String| Failure::new(EXIT_PLUGIN, reason);
+    let path = plugin_build::component(path, &mut warn);
+    let path = path.map_err(|error| of_plugin(error.to_string()))?;
+    let component = std::fs::read(&path).map_err(|error| {
+        of_plugin(format!(
+            "cannot read the plugin `{}`: {error}",
+            path.display()
+        ))
+    })?;
+    Ok(engine.load(name, &component)?)
+}

@@ -1,0 +1,225 @@
+//! Places at which the process can be had to die, so that what comes back is looked at: the crash points.
+//!
+//! Each step of a checkpoint, commit, recovery, swap, rescale and rollback calls [`point`] with its own [`Point`]. A process is
+//! armed once, for one point and the number of times it is reached until then; there it kills itself as `kill -9` does:
+//! nothing is flushed, dropped or told. That is how `floodmark crash-test` and the tests of swaps walk all the steps, and
+//! why the points are in the command that users run and not only in one that is built for tests. Not armed, a point costs
+//! one relaxed load.
+//!
+//! What dies is the process, not the machine: what was not synced is still there. Power failures are looked at by the tests
+//! of the checkpoint store, with a disk of their own.
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use signal_hook::consts::SIGKILL;
+
+/// Arms the process when it starts: `NAME:NTH`, a name of a point and a number from 1. Hidden: a tool for tests.
+pub const VARIABLE: &str = "FLOODMARK_CRASH_AT";
+
+macro_rules! points {
+    ($($(#[doc = $doc:literal])+ $point:ident = $name:literal,)+) => {
+        /// A step at which a process may die. Names are stable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Point {
+            $($(#[doc = $doc])+ $point,)+
+        }
+
+        impl Point {
+            /// All of them, in the order of their steps.
+            pub const ALL: &[Self] = &[$(Self::$point,)+];
+
+            /// What it is called on the command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$point => $name,)+
+                }
+            }
+
+            /// When it is reached, as a sentence for people.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$point => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+points! {
+    /// A region is at its barrier, before its snapshot.
+    BarrierReached = "barrier-reached",
+    /// A region has taken its snapshot and staged its output.
+    BarrierPassed = "barrier-passed",
+    /// All snapshots are there, and no sink has made its parts durable yet.
+    WriteBegun = "write-begun",
+    /// A sink has made its parts durable.
+    SinkPrepared = "sink-prepared",
+    /// All sinks have, and the storage has not begun.
+    StoreBegun = "store-begun",
+    /// The store's transaction has everything, before its commit.
+    StoreFilled = "store-filled",
+    /// The store's transaction is committed, and the mark of a write is still there.
+    StoreCommitted = "store-committed",
+    /// Chunks and plugins are in the object store, and no record names them.
+    ObjectsStored = "objects-stored",
+    /// The record is in the object store, and nothing was retired yet.
+    ObjectsRecorded = "objects-recorded",
+    /// The checkpoint is durable, and no output of it visible.
+    CheckpointDurable = "checkpoint-durable",
+    /// A sink has made its output visible.
+    SinkCommitted = "sink-committed",
+    /// A start has brought the output of a sink in order.
+    SinkRecovered = "sink-recovered",
+    /// A start has imported a savepoint.
+    SavepointImported = "savepoint-imported",
+    /// A swap was asked for, and is prepared.
+    SwapAsked = "swap-asked",
+    /// Workers have the new instances, before their barrier.
+    SwapBeforeBarrier = "swap-before-barrier",
+    /// A task has taken its snapshot and goes on with its new instance.
+    SwapAtBarrier = "swap-at-barrier",
+    /// All snapshots of a swap's checkpoint are there.
+    SwapCollected = "swap-collected",
+    /// The checkpoint of a swap is durable.
+    SwapDurable = "swap-durable",
+    /// Whoever asked for the swap has the answer.
+    SwapAnswered = "swap-answered",
+    /// A swap failed its trial, and nothing is undone yet.
+    SwapReverting = "swap-reverting",
+    /// Checkpoints after a swap that failed its trial are deleted.
+    SwapReverted = "swap-reverted",
+    /// Another parallelism was asked for.
+    RescaleAsked = "rescale-asked",
+    /// The checkpoint of a rescale is durable.
+    RescaleDurable = "rescale-durable",
+    /// The workers of the old parallelism have ended.
+    RescaleJoined = "rescale-joined",
+    /// The workers of the new parallelism run.
+    RescaleBegun = "rescale-begun",
+    /// A rollback was asked for.
+    RollbackAsked = "rollback-asked",
+    /// The workers have ended, and no checkpoint is deleted yet.
+    RollbackJoined = "rollback-joined",
+    /// The later checkpoints are deleted, and their output is still there.
+    RollbackDeleted = "rollback-deleted",
+    /// The job runs from the checkpoint that it went back to.
+    RollbackBegun = "rollback-begun",
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|point| point.name() == name);
+        found.copied().ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|point| point.name()).collect();
+            format!(
+                "there is no crash point `{name}`; there are {}",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+/// Where a process is to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashAt {
+    /// At which point.
+    pub point: Point,
+    /// When it is reached for which time, from 1.
+    pub nth: u64,
+}
+
+impl FromStr for CrashAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
+        let nth = nth.parse().ok().filter(|nth| *nth > 0);
+        Ok(Self {
+            point: name.parse()?,
+            nth: nth.ok_or_else(|| format!("`{text}` does not end with a number from 1"))?,
+        })
+    }
+}
+
+impl std::fmt::Display for CrashAt {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}:{}", self.point.name(), self.nth)
+    }
+}
+
+/// Not armed.
+const OFF: u32 = u32::MAX;
+
+static ARMED: AtomicU32 = AtomicU32::new(OFF);
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+/// Has this process die there. For the first lines of a process, not for tests within one.
+pub fn arm(at: CrashAt) {
+    LEFT.store(at.nth, Ordering::Relaxed);
+    ARMED.store(at.point as u32, Ordering::Release);
+}
+
+/// The process is at this step; if it was armed for it, it ends here.
+#[inline]
+pub fn point(point: Point) {
+    if ARMED.load(Ordering::Relaxed) == point as u32 {
+        reach();
+    }
+}
+
+#[cold]
+fn reach() {
+    // Others may pass the same point at the same moment; one of them is the one.
+    if LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let _ = signal_hook::low_level::raise(SIGKILL);
+        // Not reached: nobody can refuse that signal.
+        std::process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a name that two points share, and a variable that is misread so that a test of crashes kills nothing.
+
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for &point in Point::ALL {
+            assert_eq!(point.name().parse(), Ok(point));
+            let at = CrashAt { point, nth: 12 };
+            assert_eq!(at.to_string().parse(), Ok(at));
+            assert!(!point.meaning().is_empty());
+        }
+        assert_eq!(
+            "swap-asked".parse(),
+            Ok(CrashAt {
+                point: Point::SwapAsked,
+                nth: 1
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_no_point_is_refused() {
+        for text in [
+            "",
+            "write",
+            "write-begun:",
+            "write-begun:0",
+            "write-begun:x",
+        ] {
+            assert!(text.parse::<CrashAt>().is_err(), "{text}");
+        }
+        let error = "write".parse::<Point>().unwrap_err();
+        assert!(
+            error.starts_with("there is no crash point `write`; there are barrier-reached, "),
+            "{error}"
+        );
+    }
+}

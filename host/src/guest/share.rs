@@ -1,0 +1,115 @@
+//! What the instances of one operator share, over all tasks and versions of its plugin: how many are alive, and how much
+//! they may still log.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::limits::{Exceeded, Limits, TICKS_PER_SECOND};
+
+/// What an engine keeps of its operators.
+#[derive(Debug)]
+pub(super) struct Shares {
+    /// Tasks of an operator at most.
+    tasks: u32,
+    /// Ticks since the engine was made.
+    ticks: Arc<AtomicU64>,
+    by_operator: Mutex<BTreeMap<String, Arc<Share>>>,
+}
+
+impl Shares {
+    pub(super) fn new(tasks: u32) -> Self {
+        Self {
+            tasks,
+            ticks: Arc::default(),
+            by_operator: Mutex::default(),
+        }
+    }
+
+    pub(super) fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn of(&self, operator: &str) -> Arc<Share> {
+        let mut shares = self
+            .by_operator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(operator) {
+            return Arc::clone(share);
+        }
+        let share = Arc::new(Share {
+            tasks: self.tasks,
+            ticks: Arc::clone(&self.ticks),
+            live: AtomicU32::new(0),
+            log: Mutex::default(),
+        });
+        shares.insert(operator.to_owned(), Arc::clone(&share));
+        share
+    }
+}
+
+/// What the instances of one operator share.
+#[derive(Debug)]
+pub(super) struct Share {
+    tasks: u32,
+    ticks: Arc<AtomicU64>,
+    live: AtomicU32,
+    log: Mutex<LogWindow>,
+}
+
+/// A second of an operator's log.
+#[derive(Debug, Default)]
+struct LogWindow {
+    since: u64,
+    lines: u32,
+}
+
+impl Share {
+    /// Counts one more instance, if there may be one.
+    pub(super) fn enter(self: &Arc<Self>, limits: &Limits) -> Result<Alive, Exceeded> {
+        let allowed = self.tasks.saturating_mul(2);
+        let allowed = allowed.saturating_add(limits.instances);
+        let more = |live: u32| (live < allowed).then(|| live + 1);
+        match self
+            .live
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        {
+            Ok(_) => Ok(Alive(Arc::clone(self))),
+            Err(_) => Err(Exceeded::Instances { allowed }),
+        }
+    }
+
+    /// Ticks since the engine was made; 0 if nobody ticks.
+    pub(super) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more line may be logged in this second. Without a ticker there are no seconds, and it may.
+    pub(super) fn may_log(&self, lines_per_second: u32) -> bool {
+        let now = self.now();
+        if now == 0 {
+            return true;
+        }
+        let mut window = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if now - window.since.min(now) >= TICKS_PER_SECOND {
+            *window = LogWindow {
+                since: now,
+                lines: 0,
+            };
+        }
+        let may = window.lines < lines_per_second;
+        window.lines += u32::from(may);
+        may
+    }
+}
+
+/// An instance that is counted as long as this is there.
+#[derive(Debug)]
+pub(super) struct Alive(Arc<Share>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}

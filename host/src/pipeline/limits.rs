@@ -1,0 +1,145 @@
+//! The section `[limits]` and the tables `[operator.NAME.limits]`: what was typed.
+//!
+//! What was not typed is `None`: the defaults are those of whoever enforces them. Values that no plugin could start with,
+//! or that bound nothing, are refused here.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use super::{duration, size};
+
+/// The least memory: one page of WebAssembly.
+const MEMORY_MIN: u64 = 64 << 10;
+/// The most memory: what a plugin of 32 bits can name.
+const MEMORY_MAX: u64 = 1 << 32;
+/// The shortest time: it is measured in steps of this.
+const TIME_MIN: Duration = Duration::from_millis(10);
+/// The least output: less has no room for one record.
+const OUTPUT_MIN: u64 = 1 << 10;
+/// The most output of one call.
+const OUTPUT_MAX: u64 = 2 << 30;
+/// Spare instances of one operator.
+const INSTANCES_MAX: u32 = 1024;
+
+/// Limits as typed. A table of an operator goes before the section.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// Linear memory of an instance.
+    #[serde(deserialize_with = "memory")]
+    pub memory: Option<u64>,
+    /// Time of a call.
+    #[serde(deserialize_with = "time")]
+    pub time_per_call: Option<Duration>,
+    /// Bytes that a call may return.
+    #[serde(deserialize_with = "output")]
+    pub output_per_call: Option<u64>,
+    /// Lines that an operator may log in a second.
+    pub log_lines_per_second: Option<u32>,
+    /// Spare instances of an operator.
+    #[serde(deserialize_with = "instances")]
+    pub instances: Option<u32>,
+    /// Units of fuel of a call.
+    pub fuel_per_call: Option<Fuel>,
+}
+
+impl LimitSettings {
+    /// These, and where nothing was typed, those of `general`.
+    #[must_use]
+    pub fn over(self, general: Self) -> Self {
+        Self {
+            memory: self.memory.or(general.memory),
+            time_per_call: self.time_per_call.or(general.time_per_call),
+            output_per_call: self.output_per_call.or(general.output_per_call),
+            log_lines_per_second: self.log_lines_per_second.or(general.log_lines_per_second),
+            instances: self.instances.or(general.instances),
+            fuel_per_call: self.fuel_per_call.or(general.fuel_per_call),
+        }
+    }
+}
+
+/// Units of fuel of a call, or that they are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fuel(
+    /// At least one, or none if it is off.
+    pub Option<u64>,
+);
+
+impl<'de> Deserialize<'de> for Fuel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FuelVisitor;
+
+        impl Visitor<'_> for FuelVisitor {
+            type Value = Fuel;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, 1 or more, or `off`")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Fuel, E> {
+                match u64::try_from(number) {
+                    Ok(units @ 1..) => Ok(Fuel(Some(units))),
+                    _ => Err(E::invalid_type(
+                        serde::de::Unexpected::Signed(number),
+                        &self,
+                    )),
+                }
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Fuel, E> {
+                match text {
+                    "off" => Ok(Fuel(None)),
+                    _ => Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(FuelVisitor)
+    }
+}
+
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let bytes = size::deserialize(deserializer)?;
+    size_between(bytes, MEMORY_MIN, MEMORY_MAX).map_err(D::Error::custom)
+}
+
+fn output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let bytes = size::deserialize(deserializer)?;
+    size_between(bytes, OUTPUT_MIN, OUTPUT_MAX).map_err(D::Error::custom)
+}
+
+fn size_between(bytes: u64, min: u64, max: u64) -> Result<Option<u64>, String> {
+    match (min..=max).contains(&bytes) {
+        true => Ok(Some(bytes)),
+        false => Err(format!(
+            "`{}` is not between {} and {}",
+            size::format(bytes),
+            size::format(min),
+            size::format(max)
+        )),
+    }
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let time = duration::deserialize(deserializer)?;
+    match time >= TIME_MIN {
+        true => Ok(Some(time)),
+        false => Err(D::Error::custom(format!(
+            "is shorter than {}, the step that it is measured in",
+            duration::format(TIME_MIN)
+        ))),
+    }
+}
+
+fn instances<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let instances = u32::deserialize(deserializer)?;
+    match (1..=INSTANCES_MAX).contains(&instances) {
+        true => Ok(Some(instances)),
+        false => Err(D::Error::custom(format!(
+            "{instances} is not between 1 and {INSTANCES_MAX}; one spare is needed after a plugin has crashed"
+        ))),
+    }
+}

@@ -1,0 +1,198 @@
+//! Which record is to blame when a call fails.
+//!
+//! A failed call is made again in eight pieces, in order, on a fresh instance. Each piece is a transaction of its own that
+//! counts when it succeeds; one that fails is cut again, until a record fails alone on a fresh instance: that one is guilty.
+//! So every record before it has counted when it is its turn, and those after it do not notice. What fails in larger calls
+//! only, such as a call that takes too much memory, goes through in pieces. A plugin that does not even open, and state that
+//! cannot be read, are no record's fault.
+
+use std::ops::Range;
+
+use super::faults::Guilty;
+use super::keyed::KeyedBatch;
+use super::task::{FailedCall, OperatorTask, TaskError, leaving};
+use crate::guest::{CallOutput, GuestError, Rejection};
+use crate::stream::Batch;
+
+/// Pieces of a call that has failed.
+const PIECES: usize = 8;
+
+impl OperatorTask {
+    /// Handles a batch in pieces that are as large as caution allows, or, if a call with all of it has `failed`, smaller.
+    ///
+    /// # Errors
+    /// As [`OperatorTask::process`], but what comes before a guilty record has been applied.
+    #[cold]
+    pub(super) fn process_in_pieces(
+        &mut self,
+        input: u16,
+        whole: &KeyedBatch,
+        failed: Option<FailedCall>,
+        wall_ms: u64,
+    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+        let mut leaving = Vec::new();
+        let mut letters = Batch::default();
+        let mut pending = vec![0..whole.batch.len()];
+        let reason = failed.as_ref().map(|failed| self.in_words(&failed.error));
+        let judged = self.desk.judged;
+        match failed {
+            None => {
+                let size = self.desk.caution.records_max();
+                cut(&mut pending, size);
+            }
+            Some(failed) => {
+                self.blame(input, whole, failed, wall_ms, &mut pending, &mut letters)?;
+            }
+        }
+        while let Some(records) = pending.pop() {
+            let piece = whole.part(records.clone());
+            match self.attempt(input, &piece, wall_ms)? {
+                Ok(output) => {
+                    self.desk.send(std::mem::take(&mut letters), &mut leaving);
+                    leaving.extend(self.finish(input, output, piece.batch, wall_ms)?);
+                }
+                Err(failed) => {
+                    pending.push(records);
+                    self.blame(input, whole, failed, wall_ms, &mut pending, &mut letters)?;
+                }
+            }
+        }
+        self.desk.send(letters, &mut leaving);
+        if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
+            self.desk.warn(wall_ms, || {
+                format!("the plugin {reason}\n  no record is to blame: all went through in smaller calls of a fresh instance")
+            });
+        }
+        Ok(leaving)
+    }
+
+    /// Makes of the last of the pending pieces, which has failed, smaller ones, or a guilty record.
+    fn blame(
+        &mut self,
+        input: u16,
+        whole: &KeyedBatch,
+        failed: FailedCall,
+        wall_ms: u64,
+        pending: &mut Vec<Range<usize>>,
+        letters: &mut Batch,
+    ) -> Result<(), TaskError> {
+        let FailedCall { error, was_fresh } = failed;
+        let records = pending.pop().expect("the piece that failed is pending");
+        let is_alone = records.len() == 1;
+        let is_guilty = is_alone && was_fresh;
+        let spoils_instance = !matches!(error, GuestError::Failed { .. });
+        self.desk.faults.traps += u64::from(spoils_instance);
+        if spoils_instance || (is_alone && !is_guilty) {
+            self.renew()?;
+        }
+        if is_guilty {
+            self.desk.caution.failed();
+            let guilty = Guilty {
+                batch: &whole.batch,
+                record: records.start,
+                reason: self.in_words(&error),
+            };
+            return self.desk.judge(guilty, input, wall_ms, letters);
+        }
+        let size = records.len().div_ceil(PIECES);
+        let before = pending.len();
+        pending.push(records);
+        cut(pending, size);
+        self.desk.faults.retries += (pending.len() - before) as u64;
+        Ok(())
+    }
+
+    /// What the plugin did, without the name of the operator.
+    fn in_words(&self, error: &GuestError) -> String {
+        let text = error.to_string();
+        let prefix = format!("operator `{}` ", self.desk.operator());
+        text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
+    }
+
+    /// Fails the job if it is to fail at what a call has rejected, of which nothing is applied yet.
+    ///
+    /// # Errors
+    /// With the first of the rejections.
+    pub(super) fn check_rejections(
+        &mut self,
+        input: u16,
+        output: &CallOutput,
+        batch: &Batch,
+        wall_ms: u64,
+    ) -> Result<(), TaskError> {
+        match output.rejections.first() {
+            Some(first) if self.desk.fails_job() => {
+                let guilty = rejected(first, batch);
+                let letters = &mut Batch::default();
+                self.desk.judge(guilty, input, wall_ms, letters)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What leaves of a call that has succeeded, the records that it rejected included.
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        input: u16,
+        output: CallOutput,
+        batch: Batch,
+        wall_ms: u64,
+    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+        self.desk.caution.succeeded(batch.len());
+        if output.rejections.is_empty() {
+            return Ok(leaving(output.emissions, batch));
+        }
+        let mut letters = Batch::default();
+        for rejection in &output.rejections {
+            self.desk.faults.rejections += 1;
+            let guilty = rejected(rejection, &batch);
+            self.desk.judge(guilty, input, wall_ms, &mut letters)?;
+        }
+        let mut leaving = leaving(output.emissions, batch);
+        self.desk.send(letters, &mut leaving);
+        Ok(leaving)
+    }
+}
+
+fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
+    Guilty {
+        batch,
+        record: rejection.record as usize,
+        reason: format!("rejected the record: {}", rejection.reason),
+    }
+}
+
+/// Cuts the last of the pending pieces in some of at most `size` records, so that the first of them is last.
+fn cut(pending: &mut Vec<Range<usize>>, size: usize) {
+    let Some(whole) = pending.pop() else { return };
+    let starts = whole.clone().step_by(size);
+    let pieces = starts.map(|start| start..whole.end.min(start + size));
+    let from = pending.len();
+    pending.extend(pieces);
+    pending[from..].reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches pieces that leave records out or change their order.
+
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_whole_in_order() {
+        for len in 1..100 {
+            for size in 1..20 {
+                let mut pending = vec![500..501, 7..7 + len];
+                cut(&mut pending, size);
+                let mut records = Vec::new();
+                while pending.len() > 1 {
+                    let piece = pending.pop().unwrap();
+                    assert!((1..=size).contains(&piece.len()));
+                    records.extend(piece);
+                }
+                assert!(records.into_iter().eq(7..7 + len));
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What becomes of records that a plugin cannot handle: they fail the job, are left out, or leave as dead letters; and how
+//! small the calls of a task are after failures.
+//!
+//! Which record it is, is found out in [`super::blame`]; this decides and counts.
+
+use super::letter::Letter;
+use super::plan::{OnError, Operator};
+use super::task::{CALL_RECORDS_MAX, TaskError};
+use crate::checkpoint::PluginDigest;
+use crate::guest::{LogLevel, LogLine};
+use crate::stream::Batch;
+
+/// Warnings of a task in a window of time: what comes after is counted only.
+const WARNINGS_MAX: u32 = 5;
+const WARNINGS_WINDOW_MS: u64 = 10_000;
+/// Characters of the reason in a letter or message.
+const REASON_CHARS_MAX: usize = 8192;
+
+/// What has gone wrong in the calls of a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Calls that ended in a way that cost the instance.
+    pub traps: u64,
+    /// Calls that were made because an earlier one had failed.
+    pub retries: u64,
+    /// Records that the plugin has rejected.
+    pub rejections: u64,
+    /// Records that were left out.
+    pub skipped: u64,
+    /// Records that left as dead letters.
+    pub dead_letters: u64,
+}
+
+/// Who handles records, and what becomes of those that it cannot handle.
+#[derive(Debug, Clone)]
+pub struct Handling {
+    on_error: OnError,
+    operator: String,
+    plugin: PluginDigest,
+    inputs: Vec<String>,
+    /// The port for dead letters: the one after those of the plugin.
+    port: u16,
+}
+
+impl Handling {
+    /// As the plan says of an operator.
+    #[must_use]
+    pub fn of(name: &str, operator: &Operator) -> Self {
+        let description = operator.plugin.description();
+        Self {
+            on_error: operator.on_error,
+            operator: name.to_owned(),
+            plugin: operator.plugin.digest(),
+            inputs: description.inputs.clone(),
+            port: description.outputs.len() as u16,
+        }
+    }
+}
+
+/// A record that cannot be handled, and why.
+pub(super) struct Guilty<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) record: usize,
+    /// What its plugin did, for a sentence that begins with the operator.
+    pub(super) reason: String,
+}
+
+/// What a task does with guilty records, and what it has done.
+pub(super) struct Desk {
+    handling: Handling,
+    pub(super) faults: Faults,
+    pub(super) caution: Caution,
+    /// Records that were judged.
+    pub(super) judged: u64,
+    lines: Vec<LogLine>,
+    window_begin_ms: u64,
+    warnings: u32,
+}
+
+impl Desk {
+    pub(super) fn new(handling: Handling) -> Self {
+        Self {
+            handling,
+            faults: Faults::default(),
+            caution: Caution::default(),
+            judged: 0,
+            lines: Vec::new(),
+            window_begin_ms: 0,
+            warnings: 0,
+        }
+    }
+
+    /// The name of the operator.
+    pub(super) fn operator(&self) -> &str {
+        &self.handling.operator
+    }
+
+    /// Turns to another plugin, or to other settings.
+    pub(super) fn handle(&mut self, handling: Handling) {
+        self.handling = handling;
+    }
+
+    pub(super) fn fails_job(&self) -> bool {
+        self.handling.on_error == OnError::Fail
+    }
+
+    /// Lines for the job's log, of the instances that are gone and of this one.
+    pub(super) fn keep_lines(&mut self, lines: Vec<LogLine>) {
+        self.lines.extend(lines);
+    }
+
+    pub(super) fn take_lines(&mut self) -> Vec<LogLine> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Decides about a record; adds to `letters` if it is to leave. It came by `input`.
+    ///
+    /// # Errors
+    /// When the job is to fail.
+    pub(super) fn judge(
+        &mut self,
+        guilty: Guilty<'_>,
+        input: u16,
+        wall_ms: u64,
+        letters: &mut Batch,
+    ) -> Result<(), TaskError> {
+        let Guilty {
+            batch,
+            record,
+            reason,
+        } = guilty;
+        self.judged += 1;
+        let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+        let position = batch.origin.describe(record);
+        let done = match self.handling.on_error {
+            OnError::Fail => return Err(TaskError::Record { reason, position }),
+            OnError::Skip => {
+                self.faults.skipped += 1;
+                "skipped"
+            }
+            OnError::DeadLetter => {
+                self.faults.dead_letters += 1;
+                self.write(batch, record, &reason, &position, input, letters);
+                "set aside as a dead letter"
+            }
+        };
+        self.warn(wall_ms, || {
+            format!("a record is {done}, since the plugin {reason}\n  the record: {position}")
+        });
+        Ok(())
+    }
+
+    /// Hands on the letters, if there are any.
+    pub(super) fn send(&self, letters: Batch, leaving: &mut Vec<(u16, Batch)>) {
+        if !letters.is_empty() {
+            leaving.push((self.handling.port, letters));
+        }
+    }
+
+    fn write(
+        &self,
+        batch: &Batch,
+        record: usize,
+        reason: &str,
+        position: &str,
+        input: u16,
+        letters: &mut Batch,
+    ) {
+        let key = batch.keys.get(batch.slots[record] as usize);
+        let timestamp = batch.timestamps[record];
+        let letter = Letter {
+            operator: self.handling.operator.clone(),
+            plugin: self.handling.plugin.to_string(),
+            reason: reason.to_owned(),
+            position: position.to_owned(),
+            input: self.handling.inputs[usize::from(input)].clone(),
+            key: key.to_vec(),
+            value: batch.values.get(record).to_vec(),
+            timestamp,
+        };
+        if letters.is_empty() {
+            letters.origin = batch.origin.inherited();
+        }
+        letters.push(key, letter.to_json().as_bytes(), timestamp);
+    }
+
+    pub(super) fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
+        let mut held_back = 0;
+        if wall_ms.abs_diff(self.window_begin_ms) >= WARNINGS_WINDOW_MS {
+            held_back = self.warnings.saturating_sub(WARNINGS_MAX);
+            (self.window_begin_ms, self.warnings) = (wall_ms, 0);
+        }
+        self.warnings = self.warnings.saturating_add(1);
+        if self.warnings > WARNINGS_MAX {
+            return;
+        }
+        let mut message = message();
+        if held_back > 0 {
+            message += &format!("\n  {held_back} more records since the last such line");
+        }
+        self.lines.push(LogLine {
+            level: LogLevel::Warn,
+            message,
+        });
+    }
+}
+
+/// How many records a call has after failures: few where failures are near to each other, since a failed call is made again
+/// in pieces.
+///
+/// With one failure in `gap` records, a call costs as much as some 60 records, and half a call is lost with each failure: so
+/// the square root of 60 gaps is best. The gap is the one before the last failure until the records since are more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caution {
+    gap: u64,
+    since: u64,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self {
+            gap: u64::MAX / 60,
+            since: 0,
+        }
+    }
+}
+
+impl Caution {
+    /// Records that a call may have.
+    pub(super) fn records_max(&self) -> usize {
+        let gap = self.gap.max(self.since);
+        let best = (gap * 60).isqrt();
+        usize::try_from(best).map_or(CALL_RECORDS_MAX, |best| best.clamp(8, CALL_RECORDS_MAX))
+    }
+
+    /// A record was to blame.
+    pub(super) fn failed(&mut self) {
+        self.gap = self.since.min(u64::MAX / 60);
+        self.since = 0;
+    }
+
+    /// A call has succeeded.
+    #[inline]
+    pub(super) fn succeeded(&mut self, records: usize) {
+        self.since = (self.since + records as u64).min(u64::MAX / 60);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches calls that stay small when failures are long over, or large while they come often.
+
+    use super::*;
+
+    #[test]
+    fn calls_are_as_large_as_failures_are_rare() {
+        let mut caution = Caution::default();
+        assert_eq!(caution.records_max(), CALL_RECORDS_MAX);
+        caution.succeeded(10_000);
+        caution.failed();
+        assert_eq!(caution.records_max(), 774);
+        caution.succeeded(5000);
+        assert_eq!(caution.records_max(), 774);
+        caution.failed();
+        caution.failed();
+        assert_eq!(caution.records_max(), 8);
+        caution.succeeded(100);
+        assert_eq!(caution.records_max(), 77);
+        caution.succeeded(1_000_000);
+        assert_eq!(caution.records_max(), CALL_RECORDS_MAX);
+    }
+}

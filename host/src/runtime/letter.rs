@@ -1,0 +1,211 @@
+//! A dead letter: a record that an operator could not handle, with why and where it was read, as one JSON object.
+//!
+//! Bytes come back as they were: what is no text stands in base64. Whoever reads letters need not know the plugin.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use crate::stream::{NO_TIMESTAMP, Timestamp};
+
+/// A record that an operator could not handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The operator.
+    pub operator: String,
+    /// The digest of its plugin, in hexadecimal digits.
+    pub plugin: String,
+    /// Why it could not handle the record.
+    pub reason: String,
+    /// Where the record was read.
+    pub position: String,
+    /// The input port by which it came.
+    pub input: String,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its event time, or [`NO_TIMESTAMP`].
+    pub timestamp: Timestamp,
+}
+
+/// A text that is no letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a dead letter: {reason}")]
+pub struct NoLetter {
+    reason: String,
+}
+
+impl Letter {
+    /// As one JSON object on one line.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json!({
+            "operator": self.operator,
+            "plugin": self.plugin,
+            "reason": self.reason,
+            "position": self.position,
+            "input": self.input,
+            "key": bytes_to_json(&self.key),
+            "value": bytes_to_json(&self.value),
+            "timestamp": (self.timestamp != NO_TIMESTAMP).then_some(self.timestamp),
+        })
+        .to_string()
+    }
+
+    /// The other way round.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn from_json(text: &str) -> Result<Self, NoLetter> {
+        let fields: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;
+        let field = |name: &str| {
+            fields
+                .get(name)
+                .ok_or_else(|| wrong(format!("it has no `{name}`")))
+        };
+        let text = |name: &str| {
+            let text = field(name)?.as_str().map(str::to_owned);
+            text.ok_or_else(|| wrong(format!("its `{name}` is not a text")))
+        };
+        let bytes = |name: &str| {
+            let bytes = json_to_bytes(field(name)?);
+            bytes.ok_or_else(|| wrong(format!("its `{name}` is neither a text nor in base64")))
+        };
+        let timestamp = match field("timestamp")? {
+            Value::Null => NO_TIMESTAMP,
+            number => number
+                .as_i64()
+                .ok_or_else(|| wrong("its `timestamp` is not a number of milliseconds"))?,
+        };
+        Ok(Self {
+            operator: text("operator")?,
+            plugin: text("plugin")?,
+            reason: text("reason")?,
+            position: text("position")?,
+            input: text("input")?,
+            key: bytes("key")?,
+            value: bytes("value")?,
+            timestamp,
+        })
+    }
+}
+
+fn wrong(reason: impl fmt::Display) -> NoLetter {
+    NoLetter {
+        reason: reason.to_string(),
+    }
+}
+
+fn bytes_to_json(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "base64": to_base64(bytes) }),
+    }
+}
+
+fn json_to_bytes(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::String(text) => Some(text.clone().into_bytes()),
+        other => from_base64(other.get("base64")?.as_str()?),
+    }
+}
+
+/// The alphabet of RFC 4648, section 4.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn to_base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for index in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * index) & 63) as usize];
+            text.push(if index > three.len() {
+                '='
+            } else {
+                char::from(digit)
+            });
+        }
+    }
+    text
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let digits = text.trim_end_matches('=');
+    if text.len() - digits.len() > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for four in digits.as_bytes().chunks(4) {
+        let mut bits = 0_u32;
+        for digit in four {
+            let value = ALPHABET.iter().position(|known| known == digit)?;
+            bits = bits << 6 | value as u32;
+        }
+        bits <<= 6 * (4 - four.len());
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches letters whose bytes do not come back, and texts that are taken for letters.
+
+    use super::*;
+
+    fn letter(key: &[u8], value: &[u8], timestamp: Timestamp) -> Letter {
+        Letter {
+            operator: "count".to_owned(),
+            plugin: "00ff".to_owned(),
+            reason: "it said:\n \"no\"".to_owned(),
+            position: "source `text`: bytes 0 to 3".to_owned(),
+            input: "in".to_owned(),
+            key: key.to_vec(),
+            value: value.to_vec(),
+            timestamp,
+        }
+    }
+
+    #[test]
+    fn a_letter_is_one_line_and_comes_back() {
+        for len in 0..70_u8 {
+            let bytes: Vec<u8> = (0..len).map(|byte| byte.wrapping_mul(37) ^ 0xa5).collect();
+            let letter = letter(&bytes, &bytes[..usize::from(len / 2)], i64::from(len));
+            let json = letter.to_json();
+            assert!(!json.contains('\n'));
+            assert_eq!(Letter::from_json(&json), Ok(letter));
+        }
+        let text = letter(b"k", b"v\n", NO_TIMESTAMP).to_json();
+        assert!(text.contains(r#""value":"v\n""#) && text.contains(r#""timestamp":null"#));
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let cases = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(to_base64(bytes.as_bytes()), text);
+            assert_eq!(from_base64(text), Some(bytes.as_bytes().to_vec()));
+        }
+        for wrong in ["Z", "Zg", "Zg=", "Z===", "Zm 9", "Zm8=Zm8=", "===="] {
+            assert_eq!(from_base64(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_json_is_refused() {
+        for text in ["", "1", "[]", "{}", r#"{"operator":1}"#] {
+            assert!(Letter::from_json(text).is_err(), "{text}");
+        }
+    }
+}

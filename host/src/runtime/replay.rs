@@ -1,0 +1,277 @@
+//! What an operator makes of the records after a checkpoint, one at a time: the time machine for debugging, and the shadow run
+//! of a swap.
+//!
+//! ```text
+//! source ─▶ ancestors ─▶ in the operator's place: a sink that keeps      (a worker, as in a job)
+//!                                      │ one record
+//!                                      ▼
+//!                              the operator with its state               (called here)
+//! ```
+//!
+//! The plan is cut down to the operator and its ancestors, at parallelism 1, and built from the checkpoint as a job's is. Sources
+//! read one record at a time and the operator gets one a call, so that each output belongs to its record. Nothing is
+//! written: there is no committer and no storage, only a reader. Time stands at the moment of the checkpoint, so the same
+//! checkpoint, input and plugin give the same bytes each time.
+//!
+//! Not what a job did: a job with several tasks mixes their records, and calls with many at a time. Of a plugin that keeps to the
+//! contract both give the same per key.
+
+mod cut;
+mod states;
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use self::cut::{Captured, cut};
+pub use self::states::{Change, ITEMS_MAX};
+use super::JobError;
+use super::build::{Origin, build};
+use super::chunks::CheckpointChunks;
+use super::keyed::Dictionary;
+use super::left::LeftStates;
+use super::plan::{Plan, Role};
+use super::task::{Task, TaskError};
+use super::worker::{Counters, Progress, Worker};
+use crate::checkpoint::{Checkpoint, CheckpointReader};
+use crate::guest::LogLine;
+use crate::state::{ChunkId, ChunkReader};
+use crate::stream::{Batch, DEAD_LETTERS, Timestamp};
+
+/// How often in a row sources may have nothing before they count as read: one that follows files waits for ever.
+const IDLE_MAX: u32 = 16;
+
+/// What is replayed.
+#[derive(Clone)]
+pub struct ReplayOf<'a> {
+    /// What runs, with the plugin that is to be asked in the operator's place ([`Plan::with_operator`]).
+    pub plan: &'a Plan,
+    /// The operator's name.
+    pub operator: &'a str,
+    /// Where to begin; at the beginning of the input and without state if there is none.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// Reads its chunks.
+    pub reader: Arc<dyn CheckpointReader>,
+    /// Whether what a record does to the state of its key is looked at, which costs some reads a record.
+    pub with_states: bool,
+}
+
+/// A record, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// By which input port it came.
+    pub input: u16,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its event time, or [`crate::stream::NO_TIMESTAMP`].
+    pub timestamp: Timestamp,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What an operator made of one record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What left it, in order.
+    pub emitted: Vec<Emitted>,
+    /// What it changed in the state of the record's key; empty unless it was asked for.
+    pub changes: Vec<Change>,
+    /// What it logged.
+    pub log: Vec<LogLine>,
+    /// Why it could not handle the record; then nothing left and nothing changed, and the next record met a fresh instance.
+    pub failure: Option<String>,
+}
+
+/// A record that left an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emitted {
+    /// By which output port, as the plugin calls it.
+    pub port: String,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its event time.
+    pub timestamp: Timestamp,
+}
+
+/// Replays records through one operator.
+pub struct Replay {
+    operator: String,
+    /// Of the operator in the worker, which no edge leads to.
+    node: usize,
+    worker: Worker,
+    outputs: Vec<String>,
+    captured: Captured,
+    waiting: VecDeque<(u16, Batch)>,
+    counters: Arc<Counters>,
+    dictionary: Dictionary,
+    now: Duration,
+    wall_ms: u64,
+    idle: u32,
+    is_over: bool,
+    with_states: bool,
+}
+
+impl Replay {
+    /// Builds sources, ancestors and the operator with its state, which is migrated if its plugin is another version. Times are
+    /// those of the checkpoint.
+    ///
+    /// # Errors
+    /// When the plan has no such operator, its plugin does not take the state over or cannot be opened, or the input cannot be
+    /// read. Nothing has changed.
+    pub fn new(of: ReplayOf<'_>) -> Result<Self, JobError> {
+        let captured = Captured::default();
+        let unknown = || JobError::NoSuchOperator {
+            operator: of.operator.to_owned(),
+        };
+        let (plan, node) = cut(of.plan, of.operator, &captured).ok_or_else(unknown)?;
+        let outputs = match &plan.nodes[node].role {
+            Role::Operator(operator) => operator.plugin.description().outputs.clone(),
+            _ => return Err(unknown()),
+        };
+        let counters: Arc<Counters> = Arc::default();
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(of.reader));
+        let origin = Origin {
+            plan: &plan,
+            restored: of.checkpoint,
+            chunks: &chunks,
+            // Above all that are in use; nothing of it is ever written.
+            next_chunk: ChunkId(u64::MAX / 2),
+            left: LeftStates::default(),
+        };
+        let (reports, _) = mpsc::channel();
+        let built = build(origin, &[], &[Arc::clone(&counters)], &reports)?;
+        let mut workers = built.workers.into_iter();
+        Ok(Self {
+            operator: of.operator.to_owned(),
+            node,
+            worker: workers.next().expect("there is a worker a counter"),
+            outputs,
+            captured,
+            waiting: VecDeque::new(),
+            counters,
+            dictionary: Dictionary::default(),
+            now: Duration::ZERO,
+            wall_ms: of.checkpoint.map_or(0, |checkpoint| checkpoint.created_ms),
+            idle: 0,
+            is_over: false,
+            with_states: of.with_states,
+        })
+    }
+
+    /// Handles the next record that reaches the operator; `None` when the sources have no more.
+    ///
+    /// # Errors
+    /// When a source, an ancestor or the state fails: there is nothing to go on with. What the operator itself does wrong is an
+    /// [`Outcome`].
+    pub fn advance(&mut self) -> Result<Option<Replayed>, JobError> {
+        loop {
+            if let Some((input, record)) = self.waiting.pop_front() {
+                return self.call(input, record).map(Some);
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            self.read()?;
+        }
+    }
+
+    /// Has the worker make a step, and takes what reached the operator apart into records.
+    fn read(&mut self) -> Result<(), JobError> {
+        let before = self.counters.records_in.load(Ordering::Relaxed);
+        let progress = self.worker.step(self.now, self.wall_ms)?;
+        let has_read = self.counters.records_in.load(Ordering::Relaxed) > before;
+        self.idle = if has_read { 0 } else { self.idle };
+        match progress {
+            Progress::Moved { .. } => {}
+            Progress::Idle { until: Some(until) } if self.idle < IDLE_MAX => {
+                self.idle += 1;
+                self.now = self.now.max(until);
+            }
+            Progress::Idle { .. } | Progress::Over => self.is_over = true,
+        }
+        for (input, batch) in self.captured.take() {
+            for (key, value, timestamp) in batch.iter() {
+                let mut record = Batch::default();
+                record.push(key, value, timestamp);
+                self.waiting.push_back((input, record));
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, input: u16, record: Batch) -> Result<Replayed, JobError> {
+        let operator = self.operator.clone();
+        let (key, value, timestamp) = {
+            let mut records = record.iter();
+            let (key, value, timestamp) = records.next().expect("it is one record");
+            (key.to_vec(), value.to_vec(), timestamp)
+        };
+        let outcome = self.outcome(input, &key, record);
+        let outcome = outcome.map_err(|error| match error {
+            TaskError::Guest(error) => JobError::Guest(error),
+            TaskError::Record { reason, position } => JobError::Record {
+                operator,
+                position,
+                reason,
+            },
+            TaskError::State(reason) => JobError::chunks(&operator, reason),
+            TaskError::Tree(reason) => JobError::Tree { operator, reason },
+        })?;
+        Ok(Replayed {
+            input,
+            key,
+            value,
+            timestamp,
+            outcome,
+        })
+    }
+
+    fn outcome(&mut self, input: u16, key: &[u8], record: Batch) -> Result<Outcome, TaskError> {
+        let wall_ms = self.wall_ms;
+        let Some(Some(Task::Operator(task))) = self.worker.tasks.get_mut(self.node) else {
+            unreachable!("the operator's task is one of an operator")
+        };
+        let before = match self.with_states {
+            true => states::of_key(task, key, wall_ms)?,
+            false => Vec::new(),
+        };
+        let keyed = self.dictionary.keyed(record);
+        let mut outcome = Outcome::default();
+        match task.process(input, keyed, wall_ms) {
+            Ok(leaving) => outcome.emitted = emitted(&self.outputs, &leaving),
+            Err(TaskError::Record { reason, .. }) => {
+                outcome.failure = Some(format!("operator `{}` {reason}", self.operator));
+            }
+            Err(error) => return Err(error),
+        }
+        outcome.log = task.take_log();
+        if outcome.failure.is_some() {
+            task.renew()?;
+            return Ok(outcome);
+        }
+        if self.with_states {
+            let after = states::of_key(task, key, wall_ms)?;
+            outcome.changes = states::changes(before, after);
+        }
+        Ok(outcome)
+    }
+}
+
+fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
+    let records = leaving.iter().flat_map(|(port, batch)| {
+        let port = outputs.get(usize::from(*port)).cloned();
+        let port = port.unwrap_or_else(|| DEAD_LETTERS.to_owned());
+        batch.iter().map(move |(key, value, timestamp)| Emitted {
+            port: port.clone(),
+            key: key.to_vec(),
+            value: value.to_vec(),
+            timestamp,
+        })
+    });
+    records.collect()
+}

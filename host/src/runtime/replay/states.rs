@@ -1,0 +1,184 @@
+//! What a key has in the states of an operator's task, and how that differs after a record.
+//!
+//! Of long lists the end is looked at and of large maps the beginning, so that a record costs the same whatever its key has.
+
+use crate::guest::{Page, SubKeyRange};
+use crate::runtime::collections::{KeyedCollections, Place};
+use crate::runtime::migration::migrated;
+use crate::runtime::saved::Saved;
+use crate::runtime::task::{OperatorTask, TaskError};
+use crate::state::{Keys, Lookup, StateKind};
+use crate::stream::{Column, hash_key};
+
+/// Items of a list, and entries of a map, that are looked at.
+pub const ITEMS_MAX: usize = 1000;
+const BYTES_MAX: usize = 4 << 20;
+
+/// What a record changed in one state of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The position of the state in the plugin's description.
+    pub state: u16,
+    /// What the key had, as far as it is looked at: [`ITEMS_MAX`].
+    pub before: Option<Saved>,
+    /// What it has now.
+    pub after: Option<Saved>,
+}
+
+/// What a key has in a state, as far as it was looked at.
+#[derive(Default)]
+pub(super) struct Seen {
+    saved: Option<Saved>,
+    /// Whether a map has entries after these.
+    is_cut: bool,
+}
+
+impl From<Option<Saved>> for Seen {
+    fn from(saved: Option<Saved>) -> Self {
+        let is_cut = false;
+        Self { saved, is_cut }
+    }
+}
+
+/// What a key has in each state.
+pub(super) fn of_key(
+    task: &mut OperatorTask,
+    key: &[u8],
+    wall_ms: u64,
+) -> Result<Vec<Seen>, TaskError> {
+    let states = task.states().to_vec();
+    let mut found = Vec::with_capacity(states.len());
+    for (state, index) in states.iter().zip(0..) {
+        let place = Place {
+            state: state.id,
+            key,
+            hash: hash_key(key),
+            now_ms: wall_ms,
+        };
+        found.push(match state.kind {
+            StateKind::Value => {
+                let keys: Column = [key].into_iter().collect();
+                let hashes = [place.hash];
+                let keys = Keys {
+                    keys: &keys,
+                    hashes: &hashes,
+                };
+                let mut lookup = Lookup::default();
+                let store = task.store_mut();
+                store.read(state.id, keys, wall_ms, &mut lookup)?;
+                let current = migrated(task.instance_mut(), index, state, &lookup)?;
+                let values = current.as_ref().unwrap_or(lookup.values());
+                values
+                    .get(0)
+                    .map(|value| Saved::Value(value.to_vec()))
+                    .into()
+            }
+            StateKind::List => list(task, place)?.into(),
+            StateKind::Map => map(task, place)?,
+        });
+    }
+    Ok(found)
+}
+
+fn list(task: &mut OperatorTask, place: Place<'_>) -> Result<Option<Saved>, TaskError> {
+    let trees = task.trees_mut();
+    let len = trees.list_len(place)?;
+    let start = len.saturating_sub(ITEMS_MAX as u64);
+    let page = trees.list_read(place, start, Page::new(ITEMS_MAX, BYTES_MAX))?;
+    let items: Vec<_> = page.values.iter().map(<[u8]>::to_vec).collect();
+    Ok((!items.is_empty()).then_some(Saved::List(items)))
+}
+
+fn map(task: &mut OperatorTask, place: Place<'_>) -> Result<Seen, TaskError> {
+    let all = SubKeyRange {
+        start: &[],
+        end: None,
+        descending: false,
+    };
+    let trees = task.trees_mut();
+    let page = trees.map_scan(place, all, Page::new(ITEMS_MAX, BYTES_MAX))?;
+    let entries = page.sub_keys.iter().zip(page.values.iter());
+    let entries: Vec<_> = entries
+        .map(|(key, value)| (key.to_vec(), value.to_vec()))
+        .collect();
+    Ok(Seen {
+        saved: (!entries.is_empty()).then_some(Saved::Map(entries)),
+        is_cut: page.more,
+    })
+}
+
+/// The states that differ.
+pub(super) fn changes(before: Vec<Seen>, after: Vec<Seen>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for ((mut before, mut after), state) in before.into_iter().zip(after).zip(0..) {
+        // An entry that was moved beyond the end of a page is neither new nor gone.
+        let ends = [end(&before), end(&after)];
+        if let Some(end) = ends.into_iter().flatten().min() {
+            keep_to(&mut before, &end);
+            keep_to(&mut after, &end);
+        }
+        if before.saved != after.saved {
+            changes.push(Change {
+                state,
+                before: before.saved,
+                after: after.saved,
+            });
+        }
+    }
+    changes
+}
+
+/// The last key of a map that goes on.
+fn end(seen: &Seen) -> Option<Vec<u8>> {
+    match &seen.saved {
+        Some(Saved::Map(entries)) if seen.is_cut => Some(entries.last()?.0.clone()),
+        _ => None,
+    }
+}
+
+fn keep_to(seen: &mut Seen, end: &[u8]) {
+    if let Some(Saved::Map(entries)) = &mut seen.saved {
+        entries.retain(|(key, _)| key.as_slice() <= end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches an entry of a large map that is told as changed because the page that is looked at has moved.
+
+    use super::*;
+
+    fn seen(keys: &[&str], is_cut: bool) -> Seen {
+        let entry = |key: &&str| (key.as_bytes().to_vec(), b"1".to_vec());
+        Seen {
+            saved: Some(Saved::Map(keys.iter().map(entry).collect())),
+            is_cut,
+        }
+    }
+
+    #[test]
+    fn pages_are_compared_as_far_as_both_go() {
+        let changed = |before, after| {
+            let changes = changes(vec![before], vec![after]);
+            changes
+                .into_iter()
+                .map(|change| change.after)
+                .collect::<Vec<_>>()
+        };
+        let expected = seen(&["a", "b"], true).saved;
+        assert_eq!(
+            changed(seen(&["b", "c"], true), seen(&["a", "b"], true)),
+            [expected]
+        );
+        assert_eq!(
+            changed(seen(&["b", "c"], true), seen(&["b", "c", "d"], true)),
+            []
+        );
+        let expected = seen(&["b", "c", "d"], false).saved;
+        assert_eq!(
+            changed(seen(&["b", "c"], false), seen(&["b", "c", "d"], false)),
+            [expected]
+        );
+        assert_eq!(changed(seen(&["b"], false), Seen::default()), [None]);
+    }
+}
