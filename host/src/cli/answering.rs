@@ -66,7 +66,7 @@ pub(super) type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 /// A job that can be asked.
 pub(super) struct Answering {
     serving: Option<Serving>,
-    observer: Arc<Observer>,
+    pub(super) observer: Arc<Observer>,
     stopped_with_savepoint: Arc<AtomicBool>,
     looked_at: LookedAt,
 }
@@ -229,7 +229,23 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
-            _ => {}
+            Notice::Rescaled(rescaled) => self.observer.rescaled(rescaled.to),
+            Notice::RolledBack(rolled_back) => {
+                let now_ms = self.clock.wall_ms();
+                self.observer.restored(Some(rolled_back.to.0), now_ms);
+            }
+            Notice::TrialFailed { reason, to, .. } => {
+                let now_ms = self.clock.wall_ms();
+                self.observer.failed(reason, now_ms);
+                self.observer.restored(Some(to.0), now_ms);
+                self.observer.swap_undone();
+                self.observer.on_trial(false);
+            }
+            Notice::TrialPassed { .. } => self.observer.on_trial(false),
+            Notice::NotVisible { .. }
+            | Notice::GaveUp { .. }
+            | Notice::StoppedAtRest { .. }
+            | Notice::Log { .. } => {}
         }
     }
 }

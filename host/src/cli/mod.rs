@@ -12,6 +12,7 @@ pub mod replay;
 pub mod run;
 pub mod savepoint;
 pub mod state;
+pub mod status;
 pub mod stop;
 
 mod answering;
@@ -52,6 +53,7 @@ const FIRST_STEPS: &str = "\
 First steps:
   floodmark check PIPELINE                     is it right, and what would it do?
   floodmark run PIPELINE                       run it, or go on after a stop or a crash
+  floodmark status PIPELINE                    what is it at, how fast, and since when?
   floodmark stop PIPELINE                      stop it with a checkpoint
   floodmark checkpoint list --pipeline FILE    what was kept of a job
 
@@ -69,6 +71,7 @@ struct Arguments {
 enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
+    Status(status::StatusArguments),
     Stop(stop::StopArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
@@ -154,6 +157,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),

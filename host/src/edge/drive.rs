@@ -112,11 +112,7 @@ pub fn drive(
         // What is kept of a job that is begun anew is only for looking at.
         let _ = failures.end(clock.wall_ms());
     }
-    let counted = |worker| Counters {
-        observed: watcher.observed(usize::from(worker)),
-        ..Counters::default()
-    };
-    let counters = (0..plan.parallelism).map(|worker| Arc::new(counted(worker)));
+    let counters = (0..plan.parallelism).map(|worker| counted(watcher, worker));
     let counters = counters.collect();
     let stage = Stage {
         plan: Arc::clone(&plan),
@@ -166,6 +162,14 @@ pub fn drive(
     Ok(Ended {
         ending,
         summaries: job.summaries,
+    })
+}
+
+/// The counters of a worker, seen by whoever observes the job.
+fn counted(watcher: &dyn Watcher, worker: u16) -> Arc<Counters> {
+    Arc::new(Counters {
+        observed: watcher.observed(usize::from(worker)),
+        ..Counters::default()
     })
 }
 

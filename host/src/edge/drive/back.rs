@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::threads::Threads;
 use super::stage::NotBegun;
-use super::{Job, Next, Turn, WATCH_INTERVAL, earlier_runs};
+use super::{Job, Next, Turn, WATCH_INTERVAL, counted, earlier_runs};
 use crate::checkpoint::coordinator::Ending;
 use crate::checkpoint::store::{Recovery, StoreError};
 use crate::checkpoint::{CheckpointStorage, Depth};
@@ -211,7 +211,8 @@ impl Job<'_> {
         };
         if self.stage.plan.parallelism != target.plan.parallelism {
             let tasks = 0..target.plan.parallelism;
-            self.stage.counters = tasks.map(|_| Arc::default()).collect();
+            let counters = tasks.map(|worker| counted(&*self.watcher, worker));
+            self.stage.counters = counters.collect();
         }
         self.stage.plan = target.plan;
         let next = match self.begin(store, recovery, left) {
