@@ -229,6 +229,7 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
+            Notice::Swapped(_) => {}
             Notice::Rescaled(rescaled) => self.observer.rescaled(rescaled.to),
             Notice::RolledBack(rolled_back) => {
                 let now_ms = self.clock.wall_ms();
