@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
 pub mod replay;
@@ -13,6 +14,7 @@ pub mod savepoint;
 pub mod state;
 pub mod stop;
 
+mod answering;
 mod assemble;
 mod failure;
 mod limits;
@@ -69,6 +71,7 @@ enum Command {
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
     Replay(replay::ReplayArguments),
+    CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -153,6 +156,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&command),
