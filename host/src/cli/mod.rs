@@ -25,6 +25,7 @@ mod start;
 mod storage;
 mod table;
 mod terminal;
+mod what_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
+use super::what_runs::Loading;
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::savepoint;
@@ -147,14 +148,22 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let looked_at = Arc::new(Mutex::new(Some(store.reader())));
     let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);
     let recovery = start.recover(&mut *store, &data_dir)?;
+    let loading = Loading {
+        reader: &*store.reader(),
+        engine: &guests.engine,
+    };
+    let runs = start.what_runs(plan, &recovery, &data_dir, &loading)?;
     tell_recovery(
         &recovery,
         start.is_carried(),
-        plan,
+        &runs.plan,
         &data_dir,
         clock,
         terminal,
     )?;
+    for line in runs.says {
+        terminal.say(&line);
+    }
     start.forget_later(&mut *store, terminal)?;
     tell_sinks(&assembled.plan, terminal);
     data_dir
@@ -178,7 +187,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let mut progress = Progress::new(terminal.clone(), arguments.fresh)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
-        Arc::new(assembled.plan.clone()),
+        Arc::new(runs.plan),
         Kept {
             store,
             recovery,
