@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 
 use super::Failure;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
@@ -18,7 +19,7 @@ use crate::stream::CheckpointId;
 pub struct JobArguments {
     /// The pipeline file of the job, or the folder of a `pipeline.toml`
     #[arg(value_name = "PIPELINE")]
-    pipeline: Option<PathBuf>,
+    pub(super) pipeline: Option<PathBuf>,
     /// The data folder of the job: needed if `run` was given one, or if its pipeline is not at hand
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -74,6 +75,11 @@ impl Place {
     /// Asks the running job.
     pub(super) fn ask(&self, request: &Request) -> Result<CheckpointId, AskError> {
         control::ask(&self.data_dir, request)
+    }
+
+    /// Asks the running job for a change.
+    pub(super) fn change(&self, request: &Request) -> Result<Value, AskError> {
+        control::change(&self.data_dir, request)
     }
 }
 

@@ -17,12 +17,13 @@ use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
-use super::what_runs::Loading;
+use super::what_runs::{Loading, for_rollback, replacements};
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::savepoint;
 use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
+use crate::edge::control::changes::{Prepared, Rollbacks};
 use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
@@ -30,6 +31,7 @@ use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
+use crate::guest::GuestEngine;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
@@ -146,7 +148,14 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     }
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let looked_at = Arc::new(Mutex::new(Some(store.reader())));
-    let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);
+    let rollbacks = rollbacks(Arc::new(plan.clone()), &looked_at, &guests.engine);
+    let listening = answer(
+        data_dir.path(),
+        &looked_at,
+        rollbacks,
+        channel.0.clone(),
+        terminal,
+    );
     let recovery = start.recover(&mut *store, &data_dir)?;
     let loading = Loading {
         reader: &*store.reader(),
@@ -222,10 +231,33 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
 /// What savepoints are copied from, until the job is over: the socket outlives it.
 type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 
+/// Prepares rollbacks on the thread of whoever asks; `named` is what the pipeline names.
+fn rollbacks(named: Arc<Plan>, reader: &LookedAt, engine: &GuestEngine) -> Rollbacks {
+    let (reader, engine) = (Arc::clone(reader), engine.clone());
+    Arc::new(move |to| {
+        let reader = reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let reader = reader.ok_or("the job is over")?;
+        let loading = Loading {
+            reader: &*reader,
+            engine: &engine,
+        };
+        let (operators, note) = for_rollback(&named, to, &loading)?;
+        Ok(Prepared {
+            says: replacements(&operators),
+            operators,
+            note,
+        })
+    })
+}
+
 /// From here on the job can be asked for checkpoints, and to stop.
 fn answer(
     folder: &Path,
     reader: &LookedAt,
+    rollbacks: Rollbacks,
     reports: Reports,
     terminal: &Terminal,
 ) -> Option<Listening> {
@@ -242,7 +274,7 @@ fn answer(
         });
         copied.map_err(|error| error.to_string())
     });
-    let listening = control::listen(folder, reports, savepoints);
+    let listening = control::listen(folder, reports, savepoints, rollbacks);
     let refused = |error: &std::io::Error| {
         terminal.say(&format!(
             "warning: cannot listen on `{}` ({error}): `floodmark stop` and the like do not reach this job",

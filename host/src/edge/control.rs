@@ -4,12 +4,15 @@
 //! {"do":"checkpoint"}                          {"checkpoint":7}
 //! {"do":"checkpoint","savepoint":"/a/b"}       {"error":"…"}
 //! {"do":"stop","drain":true}
+//! {"do":"rescale","parallelism":3}            {"done":{…}}, see `changes`
+//! {"do":"rollback","to":3}
 //! ```
 //!
 //! This file has what is said, and the side that asks; `serve` has the side that answers. A socket's path may have about a
 //! hundred bytes, and a data folder's may be longer, so long ones are reached through the folder's descriptor. What is
 //! asked is decided by the conductor; the socket is only for whoever may write into the folder.
 
+pub mod changes;
 mod serve;
 
 use std::fs::File;
@@ -53,6 +56,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         savepoint: Option<PathBuf>,
     },
+    /// Go on with another number of tasks per node.
+    Rescale {
+        /// How many.
+        parallelism: u16,
+    },
+    /// Go back to a checkpoint for good.
+    Rollback {
+        /// Which.
+        to: u64,
+    },
 }
 
 /// What it answers.
@@ -61,6 +74,8 @@ pub enum Request {
 pub enum Response {
     /// It is done, with this checkpoint.
     Checkpoint(u64),
+    /// It is done, in this way.
+    Done(serde_json::Value),
     /// It is not, or not wholly.
     Error(String),
 }
@@ -97,11 +112,35 @@ pub enum AskError {
     },
 }
 
-/// Asks the job that runs on a data folder, and waits for as long as it takes.
+/// Asks the job that runs on a data folder for something that ends with a checkpoint, and waits for as long as it takes.
 ///
 /// # Errors
 /// See [`AskError`]. After [`AskError::NotRunning`] nothing was asked.
 pub fn ask(folder: &Path, request: &Request) -> Result<CheckpointId, AskError> {
+    match call(folder, request)? {
+        Response::Checkpoint(id) => Ok(CheckpointId(id)),
+        Response::Error(reason) => Err(AskError::Refused(reason)),
+        Response::Done(_) => Err(AskError::Silent {
+            folder: folder.to_path_buf(),
+        }),
+    }
+}
+
+/// Asks for a change.
+///
+/// # Errors
+/// Those of [`ask`].
+pub fn change(folder: &Path, request: &Request) -> Result<serde_json::Value, AskError> {
+    match call(folder, request)? {
+        Response::Done(value) => Ok(value),
+        Response::Error(reason) => Err(AskError::Refused(reason)),
+        Response::Checkpoint(_) => Err(AskError::Silent {
+            folder: folder.to_path_buf(),
+        }),
+    }
+}
+
+fn call(folder: &Path, request: &Request) -> Result<Response, AskError> {
     let io = |source| AskError::Io {
         folder: folder.to_path_buf(),
         source,
@@ -120,8 +159,7 @@ pub fn ask(folder: &Path, request: &Request) -> Result<CheckpointId, AskError> {
     let mut answer = String::new();
     let read = stream.take(LINE_BYTES_MAX).read_to_string(&mut answer);
     match read.map(|_| serde_json::from_str(&answer)) {
-        Ok(Ok(Response::Checkpoint(id))) => Ok(CheckpointId(id)),
-        Ok(Ok(Response::Error(reason))) => Err(AskError::Refused(reason)),
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(_)) | Err(_) => Err(AskError::Silent {
             folder: folder.to_path_buf(),
         }),

@@ -321,6 +321,11 @@ impl OperatorTask {
         lines
     }
 
+    /// Handles records by another plugin, or other settings, from now on.
+    pub fn handle_by(&mut self, handling: Handling) {
+        self.desk.handle(handling);
+    }
+
     /// What has gone wrong in its calls.
     #[must_use]
     pub fn faults(&self) -> Faults {

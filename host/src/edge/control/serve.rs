@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::super::clock::Clock;
 use super::super::drive::Reports;
+use super::changes::{self, Rollbacks};
 use super::{FILE_NAME, LINE_BYTES_MAX, Request, Response, TALK_MAX, reach_as};
 use crate::runtime::report::{Asker, Report};
 use crate::stream::CheckpointId;
@@ -83,7 +84,13 @@ impl Drop for Listening {
 /// # Errors
 /// When the system refuses: the job cannot be asked then.
 #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
-pub fn listen(folder: &Path, reports: Reports, savepoints: Savepoints) -> io::Result<Listening> {
+pub fn listen(
+    folder: &Path,
+    reports: Reports,
+    savepoints: Savepoints,
+    rollbacks: Rollbacks,
+) -> io::Result<Listening> {
+    let folder = folder.to_path_buf();
     let path = folder.join(FILE_NAME);
     let new = folder.join(NEW_FILE_NAME);
     for left in [&path, &new] {
@@ -93,7 +100,7 @@ pub fn listen(folder: &Path, reports: Reports, savepoints: Savepoints) -> io::Re
         }
     }
     // Nobody finds it before it is the owner's alone.
-    let listener = reach_as(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
+    let listener = reach_as(&folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
     fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     fs::rename(&new, &path)?;
     let open = Arc::new(Open::default());
@@ -116,6 +123,8 @@ pub fn listen(folder: &Path, reports: Reports, savepoints: Savepoints) -> io::Re
                 open: Arc::clone(&open),
                 reports: reports.clone(),
                 savepoints: Arc::clone(&savepoints),
+                rollbacks: Arc::clone(&rollbacks),
+                folder: folder.clone(),
             };
             if has_room {
                 std::thread::spawn(move || connection.talk(stream));
@@ -130,6 +139,8 @@ struct Connection {
     open: Arc<Open>,
     reports: Reports,
     savepoints: Savepoints,
+    rollbacks: Rollbacks,
+    folder: PathBuf,
 }
 
 impl Drop for Connection {
@@ -179,6 +190,15 @@ impl Connection {
             Request::Stop { drain, savepoint } => {
                 let asker = Some(asker);
                 (Report::StopAsked { drain, asker }, savepoint, true)
+            }
+            Request::Rescale { parallelism } => {
+                let done = changes::rescale(&self.reports, parallelism);
+                return done.map_or_else(Response::Error, Response::Done);
+            }
+            Request::Rollback { to } => {
+                let (reports, to) = (&self.reports, CheckpointId(to));
+                let done = changes::roll_back(reports, &self.rollbacks, &self.folder, to);
+                return done.map_or_else(Response::Error, Response::Done);
             }
         };
         if savepoint.as_ref().is_some_and(|path| !path.is_absolute()) {

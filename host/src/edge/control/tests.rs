@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, mpsc};
 
+use super::changes::Rollbacks;
 use super::*;
 use crate::runtime::report::Report;
 
@@ -13,7 +14,10 @@ fn started(folder: &Path) -> (Listening, mpsc::Receiver<Report>) {
         true => Err("the disk is full".to_owned()),
         false => std::fs::write(path, id.to_string()).map_err(|error| error.to_string()),
     });
-    (listen(folder, reports, savepoints).unwrap(), inbox)
+    (
+        listen(folder, reports, savepoints, rollbacks).unwrap(),
+        inbox,
+    )
 }
 
 /// A job that has its `id`-th checkpoint for whoever asks, and none for whoever stops it.
