@@ -16,6 +16,7 @@ pub mod savepoint;
 pub mod state;
 pub mod stop;
 
+mod answering;
 mod assemble;
 mod failure;
 mod limits;

@@ -1,13 +1,14 @@
 //! `floodmark rescale`: has a running job go on with another number of tasks per node, in the same process.
 
+use std::time::Duration;
+
 use clap::Args;
+use serde_json::json;
 
 use super::Failure;
 use super::job::JobArguments;
 use super::print::{print, print_json};
 use super::progress::micros;
-use crate::edge::control::Request;
-use std::time::Duration;
 
 /// Changes the parallelism of a running job at a checkpoint, without a restart of its process
 ///
@@ -30,9 +31,8 @@ pub struct RescaleArguments {
 /// When no job runs there, or it was not rescaled: it goes on as before then, unless the message says so.
 pub fn rescale(arguments: &RescaleArguments) -> Result<(), Failure> {
     let place = arguments.job.place()?;
-    let done = place.change(&Request::Rescale {
-        parallelism: arguments.parallelism,
-    })?;
+    let wish = json!({ "parallelism": arguments.parallelism });
+    let done = place.call("/v1/rescale", &wish)?;
     if arguments.json {
         return print_json(&done);
     }

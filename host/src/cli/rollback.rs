@@ -18,7 +18,7 @@ use super::what_runs::{Loading, for_rollback, replacements};
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::Depth;
 use crate::crash::{self, Point};
-use crate::edge::control::{AskError, Request};
+use crate::edge::control::AskError;
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::settings::CheckpointSettings;
 use crate::stream::CheckpointId;
@@ -49,7 +49,7 @@ pub struct RollbackArguments {
 /// When the checkpoint is not there or damaged, or what it names cannot run: nothing has changed then.
 pub fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
     let place = arguments.job.place()?;
-    let done = match place.change(&Request::Rollback { to: arguments.to }) {
+    let done = match place.call("/v1/rollback", &json!({ "to": arguments.to })) {
         Ok(done) => done,
         Err(AskError::NotRunning { .. }) => at_rest(arguments)?,
         Err(error) => return Err(error.into()),
@@ -82,7 +82,7 @@ pub fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
 /// Of a job that does not run.
 fn at_rest(arguments: &RollbackArguments) -> Result<Value, Failure> {
     let place = arguments.job.place()?;
-    let Some(pipeline) = arguments.job.pipeline.clone() else {
+    let Some(pipeline) = arguments.job.pipeline() else {
         let message = "the job does not run, so what its pipeline names has to be known; give its pipeline file, too";
         return Err(Failure::new(EXIT_USAGE, message));
     };

@@ -4,9 +4,11 @@
 //! names what goes on from it and what the pipeline named then. While the pipeline still names that, the checkpoint's goes on;
 //! once it names another, the pipeline wins. Either is said.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use super::answering::LookedAt;
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice};
+use crate::edge::control::changes::{Prepared, Rollbacks};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Plugin};
 use crate::pipeline::difference;
@@ -17,6 +19,36 @@ use crate::stream::CheckpointId;
 pub(super) struct Loading<'a> {
     pub(super) reader: &'a dyn CheckpointReader,
     pub(super) engine: &'a GuestEngine,
+}
+
+/// What a rollback of a running job is prepared with, on the thread of whoever asks.
+pub(super) struct Preparing {
+    /// What the pipeline names.
+    pub(super) named: Arc<Plan>,
+    pub(super) engine: GuestEngine,
+}
+
+impl Preparing {
+    pub(super) fn rollbacks(self, reader: &LookedAt) -> Rollbacks {
+        let reader = Arc::clone(reader);
+        Arc::new(move |to| {
+            let reader = reader
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let reader = reader.ok_or("the job is over")?;
+            let loading = Loading {
+                reader: &*reader,
+                engine: &self.engine,
+            };
+            let (operators, note) = for_rollback(&self.named, to, &loading)?;
+            Ok(Prepared {
+                says: replacements(&operators),
+                operators,
+                note,
+            })
+        })
+    }
 }
 
 /// A plan as it goes on from a checkpoint, and what is to be said of it.

@@ -28,12 +28,14 @@ use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint};
 use crate::connector::Recovered;
 use crate::crash::{self, Point};
+use crate::observe::WorkerMetrics;
 use crate::runtime::JobError;
 use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice, RescaleOrder};
 use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
 use crate::runtime::restart::Strategy;
+use crate::runtime::swap::Running;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
@@ -73,6 +75,8 @@ pub trait Watcher {
     fn notice(&mut self, now: Duration, notice: Notice);
     /// Some time has passed.
     fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]);
+    /// Where the worker of this index writes what observers see.
+    fn observed(&self, worker: usize) -> Arc<WorkerMetrics>;
 }
 
 /// A job that ended as it should.
@@ -108,7 +112,7 @@ pub fn drive(
         // What is kept of a job that is begun anew is only for looking at.
         let _ = failures.end(clock.wall_ms());
     }
-    let counters = (0..plan.parallelism).map(|_| Arc::default()).collect();
+    let counters = counters(plan.parallelism, watcher);
     let stage = Stage {
         plan: Arc::clone(&plan),
         retained: settings.retained,
@@ -116,6 +120,7 @@ pub fn drive(
         reports,
         counters,
         is_on_trial: Arc::default(),
+        earlier_plans: Vec::new(),
         amended: None,
     };
     let before = earlier_runs(recovery.restored.as_ref());
@@ -157,6 +162,16 @@ pub fn drive(
         ending,
         summaries: job.summaries,
     })
+}
+
+/// What each worker counts.
+fn counters(parallelism: u16, watcher: &dyn Watcher) -> Vec<Arc<Counters>> {
+    let counted = |worker| Counters {
+        observed: watcher.observed(usize::from(worker)),
+        ..Counters::default()
+    };
+    let all = (0..parallelism).map(|worker| Arc::new(counted(worker)));
+    all.collect()
 }
 
 fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
@@ -282,6 +297,9 @@ impl Job<'_> {
         threads: Option<&Threads>,
     ) -> Result<Option<Turn>, JobError> {
         let clock = self.stage.clock;
+        let Some(report) = self.refuse_on_trial(report) else {
+            return Ok(None);
+        };
         for action in self.conductor.handle(clock.now(), clock.wall_ms(), report) {
             if let Some(turn) = self.carry_out(action, threads)? {
                 return Ok(Some(turn));
@@ -309,6 +327,37 @@ impl Job<'_> {
             Action::Notify(notice) => self.watcher.notice(self.stage.clock.now(), notice),
             Action::Answer(asker, answer) => asker.answer(answer),
             Action::AnswerRescale(asker, answer) => asker.answer(answer),
+            Action::AnswerSwap(asker, answer) => {
+                if let Ok(swapped) = &answer {
+                    crash::point(Point::SwapDurable);
+                    let notice = Notice::Swapped(swapped.clone());
+                    self.watcher.notice(self.stage.clock.now(), notice);
+                }
+                asker.answer(answer);
+                crash::point(Point::SwapAnswered);
+            }
+            Action::Describe {
+                asker,
+                schemas,
+                generation,
+                newest,
+            } => asker.answer(Ok(Running {
+                plan: Arc::clone(&self.stage.plan),
+                schemas,
+                generation,
+                newest,
+            })),
+            Action::PlanReplaced {
+                plan,
+                from,
+                before,
+                trial,
+            } => {
+                if let Some(time) = trial {
+                    self.begin_trial_of(from, before, time);
+                }
+                self.stage.replace_plan(plan, from);
+            }
             Action::Rescale(order) => {
                 crash::point(Point::RescaleDurable);
                 return Ok(Some(Turn::Rescale(order)));

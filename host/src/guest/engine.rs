@@ -228,7 +228,7 @@ impl GuestEngine {
         }
         let compiled = Component::from_binary(&self.engine, component).map_err(|error| {
             let reason = format!("{error:#}");
-            match reason.contains("exceeds the") {
+            match reason.contains("exceeds") {
                 true => GuestError::TooLarge {
                     operator: operator.to_owned(),
                     reason,

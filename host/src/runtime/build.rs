@@ -18,6 +18,7 @@ use super::schema::{States, snapshot_of};
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::{Checkpoint, Split};
+use crate::observe::Standing;
 use crate::state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Restore, StateSchema, StateStore, StoreSettings,
 };
@@ -79,9 +80,11 @@ pub fn build(
             regions: regions(plan),
             region_of: plan.regions(),
             dictionary: Dictionary::default(),
+            ready: None,
             control,
             reports: reports.clone(),
             counters: Arc::clone(counters),
+            standings: Vec::new(),
             count_at: Duration::ZERO,
             wall_ms: 0,
         });
@@ -96,6 +99,12 @@ pub fn build(
     for region in workers.iter_mut().flat_map(|worker| &mut worker.regions) {
         let inputs = region.inlets.len() + usize::from(!region.sources.is_empty());
         region.aligner = Aligner::new(inputs, plan.mode);
+    }
+    for worker in &mut workers {
+        worker.standings = vec![Standing::Idle; worker.regions.len()];
+        for region in 0..worker.regions.len() {
+            worker.note_entries(region);
+        }
     }
     Ok(Built {
         workers,
@@ -117,7 +126,26 @@ fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(
     }
 }
 
-fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
+/// What makes instances of an operator.
+pub(super) fn opener(name: &str, operator: &Operator) -> Open {
+    let (plugin, name) = (Arc::clone(&operator.plugin), name.to_owned());
+    let config = operator.config.clone();
+    Arc::new(move || plugin.open(&name, &config))
+}
+
+/// By which port the records of each inlet come, by region: in the order in which [`connect`] makes inlets.
+pub(super) fn inputs(plan: &Plan) -> Vec<Vec<u16>> {
+    let numbers = plan.regions();
+    let count = numbers.iter().max().map_or(0, |last| last + 1);
+    let mut inputs = vec![Vec::new(); count];
+    for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
+        let workers = std::iter::repeat_n(edge.input, usize::from(plan.parallelism));
+        inputs[numbers[edge.to.0]].extend(workers);
+    }
+    inputs
+}
+
+pub(super) fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     let mut outlets: Vec<Vec<Vec<Outlet>>> = Vec::new();
     for node in &plan.nodes {
         let ports = match &node.role {
@@ -239,7 +267,6 @@ impl Origin<'_> {
                     .collect()
             }
             Role::Operator(operator) => {
-                let Operator { plugin, config, .. } = operator;
                 let handling = Handling::of(&node.name, operator);
                 let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
@@ -251,12 +278,10 @@ impl Origin<'_> {
                 });
                 let stores = stores.collect::<Result<Vec<_>, JobError>>()?;
                 states.retain(|id| stores.iter().any(|state| state.store.holds(id)));
-                let task = |LeftState { store, seals }| {
-                    let open: Open = {
-                        let (plugin, name) = (Arc::clone(plugin), node.name.clone());
-                        let config = config.clone();
-                        Arc::new(move || plugin.open(&name, &config))
-                    };
+                let task = |LeftState { mut store, seals }| {
+                    // What is left may be of another plugin.
+                    let _ = store.replace_rules(states.settings());
+                    let open = opener(&node.name, operator);
                     let task =
                         OperatorTask::new(open, states.declared.clone(), store, handling.clone())?;
                     Ok(Task::Operator(Box::new(task.with_seals(seals))))

@@ -104,9 +104,9 @@ impl Desk {
         self.handling.time_per_call
     }
 
-    /// Turns to another plugin, or to other settings.
-    pub(super) fn handle(&mut self, handling: Handling) {
-        self.handling = handling;
+    /// Is another plugin's from now on; what was counted stays.
+    pub(super) fn exchange_handling(&mut self, handling: &mut Handling) {
+        std::mem::swap(&mut self.handling, handling);
     }
 
     pub(super) fn fails_job(&self) -> bool {

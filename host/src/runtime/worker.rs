@@ -17,9 +17,11 @@ use super::exchange::{Message, Receiver, Sender};
 use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
+use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
+use crate::observe::{Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -30,8 +32,10 @@ const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Control {
+    /// Replace plugins at the barrier of a checkpoint that begins next.
+    Replace(Replacement),
     /// Take a checkpoint.
     Begin {
         /// Its id.
@@ -79,6 +83,8 @@ pub struct Counters {
     pub source_done: AtomicU64,
     /// Units that there are; `u64::MAX` if that is not known.
     pub source_total: AtomicU64,
+    /// What observers see, if there are any.
+    pub observed: Arc<WorkerMetrics>,
 }
 
 /// Where records of an output port go.
@@ -151,9 +157,13 @@ pub struct Worker {
     /// By node.
     pub(super) region_of: Vec<usize>,
     pub(super) dictionary: Dictionary,
+    /// Plugins that take the place of others at a barrier to come.
+    pub(super) ready: Option<Ready>,
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) counters: Arc<Counters>,
+    /// By region: how it stood in the last step.
+    pub(super) standings: Vec<Standing>,
     pub(super) count_at: Duration,
     pub(super) wall_ms: u64,
 }
@@ -168,6 +178,7 @@ impl Worker {
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Shutdown => return Ok(Progress::Over),
+                Control::Replace(replacement) => self.make_ready(replacement),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
                 Control::Resume => self.resume(),
@@ -180,12 +191,15 @@ impl Worker {
         let mut until: Option<Duration> = None;
         for region in (0..self.regions.len()).rev() {
             if !self.drain(region) {
+                self.standings[region] = Standing::BackPressured;
                 continue;
             }
+            self.standings[region] = Standing::Idle;
             match self.advance(region, now)? {
                 Progress::Moved { snapshot: taken } => {
                     moved = true;
                     snapshot |= taken;
+                    self.standings[region] = Standing::Busy;
                     self.drain(region);
                 }
                 Progress::Idle { until: next } => until = [until, next].into_iter().flatten().min(),
@@ -377,6 +391,8 @@ impl Worker {
             .records_in
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
+            self.note_in(node, &batch);
+            self.note_out(node, &batch);
             self.emit(node, 0, batch)?;
             self.note_held(at, now);
         }
@@ -451,6 +467,7 @@ impl Worker {
             return Ok(Progress::Moved { snapshot: false });
         };
         crash::point(Point::BarrierReached);
+        let swap = self.swap_begins(at, checkpoint);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
             let task = self.tasks[node].as_mut().expect("every node has a task");
@@ -460,7 +477,11 @@ impl Worker {
             })?;
         }
         crash::point(Point::BarrierPassed);
+        self.note_entries(at);
         self.broadcast(at, &Message::Barrier(checkpoint));
+        if let Some(begun) = swap {
+            self.swap(at, begun);
+        }
         self.report(Report::Snapshot(snapshot));
         Ok(Progress::Moved { snapshot: true })
     }
@@ -487,6 +508,7 @@ impl Worker {
         };
         if watermark > region.watermark {
             self.regions[at].watermark = watermark;
+            self.note_watermark(at, watermark);
             self.broadcast(at, &Message::Watermark(watermark));
         }
         self.regions[at].watermark_at = now + WATERMARK_INTERVAL;

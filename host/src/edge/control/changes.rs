@@ -8,16 +8,17 @@
 //! What takes long, such as reading a checkpoint and compiling its plugins, happens here, on the thread of whoever asks, before
 //! the job hears anything.
 
-use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::drive::Reports;
 use super::super::rolled_back::RolledBackNote;
+use super::job::JobSide;
+use super::routes::{Call, Method, Pace, Refusal, Routes};
 use crate::crash::{self, Point};
 use crate::runtime::plan::Operator;
-use crate::runtime::report::{Answer, Asker, Report, RollbackOrder};
+use crate::runtime::report::{Report, RollbackOrder};
 use crate::stream::CheckpointId;
 
 /// A rollback that can be done.
@@ -33,13 +34,42 @@ pub struct Prepared {
 /// Reads a checkpoint whole and loads what it names, or says why the job cannot go back to it.
 pub type Rollbacks = Arc<dyn Fn(CheckpointId) -> Result<Prepared, String> + Send + Sync>;
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RescaleWish {
+    parallelism: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackWish {
+    to: u64,
+}
+
+/// Adds what is here to what a job can be asked.
+#[must_use]
+pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
+    let (rescaled, rolled_back) = (side.clone(), side.clone());
+    routes
+        .with_json(
+            (Method::Post, "/v1/rescale"),
+            "goes on with another `parallelism`, in the same process",
+            Pace::Waits,
+            move |call| rescale(&rescaled, call),
+        )
+        .with_json(
+            (Method::Post, "/v1/rollback"),
+            "goes back to the checkpoint `to` for good, with the plugins of that time",
+            Pace::Waits,
+            move |call| roll_back(&rolled_back, &rollbacks, call),
+        )
+}
+
 /// Has the job go on with another number of tasks per node; returns when a checkpoint says so.
-///
-/// # Errors
-/// When the job did not, or could not make that durable: the message says which.
-pub fn rescale(reports: &Reports, parallelism: u16) -> Result<Value, String> {
+fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
+    let RescaleWish { parallelism } = call.json()?;
     crash::point(Point::RescaleAsked);
-    let rescaled = ask(reports, |asker| Report::RescaleAsked { parallelism, asker })?;
+    let rescaled = side.ask(|asker| Report::RescaleAsked { parallelism, asker })?;
     Ok(json!({
         "from": rescaled.from,
         "to": rescaled.to,
@@ -49,25 +79,19 @@ pub fn rescale(reports: &Reports, parallelism: u16) -> Result<Value, String> {
 }
 
 /// Has the job go back to a checkpoint for good; returns when it runs from there and a checkpoint says so.
-///
-/// # Errors
-/// When the job did not: nothing has changed unless the message says so.
-pub fn roll_back(
-    reports: &Reports,
-    rollbacks: &Rollbacks,
-    folder: &Path,
-    to: CheckpointId,
-) -> Result<Value, String> {
-    let prepared = rollbacks(to)?;
+fn roll_back(side: &JobSide, rollbacks: &Rollbacks, call: &Call) -> Result<Value, Refusal> {
+    let RollbackWish { to } = call.json()?;
+    let to = CheckpointId(to);
+    let prepared = rollbacks(to).map_err(Refusal::conflict)?;
     // Whoever dies between here and the next checkpoint comes back with the plugins of that time.
-    prepared.note.write(folder).map_err(|error| {
-        format!(
-            "cannot write into `{}`: {error}; nothing has changed",
-            folder.display()
-        )
+    prepared.note.write(&side.folder).map_err(|error| {
+        let folder = side.folder.display();
+        Refusal::failed(format!(
+            "cannot write into `{folder}`: {error}; nothing has changed"
+        ))
     })?;
     let operators = prepared.operators;
-    let back = ask(reports, |asker| {
+    let back = side.ask(|asker| {
         Report::RollbackAsked(Box::new(RollbackOrder {
             to,
             operators,
@@ -82,14 +106,4 @@ pub fn roll_back(
         "checkpoint": back.checkpoint.0,
         "says": prepared.says,
     }))
-}
-
-/// Reports a wish to the job, and waits for what becomes of it.
-fn ask<T>(reports: &Reports, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, String> {
-    let (asker, answer): (_, mpsc::Receiver<Answer<T>>) = Asker::new();
-    // A job that is over takes no report, and drops whoever asks.
-    let _ = reports.send(wish(asker));
-    answer.recv().unwrap_or_else(|_| {
-        Err("the job ended before it could do that; its last checkpoint is kept".to_owned())
-    })
 }
