@@ -20,12 +20,16 @@ fn job(more: &str) -> Job {
 fn misbehave(job: &Job, option: &str) -> Outcome {
     let plugin = format!("operator.count.plugin={}", plugin("misbehaves").display());
     let option = format!("operator.count.config.{option}");
-    let thrice = "restart.strategy=fixed-delay";
-    let soon = "restart.delay=10ms";
-    job.run(&[
-        "--set", &plugin, "--set", &option, "--set", thrice, "--set", soon,
-    ])
+    job.run(&[&["--set", &plugin, "--set", &option], &THRICE[..]].concat())
 }
+
+/// Goes back three times in a row, and quickly.
+const THRICE: [&str; 4] = [
+    "--set",
+    "restart.strategy=fixed-delay",
+    "--set",
+    "restart.delay=1ms",
+];
 
 /// Asserts that the job fails, that all is as it was, and that the corrected plugin goes on.
 #[track_caller]
@@ -33,7 +37,8 @@ fn check(option: &str, code: i32, says: &[&str]) {
     let more = "one two bad three\n";
     let job = job(more);
     let seen = job.output();
-    for _ in 0..2 {
+    // What the first run has counted, the second one goes on with.
+    for tries_max in [3, 0] {
         let mut outcome = misbehave(&job, option);
         assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
         for words in says {
@@ -43,7 +48,12 @@ fn check(option: &str, code: i32, says: &[&str]) {
             .stderr
             .matches("; the job goes back to checkpoint 1 ")
             .count();
-        assert_eq!(tries, if code == 1 { 3 } else { 0 }, "{}", outcome.stderr);
+        assert_eq!(
+            tries,
+            if code == 1 { tries_max } else { 0 },
+            "{}",
+            outcome.stderr
+        );
         assert!(job.output() == seen);
         assert_eq!(job.checkpoint_ids(), [1]);
     }

@@ -9,12 +9,13 @@ use super::Failure;
 use super::checkpoint::why;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::terminal::Terminal;
+use super::what_runs::Preparing;
 use crate::checkpoint::store::savepoint;
 use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
-use crate::edge::control::{self, Doors, Serving};
+use crate::edge::control::{self, Doors, Serving, changes};
 use crate::edge::drive::Reports;
 use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
 use crate::runtime::conductor::Notice;
@@ -77,7 +78,7 @@ impl Answering {
         mut doors: Doors,
         folder: &Path,
         reader: Arc<dyn CheckpointReader>,
-        reports: Reports,
+        (reports, preparing): (Reports, Preparing),
         watched: &Watched,
         terminal: &Terminal,
     ) -> Self {
@@ -97,7 +98,8 @@ impl Answering {
                 folder.join(control::FILE_NAME).display()
             ));
         }
-        let serving = doors.open(routes(&side));
+        let rollbacks = preparing.rollbacks(&looked_at);
+        let serving = doors.open(changes::with(routes(&side), &side, rollbacks));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
                 "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"

@@ -9,6 +9,8 @@ pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
 pub mod replay;
+pub mod rescale;
+pub mod rollback;
 pub mod run;
 pub mod savepoint;
 pub mod state;
@@ -29,6 +31,7 @@ mod start;
 mod storage;
 mod table;
 mod terminal;
+mod what_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +76,8 @@ enum Command {
     Check(check::CheckArguments),
     Status(status::StatusArguments),
     Stop(stop::StopArguments),
+    Rescale(rescale::RescaleArguments),
+    Rollback(rollback::RollbackArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
@@ -159,6 +164,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Rescale(arguments) => rescale::rescale(&arguments),
+        Command::Rollback(arguments) => rollback::rollback(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
