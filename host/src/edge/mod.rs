@@ -17,4 +17,5 @@ pub mod pipeline_file;
 pub mod plugin_build;
 pub mod scratch;
 pub mod signals;
+pub mod swap;
 pub mod ticker;
