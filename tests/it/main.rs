@@ -18,11 +18,15 @@ mod stop;
 
 mod checkpoints;
 mod control;
+mod crash_test;
 mod damage;
+mod faults;
 mod full_disk;
+mod hostile;
 mod migration;
 mod misbehaving;
 mod refusals;
+mod replay;
 mod s3;
 mod savepoints;
 mod states;

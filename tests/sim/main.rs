@@ -298,7 +298,9 @@ impl Scenario {
     ) {
         for action in actions {
             match action {
-                Action::PlanReplaced { plan: new, from } => {
+                Action::PlanReplaced {
+                    plan: new, from, ..
+                } => {
                     plans.push((from, std::mem::replace(plan, new)));
                 }
                 Action::AnswerSwap(_, Ok(swapped)) => {

@@ -19,6 +19,7 @@ use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive};
 use floodmark::edge::failures::FailureLog;
 use floodmark::guest::{GuestEngine, Plugin};
+use floodmark::observe::WorkerMetrics;
 use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
 use floodmark::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
@@ -183,12 +184,16 @@ impl Watcher for Told {
     fn notice(&mut self, _: Duration, notice: Notice) {
         match notice {
             Notice::Completed(checkpoint) => self.checkpoints.push(checkpoint),
-            Notice::Log { .. } => {}
+            Notice::Begun { .. } | Notice::Log { .. } => {}
             failed => panic!("{failed:?}"),
         }
     }
 
     fn watch(&mut self, _: Duration, _: &[Arc<Counters>]) {}
+
+    fn observed(&self, _: usize) -> Arc<WorkerMetrics> {
+        Arc::new(WorkerMetrics::new(3))
+    }
 }
 
 /// Runs a job to its end in a new store; returns how long it took, the last checkpoint included.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
-use crate::edge::control::{self, AskError, Request};
+use crate::edge::control::{self, AskError};
 use crate::edge::data_dir::DataDir;
 use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::pipeline::settings::StorageSetting;
-use crate::stream::CheckpointId;
 
 /// A job, running or not.
 #[derive(Debug, Args)]
@@ -19,6 +19,13 @@ pub struct JobArguments {
     /// The pipeline file of the job, or the folder of a `pipeline.toml`
     #[arg(value_name = "PIPELINE")]
     pipeline: Option<PathBuf>,
+    /// The same, as the commands that look take it
+    #[arg(
+        long = "pipeline",
+        value_name = "PIPELINE",
+        conflicts_with = "pipeline"
+    )]
+    pipeline_flag: Option<PathBuf>,
     /// The data folder of the job: needed if `run` was given one, or if its pipeline is not at hand
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -38,7 +45,7 @@ impl JobArguments {
     /// # Errors
     /// When the pipeline cannot be read, or there is no data folder.
     pub(super) fn place(&self) -> Result<Place, Failure> {
-        let (default, storage) = match &self.pipeline {
+        let (default, storage) = match self.pipeline.as_ref().or(self.pipeline_flag.as_ref()) {
             // Whoever names the data folder itself means it.
             Some(path) if is_data_folder(path) => (Some(path.clone()), StorageSetting::Redb),
             Some(path) => {
@@ -71,10 +78,37 @@ fn is_data_folder(path: &Path) -> bool {
 }
 
 impl Place {
-    /// Asks the running job.
-    pub(super) fn ask(&self, request: &Request) -> Result<CheckpointId, AskError> {
-        control::ask(&self.data_dir, request)
+    /// Asks the running job something.
+    pub(super) fn look(&self, path: &str) -> Result<Value, AskError> {
+        control::ask(&self.data_dir, path, None)
     }
+
+    /// Has the running job do something.
+    pub(super) fn call(&self, path: &str, wish: &Value) -> Result<Value, AskError> {
+        control::ask(&self.data_dir, path, Some(wish))
+    }
+
+    /// Has the running job take a checkpoint, and copy it if there is somewhere to.
+    pub(super) fn take_checkpoint(&self, to: Option<&str>) -> Result<u64, AskError> {
+        let done = self.call("/v1/checkpoints", &json!({ "savepoint": to }))?;
+        Ok(id_of(&done))
+    }
+}
+
+/// The checkpoint that an answer names.
+pub(super) fn id_of(answer: &Value) -> u64 {
+    answer["id"].as_u64().unwrap_or_default()
+}
+
+/// A path as it goes into a call.
+pub(super) fn as_text(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| {
+        let message = format!(
+            "`{}` is no UTF-8, which a job cannot be told; give another path",
+            path.display()
+        );
+        Failure::new(EXIT_USAGE, message)
+    })
 }
 
 impl From<AskError> for Failure {

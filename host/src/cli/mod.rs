@@ -5,6 +5,8 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod crash_test;
+pub mod dead_letters;
 pub mod job;
 pub mod replay;
 pub mod run;
@@ -12,6 +14,7 @@ pub mod savepoint;
 pub mod state;
 pub mod stop;
 
+mod answering;
 mod assemble;
 mod failure;
 mod limits;
@@ -68,12 +71,16 @@ enum Command {
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
     Replay(replay::ReplayArguments),
+    CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Looks at the records that operators could not handle
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
     #[command(subcommand)]
     State(state::StateCommand),
@@ -149,8 +156,10 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&command),
         Command::State(command) => state::state(&command),
     };
     match done {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::answering::Watched;
 use super::checkpoint::why;
 use super::number::{bytes, count, rate, span, things};
 use super::terminal::Terminal;
@@ -13,6 +14,7 @@ use crate::connector::Recovered;
 use crate::edge::drive::Watcher;
 use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
+use crate::observe::WorkerMetrics;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
 use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
@@ -31,6 +33,7 @@ pub(super) struct Progress {
     /// Who hears of checkpoints besides, and the job's name for them.
     hooks: Option<(Hooks, String)>,
     fresh: bool,
+    watched: Watched,
     last_checkpoint: Option<(CheckpointId, Duration)>,
     samples: Vec<(Duration, u64, u64)>,
     line_at: Duration,
@@ -48,11 +51,12 @@ pub(super) struct Totals {
 }
 
 impl Progress {
-    pub(super) fn new(terminal: Terminal, fresh: bool) -> Self {
+    pub(super) fn new(terminal: Terminal, fresh: bool, watched: Watched) -> Self {
         Self {
             terminal,
             hooks: None,
             fresh,
+            watched,
             last_checkpoint: None,
             samples: Vec::new(),
             line_at: LINE_INTERVAL,
@@ -240,6 +244,7 @@ impl Progress {
 
 impl Watcher for Progress {
     fn begun(&mut self, recovered: &[(String, Recovered)]) {
+        self.watched.begun();
         for (
             sink,
             Recovered {
@@ -279,7 +284,9 @@ impl Watcher for Progress {
 
     fn notice(&mut self, now: Duration, notice: Notice) {
         self.tell(&notice);
+        self.watched.notice(&notice);
         match notice {
+            Notice::Begun { .. } => {}
             Notice::Completed(checkpoint) => self.completed(now, checkpoint),
             Notice::NotCompleted {
                 checkpoint, reason, ..
@@ -329,6 +336,7 @@ impl Watcher for Progress {
         let sum = |read: fn(&Counters) -> u64| {
             counters.iter().map(|counters| read(counters)).sum::<u64>()
         };
+        self.watched.watch(now);
         self.totals.elapsed = now;
         self.totals.records_in = sum(|counters| counters.records_in.load(Ordering::Relaxed));
         self.totals.records_out = sum(|counters| counters.records_out.load(Ordering::Relaxed));
@@ -368,6 +376,10 @@ impl Watcher for Progress {
             self.line_at = now + LINE_INTERVAL;
             self.terminal.say(&text);
         }
+    }
+
+    fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.watched.worker(worker)
     }
 }
 

@@ -1,11 +1,12 @@
 //! `floodmark run`: runs a pipeline, from its newest checkpoint if there is one.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 
 use clap::Args;
 
+use super::answering::{Answering, ListenArguments, Watched};
 use super::assemble::{assemble, read};
 use super::check::forgetful;
 use super::failure::EXIT_DATA;
@@ -19,16 +20,14 @@ use super::storage;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
-use crate::checkpoint::store::savepoint;
-use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
-use crate::edge::control::{self, Listening, Savepoints};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
 use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
+use crate::observe::JobState;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
@@ -57,6 +56,8 @@ pub struct RunArguments {
     /// gone, or that its plugin does not declare any more
     #[arg(long)]
     allow_dropped_state: bool,
+    #[command(flatten)]
+    listen: ListenArguments,
 }
 
 /// Carries the command out.
@@ -117,6 +118,7 @@ struct Done {
 
 /// How the job ended; `None` if whoever read its output has gone.
 fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>, Failure> {
+    let doors = arguments.listen.door(terminal)?;
     let pipeline = read(&arguments.pipeline)?;
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let path = arguments.data_dir.clone().unwrap_or_else(default);
@@ -144,8 +146,9 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         storage::check_noted(&data_dir, &checkpoint.storage)?;
     }
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
-    let looked_at = Arc::new(Mutex::new(Some(store.reader())));
-    let listening = answer(data_dir.path(), &looked_at, channel.0.clone(), terminal);
+    let watched = Watched::new(plan, clock);
+    let (reader, reports) = (store.reader(), channel.0.clone());
+    let answering = Answering::begin(doors, data_dir.path(), reader, reports, &watched, terminal);
     let recovery = start.recover(&mut *store, &data_dir)?;
     tell_recovery(
         &recovery,
@@ -156,6 +159,9 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         terminal,
     )?;
     start.forget_later(&mut *store, terminal)?;
+    let restored = recovery.restored.as_ref();
+    let restored = restored.map(|restored| restored.checkpoint.id.0);
+    watched.observer.restored(restored, clock.wall_ms());
     tell_sinks(&assembled.plan, terminal);
     data_dir
         .note_storage(&checkpoint.storage.to_string())
@@ -175,7 +181,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         restart: strategy(&assembled.graph.spec.restart),
         seed: clock.wall_ms(),
     };
-    let mut progress = Progress::new(terminal.clone(), arguments.fresh)
+    let mut progress = Progress::new(terminal.clone(), arguments.fresh, watched)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
         Arc::new(assembled.plan.clone()),
@@ -189,8 +195,12 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         channel,
         &mut progress,
     );
-    let has_savepoint = listening.is_some_and(Listening::finish);
-    *looked_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    let state = match &ended {
+        Ok(ended) if ended.ending == Ending::Complete => JobState::Finished,
+        Ok(_) => JobState::Suspended,
+        Err(_) => JobState::Failed,
+    };
+    let has_savepoint = answering.finish(state);
     match ended {
         Ok(ended) => {
             let deleted = ended.ending == Ending::Stopped
@@ -208,39 +218,6 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         Err(JobError::Connector { reason, .. }) if reason.is_closed_pipe() => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// What savepoints are copied from, until the job is over: the socket outlives it.
-type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
-
-/// From here on the job can be asked for checkpoints, and to stop.
-fn answer(
-    folder: &Path,
-    reader: &LookedAt,
-    reports: Reports,
-    terminal: &Terminal,
-) -> Option<Listening> {
-    let reader = Arc::clone(reader);
-    let savepoints: Savepoints = Arc::new(move |id, to| {
-        let reader = reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let reader = reader.ok_or("the job is over")?;
-        let checkpoint = reader.read(id);
-        let copied = checkpoint.and_then(|checkpoint| {
-            savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())
-        });
-        copied.map_err(|error| error.to_string())
-    });
-    let listening = control::listen(folder, reports, savepoints);
-    let refused = |error: &std::io::Error| {
-        terminal.say(&format!(
-            "warning: cannot listen on `{}` ({error}): `floodmark stop` and the like do not reach this job",
-            folder.join(control::FILE_NAME).display()
-        ));
-    };
-    listening.inspect_err(refused).ok()
 }
 
 /// The commands and addresses that hear of checkpoints.

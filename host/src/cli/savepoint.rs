@@ -9,12 +9,12 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use super::failure::EXIT_DATA;
-use super::job::{JobArguments, Place, absolute};
+use super::job::{JobArguments, Place, absolute, as_text};
 use super::storage;
 use super::terminal::Terminal;
 use crate::checkpoint::StoreSettings;
 use crate::checkpoint::store::savepoint;
-use crate::edge::control::{AskError, Request};
+use crate::edge::control::AskError;
 use crate::stream::CheckpointId;
 
 #[derive(Debug, Subcommand)]
@@ -51,15 +51,10 @@ pub fn savepoint(command: &SavepointCommand) -> Result<(), Failure> {
     can_be_made(&to)?;
     let id = match arguments.from_checkpoint {
         Some(id) => copy(&place, Some(CheckpointId(id)), &to)?,
-        None => {
-            let request = Request::Checkpoint {
-                savepoint: Some(to.clone()),
-            };
-            match place.ask(&request) {
-                Err(AskError::NotRunning { .. }) => copy(&place, None, &to)?,
-                asked => asked?,
-            }
-        }
+        None => match place.take_checkpoint(Some(as_text(&to)?)) {
+            Err(AskError::NotRunning { .. }) => copy(&place, None, &to)?,
+            taken => CheckpointId(taken?),
+        },
     };
     Terminal::new().say(&format!(
         "checkpoint {id} is copied to `{}`; `floodmark run PIPELINE --from` that file starts from it",

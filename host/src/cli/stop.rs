@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::Failure;
-use super::job::{JobArguments, absolute};
+use super::job::{JobArguments, absolute, as_text, id_of};
 use super::savepoint::can_be_made;
 use super::terminal::Terminal;
-use crate::edge::control::Request;
 use crate::edge::data_dir;
 
 /// Stops a running job with a checkpoint, from which the same `run` goes on
@@ -32,10 +32,9 @@ pub fn stop(arguments: &StopArguments) -> Result<(), Failure> {
     let place = arguments.job.place()?;
     let savepoint = arguments.savepoint.as_deref().map(absolute).transpose()?;
     savepoint.as_deref().map_or(Ok(()), can_be_made)?;
-    let id = place.ask(&Request::Stop {
-        drain: arguments.drain,
-        savepoint: savepoint.clone(),
-    })?;
+    let to = savepoint.as_deref().map(as_text).transpose()?;
+    let wish = json!({ "drain": arguments.drain, "savepoint": to });
+    let id = id_of(&place.call("/v1/stop", &wish)?);
     // A script may want to start the next run at once.
     data_dir::wait_until_free(&place.data_dir);
     let copied = savepoint.map(|path| format!(", copied to `{}`", path.display()));

@@ -17,6 +17,8 @@ mod committer;
 mod part;
 mod writer;
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConnectorError, Guarantee, Sink, SinkCommitter, SinkFormat, SinkWriter};
 use crate::stream::TaskIndex;
 use committer::FileCommitter;
+use part::PartName;
 use writer::FileWriter;
 
 /// What a user says of a file sink.
@@ -43,6 +46,26 @@ pub struct FileSink {
     folder: PathBuf,
     format: SinkFormat,
     owner: Owner,
+}
+
+/// The committed parts in a folder, in the order in which they were committed; none if there is no such folder.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn committed(folder: &Path) -> Result<Vec<PathBuf>, ConnectorError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(ConnectorError::io("read", folder))?,
+    };
+    let mut parts = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(ConnectorError::io("read", folder))?;
+        let name = entry.file_name().into_string().ok();
+        parts.extend(name.and_then(|name| PartName::parse(&name)));
+    }
+    parts.sort_unstable();
+    let path = |part: &PartName| folder.join(part.file_name());
+    Ok(parts.iter().map(path).collect())
 }
 
 /// Who may write into a folder.

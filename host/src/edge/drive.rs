@@ -28,6 +28,7 @@ use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint};
 use crate::connector::Recovered;
 use crate::crash::{self, Point};
+use crate::observe::WorkerMetrics;
 use crate::runtime::JobError;
 use crate::runtime::conductor::{Action, Conductor, EarlierRuns, Notice, RescaleOrder};
 use crate::runtime::left::LeftStates;
@@ -74,6 +75,8 @@ pub trait Watcher {
     fn notice(&mut self, now: Duration, notice: Notice);
     /// Some time has passed.
     fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]);
+    /// Where the worker of this index writes what observers see.
+    fn observed(&self, worker: usize) -> Arc<WorkerMetrics>;
 }
 
 /// A job that ended as it should.
@@ -109,7 +112,12 @@ pub fn drive(
         // What is kept of a job that is begun anew is only for looking at.
         let _ = failures.end(clock.wall_ms());
     }
-    let counters = (0..plan.parallelism).map(|_| Arc::default()).collect();
+    let counted = |worker| Counters {
+        observed: watcher.observed(usize::from(worker)),
+        ..Counters::default()
+    };
+    let counters = (0..plan.parallelism).map(|worker| Arc::new(counted(worker)));
+    let counters = counters.collect();
     let stage = Stage {
         plan: Arc::clone(&plan),
         retained: settings.retained,

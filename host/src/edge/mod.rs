@@ -3,6 +3,7 @@
 //! Everything else gets from here what it needs, as values. Connectors open their own files. Nothing is decided here.
 
 pub mod control;
+pub mod crash_test;
 pub mod drive;
 pub mod failures;
 mod loader;

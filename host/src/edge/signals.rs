@@ -1,6 +1,8 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the job to stop with a checkpoint, the second ends the process at once.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -45,5 +47,16 @@ pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io:
             });
         }
     });
+    Ok(())
+}
+
+/// Notes Ctrl-C, SIGTERM and SIGHUP in a flag, for whoever has to tidy up first.
+///
+/// # Errors
+/// When the operating system refuses: signals then end the process as they do by default.
+pub fn note_stop(flag: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(flag))?;
+    }
     Ok(())
 }

@@ -18,6 +18,9 @@ use crate::runtime::worker::{Control, Progress, Worker};
 use crate::runtime::writer::{WriteRequest, Writer};
 use crate::state::ChunkReader;
 
+/// How long a worker waits at most, so that its idle time shows while it passes.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Wakes a thread that waits; a ring is kept until somebody waits.
 #[derive(Default)]
 pub(super) struct Bell {
@@ -34,19 +37,10 @@ impl Wake for Bell {
 
 impl Bell {
     /// Waits for a ring, for at most this long.
-    fn wait(&self, at_most: Option<Duration>) {
+    fn wait(&self, at_most: Duration) {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rung = match at_most {
-            None => self
-                .heard
-                .wait_while(rung, |rung| !*rung)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(at_most) => {
-                let waited = self.heard.wait_timeout_while(rung, at_most, |rung| !*rung);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        *rung = false;
+        let waited = self.heard.wait_timeout_while(rung, at_most, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }
 
@@ -141,7 +135,12 @@ fn work(
 ) -> Option<Worker> {
     let guard = Guard::new(reports, "a worker");
     let mut is_sound = true;
+    let mut noted = clock.now();
     loop {
+        // What the last step left behind, a wait after it included.
+        let begun = clock.now();
+        worker.note_time(begun.saturating_sub(noted));
+        noted = begun;
         let mut has_loaded = false;
         let mut step = |now| {
             // One a step, since each is looked through.
@@ -151,15 +150,15 @@ fn work(
             }
             worker.step(now, clock.wall_ms())
         };
-        let now = clock.now();
-        match step(now) {
+        match step(begun) {
             Ok(Progress::Moved { snapshot: false }) => {}
             Ok(Progress::Moved { snapshot: true }) => {
-                let _ = reports.send(Report::Stalled(clock.now().saturating_sub(now)));
+                let _ = reports.send(Report::Stalled(clock.now().saturating_sub(begun)));
             }
             Ok(Progress::Idle { .. }) if has_loaded => {}
             Ok(Progress::Idle { until }) => {
-                bell.wait(until.map(|until| until.saturating_sub(clock.now())))
+                let left = until.map(|until| until.saturating_sub(clock.now()));
+                bell.wait(left.map_or(WAIT_MAX, |left| left.min(WAIT_MAX)))
             }
             Ok(Progress::Over) => break,
             Err(error) => {

@@ -91,7 +91,9 @@ pub struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    pub(super) fn new(nodes: usize) -> Self {
+    /// With tasks of so many nodes.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
         Self {
             times: Times::default(),
             tasks: (0..nodes).map(|_| TaskMetrics::default()).collect(),

@@ -18,6 +18,7 @@ use super::schema::{States, snapshot_of};
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::{Checkpoint, Split};
+use crate::observe::Standing;
 use crate::state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Restore, StateSchema, StateStore, StoreSettings,
 };
@@ -83,6 +84,7 @@ pub fn build(
             control,
             reports: reports.clone(),
             counters: Arc::clone(counters),
+            standings: Vec::new(),
             count_at: Duration::ZERO,
             wall_ms: 0,
         });
@@ -97,6 +99,12 @@ pub fn build(
     for region in workers.iter_mut().flat_map(|worker| &mut worker.regions) {
         let inputs = region.inlets.len() + usize::from(!region.sources.is_empty());
         region.aligner = Aligner::new(inputs, plan.mode);
+    }
+    for worker in &mut workers {
+        worker.standings = vec![Standing::Idle; worker.regions.len()];
+        for region in 0..worker.regions.len() {
+            worker.note_entries(region);
+        }
     }
     Ok(Built {
         workers,

@@ -85,6 +85,15 @@ pub struct RescaleOrder {
 /// What whoever watches a job hears.
 #[derive(Debug, Clone)]
 pub enum Notice {
+    /// A checkpoint is under way.
+    Begun {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+    },
     /// A checkpoint is durable.
     Completed(CompletedCheckpoint),
     /// A checkpoint is not, for this reason; the job goes on.
@@ -515,6 +524,11 @@ impl Conductor {
                     states: BTreeMap::new(),
                     held: BTreeMap::new(),
                 });
+                actions.push(Action::Notify(Notice::Begun {
+                    checkpoint,
+                    trigger,
+                    created_ms: wall_ms,
+                }));
                 match trigger {
                     Trigger::Swap => self.begin_swap(checkpoint, actions),
                     Trigger::Stop | Trigger::Final => self.refuse_swap(actions),

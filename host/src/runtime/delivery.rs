@@ -95,6 +95,7 @@ impl Worker {
 
     /// Gives records to a task, and what it makes of them to the next ones.
     fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
+        self.note_in(node, &keyed.batch);
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
@@ -105,6 +106,7 @@ impl Worker {
                 self.counters
                     .records_out
                     .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                self.note_out(node, &keyed.batch);
                 return Ok(());
             }
             Task::Operator(operator) => {
@@ -130,7 +132,9 @@ impl Worker {
                 })?
             }
         };
+        self.note_call(node);
         for (port, batch) in leaving {
+            self.note_out(node, &batch);
             self.emit(node, port, batch)?;
         }
         Ok(())

@@ -3,6 +3,8 @@
 //!
 //! Which record it is, is found out in [`super::blame`]; this decides and counts.
 
+use std::time::Duration;
+
 use super::letter::Letter;
 use super::plan::{OnError, Operator};
 use super::task::{CALL_RECORDS_MAX, TaskError};
@@ -38,6 +40,7 @@ pub struct Handling {
     operator: String,
     plugin: PluginDigest,
     inputs: Vec<String>,
+    time_per_call: Duration,
     /// The port for dead letters: the one after those of the plugin.
     port: u16,
 }
@@ -52,13 +55,9 @@ impl Handling {
             operator: name.to_owned(),
             plugin: operator.plugin.digest(),
             inputs: description.inputs.clone(),
+            time_per_call: operator.limits.time_per_call,
             port: description.outputs.len() as u16,
         }
-    }
-
-    /// The name of the operator.
-    pub(super) fn operator(&self) -> &str {
-        &self.operator
     }
 }
 
@@ -75,6 +74,8 @@ pub(super) struct Desk {
     handling: Handling,
     pub(super) faults: Faults,
     pub(super) caution: Caution,
+    /// Records that were judged.
+    pub(super) judged: u64,
     lines: Vec<LogLine>,
     window_begin_ms: u64,
     warnings: u32,
@@ -86,19 +87,26 @@ impl Desk {
             handling,
             faults: Faults::default(),
             caution: Caution::default(),
+            judged: 0,
             lines: Vec::new(),
             window_begin_ms: 0,
             warnings: 0,
         }
     }
 
+    /// The name of the operator.
+    pub(super) fn operator(&self) -> &str {
+        &self.handling.operator
+    }
+
+    /// How long a call may take.
+    pub(super) fn time_per_call(&self) -> Duration {
+        self.handling.time_per_call
+    }
+
     /// Is another plugin's from now on; what was counted stays.
     pub(super) fn exchange_handling(&mut self, handling: &mut Handling) {
         std::mem::swap(&mut self.handling, handling);
-    }
-
-    pub(super) fn handling(&self) -> &Handling {
-        &self.handling
     }
 
     pub(super) fn fails_job(&self) -> bool {
@@ -130,6 +138,7 @@ impl Desk {
             record,
             reason,
         } = guilty;
+        self.judged += 1;
         let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
         let position = batch.origin.describe(record);
         let done = match self.handling.on_error {
@@ -184,7 +193,7 @@ impl Desk {
         letters.push(key, letter.to_json().as_bytes(), timestamp);
     }
 
-    fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
+    pub(super) fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
         let mut held_back = 0;
         if wall_ms.abs_diff(self.window_begin_ms) >= WARNINGS_WINDOW_MS {
             held_back = self.warnings.saturating_sub(WARNINGS_MAX);

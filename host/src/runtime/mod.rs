@@ -20,6 +20,7 @@ pub mod faults;
 pub mod keyed;
 pub mod left;
 pub mod letter;
+mod observed;
 pub mod replay;
 pub mod report;
 pub mod restart;

@@ -21,6 +21,7 @@ use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
+use crate::observe::{Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -82,6 +83,8 @@ pub struct Counters {
     pub source_done: AtomicU64,
     /// Units that there are; `u64::MAX` if that is not known.
     pub source_total: AtomicU64,
+    /// What observers see, if there are any.
+    pub observed: Arc<WorkerMetrics>,
 }
 
 /// Where records of an output port go.
@@ -159,6 +162,8 @@ pub struct Worker {
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) counters: Arc<Counters>,
+    /// By region: how it stood in the last step.
+    pub(super) standings: Vec<Standing>,
     pub(super) count_at: Duration,
     pub(super) wall_ms: u64,
 }
@@ -186,12 +191,15 @@ impl Worker {
         let mut until: Option<Duration> = None;
         for region in (0..self.regions.len()).rev() {
             if !self.drain(region) {
+                self.standings[region] = Standing::BackPressured;
                 continue;
             }
+            self.standings[region] = Standing::Idle;
             match self.advance(region, now)? {
                 Progress::Moved { snapshot: taken } => {
                     moved = true;
                     snapshot |= taken;
+                    self.standings[region] = Standing::Busy;
                     self.drain(region);
                 }
                 Progress::Idle { until: next } => until = [until, next].into_iter().flatten().min(),
@@ -383,6 +391,8 @@ impl Worker {
             .records_in
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
+            self.note_in(node, &batch);
+            self.note_out(node, &batch);
             self.emit(node, 0, batch)?;
             self.note_held(at, now);
         }
@@ -467,6 +477,7 @@ impl Worker {
             })?;
         }
         crash::point(Point::BarrierPassed);
+        self.note_entries(at);
         self.broadcast(at, &Message::Barrier(checkpoint));
         if let Some(begun) = swap {
             self.swap(at, begun);
@@ -497,6 +508,7 @@ impl Worker {
         };
         if watermark > region.watermark {
             self.regions[at].watermark = watermark;
+            self.note_watermark(at, watermark);
             self.broadcast(at, &Message::Watermark(watermark));
         }
         self.regions[at].watermark_at = now + WATERMARK_INTERVAL;

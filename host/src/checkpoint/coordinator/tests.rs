@@ -34,6 +34,7 @@ fn check_with(settings: CheckpointSettings, script: &str, expected: &str) {
             "tick" => Event::Tick,
             "ask" => Event::Asked,
             "dirty" => Event::StateDirty(part(words[2])),
+            "rescale" => Event::RescaleAsked,
             "stop" => Event::StopAsked,
             "drain" => Event::DrainAsked,
             "again" => {
@@ -62,6 +63,8 @@ fn check_with(settings: CheckpointSettings, script: &str, expected: &str) {
                 Effect::Write(checkpoint) => format!("{} write {checkpoint}", words[0]),
                 Effect::Abandon(checkpoint) => format!("{} abandon {checkpoint}", words[0]),
                 Effect::EndInput => format!("{} end input", words[0]),
+                Effect::Resume => format!("{} resume", words[0]),
+                Effect::Remake(checkpoint) => format!("{} remake {checkpoint}", words[0]),
                 Effect::Finish(ending) => format!("{} finish {ending:?}", words[0]),
             });
         }
@@ -396,5 +399,69 @@ fn going_back_begins_anew_and_forgets_no_wish() {
          11 begin 5 Stop
          12 write 5
          13 finish Stopped",
+    );
+}
+
+#[test]
+fn nothing_begins_between_a_rescale_and_the_new_tasks() {
+    check(
+        "1 ask
+         1 rescale
+         2 ack 1 a
+         2 ack 1 b
+         3 written 1
+         4 ack 2 a
+         4 ack 2 b
+         5 written 2
+         6 ask
+         30 tick
+         30 stop
+         30 again 3
+         31 ack 3 a
+         31 ack 3 b
+         31 written 3",
+        "1 begin 1 Asked
+         2 write 1
+         3 begin 2 Rescale
+         4 write 2
+         5 remake 2
+         30 begin 3 Stop
+         31 write 3
+         31 finish Stopped",
+    );
+}
+
+#[test]
+fn sources_read_on_after_a_rescale_that_is_not_durable() {
+    check(
+        "1 rescale
+         1 ack 1 a
+         1 ack 1 b
+         2 failed 1
+         3 rescale
+         33 tick
+         34 tick",
+        "1 begin 1 Rescale
+         1 write 1
+         2 resume
+         3 begin 2 Rescale
+         33 abandon 2
+         33 resume
+         33 begin 3 Periodic",
+    );
+}
+
+#[test]
+fn a_job_that_is_over_is_not_rescaled() {
+    check(
+        "1 ended a
+         1 ended b
+         1 rescale
+         2 ack 1 a
+         2 ack 1 b
+         2 written 1",
+        "1 begin 1 Final
+         2 write 1
+         2 finish Complete",
     );
 }

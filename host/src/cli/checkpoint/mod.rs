@@ -20,7 +20,6 @@ use super::table::table;
 use crate::checkpoint::store::VerifyReport;
 use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
 use crate::connector::{file_source, generator};
-use crate::edge::control::Request;
 use crate::pipeline::duration;
 use crate::pipeline::identity::field;
 use crate::state::{ChunkRef, StateKind, StateSchema};
@@ -87,7 +86,7 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
 }
 
 fn trigger(job: &JobArguments) -> Result<(), Failure> {
-    let id = job.place()?.ask(&Request::Checkpoint { savepoint: None })?;
+    let id = job.place()?.take_checkpoint(None)?;
     print(&format!("checkpoint {id} completed\n"))
 }
 

@@ -1,236 +1,221 @@
-//! The side of the socket that answers.
+//! The doors by which calls come in, and the one thread that serves them all.
 //!
-//! A request costs the job no more than one report: reading, waiting and answering happen on a thread a connection, of
-//! which there are few at once. Whoever is slow, sends too much or what is no request is answered with an error or dropped;
-//! nothing of that reaches the job. The socket belongs to the holder of the folder's lock, who removes one that was left
-//! behind.
+//! The socket belongs to the holder of the folder's lock, who removes one that was left behind. Each door takes so many
+//! connections at once; the next ones are told so. A call that waits for the job costs it one report.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Read, Write};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::super::clock::Clock;
-use super::super::drive::Reports;
-use super::{FILE_NAME, LINE_BYTES_MAX, Request, Response, TALK_MAX, reach_as};
-use crate::runtime::report::{Asker, Report};
-use crate::stream::CheckpointId;
+use tokio::sync::{Semaphore, oneshot};
 
-/// Connections at once; more are closed unheard.
-const CONNECTIONS_MAX: usize = 8;
+use super::address::{Listen, ListenError};
+use super::connection::{Desk, Stream, talk, turn_away};
+use super::guard::Guard;
+use super::routes::Routes;
+use super::{FILE_NAME, reach};
+
+/// Connections at once, by door.
+const CONNECTIONS_MAX: usize = 32;
+/// Those that are told that there are too many; more are closed unheard.
+const TURNED_AWAY_MAX: usize = 32;
+/// Calls that wait for the job at once.
+const WAITING_MAX: usize = 16;
 /// The name of the socket before it may be used.
 const NEW_FILE_NAME: &str = "control.new";
 
-/// Copies a checkpoint to a file.
-pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), String> + Send + Sync>;
-
-/// A job that can be asked, until this is dropped.
-pub struct Listening {
-    path: PathBuf,
-    open: Arc<Open>,
-}
-
-/// The connections that are open.
+/// The calls that wait for the job.
 #[derive(Default)]
-struct Open {
-    counts: Mutex<Counts>,
+pub(super) struct Open {
+    waiting: Mutex<usize>,
     fewer: Condvar,
 }
 
-#[derive(Default)]
-struct Counts {
-    connections: usize,
-    /// Of them, those with a request that the job has heard.
-    busy: usize,
-    /// Whether a stop was answered with a savepoint.
-    stopped_with_savepoint: bool,
-}
+/// A call that waits for the job, or whose answer has not left yet.
+pub(super) struct Busy(Arc<Open>);
 
 impl Open {
-    fn change<T>(&self, change: impl FnOnce(&mut Counts) -> T) -> T {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&mut counts);
-        self.fewer.notify_all();
-        changed
-    }
-}
-
-impl Listening {
-    /// Waits until all that the job has heard is answered, the job being over: savepoints are made then. Returns whether
-    /// one was, of the last checkpoint.
-    #[must_use]
-    pub fn finish(self) -> bool {
-        let counts = self.open.counts.lock();
-        let counts = counts.unwrap_or_else(PoisonError::into_inner);
-        let counts = self.open.fewer.wait_while(counts, |counts| counts.busy > 0);
-        let counts = counts.unwrap_or_else(PoisonError::into_inner);
-        counts.stopped_with_savepoint
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        // One that stays behind is removed by the next job.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Listens on the socket of a data folder that this process holds.
-///
-/// # Errors
-/// When the system refuses: the job cannot be asked then.
-#[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
-pub fn listen(folder: &Path, reports: Reports, savepoints: Savepoints) -> io::Result<Listening> {
-    let path = folder.join(FILE_NAME);
-    let new = folder.join(NEW_FILE_NAME);
-    for left in [&path, &new] {
-        match fs::remove_file(left) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// Counts one more, unless there are too many.
+    pub(super) fn begin(open: &Arc<Self>, is_always_heard: bool) -> Option<Busy> {
+        let mut waiting = open.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if *waiting >= WAITING_MAX && !is_always_heard {
+            return None;
         }
+        *waiting += 1;
+        Some(Busy(Arc::clone(open)))
     }
-    // Nobody finds it before it is the owner's alone.
-    let listener = reach_as(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
-    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    fs::rename(&new, &path)?;
-    let open = Arc::new(Open::default());
-    let listening = Listening {
-        path,
-        open: Arc::clone(&open),
-    };
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            // A connection that fails is its owner's concern. With too many files open, it is not tried without a break.
-            let Ok(stream) = stream else {
-                std::thread::sleep(Duration::from_millis(100));
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut waiting = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *waiting -= 1;
+        self.0.fewer.notify_all();
+    }
+}
+
+/// Where calls may come in; nobody is heard yet.
+#[derive(Default)]
+pub struct Doors {
+    socket: Option<(UnixListener, PathBuf)>,
+    tcp: Option<(TcpListener, Guard)>,
+}
+
+impl Doors {
+    /// By a socket in a data folder that this process holds.
+    ///
+    /// # Errors
+    /// When the system refuses: nobody can call that way then.
+    pub fn on_socket(&mut self, folder: &Path) -> io::Result<()> {
+        let path = folder.join(FILE_NAME);
+        let new = folder.join(NEW_FILE_NAME);
+        for left in [&path, &new] {
+            match fs::remove_file(left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // Nobody finds it before it is the owner's alone.
+        let listener = reach(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+        fs::rename(&new, &path)?;
+        self.socket = Some((listener, path));
+        Ok(())
+    }
+
+    /// By TCP. Returns the address, with the port that was given if any was fine.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn on_tcp(&mut self, listen: &Listen) -> Result<SocketAddr, ListenError> {
+        let bound = TcpListener::bind(listen.address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        });
+        let (address, listener) = bound.map_err(|source| ListenError::Bind {
+            address: listen.address,
+            source,
+        })?;
+        let token = listen.token.clone();
+        self.tcp = Some((listener, Guard::Tcp { token }));
+        Ok(address)
+    }
+
+    /// Hears who calls, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// When the system refuses: nobody can call then.
+    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+    pub fn open(self, routes: Routes) -> io::Result<Serving> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let open = Arc::new(Open::default());
+        let routes = Arc::new(routes);
+        let desk = |guard| {
+            Arc::new(Desk {
+                guard,
+                routes: Arc::clone(&routes),
+                open: Arc::clone(&open),
+            })
+        };
+        let (closing, closed) = oneshot::channel::<()>();
+        let mut path = None;
+        let entered = runtime.enter();
+        if let Some((listener, at)) = self.socket {
+            path = Some(at);
+            let door = Door::Socket(tokio::net::UnixListener::from_std(listener)?);
+            runtime.spawn(door.serve(desk(Guard::Socket)));
+        }
+        if let Some((listener, guard)) = self.tcp {
+            let door = Door::Tcp(tokio::net::TcpListener::from_std(listener)?);
+            runtime.spawn(door.serve(desk(guard)));
+        }
+        drop(entered);
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                // Either way nobody is to be heard any more.
+                let _ = runtime.block_on(closed);
+            })?;
+        Ok(Serving {
+            path,
+            open,
+            _closing: closing,
+        })
+    }
+}
+
+/// A listener.
+enum Door {
+    Socket(tokio::net::UnixListener),
+    Tcp(tokio::net::TcpListener),
+}
+
+impl Door {
+    async fn next(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Socket(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+
+    async fn serve(self, desk: Arc<Desk>) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let doorstep = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+        loop {
+            let Ok(stream) = self.next().await else {
+                // With too many files open, it is not tried without a break.
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let has_room = open.change(|counts| {
-                counts.connections += 1;
-                counts.connections <= CONNECTIONS_MAX
-            });
-            let connection = Connection {
-                open: Arc::clone(&open),
-                reports: reports.clone(),
-                savepoints: Arc::clone(&savepoints),
-            };
-            if has_room {
-                std::thread::spawn(move || connection.talk(stream));
+            if let Ok(place) = Arc::clone(&room).try_acquire_owned() {
+                let desk = Arc::clone(&desk);
+                tokio::spawn(async move {
+                    talk(stream, desk).await;
+                    drop(place);
+                });
+            } else if let Ok(place) = Arc::clone(&doorstep).try_acquire_owned() {
+                tokio::spawn(async move {
+                    turn_away(stream).await;
+                    drop(place);
+                });
             }
         }
-    });
-    Ok(listening)
+    }
 }
 
-/// One connection, counted as long as it lives.
-struct Connection {
+/// A job that can be asked, until this is dropped.
+pub struct Serving {
+    path: Option<PathBuf>,
     open: Arc<Open>,
-    reports: Reports,
-    savepoints: Savepoints,
+    _closing: oneshot::Sender<()>,
 }
 
-impl Drop for Connection {
+impl Serving {
+    /// Waits until all that the job has heard is answered, the job being over: savepoints are made then.
+    pub fn finish(self) {
+        let waiting = self.open.waiting.lock();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        drop(self.open.fewer.wait_while(waiting, |waiting| *waiting > 0));
+    }
+}
+
+impl Drop for Serving {
     fn drop(&mut self) {
-        self.open.change(|counts| counts.connections -= 1);
-    }
-}
-
-/// A request that the job has heard and that is not answered yet.
-struct Busy<'a>(&'a Open);
-
-impl<'a> Busy<'a> {
-    fn new(open: &'a Open) -> Self {
-        open.change(|counts| counts.busy += 1);
-        Self(open)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.change(|counts| counts.busy -= 1);
-    }
-}
-
-impl Connection {
-    fn talk(&self, mut stream: UnixStream) {
-        let Ok(line) = read_line(&mut stream) else {
-            return;
-        };
-        // Until the answer is on its way, the process does not end.
-        let busy = Busy::new(&self.open);
-        let response = match serde_json::from_slice(&line) {
-            Ok(request) => self.respond(request),
-            Err(error) => Response::Error(format!("this is no request: {error}")),
-        };
-        let mut answer = serde_json::to_vec(&response).expect("an answer is a number or a text");
-        answer.push(b'\n');
-        // Whoever does not take the answer gets none.
-        let _ = stream.write_all(&answer);
-        drop(busy);
-    }
-
-    fn respond(&self, request: Request) -> Response {
-        let (asker, answer) = Asker::new();
-        let (report, savepoint, stops) = match request {
-            Request::Checkpoint { savepoint } => (Report::CheckpointAsked(asker), savepoint, false),
-            Request::Stop { drain, savepoint } => {
-                let asker = Some(asker);
-                (Report::StopAsked { drain, asker }, savepoint, true)
-            }
-        };
-        if savepoint.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return Response::Error("the path of a savepoint has to be absolute".to_owned());
-        }
-        // A job that is over takes no report, and drops whoever asks.
-        let _ = self.reports.send(report);
-        let id = match answer.recv() {
-            Ok(Ok(id)) => id,
-            Ok(Err(reason)) => return Response::Error(reason),
-            Err(_) => {
-                return Response::Error(
-                    "the job ended before it could do that; its last checkpoint is kept".to_owned(),
-                );
-            }
-        };
-        let Some(path) = savepoint else {
-            return Response::Checkpoint(id.0);
-        };
-        match (self.savepoints)(id, &path) {
-            Ok(()) => {
-                self.open
-                    .change(|counts| counts.stopped_with_savepoint |= stops);
-                Response::Checkpoint(id.0)
-            }
-            Err(reason) => Response::Error(format!(
-                "checkpoint {id} is there, but not the savepoint: {reason}"
-            )),
-        }
-    }
-}
-
-/// The first line, if it comes in time and is short enough.
-fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let clock = Clock::start();
-    let mut line = Vec::new();
-    let mut piece = [0; 1024];
-    stream.set_write_timeout(Some(TALK_MAX))?;
-    loop {
-        let left = TALK_MAX.saturating_sub(clock.now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        let len = stream.read(&mut piece)?;
-        let end = piece[..len].iter().position(|&byte| byte == b'\n');
-        line.extend_from_slice(&piece[..end.unwrap_or(len)]);
-        if end.is_some() {
-            return Ok(line);
-        }
-        if len == 0 || line.len() as u64 > LINE_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
+        if let Some(path) = &self.path {
+            // One that stays behind is removed by the next job.
+            let _ = fs::remove_file(path);
         }
     }
 }

@@ -1,0 +1,457 @@
+//! `floodmark crash-test`: kills the user's own pipeline at every step of its checkpoints, commits and recoveries, and looks
+//! whether its output is exactly once.
+//!
+//! This file refuses what cannot be tested and leads all that is written into a temporary folder; the runs themselves are
+//! `edge::crash_test`. The user's outputs, checkpoints and data folder are not touched, and hooks are not called.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+
+use super::assemble::{Pipeline, assemble, read};
+use super::failure::{EXIT_FAILED, EXIT_USAGE};
+use super::number::{span, things};
+use super::print::print;
+use super::terminal::Terminal;
+use super::{Failure, PipelineArguments};
+use crate::crash::Point;
+use crate::edge::crash_test::{Difference, Expected, PointTested, Subject, Undecided, Verdict};
+use crate::edge::signals;
+use crate::guest::GuestEngine;
+use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
+use crate::pipeline::spec::{SinkConnector, SourceSpec};
+use crate::pipeline::{Spec, duration};
+
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Kills a pipeline at every step of a checkpoint, and checks that its output is exactly once
+///
+/// The pipeline runs twice undisturbed, which gives the lines that are expected. Then, for each point of a checkpoint, commit or
+/// recovery, it runs in a process of its own that dies there as `kill -9` does, comes back, dies again, and at last runs to
+/// its end; the lines of each sink must be the same, each as often. All that is written is in a temporary folder: outputs,
+/// checkpoints and the data folder of the job are not touched, and `on-checkpoint` is not called. Input is read where it is, and
+/// must have an end. Exits with 1 if anything differs, and keeps the folder then.
+#[derive(Debug, Args)]
+pub struct CrashTestArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// How often the job is killed at each point
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    kills: u32,
+    /// Swaps the plugin of an operator in each run that is killed (the expected output is that of the old one, so both must
+    /// give the same)
+    #[arg(long, value_name = "OPERATOR=NEW.wasm")]
+    swap: Option<String>,
+    /// Changes the parallelism in each run that is killed
+    #[arg(long, value_name = "N", conflicts_with = "swap")]
+    rescale: Option<u16>,
+    /// Only this point; may be given several times. `--point list` prints all
+    #[arg(long = "point", value_name = "NAME")]
+    points: Vec<String>,
+}
+
+/// What is asked of a job while it runs: the verb, and what follows the data folder.
+type Asked = (String, Vec<String>);
+
+fn asked(arguments: &CrashTestArguments) -> Result<Option<Asked>, Failure> {
+    if let Some(tasks) = arguments.rescale {
+        return Ok(Some(("rescale".to_owned(), vec![tasks.to_string()])));
+    }
+    let Some(text) = &arguments.swap else {
+        return Ok(None);
+    };
+    let refused = |reason: String| Failure::new(EXIT_USAGE, format!("`--swap {text}`: {reason}"));
+    let (operator, plugin) = text
+        .split_once('=')
+        .ok_or_else(|| refused("there is no `=`; write `--swap OPERATOR=NEW.wasm`".to_owned()))?;
+    let plugin = Path::new(plugin).canonicalize();
+    let plugin = plugin.map_err(|error| refused(format!("cannot find the plugin: {error}")))?;
+    let rest = vec![operator.to_owned(), plugin.display().to_string()];
+    Ok(Some(("swap".to_owned(), rest)))
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the pipeline cannot be tested, or does not do what it promises.
+pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), Failure> {
+    if arguments.points.iter().any(|name| name == "list") {
+        return print(&listed());
+    }
+    let points = named(&arguments.points)?;
+    let terminal = Terminal::new();
+    let pipeline = read(&arguments.pipeline)?;
+    check(&pipeline.spec)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signals::note_stop(&interrupted).map_err(|error| failed(&error))?;
+    let folder = Folder::new()?;
+    let test = Test::prepare(arguments, pipeline, &folder, interrupted, &terminal)?;
+    let done = test.run(&points, arguments.kills, &terminal);
+    terminal.clear();
+    let Some(tested) = done? else {
+        return Err(Failure::new(
+            EXIT_INTERRUPTED,
+            "interrupted; what was running is ended, and nothing is left behind",
+        ));
+    };
+    print(&shown(&tested))?;
+    match tested.iter().filter(|tested| is_wrong(tested)).count() {
+        0 => Ok(()),
+        wrong => Err(Failure::new(
+            EXIT_FAILED,
+            format!(
+                "the output is not exactly once at {}; all runs are kept in `{}`",
+                things(wrong as u64, "point"),
+                folder.keep().display()
+            ),
+        )),
+    }
+}
+
+fn failed(error: &std::io::Error) -> Failure {
+    Failure::new(EXIT_FAILED, format!("the test cannot go on: {error}"))
+}
+
+fn named(names: &[String]) -> Result<Vec<Point>, Failure> {
+    let points = names.iter().map(|name| name.parse());
+    let points: Result<_, String> = points.collect();
+    points.map_err(|reason| Failure::new(EXIT_USAGE, reason))
+}
+
+fn listed() -> String {
+    let line = |point: &Point| format!("{:<20}  {}\n", point.name(), point.meaning());
+    Point::ALL.iter().map(line).collect()
+}
+
+/// Refuses a pipeline that has no end, or that promises less.
+fn check(spec: &Spec) -> Result<(), Failure> {
+    let refuse = |path: &[&str], message: &str| {
+        let problem = spec.problem(path, message);
+        Err(Failure::new(EXIT_USAGE, problem.to_string()))
+    };
+    for (name, source) in &spec.sources {
+        match source {
+            SourceSpec::File(settings) if settings.follow => {
+                return refuse(
+                    &["source", name, "follow"],
+                    &format!(
+                        "source `{name}` follows its files and never ends, so there is no whole output to compare; give `--set source.{name}.follow=false`"
+                    ),
+                );
+            }
+            SourceSpec::Generator(settings) if settings.records.is_none() => {
+                return refuse(
+                    &["source", name],
+                    &format!(
+                        "source `{name}` never ends, so there is no whole output to compare; give `--set source.{name}.records=1000000`"
+                    ),
+                );
+            }
+            SourceSpec::File(_) | SourceSpec::Generator(_) => {}
+        }
+    }
+    if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
+        return refuse(
+            &["checkpoint", "mode"],
+            "the pipeline does not promise exactly once; give `--set checkpoint.mode=exactly-once` to see whether it would be",
+        );
+    }
+    Ok(())
+}
+
+/// A temporary folder, which goes unless it is kept.
+struct Folder(Option<PathBuf>);
+
+impl Folder {
+    fn new() -> Result<Self, Failure> {
+        let name = format!("floodmark-crash-test-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let made = std::fs::create_dir(&path).and_then(|()| path.canonicalize());
+        let path = made.map_err(|error| {
+            let message = format!("cannot make the folder `{}`: {error}", path.display());
+            Failure::new(EXIT_FAILED, message)
+        })?;
+        Ok(Self(Some(path)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_deref().expect("a folder is kept at the end")
+    }
+
+    fn keep(mut self) -> PathBuf {
+        self.0.take().expect("a folder is kept once")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What cannot be removed is in the folder for temporary files.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// A pipeline that is ready to be killed.
+struct Test<'a> {
+    subject: Subject,
+    folder: &'a Path,
+    /// Whether the order of lines is a promise: with one task and one source.
+    has_order: bool,
+}
+
+impl<'a> Test<'a> {
+    /// Builds the plugins, once, and finds out how to lead everything into the folder.
+    fn prepare(
+        arguments: &CrashTestArguments,
+        pipeline: Pipeline,
+        folder: &'a Folder,
+        interrupted: Arc<AtomicBool>,
+        terminal: &Terminal,
+    ) -> Result<Self, Failure> {
+        let mut sets = arguments.pipeline.overrides();
+        sets.extend(instead(&pipeline.spec, terminal));
+        let stores_objects = match &pipeline.spec.checkpoint.storage {
+            StorageSetting::Folder(_) | StorageSetting::S3(_) => true,
+            StorageSetting::Redb | StorageSetting::Memory => false,
+        };
+        let engine = GuestEngine::new(None)?;
+        let assembled = assemble(pipeline, &engine, "", &mut |line| terminal.say(line))?;
+        for (operator, component) in &assembled.components {
+            let path = folder.path().join(format!("{operator}.wasm"));
+            std::fs::copy(component, &path).map_err(|error| failed(&error))?;
+            sets.push(format!("operator.{operator}.plugin={}", quoted(&path)));
+        }
+        let spec = &assembled.graph.spec;
+        let mut command = vec![
+            "run".to_owned(),
+            arguments.pipeline.pipeline.display().to_string(),
+        ];
+        command.extend(sets.into_iter().flat_map(|set| ["--set".to_owned(), set]));
+        let program = std::env::current_exe().map_err(|error| failed(&error))?;
+        Ok(Self {
+            subject: Subject {
+                program,
+                arguments: command,
+                sinks: spec.sinks.keys().cloned().collect(),
+                stores_objects,
+                asked: asked(arguments)?,
+                interrupted,
+            },
+            folder: folder.path(),
+            has_order: spec.parallelism == 1 && spec.sources.len() == 1,
+        })
+    }
+
+    /// Tests the points that are named, or all that the pipeline may come to; nothing if it was interrupted.
+    fn run(
+        &self,
+        points: &[Point],
+        kills: u32,
+        terminal: &Terminal,
+    ) -> Result<Option<Vec<PointTested>>, Failure> {
+        terminal.say("running the pipeline twice, undisturbed");
+        let expected = self.subject.expect(self.folder);
+        let expected = match expected.map_err(|error| failed(&error))? {
+            Ok(expected) => expected,
+            Err(Undecided::Interrupted) => return Ok(None),
+            Err(undecided) => return Err(undecidable(undecided)),
+        };
+        let with_order = self.has_order && expected.is_in_order;
+        terminal.say(&expectation(&expected, with_order));
+        let all: Vec<_> = Point::ALL
+            .iter()
+            .copied()
+            .filter(|point| self.may_reach(*point))
+            .collect();
+        let points = if points.is_empty() { &all } else { points };
+        let mut tested = Vec::new();
+        for (&point, number) in points.iter().zip(1..) {
+            terminal.say(&format!(
+                "point {number} of {}: {}",
+                points.len(),
+                point.name()
+            ));
+            let result = self
+                .subject
+                .test(self.folder, &expected, point, kills, with_order)
+                .map_err(|error| failed(&error))?;
+            if result.verdict == Verdict::Interrupted {
+                return Ok(None);
+            }
+            if !is_wrong(&result) {
+                // Space is for what is to be looked into.
+                let _ = std::fs::remove_dir_all(self.folder.join(point.name()));
+            }
+            tested.push(result);
+        }
+        Ok(Some(tested))
+    }
+
+    /// Whether a run can come to a point at all.
+    fn may_reach(&self, point: Point) -> bool {
+        match point {
+            Point::StoreFilled | Point::StoreCommitted => !self.subject.stores_objects,
+            Point::ObjectsStored | Point::ObjectsRecorded => self.subject.stores_objects,
+            Point::BarrierReached
+            | Point::BarrierPassed
+            | Point::WriteBegun
+            | Point::SinkPrepared
+            | Point::StoreBegun
+            | Point::CheckpointDurable
+            | Point::SinkCommitted
+            | Point::SinkRecovered => true,
+            // Nobody asks for the others, no swap is on trial, and no run starts from a savepoint.
+            Point::SwapReverting | Point::SwapReverted => false,
+            other => {
+                let asked = self.subject.asked.as_ref();
+                asked.is_some_and(|(verb, _)| other.name().split('-').next() == Some(verb))
+            }
+        }
+    }
+}
+
+/// What is set instead of what the pipeline says, besides paths: nothing of the user's may be written or called.
+fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
+    let mut sets = Vec::new();
+    // As many checkpoints as there can be.
+    sets.push(format!(
+        "checkpoint.interval={}",
+        duration::format(INTERVAL_MIN)
+    ));
+    sets.push("checkpoint.min-pause=0s".to_owned());
+    if !spec.checkpoint.on_checkpoint.is_empty() {
+        terminal.say("`checkpoint.on-checkpoint` is not called during the test");
+        sets.push("checkpoint.on-checkpoint=[]".to_owned());
+    }
+    match &spec.checkpoint.storage {
+        StorageSetting::Redb | StorageSetting::Folder(_) => {}
+        StorageSetting::Memory => {
+            terminal.say("checkpoints are kept in a file during the test: those in memory do not outlive a crash, and a job without checkpoints starts over");
+            sets.push("checkpoint.storage=redb".to_owned());
+        }
+        StorageSetting::S3(_) => terminal
+            .say("checkpoints are kept as objects in a folder during the test, and not in S3"),
+    }
+    for (name, sink) in &spec.sinks {
+        let format = match &sink.connector {
+            SinkConnector::File(_) => continue,
+            SinkConnector::Stdout(settings) => {
+                terminal.say(&format!(
+                    "sink `{name}` writes to files during the test: what was printed cannot be taken back, so standard output is at least once"
+                ));
+                settings.format.word()
+            }
+            SinkConnector::Discard(_) => {
+                terminal.say(&format!(
+                    "sink `{name}` writes to files during the test, so that there is something to compare"
+                ));
+                "csv"
+            }
+        };
+        sets.push(format!("sink.{name}.connector=file"));
+        sets.push(format!("sink.{name}.format={format}"));
+    }
+    sets
+}
+
+/// A path as a value of `--set`.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn expectation(expected: &Expected, with_order: bool) -> String {
+    let order = match with_order {
+        true => ", in the same order",
+        false => "",
+    };
+    format!(
+        "both put out the same {}{order}, with {}, in {}",
+        things(expected.output.lines(), "line"),
+        things(expected.checkpoints, "checkpoint"),
+        span(expected.took)
+    )
+}
+
+fn undecidable(undecided: Undecided) -> Failure {
+    let message = match undecided {
+        Undecided::Failed(reason) => {
+            format!("the pipeline does not run through, so there is nothing to compare: {reason}")
+        }
+        Undecided::NotDeterministic(differences) => format!(
+            "two undisturbed runs put out different lines, so the pipeline is not deterministic, and whether a crash has changed its output cannot be told from it: after a crash, records since the last checkpoint are read again and may give other lines than those that somebody has seen; look for times, random numbers, or results that depend on the order of several inputs\n{}",
+            differing(&differences)
+        ),
+        Undecided::Interrupted => "interrupted".to_owned(),
+    };
+    Failure::new(EXIT_FAILED, message)
+}
+
+fn is_wrong(tested: &PointTested) -> bool {
+    !matches!(tested.verdict, Verdict::ExactlyOnce | Verdict::NotReached)
+}
+
+fn differing(differences: &[Difference]) -> String {
+    let lines = differences.iter().flat_map(|difference| {
+        let head = format!(
+            "  sink `{}`: {} missing, {} too much",
+            difference.sink,
+            things(difference.missing, "line"),
+            difference.extra
+        );
+        let shown = difference.shown.iter().map(|line| format!("    {line}"));
+        std::iter::once(head).chain(shown)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The table of all points, and below it what is wrong.
+fn shown(tested: &[PointTested]) -> String {
+    let mut table = format!("{:<20}  killed  recovering  output\n", "point");
+    let mut wrong = String::new();
+    for tested in tested {
+        let name = tested.point.name();
+        let verdict = match &tested.verdict {
+            Verdict::ExactlyOnce => "exactly once",
+            Verdict::OtherOrder => "exactly once, but in another order",
+            Verdict::NotReached => "not reached: nothing is known of it",
+            Verdict::Interrupted => "interrupted",
+            Verdict::Differs(differences) => {
+                wrong += &format!("\n{name}\n{}\n", differing(differences));
+                "DIFFERS"
+            }
+            Verdict::Failed(reason) => {
+                wrong += &format!("\n{name}\n  {reason}\n");
+                "DOES NOT COME BACK"
+            }
+        };
+        table += &format!(
+            "{name:<20}  {:>6}  {:>10}  {verdict}\n",
+            tested.kills, tested.kills_recovering
+        );
+    }
+    let is = |verdict: &Verdict| {
+        tested
+            .iter()
+            .filter(|tested| tested.verdict == *verdict)
+            .count()
+    };
+    let kills = tested
+        .iter()
+        .map(|tested| tested.kills + tested.kills_recovering);
+    let unreached = match is(&Verdict::NotReached) {
+        0 => String::new(),
+        count => format!(
+            ", not reached: {count} (more input, or a run that takes longer, gives more checkpoints)"
+        ),
+    };
+    format!(
+        "{table}\nexactly once at {} of {}, after {}{unreached}\n{wrong}",
+        is(&Verdict::ExactlyOnce),
+        things(tested.len() as u64, "point"),
+        things(kills.sum::<u32>().into(), "kill")
+    )
+}

@@ -1,0 +1,119 @@
+//! The side that asks: one call by the socket of a data folder.
+//!
+//! It speaks as much of HTTP as it takes to talk with a server of the same program.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{FILE_NAME, reach};
+
+/// How long the job may take to hear a call.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Why an answer is not the one that was wished for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("no job runs on the data folder `{}`", folder.display())]
+    NotRunning {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot talk with the job on `{}`: {source}", folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The job said no.
+    #[error("{message}")]
+    Refused {
+        /// The word for programs.
+        code: String,
+        /// The sentence for people.
+        message: String,
+    },
+    /// The job ended without an answer, or gave none that can be read.
+    #[error(
+        "the job on `{}` gave no answer, so whether it did what it was asked is unknown; look with `floodmark checkpoint list`",
+        folder.display()
+    )]
+    Silent {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// Asks the job that runs on a data folder, and waits for as long as it takes. Without a body the call only looks.
+///
+/// # Errors
+/// See [`AskError`]. After [`AskError::NotRunning`] nothing was asked.
+pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, AskError> {
+    let io = |source| AskError::Io {
+        folder: folder.to_path_buf(),
+        source,
+    };
+    let mut stream =
+        reach(folder, FILE_NAME, |path| UnixStream::connect(path)).map_err(|error| match error
+            .kind()
+        {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning {
+                folder: folder.to_path_buf(),
+            },
+            _ => io(error),
+        })?;
+    stream.set_write_timeout(Some(WRITE_MAX)).map_err(io)?;
+    stream
+        .write_all(request(path, body).as_bytes())
+        .map_err(io)?;
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+    let parsed = read.ok().and_then(|_| parse(&answer));
+    let (status, value) = parsed.ok_or_else(|| AskError::Silent {
+        folder: folder.to_path_buf(),
+    })?;
+    if status == 200 {
+        return Ok(value);
+    }
+    let text = |field: &str| {
+        value["error"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    Err(AskError::Refused {
+        code: text("code"),
+        message: text("message"),
+    })
+}
+
+fn request(path: &str, body: Option<&Value>) -> String {
+    match body {
+        None => format!("GET {path} HTTP/1.1\r\nhost: floodmark\r\nconnection: close\r\n\r\n"),
+        Some(body) => {
+            let body = body.to_string();
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: floodmark\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        }
+    }
+}
+
+/// Status and body. The server closes the connection after them, so they are all there is.
+fn parse(answer: &[u8]) -> Option<(u16, Value)> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let body = serde_json::from_slice(&answer[end + 4..]).ok()?;
+    Some((status, body))
+}

@@ -1,0 +1,295 @@
+//! One connection: one call, read within bounds, answered, and closed.
+//!
+//! - Nothing that is sent reaches the job before it was read whole and let in.
+//! - Whoever is slow, sends too much or what is no HTTP is told so, and holds its connection for a few seconds at most.
+//! - A call that waits has a thread of its own; whoever goes away meanwhile leaves nothing behind.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::guard::Guard;
+use super::routes::{Call, Pace, Refusal, Reply, Route, Routes};
+use super::serve::{Busy, Open};
+
+/// How long a head, and then a body, may take to arrive.
+const READ_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may take to leave, once nobody takes it at once.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a body.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a head.
+const HEADERS_MAX: usize = 64;
+/// What is still read and dropped after an answer, so that the answer arrives before the end of the connection.
+const LEFT_BYTES_MAX: u64 = 256 << 10;
+const LEFT_MAX: Duration = Duration::from_secs(1);
+
+/// What a connection goes through.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What all connections of a door share.
+pub(super) struct Desk {
+    pub(super) guard: Guard,
+    pub(super) routes: Arc<Routes>,
+    pub(super) open: Arc<Open>,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<Desk>) {
+    let heard = AtomicBool::new(false);
+    // Until the answer is on its way, the process does not end.
+    let busy = Mutex::new(None);
+    let service = service_fn(|request| {
+        heard.store(true, Ordering::Relaxed);
+        answer(request, &desk, &busy)
+    });
+    let io = Io {
+        stream: &mut stream,
+        heard: &heard,
+        stalled: None,
+    };
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .half_close(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    if let Err(error) = served
+        && !heard.load(Ordering::Relaxed)
+    {
+        refuse(&mut stream, &of_no_http(&error)).await;
+    }
+    drop(busy);
+    close(stream).await;
+}
+
+/// Refuses whoever is there, unheard.
+pub(super) async fn turn_away(mut stream: Box<dyn Stream>) {
+    let message = "too many connections; try again in a moment";
+    refuse(&mut stream, &Refusal::new(503, "busy", message)).await;
+    close(stream).await;
+}
+
+async fn refuse(stream: &mut Box<dyn Stream>, refusal: &Refusal) {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let body = refusal.json().to_string();
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len(),
+    );
+    // Whoever does not take the answer gets none.
+    let _ = timeout(READ_MAX, stream.write_all(text.as_bytes())).await;
+}
+
+/// Ends a connection so that what was answered arrives: to close one with unread bytes would take the answer back.
+async fn close(mut stream: Box<dyn Stream>) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut left = stream.take(LEFT_BYTES_MAX);
+    let drained = async {
+        let mut piece = [0; 4096];
+        while left.read(&mut piece).await.is_ok_and(|len| len > 0) {}
+    };
+    let _ = timeout(LEFT_MAX, drained).await;
+}
+
+fn of_no_http(error: &hyper::Error) -> Refusal {
+    if error.is_timeout() {
+        let message = format!("the request did not arrive within {} s", READ_MAX.as_secs());
+        return Refusal::new(408, "too-slow", message);
+    }
+    if error.is_parse_too_large() {
+        let message = format!(
+            "the head of a request has at most {HEADERS_MAX} headers and {} KiB",
+            HEAD_BYTES_MAX >> 10
+        );
+        return Refusal::new(431, "too-large", message);
+    }
+    Refusal::new(
+        400,
+        "no-http",
+        format!("this is no request of HTTP/1.1: {error}"),
+    )
+}
+
+/// Answers one call.
+async fn answer(
+    request: Request<Incoming>,
+    desk: &Desk,
+    busy: &Mutex<Option<Arc<Busy>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let reply = match admit(request, desk).await {
+        Ok((route, call)) if route.pace == Pace::AtOnce => (route.handler)(&call),
+        Ok((route, call)) => wait(route, call, desk, busy).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (status, kind, body) = match &reply {
+        Ok(Reply::Json(value)) => (200, "application/json", value.to_string()),
+        Ok(Reply::Metrics(text)) => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            (200, kind, text.clone())
+        }
+        Err(refusal) => (
+            refusal.status,
+            "application/json",
+            refusal.json().to_string(),
+        ),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    let mut set =
+        |name, value| headers.insert(name, hyper::header::HeaderValue::from_static(value));
+    set(CONTENT_TYPE, kind);
+    set(CACHE_CONTROL, "no-store");
+    set(hyper::header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if status == 401 {
+        set(WWW_AUTHENTICATE, "Bearer");
+    }
+    Ok(response)
+}
+
+/// Lets a call in, and reads it.
+async fn admit(request: Request<Incoming>, desk: &Desk) -> Result<(Route, Call), Refusal> {
+    desk.guard.check(&request)?;
+    let path = request.uri().path();
+    let route = match (request.method().as_str(), path) {
+        ("GET" | "HEAD", "/v1") => None,
+        (method, path) => Some(desk.routes.find(method, path)?.clone()),
+    };
+    let route = route.unwrap_or_else(|| index(&desk.routes));
+    let body = read(request.into_body()).await?;
+    let is_local = desk.guard.is_local();
+    Ok((route, Call { body, is_local }))
+}
+
+/// The route that says which there are.
+fn index(routes: &Arc<Routes>) -> Route {
+    let routes = Arc::clone(routes);
+    Route {
+        method: super::routes::Method::Get,
+        path: "/v1",
+        about: "what there is",
+        pace: Pace::AtOnce,
+        handler: Arc::new(move |_| Ok(Reply::Json(routes.index()))),
+    }
+}
+
+async fn read(body: Incoming) -> Result<Vec<u8>, Refusal> {
+    let too_large = || {
+        let message = format!("a request has at most {} KiB", BODY_BYTES_MAX >> 10);
+        Refusal::new(413, "too-large", message)
+    };
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    match timeout(READ_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(read)) => Ok(read.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::bad_request("the body of the request is not whole")),
+        Err(_) => {
+            let message = format!("the request did not arrive within {} s", READ_MAX.as_secs());
+            Err(Refusal::new(408, "too-slow", message))
+        }
+    }
+}
+
+/// Has a thread of its own answer a call.
+#[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+async fn wait(
+    route: Route,
+    call: Call,
+    desk: &Desk,
+    busy: &Mutex<Option<Arc<Busy>>>,
+) -> Result<Reply, Refusal> {
+    let is_always_heard = route.pace == Pace::WaitsAlways;
+    let Some(working) = Open::begin(&desk.open, is_always_heard) else {
+        let message = "too many wait for this job already; try again when it has answered some";
+        return Err(Refusal::new(503, "busy", message));
+    };
+    let working = Arc::new(working);
+    *busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&working));
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        let reply = (route.handler)(&call);
+        // Whoever asked may be gone.
+        let _ = sender.send(reply);
+        drop(working);
+    });
+    let message = "the answer was lost: this is a defect of floodmark";
+    let lost = |_| Err(Refusal::new(500, "defect", message));
+    receiver.await.unwrap_or_else(lost)
+}
+
+/// A stream on which nothing is written before a call was heard, since what the server says by itself is no JSON; that does
+/// not wait for ever; and that is closed by its owner alone.
+struct Io<'a> {
+    stream: &'a mut Box<dyn Stream>,
+    heard: &'a AtomicBool,
+    /// Runs once nobody took what was written.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for Io<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Io<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.heard.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut *self.stream).poll_write(context, bytes);
+        if written.is_pending() {
+            let limit = self
+                .stalled
+                .get_or_insert_with(|| Box::pin(sleep(WRITE_MAX)));
+            if limit.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,193 @@
+//! The routes of every job: what it is at, its checkpoints, and to stop it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::clock::Clock;
+use super::super::drive::Reports;
+use super::routes::{Call, Method, Pace, Refusal, Reply, Route, Routes};
+use crate::observe::Observer;
+use crate::runtime::report::{Answer, Asker, Report};
+use crate::stream::CheckpointId;
+
+/// The folder in a data folder for savepoints that are named without a path.
+pub const SAVEPOINTS: &str = "savepoints";
+/// Characters of such a name.
+const NAME_MAX: usize = 128;
+
+/// Copies a checkpoint to a file.
+pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), String> + Send + Sync>;
+
+/// A job, as far as it can be asked.
+#[derive(Clone)]
+pub struct JobSide {
+    /// Where its conductor hears what is asked.
+    pub reports: Reports,
+    /// What can be seen of it.
+    pub observer: Arc<Observer>,
+    /// The clock that it goes by.
+    pub clock: Clock,
+    /// Copies its checkpoints.
+    pub savepoints: Savepoints,
+    /// Its data folder.
+    pub folder: PathBuf,
+    /// Whether a stop was answered with a savepoint.
+    pub stopped_with_savepoint: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointWish {
+    #[serde(default)]
+    savepoint: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopWish {
+    #[serde(default)]
+    drain: bool,
+    #[serde(default)]
+    savepoint: Option<String>,
+}
+
+/// What every job can be asked.
+#[must_use]
+pub fn routes(side: &JobSide) -> Routes {
+    let (status, checkpoints, metrics) = (side.clone(), side.clone(), side.clone());
+    let (checkpoint, stop) = (side.clone(), side.clone());
+    let metrics = Route {
+        method: Method::Get,
+        path: "/metrics",
+        about: "all numbers, as text for Prometheus",
+        pace: Pace::AtOnce,
+        handler: Arc::new(move |_| {
+            let text = metrics.observer.prometheus(metrics.clock.wall_ms());
+            Ok(Reply::Metrics(text))
+        }),
+    };
+    Routes::default()
+        .with_json(
+            (Method::Get, "/v1/status"),
+            "the job, its nodes and their numbers",
+            Pace::AtOnce,
+            move |_| {
+                let clock = status.clock;
+                Ok(status.observer.status(clock.now(), clock.wall_ms()))
+            },
+        )
+        .with_json(
+            (Method::Get, "/v1/checkpoints"),
+            "what became of checkpoints since the process began",
+            Pace::AtOnce,
+            move |_| Ok(checkpoints.observer.checkpoints()),
+        )
+        .with_json(
+            (Method::Post, "/v1/checkpoints"),
+            "takes a checkpoint now; `savepoint` copies it there",
+            Pace::Waits,
+            move |call| checkpoint.take_checkpoint(call),
+        )
+        .with_json(
+            (Method::Post, "/v1/stop"),
+            "stops the job with a checkpoint; `drain` ends its input first, `savepoint` copies it there",
+            Pace::WaitsAlways,
+            move |call| stop.stop(call),
+        )
+        .with(metrics)
+}
+
+impl JobSide {
+    fn take_checkpoint(&self, call: &Call) -> Result<Value, Refusal> {
+        let wish: CheckpointWish = call.json()?;
+        let to = self.savepoint_path(call, wish.savepoint)?;
+        let id = self.ask(Report::CheckpointAsked)?;
+        self.copy(id, to.as_deref())?;
+        Ok(json!({ "id": id.0, "status": "COMPLETED", "savepoint": to }))
+    }
+
+    fn stop(&self, call: &Call) -> Result<Value, Refusal> {
+        let StopWish { drain, savepoint } = call.json()?;
+        let to = self.savepoint_path(call, savepoint)?;
+        let id = self.ask(|asker| Report::StopAsked {
+            drain,
+            asker: Some(asker),
+        })?;
+        self.copy(id, to.as_deref())?;
+        if to.is_some() {
+            self.stopped_with_savepoint.store(true, Ordering::Relaxed);
+        }
+        Ok(json!({ "id": id.0, "status": "COMPLETED", "drained": drain, "savepoint": to }))
+    }
+
+    /// Reports a wish to the job, and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// When the job says no, or ends before it could do that.
+    pub fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
+        let (asker, answer): (_, mpsc::Receiver<Answer<T>>) = Asker::new();
+        // A job that is over takes no report, and drops whoever asks.
+        let _ = self.reports.send(wish(asker));
+        match answer.recv() {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(reason)) => Err(Refusal::failed(reason)),
+            Err(_) => Err(Refusal::new(
+                409,
+                "job-ended",
+                "the job ended before it could do that; its last checkpoint is kept",
+            )),
+        }
+    }
+
+    fn copy(&self, id: CheckpointId, to: Option<&Path>) -> Result<(), Refusal> {
+        let Some(to) = to else {
+            return Ok(());
+        };
+        (self.savepoints)(id, to).map_err(|reason| {
+            let message = format!("checkpoint {id} is there, but not the savepoint: {reason}");
+            Refusal::new(500, "savepoint-failed", message)
+        })?;
+        self.observer.savepoint(id.0, &to.display().to_string());
+        Ok(())
+    }
+
+    /// Where a savepoint goes. By the socket any path is fine: who may write there may write to this machine as the job's
+    /// user. Others name a file, and the job says where.
+    fn savepoint_path(
+        &self,
+        call: &Call,
+        wish: Option<String>,
+    ) -> Result<Option<PathBuf>, Refusal> {
+        let Some(wish) = wish else {
+            return Ok(None);
+        };
+        let path = Path::new(&wish);
+        if path.is_absolute() && call.is_local {
+            return Ok(Some(path.to_path_buf()));
+        }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = (1..=NAME_MAX).contains(&wish.len())
+            && wish.bytes().all(is_plain)
+            && !wish.starts_with('.');
+        if !is_name {
+            let message = match call.is_local {
+                true => {
+                    "a savepoint is an absolute path, or a name of letters, digits, `.`, `_` and `-`"
+                }
+                false => {
+                    "over TCP a savepoint is a name of letters, digits, `.`, `_` and `-`, not a path: it goes to `savepoints` in the data folder"
+                }
+            };
+            return Err(Refusal::new(400, "bad-savepoint", message));
+        }
+        let folder = self.folder.join(SAVEPOINTS);
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Refusal::failed(format!("cannot make `{}`: {error}", folder.display()))
+        })?;
+        Ok(Some(folder.join(wish)))
+    }
+}

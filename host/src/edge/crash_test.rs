@@ -1,0 +1,192 @@
+//! Runs a pipeline again and again, has it die at each crash point, and looks whether its output is what two undisturbed runs
+//! put out.
+//!
+//! ```text
+//! plain run ─▶ expected        for each point: run, dies ─▶ run, dies as it recovers ─▶ run, dies later ─▶ … ─▶ run to the end
+//! plain run ─▶ the same?                                                                           its output: as expected?
+//! ```
+//!
+//! Every run is a process of its own, and every round has a folder of its own. What a pipeline must be like to be tested is up
+//! to whoever calls; here nothing of the user's is known.
+
+mod lines;
+mod process;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::lines::{Difference, Output};
+pub use self::process::{Round, RunEnded, Subject};
+use super::clock::Clock;
+use crate::crash::{CrashAt, Point};
+
+/// What a run may take at least, and how many times what an undisturbed one took.
+const AT_MOST: Duration = Duration::from_secs(60);
+const AT_MOST_TIMES: u32 = 20;
+
+/// The undisturbed runs.
+#[derive(Debug)]
+pub struct Expected {
+    /// The folder of the first, whose output is what is expected.
+    pub folder: PathBuf,
+    /// What it put out.
+    pub output: Output,
+    /// Whether the second put out the same lines in the same order.
+    pub is_in_order: bool,
+    /// How long the longer one took.
+    pub took: Duration,
+    /// How many checkpoints the one with more of them has told of.
+    pub checkpoints: u64,
+}
+
+/// Why there is nothing to compare with.
+#[derive(Debug)]
+pub enum Undecided {
+    /// An undisturbed run failed.
+    Failed(String),
+    /// Two of them did not put out the same lines.
+    NotDeterministic(Vec<Difference>),
+    /// Everything is to end.
+    Interrupted,
+}
+
+/// What became of a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointTested {
+    /// The point.
+    pub point: Point,
+    /// How often a run died there.
+    pub kills: u32,
+    /// How often the next one died as it recovered.
+    pub kills_recovering: u32,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// Whether the output is what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Each line as often as it should be there.
+    ExactlyOnce,
+    /// The same lines in another order, though undisturbed runs agree on theirs.
+    OtherOrder,
+    /// No run ever came to the point, so nothing is known.
+    NotReached,
+    /// Not so.
+    Differs(Vec<Difference>),
+    /// A run after a kill did not come back: why.
+    Failed(String),
+    /// Everything is to end.
+    Interrupted,
+}
+
+impl Subject {
+    /// Runs it twice, without asking anything of it.
+    ///
+    /// # Errors
+    /// When files cannot be made or read, or no process be started.
+    pub fn expect(&self, folder: &Path) -> io::Result<Result<Expected, Undecided>> {
+        let mut outputs = Vec::new();
+        let mut took = Duration::ZERO;
+        let mut checkpoints = 0;
+        let folders = ["plain-1", "plain-2"].map(|name| folder.join(name));
+        let first = folders[0].join("data/compiled");
+        for (folder, compiled) in folders.iter().zip([None, Some(first.as_path())]) {
+            let undisturbed = Self {
+                asked: None,
+                ..self.clone()
+            };
+            let mut round = Round::new(&undisturbed, folder.clone(), compiled)?;
+            let clock = Clock::start();
+            match round.run(None, Duration::MAX)? {
+                RunEnded::Finished => {}
+                RunEnded::Interrupted => return Ok(Err(Undecided::Interrupted)),
+                RunEnded::Killed => unreachable!("an undisturbed run is not armed"),
+                RunEnded::Failed(reason) => return Ok(Err(Undecided::Failed(reason))),
+            }
+            took = took.max(clock.now());
+            checkpoints = checkpoints.max(round.checkpoints()?);
+            outputs.push(Output::read(folder, &self.sinks)?);
+        }
+        let [first, second] = [&outputs[0], &outputs[1]];
+        let differences = first.differences(second, (&folders[0], &folders[1]))?;
+        if !differences.is_empty() {
+            return Ok(Err(Undecided::NotDeterministic(differences)));
+        }
+        let is_in_order = second.is_in_order_of(first);
+        let [folder, _] = folders;
+        Ok(Ok(Expected {
+            folder,
+            output: outputs.swap_remove(0),
+            is_in_order,
+            took,
+            checkpoints,
+        }))
+    }
+
+    /// Has it die at a point up to `kills` times: the first time that it comes there, then spread over its life, and after every
+    /// other one again as it recovers. Then it runs to its end, and its output is compared; the order only if `with_order`.
+    ///
+    /// # Errors
+    /// As [`Subject::expect`].
+    pub fn test(
+        &self,
+        folder: &Path,
+        expected: &Expected,
+        point: Point,
+        kills: u32,
+        with_order: bool,
+    ) -> io::Result<PointTested> {
+        let compiled = expected.folder.join("data/compiled");
+        let mut round = Round::new(self, folder.join(point.name()), Some(&compiled))?;
+        let at_most = AT_MOST + expected.took.saturating_mul(AT_MOST_TIMES);
+        let mut tested = PointTested {
+            point,
+            kills: 0,
+            kills_recovering: 0,
+            verdict: Verdict::NotReached,
+        };
+        // So that the job comes on, and dies in each part of its life.
+        let later = (expected.checkpoints / (u64::from(kills) + 1)).max(1);
+        let mut dies_recovering = false;
+        loop {
+            let at = match (dies_recovering, tested.kills < kills) {
+                (true, _) => Some((Point::SinkRecovered, 1)),
+                (false, true) if tested.kills == 0 => Some((point, 1)),
+                (false, true) => Some((point, later)),
+                (false, false) => None,
+            };
+            let at = at.map(|(point, nth)| CrashAt { point, nth });
+            match round.run(at, at_most)? {
+                RunEnded::Killed if dies_recovering => {
+                    tested.kills_recovering += 1;
+                    dies_recovering = false;
+                }
+                RunEnded::Killed => {
+                    tested.kills += 1;
+                    dies_recovering = tested.kills % 2 == 1;
+                }
+                RunEnded::Finished => break,
+                RunEnded::Interrupted => {
+                    tested.verdict = Verdict::Interrupted;
+                    return Ok(tested);
+                }
+                RunEnded::Failed(reason) => {
+                    tested.verdict = Verdict::Failed(reason);
+                    return Ok(tested);
+                }
+            }
+        }
+        let output = Output::read(round.folder(), &self.sinks)?;
+        let folders = (expected.folder.as_path(), round.folder());
+        let differences = expected.output.differences(&output, folders)?;
+        tested.verdict = match (differences.is_empty(), tested.kills) {
+            (false, _) => Verdict::Differs(differences),
+            (true, 0) => Verdict::NotReached,
+            _ if with_order && !output.is_in_order_of(&expected.output) => Verdict::OtherOrder,
+            _ => Verdict::ExactlyOnce,
+        };
+        Ok(tested)
+    }
+}

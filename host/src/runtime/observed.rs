@@ -1,0 +1,81 @@
+//! What a worker tells whoever observes it: a few atomics a batch and a step, none a record.
+
+use std::time::Duration;
+
+use super::task::Task;
+use super::worker::Worker;
+use crate::observe::Standing;
+use crate::stream::Batch;
+
+impl Worker {
+    /// Its regions have stood for so long as they did in the last step. A task of a region that had work counts as busy
+    /// also while the worker was at another one.
+    pub fn note_time(&self, took: Duration) {
+        let observed = &self.counters.observed;
+        for (node, &region) in self.region_of.iter().enumerate() {
+            if let Some(task) = observed.task(node) {
+                task.times.note(self.standings[region], took);
+            }
+        }
+        let any = |standing| self.standings.contains(&standing);
+        let all = if any(Standing::Busy) {
+            Standing::Busy
+        } else if any(Standing::BackPressured) {
+            Standing::BackPressured
+        } else {
+            Standing::Idle
+        };
+        observed.times.note(all, took);
+    }
+
+    /// A task got a batch.
+    pub(super) fn note_in(&self, node: usize, batch: &Batch) {
+        if let Some(task) = self.counters.observed.task(node) {
+            task.records_in.add(batch.len() as u64);
+            task.bytes_in.add(batch.bytes_len() as u64);
+        }
+    }
+
+    /// A task has handed on a batch, or written it.
+    pub(super) fn note_out(&self, node: usize, batch: &Batch) {
+        if let Some(task) = self.counters.observed.task(node) {
+            task.records_out.add(batch.len() as u64);
+            task.bytes_out.add(batch.bytes_len() as u64);
+        }
+    }
+
+    /// An operator has handled a batch.
+    pub(super) fn note_call(&mut self, node: usize) {
+        let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
+            return;
+        };
+        if let Some(task) = self.counters.observed.task(node) {
+            task.calls.add(1);
+            task.state_bytes
+                .set(operator.store_mut().live_bytes() as u64);
+        }
+    }
+
+    /// The tasks of a region have taken their snapshots, or have their state from one.
+    pub(super) fn note_entries(&mut self, at: usize) {
+        for &node in &self.regions[at].nodes {
+            if let Some(Task::Operator(operator)) = &mut self.tasks[node]
+                && let Some(task) = self.counters.observed.task(node)
+            {
+                let store = operator.store_mut();
+                task.state_bytes.set(store.live_bytes() as u64);
+                task.state_entries.set(store.len() as u64);
+                task.instances.set(1);
+            }
+        }
+    }
+
+    /// A region's watermark is this.
+    pub(super) fn note_watermark(&self, at: usize, watermark: i64) {
+        for &node in &self.regions[at].nodes {
+            if let Some(task) = self.counters.observed.task(node) {
+                task.watermark.set(watermark);
+            }
+        }
+    }
+}
