@@ -14,8 +14,12 @@ use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
+use crate::edge::control::swap::with_swap;
 use crate::edge::control::{self, Doors, Serving};
 use crate::edge::drive::Reports;
+use crate::edge::scratch;
+use crate::edge::swap::Swapper;
+use crate::guest::GuestEngine;
 use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
 use crate::runtime::conductor::Notice;
 use crate::runtime::plan::{Plan, Role};
@@ -78,10 +82,12 @@ impl Answering {
         folder: &Path,
         reader: Arc<dyn CheckpointReader>,
         reports: Reports,
+        engine: &GuestEngine,
         watched: &Watched,
         terminal: &Terminal,
     ) -> Self {
         let looked_at: LookedAt = Arc::new(Mutex::new(Some(reader)));
+        let swapper = swapper(folder, &looked_at, &reports, engine, watched.clock);
         let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
         let side = JobSide {
             reports,
@@ -97,7 +103,8 @@ impl Answering {
                 folder.join(control::FILE_NAME).display()
             ));
         }
-        let serving = doors.open(routes(&side));
+        let routes = with_swap(routes(&side), swapper, folder.to_path_buf());
+        let serving = doors.open(routes);
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
                 "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"
@@ -123,6 +130,27 @@ impl Answering {
             .unwrap_or_else(PoisonError::into_inner) = None;
         self.stopped_with_savepoint
             .load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn swapper(
+    folder: &Path,
+    reader: &LookedAt,
+    reports: &Reports,
+    engine: &GuestEngine,
+    clock: Clock,
+) -> Swapper {
+    let (folder, reader) = (folder.to_path_buf(), Arc::clone(reader));
+    let look = move || {
+        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.clone()
+    };
+    Swapper {
+        engine: engine.clone(),
+        reports: reports.clone(),
+        reader: Arc::new(look),
+        scratch: Arc::new(move || scratch::file_in(&folder)),
+        clock,
     }
 }
 
@@ -229,6 +257,23 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
+            Notice::Swapped(swapped) => {
+                let mut pause = Some(swapped.pause());
+                for (operator, plugin) in &swapped.plugins {
+                    // One pause, however many operators.
+                    let facts = plugin_facts(plugin);
+                    self.observer.swapped(operator, facts, pause.take());
+                }
+                self.observer.on_trial(swapped.is_on_trial);
+            }
+            Notice::TrialFailed { plugins, .. } => {
+                for (operator, plugin) in plugins {
+                    self.observer.swapped(operator, plugin_facts(plugin), None);
+                }
+                self.observer.swap_undone();
+                self.observer.on_trial(false);
+            }
+            Notice::TrialPassed { .. } => self.observer.on_trial(false),
             _ => {}
         }
     }

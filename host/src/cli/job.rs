@@ -40,6 +40,15 @@ pub(super) struct Place {
 }
 
 impl JobArguments {
+    /// As if it had been typed so.
+    pub(super) fn of(pipeline: &Path, data_dir: Option<&Path>) -> Self {
+        Self {
+            pipeline: Some(pipeline.to_path_buf()),
+            pipeline_flag: None,
+            data_dir: data_dir.map(Path::to_path_buf),
+        }
+    }
+
     /// Finds the data folder.
     ///
     /// # Errors

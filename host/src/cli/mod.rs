@@ -13,6 +13,7 @@ pub mod run;
 pub mod savepoint;
 pub mod state;
 pub mod stop;
+pub mod swap;
 
 mod answering;
 mod assemble;
@@ -70,6 +71,7 @@ enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
@@ -155,6 +157,7 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),

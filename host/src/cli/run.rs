@@ -148,7 +148,15 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let watched = Watched::new(plan, clock);
     let (reader, reports) = (store.reader(), channel.0.clone());
-    let answering = Answering::begin(doors, data_dir.path(), reader, reports, &watched, terminal);
+    let answering = Answering::begin(
+        doors,
+        data_dir.path(),
+        reader,
+        reports,
+        &guests.engine,
+        &watched,
+        terminal,
+    );
     let recovery = start.recover(&mut *store, &data_dir)?;
     tell_recovery(
         &recovery,

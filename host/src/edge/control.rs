@@ -18,6 +18,7 @@
 pub mod routes;
 
 pub mod job;
+pub mod swap;
 
 pub mod address;
 mod connection;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::compare::{Fate, StateRow, compare};
+pub use self::compare::{Fate, StateRow, compare, refuse_states};
 pub use self::rehearse::Rehearsed;
 pub use self::shadow::Shadow;
 use super::clock::Clock;
@@ -103,7 +103,9 @@ impl From<SwapError> for Refusal {
     fn from(error: SwapError) -> Self {
         match error {
             SwapError::Job(error) => error.into(),
-            SwapError::NoPort { .. } => Self::Plugin(error.to_string()),
+            SwapError::NoPort { .. } | SwapError::PortTooMany { .. } => {
+                Self::Plugin(error.to_string())
+            }
             other => Self::Job(other.to_string()),
         }
     }
@@ -258,12 +260,16 @@ impl Swapper {
         let begun = self.clock.now();
         let plugin = match new.component.is_empty() {
             true => Arc::clone(&old.plugin),
-            false => Arc::new(self.engine.load(&new.operator, &new.component)?),
+            false => Arc::new(self.engine.load_within(
+                &new.operator,
+                &new.component,
+                old.plugin.limits(),
+            )?),
         };
         let compiled = self.clock.now().saturating_sub(begun);
         let operator = succeed(old, plugin, configured(&old.config, &new.config));
         let states = compare(&new.operator, &operator.plugin, &running.schemas[node])?;
-        compare::refuse(&new.operator, &states, allow_dropped)?;
+        refuse_states(&new.operator, &states, allow_dropped)?;
         let description = operator.plugin.description();
         let found = Found {
             operator: new.operator.clone(),
@@ -326,7 +332,9 @@ impl Swapper {
             ))
         };
         let reader = (self.reader)().ok_or_else(|| unreadable("the job is over".to_owned()))?;
-        let checkpoint = reader.read(id).map_err(|error| unreadable(error.to_string()))?;
+        let checkpoint = reader
+            .read(id)
+            .map_err(|error| unreadable(error.to_string()))?;
         Ok(Some((reader, checkpoint)))
     }
 

@@ -119,7 +119,10 @@ fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result
 }
 
 /// Refuses what would lose state.
-pub(super) fn refuse(
+///
+/// # Errors
+/// With all that does not fit.
+pub fn refuse_states(
     operator: &str,
     rows: &[StateRow],
     allow_dropped: bool,
