@@ -15,8 +15,12 @@ use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
+use crate::edge::control::swap::with_swap;
 use crate::edge::control::{self, Doors, Serving, changes};
 use crate::edge::drive::Reports;
+use crate::edge::scratch;
+use crate::edge::swap::Swapper;
+use crate::guest::GuestEngine;
 use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
 use crate::runtime::conductor::Notice;
 use crate::runtime::plan::{Plan, Role};
@@ -83,6 +87,13 @@ impl Answering {
         terminal: &Terminal,
     ) -> Self {
         let looked_at: LookedAt = Arc::new(Mutex::new(Some(reader)));
+        let swapper = swapper(
+            folder,
+            &looked_at,
+            &reports,
+            &preparing.engine,
+            watched.clock,
+        );
         let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
         let side = JobSide {
             reports,
@@ -99,7 +110,8 @@ impl Answering {
             ));
         }
         let rollbacks = preparing.rollbacks(&looked_at);
-        let serving = doors.open(changes::with(routes(&side), &side, rollbacks));
+        let routes = changes::with(routes(&side), &side, rollbacks);
+        let serving = doors.open(with_swap(routes, swapper, folder.to_path_buf()));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
                 "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"
@@ -125,6 +137,27 @@ impl Answering {
             .unwrap_or_else(PoisonError::into_inner) = None;
         self.stopped_with_savepoint
             .load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn swapper(
+    folder: &Path,
+    reader: &LookedAt,
+    reports: &Reports,
+    engine: &GuestEngine,
+    clock: Clock,
+) -> Swapper {
+    let (folder, reader) = (folder.to_path_buf(), Arc::clone(reader));
+    let look = move || {
+        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.clone()
+    };
+    Swapper {
+        engine: engine.clone(),
+        reports: reports.clone(),
+        reader: Arc::new(look),
+        scratch: Arc::new(move || scratch::file_in(&folder)),
+        clock,
     }
 }
 
@@ -231,16 +264,32 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
-            Notice::Swapped(_) => {}
+            Notice::Swapped(swapped) => {
+                let mut pause = Some(swapped.pause());
+                for (operator, plugin) in &swapped.plugins {
+                    // One pause, however many operators.
+                    let facts = plugin_facts(plugin);
+                    self.observer.swapped(operator, facts, pause.take());
+                }
+                self.observer.on_trial(swapped.is_on_trial);
+            }
             Notice::Rescaled(rescaled) => self.observer.rescaled(rescaled.to),
             Notice::RolledBack(rolled_back) => {
                 let now_ms = self.clock.wall_ms();
                 self.observer.restored(Some(rolled_back.to.0), now_ms);
             }
-            Notice::TrialFailed { reason, to, .. } => {
+            Notice::TrialFailed {
+                reason,
+                to,
+                plugins,
+                ..
+            } => {
                 let now_ms = self.clock.wall_ms();
                 self.observer.failed(reason, now_ms);
                 self.observer.restored(Some(to.0), now_ms);
+                for (operator, plugin) in plugins {
+                    self.observer.swapped(operator, plugin_facts(plugin), None);
+                }
                 self.observer.swap_undone();
                 self.observer.on_trial(false);
             }

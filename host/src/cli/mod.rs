@@ -16,6 +16,7 @@ pub mod savepoint;
 pub mod state;
 pub mod status;
 pub mod stop;
+pub mod swap;
 
 mod answering;
 mod assemble;
@@ -78,6 +79,7 @@ enum Command {
     Stop(stop::StopArguments),
     Rescale(rescale::RescaleArguments),
     Rollback(rollback::RollbackArguments),
+    Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
@@ -166,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Rescale(arguments) => rescale::rescale(&arguments),
         Command::Rollback(arguments) => rollback::rollback(&arguments),
+        Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),

@@ -199,13 +199,14 @@ impl Progress {
                 operators,
                 reason,
                 to,
+                ..
             } => format!(
                 "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
                 quoted(operators)
             ),
             Notice::Swapped(swapped) => format!(
                 "{} replaced in {} at checkpoint {}; {}",
-                quoted(&swapped.operators),
+                quoted(&swapped.names()),
                 span(swapped.pause()),
                 swapped.checkpoint,
                 swapped.way_back(),
