@@ -28,6 +28,7 @@ mod replay;
 mod s3;
 mod savepoints;
 mod states;
+mod status;
 mod tools;
 
 mod tidy;
