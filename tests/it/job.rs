@@ -220,6 +220,16 @@ impl Running {
 
     /// Waits for the end.
     #[track_caller]
+    /// The most memory that the process ever had, while it runs.
+    pub fn memory_peak_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib << 10)
+    }
+
     pub fn wait(mut self) -> Outcome {
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

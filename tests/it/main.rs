@@ -18,9 +18,11 @@ mod stop;
 
 mod checkpoints;
 mod control;
+mod crash_test;
 mod damage;
 mod faults;
 mod full_disk;
+mod hostile;
 mod migration;
 mod misbehaving;
 mod refusals;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -16,6 +16,7 @@ const FOLDERS: [&str; 10] = [
     "tests/guests/dedupe/rust",
     "tests/guests/upgrade-v2/rust",
     "tests/guests/overreaches/rust",
+    "tests/guests/forgetful/rust",
     "tests/guests/faulty/rust",
 ];
 

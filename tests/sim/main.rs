@@ -19,6 +19,7 @@ use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::edge::plugin_build;
 use floodmark::guest::{GuestEngine, Plugin};
+use floodmark::runtime::JobError;
 use floodmark::runtime::aligner::Mode;
 use floodmark::runtime::build::{Built, Origin, build};
 use floodmark::runtime::chunks::CheckpointChunks;
@@ -28,7 +29,8 @@ use floodmark::runtime::left::LeftStates;
 use floodmark::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
-use floodmark::runtime::report::{Asker, Report};
+use floodmark::runtime::report::{Answer, Asker, Report};
+use floodmark::runtime::swap::{Prepared, Running, SwapRequest};
 use floodmark::runtime::worker::{Counters, Progress, Worker};
 use floodmark::runtime::writer::{WriteRequest, Writer};
 use floodmark::state::{Chunk, ChunkReader};
@@ -60,6 +62,9 @@ struct Scenario {
     gone_back: u64,
     /// How often with the state in memory.
     rolled_back: u64,
+    swapped: u64,
+    /// Swaps that were asked for and did not happen.
+    not_swapped: u64,
 }
 
 /// How one life of the job ended.
@@ -85,6 +90,8 @@ impl Scenario {
             mode,
             gone_back: 0,
             rolled_back: 0,
+            swapped: 0,
+            not_swapped: 0,
         }
     }
 
@@ -135,7 +142,9 @@ impl Scenario {
     /// Runs the job until it is finished or killed, after at most `steps` moves. Now and then all workers are lost, and the
     /// job goes back to its last checkpoint as the real one does.
     fn live(&mut self, steps: u64) -> Death {
-        let plan = self.plan();
+        let mut plan = Arc::new(self.plan());
+        let mut plans: Vec<(CheckpointId, Arc<Plan>)> = Vec::new();
+        let mut swap = None;
         let disk = self.disk.clone();
         let store = CheckpointStore::open_on(disk, StoreSettings::default())
             .expect("the store opens after a crash");
@@ -156,30 +165,51 @@ impl Scenario {
         );
         let mut to_write: Option<WriteRequest> = None;
         let mut now = Duration::ZERO;
+        let mut is_lost = false;
         for _ in 0..steps {
             now += Duration::from_micros(self.random.below(2000));
-            if self.random.below(500) == 0 {
+            if std::mem::take(&mut is_lost) || self.random.below(500) == 0 {
                 if let Some(request) = to_write.take() {
                     self.write(&mut writer, request, &reports);
                 }
                 let workers = std::mem::take(&mut recovered.built.workers);
+                let mut actions = Vec::new();
                 for report in inbox.try_iter().filter(|report| !report.is_of_workers()) {
-                    if let Some(death) = outcome(&conductor.handle(now, 0, report)) {
-                        return death;
-                    }
+                    actions.extend(conductor.handle(now, 0, report));
+                }
+                if let Some(death) = outcome(&actions) {
+                    return death;
                 }
                 // One in three is lost with its state.
                 let workers = match self.random.below(3) {
                     0 => Vec::new(),
                     _ => workers,
                 };
-                (writer, recovered) = begin(&plan, writer.into_store(), reports.clone(), workers);
+                let mut store = writer.into_store();
+                let newest = newest(&mut *store);
+                actions.extend(conductor.settle_swap(now, newest, "lost"));
+                self.follow(actions, &mut plan, &mut plans);
+                while let Some((_, before)) =
+                    plans.pop_if(|(from, _)| newest.is_none_or(|newest| newest < *from))
+                {
+                    plan = before;
+                }
+                (writer, recovered) = begin(&plan, store, reports.clone(), workers);
                 self.rolled_back += u64::from(recovered.in_memory);
                 let schemas = recovered.built.schemas.clone();
                 conductor.begin_again(now, &plan, schemas, recovered.next_id, recovered.earlier);
                 self.gone_back += 1;
             }
             let report = match self.random.below(4) {
+                0 if self.random.below(20) == 0 => match swap.take() {
+                    None => {
+                        let (asker, running) = Asker::new();
+                        swap = Some(running);
+                        Report::RunningAsked(asker)
+                    }
+                    // It may have been asked before the job went back.
+                    Some(running) => Report::SwapAsked(self.swap(running.recv())),
+                },
                 0 if self.random.below(40) == 0 => Report::CheckpointAsked(Asker::new().0),
                 0 => inbox.try_recv().unwrap_or(Report::Tick),
                 1 if self.random.below(3) == 0
@@ -205,21 +235,82 @@ impl Scenario {
             if let Some(death) = outcome(&actions) {
                 return death;
             }
+            // Tasks have plugins that no checkpoint names.
+            is_lost = actions.iter().any(is_not_swapped);
+            let mut others = Vec::new();
             for action in actions {
                 match action {
+                    Action::Describe {
+                        asker,
+                        schemas,
+                        generation,
+                        newest,
+                    } => asker.answer(Ok(Running {
+                        plan: Arc::clone(&plan),
+                        schemas,
+                        generation,
+                        newest,
+                    })),
                     Action::Tell(control) => {
                         let controls = &recovered.built.controls;
-                        controls
-                            .iter()
-                            .for_each(|worker| worker.send(control).expect("the worker is there"));
+                        controls.iter().for_each(|worker| {
+                            worker.send(control.clone()).expect("the worker is there")
+                        });
                     }
                     Action::Write(request) => to_write = Some(*request),
-                    _ => {}
+                    other => others.push(other),
                 }
             }
+            self.follow(others, &mut plan, &mut plans);
             self.shelf.check_visible(self.mode);
         }
         Death::Killed
+    }
+
+    /// One of the operators, or both, by the same plugin opened otherwise.
+    fn swap(&mut self, running: Result<Answer<Running>, mpsc::RecvError>) -> Box<SwapRequest> {
+        let running = running.expect("the answer is there").expect("all is told");
+        let config = vec![("round".to_owned(), self.random.below(9).to_string())];
+        let operator = Operator::new(Arc::new(COUNT.clone()), config);
+        let names = match self.random.below(3) {
+            0 => vec!["first"],
+            1 => vec!["second"],
+            _ => vec!["first", "second"],
+        };
+        let operators = names
+            .iter()
+            .map(|name| ((*name).to_owned(), operator.clone()));
+        let prepared = Prepared::new(&running, operators.collect(), false);
+        Box::new(SwapRequest {
+            prepared: prepared.expect("the plugin fits"),
+            trial: None,
+            stopwatch: Arc::new(|| Duration::ZERO),
+            asker: Asker::new().0,
+        })
+    }
+
+    /// Notes what became of swaps.
+    fn follow(
+        &mut self,
+        actions: Vec<Action>,
+        plan: &mut Arc<Plan>,
+        plans: &mut Vec<(CheckpointId, Arc<Plan>)>,
+    ) {
+        for action in actions {
+            match action {
+                Action::PlanReplaced {
+                    plan: new, from, ..
+                } => {
+                    plans.push((from, std::mem::replace(plan, new)));
+                }
+                Action::AnswerSwap(_, Ok(swapped)) => {
+                    self.swapped += 1;
+                    assert_eq!(swapped.pauses.len(), usize::from(plan.parallelism));
+                }
+                Action::AnswerSwap(_, Err(_)) => self.not_swapped += 1,
+                _ => {}
+            }
+        }
     }
 
     fn write(
@@ -319,6 +410,17 @@ fn begin(
     (writer, begun)
 }
 
+/// The checkpoint from which a job would go on.
+fn newest(store: &mut dyn CheckpointStorage) -> Option<CheckpointId> {
+    let recovery = store.recover(Depth::Quick, None);
+    let restored = recovery.expect("no checkpoint is damaged").restored;
+    restored.map(|restored| restored.checkpoint.id)
+}
+
+fn is_not_swapped(action: &Action) -> bool {
+    matches!(action, Action::Fail(JobError::NotSwapped { .. }))
+}
+
 /// Whether the job is over by these actions.
 fn outcome(actions: &[Action]) -> Option<Death> {
     actions.iter().find_map(|action| match action {
@@ -327,14 +429,15 @@ fn outcome(actions: &[Action]) -> Option<Death> {
             None
         }
         Action::Finish(_) => Some(Death::Finished),
+        failed if is_not_swapped(failed) => None,
         // The disk was full too often at the end: the job starts again.
         Action::Fail(_) => Some(Death::Killed),
         _ => None,
     })
 }
 
-/// Runs one seed; returns how many lives the job had, how often it went back in one, and how often in memory.
-fn check(seed: u64, mode: Mode) -> (u64, u64, u64) {
+/// Runs one seed; returns how many lives the job had, and what happened in them.
+fn check(seed: u64, mode: Mode) -> (u64, Scenario) {
     println!("seed {seed}, {mode:?}");
     let mut scenario = Scenario::new(seed, mode);
     let lives = scenario.run();
@@ -357,7 +460,7 @@ fn check(seed: u64, mode: Mode) -> (u64, u64, u64) {
             assert_eq!(lines.len(), expected.len(), "seed {seed}: keys of nobody");
         }
     }
-    (lives, scenario.gone_back, scenario.rolled_back)
+    (lives, scenario)
 }
 
 fn check_all(mode: Mode, seeds: u64) {
@@ -368,12 +471,19 @@ fn check_all(mode: Mode, seeds: u64) {
     let heavy = std::env::var_os("FLOODMARK_HEAVY").is_some();
     let seeds = if heavy { 500 } else { seeds };
     let (mut lives, mut gone_back, mut rolled_back) = (0, 0, 0);
+    let (mut swapped, mut not_swapped) = (0, 0);
     for seed in 0..seeds {
-        let (lived, went_back, in_memory) = check(seed, mode);
+        let (lived, scenario) = check(seed, mode);
         lives += lived;
-        gone_back += went_back;
-        rolled_back += in_memory;
+        gone_back += scenario.gone_back;
+        rolled_back += scenario.rolled_back;
+        swapped += scenario.swapped;
+        not_swapped += scenario.not_swapped;
     }
+    assert!(
+        swapped > seeds && not_swapped > 0,
+        "plugins are replaced often enough: {swapped} times, and {not_swapped} times not"
+    );
     assert!(
         lives > 2 * seeds,
         "the job is killed often enough: {lives} lives of {seeds} jobs"

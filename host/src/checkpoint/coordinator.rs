@@ -81,6 +81,8 @@ pub enum Event {
     Ended(Part),
     /// Somebody asks for a checkpoint.
     Asked,
+    /// Somebody asks for one at whose barrier plugins are replaced.
+    SwapAsked,
     /// A part has more state that no checkpoint has than its memory is for.
     StateDirty(Part),
     /// Somebody asks for another number of tasks.
@@ -173,6 +175,7 @@ pub struct Coordinator {
     pause_until: Duration,
     dirty: bool,
     asked: bool,
+    swap_asked: bool,
     stop_asked: bool,
     rescale_asked: bool,
     drain: Drain,
@@ -194,6 +197,7 @@ impl Coordinator {
             pause_until: Duration::ZERO,
             dirty: false,
             asked: false,
+            swap_asked: false,
             stop_asked: false,
             rescale_asked: false,
             drain: Drain::No,
@@ -213,6 +217,8 @@ impl Coordinator {
         // Tasks tell again.
         self.dirty = false;
         self.asked |= asked;
+        // What was ready for it was of the tasks before.
+        self.swap_asked = false;
         if self.drain == Drain::Told {
             self.drain = Drain::Asked;
         }
@@ -235,6 +241,7 @@ impl Coordinator {
         match event {
             Event::Tick => {}
             Event::Asked => self.asked = true,
+            Event::SwapAsked => self.swap_asked = true,
             Event::StateDirty(part) => self.note_dirty(part),
             Event::RescaleAsked => self.rescale_asked = true,
             Event::StopAsked => self.stop_asked = true,
@@ -350,6 +357,10 @@ impl Coordinator {
         self.pause(now);
         self.dirty |= relieves;
         self.pause_until = self.pause_until.max(now + RETRY_DELAY);
+        if trigger == Trigger::Swap {
+            // The job goes back, and begins again.
+            return;
+        }
         if trigger == Trigger::Rescale {
             effects.push(Effect::Resume);
         }
@@ -411,13 +422,18 @@ impl Coordinator {
         let trigger = match (self.running.is_empty(), self.stop_asked) {
             (true, _) if due || !is_retry => Trigger::Final,
             (false, true) if due || !is_retry => Trigger::Stop,
+            (false, false) if self.swap_asked => Trigger::Swap,
             (false, false) if self.rescale_asked => Trigger::Rescale,
             (false, false) if self.asked => Trigger::Asked,
             (false, false) if due || is_relief => Trigger::Periodic,
             _ => return,
         };
         self.asked = false;
-        self.rescale_asked = false;
+        // It has come, or one that ends the job.
+        self.swap_asked = false;
+        if trigger != Trigger::Swap {
+            self.rescale_asked = false;
+        }
         let checkpoint = self.next_id;
         self.next_id = checkpoint.next();
         self.next_at = self.settings.interval.map(|interval| now + interval);

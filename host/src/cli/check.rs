@@ -10,6 +10,7 @@ use super::restart;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
+use crate::guest::Limits;
 use crate::pipeline::settings::{CheckpointMode, OnError, StateBackend, StorageSetting};
 use crate::pipeline::{Exchange, Node, NodeKind};
 use crate::pipeline::{duration, size};
@@ -93,7 +94,7 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
         NodeKind::Sink => format!("sink `{}`\n", node.name),
         NodeKind::Operator { .. } => format!("operator `{}`\n", node.name),
     };
-    if let Role::Operator(Operator { plugin, .. }) = role {
+    if let Role::Operator(Operator { plugin, limits, .. }) = role {
         let description = plugin.description();
         text += &format!(
             "  plugin  {} {}, {} bytes, sha256 {}\n          {}\n",
@@ -103,6 +104,7 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
             plugin.digest(),
             assembled.components[&node.name].display(),
         );
+        text += &describe_limits(limits);
         for state in &description.states {
             text += &format!(
                 "  state   `{}`: one value a key, version {}\n",
@@ -152,4 +154,19 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
         text += &format!("  from    `{}`{port}{how}\n", from.name);
     }
     text
+}
+
+fn describe_limits(limits: &Limits) -> String {
+    let fuel = match limits.fuel_per_call {
+        Some(units) => format!(" and {units} units of fuel"),
+        None => String::new(),
+    };
+    format!(
+        "  limits  {} of memory; {}, {} of output{fuel} a call; {} log lines a second; {} spare instances\n",
+        size::format(limits.memory_bytes),
+        duration::format(limits.time_per_call),
+        size::format(limits.output_bytes_per_call),
+        limits.log_lines_per_second,
+        limits.instances,
+    )
 }

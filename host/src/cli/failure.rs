@@ -90,7 +90,9 @@ impl From<JobError> for Failure {
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => EXIT_DATA,
             JobError::NoSuchOperator { .. } => EXIT_USAGE,
-            JobError::Record { .. } | JobError::Defect { .. } => EXIT_FAILED,
+            JobError::NotSwapped { .. } | JobError::Record { .. } | JobError::Defect { .. } => {
+                EXIT_FAILED
+            }
         };
         Self::new(code, error.to_string())
     }

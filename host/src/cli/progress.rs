@@ -203,13 +203,20 @@ impl Progress {
                 "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
                 quoted(operators)
             ),
+            Notice::Swapped(swapped) => format!(
+                "{} replaced in {} at checkpoint {}; {}",
+                quoted(&swapped.operators),
+                span(swapped.pause()),
+                swapped.checkpoint,
+                swapped.way_back(),
+            ),
             Notice::TrialPassed { operators } => format!(
                 "what took the place of {} has passed its trial",
                 quoted(operators)
             ),
             _ => return,
         });
-        if !matches!(notice, Notice::TrialPassed { .. }) {
+        if !matches!(notice, Notice::TrialPassed { .. } | Notice::Swapped(_)) {
             self.samples.clear();
         }
     }
@@ -307,6 +314,7 @@ impl Watcher for Progress {
                     .say(&format!("the job stops while it waits after a failure: {at}"));
             }
             changed @ (Notice::Rescaled(_)
+            | Notice::Swapped(_)
             | Notice::RolledBack(_)
             | Notice::TrialFailed { .. }
             | Notice::TrialPassed { .. }) => self.changed(&changed),

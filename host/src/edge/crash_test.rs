@@ -36,6 +36,8 @@ pub struct Expected {
     pub is_in_order: bool,
     /// How long the longer one took.
     pub took: Duration,
+    /// How many checkpoints the one with more of them has taken.
+    pub checkpoints: u64,
 }
 
 /// Why there is nothing to compare with.
@@ -80,17 +82,22 @@ pub enum Verdict {
 }
 
 impl Subject {
-    /// Runs it twice. `plain` gets the arguments of the first.
+    /// Runs it twice, without asking anything of it.
     ///
     /// # Errors
     /// When files cannot be made or read, or no process be started.
     pub fn expect(&self, folder: &Path) -> io::Result<Result<Expected, Undecided>> {
         let mut outputs = Vec::new();
         let mut took = Duration::ZERO;
+        let mut checkpoints = 0;
         let folders = ["plain-1", "plain-2"].map(|name| folder.join(name));
         let first = folders[0].join("data/compiled");
         for (folder, compiled) in folders.iter().zip([None, Some(first.as_path())]) {
-            let mut round = Round::new(self, folder.clone(), compiled)?;
+            let undisturbed = Self {
+                asked: None,
+                ..self.clone()
+            };
+            let mut round = Round::new(&undisturbed, folder.clone(), compiled)?;
             let clock = Clock::start();
             match round.run(None, Duration::MAX)? {
                 RunEnded::Finished => {}
@@ -99,6 +106,7 @@ impl Subject {
                 RunEnded::Failed(reason) => return Ok(Err(Undecided::Failed(reason))),
             }
             took = took.max(clock.now());
+            checkpoints = checkpoints.max(round.checkpoints()?);
             outputs.push(Output::read(folder, &self.sinks)?);
         }
         let [first, second] = [&outputs[0], &outputs[1]];
@@ -113,11 +121,12 @@ impl Subject {
             output: outputs.swap_remove(0),
             is_in_order,
             took,
+            checkpoints,
         }))
     }
 
-    /// Has it die at a point up to `kills` times, each time a little later, and after every other one again as it recovers. Then
-    /// it runs to its end, and its output is compared; the order only if `with_order`.
+    /// Has it die at a point up to `kills` times: the first time that it comes there, then spread over its life, and after every
+    /// other one again as it recovers. Then it runs to its end, and its output is compared; the order only if `with_order`.
     ///
     /// # Errors
     /// As [`Subject::expect`].
@@ -138,12 +147,14 @@ impl Subject {
             kills_recovering: 0,
             verdict: Verdict::NotReached,
         };
+        // So that the job comes on, and dies in each part of its life.
+        let later = (expected.checkpoints / (u64::from(kills) + 1)).max(1);
         let mut dies_recovering = false;
         loop {
             let at = match (dies_recovering, tested.kills < kills) {
                 (true, _) => Some((Point::SinkRecovered, 1)),
-                // Later each time, so that the job comes on.
-                (false, true) => Some((point, u64::from(tested.kills) + 1)),
+                (false, true) if tested.kills == 0 => Some((point, 1)),
+                (false, true) => Some((point, later)),
                 (false, false) => None,
             };
             let at = at.map(|(point, nth)| CrashAt { point, nth });

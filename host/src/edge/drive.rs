@@ -35,6 +35,7 @@ use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
 use crate::runtime::restart::Strategy;
+use crate::runtime::swap::Running;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
@@ -120,6 +121,7 @@ pub fn drive(
         reports,
         counters,
         is_on_trial: Arc::default(),
+        earlier_plans: Vec::new(),
         amended: None,
     };
     let before = earlier_runs(recovery.restored.as_ref());
@@ -294,6 +296,9 @@ impl Job<'_> {
         threads: Option<&Threads>,
     ) -> Result<Option<Turn>, JobError> {
         let clock = self.stage.clock;
+        let Some(report) = self.refuse_on_trial(report) else {
+            return Ok(None);
+        };
         for action in self.conductor.handle(clock.now(), clock.wall_ms(), report) {
             if let Some(turn) = self.carry_out(action, threads)? {
                 return Ok(Some(turn));
@@ -321,6 +326,37 @@ impl Job<'_> {
             Action::Notify(notice) => self.watcher.notice(self.stage.clock.now(), notice),
             Action::Answer(asker, answer) => asker.answer(answer),
             Action::AnswerRescale(asker, answer) => asker.answer(answer),
+            Action::AnswerSwap(asker, answer) => {
+                if let Ok(swapped) = &answer {
+                    crash::point(Point::SwapDurable);
+                    let notice = Notice::Swapped(swapped.clone());
+                    self.watcher.notice(self.stage.clock.now(), notice);
+                }
+                asker.answer(answer);
+                crash::point(Point::SwapAnswered);
+            }
+            Action::Describe {
+                asker,
+                schemas,
+                generation,
+                newest,
+            } => asker.answer(Ok(Running {
+                plan: Arc::clone(&self.stage.plan),
+                schemas,
+                generation,
+                newest,
+            })),
+            Action::PlanReplaced {
+                plan,
+                from,
+                before,
+                trial,
+            } => {
+                if let Some(time) = trial {
+                    self.begin_trial_of(from, before, time);
+                }
+                self.stage.replace_plan(plan, from);
+            }
             Action::Rescale(order) => {
                 crash::point(Point::RescaleDurable);
                 return Ok(Some(Turn::Rescale(order)));

@@ -96,7 +96,7 @@ impl Threads {
     pub(super) fn tell(&self, control: Control) {
         for (sender, bell) in self.controls.iter().zip(&self.bells) {
             // A worker that is gone has reported why.
-            let _ = sender.send(control);
+            let _ = sender.send(control.clone());
             bell.wake();
         }
     }

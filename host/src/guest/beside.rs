@@ -9,7 +9,9 @@ use super::access::Lent;
 use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::types as wit;
 use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICKS_PER_SECOND};
+use super::plugin::Start;
 use super::share::Share;
+use super::times::Timer;
 use crate::state::StateKind;
 
 /// Characters of a log line.
@@ -61,6 +63,7 @@ pub(super) struct GuestState {
     memory_grown: u64,
     /// What this call was refused.
     pub(super) refused: Option<Exceeded>,
+    pub(super) timer: Timer,
     pub(super) stderr: Vec<u8>,
     random: u64,
     /// The kinds of the states that the plugin declares.
@@ -70,22 +73,18 @@ pub(super) struct GuestState {
 }
 
 impl GuestState {
-    pub(super) fn new(
-        kinds: Vec<StateKind>,
-        limits: Limits,
-        share: Arc<Share>,
-        has_fuel: bool,
-    ) -> Self {
+    pub(super) fn new(kinds: Vec<StateKind>, start: &Start, share: Arc<Share>) -> Self {
         Self {
             log: Vec::new(),
             log_lines_cut: 0,
             cut_said: None,
-            limits,
+            limits: start.limits,
             share,
             memory_bytes: 0,
             memory_grown: 0,
             refused: None,
-            has_fuel,
+            has_fuel: start.has_fuel,
+            timer: Timer::new(start.clock.clone()),
             stderr: Vec::new(),
             random: RANDOM_SEED,
             kinds,

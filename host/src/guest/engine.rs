@@ -12,7 +12,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use super::compiled::CompiledCache;
 use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::share::Shares;
-use super::{GuestError, Limits, Plugin};
+use super::{GuestClock, GuestError, Limits, Plugin};
 use crate::checkpoint::PluginDigest;
 
 /// Live instances of a process at most: four memories of 4 GiB each make 32 TiB of address space.
@@ -65,13 +65,14 @@ impl EngineSettings {
 }
 
 /// Compiles plugins.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GuestEngine {
     engine: Engine,
     cache: Option<CompiledCache>,
     has_fuel: bool,
     instances: u32,
     shares: Arc<Shares>,
+    clock: Option<GuestClock>,
 }
 
 impl GuestEngine {
@@ -126,7 +127,15 @@ impl GuestEngine {
             has_fuel: settings.fuel,
             instances,
             shares: Arc::new(Shares::new(settings.tasks)),
+            clock: None,
         })
+    }
+
+    /// The same engine, whose instances measure where the time of their calls goes, by this clock. Without one they do not.
+    #[must_use]
+    pub fn measured_by(mut self, clock: GuestClock) -> Self {
+        self.clock = Some(clock);
+        self
     }
 
     /// Lets [`TICK`](super::TICK) go by for all calls of all instances. Cheap, and may be called from any thread.
@@ -187,6 +196,10 @@ impl GuestEngine {
         &self.shares
     }
 
+    pub(super) fn clock(&self) -> Option<GuestClock> {
+        self.clock.clone()
+    }
+
     pub(super) fn has_fuel(&self) -> bool {
         self.has_fuel
     }
@@ -215,7 +228,7 @@ impl GuestEngine {
         }
         let compiled = Component::from_binary(&self.engine, component).map_err(|error| {
             let reason = format!("{error:#}");
-            match reason.contains("exceeds the") {
+            match reason.contains("exceeds") {
                 true => GuestError::TooLarge {
                     operator: operator.to_owned(),
                     reason,

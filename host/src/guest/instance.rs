@@ -18,7 +18,7 @@ use super::limits::{Exceeded, ticks};
 use super::output::{CallOutput, Declared, check_output};
 use super::plugin::Start;
 use super::share::Alive;
-use super::{Description, GuestError, LogLine, StateAccess};
+use super::{CallTimes, Description, GuestError, LogLine, StateAccess};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
 
@@ -108,6 +108,26 @@ impl Instance {
             keys,
             failure: None,
         });
+        self.store.data_mut().timer.begin();
+        let output = self.transact(input, batch, states, lent);
+        self.store.data_mut().timer.end();
+        output
+    }
+
+    /// Where the time of its calls of [`Instance::process`] went; only the calls are counted unless the engine has a clock.
+    #[must_use]
+    pub fn times(&self) -> CallTimes {
+        self.store.data().timer.times()
+    }
+
+    fn transact(
+        &mut self,
+        input: u16,
+        batch: &Batch,
+        states: &[&OptionalColumn],
+        lent: &mut Option<Box<dyn StateAccess>>,
+    ) -> Result<CallOutput, GuestError> {
+        let keys = batch.keys.len();
         let returned = self.call_process(input, batch, states);
         let mut failure = None;
         if let Some(returned) = self.store.data_mut().lent.take() {
@@ -202,17 +222,24 @@ fn instantiate(
     start: &Start,
     kinds: Vec<StateKind>,
 ) -> Result<(Store<GuestState>, Bindings, Alive), GuestError> {
-    let limits = start.limits;
     let share = start.shares.of(operator);
-    let alive = share.enter(&limits).map_err(|exceeded| GuestError::Limit {
-        operator: operator.to_owned(),
-        call: "instantiate",
-        exceeded,
-    })?;
-    let state = GuestState::new(kinds, limits, share, start.has_fuel);
+    let alive = share
+        .enter(&start.limits)
+        .map_err(|exceeded| GuestError::Limit {
+            operator: operator.to_owned(),
+            call: "instantiate",
+            exceeded,
+        })?;
+    let state = GuestState::new(kinds, start, share);
     let mut store = Store::new(start.pre.engine(), state);
     store.limiter(|state| state);
-    store.set_hostcall_fuel(limits.handed_bytes());
+    store.set_hostcall_fuel(start.limits.handed_bytes());
+    if start.clock.is_some() {
+        store.call_hook(|mut store, crossing| {
+            store.data_mut().timer.cross(crossing);
+            Ok(())
+        });
+    }
     arm(&mut store);
     let bindings = start.pre.instantiate(&mut store);
     let bindings = bindings.map_err(|error| {

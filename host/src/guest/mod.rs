@@ -21,6 +21,7 @@ mod closed_wasi;
 mod compiled;
 mod error;
 mod share;
+mod times;
 
 pub use access::{ListPage, MapPage, Page, StateAccess, SubKeyRange};
 pub use beside::{LogLevel, LogLine};
@@ -32,4 +33,5 @@ pub use output::{
     CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
 };
 pub use plugin::{Description, Plugin, StateDeclaration};
+pub use times::{CallTimes, GuestClock};
 pub use values::StatePart;

@@ -11,7 +11,7 @@ use super::beside::GuestState;
 use super::bindings::PluginPre;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
 use super::share::Shares;
-use super::{GuestEngine, GuestError, Instance, Limits, closed_wasi};
+use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
 use crate::stream::DEAD_LETTERS;
@@ -79,6 +79,8 @@ pub(super) struct Start {
     pub(super) has_fuel: bool,
     /// Of the whole process.
     pub(super) instances_max: u32,
+    /// Measures calls, if somebody wants to know.
+    pub(super) clock: Option<GuestClock>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -128,6 +130,7 @@ impl Plugin {
             shares: Arc::clone(guest_engine.shares()),
             has_fuel: guest_engine.has_fuel(),
             instances_max: guest_engine.instances_max(),
+            clock: guest_engine.clock(),
         };
         let description = describe(operator, &start)?;
         Ok(Self {

@@ -3,6 +3,7 @@
 //!
 //! Everything goes through [`check`]: a file and `--set` arguments in, the printed plan or the printed problems out.
 
+mod limits;
 mod problems;
 mod restart;
 mod settings;

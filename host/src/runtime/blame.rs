@@ -7,6 +7,7 @@
 //! cannot be read, are no record's fault.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::faults::Guilty;
 use super::keyed::KeyedBatch;
@@ -16,6 +17,15 @@ use crate::stream::Batch;
 
 /// Pieces of a call that has failed.
 const PIECES: usize = 8;
+/// How long a call may take at least, if a whole one may take longer.
+const TIME_MIN: Duration = Duration::from_millis(100);
+
+/// Some of the records of a batch.
+struct Piece {
+    records: Range<usize>,
+    /// How often it was cut out of a call that has failed.
+    cuts: u32,
+}
 
 impl OperatorTask {
     /// Handles a batch in pieces that are as large as caution allows, or, if a call with all of it has `failed`, smaller.
@@ -32,7 +42,10 @@ impl OperatorTask {
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
         let mut leaving = Vec::new();
         let mut letters = Batch::default();
-        let mut pending = vec![0..whole.batch.len()];
+        let mut pending = vec![Piece {
+            records: 0..whole.batch.len(),
+            cuts: 0,
+        }];
         let reason = failed.as_ref().map(|failed| self.in_words(&failed.error));
         let judged = self.desk.judged;
         match failed {
@@ -44,19 +57,21 @@ impl OperatorTask {
                 self.blame(input, whole, failed, wall_ms, &mut pending, &mut letters)?;
             }
         }
-        while let Some(records) = pending.pop() {
-            let piece = whole.part(records.clone());
+        while let Some(next) = pending.pop() {
+            let piece = whole.part(next.records.clone());
+            self.allow(next.cuts);
             match self.attempt(input, &piece, wall_ms)? {
                 Ok(output) => {
                     self.desk.send(std::mem::take(&mut letters), &mut leaving);
                     leaving.extend(self.finish(input, output, piece.batch, wall_ms)?);
                 }
                 Err(failed) => {
-                    pending.push(records);
+                    pending.push(next);
                     self.blame(input, whole, failed, wall_ms, &mut pending, &mut letters)?;
                 }
             }
         }
+        self.allow(0);
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
             self.desk.warn(wall_ms, || {
@@ -73,16 +88,15 @@ impl OperatorTask {
         whole: &KeyedBatch,
         failed: FailedCall,
         wall_ms: u64,
-        pending: &mut Vec<Range<usize>>,
+        pending: &mut Vec<Piece>,
         letters: &mut Batch,
     ) -> Result<(), TaskError> {
         let FailedCall { error, was_fresh } = failed;
-        let records = pending.pop().expect("the piece that failed is pending");
+        let Piece { records, cuts } = pending.pop().expect("the piece that failed is pending");
         let is_alone = records.len() == 1;
         let is_guilty = is_alone && was_fresh;
-        let spoils_instance = !matches!(error, GuestError::Failed { .. });
-        self.desk.faults.traps += u64::from(spoils_instance);
-        if spoils_instance || (is_alone && !is_guilty) {
+        self.desk.faults.traps += u64::from(error.spoils_instance());
+        if error.spoils_instance() || (is_alone && !is_guilty) {
             self.renew()?;
         }
         if is_guilty {
@@ -96,10 +110,21 @@ impl OperatorTask {
         }
         let size = records.len().div_ceil(PIECES);
         let before = pending.len();
-        pending.push(records);
+        pending.push(Piece {
+            records,
+            cuts: cuts + u32::from(!is_alone),
+        });
         cut(pending, size);
         self.desk.faults.retries += (pending.len() - before) as u64;
         Ok(())
+    }
+
+    /// Gives the next call less time with each cut, so that a plugin that hangs does not do so for the whole time at each step.
+    fn allow(&mut self, cuts: u32) {
+        let whole = self.desk.time_per_call();
+        let time = whole / 2_u32.saturating_pow(cuts);
+        self.instance_mut()
+            .set_time_per_call(time.max(TIME_MIN).min(whole));
     }
 
     /// What the plugin did, without the name of the operator.
@@ -164,10 +189,15 @@ fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
 }
 
 /// Cuts the last of the pending pieces in some of at most `size` records, so that the first of them is last.
-fn cut(pending: &mut Vec<Range<usize>>, size: usize) {
-    let Some(whole) = pending.pop() else { return };
-    let starts = whole.clone().step_by(size);
-    let pieces = starts.map(|start| start..whole.end.min(start + size));
+fn cut(pending: &mut Vec<Piece>, size: usize) {
+    let Some(Piece { records, cuts }) = pending.pop() else {
+        return;
+    };
+    let starts = records.clone().step_by(size);
+    let pieces = starts.map(|start| Piece {
+        records: start..records.end.min(start + size),
+        cuts,
+    });
     let from = pending.len();
     pending.extend(pieces);
     pending[from..].reverse();
@@ -183,13 +213,14 @@ mod tests {
     fn pieces_are_the_whole_in_order() {
         for len in 1..100 {
             for size in 1..20 {
-                let mut pending = vec![500..501, 7..7 + len];
+                let piece = |records| Piece { records, cuts: 3 };
+                let mut pending = vec![piece(500..501), piece(7..7 + len)];
                 cut(&mut pending, size);
                 let mut records = Vec::new();
                 while pending.len() > 1 {
                     let piece = pending.pop().unwrap();
-                    assert!((1..=size).contains(&piece.len()));
-                    records.extend(piece);
+                    assert!((1..=size).contains(&piece.records.len()) && piece.cuts == 3);
+                    records.extend(piece.records);
                 }
                 assert!(records.into_iter().eq(7..7 + len));
             }

@@ -80,6 +80,7 @@ pub fn build(
             regions: regions(plan),
             region_of: plan.regions(),
             dictionary: Dictionary::default(),
+            ready: None,
             control,
             reports: reports.clone(),
             counters: Arc::clone(counters),
@@ -126,7 +127,26 @@ fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(
     }
 }
 
-fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
+/// What makes instances of an operator.
+pub(super) fn opener(name: &str, operator: &Operator) -> Open {
+    let (plugin, name) = (Arc::clone(&operator.plugin), name.to_owned());
+    let config = operator.config.clone();
+    Arc::new(move || plugin.open(&name, &config))
+}
+
+/// By which port the records of each inlet come, by region: in the order in which [`connect`] makes inlets.
+pub(super) fn inputs(plan: &Plan) -> Vec<Vec<u16>> {
+    let numbers = plan.regions();
+    let count = numbers.iter().max().map_or(0, |last| last + 1);
+    let mut inputs = vec![Vec::new(); count];
+    for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
+        let workers = std::iter::repeat_n(edge.input, usize::from(plan.parallelism));
+        inputs[numbers[edge.to.0]].extend(workers);
+    }
+    inputs
+}
+
+pub(super) fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     let mut outlets: Vec<Vec<Vec<Outlet>>> = Vec::new();
     for node in &plan.nodes {
         let ports = match &node.role {
@@ -248,7 +268,6 @@ impl Origin<'_> {
                     .collect()
             }
             Role::Operator(operator) => {
-                let Operator { plugin, config, .. } = operator;
                 let handling = Handling::of(&node.name, operator);
                 let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
@@ -260,12 +279,10 @@ impl Origin<'_> {
                 });
                 let stores = stores.collect::<Result<Vec<_>, JobError>>()?;
                 states.retain(|id| stores.iter().any(|state| state.store.holds(id)));
-                let task = |LeftState { store, seals }| {
-                    let open: Open = {
-                        let (plugin, name) = (Arc::clone(plugin), node.name.clone());
-                        let config = config.clone();
-                        Arc::new(move || plugin.open(&name, &config))
-                    };
+                let task = |LeftState { mut store, seals }| {
+                    // What is left may be of another plugin.
+                    let _ = store.replace_rules(states.settings());
+                    let open = opener(&node.name, operator);
                     let task =
                         OperatorTask::new(open, states.declared.clone(), store, handling.clone())?;
                     Ok(Task::Operator(Box::new(task.with_seals(seals))))

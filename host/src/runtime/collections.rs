@@ -114,6 +114,11 @@ impl<S: KeyedCollections> Collections<S> {
         &mut self.store
     }
 
+    /// Has other states from now on; those of before are in their place.
+    pub fn exchange_states(&mut self, states: &mut Vec<StateId>) {
+        std::mem::swap(&mut self.states, states);
+    }
+
     /// The store, for good.
     pub fn into_store(self) -> S {
         self.store

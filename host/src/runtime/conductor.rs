@@ -2,25 +2,27 @@
 //! No I/O and no threads: reports and the time come in, actions go out.
 
 mod again;
+mod swap;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::again::{operators, parts};
+use self::again::{Operated, operators, parts};
+use self::swap::Swap;
 use super::JobError;
 use super::plan::{Plan, Role};
 use super::report::{Answer, Asker, Report, Rescaled, RollbackOrder, RolledBack};
 use super::restart::Limit;
 use super::snapshot::{RegionSnapshot, SealedState};
+use super::swap::{Running, Swapped};
 use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
-use crate::checkpoint::{
-    Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
-};
+use crate::checkpoint::{Checkpoint, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
+use crate::crash::{self, Point};
 use crate::guest::LogLine;
-use crate::state::{Chunk, ChunkId, StateSchema};
+use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
 
 /// What is to be done for a job.
@@ -34,6 +36,30 @@ pub enum Action {
     Notify(Notice),
     /// Tell whoever asked.
     Answer(Asker<CheckpointId>, Answer<CheckpointId>),
+    /// Tell whoever asked for a swap.
+    AnswerSwap(Asker<Swapped>, Answer<Swapped>),
+    /// Tell whoever asked what runs.
+    Describe {
+        /// Who.
+        asker: Asker<Running>,
+        /// See [`Running`].
+        schemas: Vec<Vec<StateSchema>>,
+        /// See [`Running`].
+        generation: u64,
+        /// See [`Running`].
+        newest: Option<CheckpointId>,
+    },
+    /// From a checkpoint on, which is durable, another plan counts.
+    PlanReplaced {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// The first checkpoint that is its own.
+        from: CheckpointId,
+        /// By node that changes: its states, as that checkpoint would have them without it.
+        before: Vec<(usize, Vec<StateSchema>)>,
+        /// How long a failure undoes it.
+        trial: Option<Duration>,
+    },
     /// Tell whoever asked for another number of tasks.
     AnswerRescale(Asker<Rescaled>, Answer<Rescaled>),
     /// Shut the workers down, which stand still at a durable checkpoint, and make them anew.
@@ -89,6 +115,8 @@ pub enum Notice {
         /// Which sink, and why.
         reason: String,
     },
+    /// Plugins have taken the place of others.
+    Swapped(Swapped),
     /// A worker has failed, and the job goes on from a checkpoint.
     WentBack(WentBack),
     /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
@@ -179,7 +207,9 @@ pub struct Conductor {
     coordinator: Coordinator,
     template: Checkpoint,
     sources: Vec<usize>,
-    operators: Vec<(usize, OperatorSnapshot)>,
+    /// How many there are, of any kind.
+    nodes: usize,
+    operators: Vec<Operated>,
     sinks: Vec<usize>,
     max_parallelism: MaxParallelism,
     parallelism: u16,
@@ -195,6 +225,11 @@ pub struct Conductor {
     last_failure: Option<String>,
     failures: u32,
     last_durable: Option<CheckpointId>,
+    swap: Option<Swap>,
+    /// Grows whenever plan or states change.
+    generation: u64,
+    /// By node: states of which the last durable checkpoint may have entries. All, if nothing is known.
+    held: BTreeMap<usize, HeldStates>,
 }
 
 /// A checkpoint under way: consumed by writing it.
@@ -212,6 +247,7 @@ struct Pending {
     askers: Vec<Asker<CheckpointId>>,
     splits: BTreeMap<usize, Vec<Split>>,
     states: BTreeMap<(usize, usize), SealedState>,
+    held: BTreeMap<usize, HeldStates>,
 }
 
 /// Where a job's counts stand when it begins.
@@ -268,6 +304,7 @@ impl Conductor {
             coordinator: Coordinator::new(settings, parts(plan), next),
             template,
             sources,
+            nodes: plan.nodes.len(),
             operators: operators(plan, schemas),
             sinks,
             max_parallelism: plan.max_parallelism,
@@ -281,6 +318,9 @@ impl Conductor {
             last_failure: None,
             failures: 0,
             last_durable: earlier.checkpoint,
+            swap: None,
+            generation: 0,
+            held: BTreeMap::new(),
         }
     }
 
@@ -306,7 +346,21 @@ impl Conductor {
                     false => Event::StopAsked,
                 }
             }
+            Report::RunningAsked(asker) => return vec![self.describe(asker)],
+            Report::SwapAsked(request) => match self.ask_for_swap(now, request, &mut actions) {
+                Some(event) => event,
+                None => return actions,
+            },
+            Report::PluginsReplaced {
+                checkpoint,
+                part,
+                pause,
+            } => {
+                self.note_pause(checkpoint, part, pause);
+                return actions;
+            }
             Report::RescaleAsked { parallelism, asker } => {
+                crash::point(Point::RescaleAsked);
                 if let Err((asker, reason)) = self.note_rescale(parallelism, asker) {
                     return vec![Action::AnswerRescale(asker, Err(reason))];
                 }
@@ -384,6 +438,8 @@ impl Conductor {
         }
         for (node, state) in snapshot.operators {
             pending.state_bytes += state.bytes;
+            let held = pending.held.entry(node).or_default();
+            *held = held.with(state.held);
             pending.states.insert((node, snapshot.part.worker), state);
         }
         pending.state_bytes_new += bytes_new;
@@ -394,10 +450,12 @@ impl Conductor {
 
     fn completed(&mut self, now: Duration, id: CheckpointId, actions: &mut Vec<Action>) -> Event {
         self.unwritten.clear();
-        self.last_durable = Some(id);
+        let before = self.last_durable.replace(id);
         self.failures = 0;
         actions.push(Action::Tell(Control::Completed(id)));
+        self.swap_is_durable(now, id, before, actions);
         if let Some(pending) = self.pending.take() {
+            self.held = pending.held;
             let askers = pending.askers.into_iter();
             actions.extend(askers.map(|asker| Action::Answer(asker, Ok(id))));
             actions.push(Action::Notify(Notice::Completed(CompletedCheckpoint {
@@ -433,9 +491,10 @@ impl Conductor {
                 trigger: pending.trigger,
                 created_ms: pending.created_ms,
                 total: now.saturating_sub(pending.begun),
-                reason,
+                reason: reason.clone(),
             }));
         }
+        self.swap_is_lost(id, &reason, actions);
         Event::NotWritten(id)
     }
 
@@ -465,12 +524,18 @@ impl Conductor {
                     askers: std::mem::take(&mut self.askers),
                     splits: BTreeMap::new(),
                     states: BTreeMap::new(),
+                    held: BTreeMap::new(),
                 });
                 actions.push(Action::Notify(Notice::Begun {
                     checkpoint,
                     trigger,
                     created_ms: wall_ms,
                 }));
+                match trigger {
+                    Trigger::Swap => self.begin_swap(checkpoint, actions),
+                    Trigger::Stop | Trigger::Final => self.refuse_swap(actions),
+                    _ => {}
+                }
                 let last = matches!(trigger, Trigger::Stop | Trigger::Final | Trigger::Rescale);
                 if let (Trigger::Rescale, Some(order)) = (trigger, &mut self.rescale) {
                     order.since = now;
@@ -520,6 +585,7 @@ impl Conductor {
 
     /// All that was collected, as a checkpoint.
     fn request(&mut self, id: CheckpointId) -> WriteRequest {
+        let operators = self.operators_at(id);
         let pending = self
             .pending
             .as_mut()
@@ -536,10 +602,16 @@ impl Conductor {
             source.splits = pending.splits.remove(node).unwrap_or_default();
         }
         let mut chunks = Vec::new();
-        for (node, operator) in &self.operators {
-            let mut operator = operator.clone();
+        let mut plugins = Vec::new();
+        for operated in operators {
+            let Operated {
+                node,
+                snapshot: mut operator,
+                component,
+            } = operated;
+            plugins.push((operator.plugin, component));
             for task in 0..self.parallelism {
-                let sealed = pending.states.remove(&(*node, usize::from(task)));
+                let sealed = pending.states.remove(&(node, usize::from(task)));
                 let mut state = sealed.unwrap_or_default();
                 if state.parts.is_empty() {
                     let key_groups = self.max_parallelism.range(task, self.parallelism);
@@ -567,8 +639,11 @@ impl Conductor {
             .iter()
             .map(|sink| self.staged.remove(sink).unwrap_or_default())
             .collect();
+        plugins.sort_unstable_by_key(|(digest, _)| *digest);
+        plugins.dedup_by_key(|(digest, _)| *digest);
         WriteRequest {
             checkpoint,
+            plugins,
             chunks,
             staged,
         }

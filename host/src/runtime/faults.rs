@@ -3,6 +3,8 @@
 //!
 //! Which record it is, is found out in [`super::blame`]; this decides and counts.
 
+use std::time::Duration;
+
 use super::letter::Letter;
 use super::plan::{OnError, Operator};
 use super::task::{CALL_RECORDS_MAX, TaskError};
@@ -38,6 +40,7 @@ pub struct Handling {
     operator: String,
     plugin: PluginDigest,
     inputs: Vec<String>,
+    time_per_call: Duration,
     /// The port for dead letters: the one after those of the plugin.
     port: u16,
 }
@@ -52,6 +55,7 @@ impl Handling {
             operator: name.to_owned(),
             plugin: operator.plugin.digest(),
             inputs: description.inputs.clone(),
+            time_per_call: operator.limits.time_per_call,
             port: description.outputs.len() as u16,
         }
     }
@@ -95,9 +99,14 @@ impl Desk {
         &self.handling.operator
     }
 
-    /// Turns to another plugin, or to other settings.
-    pub(super) fn handle(&mut self, handling: Handling) {
-        self.handling = handling;
+    /// How long a call may take.
+    pub(super) fn time_per_call(&self) -> Duration {
+        self.handling.time_per_call
+    }
+
+    /// Is another plugin's from now on; what was counted stays.
+    pub(super) fn exchange_handling(&mut self, handling: &mut Handling) {
+        std::mem::swap(&mut self.handling, handling);
     }
 
     pub(super) fn fails_job(&self) -> bool {

@@ -27,6 +27,7 @@ pub mod restart;
 pub mod saved;
 pub mod schema;
 pub mod snapshot;
+pub mod swap;
 pub mod task;
 pub mod writer;
 
@@ -146,6 +147,16 @@ pub enum JobError {
         /// Where the job goes on.
         restart: Option<CheckpointId>,
     },
+    /// Plugins that were to be replaced were not, and the old ones go on from the last checkpoint.
+    #[error(
+        "the plugins could not be replaced, since checkpoint {checkpoint} could not be taken: {reason}"
+    )]
+    NotSwapped {
+        /// The checkpoint at whose barrier they were.
+        checkpoint: CheckpointId,
+        /// Why it could not be taken.
+        reason: String,
+    },
     /// The pipeline has no operator of that name.
     #[error("there is no operator `{operator}` in the pipeline")]
     NoSuchOperator {
@@ -173,7 +184,7 @@ impl JobError {
             Self::Record { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
-            Self::Chunks { .. } | Self::Tree { .. } => true,
+            Self::Chunks { .. } | Self::Tree { .. } | Self::NotSwapped { .. } => true,
             _ => false,
         }
     }

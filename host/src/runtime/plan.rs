@@ -161,6 +161,17 @@ pub enum Routing {
     ByKey,
 }
 
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.nodes.iter().map(|node| &node.name).collect();
+        f.debug_struct("Plan")
+            .field("job", &self.job)
+            .field("nodes", &names)
+            .field("edges", &self.edges)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Plan {
     /// Tasks of operators that declare state.
     #[must_use]

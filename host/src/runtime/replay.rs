@@ -68,6 +68,8 @@ pub struct Replayed {
     pub value: Vec<u8>,
     /// Its event time, or [`crate::stream::NO_TIMESTAMP`].
     pub timestamp: Timestamp,
+    /// Where it was read, in words, or what it was made of.
+    pub position: String,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -81,7 +83,8 @@ pub struct Outcome {
     pub changes: Vec<Change>,
     /// What it logged.
     pub log: Vec<LogLine>,
-    /// Why it could not handle the record; then nothing left and nothing changed, and the next record met a fresh instance.
+    /// Why it could not handle the record, or rejected it; then nothing left and nothing changed, and the next record met a fresh
+    /// instance. What the pipeline does with such records (`on-error`) does not count here.
     pub failure: Option<String>,
 }
 
@@ -196,7 +199,11 @@ impl Replay {
         }
         for (input, batch) in self.captured.take() {
             for (key, value, timestamp) in batch.iter() {
-                let mut record = Batch::default();
+                let mut record = Batch {
+                    // One record was read at a time, so that it says nothing of others.
+                    origin: batch.origin.inherited(),
+                    ..Batch::default()
+                };
                 record.push(key, value, timestamp);
                 self.waiting.push_back((input, record));
             }
@@ -211,6 +218,7 @@ impl Replay {
             let (key, value, timestamp) = records.next().expect("it is one record");
             (key.to_vec(), value.to_vec(), timestamp)
         };
+        let position = record.origin.describe(0);
         let outcome = self.outcome(input, &key, record);
         let outcome = outcome.map_err(|error| match error {
             TaskError::Guest(error) => JobError::Guest(error),
@@ -227,6 +235,7 @@ impl Replay {
             key,
             value,
             timestamp,
+            position,
             outcome,
         })
     }

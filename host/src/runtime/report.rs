@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::JobError;
 use super::plan::Operator;
 use super::snapshot::RegionSnapshot;
+use super::swap::{Running, SwapRequest};
 use crate::checkpoint::coordinator::Part;
 use crate::guest::LogLine;
 use crate::stream::{CheckpointId, TaskIndex};
@@ -28,6 +29,15 @@ pub enum Report {
     },
     /// A worker stood still this long for a barrier.
     Stalled(Duration),
+    /// A region has gone on with other plugins, after standing still for this long.
+    PluginsReplaced {
+        /// At the barrier of this checkpoint.
+        checkpoint: CheckpointId,
+        /// Which region.
+        part: Part,
+        /// From the barrier until it was ready for the next record.
+        pause: Duration,
+    },
     /// A worker cannot go on.
     Failed(JobError),
     /// The writer is done with a checkpoint.
@@ -43,6 +53,10 @@ pub enum Report {
         /// Who wants to know the last checkpoint, once it is durable.
         asker: Option<Asker<CheckpointId>>,
     },
+    /// Somebody asks what runs.
+    RunningAsked(Asker<Running>),
+    /// Somebody asks for other plugins.
+    SwapAsked(Box<SwapRequest>),
     /// Somebody asks for another number of tasks per node.
     RescaleAsked {
         /// How many.
@@ -107,11 +121,14 @@ impl Report {
             | Self::Ended(_)
             | Self::Stalled(_)
             | Self::StateDirty(_)
+            | Self::PluginsReplaced { .. }
             | Self::Failed(_) => true,
             Self::Log { .. }
             | Self::Written(_)
             | Self::CheckpointAsked(_)
             | Self::StopAsked { .. }
+            | Self::RunningAsked(_)
+            | Self::SwapAsked(_)
             | Self::RescaleAsked { .. }
             | Self::RollbackAsked(_)
             | Self::Tick => false,

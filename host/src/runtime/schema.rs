@@ -46,24 +46,36 @@ impl States {
         restored: Option<&Checkpoint>,
         allow_dropped: bool,
     ) -> Result<Self, JobError> {
-        let Role::Operator(Operator { plugin, ttl_ms, .. }) = &node.role else {
+        let Role::Operator(operator) = &node.role else {
             return Ok(Self::default());
         };
         let saved = restored.and_then(|restored| {
             let found = snapshot_of(node, restored)?;
-            Some((restored.id, found))
+            Some((restored.id, found.states.clone()))
         });
-        let mut schemas = saved.map_or(Vec::new(), |(_, snapshot)| snapshot.states.clone());
+        let (checkpoint, saved) = saved.unwrap_or((CheckpointId(0), Vec::new()));
+        Self::taken_over(&node.name, operator, checkpoint, saved, allow_dropped)
+    }
+
+    /// Those of an operator's plugin that takes over what another, or an earlier one, has. `checkpoint` is for messages.
+    ///
+    /// # Errors
+    /// When the plugin does not take over what is there.
+    pub fn taken_over(
+        name: &str,
+        Operator { plugin, ttl_ms, .. }: &Operator,
+        checkpoint: CheckpointId,
+        mut schemas: Vec<StateSchema>,
+        allow_dropped: bool,
+    ) -> Result<Self, JobError> {
         let declared = &plugin.description().states;
-        if let Some((checkpoint, _)) = saved {
-            let taking_over = TakingOver {
-                node,
-                plugin,
-                checkpoint,
-            };
-            for schema in &mut schemas {
-                taking_over.check(schema, allow_dropped)?;
-            }
+        let taking_over = TakingOver {
+            name,
+            plugin,
+            checkpoint,
+        };
+        for schema in &mut schemas {
+            taking_over.check(schema, allow_dropped)?;
         }
         let mut states = Vec::with_capacity(declared.len());
         for state in declared {
@@ -146,7 +158,7 @@ fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Optio
 
 /// A plugin before what another, or an earlier one, has saved.
 struct TakingOver<'a> {
-    node: &'a Node,
+    name: &'a str,
     plugin: &'a Plugin,
     checkpoint: CheckpointId,
 }
@@ -174,7 +186,7 @@ impl TakingOver<'_> {
         if now.version == schema.version {
             return Ok(());
         }
-        let mut instance = self.plugin.start(&self.node.name)?;
+        let mut instance = self.plugin.start(self.name)?;
         match instance.migrate(index, schema.version, &Column::new()) {
             Ok(_) => Ok(()),
             Err(error) => Err(self.refused(format!(
@@ -186,7 +198,7 @@ impl TakingOver<'_> {
 
     fn refused(&self, reason: String) -> JobError {
         JobError::State {
-            operator: self.node.name.clone(),
+            operator: self.name.to_owned(),
             reason,
             checkpoint: self.checkpoint,
         }

@@ -6,7 +6,7 @@ use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::checkpoint::{Split, Staged};
 use crate::connector::ConnectorError;
-use crate::state::{Chunk, ChunkRef, StateError};
+use crate::state::{Chunk, ChunkRef, HeldStates, StateError};
 use crate::stream::{CheckpointId, KeyGroupRange};
 
 /// A region's share of a checkpoint.
@@ -35,6 +35,8 @@ pub struct SealedState {
     pub collided: Vec<u64>,
     /// Bytes of all its chunks.
     pub bytes: u64,
+    /// States that they may have entries of.
+    pub held: HeldStates,
 }
 
 /// Why a task has no share.
@@ -85,6 +87,7 @@ pub(super) fn snapshot_task(
                 bytes: lens.sum(),
                 parts: sealed.parts,
                 collided: sealed.collided,
+                held: sealed.held,
             };
             snapshot.operators.push((node, state));
             snapshot.fresh.extend(sealed.fresh);

@@ -9,11 +9,13 @@ use super::faults::{Desk, Faults, Handling};
 use super::keyed::KeyedBatch;
 use super::left::{LeftState, Seals};
 use super::migration::{OwnInstance, migrate_some, migrated};
-use super::schema::DeclaredState;
+use super::schema::{DeclaredState, States};
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess};
-use crate::state::{Keys, Lookup, Sealed, StateError, StateKind, StateStore, TreeError};
+use crate::state::{
+    Keys, Lookup, Sealed, StateError, StateId, StateKind, StateSettings, StateStore, TreeError,
+};
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
 /// Records that a source reads, and an operator gets, at a time.
@@ -124,6 +126,46 @@ pub struct OperatorTask {
     pub(super) desk: Desk,
 }
 
+/// Another plugin for a task, opened and with all that it needs, so that taking it costs nothing but a few moves.
+pub struct ReadyPlugin {
+    instance: Instance,
+    open: Open,
+    states: Vec<DeclaredState>,
+    ids: Vec<StateId>,
+    lookups: Vec<Current>,
+    rules: Vec<StateSettings>,
+    migrate: OwnInstance,
+    handling: Handling,
+    is_migrating: bool,
+    has_collections: bool,
+}
+
+impl ReadyPlugin {
+    /// Opens an instance.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(open: Open, states: &States, handling: Handling) -> Result<Self, GuestError> {
+        let declared = states.declared.clone();
+        Ok(Self {
+            instance: open()?,
+            ids: declared.iter().map(|state| state.id).collect(),
+            lookups: declared.iter().map(|_| Current::default()).collect(),
+            rules: states.settings(),
+            migrate: OwnInstance::new(Arc::clone(&open), declared.clone()),
+            is_migrating: declared.iter().any(|state| !state.earlier.is_empty()),
+            has_collections: has_collections(&declared),
+            states: declared,
+            handling,
+            open,
+        })
+    }
+}
+
+fn has_collections(states: &[DeclaredState]) -> bool {
+    states.iter().any(|state| state.kind != StateKind::Value)
+}
+
 /// What a state has for the keys of a call.
 #[derive(Default)]
 struct Current {
@@ -202,7 +244,7 @@ impl OperatorTask {
         handling: Handling,
     ) -> Result<Self, GuestError> {
         let instance = open()?;
-        let has_collections = states.iter().any(|state| state.kind != StateKind::Value);
+        let has_collections = has_collections(&states);
         let call_records_max = match store.missing().is_empty() {
             true => CALL_RECORDS_MAX,
             false => CALL_RECORDS_FIRST,
@@ -232,6 +274,24 @@ impl OperatorTask {
     #[must_use]
     pub fn with_seals(self, seals: Seals) -> Self {
         Self { seals, ..self }
+    }
+
+    /// Goes on with another plugin, between two records. What the task had before is in its place, so that whoever has time
+    /// drops it.
+    pub(super) fn exchange(&mut self, ready: &mut ReadyPlugin) {
+        let kept = kept(&mut self.kept);
+        kept.exchange_states(&mut ready.ids);
+        let trees = kept.store_mut();
+        std::mem::swap(&mut trees.migrate, &mut ready.migrate);
+        ready.rules = trees.store.replace_rules(std::mem::take(&mut ready.rules));
+        self.desk.exchange_handling(&mut ready.handling);
+        self.is_fresh = true;
+        std::mem::swap(&mut self.instance, &mut ready.instance);
+        std::mem::swap(&mut self.open, &mut ready.open);
+        std::mem::swap(&mut self.states, &mut ready.states);
+        std::mem::swap(&mut self.lookups, &mut ready.lookups);
+        std::mem::swap(&mut self.is_migrating, &mut ready.is_migrating);
+        std::mem::swap(&mut self.has_collections, &mut ready.has_collections);
     }
 
     /// What is left of it when it is not to be used any more.
@@ -319,11 +379,6 @@ impl OperatorTask {
         let mut lines = self.desk.take_lines();
         lines.extend(self.instance.take_log());
         lines
-    }
-
-    /// Handles records by another plugin, or other settings, from now on.
-    pub fn handle_by(&mut self, handling: Handling) {
-        self.desk.handle(handling);
     }
 
     /// What has gone wrong in its calls.

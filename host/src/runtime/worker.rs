@@ -19,6 +19,7 @@ use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
+use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
@@ -33,8 +34,10 @@ const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Control {
+    /// Replace plugins at the barrier of a checkpoint that begins next.
+    Replace(Replacement),
     /// Take a checkpoint.
     Begin {
         /// Its id.
@@ -156,6 +159,8 @@ pub struct Worker {
     /// By node.
     pub(super) region_of: Vec<usize>,
     pub(super) dictionary: Dictionary,
+    /// Plugins that take the place of others at a barrier to come.
+    pub(super) ready: Option<Ready>,
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) counters: Arc<Counters>,
@@ -177,6 +182,7 @@ impl Worker {
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Shutdown => return Ok(Progress::Over),
+                Control::Replace(replacement) => self.make_ready(replacement),
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
                 Control::Resume => self.resume(),
@@ -465,6 +471,7 @@ impl Worker {
             return Ok(Progress::Moved { snapshot: false });
         };
         crash::point(Point::BarrierReached);
+        let swap = self.swap_begins(at, checkpoint);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at].nodes {
             let task = self.tasks[node].as_mut().expect("every node has a task");
@@ -476,6 +483,9 @@ impl Worker {
         self.note_entries(at);
         crash::point(Point::BarrierPassed);
         self.broadcast(at, &Message::Barrier(checkpoint));
+        if let Some(begun) = swap {
+            self.swap(at, begun);
+        }
         self.report(Report::Snapshot(snapshot));
         Ok(Progress::Moved { snapshot: true })
     }

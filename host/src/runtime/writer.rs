@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
-use super::plan::{Operator, Plan, Role};
+use super::plan::{Plan, Role};
 use super::report::WriteOutcome;
 use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{
@@ -31,6 +31,8 @@ use crate::state::Chunk;
 pub struct WriteRequest {
     /// All but the sinks.
     pub checkpoint: Checkpoint,
+    /// The components that it names.
+    pub plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     /// Chunks that may not be durable yet.
     pub chunks: Vec<Arc<Chunk>>,
     /// By sink, in the order of the plan: parts that are new.
@@ -45,7 +47,6 @@ pub struct Writer {
     is_proven: Arc<AtomicBool>,
     /// Whether the job may still go back to an earlier checkpoint.
     is_on_trial: Arc<AtomicBool>,
-    plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     sinks: Vec<SinkOutput>,
 }
 
@@ -88,20 +89,11 @@ impl Writer {
             Ok(outputs) => outputs,
             Err(error) => return Err(NotBegun { error, store }),
         };
-        let mut plugins = Vec::new();
-        for node in &plan.nodes {
-            if let Role::Operator(Operator { plugin, .. }) = &node.role {
-                plugins.push((plugin.digest(), Arc::clone(plugin.component())));
-            }
-        }
-        plugins.sort_unstable_by_key(|(digest, _)| *digest);
-        plugins.dedup_by_key(|(digest, _)| *digest);
         let writer = Self {
             store,
             retained,
             is_proven: Arc::new(AtomicBool::new(true)),
             is_on_trial: Arc::default(),
-            plugins,
             sinks,
         };
         Ok((writer, done))
@@ -135,6 +127,7 @@ impl Writer {
     pub fn write(&mut self, request: WriteRequest) -> WriteOutcome {
         let WriteRequest {
             mut checkpoint,
+            plugins,
             chunks,
             staged,
         } = request;
@@ -159,7 +152,7 @@ impl Writer {
         let permit = match self.store.write(&NewCheckpoint {
             checkpoint: &checkpoint,
             chunks: &chunks,
-            plugins: &self.plugins,
+            plugins: &plugins,
             retained: self.retained(),
         }) {
             Ok(permit) => permit,

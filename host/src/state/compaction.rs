@@ -132,6 +132,9 @@ impl StateStore {
         let forgets = self.states.iter().any(|state| state.ttl_ms.is_some());
         let versions = self.states.iter().flat_map(|state| &state.aliases);
         let versions = versions.fold(0, |bits, &id| bits | state_bit(id));
+        let current = self.states.iter().map(|state| state.id);
+        // Ids from 63 on share a bit: what has it may be all current.
+        let versions = versions & !current.fold(0, |bits, id| bits | state_bit(id));
         if !forgets && versions == 0 {
             return None;
         }

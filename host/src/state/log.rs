@@ -181,8 +181,31 @@ pub struct Sealed {
     pub fresh: Vec<Arc<Chunk>>,
     /// Index hashes that two entries were ever seen to share, sorted.
     pub collided: Vec<u64>,
+    /// States that a chunk may have entries of.
+    pub held: HeldStates,
     /// The number of this seal, for [`super::StateStore::durable`].
     pub epoch: u64,
+}
+
+/// A set of states that is too large rather than too small.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldStates(u64);
+
+impl HeldStates {
+    /// All of which nothing is known.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Whether a state may be among them.
+    #[must_use]
+    pub fn may_have(self, state: StateId) -> bool {
+        self.0 & state_bit(state) != 0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// An entry to be appended.
@@ -418,6 +441,8 @@ impl Log {
         }
         let mut chunks: Vec<_> = self.sealed().map(|(_, chunk)| chunk.as_ref()).collect();
         chunks.sort_unstable_by_key(|chunk| chunk.id);
+        let held = self.sealed().map(|(_, chunk)| chunk.rest.states);
+        let held = HeldStates(held.fold(0, |bits, more| bits | more));
         let epoch = self.history.epoch;
         self.note_counts(epoch);
         self.history.epoch += 1;
@@ -427,6 +452,7 @@ impl Log {
             parts: Vec::new(),
             fresh,
             collided: Vec::new(),
+            held,
             epoch,
         }
     }

@@ -41,7 +41,7 @@ mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
 pub use collections::{CollectionSlot, Migrate, NoMigration, Pages, TreeError};
-pub use log::{CHUNK_BYTES, Sealed};
+pub use log::{CHUNK_BYTES, HeldStates, Sealed};
 pub use restore::Restore;
 pub use rollback::Rollback;
 pub use settings::{Backend, StateSettings, StoreSettings};

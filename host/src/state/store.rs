@@ -202,6 +202,20 @@ impl StateStore {
         }
     }
 
+    /// Has other rules from now on, and hands over those of before: another plugin goes on with the same state. Costs by
+    /// the number of chunks.
+    #[must_use]
+    pub fn replace_rules(&mut self, states: Vec<StateSettings>) -> Vec<StateSettings> {
+        let has_aliases = states.iter().any(|state| !state.aliases.is_empty());
+        if has_aliases {
+            for chunk in self.log.chunks.iter_mut().flatten() {
+                chunk.rest.is_swept = false;
+            }
+        }
+        self.has_aliases = has_aliases;
+        std::mem::replace(&mut self.states, states)
+    }
+
     /// Number of values and tombstones.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Prints what came of replayed records: for people, or a line of JSON each.
 //!
 //! ```text
-//! {"record":1,"input":"words","key":"rain","value":"","timestamp":null,"output":[{"port":"counts","key":"rain","value":"rain,3",
+//! {"record":1,"input":"words","key":"rain","value":"","timestamp":null,"position":"…","output":[{"port":"counts","key":"rain","value":"rain,3",
 //!  "timestamp":null}],"states":[{"state":"count","before":2,"after":3}],"log":[],"failure":null}
 //! {"summary":{"records":1,"output":1,"failed":0}}
 //! ```
@@ -61,6 +61,7 @@ struct Line<'a> {
     key: Bytes,
     value: Bytes,
     timestamp: Option<Timestamp>,
+    position: &'a str,
     output: Vec<Output<'a>>,
     states: Vec<State>,
     log: Vec<Log<'a>>,
@@ -247,6 +248,7 @@ fn line<'a>(record: u64, input: &'a str, replayed: &'a Replayed, states: Vec<Sta
         key: Bytes::of(&replayed.key),
         value: Bytes::of(&replayed.value),
         timestamp: time(replayed.timestamp),
+        position: &replayed.position,
         output: output.collect(),
         states,
         log: log.collect(),
@@ -263,9 +265,10 @@ fn page(line: &Line<'_>, replayed: &Replayed, with_input: bool) -> String {
     let pair =
         |key: &[u8], value: &[u8]| format!("{} {}", short(&json_of(key)), short(&json_of(value)));
     let mut text = format!(
-        "#{}{input}  {}",
+        "#{}{input}  {}  ({})",
         line.record,
-        pair(&replayed.key, &replayed.value)
+        pair(&replayed.key, &replayed.value),
+        short(line.position)
     );
     for emitted in &replayed.outcome.emitted {
         let what = pair(&emitted.key, &emitted.value);

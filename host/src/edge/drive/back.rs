@@ -69,8 +69,12 @@ impl Job<'_> {
             if report.is_of_workers() {
                 continue;
             }
-            let next = self.handle(report, None)?;
-            turn = turn.or(next);
+            match self.handle(report, None) {
+                Ok(next) => turn = turn.or(next),
+                // The job is about to go back anyway.
+                Err(JobError::NotSwapped { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(Turn::Ended(_)) = turn {
             self.summaries = writer.summaries();
@@ -91,6 +95,8 @@ impl Job<'_> {
             };
             let mut recovery = store.recover(depth, None)?;
             let earlier = earlier_runs(recovery.restored.as_ref());
+            let was_swapping = self.conductor.is_swapping();
+            self.settle_swap(earlier, &error.to_string())?;
             let left = match (depth, workers.take()) {
                 (Depth::Quick, Some(workers)) => {
                     LeftStates::of(workers).back_to(earlier.checkpoint)
@@ -100,7 +106,16 @@ impl Job<'_> {
             if self.conductor.is_to_stop() {
                 return self.stop_at_rest(store, recovery);
             }
-            let (delay, attempt, attempts_max) = match self.decide(&error, earlier) {
+            let decision = match was_swapping {
+                // What was tried is undone, so there is nothing to wait for.
+                true => Decision::GoBack {
+                    delay: Duration::ZERO,
+                    attempt: 1,
+                    attempts_max: None,
+                },
+                false => self.decide(&error, earlier),
+            };
+            let (delay, attempt, attempts_max) = match decision {
                 Decision::GoBack {
                     delay,
                     attempt,
@@ -144,6 +159,16 @@ impl Job<'_> {
         }
     }
 
+    /// Tells what became of a swap, now that it is known where the job goes on; its plan is the one that counted there.
+    fn settle_swap(&mut self, earlier: EarlierRuns, reason: &str) -> Result<(), JobError> {
+        let now = self.stage.clock.now();
+        for action in self.conductor.settle_swap(now, earlier.checkpoint, reason) {
+            self.carry_out(action, None)?;
+        }
+        self.stage.go_back_to(earlier.checkpoint);
+        Ok(())
+    }
+
     /// Notes a failure and decides on it.
     pub(super) fn decide(&mut self, error: &JobError, earlier: EarlierRuns) -> Decision {
         let at_ms = self.stage.clock.wall_ms();
@@ -177,6 +202,7 @@ impl Job<'_> {
         };
         crash::point(target.deleted);
         let earlier = earlier_runs(recovery.restored.as_ref());
+        self.settle_swap(earlier, "it was made anew")?;
         let left = match workers {
             Some(workers) if self.is_as_it_was(&target) => {
                 LeftStates::of(workers).back_to(earlier.checkpoint)

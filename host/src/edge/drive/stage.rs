@@ -25,9 +25,14 @@ use crate::runtime::writer::{self, Writer};
 use crate::state::{ChunkReader, StateSchema};
 use crate::stream::CheckpointId;
 
+/// Plans of which it is remembered from which checkpoint on they counted.
+const EARLIER_PLANS_MAX: usize = 1000;
+
 /// What workers are started with, each time.
 pub(super) struct Stage {
     pub(super) plan: Arc<Plan>,
+    /// Those before it, and the first checkpoint after each: it may be damaged.
+    pub(super) earlier_plans: Vec<(CheckpointId, Arc<Plan>)>,
     pub(super) retained: NonZeroU32,
     pub(super) clock: Clock,
     pub(super) reports: Reports,
@@ -69,9 +74,35 @@ pub(super) struct Life {
 }
 
 impl Stage {
+    /// From a checkpoint on, which is durable, another plan counts.
+    pub(super) fn replace_plan(&mut self, plan: Arc<Plan>, from: CheckpointId) {
+        let before = std::mem::replace(&mut self.plan, plan);
+        self.earlier_plans.push((from, before));
+        let excess = self.earlier_plans.len().saturating_sub(EARLIER_PLANS_MAX);
+        self.earlier_plans.drain(..excess);
+    }
+
+    /// The job goes on from a checkpoint: the plan that counted there counts again.
+    pub(super) fn go_back_to(&mut self, checkpoint: Option<CheckpointId>) {
+        while let Some((_, before)) = self
+            .earlier_plans
+            .pop_if(|(from, _)| checkpoint.is_none_or(|id| id < *from))
+        {
+            let parallelism = self.plan.parallelism;
+            self.plan = match before.parallelism == parallelism {
+                true => before,
+                // The job was rescaled since.
+                false => Arc::new(Plan {
+                    parallelism,
+                    ..Plan::clone(&before)
+                }),
+            };
+        }
+    }
+
     /// Begins from what was recovered; if that proves to be damaged, from what is sound.
     pub(super) fn live(
-        &self,
+        &mut self,
         store: Box<dyn CheckpointStorage>,
         recovery: Recovery,
         fresh: bool,
@@ -101,6 +132,7 @@ impl Stage {
             in_memory: false,
             passed_over: std::mem::take(&mut recovery.damaged),
         };
+        self.go_back_to(found.to);
         let life = self.attempt(store, recovery, false, LeftStates::default())?;
         Ok(Life {
             found: Some(found),

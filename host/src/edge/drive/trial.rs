@@ -14,6 +14,7 @@ use crate::crash::{self, Point};
 use crate::runtime::JobError;
 use crate::runtime::conductor::Notice;
 use crate::runtime::plan::{Operator, Plan, Role};
+use crate::runtime::report::Report;
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
 
@@ -81,9 +82,52 @@ impl Trial {
 }
 
 impl Job<'_> {
+    /// What runs from the checkpoint of a swap on is on trial for this long; `before` has by node the states that it would have
+    /// without the swap. To be called before the plan is replaced.
+    pub(super) fn begin_trial_of(
+        &mut self,
+        checkpoint: CheckpointId,
+        before: Vec<(usize, Vec<StateSchema>)>,
+        time: Duration,
+    ) {
+        let plan = &self.stage.plan;
+        let operators = before.into_iter().filter_map(|(node, schemas)| {
+            let Role::Operator(operator) = &plan.nodes[node].role else {
+                return None;
+            };
+            let operator = operator.clone();
+            Some(Before {
+                node,
+                operator,
+                schemas,
+            })
+        });
+        let trial = Trial {
+            until: self.stage.clock.now() + time,
+            operators: operators.collect(),
+            checkpoint,
+        };
+        self.begin_trial(trial);
+    }
+
+    /// While one swap is on trial, there is no other: what a failure is laid to would not be clear.
+    pub(super) fn refuse_on_trial(&self, report: Report) -> Option<Report> {
+        match (report, &self.trial) {
+            (Report::SwapAsked(request), Some(trial)) => {
+                let names = trial.names(&self.stage.plan).join("`, `");
+                let left = trial.until.saturating_sub(self.stage.clock.now());
+                request.asker.answer(Err(format!(
+                    "operator `{names}` is on trial for {} s more; ask again after that",
+                    left.as_secs() + 1
+                )));
+                None
+            }
+            (report, _) => Some(report),
+        }
+    }
+
     /// What runs since a swap is on trial from now on, instead of whatever was before.
-    #[expect(dead_code, reason = "swaps begin trials, and are not here yet")]
-    pub(super) fn begin_trial(&mut self, trial: Trial) {
+    fn begin_trial(&mut self, trial: Trial) {
         self.stage.is_on_trial.store(true, Ordering::Relaxed);
         self.trial = Some(trial);
     }

@@ -2,6 +2,7 @@
 //! plugins. What somebody waits for stays, what was collected does not: it is of records that come again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Conductor, EarlierRuns, RescaleOrder};
@@ -26,6 +27,8 @@ impl Conductor {
             self.askers.extend(pending.askers);
         }
         self.operators = operators(plan, schemas);
+        self.generation += 1;
+        self.held.clear();
         self.parallelism = plan.parallelism;
         self.template.parallelism = plan.parallelism;
         self.template.records_in = earlier.records_in;
@@ -48,6 +51,7 @@ impl Conductor {
     pub fn stop_at_rest(&mut self, last: Option<CheckpointId>) -> Vec<Action> {
         let mut actions = Vec::new();
         self.refuse_rescale("the job is over", &mut actions);
+        self.refuse_swap(&mut actions);
         if let Some(pending) = self.pending.take() {
             self.askers.extend(pending.askers);
         }
@@ -109,11 +113,16 @@ pub(super) fn parts(plan: &Plan) -> BTreeSet<Part> {
         .collect()
 }
 
+/// An operator as the next checkpoint has it, but for its tasks.
+#[derive(Clone)]
+pub(super) struct Operated {
+    pub(super) node: usize,
+    pub(super) snapshot: OperatorSnapshot,
+    pub(super) component: Arc<[u8]>,
+}
+
 /// What a checkpoint says of each operator, but for its tasks.
-pub(super) fn operators(
-    plan: &Plan,
-    schemas: Vec<Vec<StateSchema>>,
-) -> Vec<(usize, OperatorSnapshot)> {
+pub(super) fn operators(plan: &Plan, schemas: Vec<Vec<StateSchema>>) -> Vec<Operated> {
     let mut operators = Vec::new();
     for (index, (node, states)) in plan.nodes.iter().zip(schemas).enumerate() {
         if let Role::Operator(Operator {
@@ -123,7 +132,7 @@ pub(super) fn operators(
             ..
         }) = &node.role
         {
-            let operator = OperatorSnapshot {
+            let snapshot = OperatorSnapshot {
                 name: node.name.clone(),
                 plugin: plugin.digest(),
                 config: config.clone(),
@@ -131,7 +140,11 @@ pub(super) fn operators(
                 states,
                 tasks: Vec::new(),
             };
-            operators.push((index, operator));
+            operators.push(Operated {
+                node: index,
+                snapshot,
+                component: Arc::clone(plugin.component()),
+            });
         }
     }
     operators

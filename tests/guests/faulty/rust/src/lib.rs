@@ -71,8 +71,8 @@ impl Plugin for Breaking {
         records: Batch,
         states: Vec<OptionalColumn>,
     ) -> Result<Output> {
-        let mut values = records.values.iter();
-        let breaks = !self.mended && values.any(|value| value.starts_with(b"break"));
+        let is_meant = |value: &[u8]| value.starts_with(b"break");
+        let breaks = !self.mended && records.values.iter().any(is_meant);
         let mut output = self.inner.process(input, records, states)?;
         if breaks && let Some(emission) = output.emissions.first_mut() {
             emission.slots[0] = u32::MAX;

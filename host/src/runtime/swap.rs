@@ -1,0 +1,378 @@
+//! Replaces plugins of a job while it runs: what is made ready before, and what happens at the barrier.
+//!
+//! All that takes time is done by whoever asks, while the job goes on: instances are opened, one a task, and it is settled
+//! which state becomes what. The conductor hands each worker its [`Parcel`] before the barrier of a checkpoint; right after
+//! the snapshot of that checkpoint, a task and its parcel exchange what they have. So records before the barrier are the old
+//! plugin's, those after it the new one's, and the checkpoint names the new one. What the task had before lies in the parcel
+//! then, and goes back to whoever asked, who drops it: a worker does not even free memory for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::JobError;
+use super::build::{inputs, opener, outlets};
+use super::faults::Handling;
+use super::plan::{Edge, Operator, Plan, Role, Routing};
+use super::report::{Asker, Report};
+use super::schema::States;
+use super::task::{ReadyPlugin, Task};
+use super::worker::{Outlet, Worker};
+use crate::checkpoint::coordinator::Part;
+use crate::crash::{self, Point};
+use crate::state::StateSchema;
+use crate::stream::CheckpointId;
+
+/// What runs now, for whoever wants to change it.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// By node: the states of its operator of which there may be entries.
+    pub schemas: Vec<Vec<StateSchema>>,
+    /// Grows whenever plan or states change.
+    pub generation: u64,
+    /// The newest checkpoint that is durable.
+    pub newest: Option<CheckpointId>,
+}
+
+/// Why plugins cannot take the place of others. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// There is no such operator.
+    #[error("there is no operator `{operator}` in the job")]
+    NoOperator {
+        /// What was asked for.
+        operator: String,
+    },
+    /// A port that the pipeline connects is not there.
+    #[error(
+        "operator `{operator}`: the pipeline connects its {direction} `{port}`, and the new plugin has none of that name (it has {known}); a swap does not change the graph, so give the plugin that port, or stop the job and change the pipeline"
+    )]
+    NoPort {
+        /// The operator.
+        operator: String,
+        /// `input` or `output`.
+        direction: &'static str,
+        /// The port.
+        port: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A plugin with state where records do not come by key.
+    #[error(
+        "operator `{operator}`: the new plugin keeps state, and the old one does not, so its records do not come by key; stop the job, and swap while it is stopped"
+    )]
+    NotByKey {
+        /// The operator.
+        operator: String,
+    },
+    /// The plugin, or the state.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}
+
+/// Plugins that are ready to take the place of others.
+pub struct Prepared {
+    pub(super) generation: u64,
+    pub(super) plan: Arc<Plan>,
+    /// By node, for those that change.
+    pub(super) schemas: BTreeMap<usize, Vec<StateSchema>>,
+    pub(super) handover: Handover,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("generation", &self.generation)
+            .field("schemas", &self.schemas)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Makes operators ready, by name. States of theirs that the plugins do not declare are left behind if `allow_dropped`.
+    ///
+    /// # Errors
+    /// When a plugin does not fit, does not take the state over, or cannot be opened.
+    pub fn new(
+        running: &Running,
+        operators: Vec<(String, Operator)>,
+        allow_dropped: bool,
+    ) -> Result<Self, SwapError> {
+        let plan = replaced(&running.plan, &operators)?;
+        let workers = usize::from(plan.parallelism);
+        let mut ready: Vec<BTreeMap<usize, ReadyPlugin>> = Vec::new();
+        ready.resize_with(workers, BTreeMap::new);
+        let mut schemas = BTreeMap::new();
+        let newest = running.newest.unwrap_or(CheckpointId(0));
+        for (name, operator) in &operators {
+            let node = node_of(&plan, name)?;
+            let saved = running.schemas[node].clone();
+            let states = States::taken_over(name, operator, newest, saved, allow_dropped)?;
+            let open = opener(name, operator);
+            let handling = Handling::of(name, operator);
+            for tasks in &mut ready {
+                let opened = ReadyPlugin::open(Arc::clone(&open), &states, handling.clone());
+                tasks.insert(node, opened.map_err(JobError::from)?);
+            }
+            schemas.insert(node, states.schemas);
+        }
+        let parcels = ready.into_iter().map(|ready| Parcel {
+            untouched: ready.len(),
+            ready,
+            outlets: outlets(&plan),
+            inputs: inputs(&plan),
+        });
+        Ok(Self {
+            generation: running.generation,
+            handover: Handover::new(parcels),
+            plan: Arc::new(plan),
+            schemas,
+        })
+    }
+
+    /// Keeps what is exchanged from being freed by a worker, as long as this is held.
+    #[must_use]
+    pub fn hold(&self) -> Handover {
+        self.handover.clone()
+    }
+}
+
+/// The plan with other operators in the place of some; edges find their ports by name.
+///
+/// # Errors
+/// When the graph does not fit any more.
+pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, SwapError> {
+    let mut plan = plan.clone();
+    for (name, operator) in operators {
+        let node = node_of(&plan, name)?;
+        let Role::Operator(old) = &plan.nodes[node].role else {
+            unreachable!("the node is an operator")
+        };
+        let (old, new) = (old.plugin.description(), operator.plugin.description());
+        let is_new_to_state = old.states.is_empty() && !new.states.is_empty();
+        for edge in &mut plan.edges {
+            let Edge { from, to, .. } = *edge;
+            if to.0 == node && is_new_to_state && edge.routing != Routing::ByKey {
+                let operator = name.clone();
+                return Err(SwapError::NotByKey { operator });
+            }
+            if to.0 == node {
+                edge.input = moved(name, "input", edge.input, &old.inputs, &new.inputs)?;
+            }
+            if from.0 == node {
+                edge.output = moved(name, "output", edge.output, &old.outputs, &new.outputs)?;
+            }
+        }
+        plan.nodes[node].role = Role::Operator(operator.clone());
+    }
+    Ok(plan)
+}
+
+/// Where a port is that was here.
+fn moved(
+    operator: &str,
+    direction: &'static str,
+    port: u16,
+    old: &[String],
+    new: &[String],
+) -> Result<u16, SwapError> {
+    let Some(name) = old.get(usize::from(port)) else {
+        // One of the engine's own, after those of the plugin.
+        return Ok(port - old.len() as u16 + new.len() as u16);
+    };
+    let now = new.iter().zip(0..).find(|(now, _)| *now == name);
+    now.map(|(_, at)| at).ok_or_else(|| SwapError::NoPort {
+        operator: operator.to_owned(),
+        direction,
+        port: name.clone(),
+        known: format!("`{}`", new.join("`, `")),
+    })
+}
+
+fn node_of(plan: &Plan, name: &str) -> Result<usize, SwapError> {
+    let is_meant =
+        |node: &super::plan::Node| node.name == name && matches!(node.role, Role::Operator(_));
+    let found = plan.nodes.iter().position(is_meant);
+    found.ok_or_else(|| SwapError::NoOperator {
+        operator: name.to_owned(),
+    })
+}
+
+/// Tells the time since some moment: workers have no clock of their own.
+pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// A wish to replace plugins.
+pub struct SwapRequest {
+    /// By what.
+    pub prepared: Prepared,
+    /// How long a failure of the job undoes it, from when it is durable.
+    pub trial: Option<Duration>,
+    /// Measures the pause.
+    pub stopwatch: Stopwatch,
+    /// Who wants to know.
+    pub asker: Asker<Swapped>,
+}
+
+impl std::fmt::Debug for SwapRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SwapRequest")
+            .field("prepared", &self.prepared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Plugins that have taken the place of others, and durably so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swapped {
+    /// The operators.
+    pub operators: Vec<String>,
+    /// The checkpoint at whose barrier they did.
+    pub checkpoint: CheckpointId,
+    /// The durable one before it, to which the old plugins belong.
+    pub before: Option<CheckpointId>,
+    /// How long each worker stood still for it, snapshots included.
+    pub pauses: Vec<Duration>,
+    /// From the request until it was durable.
+    pub total: Duration,
+}
+
+impl Swapped {
+    /// How the old plugins come back, for people.
+    #[must_use]
+    pub fn way_back(&self) -> String {
+        match self.before {
+            Some(before) => format!(
+                "`floodmark rollback PIPELINE --to {before}` goes back to the old plugin and its state"
+            ),
+            None => "there is no checkpoint of the old plugin to go back to".to_owned(),
+        }
+    }
+
+    /// The longest pause.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.pauses.iter().copied().max().unwrap_or_default()
+    }
+}
+
+/// What one worker needs to go on with other plugins, and afterwards what it had before.
+pub struct Parcel {
+    /// By node.
+    ready: BTreeMap<usize, ReadyPlugin>,
+    /// Nodes that have not been exchanged yet.
+    untouched: usize,
+    outlets: Vec<Vec<Vec<Outlet>>>,
+    /// By region and inlet.
+    inputs: Vec<Vec<u16>>,
+}
+
+/// The parcels of all workers, on their way there and back.
+#[derive(Clone)]
+pub struct Handover(Arc<Vec<Mutex<Option<Parcel>>>>);
+
+impl Handover {
+    fn new(parcels: impl Iterator<Item = Parcel>) -> Self {
+        let parcels = parcels.map(|parcel| Mutex::new(Some(parcel)));
+        Self(Arc::new(parcels.collect()))
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.0.len()
+    }
+
+    fn exchange(&self, worker: usize, parcel: Option<Parcel>) -> Option<Parcel> {
+        let mut slot = self.0[worker]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *slot, parcel)
+    }
+}
+
+/// A swap as workers are told of it.
+#[derive(Clone)]
+pub struct Replacement {
+    pub(super) checkpoint: CheckpointId,
+    pub(super) handover: Handover,
+    pub(super) stopwatch: Stopwatch,
+}
+
+impl std::fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replacement")
+            .field("checkpoint", &self.checkpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A parcel that lies ready at a worker.
+pub(super) struct Ready {
+    replacement: Replacement,
+    parcel: Parcel,
+}
+
+impl Worker {
+    /// Takes what it will need at a barrier.
+    pub(super) fn make_ready(&mut self, replacement: Replacement) {
+        crash::point(Point::SwapBeforeBarrier);
+        let parcel = replacement.handover.exchange(self.index, None);
+        self.ready = parcel.map(|parcel| Ready {
+            replacement,
+            parcel,
+        });
+    }
+
+    /// Whether the plugins of a region are replaced at this barrier, and the time.
+    pub(super) fn swap_begins(&self, at: usize, checkpoint: CheckpointId) -> Option<Duration> {
+        let ready = self.ready.as_ref()?;
+        let Replacement { checkpoint: of, .. } = ready.replacement;
+        let mut nodes = self.regions[at].nodes.iter();
+        let is_meant = nodes.any(|node| ready.parcel.ready.contains_key(node));
+        (of == checkpoint && is_meant).then(|| (ready.replacement.stopwatch)())
+    }
+
+    /// Replaces the plugins of a region, right after its snapshot.
+    pub(super) fn swap(&mut self, at: usize, begun: Duration) {
+        let Some(mut ready) = self.ready.take() else {
+            return;
+        };
+        let Ready {
+            replacement,
+            parcel,
+        } = &mut ready;
+        let region = &mut self.regions[at];
+        for &node in &region.nodes {
+            std::mem::swap(&mut self.outlets[node], &mut parcel.outlets[node]);
+            if let (Some(Task::Operator(operator)), Some(plugin)) =
+                (&mut self.tasks[node], parcel.ready.get_mut(&node))
+            {
+                operator.exchange(plugin);
+                parcel.untouched -= 1;
+                crash::point(Point::SwapAtBarrier);
+            }
+        }
+        for (inlet, input) in region.inlets.iter_mut().zip(&parcel.inputs[at]) {
+            inlet.input = *input;
+        }
+        let pause = (replacement.stopwatch)().saturating_sub(begun);
+        self.report(Report::PluginsReplaced {
+            checkpoint: replacement.checkpoint,
+            part: Part {
+                worker: self.index,
+                region: at,
+            },
+            pause,
+        });
+        if parcel.untouched > 0 {
+            self.ready = Some(ready);
+        } else {
+            let Ready {
+                replacement,
+                parcel,
+            } = ready;
+            replacement.handover.exchange(self.index, Some(parcel));
+        }
+    }
+}

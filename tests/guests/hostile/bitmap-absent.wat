@@ -1,0 +1,13 @@
+;; An item is absent, and has bytes.
+;; -- process
+(call $poke (i32.const 1036) (i32.const 4096))
+(call $poke (i32.const 1040) (i32.const 1))
+(call $poke (i32.const 4100) (i32.const 5000))
+(call $poke (i32.const 4104) (i32.const 1))
+(call $poke (i32.const 4108) (i32.const 5100))
+(call $poke (i32.const 4112) (i32.const 1))
+(call $poke (i32.const 4116) (i32.const 5200))
+(call $poke (i32.const 4120) (i32.const 1))
+(call $poke (i32.const 5200) (i32.const 4))
+(call $poke (i32.const 4124) (i32.const 5300))
+(call $poke (i32.const 4128) (i32.const 4))

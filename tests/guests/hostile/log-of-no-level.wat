@@ -1,0 +1,3 @@
+;; Logs with a level that there is not.
+;; -- process
+(call $line (i32.const 200) (i32.const 16) (i32.const 7))

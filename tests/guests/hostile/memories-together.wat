@@ -1,0 +1,5 @@
+;; Three memories, each of which would be allowed.
+;; -- memory
+100
+;; -- module
+(memory 100) (memory 100)

@@ -1,0 +1,3 @@
+;; Never gives the host a place.
+;; -- realloc
+(loop $again (br $again))

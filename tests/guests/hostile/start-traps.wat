@@ -1,0 +1,3 @@
+;; Its start function traps.
+;; -- module
+(func $start unreachable) (start $start)

@@ -1,0 +1,11 @@
+;; Writes to a state that it does not have.
+;; -- process
+(call $poke (i32.const 1036) (i32.const 4096))
+(call $poke (i32.const 1040) (i32.const 1))
+(call $poke (i32.const 4100) (i32.const 5000))
+(call $poke (i32.const 4104) (i32.const 1))
+(call $poke (i32.const 4108) (i32.const 5100))
+(call $poke (i32.const 4112) (i32.const 1))
+(call $poke (i32.const 4116) (i32.const 5200))
+(call $poke (i32.const 4120) (i32.const 1))
+(call $poke (i32.const 4096) (i32.const 9))

@@ -1,0 +1,16 @@
+;; Writes a sub-key that is too long.
+;; -- process
+(call $poke (i32.const 1052) (i32.const 4096))
+(call $poke (i32.const 1056) (i32.const 1))
+(call $poke (i32.const 4096) (i32.const 2))
+(call $poke (i32.const 4108) (i32.const 5000))
+(call $poke (i32.const 4112) (i32.const 1))
+(call $poke (i32.const 4116) (i32.const 5100))
+(call $poke (i32.const 4120) (i32.const 1))
+(call $poke (i32.const 4132) (i32.const 5200))
+(call $poke (i32.const 4136) (i32.const 1))
+(call $poke (i32.const 4140) (i32.const 5300))
+(call $poke (i32.const 4144) (i32.const 1))
+(call $poke (i32.const 5100) (i32.const 65537))
+(call $poke (i32.const 4124) (i32.const 65536))
+(call $poke (i32.const 4128) (i32.const 65537))

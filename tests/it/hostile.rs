@@ -1,0 +1,583 @@
+//! Plugins that mean harm, each in a file of `tests/guests/hostile`, and how each ends.
+//!
+//! Catches a guest that takes more time, memory, room or words than its limits allow, one that ends otherwise than it should,
+//! an ending that does not name operator, limit, value and setting, and anything that another operator or job notices of it.
+//!
+//! Each is used by way of the library, all of them beside a good plugin in one process; and one for each kind of ending runs
+//! in a job of the built command, beside good operators there and a good job next to it.
+//!
+//! [`ENDINGS`] is the table: what a plugin is called, and the words with which it ends. All run under [`limits`].
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use floodmark::edge::ticker::Ticker;
+use floodmark::guest::{
+    CallOutput, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage, Page,
+    Plugin, StateAccess, StatePart, SubKeyRange,
+};
+use floodmark::stream::{Batch, Column, OptionalColumn};
+
+use crate::job::Job;
+use crate::output::counted_by_tools;
+use crate::plugins::repository;
+
+const TIME: &str = "operator `bad` ran for more than its 100 ms in `process`; raise `limits.time-per-call` or send smaller batches";
+const NO_MORE_MEMORY: &str =
+    "of memory in `process`, and 16 MiB are allowed; raise `limits.memory`";
+const TOO_MUCH: &str = "operator `bad` handed over more than 1 MiB in";
+
+/// What is ignored.
+const NOTHING: &str = "nothing is wrong with operator `bad`";
+
+/// By plugin the end of its story.
+const ENDINGS: [(&str, &str); 55] = [
+    (
+        "answer-beyond-memory",
+        "crashed in `process`: pointer out of bounds of memory",
+    ),
+    (
+        "answer-neither",
+        "crashed in `process`: invalid expected discriminant",
+    ),
+    (
+        "answer-unaligned",
+        "crashed in `process`: return pointer not aligned",
+    ),
+    (
+        "bitmap-absent",
+        "returned from `process` what the contract forbids: values of a state: ",
+    ),
+    ("bitmap-beyond", NOTHING),
+    (
+        "bitmap-short",
+        "returned from `process` what the contract forbids: values of a state: ",
+    ),
+    (
+        "emissions-endless",
+        "crashed in `process`: list pointer/length out of bounds of memory",
+    ),
+    (
+        "ends-beyond-bytes",
+        "returned from `process` what the contract forbids: values of an emission: ",
+    ),
+    ("error-gigantic", TOO_MUCH),
+    ("error-no-text", "crashed in `process`: invalid utf-8"),
+    (
+        "error-of-controls",
+        "operator `bad` failed in `process`:   ",
+    ),
+    (
+        "import-unknown",
+        "the plugin imports `acme:secrets/keys@1.0.0`; plugins get only",
+    ),
+    (
+        "instances-hundreds",
+        "the plugin does not fit into an instance (The component transitively contains 502 core module instances",
+    ),
+    (
+        "instances-many",
+        "the plugin does not fit into an instance (failed to parse WebAssembly module: instances count exceeds limit of 1000",
+    ),
+    ("log-gigantic", TOO_MUCH),
+    ("log-of-no-level", "crashed in `process`: "),
+    ("log-storm", TIME),
+    (
+        "memories-many",
+        "the plugin does not fit into an instance (",
+    ),
+    (
+        "memories-together",
+        "of memory in `instantiate`, and 16 MiB are allowed; raise `limits.memory`",
+    ),
+    (
+        "memory-at-start",
+        "asked for 4 GiB of memory in `instantiate`, and 16 MiB are allowed; raise `limits.memory`",
+    ),
+    ("memory-bomb", NO_MORE_MEMORY),
+    ("memory-filled", TIME),
+    (
+        "name-forged",
+        "description is not usable: its name, `\\u{7}\\u{1b}\\n`, is not",
+    ),
+    ("name-gigantic", TOO_MUCH),
+    (
+        "output-beyond-memory",
+        "crashed in `process`: list pointer/length out of bounds of memory",
+    ),
+    ("output-gigantic", TOO_MUCH),
+    (
+        "output-large",
+        "returned 300168 bytes from `process`, and 256 KiB are allowed; raise `limits.output-per-call`",
+    ),
+    (
+        "output-unaligned",
+        "crashed in `process`: list pointer is not aligned",
+    ),
+    ("port-unknown", "output 9 of 1 declared ones"),
+    (
+        "read-forged-slot",
+        "crashed in `process`: it read slot 99 of a call with 2 keys",
+    ),
+    (
+        "read-forged-state",
+        "crashed in `process`: it read state 77 of 3 declared ones",
+    ),
+    (
+        "read-long-sub-key",
+        "crashed in `process`: it read a sub-key of 65537 bytes, and 65536 are allowed",
+    ),
+    ("read-many", "crashed in `process`: it read slot "),
+    (
+        "read-other-kind",
+        "crashed in `process`: it read state 0 as a list, and declares it as a value",
+    ),
+    (
+        "read-outside",
+        "crashed in `open`: it read state 1 outside of `process`",
+    ),
+    ("read-storm", TIME),
+    (
+        "realloc-beyond-memory",
+        "crashed in `open`: realloc return: beyond end of memory",
+    ),
+    (
+        "realloc-loops",
+        "ran for more than its 100 ms in `open`; raise `limits.time-per-call`",
+    ),
+    (
+        "realloc-unaligned",
+        "crashed in `open`: realloc return: result not aligned",
+    ),
+    (
+        "recursion",
+        "crashed in `process`: wasm trap: call stack exhausted",
+    ),
+    (
+        "rejection-beyond",
+        "returned from `process` what the contract forbids: ",
+    ),
+    (
+        "rejection-twice",
+        "returned from `process` what the contract forbids: ",
+    ),
+    ("slot-beyond-keys", "slot 7 of 2 keys"),
+    ("slot-twice", "two writes of state 0 to slot 0"),
+    (
+        "slots-uneven",
+        "an emission has 1 slots, 1 values and 0 timestamps",
+    ),
+    (
+        "start-loops",
+        "ran for more than its 100 ms in `instantiate`; raise `limits.time-per-call`",
+    ),
+    (
+        "start-traps",
+        "crashed in `instantiate`: wasm trap: wasm `unreachable` instruction executed",
+    ),
+    (
+        "state-of-other-kind",
+        "state 1 is written as a value, and declared as a list",
+    ),
+    ("state-unknown", "writes to state 9, of 3 declared ones"),
+    (
+        "states-many",
+        "it has 1000 states, and 0 to 256 are allowed",
+    ),
+    (
+        "sub-key-long",
+        "a sub-key of 65537 bytes in state 2; 65536 are allowed",
+    ),
+    (
+        "sub-key-twice",
+        "two writes of state 2 to one sub-key of slot 0",
+    ),
+    (
+        "table-at-start",
+        "the plugin does not fit into an instance (",
+    ),
+    (
+        "table-bomb",
+        "asked for a table of 66001 elements in `process`, and 65536 are allowed; correct the plugin",
+    ),
+    ("tables-many", "the plugin does not fit into an instance ("),
+];
+
+/// All that a plugin exports.
+const EXPORTS: [&str; 8] = [
+    "describe",
+    "open",
+    "process",
+    "migrate",
+    "to-json",
+    "from-json",
+    "completed",
+    "aborted",
+];
+
+fn limits() -> Limits {
+    Limits {
+        memory_bytes: 16 << 20,
+        time_per_call: Duration::from_millis(100),
+        output_bytes_per_call: 256 << 10,
+        ..Limits::default()
+    }
+}
+
+fn folder() -> PathBuf {
+    repository().join("tests/guests/hostile")
+}
+
+/// The parts of a case: what stands below `;; -- part`, or `;; -- part 30 times`.
+fn parts(case: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(folder().join(format!("{case}.wat"))).unwrap();
+    let mut parts = Vec::new();
+    for part in text.split("\n;; -- ").skip(1) {
+        let (head, lines) = part.split_once('\n').unwrap();
+        let mut words = head.split(' ');
+        let name = words.next().unwrap().to_owned();
+        let times = words.next().map_or(1, |times| times.parse().unwrap());
+        parts.push((name, format!("{lines}\n").repeat(times)));
+    }
+    parts
+}
+
+/// A component: the template with these parts in their places.
+fn assembled(parts: &[(String, String)]) -> Vec<u8> {
+    let template = fs::read_to_string(folder().join("template.wat")).unwrap();
+    let mut pieces = template.split("{{");
+    // The first place is in the head and no place.
+    let mut text = pieces.next().unwrap().to_owned();
+    for piece in pieces {
+        let (name, after) = piece.split_once("}}").unwrap();
+        let own: String = parts
+            .iter()
+            .filter(|(part, _)| part == name)
+            .map(|(_, lines)| lines.as_str())
+            .collect();
+        text += match (own.as_str(), name) {
+            ("", "memory") => "17",
+            ("", _) => "",
+            (own, _) => own,
+        };
+        text += after;
+    }
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn part(name: &str, lines: &str) -> Vec<(String, String)> {
+    vec![(name.to_owned(), lines.to_owned())]
+}
+
+/// State in which there is nothing.
+struct Nothing;
+
+impl StateAccess for Nothing {
+    fn map_get(
+        &mut self,
+        _state: u16,
+        slots: &[u32],
+        _sub_keys: &Column,
+        _page: Page,
+        values: &mut OptionalColumn,
+    ) -> Result<(), String> {
+        slots.iter().for_each(|_| values.push(None));
+        Ok(())
+    }
+
+    fn map_scan(
+        &mut self,
+        _state: u16,
+        _slot: u32,
+        _range: SubKeyRange<'_>,
+        _page: Page,
+    ) -> Result<MapPage, String> {
+        Ok(MapPage::default())
+    }
+
+    fn list_read(
+        &mut self,
+        _state: u16,
+        _slot: u32,
+        _start: u64,
+        _page: Page,
+    ) -> Result<ListPage, String> {
+        Ok(ListPage::default())
+    }
+
+    fn list_len(&mut self, _state: u16, slots: &[u32]) -> Result<Vec<u64>, String> {
+        Ok(vec![0; slots.len()])
+    }
+}
+
+/// An engine that is ticked, for as many plugins as there are.
+struct Ticking {
+    engine: GuestEngine,
+    _ticker: Ticker,
+}
+
+fn ticking(fuel: bool) -> Ticking {
+    let engine = GuestEngine::with(EngineSettings {
+        fuel,
+        ..EngineSettings::default()
+    });
+    let engine = engine.unwrap();
+    let ticker = Ticker::start(&engine);
+    Ticking {
+        engine,
+        _ticker: ticker,
+    }
+}
+
+fn processed(instance: &mut Instance) -> Result<CallOutput, GuestError> {
+    let mut batch = Batch::default();
+    batch.push(b"a", b"1", 0);
+    batch.push(b"b", b"2", 0);
+    let mut absent = OptionalColumn::new();
+    absent.push(None);
+    absent.push(None);
+    let none = OptionalColumn::new();
+    let mut lent: Option<Box<dyn StateAccess>> = Some(Box::new(Nothing));
+    let output = instance.process(0, &batch, &[&absent, &none, &none], &mut lent);
+    assert!(lent.is_some(), "the state comes back");
+    output
+}
+
+/// All that a host does with a plugin, until something is wrong.
+fn use_all(engine: &GuestEngine, component: &[u8], limits: Limits) -> Result<(), GuestError> {
+    let plugin = engine.load_within("bad", component, limits)?;
+    let mut instance = plugin.open("bad", &[("key".to_owned(), "value".to_owned())])?;
+    let output = processed(&mut instance);
+    // A bounded number of lines, however many there were.
+    assert!(instance.take_log().len() <= 101);
+    output?;
+    let none = Column::new();
+    instance.migrate(0, 0, &none)?;
+    instance.to_json(0, StatePart::Value, &none)?;
+    instance.from_json(0, StatePart::Value, &none)?;
+    instance.completed(1)?;
+    instance.aborted(2)
+}
+
+#[track_caller]
+fn ends(case: &str, ended: Result<(), GuestError>, says: &str) {
+    let said = ended.expect_err(case).to_string();
+    assert!(said.contains(says), "{case}: {said}");
+    assert!(said.contains("operator `bad`"), "{case}: {said}");
+}
+
+/// A plugin that does as it should, called between the others.
+struct Tame {
+    plugin: Plugin,
+    instance: Instance,
+}
+
+impl Tame {
+    fn new(engine: &GuestEngine) -> Self {
+        let plugin = engine.load("tame", &assembled(&[])).unwrap();
+        let instance = plugin.open("tame", &[]).unwrap();
+        Self { plugin, instance }
+    }
+
+    #[track_caller]
+    fn notices_nothing(&mut self, after: &str) {
+        processed(&mut self.instance).expect(after);
+        self.plugin.open("tame", &[]).expect(after);
+    }
+}
+
+#[test]
+fn each_hostile_plugin_ends_as_is_written() {
+    let guests = ticking(false);
+    use_all(&guests.engine, &assembled(&[]), limits()).expect("the template is a good plugin");
+    let mut tame = Tame::new(&guests.engine);
+    let mut otherwise = Vec::new();
+    for (case, says) in ENDINGS {
+        let began = Instant::now();
+        let component = assembled(&parts(case));
+        let said = match use_all(&guests.engine, &component, limits()) {
+            Ok(()) => NOTHING.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if !said.contains(says) || !said.contains("operator `bad`") {
+            otherwise.push(format!("{case}: {said}"));
+        }
+        tame.notices_nothing(case);
+        assert!(began.elapsed() < Duration::from_secs(20), "{case}");
+    }
+    assert!(otherwise.is_empty(), "{}", otherwise.join("\n"));
+    let files = fs::read_dir(folder()).unwrap();
+    let files: BTreeSet<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let mut known: BTreeSet<String> = ENDINGS
+        .iter()
+        .map(|(case, _)| format!("{case}.wat"))
+        .collect();
+    known.insert("template.wat".to_owned());
+    assert_eq!(files, known);
+}
+
+#[test]
+fn loops_and_traps_end_in_each_export() {
+    let guests = ticking(false);
+    let mut tame = Tame::new(&guests.engine);
+    for export in EXPORTS {
+        let component = assembled(&part(export, "(loop $again (br $again))"));
+        let says = format!(
+            "operator `bad` ran for more than its 100 ms in `{export}`; raise `limits.time-per-call`"
+        );
+        ends(export, use_all(&guests.engine, &component, limits()), &says);
+        let component = assembled(&part(export, "unreachable"));
+        let says = format!(
+            "operator `bad` crashed in `{export}`: wasm trap: wasm `unreachable` instruction executed"
+        );
+        ends(export, use_all(&guests.engine, &component, limits()), &says);
+        tame.notices_nothing(export);
+    }
+}
+
+#[test]
+fn fuel_ends_a_call_at_the_same_place_each_time() {
+    let guests = ticking(true);
+    let limits = Limits {
+        fuel_per_call: Some(50_000),
+        ..limits()
+    };
+    let component = assembled(&part("process", "(loop $again (br $again))"));
+    let says = "operator `bad` used its 50000 units of fuel in `process`; raise `limits.fuel-per-call` or send smaller batches";
+    ends("fuel", use_all(&guests.engine, &component, limits), says);
+    // The limit is that of a call: many calls use more.
+    let plugin = guests.engine.load_within("bad", &assembled(&[]), limits);
+    let mut instance = plugin.unwrap().open("bad", &[]).unwrap();
+    for _ in 0..1000 {
+        processed(&mut instance).unwrap();
+    }
+    let without = ticking(false);
+    let refused = without.engine.load_within("bad", &component, limits);
+    let said = refused.expect_err("no fuel there").to_string();
+    assert!(said.contains("`limits.fuel-per-call`"), "{said}");
+}
+
+#[test]
+fn nothing_expires_without_a_ticker() {
+    let engine = GuestEngine::new(None).unwrap();
+    let limits = Limits {
+        time_per_call: Duration::from_millis(10),
+        ..limits()
+    };
+    let long = "(local $left i32) (local.set $left (i32.const 30000000))
+        (loop $again (local.set $left (i32.sub (local.get $left) (i32.const 1))) (br_if $again (local.get $left)))";
+    use_all(&engine, &assembled(&part("process", long)), limits).unwrap();
+}
+
+#[test]
+fn an_operator_has_so_many_live_instances_and_not_more() {
+    let engine = GuestEngine::with(EngineSettings {
+        tasks: 2,
+        ..EngineSettings::default()
+    });
+    let engine = engine.unwrap();
+    let limits = Limits {
+        instances: 3,
+        ..limits()
+    };
+    let load = |operator| {
+        engine
+            .load_within(operator, &assembled(&[]), limits)
+            .unwrap()
+    };
+    let (bad, other) = (load("bad"), load("other"));
+    let mut live: Vec<_> = (0..7).map(|_| bad.open("bad", &[]).unwrap()).collect();
+    let says =
+        "operator `bad` has 7 live instances, and not more are allowed; raise `limits.instances`";
+    ends("instances", bad.open("bad", &[]).map(drop), says);
+    // Another version of the plugin counts with it.
+    let again = engine.load_within("bad", &assembled(&[]), limits);
+    ends("instances", again.map(drop), "operator `bad` has 7 ");
+    other.open("other", &[]).unwrap();
+    live.pop();
+    live.push(bad.open("bad", &[]).unwrap());
+}
+
+#[test]
+fn an_operator_logs_so_many_lines_a_second() {
+    let engine = GuestEngine::new(None).unwrap();
+    let line = "(call $line (i32.const 2) (i32.const 16) (i32.const 7))";
+    let limits = Limits {
+        log_lines_per_second: 5,
+        ..limits()
+    };
+    let component = assembled(&part("process", &line.repeat(3)));
+    let plugin = engine.load_within("bad", &component, limits).unwrap();
+    let mut instance = plugin.open("bad", &[]).unwrap();
+    let lines_of = |ticks: usize, instance: &mut Instance| {
+        (0..ticks).for_each(|_| engine.tick());
+        processed(instance).unwrap();
+        instance.take_log().len()
+    };
+    assert_eq!(lines_of(1, &mut instance), 3);
+    // Two, and that some were left out; then nothing for the rest of the second, by another instance neither.
+    assert_eq!(lines_of(1, &mut instance), 3);
+    assert_eq!(lines_of(1, &mut instance), 0);
+    let mut other = plugin.open("bad", &[]).unwrap();
+    assert_eq!(lines_of(0, &mut other), 1);
+    assert_eq!(lines_of(100, &mut instance), 4);
+}
+
+/// By plugin, how the command ends that runs it.
+const JOBS: [(&str, i32); 7] = [
+    ("memory-filled", 1),
+    ("output-gigantic", 1),
+    ("recursion", 1),
+    ("log-storm", 1),
+    ("slot-twice", 1),
+    ("instances-many", 3),
+    ("start-loops", 3),
+];
+
+/// What a process may have that runs small jobs within [`limits`].
+const PEAK_BYTES_MAX: u64 = 400 << 20;
+
+#[test]
+fn neither_the_job_nor_its_neighbour_is_harmed() {
+    let text = "it was the best of times it was the worst of times\n".repeat(50);
+    let expected = counted_by_tools(text.as_bytes());
+    let pipeline = format!(
+        "{}
+[operator.bad]
+plugin = \"bad.wasm\"
+from = \"split\"
+limits = {{ memory = \"16MiB\", time-per-call = \"100ms\", output-per-call = \"256KiB\" }}
+
+[sink.nothing]
+connector = \"discard\"
+from = \"bad\"
+",
+        crate::job::pipeline()
+    );
+    for (case, code) in JOBS {
+        let job = Job::with_input(&text);
+        job.write("pipeline.toml", &pipeline);
+        job.write("bad.wasm", assembled(&parts(case)));
+        let neighbour = Job::with_input(&text);
+        let beside = neighbour.start(&[]);
+        let mut run = job.start(&["--set", "restart.strategy=none"]);
+        let mut peak = 0;
+        while !run.has_ended() {
+            peak = run.memory_peak_bytes().map_or(peak, |now| peak.max(now));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let outcome = run.wait().says("operator `bad`");
+        assert_eq!(outcome.code, Some(code), "{case}: {}", outcome.stderr);
+        assert!(peak < PEAK_BYTES_MAX, "{case}: {peak} bytes");
+        beside.wait().succeeded();
+        neighbour.output().is_exactly(&expected);
+        // With a good plugin in its place, the others lack nothing and have nothing twice.
+        job.write("bad.wasm", assembled(&[]));
+        job.run(&[]).succeeded();
+        job.output().is_exactly(&expected);
+    }
+}
