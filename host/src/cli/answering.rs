@@ -187,25 +187,23 @@ pub(super) struct Watched {
 impl Watched {
     /// A job that is about to begin.
     pub(super) fn new(plan: &Plan, clock: Clock) -> Self {
-        let nodes = plan.nodes.iter().map(|node| NodeFacts {
-            name: node.name.clone(),
-            kind: match &node.role {
-                Role::Source(_) => Kind::Source,
-                Role::Sink(_) => Kind::Sink,
-                Role::Operator(operator) => Kind::Operator(plugin_facts(&operator.plugin)),
-            },
-        });
         let observer = Observer::new(
             &plan.job,
             plan.parallelism,
             plan.max_parallelism.get(),
-            nodes.collect(),
+            nodes(plan),
             clock.wall_ms(),
         );
         Self {
             observer: Arc::new(observer),
             clock,
         }
+    }
+
+    /// The job runs this from now on.
+    pub(super) fn planned(&self, plan: &Plan, is_on_trial: bool) {
+        self.observer
+            .runs(plan.parallelism, nodes(plan), is_on_trial);
     }
 
     /// Records may flow.
@@ -264,36 +262,20 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
-            Notice::Swapped(swapped) => {
-                let mut pause = Some(swapped.pause());
-                for (operator, plugin) in &swapped.plugins {
-                    // One pause, however many operators.
-                    let facts = plugin_facts(plugin);
-                    self.observer.swapped(operator, facts, pause.take());
-                }
-                self.observer.on_trial(swapped.is_on_trial);
-            }
-            Notice::Rescaled(rescaled) => self.observer.rescaled(rescaled.to),
+            Notice::Rescaled(_) => self.observer.rescaled(),
+            Notice::Swapped(swapped) => self.observer.swapped(swapped.pause()),
             Notice::RolledBack(rolled_back) => {
                 let now_ms = self.clock.wall_ms();
                 self.observer.restored(Some(rolled_back.to.0), now_ms);
             }
-            Notice::TrialFailed {
-                reason,
-                to,
-                plugins,
-                ..
-            } => {
+            Notice::TrialFailed { reason, to, .. } => {
                 let now_ms = self.clock.wall_ms();
                 self.observer.failed(reason, now_ms);
                 self.observer.restored(Some(to.0), now_ms);
-                for (operator, plugin) in plugins {
-                    self.observer.swapped(operator, plugin_facts(plugin), None);
-                }
                 self.observer.swap_undone();
-                self.observer.on_trial(false);
+                self.observer.trial_is_over();
             }
-            Notice::TrialPassed { .. } => self.observer.on_trial(false),
+            Notice::TrialPassed { .. } => self.observer.trial_is_over(),
             Notice::NotVisible { .. }
             | Notice::GaveUp { .. }
             | Notice::StoppedAtRest { .. }
@@ -302,8 +284,20 @@ impl Watched {
     }
 }
 
+fn nodes(plan: &Plan) -> Vec<NodeFacts> {
+    let nodes = plan.nodes.iter().map(|node| NodeFacts {
+        name: node.name.clone(),
+        kind: match &node.role {
+            Role::Source(_) => Kind::Source,
+            Role::Sink(_) => Kind::Sink,
+            Role::Operator(operator) => Kind::Operator(plugin_facts(&operator.plugin)),
+        },
+    });
+    nodes.collect()
+}
+
 /// What a plugin says of itself.
-pub(super) fn plugin_facts(plugin: &crate::guest::Plugin) -> PluginFacts {
+fn plugin_facts(plugin: &crate::guest::Plugin) -> PluginFacts {
     let description = plugin.description();
     PluginFacts {
         name: description.name.clone(),

@@ -16,6 +16,7 @@ use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
 use crate::observe::WorkerMetrics;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
+use crate::runtime::plan::Plan;
 use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
@@ -378,6 +379,10 @@ impl Watcher for Progress {
             self.line_at = now + LINE_INTERVAL;
             self.terminal.say(&text);
         }
+    }
+
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool) {
+        self.watched.planned(plan, is_on_trial);
     }
 
     fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {

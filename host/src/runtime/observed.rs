@@ -51,9 +51,13 @@ impl Worker {
         };
         if let Some(task) = self.counters.observed.task(node) {
             let faults = operator.faults();
-            let known = std::mem::replace(&mut self.known_faults[node], faults);
+            let times = operator.times();
+            let (known, known_times) = std::mem::replace(&mut self.known[node], (faults, times));
             let since = |now: u64, known: u64| now.saturating_sub(known);
-            task.calls.add(1 + since(faults.retries, known.retries));
+            task.calls.add(since(times.calls, known_times.calls));
+            task.guest.add(since(times.guest_ns, known_times.guest_ns));
+            task.copy.add(since(times.copy_ns, known_times.copy_ns));
+            task.host.add(since(times.host_ns, known_times.host_ns));
             task.traps.add(since(faults.traps, known.traps));
             task.retries.add(since(faults.retries, known.retries));
             task.rejections

@@ -23,6 +23,7 @@ use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
+use crate::guest::CallTimes;
 use crate::observe::{Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
@@ -166,8 +167,8 @@ pub struct Worker {
     pub(super) counters: Arc<Counters>,
     /// By region: how it stood in the last step.
     pub(super) standings: Vec<Standing>,
-    /// By node: the faults that observers know of.
-    pub(super) known_faults: Vec<Faults>,
+    /// By node: what observers know of the calls of its task.
+    pub(super) known: Vec<(Faults, CallTimes)>,
     pub(super) count_at: Duration,
     pub(super) wall_ms: u64,
 }
