@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::assemble::{Pipeline, assemble, read};
 use super::failure::{EXIT_FAILED, EXIT_USAGE};
+use super::limits::Ticking;
 use super::number::{span, things};
 use super::print::print;
 use super::terminal::Terminal;
@@ -19,7 +20,6 @@ use super::{Failure, PipelineArguments};
 use crate::crash::Point;
 use crate::edge::crash_test::{Difference, Expected, PointTested, Subject, Undecided, Verdict};
 use crate::edge::signals;
-use crate::guest::GuestEngine;
 use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
 use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{Spec, duration};
@@ -217,8 +217,8 @@ impl<'a> Test<'a> {
             StorageSetting::Folder(_) | StorageSetting::S3(_) => true,
             StorageSetting::Redb | StorageSetting::Memory => false,
         };
-        let engine = GuestEngine::new(None)?;
-        let assembled = assemble(pipeline, &engine, "", &mut |line| terminal.say(line))?;
+        let guests = Ticking::for_job(&pipeline.spec, None)?;
+        let assembled = assemble(pipeline, &guests.engine, "", &mut |line| terminal.say(line))?;
         for (operator, component) in &assembled.components {
             let path = folder.path().join(format!("{operator}.wasm"));
             std::fs::copy(component, &path).map_err(|error| failed(&error))?;
