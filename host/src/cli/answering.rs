@@ -9,12 +9,13 @@ use super::Failure;
 use super::checkpoint::why;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::terminal::Terminal;
+use super::what_runs::Preparing;
 use crate::checkpoint::store::savepoint;
 use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
-use crate::edge::control::{self, Doors, Serving};
+use crate::edge::control::{self, Doors, Serving, changes};
 use crate::edge::drive::Reports;
 use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
 use crate::runtime::conductor::Notice;
@@ -66,7 +67,7 @@ pub(super) type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 /// A job that can be asked.
 pub(super) struct Answering {
     serving: Option<Serving>,
-    observer: Arc<Observer>,
+    pub(super) observer: Arc<Observer>,
     stopped_with_savepoint: Arc<AtomicBool>,
     looked_at: LookedAt,
 }
@@ -77,7 +78,7 @@ impl Answering {
         mut doors: Doors,
         folder: &Path,
         reader: Arc<dyn CheckpointReader>,
-        reports: Reports,
+        (reports, preparing): (Reports, Preparing),
         watched: &Watched,
         terminal: &Terminal,
     ) -> Self {
@@ -97,7 +98,8 @@ impl Answering {
                 folder.join(control::FILE_NAME).display()
             ));
         }
-        let serving = doors.open(routes(&side));
+        let rollbacks = preparing.rollbacks(&looked_at);
+        let serving = doors.open(changes::with(routes(&side), &side, rollbacks));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
                 "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"
@@ -229,7 +231,24 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
-            _ => {}
+            Notice::Swapped(_) => {}
+            Notice::Rescaled(rescaled) => self.observer.rescaled(rescaled.to),
+            Notice::RolledBack(rolled_back) => {
+                let now_ms = self.clock.wall_ms();
+                self.observer.restored(Some(rolled_back.to.0), now_ms);
+            }
+            Notice::TrialFailed { reason, to, .. } => {
+                let now_ms = self.clock.wall_ms();
+                self.observer.failed(reason, now_ms);
+                self.observer.restored(Some(to.0), now_ms);
+                self.observer.swap_undone();
+                self.observer.on_trial(false);
+            }
+            Notice::TrialPassed { .. } => self.observer.on_trial(false),
+            Notice::NotVisible { .. }
+            | Notice::GaveUp { .. }
+            | Notice::StoppedAtRest { .. }
+            | Notice::Log { .. } => {}
         }
     }
 }

@@ -236,7 +236,8 @@ impl Progress {
             return (0.0, 0.0);
         }
         (
-            (records - records_then) as f64 / seconds,
+            // After a failure the job goes back, and so do its counts.
+            records.saturating_sub(records_then) as f64 / seconds,
             done.saturating_sub(done_then) as f64 / seconds,
         )
     }

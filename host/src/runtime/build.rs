@@ -9,7 +9,7 @@ use super::JobError;
 use super::aligner::Aligner;
 use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
-use super::faults::Handling;
+use super::faults::{Faults, Handling};
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
 use super::plan::{Operator, Plan, Role, StateBackend};
@@ -85,6 +85,7 @@ pub fn build(
             reports: reports.clone(),
             counters: Arc::clone(counters),
             standings: Vec::new(),
+            known_faults: vec![Faults::default(); plan.nodes.len()],
             count_at: Duration::ZERO,
             wall_ms: 0,
         });

@@ -154,7 +154,7 @@ impl Desk {
             }
         };
         self.warn(wall_ms, || {
-            format!("a record is {done}, since the plugin {reason}\n  the record: {position}")
+            format!("a record is {done} ({position}): the plugin {reason}")
         });
         Ok(())
     }
@@ -205,11 +205,13 @@ impl Desk {
         }
         let mut message = message();
         if held_back > 0 {
-            message += &format!("\n  {held_back} more records since the last such line");
+            message += &format!("; {held_back} such lines were held back before");
         }
+        // What a plugin has said may have several lines.
+        let lines: Vec<_> = message.lines().map(str::trim).collect();
         self.lines.push(LogLine {
             level: LogLevel::Warn,
-            message,
+            message: lines.join(" "),
         });
     }
 }
