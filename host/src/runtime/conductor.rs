@@ -20,7 +20,6 @@ use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
 use crate::checkpoint::{Checkpoint, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
-use crate::crash::{self, Point};
 use crate::guest::LogLine;
 use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
@@ -360,7 +359,6 @@ impl Conductor {
                 return actions;
             }
             Report::RescaleAsked { parallelism, asker } => {
-                crash::point(Point::RescaleAsked);
                 if let Err((asker, reason)) = self.note_rescale(parallelism, asker) {
                     return vec![Action::AnswerRescale(asker, Err(reason))];
                 }
