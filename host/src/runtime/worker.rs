@@ -314,7 +314,7 @@ impl Worker {
             Message::Barrier(_) => unreachable!("barriers are aligned"),
             Message::Records(keyed) => {
                 let (to, input) = (source.to, source.input);
-                self.give(to, input, keyed)?;
+                self.give(to, input, *keyed)?;
                 self.note_held(at, now);
             }
             Message::Watermark(time) => {
@@ -447,7 +447,11 @@ impl Worker {
         self.regions[at].flush_at = None;
         for &exchange in &self.regions[at].exchanges {
             let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
-            partitioner.flush(|task, keyed| lanes[task].pending.push_back(Message::Records(keyed)));
+            partitioner.flush(|task, keyed| {
+                lanes[task]
+                    .pending
+                    .push_back(Message::Records(Box::new(keyed)))
+            });
         }
     }
 
