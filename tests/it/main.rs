@@ -33,6 +33,7 @@ mod rollback;
 mod s3;
 mod savepoints;
 mod states;
+mod status;
 mod tools;
 
 mod tidy;

@@ -46,6 +46,15 @@ impl JobArguments {
         named.filter(|path| !is_data_folder(path)).cloned()
     }
 
+    /// As if it had been typed so.
+    pub(super) fn of(pipeline: &Path, data_dir: Option<&Path>) -> Self {
+        Self {
+            pipeline: Some(pipeline.to_path_buf()),
+            pipeline_flag: None,
+            data_dir: data_dir.map(Path::to_path_buf),
+        }
+    }
+
     /// Finds the data folder.
     ///
     /// # Errors

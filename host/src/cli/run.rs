@@ -218,7 +218,11 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let state = match &ended {
         Ok(ended) if ended.ending == Ending::Complete => JobState::Finished,
         Ok(_) => JobState::Suspended,
-        Err(_) => JobState::Failed,
+        Err(error) => {
+            let reason = error.to_string();
+            answering.observer.failed(&reason, clock.wall_ms());
+            JobState::Failed
+        }
     };
     let has_savepoint = answering.finish(state);
     match ended {

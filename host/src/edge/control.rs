@@ -21,6 +21,7 @@ pub mod routes;
 
 pub mod changes;
 pub mod job;
+pub mod swap;
 
 pub mod address;
 mod connection;

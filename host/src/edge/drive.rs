@@ -75,6 +75,8 @@ pub trait Watcher {
     fn notice(&mut self, now: Duration, notice: Notice);
     /// Some time has passed.
     fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]);
+    /// From now on the job runs this; a failure may take it back while it is on trial.
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool);
     /// Where the worker of this index writes what observers see.
     fn observed(&self, worker: usize) -> Arc<WorkerMetrics>;
 }
@@ -357,6 +359,7 @@ impl Job<'_> {
                     self.begin_trial_of(from, before, time);
                 }
                 self.stage.replace_plan(plan, from);
+                self.watcher.planned(&self.stage.plan, trial.is_some());
             }
             Action::Rescale(order) => {
                 crash::point(Point::RescaleDurable);

@@ -19,4 +19,5 @@ pub mod plugin_build;
 pub mod rolled_back;
 pub mod scratch;
 pub mod signals;
+pub mod swap;
 pub mod ticker;

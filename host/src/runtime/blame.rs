@@ -74,8 +74,9 @@ impl OperatorTask {
         self.allow(0);
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
+            self.desk.caution.failed();
             self.desk.warn(wall_ms, || {
-                format!("the plugin {reason}\n  no record is to blame: all went through in smaller calls of a fresh instance")
+                format!("the plugin {reason}\nno record is to blame: all went through in smaller calls of a fresh instance")
             });
         }
         Ok(leaving)

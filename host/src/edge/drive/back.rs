@@ -214,6 +214,7 @@ impl Job<'_> {
             self.stage.counters = counters(target.plan.parallelism, &*self.watcher);
         }
         self.stage.plan = target.plan;
+        self.watcher.planned(&self.stage.plan, false);
         let next = match self.begin(store, recovery, left) {
             Ok(threads) => Next::Run(threads),
             Err(NotBegun {
