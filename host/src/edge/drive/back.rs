@@ -76,6 +76,7 @@ impl Job<'_> {
                 Err(error) => return Err(error),
             }
         }
+        self.conductor.rest();
         if let Some(Turn::Ended(_)) = turn {
             self.summaries = writer.summaries();
         }
