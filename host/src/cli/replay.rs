@@ -14,6 +14,7 @@ use clap::Args;
 
 use self::show::Printer;
 use super::assemble::{Pipeline, load, put_together, read};
+use super::dead_letters;
 use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
 use super::limits::{Ticking, limits_of};
 use super::place::{Opened, Place, PlaceOrSavepoint};
@@ -76,7 +77,9 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let name = operator_name(arguments, &pipeline)?;
     let guests = Ticking::for_job(&pipeline.spec, None)?;
     let engine = &guests.engine;
-    let plan = plan(arguments, pipeline, &opened, &checkpoint, engine)?;
+    let data_dir = data_dir(arguments, &pipeline);
+    let mut plan = plan(arguments, pipeline, &opened, &checkpoint, engine)?;
+    dead_letters::add_sources(&mut plan, &data_dir, false)?;
     let changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
         let id = checkpoint.id;
         Failure::new(
@@ -116,17 +119,21 @@ fn open(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<(Opened, Che
         (Some(file), Some(Err(_))) => (Some(PathBuf::from(file)), None),
         (_, id) => (None, id.and_then(Result::ok)),
     };
-    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let place = PlaceOrSavepoint {
         place: Place {
             pipeline: None,
-            data_dir: Some(arguments.data_dir.clone().unwrap_or_else(default)),
+            data_dir: Some(data_dir(arguments, pipeline)),
         },
         savepoint,
     };
     let opened = place.open()?;
     let checkpoint = opened.checkpoint(id)?;
     Ok((opened, checkpoint))
+}
+
+fn data_dir(arguments: &ReplayArguments, pipeline: &Pipeline) -> PathBuf {
+    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+    arguments.data_dir.clone().unwrap_or_else(default)
 }
 
 fn operator_name(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<String, Failure> {

@@ -122,6 +122,8 @@ pub(super) struct Inlet {
     pub(super) to: usize,
     pub(super) input: u16,
     pub(super) ended: bool,
+    /// Whether it has no say in the watermark.
+    pub(super) is_beside_input: bool,
     pub(super) watermark: Timestamp,
 }
 
@@ -503,13 +505,15 @@ impl Worker {
         let inlets = region
             .inlets
             .iter()
-            .filter(|inlet| !inlet.ended)
+            .filter(|inlet| !inlet.ended && !inlet.is_beside_input)
             .map(|inlet| inlet.watermark);
         let sources = region
             .sources
             .iter()
             .filter_map(|&node| match &self.tasks[node] {
-                Some(Task::Source(source)) if !source.finished => Some(source.newest),
+                Some(Task::Source(source)) if !source.finished && !source.is_beside_input => {
+                    Some(source.newest)
+                }
                 _ => None,
             });
         let Some(watermark) = inlets.chain(sources).min() else {
