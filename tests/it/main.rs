@@ -28,9 +28,13 @@ mod migration;
 mod misbehaving;
 mod refusals;
 mod replay;
+mod rescale;
+mod restart;
+mod rollback;
 mod s3;
 mod savepoints;
 mod states;
+mod status;
 mod tools;
 
 mod tidy;

@@ -9,10 +9,14 @@ pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
 pub mod replay;
+pub mod rescale;
+pub mod rollback;
 pub mod run;
 pub mod savepoint;
 pub mod state;
+pub mod status;
 pub mod stop;
+pub mod swap;
 
 mod answering;
 mod assemble;
@@ -28,6 +32,7 @@ mod start;
 mod storage;
 mod table;
 mod terminal;
+mod what_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +57,7 @@ const FIRST_STEPS: &str = "\
 First steps:
   floodmark check PIPELINE                     is it right, and what would it do?
   floodmark run PIPELINE                       run it, or go on after a stop or a crash
+  floodmark status PIPELINE                    what is it at, how fast, and since when?
   floodmark stop PIPELINE                      stop it with a checkpoint
   floodmark checkpoint list --pipeline FILE    what was kept of a job
 
@@ -69,7 +75,11 @@ struct Arguments {
 enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
+    Status(status::StatusArguments),
     Stop(stop::StopArguments),
+    Rescale(rescale::RescaleArguments),
+    Rollback(rollback::RollbackArguments),
+    Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
@@ -154,7 +164,11 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Rescale(arguments) => rescale::rescale(&arguments),
+        Command::Rollback(arguments) => rollback::rollback(&arguments),
+        Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),

@@ -16,6 +16,7 @@ use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
 use crate::observe::WorkerMetrics;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
+use crate::runtime::plan::Plan;
 use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
@@ -199,13 +200,14 @@ impl Progress {
                 operators,
                 reason,
                 to,
+                ..
             } => format!(
                 "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
                 quoted(operators)
             ),
             Notice::Swapped(swapped) => format!(
                 "{} replaced in {} at checkpoint {}; {}",
-                quoted(&swapped.operators),
+                quoted(&swapped.names()),
                 span(swapped.pause()),
                 swapped.checkpoint,
                 swapped.way_back(),
@@ -236,7 +238,8 @@ impl Progress {
             return (0.0, 0.0);
         }
         (
-            (records - records_then) as f64 / seconds,
+            // After a failure the job goes back, and so do its counts.
+            records.saturating_sub(records_then) as f64 / seconds,
             done.saturating_sub(done_then) as f64 / seconds,
         )
     }
@@ -376,6 +379,10 @@ impl Watcher for Progress {
             self.line_at = now + LINE_INTERVAL;
             self.terminal.say(&text);
         }
+    }
+
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool) {
+        self.watched.planned(plan, is_on_trial);
     }
 
     fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {

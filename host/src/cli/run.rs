@@ -19,6 +19,7 @@ use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
+use super::what_runs::{Loading, Preparing};
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::edge::clock::Clock;
@@ -157,16 +158,35 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let watched = Watched::new(plan, clock);
     let (reader, reports) = (store.reader(), channel.0.clone());
-    let answering = Answering::begin(doors, data_dir.path(), reader, reports, &watched, terminal);
+    let preparing = Preparing {
+        named: Arc::new(plan.clone()),
+        engine: guests.engine.clone(),
+    };
+    let answering = Answering::begin(
+        doors,
+        data_dir.path(),
+        reader,
+        (reports, preparing),
+        &watched,
+        terminal,
+    );
     let recovery = start.recover(&mut *store, &data_dir)?;
+    let loading = Loading {
+        reader: &*store.reader(),
+        engine: &guests.engine,
+    };
+    let runs = start.what_runs(plan, &recovery, &data_dir, &loading)?;
     tell_recovery(
         &recovery,
         start.is_carried(),
-        plan,
+        &runs.plan,
         &data_dir,
         clock,
         terminal,
     )?;
+    for line in runs.says {
+        terminal.say(&line);
+    }
     start.forget_later(&mut *store, terminal)?;
     let restored = recovery.restored.as_ref();
     let restored = restored.map(|restored| restored.checkpoint.id.0);
@@ -193,7 +213,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let mut progress = Progress::new(terminal.clone(), arguments.fresh, watched)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
-        Arc::new(assembled.plan.clone()),
+        Arc::new(runs.plan),
         Kept {
             store,
             recovery,
@@ -207,7 +227,11 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let state = match &ended {
         Ok(ended) if ended.ending == Ending::Complete => JobState::Finished,
         Ok(_) => JobState::Suspended,
-        Err(_) => JobState::Failed,
+        Err(error) => {
+            let reason = error.to_string();
+            answering.observer.failed(&reason, clock.wall_ms());
+            JobState::Failed
+        }
     };
     let has_savepoint = answering.finish(state);
     match ended {

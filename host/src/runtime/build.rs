@@ -85,6 +85,7 @@ pub fn build(
             reports: reports.clone(),
             counters: Arc::clone(counters),
             standings: Vec::new(),
+            known: vec![Default::default(); plan.nodes.len()],
             count_at: Duration::ZERO,
             wall_ms: 0,
         });

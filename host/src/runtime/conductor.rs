@@ -20,7 +20,8 @@ use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
 use crate::checkpoint::{Checkpoint, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
-use crate::guest::LogLine;
+use crate::crash::{self, Point};
+use crate::guest::{LogLine, Plugin};
 use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism, TaskIndex};
 
@@ -136,6 +137,8 @@ pub enum Notice {
     RolledBack(RolledBack),
     /// What took a plugin's place has failed on trial, and the plugin before it goes on.
     TrialFailed {
+        /// By operator: what runs again.
+        plugins: Vec<(String, Arc<Plugin>)>,
         /// The operators.
         operators: Vec<String>,
         /// What has failed.

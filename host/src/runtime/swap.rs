@@ -20,6 +20,7 @@ use super::task::{ReadyPlugin, Task};
 use super::worker::{Outlet, Worker};
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
+use crate::guest::{Description, Plugin};
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
 
@@ -59,6 +60,18 @@ pub enum SwapError {
         port: String,
         /// Those that there are.
         known: String,
+    },
+    /// A port that the pipeline does not connect.
+    #[error(
+        "operator `{operator}`: the new plugin has an {direction} `{port}`, which the pipeline does not connect; a swap does not change the graph, so leave the port out, or stop the job and change the pipeline"
+    )]
+    PortTooMany {
+        /// The operator.
+        operator: String,
+        /// `input` or `output`.
+        direction: &'static str,
+        /// The port.
+        port: String,
     },
     /// A plugin with state where records do not come by key.
     #[error(
@@ -152,6 +165,7 @@ pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, S
             unreachable!("the node is an operator")
         };
         let (old, new) = (old.plugin.description(), operator.plugin.description());
+        ports_fit(name, old, new)?;
         let is_new_to_state = old.states.is_empty() && !new.states.is_empty();
         for edge in &mut plan.edges {
             let Edge { from, to, .. } = *edge;
@@ -169,6 +183,35 @@ pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, S
         plan.nodes[node].role = Role::Operator(operator.clone());
     }
     Ok(plan)
+}
+
+/// Whether a plugin has the ports of another, in whatever order: in a pipeline all are connected.
+///
+/// # Errors
+/// With the first that is missing, or too many.
+pub fn ports_fit(operator: &str, old: &Description, new: &Description) -> Result<(), SwapError> {
+    let directions = [
+        ("input", &old.inputs, &new.inputs),
+        ("output", &old.outputs, &new.outputs),
+    ];
+    for (direction, old, new) in directions {
+        if let Some(port) = old.iter().find(|port| !new.contains(port)) {
+            return Err(SwapError::NoPort {
+                operator: operator.to_owned(),
+                direction,
+                port: port.clone(),
+                known: format!("`{}`", new.join("`, `")),
+            });
+        }
+        if let Some(port) = new.iter().find(|port| !old.contains(port)) {
+            return Err(SwapError::PortTooMany {
+                operator: operator.to_owned(),
+                direction,
+                port: port.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Where a port is that was here.
@@ -190,6 +233,15 @@ fn moved(
         port: name.clone(),
         known: format!("`{}`", new.join("`, `")),
     })
+}
+
+/// The plugin of a node, with its name.
+pub(super) fn plugin_at(plan: &Plan, node: usize) -> Option<(String, Arc<Plugin>)> {
+    let node = &plan.nodes[node];
+    match &node.role {
+        Role::Operator(operator) => Some((node.name.clone(), Arc::clone(&operator.plugin))),
+        _ => None,
+    }
 }
 
 fn node_of(plan: &Plan, name: &str) -> Result<usize, SwapError> {
@@ -225,10 +277,12 @@ impl std::fmt::Debug for SwapRequest {
 }
 
 /// Plugins that have taken the place of others, and durably so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Swapped {
-    /// The operators.
-    pub operators: Vec<String>,
+    /// By operator.
+    pub plugins: Vec<(String, Arc<Plugin>)>,
+    /// Whether a failure undoes it.
+    pub is_on_trial: bool,
     /// The checkpoint at whose barrier they did.
     pub checkpoint: CheckpointId,
     /// The durable one before it, to which the old plugins belong.
@@ -240,6 +294,12 @@ pub struct Swapped {
 }
 
 impl Swapped {
+    /// The operators.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.plugins.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// How the old plugins come back, for people.
     #[must_use]
     pub fn way_back(&self) -> String {

@@ -179,11 +179,11 @@ pub(super) fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
         .sum()
 }
 
-fn state_bytes(checkpoint: &Checkpoint) -> u64 {
+pub(super) fn state_bytes(checkpoint: &Checkpoint) -> u64 {
     checkpoint.operators.iter().map(operator_bytes).sum()
 }
 
-fn summary(checkpoint: &Checkpoint) -> Value {
+pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
     json!({
         "id": checkpoint.id.0,
         "created-ms": checkpoint.created_ms,
