@@ -155,7 +155,15 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
     };
     let channel = (reports, inbox);
     let mut watching = Watching(read);
-    drive(Arc::new(plan), kept, settings, clock, channel, &mut watching).expect("it ends well");
+    drive(
+        Arc::new(plan),
+        kept,
+        settings,
+        clock,
+        channel,
+        &mut watching,
+    )
+    .expect("it ends well");
     let _ = std::fs::remove_file(&path);
     swapping.join().expect("all swaps were done")
 }

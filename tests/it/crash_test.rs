@@ -146,11 +146,17 @@ fn a_pipeline_that_cannot_be_tested_is_refused() {
 
 #[test]
 fn a_plugin_that_keeps_something_beside_its_state_is_found() {
-    let job = Job::with_input(text(300_000, 6));
-    let set = format!("operator.count.plugin={}", plugin("forgetful").display());
-    // The job must have come on by the second kill: what is counted anew from the beginning is the same again.
+    let job = Job::new();
+    // Slow enough for checkpoints in between, on every machine.
+    let pipeline = format!(
+        "[source.made]\nconnector = \"generator\"\nrecords = 2000\nkeys = 10\nrate = 2000\n\
+         [operator.count]\nplugin = {:?}\nfrom = \"made\"\n\
+         [sink.counts]\nconnector = \"file\"\nfrom = \"count\"\npath = \"out\"\nformat = \"csv\"\n",
+        plugin("forgetful")
+    );
+    job.write("pipeline.toml", pipeline);
     let point = ["--point", "checkpoint-durable", "--kills", "2"];
-    let found = crash_test(&job, &[&["--set", &set], &point[..]].concat());
+    let found = crash_test(&job, &point);
     assert_eq!(found.code, Some(1), "{}", found.stderr);
     let (_, _, verdict) = row(&found, "checkpoint-durable");
     assert_eq!(verdict, "DIFFERS", "{}", found.stdout);

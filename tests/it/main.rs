@@ -24,13 +24,18 @@ mod damage;
 mod faults;
 mod full_disk;
 mod hostile;
+mod letters;
 mod migration;
 mod misbehaving;
 mod refusals;
 mod replay;
+mod rescale;
+mod restart;
+mod rollback;
 mod s3;
 mod savepoints;
 mod states;
+mod status;
 mod tools;
 
 mod tidy;

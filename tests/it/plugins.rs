@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 13] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -19,6 +19,7 @@ const FOLDERS: [&str; 12] = [
     "tests/guests/forgetful/rust",
     "tests/guests/faulty/rust",
     "tests/guests/labelled/rust",
+    "tests/guests/pair/rust",
 ];
 
 /// The folder of the repository.

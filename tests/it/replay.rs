@@ -73,7 +73,7 @@ fn records_after_a_checkpoint_meet_its_state_and_change_nothing() {
     let page = replay(&job, &["--operator", "count", "--records", "1"]).succeeded();
     assert!(
         page.stdout.ends_with(
-            "#1  \"rain\" \"\"  (source `text`: in.txt, bytes 14 to 24)\n    output `out`: \"rain\" \"3\"\n    state `count`: 3, was 2\n1 record in, 1 record out, 0 failed\n"
+            "#1  \"rain\" \"\"  (source `text`: `in.txt`, bytes 14 to 24)\n    output `out`: \"rain\" \"3\"\n    state `count`: 3, was 2\n1 record in, 1 record out, 0 failed\n"
         ),
         "{}",
         page.stdout

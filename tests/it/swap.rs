@@ -28,6 +28,10 @@ const POINTS: [&str; 9] = [
 
 /// A job on the numbers of a generator, which never ends unless `records` says when.
 fn labelled(more: &str) -> Job {
+    running("labelled", "label = \"a\"", more)
+}
+
+fn running(operator: &str, config: &str, more: &str) -> Job {
     let job = Job::new();
     job.write(
         "pipeline.toml",
@@ -43,9 +47,9 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
 [operator.count]
 plugin = {:?}
 from = "numbers"
-config = {{ label = "a" }}
+config = {{ {config} }}
 "#,
-            plugin("labelled")
+            plugin(operator)
         ),
     );
     job
@@ -117,7 +121,8 @@ fn records_change_hands_exactly_at_the_barrier() {
     let job = endless();
     let run = started(&job);
     let mut swaps = Vec::new();
-    for round in 0..20 {
+    let heavy = std::env::var_os("FLOODMARK_HEAVY").is_some();
+    for round in 0..if heavy { 100 } else { 12 } {
         let label = ["b", "c"][round % 2];
         let found = findings(relabelled(&job, label, &["--json"]));
         let done = &found["swapped"];
@@ -132,11 +137,7 @@ fn records_change_hands_exactly_at_the_barrier() {
 
 #[test]
 fn a_new_version_takes_the_state_over_on_the_fly() {
-    let job = labelled("rate = 20000");
-    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
-    let counting = text.replace("labelled", "word_count");
-    assert!(counting.contains("word_count.wasm"));
-    job.write("pipeline.toml", counting);
+    let job = running("word-count", "", "rate = 20000");
     let run = started(&job);
     let newer = plugin("upgrade-v2").to_str().unwrap();
     let shadow = job.command(&["swap", ".", "count", newer, "--shadow", "50", "--dry-run"]);
@@ -206,7 +207,7 @@ fn what_does_not_fit_changes_nothing() {
         (
             vec!["count".to_owned(), file("word-split")],
             3,
-            "it does not declare state `count`",
+            "keeps no state and the old one some",
         ),
         (
             vec!["count".to_owned(), file("traps-in-describe")],
@@ -274,7 +275,8 @@ fn two_swaps_at_once_are_one_after_the_other_or_refused() {
         let label = format!("label={label}");
         job.start_command(&["swap", ".", "count", "same", "--config", &label, "--json"])
     };
-    let outcomes = [start("b"), start("c")].map(Running::wait);
+    let (first, second) = (start("b"), start("c"));
+    let outcomes = [first.wait(), second.wait()];
     let mut swaps = Vec::new();
     for (outcome, label) in outcomes.into_iter().zip(["b", "c"]) {
         match outcome.code {
@@ -343,4 +345,90 @@ fn a_stopped_job_goes_on_with_the_new_plugin() {
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();
     switches(&job, &[(swap, "b")]);
+}
+
+#[test]
+fn a_swap_near_the_end_of_input_happens_or_does_not() {
+    let job = labelled("records = 300000, rate = 200000");
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    let mut swaps = Vec::new();
+    for round in 0.. {
+        let label = ["b", "c"][round % 2];
+        let outcome = relabelled(&job, label, &["--json"]);
+        // Once the job is over, the stopped one is asked.
+        if outcome.code != Some(0) || run.has_ended() {
+            break;
+        }
+        let found = findings(outcome);
+        swaps.push((found["swapped"]["checkpoint"].as_u64().unwrap(), label));
+    }
+    run.wait().succeeded();
+    switches(&job, &swaps);
+    let counts = parts(&job);
+    let lines = counts.values().flat_map(BTreeMap::values);
+    assert_eq!(lines.map(Vec::len).sum::<usize>(), 300_000);
+}
+
+#[test]
+fn several_operators_change_at_one_barrier() {
+    let job = endless();
+    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    let second = format!(
+        "\n[operator.second]\nplugin = {:?}\nfrom = \"count\"\nconfig = {{ label = \"a\" }}\n",
+        plugin("labelled")
+    );
+    let text = text.replace("from = \"count\", path", "from = \"second\", path");
+    job.write("pipeline.toml", text + &second);
+    let run = started(&job);
+    let both = [
+        "swap",
+        ".",
+        "count",
+        "same",
+        "second",
+        "same",
+        "--config",
+        "second.label=b",
+        "--config",
+        "count.label=b",
+        "--json",
+    ];
+    let found = findings(job.command(&both));
+    assert_eq!(found["operators"].as_array().unwrap().len(), 2);
+    let swap = found["swapped"]["checkpoint"].as_u64().unwrap();
+    job.command(&["stop", "."]).succeeded();
+    run.wait()
+        .succeeded()
+        .says("`count` and `second` replaced in");
+    switches(&job, &[(swap, "b")]);
+}
+
+#[test]
+fn lists_and_maps_go_on_under_another_plugin() {
+    let job = running("history", "length = 2", "rate = 20000");
+    let run = started(&job);
+    let swap = [
+        "swap", ".", "count", "same", "--config", "length=4", "--json",
+    ];
+    let found = findings(job.command(&swap));
+    assert_eq!(found["operators"][0]["states"][0]["kind"], "list");
+    let swap = found["swapped"]["checkpoint"].as_u64().unwrap();
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+    let mut after = 0;
+    for part in fs::read_dir(job.path("out")).unwrap() {
+        let path = part.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(id) = name.strip_prefix("part-") else {
+            continue;
+        };
+        let is_after = id[..8].parse::<u64>().unwrap() > swap;
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let items = line.split(' ').next_back().unwrap().split(',').count();
+            assert!(items <= if is_after { 4 } else { 2 }, "{line} in {name}");
+            after += usize::from(is_after && items == 4);
+        }
+    }
+    assert!(after > 0, "the lists of before go on");
 }

@@ -191,6 +191,8 @@ impl Watcher for Told {
 
     fn watch(&mut self, _: Duration, _: &[Arc<Counters>]) {}
 
+    fn planned(&mut self, _: &Plan, _: bool) {}
+
     fn observed(&self, _: usize) -> Arc<WorkerMetrics> {
         Arc::new(WorkerMetrics::new(3))
     }

@@ -9,13 +9,14 @@ use super::Failure;
 use super::checkpoint::why;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::terminal::Terminal;
+use super::what_runs::Preparing;
 use crate::checkpoint::store::savepoint;
 use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
 use crate::edge::control::swap::with_swap;
-use crate::edge::control::{self, Doors, Serving};
+use crate::edge::control::{self, Doors, Serving, changes};
 use crate::edge::drive::Reports;
 use crate::edge::scratch;
 use crate::edge::swap::Swapper;
@@ -70,7 +71,7 @@ pub(super) type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 /// A job that can be asked.
 pub(super) struct Answering {
     serving: Option<Serving>,
-    observer: Arc<Observer>,
+    pub(super) observer: Arc<Observer>,
     stopped_with_savepoint: Arc<AtomicBool>,
     looked_at: LookedAt,
 }
@@ -81,13 +82,18 @@ impl Answering {
         mut doors: Doors,
         folder: &Path,
         reader: Arc<dyn CheckpointReader>,
-        reports: Reports,
-        engine: &GuestEngine,
+        (reports, preparing): (Reports, Preparing),
         watched: &Watched,
         terminal: &Terminal,
     ) -> Self {
         let looked_at: LookedAt = Arc::new(Mutex::new(Some(reader)));
-        let swapper = swapper(folder, &looked_at, &reports, engine, watched.clock);
+        let swapper = swapper(
+            folder,
+            &looked_at,
+            &reports,
+            &preparing.engine,
+            watched.clock,
+        );
         let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
         let side = JobSide {
             reports,
@@ -103,8 +109,9 @@ impl Answering {
                 folder.join(control::FILE_NAME).display()
             ));
         }
-        let routes = with_swap(routes(&side), swapper, folder.to_path_buf());
-        let serving = doors.open(routes);
+        let rollbacks = preparing.rollbacks(&looked_at);
+        let routes = changes::with(routes(&side), &side, rollbacks);
+        let serving = doors.open(with_swap(routes, swapper, folder.to_path_buf()));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
                 "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"
@@ -180,25 +187,23 @@ pub(super) struct Watched {
 impl Watched {
     /// A job that is about to begin.
     pub(super) fn new(plan: &Plan, clock: Clock) -> Self {
-        let nodes = plan.nodes.iter().map(|node| NodeFacts {
-            name: node.name.clone(),
-            kind: match &node.role {
-                Role::Source(_) => Kind::Source,
-                Role::Sink(_) => Kind::Sink,
-                Role::Operator(operator) => Kind::Operator(plugin_facts(&operator.plugin)),
-            },
-        });
         let observer = Observer::new(
             &plan.job,
             plan.parallelism,
             plan.max_parallelism.get(),
-            nodes.collect(),
+            nodes(plan),
             clock.wall_ms(),
         );
         Self {
             observer: Arc::new(observer),
             clock,
         }
+    }
+
+    /// The job runs this from now on.
+    pub(super) fn planned(&self, plan: &Plan, is_on_trial: bool) {
+        self.observer
+            .runs(plan.parallelism, nodes(plan), is_on_trial);
     }
 
     /// Records may flow.
@@ -257,30 +262,42 @@ impl Watched {
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
-            Notice::Swapped(swapped) => {
-                let mut pause = Some(swapped.pause());
-                for (operator, plugin) in &swapped.plugins {
-                    // One pause, however many operators.
-                    let facts = plugin_facts(plugin);
-                    self.observer.swapped(operator, facts, pause.take());
-                }
-                self.observer.on_trial(swapped.is_on_trial);
+            Notice::Rescaled(_) => self.observer.rescaled(),
+            Notice::Swapped(swapped) => self.observer.swapped(swapped.pause()),
+            Notice::RolledBack(rolled_back) => {
+                let now_ms = self.clock.wall_ms();
+                self.observer.restored(Some(rolled_back.to.0), now_ms);
             }
-            Notice::TrialFailed { plugins, .. } => {
-                for (operator, plugin) in plugins {
-                    self.observer.swapped(operator, plugin_facts(plugin), None);
-                }
+            Notice::TrialFailed { reason, to, .. } => {
+                let now_ms = self.clock.wall_ms();
+                self.observer.failed(reason, now_ms);
+                self.observer.restored(Some(to.0), now_ms);
                 self.observer.swap_undone();
-                self.observer.on_trial(false);
+                self.observer.trial_is_over();
             }
-            Notice::TrialPassed { .. } => self.observer.on_trial(false),
-            _ => {}
+            Notice::TrialPassed { .. } => self.observer.trial_is_over(),
+            Notice::NotVisible { .. }
+            | Notice::GaveUp { .. }
+            | Notice::StoppedAtRest { .. }
+            | Notice::Log { .. } => {}
         }
     }
 }
 
+fn nodes(plan: &Plan) -> Vec<NodeFacts> {
+    let nodes = plan.nodes.iter().map(|node| NodeFacts {
+        name: node.name.clone(),
+        kind: match &node.role {
+            Role::Source(_) => Kind::Source,
+            Role::Sink(_) => Kind::Sink,
+            Role::Operator(operator) => Kind::Operator(plugin_facts(&operator.plugin)),
+        },
+    });
+    nodes.collect()
+}
+
 /// What a plugin says of itself.
-pub(super) fn plugin_facts(plugin: &crate::guest::Plugin) -> PluginFacts {
+fn plugin_facts(plugin: &crate::guest::Plugin) -> PluginFacts {
     let description = plugin.description();
     PluginFacts {
         name: description.name.clone(),

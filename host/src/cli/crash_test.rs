@@ -4,25 +4,28 @@
 //! This file refuses what cannot be tested and leads all that is written into a temporary folder; the runs themselves are
 //! `edge::crash_test`. The user's outputs, checkpoints and data folder are not touched, and hooks are not called.
 
+mod fit;
+mod shown;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
+use self::fit::{check, instead, quoted};
+use self::shown::{is_wrong, shown, undecidable};
 use super::assemble::{Pipeline, assemble, read};
 use super::failure::{EXIT_FAILED, EXIT_USAGE};
+use super::limits::Ticking;
 use super::number::{span, things};
 use super::print::print;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::crash::Point;
-use crate::edge::crash_test::{Difference, Expected, PointTested, Subject, Undecided, Verdict};
+use crate::edge::crash_test::{Expected, PointTested, Subject, Undecided, Verdict};
 use crate::edge::signals;
-use crate::guest::GuestEngine;
-use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
-use crate::pipeline::spec::{SinkConnector, SourceSpec};
-use crate::pipeline::{Spec, duration};
+use crate::pipeline::settings::StorageSetting;
 
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -125,42 +128,6 @@ fn listed() -> String {
     Point::ALL.iter().map(line).collect()
 }
 
-/// Refuses a pipeline that has no end, or that promises less.
-fn check(spec: &Spec) -> Result<(), Failure> {
-    let refuse = |path: &[&str], message: &str| {
-        let problem = spec.problem(path, message);
-        Err(Failure::new(EXIT_USAGE, problem.to_string()))
-    };
-    for (name, source) in &spec.sources {
-        match source {
-            SourceSpec::File(settings) if settings.follow => {
-                return refuse(
-                    &["source", name, "follow"],
-                    &format!(
-                        "source `{name}` follows its files and never ends, so there is no whole output to compare; give `--set source.{name}.follow=false`"
-                    ),
-                );
-            }
-            SourceSpec::Generator(settings) if settings.records.is_none() => {
-                return refuse(
-                    &["source", name],
-                    &format!(
-                        "source `{name}` never ends, so there is no whole output to compare; give `--set source.{name}.records=1000000`"
-                    ),
-                );
-            }
-            SourceSpec::File(_) | SourceSpec::Generator(_) => {}
-        }
-    }
-    if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
-        return refuse(
-            &["checkpoint", "mode"],
-            "the pipeline does not promise exactly once; give `--set checkpoint.mode=exactly-once` to see whether it would be",
-        );
-    }
-    Ok(())
-}
-
 /// A temporary folder, which goes unless it is kept.
 struct Folder(Option<PathBuf>);
 
@@ -217,8 +184,8 @@ impl<'a> Test<'a> {
             StorageSetting::Folder(_) | StorageSetting::S3(_) => true,
             StorageSetting::Redb | StorageSetting::Memory => false,
         };
-        let engine = GuestEngine::new(None)?;
-        let assembled = assemble(pipeline, &engine, "", &mut |line| terminal.say(line))?;
+        let guests = Ticking::for_job(&pipeline.spec, None)?;
+        let assembled = assemble(pipeline, &guests.engine, "", &mut |line| terminal.say(line))?;
         for (operator, component) in &assembled.components {
             let path = folder.path().join(format!("{operator}.wasm"));
             std::fs::copy(component, &path).map_err(|error| failed(&error))?;
@@ -313,56 +280,6 @@ impl<'a> Test<'a> {
     }
 }
 
-/// What is set instead of what the pipeline says, besides paths: nothing of the user's may be written or called.
-fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
-    let mut sets = Vec::new();
-    // As many checkpoints as there can be.
-    sets.push(format!(
-        "checkpoint.interval={}",
-        duration::format(INTERVAL_MIN)
-    ));
-    sets.push("checkpoint.min-pause=0s".to_owned());
-    if !spec.checkpoint.on_checkpoint.is_empty() {
-        terminal.say("`checkpoint.on-checkpoint` is not called during the test");
-        sets.push("checkpoint.on-checkpoint=[]".to_owned());
-    }
-    match &spec.checkpoint.storage {
-        StorageSetting::Redb | StorageSetting::Folder(_) => {}
-        StorageSetting::Memory => {
-            terminal.say("checkpoints are kept in a file during the test: those in memory do not outlive a crash, and a job without checkpoints starts over");
-            sets.push("checkpoint.storage=redb".to_owned());
-        }
-        StorageSetting::S3(_) => terminal
-            .say("checkpoints are kept as objects in a folder during the test, and not in S3"),
-    }
-    for (name, sink) in &spec.sinks {
-        let format = match &sink.connector {
-            SinkConnector::File(_) => continue,
-            SinkConnector::Stdout(settings) => {
-                terminal.say(&format!(
-                    "sink `{name}` writes to files during the test: what was printed cannot be taken back, so standard output is at least once"
-                ));
-                settings.format.word()
-            }
-            SinkConnector::Discard(_) => {
-                terminal.say(&format!(
-                    "sink `{name}` writes to files during the test, so that there is something to compare"
-                ));
-                "csv"
-            }
-        };
-        sets.push(format!("sink.{name}.connector=file"));
-        sets.push(format!("sink.{name}.format={format}"));
-    }
-    sets
-}
-
-/// A path as a value of `--set`.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
 fn expectation(expected: &Expected, with_order: bool) -> String {
     let order = match with_order {
         true => ", in the same order",
@@ -373,85 +290,5 @@ fn expectation(expected: &Expected, with_order: bool) -> String {
         things(expected.output.lines(), "line"),
         things(expected.checkpoints, "checkpoint"),
         span(expected.took)
-    )
-}
-
-fn undecidable(undecided: Undecided) -> Failure {
-    let message = match undecided {
-        Undecided::Failed(reason) => {
-            format!("the pipeline does not run through, so there is nothing to compare: {reason}")
-        }
-        Undecided::NotDeterministic(differences) => format!(
-            "two undisturbed runs put out different lines, so the pipeline is not deterministic, and whether a crash has changed its output cannot be told from it: after a crash, records since the last checkpoint are read again and may give other lines than those that somebody has seen; look for times, random numbers, or results that depend on the order of several inputs\n{}",
-            differing(&differences)
-        ),
-        Undecided::Interrupted => "interrupted".to_owned(),
-    };
-    Failure::new(EXIT_FAILED, message)
-}
-
-fn is_wrong(tested: &PointTested) -> bool {
-    !matches!(tested.verdict, Verdict::ExactlyOnce | Verdict::NotReached)
-}
-
-fn differing(differences: &[Difference]) -> String {
-    let lines = differences.iter().flat_map(|difference| {
-        let head = format!(
-            "  sink `{}`: {} missing, {} too much",
-            difference.sink,
-            things(difference.missing, "line"),
-            difference.extra
-        );
-        let shown = difference.shown.iter().map(|line| format!("    {line}"));
-        std::iter::once(head).chain(shown)
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// The table of all points, and below it what is wrong.
-fn shown(tested: &[PointTested]) -> String {
-    let mut table = format!("{:<20}  killed  recovering  output\n", "point");
-    let mut wrong = String::new();
-    for tested in tested {
-        let name = tested.point.name();
-        let verdict = match &tested.verdict {
-            Verdict::ExactlyOnce => "exactly once",
-            Verdict::OtherOrder => "exactly once, but in another order",
-            Verdict::NotReached => "not reached: nothing is known of it",
-            Verdict::Interrupted => "interrupted",
-            Verdict::Differs(differences) => {
-                wrong += &format!("\n{name}\n{}\n", differing(differences));
-                "DIFFERS"
-            }
-            Verdict::Failed(reason) => {
-                wrong += &format!("\n{name}\n  {reason}\n");
-                "DOES NOT COME BACK"
-            }
-        };
-        table += &format!(
-            "{name:<20}  {:>6}  {:>10}  {verdict}\n",
-            tested.kills, tested.kills_recovering
-        );
-    }
-    let is = |verdict: &Verdict| {
-        tested
-            .iter()
-            .filter(|tested| tested.verdict == *verdict)
-            .count()
-    };
-    let kills = tested
-        .iter()
-        .map(|tested| tested.kills + tested.kills_recovering);
-    let unreached = match is(&Verdict::NotReached) {
-        0 => String::new(),
-        count => format!(
-            ", not reached: {count} (more input, or a run that takes longer, gives more checkpoints)"
-        ),
-    };
-    format!(
-        "{table}\nexactly once at {} of {}, after {}{unreached}\n{wrong}",
-        is(&Verdict::ExactlyOnce),
-        things(tested.len() as u64, "point"),
-        things(kills.sum::<u32>().into(), "kill")
     )
 }

@@ -2,9 +2,11 @@
 //! what each operator's plugin may use.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Failure;
 use super::failure::EXIT_USAGE;
+use crate::edge::clock::Clock;
 use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits};
 use crate::pipeline::Spec;
@@ -40,7 +42,7 @@ impl Ticking {
         let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);
         let limits = || spec.operators.keys().map(|name| limits_of(spec, name));
         let parallelism = u32::from(spec.parallelism);
-        let ticking = Self::new(EngineSettings {
+        let mut ticking = Self::new(EngineSettings {
             cache_dir,
             fuel: limits().any(|limits| limits.fuel_per_call.is_some()),
             operators,
@@ -59,6 +61,10 @@ impl Ticking {
             );
             return Err(Failure::new(EXIT_USAGE, problem.to_string()));
         }
+        // Where the time of calls goes is for whoever looks at the job.
+        let clock = Clock::start();
+        let nanos = move || u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX);
+        ticking.engine = ticking.engine.measured_by(Arc::new(nanos));
         Ok(ticking)
     }
 }

@@ -9,9 +9,12 @@ pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
 pub mod replay;
+pub mod rescale;
+pub mod rollback;
 pub mod run;
 pub mod savepoint;
 pub mod state;
+pub mod status;
 pub mod stop;
 pub mod swap;
 
@@ -29,6 +32,7 @@ mod start;
 mod storage;
 mod table;
 mod terminal;
+mod what_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +57,7 @@ const FIRST_STEPS: &str = "\
 First steps:
   floodmark check PIPELINE                     is it right, and what would it do?
   floodmark run PIPELINE                       run it, or go on after a stop or a crash
+  floodmark status PIPELINE                    what is it at, how fast, and since when?
   floodmark stop PIPELINE                      stop it with a checkpoint
   floodmark checkpoint list --pipeline FILE    what was kept of a job
 
@@ -70,7 +75,10 @@ struct Arguments {
 enum Command {
     Run(run::RunArguments),
     Check(check::CheckArguments),
+    Status(status::StatusArguments),
     Stop(stop::StopArguments),
+    Rescale(rescale::RescaleArguments),
+    Rollback(rollback::RollbackArguments),
     Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
@@ -80,7 +88,7 @@ enum Command {
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
-    /// Looks at the records that operators could not handle
+    /// Looks at the records that operators could not handle, and hands them back
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
@@ -156,7 +164,10 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Rescale(arguments) => rescale::rescale(&arguments),
+        Command::Rollback(arguments) => rollback::rollback(&arguments),
         Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),

@@ -16,6 +16,7 @@ use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
 use crate::observe::WorkerMetrics;
 use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
+use crate::runtime::plan::Plan;
 use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
@@ -237,7 +238,8 @@ impl Progress {
             return (0.0, 0.0);
         }
         (
-            (records - records_then) as f64 / seconds,
+            // After a failure the job goes back, and so do its counts.
+            records.saturating_sub(records_then) as f64 / seconds,
             done.saturating_sub(done_then) as f64 / seconds,
         )
     }
@@ -377,6 +379,10 @@ impl Watcher for Progress {
             self.line_at = now + LINE_INTERVAL;
             self.terminal.say(&text);
         }
+    }
+
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool) {
+        self.watched.planned(plan, is_on_trial);
     }
 
     fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {

@@ -36,7 +36,7 @@ pub struct Expected {
     pub is_in_order: bool,
     /// How long the longer one took.
     pub took: Duration,
-    /// How many checkpoints the one with more of them has told of.
+    /// How many checkpoints the one with more of them has taken.
     pub checkpoints: u64,
 }
 

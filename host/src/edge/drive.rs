@@ -75,6 +75,8 @@ pub trait Watcher {
     fn notice(&mut self, now: Duration, notice: Notice);
     /// Some time has passed.
     fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]);
+    /// From now on the job runs this; a failure may take it back while it is on trial.
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool);
     /// Where the worker of this index writes what observers see.
     fn observed(&self, worker: usize) -> Arc<WorkerMetrics>;
 }
@@ -112,12 +114,7 @@ pub fn drive(
         // What is kept of a job that is begun anew is only for looking at.
         let _ = failures.end(clock.wall_ms());
     }
-    let counted = |worker| Counters {
-        observed: watcher.observed(usize::from(worker)),
-        ..Counters::default()
-    };
-    let counters = (0..plan.parallelism).map(|worker| Arc::new(counted(worker)));
-    let counters = counters.collect();
+    let counters = counters(plan.parallelism, watcher);
     let stage = Stage {
         plan: Arc::clone(&plan),
         retained: settings.retained,
@@ -167,6 +164,16 @@ pub fn drive(
         ending,
         summaries: job.summaries,
     })
+}
+
+/// What each worker counts.
+fn counters(parallelism: u16, watcher: &dyn Watcher) -> Vec<Arc<Counters>> {
+    let counted = |worker| Counters {
+        observed: watcher.observed(usize::from(worker)),
+        ..Counters::default()
+    };
+    let all = (0..parallelism).map(|worker| Arc::new(counted(worker)));
+    all.collect()
 }
 
 fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
@@ -352,6 +359,7 @@ impl Job<'_> {
                     self.begin_trial_of(from, before, time);
                 }
                 self.stage.replace_plan(plan, from);
+                self.watcher.planned(&self.stage.plan, trial.is_some());
             }
             Action::Rescale(order) => {
                 crash::point(Point::RescaleDurable);

@@ -182,32 +182,33 @@ impl Observer {
         self.facts().state = state;
     }
 
-    /// The job has this parallelism from now on.
-    pub fn rescaled(&self, parallelism: u16) {
-        self.facts().parallelism = parallelism;
+    /// The job runs this from now on; the nodes are the same but for their plugins. `is_on_trial` while a failure takes a
+    /// swap back.
+    pub fn runs(&self, parallelism: u16, nodes: Vec<NodeFacts>, is_on_trial: bool) {
+        let mut facts = self.facts();
+        facts.parallelism = parallelism;
+        facts.nodes = nodes;
+        self.on_trial.set(is_on_trial.into());
+    }
+
+    /// The parallelism was changed while the job ran.
+    pub fn rescaled(&self) {
         self.rescales.add(1);
     }
 
-    /// An operator has another plugin from now on. `pause` is the longest that a worker stood still for it, if the job ran.
-    pub fn swapped(&self, operator: &str, plugin: PluginFacts, pause: Option<Duration>) {
-        let mut facts = self.facts();
-        let mut nodes = facts.nodes.iter_mut();
-        if let Some(node) = nodes.find(|node| node.name == operator) {
-            node.kind = Kind::Operator(plugin);
-        }
-        if let Some(pause) = pause {
-            self.swap_pauses.note(pause);
-        }
+    /// Plugins were replaced; `pause` is the longest that a worker stood still for it.
+    pub fn swapped(&self, pause: Duration) {
+        self.swap_pauses.note(pause);
     }
 
-    /// A swap was taken back; [`Observer::swapped`] says to what.
+    /// A swap was taken back.
     pub fn swap_undone(&self) {
         self.swaps_undone.add(1);
     }
 
-    /// Whether the job goes back to the old plugin if it fails now.
-    pub fn on_trial(&self, is_on_trial: bool) {
-        self.on_trial.set(is_on_trial.into());
+    /// What was on trial has passed it, or failed.
+    pub fn trial_is_over(&self) {
+        self.on_trial.set(0);
     }
 
     /// A checkpoint is under way.

@@ -38,7 +38,9 @@ impl Worker {
                 Outlet::Exchange(exchange) => {
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
                     partitioner.push(&batch, |task, keyed| {
-                        lanes[task].pending.push_back(Message::Records(keyed))
+                        lanes[task]
+                            .pending
+                            .push_back(Message::Records(Box::new(keyed)))
                     });
                 }
                 Outlet::Local { to, input, keyed } => {
@@ -114,6 +116,7 @@ impl Worker {
                 let lines = operator.take_log();
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
                 self.report_log(node, lines);
+                self.note_call(node);
                 if is_dirty {
                     self.report(Report::StateDirty(self.part(self.region_of[node])));
                 }
@@ -132,7 +135,6 @@ impl Worker {
                 })?
             }
         };
-        self.note_call(node);
         for (port, batch) in leaving {
             self.note_out(node, &batch);
             self.emit(node, port, batch)?;

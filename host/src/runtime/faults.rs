@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::letter::Letter;
 use super::plan::{OnError, Operator};
 use super::task::{CALL_RECORDS_MAX, TaskError};
 use crate::checkpoint::PluginDigest;
-use crate::guest::{LogLevel, LogLine};
+use crate::connector::letter::Letter;
+use crate::guest::{CallTimes, LogLevel, LogLine};
 use crate::stream::Batch;
 
 /// Warnings of a task in a window of time: what comes after is counted only.
@@ -73,6 +73,8 @@ pub(super) struct Guilty<'a> {
 pub(super) struct Desk {
     handling: Handling,
     pub(super) faults: Faults,
+    /// Of instances that are gone.
+    times: CallTimes,
     pub(super) caution: Caution,
     /// Records that were judged.
     pub(super) judged: u64,
@@ -86,12 +88,28 @@ impl Desk {
         Self {
             handling,
             faults: Faults::default(),
+            times: CallTimes::default(),
             caution: Caution::default(),
             judged: 0,
             lines: Vec::new(),
             window_begin_ms: 0,
             warnings: 0,
         }
+    }
+
+    /// With those of instances that are gone.
+    pub(super) fn all_times(&self, times: CallTimes) -> CallTimes {
+        CallTimes {
+            calls: self.times.calls + times.calls,
+            guest_ns: self.times.guest_ns + times.guest_ns,
+            copy_ns: self.times.copy_ns + times.copy_ns,
+            host_ns: self.times.host_ns + times.host_ns,
+        }
+    }
+
+    /// An instance goes, after these.
+    pub(super) fn keep_times(&mut self, times: CallTimes) {
+        self.times = self.all_times(times);
     }
 
     /// The name of the operator.
@@ -154,7 +172,7 @@ impl Desk {
             }
         };
         self.warn(wall_ms, || {
-            format!("a record is {done}, since the plugin {reason}\n  the record: {position}")
+            format!("a record is {done} ({position}): the plugin {reason}")
         });
         Ok(())
     }
@@ -205,11 +223,13 @@ impl Desk {
         }
         let mut message = message();
         if held_back > 0 {
-            message += &format!("\n  {held_back} more records since the last such line");
+            message += &format!("; {held_back} such lines were held back before");
         }
+        // What a plugin has said may have several lines.
+        let lines: Vec<_> = message.lines().map(str::trim).collect();
         self.lines.push(LogLine {
             level: LogLevel::Warn,
-            message,
+            message: lines.join(" "),
         });
     }
 }

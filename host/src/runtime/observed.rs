@@ -44,13 +44,27 @@ impl Worker {
         }
     }
 
-    /// An operator has handled a batch.
+    /// An operator has handled a batch, or failed at it.
     pub(super) fn note_call(&mut self, node: usize) {
         let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
             return;
         };
         if let Some(task) = self.counters.observed.task(node) {
-            task.calls.add(1);
+            let faults = operator.faults();
+            let times = operator.times();
+            let (known, known_times) = std::mem::replace(&mut self.known[node], (faults, times));
+            let since = |now: u64, known: u64| now.saturating_sub(known);
+            task.calls.add(since(times.calls, known_times.calls));
+            task.guest.add(since(times.guest_ns, known_times.guest_ns));
+            task.copy.add(since(times.copy_ns, known_times.copy_ns));
+            task.host.add(since(times.host_ns, known_times.host_ns));
+            task.traps.add(since(faults.traps, known.traps));
+            task.retries.add(since(faults.retries, known.retries));
+            task.rejections
+                .add(since(faults.rejections, known.rejections));
+            task.skipped.add(since(faults.skipped, known.skipped));
+            task.dead_letters
+                .add(since(faults.dead_letters, known.dead_letters));
             task.state_bytes
                 .set(operator.store_mut().live_bytes() as u64);
         }

@@ -12,7 +12,9 @@ use super::migration::{OwnInstance, migrate_some, migrated};
 use super::schema::{DeclaredState, States};
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
-use crate::guest::{CallOutput, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess};
+use crate::guest::{
+    CallOutput, CallTimes, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess,
+};
 use crate::state::{
     Keys, Lookup, Sealed, StateError, StateId, StateKind, StateSettings, StateStore, TreeError,
 };
@@ -41,6 +43,8 @@ pub struct SourceTask {
     pub reader: Box<dyn SourceReader>,
     /// Its node.
     pub name: Arc<str>,
+    /// Whether its event times say nothing of how far the input is.
+    pub is_beside_input: bool,
     /// Whether there will never be more.
     pub finished: bool,
     /// Before this there is nothing to read.
@@ -58,6 +62,7 @@ impl SourceTask {
         Self {
             reader,
             name,
+            is_beside_input: false,
             finished: false,
             idle_until: Duration::ZERO,
             records: 0,
@@ -286,6 +291,7 @@ impl OperatorTask {
         ready.rules = trees.store.replace_rules(std::mem::take(&mut ready.rules));
         self.desk.exchange_handling(&mut ready.handling);
         self.is_fresh = true;
+        self.desk.keep_times(self.instance.times());
         std::mem::swap(&mut self.instance, &mut ready.instance);
         std::mem::swap(&mut self.open, &mut ready.open);
         std::mem::swap(&mut self.states, &mut ready.states);
@@ -369,6 +375,7 @@ impl OperatorTask {
     pub(super) fn renew(&mut self) -> Result<(), GuestError> {
         let lines = self.instance.take_log();
         self.desk.keep_lines(lines);
+        self.desk.keep_times(self.instance.times());
         self.instance = (self.open)()?;
         self.is_fresh = true;
         Ok(())
@@ -379,6 +386,11 @@ impl OperatorTask {
         let mut lines = self.desk.take_lines();
         lines.extend(self.instance.take_log());
         lines
+    }
+
+    /// Where the time of its calls went.
+    pub(super) fn times(&self) -> CallTimes {
+        self.desk.all_times(self.instance.times())
     }
 
     /// What has gone wrong in its calls.

@@ -13,7 +13,9 @@ use std::time::Duration;
 use super::JobError;
 use super::aligner::{Aligner, Alignment};
 use super::delivery::Waiting;
+
 use super::exchange::{Message, Receiver, Sender};
+use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
@@ -21,6 +23,7 @@ use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
+use crate::guest::CallTimes;
 use crate::observe::{Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
@@ -119,6 +122,8 @@ pub(super) struct Inlet {
     pub(super) to: usize,
     pub(super) input: u16,
     pub(super) ended: bool,
+    /// Whether it has no say in the watermark.
+    pub(super) is_beside_input: bool,
     pub(super) watermark: Timestamp,
 }
 
@@ -164,6 +169,8 @@ pub struct Worker {
     pub(super) counters: Arc<Counters>,
     /// By region: how it stood in the last step.
     pub(super) standings: Vec<Standing>,
+    /// By node: what observers know of the calls of its task.
+    pub(super) known: Vec<(Faults, CallTimes)>,
     pub(super) count_at: Duration,
     pub(super) wall_ms: u64,
 }
@@ -309,7 +316,7 @@ impl Worker {
             Message::Barrier(_) => unreachable!("barriers are aligned"),
             Message::Records(keyed) => {
                 let (to, input) = (source.to, source.input);
-                self.give(to, input, keyed)?;
+                self.give(to, input, *keyed)?;
                 self.note_held(at, now);
             }
             Message::Watermark(time) => {
@@ -442,7 +449,11 @@ impl Worker {
         self.regions[at].flush_at = None;
         for &exchange in &self.regions[at].exchanges {
             let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
-            partitioner.flush(|task, keyed| lanes[task].pending.push_back(Message::Records(keyed)));
+            partitioner.flush(|task, keyed| {
+                lanes[task]
+                    .pending
+                    .push_back(Message::Records(Box::new(keyed)))
+            });
         }
     }
 
@@ -476,8 +487,8 @@ impl Worker {
                 SnapshotError::State(reason) => JobError::chunks(&self.names[node], reason),
             })?;
         }
-        crash::point(Point::BarrierPassed);
         self.note_entries(at);
+        crash::point(Point::BarrierPassed);
         self.broadcast(at, &Message::Barrier(checkpoint));
         if let Some(begun) = swap {
             self.swap(at, begun);
@@ -494,13 +505,15 @@ impl Worker {
         let inlets = region
             .inlets
             .iter()
-            .filter(|inlet| !inlet.ended)
+            .filter(|inlet| !inlet.ended && !inlet.is_beside_input)
             .map(|inlet| inlet.watermark);
         let sources = region
             .sources
             .iter()
             .filter_map(|&node| match &self.tasks[node] {
-                Some(Task::Source(source)) if !source.finished => Some(source.newest),
+                Some(Task::Source(source)) if !source.finished && !source.is_beside_input => {
+                    Some(source.newest)
+                }
                 _ => None,
             });
         let Some(watermark) = inlets.chain(sources).min() else {

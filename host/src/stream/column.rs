@@ -183,12 +183,12 @@ impl OptionalColumn {
         Self::default()
     }
 
-    /// A column of untrusted parts. Bits after the last item are ignored.
+    /// A column of untrusted parts. Bits after the last item are cleared.
     ///
     /// # Errors
     /// Says what is wrong with the parts.
     pub fn from_parts(
-        present: Vec<u8>,
+        mut present: Vec<u8>,
         ends: Vec<u32>,
         bytes: Vec<u8>,
     ) -> Result<Self, MalformedColumn> {
@@ -198,6 +198,9 @@ impl OptionalColumn {
                 bytes: present.len(),
                 items: items.len(),
             });
+        }
+        if let (Some(last), used @ 1..) = (present.last_mut(), items.len() % 8) {
+            *last &= (1 << used) - 1;
         }
         let column = Self { present, items };
         for index in 0..column.len() {
@@ -350,6 +353,14 @@ mod tests {
             OptionalColumn::from_parts(parts.0, parts.1, parts.2),
             Ok(column)
         );
+    }
+
+    #[test]
+    fn forged_bits_do_not_come_back_with_later_items() {
+        let mut column = OptionalColumn::from_parts(vec![0xff], vec![0], vec![]).expect("one item");
+        column.push(None);
+        assert_eq!(column.get(0), Some(b"".as_slice()));
+        assert_eq!(column.get(1), None);
     }
 
     #[test]

@@ -38,6 +38,10 @@ fn check_with(settings: CheckpointSettings, script: &str, expected: &str) {
             "swap" => Event::SwapAsked,
             "stop" => Event::StopAsked,
             "drain" => Event::DrainAsked,
+            "rest" => {
+                coordinator.rest();
+                Event::Tick
+            }
             "again" => {
                 let now = Duration::from_secs(words[0].parse().expect("a time"));
                 coordinator.begin_again(now, id(2), false);
@@ -449,6 +453,21 @@ fn sources_read_on_after_a_rescale_that_is_not_durable() {
          33 abandon 2
          33 resume
          33 begin 3 Periodic",
+    );
+}
+
+#[test]
+fn nothing_begins_or_expires_while_a_job_rests() {
+    check(
+        "1 ask
+         2 rest
+         40 ask
+         50 drain
+         60 again 2
+         61 tick",
+        "1 begin 1 Asked
+         60 end input
+         60 begin 2 Asked",
     );
 }
 

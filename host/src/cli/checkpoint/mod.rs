@@ -179,11 +179,11 @@ pub(super) fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
         .sum()
 }
 
-fn state_bytes(checkpoint: &Checkpoint) -> u64 {
+pub(super) fn state_bytes(checkpoint: &Checkpoint) -> u64 {
     checkpoint.operators.iter().map(operator_bytes).sum()
 }
 
-fn summary(checkpoint: &Checkpoint) -> Value {
+pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
     json!({
         "id": checkpoint.id.0,
         "created-ms": checkpoint.created_ms,
@@ -213,6 +213,8 @@ fn describe_split(checkpoint: &Checkpoint, source: &str, split: &Split) -> Strin
     match connector.as_deref() {
         Some("file") => file_source::describe(split),
         Some("generator") => generator::describe(split),
+        // One that the engine has added, for letters that are handed back.
+        None if source.contains('.') => file_source::describe(split),
         _ => things(split.0.len() as u64, "byte"),
     }
 }

@@ -83,23 +83,29 @@ fn check_labels(mut labels: &str) {
     }
 }
 
-fn observer() -> Observer {
+fn nodes(plugin: PluginFacts) -> Vec<NodeFacts> {
     let node = |name: &str, kind| NodeFacts {
         name: name.to_owned(),
         kind,
     };
-    let plugin = PluginFacts {
+    vec![
+        node("text", Kind::Source),
+        node("count", Kind::Operator(plugin)),
+        node("out", Kind::Sink),
+    ]
+}
+
+fn plugin() -> PluginFacts {
+    PluginFacts {
         // What a plugin says of itself is its own choice.
         name: "a \"b\"\\\n}{,".to_owned(),
         version: "1 2".to_owned(),
         digest: "00ff".to_owned(),
-    };
-    let nodes = vec![
-        node("text", Kind::Source),
-        node("count", Kind::Operator(plugin)),
-        node("out", Kind::Sink),
-    ];
-    Observer::new("words", 2, 128, nodes, 1_000)
+    }
+}
+
+fn observer() -> Observer {
+    Observer::new("words", 2, 128, nodes(plugin()), 1_000)
 }
 
 #[test]
@@ -146,7 +152,8 @@ fn numbers_arrive_under_their_names() {
         version: "2".to_owned(),
         digest: "01".to_owned(),
     };
-    observer.swapped("count", plugin, Some(Duration::from_micros(700)));
+    observer.runs(2, nodes(plugin), true);
+    observer.swapped(Duration::from_micros(700));
     let samples = parsed(&observer.prometheus(5_000));
     for (series, value) in [
         ("floodmark_job_state{job=\"words\",state=\"running\"}", 1.0),
@@ -207,7 +214,7 @@ fn a_job_that_was_rescaled_down_keeps_its_counters_and_drops_its_levels() {
         worker.task(1).unwrap().records_in.add(5);
         worker.task(1).unwrap().state_bytes.set(100);
     }
-    observer.rescaled(1);
+    observer.runs(1, nodes(plugin()), false);
     let samples = parsed(&observer.prometheus(5_000));
     let of = |name: &str, task: u8| {
         let series = format!("{name}{{job=\"words\",operator=\"count\",task=\"{task}\"}}");

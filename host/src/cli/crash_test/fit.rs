@@ -1,0 +1,96 @@
+//! Which pipelines can be tested, and what is set instead of what they say: nothing of the user's is written or called.
+
+use std::path::Path;
+
+use crate::cli::Failure;
+use crate::cli::failure::EXIT_USAGE;
+use crate::cli::terminal::Terminal;
+use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
+use crate::pipeline::spec::{SinkConnector, SourceSpec};
+use crate::pipeline::{Spec, duration};
+
+/// Refuses a pipeline that has no end, or that promises less.
+pub(super) fn check(spec: &Spec) -> Result<(), Failure> {
+    let refuse = |path: &[&str], message: &str| {
+        let problem = spec.problem(path, message);
+        Err(Failure::new(EXIT_USAGE, problem.to_string()))
+    };
+    for (name, source) in &spec.sources {
+        match source {
+            SourceSpec::File(settings) if settings.follow => {
+                return refuse(
+                    &["source", name, "follow"],
+                    &format!(
+                        "source `{name}` follows its files and never ends, so there is no whole output to compare; give `--set source.{name}.follow=false`"
+                    ),
+                );
+            }
+            SourceSpec::Generator(settings) if settings.records.is_none() => {
+                return refuse(
+                    &["source", name],
+                    &format!(
+                        "source `{name}` never ends, so there is no whole output to compare; give `--set source.{name}.records=1000000`"
+                    ),
+                );
+            }
+            SourceSpec::File(_) | SourceSpec::Generator(_) => {}
+        }
+    }
+    if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
+        return refuse(
+            &["checkpoint", "mode"],
+            "the pipeline does not promise exactly once; give `--set checkpoint.mode=exactly-once` to see whether it would be",
+        );
+    }
+    Ok(())
+}
+
+/// What is set instead of what the pipeline says, besides paths: nothing of the user's may be written or called.
+pub(super) fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
+    let mut sets = Vec::new();
+    // As many checkpoints as there can be.
+    sets.push(format!(
+        "checkpoint.interval={}",
+        duration::format(INTERVAL_MIN)
+    ));
+    sets.push("checkpoint.min-pause=0s".to_owned());
+    if !spec.checkpoint.on_checkpoint.is_empty() {
+        terminal.say("`checkpoint.on-checkpoint` is not called during the test");
+        sets.push("checkpoint.on-checkpoint=[]".to_owned());
+    }
+    match &spec.checkpoint.storage {
+        StorageSetting::Redb | StorageSetting::Folder(_) => {}
+        StorageSetting::Memory => {
+            terminal.say("checkpoints are kept in a file during the test: those in memory do not outlive a crash, and a job without checkpoints starts over");
+            sets.push("checkpoint.storage=redb".to_owned());
+        }
+        StorageSetting::S3(_) => terminal
+            .say("checkpoints are kept as objects in a folder during the test, and not in S3"),
+    }
+    for (name, sink) in &spec.sinks {
+        let format = match &sink.connector {
+            SinkConnector::File(_) => continue,
+            SinkConnector::Stdout(settings) => {
+                terminal.say(&format!(
+                    "sink `{name}` writes to files during the test: what was printed cannot be taken back, so standard output is at least once"
+                ));
+                settings.format.word()
+            }
+            SinkConnector::Discard(_) => {
+                terminal.say(&format!(
+                    "sink `{name}` writes to files during the test, so that there is something to compare"
+                ));
+                "csv"
+            }
+        };
+        sets.push(format!("sink.{name}.connector=file"));
+        sets.push(format!("sink.{name}.format={format}"));
+    }
+    sets
+}
+
+/// A path as a value of `--set`.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

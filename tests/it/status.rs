@@ -1,0 +1,236 @@
+//! Catches a running job that cannot be looked at, numbers that stand still while it works, and one that lets in whom it must
+//! not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::job::{Job, Running};
+use crate::plugins::plugin;
+
+/// A job without an end that takes a checkpoint when it is asked to.
+fn endless() -> Job {
+    let job = Job::new();
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+checkpoint.interval = "off"
+source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
+operator.count = {{ plugin = {:?}, from = "numbers" }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+"#,
+            plugin("word-count")
+        ),
+    );
+    job
+}
+
+/// The address that a job says it listens on.
+fn address(run: &mut Running) -> String {
+    run.wait_for("listening on http://");
+    let said = run.stderr();
+    let (_, rest) = said.split_once("listening on http://").unwrap();
+    rest.lines().next().unwrap().to_owned()
+}
+
+fn talked(mut stream: impl Read + Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn got(address: &str, path: &str, headers: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n");
+    talked(TcpStream::connect(address).unwrap(), &request)
+}
+
+/// The value of a sample, by its name and labels.
+fn sample(metrics: &str, series: &str) -> f64 {
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = line.unwrap_or_else(|| panic!("no {series} in\n{metrics}"));
+    line.parse().unwrap()
+}
+
+fn status(job: &Job) -> Value {
+    let outcome = job.command(&["status", "pipeline.toml", "--json"]);
+    serde_json::from_str(&outcome.succeeded().stdout).unwrap()
+}
+
+#[test]
+fn a_running_job_can_be_looked_at_and_controlled() {
+    let job = endless();
+    let mut run = job.start(&["--listen", "127.0.0.1:0", "--parallelism", "2"]);
+    let address = address(&mut run);
+    run.wait_for("starts from the beginning");
+    let read = "floodmark_task_records_in_total{job=\"words\",operator=\"count\",task=\"0\"}";
+    let metrics = || got(&address, "/metrics", "");
+    let moved = (0..1000).find_map(|_| {
+        let metrics = metrics();
+        let has_begun = metrics.lines().any(|line| line.starts_with(read));
+        (has_begun && sample(&metrics, read) > 0.0).then_some(metrics)
+    });
+    let first = moved.expect("records were read");
+    for command in [
+        &["checkpoint", "trigger", "pipeline.toml"][..],
+        &["checkpoint", "trigger", "--pipeline", "."],
+    ] {
+        job.command(command).succeeded();
+    }
+    // Half a second of rates, and idle time that is told while it passes.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let second = metrics();
+    let worker_idle = "floodmark_worker_idle_seconds_total{job=\"words\",worker=\"0\"}";
+    let out = "floodmark_task_records_out_total{job=\"words\",operator=\"counts\",task=\"0\"}";
+    for series in [
+        read,
+        worker_idle,
+        out,
+        "floodmark_uptime_seconds{job=\"words\"}",
+    ] {
+        assert!(sample(&second, series) > sample(&first, series), "{series}");
+    }
+    for (series, least) in [
+        ("floodmark_checkpoints_completed_total{job=\"words\"}", 2.0),
+        (
+            "floodmark_checkpoint_duration_seconds_count{job=\"words\"}",
+            2.0,
+        ),
+        ("floodmark_last_checkpoint_id{job=\"words\"}", 2.0),
+        (
+            "floodmark_last_checkpoint_full_size_bytes{job=\"words\"}",
+            1.0,
+        ),
+        (
+            "floodmark_task_state_entries{job=\"words\",operator=\"count\",task=\"0\"}",
+            1.0,
+        ),
+        (
+            "floodmark_task_calls_total{job=\"words\",operator=\"count\",task=\"1\"}",
+            1.0,
+        ),
+        ("floodmark_job_state{job=\"words\",state=\"running\"}", 1.0),
+    ] {
+        assert!(sample(&second, series) >= least, "{series}");
+    }
+
+    let told = status(&job);
+    assert_eq!(told["state"], "RUNNING");
+    assert_eq!(told["checkpoints"]["counts"]["completed"], 2);
+    let count = &told["vertices"][1];
+    assert_eq!(
+        (&count["name"], &count["parallelism"]),
+        (&"count".into(), &2.into())
+    );
+    assert_eq!(count["plugin"]["digest"].as_str().unwrap().len(), 64);
+    let rate = count["metrics"]["read-records-per-second"]
+        .as_f64()
+        .unwrap();
+    assert!((1_000.0..100_000.0).contains(&rate), "{rate}");
+    let shares = ["busy-share", "idle-share", "backpressured-share"];
+    let all: f64 = shares
+        .map(|share| count["metrics"][share].as_f64().unwrap())
+        .iter()
+        .sum();
+    assert!((0.99..1.01).contains(&all), "{all}");
+    let screen = job.command(&["status", "."]).succeeded().stdout;
+    for words in [
+        "job `words` is running, since ",
+        "\noperator `count` ",
+        "  checkpoint   2 (asked for), ",
+    ] {
+        assert!(screen.contains(words), "{words}\n{screen}");
+    }
+
+    // The same by the socket, and to the end by TCP.
+    let socket = UnixStream::connect(job.data_dir().join("control.sock")).unwrap();
+    let known = talked(socket, "GET /v1/checkpoints HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(
+        known.starts_with("HTTP/1.1 200 OK\r\n") && known.contains("\"history\":[{"),
+        "{known}"
+    );
+    let wish = "{\"savepoint\":\"last\"}";
+    let stop = format!(
+        "POST /v1/stop HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{wish}",
+        wish.len()
+    );
+    let stopped = talked(TcpStream::connect(&address).unwrap(), &stop);
+    assert!(stopped.contains("\"id\":3"), "{stopped}");
+    run.wait().succeeded().says("stopped: ");
+    assert!(job.data_dir().join("savepoints/last").is_file());
+
+    assert_eq!(status(&job)["state"], "NOT_RUNNING");
+    assert_eq!(status(&job)["checkpoint"]["id"], 3);
+    let screen = job.command(&["status", "."]).succeeded().stdout;
+    assert!(
+        screen.starts_with("job `words` does not run\n  newest checkpoint  3, "),
+        "{screen}"
+    );
+}
+
+#[test]
+fn a_token_is_needed_where_others_may_call() {
+    let job = endless();
+    let refused = |arguments: &[&str], words: &str| {
+        let outcome = job.run(arguments);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+        outcome.says(words);
+    };
+    refused(&["--listen", "0.0.0.0:0"], "so it needs a token");
+    refused(&["--listen", "[::]:0"], "so it needs a token");
+    refused(&["--listen", "here"], "is no address");
+    job.write("token", "short\n");
+    let token = ["--listen", "127.0.0.1:0", "--listen-token-file", "token"];
+    refused(&token, "needs at least 16");
+    refused(
+        &["--listen", ":0", "--listen-token-file", "none"],
+        "cannot use the token of `none`",
+    );
+    assert!(!job.data_dir().join("checkpoints.redb").exists());
+
+    job.write("token", "0123456789abcdef\n");
+    let mut run = job.start(&token);
+    let first = address(&mut run);
+    assert!(got(&first, "/metrics", "").starts_with("HTTP/1.1 401 Unauthorized\r\n"));
+    let right = "authorization: Bearer 0123456789abcdef\r\n";
+    assert!(got(&first, "/metrics", right).starts_with("HTTP/1.1 200 OK\r\n"));
+    // A port is one job's; the other one changes nothing.
+    let other = job.run(&["--listen", &first, "--data-dir", "other"]);
+    assert_eq!(other.code, Some(4), "{}", other.stderr);
+    other.says("cannot listen on `");
+    // The command goes by the socket, which needs none.
+    run.wait_for("starts from the beginning");
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+    command
+        .args(["run", "pipeline.toml", "--listen", "0.0.0.0:0"])
+        .env("FLOODMARK_TOKEN", "0123456789abcdef");
+    let mut run = job.spawn(command);
+    let open = address(&mut run).replace("0.0.0.0", "127.0.0.1");
+    assert!(got(&open, "/v1", "").starts_with("HTTP/1.1 401 Unauthorized\r\n"));
+    assert!(got(&open, "/v1", right).starts_with("HTTP/1.1 200 OK\r\n"));
+    run.wait_for("goes on from checkpoint 1");
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+}
+
+#[test]
+fn a_job_that_has_never_run_says_so() {
+    let job = endless();
+    let folder: PathBuf = job.data_dir();
+    let screen = job.command(&["status", "."]).succeeded().stdout;
+    let expected = format!(
+        "no job runs on the data folder `{}`, and it has no checkpoint\n",
+        folder.canonicalize().unwrap().display()
+    );
+    assert_eq!(screen, expected);
+}
