@@ -23,6 +23,7 @@ mod damage;
 mod faults;
 mod full_disk;
 mod hostile;
+mod letters;
 mod migration;
 mod misbehaving;
 mod refusals;

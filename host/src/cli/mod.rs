@@ -88,7 +88,7 @@ enum Command {
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
-    /// Looks at the records that operators could not handle
+    /// Looks at the records that operators could not handle, and hands them back
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere

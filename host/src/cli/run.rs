@@ -9,6 +9,7 @@ use clap::Args;
 use super::answering::{Answering, ListenArguments, Watched};
 use super::assemble::{assemble, read};
 use super::check::forgetful;
+use super::dead_letters;
 use super::failure::EXIT_DATA;
 use super::limits::Ticking;
 use super::number::{span, things};
@@ -26,6 +27,7 @@ use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
 use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
+use crate::edge::replay_folder::ReplayFolder;
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
 use crate::observe::JobState;
@@ -142,7 +144,14 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     if arguments.fresh {
         check_inputs(plan)?;
         storage::forget(checkpoint, &data_dir)?;
+        // Only then: letters without checkpoints are never read, and checkpoints without letters would not know what was.
+        ReplayFolder::of(data_dir.path()).hold()?.clear()?;
     }
+    let follows = !assembled.graph.spec.has_end();
+    for line in dead_letters::add_sources(&mut assembled.plan, data_dir.path(), follows)? {
+        terminal.say(&line);
+    }
+    let plan = &assembled.plan;
     if !arguments.fresh && arguments.from.is_none() {
         storage::check_noted(&data_dir, &checkpoint.storage)?;
     }
@@ -289,7 +298,7 @@ fn check_inputs(plan: &Plan) -> Result<(), Failure> {
     for node in &plan.nodes {
         if let Role::Source(source) = &node.role {
             source
-                .splits(None)
+                .splits(None, None)
                 .map_err(|error| Failure::from((node.name.as_str(), error)))?;
         }
     }

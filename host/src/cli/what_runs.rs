@@ -10,7 +10,7 @@ use super::answering::LookedAt;
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice};
 use crate::edge::control::changes::{Prepared, Rollbacks};
 use crate::edge::rolled_back::RolledBackNote;
-use crate::guest::{GuestEngine, Plugin};
+use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::difference;
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::stream::CheckpointId;
@@ -176,7 +176,7 @@ impl Loading<'_> {
         }
         let plugin = match named.plugin.digest() == saved.plugin {
             true => Arc::clone(&named.plugin),
-            false => Arc::new(self.plugin(name, saved)?),
+            false => Arc::new(self.plugin(name, saved, named.limits)?),
         };
         if let Some(what) = misfit(&plugin, &named.plugin) {
             return Err(format!(
@@ -192,10 +192,15 @@ impl Loading<'_> {
         })
     }
 
-    fn plugin(&self, name: &str, saved: &OperatorSnapshot) -> Result<Plugin, String> {
+    fn plugin(
+        &self,
+        name: &str,
+        saved: &OperatorSnapshot,
+        limits: Limits,
+    ) -> Result<Plugin, String> {
         let component = self.reader.plugin(saved.plugin);
         let component = component.map_err(|error| format!("operator `{name}`: {error}"))?;
-        let loaded = self.engine.load(name, &component);
+        let loaded = self.engine.load_within(name, &component, limits);
         loaded.map_err(|error| error.to_string())
     }
 }

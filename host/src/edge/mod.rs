@@ -16,6 +16,7 @@ pub mod data_dir;
 pub mod hooks;
 pub mod pipeline_file;
 pub mod plugin_build;
+pub mod replay_folder;
 pub mod rolled_back;
 pub mod scratch;
 pub mod signals;

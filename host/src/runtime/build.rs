@@ -227,6 +227,10 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
                 .exchanges
                 .push(exchange);
         }
+        let is_beside_input = match &plan.nodes[edge.from.0].role {
+            Role::Source(source) => source.is_beside_input(),
+            Role::Operator(_) | Role::Sink(_) => false,
+        };
         for (worker, receivers) in workers.iter_mut().zip(receivers) {
             let inlets = &mut worker.regions[numbers[edge.to.0]].inlets;
             inlets.extend(receivers.into_iter().map(|receiver| Inlet {
@@ -234,6 +238,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
                 to: edge.to.0,
                 input: edge.input,
                 ended: false,
+                is_beside_input,
                 watermark: NO_TIMESTAMP,
             }));
         }
@@ -251,11 +256,17 @@ impl Origin<'_> {
                     let mut sources = restored.sources.iter();
                     sources.find(|source| source.name == node.name)
                 });
-                let splits = source.splits(saved.map(|saved| saved.splits.clone()));
+                let from = self.restored.map(|restored| restored.id);
+                let splits = source.splits(from, saved.map(|saved| saved.splits.clone()));
                 let shares = deal_out(splits.map_err(connector)?, usize::from(parallelism));
                 let readers = shares.into_iter().map(|share| source.reader(share));
                 let name: Arc<str> = node.name.as_str().into();
-                let task = |reader| Ok(Task::Source(SourceTask::new(Arc::clone(&name), reader)));
+                let task = |reader| {
+                    Ok(Task::Source(SourceTask {
+                        is_beside_input: source.is_beside_input(),
+                        ..SourceTask::new(Arc::clone(&name), reader)
+                    }))
+                };
                 readers
                     .map(|reader| reader.map_err(connector).and_then(task))
                     .collect()

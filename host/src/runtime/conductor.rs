@@ -242,7 +242,6 @@ impl Conductor {
                 return actions;
             }
             Report::RescaleAsked { parallelism, asker } => {
-                crash::point(Point::RescaleAsked);
                 if let Err((asker, reason)) = self.note_rescale(parallelism, asker) {
                     return vec![Action::AnswerRescale(asker, Err(reason))];
                 }

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::letter::Letter;
 use super::plan::{OnError, Operator};
 use super::task::{CALL_RECORDS_MAX, TaskError};
 use crate::checkpoint::PluginDigest;
+use crate::connector::letter::Letter;
 use crate::guest::{CallTimes, LogLevel, LogLine};
 use crate::stream::Batch;
 
