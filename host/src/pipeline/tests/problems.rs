@@ -373,7 +373,7 @@ fn ports_that_do_not_fit() {
     check(
         &WORDS.replace("from = 'split'", "from = 'split.main'"),
         &[],
-        "pipeline.toml:9: operator.count.from: `split` has no output `main`; known here: `out`\n\
+        "pipeline.toml:9: operator.count.from: `split` has no output `main`; known here: `out`, `dead-letters`\n\
          9 | from = 'split.main'",
     );
     check(
