@@ -21,8 +21,6 @@ use super::worker::Control;
 use super::writer::WriteRequest;
 use crate::checkpoint::coordinator::{CheckpointSettings, Coordinator, Effect, Ending, Event};
 use crate::checkpoint::{Checkpoint, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger};
-use crate::crash::{self, Point};
-
 use crate::state::{Chunk, ChunkId, HeldStates, StateSchema};
 use crate::stream::{CheckpointId, MaxParallelism};
 
