@@ -15,6 +15,7 @@ mod words;
 
 mod kill;
 mod stop;
+mod swap;
 
 mod checkpoints;
 mod control;

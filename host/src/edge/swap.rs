@@ -103,7 +103,7 @@ impl From<SwapError> for Refusal {
     fn from(error: SwapError) -> Self {
         match error {
             SwapError::Job(error) => error.into(),
-            SwapError::NoPort { .. } | SwapError::PortTooMany { .. } => {
+            SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. } => {
                 Self::Plugin(error.to_string())
             }
             other => Self::Job(other.to_string()),

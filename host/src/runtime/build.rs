@@ -134,19 +134,7 @@ pub(super) fn opener(name: &str, operator: &Operator) -> Open {
     Arc::new(move || plugin.open(&name, &config))
 }
 
-/// By which port the records of each inlet come, by region: in the order in which [`connect`] makes inlets.
-pub(super) fn inputs(plan: &Plan) -> Vec<Vec<u16>> {
-    let numbers = plan.regions();
-    let count = numbers.iter().max().map_or(0, |last| last + 1);
-    let mut inputs = vec![Vec::new(); count];
-    for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
-        let workers = std::iter::repeat_n(edge.input, usize::from(plan.parallelism));
-        inputs[numbers[edge.to.0]].extend(workers);
-    }
-    inputs
-}
-
-pub(super) fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
+fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     let mut outlets: Vec<Vec<Vec<Outlet>>> = Vec::new();
     for node in &plan.nodes {
         let ports = match &node.role {

@@ -26,7 +26,7 @@ use crate::guest::Plugin;
 use crate::pipeline::settings::CheckpointSettings;
 use crate::runtime::plan::Operator;
 use crate::runtime::schema::States;
-use crate::runtime::swap::ports_fit;
+use crate::runtime::swap::fits;
 
 /// Writes the checkpoint.
 ///
@@ -158,7 +158,7 @@ fn check_ports(
         return Ok(());
     };
     let old = guests.engine.load(&saved.name, old)?;
-    let fit = ports_fit(&saved.name, old.description(), plugin.description());
+    let fit = fits(&saved.name, old.description(), plugin.description());
     fit.map_err(|error| Failure::new(EXIT_PLUGIN, error.to_string()))
 }
 

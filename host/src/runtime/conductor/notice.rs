@@ -1,4 +1,4 @@
-//! What whoever watches a job hears of it. Plain data: who tells it, and to whom, is elsewhere.
+//! What whoever watches a job hears of it. Plain data: what is made of it is decided elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
