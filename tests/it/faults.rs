@@ -8,10 +8,10 @@ use std::fs;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use floodmark::connector::letter::Letter;
 use floodmark::guest::{GuestEngine, Plugin};
 use floodmark::runtime::faults::{Faults, Handling};
 use floodmark::runtime::keyed::{Dictionary, KeyedBatch, Partitioner};
-use floodmark::runtime::letter::Letter;
 use floodmark::runtime::plan::{Node, OnError, Operator, Role};
 use floodmark::runtime::schema::States;
 use floodmark::runtime::task::{OperatorTask, TaskError};

@@ -15,6 +15,7 @@ mod words;
 
 mod kill;
 mod stop;
+mod swap;
 
 mod checkpoints;
 mod control;
@@ -23,10 +24,14 @@ mod damage;
 mod faults;
 mod full_disk;
 mod hostile;
+mod letters;
 mod migration;
 mod misbehaving;
 mod refusals;
 mod replay;
+mod rescale;
+mod restart;
+mod rollback;
 mod s3;
 mod savepoints;
 mod states;

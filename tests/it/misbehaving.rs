@@ -20,8 +20,16 @@ fn job(more: &str) -> Job {
 fn misbehave(job: &Job, option: &str) -> Outcome {
     let plugin = format!("operator.count.plugin={}", plugin("misbehaves").display());
     let option = format!("operator.count.config.{option}");
-    job.run(&["--set", &plugin, "--set", &option])
+    job.run(&[&["--set", &plugin, "--set", &option], &THRICE[..]].concat())
 }
+
+/// Goes back three times in a row, and quickly.
+const THRICE: [&str; 4] = [
+    "--set",
+    "restart.strategy=fixed-delay",
+    "--set",
+    "restart.delay=1ms",
+];
 
 /// Asserts that the job fails, that all is as it was, and that the corrected plugin goes on.
 #[track_caller]
@@ -29,7 +37,8 @@ fn check(option: &str, code: i32, says: &[&str]) {
     let more = "one two bad three\n";
     let job = job(more);
     let seen = job.output();
-    for _ in 0..2 {
+    // What the first run has counted, the second one goes on with.
+    for tries_max in [3, 0] {
         let mut outcome = misbehave(&job, option);
         assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
         for words in says {
@@ -39,7 +48,12 @@ fn check(option: &str, code: i32, says: &[&str]) {
             .stderr
             .matches("; the job goes back to checkpoint 1 ")
             .count();
-        assert_eq!(tries, if code == 1 { 3 } else { 0 }, "{}", outcome.stderr);
+        assert_eq!(
+            tries,
+            if code == 1 { tries_max } else { 0 },
+            "{}",
+            outcome.stderr
+        );
         assert!(job.output() == seen);
         assert_eq!(job.checkpoint_ids(), [1]);
     }
@@ -154,7 +168,7 @@ fn lines(job: &Job, folder: &str) -> Vec<String> {
 }
 
 #[test]
-fn lists_of_others_go_back_with_it() {
+fn what_others_keep_does_not_notice() {
     let run = |panic_after: u32| {
         let job = Job::new();
         job.write("pipeline.toml", {
@@ -171,9 +185,9 @@ sink.lists = {{ connector = "file", from = "last", path = "lists", format = "csv
             )
         });
         let ended = job.run(&["--set", "checkpoint.interval=50ms"]).succeeded();
-        let went_back = " and on from there with the state in memory";
+        let went_through = "no record is to blame: all went through in smaller calls";
         assert_eq!(
-            ended.stderr.contains(went_back),
+            ended.stderr.contains(went_through),
             panic_after < 5000,
             "{}",
             ended.stderr

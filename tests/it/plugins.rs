@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 13] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -18,6 +18,8 @@ const FOLDERS: [&str; 11] = [
     "tests/guests/overreaches/rust",
     "tests/guests/forgetful/rust",
     "tests/guests/faulty/rust",
+    "tests/guests/labelled/rust",
+    "tests/guests/pair/rust",
 ];
 
 /// The folder of the repository.

@@ -113,7 +113,15 @@ fn parts(split: &Split) -> (u64, u64) {
 }
 
 impl Source for Numbers {
-    fn splits(&self, restored: Option<Vec<Split>>) -> Result<Vec<Split>, ConnectorError> {
+    fn is_beside_input(&self) -> bool {
+        false
+    }
+
+    fn splits(
+        &self,
+        _: Option<CheckpointId>,
+        restored: Option<Vec<Split>>,
+    ) -> Result<Vec<Split>, ConnectorError> {
         Ok(restored.unwrap_or_else(|| (0..self.splits).map(|number| split(number, 0)).collect()))
     }
 

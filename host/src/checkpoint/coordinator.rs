@@ -230,6 +230,11 @@ impl Coordinator {
         self.rescale_asked = rescale_asked;
     }
 
+    /// Nothing runs until the job begins again: what is asked meanwhile is noted, and nothing begins or takes too long.
+    pub fn rest(&mut self) {
+        self.phase = Phase::Over;
+    }
+
     /// Whether somebody has asked the job to stop where it stands.
     #[must_use]
     pub fn is_to_stop(&self) -> bool {

@@ -94,6 +94,17 @@ pub struct OperatorSnapshot {
     pub tasks: Vec<TaskSnapshot>,
 }
 
+impl OperatorSnapshot {
+    /// The plugin that goes on from here, and its configuration.
+    #[must_use]
+    pub fn choice(&self) -> PluginChoice {
+        PluginChoice {
+            plugin: self.plugin,
+            config: self.config.clone(),
+        }
+    }
+}
+
 /// A plugin and what it is opened with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginChoice {

@@ -9,13 +9,18 @@ use super::Failure;
 use super::checkpoint::why;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::terminal::Terminal;
+use super::what_runs::Preparing;
 use crate::checkpoint::store::savepoint;
 use crate::checkpoint::{CheckpointReader, StoreSettings};
 use crate::edge::clock::Clock;
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
-use crate::edge::control::{self, Doors, Serving};
+use crate::edge::control::swap::with_swap;
+use crate::edge::control::{self, Doors, Serving, changes};
 use crate::edge::drive::Reports;
+use crate::edge::scratch;
+use crate::edge::swap::Swapper;
+use crate::guest::GuestEngine;
 use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
 use crate::runtime::conductor::Notice;
 use crate::runtime::plan::{Plan, Role};
@@ -77,11 +82,18 @@ impl Answering {
         mut doors: Doors,
         folder: &Path,
         reader: Arc<dyn CheckpointReader>,
-        reports: Reports,
+        (reports, preparing): (Reports, Preparing),
         watched: &Watched,
         terminal: &Terminal,
     ) -> Self {
         let looked_at: LookedAt = Arc::new(Mutex::new(Some(reader)));
+        let swapper = swapper(
+            folder,
+            &looked_at,
+            &reports,
+            &preparing.engine,
+            watched.clock,
+        );
         let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
         let side = JobSide {
             reports,
@@ -97,7 +109,9 @@ impl Answering {
                 folder.join(control::FILE_NAME).display()
             ));
         }
-        let serving = doors.open(routes(&side));
+        let rollbacks = preparing.rollbacks(&looked_at);
+        let routes = changes::with(routes(&side), &side, rollbacks);
+        let serving = doors.open(with_swap(routes, swapper, folder.to_path_buf()));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
                 "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"
@@ -123,6 +137,27 @@ impl Answering {
             .unwrap_or_else(PoisonError::into_inner) = None;
         self.stopped_with_savepoint
             .load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn swapper(
+    folder: &Path,
+    reader: &LookedAt,
+    reports: &Reports,
+    engine: &GuestEngine,
+    clock: Clock,
+) -> Swapper {
+    let (folder, reader) = (folder.to_path_buf(), Arc::clone(reader));
+    let look = move || {
+        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.clone()
+    };
+    Swapper {
+        engine: engine.clone(),
+        reports: reports.clone(),
+        reader: Arc::new(look),
+        scratch: Arc::new(move || scratch::file_in(&folder)),
+        clock,
     }
 }
 

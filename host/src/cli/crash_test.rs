@@ -17,6 +17,7 @@ use self::fit::{check, instead, quoted};
 use self::shown::{is_wrong, shown, undecidable};
 use super::assemble::{Pipeline, assemble, read};
 use super::failure::{EXIT_FAILED, EXIT_USAGE};
+use super::limits::Ticking;
 use super::number::{span, things};
 use super::print::print;
 use super::terminal::Terminal;
@@ -24,7 +25,6 @@ use super::{Failure, PipelineArguments};
 use crate::crash::Point;
 use crate::edge::crash_test::{Expected, PointTested, Subject, Undecided, Verdict};
 use crate::edge::signals;
-use crate::guest::GuestEngine;
 use crate::pipeline::settings::StorageSetting;
 
 const EXIT_INTERRUPTED: u8 = 130;
@@ -184,8 +184,8 @@ impl<'a> Test<'a> {
             StorageSetting::Folder(_) | StorageSetting::S3(_) => true,
             StorageSetting::Redb | StorageSetting::Memory => false,
         };
-        let engine = GuestEngine::new(None)?;
-        let assembled = assemble(pipeline, &engine, "", &mut |line| terminal.say(line))?;
+        let guests = Ticking::for_job(&pipeline.spec, None)?;
+        let assembled = assemble(pipeline, &guests.engine, "", &mut |line| terminal.say(line))?;
         for (operator, component) in &assembled.components {
             let path = folder.path().join(format!("{operator}.wasm"));
             std::fs::copy(component, &path).map_err(|error| failed(&error))?;

@@ -40,6 +40,21 @@ pub(super) struct Place {
 }
 
 impl JobArguments {
+    /// The pipeline, if it was named: its file or folder.
+    pub(super) fn pipeline(&self) -> Option<PathBuf> {
+        let named = self.pipeline.as_ref().or(self.pipeline_flag.as_ref());
+        named.filter(|path| !is_data_folder(path)).cloned()
+    }
+
+    /// As if it had been typed so.
+    pub(super) fn of(pipeline: &Path, data_dir: Option<&Path>) -> Self {
+        Self {
+            pipeline: Some(pipeline.to_path_buf()),
+            pipeline_flag: None,
+            data_dir: data_dir.map(Path::to_path_buf),
+        }
+    }
+
     /// Finds the data folder.
     ///
     /// # Errors

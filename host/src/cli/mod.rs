@@ -9,11 +9,14 @@ pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
 pub mod replay;
+pub mod rescale;
+pub mod rollback;
 pub mod run;
 pub mod savepoint;
 pub mod state;
 pub mod status;
 pub mod stop;
+pub mod swap;
 
 mod answering;
 mod assemble;
@@ -29,6 +32,7 @@ mod start;
 mod storage;
 mod table;
 mod terminal;
+mod what_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +77,9 @@ enum Command {
     Check(check::CheckArguments),
     Status(status::StatusArguments),
     Stop(stop::StopArguments),
+    Rescale(rescale::RescaleArguments),
+    Rollback(rollback::RollbackArguments),
+    Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
@@ -81,7 +88,7 @@ enum Command {
     /// Looks into checkpoints and savepoints, compares, deletes and compacts them
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
-    /// Looks at the records that operators could not handle
+    /// Looks at the records that operators could not handle, and hands them back
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
     /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
@@ -159,6 +166,9 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Rescale(arguments) => rescale::rescale(&arguments),
+        Command::Rollback(arguments) => rollback::rollback(&arguments),
+        Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),

@@ -200,13 +200,14 @@ impl Progress {
                 operators,
                 reason,
                 to,
+                ..
             } => format!(
                 "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
                 quoted(operators)
             ),
             Notice::Swapped(swapped) => format!(
                 "{} replaced in {} at checkpoint {}; {}",
-                quoted(&swapped.operators),
+                quoted(&swapped.names()),
                 span(swapped.pause()),
                 swapped.checkpoint,
                 swapped.way_back(),
@@ -237,7 +238,8 @@ impl Progress {
             return (0.0, 0.0);
         }
         (
-            (records - records_then) as f64 / seconds,
+            // After a failure the job goes back, and so do its counts.
+            records.saturating_sub(records_then) as f64 / seconds,
             done.saturating_sub(done_then) as f64 / seconds,
         )
     }

@@ -143,6 +143,8 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
             .find(|operator| operator.name == node.name);
         if let (Role::Operator(Operator { plugin, .. }), Some(saved)) = (&node.role, saved)
             && plugin.digest() != saved.plugin
+            // What was replaced, or replaces it, is told elsewhere.
+            && saved.replaces.is_none()
         {
             terminal.say(&format!(
                 "operator `{}`: the plugin is another than before",

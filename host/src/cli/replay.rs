@@ -14,14 +14,16 @@ use clap::Args;
 
 use self::show::Printer;
 use super::assemble::{Pipeline, load, put_together, read};
+use super::dead_letters;
 use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
+use super::limits::{Ticking, limits_of};
 use super::place::{Opened, Place, PlaceOrSavepoint};
 use super::terminal::warn;
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::{Checkpoint, OperatorSnapshot};
 use crate::edge::data_dir::DataDir;
 use crate::edge::{plugin_build, scratch};
-use crate::guest::{GuestEngine, Plugin};
+use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::{takeover, words};
 use crate::runtime::plan::{Operator, Plan, Role, StateBackend};
 use crate::runtime::replay::{Replay, ReplayOf};
@@ -73,8 +75,11 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let pipeline = read(&arguments.pipeline)?;
     let (opened, checkpoint) = open(arguments, &pipeline)?;
     let name = operator_name(arguments, &pipeline)?;
-    let engine = GuestEngine::new(None)?;
-    let plan = plan(arguments, pipeline, &opened, &checkpoint, &engine)?;
+    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let engine = &guests.engine;
+    let data_dir = data_dir(arguments, &pipeline);
+    let mut plan = plan(arguments, pipeline, &opened, &checkpoint, engine)?;
+    dead_letters::add_sources(&mut plan, &data_dir, false)?;
     let changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
         let id = checkpoint.id;
         Failure::new(
@@ -83,7 +88,7 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         )
     })?;
     changes.iter().for_each(|change| warn(change));
-    let operator = asked(arguments, &plan, &name, &engine)?;
+    let operator = asked(arguments, &plan, &name, engine)?;
     let plugin = Arc::clone(&operator.plugin);
     let plan = plan.with_operator(&name, operator);
     let mut replay = Replay::new(ReplayOf {
@@ -114,17 +119,21 @@ fn open(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<(Opened, Che
         (Some(file), Some(Err(_))) => (Some(PathBuf::from(file)), None),
         (_, id) => (None, id.and_then(Result::ok)),
     };
-    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let place = PlaceOrSavepoint {
         place: Place {
             pipeline: None,
-            data_dir: Some(arguments.data_dir.clone().unwrap_or_else(default)),
+            data_dir: Some(data_dir(arguments, pipeline)),
         },
         savepoint,
     };
     let opened = place.open()?;
     let checkpoint = opened.checkpoint(id)?;
     Ok((opened, checkpoint))
+}
+
+fn data_dir(arguments: &ReplayArguments, pipeline: &Pipeline) -> PathBuf {
+    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+    arguments.data_dir.clone().unwrap_or_else(default)
 }
 
 fn operator_name(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<String, Failure> {
@@ -161,7 +170,11 @@ fn plan(
     let mut plugins = BTreeMap::new();
     for name in pipeline.spec.operators.keys() {
         let plugin = match saved(checkpoint, name) {
-            Some(saved) => Arc::new(engine.load(name, &opened.reader.plugin(saved.plugin)?)?),
+            Some(saved) => {
+                let component = opened.reader.plugin(saved.plugin)?;
+                let limits = limits_of(&pipeline.spec, name);
+                Arc::new(engine.load_within(name, &component, limits)?)
+            }
             None => load(&pipeline.spec, name, engine, &mut warn)?.1,
         };
         plugins.insert(name.clone(), plugin);
@@ -204,7 +217,7 @@ fn asked(
     });
     let mut operator = found.expect("the pipeline has the operator");
     if let Some(path) = &arguments.plugin {
-        let plugin = other(path, name, engine)?;
+        let plugin = other(path, name, operator.limits, engine)?;
         let (now, before) = (plugin.description(), operator.plugin.description());
         if now.inputs != before.inputs {
             return Err(Failure::new(
@@ -231,7 +244,7 @@ fn asked(
     Ok(operator)
 }
 
-fn other(path: &Path, name: &str, engine: &GuestEngine) -> Result<Plugin, Failure> {
+fn other(path: &Path, name: &str, limits: Limits, engine: &GuestEngine) -> Result<Plugin, Failure> {
     let of_plugin = |reason: String| Failure::new(EXIT_PLUGIN, reason);
     let path = plugin_build::component(path, &mut warn);
     let path = path.map_err(|error| of_plugin(error.to_string()))?;
@@ -241,5 +254,5 @@ fn other(path: &Path, name: &str, engine: &GuestEngine) -> Result<Plugin, Failur
             path.display()
         ))
     })?;
-    Ok(engine.load(name, &component)?)
+    Ok(engine.load_within(name, &component, limits)?)
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::answering::{Answering, ListenArguments, Watched};
 use super::assemble::{assemble, read};
 use super::check::forgetful;
+use super::dead_letters;
 use super::failure::EXIT_DATA;
 use super::limits::Ticking;
 use super::number::{span, things};
@@ -18,6 +19,7 @@ use super::restart::strategy;
 use super::start::Start;
 use super::storage;
 use super::terminal::Terminal;
+use super::what_runs::{Loading, Preparing};
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::edge::clock::Clock;
@@ -25,6 +27,7 @@ use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
 use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
+use crate::edge::replay_folder::ReplayFolder;
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
 use crate::observe::JobState;
@@ -141,23 +144,49 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     if arguments.fresh {
         check_inputs(plan)?;
         storage::forget(checkpoint, &data_dir)?;
+        // Only then: letters without checkpoints are never read, and checkpoints without letters would not know what was.
+        ReplayFolder::of(data_dir.path()).hold()?.clear()?;
     }
+    let follows = !assembled.graph.spec.has_end();
+    for line in dead_letters::add_sources(&mut assembled.plan, data_dir.path(), follows)? {
+        terminal.say(&line);
+    }
+    let plan = &assembled.plan;
     if !arguments.fresh && arguments.from.is_none() {
         storage::check_noted(&data_dir, &checkpoint.storage)?;
     }
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let watched = Watched::new(plan, clock);
     let (reader, reports) = (store.reader(), channel.0.clone());
-    let answering = Answering::begin(doors, data_dir.path(), reader, reports, &watched, terminal);
+    let preparing = Preparing {
+        named: Arc::new(plan.clone()),
+        engine: guests.engine.clone(),
+    };
+    let answering = Answering::begin(
+        doors,
+        data_dir.path(),
+        reader,
+        (reports, preparing),
+        &watched,
+        terminal,
+    );
     let recovery = start.recover(&mut *store, &data_dir)?;
+    let loading = Loading {
+        reader: &*store.reader(),
+        engine: &guests.engine,
+    };
+    let runs = start.what_runs(plan, &recovery, &data_dir, &loading)?;
     tell_recovery(
         &recovery,
         start.is_carried(),
-        plan,
+        &runs.plan,
         &data_dir,
         clock,
         terminal,
     )?;
+    for line in runs.says {
+        terminal.say(&line);
+    }
     start.forget_later(&mut *store, terminal)?;
     let restored = recovery.restored.as_ref();
     let restored = restored.map(|restored| restored.checkpoint.id.0);
@@ -184,7 +213,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let mut progress = Progress::new(terminal.clone(), arguments.fresh, watched)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
     let ended = drive(
-        Arc::new(assembled.plan.clone()),
+        Arc::new(runs.plan),
         Kept {
             store,
             recovery,
@@ -269,7 +298,7 @@ fn check_inputs(plan: &Plan) -> Result<(), Failure> {
     for node in &plan.nodes {
         if let Role::Source(source) = &node.role {
             source
-                .splits(None)
+                .splits(None, None)
                 .map_err(|error| Failure::from((node.name.as_str(), error)))?;
         }
     }

@@ -5,14 +5,16 @@
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
 use super::recovery::check;
 use super::storage;
 use super::terminal::Terminal;
+use super::what_runs::{Loading, Runs, from_checkpoint};
 use crate::checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
 use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth};
 use crate::crash::{self, Point};
 use crate::edge::data_dir::DataDir;
+use crate::edge::rolled_back::RolledBackNote;
 use crate::runtime::plan::Plan;
 use crate::stream::CheckpointId;
 
@@ -98,6 +100,29 @@ impl Start {
             StoreError::NoSuchCheckpoint { id } => no_such(id, storage),
             other => other.into(),
         })
+    }
+
+    /// What goes on from the checkpoint, `plan` being what the pipeline names.
+    pub(super) fn what_runs(
+        &self,
+        plan: &Plan,
+        recovery: &Recovery,
+        data_dir: &DataDir,
+        loading: &Loading<'_>,
+    ) -> Result<Runs, Failure> {
+        let Some(restored) = &recovery.restored else {
+            return Ok(Runs {
+                plan: plan.clone(),
+                says: Vec::new(),
+            });
+        };
+        // A note is of the newest checkpoint, and whoever names one means the pipeline as it is.
+        let note = match self {
+            Self::Newest => RolledBackNote::read(data_dir.path()),
+            Self::At(_) | Self::Carried { .. } => None,
+        };
+        let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
+        runs.map_err(|reason| Failure::new(EXIT_PLUGIN, reason))
     }
 
     /// Deletes the checkpoints after the one that the job goes back to. Their output is taken back after that, so that no

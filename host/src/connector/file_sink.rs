@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectorError, Guarantee, Sink, SinkCommitter, SinkFormat, SinkWriter};
-use crate::stream::TaskIndex;
+use crate::stream::{CheckpointId, TaskIndex};
 use committer::FileCommitter;
 use part::PartName;
 use writer::FileWriter;
@@ -66,6 +66,13 @@ pub fn committed(folder: &Path) -> Result<Vec<PathBuf>, ConnectorError> {
     parts.sort_unstable();
     let path = |part: &PartName| folder.join(part.file_name());
     Ok(parts.iter().map(path).collect())
+}
+
+/// The checkpoint that made a part visible; `None` for a file that is no part.
+#[must_use]
+pub fn checkpoint_of(part: &Path) -> Option<CheckpointId> {
+    let name = part.file_name()?.to_str()?;
+    Some(PartName::parse(name)?.checkpoint)
 }
 
 /// Who may write into a folder.

@@ -9,6 +9,7 @@
 mod line;
 mod listing;
 mod reader;
+mod replayed;
 mod row;
 mod split;
 mod window;
@@ -19,14 +20,21 @@ use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectorError, Source, SourceReader};
 use crate::checkpoint::Split;
+use crate::stream::CheckpointId;
 use listing::Listing;
 use reader::FileReader;
 use split::{FileSplit, Piece, Watch};
+
+pub use replayed::ReplayedLetters;
+
+/// Between two looks at files that may grow.
+const POLL: Duration = Duration::from_millis(200);
 
 /// What a user says of a file source.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -71,6 +79,8 @@ pub enum SourceFormat {
     Jsonl,
     /// A record is a row after RFC 4180, made a JSON object. The first row names the columns.
     Csv,
+    /// A record is what a dead letter, a line of JSON, was written about: with its key, value and event time.
+    DeadLetters,
 }
 
 impl SourceFormat {
@@ -81,6 +91,7 @@ impl SourceFormat {
             Self::Lines => "lines",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
+            Self::DeadLetters => "dead-letters",
         }
     }
 }
@@ -94,6 +105,8 @@ pub struct FileSource {
     follow: bool,
     /// `None` where files are not cut.
     split_bytes: Option<NonZeroU64>,
+    /// Between two looks at files that may grow.
+    poll: Duration,
 }
 
 /// How bytes become records.
@@ -124,6 +137,7 @@ impl FileSource {
             }),
             follow: settings.follow,
             split_bytes: cuts.then_some(settings.split_bytes),
+            poll: POLL,
         })
     }
 
@@ -176,7 +190,15 @@ impl FileSource {
 }
 
 impl Source for FileSource {
-    fn splits(&self, restored: Option<Vec<Split>>) -> Result<Vec<Split>, ConnectorError> {
+    fn is_beside_input(&self) -> bool {
+        false
+    }
+
+    fn splits(
+        &self,
+        _: Option<CheckpointId>,
+        restored: Option<Vec<Split>>,
+    ) -> Result<Vec<Split>, ConnectorError> {
         let mut files = Vec::new();
         for split in restored.iter().flatten() {
             // Watches are made anew from the files that are known now.
@@ -216,6 +238,7 @@ impl Source for FileSource {
             self.follow.then(|| Arc::clone(&self.listing)),
             files,
             watches,
+            self.poll,
         )))
     }
 }
@@ -235,6 +258,18 @@ pub fn describe(split: &Split) -> String {
 fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
     let wrong = |setting, reason| Err(ConnectorError::Setting { setting, reason });
     let is_lines = settings.format == SourceFormat::Lines;
+    if settings.format == SourceFormat::DeadLetters {
+        let reason = "a dead letter says itself what its record was; leave it out";
+        let given = [
+            ("key", settings.key.is_some()),
+            ("key-separator", settings.key_separator.is_some()),
+            ("timestamp", settings.timestamp.is_some()),
+        ];
+        return match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((setting, _)) => wrong(setting, reason),
+            None => Ok(()),
+        };
+    }
     if is_lines && settings.key.is_some() {
         return wrong("key", "a line has no fields; set `key-separator` instead");
     }

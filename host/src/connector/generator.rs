@@ -19,7 +19,7 @@ use super::{
     ConnectorError, ReadLimits, ReadOutcome, Source, SourceProgress, SourceReader, encoding,
 };
 use crate::checkpoint::Split;
-use crate::stream::{Batch, Timestamp, Unit};
+use crate::stream::{Batch, CheckpointId, Timestamp, Unit};
 
 const VERSION: u8 = 1;
 const WHAT: &str = "a split of a generator source";
@@ -149,7 +149,15 @@ impl GeneratorSplit {
 }
 
 impl Source for GeneratorSource {
-    fn splits(&self, restored: Option<Vec<Split>>) -> Result<Vec<Split>, ConnectorError> {
+    fn is_beside_input(&self) -> bool {
+        false
+    }
+
+    fn splits(
+        &self,
+        _: Option<CheckpointId>,
+        restored: Option<Vec<Split>>,
+    ) -> Result<Vec<Split>, ConnectorError> {
         let mut splits: Vec<_> = (0..SPLITS)
             .map(|index| GeneratorSplit {
                 index,
@@ -367,7 +375,7 @@ mod tests {
     /// All records in the order of their event times, made by `tasks` readers that are restarted after each batch.
     fn check(records: u64, tasks: usize, batch_max: usize) -> Vec<Made> {
         let source = source(Some(records), None);
-        let mut splits = source.splits(None).unwrap();
+        let mut splits = source.splits(None, None).unwrap();
         let mut made = Vec::new();
         loop {
             let mut next = Vec::new();
@@ -381,7 +389,7 @@ mod tests {
                 made.extend(batch.iter().map(|(k, v, t)| (k.to_vec(), v.to_vec(), t)));
                 next.extend(reader.splits());
             }
-            splits = source.splits(Some(next)).unwrap();
+            splits = source.splits(None, Some(next)).unwrap();
             if finished {
                 made.sort_by_key(|record| record.2);
                 return made;
@@ -422,7 +430,7 @@ mod tests {
     #[test]
     fn a_rate_is_kept_from_the_first_read_on() {
         let source = source(None, Some(100));
-        let splits = source.splits(None).unwrap();
+        let splits = source.splits(None, None).unwrap();
         let mut readers = [
             source.reader(splits[..4].to_vec()).unwrap(),
             source.reader(splits[4..].to_vec()).unwrap(),
@@ -443,7 +451,7 @@ mod tests {
     #[test]
     fn hostile_and_foreign_splits_are_refused() {
         let source = source(None, None);
-        let good = source.splits(None).unwrap()[7].clone();
+        let good = source.splits(None, None).unwrap()[7].clone();
         for len in 0..good.0.len() {
             assert!(source.reader(vec![Split(good.0[..len].to_vec())]).is_err());
         }
@@ -458,7 +466,7 @@ mod tests {
             }
         }
         let other = GeneratorSource::new(&GeneratorSettings::default()).unwrap();
-        let refused = other.splits(Some(vec![good]));
+        let refused = other.splits(None, Some(vec![good]));
         assert!(matches!(
             refused,
             Err(ConnectorError::SettingChanged {

@@ -8,6 +8,8 @@
 pub mod file_source;
 pub mod generator;
 
+pub mod letter;
+
 pub mod discard;
 pub mod file_sink;
 pub mod stdout;
@@ -22,7 +24,7 @@ use std::time::Duration;
 pub use discard::{DiscardSink, DiscardSinkSettings};
 pub use file_sink::{FileSink, FileSinkSettings};
 
-pub use file_source::{FileSource, FileSourceSettings, SourceFormat};
+pub use file_source::{FileSource, FileSourceSettings, ReplayedLetters, SourceFormat};
 pub use generator::{GeneratorSettings, GeneratorSource};
 pub use record_format::SinkFormat;
 pub use stdout::{StdoutSink, StdoutSinkSettings};
@@ -32,11 +34,20 @@ use crate::stream::{Batch, CheckpointId, TaskIndex};
 
 /// A source node before it runs.
 pub trait Source: Send + Sync {
-    /// All splits to read: those of the checkpoint (if any) with their positions, and those found since.
+    /// All splits to read: those of the checkpoint (if any) with their positions, and those found since. `from` is the
+    /// checkpoint that the job goes on from, also when it does not know this source.
     ///
     /// # Errors
     /// When the input cannot be read, or lacks what a restored position has read already.
-    fn splits(&self, restored: Option<Vec<Split>>) -> Result<Vec<Split>, ConnectorError>;
+    fn splits(
+        &self,
+        from: Option<CheckpointId>,
+        restored: Option<Vec<Split>>,
+    ) -> Result<Vec<Split>, ConnectorError>;
+
+    /// Whether its records come beside the input, such as a second time: their event times say nothing of how far the
+    /// input is.
+    fn is_beside_input(&self) -> bool;
 
     /// A reader of these splits, for one task.
     ///

@@ -6,6 +6,8 @@
 //! GET  /v1/checkpoints                         what became of checkpoints
 //! POST /v1/checkpoints  {"savepoint": path}    takes one now
 //! POST /v1/stop         {"drain": bool, "savepoint": path}
+//! POST /v1/rescale      {"parallelism": 3}      another number of tasks per node
+//! POST /v1/rollback     {"to": 3}               goes back to a checkpoint for good
 //! GET  /metrics                                for Prometheus
 //! ```
 //!
@@ -17,7 +19,9 @@
 
 pub mod routes;
 
+pub mod changes;
 pub mod job;
+pub mod swap;
 
 pub mod address;
 mod connection;

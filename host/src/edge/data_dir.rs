@@ -8,6 +8,7 @@
 //!   control.sock       where the running job can be asked; see `control`
 //!   checkpoints.redb   made by the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
+//!   replay/            dead letters that were handed back; see `replay_folder`
 //!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
 //! ```
 //!
@@ -234,6 +235,13 @@ impl DataDir {
     }
 }
 
+/// Whether a process holds the folder.
+#[must_use]
+pub fn is_held(path: &Path) -> bool {
+    let lock = File::open(path.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Waits for the process that holds a folder to end, for ten seconds at most. A folder that is not held is not touched.
 #[expect(
     clippy::disallowed_methods,
@@ -280,7 +288,7 @@ fn holder(lock: &mut File) -> Option<u32> {
 
 /// Makes a folder and those above it. Each is durable when it is reported: a checkpoint that was acknowledged must not be lost
 /// with the folder that it is in.
-fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     if path.is_dir() {
         return Ok(());
     }

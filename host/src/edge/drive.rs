@@ -114,8 +114,7 @@ pub fn drive(
         // What is kept of a job that is begun anew is only for looking at.
         let _ = failures.end(clock.wall_ms());
     }
-    let counters = (0..plan.parallelism).map(|worker| counted(watcher, worker));
-    let counters = counters.collect();
+    let counters = counters(plan.parallelism, watcher);
     let stage = Stage {
         plan: Arc::clone(&plan),
         retained: settings.retained,
@@ -167,12 +166,14 @@ pub fn drive(
     })
 }
 
-/// The counters of a worker, seen by whoever observes the job.
-fn counted(watcher: &dyn Watcher, worker: u16) -> Arc<Counters> {
-    Arc::new(Counters {
+/// What each worker counts.
+fn counters(parallelism: u16, watcher: &dyn Watcher) -> Vec<Arc<Counters>> {
+    let counted = |worker| Counters {
         observed: watcher.observed(usize::from(worker)),
         ..Counters::default()
-    })
+    };
+    let all = (0..parallelism).map(|worker| Arc::new(counted(worker)));
+    all.collect()
 }
 
 fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::compiled::CompiledCache;
 use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
@@ -64,6 +64,10 @@ impl EngineSettings {
     }
 }
 
+/// What of a memory or table stays with the pool when its instance is dropped: a fresh instance in its place then costs no page
+/// faults, of which there would be more than of anything else after a trap.
+const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+
 /// Compiles plugins.
 #[derive(Clone)]
 pub struct GuestEngine {
@@ -95,7 +99,10 @@ impl GuestEngine {
         let instances = settings.instances();
         let memory_bytes = usize::try_from(MEMORY_BYTES_MAX).unwrap_or(usize::MAX);
         let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(instances)
+        pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+            .table_keep_resident(KEEP_RESIDENT_BYTES)
+            .pagemap_scan(Enabled::Auto)
+            .total_component_instances(instances)
             .max_core_instances_per_component(CORE_INSTANCES_MAX)
             .total_core_instances(instances * CORE_INSTANCES_MAX)
             .max_memories_per_component(MEMORIES_MAX)
@@ -108,6 +115,8 @@ impl GuestEngine {
             .table_elements(TABLE_ELEMENTS_MAX);
         let mut config = Config::new();
         config
+            // Nobody looks at the stack of a guest, and a plugin may trap often.
+            .wasm_backtrace_max_frames(None)
             .concurrency_support(false)
             .cranelift_nan_canonicalization(true)
             .relaxed_simd_deterministic(true)

@@ -163,14 +163,18 @@ impl Exceeded {
                 "gets no further instance: the process has room for {allowed} of all plugins, with 4 memories and 8 tables each"
             ),
         };
+        let raise = format!("raise `{}`", self.setting().unwrap_or_default());
         let next = match self {
-            Self::Memory { .. } | Self::Time { .. } | Self::Output { .. } | Self::Fuel { .. } => {
-                format!(
-                    "raise `{}` or send smaller batches",
-                    self.setting().unwrap_or_default()
-                )
+            Self::Memory { .. } | Self::Time { .. } | Self::Output { .. } | Self::Fuel { .. }
+                if call == "process" =>
+            {
+                format!("{raise} or send smaller batches")
             }
-            Self::Instances { .. } => "raise `limits.instances`".to_owned(),
+            Self::Memory { .. }
+            | Self::Time { .. }
+            | Self::Output { .. }
+            | Self::Fuel { .. }
+            | Self::Instances { .. } => raise,
             Self::Table { .. } => "correct the plugin".to_owned(),
             Self::Pool { .. } => "lower `parallelism`, or make it two pipelines".to_owned(),
         };

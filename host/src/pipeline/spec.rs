@@ -61,6 +61,15 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether all sources come to an end by themselves.
+    #[must_use]
+    pub fn has_end(&self) -> bool {
+        self.sources.values().all(|source| match source {
+            SourceSpec::File(settings) => !settings.follow,
+            SourceSpec::Generator(settings) => settings.records.is_some(),
+        })
+    }
+
     /// A problem of a field that showed later, such as when its plugin was loaded. `path` is for example
     /// `["operator", "count", "config"]`; a field that was not typed is reported at the table around it.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Which record is to blame when a call fails.
 //!
-//! A failed call is made again in eight pieces, in order, on a fresh instance. Each piece is a transaction of its own that
+//! A failed call is made again in pieces, in order, on a fresh instance. Each piece is a transaction of its own that
 //! counts when it succeeds; one that fails is cut again, until a record fails alone on a fresh instance: that one is guilty.
 //! So every record before it has counted when it is its turn, and those after it do not notice. What fails in larger calls
 //! only, such as a call that takes too much memory, goes through in pieces. A plugin that does not even open, and state that
@@ -15,8 +15,9 @@ use super::task::{FailedCall, OperatorTask, TaskError, leaving};
 use crate::guest::{CallOutput, GuestError, Rejection};
 use crate::stream::Batch;
 
-/// Pieces of a call that has failed.
-const PIECES: usize = 8;
+/// Pieces of a call that has failed. A call that ends in a trap costs as much as some thirty small ones, so few of them are
+/// worth more than few pieces.
+const PIECES: usize = 32;
 /// How long a call may take at least, if a whole one may take longer.
 const TIME_MIN: Duration = Duration::from_millis(100);
 
@@ -74,8 +75,9 @@ impl OperatorTask {
         self.allow(0);
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
+            self.desk.caution.failed();
             self.desk.warn(wall_ms, || {
-                format!("the plugin {reason}\n  no record is to blame: all went through in smaller calls of a fresh instance")
+                format!("the plugin {reason}\nno record is to blame: all went through in smaller calls of a fresh instance")
             });
         }
         Ok(leaving)
@@ -106,7 +108,9 @@ impl OperatorTask {
                 record: records.start,
                 reason: self.in_words(&error),
             };
-            return self.desk.judge(guilty, input, wall_ms, letters);
+            self.desk.judge(guilty, input, wall_ms, letters)?;
+            join(pending, self.desk.caution.records_max());
+            return Ok(());
         }
         let size = records.len().div_ceil(PIECES);
         let before = pending.len();
@@ -188,6 +192,21 @@ fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
     }
 }
 
+/// Joins what is left of a call after a guilty record, and cuts it in pieces of at most `size` records: the small ones were to find
+/// that record.
+fn join(pending: &mut Vec<Piece>, size: usize) {
+    let (Some(last), Some(first)) = (pending.first(), pending.last()) else {
+        return;
+    };
+    let whole = Piece {
+        records: first.records.start..last.records.end,
+        cuts: last.cuts,
+    };
+    pending.clear();
+    pending.push(whole);
+    cut(pending, size);
+}
+
 /// Cuts the last of the pending pieces in some of at most `size` records, so that the first of them is last.
 fn cut(pending: &mut Vec<Piece>, size: usize) {
     let Some(Piece { records, cuts }) = pending.pop() else {
@@ -208,6 +227,24 @@ mod tests {
     //! Catches pieces that leave records out or change their order.
 
     use super::*;
+
+    #[test]
+    fn what_is_left_is_joined() {
+        let piece = |records, cuts| Piece { records, cuts };
+        let mut pending = vec![
+            piece(90..100, 1),
+            piece(80..90, 1),
+            piece(75..80, 2),
+            piece(74..75, 3),
+        ];
+        join(&mut pending, 20);
+        let left: Vec<_> = pending
+            .iter()
+            .map(|piece| (piece.records.clone(), piece.cuts))
+            .collect();
+        assert_eq!(left, [(94..100, 1), (74..94, 1)]);
+        join(&mut Vec::new(), 20);
+    }
 
     #[test]
     fn pieces_are_the_whole_in_order() {

@@ -134,19 +134,7 @@ pub(super) fn opener(name: &str, operator: &Operator) -> Open {
     Arc::new(move || plugin.open(&name, &config))
 }
 
-/// By which port the records of each inlet come, by region: in the order in which [`connect`] makes inlets.
-pub(super) fn inputs(plan: &Plan) -> Vec<Vec<u16>> {
-    let numbers = plan.regions();
-    let count = numbers.iter().max().map_or(0, |last| last + 1);
-    let mut inputs = vec![Vec::new(); count];
-    for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
-        let workers = std::iter::repeat_n(edge.input, usize::from(plan.parallelism));
-        inputs[numbers[edge.to.0]].extend(workers);
-    }
-    inputs
-}
-
-pub(super) fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
+fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     let mut outlets: Vec<Vec<Vec<Outlet>>> = Vec::new();
     for node in &plan.nodes {
         let ports = match &node.role {
@@ -227,6 +215,10 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
                 .exchanges
                 .push(exchange);
         }
+        let is_beside_input = match &plan.nodes[edge.from.0].role {
+            Role::Source(source) => source.is_beside_input(),
+            Role::Operator(_) | Role::Sink(_) => false,
+        };
         for (worker, receivers) in workers.iter_mut().zip(receivers) {
             let inlets = &mut worker.regions[numbers[edge.to.0]].inlets;
             inlets.extend(receivers.into_iter().map(|receiver| Inlet {
@@ -234,6 +226,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
                 to: edge.to.0,
                 input: edge.input,
                 ended: false,
+                is_beside_input,
                 watermark: NO_TIMESTAMP,
             }));
         }
@@ -251,11 +244,17 @@ impl Origin<'_> {
                     let mut sources = restored.sources.iter();
                     sources.find(|source| source.name == node.name)
                 });
-                let splits = source.splits(saved.map(|saved| saved.splits.clone()));
+                let from = self.restored.map(|restored| restored.id);
+                let splits = source.splits(from, saved.map(|saved| saved.splits.clone()));
                 let shares = deal_out(splits.map_err(connector)?, usize::from(parallelism));
                 let readers = shares.into_iter().map(|share| source.reader(share));
                 let name: Arc<str> = node.name.as_str().into();
-                let task = |reader| Ok(Task::Source(SourceTask::new(Arc::clone(&name), reader)));
+                let task = |reader| {
+                    Ok(Task::Source(SourceTask {
+                        is_beside_input: source.is_beside_input(),
+                        ..SourceTask::new(Arc::clone(&name), reader)
+                    }))
+                };
                 readers
                     .map(|reader| reader.map_err(connector).and_then(task))
                     .collect()

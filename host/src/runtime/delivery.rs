@@ -38,7 +38,9 @@ impl Worker {
                 Outlet::Exchange(exchange) => {
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
                     partitioner.push(&batch, |task, keyed| {
-                        lanes[task].pending.push_back(Message::Records(keyed))
+                        lanes[task]
+                            .pending
+                            .push_back(Message::Records(Box::new(keyed)))
                     });
                 }
                 Outlet::Local { to, input, keyed } => {

@@ -16,7 +16,7 @@ const CAPACITY: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Records, for the input port of the edge that the channel belongs to.
-    Records(KeyedBatch),
+    Records(Box<KeyedBatch>),
     /// No record before this time will follow.
     Watermark(Timestamp),
     /// All before belongs to this checkpoint, all after does not.

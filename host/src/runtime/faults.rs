@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::letter::Letter;
 use super::plan::{OnError, Operator};
 use super::task::{CALL_RECORDS_MAX, TaskError};
 use crate::checkpoint::PluginDigest;
+use crate::connector::letter::Letter;
 use crate::guest::{CallTimes, LogLevel, LogLine};
 use crate::stream::Batch;
 
@@ -172,7 +172,7 @@ impl Desk {
             }
         };
         self.warn(wall_ms, || {
-            format!("a record is {done}, since the plugin {reason}\n  the record: {position}")
+            format!("a record is {done} ({position}): the plugin {reason}")
         });
         Ok(())
     }
@@ -223,11 +223,13 @@ impl Desk {
         }
         let mut message = message();
         if held_back > 0 {
-            message += &format!("\n  {held_back} more records since the last such line");
+            message += &format!("; {held_back} such lines were held back before");
         }
+        // What a plugin has said may have several lines.
+        let lines: Vec<_> = message.lines().map(str::trim).collect();
         self.lines.push(LogLine {
             level: LogLevel::Warn,
-            message,
+            message: lines.join(" "),
         });
     }
 }

@@ -19,7 +19,6 @@ pub mod exchange;
 pub mod faults;
 pub mod keyed;
 pub mod left;
-pub mod letter;
 mod observed;
 pub mod replay;
 pub mod report;

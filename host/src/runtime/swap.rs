@@ -11,15 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::JobError;
-use super::build::{inputs, opener, outlets};
+use super::build::opener;
 use super::faults::Handling;
-use super::plan::{Edge, Operator, Plan, Role, Routing};
+use super::plan::{Operator, Plan, Role};
 use super::report::{Asker, Report};
 use super::schema::States;
 use super::task::{ReadyPlugin, Task};
-use super::worker::{Outlet, Worker};
+use super::worker::Worker;
 use crate::checkpoint::coordinator::Part;
 use crate::crash::{self, Point};
+use crate::guest::{Description, Plugin};
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
 
@@ -46,27 +47,31 @@ pub enum SwapError {
         /// What was asked for.
         operator: String,
     },
-    /// A port that the pipeline connects is not there.
+    /// The graph does not fit the plugin.
     #[error(
-        "operator `{operator}`: the pipeline connects its {direction} `{port}`, and the new plugin has none of that name (it has {known}); a swap does not change the graph, so give the plugin that port, or stop the job and change the pipeline"
+        "operator `{operator}`: the new plugin has other {direction}s (`{new}`) than the old one (`{old}`), and a swap does not change the graph; give it the same in the same order, or stop the job and change the pipeline"
     )]
-    NoPort {
+    OtherPorts {
         /// The operator.
         operator: String,
         /// `input` or `output`.
         direction: &'static str,
-        /// The port.
-        port: String,
-        /// Those that there are.
-        known: String,
+        /// The ports of the old plugin.
+        old: String,
+        /// Those of the new one.
+        new: String,
     },
-    /// A plugin with state where records do not come by key.
+    /// A plugin with state where records do not come by key, or the other way round.
     #[error(
-        "operator `{operator}`: the new plugin keeps state, and the old one does not, so its records do not come by key; stop the job, and swap while it is stopped"
+        "operator `{operator}`: the new plugin keeps {now} and the old one {before}, so its records would have to take another way; stop the job and name the new plugin in the pipeline"
     )]
-    NotByKey {
+    OtherRouting {
         /// The operator.
         operator: String,
+        /// What the new one keeps.
+        now: &'static str,
+        /// What the old one keeps.
+        before: &'static str,
     },
     /// The plugin, or the state.
     #[error(transparent)]
@@ -122,8 +127,6 @@ impl Prepared {
         let parcels = ready.into_iter().map(|ready| Parcel {
             untouched: ready.len(),
             ready,
-            outlets: outlets(&plan),
-            inputs: inputs(&plan),
         });
         Ok(Self {
             generation: running.generation,
@@ -140,7 +143,7 @@ impl Prepared {
     }
 }
 
-/// The plan with other operators in the place of some; edges find their ports by name.
+/// The plan with other operators in the place of some.
 ///
 /// # Errors
 /// When the graph does not fit any more.
@@ -152,44 +155,52 @@ pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, S
             unreachable!("the node is an operator")
         };
         let (old, new) = (old.plugin.description(), operator.plugin.description());
-        let is_new_to_state = old.states.is_empty() && !new.states.is_empty();
-        for edge in &mut plan.edges {
-            let Edge { from, to, .. } = *edge;
-            if to.0 == node && is_new_to_state && edge.routing != Routing::ByKey {
-                let operator = name.clone();
-                return Err(SwapError::NotByKey { operator });
-            }
-            if to.0 == node {
-                edge.input = moved(name, "input", edge.input, &old.inputs, &new.inputs)?;
-            }
-            if from.0 == node {
-                edge.output = moved(name, "output", edge.output, &old.outputs, &new.outputs)?;
-            }
-        }
+        fits(name, old, new)?;
         plan.nodes[node].role = Role::Operator(operator.clone());
     }
     Ok(plan)
 }
 
-/// Where a port is that was here.
-fn moved(
-    operator: &str,
-    direction: &'static str,
-    port: u16,
-    old: &[String],
-    new: &[String],
-) -> Result<u16, SwapError> {
-    let Some(name) = old.get(usize::from(port)) else {
-        // One of the engine's own, after those of the plugin.
-        return Ok(port - old.len() as u16 + new.len() as u16);
-    };
-    let now = new.iter().zip(0..).find(|(now, _)| *now == name);
-    now.map(|(_, at)| at).ok_or_else(|| SwapError::NoPort {
-        operator: operator.to_owned(),
-        direction,
-        port: name.clone(),
-        known: format!("`{}`", new.join("`, `")),
-    })
+/// Whether a plugin can be where another is in a graph: with the same ports in the same order, and with state if that has some.
+///
+/// # Errors
+/// With what does not fit.
+pub fn fits(operator: &str, old: &Description, new: &Description) -> Result<(), SwapError> {
+    let directions = [
+        ("input", &old.inputs, &new.inputs),
+        ("output", &old.outputs, &new.outputs),
+    ];
+    for (direction, old, new) in directions {
+        if old != new {
+            return Err(SwapError::OtherPorts {
+                operator: operator.to_owned(),
+                direction,
+                old: old.join("`, `"),
+                new: new.join("`, `"),
+            });
+        }
+    }
+    if old.states.is_empty() != new.states.is_empty() {
+        let (now, before) = match new.states.is_empty() {
+            true => ("no state", "some"),
+            false => ("state", "none"),
+        };
+        return Err(SwapError::OtherRouting {
+            operator: operator.to_owned(),
+            now,
+            before,
+        });
+    }
+    Ok(())
+}
+
+/// The plugin of a node, with its name.
+pub(super) fn plugin_at(plan: &Plan, node: usize) -> Option<(String, Arc<Plugin>)> {
+    let node = &plan.nodes[node];
+    match &node.role {
+        Role::Operator(operator) => Some((node.name.clone(), Arc::clone(&operator.plugin))),
+        _ => None,
+    }
 }
 
 fn node_of(plan: &Plan, name: &str) -> Result<usize, SwapError> {
@@ -225,10 +236,12 @@ impl std::fmt::Debug for SwapRequest {
 }
 
 /// Plugins that have taken the place of others, and durably so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Swapped {
-    /// The operators.
-    pub operators: Vec<String>,
+    /// By operator.
+    pub plugins: Vec<(String, Arc<Plugin>)>,
+    /// Whether a failure undoes it.
+    pub is_on_trial: bool,
     /// The checkpoint at whose barrier they did.
     pub checkpoint: CheckpointId,
     /// The durable one before it, to which the old plugins belong.
@@ -240,6 +253,12 @@ pub struct Swapped {
 }
 
 impl Swapped {
+    /// The operators.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.plugins.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// How the old plugins come back, for people.
     #[must_use]
     pub fn way_back(&self) -> String {
@@ -264,9 +283,6 @@ pub struct Parcel {
     ready: BTreeMap<usize, ReadyPlugin>,
     /// Nodes that have not been exchanged yet.
     untouched: usize,
-    outlets: Vec<Vec<Vec<Outlet>>>,
-    /// By region and inlet.
-    inputs: Vec<Vec<u16>>,
 }
 
 /// The parcels of all workers, on their way there and back.
@@ -342,9 +358,8 @@ impl Worker {
             replacement,
             parcel,
         } = &mut ready;
-        let region = &mut self.regions[at];
+        let region = &self.regions[at];
         for &node in &region.nodes {
-            std::mem::swap(&mut self.outlets[node], &mut parcel.outlets[node]);
             if let (Some(Task::Operator(operator)), Some(plugin)) =
                 (&mut self.tasks[node], parcel.ready.get_mut(&node))
             {
@@ -352,9 +367,6 @@ impl Worker {
                 parcel.untouched -= 1;
                 crash::point(Point::SwapAtBarrier);
             }
-        }
-        for (inlet, input) in region.inlets.iter_mut().zip(&parcel.inputs[at]) {
-            inlet.input = *input;
         }
         let pause = (replacement.stopwatch)().saturating_sub(begun);
         self.report(Report::PluginsReplaced {

@@ -43,6 +43,8 @@ pub struct SourceTask {
     pub reader: Box<dyn SourceReader>,
     /// Its node.
     pub name: Arc<str>,
+    /// Whether its event times say nothing of how far the input is.
+    pub is_beside_input: bool,
     /// Whether there will never be more.
     pub finished: bool,
     /// Before this there is nothing to read.
@@ -60,6 +62,7 @@ impl SourceTask {
         Self {
             reader,
             name,
+            is_beside_input: false,
             finished: false,
             idle_until: Duration::ZERO,
             records: 0,

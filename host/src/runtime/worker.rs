@@ -122,6 +122,8 @@ pub(super) struct Inlet {
     pub(super) to: usize,
     pub(super) input: u16,
     pub(super) ended: bool,
+    /// Whether it has no say in the watermark.
+    pub(super) is_beside_input: bool,
     pub(super) watermark: Timestamp,
 }
 
@@ -314,7 +316,7 @@ impl Worker {
             Message::Barrier(_) => unreachable!("barriers are aligned"),
             Message::Records(keyed) => {
                 let (to, input) = (source.to, source.input);
-                self.give(to, input, keyed)?;
+                self.give(to, input, *keyed)?;
                 self.note_held(at, now);
             }
             Message::Watermark(time) => {
@@ -447,7 +449,11 @@ impl Worker {
         self.regions[at].flush_at = None;
         for &exchange in &self.regions[at].exchanges {
             let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
-            partitioner.flush(|task, keyed| lanes[task].pending.push_back(Message::Records(keyed)));
+            partitioner.flush(|task, keyed| {
+                lanes[task]
+                    .pending
+                    .push_back(Message::Records(Box::new(keyed)))
+            });
         }
     }
 
@@ -499,13 +505,15 @@ impl Worker {
         let inlets = region
             .inlets
             .iter()
-            .filter(|inlet| !inlet.ended)
+            .filter(|inlet| !inlet.ended && !inlet.is_beside_input)
             .map(|inlet| inlet.watermark);
         let sources = region
             .sources
             .iter()
             .filter_map(|&node| match &self.tasks[node] {
-                Some(Task::Source(source)) if !source.finished => Some(source.newest),
+                Some(Task::Source(source)) if !source.finished && !source.is_beside_input => {
+                    Some(source.newest)
+                }
                 _ => None,
             });
         let Some(watermark) = inlets.chain(sources).min() else {

@@ -356,6 +356,14 @@ mod tests {
     }
 
     #[test]
+    fn forged_bits_do_not_come_back_with_later_items() {
+        let mut column = OptionalColumn::from_parts(vec![0xff], vec![0], vec![]).expect("one item");
+        column.push(None);
+        assert_eq!(column.get(0), Some(b"".as_slice()));
+        assert_eq!(column.get(1), None);
+    }
+
+    #[test]
     fn forged_parts_are_refused() {
         let check =
             |ends: &[u32], bytes: usize| Column::from_parts(ends.to_vec(), vec![0; bytes]).is_err();

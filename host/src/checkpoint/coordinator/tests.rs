@@ -35,8 +35,13 @@ fn check_with(settings: CheckpointSettings, script: &str, expected: &str) {
             "ask" => Event::Asked,
             "dirty" => Event::StateDirty(part(words[2])),
             "rescale" => Event::RescaleAsked,
+            "swap" => Event::SwapAsked,
             "stop" => Event::StopAsked,
             "drain" => Event::DrainAsked,
+            "rest" => {
+                coordinator.rest();
+                Event::Tick
+            }
             "again" => {
                 let now = Duration::from_secs(words[0].parse().expect("a time"));
                 coordinator.begin_again(now, id(2), false);
@@ -452,6 +457,21 @@ fn sources_read_on_after_a_rescale_that_is_not_durable() {
 }
 
 #[test]
+fn nothing_begins_or_expires_while_a_job_rests() {
+    check(
+        "1 ask
+         2 rest
+         40 ask
+         50 drain
+         60 again 2
+         61 tick",
+        "1 begin 1 Asked
+         60 end input
+         60 begin 2 Asked",
+    );
+}
+
+#[test]
 fn a_job_that_is_over_is_not_rescaled() {
     check(
         "1 ended a
@@ -463,5 +483,60 @@ fn a_job_that_is_over_is_not_rescaled() {
         "1 begin 1 Final
          2 write 1
          2 finish Complete",
+    );
+}
+
+#[test]
+fn a_swap_waits_for_the_one_under_way_and_goes_before_the_others() {
+    check(
+        "1 ask
+         2 swap
+         2 ask
+         2 rescale
+         3 ack 1 a
+         3 ack 1 b
+         4 written 1
+         5 ack 2 a
+         5 ack 2 b
+         6 written 2
+         7 tick",
+        "1 begin 1 Asked
+         3 write 1
+         4 begin 2 Swap
+         5 write 2
+         6 begin 3 Rescale",
+    );
+}
+
+#[test]
+fn a_swap_does_not_happen_at_the_end() {
+    check(
+        "1 ended a
+         1 swap
+         2 ack 1 a
+         2 ack 1 b
+         3 written 1
+         4 ended b
+         4 swap
+         5 ack 2 a
+         5 ack 2 b
+         6 written 2",
+        "1 begin 1 Swap
+         2 write 1
+         4 begin 2 Final
+         5 write 2
+         6 finish Complete",
+    );
+}
+
+#[test]
+fn a_swap_is_forgotten_when_the_job_goes_back() {
+    check(
+        "1 swap
+         2 ack 1 a
+         5 again 2
+         6 ack 1 b
+         7 tick",
+        "1 begin 1 Swap",
     );
 }

@@ -213,6 +213,8 @@ fn describe_split(checkpoint: &Checkpoint, source: &str, split: &Split) -> Strin
     match connector.as_deref() {
         Some("file") => file_source::describe(split),
         Some("generator") => generator::describe(split),
+        // One that the engine has added, for letters that are handed back.
+        None if source.contains('.') => file_source::describe(split),
         _ => things(split.0.len() as u64, "byte"),
     }
 }

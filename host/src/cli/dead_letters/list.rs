@@ -1,12 +1,16 @@
 //! `floodmark dead-letters list`: which records were set aside, and why.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::super::assemble;
 use super::super::print::{Lines, print};
 use super::super::table::table;
 use super::super::{Failure, PipelineArguments};
-use crate::runtime::letter::Letter;
+use super::{Found, data_dir, sinks};
+use crate::connector::letter::{Letter, Replayed};
+use crate::edge::replay_folder::ReplayFolder;
 
 /// Characters of a reason in the table, and of a key and a value.
 const REASON_CHARS: usize = 60;
@@ -20,34 +24,48 @@ pub struct ListArguments {
     /// Only those of this operator
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<String>,
-    /// Prints each letter as it was written: one JSON object a line, with all of its bytes
+    /// Prints each letter as one JSON object a line, with all of its bytes, and whether it was `replayed`
     #[arg(long)]
     json: bool,
+    /// The data folder of the job, which knows what was replayed [default: `.floodmark/NAME` beside the pipeline file]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 pub(super) fn list(arguments: &ListArguments) -> Result<(), Failure> {
     let pipeline = assemble::read(&arguments.pipeline)?;
     let operator = arguments.operator.as_deref();
+    let sinks = sinks(&pipeline.spec, operator)?;
+    let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
+    let replayed = ReplayFolder::of(&data_dir).replayed()?;
+    let was_replayed = |place: &Replayed| replayed.contains(&place.sink, &place.part, place.line);
     if arguments.json {
         let mut lines = Lines::new();
-        super::read(&pipeline.spec, operator, &mut |letter| {
-            lines.line(&letter.to_json())
-        })?;
+        for sink in sinks {
+            let goes_on = sink.read(operator, &mut |Found { letter, place, .. }| {
+                lines.line(&letter.to_json_with("replayed", was_replayed(&place)))
+            })?;
+            if !goes_on {
+                break;
+            }
+        }
         return lines.finish();
     }
-    let head = ["operator", "record", "why", "key", "value"];
+    let head = ["operator", "record", "why", "key", "value", "replayed"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    super::read(&pipeline.spec, operator, &mut |letter| {
-        rows.push(row(&letter));
-        Ok(true)
-    })?;
+    for sink in sinks {
+        sink.read(operator, &mut |Found { letter, place, .. }| {
+            rows.push(row(&letter, was_replayed(&place)));
+            Ok(true)
+        })?;
+    }
     match rows.len() {
         1 => print("no dead letters\n"),
         _ => print(&table(&rows)),
     }
 }
 
-fn row(letter: &Letter) -> Vec<String> {
+fn row(letter: &Letter, was_replayed: bool) -> Vec<String> {
     let bytes = |bytes: &[u8]| shortened(&String::from_utf8_lossy(bytes), BYTES_CHARS);
     vec![
         letter.operator.clone(),
@@ -55,6 +73,7 @@ fn row(letter: &Letter) -> Vec<String> {
         shortened(&letter.reason, REASON_CHARS),
         bytes(&letter.key),
         bytes(&letter.value),
+        if was_replayed { "yes" } else { "no" }.to_owned(),
     ]
 }
 

@@ -1,23 +1,29 @@
-//! `floodmark dead-letters`: looks at the records that operators could not handle.
+//! `floodmark dead-letters`: looks at the records that operators could not handle, and hands them back.
 //!
 //! Dead letters are where the pipeline's own file sinks have written them, and only what is committed is read: looking works
 //! beside a running job. Letters that went to other sinks are not found.
 
 mod list;
+mod replay;
+mod sources;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
+pub(super) use sources::add_sources;
+
 use super::Failure;
+use super::assemble::Pipeline;
 use super::failure::{EXIT_CONNECTOR, EXIT_USAGE};
+use crate::connector::letter::{Letter, Replayed};
 use crate::connector::{FileSinkSettings, SinkFormat, file_sink};
+use crate::edge::data_dir::DataDir;
 use crate::pipeline::Spec;
 use crate::pipeline::spec::SinkConnector;
-use crate::runtime::letter::Letter;
-use crate::stream::DEAD_LETTERS;
+use crate::stream::{CheckpointId, DEAD_LETTERS};
 
 #[derive(Debug, Subcommand)]
 #[expect(
@@ -27,37 +33,77 @@ use crate::stream::DEAD_LETTERS;
 pub enum DeadLettersCommand {
     /// Lists the records that operators could not handle, in the order in which they were set aside
     List(list::ListArguments),
+    /// Hands records that were set aside back to their operators: all that were not handed back before, exactly once
+    ///
+    /// A running job that does not end by itself processes them at once, any other job when it is run the next time. A record
+    /// that fails again is set aside again, as a new dead letter. Mend the plugin first.
+    Replay(replay::ReplayArguments),
 }
 
 /// Carries the command out.
 ///
 /// # Errors
-/// When the pipeline is wrong, no sink keeps its dead letters, or they cannot be read.
+/// When the pipeline is wrong, no sink keeps its dead letters, or they cannot be read or handed back.
 pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), Failure> {
     match command {
         DeadLettersCommand::List(arguments) => list::list(arguments),
+        DeadLettersCommand::Replay(arguments) => replay::replay(arguments),
     }
 }
 
-/// Hands on all committed letters of a pipeline, or of one of its operators, sink by sink and in order, until `each` says
-/// `false`.
+/// A letter in a committed file.
+struct Found<'a> {
+    /// The file.
+    part: &'a PathBuf,
+    letter: Letter,
+    place: Replayed,
+}
+
+/// A file sink that reads dead letters.
+struct LetterSink<'a> {
+    name: &'a str,
+    settings: &'a FileSinkSettings,
+    /// Whose letters it reads.
+    operators: Vec<&'a str>,
+}
+
+/// The data folder of the job.
+fn data_dir(given: Option<&Path>, pipeline: &Pipeline) -> PathBuf {
+    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+    given.map_or_else(default, Path::to_path_buf)
+}
+
+/// The file sinks that read dead letters of the operator, or of any.
 ///
 /// # Errors
-/// When there is no such operator, no file sink keeps letters, or one cannot be read.
-pub(super) fn read(
-    spec: &Spec,
-    operator: Option<&str>,
-    each: &mut dyn FnMut(Letter) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
+/// When there is no such operator, or no file sink.
+fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a>>, Failure> {
     if let Some(operator) = operator
         && !spec.operators.contains_key(operator)
     {
-        return Err(Failure::new(
-            EXIT_USAGE,
-            format!("the pipeline has no operator `{operator}`"),
-        ));
+        return Err(replay::no_such_operator(operator, spec));
     }
-    let sinks = sinks(spec, operator);
+    let mut sinks = Vec::new();
+    for (name, sink) in &spec.sinks {
+        let SinkConnector::File(settings) = &sink.connector else {
+            continue;
+        };
+        let from = sink.from.iter();
+        let letters = from.filter(|from| from.port.as_deref() == Some(DEAD_LETTERS));
+        let operators: Vec<_> = letters.map(|from| from.node.as_str()).collect();
+        let is_meant = match operator {
+            Some(operator) => operators.contains(&operator),
+            None => !operators.is_empty(),
+        };
+        // A row of CSV has the key beside the letter, and its own quotes.
+        if is_meant && settings.format != SinkFormat::Csv {
+            sinks.push(LetterSink {
+                name,
+                settings,
+                operators,
+            });
+        }
+    }
     if sinks.is_empty() {
         let name = operator.unwrap_or("OPERATOR");
         return Err(Failure::new(
@@ -67,54 +113,75 @@ pub(super) fn read(
             ),
         ));
     }
-    for settings in sinks {
-        let parts = file_sink::committed(&settings.path);
+    Ok(sinks)
+}
+
+impl LetterSink<'_> {
+    /// Hands on all committed letters, or those of one operator, in order, until `each` says `false`; whether it did not.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    fn read(
+        &self,
+        operator: Option<&str>,
+        each: &mut dyn FnMut(Found<'_>) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let parts = file_sink::committed(&self.settings.path);
         let parts = parts.map_err(|error| Failure::new(EXIT_CONNECTOR, error.to_string()))?;
         for part in parts {
-            if !read_part(&part, operator, each)? {
-                return Ok(());
+            let Some(checkpoint) = file_sink::checkpoint_of(&part) else {
+                continue;
+            };
+            if !self.read_part(&part, checkpoint, operator, each)? {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
-    Ok(())
-}
 
-/// The file sinks that read dead letters of the operator, or of any.
-fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Vec<&'a FileSinkSettings> {
-    let files = spec.sinks.values().filter_map(|sink| {
-        let SinkConnector::File(settings) = &sink.connector else {
-            return None;
+    fn read_part(
+        &self,
+        part: &PathBuf,
+        checkpoint: CheckpointId,
+        operator: Option<&str>,
+        each: &mut dyn FnMut(Found<'_>) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let unreadable = |error: std::io::Error| {
+            let message = format!("cannot read `{}`: {error}", part.display());
+            Failure::new(EXIT_CONNECTOR, message)
         };
-        let mut from = sink.from.iter();
-        let reads = from.any(|reference| {
-            let is_meant = operator.is_none_or(|operator| reference.node == operator);
-            is_meant && reference.port.as_deref() == Some(DEAD_LETTERS)
-        });
-        // A row of CSV has the key beside the letter, and its own quotes.
-        (reads && settings.format != SinkFormat::Csv).then_some(settings)
-    });
-    files.collect()
-}
-
-/// Whether to go on.
-fn read_part(
-    part: &Path,
-    operator: Option<&str>,
-    each: &mut dyn FnMut(Letter) -> Result<bool, Failure>,
-) -> Result<bool, Failure> {
-    let unreadable = |error: std::io::Error| {
-        let message = format!("cannot read `{}`: {error}", part.display());
-        Failure::new(EXIT_CONNECTOR, message)
-    };
-    let lines = BufReader::new(File::open(part).map_err(unreadable)?).lines();
-    for line in lines {
-        // A sink may also have written records that are no letters.
-        let Ok(letter) = Letter::from_json(&line.map_err(unreadable)?) else {
-            continue;
+        let file = match File::open(part) {
+            // Taken back since the folder was read, or moved away.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            file => file.map_err(unreadable)?,
         };
-        if operator.is_none_or(|operator| letter.operator == operator) && !each(letter)? {
-            return Ok(false);
+        let name = part.file_name().unwrap_or_default().to_string_lossy();
+        for (number, line) in (1..).zip(BufReader::new(file).split(b'\n')) {
+            let line = line.map_err(unreadable)?;
+            // A sink may also have written records that are no letters.
+            let letter = std::str::from_utf8(&line).ok().map(Letter::from_json);
+            let Some(Ok(letter)) = letter else {
+                continue;
+            };
+            let is_meant = match operator {
+                Some(operator) => letter.operator == operator,
+                None => self.operators.contains(&letter.operator.as_str()),
+            };
+            let place = Replayed {
+                checkpoint,
+                sink: self.name.to_owned(),
+                part: name.clone().into_owned(),
+                line: number,
+            };
+            let found = Found {
+                part,
+                letter,
+                place,
+            };
+            if is_meant && !each(found)? {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
-    Ok(true)
 }

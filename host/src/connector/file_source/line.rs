@@ -1,4 +1,4 @@
-//! Records that are lines: `lines` and `jsonl`.
+//! Records that are lines: `lines`, `jsonl` and `dead-letters`.
 //!
 //! A line of `lines` goes from the window straight into the batch. A line of `jsonl` is checked as a whole and handed on
 //! as it stands; of its fields only key and event time are looked at.
@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::split::{At, FileSplit};
 use super::window::{Line, Window};
 use super::{Fields, SourceFormat};
+use crate::connector::letter::Letter;
 use crate::connector::{ConnectorError, ReadLimits, rfc3339};
 use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
 
@@ -83,9 +84,11 @@ fn add(
     batch: &mut Batch,
 ) -> Result<(), ConnectorError> {
     let line = window.bytes(line);
-    if fields.format == SourceFormat::Jsonl {
-        return add_json(fields, line, offset, batch)
-            .map_err(|reason| window.malformed(offset, reason));
+    let malformed = |reason| window.malformed(offset, reason);
+    match fields.format {
+        SourceFormat::Jsonl => return add_json(fields, line, offset, batch).map_err(malformed),
+        SourceFormat::DeadLetters => return add_letter(line, batch).map_err(malformed),
+        SourceFormat::Lines | SourceFormat::Csv => {}
     }
     let Some(separator) = &fields.key_separator else {
         batch.push(b"", line, NO_TIMESTAMP);
@@ -132,6 +135,20 @@ fn add_json(fields: &Fields, line: &[u8], offset: u64, batch: &mut Batch) -> Res
     };
     let key = scalar(&fields.key)?.unwrap_or_default();
     batch.push(key.as_bytes(), line, timestamp);
+    Ok(())
+}
+
+/// Adds the record that a dead letter was written about.
+fn add_letter(line: &[u8], batch: &mut Batch) -> Result<(), String> {
+    if line.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let refuse = |error: &dyn fmt::Display| {
+        format!("{error}; correct or remove the line, or set another `format`")
+    };
+    let text = std::str::from_utf8(line).map_err(|error| refuse(&error))?;
+    let letter = Letter::from_json(text).map_err(|error| refuse(&error))?;
+    batch.push(&letter.key, &letter.value, letter.timestamp);
     Ok(())
 }
 

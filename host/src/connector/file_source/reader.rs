@@ -18,8 +18,6 @@ use crate::checkpoint::Split;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SourceProgress, SourceReader};
 use crate::stream::{Batch, Unit};
 
-/// Between two looks at files that may grow.
-const POLL: Duration = Duration::from_millis(200);
 /// Files that are opened in one call: a folder of very many empty ones must not hold up the worker.
 const FILES_PER_READ: usize = 64;
 
@@ -30,6 +28,8 @@ pub(super) struct FileReader {
     follow: Option<Arc<Listing>>,
     files: Vec<FileSplit>,
     watches: Vec<Watch>,
+    /// Between two looks at files that may grow.
+    poll: Duration,
     /// Which file is read next.
     current: usize,
     open: Option<Open>,
@@ -53,6 +53,7 @@ impl FileReader {
         follow: Option<Arc<Listing>>,
         files: Vec<FileSplit>,
         watches: Vec<Watch>,
+        poll: Duration,
     ) -> Self {
         Self {
             base,
@@ -60,6 +61,7 @@ impl FileReader {
             follow,
             files,
             watches,
+            poll,
             current: 0,
             open: None,
             label: Arc::default(),
@@ -79,7 +81,9 @@ impl FileReader {
         let name = split::name_of(&split.path, &self.base);
         self.label = format!("`{}`", String::from_utf8_lossy(&name)).into();
         self.open = Some(match self.fields.format {
-            SourceFormat::Lines | SourceFormat::Jsonl => Open::Lines(line::open(split, len)?),
+            SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
+                Open::Lines(line::open(split, len)?)
+            }
             SourceFormat::Csv => Open::Rows(Box::new(RowReader::open(
                 &self.fields,
                 split,
@@ -157,7 +161,7 @@ impl SourceReader for FileReader {
                 self.pick_up_new()?;
                 self.current = 0;
                 self.has_read_round = true;
-                self.idle_until = now + POLL;
+                self.idle_until = now + self.poll;
                 let until = self.idle_until;
                 return Ok(ReadOutcome::Idle { until });
             }

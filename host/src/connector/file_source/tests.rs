@@ -58,7 +58,7 @@ fn run(
     records: &mut Vec<Read>,
 ) -> Vec<Split> {
     loop {
-        let splits = source.splits(restored).unwrap();
+        let splits = source.splits(None, restored).unwrap();
         let tasks = 1 + random.below(4);
         let mut readers: Vec<_> = (0..tasks)
             .map(|task| {
@@ -87,7 +87,7 @@ fn run(
 
 /// All records of an undisturbed reading by one task.
 fn read_all(source: &FileSource) -> Result<Vec<Read>, ConnectorError> {
-    let mut reader = source.reader(source.splits(None)?)?;
+    let mut reader = source.reader(source.splits(None, None)?)?;
     let mut records = Vec::new();
     loop {
         let mut batch = Batch::default();
@@ -207,8 +207,8 @@ fn splits_do_not_depend_on_anything_but_the_file() {
     fs::write(folder.path().join("f"), vec![b'\n'; 100]).unwrap();
     let describe = |toml: &str| {
         let source = source(&folder, toml);
-        let splits = source.splits(None).unwrap();
-        assert_eq!(splits, source.splits(None).unwrap());
+        let splits = source.splits(None, None).unwrap();
+        assert_eq!(splits, source.splits(None, None).unwrap());
         splits.iter().map(describe).collect::<Vec<_>>()
     };
     let cut = describe("path = 'f'\nsplit-bytes = 40");
@@ -238,6 +238,26 @@ fn a_separator_makes_keys() {
     assert_eq!(read_all(&source).unwrap(), expected);
     fs::write(folder.path().join("f"), "a::1\nb:2\n").unwrap();
     assert!(message(read_all(&source)).contains("f`, byte 5: the line has no `::`"));
+}
+
+#[test]
+fn dead_letters_give_the_records_that_they_are_about() {
+    let folder = TempDir::new().unwrap();
+    let letter = |key: &str, value: &str, time: &str| {
+        let rest = r#""operator":"o","plugin":"","reason":"no","position":"","input":"in""#;
+        format!(r#"{{{rest},"key":{key},"value":{value},"timestamp":{time},"more":1}}"#) + "\n"
+    };
+    let text = letter("\"k\"", r#"{"base64":"/w=="}"#, "null") + &letter("\"\"", "\"v\"", "7");
+    fs::write(folder.path().join("f"), text).unwrap();
+    let source = source(
+        &folder,
+        "path = 'f'\nformat = 'dead-letters'\nsplit-bytes = 20",
+    );
+    let expected = [
+        (b"k".to_vec(), vec![255], NO_TIMESTAMP),
+        (Vec::new(), b"v".to_vec(), 7),
+    ];
+    assert_eq!(read_all(&source).unwrap(), expected);
 }
 
 #[test]
@@ -301,7 +321,7 @@ fn rows_become_objects_wherever_reading_starts_anew() {
         assert_eq!(records, expected, "seed {seed}");
         if seed == 0 {
             fs::write(folder.path().join("g"), "").unwrap();
-            assert!(source.splits(Some(splits)).is_ok());
+            assert!(source.splits(None, Some(splits)).is_ok());
         }
     }
 }
@@ -387,15 +407,15 @@ fn input_that_is_not_what_it_was_is_refused() {
     fs::write(&path, "one\ntwo\n").unwrap();
     let lines = source(&folder, "path = 'f'\nsplit-bytes = 4");
     let read = run(&lines, None, &mut Random(1), false, &mut Vec::new());
-    assert!(lines.splits(Some(read.clone())).is_ok());
+    assert!(lines.splits(None, Some(read.clone())).is_ok());
     let jsonl = source(&folder, "path = 'f'\nformat = 'jsonl'");
-    let found = message(jsonl.splits(Some(read.clone())));
+    let found = message(jsonl.splits(None, Some(read.clone())));
     assert!(found.contains("`format` was `lines`"), "{found}");
     fs::write(&path, "one\n").unwrap();
-    let found = message(lines.splits(Some(read.clone())));
+    let found = message(lines.splits(None, Some(read.clone())));
     assert!(found.contains("ends at byte 4, but"), "{found}");
     fs::remove_file(&path).unwrap();
-    let found = message(lines.splits(Some(read)));
+    let found = message(lines.splits(None, Some(read)));
     assert!(found.contains("is gone, but"), "{found}");
 }
 
@@ -406,6 +426,7 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(check("path = 'f'\ntimestamp = 'a'").contains("`timestamp`"));
     assert!(check("path = 'f'\nkey-separator = ''").contains("it is empty"));
     assert!(check("path = 'f'\nformat = 'csv'\nkey-separator = ','").contains("set `key` instead"));
+    assert!(check("path = 'f'\nformat = 'dead-letters'\nkey = 'a'").contains("leave it out"));
     assert!(toml::from_str::<FileSourceSettings>("path = 'f'\nsplit_bytes = 3").is_err());
     assert!(toml::from_str::<FileSourceSettings>("path = 'f'\nsplit-bytes = 0").is_err());
 }
@@ -422,7 +443,7 @@ fn followed_files_grow_and_new_ones_have_one_reader() {
     let mut records = Vec::new();
     let mut expected = Vec::new();
     for round in 0..3 {
-        let splits = source.splits(restored).unwrap();
+        let splits = source.splits(None, restored).unwrap();
         let mut readers: Vec<_> = (0..3)
             .map(|task| source.reader(splits.iter().skip(task).step_by(3).cloned().collect()))
             .map(Result::unwrap)
@@ -473,7 +494,7 @@ fn followed_files_grow_and_new_ones_have_one_reader() {
         restored = Some(splits);
     }
     write("0-0", "");
-    assert!(message(source.splits(restored)).contains("but the checkpoint has read it"));
+    assert!(message(source.splits(None, restored)).contains("but the checkpoint has read it"));
 }
 
 #[test]
@@ -482,7 +503,7 @@ fn a_followed_csv_file_waits_for_whole_rows() {
     let path = folder.path().join("f");
     let source = source(&folder, "path = 'f'\nformat = 'csv'\nfollow = true");
     fs::write(&path, "a,").unwrap();
-    let mut reader = source.reader(source.splits(None).unwrap()).unwrap();
+    let mut reader = source.reader(source.splits(None, None).unwrap()).unwrap();
     let mut values = Vec::new();
     for (step, (text, expected)) in [
         ("a,", 0),
@@ -515,7 +536,7 @@ fn hostile_splits_never_panic() {
         "path = '.'\nfollow = true",
     ] {
         let source = source(&folder, toml);
-        for good in source.splits(None).unwrap() {
+        for good in source.splits(None, None).unwrap() {
             for len in 0..good.0.len() {
                 assert!(source.reader(vec![Split(good.0[..len].to_vec())]).is_err());
             }
@@ -525,7 +546,7 @@ fn hostile_splits_never_panic() {
                     bytes[at] = byte;
                     let split = Split(bytes);
                     assert!(!describe(&split).is_empty());
-                    let splits = source.splits(Some(vec![split.clone()]));
+                    let splits = source.splits(None, Some(vec![split.clone()]));
                     for splits in splits.into_iter().chain([vec![split]]) {
                         let Ok(mut reader) = source.reader(splits) else {
                             continue;

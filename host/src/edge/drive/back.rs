@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::threads::Threads;
 use super::stage::NotBegun;
-use super::{Job, Next, Turn, WATCH_INTERVAL, counted, earlier_runs};
+use super::{Job, Next, Turn, WATCH_INTERVAL, counters, earlier_runs};
 use crate::checkpoint::coordinator::Ending;
 use crate::checkpoint::store::{Recovery, StoreError};
 use crate::checkpoint::{CheckpointStorage, Depth};
@@ -76,6 +76,7 @@ impl Job<'_> {
                 Err(error) => return Err(error),
             }
         }
+        self.conductor.rest();
         if let Some(Turn::Ended(_)) = turn {
             self.summaries = writer.summaries();
         }
@@ -210,9 +211,7 @@ impl Job<'_> {
             _ => LeftStates::default(),
         };
         if self.stage.plan.parallelism != target.plan.parallelism {
-            let tasks = 0..target.plan.parallelism;
-            let counters = tasks.map(|worker| counted(&*self.watcher, worker));
-            self.stage.counters = counters.collect();
+            self.stage.counters = counters(target.plan.parallelism, &*self.watcher);
         }
         self.stage.plan = target.plan;
         self.watcher.planned(&self.stage.plan, false);

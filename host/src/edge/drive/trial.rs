@@ -4,6 +4,7 @@
 //! after the swap comes back with the new plugin. Until then nothing is retired. Who swaps, and when a trial begins, is
 //! elsewhere.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -167,6 +168,9 @@ impl Job<'_> {
         let mut plan = Plan::clone(&self.stage.plan);
         let amended = Amended::of(&trial, &plan);
         let operators = trial.names(&plan);
+        let plugin = |before: &Before| Arc::clone(&before.operator.plugin);
+        let plugins = trial.operators.iter().map(plugin);
+        let plugins = operators.iter().cloned().zip(plugins).collect();
         for before in trial.operators {
             if let Role::Operator(operator) = &mut plan.nodes[before.node].role {
                 *operator = before.operator;
@@ -175,6 +179,7 @@ impl Job<'_> {
         self.stage.amended = Some(amended);
         self.forget_trial();
         let notice = Notice::TrialFailed {
+            plugins,
             operators,
             reason: error.to_string(),
             to: trial.checkpoint,

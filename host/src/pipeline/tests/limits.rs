@@ -70,11 +70,11 @@ fn absurd_limits_are_refused() {
         ),
         (
             "fuel-per-call = 0",
-            "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not 0",
+            "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not the number 0",
         ),
         (
             "fuel-per-call = 'on'",
-            "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not \"on\"",
+            "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not the text \"on\"",
         ),
         ("time = '1s'", "limits.time: unknown field"),
     ] {

@@ -41,6 +41,11 @@ impl Conductor {
             .begin_again(now, next, !self.askers.is_empty());
     }
 
+    /// The tasks of the job are gone until it begins again; what is asked meanwhile waits for that.
+    pub fn rest(&mut self) {
+        self.coordinator.rest();
+    }
+
     /// Whether somebody has asked the job to stop where it stands.
     #[must_use]
     pub fn is_to_stop(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::checkpoint::coordinator::{Event, Part};
 use crate::crash::{self, Point};
 use crate::runtime::JobError;
 use crate::runtime::report::Asker;
-use crate::runtime::swap::{Prepared, Replacement, Running, SwapRequest, Swapped};
+use crate::runtime::swap::{Prepared, Replacement, Running, SwapRequest, Swapped, plugin_at};
 use crate::runtime::worker::Control;
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
@@ -114,11 +114,11 @@ impl Conductor {
             return;
         };
         let prepared = &swap.request.prepared;
-        let mut names = Vec::new();
+        let mut plugins = Vec::new();
         let mut before = Vec::new();
         for Operated { node, snapshot, .. } in &self.operators {
             if prepared.schemas.contains_key(node) {
-                names.push(snapshot.name.clone());
+                plugins.extend(plugin_at(&prepared.plan, *node));
                 before.push((*node, snapshot.states.clone()));
             }
         }
@@ -138,7 +138,8 @@ impl Conductor {
         actions.push(Action::AnswerSwap(
             swap.request.asker,
             Ok(Swapped {
-                operators: names,
+                plugins,
+                is_on_trial: swap.request.trial.is_some(),
                 checkpoint,
                 before: durable_before,
                 pauses,

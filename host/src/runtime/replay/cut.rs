@@ -95,8 +95,16 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
 struct OneByOne(Arc<dyn Source>);
 
 impl Source for OneByOne {
-    fn splits(&self, restored: Option<Vec<Split>>) -> Result<Vec<Split>, ConnectorError> {
-        self.0.splits(restored)
+    fn splits(
+        &self,
+        from: Option<CheckpointId>,
+        restored: Option<Vec<Split>>,
+    ) -> Result<Vec<Split>, ConnectorError> {
+        self.0.splits(from, restored)
+    }
+
+    fn is_beside_input(&self) -> bool {
+        self.0.is_beside_input()
     }
 
     fn reader(&self, splits: Vec<Split>) -> Result<Box<dyn SourceReader>, ConnectorError> {

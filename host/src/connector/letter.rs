@@ -1,12 +1,14 @@
 //! A dead letter: a record that an operator could not handle, with why and where it was read, as one JSON object.
 //!
-//! Bytes come back as they were: what is no text stands in base64. Whoever reads letters need not know the plugin.
+//! Bytes come back as they were: what is no text stands in base64. Whoever reads letters need not know the plugin. A letter that is
+//! handed to its operator again is a line of a file of such letters, which says where it was found.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::stream::{NO_TIMESTAMP, Timestamp};
+use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// A record that an operator could not handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,18 @@ impl Letter {
     /// As one JSON object on one line.
     #[must_use]
     pub fn to_json(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    /// The same with another field.
+    #[must_use]
+    pub fn to_json_with(&self, field: &str, value: impl Into<Value>) -> String {
+        let mut letter = self.to_value();
+        letter[field] = value.into();
+        letter.to_string()
+    }
+
+    fn to_value(&self) -> Value {
         json!({
             "operator": self.operator,
             "plugin": self.plugin,
@@ -50,7 +64,6 @@ impl Letter {
             "value": bytes_to_json(&self.value),
             "timestamp": (self.timestamp != NO_TIMESTAMP).then_some(self.timestamp),
         })
-        .to_string()
     }
 
     /// The other way round.
@@ -88,6 +101,75 @@ impl Letter {
             value: bytes("value")?,
             timestamp,
         })
+    }
+}
+
+/// Where a letter was found that is handed to its operator again: what tells it from all others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replayed {
+    /// The checkpoint that made it visible.
+    pub checkpoint: CheckpointId,
+    /// The sink that wrote it.
+    pub sink: String,
+    /// The name of the file.
+    pub part: String,
+    /// Which line, from 1.
+    pub line: u64,
+}
+
+/// The field with the place, in a letter that is handed on again.
+const REPLAYED: &str = "replayed";
+
+#[derive(Deserialize)]
+struct ReplayedLine {
+    replayed: EncodedPlace,
+}
+
+#[derive(Deserialize)]
+struct EncodedPlace {
+    checkpoint: u64,
+    sink: String,
+    part: String,
+    line: u64,
+}
+
+impl Replayed {
+    /// The letter as a line of a file that its operator reads, without the newline.
+    #[must_use]
+    pub fn to_line(&self, letter: &Letter) -> String {
+        let place = json!({
+            "checkpoint": self.checkpoint.0,
+            "sink": self.sink,
+            "part": self.part,
+            "line": self.line,
+        });
+        letter.to_json_with(REPLAYED, place)
+    }
+
+    /// The place in such a line; `None` if it has none.
+    #[must_use]
+    pub fn of_line(line: &str) -> Option<Self> {
+        let ReplayedLine { replayed } = serde_json::from_str(line).ok()?;
+        Some(Self {
+            checkpoint: CheckpointId(replayed.checkpoint),
+            sink: replayed.sink,
+            part: replayed.part,
+            line: replayed.line,
+        })
+    }
+
+    /// What a file of such lines is called, given the newest checkpoint among them and a number that no other file has.
+    #[must_use]
+    pub fn file_name(newest: CheckpointId, number: u64) -> String {
+        format!("{number:06}-{:08}.jsonl", newest.0)
+    }
+
+    /// What [`Self::file_name`] was given; `None` for other names.
+    #[must_use]
+    pub fn parse_file_name(name: &str) -> Option<(CheckpointId, u64)> {
+        let (number, newest) = name.strip_suffix(".jsonl")?.split_once('-')?;
+        let (newest, number) = (CheckpointId(newest.parse().ok()?), number.parse().ok()?);
+        (Self::file_name(newest, number) == name).then_some((newest, number))
     }
 }
 

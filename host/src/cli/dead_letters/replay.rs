@@ -1,0 +1,209 @@
+//! `floodmark dead-letters replay`: hands letters back to their operators, each once.
+//!
+//! It only writes files that the job reads like any input (`edge::replay_folder`), so exactly once is the checkpoints' doing.
+//! A letter is known by where it was found: sink, file and line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::super::assemble;
+use super::super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::super::number::things;
+use super::super::print::print;
+use super::super::{Failure, PipelineArguments};
+use super::{Found, data_dir, sinks};
+use crate::connector::letter::Letter;
+use crate::edge::data_dir::is_held;
+use crate::edge::replay_folder::{Draft, HeldReplayFolder, ReplayFolder};
+use crate::pipeline::Spec;
+use crate::pipeline::settings::OnError;
+
+/// Which letters are handed back.
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// Only those of this operator
+    #[arg(long, value_name = "OPERATOR")]
+    operator: Option<String>,
+    /// Only those that came by this input port
+    #[arg(long, value_name = "PORT")]
+    input: Option<String>,
+    /// Only those with this text in their reason or position; given several times, with all of the texts
+    #[arg(long = "where", value_name = "TEXT")]
+    texts: Vec<String>,
+    /// Says how many there are, and hands none back
+    #[arg(long)]
+    dry_run: bool,
+    /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ReplayArguments {
+    fn means(&self, letter: &Letter) -> bool {
+        let has = |text: &String| letter.reason.contains(text) || letter.position.contains(text);
+        self.input
+            .as_ref()
+            .is_none_or(|input| *input == letter.input)
+            && self.texts.iter().all(has)
+    }
+}
+
+/// What was done.
+#[derive(Default)]
+struct Done {
+    /// By operator and input: letters handed back.
+    letters: BTreeMap<(String, String), u64>,
+    /// Letters that were handed back before.
+    before: u64,
+    /// Letters that are meant, these included.
+    all: u64,
+}
+
+pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
+    let pipeline = assemble::read(&arguments.pipeline)?;
+    let spec = &pipeline.spec;
+    let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
+    // Refused before anything else: whoever mistypes an operator looks for no folder.
+    sinks(spec, arguments.operator.as_deref())?;
+    if !data_dir.is_dir() {
+        let message = format!(
+            "there is no data folder `{}`; if the job was run with `--data-dir`, give it here, too",
+            data_dir.display()
+        );
+        return Err(Failure::new(EXIT_DATA, message));
+    }
+    let held = ReplayFolder::of(&data_dir).hold()?;
+    let done = hand_back(arguments, spec, &data_dir, &held)?;
+    print(&describe(&done, arguments, spec, &data_dir))
+}
+
+/// Hands the letters back, sink by sink: a file has those of one sink, in the order of its parts.
+fn hand_back(
+    arguments: &ReplayArguments,
+    spec: &Spec,
+    data_dir: &Path,
+    held: &HeldReplayFolder,
+) -> Result<Done, Failure> {
+    let replayed = ReplayFolder::of(data_dir).replayed()?;
+    let operator = arguments.operator.as_deref();
+    let mut done = Done::default();
+    for sink in sinks(spec, operator)? {
+        let mut drafts: BTreeMap<(String, String), Draft> = BTreeMap::new();
+        let mut parts = Vec::new();
+        sink.read(operator, &mut |found| {
+            let Found {
+                part,
+                letter,
+                place,
+            } = found;
+            if !arguments.means(&letter) {
+                return Ok(true);
+            }
+            done.all += 1;
+            if replayed.contains(&place.sink, &place.part, place.line) {
+                done.before += 1;
+                return Ok(true);
+            }
+            let port = (letter.operator.clone(), letter.input.clone());
+            check_input(&port.1)?;
+            *done.letters.entry(port.clone()).or_default() += 1;
+            if arguments.dry_run {
+                return Ok(true);
+            }
+            if parts.last() != Some(part) {
+                parts.push(part.clone());
+            }
+            if !drafts.contains_key(&port) {
+                drafts.insert(port.clone(), held.draft(&port.0, &port.1)?);
+            }
+            let draft = drafts.get_mut(&port).expect("it was just made");
+            draft.add(&letter, &place)?;
+            Ok(true)
+        })?;
+        // The job may have gone back meanwhile, and taken output with letters back: their records come by themselves then.
+        if let Some(gone) = parts.iter().find(|part| !part.exists()) {
+            let message = format!(
+                "`{}` has gone while its letters were read, so none of sink `{}` were handed back; try again",
+                gone.display(),
+                sink.name
+            );
+            return Err(Failure::new(EXIT_DATA, message));
+        }
+        for draft in drafts.into_values() {
+            draft.finish()?;
+        }
+    }
+    Ok(done)
+}
+
+/// Letters are output, which others may have changed, and the input becomes the name of a folder.
+fn check_input(input: &str) -> Result<(), Failure> {
+    let allowed = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
+    if !input.is_empty() && input.len() <= 64 && input.chars().all(allowed) {
+        return Ok(());
+    }
+    let shown: String = input
+        .chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect();
+    let message = format!(
+        "a letter says that its record came by the input `{shown}`, which is no name of an input; was its file changed?"
+    );
+    Err(Failure::new(EXIT_DATA, message))
+}
+
+fn describe(done: &Done, arguments: &ReplayArguments, spec: &Spec, data_dir: &Path) -> String {
+    if done.letters.is_empty() {
+        return match (done.all, done.before) {
+            (0, _) => "nothing to replay: there are no such dead letters\n".to_owned(),
+            (1, _) => "nothing to replay: the one dead letter was replayed already\n".to_owned(),
+            (all, _) => {
+                let letters = things(all, "dead letter");
+                format!("nothing to replay: all {letters} were replayed already\n")
+            }
+        };
+    }
+    let mut text = String::new();
+    for ((operator, input), count) in &done.letters {
+        let letters = things(*count, "dead letter");
+        let when = match arguments.dry_run {
+            true => "would be replayed".to_owned(),
+            false => format!("replayed: {}", when(operator, spec, data_dir)),
+        };
+        text += &format!("{letters} of operator `{operator}`, input `{input}`, {when}\n");
+    }
+    text
+}
+
+/// When the job processes what was handed back.
+fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
+    let sets_aside = spec
+        .operators
+        .get(operator)
+        .is_some_and(|operator| operator.on_error == OnError::DeadLetter);
+    match (is_held(data_dir), spec.has_end()) {
+        (true, false) if sets_aside => "the running job processes them now",
+        (true, _) => "the running job does not look for them, the next run processes them",
+        (false, _) => "the next run processes them",
+    }
+}
+
+/// An operator that does not exist.
+pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> Failure {
+    let names: Vec<_> = spec
+        .operators
+        .keys()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let there = match names.is_empty() {
+        true => "it has none".to_owned(),
+        false => format!("there are {}", names.join(", ")),
+    };
+    let message = format!("the pipeline has no operator `{operator}`; {there}");
+    Failure::new(EXIT_USAGE, message)
+}

@@ -1,0 +1,138 @@
+//! `floodmark rollback`: has a job go back to an earlier checkpoint for good, code and state together.
+//!
+//! A running job is asked. Of one that does not run, later checkpoints are deleted here, and the next run takes their output
+//! back. What the checkpoint names is loaded before anything changes.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::assemble::{assemble, read};
+use super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::job::JobArguments;
+use super::limits::Ticking;
+use super::number::things;
+use super::print::{print, print_json};
+use super::progress::gone;
+use super::storage;
+use super::what_runs::{Loading, for_rollback, replacements};
+use super::{Failure, PipelineArguments};
+use crate::checkpoint::Depth;
+use crate::crash::{self, Point};
+use crate::edge::control::AskError;
+use crate::edge::data_dir::DataDir;
+use crate::pipeline::settings::CheckpointSettings;
+use crate::stream::CheckpointId;
+
+/// Goes back to an earlier checkpoint, with the plugins of that time, and deletes what came after it
+///
+/// Later checkpoints are deleted, and output since then is taken back. A running job goes on from there at once; one that
+/// does not run does so with the next `run`. The plugins and configurations of the checkpoint stay until the pipeline file
+/// names others than now.
+#[derive(Debug, Args)]
+pub struct RollbackArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    /// The checkpoint; `floodmark checkpoint list` shows those that are there
+    #[arg(long, value_name = "CHECKPOINT")]
+    to: u64,
+    /// How `run` differs from the pipeline file, if the job does not run: the same `--set` as there
+    #[arg(long = "set", value_name = "path.to.field=value")]
+    sets: Vec<String>,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the checkpoint is not there or damaged, or what it names cannot run: nothing has changed then.
+pub fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
+    let place = arguments.job.place()?;
+    let done = match place.call("/v1/rollback", &json!({ "to": arguments.to })) {
+        Ok(done) => done,
+        Err(AskError::NotRunning { .. }) => at_rest(arguments)?,
+        Err(error) => return Err(error.into()),
+    };
+    if arguments.json {
+        return print_json(&done);
+    }
+    let deleted = done["deleted"].as_array().into_iter().flatten();
+    let deleted: Vec<_> = deleted
+        .filter_map(Value::as_u64)
+        .map(CheckpointId)
+        .collect();
+    let next = match done["checkpoint"].as_u64() {
+        Some(id) => format!("the job runs from there; checkpoint {id}"),
+        None => "the next run goes on from there".to_owned(),
+    };
+    let mut text = format!(
+        "rolled back to checkpoint {}, {} in; {}; {next}\n",
+        done["to"],
+        things(done["records-in"].as_u64().unwrap_or_default(), "record"),
+        gone(&deleted),
+    );
+    for line in done["says"].as_array().into_iter().flatten() {
+        text += line.as_str().unwrap_or_default();
+        text.push('\n');
+    }
+    print(&text)
+}
+
+/// Of a job that does not run.
+fn at_rest(arguments: &RollbackArguments) -> Result<Value, Failure> {
+    let place = arguments.job.place()?;
+    let Some(pipeline) = arguments.job.pipeline() else {
+        let message = "the job does not run, so what its pipeline names has to be known; give its pipeline file, too";
+        return Err(Failure::new(EXIT_USAGE, message));
+    };
+    let pipeline = read(&PipelineArguments {
+        pipeline,
+        sets: arguments.sets.clone(),
+        parallelism: None,
+    })?;
+    let of_data = |reason: String| Failure::new(EXIT_DATA, reason);
+    let held =
+        DataDir::open_existing(&place.data_dir).map_err(|error| of_data(error.to_string()))?;
+    let guests = Ticking::for_job(&pipeline.spec, Some(held.compiled()))?;
+    let data = held.id().map_err(|error| of_data(error.to_string()))?;
+    let assembled = assemble(pipeline, &guests.engine, &data, &mut |_| ())?;
+    let settings = CheckpointSettings {
+        storage: place.storage,
+        ..assembled.graph.spec.checkpoint.clone()
+    };
+    let mut store = storage::open(&settings, &held)?;
+    let to = CheckpointId(arguments.to);
+    let loading = Loading {
+        reader: &*store.reader(),
+        engine: &guests.engine,
+    };
+    let (operators, note) = for_rollback(&assembled.plan, to, &loading).map_err(of_data)?;
+    let recovery = store.recover(Depth::Thorough, Some(to))?;
+    let written = note.write(held.path());
+    written.map_err(|error| {
+        of_data(format!(
+            "cannot write into `{}`: {error}; nothing has changed",
+            held.path().display()
+        ))
+    })?;
+    crash::point(Point::RollbackJoined);
+    let mut later = storage::ids(&*store.reader())?;
+    later.retain(|id| *id > to);
+    later.sort_unstable();
+    if !later.is_empty() {
+        store.delete(&later)?;
+    }
+    crash::point(Point::RollbackDeleted);
+    let records_in = recovery
+        .restored
+        .map(|restored| restored.checkpoint.records_in);
+    let deleted: Vec<_> = later.iter().map(|id| id.0).collect();
+    Ok(json!({
+        "to": to.0,
+        "deleted": deleted,
+        "records-in": records_in.unwrap_or_default(),
+        "checkpoint": null,
+        "says": replacements(&operators),
+    }))
+}

@@ -1,0 +1,175 @@
+//! `floodmark swap`: replaces plugins of a running job between two records, or of a stopped one.
+//!
+//! A running job does all of it itself (`edge::swap`); what it finds out is printed here. Of a stopped one, a checkpoint is
+//! written that names the new plugins (`stopped`).
+
+mod show;
+mod stopped;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::Failure;
+use super::failure::{EXIT_DATA, EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
+use super::job::{JobArguments, absolute, as_text};
+use super::terminal::Terminal;
+use crate::edge::control::client::AskError;
+use crate::edge::control::swap::{PATH, UNFIT};
+use crate::edge::plugin_build;
+use crate::edge::swap::Findings;
+use crate::pipeline::duration;
+
+/// Replaces plugins of a running job between two records, after proving that they fit; or of a stopped job
+///
+/// The new plugin is compiled, its ports and states are compared, and it is tried on the state of the newest checkpoint, while
+/// the job goes on. Then it takes the old one's place at the barrier of a checkpoint: records before it are the old
+/// plugin's, those after it the new one's. A crash comes back with the old plugin and its state, or with the new plugin and
+/// its state. When anything does not fit, nothing has changed: exit code 3 is the plugin's fault, 4 the job's.
+#[derive(Debug, Args)]
+pub struct SwapArguments {
+    /// The pipeline file of the job, or the folder of a `pipeline.toml`
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+    /// Operators, each with its new plugin, a `.wasm` file or a folder that is built first, or `same` to change only its
+    /// configuration; all take their places at one barrier
+    #[arg(value_name = "OPERATOR NEW", num_args = 2.., required = true)]
+    replacements: Vec<String>,
+    /// Sets a field of the new plugin's configuration, over that of the old one; with several operators `OPERATOR.key=value`
+    #[arg(long = "config", value_name = "key=value")]
+    configs: Vec<String>,
+    /// Has both plugins handle N records after the newest checkpoint first, and prints the differences in what they emit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    shadow: u64,
+    /// Proves that it would work, and changes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// If the job fails within this time, such as `30s`, it goes back to the old plugin and its state by itself
+    #[arg(long, value_name = "TIME")]
+    trial: Option<String>,
+    /// Leaves state behind that the new plugin does not declare any more
+    #[arg(long)]
+    allow_dropped_state: bool,
+    /// Prints what was found out and done as JSON
+    #[arg(long)]
+    json: bool,
+    /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// What was typed for one operator.
+struct Replacement {
+    operator: String,
+    /// The component; none for the same plugin.
+    file: Option<PathBuf>,
+    config: BTreeMap<String, String>,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the plugin does not fit, or the job cannot go on with it. The old one is in its place then.
+pub fn swap(arguments: &SwapArguments) -> Result<(), Failure> {
+    let terminal = Terminal::new();
+    let replacements = replacements(arguments, &terminal)?;
+    let trial = arguments.trial.as_deref().map(duration::parse).transpose();
+    let trial = trial.map_err(|reason| usage(format!("`--trial`: {reason}")))?;
+    let place = JobArguments::of(&arguments.pipeline, arguments.data_dir.as_deref()).place()?;
+    let mut operators = Vec::new();
+    for replacement in &replacements {
+        let file = replacement.file.as_deref().map(as_text).transpose()?;
+        operators.push(json!({
+            "operator": replacement.operator,
+            "file": file,
+            "config": replacement.config,
+        }));
+    }
+    let wish = json!({
+        "operators": operators,
+        "shadow": arguments.shadow,
+        "dry-run": arguments.dry_run,
+        "trial-ms": trial.map(|trial| u64::try_from(trial.as_millis()).unwrap_or(u64::MAX)),
+        "allow-dropped-state": arguments.allow_dropped_state,
+    });
+    let answer = match place.call(PATH, &wish) {
+        Err(AskError::NotRunning { .. }) => {
+            let found = stopped::swap(arguments, &place, &replacements)?;
+            return show::print(&found, arguments.json, true);
+        }
+        Err(AskError::Refused { code, message }) if code == UNFIT => {
+            return Err(Failure::new(EXIT_PLUGIN, message));
+        }
+        answered => answered?,
+    };
+    let found: Findings = serde_json::from_value(answer).map_err(|error| {
+        let message = format!("the answer of the job cannot be read: {error}");
+        Failure::new(EXIT_FAILED, message)
+    })?;
+    show::print(&found, arguments.json, false)
+}
+
+fn usage(message: String) -> Failure {
+    Failure::new(EXIT_USAGE, message)
+}
+
+fn replacements(
+    arguments: &SwapArguments,
+    terminal: &Terminal,
+) -> Result<Vec<Replacement>, Failure> {
+    if !arguments.replacements.len().is_multiple_of(2) {
+        let last = &arguments.replacements[arguments.replacements.len() - 1];
+        return Err(usage(format!(
+            "operator `{last}` has no new plugin; give operators and plugins in turn"
+        )));
+    }
+    let mut replacements = Vec::new();
+    for pair in arguments.replacements.chunks(2) {
+        let file = match pair[1].as_str() {
+            "same" => None,
+            typed => {
+                let built = plugin_build::component(Path::new(typed), &mut |line| {
+                    terminal.say(line);
+                });
+                let built = built.map_err(|error| Failure::new(EXIT_PLUGIN, error.to_string()))?;
+                Some(absolute(&built)?)
+            }
+        };
+        replacements.push(Replacement {
+            operator: pair[0].clone(),
+            file,
+            config: BTreeMap::new(),
+        });
+    }
+    for typed in &arguments.configs {
+        let (path, value) = typed
+            .split_once('=')
+            .ok_or_else(|| usage(format!("`--config {typed}` has no `=`")))?;
+        let (replacement, key) = match replacements.as_mut_slice() {
+            [only] => (only, path),
+            several => {
+                let (operator, key) = path.split_once('.').ok_or_else(|| {
+                    usage(format!(
+                        "`--config {typed}`: of which operator? Give it as `OPERATOR.{typed}`"
+                    ))
+                })?;
+                let mut several = several.iter_mut();
+                let found = several.find(|replacement| replacement.operator == operator);
+                let found = found.ok_or_else(|| {
+                    usage(format!(
+                        "`--config {typed}`: operator `{operator}` is not replaced here"
+                    ))
+                })?;
+                (found, key)
+            }
+        };
+        replacement.config.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(replacements)
+}
+
+fn refuse(message: impl Into<String>) -> Failure {
+    Failure::new(EXIT_DATA, message)
+}

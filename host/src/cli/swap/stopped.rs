@@ -1,0 +1,214 @@
+//! A swap of a job that does not run: a checkpoint like the newest one that names the new plugins. The next run goes on from it,
+//! as long as the pipeline file names what it named before.
+//!
+//! All state, positions and output are those of the checkpoint before it, which stays, too. Which plugin the pipeline file
+//! names is known from that checkpoint.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::{Replacement, SwapArguments, refuse};
+use crate::checkpoint::{
+    Checkpoint, CheckpointReader, Depth, NewCheckpoint, OperatorSnapshot, PluginChoice,
+    PluginDigest, Trigger,
+};
+use crate::cli::Failure;
+use crate::cli::failure::EXIT_PLUGIN;
+use crate::cli::job::Place;
+use crate::cli::limits::Ticking;
+use crate::cli::storage;
+use crate::edge::clock::Clock;
+use crate::edge::data_dir::DataDir;
+use crate::edge::swap::{
+    Done, Findings, Found, Refusal, compare, configured, refuse_states, replaced_by,
+};
+use crate::guest::Plugin;
+use crate::pipeline::settings::CheckpointSettings;
+use crate::runtime::plan::Operator;
+use crate::runtime::schema::States;
+use crate::runtime::swap::fits;
+
+/// Writes the checkpoint.
+///
+/// # Errors
+/// When the plugins do not fit, or the checkpoints cannot be used: nothing is written then.
+pub(super) fn swap(
+    arguments: &SwapArguments,
+    place: &Place,
+    replacements: &[Replacement],
+) -> Result<Findings, Failure> {
+    if arguments.shadow > 0 || arguments.trial.is_some() {
+        return Err(refuse(
+            "`--shadow` and `--trial` are for a running job, and this one does not run; `floodmark replay --plugin` shows what the new plugin would do",
+        ));
+    }
+    let held =
+        DataDir::open_existing(&place.data_dir).map_err(|error| refuse(error.to_string()))?;
+    let settings = CheckpointSettings {
+        storage: place.storage.clone(),
+        ..CheckpointSettings::default()
+    };
+    let mut storage = storage::open(&settings, &held)?;
+    let recovery = storage.recover(Depth::Quick, None)?;
+    let Some(restored) = recovery.restored else {
+        return Err(refuse(
+            "the job has no checkpoint yet, so there is nothing that a new plugin could take over; name it in the pipeline file",
+        ));
+    };
+    let before = restored.checkpoint;
+    let guests = Ticking::for_tools()?;
+    let clock = Clock::start();
+    let mut checkpoint = Checkpoint {
+        id: recovery.next_id,
+        created_ms: clock.wall_ms(),
+        trigger: Trigger::Swap,
+        ..before.clone()
+    };
+    let mut findings = Findings::default();
+    let mut plugins = components(&*storage.reader(), &before)?;
+    for replacement in replacements {
+        let mut saved = checkpoint.operators.iter_mut();
+        let Some(saved) = saved.find(|saved| saved.name == replacement.operator) else {
+            let name = &replacement.operator;
+            return Err(refuse(format!(
+                "checkpoint {} has no operator `{name}`",
+                before.id
+            )));
+        };
+        let begun = clock.now();
+        let plugin = load(&guests, replacement, saved, &plugins)?;
+        let compiled = clock.now().saturating_sub(begun);
+        check_ports(&guests, saved, &plugin, &plugins)?;
+        let mut found = change(replacement, saved, &plugin, arguments.allow_dropped_state)?;
+        found.compiled_us = u64::try_from(compiled.as_micros()).unwrap_or(u64::MAX);
+        plugins.push((plugin.digest(), Arc::clone(plugin.component())));
+        findings.operators.push(found);
+    }
+    let is_same = findings.operators.iter().all(|found| found.is_same);
+    if is_same || arguments.dry_run {
+        return Ok(findings);
+    }
+    let named = |digest: PluginDigest| checkpoint.operators.iter().any(|one| one.plugin == digest);
+    plugins.retain(|(digest, _)| named(*digest));
+    plugins.sort_unstable_by_key(|(digest, _)| *digest);
+    plugins.dedup_by_key(|(digest, _)| *digest);
+    storage.write(&NewCheckpoint {
+        checkpoint: &checkpoint,
+        chunks: &[],
+        plugins: &plugins,
+        // The one before it is the way back.
+        retained: NonZeroU32::MAX,
+    })?;
+    findings.swapped = Some(Done {
+        checkpoint: checkpoint.id.0,
+        before: Some(before.id.0),
+        ..Done::default()
+    });
+    Ok(findings)
+}
+
+type Components = Vec<(PluginDigest, Arc<[u8]>)>;
+
+/// What a checkpoint names.
+fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Components, Failure> {
+    let mut components: Components = Vec::new();
+    for operator in &of.operators {
+        let component = reader.plugin(operator.plugin)?;
+        components.push((operator.plugin, component.into()));
+    }
+    Ok(components)
+}
+
+fn load(
+    guests: &Ticking,
+    replacement: &Replacement,
+    saved: &OperatorSnapshot,
+    there: &Components,
+) -> Result<Plugin, Failure> {
+    let of_plugin = |reason: String| Failure::new(EXIT_PLUGIN, reason);
+    let component: Arc<[u8]> = match &replacement.file {
+        Some(file) => std::fs::read(file)
+            .map_err(|error| {
+                of_plugin(format!(
+                    "cannot read the plugin `{}`: {error}",
+                    file.display()
+                ))
+            })?
+            .into(),
+        None => {
+            let mut there = there.iter();
+            let found = there.find(|(digest, _)| *digest == saved.plugin);
+            let found = found.ok_or_else(|| of_plugin("its plugin is not kept".to_owned()))?;
+            Arc::clone(&found.1)
+        }
+    };
+    let loaded = guests.engine.load(&replacement.operator, &component);
+    loaded.map_err(|error| of_plugin(error.to_string()))
+}
+
+/// The graph stays as it is, so the new plugin has to have the ports of the old one.
+fn check_ports(
+    guests: &Ticking,
+    saved: &OperatorSnapshot,
+    plugin: &Plugin,
+    there: &Components,
+) -> Result<(), Failure> {
+    let mut there = there.iter();
+    let Some((_, old)) = there.find(|(digest, _)| *digest == saved.plugin) else {
+        return Ok(());
+    };
+    let old = guests.engine.load(&saved.name, old)?;
+    let fit = fits(&saved.name, old.description(), plugin.description());
+    fit.map_err(|error| Failure::new(EXIT_PLUGIN, error.to_string()))
+}
+
+/// Has a checkpoint name the new plugin.
+fn change(
+    replacement: &Replacement,
+    saved: &mut OperatorSnapshot,
+    plugin: &Plugin,
+    allow_dropped: bool,
+) -> Result<Found, Failure> {
+    let name = &replacement.operator;
+    let refused = |refusal: Refusal| match refusal {
+        Refusal::Plugin(message) => Failure::new(EXIT_PLUGIN, message),
+        Refusal::Job(message) => refuse(message),
+    };
+    let changes: Vec<_> = replacement.config.clone().into_iter().collect();
+    let old = PluginChoice {
+        plugin: saved.plugin,
+        config: saved.config.clone(),
+    };
+    let new = PluginChoice {
+        plugin: plugin.digest(),
+        config: configured(&saved.config, &changes),
+    };
+    let states = compare(name, plugin, &saved.states).map_err(refused)?;
+    refuse_states(name, &states, allow_dropped).map_err(refused)?;
+    // It has to open with its configuration.
+    drop(plugin.open(name, &new.config)?);
+    let operator = Operator::new(Arc::new(plugin.clone()), new.config.clone());
+    let over = std::mem::take(&mut saved.states);
+    let taken_over = States::taken_over(
+        name,
+        &operator,
+        crate::stream::CheckpointId(0),
+        over,
+        allow_dropped,
+    )?;
+    let description = plugin.description();
+    let found = Found {
+        operator: name.clone(),
+        before: old.plugin.to_string(),
+        plugin: new.plugin.to_string(),
+        name: format!("{} {}", description.name, description.version),
+        is_same: old == new,
+        states,
+        ..Found::default()
+    };
+    saved.states = taken_over.schemas;
+    saved.replaces = replaced_by(old, saved.replaces.take(), &new);
+    saved.plugin = new.plugin;
+    saved.config = new.config;
+    Ok(found)
+}

@@ -1,0 +1,232 @@
+//! What runs from a checkpoint: the plugins, configurations and parallelism that the pipeline names, or those of the checkpoint.
+//!
+//! A plugin may have been swapped, and a job rescaled or rolled back, while the pipeline file stayed as it was. A checkpoint
+//! names what goes on from it and what the pipeline named then. While the pipeline still names that, the checkpoint's goes on;
+//! once it names another, the pipeline wins. Either is said.
+
+use std::sync::{Arc, PoisonError};
+
+use super::answering::LookedAt;
+use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice};
+use crate::edge::control::changes::{Prepared, Rollbacks};
+use crate::edge::rolled_back::RolledBackNote;
+use crate::guest::{GuestEngine, Limits, Plugin};
+use crate::pipeline::difference;
+use crate::runtime::plan::{Operator, Plan, Role};
+use crate::stream::CheckpointId;
+
+/// Loads what checkpoints name.
+pub(super) struct Loading<'a> {
+    pub(super) reader: &'a dyn CheckpointReader,
+    pub(super) engine: &'a GuestEngine,
+}
+
+/// What a rollback of a running job is prepared with, on the thread of whoever asks.
+pub(super) struct Preparing {
+    /// What the pipeline names.
+    pub(super) named: Arc<Plan>,
+    pub(super) engine: GuestEngine,
+}
+
+impl Preparing {
+    pub(super) fn rollbacks(self, reader: &LookedAt) -> Rollbacks {
+        let reader = Arc::clone(reader);
+        Arc::new(move |to| {
+            let reader = reader
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let reader = reader.ok_or("the job is over")?;
+            let loading = Loading {
+                reader: &*reader,
+                engine: &self.engine,
+            };
+            let (operators, note) = for_rollback(&self.named, to, &loading)?;
+            Ok(Prepared {
+                says: replacements(&operators),
+                operators,
+                note,
+            })
+        })
+    }
+}
+
+/// A plan as it goes on from a checkpoint, and what is to be said of it.
+pub(super) struct Runs {
+    pub(super) plan: Plan,
+    pub(super) says: Vec<String>,
+}
+
+/// What goes on from a checkpoint, `plan` being what the pipeline names.
+///
+/// # Errors
+/// When a plugin of the checkpoint cannot run in its place: the operator, and why.
+pub(super) fn from_checkpoint(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    note: Option<&RolledBackNote>,
+    loading: &Loading<'_>,
+) -> Result<Runs, String> {
+    let mut runs = Runs {
+        plan: plan.clone(),
+        says: Vec::new(),
+    };
+    let note = note.filter(|note| note.checkpoint == checkpoint.id);
+    for (name, named) in operators(plan) {
+        let Some(saved) = saved_of(checkpoint, name) else {
+            continue;
+        };
+        let noted = note.and_then(|note| note.named.get(name));
+        let Some(replaced) = noted.or(saved.replaces.as_ref()) else {
+            continue;
+        };
+        let goes_on = saved.choice();
+        if named.choice() == goes_on {
+            continue;
+        }
+        if named.choice() != *replaced {
+            runs.says.push(format!(
+                "operator `{name}`: the pipeline names another plugin or configuration than the one that {} took the place of, and the pipeline wins",
+                short(&goes_on)
+            ));
+            continue;
+        }
+        let operator = loading.operator(name, named, saved)?;
+        runs.plan = runs.plan.with_operator(name, operator);
+        runs.says.push(format!(
+            "operator `{name}`: {} goes on, which took the place of {}, as the pipeline still names it; name another one there to change that",
+            short(&goes_on),
+            short(replaced)
+        ));
+    }
+    let (was, configured) = (checkpoint.parallelism, checkpoint.configured_parallelism);
+    if was != configured && configured == plan.parallelism {
+        runs.plan.parallelism = was;
+        runs.says.push(format!(
+            "parallelism is {was}, to which the job was rescaled; the pipeline still says {configured}"
+        ));
+    }
+    Ok(runs)
+}
+
+/// What a rollback to a checkpoint runs, all of which is read, loaded and compiled here; `plan` is what the pipeline names.
+/// Notes in the data folder what that is.
+///
+/// # Errors
+/// When there is no going back there, for people. Nothing has changed then.
+pub(super) fn for_rollback(
+    plan: &Plan,
+    to: CheckpointId,
+    loading: &Loading<'_>,
+) -> Result<(Vec<(String, Operator)>, RolledBackNote), String> {
+    let reader = loading.reader;
+    let checkpoint = reader.read(to).map_err(|error| error.to_string())?;
+    if let Some(difference) = difference(&checkpoint.identity, &plan.identity) {
+        return Err(format!(
+            "checkpoint {to} is of another pipeline: {difference}"
+        ));
+    }
+    let report = reader.verify(Some(to)).map_err(|error| error.to_string())?;
+    let mut problems = report.checkpoints.iter().flat_map(|found| &found.problems);
+    if let Some(problem) = problems.next() {
+        return Err(format!(
+            "checkpoint {to} is damaged ({problem}), so the job cannot go back to it; `floodmark checkpoint verify` says which are sound"
+        ));
+    }
+    let mut operators_then = Vec::new();
+    let mut note = RolledBackNote {
+        checkpoint: to,
+        named: Default::default(),
+    };
+    for (name, named) in operators(plan) {
+        note.named.insert(name.to_owned(), named.choice());
+        let operator = match saved_of(&checkpoint, name) {
+            Some(saved) => loading.operator(name, named, saved)?,
+            None => named.clone(),
+        };
+        operators_then.push((name.to_owned(), operator));
+    }
+    Ok((operators_then, note))
+}
+
+/// What of a rollback's operators is not what the pipeline names, for people.
+pub(super) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
+    let replaced = operators.iter().filter_map(|(name, operator)| {
+        let replaced = operator.replaces.as_ref()?;
+        Some(format!(
+            "operator `{name}`: {} goes on, in the place of {}, which the pipeline names",
+            short(&operator.choice()),
+            short(replaced)
+        ))
+    });
+    replaced.collect()
+}
+
+impl Loading<'_> {
+    /// The operator of a checkpoint in the place of the one that the pipeline names.
+    fn operator(
+        &self,
+        name: &str,
+        named: &Operator,
+        saved: &OperatorSnapshot,
+    ) -> Result<Operator, String> {
+        let goes_on = saved.choice();
+        if named.choice() == goes_on {
+            return Ok(named.clone());
+        }
+        let plugin = match named.plugin.digest() == saved.plugin {
+            true => Arc::clone(&named.plugin),
+            false => Arc::new(self.plugin(name, saved, named.limits)?),
+        };
+        if let Some(what) = misfit(&plugin, &named.plugin) {
+            return Err(format!(
+                "operator `{name}`: {} of the checkpoint has other {what} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
+                short(&goes_on)
+            ));
+        }
+        Ok(Operator {
+            plugin,
+            config: saved.config.clone(),
+            replaces: Some(named.choice()),
+            ..named.clone()
+        })
+    }
+
+    fn plugin(
+        &self,
+        name: &str,
+        saved: &OperatorSnapshot,
+        limits: Limits,
+    ) -> Result<Plugin, String> {
+        let component = self.reader.plugin(saved.plugin);
+        let component = component.map_err(|error| format!("operator `{name}`: {error}"))?;
+        let loaded = self.engine.load_within(name, &component, limits);
+        loaded.map_err(|error| error.to_string())
+    }
+}
+
+/// In what two plugins differ that the graph is made of.
+fn misfit(one: &Plugin, other: &Plugin) -> Option<&'static str> {
+    let (one, other) = (one.description(), other.description());
+    if one.inputs != other.inputs || one.outputs != other.outputs {
+        return Some("ports");
+    }
+    (one.states.is_empty() != other.states.is_empty()).then_some("needs of state")
+}
+
+fn operators(plan: &Plan) -> impl Iterator<Item = (&str, &Operator)> {
+    plan.nodes.iter().filter_map(|node| match &node.role {
+        Role::Operator(operator) => Some((node.name.as_str(), operator)),
+        Role::Source(_) | Role::Sink(_) => None,
+    })
+}
+
+fn saved_of<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSnapshot> {
+    let mut saved = checkpoint.operators.iter();
+    saved.find(|operator| operator.name == name)
+}
+
+/// A plugin, told from others.
+fn short(choice: &PluginChoice) -> String {
+    format!("plugin {:.12}", choice.plugin.to_string())
+}

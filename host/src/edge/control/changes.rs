@@ -1,0 +1,109 @@
+//! Changes of a running job that somebody asks for and waits for: another number of tasks, and to go back for good.
+//!
+//! ```text
+//! rescale   {"from":1,"to":3,"checkpoint":7,"pause-us":5210}
+//! rollback  {"to":3,"deleted":[4,5],"records-in":1000,"checkpoint":6,"says":["…"]}
+//! ```
+//!
+//! What takes long, such as reading a checkpoint and compiling its plugins, happens here, on the thread of whoever asks, before
+//! the job hears anything.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::rolled_back::RolledBackNote;
+use super::job::JobSide;
+use super::routes::{Call, Method, Pace, Refusal, Routes};
+use crate::crash::{self, Point};
+use crate::runtime::plan::Operator;
+use crate::runtime::report::{Report, RollbackOrder};
+use crate::stream::CheckpointId;
+
+/// A rollback that can be done.
+pub struct Prepared {
+    /// What runs from there, by node.
+    pub operators: Vec<(String, Operator)>,
+    /// For the data folder.
+    pub note: RolledBackNote,
+    /// What is to be told of it.
+    pub says: Vec<String>,
+}
+
+/// Reads a checkpoint whole and loads what it names, or says why the job cannot go back to it.
+pub type Rollbacks = Arc<dyn Fn(CheckpointId) -> Result<Prepared, String> + Send + Sync>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RescaleWish {
+    parallelism: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackWish {
+    to: u64,
+}
+
+/// Adds what is here to what a job can be asked.
+#[must_use]
+pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
+    let (rescaled, rolled_back) = (side.clone(), side.clone());
+    routes
+        .with_json(
+            (Method::Post, "/v1/rescale"),
+            "goes on with another `parallelism`, in the same process",
+            Pace::Waits,
+            move |call| rescale(&rescaled, call),
+        )
+        .with_json(
+            (Method::Post, "/v1/rollback"),
+            "goes back to the checkpoint `to` for good, with the plugins of that time",
+            Pace::Waits,
+            move |call| roll_back(&rolled_back, &rollbacks, call),
+        )
+}
+
+/// Has the job go on with another number of tasks per node; returns when a checkpoint says so.
+fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
+    let RescaleWish { parallelism } = call.json()?;
+    crash::point(Point::RescaleAsked);
+    let rescaled = side.ask(|asker| Report::RescaleAsked { parallelism, asker })?;
+    Ok(json!({
+        "from": rescaled.from,
+        "to": rescaled.to,
+        "checkpoint": rescaled.checkpoint.0,
+        "pause-us": u64::try_from(rescaled.pause.as_micros()).unwrap_or(u64::MAX),
+    }))
+}
+
+/// Has the job go back to a checkpoint for good; returns when it runs from there and a checkpoint says so.
+fn roll_back(side: &JobSide, rollbacks: &Rollbacks, call: &Call) -> Result<Value, Refusal> {
+    let RollbackWish { to } = call.json()?;
+    let to = CheckpointId(to);
+    let prepared = rollbacks(to).map_err(Refusal::conflict)?;
+    // Whoever dies between here and the next checkpoint comes back with the plugins of that time.
+    prepared.note.write(&side.folder).map_err(|error| {
+        let folder = side.folder.display();
+        Refusal::failed(format!(
+            "cannot write into `{folder}`: {error}; nothing has changed"
+        ))
+    })?;
+    let operators = prepared.operators;
+    let back = side.ask(|asker| {
+        Report::RollbackAsked(Box::new(RollbackOrder {
+            to,
+            operators,
+            asker,
+        }))
+    })?;
+    let deleted: Vec<_> = back.deleted.iter().map(|id| id.0).collect();
+    Ok(json!({
+        "to": back.to.0,
+        "deleted": deleted,
+        "records-in": back.records_in,
+        "checkpoint": back.checkpoint.0,
+        "says": prepared.says,
+    }))
+}

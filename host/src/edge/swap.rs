@@ -1,0 +1,395 @@
+//! Replaces plugins of a running job, after it was proven that they fit: on the thread of whoever asks, while the job goes on.
+//!
+//! ```text
+//!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open an instance a task ─▶ the conductor
+//! ```
+//!
+//! Up to the last step nothing of the job is touched, and a refusal leaves it as it is. What happens at the barrier is in
+//! `runtime::swap`. The job may change while a swap is prepared; then the conductor refuses it.
+
+mod compare;
+mod rehearse;
+mod shadow;
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::compare::{Fate, StateRow, compare, refuse_states};
+pub use self::rehearse::Rehearsed;
+pub use self::shadow::Shadow;
+use super::clock::Clock;
+use super::drive::Reports;
+use crate::checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
+use crate::guest::{GuestEngine, GuestError, Plugin};
+use crate::runtime::JobError;
+use crate::runtime::plan::{Operator, Plan, Role, Scratch};
+use crate::runtime::report::{Asker, Report};
+use crate::runtime::swap::{Prepared, Running, Stopwatch, SwapError, SwapRequest};
+use crate::state::StateSchema;
+
+/// How long a trial may be.
+const TRIAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How many records a shadow run may have.
+const SHADOW_MAX: u64 = 10_000_000;
+
+/// What it takes to swap plugins of one running job.
+#[derive(Clone)]
+pub struct Swapper {
+    /// Compiles.
+    pub engine: GuestEngine,
+    /// Where the job hears what is asked.
+    pub reports: Reports,
+    /// Looks at its checkpoints, as long as it runs.
+    pub reader: Arc<dyn Fn() -> Option<Arc<dyn CheckpointReader>> + Send + Sync>,
+    /// Makes files for state that is read again.
+    pub scratch: Scratch,
+    /// Measures.
+    pub clock: Clock,
+}
+
+/// A plugin for an operator.
+#[derive(Debug, Clone)]
+pub struct NewPlugin {
+    /// The operator.
+    pub operator: String,
+    /// The component; none for the same one with another configuration.
+    pub component: Vec<u8>,
+    /// Fields of the configuration that change.
+    pub config: Vec<(String, String)>,
+}
+
+/// How plugins are to be swapped.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Which, all at one barrier.
+    pub plugins: Vec<NewPlugin>,
+    /// How many records both are to handle before, side by side.
+    pub shadow: u64,
+    /// Whether it ends before anything changes.
+    pub dry_run: bool,
+    /// How long a failure brings the old ones back.
+    pub trial: Option<Duration>,
+    /// Whether state that a plugin does not declare any more is left behind.
+    pub allow_dropped_state: bool,
+}
+
+/// Why plugins were not swapped. The job goes on as before, unless the message says that it went back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The plugin is not fit.
+    Plugin(String),
+    /// The job, its state or its graph does not allow it.
+    Job(String),
+}
+
+impl From<GuestError> for Refusal {
+    fn from(error: GuestError) -> Self {
+        Self::Plugin(error.to_string())
+    }
+}
+
+impl From<JobError> for Refusal {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Guest(error) => error.into(),
+            other => Self::Job(other.to_string()),
+        }
+    }
+}
+
+impl From<SwapError> for Refusal {
+    fn from(error: SwapError) -> Self {
+        match error {
+            SwapError::Job(error) => error.into(),
+            SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. } => {
+                Self::Plugin(error.to_string())
+            }
+            other => Self::Job(other.to_string()),
+        }
+    }
+}
+
+/// What was found out, and done.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Findings {
+    /// By operator.
+    pub operators: Vec<Found>,
+    /// By operator, if records were handled side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<Shadow>,
+    /// What was done; nothing in a dry run, and when all is as it is wished already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<Done>,
+}
+
+/// What was found out about one operator.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Found {
+    /// Its name.
+    pub operator: String,
+    /// The plugin that ran, by the SHA-256 of its component.
+    pub before: String,
+    /// The new one.
+    pub plugin: String,
+    /// Its name and version, as it says.
+    pub name: String,
+    /// Whether plugin and configuration are what runs already.
+    pub is_same: bool,
+    /// How long it took to compile, or to load compiled code.
+    pub compiled_us: u64,
+    /// What becomes of its states.
+    pub states: Vec<StateRow>,
+    /// What was tried on saved state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<Rehearsed>,
+}
+
+/// A swap that is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Done {
+    /// The checkpoint at whose barrier it was.
+    pub checkpoint: u64,
+    /// The one before it, to which the old plugins belong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// The longest time that a worker stood still for it.
+    pub pause_us: u64,
+    /// The same by worker.
+    pub pauses_us: Vec<u64>,
+    /// From the request to the conductor until it was durable.
+    pub total_us: u64,
+    /// For how long a failure undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ms: Option<u64>,
+}
+
+/// Another plugin and configuration in the place of what an operator has; what the pipeline file names is kept in mind.
+#[must_use]
+pub fn succeed(old: &Operator, plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Operator {
+    let mut new = Operator {
+        plugin,
+        config,
+        ..old.clone()
+    };
+    new.replaces = replaced_by(old.choice(), old.replaces.clone(), &new.choice());
+    new
+}
+
+/// What a new choice replaces: what the pipeline file names, unless it is that itself.
+#[must_use]
+pub fn replaced_by(
+    old: PluginChoice,
+    old_replaces: Option<PluginChoice>,
+    new: &PluginChoice,
+) -> Option<PluginChoice> {
+    Some(old_replaces.unwrap_or(old)).filter(|of_file| of_file != new)
+}
+
+/// A configuration with some fields changed.
+#[must_use]
+pub fn configured(
+    config: &[(String, String)],
+    changes: &[(String, String)],
+) -> Vec<(String, String)> {
+    let all = config.iter().chain(changes).cloned();
+    let fields: std::collections::BTreeMap<_, _> = all.collect();
+    fields.into_iter().collect()
+}
+
+impl Swapper {
+    /// Proves that plugins fit, and has them take the place of others.
+    ///
+    /// # Errors
+    /// When they do not fit or the swap cannot be done. The job has its old plugins and state then.
+    pub fn swap(&self, wish: &Wish) -> Result<Findings, Refusal> {
+        check(wish)?;
+        let running = self.ask(Report::RunningAsked)?;
+        let mut findings = Findings::default();
+        let mut operators = Vec::new();
+        for new in &wish.plugins {
+            let (found, operator) = self.look_at(new, &running, wish.allow_dropped_state)?;
+            if !found.is_same {
+                operators.push((new.operator.clone(), operator));
+            }
+            findings.operators.push(found);
+        }
+        if operators.is_empty() {
+            return Ok(findings);
+        }
+        self.prove(wish, &running, &operators, &mut findings)?;
+        let prepared = Prepared::new(&running, operators, wish.allow_dropped_state)?;
+        if wish.dry_run {
+            return Ok(findings);
+        }
+        // What is replaced is freed here, and not by a worker.
+        let held = prepared.hold();
+        let clock = self.clock;
+        let stopwatch: Stopwatch = Arc::new(move || clock.now());
+        let swapped = self.ask(|asker| {
+            Report::SwapAsked(Box::new(SwapRequest {
+                prepared,
+                trial: wish.trial,
+                stopwatch,
+                asker,
+            }))
+        })?;
+        drop(held);
+        findings.swapped = Some(Done {
+            checkpoint: swapped.checkpoint.0,
+            before: swapped.before.map(|id| id.0),
+            pause_us: micros(swapped.pause()),
+            pauses_us: swapped.pauses.iter().copied().map(micros).collect(),
+            total_us: micros(swapped.total),
+            trial_ms: wish.trial.map(|trial| micros(trial) / 1000),
+        });
+        Ok(findings)
+    }
+
+    fn look_at(
+        &self,
+        new: &NewPlugin,
+        running: &Running,
+        allow_dropped: bool,
+    ) -> Result<(Found, Operator), Refusal> {
+        let (node, old) = operator_of(&running.plan, &new.operator)?;
+        let begun = self.clock.now();
+        let plugin = match new.component.is_empty() {
+            true => Arc::clone(&old.plugin),
+            false => Arc::new(self.engine.load_within(
+                &new.operator,
+                &new.component,
+                old.plugin.limits(),
+            )?),
+        };
+        let compiled = self.clock.now().saturating_sub(begun);
+        let operator = succeed(old, plugin, configured(&old.config, &new.config));
+        let states = compare(&new.operator, &operator.plugin, &running.schemas[node])?;
+        refuse_states(&new.operator, &states, allow_dropped)?;
+        let description = operator.plugin.description();
+        let found = Found {
+            operator: new.operator.clone(),
+            before: old.plugin.digest().to_string(),
+            plugin: operator.plugin.digest().to_string(),
+            name: format!("{} {}", description.name, description.version),
+            is_same: operator.choice() == old.choice(),
+            compiled_us: micros(compiled),
+            states,
+            rehearsed: None,
+        };
+        Ok((found, operator))
+    }
+
+    /// Tries the plugins on what checkpoints hold.
+    fn prove(
+        &self,
+        wish: &Wish,
+        running: &Running,
+        operators: &[(String, Operator)],
+        findings: &mut Findings,
+    ) -> Result<(), Refusal> {
+        let Some((reader, checkpoint)) = self.newest(running)? else {
+            if wish.shadow > 0 {
+                return Err(Refusal::Job(
+                    "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again".to_owned(),
+                ));
+            }
+            return Ok(());
+        };
+        for (name, operator) in operators {
+            let begun = self.clock.now();
+            let mut rehearsed = self.rehearse(&reader, &checkpoint, name, operator)?;
+            rehearsed.took_us = micros(self.clock.now().saturating_sub(begun));
+            let mut found = findings.operators.iter_mut();
+            if let Some(found) = found.find(|found| found.operator == *name) {
+                found.rehearsed = Some(rehearsed);
+            }
+        }
+        if wish.shadow > 0 {
+            for (name, operator) in operators {
+                let other = (name.as_str(), operator);
+                let shadow = shadow::shadow(&running.plan, &reader, &checkpoint, other, wish)?;
+                findings.shadows.push(shadow);
+            }
+        }
+        Ok(())
+    }
+
+    fn newest(
+        &self,
+        running: &Running,
+    ) -> Result<Option<(Arc<dyn CheckpointReader>, Checkpoint)>, Refusal> {
+        let Some(id) = running.newest else {
+            return Ok(None);
+        };
+        let unreadable = |reason: String| {
+            Refusal::Job(format!(
+                "checkpoint {id}, on which the plugin is to be tried, cannot be read: {reason}"
+            ))
+        };
+        let reader = (self.reader)().ok_or_else(|| unreadable("the job is over".to_owned()))?;
+        let checkpoint = reader
+            .read(id)
+            .map_err(|error| unreadable(error.to_string()))?;
+        Ok(Some((reader, checkpoint)))
+    }
+
+    fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
+        let (asker, answer): (_, mpsc::Receiver<_>) = Asker::new();
+        // A job that is over takes no report, and drops whoever asks.
+        let _ = self.reports.send(wish(asker));
+        match answer.recv() {
+            Ok(answer) => answer.map_err(Refusal::Job),
+            Err(_) => Err(Refusal::Job(
+                "the job ended before it could do that; its last checkpoint is kept".to_owned(),
+            )),
+        }
+    }
+}
+
+fn check(wish: &Wish) -> Result<(), Refusal> {
+    let refuse = |reason: String| Err(Refusal::Job(reason));
+    if wish.plugins.is_empty() {
+        return refuse("no operator is named whose plugin is to be replaced".to_owned());
+    }
+    for (at, new) in wish.plugins.iter().enumerate() {
+        let mut before = wish.plugins[..at].iter();
+        if before.any(|other| other.operator == new.operator) {
+            return refuse(format!("operator `{}` is named twice", new.operator));
+        }
+    }
+    if wish.trial.is_some_and(|trial| trial > TRIAL_MAX) {
+        return refuse("a trial takes at most a day".to_owned());
+    }
+    if wish.shadow > SHADOW_MAX {
+        return refuse(format!("a shadow run has at most {SHADOW_MAX} records"));
+    }
+    Ok(())
+}
+
+fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(usize, &'a Operator), Refusal> {
+    let mut nodes = plan.nodes.iter().enumerate();
+    let found = nodes.find_map(|(index, node)| match &node.role {
+        Role::Operator(operator) if node.name == name => Some((index, operator)),
+        _ => None,
+    });
+    found.ok_or_else(|| {
+        SwapError::NoOperator {
+            operator: name.to_owned(),
+        }
+        .into()
+    })
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The saved states of a plugin that count, newest version first; those that were left behind have no name.
+fn named(schemas: &[StateSchema]) -> impl Iterator<Item = &StateSchema> {
+    schemas.iter().filter(|schema| !schema.name.is_empty())
+}

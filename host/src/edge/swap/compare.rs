@@ -1,0 +1,166 @@
+//! What becomes of each state when another plugin takes it over: a table for people, and what is refused of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Refusal, named};
+use crate::guest::Plugin;
+use crate::state::{StateKind, StateSchema};
+use crate::stream::Column;
+
+/// One state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StateRow {
+    /// Its name.
+    pub state: String,
+    /// `value`, `list` or `map`, as it is saved or, if it is new, as it is declared.
+    pub kind: String,
+    /// The versions of which there may be entries, newest first.
+    pub saved: Vec<u32>,
+    /// The version that the plugin declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<u32>,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Why, if there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What becomes of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is of the same kind and version.
+    Fits,
+    /// Its values are migrated.
+    Migrates,
+    /// The plugin does not migrate its values.
+    NotMigrated,
+    /// It begins empty.
+    New,
+    /// The plugin does not declare it.
+    Dropped,
+    /// It is of another kind.
+    OtherKind,
+}
+
+/// Compares what is saved with what a plugin declares.
+///
+/// # Errors
+/// When the plugin cannot be started. What does not fit is no error, but in the table.
+pub fn compare(
+    operator: &str,
+    plugin: &Plugin,
+    saved: &[StateSchema],
+) -> Result<Vec<StateRow>, Refusal> {
+    let mut rows: Vec<StateRow> = Vec::new();
+    let declared = &plugin.description().states;
+    let mut newest_first: Vec<_> = named(saved).collect();
+    newest_first.sort_by_key(|schema| std::cmp::Reverse(schema.id));
+    for schema in newest_first {
+        if let Some(row) = rows.iter_mut().find(|row| row.state == schema.name) {
+            row.saved.push(schema.version);
+            continue;
+        }
+        let now = declared.iter().find(|state| state.name == schema.name);
+        rows.push(StateRow {
+            state: schema.name.clone(),
+            kind: kind(schema.kind).to_owned(),
+            saved: vec![schema.version],
+            declared: now.map(|state| state.version),
+            fate: match now {
+                None => Fate::Dropped,
+                Some(state) if state.kind != schema.kind => Fate::OtherKind,
+                Some(_) => Fate::Fits,
+            },
+            reason: None,
+        });
+    }
+    for state in declared {
+        if rows.iter().all(|row| row.state != state.name) {
+            rows.push(StateRow {
+                state: state.name.clone(),
+                kind: kind(state.kind).to_owned(),
+                saved: Vec::new(),
+                declared: Some(state.version),
+                fate: Fate::New,
+                reason: None,
+            });
+        }
+    }
+    for row in rows.iter_mut().filter(|row| row.fate == Fate::Fits) {
+        ask_to_migrate(operator, plugin, row)?;
+    }
+    rows.sort_by(|one, other| one.state.cmp(&other.state));
+    Ok(rows)
+}
+
+/// Asks the plugin whether it takes over the versions that are not its own.
+fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result<(), Refusal> {
+    let declared = plugin.description().states.iter().zip(0..);
+    let found = declared
+        .clone()
+        .find(|(state, _)| state.name == row.state)
+        .map(|(state, index)| (state.version, index));
+    let Some((version, index)) = found else {
+        return Ok(());
+    };
+    for &saved in row.saved.iter().filter(|saved| **saved != version) {
+        let mut instance = plugin.start(operator)?;
+        row.fate = Fate::Migrates;
+        if let Err(error) = instance.migrate(index, saved, &Column::new()) {
+            row.fate = Fate::NotMigrated;
+            row.reason = Some(error.to_string());
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what would lose state.
+///
+/// # Errors
+/// With all that does not fit.
+pub fn refuse_states(
+    operator: &str,
+    rows: &[StateRow],
+    allow_dropped: bool,
+) -> Result<(), Refusal> {
+    let mut reasons = Vec::new();
+    for row in rows {
+        let StateRow { state, .. } = row;
+        match row.fate {
+            Fate::Fits | Fate::Migrates | Fate::New => {}
+            Fate::Dropped if allow_dropped => {}
+            Fate::Dropped => reasons.push(format!(
+                "it does not declare state `{state}`, which is saved; `--allow-dropped-state` leaves that behind"
+            )),
+            Fate::OtherKind => reasons.push(format!(
+                "state `{state}` is saved as a {}, and it declares another kind; give the new one another name",
+                row.kind
+            )),
+            Fate::NotMigrated => reasons.push(format!(
+                "state `{state}` is saved in version {}, and the plugin, which has version {}, does not take it over: {}",
+                row.saved.first().copied().unwrap_or_default(),
+                row.declared.unwrap_or_default(),
+                row.reason.as_deref().unwrap_or("it does not say why"),
+            )),
+        }
+    }
+    match reasons.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::Plugin(format!(
+            "operator `{operator}`: the new plugin cannot take the place of the old one: {}",
+            reasons.join("; ")
+        ))),
+    }
+}
+
+fn kind(kind: StateKind) -> &'static str {
+    match kind {
+        StateKind::Value => "value",
+        StateKind::List => "list",
+        StateKind::Map => "map",
+    }
+}

@@ -1,0 +1,169 @@
+//! Catches a job that goes back with its state but not its code, or the other way round, keeps output of what was undone, or
+//! changes something although the checkpoint cannot be gone back to.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use crate::job::Job;
+use crate::plugins::plugin;
+
+/// A job without an end that takes checkpoints when it is told to.
+fn endless() -> Job {
+    let job = Job::new();
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+checkpoint.interval = "off"
+checkpoint.retained = 10
+source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
+operator.count = {{ plugin = {:?}, from = "numbers" }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+"#,
+            plugin("word-count")
+        ),
+    );
+    job
+}
+
+fn trigger(job: &Job) {
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
+}
+
+#[test]
+fn a_running_job_goes_back_and_on() {
+    let job = endless();
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    for _ in 0..3 {
+        trigger(&job);
+    }
+    let refused = job.command(&["rollback", ".", "--to", "7"]);
+    assert_eq!(refused.code, Some(4));
+    refused.says("there is no checkpoint 7");
+    assert_eq!(job.checkpoint_ids(), [3, 2, 1]);
+    let said = job
+        .command(&["rollback", ".", "--to", "1"])
+        .succeeded()
+        .stdout;
+    assert!(said.starts_with("rolled back to checkpoint 1, "), "{said}");
+    assert!(
+        said.contains("later checkpoints are deleted, and their output is taken back: 2, 3; the job runs from there; checkpoint 4\n"),
+        "{said}"
+    );
+    assert_eq!(job.checkpoint_ids(), [4, 1]);
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded().says("rolled back to checkpoint 1, ");
+    let seen = job.output();
+    let shown = job.checkpoint(&["show"]);
+    assert_eq!(shown["records-out"], seen.records());
+    seen.is_exactly(&seen.counts());
+}
+
+#[test]
+fn a_crash_on_the_way_leaves_one_or_the_other() {
+    for (point, newest) in [
+        ("rollback-asked", 2),
+        ("rollback-joined", 2),
+        ("rollback-deleted", 1),
+        ("rollback-begun", 1),
+    ] {
+        let job = endless();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+        command
+            .args(["run", "pipeline.toml"])
+            .env("FLOODMARK_CRASH_AT", format!("{point}:1"));
+        let mut run = job.spawn(command);
+        run.wait_for("starts from the beginning");
+        trigger(&job);
+        trigger(&job);
+        let asked = job.command(&["rollback", ".", "--to", "1"]);
+        assert_eq!(asked.code, Some(4), "{point}: {}", asked.stderr);
+        assert_eq!(run.wait().code, None, "{point}");
+        assert_eq!(job.checkpoint_ids()[0], newest, "{point}");
+        let mut run = job.start(&[]);
+        run.wait_for("goes on from checkpoint ");
+        trigger(&job);
+        job.command(&["stop", "."]).succeeded();
+        run.wait().succeeded();
+        let seen = job.output();
+        seen.is_exactly(&seen.counts());
+    }
+}
+
+/// The last three values of each key, or as many as the configuration says.
+fn history(length: u32) -> String {
+    format!(
+        r#"
+job.name = "words"
+source.lines = {{ connector = "file", path = "in.txt", format = "lines", key-separator = "\t" }}
+operator.last = {{ plugin = {:?}, from = "lines", config.length = {length} }}
+sink.lists = {{ connector = "file", from = "last", path = "lists", format = "csv" }}
+"#,
+        plugin("history")
+    )
+}
+
+fn lines(from: u32, to: u32) -> String {
+    (from..to).map(|n| format!("k{}\tv{n}\n", n % 3)).collect()
+}
+
+/// Each line of the output.
+fn lists(job: &Job) -> BTreeSet<String> {
+    let mut lists = BTreeSet::new();
+    for entry in fs::read_dir(job.path("lists")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let text = fs::read_to_string(path).unwrap();
+            lists.extend(text.lines().map(str::to_owned));
+        }
+    }
+    lists
+}
+
+#[test]
+fn code_and_state_of_a_stopped_job_go_back_together() {
+    let job = Job::new();
+    let run = |length, to| {
+        job.write("pipeline.toml", history(length));
+        job.write("in.txt", lines(0, to));
+        job.run(&[]).succeeded()
+    };
+    run(4, 20);
+    run(2, 40);
+    assert_eq!(job.checkpoint_ids(), [2, 1]);
+    let later = lists(&job);
+    let said = job
+        .command(&["rollback", ".", "--to", "1"])
+        .succeeded()
+        .stdout;
+    assert!(
+        said.contains("their output is taken back: 2; the next run goes on from there\n"),
+        "{said}"
+    );
+    assert!(said.contains("operator `last`: plugin "), "{said}");
+    assert_eq!(job.checkpoint_ids(), [1]);
+    run(2, 60).says("goes on, which took the place of plugin ");
+    let shown = job.checkpoint(&["show"]);
+    assert_eq!(shown["id"], 3);
+    // As if the later part had not been.
+    let undisturbed = Job::new();
+    for to in [20, 60] {
+        undisturbed.write("pipeline.toml", history(4));
+        undisturbed.write("in.txt", lines(0, to));
+        undisturbed.run(&[]).succeeded();
+    }
+    assert_eq!(lists(&job), lists(&undisturbed));
+    assert_ne!(lists(&job), later);
+    // The checkpoint says it now, and the note is not needed any more.
+    fs::remove_file(job.data_dir().join("rollback")).unwrap();
+    run(2, 61).says("goes on, which took the place of plugin ");
+    // Once the pipeline names another, it wins.
+    run(3, 62).says("and the pipeline wins");
+    run(3, 63);
+    let refused = job.command(&["rollback", ".", "--to", "2"]);
+    assert_eq!(refused.code, Some(4));
+    refused.says("there is no checkpoint 2");
+}
