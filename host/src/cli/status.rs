@@ -14,6 +14,7 @@ use super::print::{print, print_json};
 use super::storage;
 use super::table::table;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::store::StoreError;
 use crate::edge::clock::Clock;
 use crate::edge::control::AskError;
 
@@ -43,9 +44,7 @@ pub fn status(arguments: &StatusArguments) -> Result<(), Failure> {
 
 /// What there is to say of a job that does not run.
 fn at_rest(place: &Place, wants_json: bool) -> Result<(), Failure> {
-    let reader = storage::reader(&place.storage, &place.data_dir)?;
-    let mut listed = reader.list()?.into_iter();
-    let newest: Option<Checkpoint> = listed.find_map(|(_, found)| found.ok());
+    let newest = newest(place)?;
     if wants_json {
         let checkpoint = newest.as_ref().map(summary);
         return print_json(&json!({ "state": "NOT_RUNNING", "checkpoint": checkpoint }));
@@ -69,6 +68,17 @@ fn at_rest(place: &Place, wants_json: bool) -> Result<(), Failure> {
         things(checkpoint.records_out, "record"),
         bytes(state_bytes(&checkpoint)),
     ))
+}
+
+/// The newest checkpoint that can be read, if there is one.
+fn newest(place: &Place) -> Result<Option<Checkpoint>, Failure> {
+    let reader = match storage::reader(&place.storage, &place.data_dir) {
+        Ok(reader) => reader,
+        Err(StoreError::Absent { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut listed = reader.list()?.into_iter();
+    Ok(listed.find_map(|(_, found)| found.ok()))
 }
 
 fn page(status: &Value) -> String {

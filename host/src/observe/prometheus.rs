@@ -313,7 +313,9 @@ const TIMED: [Counted; 6] = [
 ];
 
 /// A number of a task as it is.
-const LEVELS: [(&str, &str, fn(&TaskMetrics) -> &Gauge); 3] = [
+type Level = (&'static str, &'static str, fn(&TaskMetrics) -> &Gauge);
+
+const LEVELS: [Level; 3] = [
     ("state_bytes", "The state's newest entries.", |task| {
         &task.state_bytes
     }),

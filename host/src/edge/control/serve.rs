@@ -115,7 +115,6 @@ impl Doors {
     ///
     /// # Errors
     /// When the system refuses: nobody can call then.
-    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     pub fn open(self, routes: Routes) -> io::Result<Serving> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
