@@ -14,6 +14,7 @@ use super::progress::micros;
 ///
 /// The number stays as long as the pipeline file says the same `parallelism` as now: a later `run` goes on with it.
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub struct RescaleArguments {
     #[command(flatten)]
     job: JobArguments,

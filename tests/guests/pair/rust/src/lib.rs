@@ -1,8 +1,10 @@
 //! Emits each record with the input that it came by, and rejects those that begin with `reject`, unless `mended` is set.
 
-use floodmark_sdk::{Config, Operator, Output, Port, Record, Result};
+use floodmark_sdk::{Config, Operator, Output, Port, Record, Result, States};
 
+#[derive(Debug, States)]
 struct Pair {
+    #[state(skip)]
     mended: bool,
 }
 
