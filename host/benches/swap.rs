@@ -42,6 +42,8 @@ impl Watcher for Watching {
         );
     }
 
+    fn planned(&mut self, _: &Plan, _: bool) {}
+
     fn watch(&mut self, _: Duration, counters: &[Arc<Counters>]) {
         let read = counters
             .iter()

@@ -425,7 +425,8 @@ fn lists_and_maps_go_on_under_another_plugin() {
         };
         let is_after = id[..8].parse::<u64>().unwrap() > swap;
         for line in fs::read_to_string(&path).unwrap().lines() {
-            let items = line.split(' ').next_back().unwrap().split(',').count();
+            let value = line.split_once(',').unwrap().1.trim_start_matches('"');
+            let items: usize = value.split(' ').next().unwrap().parse().unwrap();
             assert!(items <= if is_after { 4 } else { 2 }, "{line} in {name}");
             after += usize::from(is_after && items == 4);
         }

@@ -38,12 +38,14 @@ use floodmark::stream::{CheckpointId, MaxParallelism};
 
 use world::{Disk, Numbers, Random, Shelf};
 
-static COUNT: LazyLock<Plugin> = LazyLock::new(|| {
+/// Counts by key, and the same with another digest: a custom section more, which says nothing.
+static COUNT: LazyLock<[Plugin; 2]> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/word-count/rust");
     let path = plugin_build::component(&folder, &mut |_| ()).expect("the plugin builds");
     let component = std::fs::read(path).expect("the component is there");
+    let other = [component.as_slice(), &[0, 2, 1, b'b']].concat();
     let engine = GuestEngine::new(None).expect("this machine runs WebAssembly");
-    engine.load("count", &component).expect("the plugin is one")
+    [component, other].map(|component| engine.load("count", &component).expect("it is one"))
 });
 
 struct Asleep;
@@ -122,11 +124,11 @@ impl Scenario {
                 node("numbers", Role::Source(Arc::new(self.numbers))),
                 node(
                     "first",
-                    Role::Operator(Operator::new(Arc::new(COUNT.clone()), Vec::new())),
+                    Role::Operator(Operator::new(Arc::new(COUNT[0].clone()), Vec::new())),
                 ),
                 node(
                     "second",
-                    Role::Operator(Operator::new(Arc::new(COUNT.clone()), Vec::new())),
+                    Role::Operator(Operator::new(Arc::new(COUNT[0].clone()), Vec::new())),
                 ),
                 node("shelf", Role::Sink(Arc::new(self.shelf.clone()))),
             ],
@@ -270,8 +272,8 @@ impl Scenario {
     /// One of the operators, or both, by the same plugin opened otherwise.
     fn swap(&mut self, running: Result<Answer<Running>, mpsc::RecvError>) -> Box<SwapRequest> {
         let running = running.expect("the answer is there").expect("all is told");
-        let config = vec![("round".to_owned(), self.random.below(9).to_string())];
-        let operator = Operator::new(Arc::new(COUNT.clone()), config);
+        let plugin = COUNT[self.random.below(2) as usize].clone();
+        let operator = Operator::new(Arc::new(plugin), Vec::new());
         let names = match self.random.below(3) {
             0 => vec!["first"],
             1 => vec!["second"],
