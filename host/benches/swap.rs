@@ -31,8 +31,6 @@ use support::{count_plan, folder, plugin, setting};
 struct Watching(Arc<AtomicU64>);
 
 impl Watcher for Watching {
-    fn planned(&mut self, _: &Plan, _: bool) {}
-
     fn begun(&mut self, _: &[(String, Recovered)]) {}
 
     fn notice(&mut self, _: Duration, notice: Notice) {

@@ -29,6 +29,9 @@ use crate::runtime::report::{Asker, Report};
 use crate::runtime::swap::{Prepared, Running, Stopwatch, SwapError, SwapRequest};
 use crate::state::StateSchema;
 
+/// A checkpoint, and what reads it.
+type Readable = (Arc<dyn CheckpointReader>, Checkpoint);
+
 /// How long a trial may be.
 const TRIAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How many records a shadow run may have.
@@ -319,10 +322,7 @@ impl Swapper {
         Ok(())
     }
 
-    fn newest(
-        &self,
-        running: &Running,
-    ) -> Result<Option<(Arc<dyn CheckpointReader>, Checkpoint)>, Refusal> {
+    fn newest(&self, running: &Running) -> Result<Option<Readable>, Refusal> {
         let Some(id) = running.newest else {
             return Ok(None);
         };
