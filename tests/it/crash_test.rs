@@ -149,7 +149,7 @@ fn a_plugin_that_keeps_something_beside_its_state_is_found() {
     let job = Job::new();
     // Slow enough for checkpoints in between, on every machine.
     let pipeline = format!(
-        "[source.made]\nconnector = \"generator\"\nrecords = 2000\nkeys = 10\nrate = 2000\n\
+        "[job]\nname = \"made\"\n[source.made]\nconnector = \"generator\"\nrecords = 2000\nkeys = 10\nrate = 2000\n\
          [operator.count]\nplugin = {:?}\nfrom = \"made\"\n\
          [sink.counts]\nconnector = \"file\"\nfrom = \"count\"\npath = \"out\"\nformat = \"csv\"\n",
         plugin("forgetful")

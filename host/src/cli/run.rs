@@ -171,11 +171,14 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         terminal,
     );
     let recovery = start.recover(&mut *store, &data_dir)?;
-    let loading = Loading {
-        reader: &*store.reader(),
-        engine: &guests.engine,
+    // Whatever holds a reader holds the store open.
+    let runs = {
+        let loading = Loading {
+            reader: &*store.reader(),
+            engine: &guests.engine,
+        };
+        start.what_runs(plan, &recovery, &data_dir, &loading)?
     };
-    let runs = start.what_runs(plan, &recovery, &data_dir, &loading)?;
     tell_recovery(
         &recovery,
         start.is_carried(),

@@ -144,6 +144,7 @@ pub fn drive(
         settling: None,
         trial: None,
         summaries: Vec::new(),
+        has_begun: false,
         unbegun: None,
     };
     let threads = match job.begin(store, recovery, LeftStates::default()) {
@@ -201,6 +202,8 @@ struct Job<'a> {
     settling: Option<(mpsc::Receiver<Answer<CheckpointId>>, Settling)>,
     trial: Option<Trial>,
     summaries: Vec<(String, String)>,
+    /// Whether records have flowed.
+    has_begun: bool,
     /// The store of workers that could not be made.
     unbegun: Option<Box<dyn CheckpointStorage>>,
 }

@@ -77,9 +77,7 @@ impl Job<'_> {
             }
         }
         self.conductor.rest();
-        if let Some(Turn::Ended(_)) = turn {
-            self.summaries = writer.summaries();
-        }
+        self.summaries = writer.summaries();
         let store = writer.into_store();
         Ok((Resting { store, workers }, turn))
     }
@@ -250,7 +248,8 @@ impl Job<'_> {
     ) -> Result<Threads, NotBegun> {
         let clock = self.stage.clock;
         self.count_from(earlier_runs(recovery.restored.as_ref()));
-        let fresh = self.settings.fresh && recovery.restored.is_none();
+        // At the start also if a savepoint takes the place of what is forgotten; later it is what this job has written.
+        let fresh = self.settings.fresh && (!self.has_begun || recovery.restored.is_none());
         let life = self.stage.live(store, recovery, fresh, left)?;
         if let Some(found) = life.found {
             self.count_from(life.earlier);
@@ -263,6 +262,7 @@ impl Job<'_> {
             life.next_id,
             life.earlier,
         );
+        self.has_begun = true;
         self.watcher.begun(&life.recovered);
         Ok(life.threads)
     }
