@@ -7,7 +7,7 @@ use crate::output::counted_by_tools;
 use crate::plugins::plugin;
 use crate::text::text;
 
-const TEXT_BYTES: usize = 10_000_000;
+const TEXT_BYTES: usize = 30_000_000;
 
 /// Stops a job in the middle; the same command goes on.
 fn check(signal: &str, interval: &str, parallelism: &str) {

@@ -11,8 +11,10 @@ use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits};
 use crate::pipeline::Spec;
 
-/// Tasks of an operator that a job has room for, so that it can be rescaled while it runs.
-const TASKS_MIN: u32 = 16;
+/// Tasks of an operator that a job has room for, so that it can be rescaled while it runs, if the pool allows so many.
+const TASKS_MIN: u32 = 128;
+/// Tasks of all operators that a job has room for, so that it can be rescaled.
+const TASKS_SUM_MAX: u32 = 512;
 /// Spare instances that a small pool must have room for.
 const SPARES_MIN: u32 = 16;
 
@@ -42,11 +44,13 @@ impl Ticking {
         let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);
         let limits = || spec.operators.keys().map(|name| limits_of(spec, name));
         let parallelism = u32::from(spec.parallelism);
+        let growth = TASKS_MIN.min(TASKS_SUM_MAX / operators.max(1));
+        let growth = growth.min(spec.max_parallelism.get().into());
         let mut ticking = Self::new(EngineSettings {
             cache_dir,
             fuel: limits().any(|limits| limits.fuel_per_call.is_some()),
             operators,
-            tasks: parallelism.max(TASKS_MIN),
+            tasks: parallelism.max(growth),
             spares: limits().fold(0, |sum, limits| limits.instances.saturating_add(sum)),
         })?;
         let room = ticking.engine.instances_max();

@@ -208,7 +208,7 @@ impl Progress {
             Notice::Swapped(swapped) => format!(
                 "{} replaced in {} at checkpoint {}; {}",
                 quoted(&swapped.names()),
-                span(swapped.pause()),
+                micros(swapped.pause()),
                 swapped.checkpoint,
                 swapped.way_back(),
             ),

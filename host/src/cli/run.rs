@@ -193,6 +193,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     start.forget_later(&mut *store, terminal)?;
     let restored = recovery.restored.as_ref();
     let restored = restored.map(|restored| restored.checkpoint.id.0);
+    watched.planned(&runs.plan, false);
     watched.observer.restored(restored, clock.wall_ms());
     tell_sinks(&assembled.plan, terminal);
     data_dir

@@ -99,7 +99,7 @@ fn page(status: &Value) -> String {
             number(&failures["count"]),
             times(number(&status["restarts"])),
             millis(ago),
-            text_of(&failures["latest"]["message"]),
+            first_line(&failures["latest"]["message"]),
         );
     }
     let swaps = &status["swaps"];
@@ -244,6 +244,12 @@ fn number(value: &Value) -> u64 {
 /// Text, without what would move the cursor of a terminal.
 fn text_of(value: &Value) -> String {
     printable(value.as_str().unwrap_or_default())
+}
+
+/// The rest, such as what a plugin has printed, is in the JSON.
+fn first_line(value: &Value) -> String {
+    let line = value.as_str().unwrap_or_default().lines().next();
+    printable(line.unwrap_or_default())
 }
 
 /// What a plugin says of itself is its own choice.

@@ -12,6 +12,9 @@ use serde::Deserialize;
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// Bytes of a component.
+const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,6 +22,18 @@ pub enum PluginBuildError {
     /// There is nothing at the path.
     #[error("there is no plugin `{}`; name a `.wasm` file or a folder to build", path.display())]
     Missing {
+        /// The plugin.
+        path: PathBuf,
+    },
+    /// It is a device, a pipe or the like.
+    #[error("the plugin `{}` is no ordinary file; name a `.wasm` file or a folder to build", path.display())]
+    NotAFile {
+        /// The plugin.
+        path: PathBuf,
+    },
+    /// No plugin is that large.
+    #[error("the plugin `{}` has more than {} MiB, so it is none; name a `.wasm` file", path.display(), COMPONENT_BYTES_MAX >> 20)]
+    TooLarge {
         /// The plugin.
         path: PathBuf,
     },
@@ -97,12 +112,14 @@ pub fn component(path: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf, P
     if path.is_dir() {
         return build(path, report);
     }
-    if path.exists() {
-        return Ok(path.to_path_buf());
+    let path = path.to_path_buf();
+    match path.metadata() {
+        // Bytes of a device never end, and those of a pipe may never come.
+        Ok(file) if !file.is_file() => Err(PluginBuildError::NotAFile { path }),
+        Ok(file) if file.len() > COMPONENT_BYTES_MAX => Err(PluginBuildError::TooLarge { path }),
+        Ok(_) => Ok(path),
+        Err(_) => Err(PluginBuildError::Missing { path }),
     }
-    Err(PluginBuildError::Missing {
-        path: path.to_path_buf(),
-    })
 }
 
 fn build(folder: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf, PluginBuildError> {

@@ -32,6 +32,8 @@ use crate::state::StateSchema;
 /// A checkpoint, and what reads it.
 type Readable = (Arc<dyn CheckpointReader>, Checkpoint);
 
+/// How often a plugin is tried on a checkpoint, if the job retires them meanwhile.
+const PROVE_ATTEMPTS_MAX: u32 = 10;
 /// How long a trial may be.
 const TRIAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How many records a shadow run may have.
@@ -287,7 +289,7 @@ impl Swapper {
         Ok((found, operator))
     }
 
-    /// Tries the plugins on what checkpoints hold.
+    /// Tries the plugins on what checkpoints hold. The job may retire a checkpoint meanwhile; then the next one is taken.
     fn prove(
         &self,
         wish: &Wish,
@@ -295,17 +297,39 @@ impl Swapper {
         operators: &[(String, Operator)],
         findings: &mut Findings,
     ) -> Result<(), Refusal> {
-        let Some((reader, checkpoint)) = self.newest(running)? else {
+        if running.newest.is_none() {
             if wish.shadow > 0 {
                 return Err(Refusal::Job(
                     "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again".to_owned(),
                 ));
             }
             return Ok(());
-        };
+        }
+        for _ in 0..PROVE_ATTEMPTS_MAX {
+            let (reader, checkpoint) = self.newest()?;
+            findings.shadows.clear();
+            let on = (&reader, &checkpoint);
+            let proven = self.prove_on(wish, running, operators, on, findings);
+            if proven.is_ok() || reader.read(checkpoint.id).is_ok() {
+                return proven;
+            }
+        }
+        Err(Refusal::Job(
+            "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`".to_owned(),
+        ))
+    }
+
+    fn prove_on(
+        &self,
+        wish: &Wish,
+        running: &Running,
+        operators: &[(String, Operator)],
+        (reader, checkpoint): (&Arc<dyn CheckpointReader>, &Checkpoint),
+        findings: &mut Findings,
+    ) -> Result<(), Refusal> {
         for (name, operator) in operators {
             let begun = self.clock.now();
-            let mut rehearsed = self.rehearse(&reader, &checkpoint, name, operator)?;
+            let mut rehearsed = self.rehearse(reader, checkpoint, name, operator)?;
             rehearsed.took_us = micros(self.clock.now().saturating_sub(begun));
             let mut found = findings.operators.iter_mut();
             if let Some(found) = found.find(|found| found.operator == *name) {
@@ -315,27 +339,26 @@ impl Swapper {
         if wish.shadow > 0 {
             for (name, operator) in operators {
                 let other = (name.as_str(), operator);
-                let shadow = shadow::shadow(&running.plan, &reader, &checkpoint, other, wish)?;
+                let shadow = shadow::shadow(&running.plan, reader, checkpoint, other, wish)?;
                 findings.shadows.push(shadow);
             }
         }
         Ok(())
     }
 
-    fn newest(&self, running: &Running) -> Result<Option<Readable>, Refusal> {
-        let Some(id) = running.newest else {
-            return Ok(None);
-        };
+    /// The newest checkpoint that is there by now.
+    fn newest(&self) -> Result<Readable, Refusal> {
         let unreadable = |reason: String| {
             Refusal::Job(format!(
-                "checkpoint {id}, on which the plugin is to be tried, cannot be read: {reason}"
+                "no checkpoint can be read to try the plugin on: {reason}"
             ))
         };
         let reader = (self.reader)().ok_or_else(|| unreadable("the job is over".to_owned()))?;
-        let checkpoint = reader
-            .read(id)
-            .map_err(|error| unreadable(error.to_string()))?;
-        Ok(Some((reader, checkpoint)))
+        let listed = reader.list();
+        let listed = listed.map_err(|error| unreadable(error.to_string()))?;
+        let checkpoint = listed.into_iter().find_map(|listed| listed.checkpoint.ok());
+        let checkpoint = checkpoint.ok_or_else(|| unreadable("none is sound".to_owned()))?;
+        Ok((reader, checkpoint))
     }
 
     fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
