@@ -356,7 +356,7 @@ impl Swapper {
         let reader = (self.reader)().ok_or_else(|| unreadable("the job is over".to_owned()))?;
         let listed = reader.list();
         let listed = listed.map_err(|error| unreadable(error.to_string()))?;
-        let checkpoint = listed.into_iter().find_map(|listed| listed.checkpoint.ok());
+        let checkpoint = listed.into_iter().find_map(|(_, manifest)| manifest.ok());
         let checkpoint = checkpoint.ok_or_else(|| unreadable("none is sound".to_owned()))?;
         Ok((reader, checkpoint))
     }
