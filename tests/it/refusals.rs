@@ -222,6 +222,7 @@ fn a_plugin_that_is_none() {
     let no_component = "the plugin is not a WebAssembly component (";
     for (file, says) in [
         ("nowhere.wasm", "there is no plugin `"),
+        ("/dev/zero", "the plugin `/dev/zero` is no ordinary file"),
         (
             "empty.wasm",
             "the plugin is not a WebAssembly component (the file is empty); build it for `wasm32-wasip2`",
