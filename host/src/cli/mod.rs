@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Commands read like sentences; what they do is decided
 //! elsewhere.
 
+pub mod build;
 pub mod check;
 pub mod checkpoint;
 pub mod crash_test;
@@ -82,6 +83,7 @@ enum Command {
     Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
+    Build(build::BuildArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -171,6 +173,7 @@ pub fn run() -> ExitCode {
         Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
+        Command::Build(arguments) => build::build(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&command),

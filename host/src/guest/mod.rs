@@ -20,6 +20,7 @@ mod bindings;
 mod closed_wasi;
 mod compiled;
 mod error;
+mod reported;
 mod share;
 mod times;
 
@@ -33,5 +34,6 @@ pub use output::{
     CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
 };
 pub use plugin::{Description, Plugin, StateDeclaration};
+pub use reported::Reported;
 pub use times::{CallTimes, GuestClock};
 pub use values::StatePart;

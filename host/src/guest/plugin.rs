@@ -22,8 +22,9 @@ const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
 const CONTRACT_NAME: &str = "floodmark:engine/operator@";
 /// The package that imports may be from.
 const PACKAGE: &str = "floodmark:engine/";
-const IMPORTS: [&str; 3] = [
+const IMPORTS: [&str; 4] = [
     "floodmark:engine/log@0.1.0",
+    "floodmark:engine/metrics@0.1.0",
     "floodmark:engine/state@0.1.0",
     "floodmark:engine/types@0.1.0",
 ];
@@ -66,6 +67,7 @@ pub struct StateDeclaration {
 pub struct Plugin {
     digest: PluginDigest,
     component: Arc<[u8]>,
+    imports: Vec<String>,
     description: Description,
     start: Start,
 }
@@ -132,10 +134,16 @@ impl Plugin {
             instances_max: guest_engine.instances_max(),
             clock: guest_engine.clock(),
         };
+        let shape = compiled.component_type();
+        let imports = shape
+            .imports(engine)
+            .map(|(name, _)| name.to_owned())
+            .collect();
         let description = describe(operator, &start)?;
         Ok(Self {
             digest,
             component: component.into(),
+            imports,
             description,
             start,
         })
@@ -151,6 +159,12 @@ impl Plugin {
     #[must_use]
     pub fn component(&self) -> &Arc<[u8]> {
         &self.component
+    }
+
+    /// What it imports, by name.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.imports
     }
 
     /// What its instances may use.

@@ -1,0 +1,85 @@
+//! The contract between engine and plugins, as text: it is part of the command, so that plugins are built for the contract of
+//! the command that builds them, wherever that is.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use wit_component::StringEncoding;
+use wit_parser::{Resolve, SourceMap, WorldId};
+
+/// The files of `wit/`.
+pub const FILES: [(&str, &str); 8] = [
+    (
+        "checkpoint-listener.wit",
+        include_str!("../../../../wit/checkpoint-listener.wit"),
+    ),
+    ("log.wit", include_str!("../../../../wit/log.wit")),
+    ("metrics.wit", include_str!("../../../../wit/metrics.wit")),
+    ("operator.wit", include_str!("../../../../wit/operator.wit")),
+    (
+        "state-values.wit",
+        include_str!("../../../../wit/state-values.wit"),
+    ),
+    ("state.wit", include_str!("../../../../wit/state.wit")),
+    ("types.wit", include_str!("../../../../wit/types.wit")),
+    ("world.wit", include_str!("../../../../wit/world.wit")),
+];
+
+/// The world that a plugin implements.
+pub const WORLD: &str = "plugin";
+
+/// Writes the files into a folder, which is made if need be.
+pub(super) fn unpack(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for (name, text) in FILES {
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
+}
+
+/// What an adapter of ours may use: it is told as the plugin's own.
+const ADAPTER: (&str, &str) = ("adapter.wit", "world adapter { import log; }");
+
+/// The contract, parsed, and one of its worlds.
+fn resolved(world: &str) -> (Resolve, WorldId) {
+    let mut source = SourceMap::default();
+    for (name, text) in FILES.iter().chain([&ADAPTER]) {
+        source.push_str(name, *text);
+    }
+    let parsed = source.parse().map_err(|(_, error)| error);
+    let parsed = parsed.expect("the bindings of the host were made of the same text");
+    let mut resolve = Resolve::default();
+    let package = resolve.push_group(parsed);
+    let package = package.expect("the contract names nothing outside of it");
+    let world = resolve.select_world(&[package], Some(world));
+    (resolve, world.expect("the contract has this world"))
+}
+
+/// Marks a core module as one that implements a world of the contract.
+fn mark(module: &mut Vec<u8>, world: &str) -> Result<(), String> {
+    let (resolve, world) = resolved(world);
+    wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
+        .map_err(|error| format!("{error:#}"))
+}
+
+/// Makes a component of a core module that implements the contract by the names of its imports and exports. An adapter
+/// implements the imports of the module that it is named by; it may use the contract's `log`.
+///
+/// # Errors
+/// Says which import or export does not fit.
+pub(super) fn component_of(
+    mut module: Vec<u8>,
+    adapters: &[(&str, &str)],
+) -> Result<Vec<u8>, String> {
+    mark(&mut module, WORLD)?;
+    let mut encoder = wit_component::ComponentEncoder::default();
+    let shown = |error| format!("{error:#}");
+    encoder.module(&module).map_err(shown)?;
+    for (name, text) in adapters {
+        let mut adapter = wat::parse_str(text).map_err(|error| error.to_string())?;
+        mark(&mut adapter, "adapter")?;
+        encoder.adapter(name, &adapter).map_err(shown)?;
+    }
+    encoder.validate(true).encode().map_err(shown)
+}

@@ -1,0 +1,177 @@
+//! Whether a component is still the one that its project would yield.
+//!
+//! Everything that it is made of is digested: names and bytes of the files of project and SDK, versions of the tools, the
+//! contract, and the version of this command. Times of files are not looked at: a checkout sets them as it likes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{PluginBuildError, Project, Report, contract};
+
+/// Folders that hold what tools made.
+const MADE: [&str; 4] = ["build", "node_modules", "target", "__pycache__"];
+/// Files of a project at most: what has more is not a plugin's folder, but the folder of everything.
+const FILES_MAX: usize = 20_000;
+
+/// The component of a project: the one that was made before, if nothing changed since, or a new one, which `make` writes to the
+/// path that it is given.
+pub(super) fn up_to_date(
+    project: &Project,
+    tools: &str,
+    report: Report<'_>,
+    make: impl FnOnce(&Path) -> Result<(), PluginBuildError>,
+) -> Result<PathBuf, PluginBuildError> {
+    let dir = project.build_dir();
+    let component = dir.join(format!("{}.wasm", project.name));
+    let note = dir.join(format!("{}.inputs", project.name));
+    let inputs = digest(project, tools)?;
+    let is_noted = fs::read_to_string(&note).is_ok_and(|noted| noted == inputs);
+    if is_noted && component.is_file() {
+        return Ok(component);
+    }
+    let unusable = |source| PluginBuildError::Folder {
+        path: dir.clone(),
+        source,
+    };
+    report(&format!("building `{}`", project.folder.display()));
+    fs::create_dir_all(&dir).map_err(unusable)?;
+    let unfinished = dir.join(format!("{}.{}.wasm", project.name, std::process::id()));
+    let made = make(&unfinished)
+        .and_then(|()| fs::rename(&unfinished, &component).map_err(unusable))
+        .and_then(|()| fs::write(&note, inputs).map_err(unusable));
+    if made.is_err() {
+        // It may not be there at all.
+        let _ = fs::remove_file(&unfinished);
+    }
+    made.map(|()| component)
+}
+
+/// What a project's component is made of.
+fn digest(project: &Project, tools: &str) -> Result<String, PluginBuildError> {
+    let mut digest = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    };
+    put(env!("CARGO_PKG_VERSION").as_bytes());
+    put(tools.as_bytes());
+    for (name, text) in contract::FILES {
+        put(name.as_bytes());
+        put(text.as_bytes());
+    }
+    for folder in std::iter::once(&project.folder).chain(&project.elsewhere) {
+        let unreadable = |source| PluginBuildError::Folder {
+            path: folder.clone(),
+            source,
+        };
+        let mut files = Vec::new();
+        files_below(folder, &mut files).map_err(unreadable)?;
+        files.sort();
+        for file in files {
+            let name = file.strip_prefix(folder).unwrap_or(&file);
+            put(name.as_os_str().as_encoded_bytes());
+            put(&fs::read(&file).map_err(unreadable)?);
+        }
+    }
+    let digest = digest.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// All files below a folder but hidden ones and those that tools made.
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let kind = entry.file_type()?;
+        if name.starts_with('.') || MADE.contains(&name.as_ref()) {
+            continue;
+        }
+        if kind.is_dir() {
+            files_below(&entry.path(), files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+        if files.len() > FILES_MAX {
+            return Err(io::Error::other(format!(
+                "it has more than {FILES_MAX} files, so it is no plugin's"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a component that is outdated and taken, and one that is made again without need.
+
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_anew_when_something_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let sdk = tempfile::tempdir().unwrap();
+        let project = Project {
+            folder: folder.path().to_path_buf(),
+            name: "demo".to_owned(),
+            elsewhere: vec![sdk.path().to_path_buf()],
+        };
+        let made = Cell::new(0);
+        let check = |tools: &str, expected: u32| {
+            let make = |out: &Path| {
+                made.set(made.get() + 1);
+                fs::write(out, made.get().to_string()).unwrap();
+                Ok(())
+            };
+            let component = up_to_date(&project, tools, &mut |_| (), make).unwrap();
+            let which = fs::read_to_string(component).unwrap();
+            assert_eq!((which, made.get()), (expected.to_string(), expected));
+        };
+        fs::write(folder.path().join("source"), "1").unwrap();
+        check("tool 1", 1);
+        check("tool 1", 1);
+        fs::write(folder.path().join("source"), "2").unwrap();
+        check("tool 1", 2);
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        fs::write(folder.path().join("deep/source"), "").unwrap();
+        check("tool 1", 3);
+        fs::write(sdk.path().join("source"), "").unwrap();
+        check("tool 1", 4);
+        check("tool 2", 5);
+        fs::create_dir(folder.path().join("node_modules")).unwrap();
+        fs::write(folder.path().join("node_modules/any"), "").unwrap();
+        check("tool 2", 5);
+        fs::remove_file(folder.path().join("build/demo.wasm")).unwrap();
+        check("tool 2", 6);
+    }
+
+    #[test]
+    fn a_failed_build_leaves_the_last_component_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = Project {
+            folder: folder.path().to_path_buf(),
+            name: "demo".to_owned(),
+            elsewhere: Vec::new(),
+        };
+        let good = |out: &Path| {
+            fs::write(out, "good").unwrap();
+            Ok(())
+        };
+        let component = up_to_date(&project, "1", &mut |_| (), good).unwrap();
+        let bad = |out: &Path| {
+            fs::write(out, "half").unwrap();
+            Err(PluginBuildError::UnknownLanguage {
+                path: PathBuf::new(),
+            })
+        };
+        up_to_date(&project, "2", &mut |_| (), bad).unwrap_err();
+        assert_eq!(fs::read_to_string(component).unwrap(), "good");
+        assert_eq!(fs::read_dir(project.build_dir()).unwrap().count(), 2);
+        up_to_date(&project, "2", &mut |_| (), good).unwrap();
+    }
+}

@@ -1,0 +1,151 @@
+//! Rust: `cargo build` for `wasm32-wasip2`, whose linker emits a component by itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde::Deserialize;
+
+use super::tool::tool;
+use super::{Language, PluginBuildError, Report};
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// Looks for cargo; the target is added when it is needed.
+pub(super) fn find_tools(folder: &Path) -> Result<(), PluginBuildError> {
+    let asked = tool("cargo", folder).arg("--version").output();
+    asked.map(drop).map_err(no_tool("cargo", folder))
+}
+
+/// Builds a crate, which cargo does only if something changed.
+pub(super) fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError> {
+    let manifest = folder.join("Cargo.toml");
+    ensure_target(folder, report)?;
+    let output = tool("cargo", folder)
+        .args(["build", "--release", "--target", TARGET])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(no_tool("cargo", folder))?;
+    if !output.status.success() {
+        return Err(PluginBuildError::Failed {
+            path: folder.to_path_buf(),
+            status: output.status,
+        });
+    }
+    let mut components = components(&output.stdout, &manifest);
+    match components.len() {
+        0 => Err(PluginBuildError::NoComponent {
+            path: folder.to_path_buf(),
+        }),
+        1 => Ok(components.remove(0)),
+        _ => Err(PluginBuildError::ManyComponents {
+            path: folder.to_path_buf(),
+            components,
+        }),
+    }
+}
+
+/// Adds the target unless the tool chain that builds this folder has it.
+fn ensure_target(folder: &Path, report: Report<'_>) -> Result<(), PluginBuildError> {
+    let asked = tool("rustc", folder)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(no_tool("rustc", folder))?;
+    let libraries = String::from_utf8_lossy(&asked.stdout);
+    if asked.status.success() && Path::new(libraries.trim()).is_dir() {
+        return Ok(());
+    }
+    report(&format!("adding the Rust target `{TARGET}` with rustup"));
+    let added = tool("rustup", folder)
+        .args(["target", "add", TARGET])
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .status();
+    match added {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(PluginBuildError::NoTarget {
+            reason: format!("rustup: {status}"),
+        }),
+        Err(error) => Err(PluginBuildError::NoTarget {
+            reason: format!("rustup: {error}"),
+        }),
+    }
+}
+
+fn no_tool(tool: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> PluginBuildError {
+    let path = folder.to_path_buf();
+    move |error| PluginBuildError::NoTool {
+        language: Language::Rust,
+        tool,
+        path,
+        reason: error.to_string(),
+        install: "see https://rustup.rs".to_owned(),
+    }
+}
+
+/// What cargo says of an artifact, as far as it is needed.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    manifest_path: PathBuf,
+    #[serde(default)]
+    target: Target,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+struct Target {
+    #[serde(default)]
+    kind: Vec<String>,
+}
+
+/// The components that the crate with this manifest yields. Its dependencies' are not meant.
+fn components(messages: &[u8], manifest: &Path) -> Vec<PathBuf> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let manifest = real(manifest);
+    // Build scripts may print lines of their own.
+    let mut components: Vec<PathBuf> = messages
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter(|message| message.reason == "compiler-artifact")
+        .filter(|message| message.target.kind.iter().any(|kind| kind == "cdylib"))
+        .filter(|message| real(&message.manifest_path) == manifest)
+        .flat_map(|message| message.filenames)
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "wasm")
+        })
+        .collect();
+    components.sort();
+    components.dedup();
+    components
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a wrong artifact that is taken for the component.
+
+    use super::*;
+
+    #[test]
+    fn components_of_dependencies_are_not_meant() {
+        let line = |manifest: &str, kind: &str, file: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"{manifest}","target":{{"kind":["{kind}"]}},"filenames":["{file}"]}}"#
+            )
+        };
+        let messages = [
+            line("/p/Cargo.toml", "cdylib", "/t/p.wasm"),
+            line("/p/Cargo.toml", "bin", "/t/tool.wasm"),
+            line("/q/Cargo.toml", "cdylib", "/t/q.wasm"),
+            "not json".to_owned(),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        let found = components(messages.join("\n").as_bytes(), Path::new("/p/Cargo.toml"));
+        assert_eq!(found, [PathBuf::from("/t/p.wasm")]);
+    }
+}

@@ -1,0 +1,90 @@
+//! Tools of other languages, started as if the user had started them in the folder.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A tool that runs in the folder as if the user had started it there.
+pub(super) fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
+    let mut command = Command::new(name);
+    command.current_dir(folder).stdin(Stdio::null());
+    for (variable, _) in std::env::vars_os() {
+        if is_of_an_outer_build(&variable) {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// Whether a variable was made for another build than this one: by an outer `cargo run` or `cargo test`, or flags and
+/// wrappers that suit the host's compiler. What configures cargo for a user stays.
+pub(super) fn is_of_an_outer_build(variable: &OsStr) -> bool {
+    let Some(name) = variable.to_str() else {
+        return false;
+    };
+    const NAMES: &[&str] = &[
+        "CARGO",
+        "CARGO_BIN_NAME",
+        "CARGO_BUILD_TARGET",
+        "CARGO_CRATE_NAME",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_MAKEFLAGS",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+        "DEBUG",
+        "HOST",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "NUM_JOBS",
+        "OPT_LEVEL",
+        "OUT_DIR",
+        "PROFILE",
+        "RUSTC",
+        "RUSTC_LINKER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTDOC",
+        "RUSTFLAGS",
+        "TARGET",
+    ];
+    const PREFIXES: &[&str] = &[
+        "CARGO_PKG_",
+        "CARGO_CFG_",
+        "CARGO_FEATURE_",
+        "CARGO_BIN_EXE_",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a plugin that is built with the flags of an outer build.
+
+    use super::*;
+
+    #[test]
+    fn only_what_an_outer_build_made_is_removed() {
+        for name in [
+            "CARGO",
+            "CARGO_PKG_NAME",
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "OUT_DIR",
+        ] {
+            assert!(is_of_an_outer_build(OsStr::new(name)), "{name}");
+        }
+        for name in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "CARGO_NET_OFFLINE",
+            "RUSTUP_HOME",
+        ] {
+            assert!(!is_of_an_outer_build(OsStr::new(name)), "{name}");
+        }
+    }
+}
