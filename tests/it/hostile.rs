@@ -71,7 +71,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "import-unknown",
-        "the plugin imports `acme:secrets/keys@1.0.0`; plugins get only",
+        "the plugin imports `acme:secrets/keys@1.0.0`: it is neither of the contract nor of WASI; ",
     ),
     (
         "instances-hundreds",
