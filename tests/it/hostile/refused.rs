@@ -78,7 +78,6 @@ fn a_plugin_of_another_form_of_the_contract_is_to_be_rebuilt() {
             "\"warn\"",
             "`floodmark:engine/log@0.1.0`",
         ),
-        ("(param \"input\" u16)", "(param \"port\" u16)", "process"),
     ] {
         let component = wat::parse_str(good.replacen(is, was, 1)).unwrap();
         assert!(good.contains(is), "{is}");
