@@ -165,6 +165,22 @@ impl Plugin {
         self.start.limits
     }
 
+    /// The same plugin, whose instances may use this.
+    ///
+    /// # Errors
+    /// When fuel is limited and the engine was not made to count it.
+    pub fn within(&self, operator: &str, limits: Limits) -> Result<Self, GuestError> {
+        check_fuel(operator, limits, self.start.has_fuel)?;
+        let start = Start {
+            limits,
+            ..self.start.clone()
+        };
+        Ok(Self {
+            start,
+            ..self.clone()
+        })
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
@@ -201,6 +217,18 @@ impl Plugin {
         instance.open(config)?;
         Ok(instance)
     }
+}
+
+/// Refuses a limit of fuel for an engine that does not count it.
+pub(super) fn check_fuel(operator: &str, limits: Limits, has_fuel: bool) -> Result<(), GuestError> {
+    if limits.fuel_per_call.is_none() || has_fuel {
+        return Ok(());
+    }
+    Err(GuestError::Engine {
+        reason: format!(
+            "operator `{operator}` has `limits.fuel-per-call`, and this engine counts no fuel"
+        ),
+    })
 }
 
 fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Result<(), GuestError> {
