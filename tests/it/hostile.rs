@@ -33,7 +33,7 @@ const TOO_MUCH: &str = "operator `bad` handed over more than 1 MiB in";
 const NOTHING: &str = "nothing is wrong with operator `bad`";
 
 /// By plugin the end of its story.
-const ENDINGS: [(&str, &str); 55] = [
+const ENDINGS: [(&str, &str); 58] = [
     (
         "answer-beyond-memory",
         "crashed in `process`: pointer out of bounds of memory",
@@ -98,6 +98,9 @@ const ENDINGS: [(&str, &str); 55] = [
     ),
     ("memory-bomb", NO_MORE_MEMORY),
     ("memory-filled", TIME),
+    ("metrics-forged", NOTHING),
+    ("metrics-gigantic", TOO_MUCH),
+    ("metrics-storm", TIME),
     (
         "name-forged",
         "description is not usable: its name, `\\u{7}\\u{1b}\\n`, is not",

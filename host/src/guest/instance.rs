@@ -18,7 +18,7 @@ use super::limits::{Exceeded, ticks};
 use super::output::{CallOutput, Declared, check_output};
 use super::plugin::Start;
 use super::share::Alive;
-use super::{CallTimes, Description, GuestError, LogLine, StateAccess};
+use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
 
@@ -110,7 +110,11 @@ impl Instance {
         });
         self.store.data_mut().timer.begin();
         let output = self.transact(input, batch, states, lent);
-        self.store.data_mut().timer.end();
+        let state = self.store.data_mut();
+        state.timer.end();
+        if output.is_err() {
+            state.reporting.forget();
+        }
         output
     }
 
@@ -194,6 +198,11 @@ impl Instance {
     /// Takes the lines that the guest has logged since the last call.
     pub fn take_log(&mut self) -> Vec<LogLine> {
         self.store.data_mut().take_log()
+    }
+
+    /// Takes the numbers that calls have reported since the last time, those that failed left out.
+    pub fn take_reported(&mut self) -> Option<Reported> {
+        self.store.data_mut().reporting.take()
     }
 
     /// Whether a call returned as much as it may.

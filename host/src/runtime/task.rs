@@ -465,6 +465,9 @@ impl OperatorTask {
             Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
         };
         self.check_rejections(input, &output, batch, wall_ms)?;
+        if let Some(reported) = self.instance.take_reported() {
+            self.desk.keep_reported(reported);
+        }
         let kept = kept(&mut self.kept);
         kept.write(&output.lists, &output.maps)?;
         let trees = kept.store_mut();
