@@ -148,6 +148,13 @@ impl GuestEngine {
         self
     }
 
+    /// The same engine, which keeps compiled code in this folder, if there is one.
+    #[must_use]
+    pub fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
+        self.cache = cache_dir.map(|dir| CompiledCache::new(dir, &self.engine));
+        self
+    }
+
     /// Lets [`TICK`](super::TICK) go by for all calls of all instances. Cheap, and may be called from any thread.
     pub fn tick(&self) {
         self.shares.tick();
