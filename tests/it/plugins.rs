@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -22,6 +22,7 @@ const FOLDERS: [&str; 15] = [
     "tests/guests/pair/rust",
     "tests/guests/enrich/rust",
     "tests/guests/router/rust",
+    "tests/guests/reports/rust",
 ];
 
 /// The folder of the repository.
