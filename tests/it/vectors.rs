@@ -3,6 +3,8 @@
 //! Catches an expectation that is not compared, a difference that does not say where it is and what came, a plugin that keeps
 //! its state in memory and passes all the same, a wrong file that is taken for a right one, and a wrong exit code.
 
+mod made;
+
 use std::fs;
 use std::path::Path;
 
