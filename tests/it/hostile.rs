@@ -8,6 +8,8 @@
 //!
 //! [`ENDINGS`] is the table: what a plugin is called, and the words with which it ends. All run under [`limits`].
 
+mod refused;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -71,7 +73,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "import-unknown",
-        "the plugin imports `acme:secrets/keys@1.0.0`; plugins get only",
+        "the plugin imports `acme:secrets/keys@1.0.0`: it is neither of the contract nor of WASI; ",
     ),
     (
         "instances-hundreds",
@@ -249,6 +251,10 @@ fn parts(case: &str) -> Vec<(String, String)> {
 
 /// A component: the template with these parts in their places.
 fn assembled(parts: &[(String, String)]) -> Vec<u8> {
+    wat::parse_str(text(parts)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn text(parts: &[(String, String)]) -> String {
     let template = fs::read_to_string(folder().join("template.wat")).unwrap();
     let mut pieces = template.split("{{");
     // The first place is in the head and no place.
@@ -267,7 +273,7 @@ fn assembled(parts: &[(String, String)]) -> Vec<u8> {
         };
         text += after;
     }
-    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+    text
 }
 
 fn part(name: &str, lines: &str) -> Vec<(String, String)> {

@@ -250,8 +250,7 @@ fn instantiate(
         });
     }
     arm(&mut store);
-    let bindings = start.pre.instantiate(&mut store);
-    let bindings = bindings.map_err(|error| {
+    let instance = start.pre.instantiate(&mut store).map_err(|error| {
         if error.is::<PoolConcurrencyLimitError>() {
             return GuestError::Limit {
                 operator: operator.to_owned(),
@@ -262,6 +261,12 @@ fn instantiate(
             };
         }
         trapped(operator, "instantiate", &error, store.data())
+    })?;
+    // Types of exports are compared here and no earlier.
+    let bindings = start.exports.load(&mut store, &instance);
+    let bindings = bindings.map_err(|error| GuestError::OtherTypes {
+        operator: operator.to_owned(),
+        reason: format!("{error:#}"),
     })?;
     Ok((store, bindings, alive))
 }

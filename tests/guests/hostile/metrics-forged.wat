@@ -8,7 +8,7 @@
 (call $poke (i32.const 4100) (i32.const 0x786a0a31))
 (call $add (i32.const 4096) (i32.const 8) (i64.const 1))
 (call $add (i32.const 16) (i32.const 0) (i64.const 1))
-(call $add (i32.const 65536) (i32.const 100000) (i64.const 1))
+(call $add (i32.const 1200000) (i32.const 100000) (i64.const 1))
 (local.set $n (i32.const 1000))
 (loop $again
   (call $observe (i32.const 16) (i32.const 7) (i32.const 131072) (i32.const 1000))

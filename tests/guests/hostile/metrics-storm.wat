@@ -1,4 +1,4 @@
-;; Counts under a new name for ever: the four digits of the name are those of a counter.
+;; Counts for ever, under 65,536 names of eight letters.
 ;; -- process
 (local $n i32)
 (loop $again
