@@ -20,4 +20,6 @@ pub mod pipeline;
 
 pub mod edge;
 
+pub mod vectors;
+
 pub mod cli;

@@ -8,6 +8,8 @@
 //!
 //! [`ENDINGS`] is the table: what a plugin is called, and the words with which it ends. All run under [`limits`].
 
+mod refused;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +35,7 @@ const TOO_MUCH: &str = "operator `bad` handed over more than 1 MiB in";
 const NOTHING: &str = "nothing is wrong with operator `bad`";
 
 /// By plugin the end of its story.
-const ENDINGS: [(&str, &str); 55] = [
+const ENDINGS: [(&str, &str); 58] = [
     (
         "answer-beyond-memory",
         "crashed in `process`: pointer out of bounds of memory",
@@ -71,7 +73,7 @@ const ENDINGS: [(&str, &str); 55] = [
     ),
     (
         "import-unknown",
-        "the plugin imports `acme:secrets/keys@1.0.0`; plugins get only",
+        "the plugin imports `acme:secrets/keys@1.0.0`: it is neither of the contract nor of WASI; ",
     ),
     (
         "instances-hundreds",
@@ -98,6 +100,9 @@ const ENDINGS: [(&str, &str); 55] = [
     ),
     ("memory-bomb", NO_MORE_MEMORY),
     ("memory-filled", TIME),
+    ("metrics-forged", NOTHING),
+    ("metrics-gigantic", TOO_MUCH),
+    ("metrics-storm", TIME),
     (
         "name-forged",
         "description is not usable: its name, `\\u{7}\\u{1b}\\n`, is not",
@@ -246,6 +251,10 @@ fn parts(case: &str) -> Vec<(String, String)> {
 
 /// A component: the template with these parts in their places.
 fn assembled(parts: &[(String, String)]) -> Vec<u8> {
+    wat::parse_str(text(parts)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn text(parts: &[(String, String)]) -> String {
     let template = fs::read_to_string(folder().join("template.wat")).unwrap();
     let mut pieces = template.split("{{");
     // The first place is in the head and no place.
@@ -264,7 +273,7 @@ fn assembled(parts: &[(String, String)]) -> Vec<u8> {
         };
         text += after;
     }
-    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+    text
 }
 
 fn part(name: &str, lines: &str) -> Vec<(String, String)> {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -20,6 +20,7 @@ const FOLDERS: [&str; 13] = [
     "tests/guests/faulty/rust",
     "tests/guests/labelled/rust",
     "tests/guests/pair/rust",
+    "tests/guests/reports/rust",
 ];
 
 /// The folder of the repository.

@@ -72,6 +72,29 @@ fn a_job_is_rescaled_while_it_runs() {
     assert_eq!(nobody.code, Some(4));
 }
 
+#[test]
+fn a_job_that_was_rescaled_shows_its_tasks_and_has_room_for_more_when_it_is_started_again() {
+    let job = job();
+    let run = std::fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    job.write(
+        "pipeline.toml",
+        run.replace(&RECORDS.to_string(), "4000000"),
+    );
+    let mut run = job.start(&[]);
+    run.wait_for("checkpoint 1 completed");
+    job.command(&["rescale", ".", "3"]).succeeded();
+    run.signal("TERM");
+    run.wait().succeeded();
+    let mut run = job.start(&[]);
+    run.wait_for("completed");
+    let status = job.command(&["status", ".", "--json"]).succeeded().stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["vertices"][1]["parallelism"], 3, "{status}");
+    job.command(&["rescale", ".", "30"]).succeeded();
+    run.signal("TERM");
+    run.wait().succeeded();
+}
+
 /// Starts the job so that it dies at a point.
 fn armed(job: &Job, point: &str) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));

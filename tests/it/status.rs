@@ -84,6 +84,74 @@ fn metrics_twice(job: &Job, address: &str) -> (String, String) {
 const READ: &str = r#"floodmark_task_records_in_total{job="words",operator="count",task="0"}"#;
 
 #[test]
+fn a_plugin_reports_numbers_of_its_own() {
+    let job = Job::new();
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+source.text = {{ connector = "file", path = "in.txt", follow = true }}
+operator.told = {{ plugin = {:?}, from = "text", on-error = "skip" }}
+sink.nothing = {{ connector = "discard", from = "told" }}
+"#,
+            plugin("reports")
+        ),
+    );
+    job.write(
+        "in.txt",
+        ["a\nbad\nlonger\n".repeat(50), "forged\n".to_owned()].concat(),
+    );
+    let mut run = job.start(&["--listen", "127.0.0.1:0"]);
+    let address = address(&mut run);
+    let of = |series: &str| format!("{series}{{job=\"words\",operator=\"told\",task=\"0\"}}");
+    let is_done = |metrics: &String| {
+        metrics
+            .lines()
+            .any(|line| line == format!("{} 151", of("floodmark_task_records_in_total")))
+            && metrics
+                .lines()
+                .any(|line| line == format!("{} 50", of("floodmark_task_skipped_records_total")))
+    };
+    let mut looks = std::iter::repeat_with(|| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        got(&address, "/metrics", "")
+    });
+    let metrics = looks
+        .by_ref()
+        .take(1000)
+        .find(is_done)
+        .expect("all was read");
+    // Calls that have failed were made again without the record that is to blame, and count once.
+    for (series, value) in [
+        ("floodmark_plugin_good_records_total", 101.0),
+        ("floodmark_plugin_last_length", 6.0),
+        ("floodmark_plugin_length_count", 101.0),
+        ("floodmark_plugin_length_sum", 50.0 + 51.0 * 6.0),
+    ] {
+        assert_eq!(sample(&metrics, &of(series)), value, "{series}");
+    }
+    assert_eq!(
+        sample(&metrics, "floodmark_failures_total{job=\"words\"}"),
+        0.0
+    );
+    assert_eq!(
+        metrics.matches("floodmark_plugin_").count(),
+        metrics
+            .matches("floodmark_plugin_good_records_total")
+            .count()
+            + metrics.matches("floodmark_plugin_l").count()
+    );
+    run.wait_for("the metric `x{job=\\\"words\\\"} 1\\nfloodmark_failures_total` is left out: ");
+    let told = status(&job)["vertices"][1]["plugin-metrics"].clone();
+    assert_eq!(told["counters"]["good_records"], 101);
+    assert_eq!(told["gauges"]["last_length"]["sum"], 6.0);
+    assert_eq!(told["histograms"]["length"]["count"], 101);
+    run.signal("TERM");
+    run.wait().succeeded();
+}
+
+#[test]
 fn the_numbers_of_a_running_job_move() {
     let job = endless();
     let mut run = job.start(&["--listen", "127.0.0.1:0", "--parallelism", "2"]);

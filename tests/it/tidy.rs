@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::plugins::repository;
 
 /// What each module of the host may name besides itself.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("crash", &[]),
     ("stream", &[]),
     ("state", &["stream"]),
@@ -43,8 +43,13 @@ const MAY_USE: [(&str, &[&str]); 11] = [
         ],
     ),
     (
+        "vectors",
+        &["edge", "runtime", "pipeline", "guest", "state", "stream"],
+    ),
+    (
         "cli",
         &[
+            "vectors",
             "crash",
             "edge",
             "runtime",

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use crate::columns::{Batch, Description, OptionalColumn, Output, Plugin};
 use crate::operator::is_same;
-use crate::{Config, Error, Operator, Port, Result};
+use crate::{Config, Error, Operator, Port, Result, metrics};
 
 /// Makes a plugin of an operator. Once a crate; name and version are those of the crate.
 #[macro_export]
@@ -139,9 +139,11 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The configuration is wrong; there is no plugin.
     pub fn open(&self, config: Vec<(String, String)>) -> Result<(), String> {
+        metrics::begin();
         let config = Config::new(config);
         let plugin = Some(P::open(&config).map_err(Error::into_message)?);
         self.0.replace(Held { config, plugin });
+        metrics::succeeded();
         Ok(())
     }
 
@@ -155,6 +157,7 @@ impl<P: Plugin> Instance<P> {
         records: Batch,
         states: Vec<OptionalColumn>,
     ) -> Result<Output, String> {
+        metrics::begin();
         let Held { config, plugin } = &mut *self.0.borrow_mut();
         let mut opened = match plugin.take() {
             Some(opened) => opened,
@@ -164,20 +167,25 @@ impl<P: Plugin> Instance<P> {
             .process(Port::at(input), records, states)
             .map_err(Error::into_message)?;
         *plugin = Some(opened);
+        metrics::succeeded();
         Ok(output)
     }
 
     /// Tells the plugin, if there is one, that a checkpoint is durable.
     pub fn completed(&self, checkpoint: u64) {
         if let Some(plugin) = &mut self.0.borrow_mut().plugin {
+            metrics::begin();
             plugin.checkpoint_completed(checkpoint);
+            metrics::succeeded();
         }
     }
 
     /// Tells the plugin, if there is one, that a checkpoint was given up.
     pub fn aborted(&self, checkpoint: u64) {
         if let Some(plugin) = &mut self.0.borrow_mut().plugin {
+            metrics::begin();
             plugin.checkpoint_aborted(checkpoint);
+            metrics::succeeded();
         }
     }
 }

@@ -92,6 +92,10 @@
 //! - There is no clock and no randomness, and there must be none: a `HashMap` that is emitted or encoded in its own order
 //!   breaks replay. Use a `BTreeMap`.
 //!
+//! # Beside the output
+//! [`info!`] and its like write to the job's log, and [`metrics`] are numbers of the operator's own among those of the job:
+//! `metrics::counter("late").add(1)`. Tests read both, by `take_log` and `take_metrics` of a [`Task`](testing::Task).
+//!
 //! The contract moves whole columns, which nothing above shows; [`columns`] is for who wants them.
 #![deny(unsafe_code)]
 
@@ -121,6 +125,8 @@ mod config;
 mod error;
 
 pub mod log;
+
+pub mod metrics;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

@@ -8,11 +8,12 @@ use clap::Args;
 use super::Failure;
 use super::failure::EXIT_PLUGIN;
 use super::limits::Ticking;
+use super::number;
 use super::print::print;
 use super::terminal::Terminal;
 use crate::edge::plugin_build::{self, Language};
 use crate::guest::Plugin;
-use crate::pipeline::{duration, size};
+use crate::pipeline::duration;
 use crate::state::StateKind;
 
 /// Builds the plugin in a folder, checks it, and says what it is
@@ -56,12 +57,12 @@ pub fn build(arguments: &BuildArguments) -> Result<(), Failure> {
         ))
     };
     let bytes = std::fs::read(&component).map_err(unreadable)?;
-    let guests = Ticking::for_tools()?;
+    let guests = Ticking::for_tools()?.keeping(plugin_build::compiled_dir(&arguments.folder));
     let plugin = guests.engine.load("plugin", &bytes)?;
     let mut text = format!(
         "{}: {}",
         component.display(),
-        size::format(bytes.len() as u64)
+        number::bytes(bytes.len() as u64)
     );
     if let Some(language) = Language::of(&arguments.folder) {
         text += &format!(", from {language}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::failure::EXIT_USAGE;
+use crate::edge;
 use crate::edge::clock::Clock;
 use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits};
@@ -37,6 +38,20 @@ impl Ticking {
     /// An engine for tools that ask plugins about values.
     pub(super) fn for_tools() -> Result<Self, Failure> {
         Self::new(EngineSettings::default())
+    }
+
+    /// An engine for calls of one plugin.
+    pub(super) fn for_calls(fuel: bool) -> Result<Self, Failure> {
+        Self::new(EngineSettings {
+            fuel,
+            ..EngineSettings::default()
+        })
+    }
+
+    /// The same, which takes compiled code from this folder and keeps it there, if there is one.
+    pub(super) fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
+        self.engine = self.engine.keeping(cache_dir);
+        self
     }
 
     /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that.
@@ -75,21 +90,5 @@ impl Ticking {
 
 /// What the plugin of an operator may use.
 pub(super) fn limits_of(spec: &Spec, operator: &str) -> Limits {
-    let typed = spec.limits_of(operator);
-    let default = Limits::default();
-    Limits {
-        memory_bytes: typed.memory.unwrap_or(default.memory_bytes),
-        time_per_call: typed.time_per_call.unwrap_or(default.time_per_call),
-        output_bytes_per_call: typed
-            .output_per_call
-            .unwrap_or(default.output_bytes_per_call),
-        log_lines_per_second: typed
-            .log_lines_per_second
-            .unwrap_or(default.log_lines_per_second),
-        instances: typed.instances.unwrap_or(default.instances),
-        fuel_per_call: match typed.fuel_per_call {
-            Some(fuel) => fuel.0,
-            None => default.fuel_per_call,
-        },
-    }
+    edge::limits::limits(spec.limits_of(operator))
 }

@@ -18,6 +18,7 @@ pub mod state;
 pub mod status;
 pub mod stop;
 pub mod swap;
+pub mod test;
 
 mod answering;
 mod assemble;
@@ -84,6 +85,7 @@ enum Command {
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
     Build(build::BuildArguments),
+    Test(test::TestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -174,6 +176,7 @@ pub fn run() -> ExitCode {
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::Build(arguments) => build::build(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&command),

@@ -14,6 +14,7 @@ pub mod allocator;
 pub mod clock;
 pub mod data_dir;
 pub mod hooks;
+pub mod limits;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod replay_folder;

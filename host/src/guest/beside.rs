@@ -10,7 +10,7 @@ use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::types as wit;
 use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICKS_PER_SECOND};
 use super::plugin::Start;
-use super::reported::Reported;
+use super::reported::Reporting;
 use super::share::Share;
 use super::times::Timer;
 use crate::state::StateKind;
@@ -53,7 +53,7 @@ pub(super) struct GuestState {
     log: Vec<LogLine>,
     log_lines_cut: u64,
     /// What the plugin reports of its own.
-    pub(super) reported: Reported,
+    pub(super) reporting: Reporting,
     /// When it was last said that lines were left out.
     cut_said: Option<u64>,
     pub(super) limits: Limits,
@@ -81,7 +81,7 @@ impl GuestState {
             log: Vec::new(),
             log_lines_cut: 0,
             cut_said: None,
-            reported: Reported::default(),
+            reporting: Reporting::default(),
             limits: start.limits,
             share,
             memory_bytes: 0,

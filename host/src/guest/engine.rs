@@ -11,6 +11,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::compiled::CompiledCache;
 use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::plugin::check_fuel;
 use super::share::Shares;
 use super::{GuestClock, GuestError, Limits, Plugin};
 use crate::checkpoint::PluginDigest;
@@ -147,6 +148,13 @@ impl GuestEngine {
         self
     }
 
+    /// The same engine, which keeps compiled code in this folder, if there is one.
+    #[must_use]
+    pub fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
+        self.cache = cache_dir.map(|dir| CompiledCache::new(dir, &self.engine));
+        self
+    }
+
     /// Lets [`TICK`](super::TICK) go by for all calls of all instances. Cheap, and may be called from any thread.
     pub fn tick(&self) {
         self.shares.tick();
@@ -178,13 +186,7 @@ impl GuestEngine {
         component: &[u8],
         limits: Limits,
     ) -> Result<Plugin, GuestError> {
-        if limits.fuel_per_call.is_some() && !self.has_fuel {
-            return Err(GuestError::Engine {
-                reason: format!(
-                    "operator `{operator}` has `limits.fuel-per-call`, and this engine counts no fuel"
-                ),
-            });
-        }
+        check_fuel(operator, limits, self.has_fuel)?;
         let digest = Plugin::digest_of(component);
         let compiled = match self
             .cache

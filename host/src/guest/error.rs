@@ -45,29 +45,33 @@ pub enum GuestError {
     },
     /// The component exports another version of the contract.
     #[error(
-        "operator `{operator}`: the plugin exports `{found}`, and this floodmark runs `{wanted}`; rebuild it with the SDK of this version"
+        "operator `{operator}`: the plugin {does} `{found}`, and this floodmark runs `{wanted}`; rebuild it with the SDK of this version"
     )]
     OtherContract {
         /// The node.
         operator: String,
-        /// What it exports.
+        /// Whether it exports or imports it.
+        does: &'static str,
+        /// What it has.
         found: String,
-        /// What it should export.
-        wanted: &'static str,
+        /// What it should have.
+        wanted: String,
     },
     /// The component wants something that plugins do not get.
     #[error(
-        "operator `{operator}`: the plugin imports `{import}`; plugins get only `log` and `state` of `floodmark:engine`, and a closed WASI: no files, network or clock"
+        "operator `{operator}`: the plugin imports `{import}`: {why}; plugins may import `log`, `metrics` and `state` of `floodmark:engine`, and a closed WASI 0.2 without files, network or clock, and nothing else"
     )]
     UnknownImport {
         /// The node.
         operator: String,
         /// What it wants.
         import: String,
+        /// Why it does not get it, and what to do.
+        why: &'static str,
     },
     /// The exports or imports have other types than the contract.
     #[error(
-        "operator `{operator}`: the plugin does not fit the contract: {reason}; rebuild it with the SDK of this version"
+        "operator `{operator}`: the plugin was built for another form of the contract than this floodmark's: {reason}; rebuild it with the SDK of this version"
     )]
     OtherTypes {
         /// The node.

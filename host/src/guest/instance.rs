@@ -18,7 +18,7 @@ use super::limits::{Exceeded, ticks};
 use super::output::{CallOutput, Declared, check_output};
 use super::plugin::Start;
 use super::share::Alive;
-use super::{CallTimes, Description, GuestError, LogLine, StateAccess};
+use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
 
@@ -110,7 +110,11 @@ impl Instance {
         });
         self.store.data_mut().timer.begin();
         let output = self.transact(input, batch, states, lent);
-        self.store.data_mut().timer.end();
+        let state = self.store.data_mut();
+        state.timer.end();
+        if output.is_err() {
+            state.reporting.forget();
+        }
         output
     }
 
@@ -196,6 +200,11 @@ impl Instance {
         self.store.data_mut().take_log()
     }
 
+    /// Takes the numbers that calls have reported since the last time, those that failed left out.
+    pub fn take_reported(&mut self) -> Option<Reported> {
+        self.store.data_mut().reporting.take()
+    }
+
     /// Whether a call returned as much as it may.
     pub(super) fn check_returned(&self, call: &'static str, bytes: u64) -> Result<(), GuestError> {
         let allowed = self.store.data().limits.output_bytes_per_call;
@@ -241,8 +250,7 @@ fn instantiate(
         });
     }
     arm(&mut store);
-    let bindings = start.pre.instantiate(&mut store);
-    let bindings = bindings.map_err(|error| {
+    let instance = start.pre.instantiate(&mut store).map_err(|error| {
         if error.is::<PoolConcurrencyLimitError>() {
             return GuestError::Limit {
                 operator: operator.to_owned(),
@@ -253,6 +261,12 @@ fn instantiate(
             };
         }
         trapped(operator, "instantiate", &error, store.data())
+    })?;
+    // Types of exports are compared here and no earlier.
+    let bindings = start.exports.load(&mut store, &instance);
+    let bindings = bindings.map_err(|error| GuestError::OtherTypes {
+        operator: operator.to_owned(),
+        reason: format!("{error:#}"),
     })?;
     Ok((store, bindings, alive))
 }

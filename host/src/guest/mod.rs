@@ -20,6 +20,7 @@ mod bindings;
 mod closed_wasi;
 mod compiled;
 mod error;
+mod imports;
 mod reported;
 mod share;
 mod times;

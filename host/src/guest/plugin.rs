@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::beside::GuestState;
-use super::bindings::PluginPre;
+use super::bindings::PluginIndices;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
 use super::share::Shares;
-use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi};
+use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi, imports};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
 use crate::stream::DEAD_LETTERS;
@@ -20,14 +20,6 @@ use crate::stream::DEAD_LETTERS;
 const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
 /// What comes before its version.
 const CONTRACT_NAME: &str = "floodmark:engine/operator@";
-/// The package that imports may be from.
-const PACKAGE: &str = "floodmark:engine/";
-const IMPORTS: [&str; 4] = [
-    "floodmark:engine/log@0.1.0",
-    "floodmark:engine/metrics@0.1.0",
-    "floodmark:engine/state@0.1.0",
-    "floodmark:engine/types@0.1.0",
-];
 
 const NAME_CHARS_MAX: usize = 64;
 const NAMES_MAX: usize = 256;
@@ -75,7 +67,9 @@ pub struct Plugin {
 /// All that is needed to start an instance.
 #[derive(Clone)]
 pub(super) struct Start {
-    pub(super) pre: PluginPre<GuestState>,
+    pub(super) pre: InstancePre<GuestState>,
+    /// Where its exports are.
+    pub(super) exports: PluginIndices,
     pub(super) limits: Limits,
     pub(super) shares: Arc<Shares>,
     pub(super) has_fuel: bool,
@@ -110,7 +104,7 @@ impl Plugin {
     ) -> Result<Self, GuestError> {
         let engine = guest_engine.wasmtime();
         check_exports(engine, operator, &compiled)?;
-        check_imports(engine, operator, &compiled)?;
+        imports::check(engine, operator, &compiled)?;
         let other_types = |error: wasmtime::Error| GuestError::OtherTypes {
             operator: operator.to_owned(),
             reason: format!("{error:#}"),
@@ -122,11 +116,9 @@ impl Plugin {
         )
         .map_err(other_types)?;
         closed_wasi::add_to_linker(engine, &mut linker, &compiled).map_err(other_types)?;
-        let pre = linker
-            .instantiate_pre(&compiled)
-            .and_then(PluginPre::new)
-            .map_err(other_types)?;
+        let pre = linker.instantiate_pre(&compiled).map_err(other_types)?;
         let start = Start {
+            exports: PluginIndices::new(&pre).map_err(other_types)?,
             pre,
             limits,
             shares: Arc::clone(guest_engine.shares()),
@@ -173,6 +165,22 @@ impl Plugin {
         self.start.limits
     }
 
+    /// The same plugin, whose instances may use this.
+    ///
+    /// # Errors
+    /// When fuel is limited and the engine was not made to count it.
+    pub fn within(&self, operator: &str, limits: Limits) -> Result<Self, GuestError> {
+        check_fuel(operator, limits, self.start.has_fuel)?;
+        let start = Start {
+            limits,
+            ..self.start.clone()
+        };
+        Ok(Self {
+            start,
+            ..self.clone()
+        })
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
@@ -211,6 +219,18 @@ impl Plugin {
     }
 }
 
+/// Refuses a limit of fuel for an engine that does not count it.
+pub(super) fn check_fuel(operator: &str, limits: Limits, has_fuel: bool) -> Result<(), GuestError> {
+    if limits.fuel_per_call.is_none() || has_fuel {
+        return Ok(());
+    }
+    Err(GuestError::Engine {
+        reason: format!(
+            "operator `{operator}` has `limits.fuel-per-call`, and this engine counts no fuel"
+        ),
+    })
+}
+
 fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Result<(), GuestError> {
     let ty = compiled.component_type();
     let mut other = None;
@@ -226,35 +246,15 @@ fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Resul
     Err(match other {
         Some(found) => GuestError::OtherContract {
             operator,
+            does: "exports",
             found,
-            wanted: CONTRACT,
+            wanted: CONTRACT.to_owned(),
         },
         None => GuestError::NoContract {
             operator,
             wanted: CONTRACT,
         },
     })
-}
-
-fn check_imports(engine: &Engine, operator: &str, compiled: &Component) -> Result<(), GuestError> {
-    for (import, _) in compiled.component_type().imports(engine) {
-        let known = IMPORTS.contains(&import) || closed_wasi::knows(import);
-        if known {
-            continue;
-        }
-        let operator = operator.to_owned();
-        let import = import.to_owned();
-        let is_ours = import.starts_with(PACKAGE);
-        return Err(match is_ours && !import.ends_with("@0.1.0") {
-            true => GuestError::OtherContract {
-                operator,
-                found: import,
-                wanted: CONTRACT,
-            },
-            false => GuestError::UnknownImport { operator, import },
-        });
-    }
-    Ok(())
 }
 
 fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {

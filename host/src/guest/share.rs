@@ -1,11 +1,12 @@
-//! What the instances of one operator share, over all tasks and versions of its plugin: how many are alive, and how much
-//! they may still log.
+//! What the instances of one operator share, over all tasks and versions of its plugin: how many are alive, how much they may
+//! still log, and the names of the metrics that they report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::limits::{Exceeded, Limits, TICKS_PER_SECOND};
+use super::reported::LeftOut;
 
 /// What an engine keeps of its operators.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ impl Shares {
             ticks: Arc::clone(&self.ticks),
             live: AtomicU32::new(0),
             log: Mutex::default(),
+            metrics: Mutex::default(),
+            left_out: AtomicU32::new(0),
         });
         shares.insert(operator.to_owned(), Arc::clone(&share));
         share
@@ -56,6 +59,10 @@ pub(super) struct Share {
     ticks: Arc<AtomicU64>,
     live: AtomicU32,
     log: Mutex<LogWindow>,
+    /// The names of the metrics.
+    metrics: Mutex<BTreeSet<String>>,
+    /// Which reasons to leave a metric out were said: a bit for each.
+    left_out: AtomicU32,
 }
 
 /// A second of an operator's log.
@@ -101,6 +108,21 @@ impl Share {
         let may = window.lines < lines_per_second;
         window.lines += u32::from(may);
         may
+    }
+
+    /// Whether the operator may have a metric of this name, of so many in all.
+    pub(super) fn may_report(&self, name: &str, names_max: usize) -> bool {
+        let mut names = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() < names_max && !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+        names.contains(name)
+    }
+
+    /// Whether this reason to leave a metric out comes up for the first time.
+    pub(super) fn is_first(&self, why: LeftOut) -> bool {
+        let bit = 1 << why as u32;
+        self.left_out.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 }
 

@@ -9,6 +9,8 @@ pub mod job;
 pub mod numbers;
 pub mod task;
 
+pub mod reported;
+
 pub mod checkpoints;
 mod rates;
 
@@ -17,4 +19,5 @@ mod status;
 
 pub use checkpoints::Outcome;
 pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
+pub use reported::PluginNumbers;
 pub use task::{Standing, TaskMetrics, WorkerMetrics};

@@ -1,5 +1,7 @@
 //! All numbers as text that Prometheus reads, version 0.0.4 of its format: base units, `_total` for what only grows.
 
+mod plugins;
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,7 @@ pub(super) fn text(observer: &Observer, facts: &Facts, now_ms: u64) -> String {
     checkpoints(&mut text, observer, facts, now_ms);
     workers(&mut text, facts);
     tasks(&mut text, facts, now_ms);
+    plugins::plugins(&mut text, facts);
     text.text
 }
 

@@ -1,6 +1,8 @@
 //! A job's status as JSON: Flink's names of `/jobs/:jobid` where the thing is the same, and its way of writing names for the
 //! rest. Times are in milliseconds, counted over all tasks of a node; what is "accumulated" is since the process began.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::checkpoints::ms;
@@ -64,6 +66,7 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
             "digest": plugin.digest,
         });
         value["calls"] = calls(facts, index);
+        value["plugin-metrics"] = reported(facts, index);
         value["state"] = json!({
             "bytes": live(facts, index).map(|task| task.state_bytes.get()).sum::<u64>(),
             "entries": live(facts, index).map(|task| task.state_entries.get()).sum::<u64>(),
@@ -132,4 +135,49 @@ fn calls(facts: &Facts, node: usize) -> Value {
         "dead-letters": sum(|task| &task.dead_letters),
         "instances": live(facts, node).map(|task| task.instances.get()).sum::<u64>(),
     })
+}
+
+/// What the plugin reports of its own, over all tasks of a node: sums, and of gauges also the least and the greatest.
+fn reported(facts: &Facts, node: usize) -> Value {
+    let mut counters = BTreeMap::<String, u64>::new();
+    let mut histograms = BTreeMap::<String, (u64, f64)>::new();
+    for task in all(facts, node) {
+        let numbers = task.reported.get();
+        for (name, sum) in numbers.counters {
+            let all = counters.entry(name).or_default();
+            *all = all.saturating_add(sum);
+        }
+        for (name, distribution) in numbers.histograms {
+            let (count, sum) = histograms.entry(name).or_default();
+            *count += distribution.within().1;
+            *sum = finite(*sum + distribution.sum());
+        }
+    }
+    let mut gauges = BTreeMap::<String, Vec<f64>>::new();
+    for task in live(facts, node) {
+        for (name, value) in task.reported.get().gauges {
+            gauges.entry(name).or_default().push(value);
+        }
+    }
+    let gauges = gauges.into_iter().map(|(name, values)| {
+        let level = json!({
+            "min": values.iter().copied().fold(f64::INFINITY, f64::min),
+            "max": values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            "sum": finite(values.iter().sum()),
+        });
+        (name, level)
+    });
+    let histograms = histograms
+        .into_iter()
+        .map(|(name, (count, sum))| (name, json!({ "count": count, "sum": sum })));
+    json!({
+        "counters": counters,
+        "gauges": gauges.collect::<serde_json::Map<_, _>>(),
+        "histograms": histograms.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// JSON has no infinity.
+fn finite(number: f64) -> f64 {
+    number.clamp(f64::MIN, f64::MAX)
 }

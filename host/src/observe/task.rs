@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::numbers::{Counter, EventTime, Gauge};
+use super::reported::PluginNumbers;
 
 /// How long something was at work, had nothing to do, or could not hand on what it had.
 #[derive(Debug, Default)]
@@ -79,6 +80,8 @@ pub struct TaskMetrics {
     pub state_entries: Gauge,
     /// Instances of the plugin.
     pub instances: Gauge,
+    /// What the plugin reports of its own.
+    pub reported: PluginNumbers,
 }
 
 /// One worker, and its task of every node.

@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 /// Reads text, numbers and truth values as text.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+///
+/// # Errors
+/// When something is a list, a table or a date.
+pub fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     struct Setting(String);

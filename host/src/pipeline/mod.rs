@@ -8,6 +8,7 @@
 //! All of it is pure: reading the file and building plugins is in `edge`. Whatever is wrong is reported with its line, or
 //! with the `--set` that brought it, and as much as possible of it at once. Nothing here loads a plugin or opens a file.
 
+pub mod config;
 pub mod duration;
 pub mod identity;
 pub mod limits;
@@ -18,8 +19,8 @@ pub mod settings;
 pub mod size;
 pub mod spec;
 pub mod takeover;
+pub mod toml_file;
 
-mod config;
 mod flink;
 mod from;
 mod parse;

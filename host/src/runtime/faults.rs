@@ -9,7 +9,7 @@ use super::plan::{OnError, Operator};
 use super::task::{CALL_RECORDS_MAX, TaskError};
 use crate::checkpoint::PluginDigest;
 use crate::connector::letter::Letter;
-use crate::guest::{CallTimes, LogLevel, LogLine};
+use crate::guest::{CallTimes, LogLevel, LogLine, Reported};
 use crate::stream::Batch;
 
 /// Warnings of a task in a window of time: what comes after is counted only.
@@ -79,6 +79,7 @@ pub(super) struct Desk {
     /// Records that were judged.
     pub(super) judged: u64,
     lines: Vec<LogLine>,
+    reported: Option<Reported>,
     window_begin_ms: u64,
     warnings: u32,
 }
@@ -92,6 +93,7 @@ impl Desk {
             caution: Caution::default(),
             judged: 0,
             lines: Vec::new(),
+            reported: None,
             window_begin_ms: 0,
             warnings: 0,
         }
@@ -134,6 +136,19 @@ impl Desk {
     /// Lines for the job's log, of the instances that are gone and of this one.
     pub(super) fn keep_lines(&mut self, lines: Vec<LogLine>) {
         self.lines.extend(lines);
+    }
+
+    /// Numbers that the plugin has reported in a call that counts.
+    pub(super) fn keep_reported(&mut self, reported: Reported) {
+        match &mut self.reported {
+            Some(before) => before.merge(reported),
+            none => *none = Some(reported),
+        }
+    }
+
+    /// Takes what the plugin has reported since the last time.
+    pub(super) fn take_reported(&mut self) -> Option<Reported> {
+        self.reported.take()
     }
 
     pub(super) fn take_lines(&mut self) -> Vec<LogLine> {

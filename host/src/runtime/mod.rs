@@ -13,6 +13,7 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+pub mod alone;
 mod blame;
 mod delivery;
 pub mod exchange;

@@ -49,7 +49,13 @@ impl Worker {
         let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
             return;
         };
+        let reported = operator.desk.take_reported();
         if let Some(task) = self.counters.observed.task(node) {
+            if let Some(reported) = reported {
+                task.reported.add(reported.counters);
+                task.reported.set(reported.gauges);
+                task.reported.observe(reported.histograms);
+            }
             let faults = operator.faults();
             let times = operator.times();
             let (known, known_times) = std::mem::replace(&mut self.known[node], (faults, times));

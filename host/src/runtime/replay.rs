@@ -220,16 +220,7 @@ impl Replay {
         };
         let position = record.origin.describe(0);
         let outcome = self.outcome(input, &key, record);
-        let outcome = outcome.map_err(|error| match error {
-            TaskError::Guest(error) => JobError::Guest(error),
-            TaskError::Record { reason, position } => JobError::Record {
-                operator,
-                position,
-                reason,
-            },
-            TaskError::State(reason) => JobError::chunks(&operator, reason),
-            TaskError::Tree(reason) => JobError::Tree { operator, reason },
-        })?;
+        let outcome = outcome.map_err(|error| error.of_operator(&operator))?;
         Ok(Replayed {
             input,
             key,
@@ -271,7 +262,8 @@ impl Replay {
     }
 }
 
-fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
+/// What leaves by which port, record by record.
+pub(super) fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
     let records = leaving.iter().flat_map(|(port, batch)| {
         let port = outputs.get(usize::from(*port)).cloned();
         let port = port.unwrap_or_else(|| DEAD_LETTERS.to_owned());

@@ -157,12 +157,12 @@ impl SavedState {
                     .map(|value| Saved::Value(value.to_vec())))
             }
             Some(StateKind::List) => {
-                let values = self.list(self.place(state, key, hash))?;
-                Ok((!values.is_empty()).then_some(Saved::List(values)))
+                let place = self.place(state, key, hash);
+                list_of(&mut self.trees, place)
             }
             Some(StateKind::Map) => {
-                let entries = self.map(self.place(state, key, hash))?;
-                Ok((!entries.is_empty()).then_some(Saved::Map(entries)))
+                let place = self.place(state, key, hash);
+                map_of(&mut self.trees, place)
             }
         }
     }
@@ -192,36 +192,44 @@ impl SavedState {
             now_ms: self.now_ms,
         }
     }
+}
 
-    fn list(&mut self, place: Place<'_>) -> Result<Vec<Vec<u8>>, TreeError> {
-        let mut values = Vec::new();
-        let mut start = Some(0);
-        while let Some(from) = start {
-            let page = self.trees.list_read(place, from, page())?;
-            values.extend(page.values.iter().map(<[u8]>::to_vec));
-            start = page.next;
-        }
-        Ok(values)
+/// All items of a list.
+pub(super) fn list_of<S: KeyedCollections>(
+    store: &mut S,
+    place: Place<'_>,
+) -> Result<Option<Saved>, S::Error> {
+    let mut values = Vec::new();
+    let mut start = Some(0);
+    while let Some(from) = start {
+        let page = store.list_read(place, from, page())?;
+        values.extend(page.values.iter().map(<[u8]>::to_vec));
+        start = page.next;
     }
+    Ok((!values.is_empty()).then_some(Saved::List(values)))
+}
 
-    fn map(&mut self, place: Place<'_>) -> Result<Vec<Entry>, TreeError> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut start = Vec::new();
-        loop {
-            let range = SubKeyRange {
-                start: &start,
-                end: None,
-                descending: false,
-            };
-            let page = self.trees.map_scan(place, range, page())?;
-            let found = page.sub_keys.iter().zip(page.values.iter());
-            entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
-            let Some((last, _)) = entries.last().filter(|_| page.more) else {
-                return Ok(entries);
-            };
-            // The next sub-key in the order of bytes.
-            start = [last.as_slice(), &[0]].concat();
-        }
+/// All entries of a map.
+pub(super) fn map_of<S: KeyedCollections>(
+    store: &mut S,
+    place: Place<'_>,
+) -> Result<Option<Saved>, S::Error> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut start = Vec::new();
+    loop {
+        let range = SubKeyRange {
+            start: &start,
+            end: None,
+            descending: false,
+        };
+        let page = store.map_scan(place, range, page())?;
+        let found = page.sub_keys.iter().zip(page.values.iter());
+        entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        let Some((last, _)) = entries.last().filter(|_| page.more) else {
+            return Ok((!entries.is_empty()).then_some(Saved::Map(entries)));
+        };
+        // The next sub-key in the order of bytes.
+        start = [last.as_slice(), &[0]].concat();
     }
 }
 

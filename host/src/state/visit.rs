@@ -1,10 +1,12 @@
-//! Goes through all entries that count, chunk by chunk: for tools, which have time.
+//! Goes through all entries that count, chunk by chunk, sealed or not: for tools, which have time.
+
+use std::sync::Arc;
 
 use super::index::Word;
 use super::layout::{self, Content, Entry};
 use super::log::Place;
 use super::store::{Identity, StateStore};
-use super::{StateError, StateId, StateKind};
+use super::{Chunk, StateError, StateId, StateKind};
 use crate::stream::hash_key;
 
 impl StateStore {
@@ -44,14 +46,20 @@ impl StateStore {
     }
 
     fn visit(&mut self, mut visit: impl FnMut(&Entry<'_>)) -> Result<(), StateError> {
-        let sealed: Vec<u32> = self.log.sealed().map(|(handle, _)| handle).collect();
-        for handle in sealed {
+        let mut handles: Vec<u32> = self.log.sealed().map(|(handle, _)| handle).collect();
+        handles.extend(&self.log.tail);
+        for handle in handles {
             self.log.make_resident(handle)?;
-            let Place::Resident(chunk) = &self.log.chunk(handle).place else {
-                unreachable!("the chunk was just made resident")
-            };
+            let chunk = self.log.chunk(handle);
             // The bytes stay while looking others up moves chunks out.
-            let chunk = std::sync::Arc::clone(chunk);
+            let chunk = match &chunk.place {
+                Place::Resident(chunk) => Arc::clone(chunk),
+                Place::Tail(bytes) => Arc::new(Chunk {
+                    id: chunk.id,
+                    bytes: bytes.clone(),
+                }),
+                Place::Cold | Place::Stored => unreachable!("the chunk was just made resident"),
+            };
             let mut offset = 0;
             while offset < chunk.bytes.len() {
                 let entry = layout::entry_at(&chunk.bytes, offset);

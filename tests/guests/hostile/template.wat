@@ -22,6 +22,9 @@
     (export "list-read" (func
       (param "state" u16) (param "slot" u32) (param "start" u64) (param "max" u32) (result $items)))
     (export "list-len" (func (param "state" u16) (param "slots" (list u32)) (result (list u64))))))
+  (import "floodmark:engine/metrics@0.1.0" (instance $metrics
+    (export "add" (func (param "counter" string) (param "delta" u64)))
+    (export "observe" (func (param "histogram" string) (param "values" (list float64))))))
 
   (core module $Memory
     (memory (export "memory") {{memory}})
@@ -51,6 +54,10 @@
     (canon lower (func $state "list-read") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (core func $list-len
     (canon lower (func $state "list-len") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core func $add
+    (canon lower (func $metrics "add") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core func $observe
+    (canon lower (func $metrics "observe") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
 
   (core module $Guest
     (import "host" "memory" (memory 0))
@@ -58,6 +65,8 @@
     (import "host" "map-get" (func $map-get (param i32 i32 i32 i32 i32 i32 i32 i32)))
     (import "host" "list-read" (func $list-read (param i32 i32 i64 i32 i32)))
     (import "host" "list-len" (func $list-len (param i32 i32 i32 i32)))
+    (import "host" "add" (func $add (param i32 i32 i64)))
+    (import "host" "observe" (func $observe (param i32 i32 i32 i32)))
     {{module}}
     (func $poke (param $at i32) (param $value i32) (i32.store (local.get $at) (local.get $value)))
     (func (export "describe") (result i32)
@@ -92,7 +101,9 @@
     (export "line" (func $line))
     (export "map-get" (func $map-get))
     (export "list-read" (func $list-read))
-    (export "list-len" (func $list-len))))))
+    (export "list-len" (func $list-len))
+    (export "add" (func $add))
+    (export "observe" (func $observe))))))
   {{component}}
 
   (type $a-column (record (field "ends" (list u32)) (field "bytes" (list u8))))

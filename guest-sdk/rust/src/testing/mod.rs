@@ -32,6 +32,7 @@ mod host;
 mod kept;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ use crate::encoding::{Encoding, Postcard, SubKey};
 use crate::error::Readable;
 use crate::export::describe;
 use crate::log::{self, Level};
-use crate::{Error, Operator, RecordByRecord, Result};
+use crate::{Error, Operator, RecordByRecord, Result, metrics};
 use kept::States;
 
 pub use disposable::check_disposable;
@@ -296,6 +297,12 @@ impl Task {
         log::native::take()
     }
 
+    /// The numbers that operators on this thread reported since the last time that somebody asked.
+    #[must_use]
+    pub fn take_metrics(&mut self) -> Metrics {
+        metrics::native::take()
+    }
+
     fn state_index(&self, name: &str) -> usize {
         let states = &self.description.states;
         let index = states.iter().position(|state| state.name == name);
@@ -311,6 +318,17 @@ impl fmt::Debug for Task {
             .field("states", &self.states)
             .finish_non_exhaustive()
     }
+}
+
+/// Numbers that operators reported.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// What was added, by counter.
+    pub counters: BTreeMap<String, u64>,
+    /// What was set last, by gauge.
+    pub gauges: BTreeMap<String, f64>,
+    /// What was observed, in order, by histogram.
+    pub histograms: BTreeMap<String, Vec<f64>>,
 }
 
 /// A record that a test hands over: `(key, value)`, and a time if it says so.

@@ -11,8 +11,12 @@ use sha2::{Digest, Sha256};
 
 use super::{PluginBuildError, Project, Report, contract};
 
+/// Where compiled code of the component is kept, in the folder of what was made.
+pub(super) const COMPILED: &str = "compiled";
 /// Folders that hold what tools made.
 const MADE: [&str; 4] = ["build", "node_modules", "target", "__pycache__"];
+/// What a folder has that a job writes its output to.
+const STAGED: &str = ".staged";
 /// Files of a project at most: what has more is not a plugin's folder, but the folder of everything.
 const FILES_MAX: usize = 20_000;
 
@@ -27,25 +31,31 @@ pub(super) fn up_to_date(
     let dir = project.build_dir();
     let component = dir.join(format!("{}.wasm", project.name));
     let note = dir.join(format!("{}.inputs", project.name));
+    let unusable = |source| PluginBuildError::Folder {
+        path: dir.clone(),
+        source,
+    };
+    fs::create_dir_all(&dir).map_err(unusable)?;
+    // Several jobs may want the same plugin at once; the lock ends with the file handle.
+    let lock = fs::File::create(dir.join(".lock")).map_err(unusable)?;
+    lock.lock().map_err(unusable)?;
     let inputs = digest(project, tools)?;
     let is_noted = fs::read_to_string(&note).is_ok_and(|noted| noted == inputs);
     if is_noted && component.is_file() {
         return Ok(component);
     }
-    let unusable = |source| PluginBuildError::Folder {
-        path: dir.clone(),
-        source,
-    };
     report(&format!("building `{}`", project.folder.display()));
-    fs::create_dir_all(&dir).map_err(unusable)?;
     let unfinished = dir.join(format!("{}.{}.wasm", project.name, std::process::id()));
     let made = make(&unfinished)
         .and_then(|()| fs::rename(&unfinished, &component).map_err(unusable))
         .and_then(|()| fs::write(&note, inputs).map_err(unusable));
-    if made.is_err() {
+    let unneeded = match made {
+        // Compiled code of components that were here before; there may be none.
+        Ok(()) => fs::remove_dir_all(dir.join(COMPILED)),
         // It may not be there at all.
-        let _ = fs::remove_file(&unfinished);
-    }
+        Err(_) => fs::remove_file(&unfinished),
+    };
+    drop(unneeded);
     made.map(|()| component)
 }
 
@@ -90,7 +100,7 @@ fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         if name.starts_with('.') || MADE.contains(&name.as_ref()) {
             continue;
         }
-        if kind.is_dir() {
+        if kind.is_dir() && !entry.path().join(STAGED).exists() {
             files_below(&entry.path(), files)?;
         } else if kind.is_file() {
             files.push(entry.path());
@@ -146,8 +156,16 @@ mod tests {
         fs::create_dir(folder.path().join("node_modules")).unwrap();
         fs::write(folder.path().join("node_modules/any"), "").unwrap();
         check("tool 2", 5);
+        fs::create_dir_all(folder.path().join("out/.staged")).unwrap();
+        fs::write(folder.path().join("out/part-1.csv"), "").unwrap();
+        check("tool 2", 5);
+        let compiled = folder.path().join("build/compiled");
+        fs::create_dir(&compiled).unwrap();
+        check("tool 2", 5);
+        assert!(compiled.exists());
         fs::remove_file(folder.path().join("build/demo.wasm")).unwrap();
         check("tool 2", 6);
+        assert!(!compiled.exists());
     }
 
     #[test]
@@ -171,7 +189,7 @@ mod tests {
         };
         up_to_date(&project, "2", &mut |_| (), bad).unwrap_err();
         assert_eq!(fs::read_to_string(component).unwrap(), "good");
-        assert_eq!(fs::read_dir(project.build_dir()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(project.build_dir()).unwrap().count(), 3);
         up_to_date(&project, "2", &mut |_| (), good).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::observe::{NodeFacts, Outcome, PluginFacts};
 
 /// Reads the text as strictly as its format says. Returns all samples: name and labels, as they stand, with their value.
-fn parsed(text: &str) -> BTreeMap<String, f64> {
+pub(super) fn parsed(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with('\n'));
     let mut samples = BTreeMap::new();
     let mut families = BTreeSet::new();
@@ -83,7 +83,7 @@ fn check_labels(mut labels: &str) {
     }
 }
 
-fn nodes(plugin: PluginFacts) -> Vec<NodeFacts> {
+pub(super) fn nodes(plugin: PluginFacts) -> Vec<NodeFacts> {
     let node = |name: &str, kind| NodeFacts {
         name: name.to_owned(),
         kind,
@@ -95,7 +95,7 @@ fn nodes(plugin: PluginFacts) -> Vec<NodeFacts> {
     ]
 }
 
-fn plugin() -> PluginFacts {
+pub(super) fn plugin() -> PluginFacts {
     PluginFacts {
         // What a plugin says of itself is its own choice.
         name: "a \"b\"\\\n}{,".to_owned(),

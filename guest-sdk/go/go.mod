@@ -1,0 +1,3 @@
+module floodmark.dev/sdk
+
+go 1.24

@@ -1,0 +1,88 @@
+package sdk
+
+import (
+	"fmt"
+	"unicode/utf8"
+
+	"floodmark.dev/sdk/internal/contract"
+)
+
+// An Operator handles one record after the other. Its states are fields of the types [Value], [List] and [Map]; all other
+// fields are settings and caches.
+//
+// The host may drop an operator between any two batches and open another one, so what must last belongs into a state.
+type Operator interface {
+	// Process handles one record. States are those of its key. After an error nothing of the batch is applied, and the job
+	// cannot go on unless the pipeline says what becomes of such records. A panic is an error, too.
+	Process(record Record, out *Output) error
+}
+
+// An Opener is an operator with a configuration. The job does not start after an error.
+type Opener interface {
+	Open(config *Config) error
+}
+
+// An operator with InputPorts has other input ports than one called "in".
+type InputPorts interface {
+	Inputs() []string
+}
+
+// An operator with OutputPorts has other output ports than one called "out".
+type OutputPorts interface {
+	Outputs() []string
+}
+
+// A CheckpointListener hears what became of checkpoints. Best effort: a call may be missed, so a completed checkpoint stands
+// for all with a smaller number, and a fresh instance has heard of none. No state can be used here.
+type CheckpointListener interface {
+	// CheckpointCompleted says that what was processed before this checkpoint is never processed again.
+	CheckpointCompleted(checkpoint uint64)
+	// CheckpointAborted says that it was given up; a later one covers what it would have.
+	CheckpointAborted(checkpoint uint64)
+}
+
+// A Record is a record that is being processed. It is a place in the batch, so what an operator does not look at costs nothing.
+// Its bytes are views that are valid until Process returns, and must not be changed.
+type Record struct {
+	call  *call
+	index int
+}
+
+// Key is its key.
+func (r Record) Key() []byte {
+	batch := r.call.batch
+	return batch.Keys.Get(int(batch.Slots[r.index]))
+}
+
+// Value is its value.
+func (r Record) Value() []byte { return r.call.batch.Values.Get(r.index) }
+
+// Text is a copy of the value as text. It fails if the value is not UTF-8.
+func (r Record) Text() (string, error) {
+	value := r.Value()
+	if !utf8.Valid(value) {
+		return "", fmt.Errorf("the value `%s` is not UTF-8", readable(value))
+	}
+	return string(value), nil
+}
+
+// Timestamp is its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one.
+func (r Record) Timestamp() (int64, bool) {
+	timestamp := r.call.batch.Timestamps[r.index]
+	return timestamp, timestamp != contract.NoTimestamp
+}
+
+// Input is the name of the input port by which it came.
+func (r Record) Input() string { return r.call.input }
+
+// A call is what an operator and its states share while a batch is processed.
+//
+//   - slot is the key of the current record; outside of Process it is noSlot.
+type call struct {
+	batch  *contract.Batch
+	states []contract.OptionalColumn
+	input  string
+	slot   int
+}
+
+const noSlot = -1

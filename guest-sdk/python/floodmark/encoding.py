@@ -1,0 +1,335 @@
+"""How a typed state becomes bytes: the same bytes in the SDKs of all languages (`guest-sdk/encodings.json`).
+
+Numbers are written as postcard does, anything else as compact JSON. Values come and go many at once, so the encodings that
+matter have loops of their own; a method call for each value would cost more than the value.
+"""
+
+import json as _json
+import struct
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, TypeVar
+
+from .error import Error, readable
+from .sub_key import SubKey
+from .sub_key import boolean as _boolean_sub_key
+from .sub_key import i64 as _i64_sub_key
+from .sub_key import raw as _raw_sub_key
+from .sub_key import text as _text_sub_key
+from .sub_key import u64 as _u64_sub_key
+
+T = TypeVar("T")
+
+U64_END = 1 << 64
+I64_MIN, I64_END = -(1 << 63), 1 << 63
+U64_BYTES_MAX = 10
+
+
+class Encoding(Generic[T]):
+    """A way to write values as bytes and to read them back.
+
+    A subclass says `encode` and `decode`, and `to_json` and `from_json` for tools. Equal values must give equal bytes, or
+    replay after a failure would not be exact.
+    """
+
+    name = "its encoding"
+    #: How the type is written as the sub-key of a map, if it can be one.
+    sub_key: SubKey[T] | None = None
+    #: Whether a value may take no bytes at all.
+    may_be_empty = True
+
+    def encode(self, value: T) -> bytes:
+        """The bytes of a value."""
+        raise NotImplementedError
+
+    def decode(self, data: bytes) -> T:
+        """The value of bytes, all of which belong to it."""
+        raise NotImplementedError
+
+    def encode_all(self, values: list[T]) -> list[bytes]:
+        """The bytes of many values."""
+        encode = self.encode
+        return [encode(value) for value in values]
+
+    def decode_all(self, items: list[bytes]) -> list[T]:
+        """The values of many items."""
+        decode = self.decode
+        return [decode(item) for item in items]
+
+    def to_json(self, data: bytes) -> str:
+        """The JSON text of an encoded value, for tools."""
+        return dumped(self.decode(data))
+
+    def from_json(self, text: str) -> bytes:
+        """The encoded value of a JSON text, for tools."""
+        return self.encode(self.of_json(loaded(text)))
+
+    def of_json(self, value: Any) -> T:
+        """The value of what a JSON text says."""
+        raise Error(f"{self.name} has no JSON")
+
+
+def dumped(value: Any) -> str:
+    """Compact JSON text."""
+    return _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def loaded(text: str | bytes) -> Any:
+    """What a JSON text says."""
+    if isinstance(text, bytes):
+        text = text.decode()
+    return _json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Error(f"`{name}` is no JSON")
+
+
+class _U64(Encoding[int]):
+    name = "u64"
+    sub_key = _u64_sub_key
+    may_be_empty = False
+
+    def encode(self, value: int) -> bytes:
+        if type(value) is not int or not 0 <= value < U64_END:
+            _refuse_u64(value)
+        return _varint(value)
+
+    def decode(self, data: bytes) -> int:
+        return data[0] if len(data) == 1 and data[0] < 128 else _of_varint(data)
+
+    def encode_all(self, values: list[int]) -> list[bytes]:
+        low, encode = _ONE_BYTE, self.encode
+        return [low[value] if type(value) is int and 0 <= value < 128 else encode(value) for value in values]
+
+    def decode_all(self, items: list[bytes]) -> list[int]:
+        high = _of_varint
+        return [item[0] if len(item) == 1 and item[0] < 128 else high(item) for item in items]
+
+    def of_json(self, value: Any) -> int:
+        if type(value) is not int or not 0 <= value < U64_END:
+            raise Error(f"`{dumped(value)}` is no u64")
+        return value
+
+
+class _I64(Encoding[int]):
+    name = "i64"
+    sub_key = _i64_sub_key
+    may_be_empty = False
+
+    def encode(self, value: int) -> bytes:
+        if type(value) is not int or not I64_MIN <= value < I64_END:
+            raise Error(f"`{value!r}` is no i64: an `int` from -2**63 to 2**63 - 1")
+        return _varint(value << 1 if value >= 0 else ~(value << 1))
+
+    def decode(self, data: bytes) -> int:
+        zigzag = data[0] if len(data) == 1 and data[0] < 128 else _of_varint(data)
+        return zigzag >> 1 if zigzag & 1 == 0 else ~(zigzag >> 1)
+
+    def of_json(self, value: Any) -> int:
+        if type(value) is not int or not I64_MIN <= value < I64_END:
+            raise Error(f"`{dumped(value)}` is no i64")
+        return value
+
+
+class _Boolean(Encoding[bool]):
+    name = "bool"
+    sub_key = _boolean_sub_key
+    may_be_empty = False
+
+    def encode(self, value: bool) -> bytes:
+        if type(value) is not bool:
+            raise Error(f"`{value!r}` is no `bool`")
+        return b"\1" if value else b"\0"
+
+    def decode(self, data: bytes) -> bool:
+        if data not in (b"\0", b"\1"):
+            raise Error(f"`{readable(data)}` is neither true nor false")
+        return data == b"\1"
+
+    def of_json(self, value: Any) -> bool:
+        if type(value) is not bool:
+            raise Error(f"`{dumped(value)}` is neither true nor false")
+        return value
+
+
+class _F64(Encoding[float]):
+    name = "f64"
+    may_be_empty = False
+
+    def encode(self, value: float) -> bytes:
+        if type(value) is not float and type(value) is not int:
+            raise Error(f"`{value!r}` is no `float`")
+        return struct.pack("<d", value)
+
+    def decode(self, data: bytes) -> float:
+        if len(data) != 8:
+            raise Error(f"an f64 has 8 bytes, not {len(data)}")
+        value: float = struct.unpack("<d", data)[0]
+        return value
+
+    def to_json(self, data: bytes) -> str:
+        value = self.decode(data)
+        return repr(value) if value - value == 0 else "null"
+
+    def of_json(self, value: Any) -> float:
+        if type(value) is not float and type(value) is not int:
+            raise Error(f"`{dumped(value)}` is no number")
+        return float(value)
+
+
+class _Text(Encoding[str]):
+    name = "text"
+    sub_key = _text_sub_key
+    may_be_empty = False
+
+    def encode(self, value: str) -> bytes:
+        if type(value) is not str:
+            raise Error(f"`{value!r}` is no `str`")
+        data = value.encode()
+        return _varint(len(data)) + data
+
+    def decode(self, data: bytes) -> str:
+        at = 1
+        while at < len(data) and data[at - 1] > 127:
+            at += 1
+        if _of_varint(data[:at]) != len(data) - at:
+            raise Error(f"`{readable(data)}` is no text behind its length")
+        return data[at:].decode()
+
+    def of_json(self, value: Any) -> str:
+        if type(value) is not str:
+            raise Error(f"`{dumped(value)}` is not text")
+        return value
+
+
+class _Unit(Encoding[None]):
+    name = "unit"
+
+    def encode(self, value: None) -> bytes:
+        if value is not None:
+            raise Error(f"`{value!r}` is not `None`")
+        return b""
+
+    def decode(self, data: bytes) -> None:
+        if data:
+            raise Error(f"{len(data)} bytes are left over")
+
+    def of_json(self, value: Any) -> None:
+        if value is not None:
+            raise Error(f"`{dumped(value)}` is not null")
+
+
+class _Raw(Encoding[bytes]):
+    name = "raw"
+    sub_key = _raw_sub_key
+
+    def encode(self, value: bytes) -> bytes:
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise Error(f"`{value!r}` is not `bytes`")
+        return bytes(value)
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+    def to_json(self, data: bytes) -> str:
+        return dumped(_raw_sub_key.to_value(data))
+
+    def of_json(self, value: Any) -> bytes:
+        return _raw_sub_key.from_value(value)
+
+
+class _Json(Encoding[Any]):
+    name = "json"
+    may_be_empty = False
+
+    def encode(self, value: Any) -> bytes:
+        return dumped(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        return loaded(data)
+
+    def of_json(self, value: Any) -> Any:
+        return value
+
+
+def _refuse_u64(value: object) -> NoReturn:
+    if type(value) is int and value < 0:
+        raise Error(f"`{value}` is negative and the state is a u64; declare it with `i64` instead of `int`")
+    raise Error(f"`{value!r}` is no u64: an `int` from 0 to 2**64 - 1")
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; all but the last byte have the highest bit set."""
+    if value < 1 << 7:
+        return _ONE_BYTE[value]
+    if value < 1 << 14:
+        return bytes((value & 127 | 128, value >> 7))
+    if value < 1 << 21:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+def _of_varint(data: bytes) -> int:
+    if len(data) == 2 and data[0] > 127 and data[1] < 128:
+        return data[0] & 127 | data[1] << 7
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 127) << shift
+        shift += 7
+    if not data or len(data) > U64_BYTES_MAX or value >= U64_END:
+        raise Error(f"`{data.hex()}` is no integer of 64 bits")
+    if data[-1] > 127 or (len(data) > 1 and min(data[:-1]) < 128):
+        raise Error(f"`{data.hex()}` is no integer, or more than one")
+    return value
+
+
+_ONE_BYTE = [bytes((value,)) for value in range(128)]
+
+#: Integers from 0 on, in as few bytes as they need. `int` means this one.
+u64 = _U64()
+#: Integers with a sign.
+i64 = _I64()
+boolean = _Boolean()
+f64 = _F64()
+text = _Text()
+#: `None`: for states of which only matters whether they are there.
+unit = _Unit()
+#: Bytes as they are.
+raw = _Raw()
+#: Whatever JSON can say.
+json = _Json()
+
+_BY_TYPE: dict[object, Encoding[Any]] = {
+    int: u64,
+    bool: boolean,
+    float: f64,
+    str: text,
+    bytes: raw,
+    None: unit,
+    type(None): unit,
+    dict: json,
+    list: json,
+}
+
+
+def encoding_of(said: object) -> Encoding[Any]:
+    """The encoding that a declaration means: one of its own, or that of a type."""
+    if isinstance(said, Encoding):
+        return said
+    try:
+        return _BY_TYPE[said]
+    except (KeyError, TypeError):
+        shown = said.__name__ if isinstance(said, type) else repr(said)
+        hint = "; import `json` from floodmark" if shown.startswith("<module 'json'") else ""
+        raise TypeError(
+            f"a state cannot keep `{shown}`; use int, bool, float, str, bytes, None, or u64, i64, json or another "
+            f"encoding of floodmark{hint}"
+        ) from None
+
+
+Migration = Callable[[Any], Any] | tuple[object, Callable[[Any], Any]]

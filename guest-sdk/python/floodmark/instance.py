@@ -1,0 +1,138 @@
+"""The one instance that a component holds: from the columns of the contract to an operator, and back.
+
+One pass over the records. The loop writes two numbers into the record and calls the operator, and that is all that the SDK
+does for a record that is not looked at. After an exception the operator may have seen half of a batch, so it is dropped,
+and the next call meets a fresh one. Only a lack of memory is left to the caller: nothing can go on after it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from . import metrics
+from .columns import Batch, Column, OptionalColumn, Result, Writes, column_of, items_of
+from .config import Config
+from .encoding import dumped, loaded
+from .error import Error, readable, told
+from .operator import Operator, check_states, states_of
+
+T = TypeVar("T")
+
+
+class Instance:
+    """An operator between two calls. `like_input` and `fresh` make the variants of the contract."""
+
+    def __init__(
+        self, operator: type[Operator], like_input: Callable[[], Any], fresh: Callable[[Column], Any]
+    ) -> None:
+        self._class = operator
+        declared = states_of(operator)
+        self._attributes = list(declared)
+        self._states = list(declared.values())
+        self._like_input = like_input
+        self._fresh = fresh
+        self._options: Sequence[tuple[str, str]] = ()
+        self._operator: Operator | None = None
+
+    def open(self, options: Sequence[tuple[str, str]]) -> None:
+        """Makes the operator from its configuration."""
+        self._options = options
+        self._operator = self._opened()
+
+    def process(self, port: int, batch: Batch, current: Sequence[OptionalColumn]) -> Result:
+        """Handles one batch."""
+        operator, self._operator = self._operator or self._opened(), None
+        result = self._processed(operator, port, batch, current)
+        self._operator = operator
+        return result
+
+    def completed(self, checkpoint: int) -> None:
+        """Tells the operator, if there is one, that a checkpoint is durable."""
+        if self._operator is not None:
+            self._operator.checkpoint_completed(checkpoint)
+
+    def aborted(self, checkpoint: int) -> None:
+        """Tells the operator, if there is one, that a checkpoint was given up."""
+        if self._operator is not None:
+            self._operator.checkpoint_aborted(checkpoint)
+
+    def migrate(self, state: int, from_version: int, values: Column) -> Column:
+        """Rewrites values of an older version of a state."""
+        return self._told(lambda: column_of(self._states[state].migrated(from_version, items_of(values))))
+
+    def to_json(self, state: int, is_sub_key: bool, values: Column) -> Column:
+        """Values or sub-keys as JSON texts."""
+
+        def texts() -> Column:
+            to_json = self._json_of(state, is_sub_key)[0]
+            return column_of([to_json(item).encode() for item in items_of(values)])
+
+        return self._told(texts)
+
+    def from_json(self, state: int, is_sub_key: bool, texts: Column) -> Column:
+        """The other way round."""
+
+        def values() -> Column:
+            from_json = self._json_of(state, is_sub_key)[1]
+            return column_of([from_json(item.decode()) for item in items_of(texts)])
+
+        return self._told(values)
+
+    def _opened(self) -> Operator:
+        config = Config(self._options)
+
+        def opened() -> Operator:
+            operator = self._class()
+            operator.open(config)
+            config._refuse_unknown()
+            return operator
+
+        return self._told(opened)
+
+    def _processed(
+        self, operator: Operator, port: int, batch: Batch, current: Sequence[OptionalColumn]
+    ) -> Result:
+        record, out = operator._record, operator._out
+        states = {attribute: operator.__dict__[attribute] for attribute in self._attributes}
+        keys = len(batch.keys.ends)
+        record._turn_to(batch, self._class.inputs[port])
+        out._begin()
+        try:
+            for state, column in zip(states.values(), current, strict=True):
+                state._load(column, keys)
+            process = operator.process
+            for record._index, record._slot in enumerate(batch.slots):
+                process(record, out)
+            record._slot = -1
+            check_states(operator, states)
+            writes = Writes()
+            for state in states.values():
+                state._store(writes)
+            result = Result(out._emissions(batch, self._like_input, self._fresh), writes, out._rejected())
+            metrics._hand_over()
+            return result
+        except MemoryError:
+            raise
+        except BaseException as error:
+            text = told(error)
+            if record._slot >= 0:
+                text = f"a record with the key `{readable(record.key)}`: {text}"
+            raise Error(text) from None
+        finally:
+            metrics._drop()
+
+    def _told(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except MemoryError:
+            raise
+        except BaseException as error:
+            raise Error(told(error)) from None
+        finally:
+            metrics._drop()
+
+    def _json_of(self, index: int, is_sub_key: bool) -> tuple[Callable[[bytes], str], Callable[[str], bytes]]:
+        state = self._states[index]
+        if not is_sub_key:
+            return state._encoding.to_json, state._encoding.from_json
+        by = state.sub_key()
+        return lambda data: dumped(by.to_value(data)), lambda text: by.from_value(loaded(text))

@@ -1,0 +1,25 @@
+//! From the limits that a user typed to those of a guest.
+
+use crate::guest::Limits;
+use crate::pipeline::limits::LimitSettings;
+
+/// What was typed, and the default where nothing was.
+#[must_use]
+pub fn limits(typed: LimitSettings) -> Limits {
+    let default = Limits::default();
+    Limits {
+        memory_bytes: typed.memory.unwrap_or(default.memory_bytes),
+        time_per_call: typed.time_per_call.unwrap_or(default.time_per_call),
+        output_bytes_per_call: typed
+            .output_per_call
+            .unwrap_or(default.output_bytes_per_call),
+        log_lines_per_second: typed
+            .log_lines_per_second
+            .unwrap_or(default.log_lines_per_second),
+        instances: typed.instances.unwrap_or(default.instances),
+        fuel_per_call: match typed.fuel_per_call {
+            Some(fuel) => fuel.0,
+            None => default.fuel_per_call,
+        },
+    }
+}

@@ -1,0 +1,69 @@
+//! Other files that are written and read like a pipeline file: what is wrong is said with its line and the nearest known word.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use super::problem::{Document, Place, Problem, Problems};
+use super::reader::read;
+use super::tree::{self, Node, Table, Value};
+
+/// A TOML file.
+#[derive(Debug, Clone)]
+pub struct TomlFile {
+    document: Document,
+    root: Table,
+}
+
+impl TomlFile {
+    /// Reads text; messages call the file `name`.
+    ///
+    /// # Errors
+    /// With what is not TOML.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+        let mut document = Document {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            sets: Vec::new(),
+            places: BTreeMap::new(),
+        };
+        let root = tree::from_text(&document)?;
+        document.places = tree::places(&root);
+        Ok(Self { document, root })
+    }
+
+    /// Its content as a value.
+    ///
+    /// # Errors
+    /// With the first thing that does not fit.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let root = Node::new(Place::Line(1), Value::Table(self.root.clone()));
+        read(&root).map_err(|fault| fault.into_problem(&self.document))
+    }
+
+    /// Whether it has a field of that name.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.root.contains_key(field)
+    }
+
+    /// The lines, from 1, of the items of a list.
+    #[must_use]
+    pub fn lines_of(&self, list: &str) -> Vec<usize> {
+        let line = |node: &Node| match node.place {
+            Place::Line(line) => line,
+            Place::Set(_) => 0,
+        };
+        match self.root.get(list).map(|node| &node.value) {
+            Some(Value::List(items)) => items.iter().map(line).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A problem of a field that stands at a line.
+    #[must_use]
+    pub fn problem(&self, line: usize, field: &str, message: impl Into<String>) -> Problem {
+        let place = Some(Place::Line(line));
+        self.document.place_problem(place, field, message.into())
+    }
+}

@@ -1,0 +1,309 @@
+//! One operator's task outside of a job, call by call: for whoever tries a plugin.
+//!
+//! The task is built as a job builds it, and its checkpoints are chunks from which it is built anew, as at a start. Nothing
+//! is written: they are in memory. Time is what the caller says. A call that fails is not made again in pieces, as a job
+//! does; otherwise a call here is a call there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use super::JobError;
+use super::aligner::Mode;
+use super::build::{Origin, build};
+use super::collections::Place;
+use super::keyed::{Dictionary, KeyedBatch};
+use super::left::LeftStates;
+use super::plan::{Node, OnError, Operator, Plan, Role, StateBackend};
+use super::replay::{Emitted, emitted};
+use super::saved::{Saved, list_of, map_of};
+use super::task::{OperatorTask, Task, TaskError, leaving};
+use super::worker::Counters;
+use crate::checkpoint::{Checkpoint, OperatorSnapshot, TaskSnapshot, Trigger};
+use crate::guest::{GuestError, LogLine, Rejection};
+use crate::state::{
+    ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, Keys, Lookup, StateError, StateKind,
+    StateSchema, TreeError,
+};
+use crate::stream::{Batch, CheckpointId, Column, MaxParallelism, hash_key};
+
+/// One operator, its state, and its checkpoints.
+pub struct Alone {
+    name: String,
+    plan: Plan,
+    task: Box<OperatorTask>,
+    schemas: Vec<StateSchema>,
+    outputs: Vec<String>,
+    dictionary: Dictionary,
+    chunks: Arc<Chunks>,
+    /// The last one, if there is one.
+    checkpoint: Option<Checkpoint>,
+    /// The time of day, in milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Called {
+    /// What left, by port and in order.
+    pub emitted: Vec<Emitted>,
+    /// What was rejected.
+    pub rejected: Vec<Rejection>,
+}
+
+/// Bytes of chunks, by id.
+#[derive(Default)]
+struct Chunks(Mutex<BTreeMap<ChunkId, Vec<u8>>>);
+
+impl ChunkReader for Chunks {
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable> {
+        let chunks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        chunks.get(&chunk.id).cloned().ok_or(ChunkUnreadable {
+            chunk: chunk.id,
+            reason: "it is not there".to_owned(),
+            is_damaged: true,
+        })
+    }
+
+    fn chunk_index(&self, _: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
+        // Without one, the chunk itself is read.
+        Ok(None)
+    }
+}
+
+impl Alone {
+    /// Without state. What the operator's pipeline would do with records that its plugin cannot handle does not count here.
+    ///
+    /// # Errors
+    /// When the plugin does not open.
+    pub fn new(name: &str, operator: &Operator, wall_ms: u64) -> Result<Self, JobError> {
+        let operator = Operator {
+            // A call that rejects a record counts.
+            on_error: OnError::DeadLetter,
+            ..operator.clone()
+        };
+        let outputs = operator.plugin.description().outputs.clone();
+        let plan = Plan {
+            job: name.to_owned(),
+            data_folder: String::new(),
+            identity: String::new(),
+            parallelism: 1,
+            configured_parallelism: 1,
+            max_parallelism: MaxParallelism::DEFAULT,
+            mode: Mode::ExactlyOnce,
+            allow_dropped_state: false,
+            backend: StateBackend::Memory,
+            nodes: vec![Node {
+                name: name.to_owned(),
+                role: Role::Operator(operator),
+            }],
+            edges: Vec::new(),
+        };
+        let chunks = Arc::default();
+        let (task, schemas) = built(&plan, None, &chunks)?;
+        Ok(Self {
+            name: name.to_owned(),
+            plan,
+            task,
+            schemas,
+            outputs,
+            dictionary: Dictionary::default(),
+            chunks,
+            checkpoint: None,
+            wall_ms,
+        })
+    }
+
+    /// Calls the plugin with records of an input port. When the call fails nothing of it is applied, and an instance that is
+    /// not to be used again has been replaced.
+    ///
+    /// # Errors
+    /// When the state cannot be used, or there is no fresh instance: there is nothing to go on with.
+    pub fn call(
+        &mut self,
+        input: u16,
+        records: Batch,
+    ) -> Result<Result<Called, GuestError>, JobError> {
+        let keyed = match self.schemas.is_empty() {
+            false => self.dictionary.keyed(records),
+            true => KeyedBatch {
+                batch: records,
+                hashes: Vec::new(),
+            },
+        };
+        let called = self.task.attempt(input, &keyed, self.wall_ms);
+        match called.map_err(|error| error.of_operator(&self.name))? {
+            Ok(output) => {
+                let leaving = leaving(output.emissions, keyed.batch);
+                Ok(Ok(Called {
+                    emitted: emitted(&self.outputs, &leaving),
+                    rejected: output.rejections,
+                }))
+            }
+            Err(failed) => {
+                if failed.error.spoils_instance() {
+                    self.renew()?;
+                }
+                Ok(Err(failed.error))
+            }
+        }
+    }
+
+    /// Goes on with a fresh instance.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn renew(&mut self) -> Result<(), JobError> {
+        Ok(self.task.renew()?)
+    }
+
+    /// What the plugin has logged since the last time.
+    pub fn take_log(&mut self) -> Vec<LogLine> {
+        self.task.take_log()
+    }
+
+    /// Takes a checkpoint, and has the plugin hear of it. The inner error is one of the plugin at that; it has been replaced
+    /// by a fresh instance then.
+    ///
+    /// # Errors
+    /// When the state cannot be used, or there is no fresh instance.
+    pub fn take_checkpoint(&mut self) -> Result<Option<GuestError>, JobError> {
+        let last = self.checkpoint.as_ref().map_or(0, |last| last.id.0);
+        let id = CheckpointId(last + 1);
+        let sealed = self.task.seal(id);
+        let sealed = sealed.map_err(|error| JobError::chunks(&self.name, error))?;
+        let mut chunks = self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for chunk in sealed.fresh {
+            chunks.insert(chunk.id, chunk.bytes.clone());
+        }
+        drop(chunks);
+        let snapshot = |(key_groups, chunks)| TaskSnapshot {
+            key_groups,
+            chunks,
+            collided: sealed.collided.clone(),
+        };
+        let tasks = sealed.parts.into_iter().map(snapshot).collect();
+        self.checkpoint = Some(self.checkpoint_of(id, tasks));
+        Ok(self.task.hear(id, true)?)
+    }
+
+    fn checkpoint_of(&self, id: CheckpointId, tasks: Vec<TaskSnapshot>) -> Checkpoint {
+        let operators = self.plan.nodes.iter().filter_map(|node| match &node.role {
+            Role::Operator(operator) => Some(OperatorSnapshot {
+                name: node.name.clone(),
+                plugin: operator.plugin.digest(),
+                config: operator.config.clone(),
+                replaces: None,
+                states: self.schemas.clone(),
+                tasks: tasks.clone(),
+            }),
+            Role::Source(_) | Role::Sink(_) => None,
+        });
+        Checkpoint {
+            id,
+            created_ms: self.wall_ms,
+            trigger: Trigger::Periodic,
+            job: self.plan.job.clone(),
+            data_folder: String::new(),
+            identity: String::new(),
+            parallelism: 1,
+            configured_parallelism: 1,
+            max_parallelism: self.plan.max_parallelism,
+            records_in: 0,
+            records_out: 0,
+            sources: Vec::new(),
+            operators: operators.collect(),
+            sinks: Vec::new(),
+        }
+    }
+
+    /// Throws the task away and builds another one from the last checkpoint, or from nothing if there is none. The time goes
+    /// on.
+    ///
+    /// # Errors
+    /// When the plugin does not open, or the state cannot be read.
+    pub fn restore(&mut self) -> Result<(), JobError> {
+        let (task, schemas) = built(&self.plan, self.checkpoint.as_ref(), &self.chunks)?;
+        self.task = task;
+        self.schemas = schemas;
+        Ok(())
+    }
+
+    /// What each key has in a state, by the position of the state in the plugin's description. Keys that have nothing are left
+    /// out.
+    ///
+    /// # Errors
+    /// When the state cannot be used.
+    pub fn state(&mut self, state: u16) -> Result<BTreeMap<Vec<u8>, Saved>, JobError> {
+        let found = self.read_state(state);
+        found.map_err(|error| TaskError::from(error).of_operator(&self.name))
+    }
+
+    fn read_state(&mut self, state: u16) -> Result<BTreeMap<Vec<u8>, Saved>, TreeError> {
+        let mut found = BTreeMap::new();
+        let Some(declared) = self.task.states().get(usize::from(state)) else {
+            return Ok(found);
+        };
+        let (id, kind) = (declared.id, declared.kind);
+        let now_ms = self.wall_ms;
+        let trees = self.task.trees_mut();
+        for key in trees.store.keys_of(id)? {
+            let place = Place {
+                state: id,
+                key: &key,
+                hash: hash_key(&key),
+                now_ms,
+            };
+            let saved = match kind {
+                StateKind::Value => value_of(&mut trees.store, place)?,
+                StateKind::List => list_of(trees, place)?,
+                StateKind::Map => map_of(trees, place)?,
+            };
+            found.extend(saved.map(|saved| (key, saved)));
+        }
+        Ok(found)
+    }
+}
+
+fn value_of(
+    store: &mut crate::state::StateStore,
+    place: Place<'_>,
+) -> Result<Option<Saved>, StateError> {
+    let keys: Column = [place.key].into_iter().collect();
+    let keys = Keys {
+        keys: &keys,
+        hashes: &[place.hash],
+    };
+    let mut lookup = Lookup::default();
+    store.read(place.state, keys, place.now_ms, &mut lookup)?;
+    let value = lookup.values().get(0);
+    Ok(value.map(|value| Saved::Value(value.to_vec())))
+}
+
+/// The task of the only operator of a plan, and the states of it.
+fn built(
+    plan: &Plan,
+    restored: Option<&Checkpoint>,
+    chunks: &Arc<Chunks>,
+) -> Result<(Box<OperatorTask>, Vec<StateSchema>), JobError> {
+    let last = {
+        let chunks = chunks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        chunks.keys().next_back().map_or(0, |id| id.0 + 1)
+    };
+    let reader: Arc<dyn ChunkReader> = Arc::<Chunks>::clone(chunks);
+    let origin = Origin {
+        plan,
+        restored,
+        chunks: &reader,
+        next_chunk: ChunkId(last),
+        left: LeftStates::default(),
+    };
+    let counters: Arc<Counters> = Arc::default();
+    let (reports, _) = mpsc::channel();
+    let built = build(origin, &[], &[counters], &reports)?;
+    let mut tasks = built.workers.into_iter().flat_map(|worker| worker.tasks);
+    let Some(Some(Task::Operator(task))) = tasks.next() else {
+        unreachable!("the plan has one node, and that is an operator")
+    };
+    let schemas = built.schemas.into_iter().next().unwrap_or_default();
+    Ok((task, schemas))
+}

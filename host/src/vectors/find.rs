@@ -1,0 +1,94 @@
+//! Which files of vectors a plugin is held to.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::pipeline::toml_file::TomlFile;
+
+/// Files that were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// With vectors, sorted.
+    pub files: Vec<PathBuf>,
+    /// TOML files without.
+    pub others: Vec<PathBuf>,
+}
+
+/// The vectors of a plugin: `vectors.toml` and the files of the folder `vectors`, beside the component or in the plugin's
+/// folder; if there are none, in its parent, so that a plugin in several languages has them once.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn of_plugin(plugin: &Path) -> io::Result<Found> {
+    let own = match plugin.is_dir() {
+        true => Some(plugin),
+        false => plugin.parent(),
+    };
+    let Some(own) = own else {
+        return Ok(Found::default());
+    };
+    // The name `.` has no parent.
+    let absolute = own.canonicalize()?;
+    let parent = match own.parent() {
+        Some(parent) if own.file_name().is_some() => Some(parent.to_path_buf()),
+        _ => absolute.parent().map(Path::to_path_buf),
+    };
+    for folder in [Some(own.to_path_buf()), parent].into_iter().flatten() {
+        let mut found = Found::default();
+        let file = folder.join("vectors.toml");
+        if file.is_file() {
+            found.files.push(file);
+        }
+        let more = folder.join("vectors");
+        if more.is_dir() {
+            let more = in_folder(&more)?;
+            found.files.extend(more.files);
+            found.others.extend(more.others);
+        }
+        if found != Found::default() {
+            return Ok(found);
+        }
+    }
+    Ok(Found::default())
+}
+
+/// The vectors at a path: a file, or all files of a folder that end in `.toml` and have steps.
+///
+/// # Errors
+/// When there is no such file or folder.
+pub fn at(path: &Path) -> io::Result<Found> {
+    if path.metadata()?.is_dir() {
+        return in_folder(path);
+    }
+    Ok(Found {
+        files: vec![path.to_path_buf()],
+        others: Vec::new(),
+    })
+}
+
+fn in_folder(folder: &Path) -> io::Result<Found> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_toml = path
+            .extension()
+            .is_some_and(|extension| extension == "toml");
+        if is_toml && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let (files, others) = paths.into_iter().partition(|path| has_vectors(path));
+    Ok(Found { files, others })
+}
+
+/// Whether there are vectors in a file. One that cannot be read has some, so that it is not passed over.
+fn has_vectors(path: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return true;
+    };
+    match TomlFile::parse("", &text) {
+        Ok(file) => file.has("step") || file.has("refuses"),
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,184 @@
+//! Test vectors: what an operator makes of records, written down in a file that operators in any language can be held to.
+//!
+//! ```text
+//! file ── format ──▶ Vectors ── run ──▶ each variation: an operator alone, call by call ──▶ Report
+//! ```
+//!
+//! A file is run as written, and in variations that a plugin which keeps to the contract does not notice: record by record, a
+//! fresh instance for each call, killed and restored after each step. The first difference ends it. The plugin runs as in a
+//! job, with its limits and its state in chunks; there is no pipeline, and nothing is written.
+
+pub mod find;
+
+mod bytes;
+mod difference;
+mod format;
+mod json;
+mod run;
+mod show;
+
+use std::time::Duration;
+
+use self::bytes::Record;
+pub use self::difference::Difference;
+pub use self::run::run;
+use crate::guest::Limits;
+use crate::pipeline::toml_file::TomlFile;
+use crate::stream::Timestamp;
+
+/// A file of vectors.
+#[derive(Debug, Clone)]
+pub struct Vectors {
+    /// What messages call the file.
+    pub name: String,
+    file: TomlFile,
+    config: Vec<(String, String)>,
+    limits: Limits,
+    expects: Expects,
+}
+
+#[derive(Debug, Clone)]
+enum Expects {
+    /// The plugin does not open, and says this.
+    Refusal(String),
+    Steps(Vec<Step>),
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    line: usize,
+    action: Action,
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Call(Call),
+    DropInstance,
+    Checkpoint,
+    Kill,
+    Restart,
+    Pass(Duration),
+    State(Vec<ExpectedState>),
+}
+
+#[derive(Debug, Clone)]
+struct Call {
+    /// The first port if it is not said.
+    input: Option<String>,
+    records: Vec<Record>,
+    expected: Expected,
+}
+
+#[derive(Debug, Clone)]
+enum Expected {
+    Output {
+        emits: Emits,
+        /// Records by position, and a part of the reason.
+        rejects: Vec<(usize, String)>,
+    },
+    Failure {
+        says: String,
+        /// One of these, or anything if there are none.
+        by: Vec<FailsBy>,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Emits {
+    ByFirst(Vec<Record>),
+    ByPort(Vec<(String, Vec<Record>)>),
+}
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FailsBy {
+    /// The plugin says so.
+    Error,
+    /// It crashes.
+    Trap,
+    /// It takes too long.
+    Time,
+    /// It wants too much memory.
+    Memory,
+    /// It returns too much.
+    Output,
+}
+
+/// What exactly the keys of a state have.
+#[derive(Debug, Clone)]
+struct ExpectedState {
+    state: String,
+    keys: Vec<(Vec<u8>, serde_json::Value)>,
+}
+
+impl Vectors {
+    /// Whether the engine that runs them has to count fuel.
+    #[must_use]
+    pub fn need_fuel(&self) -> bool {
+        self.limits.fuel_per_call.is_some()
+    }
+}
+
+/// How a plugin is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variation {
+    AsWritten,
+    RecordByRecord,
+    FreshInstances,
+    Killed,
+}
+
+impl Variation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AsWritten => "as written",
+            Self::RecordByRecord => "record by record",
+            Self::FreshInstances => "a fresh instance for each call",
+            Self::Killed => "killed and restored after each step",
+        }
+    }
+}
+
+/// What came of a file of vectors.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The file.
+    pub name: String,
+    /// Its steps.
+    pub steps: usize,
+    /// In how many variations it was run, to the end or to the difference.
+    pub variations: usize,
+    /// Its records.
+    pub records: usize,
+    /// What was not as it should be; nothing if the plugin passes.
+    pub difference: Option<Difference>,
+}
+
+impl Report {
+    /// Whether the plugin passes.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.difference.is_none()
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = |number: usize, what: &str| match number {
+            1 => format!("1 {what}"),
+            _ => format!("{number} {what}s"),
+        };
+        match &self.difference {
+            None => write!(
+                f,
+                "ok  {}: {}, {}, {}",
+                self.name,
+                count(self.steps, "step"),
+                count(self.variations, "variation"),
+                count(self.records, "record")
+            ),
+            Some(difference) => write!(f, "FAILED  {}{difference}", self.name),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+module floodmark.dev/plugins/word-count
+
+go 1.24
+
+require floodmark.dev/sdk v0.0.0
+
+replace floodmark.dev/sdk => ../../../guest-sdk/go
