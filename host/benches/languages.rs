@@ -84,7 +84,10 @@ fn measured(language: Language) -> Measured {
 fn count(instance: &mut Instance, batch: &Batch, state: &OptionalColumn) {
     let output = instance.process(0, batch, &[state], &mut None);
     let output = output.expect("the plugin counts");
-    let emitted = output.emissions.iter().map(|emission| emission.values.len());
+    let emitted = output
+        .emissions
+        .iter()
+        .map(|emission| emission.values.len());
     assert_eq!(emitted.sum::<usize>(), RECORDS);
 }
 
@@ -133,7 +136,9 @@ fn round(of: &mut Measured, cache: &Path) {
 fn main() {
     let cache = folder("languages");
     let has_tools = |language: &Language| {
-        let folder = repository().join("plugins/word-count").join(language.name());
+        let folder = repository()
+            .join("plugins/word-count")
+            .join(language.name());
         let found = language.find_tools(&folder);
         if let Err(missing) = &found {
             println!("skipped: {missing}");

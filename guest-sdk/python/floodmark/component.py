@@ -6,6 +6,7 @@ and no other module of the package can be imported without them.
 """
 
 import gc
+import os
 import types
 from typing import Any
 
@@ -17,7 +18,7 @@ from wit_world.imports import metrics as host_metrics
 from wit_world.imports import state as host_state
 
 from . import host, log
-from .error import Error
+from .error import Error, told
 from .instance import Instance
 from .operator import Operator, states_of
 
@@ -85,6 +86,12 @@ def _exports(operator: type[Operator], instance: Instance, name: str, version: s
             return call(*arguments)
         except Error as error:
             raise Err(str(error).encode("utf-8", "replace").decode()) from None
+        except MemoryError as error:
+            # The memory of an instance never shrinks. A crash ends it, and the host knows which limit was to blame.
+            try:
+                host.current.log(log.ERROR, told(error))
+            finally:
+                os.abort()
 
     class Exported:
         def describe(self) -> Any:

@@ -4,6 +4,7 @@ They arrive as text. Each look-up names the option in its error, and an option t
 so a misspelt one never passes for a default.
 """
 
+import builtins
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
@@ -32,30 +33,30 @@ class Config:
         return self._read(name, default, str)
 
     @overload
-    def int(self, name: str) -> int: ...
+    def int(self, name: str) -> builtins.int: ...
     @overload
-    def int(self, name: str, default: T) -> "int | T": ...
+    def int(self, name: str, default: T) -> builtins.int | T: ...
     def int(self, name: str, default: Any = _REQUIRED) -> Any:
         """An option as an integer."""
         return self._read(name, default, _integer)
 
     @overload
-    def float(self, name: str) -> float: ...
+    def float(self, name: str) -> builtins.float: ...
     @overload
-    def float(self, name: str, default: T) -> "float | T": ...
+    def float(self, name: str, default: T) -> builtins.float | T: ...
     def float(self, name: str, default: Any = _REQUIRED) -> Any:
         """An option as a number."""
-        return self._read(name, default, float)
+        return self._read(name, default, builtins.float)
 
     @overload
-    def bool(self, name: str) -> bool: ...
+    def bool(self, name: str) -> builtins.bool: ...
     @overload
-    def bool(self, name: str, default: T) -> "bool | T": ...
+    def bool(self, name: str, default: T) -> builtins.bool | T: ...
     def bool(self, name: str, default: Any = _REQUIRED) -> Any:
         """An option that is `true` or `false`."""
         return self._read(name, default, _boolean)
 
-    def __contains__(self, name: str) -> "bool":
+    def __contains__(self, name: str) -> builtins.bool:
         self._knows(name)
         return name in self._options
 

@@ -2,11 +2,11 @@
 
 One pass over the records. The loop writes two numbers into the record and calls the operator, and that is all that the SDK
 does for a record that is not looked at. After an exception the operator may have seen half of a batch, so it is dropped,
-and the next call meets a fresh one.
+and the next call meets a fresh one. Only a lack of memory is left to the caller: nothing can go on after it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from . import metrics
 from .columns import Batch, Column, OptionalColumn, Result, Writes, column_of, items_of
@@ -14,6 +14,8 @@ from .config import Config
 from .encoding import dumped, loaded
 from .error import Error, readable, told
 from .operator import Operator, check_states, states_of
+
+T = TypeVar("T")
 
 
 class Instance:
@@ -108,16 +110,21 @@ class Instance:
             result = Result(out._emissions(batch, self._like_input, self._fresh), writes, out._rejected())
             metrics._hand_over()
             return result
+        except MemoryError:
+            raise
         except BaseException as error:
-            metrics._drop()
             text = told(error)
             if record._slot >= 0:
                 text = f"a record with the key `{readable(record.key)}`: {text}"
             raise Error(text) from None
+        finally:
+            metrics._drop()
 
-    def _told(self, act: Callable[[], Any]) -> Any:
+    def _told(self, act: Callable[[], T]) -> T:
         try:
             return act()
+        except MemoryError:
+            raise
         except BaseException as error:
             raise Error(told(error)) from None
         finally:

@@ -62,7 +62,8 @@ def divert_logging() -> None:
     root.setLevel(logging.NOTSET + 1)
     # A line has no time of its own: the host knows when it came.
     logging.time = types.SimpleNamespace(time=lambda: 0.0, time_ns=lambda: 0)  # type: ignore[attr-defined]
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)
 
 
 def divert_streams() -> None:

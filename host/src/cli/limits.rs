@@ -48,6 +48,12 @@ impl Ticking {
         })
     }
 
+    /// The same, which takes compiled code from this folder and keeps it there, if there is one.
+    pub(super) fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
+        self.engine = self.engine.keeping(cache_dir);
+        self
+    }
+
     /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that.
     pub(super) fn for_job(spec: &Spec, cache_dir: Option<PathBuf>) -> Result<Self, Failure> {
         let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);

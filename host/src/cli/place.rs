@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub(super) reader: Arc<dyn CheckpointReader>,
     /// For messages.
     pub(super) name: String,
+    /// Where the job keeps compiled plugins.
+    pub(super) compiled: Option<PathBuf>,
 }
 
 impl Place {
@@ -85,6 +87,7 @@ impl Place {
         Ok(Opened {
             reader: storage::reader(&setting, &folder)?,
             name: folder.display().to_string(),
+            compiled: Some(DataDir::compiled_in(&folder)),
         })
     }
 
@@ -131,6 +134,7 @@ impl PlaceOrSavepoint {
             Some(file) => Ok(Opened {
                 reader: Arc::new(savepoint::open(file, None)?.0),
                 name: file.display().to_string(),
+                compiled: None,
             }),
         }
     }

@@ -231,7 +231,13 @@ impl DataDir {
     /// The folder of precompiled plugins.
     #[must_use]
     pub fn compiled(&self) -> PathBuf {
-        self.path.join("compiled")
+        Self::compiled_in(&self.path)
+    }
+
+    /// The same of a data folder that nobody has to hold for it: entries come and go as a whole.
+    #[must_use]
+    pub fn compiled_in(path: &Path) -> PathBuf {
+        path.join("compiled")
     }
 }
 

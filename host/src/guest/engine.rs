@@ -148,10 +148,25 @@ impl GuestEngine {
         self
     }
 
+    /// The same engine, which keeps compiled code in this folder, if there is one.
+    #[must_use]
+    pub fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
+        self.cache = cache_dir.map(|dir| CompiledCache::new(dir, &self.engine));
+        self
+    }
+
     /// Lets [`TICK`](super::TICK) go by for all calls of all instances. Cheap, and may be called from any thread.
     pub fn tick(&self) {
         self.shares.tick();
         self.engine.increment_epoch();
+    }
+
+    /// Whether compiled code of a component seems to be there, so that loading it will not take long. Nothing is checked.
+    #[must_use]
+    pub fn has_compiled(&self, component: &[u8]) -> bool {
+        let digest = Plugin::digest_of(component);
+        let cache = self.cache.as_ref();
+        cache.is_some_and(|cache| cache.has(digest))
     }
 
     /// How many live instances there is room for, over all plugins.

@@ -46,7 +46,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
         Some(name) => vec![operator(&checkpoint, name)?],
         None => checkpoint.operators.iter().collect(),
     };
-    let guests = Ticking::for_tools()?;
+    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone());
     let mut lines = Lines::new();
     if arguments.format == Format::Csv && !lines.line("operator,state,key,sub-key,value")? {
         return Ok(());

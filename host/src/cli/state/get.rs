@@ -63,7 +63,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
             ),
         ));
     };
-    let guests = Ticking::for_tools()?;
+    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone());
     let mut decoder = match arguments.source.raw {
         true => Decoder::raw(),
         false => Decoder::of(&guests.engine, &*opened.reader, operator, &mut warn),

@@ -56,7 +56,7 @@ pub(super) fn swap(
         ));
     };
     let before = restored.checkpoint;
-    let guests = Ticking::for_tools()?;
+    let guests = Ticking::for_tools()?.keeping(Some(held.compiled()));
     let clock = Clock::start();
     let mut checkpoint = Checkpoint {
         id: recovery.next_id,

@@ -26,6 +26,9 @@ use self::fresh::up_to_date;
 /// Bytes of a component.
 const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 
+/// The folder in a project's folder where all that is made of it goes.
+const BUILD: &str = "build";
+
 /// Takes a line for people.
 type Report<'a> = &'a mut dyn FnMut(&str);
 
@@ -125,7 +128,7 @@ struct Project {
 impl Project {
     /// Where all that is made of it goes.
     fn build_dir(&self) -> PathBuf {
-        self.folder.join("build")
+        self.folder.join(BUILD)
     }
 }
 
@@ -146,6 +149,14 @@ pub fn component(path: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuild
         Ok(_) => Ok(path),
         Err(_) => Err(PluginBuildError::Missing { path }),
     }
+}
+
+/// Where tools may keep the compiled code of a plugin that is given as a folder: beside its component, until that is made anew.
+/// The component of a Rust plugin is cargo's, and compiled in no time.
+#[must_use]
+pub fn compiled_dir(path: &Path) -> Option<PathBuf> {
+    let language = Language::of(path).filter(|language| *language != Language::Rust);
+    language.map(|_| path.join(BUILD).join(fresh::COMPILED))
 }
 
 fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError> {
