@@ -393,9 +393,9 @@ impl Trial<'_> {
         };
         let values = column(&mut found.values().flat_map(Saved::values));
         let sub_keys = column(&mut found.values().flat_map(Saved::sub_keys));
-        let mut values = self.to_json(state, StatePart::Value, &values)?.into_iter();
+        let mut values = self.in_json(state, StatePart::Value, &values)?.into_iter();
         let mut sub_keys = self
-            .to_json(state, StatePart::SubKey, &sub_keys)?
+            .in_json(state, StatePart::SubKey, &sub_keys)?
             .into_iter();
         let mut told = BTreeMap::new();
         for (key, saved) in found {
@@ -413,7 +413,7 @@ impl Trial<'_> {
         Ok(told)
     }
 
-    fn to_json(&mut self, state: u16, part: StatePart, bytes: &Column) -> Result<Vec<Value>, Stop> {
+    fn in_json(&mut self, state: u16, part: StatePart, bytes: &Column) -> Result<Vec<Value>, Stop> {
         if bytes.is_empty() {
             return Ok(Vec::new());
         }
