@@ -67,7 +67,7 @@ class Values(unittest.TestCase):
                     codec.from_json(vector["json"])
 
     def test_a_value_of_another_type_is_refused(self) -> None:
-        for codec, value in (
+        wrong: list[tuple[encoding.Encoding[Any], Any]] = [
             (encoding.u64, -1),
             (encoding.u64, 1 << 64),
             (encoding.u64, True),
@@ -81,7 +81,8 @@ class Values(unittest.TestCase):
             (encoding.raw, "a"),
             (encoding.json, math.nan),
             (encoding.json, object()),
-        ):
+        ]
+        for codec, value in wrong:
             with self.subTest(codec=codec.name, value=value), self.assertRaises(Exception):
                 codec.encode_all([value])
 

@@ -91,7 +91,10 @@ def command(chance: random.Random) -> str:
     verb = chance.choices(
         ["set", "del", "get", "range", "ends", "clear", "push", "replace", "list"], [30, 10, 8, 8, 4, 1, 20, 1, 8]
     )[0]
-    number = lambda: str(chance.randint(-30, 30))  # noqa: E731
+
+    def number() -> str:
+        return str(chance.randint(-30, 30))
+
     match verb:
         case "set":
             return f"set {number()} v{number()}"
