@@ -26,7 +26,10 @@ static void process(const fm_record *record, fm_output *out) {
     fm_fail("as asked");
     return;
   }
-  if (is(record, "log")) fm_log(FM_INFO, "hello");
+  if (is(record, "log")) {
+    fm_log(FM_INFO, "hello");
+    return;
+  }
   fm_emit(out, record->value);
 }
 
