@@ -39,7 +39,10 @@ class Emissions(unittest.TestCase):
         return task
 
     def test_key_and_time_are_those_of_the_record(self) -> None:
-        self.check(["-,-,-,a", "-,-,-,bytes", "-,-,-,ä"], [("out", "k0", "a", None), ("out", "k1", "bytes", 1), ("out", "k2", "ä", 2)])
+        self.check(
+            ["-,-,-,a", "-,-,-,bytes", "-,-,-,ä"],
+            [("out", "k0", "a", None), ("out", "k1", "bytes", 1), ("out", "k2", "ä", 2)],
+        )
 
     def test_ascii_and_other_text(self) -> None:
         self.check(["-,-,-,ä", "-,-,-,€"], [("out", "k0", "ä", None), ("out", "k1", "€", 1)])
@@ -182,6 +185,23 @@ class Around(unittest.TestCase):
             task.take_log()[:3], [("debug", "deep: heard [2, -3]"), ("warn", "careful"), ("info", "a line")]
         )
         self.assertEqual(task.take_metrics(), {"count": 6, "gauge": 3.0, "histogram": [4.0, 4.0, 4.0]})
+
+    def test_a_listener_that_fails_is_logged_and_made_anew(self) -> None:
+        class Deaf(Operator):
+            def checkpoint_completed(self, checkpoint: int) -> None:
+                raise ValueError("too loud")
+
+            def process(self, record: Record, out: Output) -> None:
+                out.reject("\ud800")
+
+        task = Task(Deaf)
+        task.run([("k", "")])
+        self.assertEqual(task.rejected, [(b"k", b"", "?")])
+        task.complete_checkpoint(1)
+        self.assertEqual(task.run([("k", "")]), [])
+        [(level, line)] = task.take_log()
+        self.assertEqual(level, "error")
+        self.assertRegex(line, r"ValueError: too loud \(test_operators.py:\d+ in checkpoint_completed\)")
 
 
 if __name__ == "__main__":
