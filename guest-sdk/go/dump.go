@@ -93,7 +93,7 @@ func (s *subKey) fromJSON(text, to []byte) ([]byte, error) {
 		return s.append(to, value.UnsafePointer()), nil
 	}
 	var parts []json.RawMessage
-	if err := json.Unmarshal(text, &parts); err != nil || len(parts) != len(s.fields) {
+	if err := readJSON(text, &parts); err != nil || len(parts) != len(s.fields) {
 		return to, fmt.Errorf("`%s` is no array of %d", readable(text), len(s.fields))
 	}
 	for index, part := range parts {
@@ -159,18 +159,18 @@ func readDump(text []byte, into reflect.Value, isBytes bool) error {
 	case isScalar(of.Kind()):
 		// By a type without a way of its own to be JSON.
 		read := reflect.New(scalars[of.Kind()])
-		if err := json.Unmarshal(text, read.Interface()); err != nil {
+		if err := readJSON(text, read.Interface()); err != nil {
 			return fmt.Errorf("`%s` is no %v", readable(text), of.Type())
 		}
 		of.Set(read.Elem().Convert(of.Type()))
 		return nil
 	}
-	return json.Unmarshal(text, into.Interface())
+	return readJSON(text, into.Interface())
 }
 
 func readBytes(text []byte, of reflect.Value) error {
 	var read any
-	if err := json.Unmarshal(text, &read); err != nil {
+	if err := readJSON(text, &read); err != nil {
 		return err
 	}
 	switch read := read.(type) {

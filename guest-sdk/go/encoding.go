@@ -256,8 +256,24 @@ func (e *encoding) json() {
 		return appendJSON(to, reflect.NewAt(e.goType, value).Interface())
 	}
 	e.decode = func(from []byte, value unsafe.Pointer) error {
-		return json.Unmarshal(from, reflect.NewAt(e.goType, value).Interface())
+		return readJSON(from, reflect.NewAt(e.goType, value).Interface())
 	}
+}
+
+// readJSON reads a text that is one value. A number of no type, as in an `any`, stays exact: it is a json.Number.
+func readJSON(text []byte, into any) error {
+	if !utf8.Valid(text) {
+		return errNoText
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if rest := bytes.TrimSpace(text[decoder.InputOffset():]); len(rest) > 0 {
+		return atEnd(rest)
+	}
+	return nil
 }
 
 // appendJSON appends compact JSON text in which `<` stays `<`, as other languages write it.

@@ -9,6 +9,8 @@ package sdktest
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,8 +34,8 @@ type Task struct {
 	metrics     Metrics
 }
 
-// An Option is one of a pipeline's options for the operator.
-type Option struct{ Name, Value string }
+// Options are a pipeline's options for the operator, by name.
+type Options map[string]string
 
 // Record is a record that a test hands over, or that was emitted.
 type Record struct {
@@ -77,11 +79,13 @@ type Metrics struct {
 }
 
 // New is a task of an operator with these options. It is opened with the first records.
-func New(t testing.TB, operator sdk.Operator, options ...Option) *Task {
+func New(t testing.TB, operator sdk.Operator, options ...Options) *Task {
 	t.Helper()
 	task := &Task{t: t, operator: operator}
-	for _, option := range options {
-		task.options = append(task.options, [2]string{option.Name, option.Value})
+	for _, some := range options {
+		for _, name := range slices.Sorted(maps.Keys(some)) {
+			task.options = append(task.options, [2]string{name, some[name]})
+		}
 	}
 	task.metrics = Metrics{map[string]uint64{}, map[string]float64{}, map[string][]float64{}}
 	task.plugin = task.make()

@@ -5,7 +5,7 @@
 //! needs none. No other tool chain is ever fetched.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use super::tool::tool;
@@ -76,6 +76,10 @@ fn unquoted(text: &str) -> &str {
 
 /// Looks for `go`, and whether it is new enough.
 pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
+    tools_by(Path::new("go"), folder)
+}
+
+fn tools_by(program: &Path, folder: &Path) -> Result<Tools, PluginBuildError> {
     let no_tool = |reason: String| PluginBuildError::NoTool {
         language: Language::Go,
         tool: "Go",
@@ -83,16 +87,16 @@ pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
         reason,
         install: INSTALL.to_owned(),
     };
-    let asked = tool("go", folder)
+    let asked = tool(program, folder)
         .env("GOTOOLCHAIN", "local")
         .arg("version")
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| no_tool(format!("go: {error}")))?;
+        .map_err(|error| no_tool(error.to_string()))?;
     let version = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
     check_version(&version).map_err(no_tool)?;
     Ok(Tools {
-        command: vec![PathBuf::from("go")],
+        command: vec![program.to_path_buf()],
         version,
     })
 }
@@ -173,5 +177,179 @@ fn folder_error(project: &Project, source: std::io::Error) -> PluginBuildError {
     PluginBuildError::Folder {
         path: project.folder.clone(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a component that asks for more than the contract, a run-time that waits for ever, and messages that do not help.
+
+    use super::*;
+    use crate::guest::{GuestEngine, Instance, Plugin};
+    use crate::stream::Batch;
+
+    const OPERATOR: &str = r#"package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"floodmark.dev/sdk"
+)
+
+type demo struct{}
+
+func (*demo) Process(record sdk.Record, out *sdk.Output) error {
+	fmt.Println("no text: \xff\xe2\x82")
+	before := time.Now()
+	switch string(record.Value()) {
+	case "exit":
+		os.Exit(0)
+	case "panic":
+		panic("that was enough")
+	case "block":
+		<-make(chan int)
+	case "open":
+		if _, err := os.ReadFile("/etc/hostname"); err == nil {
+			out.EmitString("a file")
+		}
+	}
+	time.Sleep(time.Hour)
+	waited := make(chan bool)
+	go func() { waited <- time.Since(before) > time.Hour }()
+	out.Emitf("%v %v %v", <-waited, len(os.Args), len(os.Environ()))
+	return nil
+}
+
+func init() { sdk.Register(&demo{}) }
+
+func main() {}
+"#;
+
+    fn project_in(folder: &Path, operator: &str) {
+        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk/go");
+        let sdk = sdk.canonicalize().unwrap();
+        let manifest = format!(
+            "module example.com/demo/v2 // the second\n\ngo 1.24\n\nrequire floodmark.dev/sdk v0.0.0\n\nreplace (\n\tfloodmark.dev/sdk => {}\n)\n",
+            sdk.display()
+        );
+        fs::write(folder.join("go.mod"), manifest).unwrap();
+        fs::write(folder.join("main.go"), operator).unwrap();
+        let project = project(folder).unwrap();
+        assert_eq!(
+            (project.name.as_str(), project.elsewhere),
+            ("demo", vec![sdk])
+        );
+    }
+
+    fn call(instance: &mut Instance, value: &str) -> Result<String, String> {
+        let mut batch = Batch::default();
+        batch.push(b"key", value.as_bytes(), 0);
+        let output = instance.process(0, &batch, &[], &mut None);
+        let output = output.map_err(|error| error.to_string())?;
+        let values = output
+            .emissions
+            .iter()
+            .map(|emission| emission.values.get(0));
+        let values: Vec<_> = values.map(String::from_utf8_lossy).collect();
+        Ok(values.join("; "))
+    }
+
+    fn check_runs(plugin: &Plugin) {
+        assert!(
+            plugin
+                .imports()
+                .iter()
+                .all(|import| import.starts_with("floodmark:engine/"))
+        );
+        let open = || plugin.open("demo", &[]).unwrap();
+        let mut instance = open();
+        assert_eq!(call(&mut instance, "wait"), Ok("true 0 0".to_owned()));
+        assert_eq!(call(&mut instance, "open"), Ok("true 0 0".to_owned()));
+        let error = call(&mut instance, "panic").unwrap_err();
+        assert!(
+            error.contains("panic: that was enough at main.(*demo).Process ("),
+            "{error}"
+        );
+        assert_eq!(
+            call(&mut instance, "wait"),
+            Ok("true 0 0".to_owned()),
+            "after an error"
+        );
+        call(&mut instance, "exit").unwrap_err();
+        call(&mut open(), "block").unwrap_err();
+    }
+
+    #[test]
+    fn a_folder_becomes_a_plugin_without_an_operating_system() {
+        let folder = tempfile::tempdir().unwrap();
+        project_in(folder.path(), OPERATOR);
+        let tools = match tools(folder.path()) {
+            Ok(tools) => tools,
+            // Without the compiler there is nothing to check but what is said about it.
+            Err(missing) => return assert!(missing.to_string().contains(INSTALL), "{missing}"),
+        };
+        let project = project(folder.path()).unwrap();
+        let out = folder.path().join("out.wasm");
+        build(&project, &tools, &out).unwrap();
+        let component = fs::read(&out).unwrap();
+        let engine = GuestEngine::new(None).unwrap();
+        check_runs(&engine.load("demo", &component).unwrap());
+        // What is not Go is left to the compiler, and what is no plugin is said here.
+        fs::write(
+            folder.path().join("main.go"),
+            "package main\nfunc main() { x }\n",
+        )
+        .unwrap();
+        let failed = build(&project, &tools, &out).unwrap_err();
+        assert!(
+            matches!(failed, PluginBuildError::Failed { .. }),
+            "{failed}"
+        );
+        fs::write(
+            folder.path().join("main.go"),
+            "package main\nfunc main() {}\n",
+        )
+        .unwrap();
+        let refused = build(&project, &tools, &out).unwrap_err().to_string();
+        assert!(refused.contains("registers its operator"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_where_to_get_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = tools_by(Path::new("no-such-go"), folder.path())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.starts_with("Go is missing") && missing.contains("https://go.dev"),
+            "{missing}"
+        );
+        let said = |version: &str| check_version(version).err();
+        assert_eq!(said("go version go1.26.1 linux/amd64"), None);
+        assert_eq!(said("go version go1.24 darwin/arm64"), None);
+        assert_eq!(said("go version go1.25rc1 linux/amd64"), None);
+        assert_eq!(said("go version devel go1.27-0123abc linux/amd64"), None);
+        let old = said("go version go1.23.12 linux/amd64");
+        assert_eq!(
+            old.as_deref(),
+            Some("Go 1.23 is there, and 1.24 or later is needed")
+        );
+        assert!(said("").is_some());
+    }
+
+    #[test]
+    fn a_manifest_without_a_module_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("go.mod"),
+            "// module x\ngo 1.24\nmodules y\n",
+        )
+        .unwrap();
+        let refused = project(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("names no module"), "{refused}");
+        assert_eq!(module_name("module \"demo\"\n"), Some("demo"));
+        assert_eq!(module_name("module github.com/a/b.v2"), Some("b.v2"));
     }
 }
