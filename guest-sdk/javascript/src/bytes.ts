@@ -50,16 +50,13 @@ export class Bytes {
 
   /** Appends a whole number as decimal text. */
   appendDecimal(number: number): void {
-    let rest = number < 0 ? -number : number;
-    if (!(rest < 2147483648) || rest !== (rest | 0)) {
+    if ((number | 0) !== number || number < 0) {
       this.appendText(String(number));
       return;
     }
-    const array = this.room(11);
-    if (number < 0) {
-      array[this.length++] = 45;
-    }
+    let rest = number;
     let end = this.length + 1;
+    const array = end + 9 <= this.array.length ? this.array : this.room(10);
     for (let bound = 10; rest >= bound; bound *= 10) {
       end++;
     }

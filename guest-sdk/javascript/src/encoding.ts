@@ -154,6 +154,16 @@ function small(name: string, bits: number, isSigned: boolean): FixedSubKeyCodec<
     return isSigned ? (byte << 24) >> 24 : byte;
   };
   const decode = (bytes: Uint8Array, start: number, end: number): number => {
+    // Most counts are this short.
+    if (!isSigned && bits !== 8) {
+      const low = bytes[start]!;
+      if (end - start === 1 && low < 128) {
+        return low;
+      }
+      if (end - start === 2 && low > 127 && bytes[start + 1]! < 128) {
+        return low - 128 + bytes[start + 1]! * 128;
+      }
+    }
     if (bits === 8) {
       return decodeByte(bytes, start, end);
     }
@@ -170,9 +180,20 @@ function small(name: string, bits: number, isSigned: boolean): FixedSubKeyCodec<
     return check(value % 2 === 0 ? value / 2 : -(value + 1) / 2);
   };
   const encode = (value: number, into: Bytes): void => {
-    if (!(value >= min && value <= max && Number.isInteger(value))) {
-      check(value);
+    if (!isSigned && value >= 0 && value < 16384 && (value | 0) === value && bits !== 8) {
+      const array = into.array;
+      let at = into.length;
+      if (at + 2 <= array.length) {
+        if (value > 127) {
+          array[at++] = (value & 127) | 128;
+          value >>= 7;
+        }
+        array[at] = value;
+        into.length = at + 1;
+        return;
+      }
     }
+    check(value);
     if (bits === 8) {
       into.put(value & 255);
     } else if (!isSigned) {

@@ -39,10 +39,13 @@ export class Output {
 
   /** Emits a record, with the key and time of the one that is being processed unless `otherwise` says more. */
   emit(value: Payload, otherwise?: Otherwise): void {
-    if (otherwise === undefined) {
-      this.first.emit(value);
-    } else {
+    const port = this.first;
+    if (otherwise !== undefined) {
       this.port(otherwise.to).emitOther(value, otherwise.key, otherwise.time);
+    } else if (port.isSpelled || port.count !== this.call.index) {
+      port.emitOther(value, undefined, undefined);
+    } else {
+      port.put(value);
     }
   }
 
@@ -87,11 +90,11 @@ export class Output {
  * `times` are empty. If `fresh`, slots are indexes of those keys, else they are those of the call.
  */
 class Emitted {
-  private isSpelled = false;
+  isSpelled = false;
   private fresh: { ends: Ends; bytes: Bytes } | undefined;
   private readonly bytes = new Bytes();
   private ends = new Uint32Array(1024);
-  private count = 0;
+  count = 0;
   private readonly slots = new Ends();
   private times: number[] = [];
 
@@ -107,14 +110,6 @@ class Emitted {
     this.count = 0;
     this.slots.length = 0;
     this.times = [];
-  }
-
-  emit(value: Payload): void {
-    if (this.isSpelled || this.count !== this.call.index) {
-      this.emitOther(value, undefined, undefined);
-    } else {
-      this.put(value);
-    }
   }
 
   emitOther(value: Payload, key: string | Uint8Array | undefined, time: number | null | undefined): void {
@@ -163,7 +158,8 @@ class Emitted {
     });
   }
 
-  private put(value: Payload): void {
+  /** Appends a value. Its slot and time are written down, or are those of the record. */
+  put(value: Payload): void {
     const { bytes } = this;
     if (typeof value === "number") {
       bytes.appendDecimal(value);

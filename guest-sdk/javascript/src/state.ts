@@ -5,7 +5,7 @@
  * changed is encoded once, after the last record of a call.
  */
 
-import { Bytes, Ends, readable, startOf } from "./bytes.js";
+import { Bytes, readable, startOf } from "./bytes.js";
 import type { Codec } from "./encoding.js";
 import type { Batch, CallOutput, Column, OptionalColumn, StateDeclaration } from "./host.js";
 
@@ -134,8 +134,12 @@ export abstract class State<T> {
     try {
       this.codec.encode(value, into);
     } catch (error) {
-      throw new Error(`cannot encode state \`${this.declaration.name}\`: ${because(error)}`);
+      throw this.unencodable(error);
     }
+  }
+
+  protected unencodable(error: unknown): Error {
+    return new Error(`cannot encode state \`${this.declaration.name}\`: ${because(error)}`);
   }
 }
 
@@ -146,52 +150,27 @@ export function because(error: unknown): string {
 /** What nobody has asked for yet. */
 const UNREAD = Symbol("unread");
 
-/** One value a key. */
+/**
+ * One value a key. What follows is spelled out where it would otherwise be a call: an interpreter pays most for those.
+ *
+ * - `cells` has one item for each slot of the call; `isChanged` and `changed` have room for as many.
+ * - `changed[..changes]` are the slots that were written, each once.
+ */
 export class ValueState<T> extends State<T> {
   private cells: (T | undefined | typeof UNREAD)[] = [];
   private current: OptionalColumn = { present: new Uint8Array(0), ends: [], bytes: new Uint8Array(0) };
   private isChanged = new Uint8Array(0);
-  private changed = new Ends();
+  private changed = new Uint32Array(0);
+  private changes = 0;
   private readonly bytes = new Bytes();
-  private readonly ends = new Ends();
 
   /** The value, if there is one. What it refers to is not to be changed in place: `set` it. */
   get(): T | undefined {
-    const cell = this.cells[this.call.slot];
-    return cell === UNREAD ? this.read() : (cell as T | undefined);
-  }
-
-  /** Whether there is a value. */
-  has(): boolean {
-    return this.get() !== undefined;
-  }
-
-  set(value: T): void {
     const slot = this.call.slot;
-    if (this.isChanged[slot] !== 1) {
-      this.mark(slot);
+    const cell = this.cells[slot];
+    if (cell !== UNREAD) {
+      return cell === undefined ? this.absent() : (cell as T);
     }
-    this.cells[slot] = value;
-  }
-
-  /** Forgets the value. */
-  clear(): void {
-    const slot = this.call.slot;
-    if (this.isChanged[slot] !== 1) {
-      this.mark(slot);
-    }
-    this.cells[slot] = undefined;
-  }
-
-  private mark(slot: number): void {
-    this.check();
-    this.isChanged[slot] = 1;
-    this.changed.push(slot);
-  }
-
-  private read(): T | undefined {
-    this.check();
-    const slot = this.call.slot;
     const { present, ends, bytes } = this.current;
     let value: T | undefined;
     if ((present[slot >> 3]! >> (slot & 7)) & 1) {
@@ -205,6 +184,27 @@ export class ValueState<T> extends State<T> {
     return value;
   }
 
+  /** Whether there is a value. */
+  has(): boolean {
+    return this.get() !== undefined;
+  }
+
+  set(value: T): void {
+    const { slot, isRunning } = this.call;
+    if (isRunning && this.isChanged[slot] !== 1) {
+      this.isChanged[slot] = 1;
+      this.changed[this.changes++] = slot;
+    } else if (!isRunning) {
+      this.check();
+    }
+    this.cells[slot] = value;
+  }
+
+  /** Forgets the value. */
+  clear(): void {
+    this.set(undefined as T);
+  }
+
   begin(current: OptionalColumn | undefined): void {
     if (current === undefined) {
       throw new Error(`the host handed over nothing for state \`${this.declaration.name}\``);
@@ -212,37 +212,47 @@ export class ValueState<T> extends State<T> {
     const slots = current.ends.length;
     this.current = current;
     this.cells = new Array<typeof UNREAD>(slots).fill(UNREAD);
-    if (this.isChanged.length < slots) {
+    if (this.changed.length < slots) {
       this.isChanged = new Uint8Array(slots);
+      this.changed = new Uint32Array(slots);
     } else {
       this.isChanged.fill(0);
     }
-    this.changed.length = 0;
+    this.changes = 0;
   }
 
   finish(into: CallOutput): void {
-    const { bytes, ends, changed, cells } = this;
-    const count = changed.length;
+    const { bytes, changed, cells, changes: count, codec } = this;
+    this.cells = [];
     if (count === 0) {
       return;
     }
     bytes.length = 0;
-    ends.length = 0;
+    const ends = new Uint32Array(count);
     const present = new Uint8Array((count + 7) >> 3).fill(255);
     if (count & 7) {
       present[present.length - 1] = (1 << (count & 7)) - 1;
     }
-    const slots = changed.array;
-    for (let index = 0; index < count; index++) {
-      const value = cells[slots[index]!] as T | undefined;
-      if (value === undefined) {
-        present[index >> 3]! &= ~(1 << (index & 7));
-      } else {
-        this.encode(value, bytes);
+    try {
+      for (let index = 0; index < count; index++) {
+        const value = cells[changed[index]!] as T | undefined;
+        if (value === undefined) {
+          present[index >> 3]! &= ~(1 << (index & 7));
+        } else {
+          codec.encode(value, bytes);
+        }
+        ends[index] = bytes.length;
       }
-      ends.push(bytes.length);
+    } catch (error) {
+      throw this.unencodable(error);
     }
-    const values = { present, ends: ends.written(), bytes: bytes.written() };
-    into.values.push({ state: this.position, slots: changed.written(), values });
+    const values = { present, ends, bytes: bytes.written() };
+    into.values.push({ state: this.position, slots: changed.subarray(0, count), values });
+  }
+
+  /** There is no value, or no record. */
+  private absent(): undefined {
+    this.check();
+    return undefined;
   }
 }
