@@ -10,6 +10,8 @@ class History(Operator):
 
     def open(self, config: Config) -> None:
         self.length = config.int("length", 5)
+        if self.length < 0:
+            raise ValueError(f"option `length` is {self.length}, and no list is shorter than nothing")
 
     def process(self, record: Record, out: Output) -> None:
         self.values.append(record.text)
