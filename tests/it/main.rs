@@ -24,6 +24,7 @@ mod damage;
 mod faults;
 mod full_disk;
 mod hostile;
+mod languages;
 mod letters;
 mod migration;
 mod misbehaving;

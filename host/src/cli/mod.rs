@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
+pub mod new;
 pub mod replay;
 pub mod rescale;
 pub mod rollback;
@@ -62,6 +63,8 @@ First steps:
   floodmark status PIPELINE                    what is it at, how fast, and since when?
   floodmark stop PIPELINE                      stop it with a checkpoint
   floodmark checkpoint list --pipeline FILE    what was kept of a job
+  floodmark new --language python NAME         an operator of your own, in one of five languages
+  floodmark test DIR                           does it do what its vectors say?
 
 A pipeline is a TOML file that names sources, operators and sinks; `plugins/word-count/pipeline.toml` is one.";
 
@@ -84,6 +87,7 @@ enum Command {
     Swap(swap::SwapArguments),
     Replay(replay::ReplayArguments),
     CrashTest(crash_test::CrashTestArguments),
+    New(new::NewArguments),
     Build(build::BuildArguments),
     Test(test::TestArguments),
     /// Copies checkpoints to files that can be carried elsewhere
@@ -175,6 +179,7 @@ pub fn run() -> ExitCode {
         Command::Swap(arguments) => swap::swap(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
+        Command::New(arguments) => new::new(&arguments),
         Command::Build(arguments) => build::build(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),

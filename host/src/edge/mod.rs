@@ -15,6 +15,7 @@ pub mod clock;
 pub mod data_dir;
 pub mod hooks;
 pub mod limits;
+pub mod new_plugin;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod replay_folder;
