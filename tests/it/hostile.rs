@@ -222,7 +222,7 @@ const EXPORTS: [&str; 8] = [
     "aborted",
 ];
 
-fn limits() -> Limits {
+pub fn limits() -> Limits {
     Limits {
         memory_bytes: 16 << 20,
         time_per_call: Duration::from_millis(100),
@@ -231,12 +231,12 @@ fn limits() -> Limits {
     }
 }
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     repository().join("tests/guests/hostile")
 }
 
 /// The parts of a case: what stands below `;; -- part`, or `;; -- part 30 times`.
-fn parts(case: &str) -> Vec<(String, String)> {
+pub fn parts(case: &str) -> Vec<(String, String)> {
     let text = fs::read_to_string(folder().join(format!("{case}.wat"))).unwrap();
     let mut parts = Vec::new();
     for part in text.split("\n;; -- ").skip(1) {
@@ -250,7 +250,7 @@ fn parts(case: &str) -> Vec<(String, String)> {
 }
 
 /// A component: the template with these parts in their places.
-fn assembled(parts: &[(String, String)]) -> Vec<u8> {
+pub fn assembled(parts: &[(String, String)]) -> Vec<u8> {
     wat::parse_str(text(parts)).unwrap_or_else(|error| panic!("{error}"))
 }
 

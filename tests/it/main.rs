@@ -37,6 +37,7 @@ mod savepoints;
 mod states;
 mod status;
 mod tools;
+mod vectors;
 
 mod tidy;
 

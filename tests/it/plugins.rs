@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use floodmark::edge::plugin_build;
 
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 16] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -20,6 +20,8 @@ const FOLDERS: [&str; 14] = [
     "tests/guests/faulty/rust",
     "tests/guests/labelled/rust",
     "tests/guests/pair/rust",
+    "tests/guests/enrich/rust",
+    "tests/guests/router/rust",
     "tests/guests/reports/rust",
 ];
 

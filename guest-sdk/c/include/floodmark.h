@@ -68,6 +68,8 @@ bool fm_parse_i64(fm_bytes text, int64_t *number);
 bool fm_parse_u64(fm_bytes text, uint64_t *number);
 /* As people read them, for messages: text as it is, anything else escaped, long ones cut. Ends with a zero byte. */
 const char *fm_readable(fm_bytes bytes);
+/* Bytes for a `%.*s` of `printf` and its kin. */
+#define FM_SHOWN(bytes) (int)(bytes).len, (const char *)(bytes).ptr
 /* Memory of at least this size for as long as the record is processed; never NULL. */
 void *fm_scratch(size_t bytes);
 

@@ -77,13 +77,13 @@ static void refuse_unknown(void) {
     fm_bytes known = fm_text("");
     for (size_t at = 0; at < options.known_len; at++) {
       is_known |= fm_equal(name, fm_text(options.known[at]));
-      known = fm_format("%.*s%s`%s`", (int)known.len, (const char *)known.ptr, at == 0 ? "" : ", ", options.known[at]);
+      known = fm_format("%.*s%s`%s`", FM_SHOWN(known), at == 0 ? "" : ", ", options.known[at]);
     }
     if (is_known) continue;
     if (options.known_len == 0) {
       fm_fail("unknown option `%s`; this operator has none", fm_readable(name));
     } else {
-      fm_fail("unknown option `%s`; this operator knows %.*s", fm_readable(name), (int)known.len, (const char *)known.ptr);
+      fm_fail("unknown option `%s`; this operator knows %.*s", fm_readable(name), FM_SHOWN(known));
     }
   }
 }
@@ -334,7 +334,7 @@ static void hear(void (*listener)(uint64_t), uint64_t checkpoint) {
   if (!is_open || listener == NULL) return;
   begin();
   listener(checkpoint);
-  if (fm_has_failed()) fm_log(FM_WARN, "%.*s", (int)fmi_error.len, (const char *)fmi_error.ptr);
+  if (fm_has_failed()) fm_log(FM_WARN, "%.*s", FM_SHOWN(fmi_error));
   fmi_hand_over_metrics(!fm_has_failed());
   fmi_returned();
 }

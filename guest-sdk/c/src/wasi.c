@@ -14,9 +14,14 @@ enum { OK = 0, BAD_FILE = 8, NOT_SUPPORTED = 52, NOT_SEEKABLE = 70 };
 enum { STDIN = 0, STDOUT = 1, STDERR = 2, LINE_BYTES_MAX = 8192 };
 
 #define WASI(name) __imported_wasi_snapshot_preview1_##name
+/* Zig calls them by other names, and so does the part of the C library that it has written anew. */
+#define ALSO(name) \
+  extern __typeof__(WASI(name)) also_##name __asm__(#name "|wasi_snapshot_preview1") \
+      __attribute__((alias("__imported_wasi_snapshot_preview1_" #name)));
 #define REFUSED(name, ...) \
   int32_t WASI(name)(__VA_ARGS__); \
-  int32_t WASI(name)(__VA_ARGS__) { return NOT_SUPPORTED; }
+  int32_t WASI(name)(__VA_ARGS__) { return NOT_SUPPORTED; } \
+  ALSO(name)
 /* Parameters without names, which only newer C allows. */
 #pragma clang diagnostic ignored "-Wpragmas"
 #pragma clang diagnostic ignored "-Wunknown-warning-option"
@@ -149,5 +154,18 @@ REFUSED(sock_accept, I, I, I)
 REFUSED(sock_recv, I, I, I, I, I, I)
 REFUSED(sock_send, I, I, I, I, I)
 REFUSED(sock_shutdown, I, I)
+
+ALSO(fd_write)
+ALSO(fd_fdstat_get)
+ALSO(fd_close)
+ALSO(fd_read)
+ALSO(fd_seek)
+ALSO(fd_prestat_get)
+ALSO(args_sizes_get)
+ALSO(environ_sizes_get)
+ALSO(clock_res_get)
+ALSO(clock_time_get)
+ALSO(sched_yield)
+ALSO(proc_exit)
 
 #endif

@@ -98,12 +98,19 @@ class _U64(Encoding[int]):
         return data[0] if len(data) == 1 and data[0] < 128 else _of_varint(data)
 
     def encode_all(self, values: list[int]) -> list[bytes]:
-        low, encode = _ONE_BYTE, self.encode
-        return [low[value] if type(value) is int and 0 <= value < 128 else encode(value) for value in values]
+        low, encode = _LOW, self.encode
+        return [low[value] if type(value) is int and 0 <= value < LOW_END else encode(value) for value in values]
 
     def decode_all(self, items: list[bytes]) -> list[int]:
-        high = _of_varint
-        return [item[0] if len(item) == 1 and item[0] < 128 else high(item) for item in items]
+        any_length = _of_varint
+        return [
+            item[0] & 127 | item[1] << 7
+            if len(item) == 2 and item[1] < 128 <= item[0]
+            else item[0]
+            if len(item) == 1 and item[0] < 128
+            else any_length(item)
+            for item in items
+        ]
 
     def of_json(self, value: Any) -> int:
         if type(value) is not int or not 0 <= value < U64_END:
@@ -260,10 +267,8 @@ def _refuse_u64(value: object) -> NoReturn:
 
 def _varint(value: int) -> bytes:
     """Seven bits a byte, the lowest first; all but the last byte have the highest bit set."""
-    if value < 1 << 7:
-        return _ONE_BYTE[value]
-    if value < 1 << 14:
-        return bytes((value & 127 | 128, value >> 7))
+    if value < LOW_END:
+        return _LOW[value]
     if value < 1 << 21:
         return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
     data = bytearray()
@@ -275,8 +280,6 @@ def _varint(value: int) -> bytes:
 
 
 def _of_varint(data: bytes) -> int:
-    if len(data) == 2 and data[0] > 127 and data[1] < 128:
-        return data[0] & 127 | data[1] << 7
     value = shift = 0
     for byte in data:
         value |= (byte & 127) << shift
@@ -288,7 +291,10 @@ def _of_varint(data: bytes) -> int:
     return value
 
 
-_ONE_BYTE = [bytes((value,)) for value in range(128)]
+#: Integers of up to two bytes, ready to take. They are part of what each instance starts from.
+LOW_END = 1 << 14
+_LOW = [bytes((low,)) for low in range(128)]
+_LOW += [bytes((low & 127 | 128, low >> 7)) for low in range(128, LOW_END)]
 
 #: Integers from 0 on, in as few bytes as they need. `int` means this one.
 u64 = _U64()

@@ -8,7 +8,7 @@ and the next call meets a fresh one. Only a lack of memory is left to the caller
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from . import metrics
+from . import host, log, metrics
 from .columns import Batch, Column, OptionalColumn, Result, Writes, column_of, items_of
 from .config import Config
 from .encoding import dumped, loaded
@@ -47,13 +47,20 @@ class Instance:
 
     def completed(self, checkpoint: int) -> None:
         """Tells the operator, if there is one, that a checkpoint is durable."""
-        if self._operator is not None:
-            self._operator.checkpoint_completed(checkpoint)
+        self._hear(lambda operator: operator.checkpoint_completed(checkpoint))
 
     def aborted(self, checkpoint: int) -> None:
         """Tells the operator, if there is one, that a checkpoint was given up."""
+        self._hear(lambda operator: operator.checkpoint_aborted(checkpoint))
+
+    def _hear(self, tell: Callable[[Operator], None]) -> None:
+        """Nobody waits for an answer, so an exception is only logged."""
         if self._operator is not None:
-            self._operator.checkpoint_aborted(checkpoint)
+            try:
+                tell(self._operator)
+            except Exception as error:
+                self._operator = None
+                host.current.log(log.ERROR, f"the operator cannot hear of a checkpoint: {told(error)}")
 
     def migrate(self, state: int, from_version: int, values: Column) -> Column:
         """Rewrites values of an older version of a state."""

@@ -85,7 +85,9 @@ class Output:
 
         What this record has emitted or written to states before stays: reject first. Of several reasons the first counts.
         """
-        self._rejections.setdefault(self._record._index, str(why))
+        # What is no text, such as half of a surrogate pair, cannot leave.
+        reason = str(why).encode("utf-8", "replace").decode()
+        self._rejections.setdefault(self._record._index, reason)
 
     def _emissions(self, batch: Batch, like_input: Any, fresh: Any) -> list[Emission]:
         """What leaves. `like_input` and `fresh` make the variants of the contract."""

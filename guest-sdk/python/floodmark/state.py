@@ -74,7 +74,7 @@ class State(Generic[T]):
         try:
             return self._encoding.encode(value)
         except (Error, TypeError, ValueError, OverflowError) as error:
-            raise Error(f"cannot encode state `{self.name}`: {error}") from error
+            raise Error(f"cannot encode state `{self.name}`: {error}") from None
 
     def migrated(self, from_version: int, items: list[bytes]) -> list[bytes]:
         """Items of an older version in the current encoding."""

@@ -211,12 +211,14 @@ class Task:
     def complete_checkpoint(self, checkpoint: int) -> None:
         """Tells the instance, if there is one, that a checkpoint is durable."""
         if self._instance is not None:
-            self._instance.completed(checkpoint)
+            with _hosted(self._host, []):
+                self._instance.completed(checkpoint)
 
     def abort_checkpoint(self, checkpoint: int) -> None:
         """Tells the instance, if there is one, that a checkpoint was given up."""
         if self._instance is not None:
-            self._instance.aborted(checkpoint)
+            with _hosted(self._host, []):
+                self._instance.aborted(checkpoint)
 
     def upgrade(self, operator: type[Operator]) -> "Task":
         """The task with another version of its operator. States keep what they have; those of an older version migrate."""

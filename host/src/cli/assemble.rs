@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
 use super::limits::limits_of;
-use super::{Failure, PipelineArguments};
+use super::{Failure, PipelineArguments, number};
 use crate::connector::{
     ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Source, StdoutSink,
 };
@@ -74,6 +74,9 @@ pub(super) fn assemble(
     })
 }
 
+/// Components of this size and more take seconds to compile, during which people should know what they wait for.
+const LARGE_BYTES: usize = 1 << 20;
+
 /// Builds and loads the plugin that the pipeline names for an operator; returns where its component is, too.
 pub(super) fn load(
     spec: &Spec,
@@ -93,6 +96,12 @@ pub(super) fn load(
             path.display()
         ))
     })?;
+    if component.len() >= LARGE_BYTES && !engine.has_compiled(&component) {
+        say(&format!(
+            "compiling the plugin of `{name}`, which has {}",
+            number::bytes(component.len() as u64)
+        ));
+    }
     let plugin = engine
         .load_within(name, &component, limits_of(spec, name))
         .map_err(|error| of_plugin(error.to_string()))?;

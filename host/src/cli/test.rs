@@ -27,10 +27,16 @@ A file of vectors is TOML, and the same for every language:
   [[step]]
   kill = true                           # back to the last checkpoint; the records since then come again
 
-Steps are `records` (with `input`, `emits`, `rejects`, `fails`, `fails-by`), `drop-instance`, `checkpoint`, `kill`,
-`restart`, `passes` and `state`. With `refuses = \"text\"` instead of steps the configuration has to be refused. Bytes that
-are no text are `{ hex = \"ff00\" }`. What is left out is expected not to happen: records that `emits` does not name, records
-that are rejected, and keys that `state` does not name.
+  [[step]]
+  state = { values = { k = [\"a\", \"b\"] } }     # state, key, value as JSON; a list is a list, a map is a table
+
+Steps do one thing each: `records` (with `input`, `emits`, `rejects`, `fails`, `fails-by`), `drop-instance`, `checkpoint`,
+`kill`, `restart`, `passes = \"1h\"` or `state`. Of several output ports write `emits = { PORT = [..] }`. `rejects` has
+`[record, part of the reason]`, records counted from 0; `fails` is a part of the message of a call that fails, and `fails-by`
+is \"error\", \"trap\", \"time\", \"memory\" or \"output\". With `refuses = \"text\"` instead of steps the configuration has to be
+refused. Bytes that are no text are `{ hex = \"ff00\" }`, values that TOML does not have `{ json = \"null\" }`, and keys of a
+state that are no text stand in a list of `[key, value]`. What is left out is expected not to happen: records that `emits`
+does not name, records that are rejected, and keys that `state` does not name.
 
 Each file is run as written; record by record; with a fresh instance for each call; and killed and restored after each step.
 

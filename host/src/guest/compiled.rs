@@ -55,6 +55,11 @@ impl CompiledCache {
             .join(format!("{component}-{:016x}.compiled", self.settings))
     }
 
+    /// Whether there is an entry, sound or not.
+    pub(super) fn has(&self, component: PluginDigest) -> bool {
+        self.path(component).exists()
+    }
+
     fn key_path(&self) -> PathBuf {
         self.dir.join("key")
     }

@@ -161,6 +161,14 @@ impl GuestEngine {
         self.engine.increment_epoch();
     }
 
+    /// Whether compiled code of a component seems to be there, so that loading it will not take long. Nothing is checked.
+    #[must_use]
+    pub fn has_compiled(&self, component: &[u8]) -> bool {
+        let digest = Plugin::digest_of(component);
+        let cache = self.cache.as_ref();
+        cache.is_some_and(|cache| cache.has(digest))
+    }
+
     /// How many live instances there is room for, over all plugins.
     #[must_use]
     pub fn instances_max(&self) -> u32 {

@@ -22,7 +22,7 @@ use crate::checkpoint::{Checkpoint, OperatorSnapshot, TaskSnapshot, Trigger};
 use crate::guest::{GuestError, LogLine, Rejection};
 use crate::state::{
     ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, Keys, Lookup, StateError, StateKind,
-    StateSchema, TreeError,
+    StateSchema, StateStore, TreeError,
 };
 use crate::stream::{Batch, CheckpointId, Column, MaxParallelism, hash_key};
 
@@ -131,7 +131,7 @@ impl Alone {
             },
         };
         let called = self.task.attempt(input, &keyed, self.wall_ms);
-        match called.map_err(|error| error.of_operator(&self.name))? {
+        match called.map_err(|error| JobError::of_task(&self.name, error))? {
             Ok(output) => {
                 let leaving = leaving(output.emissions, keyed.batch);
                 Ok(Ok(Called {
@@ -235,7 +235,7 @@ impl Alone {
     /// When the state cannot be used.
     pub fn state(&mut self, state: u16) -> Result<BTreeMap<Vec<u8>, Saved>, JobError> {
         let found = self.read_state(state);
-        found.map_err(|error| TaskError::from(error).of_operator(&self.name))
+        found.map_err(|error| JobError::of_task(&self.name, TaskError::from(error)))
     }
 
     fn read_state(&mut self, state: u16) -> Result<BTreeMap<Vec<u8>, Saved>, TreeError> {
@@ -264,10 +264,7 @@ impl Alone {
     }
 }
 
-fn value_of(
-    store: &mut crate::state::StateStore,
-    place: Place<'_>,
-) -> Result<Option<Saved>, StateError> {
+fn value_of(store: &mut StateStore, place: Place<'_>) -> Result<Option<Saved>, StateError> {
     let keys: Column = [place.key].into_iter().collect();
     let keys = Keys {
         keys: &keys,

@@ -35,6 +35,7 @@ pub mod collections;
 mod migration;
 pub mod trees;
 
+use self::task::TaskError;
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
@@ -209,6 +210,21 @@ impl JobError {
     #[must_use]
     pub fn spoils_state(&self) -> bool {
         matches!(self, Self::Chunks { .. } | Self::Tree { .. })
+    }
+
+    /// What a task of an operator says.
+    fn of_task(operator: &str, error: TaskError) -> Self {
+        let operator = operator.to_owned();
+        match error {
+            TaskError::Guest(error) => Self::Guest(error),
+            TaskError::Record { reason, position } => Self::Record {
+                operator,
+                position,
+                reason,
+            },
+            TaskError::State(reason) => Self::Chunks { operator, reason },
+            TaskError::Tree(reason) => Self::Tree { operator, reason },
+        }
     }
 
     fn chunks(operator: &str, reason: StateError) -> Self {

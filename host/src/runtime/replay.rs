@@ -220,7 +220,7 @@ impl Replay {
         };
         let position = record.origin.describe(0);
         let outcome = self.outcome(input, &key, record);
-        let outcome = outcome.map_err(|error| error.of_operator(&operator))?;
+        let outcome = outcome.map_err(|error| JobError::of_task(&operator, error))?;
         Ok(Replayed {
             input,
             key,

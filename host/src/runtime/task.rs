@@ -4,7 +4,6 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::JobError;
 use super::collections::Collections;
 use super::faults::{Desk, Faults, Handling};
 use super::keyed::KeyedBatch;
@@ -208,23 +207,6 @@ pub enum TaskError {
         /// Where the record was read.
         position: String,
     },
-}
-
-impl TaskError {
-    /// The same, said of the operator with this name.
-    pub(super) fn of_operator(self, operator: &str) -> JobError {
-        let operator = operator.to_owned();
-        match self {
-            Self::Guest(error) => JobError::Guest(error),
-            Self::Record { reason, position } => JobError::Record {
-                operator,
-                position,
-                reason,
-            },
-            Self::State(reason) => JobError::Chunks { operator, reason },
-            Self::Tree(reason) => JobError::Tree { operator, reason },
-        }
-    }
 }
 
 /// A call that has failed, perhaps by the fault of one of its records. Nothing of it is applied.

@@ -52,24 +52,29 @@ impl Stop {
         Self { what, lines }
     }
 
-    pub(super) fn at(self, step: (usize, usize), variation: Variation) -> Difference {
+    /// As the difference at a step, with what the plugin said there.
+    pub(super) fn at(
+        self,
+        step: (usize, usize),
+        variation: Variation,
+        log: Vec<String>,
+    ) -> Difference {
+        let mut lines = self.lines;
+        let lines_max = LINES_MAX - log.len().min(LINES_MAX / 2);
+        // Not more than somebody reads.
+        if lines.len() > lines_max {
+            let left = lines.len() - lines_max + 1;
+            lines.truncate(lines_max - 1);
+            lines.push(format!("… and {left} lines more"));
+        }
+        lines.extend(log);
         Difference {
             step: Some(step),
             variation: variation.name(),
             what: self.what,
-            lines: cut(self.lines),
+            lines,
         }
     }
-}
-
-/// Not more lines than somebody reads.
-fn cut(mut lines: Vec<String>) -> Vec<String> {
-    if lines.len() > LINES_MAX {
-        let left = lines.len() - LINES_MAX + 1;
-        lines.truncate(LINES_MAX - 1);
-        lines.push(format!("… and {left} lines more"));
-    }
-    lines
 }
 
 /// What a call gave, or why it failed.

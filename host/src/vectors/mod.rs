@@ -145,7 +145,7 @@ impl Variation {
 pub struct Report {
     /// The file.
     pub name: String,
-    /// Its steps.
+    /// Its steps; none if it is about a configuration that is refused.
     pub steps: usize,
     /// In how many variations it was run, to the end or to the difference.
     pub variations: usize,
@@ -170,6 +170,9 @@ impl std::fmt::Display for Report {
             _ => format!("{number} {what}s"),
         };
         match &self.difference {
+            None if self.steps == 0 => {
+                write!(f, "ok  {}: the configuration is refused", self.name)
+            }
             None => write!(
                 f,
                 "ok  {}: {}, {}, {}",

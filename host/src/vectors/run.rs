@@ -143,17 +143,9 @@ fn run_variation(
         Err(error) => return Some(before_steps("the plugin does not open", &error.to_string())),
     };
     for (index, step) in steps.iter().enumerate() {
-        if let Err(mut stop) = trial.step(&step.action) {
-            trial.hear_log();
-            let from = trial.log.len().saturating_sub(LOG_LINES_MAX);
-            let log = trial.log[from..].iter().map(|line| {
-                let level = level(line.level);
-                format!("  log  {level}: {}", show::message(&line.message))
-            });
-            let log: Vec<_> = log.collect();
-            stop.lines.truncate(18 - log.len());
-            stop.lines.extend(log);
-            return Some(stop.at((index + 1, step.line), variation));
+        if let Err(stop) = trial.step(&step.action) {
+            let log = trial.last_words();
+            return Some(stop.at((index + 1, step.line), variation, log));
         }
     }
     None
@@ -261,6 +253,17 @@ impl Trial<'_> {
         self.alone.wall_ms = now_ms;
         self.hear_log();
         Ok(())
+    }
+
+    /// The end of what the plugin has logged in this step.
+    fn last_words(&mut self) -> Vec<String> {
+        self.hear_log();
+        let from = self.log.len().saturating_sub(LOG_LINES_MAX);
+        let line = |line: &LogLine| {
+            let message = show::message(&line.message);
+            format!("log {}: {message}", level(line.level))
+        };
+        self.log[from..].iter().map(line).collect()
     }
 
     fn hear_log(&mut self) {
@@ -390,9 +393,9 @@ impl Trial<'_> {
         };
         let values = column(&mut found.values().flat_map(Saved::values));
         let sub_keys = column(&mut found.values().flat_map(Saved::sub_keys));
-        let mut values = self.to_json(state, StatePart::Value, &values)?.into_iter();
+        let mut values = self.in_json(state, StatePart::Value, &values)?.into_iter();
         let mut sub_keys = self
-            .to_json(state, StatePart::SubKey, &sub_keys)?
+            .in_json(state, StatePart::SubKey, &sub_keys)?
             .into_iter();
         let mut told = BTreeMap::new();
         for (key, saved) in found {
@@ -410,7 +413,7 @@ impl Trial<'_> {
         Ok(told)
     }
 
-    fn to_json(&mut self, state: u16, part: StatePart, bytes: &Column) -> Result<Vec<Value>, Stop> {
+    fn in_json(&mut self, state: u16, part: StatePart, bytes: &Column) -> Result<Vec<Value>, Stop> {
         if bytes.is_empty() {
             return Ok(Vec::new());
         }

@@ -144,7 +144,7 @@ impl Build {
             fs::write(&translated, output.stdout).map_err(|source| self.unusable(source))?;
         }
         let mut command = self.compiler.zig("build-obj", &self.folder);
-        command.args(["-O", "ReleaseFast", "-lc", "--dep", "floodmark"]);
+        command.args(["-O", "ReleaseSafe", "-lc", "--dep", "floodmark"]);
         command.arg(format!("-Mroot={}", source.display()));
         command.arg(format!("-Mfloodmark={}", translated.display()));
         command.arg(format!("-femit-bin={}", object.display()));

@@ -123,7 +123,9 @@ mod tests {
         );
         assert!(task.run([("k", "log")])?.is_empty());
         assert_eq!(task.take_log(), [(Level::Info, "hello".to_owned())]);
-        let refused = task.run([("k", "a"), ("k", "error")]).unwrap_err();
+        let refused = task
+            .run([("k", "a"), ("k", "error")])
+            .expect_err("it is told to fail");
         assert!(refused.to_string().ends_with(": as asked"), "{refused}");
         assert_eq!(task.value::<u64>("count", "k"), None);
         Ok(())

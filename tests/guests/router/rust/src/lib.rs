@@ -58,7 +58,9 @@ mod tests {
     use super::*;
 
     fn check(task: &mut Task, value: &str, ports: &[&str]) {
-        let emitted = task.run([Given::from(("k", value)).at(7)]).unwrap();
+        let emitted = task
+            .run([Given::from(("k", value)).at(7)])
+            .expect("nothing fails");
         let emitted: Vec<_> = emitted
             .iter()
             .map(|one| (one.output.as_str(), one.key.as_slice(), one.timestamp))

@@ -1,0 +1,176 @@
+/**
+ * Many values a key, in the order in which they were appended.
+ *
+ * What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
+ * somebody iterates, and then comes in pages. So appending costs the same however long a list is.
+ */
+
+import { Bytes, Ends, startOf } from "./bytes.js";
+import { type CallOutput, type Column, host } from "./host.js";
+import { State, because } from "./state.js";
+
+/** Lists whose lengths are asked for at once. */
+const LENGTHS = 64;
+/** Items of the first page, and of the others. */
+const FIRST_PAGE = 64;
+const PAGE = 4096;
+
+interface OfKey {
+  isCleared: boolean;
+  /** Where in `bytes` each item of this call is, as start and end. */
+  appended: number[];
+}
+
+/** A list for each key. */
+export class ListState<T> extends State<T> {
+  private keys = new Map<number, OfKey>();
+  private lengths = new Map<number, number>();
+  /** Slots of what was appended, in order; an item that was cleared again has none. */
+  private slots: number[] = [];
+  private ends: number[] = [];
+  private bytes = new Bytes();
+
+  /** Appends items. */
+  push(...items: T[]): void {
+    this.check();
+    const key = this.ofKey();
+    for (const item of items) {
+      this.encode(item, this.bytes);
+      key.appended.push(this.slots.length);
+      this.slots.push(this.call.slot);
+      this.ends.push(this.bytes.length);
+    }
+  }
+
+  /** The items, the oldest first. Each is decoded when its turn comes. */
+  *[Symbol.iterator](): Generator<T, void, undefined> {
+    this.check();
+    const slot = this.call.slot;
+    const key = this.keys.get(slot);
+    const own = key?.appended.slice() ?? [];
+    let next: number | null = key?.isCleared ? null : 0;
+    for (let max = FIRST_PAGE; next !== null; max = PAGE) {
+      const page: { values: Column; next: number | null } = host().state.listRead(this.position, slot, next, max);
+      const { ends, bytes } = page.values;
+      for (let index = 0; index < ends.length; index++) {
+        yield this.decoded(slot, bytes, startOf(ends, index), ends[index]!);
+      }
+      next = page.next;
+    }
+    for (const index of own) {
+      yield this.decoded(slot, this.bytes.array, startOf(this.ends, index), this.ends[index]!);
+    }
+  }
+
+  /** All items, the oldest first. */
+  toArray(): T[] {
+    return [...this];
+  }
+
+  /** How many items there are. The host counts them, so it costs by the length of the list; `isEmpty` does not. */
+  get length(): number {
+    this.check();
+    const key = this.keys.get(this.call.slot);
+    const own = key?.appended.length ?? 0;
+    return own + (key?.isCleared ? 0 : (this.lengths.get(this.call.slot) ?? this.askLengths()));
+  }
+
+  /** Whether there is no item. */
+  get isEmpty(): boolean {
+    this.check();
+    const slot = this.call.slot;
+    const key = this.keys.get(slot);
+    if (key !== undefined && (key.isCleared || key.appended.length > 0)) {
+      return key.appended.length === 0;
+    }
+    const length = this.lengths.get(slot);
+    return length === undefined ? host().state.listRead(this.position, slot, 0, 1).values.ends.length === 0 : length === 0;
+  }
+
+  /** Removes all items. */
+  clear(): void {
+    this.check();
+    const key = this.ofKey();
+    key.isCleared = true;
+    for (const index of key.appended) {
+      this.slots[index] = -1;
+    }
+    key.appended = [];
+  }
+
+  /** Puts these items in the place of all others. */
+  replace(items: Iterable<T>): void {
+    const kept = [...items];
+    this.clear();
+    for (const item of kept) {
+      this.push(item);
+    }
+  }
+
+  begin(): void {
+    this.keys.clear();
+    this.lengths.clear();
+    this.slots = [];
+    this.ends = [];
+    this.bytes.length = 0;
+  }
+
+  finish(into: CallOutput): void {
+    const cleared: number[] = [];
+    for (const [slot, key] of this.keys) {
+      if (key.isCleared) {
+        cleared.push(slot);
+      }
+    }
+    const slots = new Ends();
+    const ends = new Ends();
+    const values = new Bytes();
+    for (let index = 0; index < this.slots.length; index++) {
+      const slot = this.slots[index]!;
+      if (slot >= 0) {
+        slots.push(slot);
+        values.append(this.bytes.array.subarray(startOf(this.ends, index), this.ends[index]));
+        ends.push(values.length);
+      }
+    }
+    if (cleared.length > 0 || slots.length > 0) {
+      into.lists.push({
+        state: this.position,
+        cleared,
+        slots: slots.written(),
+        values: { ends: ends.written(), bytes: values.written() },
+      });
+    }
+  }
+
+  private ofKey(): OfKey {
+    let key = this.keys.get(this.call.slot);
+    if (key === undefined) {
+      key = { isCleared: false, appended: [] };
+      this.keys.set(this.call.slot, key);
+    }
+    return key;
+  }
+
+  private decoded(slot: number, bytes: Uint8Array, start: number, end: number): T {
+    try {
+      return this.codec.decode(bytes, start, end);
+    } catch (error) {
+      throw this.undecodable(slot, because(error));
+    }
+  }
+
+  /** Asks for this list's length, and in the same breath for those of the keys that come next. */
+  private askLengths(): number {
+    const asked: number[] = [];
+    const slots = this.call.keys.ends.length;
+    for (let slot = this.call.slot; slot < slots && asked.length < LENGTHS; slot++) {
+      if (!this.lengths.has(slot)) {
+        asked.push(slot);
+      }
+    }
+    const answers = host().state.listLen(this.position, asked);
+    asked.forEach((slot, index) => this.lengths.set(slot, answers[index]!));
+    return this.lengths.get(this.call.slot)!;
+  }
+}

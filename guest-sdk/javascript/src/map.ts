@@ -1,0 +1,269 @@
+/**
+ * Many values a key, each under a sub-key, in the order of the sub-keys.
+ *
+ * Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
+ * written is kept until its end, so an entry costs the host one look-up a call, and is laid over what the host has.
+ */
+
+import { Bytes, Ends, binaryOf, bytesOfBinary, startOf } from "./bytes.js";
+import { type Codec, type SubKeyCodec, keyOf } from "./encoding.js";
+import { type CallOutput, type Column, host } from "./host.js";
+import { type Call, State, type StateOptions } from "./state.js";
+
+/** Entries of the first page, and of the others. */
+const FIRST_PAGE = 32;
+const PAGE = 4096;
+
+interface Entry<V> {
+  value: V | undefined;
+  isChanged: boolean;
+}
+
+/** Entries by sub-key as a binary string, which sorts as its bytes do. */
+interface OfKey<V> {
+  isCleared: boolean;
+  entries: Map<string, Entry<V>>;
+}
+
+/** Which entries: those that are not below `from` and below `to`; all unless said otherwise. */
+export interface Range<K> {
+  from?: K;
+  to?: K;
+  /** From the highest sub-key down. */
+  descending?: boolean;
+}
+
+/** A map for each key. */
+export class MapState<K, V> extends State<V> {
+  private keys = new Map<number, OfKey<V>>();
+  private readonly scratch = new Bytes();
+
+  constructor(
+    call: Call,
+    position: number,
+    name: string,
+    readonly subKeys: SubKeyCodec<K>,
+    codec: Codec<V>,
+    options: StateOptions<V>,
+  ) {
+    super(call, position, "map", name, codec, options);
+  }
+
+  /** The value of a sub-key, if there is one. */
+  get(subKey: K): V | undefined {
+    this.check();
+    const key = this.ofKey();
+    const at = keyOf(this.subKeys, subKey, this.scratch);
+    let entry = key.entries.get(at);
+    if (entry === undefined) {
+      entry = { value: key.isCleared ? undefined : this.ask(), isChanged: false };
+      key.entries.set(at, entry);
+    }
+    return entry.value;
+  }
+
+  /** Whether there is a value. */
+  has(subKey: K): boolean {
+    return this.get(subKey) !== undefined;
+  }
+
+  /** Sets a value. What was there before is not looked at. */
+  set(subKey: K, value: V): void {
+    this.put(subKey, value);
+  }
+
+  /** Removes a value, if there is one. What was there before is not looked at. */
+  delete(subKey: K): void {
+    this.put(subKey, undefined);
+  }
+
+  /** Removes all entries. */
+  clear(): void {
+    this.check();
+    const key = this.ofKey();
+    key.isCleared = true;
+    key.entries.clear();
+  }
+
+  /** All entries, in the order of their sub-keys. */
+  [Symbol.iterator](): Generator<[K, V], void, undefined> {
+    return this.entries();
+  }
+
+  /** The entries of a range, in the order of their sub-keys or the other way round. */
+  entries(range: Range<K> = {}): Generator<[K, V], void, undefined> {
+    return this.walk(range, FIRST_PAGE);
+  }
+
+  /** The entry with the lowest sub-key. */
+  first(): [K, V] | undefined {
+    return this.walk({}, 1).next().value ?? undefined;
+  }
+
+  /** The entry with the highest sub-key. */
+  last(): [K, V] | undefined {
+    return this.walk({ descending: true }, 1).next().value ?? undefined;
+  }
+
+  /** Whether there is no entry. */
+  get isEmpty(): boolean {
+    return this.first() === undefined;
+  }
+
+  begin(): void {
+    this.keys.clear();
+  }
+
+  finish(into: CallOutput): void {
+    const cleared: number[] = [];
+    const slots = new Ends();
+    const subKeys = { ends: new Ends(), bytes: new Bytes() };
+    const values = { ends: new Ends(), bytes: new Bytes() };
+    const present: number[] = [];
+    for (const [slot, key] of this.keys) {
+      if (key.isCleared) {
+        cleared.push(slot);
+      }
+      for (const [subKey, entry] of key.entries) {
+        if (!entry.isChanged) {
+          continue;
+        }
+        const index = slots.length;
+        slots.push(slot);
+        subKeys.bytes.append(bytesOfBinary(subKey));
+        subKeys.ends.push(subKeys.bytes.length);
+        present[index >> 3] ??= 0;
+        if (entry.value !== undefined) {
+          present[index >> 3]! |= 1 << (index & 7);
+          this.encode(entry.value, values.bytes);
+        }
+        values.ends.push(values.bytes.length);
+      }
+    }
+    if (cleared.length > 0 || slots.length > 0) {
+      into.maps.push({
+        state: this.position,
+        cleared,
+        slots: slots.written(),
+        subKeys: { ends: subKeys.ends.written(), bytes: subKeys.bytes.written() },
+        values: { present: Uint8Array.from(present), ends: values.ends.written(), bytes: values.bytes.written() },
+      });
+    }
+  }
+
+  override subKeyToJson(bytes: Uint8Array): string {
+    return this.subKeys.keyToJson(this.subKeys.decodeKey(bytes, 0, bytes.length));
+  }
+
+  override subKeyFromJson(json: string, into: Bytes): void {
+    this.subKeys.encodeKey(this.subKeys.keyFromJson(json), into);
+  }
+
+  private ofKey(): OfKey<V> {
+    let key = this.keys.get(this.call.slot);
+    if (key === undefined) {
+      key = { isCleared: false, entries: new Map() };
+      this.keys.set(this.call.slot, key);
+    }
+    return key;
+  }
+
+  private put(subKey: K, value: V | undefined): void {
+    this.check();
+    const { entries } = this.ofKey();
+    entries.set(keyOf(this.subKeys, subKey, this.scratch), { value, isChanged: true });
+  }
+
+  /** What the host has for the sub-key in `scratch`. */
+  private ask(): V | undefined {
+    const slot = this.call.slot;
+    const asked = { ends: [this.scratch.length], bytes: this.scratch.copy() };
+    const { present, ends, bytes } = host().state.mapGet(this.position, [slot], asked);
+    return present[0]! & 1 ? this.decoded(slot, bytes, 0, ends[0]!) : undefined;
+  }
+
+  private decoded(slot: number, bytes: Uint8Array, start: number, end: number): V {
+    try {
+      return this.codec.decode(bytes, start, end);
+    } catch (error) {
+      throw this.undecodable(slot, error);
+    }
+  }
+
+  /** Merges pages of the host with what this call knows, which is newer. */
+  private *walk(range: Range<K>, firstPage: number): Generator<[K, V], void, undefined> {
+    this.check();
+    const isDescending = range.descending === true;
+    const start = range.from === undefined ? "" : keyOf(this.subKeys, range.from, this.scratch);
+    const end = range.to === undefined ? undefined : keyOf(this.subKeys, range.to, this.scratch);
+    if (end !== undefined && end <= start) {
+      return;
+    }
+    const slot = this.call.slot;
+    const key = this.ofKey();
+    const own = [...key.entries.keys()].filter((at) => at >= start && (end === undefined || at < end)).sort();
+    if (isDescending) {
+      own.reverse();
+    }
+    const isBefore = (one: string, other: string): boolean => (isDescending ? one > other : one < other);
+    let at = 0;
+    for (const [subKey, values, index] of this.pages(slot, key, start, end, isDescending, firstPage)) {
+      for (; at < own.length && isBefore(own[at]!, subKey); at++) {
+        yield* this.known(key, own[at]!);
+      }
+      if (own[at] === subKey) {
+        at++;
+      }
+      if (key.entries.has(subKey)) {
+        yield* this.known(key, subKey);
+      } else if (!key.isCleared) {
+        const value = this.decoded(slot, values.bytes, startOf(values.ends, index), values.ends[index]!);
+        yield [this.keyFrom(subKey), value];
+      }
+    }
+    for (; at < own.length; at++) {
+      yield* this.known(key, own[at]!);
+    }
+  }
+
+  private *known(key: OfKey<V>, subKey: string): Generator<[K, V], void, undefined> {
+    const value = key.entries.get(subKey)?.value;
+    if (value !== undefined) {
+      yield [this.keyFrom(subKey), value];
+    }
+  }
+
+  private keyFrom(subKey: string): K {
+    const bytes = bytesOfBinary(subKey);
+    return this.subKeys.decodeKey(bytes, 0, bytes.length);
+  }
+
+  /** What the host has, entry by entry. */
+  private *pages(
+    slot: number,
+    key: OfKey<V>,
+    start: string,
+    end: string | undefined,
+    isDescending: boolean,
+    firstPage: number,
+  ): Generator<[string, Column, number], void, undefined> {
+    let [from, to] = [bytesOfBinary(start), end === undefined ? null : bytesOfBinary(end)];
+    for (let max = firstPage; !key.isCleared; max = PAGE) {
+      const page = host().state.mapScan(this.position, slot, from, to, isDescending, max);
+      const { ends, bytes } = page.subKeys;
+      for (let index = 0; index < ends.length; index++) {
+        yield [binaryOf(bytes, startOf(ends, index), ends[index]!), page.values, index];
+      }
+      if (!page.more || ends.length === 0) {
+        return;
+      }
+      const last = bytes.slice(startOf(ends, ends.length - 1), ends[ends.length - 1]);
+      if (isDescending) {
+        to = last;
+      } else {
+        from = new Uint8Array(last.length + 1);
+        from.set(last);
+      }
+    }
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * What a user writes: a class that sees one record after the other. Its fields declare states and ports; a fresh object of the
+ * class is an instance of the plugin.
+ *
+ * There is one `PluginRecord` for all records: it moves along the batch, so what an operator does not look at costs nothing.
+ */
+
+import { readable, textIfUtf8 } from "./bytes.js";
+import type { Config } from "./config.js";
+import type { Codec, SubKeyCodec } from "./encoding.js";
+import { ListState } from "./list.js";
+import { MapState } from "./map.js";
+import type { Output } from "./output.js";
+import { Call, type State, type StateOptions, ValueState } from "./state.js";
+
+/** The event time of a record without one. */
+export const NO_TIME = -9223372036854775808;
+/** How many states and ports there may be: positions are 16 bits. */
+const POSITIONS_MAX = 65535;
+
+/** One of an operator's inputs or outputs. */
+export class Port {
+  constructor(
+    readonly name: string,
+    readonly position: number,
+  ) {}
+}
+
+/** The record that is being processed. It is another one after `process`, so take what is needed, not the record. */
+export class PluginRecord {
+  constructor(
+    private readonly call: Call,
+    private readonly inputs: readonly Port[],
+  ) {}
+
+  /** The input port by which it came. */
+  get input(): Port {
+    return this.inputs[this.call.input]!;
+  }
+
+  /** Its key. */
+  get key(): Uint8Array {
+    return this.call.key(this.call.slots[this.call.index]!);
+  }
+
+  /** Its value. */
+  get value(): Uint8Array {
+    const { ends, bytes } = this.call.values;
+    const index = this.call.index;
+    return bytes.subarray(index === 0 ? 0 : ends[index - 1]!, ends[index]);
+  }
+
+  /** The key as text; an error if it is not UTF-8. */
+  get keyText(): string {
+    return textIfUtf8(this.key) ?? notText("key", this.key);
+  }
+
+  /** The value as text; an error if it is not UTF-8. */
+  get text(): string {
+    const { ends, bytes } = this.call.values;
+    const index = this.call.index;
+    return textIfUtf8(bytes, index === 0 ? 0 : ends[index - 1]!, ends[index]) ?? notText("value", this.value);
+  }
+
+  /** The value as text, or `undefined` if it is not UTF-8. */
+  tryText(): string | undefined {
+    return textIfUtf8(this.value);
+  }
+
+  /** Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one. */
+  get time(): number | undefined {
+    const time = this.call.timestamps[this.call.index]!;
+    return time === NO_TIME ? undefined : time;
+  }
+}
+
+function notText(what: string, bytes: Uint8Array): never {
+  throw new Error(`the ${what} \`${readable(bytes)}\` is not UTF-8`);
+}
+
+/** An operator: `export default class .. extends Operator`. */
+export abstract class Operator {
+  /** What the kit knows of this object; no part of the interface. */
+  readonly declared = new Declared();
+
+  /** Handles one record. States are those of its key. What it throws ends the call, and nothing of the call is applied. */
+  abstract process(record: PluginRecord, out: Output): void;
+
+  /** Reads the configuration, before the first record. What it throws says what is wrong, and the job does not start. */
+  open(_config: Config): void {}
+
+  /** Hears that a checkpoint is durable, and all with smaller numbers. Best effort; no state can be used here. */
+  checkpointCompleted(_checkpoint: number): void {}
+
+  /** Hears that a checkpoint was given up. Best effort; no state can be used here. */
+  checkpointAborted(_checkpoint: number): void {}
+
+  /** Declares a state with one value a key. */
+  protected value<T>(name: string, codec: Codec<T>, options: StateOptions<T> = {}): ValueState<T> {
+    return this.declared.state((call, position) => new ValueState(call, position, "value", name, codec, options));
+  }
+
+  /** Declares a state with a list of values a key. */
+  protected list<T>(name: string, codec: Codec<T>, options: StateOptions<T> = {}): ListState<T> {
+    return this.declared.state((call, position) => new ListState(call, position, "list", name, codec, options));
+  }
+
+  /** Declares a state with values by sub-key, for each key. */
+  protected map<K, V>(
+    name: string,
+    subKeys: SubKeyCodec<K>,
+    codec: Codec<V>,
+    options: StateOptions<V> = {},
+  ): MapState<K, V> {
+    return this.declared.state((call, position) => new MapState(call, position, name, subKeys, codec, options));
+  }
+
+  /** Declares an input port. Without any, there is one called `in`. */
+  protected input(name: string): Port {
+    return this.declared.port(this.declared.inputs, name);
+  }
+
+  /** Declares an output port; `out.emit` means the first one. Without any, there is one called `out`. */
+  protected output(name: string): Port {
+    return this.declared.port(this.declared.outputs, name);
+  }
+}
+
+/** What the fields of an operator declared. */
+export class Declared {
+  readonly call = new Call();
+  readonly states: State<unknown>[] = [];
+  readonly inputs: Port[] = [];
+  readonly outputs: Port[] = [];
+  private isOver = false;
+
+  // What a state keeps is known to the field that declares it, and to nobody here.
+  state<S extends State<any>>(make: (call: Call, position: number) => S): S {
+    const state = make(this.call, this.states.length);
+    const { name } = state.declaration;
+    this.check(
+      "state",
+      name,
+      this.states.map((other) => other.declaration.name),
+    );
+    this.states.push(state);
+    return state;
+  }
+
+  port(ports: Port[], name: string): Port {
+    this.check(
+      "port",
+      name,
+      ports.map((other) => other.name),
+    );
+    const port = new Port(name, ports.length);
+    ports.push(port);
+    return port;
+  }
+
+  /** Nothing is declared from here on. */
+  close(): void {
+    if (this.inputs.length === 0) {
+      this.input();
+    }
+    if (this.outputs.length === 0) {
+      this.port(this.outputs, "out");
+    }
+    this.isOver = true;
+  }
+
+  private input(): void {
+    this.port(this.inputs, "in");
+  }
+
+  private check(what: string, name: string, others: readonly string[]): void {
+    if (this.isOver) {
+      throw new Error(`${what} \`${name}\` is declared too late; declare it as a field of the operator`);
+    }
+    if (!/^[a-z0-9-]{1,64}$/.test(name)) {
+      throw new Error(`the ${what} \`${name}\` has no proper name; use 1 to 64 characters of \`a-z\`, \`0-9\` and \`-\``);
+    }
+    if (others.includes(name)) {
+      throw new Error(`two of the operator's ${what}s have the name \`${name}\``);
+    }
+    if (others.length >= POSITIONS_MAX) {
+      throw new Error(`an operator has at most ${POSITIONS_MAX} ${what}s`);
+    }
+  }
+}
