@@ -204,3 +204,10 @@ func TestTypesThatNoStateKeepsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestJSONIsWrittenAsOtherLanguagesWriteIt(t *testing.T) {
+	written, err := named(t, "json").fromJSON([]byte(` { "a<b" : "&" } `), nil)
+	if err != nil || string(written) != `{"a<b":"&"}` {
+		t.Errorf("%s (%v)", written, err)
+	}
+}
