@@ -97,13 +97,21 @@ fn recover(plugin: &Plugin) -> f64 {
     trap.push(b"key", b"trap", 0);
     let mut good = Batch::default();
     good.push(b"key", b"good", 0);
+    let mut absent = OptionalColumn::new();
+    absent.push(None);
+    let states = vec![&absent; plugin.description().states.len()];
     let mut instance = plugin.open("crashes", &[]).expect("the plugin opens");
-    instance.process(0, &good, &[], &mut None).expect("good");
+    instance
+        .process(0, &good, &states, &mut None)
+        .expect("good");
     let begin = now();
-    instance.process(0, &trap, &[], &mut None).expect_err("bad");
+    let crashed = instance.process(0, &trap, &states, &mut None);
+    crashed.expect_err("the plugin crashes");
     drop(instance);
     let mut instance = plugin.open("crashes", &[]).expect("the plugin opens");
-    instance.process(0, &good, &[], &mut None).expect("good");
+    instance
+        .process(0, &good, &states, &mut None)
+        .expect("good");
     begin.elapsed().as_secs_f64() * 1e6
 }
 

@@ -78,6 +78,23 @@ fn check_cases(language: Language) {
 }
 
 #[test]
+fn every_event_time_goes_through_or_is_refused() {
+    for language in Language::ALL {
+        if !is_available(language) {
+            continue;
+        }
+        let mut test = floodmark(&counter(language));
+        test.args(["test", ".", "--vectors", "../extreme-times.toml"]);
+        if language == Language::JavaScript {
+            let said = String::from_utf8(test.output().unwrap().stdout).unwrap();
+            assert!(said.contains("beyond 2^53 ms"), "{said}");
+        } else {
+            succeed(&mut test);
+        }
+    }
+}
+
+#[test]
 fn rust_plugins_pass_the_vectors() {
     check_cases(Language::Rust);
 }

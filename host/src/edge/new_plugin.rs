@@ -148,6 +148,7 @@ mod tests {
     /// What of an SDK's folder is for whoever changes the SDK, not for whoever uses it.
     fn is_inner(path: &str) -> bool {
         path.starts_with("tests/")
+            || path.starts_with("test/")
             || path.starts_with("template/")
             || path.ends_with("_test.go")
             || path == "Makefile"
