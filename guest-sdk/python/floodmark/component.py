@@ -55,7 +55,7 @@ def exports(module: types.ModuleType, name: str, version: str) -> dict[str, type
     host.current = _Component()
     log.divert_logging()
     log.divert_streams()
-    log.refuse_clocks()
+    log.refuse_the_outside()
     found = _exports(operator, instance, operator.name or name, operator.version or version)
     gc.collect()
     # What is there now stays for ever, and is not looked through again.

@@ -5,6 +5,7 @@ knows of clocks and randomness is replaced by errors, since a component has neit
 """
 
 import io
+import linecache
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ import types
 from typing import Any, NoReturn
 
 from . import host
+from .error import told
 
 TRACE, DEBUG, INFO, WARN, ERROR = range(5)
 
@@ -21,7 +23,8 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage() if record.name == "root" else f"{record.name}: {record.getMessage()}"
         if record.exc_info:
-            text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"
+            # Without lines of source, which a component cannot read.
+            text = f"{text}: {told(record.exc_info[1])}" if record.exc_info[1] else text
         host.current.log(_level(record.levelno), text)
 
 
@@ -52,9 +55,6 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-_FORMATTER = logging.Formatter()
-
-
 def divert_logging() -> None:
     """Sends what `logging` is told to the host, from all loggers and levels."""
     root = logging.getLogger()
@@ -72,8 +72,8 @@ def divert_streams() -> None:
     sys.stderr = _Lines(WARN)
 
 
-def refuse_clocks() -> None:
-    """Makes errors of what would crash: there is no clock and no randomness, so that replay is exact."""
+def refuse_the_outside() -> None:
+    """Makes errors of what would crash: there is no clock and no randomness, so that replay is exact, and no file."""
 
     def no_clock(*_: Any) -> NoReturn:
         raise RuntimeError("an operator has no clock, so that replay is exact; use `record.timestamp`")
@@ -84,6 +84,9 @@ def refuse_clocks() -> None:
     for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"):
         setattr(time, name, no_clock)
     os.urandom = no_randomness
+    # There are no files either: a traceback does without the lines of source.
+    linecache.checkcache = lambda filename=None: None
+    linecache.updatecache = lambda filename, module_globals=None: []
     random = sys.modules.get("random")
     if random is not None:
         for name in ("random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "seed"):

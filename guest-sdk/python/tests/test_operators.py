@@ -163,7 +163,7 @@ class Listens(Operator):
 
     def process(self, record: Record, out: Output) -> None:
         logging.getLogger("deep").debug("heard %s", self.heard)
-        logging.warning("careful")
+        logging.warning("careful", exc_info=ValueError("cause"))
         print("begun", end=" ", file=_Lines(2))
         print("a line", file=_Lines(2))
         metrics.counter("count").add(2)
@@ -182,7 +182,7 @@ class Around(unittest.TestCase):
         task.abort_checkpoint(3)
         self.assertEqual(task.run([("k", ""), ("k", "")])[1], ("k", "[2, -3] in"))
         self.assertEqual(
-            task.take_log()[:3], [("debug", "deep: heard [2, -3]"), ("warn", "careful"), ("info", "a line")]
+            task.take_log()[:3], [("debug", "deep: heard [2, -3]"), ("warn", "careful: ValueError: cause"), ("info", "a line")]
         )
         self.assertEqual(task.take_metrics(), {"count": 6, "gauge": 3.0, "histogram": [4.0, 4.0, 4.0]})
 
