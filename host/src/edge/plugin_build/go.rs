@@ -184,6 +184,7 @@ fn folder_error(project: &Project, source: std::io::Error) -> PluginBuildError {
 mod tests {
     //! Catches a component that asks for more than the contract, a run-time that waits for ever, and messages that do not help.
 
+    use super::super::tool::or_skip;
     use super::*;
     use crate::guest::{GuestEngine, Instance, Plugin};
     use crate::stream::Batch;
@@ -285,10 +286,8 @@ func main() {}
     fn a_folder_becomes_a_plugin_without_an_operating_system() {
         let folder = tempfile::tempdir().unwrap();
         project_in(folder.path(), OPERATOR);
-        let tools = match tools(folder.path()) {
-            Ok(tools) => tools,
-            // Without the compiler there is nothing to check but what is said about it.
-            Err(missing) => return assert!(missing.to_string().contains(INSTALL), "{missing}"),
+        let Some(tools) = or_skip(tools(folder.path())) else {
+            return;
         };
         let project = project(folder.path()).unwrap();
         let out = folder.path().join("out.wasm");

@@ -247,6 +247,7 @@ mod tests {
     //! Catches a manifest whose mistake goes unnoticed or unnamed, a missing tool that is not named with the command that
     //! installs it, and a component that is not what its project says.
 
+    use super::super::tool::or_skip;
     use super::*;
 
     fn refusal(manifest: &str) -> String {
@@ -323,7 +324,7 @@ mod tests {
     #[test]
     fn a_project_is_built_if_the_tool_is_there() {
         let folder = tempfile::tempdir().unwrap();
-        let Ok(tools) = tools(folder.path()) else {
+        let Some(tools) = or_skip(tools(folder.path())) else {
             return;
         };
         let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk/python");
