@@ -53,7 +53,7 @@ fn sigint_stops_with_a_checkpoint() {
 #[test]
 fn an_endless_job_stops_when_asked() {
     let job = Job::new();
-    job.write("pipeline.toml", endless(""));
+    job.write("pipeline.toml", endless("config.panic-at = 'never'"));
     let mut run = job.start(&["--set", "checkpoint.interval=50ms"]);
     run.wait_for("checkpoint 1 completed");
     run.signal("INT");
@@ -117,7 +117,7 @@ format = "csv"
 #[test]
 fn a_data_folder_that_is_removed_is_told() {
     let job = Job::new();
-    job.write("pipeline.toml", endless(""));
+    job.write("pipeline.toml", endless("config.panic-at = 'never'"));
     let mut run = job.start(&["--set", "checkpoint.interval=50ms"]);
     run.wait_for("checkpoint 1 completed");
     std::fs::remove_dir_all(job.data_dir()).unwrap();
