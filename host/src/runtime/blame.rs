@@ -18,7 +18,7 @@ use crate::stream::Batch;
 /// Pieces of a call that has failed. A call that ends in a trap costs as much as some thirty small ones, so few of them are
 /// worth more than few pieces.
 const PIECES: usize = 32;
-/// How long a call may take at least, if a whole one may take longer.
+/// How long a call of several records may take at least, if a whole one may take longer.
 const TIME_MIN: Duration = Duration::from_millis(100);
 
 /// Some of the records of a batch.
@@ -60,7 +60,7 @@ impl OperatorTask {
         }
         while let Some(next) = pending.pop() {
             let piece = whole.part(next.records.clone());
-            self.allow(next.cuts);
+            self.allow(&next);
             match self.attempt(input, &piece, wall_ms)? {
                 Ok(output) => {
                     self.desk.send(std::mem::take(&mut letters), &mut leaving);
@@ -72,7 +72,8 @@ impl OperatorTask {
                 }
             }
         }
-        self.allow(0);
+        self.instance_mut()
+            .set_time_per_call(self.desk.time_per_call());
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
             self.desk.caution.failed();
@@ -124,11 +125,16 @@ impl OperatorTask {
     }
 
     /// Gives the next call less time with each cut, so that a plugin that hangs does not do so for the whole time at each step.
-    fn allow(&mut self, cuts: u32) {
+    /// A record alone has all of it: it would be blamed for being slow among others.
+    fn allow(&mut self, next: &Piece) {
         let whole = self.desk.time_per_call();
-        let time = whole / 2_u32.saturating_pow(cuts);
-        self.instance_mut()
-            .set_time_per_call(time.max(TIME_MIN).min(whole));
+        let time = match next.records.len() {
+            1 => whole,
+            _ => (whole / 2_u32.saturating_pow(next.cuts))
+                .max(TIME_MIN)
+                .min(whole),
+        };
+        self.instance_mut().set_time_per_call(time);
     }
 
     /// What the plugin did, without the name of the operator.
