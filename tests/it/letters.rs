@@ -344,3 +344,28 @@ sink.letters = {{ connector = "file", from = "pair.dead-letters", path = "letter
     ];
     assert_eq!(lines(&job, "out"), both);
 }
+
+#[test]
+fn a_record_that_is_too_slow_had_all_the_time_of_a_call() {
+    let job = Job::new();
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+source.text = {{ connector = "file", path = "in.txt", key-separator = " " }}
+operator.slow = {{ plugin = {:?}, from = "text", on-error = "dead-letter", limits.time-per-call = "400ms" }}
+sink.good = {{ connector = "file", from = "slow", path = "out", format = "csv" }}
+sink.letters = {{ connector = "file", from = "slow.dead-letters", path = "letters", format = "jsonl" }}
+"#,
+            plugin("misbehaves")
+        ),
+    );
+    let good = (0..40).map(|number| format!("k{number} fine\n"));
+    job.write("in.txt", good.collect::<String>() + "bad loop\nlast fine\n");
+    job.run(&[]).succeeded();
+    let [letter] = lines(&job, "letters").try_into().unwrap();
+    let letter = Letter::from_json(&letter).unwrap();
+    assert_eq!(letter.key, b"bad");
+    assert!(letter.reason.contains("its 400 ms"), "{}", letter.reason);
+    assert_eq!(lines(&job, "out").len(), 41);
+}

@@ -13,7 +13,7 @@ use crate::edge::plugin_build::Language;
 /// Makes the folder of a new plugin, with an operator, its test, and the SDK of its language
 #[derive(Debug, Args)]
 pub struct NewArguments {
-    /// `rust`, `go`, `python`, `typescript` (or `javascript`), `c` (or `c++`, `zig`)
+    /// `rust`, `go`, `python`, `typescript` (or `javascript`), `c`
     #[arg(long, short, value_name = "LANG", value_parser = language)]
     language: Language,
     /// The folder to make; its last part is the plugin's name
@@ -22,7 +22,7 @@ pub struct NewArguments {
 }
 
 /// What people call languages.
-const NAMES: [(&str, Language); 13] = [
+const NAMES: [(&str, Language); 11] = [
     ("rust", Language::Rust),
     ("rs", Language::Rust),
     ("go", Language::Go),
@@ -34,13 +34,14 @@ const NAMES: [(&str, Language); 13] = [
     ("typescript", Language::JavaScript),
     ("ts", Language::JavaScript),
     ("c", Language::C),
-    ("c++", Language::C),
-    ("zig", Language::C),
 ];
 
 fn language(typed: &str) -> Result<Language, String> {
     let lower = typed.to_lowercase();
     let known = NAMES.iter().find(|(name, _)| *name == lower);
+    if ["c++", "cpp", "zig"].contains(&lower.as_str()) {
+        return Err("a plugin in C++ or Zig begins as one in C: `--language c`; its README.md says how to go on".to_owned());
+    }
     known.map(|(_, language)| *language).ok_or_else(|| {
         let (names, _): (Vec<_>, Vec<_>) = NAMES.into_iter().unzip();
         format!(

@@ -72,8 +72,8 @@ impl OperatorTask {
                 }
             }
         }
-        self.instance_mut()
-            .set_time_per_call(self.desk.time_per_call());
+        let whole = self.desk.time_per_call();
+        self.instance_mut().set_time_per_call(whole);
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
             self.desk.caution.failed();

@@ -22,7 +22,13 @@ pub struct Found {
 pub fn of_plugin(plugin: &Path) -> io::Result<Found> {
     let own = match plugin.is_dir() {
         true => Some(plugin),
-        false => plugin.parent(),
+        // That of a bare name is the current one.
+        false => plugin
+            .parent()
+            .map(|parent| match parent.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => parent,
+            }),
     };
     let Some(own) = own else {
         return Ok(Found::default());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{PluginBuildError, Project, Report, contract};
+use super::{PluginBuildError, Project, Report, Tools, contract};
 
 /// Where compiled code of the component is kept, in the folder of what was made.
 pub(super) const COMPILED: &str = "compiled";
@@ -21,12 +21,13 @@ const STAGED: &str = ".staged";
 const FILES_MAX: usize = 20_000;
 
 /// The component of a project: the one that was made before, if nothing changed since, or a new one, which `make` writes to the
-/// path that it is given.
+/// path that it is given. A job has to start again on a machine without compilers, too: where `tools` are missing, a component
+/// that was made of the same files is taken, whatever the tools were.
 pub(super) fn up_to_date(
     project: &Project,
-    tools: &str,
+    tools: Result<Tools, PluginBuildError>,
     report: Report<'_>,
-    make: impl FnOnce(&Path) -> Result<(), PluginBuildError>,
+    make: impl FnOnce(&Tools, &Path) -> Result<(), PluginBuildError>,
 ) -> Result<PathBuf, PluginBuildError> {
     let dir = project.build_dir();
     let component = dir.join(format!("{}.wasm", project.name));
@@ -39,16 +40,24 @@ pub(super) fn up_to_date(
     // Several jobs may want the same plugin at once; the lock ends with the file handle.
     let lock = fs::File::create(dir.join(".lock")).map_err(unusable)?;
     lock.lock().map_err(unusable)?;
-    let inputs = digest(project, tools)?;
-    let is_noted = fs::read_to_string(&note).is_ok_and(|noted| noted == inputs);
-    if is_noted && component.is_file() {
+    let files = digest(project)?;
+    let noted = fs::read_to_string(&note)
+        .ok()
+        .filter(|_| component.is_file());
+    let noted = noted.as_deref().and_then(|noted| noted.split_once('\n'));
+    let fits = |(noted_files, noted_tools): (&str, &str)| {
+        let same_tools = |tools: &Tools| tools.version == noted_tools;
+        noted_files == files && tools.as_ref().map_or(true, same_tools)
+    };
+    if noted.is_some_and(fits) {
         return Ok(component);
     }
+    let tools = tools?;
     report(&format!("building `{}`", project.folder.display()));
     let unfinished = dir.join(format!("{}.{}.wasm", project.name, std::process::id()));
-    let made = make(&unfinished)
+    let made = make(&tools, &unfinished)
         .and_then(|()| fs::rename(&unfinished, &component).map_err(unusable))
-        .and_then(|()| fs::write(&note, inputs).map_err(unusable));
+        .and_then(|()| fs::write(&note, format!("{files}\n{}", tools.version)).map_err(unusable));
     let unneeded = match made {
         // Compiled code of components that were here before; there may be none.
         Ok(()) => fs::remove_dir_all(dir.join(COMPILED)),
@@ -59,15 +68,14 @@ pub(super) fn up_to_date(
     made.map(|()| component)
 }
 
-/// What a project's component is made of.
-fn digest(project: &Project, tools: &str) -> Result<String, PluginBuildError> {
+/// What a project's component is made of, but for the tools.
+fn digest(project: &Project) -> Result<String, PluginBuildError> {
     let mut digest = Sha256::new();
     let mut put = |bytes: &[u8]| {
         digest.update((bytes.len() as u64).to_le_bytes());
         digest.update(bytes);
     };
     put(env!("CARGO_PKG_VERSION").as_bytes());
-    put(tools.as_bytes());
     for (name, text) in contract::FILES {
         put(name.as_bytes());
         put(text.as_bytes());
@@ -122,6 +130,39 @@ mod tests {
 
     use super::*;
 
+    fn found(version: &str) -> Result<Tools, PluginBuildError> {
+        Ok(Tools {
+            command: Vec::new(),
+            version: version.to_owned(),
+        })
+    }
+
+    #[test]
+    fn without_tools_a_component_of_the_same_files_will_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = Project {
+            folder: folder.path().to_path_buf(),
+            name: "demo".to_owned(),
+            elsewhere: Vec::new(),
+        };
+        let missing = || {
+            Err(PluginBuildError::NotAFile {
+                path: PathBuf::new(),
+            })
+        };
+        let make = |_: &Tools, out: &Path| {
+            fs::write(out, "made").unwrap();
+            Ok(())
+        };
+        fs::write(folder.path().join("source"), "1").unwrap();
+        up_to_date(&project, missing(), &mut |_| (), make).unwrap_err();
+        let made = up_to_date(&project, found("1"), &mut |_| (), make).unwrap();
+        let again = up_to_date(&project, missing(), &mut |_| (), make).unwrap();
+        assert_eq!(again, made);
+        fs::write(folder.path().join("source"), "2").unwrap();
+        up_to_date(&project, missing(), &mut |_| (), make).unwrap_err();
+    }
+
     #[test]
     fn it_is_made_anew_when_something_changed() {
         let folder = tempfile::tempdir().unwrap();
@@ -133,12 +174,12 @@ mod tests {
         };
         let made = Cell::new(0);
         let check = |tools: &str, expected: u32| {
-            let make = |out: &Path| {
+            let make = |_: &Tools, out: &Path| {
                 made.set(made.get() + 1);
                 fs::write(out, made.get().to_string()).unwrap();
                 Ok(())
             };
-            let component = up_to_date(&project, tools, &mut |_| (), make).unwrap();
+            let component = up_to_date(&project, found(tools), &mut |_| (), make).unwrap();
             let which = fs::read_to_string(component).unwrap();
             assert_eq!((which, made.get()), (expected.to_string(), expected));
         };
@@ -176,20 +217,20 @@ mod tests {
             name: "demo".to_owned(),
             elsewhere: Vec::new(),
         };
-        let good = |out: &Path| {
+        let good = |_: &Tools, out: &Path| {
             fs::write(out, "good").unwrap();
             Ok(())
         };
-        let component = up_to_date(&project, "1", &mut |_| (), good).unwrap();
-        let bad = |out: &Path| {
+        let component = up_to_date(&project, found("1"), &mut |_| (), good).unwrap();
+        let bad = |_: &Tools, out: &Path| {
             fs::write(out, "half").unwrap();
             Err(PluginBuildError::UnknownLanguage {
                 path: PathBuf::new(),
             })
         };
-        up_to_date(&project, "2", &mut |_| (), bad).unwrap_err();
+        up_to_date(&project, found("2"), &mut |_| (), bad).unwrap_err();
         assert_eq!(fs::read_to_string(component).unwrap(), "good");
         assert_eq!(fs::read_dir(project.build_dir()).unwrap().count(), 3);
-        up_to_date(&project, "2", &mut |_| (), good).unwrap();
+        up_to_date(&project, found("2"), &mut |_| (), good).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A folder is of the language whose manifest it has. Cargo knows by itself what has to be built; for the other languages a
 //! component is made anew when a file of the project, its SDK, the tools or the contract changed, and lies in the folder's
-//! `build`. Nothing is installed here but the target of Rust: a message says what is missing and the command that installs it.
+//! `build`; where tools are missing, one that fits the files will do. Nothing is installed here but the target of Rust: a message says what is missing and the command that installs it.
 //! What a component offers is checked by `guest`, when it is loaded.
 
 mod c;
@@ -109,7 +109,7 @@ impl fmt::Display for Language {
             Self::Rust => "Rust",
             Self::Go => "Go",
             Self::Python => "Python",
-            Self::JavaScript => "JavaScript",
+            Self::JavaScript => "TypeScript",
             Self::C => "C",
         })
     }
@@ -168,27 +168,27 @@ fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError>
     match language {
         Language::Rust => rust::build(folder, report),
         Language::Go => {
-            let (project, tools) = (go::project(folder)?, go::tools(folder)?);
-            up_to_date(&project, &tools.version, report, |out| {
-                go::build(&project, &tools, out)
+            let project = go::project(folder)?;
+            up_to_date(&project, go::tools(folder), report, |tools, out| {
+                go::build(&project, tools, out)
             })
         }
         Language::Python => {
-            let (project, tools) = (python::project(folder)?, python::tools(folder)?);
-            up_to_date(&project, &tools.version, report, |out| {
-                python::build(&project, &tools, out)
+            let project = python::project(folder)?;
+            up_to_date(&project, python::tools(folder), report, |tools, out| {
+                python::build(&project, tools, out)
             })
         }
         Language::JavaScript => {
-            let (project, tools) = (javascript::project(folder)?, javascript::tools(folder)?);
-            up_to_date(&project, &tools.version, report, |out| {
-                javascript::build(&project, &tools, out)
+            let project = javascript::project(folder)?;
+            up_to_date(&project, javascript::tools(folder), report, |tools, out| {
+                javascript::build(&project, tools, out)
             })
         }
         Language::C => {
-            let (project, tools) = (c::project(folder)?, c::tools(folder)?);
-            up_to_date(&project, &tools.version, report, |out| {
-                c::build(&project, &tools, out)
+            let project = c::project(folder)?;
+            up_to_date(&project, c::tools(folder), report, |tools, out| {
+                c::build(&project, tools, out)
             })
         }
     }
