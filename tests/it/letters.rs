@@ -352,6 +352,7 @@ fn a_record_that_is_too_slow_had_all_the_time_of_a_call() {
         "pipeline.toml",
         format!(
             r#"
+job.name = "words"
 source.text = {{ connector = "file", path = "in.txt", key-separator = " " }}
 operator.slow = {{ plugin = {:?}, from = "text", on-error = "dead-letter", limits.time-per-call = "400ms" }}
 sink.good = {{ connector = "file", from = "slow", path = "out", format = "csv" }}
