@@ -96,7 +96,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "memory-at-start",
-        "asked for 4 GiB of memory in `instantiate`, and 16 MiB are allowed; raise `limits.memory`",
+        "asked for 4096 MiB of memory in `instantiate`, and 16 MiB are allowed; raise `limits.memory`",
     ),
     ("memory-bomb", NO_MORE_MEMORY),
     ("memory-filled", TIME),

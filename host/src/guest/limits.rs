@@ -131,7 +131,7 @@ impl Exceeded {
         let what = match *self {
             Self::Memory { asked, allowed } => format!(
                 "asked for {} of memory in `{call}`, and {} are allowed",
-                Bytes(asked),
+                Bytes(asked).in_unit_of(allowed),
                 Bytes(allowed)
             ),
             Self::Time { allowed } => format!(
@@ -185,13 +185,45 @@ impl Exceeded {
 /// A number of bytes, for messages.
 struct Bytes(u64);
 
+impl Bytes {
+    /// The largest unit that makes it a whole number.
+    fn unit(&self) -> (u64, &'static str) {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let whole = |(unit, _): &(u64, _)| self.0 >= *unit && self.0.is_multiple_of(*unit);
+        units.into_iter().find(whole).unwrap_or((1, "bytes"))
+    }
+
+    /// As a multiple of the unit of another number, which it has passed: rounded up, so that it is not the same.
+    fn in_unit_of(&self, other: u64) -> String {
+        let (unit, name) = Bytes(other).unit();
+        let tenths = (u128::from(self.0) * 10).div_ceil(u128::from(unit));
+        match tenths % 10 {
+            0 => format!("{} {name}", tenths / 10),
+            tenth => format!("{}.{tenth} {name}", tenths / 10),
+        }
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let whole = |(unit, _): &&(u64, _)| self.0 >= *unit && self.0.is_multiple_of(*unit);
-        match units.iter().find(whole) {
-            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
-            None => write!(f, "{} bytes", self.0),
-        }
+        let (unit, name) = self.unit();
+        write!(f, "{} {name}", self.0 / unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches two numbers in one message that cannot be compared at a glance.
+
+    use super::*;
+
+    #[test]
+    fn what_was_asked_is_told_in_the_unit_of_what_is_allowed() {
+        let check = |asked, allowed| Bytes(asked).in_unit_of(allowed);
+        assert_eq!(check(98_816 << 10, 96 << 20), "96.5 MiB");
+        assert_eq!(check((96 << 20) + 1, 96 << 20), "96.1 MiB");
+        assert_eq!(check(1 << 30, 96 << 20), "1024 MiB");
+        assert_eq!(check(65, 64), "65 bytes");
+        assert_eq!(Bytes(96 << 20).to_string(), "96 MiB");
     }
 }
