@@ -18,6 +18,8 @@ export interface Codec<T> {
    * of the others are encoded when they are given, and decoded whenever somebody asks.
    */
   readonly normal?: (value: T) => T;
+  /** Whole numbers from 1 to this one, below 2³¹, are normal, so that `normal` need not be asked. */
+  readonly plainMax?: number;
   /** Reads the value that takes up all of `bytes[start..end]`. It refers to nothing of `bytes`, which others read too. */
   decode(bytes: Uint8Array, start: number, end: number): T;
   /** The value of `bytes[start..end]` as JSON text, for tools. */
@@ -220,6 +222,7 @@ function small(name: string, bits: number, isSigned: boolean): FixedSubKeyCodec<
     name,
     // There is no -0 among whole numbers.
     normal: (value) => check(value) + 0,
+    plainMax: Math.min(max, 0x7fffffff),
     encode,
     decode,
     toJson: (bytes, start, end) => String(decode(bytes, start, end)),

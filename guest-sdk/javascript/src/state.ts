@@ -77,6 +77,7 @@ export type Held<T> = T | Uint8Array;
 export abstract class State<T> {
   readonly declaration: StateDeclaration;
   protected readonly normal: ((value: T) => T) | undefined;
+  protected readonly plainMax: number;
   protected readonly scratch = new Bytes();
 
   constructor(
@@ -89,6 +90,7 @@ export abstract class State<T> {
   ) {
     const ttlMs = options.ttl === undefined ? null : milliseconds(options.ttl, `the ttl of state \`${name}\``);
     this.normal = codec.normal;
+    this.plainMax = codec.plainMax ?? 0;
     this.declaration = { name, kind, version: options.version ?? 1, ttlMs };
   }
 
@@ -240,12 +242,27 @@ export class ValueState<T> extends State<T> {
 
   /** Sets the value; an error if it has no encoding. */
   set(value: T): void {
-    this.change(this.keep(value));
+    const isPlain = typeof value === "number" && value > 0 && value <= this.plainMax && (value | 0) === value;
+    const kept = isPlain ? value : this.keep(value);
+    const { slot, isRunning } = this.call;
+    if (!isRunning) {
+      this.check();
+    } else if (this.isChanged[slot] !== 1) {
+      this.isChanged[slot] = 1;
+      this.changed[this.changes++] = slot;
+    }
+    this.cells[slot] = kept;
   }
 
   /** Forgets the value. */
   clear(): void {
-    this.change(undefined);
+    this.check();
+    const { slot } = this.call;
+    if (this.isChanged[slot] !== 1) {
+      this.isChanged[slot] = 1;
+      this.changed[this.changes++] = slot;
+    }
+    this.cells[slot] = undefined;
   }
 
   begin(current: OptionalColumn | undefined): void {
@@ -265,7 +282,7 @@ export class ValueState<T> extends State<T> {
   }
 
   finish(into: CallOutput): void {
-    const { bytes, changed, cells, changes: count } = this;
+    const { bytes, changed, cells, changes: count, codec, normal } = this;
     this.cells = [];
     if (count === 0) {
       return;
@@ -280,25 +297,15 @@ export class ValueState<T> extends State<T> {
       const kept = cells[changed[index]!] as Held<T> | undefined;
       if (kept === undefined) {
         present[index >> 3]! &= ~(1 << (index & 7));
+      } else if (normal === undefined) {
+        bytes.append(kept as Uint8Array);
       } else {
-        this.append(kept, bytes);
+        codec.encode(kept as T, bytes);
       }
       ends[index] = bytes.length;
     }
     const values = { present, ends, bytes: bytes.written() };
     into.values.push({ state: this.position, slots: changed.subarray(0, count), values });
-  }
-
-  /** Keeps another value, or none. */
-  private change(kept: Held<T> | undefined): void {
-    const { slot, isRunning } = this.call;
-    if (isRunning && this.isChanged[slot] !== 1) {
-      this.isChanged[slot] = 1;
-      this.changed[this.changes++] = slot;
-    } else if (!isRunning) {
-      this.check();
-    }
-    this.cells[slot] = kept;
   }
 
   /** There is no value, or no record. */
