@@ -11,9 +11,16 @@ import { Bytes, binaryOf, readable, textIfUtf8, utf8 } from "./bytes.js";
 /** A way to write values of type `T` as bytes. Equal values have equal bytes, or replay would not be exact. */
 export interface Codec<T> {
   readonly name: string;
-  /** Appends a value. */
+  /** Appends a value, or throws if it is none. */
   encode(value: T, into: Bytes): void;
-  /** Reads the value that takes up all of `bytes[start..end]`. */
+  /**
+   * What decoding the encoding of a value gives, or throws if it has none. Only a codec has it whose values cannot change; those
+   * of the others are encoded when they are given, and decoded whenever somebody asks.
+   */
+  readonly normal?: (value: T) => T;
+  /** Whole numbers from 1 to this one, below 2³¹, are normal, so that `normal` need not be asked. */
+  readonly plainMax?: number;
+  /** Reads the value that takes up all of `bytes[start..end]`. It refers to nothing of `bytes`, which others read too. */
   decode(bytes: Uint8Array, start: number, end: number): T;
   /** The value of `bytes[start..end]` as JSON text, for tools. */
   toJson(bytes: Uint8Array, start: number, end: number): string;
@@ -44,6 +51,9 @@ function refuse(name: string, value: unknown, why: string): never {
 }
 
 function shown(value: unknown): string {
+  if (typeof value === "object" && value !== null) {
+    return Array.isArray(value) ? "an array" : "an object";
+  }
   return typeof value === "string" ? JSON.stringify(value) : String(value);
 }
 
@@ -210,6 +220,9 @@ function small(name: string, bits: number, isSigned: boolean): FixedSubKeyCodec<
   const fromDigits = (json: string): number => check(Number(digits(name, json)));
   return {
     name,
+    // There is no -0 among whole numbers.
+    normal: (value) => check(value) + 0,
+    plainMax: Math.min(max, 0x7fffffff),
     encode,
     decode,
     toJson: (bytes, start, end) => String(decode(bytes, start, end)),
@@ -259,6 +272,7 @@ function big(name: string, isSigned: boolean): FixedSubKeyCodec<bigint> {
   const flip = isSigned ? 1n << 63n : 0n;
   return {
     name,
+    normal: check,
     encode,
     decode,
     toJson: (bytes, start, end) => String(decode(bytes, start, end)),
@@ -307,15 +321,13 @@ const truth = (json: string): boolean => {
   const value: unknown = JSON.parse(json);
   return typeof value === "boolean" ? value : refuse("bool", json, "true and false are");
 };
-const putTruth = (value: boolean, into: Bytes): void => {
-  if (typeof value !== "boolean") {
-    refuse("bool", value, "true and false are");
-  }
-  into.put(value ? 1 : 0);
-};
+const checkTruth = (value: boolean): boolean =>
+  typeof value === "boolean" ? value : refuse("bool", value, "true and false are");
+const putTruth = (value: boolean, into: Bytes): void => into.put(checkTruth(value) ? 1 : 0);
 
 export const bool: FixedSubKeyCodec<boolean> = {
   name: "bool",
+  normal: checkTruth,
   encode: putTruth,
   decode: one,
   toJson: (bytes, start, end) => String(one(bytes, start, end)),
@@ -327,15 +339,14 @@ export const bool: FixedSubKeyCodec<boolean> = {
   keyFromJson: truth,
 };
 
+const checkNumber = (value: number): number => (typeof value === "number" ? value : refuse("f64", value, "numbers are"));
 const scratch = new DataView(new ArrayBuffer(8));
 
 export const f64: Codec<number> = {
   name: "f64",
+  normal: checkNumber,
   encode(value, into) {
-    if (typeof value !== "number") {
-      refuse("f64", value, "numbers are");
-    }
-    scratch.setFloat64(0, value, true);
+    scratch.setFloat64(0, checkNumber(value), true);
     into.append(new Uint8Array(scratch.buffer));
   },
   decode(bytes, start, end) {
@@ -370,10 +381,26 @@ const jsonText = (json: string): string => {
   return typeof value === "string" ? value : refuse("text", json, "it is not text");
 };
 
+const SURROGATE = /[\ud800-\udfff]/;
+
+const checkText = (value: string): string => {
+  if (typeof value !== "string") {
+    refuse("text", value, "strings are");
+  }
+  if (SURROGATE.test(value)) {
+    utf8(value);
+  }
+  return value;
+};
+
 /** Text: its length and its UTF-8; as a sub-key, the UTF-8 alone. */
 export const text: SubKeyCodec<string> = {
   name: "text",
+  normal: checkText,
   encode(value, into) {
+    if (typeof value !== "string") {
+      refuse("text", value, "strings are");
+    }
     const start = into.length;
     putVarint(value.length, into);
     const from = into.length;
@@ -400,16 +427,24 @@ export const text: SubKeyCodec<string> = {
     this.encode(jsonText(json), into);
   },
   keyBytes: undefined,
-  encodeKey: (value, into) => into.appendText(value),
+  encodeKey(value, into) {
+    if (typeof value !== "string") {
+      refuse("text", value, "strings are");
+    }
+    into.appendText(value);
+  },
   decodeKey: textOf,
   keyToJson: (value) => JSON.stringify(value),
   keyFromJson: jsonText,
 };
 
+const checkUnit = (value: null): null => (value === null ? null : refuse("unit", value, "null is"));
+
 /** Nothing but that it is there: the value is `null`. */
 export const unit: Codec<null> = {
   name: "unit",
-  encode() {},
+  normal: checkUnit,
+  encode: (value) => void checkUnit(value),
   decode(_, start, end) {
     return start === end ? null : refuse("unit", `${end - start} bytes`, "it has none");
   },
@@ -446,15 +481,18 @@ export function bytesFromJson(json: string): Uint8Array {
   return Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 }
 
+const putRaw = (value: Uint8Array, into: Bytes): void =>
+  into.append(value instanceof Uint8Array ? value : refuse("raw", value, "`Uint8Array`s are"));
+
 /** Bytes as they are. */
 export const raw: SubKeyCodec<Uint8Array> = {
   name: "raw",
-  encode: (value, into) => into.append(value),
+  encode: putRaw,
   decode: (bytes, start, end) => bytes.slice(start, end),
   toJson: (bytes, start, end) => bytesToJson(bytes.subarray(start, end)),
   fromJson: (json, into) => into.append(bytesFromJson(json)),
   keyBytes: undefined,
-  encodeKey: (value, into) => into.append(value),
+  encodeKey: putRaw,
   decodeKey: (bytes, start, end) => bytes.slice(start, end),
   keyToJson: bytesToJson,
   keyFromJson: bytesFromJson,
@@ -507,7 +545,12 @@ export function tuple<T extends readonly unknown[]>(...parts: Parts<T>): SubKeyC
     toJson: none,
     fromJson: none,
     keyBytes: Number.isNaN(total) ? undefined : total,
-    encodeKey: (value, into) => all.forEach((part, index) => part.encodeKey(value[index], into)),
+    encodeKey(value, into) {
+      if (!Array.isArray(value) || value.length !== all.length) {
+        refuse(name, value, `arrays of ${all.length} are`);
+      }
+      all.forEach((part, index) => part.encodeKey(value[index], into));
+    },
     decodeKey(bytes, start, end) {
       let at = start;
       const value = all.map((part, index) => {

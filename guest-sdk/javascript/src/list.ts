@@ -7,7 +7,7 @@
 
 import { Bytes, Ends, startOf } from "./bytes.js";
 import { type CallOutput, type Column, host } from "./host.js";
-import { State, because } from "./state.js";
+import { State } from "./state.js";
 
 /** Lists whose lengths are asked for at once. */
 const LENGTHS = 64;
@@ -30,16 +30,10 @@ export class ListState<T> extends State<T> {
   private ends: number[] = [];
   private bytes = new Bytes();
 
-  /** Appends items. */
+  /** Appends items: all, or none if one of them has no encoding. */
   push(...items: T[]): void {
     this.check();
-    const key = this.ofKey();
-    for (const item of items) {
-      this.encode(item, this.bytes);
-      key.appended.push(this.slots.length);
-      this.slots.push(this.call.slot);
-      this.ends.push(this.bytes.length);
-    }
+    this.take(this.encode(items));
   }
 
   /** The items, the oldest first. Each is decoded when its turn comes. */
@@ -98,13 +92,12 @@ export class ListState<T> extends State<T> {
     key.appended = [];
   }
 
-  /** Puts these items in the place of all others. */
+  /** Puts these items in the place of all others, unless one of them has no encoding. */
   replace(items: Iterable<T>): void {
-    const kept = [...items];
+    this.check();
+    const ends = this.encode([...items]);
     this.clear();
-    for (const item of kept) {
-      this.push(item);
-    }
+    this.take(ends);
   }
 
   begin(): void {
@@ -152,11 +145,30 @@ export class ListState<T> extends State<T> {
     return key;
   }
 
-  private decoded(slot: number, bytes: Uint8Array, start: number, end: number): T {
+  /** Appends items to `bytes`; returns where each ends. */
+  private encode(items: readonly T[]): number[] {
+    const { codec, bytes } = this;
+    const before = bytes.length;
+    const ends: number[] = [];
     try {
-      return this.codec.decode(bytes, start, end);
+      for (const item of items) {
+        codec.encode(item, bytes);
+        ends.push(bytes.length);
+      }
     } catch (error) {
-      throw this.undecodable(slot, because(error));
+      bytes.length = before;
+      throw this.unencodable(error);
+    }
+    return ends;
+  }
+
+  /** Takes what `encode` appended for items of the current key. */
+  private take(ends: readonly number[]): void {
+    const key = this.ofKey();
+    for (const end of ends) {
+      key.appended.push(this.slots.length);
+      this.slots.push(this.call.slot);
+      this.ends.push(end);
     }
   }
 

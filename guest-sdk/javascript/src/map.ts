@@ -8,14 +8,15 @@
 import { Bytes, Ends, binaryOf, bytesOfBinary, startOf } from "./bytes.js";
 import { type Codec, type SubKeyCodec, keyOf } from "./encoding.js";
 import { type CallOutput, type Column, host } from "./host.js";
-import { type Call, State, type StateOptions } from "./state.js";
+import { type Call, type Held, State, type StateOptions, because } from "./state.js";
 
 /** Entries of the first page, and of the others. */
 const FIRST_PAGE = 32;
 const PAGE = 4096;
 
+/** What is kept of a value, if there is one. */
 interface Entry<V> {
-  value: V | undefined;
+  kept: Held<V> | undefined;
   isChanged: boolean;
 }
 
@@ -36,7 +37,7 @@ export interface Range<K> {
 /** A map for each key. */
 export class MapState<K, V> extends State<V> {
   private keys = new Map<number, OfKey<V>>();
-  private readonly scratch = new Bytes();
+  private readonly keyBytes = new Bytes();
 
   constructor(
     call: Call,
@@ -49,17 +50,17 @@ export class MapState<K, V> extends State<V> {
     super(call, position, "map", name, codec, options);
   }
 
-  /** The value of a sub-key, if there is one. */
+  /** The value of a sub-key, if there is one. To change it in place changes nothing that is kept: `set` it. */
   get(subKey: K): V | undefined {
     this.check();
     const key = this.ofKey();
-    const at = keyOf(this.subKeys, subKey, this.scratch);
+    const at = this.keyOf(subKey);
     let entry = key.entries.get(at);
     if (entry === undefined) {
-      entry = { value: key.isCleared ? undefined : this.ask(), isChanged: false };
+      entry = { kept: key.isCleared ? undefined : this.ask(), isChanged: false };
       key.entries.set(at, entry);
     }
-    return entry.value;
+    return entry.kept === undefined ? undefined : this.given(this.call.slot, entry.kept);
   }
 
   /** Whether there is a value. */
@@ -67,9 +68,9 @@ export class MapState<K, V> extends State<V> {
     return this.get(subKey) !== undefined;
   }
 
-  /** Sets a value. What was there before is not looked at. */
+  /** Sets a value; an error if it has no encoding. What was there before is not looked at. */
   set(subKey: K, value: V): void {
-    this.put(subKey, value);
+    this.put(subKey, this.keep(value));
   }
 
   /** Removes a value, if there is one. What was there before is not looked at. */
@@ -133,9 +134,9 @@ export class MapState<K, V> extends State<V> {
         subKeys.bytes.append(bytesOfBinary(subKey));
         subKeys.ends.push(subKeys.bytes.length);
         present[index >> 3] ??= 0;
-        if (entry.value !== undefined) {
+        if (entry.kept !== undefined) {
           present[index >> 3]! |= 1 << (index & 7);
-          this.encode(entry.value, values.bytes);
+          this.append(entry.kept, values.bytes);
         }
         values.ends.push(values.bytes.length);
       }
@@ -168,34 +169,36 @@ export class MapState<K, V> extends State<V> {
     return key;
   }
 
-  private put(subKey: K, value: V | undefined): void {
+  private put(subKey: K, kept: Held<V> | undefined): void {
     this.check();
     const { entries } = this.ofKey();
-    entries.set(keyOf(this.subKeys, subKey, this.scratch), { value, isChanged: true });
+    entries.set(this.keyOf(subKey), { kept, isChanged: true });
   }
 
-  /** What the host has for the sub-key in `scratch`. */
-  private ask(): V | undefined {
-    const slot = this.call.slot;
-    const asked = { ends: [this.scratch.length], bytes: this.scratch.copy() };
-    const { present, ends, bytes } = host().state.mapGet(this.position, [slot], asked);
-    return present[0]! & 1 ? this.decoded(slot, bytes, 0, ends[0]!) : undefined;
-  }
-
-  private decoded(slot: number, bytes: Uint8Array, start: number, end: number): V {
+  /** A sub-key as a binary string; its bytes are in `keyBytes`. */
+  private keyOf(subKey: K): string {
     try {
-      return this.codec.decode(bytes, start, end);
+      return keyOf(this.subKeys, subKey, this.keyBytes);
     } catch (error) {
-      throw this.undecodable(slot, error);
+      const { name } = this.declaration;
+      throw new Error(`state \`${name}\` has sub-keys of type \`${this.subKeys.name}\`: ${because(error)}`);
     }
+  }
+
+  /** What the host has for the sub-key in `keyBytes`. */
+  private ask(): Held<V> | undefined {
+    const slot = this.call.slot;
+    const asked = { ends: [this.keyBytes.length], bytes: this.keyBytes.copy() };
+    const { present, ends, bytes } = host().state.mapGet(this.position, [slot], asked);
+    return present[0]! & 1 ? this.keepEncoded(slot, bytes, 0, ends[0]!) : undefined;
   }
 
   /** Merges pages of the host with what this call knows, which is newer. */
   private *walk(range: Range<K>, firstPage: number): Generator<[K, V], void, undefined> {
     this.check();
     const isDescending = range.descending === true;
-    const start = range.from === undefined ? "" : keyOf(this.subKeys, range.from, this.scratch);
-    const end = range.to === undefined ? undefined : keyOf(this.subKeys, range.to, this.scratch);
+    const start = range.from === undefined ? "" : this.keyOf(range.from);
+    const end = range.to === undefined ? undefined : this.keyOf(range.to);
     if (end !== undefined && end <= start) {
       return;
     }
@@ -209,27 +212,27 @@ export class MapState<K, V> extends State<V> {
     let at = 0;
     for (const [subKey, values, index] of this.pages(slot, key, start, end, isDescending, firstPage)) {
       for (; at < own.length && isBefore(own[at]!, subKey); at++) {
-        yield* this.known(key, own[at]!);
+        yield* this.known(slot, key, own[at]!);
       }
       if (own[at] === subKey) {
         at++;
       }
       if (key.entries.has(subKey)) {
-        yield* this.known(key, subKey);
+        yield* this.known(slot, key, subKey);
       } else if (!key.isCleared) {
         const value = this.decoded(slot, values.bytes, startOf(values.ends, index), values.ends[index]!);
         yield [this.keyFrom(subKey), value];
       }
     }
     for (; at < own.length; at++) {
-      yield* this.known(key, own[at]!);
+      yield* this.known(slot, key, own[at]!);
     }
   }
 
-  private *known(key: OfKey<V>, subKey: string): Generator<[K, V], void, undefined> {
-    const value = key.entries.get(subKey)?.value;
-    if (value !== undefined) {
-      yield [this.keyFrom(subKey), value];
+  private *known(slot: number, key: OfKey<V>, subKey: string): Generator<[K, V], void, undefined> {
+    const kept = key.entries.get(subKey)?.kept;
+    if (kept !== undefined) {
+      yield [this.keyFrom(subKey), this.given(slot, kept)];
     }
   }
 

@@ -1,8 +1,9 @@
 /**
  * What all kinds of state have in common, and the one with one value a key.
  *
- * A state always means the state of the current record's key. Values are decoded when they are asked for, and each that was
- * changed is encoded once, after the last record of a call.
+ * A state always means the state of the current record's key. It gives what the encoding of a value keeps, so nothing depends on
+ * where a batch ends. A value that nothing can change, such as a number, is checked when it is set, kept as it is, and encoded
+ * once, after the last record of a call. Any other is encoded when it is set, and decoded each time that somebody asks.
  */
 
 import { Bytes, readable, startOf } from "./bytes.js";
@@ -69,9 +70,15 @@ export function milliseconds(time: string | number, what: string): number {
   return ms;
 }
 
+/** What a call keeps of a value: itself if its codec has `normal`, or else its encoding. */
+export type Held<T> = T | Uint8Array;
+
 /** A declared state. */
 export abstract class State<T> {
   readonly declaration: StateDeclaration;
+  protected readonly normal: ((value: T) => T) | undefined;
+  protected readonly plainMax: number;
+  protected readonly scratch = new Bytes();
 
   constructor(
     protected readonly call: Call,
@@ -82,6 +89,8 @@ export abstract class State<T> {
     readonly options: StateOptions<T>,
   ) {
     const ttlMs = options.ttl === undefined ? null : milliseconds(options.ttl, `the ttl of state \`${name}\``);
+    this.normal = codec.normal;
+    this.plainMax = codec.plainMax ?? 0;
     this.declaration = { name, kind, version: options.version ?? 1, ttlMs };
   }
 
@@ -130,16 +139,54 @@ export abstract class State<T> {
     );
   }
 
-  protected encode(value: T, into: Bytes): void {
+  /** What is to be kept of a value that is given; an error if it has no encoding. */
+  protected keep(value: T): Held<T> {
+    const { normal, scratch } = this;
     try {
-      this.codec.encode(value, into);
+      if (normal !== undefined) {
+        return normal(value);
+      }
+      scratch.length = 0;
+      this.codec.encode(value, scratch);
     } catch (error) {
       throw this.unencodable(error);
+    }
+    return scratch.copy();
+  }
+
+  /** What is to be kept of a value that the host has. */
+  protected keepEncoded(slot: number, bytes: Uint8Array, start: number, end: number): Held<T> {
+    return this.normal === undefined ? bytes.slice(start, end) : this.decoded(slot, bytes, start, end);
+  }
+
+  /** The value of what was kept. */
+  protected given(slot: number, kept: Held<T>): T {
+    if (this.normal !== undefined) {
+      return kept as T;
+    }
+    const bytes = kept as Uint8Array;
+    return this.decoded(slot, bytes, 0, bytes.length);
+  }
+
+  /** Appends the encoding of what was kept. */
+  protected append(kept: Held<T>, into: Bytes): void {
+    if (this.normal === undefined) {
+      into.append(kept as Uint8Array);
+    } else {
+      this.codec.encode(kept as T, into);
+    }
+  }
+
+  protected decoded(slot: number, bytes: Uint8Array, start: number, end: number): T {
+    try {
+      return this.codec.decode(bytes, start, end);
+    } catch (error) {
+      throw this.undecodable(slot, error);
     }
   }
 
   protected unencodable(error: unknown): Error {
-    return new Error(`cannot encode state \`${this.declaration.name}\`: ${because(error)}`);
+    return new Error(`state \`${this.declaration.name}\` cannot keep this as \`${this.codec.name}\`: ${because(error)}`);
   }
 }
 
@@ -153,23 +200,24 @@ const UNREAD = Symbol("unread");
 /**
  * One value a key. What follows is spelled out where it would otherwise be a call: an interpreter pays most for those.
  *
- * - `cells` has one item for each slot of the call; `isChanged` and `changed` have room for as many.
+ * - `cells` has one item for each slot of the call: what is kept, `undefined` for no value, or `UNREAD`. What nobody has set
+ *   stays unread if it is not kept as it is. `isChanged` and `changed` have room for as many.
  * - `changed[..changes]` are the slots that were written, each once.
  */
 export class ValueState<T> extends State<T> {
-  private cells: (T | undefined | typeof UNREAD)[] = [];
+  private cells: (Held<T> | undefined | typeof UNREAD)[] = [];
   private current: OptionalColumn = { present: new Uint8Array(0), ends: [], bytes: new Uint8Array(0) };
   private isChanged = new Uint8Array(0);
   private changed = new Uint32Array(0);
   private changes = 0;
   private readonly bytes = new Bytes();
 
-  /** The value, if there is one. What it refers to is not to be changed in place: `set` it. */
+  /** The value, if there is one. To change it in place changes nothing that is kept: `set` it. */
   get(): T | undefined {
     const slot = this.call.slot;
     const cell = this.cells[slot];
     if (cell !== UNREAD) {
-      return cell === undefined ? this.absent() : (cell as T);
+      return cell === undefined ? this.absent() : this.normal === undefined ? this.given(slot, cell as Held<T>) : (cell as T);
     }
     const { present, ends, bytes } = this.current;
     let value: T | undefined;
@@ -178,6 +226,9 @@ export class ValueState<T> extends State<T> {
         value = this.codec.decode(bytes, slot === 0 ? 0 : ends[slot - 1]!, ends[slot]!);
       } catch (error) {
         throw this.undecodable(slot, error);
+      }
+      if (this.normal === undefined) {
+        return value;
       }
     }
     this.cells[slot] = value;
@@ -189,20 +240,29 @@ export class ValueState<T> extends State<T> {
     return this.get() !== undefined;
   }
 
+  /** Sets the value; an error if it has no encoding. */
   set(value: T): void {
+    const isPlain = typeof value === "number" && value > 0 && value <= this.plainMax && (value | 0) === value;
+    const kept = isPlain ? value : this.keep(value);
     const { slot, isRunning } = this.call;
-    if (isRunning && this.isChanged[slot] !== 1) {
+    if (!isRunning) {
+      this.check();
+    } else if (this.isChanged[slot] !== 1) {
       this.isChanged[slot] = 1;
       this.changed[this.changes++] = slot;
-    } else if (!isRunning) {
-      this.check();
     }
-    this.cells[slot] = value;
+    this.cells[slot] = kept;
   }
 
   /** Forgets the value. */
   clear(): void {
-    this.set(undefined as T);
+    this.check();
+    const { slot } = this.call;
+    if (this.isChanged[slot] !== 1) {
+      this.isChanged[slot] = 1;
+      this.changed[this.changes++] = slot;
+    }
+    this.cells[slot] = undefined;
   }
 
   begin(current: OptionalColumn | undefined): void {
@@ -222,7 +282,7 @@ export class ValueState<T> extends State<T> {
   }
 
   finish(into: CallOutput): void {
-    const { bytes, changed, cells, changes: count, codec } = this;
+    const { bytes, changed, cells, changes: count, codec, normal } = this;
     this.cells = [];
     if (count === 0) {
       return;
@@ -233,18 +293,16 @@ export class ValueState<T> extends State<T> {
     if (count & 7) {
       present[present.length - 1] = (1 << (count & 7)) - 1;
     }
-    try {
-      for (let index = 0; index < count; index++) {
-        const value = cells[changed[index]!] as T | undefined;
-        if (value === undefined) {
-          present[index >> 3]! &= ~(1 << (index & 7));
-        } else {
-          codec.encode(value, bytes);
-        }
-        ends[index] = bytes.length;
+    for (let index = 0; index < count; index++) {
+      const kept = cells[changed[index]!] as Held<T> | undefined;
+      if (kept === undefined) {
+        present[index >> 3]! &= ~(1 << (index & 7));
+      } else if (normal === undefined) {
+        bytes.append(kept as Uint8Array);
+      } else {
+        codec.encode(kept as T, bytes);
       }
-    } catch (error) {
-      throw this.unencodable(error);
+      ends[index] = bytes.length;
     }
     const values = { present, ends, bytes: bytes.written() };
     into.values.push({ state: this.position, slots: changed.subarray(0, count), values });
