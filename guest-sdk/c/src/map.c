@@ -10,6 +10,8 @@
 
 #define FIRST_PAGE 32
 #define PAGE 4096
+/* Sub-keys of one question. */
+#define ASKED 1024
 #define SUB_KEY_BYTES_MAX 65536
 
 enum { PRESENT = 1, CHANGED = 2 };
@@ -84,31 +86,39 @@ static bool check_sub_key(const fm_state *state, fm_bytes sub_key) {
 /* Gets entries from the host that this call does not know yet. */
 static void ask(const fm_map *map, const fm_bytes *sub_keys, size_t len) {
   of_key *key = key_of(map);
-  uint32_t *slots = fmi_allocate(&fmi_record_arena, len * sizeof *slots, 4);
-  uint32_t *ends = fmi_allocate(&fmi_record_arena, len * sizeof *ends, 4);
+  size_t max = len < ASKED ? len : ASKED;
+  uint32_t *slots = fmi_allocate(&fmi_record_arena, max * sizeof *slots, 4);
+  uint32_t *ends = fmi_allocate(&fmi_record_arena, max * sizeof *ends, 4);
   size_t bytes = 0;
   for (size_t index = 0; index < len; index++) bytes += sub_keys[index].len;
   fmi_buffer all = {fmi_allocate(&fmi_record_arena, bytes, 1), 0, bytes};
-  for (size_t index = 0; index < len; index++) {
-    slots[index] = fmi_slot;
-    fmi_append(&all, sub_keys[index]);
-    ends[index] = (uint32_t)all.len;
+  /* The host answers for as many as it likes, one at least. */
+  while (len != 0) {
+    size_t asked_len = len < max ? len : max;
+    all.len = 0;
+    for (size_t index = 0; index < asked_len; index++) {
+      slots[index] = fmi_slot;
+      fmi_append(&all, sub_keys[index]);
+      ends[index] = (uint32_t)all.len;
+    }
+    fmi_column asked = {{ends, asked_len}, fmi_bytes_of(&all)};
+    fmi_u32s of_slots = {slots, asked_len};
+    fmi_optional_column answer;
+    fmi_host_map_get(map->state.index, of_slots, &asked, &answer);
+    fmi_column values = fmi_column_of_optional(&answer);
+    size_t answered = values.ends.len;
+    if (answered == 0 || answered > asked_len) fmi_die("the host does not answer for one sub-key at least");
+    for (size_t index = 0; index < answered; index++) {
+      size_t place = place_of(key, sub_keys[index]);
+      if (entry_at(key, place, sub_keys[index]) != NULL) continue;
+      entry *added = insert(key, place, sub_keys[index]);
+      if (!fmi_is_present(&answer, index)) continue;
+      added->flags = PRESENT;
+      if (!fmi_decode(map->state.type, fmi_item(&values, index), &added->value)) fmi_undecodable(&map->state);
+    }
+    sub_keys += answered;
+    len -= answered;
   }
-  fmi_column asked = {{ends, len}, fmi_bytes_of(&all)};
-  fmi_u32s of_slots = {slots, len};
-  fmi_optional_column answer;
-  fmi_host_map_get(map->state.index, of_slots, &asked, &answer);
-  fmi_column values = fmi_column_of_optional(&answer);
-  if (values.ends.len == 0 || values.ends.len > len) fmi_die("the host does not answer for one sub-key at least");
-  for (size_t index = 0; index < values.ends.len; index++) {
-    size_t place = place_of(key, sub_keys[index]);
-    if (entry_at(key, place, sub_keys[index]) != NULL) continue;
-    entry *added = insert(key, place, sub_keys[index]);
-    if (!fmi_is_present(&answer, index)) continue;
-    added->flags = PRESENT;
-    if (!fmi_decode(map->state.type, fmi_item(&values, index), &added->value)) fmi_undecodable(&map->state);
-  }
-  if (values.ends.len < len) ask(map, sub_keys + values.ends.len, len - values.ends.len);
 }
 
 /* What this call knows of a sub-key; asks the host first if that is nothing. NULL if there is no value, or on errors. */
