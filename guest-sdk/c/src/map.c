@@ -2,7 +2,7 @@
  *
  * Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
  * written is kept until its end, sorted, so an entry costs the host one look-up a call however often it is used, and what the
- * call has written is laid over what the host has.
+ * call has written is laid over what the host has. Of its pages an iterator holds one, so a map may be larger than the memory.
  */
 #include <string.h>
 
@@ -228,8 +228,9 @@ fm_entries fm_map_entries(fm_map *map) { return entries_of(map); }
 
 fm_entries fm_map_range(fm_map *map, fm_bytes start, fm_bytes end) {
   fm_entries entries = entries_of(map);
-  entries.start = entries.host_start = start;
-  entries.end = entries.host_end = end;
+  /* They may be views of another iterator. */
+  entries.start = entries.host_start = fm_copy(start);
+  entries.end = entries.host_end = fm_copy(end);
   entries.has_end = entries.host_has_end = true;
   entries.is_over |= fm_compare(start, end) >= 0;
   return entries;
@@ -262,37 +263,54 @@ static const entry *own_next(const fm_entries *entries, const of_key *key) {
   return entries->has_end && fm_compare(own->sub_key, entries->end) >= 0 ? NULL : own;
 }
 
+/* The next page of the host goes on behind the last entry of this one. */
+static void move_bound(fm_entries *entries, fmi_page *page) {
+  const fmi_column *sub_keys = &page->as.entries.sub_keys;
+  if (sub_keys->ends.len == 0) return;
+  fmi_empty(&page->bound);
+  fmi_append(&page->bound, fmi_item(sub_keys, sub_keys->ends.len - 1));
+  if (entries->is_descending) {
+    entries->host_end = fmi_bytes_of(&page->bound);
+    entries->host_has_end = true;
+  } else {
+    fmi_append(&page->bound, fm_view("", 1));
+    entries->host_start = fmi_bytes_of(&page->bound);
+  }
+}
+
 /* The page with the host's next entry, or NULL if it has no more. */
 static const fmi_entries *host_next(fm_entries *entries, const of_key *key) {
   for (;;) {
-    const fmi_entries *page = entries->page;
+    fmi_page *page = entries->page;
     if (key->is_cleared) return NULL;
-    if (page != NULL && entries->at < page->sub_keys.ends.len) return page;
-    if (page != NULL && !page->has_more) return NULL;
-    fmi_entries *next = fmi_allocate_zeroed(&fmi_record_arena, 1, sizeof *next);
-    fmi_answers = &fmi_record_arena;
+    if (page != NULL && entries->at < page->as.entries.sub_keys.ends.len) return &page->as.entries;
+    if (page != NULL && !page->as.entries.has_more) return NULL;
+    if (page == NULL) entries->page = page = fmi_take_page();
+    fmi_turn_page(page);
+    fmi_answers = &page->arena;
     fmi_host_map_scan(entries->map->state.index, fmi_slot, entries->host_start,
-                      entries->host_has_end ? &entries->host_end : NULL, entries->is_descending, entries->page_len, next);
+                      entries->host_has_end ? &entries->host_end : NULL, entries->is_descending, entries->page_len,
+                      &page->as.entries);
     fmi_answers = &fmi_call_arena;
+    entries->page_number = page->number;
     entries->page_len = PAGE;
-    size_t len = next->sub_keys.ends.len;
-    if (len != 0) {
-      fm_bytes last = fmi_item(&next->sub_keys, len - 1);
-      if (entries->is_descending) {
-        entries->host_end = last;
-        entries->host_has_end = true;
-      } else {
-        entries->host_start = fm_join(last, fm_view("", 1));
-      }
-    }
-    entries->page = next;
     entries->at = 0;
+    move_bound(entries, page);
   }
+}
+
+/* Whether its page is still its own; fails if not. */
+static bool has_page(const fm_entries *entries) {
+  const fmi_page *page = entries->page;
+  if (page == NULL || page->number == entries->page_number) return true;
+  fm_fail("entries of state `%s` are read with a copy of an iterator that has moved on; begin with `fm_map_entries` again",
+          entries->map->state.name);
+  return false;
 }
 
 bool fm_entries_next(fm_entries *entries) {
   const of_key *key = entries->is_over ? NULL : key_of(entries->map);
-  while (!entries->is_over && !fm_has_failed()) {
+  while (!entries->is_over && !fm_has_failed() && has_page(entries)) {
     const entry *own = own_next(entries, key);
     const fmi_entries *page = host_next(entries, key);
     if (own == NULL && page == NULL) break;
@@ -321,7 +339,12 @@ bool fm_entries_next(fm_entries *entries) {
     entries->bytes = value.bytes;
     return true;
   }
+  fmi_page *page = entries->page;
+  if (page != NULL && page->number == entries->page_number) fmi_return_page(page);
+  entries->page = NULL;
   entries->is_over = true;
+  entries->sub_key = entries->bytes = fm_view(NULL, 0);
+  entries->number = 0;
   return false;
 }
 
