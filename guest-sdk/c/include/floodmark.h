@@ -42,8 +42,9 @@ extern "C" {
 
 /* ---- Bytes ---- */
 
-/* Bytes that belong to somebody else. Those that the SDK hands out live until `process` returns; nothing ends them with a
- * zero byte. */
+/* Bytes that belong to somebody else; nothing ends them with a zero byte. Those that the SDK hands out live until `process`
+ * returns. Only those of an iterator end earlier: with the next call of `fm_items_next` or `fm_entries_next` on it, so that a
+ * state may be larger than the memory. `fm_copy` keeps them. */
 typedef struct fm_bytes {
   const uint8_t *ptr;
   size_t len;
@@ -57,6 +58,8 @@ fm_bytes fm_view(const void *bytes, size_t len);
 fm_bytes fm_format(const char *format, ...) FM_FORMATTED(1, 2);
 /* A number as decimal text, made for this record. Faster than `fm_format`. */
 fm_bytes fm_decimal(uint64_t number);
+/* A copy, made for this record: for what an iterator gave and is needed later. */
+fm_bytes fm_copy(fm_bytes bytes);
 /* One after the other. */
 fm_bytes fm_join(fm_bytes first, fm_bytes second);
 /* Below, equal or above zero, as by `memcmp`; a longer one is above its beginning. */
@@ -188,12 +191,15 @@ uint64_t fm_list_len(fm_list *list);
 bool fm_list_is_empty(fm_list *list);
 
 /* Items of a list, the oldest first: `fm_items it = fm_list_items(&list); while (fm_items_next(&it)) ...`. What is appended
- * or cleared meanwhile may or may not be seen. */
+ * or cleared meanwhile may or may not be seen. `fm_items_bytes` is valid until the next `fm_items_next`: take a `fm_copy` of
+ * what is needed longer. An iterator cannot be copied once it has begun; one that is left early holds memory for one page until
+ * `process` returns. */
 typedef struct fm_items {
   fm_list *list;
   void *page;
+  uint64_t page_number;
   size_t at;
-  uint64_t next;
+  bool is_begun;
   bool has_next;
   uint32_t own;
   uint64_t number;
@@ -242,7 +248,8 @@ void fm_map_clear(fm_map *map);
 void fm_map_prefetch(fm_map *map, const fm_bytes *sub_keys, size_t len);
 
 /* Entries of a map in the order of their sub-keys: `fm_entries it = fm_map_entries(&map); while (fm_entries_next(&it)) ...`.
- * What is put or removed meanwhile is seen if it comes later in the order. */
+ * What is put or removed meanwhile is seen if it comes later in the order. `fm_entries_sub_key` and `fm_entries_bytes` are valid
+ * until the next `fm_entries_next`: take a `fm_copy` of what is needed longer. For the rest it is like `fm_items`. */
 typedef struct fm_entries {
   fm_map *map;
   fm_bytes start;
@@ -253,6 +260,7 @@ typedef struct fm_entries {
   bool is_begun;
   uint32_t page_len;
   void *page;
+  uint64_t page_number;
   size_t at;
   fm_bytes host_start;
   fm_bytes host_end;

@@ -188,8 +188,13 @@ void fmi_returned(void);
 
 /* ---- Memory ---- */
 
-/* Memory that is given back as a whole: that of the call, and that of the current record. */
-typedef struct fmi_arena fmi_arena;
+/* Memory that is given back as a whole: that of the call, that of the current record, and that of a page. */
+typedef struct fmi_arena {
+  struct fmi_block *block;
+  size_t used;
+  /* The first block has at least this many bytes; 0 for many. */
+  size_t first_cap;
+} fmi_arena;
 extern fmi_arena fmi_call_arena, fmi_record_arena;
 /* Never NULL: without memory the instance ends, after a line to the log. */
 void *fmi_allocate(fmi_arena *arena, size_t bytes, size_t align);
@@ -228,6 +233,30 @@ static inline fmi_u32s fmi_u32s_of(const fmi_buffer *buffer) {
   fmi_u32s items = {(const uint32_t *)buffer->ptr, buffer->len / 4};
   return items;
 }
+
+/* What an iterator has read last, in memory that its next page takes over. So a walk costs a page and not the whole state. */
+typedef struct fmi_page {
+  struct fmi_page *older;
+  struct fmi_page *next_idle;
+  /* Another one after each turn, so that a copy of an iterator sees that the original has moved on. */
+  uint64_t number;
+  fmi_arena arena;
+  union {
+    fmi_items items;
+    fmi_entries entries;
+  } as;
+  /* The bound from which a map is read on. */
+  fmi_buffer bound;
+} fmi_page;
+/* The pages of this record. */
+extern fmi_page *fmi_pages;
+fmi_page *fmi_take_page(void);
+/* Makes room for what is read next; views of what was there are no longer valid. */
+void fmi_turn_page(fmi_page *page);
+/* The iterator is at its end. */
+void fmi_return_page(fmi_page *page);
+/* The record is over, and with it all of its iterators. */
+void fmi_forget_pages(void);
 
 /* A column that grows. */
 typedef struct {

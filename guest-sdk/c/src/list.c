@@ -1,7 +1,8 @@
 /* Many values a key, in the order in which they were appended.
  *
  * What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
- * somebody iterates, and then comes in pages. So appending costs the same however long a list is.
+ * somebody iterates, and then comes in pages of which an iterator holds one. So appending costs the same however long a list
+ * is, and a list may be longer than the memory.
  */
 #include <string.h>
 
@@ -113,12 +114,11 @@ uint64_t fm_list_len(fm_list *list) {
   return (key->is_cleared ? 0 : key->host_len) + key->own_len;
 }
 
-static fmi_items *read_page(const fm_list *list, uint64_t start, uint32_t max) {
-  fmi_items *page = fmi_allocate_zeroed(&fmi_record_arena, 1, sizeof *page);
-  fmi_answers = &fmi_record_arena;
-  fmi_host_list_read(list->state.index, fmi_slot, start, max, page);
+static void read_page(const fm_list *list, uint64_t start, uint32_t max, fmi_page *page) {
+  fmi_turn_page(page);
+  fmi_answers = &page->arena;
+  fmi_host_list_read(list->state.index, fmi_slot, start, max, &page->as.items);
   fmi_answers = &fmi_call_arena;
-  return page;
 }
 
 bool fm_list_is_empty(fm_list *list) {
@@ -126,7 +126,11 @@ bool fm_list_is_empty(fm_list *list) {
   const of_key *key = key_of(list);
   if (key->is_cleared || key->own_len != 0) return key->own_len == 0;
   if (key->is_len_known) return key->host_len == 0;
-  return read_page(list, 0, 1)->values.ends.len == 0;
+  fmi_page *page = fmi_take_page();
+  read_page(list, 0, 1, page);
+  bool is_empty = page->as.items.values.ends.len == 0;
+  fmi_return_page(page);
+  return is_empty;
 }
 
 fm_items fm_list_items(fm_list *list) {
@@ -138,20 +142,39 @@ fm_items fm_list_items(fm_list *list) {
   return items;
 }
 
+/* The page of this iterator, or NULL after an error. */
+static fmi_page *page_of(fm_items *items) {
+  if (items->page == NULL) {
+    fmi_page *page = fmi_take_page();
+    fmi_turn_page(page);
+    items->page = page;
+    items->page_number = page->number;
+  }
+  fmi_page *page = items->page;
+  if (page->number == items->page_number) return page;
+  fm_fail("items of state `%s` are read with a copy of an iterator that has moved on; begin with `fm_list_items` again",
+          items->list->state.name);
+  return NULL;
+}
+
 /* The bytes of the next item. */
 static bool next_bytes(fm_items *items, fm_bytes *bytes) {
   const list_call *call = items->list->state.call;
   const of_key *key = key_of(items->list);
+  fmi_page *page = page_of(items);
+  if (page == NULL) return false;
   if (items->own == NONE) {
+    const fmi_items *read = &page->as.items;
     for (;;) {
-      const fmi_items *page = items->page;
-      if (page != NULL && items->at < page->values.ends.len) {
-        *bytes = fmi_item(&page->values, items->at++);
+      if (items->is_begun && items->at < read->values.ends.len) {
+        *bytes = fmi_item(&read->values, items->at++);
         return true;
       }
-      if (page != NULL && !page->has_next) break;
+      if (items->is_begun && !read->has_next) break;
       if (key->is_cleared) break;
-      items->page = read_page(items->list, page == NULL ? 0 : page->next, page == NULL ? FIRST_PAGE : PAGE);
+      read_page(items->list, items->is_begun ? read->next : 0, items->is_begun ? PAGE : FIRST_PAGE, page);
+      items->page_number = page->number;
+      items->is_begun = true;
       items->at = 0;
     }
     if (key->own_len == 0) return false;
@@ -163,23 +186,33 @@ static bool next_bytes(fm_items *items, fm_bytes *bytes) {
   }
   fmi_column values = fmi_column_of(&call->values);
   *bytes = fmi_item(&values, items->own);
+  /* The buffer of what this call appended may move. */
+  fmi_turn_page(page);
+  items->page_number = page->number;
+  *bytes = fmi_copy(&page->arena, *bytes);
   return true;
+}
+
+static bool is_over(fm_items *items) {
+  fmi_page *page = items->page;
+  if (page != NULL && page->number == items->page_number) fmi_return_page(page);
+  items->page = NULL;
+  items->has_next = false;
+  items->number = 0;
+  items->bytes = fm_view(NULL, 0);
+  return false;
 }
 
 bool fm_items_next(fm_items *items) {
   fm_bytes bytes;
-  if (!items->has_next || fm_has_failed() || !next_bytes(items, &bytes)) {
-    items->has_next = false;
-    return false;
-  }
+  if (!items->has_next || fm_has_failed() || !next_bytes(items, &bytes)) return is_over(items);
   fmi_datum item = {0, {NULL, 0}};
   if (!fmi_decode(items->list->state.type, bytes, &item)) {
     fmi_undecodable(&items->list->state);
-    return false;
+    return is_over(items);
   }
   items->number = item.number;
-  /* The buffer of what this call appended may move. */
-  items->bytes = items->own == NONE ? item.bytes : fmi_copy(&fmi_record_arena, item.bytes);
+  items->bytes = item.bytes;
   return true;
 }
 

@@ -2,7 +2,7 @@
  *
  * Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
  * written is kept until its end, sorted, so an entry costs the host one look-up a call however often it is used, and what the
- * call has written is laid over what the host has.
+ * call has written is laid over what the host has. Of its pages an iterator holds one, so a map may be larger than the memory.
  */
 #include <string.h>
 
@@ -10,6 +10,8 @@
 
 #define FIRST_PAGE 32
 #define PAGE 4096
+/* Sub-keys of one question. */
+#define ASKED 1024
 #define SUB_KEY_BYTES_MAX 65536
 
 enum { PRESENT = 1, CHANGED = 2 };
@@ -84,31 +86,39 @@ static bool check_sub_key(const fm_state *state, fm_bytes sub_key) {
 /* Gets entries from the host that this call does not know yet. */
 static void ask(const fm_map *map, const fm_bytes *sub_keys, size_t len) {
   of_key *key = key_of(map);
-  uint32_t *slots = fmi_allocate(&fmi_record_arena, len * sizeof *slots, 4);
-  uint32_t *ends = fmi_allocate(&fmi_record_arena, len * sizeof *ends, 4);
+  size_t max = len < ASKED ? len : ASKED;
+  uint32_t *slots = fmi_allocate(&fmi_record_arena, max * sizeof *slots, 4);
+  uint32_t *ends = fmi_allocate(&fmi_record_arena, max * sizeof *ends, 4);
   size_t bytes = 0;
   for (size_t index = 0; index < len; index++) bytes += sub_keys[index].len;
   fmi_buffer all = {fmi_allocate(&fmi_record_arena, bytes, 1), 0, bytes};
-  for (size_t index = 0; index < len; index++) {
-    slots[index] = fmi_slot;
-    fmi_append(&all, sub_keys[index]);
-    ends[index] = (uint32_t)all.len;
+  /* The host answers for as many as it likes, one at least. */
+  while (len != 0) {
+    size_t asked_len = len < max ? len : max;
+    all.len = 0;
+    for (size_t index = 0; index < asked_len; index++) {
+      slots[index] = fmi_slot;
+      fmi_append(&all, sub_keys[index]);
+      ends[index] = (uint32_t)all.len;
+    }
+    fmi_column asked = {{ends, asked_len}, fmi_bytes_of(&all)};
+    fmi_u32s of_slots = {slots, asked_len};
+    fmi_optional_column answer;
+    fmi_host_map_get(map->state.index, of_slots, &asked, &answer);
+    fmi_column values = fmi_column_of_optional(&answer);
+    size_t answered = values.ends.len;
+    if (answered == 0 || answered > asked_len) fmi_die("the host does not answer for one sub-key at least");
+    for (size_t index = 0; index < answered; index++) {
+      size_t place = place_of(key, sub_keys[index]);
+      if (entry_at(key, place, sub_keys[index]) != NULL) continue;
+      entry *added = insert(key, place, sub_keys[index]);
+      if (!fmi_is_present(&answer, index)) continue;
+      added->flags = PRESENT;
+      if (!fmi_decode(map->state.type, fmi_item(&values, index), &added->value)) fmi_undecodable(&map->state);
+    }
+    sub_keys += answered;
+    len -= answered;
   }
-  fmi_column asked = {{ends, len}, fmi_bytes_of(&all)};
-  fmi_u32s of_slots = {slots, len};
-  fmi_optional_column answer;
-  fmi_host_map_get(map->state.index, of_slots, &asked, &answer);
-  fmi_column values = fmi_column_of_optional(&answer);
-  if (values.ends.len == 0 || values.ends.len > len) fmi_die("the host does not answer for one sub-key at least");
-  for (size_t index = 0; index < values.ends.len; index++) {
-    size_t place = place_of(key, sub_keys[index]);
-    if (entry_at(key, place, sub_keys[index]) != NULL) continue;
-    entry *added = insert(key, place, sub_keys[index]);
-    if (!fmi_is_present(&answer, index)) continue;
-    added->flags = PRESENT;
-    if (!fmi_decode(map->state.type, fmi_item(&values, index), &added->value)) fmi_undecodable(&map->state);
-  }
-  if (values.ends.len < len) ask(map, sub_keys + values.ends.len, len - values.ends.len);
 }
 
 /* What this call knows of a sub-key; asks the host first if that is nothing. NULL if there is no value, or on errors. */
@@ -218,8 +228,9 @@ fm_entries fm_map_entries(fm_map *map) { return entries_of(map); }
 
 fm_entries fm_map_range(fm_map *map, fm_bytes start, fm_bytes end) {
   fm_entries entries = entries_of(map);
-  entries.start = entries.host_start = start;
-  entries.end = entries.host_end = end;
+  /* They may be views of another iterator. */
+  entries.start = entries.host_start = fm_copy(start);
+  entries.end = entries.host_end = fm_copy(end);
   entries.has_end = entries.host_has_end = true;
   entries.is_over |= fm_compare(start, end) >= 0;
   return entries;
@@ -252,37 +263,54 @@ static const entry *own_next(const fm_entries *entries, const of_key *key) {
   return entries->has_end && fm_compare(own->sub_key, entries->end) >= 0 ? NULL : own;
 }
 
+/* The next page of the host goes on behind the last entry of this one. */
+static void move_bound(fm_entries *entries, fmi_page *page) {
+  const fmi_column *sub_keys = &page->as.entries.sub_keys;
+  if (sub_keys->ends.len == 0) return;
+  fmi_empty(&page->bound);
+  fmi_append(&page->bound, fmi_item(sub_keys, sub_keys->ends.len - 1));
+  if (entries->is_descending) {
+    entries->host_end = fmi_bytes_of(&page->bound);
+    entries->host_has_end = true;
+  } else {
+    fmi_append(&page->bound, fm_view("", 1));
+    entries->host_start = fmi_bytes_of(&page->bound);
+  }
+}
+
 /* The page with the host's next entry, or NULL if it has no more. */
 static const fmi_entries *host_next(fm_entries *entries, const of_key *key) {
   for (;;) {
-    const fmi_entries *page = entries->page;
+    fmi_page *page = entries->page;
     if (key->is_cleared) return NULL;
-    if (page != NULL && entries->at < page->sub_keys.ends.len) return page;
-    if (page != NULL && !page->has_more) return NULL;
-    fmi_entries *next = fmi_allocate_zeroed(&fmi_record_arena, 1, sizeof *next);
-    fmi_answers = &fmi_record_arena;
+    if (page != NULL && entries->at < page->as.entries.sub_keys.ends.len) return &page->as.entries;
+    if (page != NULL && !page->as.entries.has_more) return NULL;
+    if (page == NULL) entries->page = page = fmi_take_page();
+    fmi_turn_page(page);
+    fmi_answers = &page->arena;
     fmi_host_map_scan(entries->map->state.index, fmi_slot, entries->host_start,
-                      entries->host_has_end ? &entries->host_end : NULL, entries->is_descending, entries->page_len, next);
+                      entries->host_has_end ? &entries->host_end : NULL, entries->is_descending, entries->page_len,
+                      &page->as.entries);
     fmi_answers = &fmi_call_arena;
+    entries->page_number = page->number;
     entries->page_len = PAGE;
-    size_t len = next->sub_keys.ends.len;
-    if (len != 0) {
-      fm_bytes last = fmi_item(&next->sub_keys, len - 1);
-      if (entries->is_descending) {
-        entries->host_end = last;
-        entries->host_has_end = true;
-      } else {
-        entries->host_start = fm_join(last, fm_view("", 1));
-      }
-    }
-    entries->page = next;
     entries->at = 0;
+    move_bound(entries, page);
   }
+}
+
+/* Whether its page is still its own; fails if not. */
+static bool has_page(const fm_entries *entries) {
+  const fmi_page *page = entries->page;
+  if (page == NULL || page->number == entries->page_number) return true;
+  fm_fail("entries of state `%s` are read with a copy of an iterator that has moved on; begin with `fm_map_entries` again",
+          entries->map->state.name);
+  return false;
 }
 
 bool fm_entries_next(fm_entries *entries) {
   const of_key *key = entries->is_over ? NULL : key_of(entries->map);
-  while (!entries->is_over && !fm_has_failed()) {
+  while (!entries->is_over && !fm_has_failed() && has_page(entries)) {
     const entry *own = own_next(entries, key);
     const fmi_entries *page = host_next(entries, key);
     if (own == NULL && page == NULL) break;
@@ -311,7 +339,12 @@ bool fm_entries_next(fm_entries *entries) {
     entries->bytes = value.bytes;
     return true;
   }
+  fmi_page *page = entries->page;
+  if (page != NULL && page->number == entries->page_number) fmi_return_page(page);
+  entries->page = NULL;
   entries->is_over = true;
+  entries->sub_key = entries->bytes = fm_view(NULL, 0);
+  entries->number = 0;
   return false;
 }
 

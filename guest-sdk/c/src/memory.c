@@ -2,7 +2,7 @@
  *
  * What a call allocates is given back as a whole, so a record costs no `malloc`: an arena is a chain of blocks, and after a
  * call that needed several it becomes one that is as large as all of them. Buffers, which hold what is returned, keep their
- * memory too. Without memory the instance ends: the host drops it anyway.
+ * memory too. Iterators have arenas of their own, one page each. Without memory the instance ends: the host drops it anyway.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +13,18 @@
 #define BLOCK_BYTES_MIN ((size_t)64 << 10)
 /* What a buffer or an arena keeps from call to call. */
 #define KEPT_BYTES_MAX ((size_t)4 << 20)
+#define PAGE_BYTES_MIN ((size_t)256)
+#ifdef __wasm__
+/* Up to here a page keeps what its iterators gave before: mercy for those who hold on to views of a small state. */
+#define MERCY_BYTES ((size_t)64 << 10)
+#endif
 
-typedef struct block {
-  struct block *before;
+typedef struct fmi_block {
+  struct fmi_block *before;
   size_t cap;
   /* What follows is aligned for anything. */
   size_t padding[2];
 } block;
-
-struct fmi_arena {
-  block *block;
-  size_t used;
-};
 
 fmi_arena fmi_call_arena, fmi_record_arena;
 fmi_arena *fmi_answers = &fmi_call_arena;
@@ -41,7 +41,8 @@ static void *must(void *memory) {
 }
 
 static void add_block(fmi_arena *arena, size_t bytes) {
-  size_t cap = arena->block == NULL ? BLOCK_BYTES_MIN : arena->block->cap * 2;
+  size_t first_cap = arena->first_cap == 0 ? BLOCK_BYTES_MIN : arena->first_cap;
+  size_t cap = arena->block == NULL ? first_cap : arena->block->cap * 2;
   if (cap > KEPT_BYTES_MAX) cap = KEPT_BYTES_MAX;
   if (cap < bytes) cap = bytes;
   if (cap > SIZE_MAX - sizeof(block)) must(NULL);
@@ -69,9 +70,8 @@ void *fmi_allocate_zeroed(fmi_arena *arena, size_t count, size_t bytes) {
   return memset(memory, 0, count * bytes);
 }
 
-void fmi_reset(fmi_arena *arena) {
-  arena->used = 0;
-  if (arena->block == NULL || arena->block->before == NULL) return;
+/* Returns how much it was. */
+static size_t free_blocks(fmi_arena *arena) {
   size_t all = 0;
   while (arena->block != NULL) {
     block *before = arena->block->before;
@@ -79,6 +79,14 @@ void fmi_reset(fmi_arena *arena) {
     free(arena->block);
     arena->block = before;
   }
+  arena->used = 0;
+  return all;
+}
+
+void fmi_reset(fmi_arena *arena) {
+  arena->used = 0;
+  if (arena->block == NULL || arena->block->before == NULL) return;
+  size_t all = free_blocks(arena);
   add_block(arena, all < KEPT_BYTES_MAX ? all : KEPT_BYTES_MAX);
 }
 
@@ -87,6 +95,69 @@ fm_bytes fmi_copy(fmi_arena *arena, fm_bytes bytes) {
   if (bytes.len != 0) memcpy(copy, bytes.ptr, bytes.len);
   return fm_view(copy, bytes.len);
 }
+
+/* ---- Pages ---- */
+
+fmi_page *fmi_pages;
+/* Those of this record whose iterators are at their end. */
+static fmi_page *idle_pages;
+static uint64_t turns;
+
+fmi_page *fmi_take_page(void) {
+  fmi_page *page = idle_pages;
+  if (page != NULL) {
+    idle_pages = page->next_idle;
+    return page;
+  }
+  page = must(calloc(1, sizeof *page));
+  page->arena.first_cap = PAGE_BYTES_MIN;
+  page->older = fmi_pages;
+  return fmi_pages = page;
+}
+
+/* Natively it is freed, so that a sanitizer finds who holds on to a view for too long. */
+static void let_go(fmi_page *page) {
+  page->number = ++turns;
+#ifdef __wasm__
+  fmi_reset(&page->arena);
+#else
+  free_blocks(&page->arena);
+#endif
+}
+
+void fmi_turn_page(fmi_page *page) {
+#ifdef __wasm__
+  size_t held = page->arena.used;
+  for (const block *at = page->arena.block; at != NULL && at->before != NULL; at = at->before) held += at->before->cap;
+  if (held <= MERCY_BYTES) {
+    page->number = ++turns;
+    return;
+  }
+#endif
+  let_go(page);
+}
+
+void fmi_return_page(fmi_page *page) {
+  fmi_turn_page(page);
+  page->next_idle = idle_pages;
+  idle_pages = page;
+}
+
+void fmi_forget_pages(void) {
+  while (fmi_pages->older != NULL) {
+    fmi_page *older = fmi_pages->older;
+    free_blocks(&fmi_pages->arena);
+    free(fmi_pages->bound.ptr);
+    free(fmi_pages);
+    fmi_pages = older;
+  }
+  /* Most records that iterate do it once. */
+  let_go(fmi_pages);
+  fmi_pages->next_idle = NULL;
+  idle_pages = fmi_pages;
+}
+
+/* ---- Buffers ---- */
 
 void fmi_grow(fmi_buffer *buffer, size_t more) {
   if (more > SIZE_MAX / 2 - buffer->len) must(NULL);
@@ -181,6 +252,8 @@ fm_bytes fm_join(fm_bytes first, fm_bytes second) {
   if (second.len != 0) memcpy(joined + first.len, second.ptr, second.len);
   return fm_view(joined, first.len + second.len);
 }
+
+fm_bytes fm_copy(fm_bytes bytes) { return fmi_copy(&fmi_record_arena, bytes); }
 
 void *fm_scratch(size_t bytes) { return fmi_allocate(&fmi_record_arena, bytes, 16); }
 

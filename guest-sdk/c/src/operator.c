@@ -269,9 +269,14 @@ static bool finish(fmi_result *result) {
   return !result->is_error;
 }
 
+static void forget_record(void) {
+  fmi_reset(&fmi_record_arena);
+  if (fmi_pages != NULL) fmi_forget_pages();
+}
+
 static void begin(void) {
   fmi_error = fm_view(NULL, 0);
-  fmi_reset(&fmi_record_arena);
+  forget_record();
 }
 
 static void open_anew(void) {
@@ -295,7 +300,7 @@ void fmi_open(const fmi_option *given, size_t len, fmi_result *result) {
 static void process_records(uint16_t input, const fmi_batch *batch) {
   void (*process)(const fm_record *, fm_output *) = operator_->process;
   for (size_t index = 0; index < batch->slots.len && !fm_has_failed(); index++) {
-    fmi_reset(&fmi_record_arena);
+    forget_record();
     fmi_slot = batch->slots.ptr[index];
     fm_record record = {.key = fmi_item(&batch->keys, fmi_slot),
                         .value = fmi_item(&batch->values, index),
