@@ -8,7 +8,7 @@ costs one of each however many records it has. Values that can be changed in pla
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-from .columns import OptionalColumn, ValueWrites, Writes, optional_column_of, optional_items_of
+from .columns import OptionalColumn, ValueWrites, Writes, items_of, optional_column_of, optional_items_of
 from .encoding import Encoding, Migration
 from .error import Error, readable
 from .state import State
@@ -122,20 +122,24 @@ class Value(State[T]):
         """The value of a cell that is unread."""
         if self._together:
             self._together = False
-            unread = [other for other, cell in enumerate(self._cells) if cell is UNREAD]
+            cells, items = self._cells, self._items
+            unread: Any = range(len(cells))
+            if cells.count(UNREAD) < len(cells):
+                unread = [other for other in unread if cells[other] is UNREAD]
+                items = [items[other] for other in unread]
             try:
-                values = self._encoding.decode_all([self._items[other] for other in unread])  # type: ignore[misc]
+                values = self._encoding.decode_all(items)  # type: ignore[arg-type]
             except MemoryError:
                 raise
             except Exception:
                 # It is told when somebody asks for the one that is to blame.
                 pass
             else:
-                if len(unread) == len(self._cells):
+                if len(values) == len(cells):
                     self._cells = values
                 else:
                     for other, value in zip(unread, values, strict=True):
-                        self._cells[other] = value
+                        cells[other] = value
                 return self._cells[slot]
         item = self._items[slot]
         assert item is not None
@@ -184,8 +188,13 @@ class _Untouched:
         self._current = current
 
     def _touch(self) -> list[Any]:
-        items = self._value._items = optional_items_of(self._current)
-        cells = self._value._cells = [ABSENT if item is None else UNREAD for item in items]
+        value, current = self._value, self._current
+        if int.from_bytes(current.present, "little").bit_count() == len(current.ends):
+            value._items, cells = [*items_of(current)], [UNREAD] * len(current.ends)  # type: ignore[arg-type]
+        else:
+            value._items = optional_items_of(current)
+            cells = [ABSENT if item is None else UNREAD for item in value._items]
+        value._cells = cells
         return cells
 
     def __getitem__(self, slot: int) -> Any:
