@@ -36,6 +36,8 @@ class Encoding(Generic[T]):
     sub_key: SubKey[T] | None = None
     #: Whether a value may take no bytes at all.
     may_be_empty = True
+    #: Whether no value can be changed in place. Only then a state keeps values themselves, and reads others anew each time.
+    _immutable = False
 
     def encode(self, value: T) -> bytes:
         """The bytes of a value."""
@@ -43,6 +45,10 @@ class Encoding(Generic[T]):
 
     def decode(self, data: bytes) -> T:
         """The value of bytes, all of which belong to it."""
+        raise NotImplementedError
+
+    def _normal(self, value: T) -> T:
+        """What reading the bytes of a value would give, if the type is immutable. Fails as `encode` does."""
         raise NotImplementedError
 
     def encode_all(self, values: list[T]) -> list[bytes]:
@@ -88,11 +94,15 @@ class _U64(Encoding[int]):
     name = "u64"
     sub_key = _u64_sub_key
     may_be_empty = False
+    _immutable = True
 
-    def encode(self, value: int) -> bytes:
+    def _normal(self, value: int) -> int:
         if type(value) is not int or not 0 <= value < U64_END:
             _refuse_u64(value)
-        return _varint(value)
+        return value
+
+    def encode(self, value: int) -> bytes:
+        return _varint(self._normal(value))
 
     def decode(self, data: bytes) -> int:
         return data[0] if len(data) == 1 and data[0] < 128 else _of_varint(data)
@@ -122,10 +132,15 @@ class _I64(Encoding[int]):
     name = "i64"
     sub_key = _i64_sub_key
     may_be_empty = False
+    _immutable = True
 
-    def encode(self, value: int) -> bytes:
+    def _normal(self, value: int) -> int:
         if type(value) is not int or not I64_MIN <= value < I64_END:
             raise Error(f"`{value!r}` is no i64: an `int` from -2**63 to 2**63 - 1")
+        return value
+
+    def encode(self, value: int) -> bytes:
+        value = self._normal(value)
         return _varint(value << 1 if value >= 0 else ~(value << 1))
 
     def decode(self, data: bytes) -> int:
@@ -142,11 +157,15 @@ class _Boolean(Encoding[bool]):
     name = "bool"
     sub_key = _boolean_sub_key
     may_be_empty = False
+    _immutable = True
 
-    def encode(self, value: bool) -> bytes:
+    def _normal(self, value: bool) -> bool:
         if type(value) is not bool:
             raise Error(f"`{value!r}` is no `bool`")
-        return b"\1" if value else b"\0"
+        return value
+
+    def encode(self, value: bool) -> bytes:
+        return b"\1" if self._normal(value) else b"\0"
 
     def decode(self, data: bytes) -> bool:
         if data not in (b"\0", b"\1"):
@@ -162,11 +181,15 @@ class _Boolean(Encoding[bool]):
 class _F64(Encoding[float]):
     name = "f64"
     may_be_empty = False
+    _immutable = True
 
-    def encode(self, value: float) -> bytes:
+    def _normal(self, value: float) -> float:
         if type(value) is not float and type(value) is not int:
             raise Error(f"`{value!r}` is no `float`")
-        return struct.pack("<d", value)
+        return float(value)
+
+    def encode(self, value: float) -> bytes:
+        return struct.pack("<d", self._normal(value))
 
     def decode(self, data: bytes) -> float:
         if len(data) != 8:
@@ -188,6 +211,15 @@ class _Text(Encoding[str]):
     name = "text"
     sub_key = _text_sub_key
     may_be_empty = False
+    _immutable = True
+
+    def _normal(self, value: str) -> str:
+        if type(value) is not str:
+            raise Error(f"`{value!r}` is no `str`")
+        if not value.isascii():
+            # Half of a surrogate pair has no bytes.
+            value.encode()
+        return value
 
     def encode(self, value: str) -> bytes:
         if type(value) is not str:
@@ -196,6 +228,8 @@ class _Text(Encoding[str]):
         return _varint(len(data)) + data
 
     def decode(self, data: bytes) -> str:
+        if data and data[0] == len(data) - 1 < 128:
+            return data[1:].decode()
         at = 1
         while at < len(data) and data[at - 1] > 127:
             at += 1
@@ -211,10 +245,14 @@ class _Text(Encoding[str]):
 
 class _Unit(Encoding[None]):
     name = "unit"
+    _immutable = True
 
-    def encode(self, value: None) -> bytes:
+    def _normal(self, value: None) -> None:
         if value is not None:
             raise Error(f"`{value!r}` is not `None`")
+
+    def encode(self, value: None) -> bytes:
+        self._normal(value)
         return b""
 
     def decode(self, data: bytes) -> None:
@@ -229,11 +267,15 @@ class _Unit(Encoding[None]):
 class _Raw(Encoding[bytes]):
     name = "raw"
     sub_key = _raw_sub_key
+    _immutable = True
 
-    def encode(self, value: bytes) -> bytes:
+    def _normal(self, value: bytes) -> bytes:
         if not isinstance(value, bytes | bytearray | memoryview):
             raise Error(f"`{value!r}` is not `bytes`")
         return bytes(value)
+
+    def encode(self, value: bytes) -> bytes:
+        return self._normal(value)
 
     def decode(self, data: bytes) -> bytes:
         return data

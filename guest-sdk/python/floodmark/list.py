@@ -59,13 +59,15 @@ class List(State[T]):
         self._load(OptionalColumn(b"", [], b""), 0)
 
     def append(self, item: T) -> None:
-        """Appends an item."""
-        self._appended.setdefault(self._record._slot, []).append(self._encoded(item))
+        """Appends an item as it is now."""
+        data = self._encoded(item)
+        self._appended.setdefault(self._record._slot, []).append(data)
 
     def extend(self, items: Iterable[T]) -> None:
-        """Appends several items."""
-        for item in items:
-            self.append(item)
+        """Appends several items, all of them or, if one cannot be encoded, none."""
+        data = [self._encoded(item) for item in items]
+        if data:
+            self._appended.setdefault(self._record._slot, []).extend(data)
 
     def clear(self) -> None:
         """Removes all items."""
@@ -74,9 +76,10 @@ class List(State[T]):
 
     def replace(self, items: Iterable[T]) -> None:
         """Puts these items in the place of all others."""
-        items = list(items)
+        data = [self._encoded(item) for item in items]
         self.clear()
-        self.extend(items)
+        if data:
+            self._appended[self._record._slot] = data
 
     def __iter__(self) -> Iterator[T]:
         slot = self._record._slot
@@ -109,6 +112,8 @@ class List(State[T]):
     def _decoded(self, items: list[bytes]) -> list[T]:
         try:
             return self._encoding.decode_all(items)
+        except MemoryError:
+            raise
         except Exception as error:
             raise Error(f"an item of the list `{self.name}` does not decode: {error}") from None
 

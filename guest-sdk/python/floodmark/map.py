@@ -1,7 +1,8 @@
 """Many values a key, each under a sub-key, in the order of the sub-keys.
 
 Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
-written is kept until its end, and laid over what the host has.
+written is kept until its end, and laid over what the host has. It is kept as bytes, and each look decodes them anew: so what
+is changed in place counts for nobody, and a value that does not decode fails only who reads it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,6 @@ from .encoding import Encoding, Migration
 from .error import Error
 from .state import State
 from .sub_key import SubKey, sub_key_of
-from .value import ABSENT
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -26,7 +26,8 @@ PAGE = 4096
 class Map(State[V], Generic[K, V]):
     """Keeps a map for each key: `Map(str, int)`, `Map((u32, str), json)`. It is in the order of its sub-keys.
 
-    What `get` gave and was then changed in place is kept only if it is set again.
+    It keeps what a value is when it is set. Each read gives a value of its own, and what is changed in it counts only if it
+    is set again.
     """
 
     kind = 2
@@ -51,22 +52,21 @@ class Map(State[V], Generic[K, V]):
     def get(self, sub_key: K, default: D) -> V | D: ...
     def get(self, sub_key: K, default: Any = None) -> Any:
         """The value of a sub-key, or `default` if there is none."""
-        value = self._find(self._by.encode(sub_key))
-        return default if value is ABSENT else value
+        item = self._find(self._sub_key(sub_key))
+        return default if item is None else self._decoded(item)
 
     def __getitem__(self, sub_key: K) -> V:
-        value = self._find(self._by.encode(sub_key))
-        if value is ABSENT:
+        item = self._find(self._sub_key(sub_key))
+        if item is None:
             raise KeyError(sub_key)
-        found: V = value
-        return found
+        return self._decoded(item)
 
     def __contains__(self, sub_key: K) -> bool:
-        return self._find(self._by.encode(sub_key)) is not ABSENT
+        return self._find(self._sub_key(sub_key)) is not None
 
     def __setitem__(self, sub_key: K, value: V) -> None:
-        data, slot = self._by.encode(sub_key), self._record._slot
-        self._known.setdefault(slot, {})[data] = value
+        data, item, slot = self._sub_key(sub_key), self._encoded(value), self._record._slot
+        self._known.setdefault(slot, {})[data] = item
         self._written.setdefault(slot, {})[data] = None
 
     def __delitem__(self, sub_key: K) -> None:
@@ -76,10 +76,10 @@ class Map(State[V], Generic[K, V]):
 
     def remove(self, sub_key: K) -> None:
         """Removes a value, if there is one. What was there before is not looked at."""
-        data, slot = self._by.encode(sub_key), self._record._slot
+        data, slot = self._sub_key(sub_key), self._record._slot
         known = self._known.setdefault(slot, {})
-        if known.get(data) is not ABSENT:
-            known[data] = ABSENT
+        if data not in known or known[data] is not None:
+            known[data] = None
             self._written.setdefault(slot, {})[data] = None
 
     def clear(self) -> None:
@@ -95,41 +95,49 @@ class Map(State[V], Generic[K, V]):
         if slot in self._cleared:
             return
         known = self._known.setdefault(slot, {})
-        asked = [data for data in dict.fromkeys(map(self._by.encode, sub_keys)) if data not in known]
+        asked = [data for data in dict.fromkeys(map(self._sub_key, sub_keys)) if data not in known]
         while asked:
             found = host.current.map_get(self._index, [slot] * len(asked), column_of(asked))
             items = optional_items_of(found)
-            known.update(zip(asked, map(self._decoded, items), strict=False))
+            known.update(zip(asked, items, strict=False))
             asked = asked[len(items) :]
 
     def items(self, start: K | None = None, end: K | None = None, *, reverse: bool = False) -> Iterator[tuple[K, V]]:
         """The entries whose sub-keys are not below `start` and below `end`, in order or the other way round."""
-        return self._entries(start, end, reverse, FIRST_PAGE)
+        return self._decoded_entries(start, end, reverse, FIRST_PAGE)
 
     def keys(self, start: K | None = None, end: K | None = None, *, reverse: bool = False) -> Iterator[K]:
         """The sub-keys of `items`."""
-        return (sub_key for sub_key, _ in self.items(start, end, reverse=reverse))
+        return (self._by.decode(data) for data, _ in self._entries(start, end, reverse, FIRST_PAGE))
 
     def values(self, start: K | None = None, end: K | None = None, *, reverse: bool = False) -> Iterator[V]:
         """The values of `items`."""
-        return (value for _, value in self.items(start, end, reverse=reverse))
+        return (self._decoded(item) for _, item in self._entries(start, end, reverse, FIRST_PAGE))
 
     def __iter__(self) -> Iterator[K]:
         return self.keys()
 
     def first(self) -> tuple[K, V] | None:
         """The entry with the lowest sub-key."""
-        return next(self._entries(None, None, False, 1), None)
+        return next(self._decoded_entries(None, None, False, 1), None)
 
     def last(self) -> tuple[K, V] | None:
         """The entry with the highest sub-key."""
-        return next(self._entries(None, None, True, 1), None)
+        return next(self._decoded_entries(None, None, True, 1), None)
 
     def __bool__(self) -> bool:
-        return self.first() is not None
+        return next(self._entries(None, None, False, 1), None) is not None
 
-    def _find(self, data: bytes) -> Any:
-        """What this call knows of a sub-key; asks the host first if that is nothing."""
+    def _sub_key(self, sub_key: K) -> bytes:
+        try:
+            return self._by.encode(sub_key)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise Error(f"cannot encode a sub-key of state `{self.name}` as {self._by.name}: {error}") from None
+
+    def _find(self, data: bytes) -> bytes | None:
+        """The bytes under a sub-key. Asks the host if this call does not know them yet."""
         slot = self._record._slot
         known = self._known.get(slot)
         if known is None:
@@ -137,23 +145,28 @@ class Map(State[V], Generic[K, V]):
         if data in known:
             return known[data]
         if slot in self._cleared:
-            return ABSENT
+            return None
         found = host.current.map_get(self._index, [slot], Column([len(data)], data))
-        value = known[data] = self._decoded(found.bytes if found.present[0] & 1 else None)
-        return value
+        item = known[data] = found.bytes if found.present[0] & 1 else None
+        return item
 
-    def _decoded(self, item: bytes | None) -> Any:
-        if item is None:
-            return ABSENT
+    def _decoded(self, item: bytes) -> V:
         try:
             return self._encoding.decode(item)
+        except MemoryError:
+            raise
         except Exception as error:
             raise Error(f"a value of the map `{self.name}` does not decode: {error}") from None
 
-    def _entries(self, start: K | None, end: K | None, reverse: bool, page: int) -> Iterator[tuple[K, V]]:
-        low = b"" if start is None else self._by.encode(start)
-        high = None if end is None else self._by.encode(end)
-        slot, by = self._record._slot, self._by
+    def _decoded_entries(self, start: K | None, end: K | None, reverse: bool, page: int) -> Iterator[tuple[K, V]]:
+        by = self._by
+        for data, item in self._entries(start, end, reverse, page):
+            yield by.decode(data), self._decoded(item)
+
+    def _entries(self, start: K | None, end: K | None, reverse: bool, page: int) -> Iterator[tuple[bytes, bytes]]:
+        low = b"" if start is None else self._sub_key(start)
+        high = None if end is None else self._sub_key(end)
+        slot = self._record._slot
         # As it is now: what is written from here on does not show.
         own = sorted(
             (
@@ -167,16 +180,17 @@ class Map(State[V], Generic[K, V]):
         at = 0
         for data, item in self._of_host(slot, low, high, reverse, page):
             while at < len(own) and (own[at][0] > data if reverse else own[at][0] < data):
-                if own[at][1] is not ABSENT:
-                    yield by.decode(own[at][0]), own[at][1]
+                own_data, own_item = own[at]
+                if own_item is not None:
+                    yield own_data, own_item
                 at += 1
             if at < len(own) and own[at][0] == data:
                 # What this call knows is newer than what the host has.
                 continue
-            yield by.decode(data), self._decoded(item)
-        for data, value in own[at:]:
-            if value is not ABSENT:
-                yield by.decode(data), value
+            yield data, item
+        for data, own_item in own[at:]:
+            if own_item is not None:
+                yield data, own_item
 
     def _of_host(
         self, slot: int, low: bytes, high: bytes | None, reverse: bool, page: int
@@ -193,8 +207,8 @@ class Map(State[V], Generic[K, V]):
                 low = sub_keys[-1] + b"\0"
 
     def _load(self, current: OptionalColumn, keys: int) -> None:
-        # For each slot: what is known by sub-key, and which of it was written.
-        self._known: dict[int, dict[bytes, Any]] = {}
+        # For each slot: what is known by sub-key, `None` where there is nothing, and which of it was written.
+        self._known: dict[int, dict[bytes, bytes | None]] = {}
         self._written: dict[int, dict[bytes, None]] = {}
         self._cleared: dict[int, None] = {}
 
@@ -206,7 +220,7 @@ class Map(State[V], Generic[K, V]):
             known = self._known[slot]
             slots += [slot] * len(written)
             sub_keys += written
-            items += [None if known[data] is ABSENT else self._encoded(known[data]) for data in written]
+            items += [known[data] for data in written]
         if slots or self._cleared:
             columns = column_of(sub_keys), optional_column_of(items)
             writes.maps.append(MapWrites(self._index, list(self._cleared), slots, *columns))

@@ -1,11 +1,12 @@
 """What an operator emits, collected until the batch is done.
 
 An emission notes the place of its record in the batch, so its key and its time are looked up once for all. Only what is said
-otherwise is kept beside it. Text becomes bytes at the end, for all of a port at once.
+otherwise is kept beside it. ASCII becomes bytes at the end, for all of a port at once. Other text becomes bytes when it is
+emitted, so what has none fails where it is emitted.
 """
 
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any
 
 from .columns import Batch, Column, Emission, Rejection, column_of, items_of
 from .error import Error
@@ -55,8 +56,11 @@ class Output:
         Another `key`, another event time (`at`, milliseconds since 1970) and another `port` may be said.
         """
         kind = type(value)
-        if kind is not str and kind is not bytes:
-            value = _payload(value)
+        if kind is str:
+            if not value.isascii():  # type: ignore[union-attr]
+                value = _bytes_of(value)
+        elif kind is not bytes:
+            value = _bytes_of(value)
         if key is None and at is None and port is None:
             self._values.append(value)
             self._records.append(self._record._index)
@@ -67,14 +71,14 @@ class Output:
         index = 0 if name is None else self._names.get(name)
         if index is None:
             raise Error(f"there is no output `{name}`; this operator has `{'`, `'.join(self._names)}`")
+        if at is not None and (type(at) is not int or not I64_MIN <= at < I64_END):
+            raise Error(f"the event time `{at!r}` is no `int` of milliseconds since 1970")
         port = self._ports[index]
         place = len(port.values)
+        # From here on nothing but a key can fail, so a refused emission leaves nothing.
         if key is not None:
-            key = _payload(key)
-            port.keys[place] = key.encode() if isinstance(key, str) else key
+            port.keys[place] = _bytes_of(key)
         if at is not None:
-            if type(at) is not int or not I64_MIN <= at < I64_END:
-                raise Error(f"the event time `{at!r}` is no `int` of milliseconds since 1970")
             port.times[place] = at
         port.values.append(value)
         port.records.append(self._record._index)
@@ -125,25 +129,22 @@ def _columns(index: int, port: _Port, batch: Batch, like_input: Any, fresh: Any)
 
 
 def _values(values: list[Any]) -> Column:
+    """A column of values that are bytes or ASCII."""
     try:
-        text = "".join(values)
+        data = "".join(values).encode()
     except TypeError:
         # Some are bytes.
         return column_of([value.encode() if type(value) is str else value for value in values])
-    data = text.encode()
-    if len(data) == len(text):
-        return Column(list(accumulate(map(len, values))), data)
-    return column_of([value.encode() for value in values])
+    return Column(list(accumulate(map(len, values))), data)
 
 
-def _payload(value: Any) -> str | bytes:
-    """Text or bytes of something else that is one."""
-    if isinstance(value, str):
-        return str.__str__(value)
+def _bytes_of(value: Any) -> bytes:
+    """The bytes that leave for something."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    _refuse(value)
-
-
-def _refuse(value: object) -> NoReturn:
-    raise Error(f"`{value!r}` is neither `str` nor `bytes`, and nothing else can be emitted; say `str(value)`")
+    if not isinstance(value, str):
+        raise Error(f"`{value!r}` is neither `str` nor `bytes`, and nothing else can be emitted; say `str(value)`")
+    try:
+        return str.encode(value)
+    except UnicodeEncodeError as error:
+        raise Error(f"`{value!r}` is no text that can be emitted: {error.reason}") from None

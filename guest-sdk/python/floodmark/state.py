@@ -71,10 +71,21 @@ class State(Generic[T]):
         raise NotImplementedError
 
     def _encoded(self, value: T) -> bytes:
+        """The bytes of a value that this state was given, taken at once: it may be changed in place later."""
         try:
-            return self._encoding.encode(value)
-        except (Error, TypeError, ValueError, OverflowError) as error:
-            raise Error(f"cannot encode state `{self.name}`: {error}") from None
+            data = self._encoding.encode(value)
+            if type(data) is bytes:
+                return data
+            if isinstance(data, bytes | bytearray | memoryview):
+                return bytes(data)
+            raise Error(f"it gave `{type(data).__name__}` instead of `bytes`")
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._unencodable(error) from None
+
+    def _unencodable(self, error: Exception) -> Error:
+        return Error(f"cannot encode state `{self.name}` as {self._encoding.name}: {error}")
 
     def migrated(self, from_version: int, items: list[bytes]) -> list[bytes]:
         """Items of an older version in the current encoding."""

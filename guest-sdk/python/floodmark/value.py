@@ -1,7 +1,8 @@
 """One value a key.
 
-The values of a call are decoded together when the first of them is asked for, and the changed ones are encoded together
-after the last record. So each key costs one of each however many records it has.
+What `set` is given counts as it is then, and `get` gives what a later call would read. Values of immutable types are checked
+when they are set, decoded together when the first of them is asked for, and encoded together after the last record, so each key
+costs one of each however many records it has. Values that can be changed in place are encoded and decoded each time instead.
 """
 
 from collections.abc import Mapping
@@ -15,13 +16,17 @@ from .state import State
 T = TypeVar("T")
 D = TypeVar("D")
 
+#: What a cell holds where there is no value.
 ABSENT: Any = type("Absent", (), {"__slots__": (), "__repr__": lambda _: "ABSENT"})()
+#: What it holds where there is one, but only as bytes.
+UNREAD: Any = type("Unread", (), {"__slots__": (), "__repr__": lambda _: "UNREAD"})()
 
 
 class Value(State[T]):
     """Keeps one value for each key: `Value(int)`, `Value(str, ttl="1h")`, `Value(json)`.
 
-    What `get` gave and was then changed in place is kept only if it is `set` again.
+    It keeps what a value is when it is `set`. Each `get` gives a value of its own, and what is changed in it counts only if it
+    is `set` again.
     """
 
     kind = 0
@@ -56,9 +61,9 @@ class Value(State[T]):
         migrate: Mapping[int, Migration] | None = None,
     ) -> None:
         super().__init__(of, name=name, ttl=ttl, version=version, migrate=migrate)
-        # One cell for each key of the call, and which of them were written.
-        self._cells: Any = []
-        self._written: dict[int, None] = {}
+        # Checks what is set, for types whose values can be kept in cells.
+        self._normal = self._encoding._normal if self._encoding._immutable else None
+        self._load(OptionalColumn(b"", [], b""), 0)
 
     @overload
     def get(self) -> T | None: ...
@@ -67,12 +72,25 @@ class Value(State[T]):
     def get(self, default: Any = None) -> Any:
         """The value, or `default` if there is none."""
         value = self._cells[self._record._slot]
-        return default if value is ABSENT else value
+        if value is ABSENT:
+            return default
+        return self._read(self._record._slot) if value is UNREAD else value
 
     def set(self, value: T) -> None:
-        """Sets the value."""
-        slot = self._record._slot
-        self._cells[slot] = value
+        """Sets the value as it is now. An error if its type cannot say it."""
+        slot, normal = self._record._slot, self._normal
+        if normal is None:
+            data = self._encoded(value)
+            # The cell first: it makes the items.
+            self._cells[slot] = UNREAD
+            self._items[slot] = data
+        else:
+            try:
+                self._cells[slot] = normal(value)
+            except MemoryError:
+                raise
+            except Exception as error:
+                raise self._unencodable(error) from None
         self._written[slot] = None
 
     def clear(self) -> None:
@@ -81,61 +99,87 @@ class Value(State[T]):
         if self._cells[slot] is not ABSENT:
             self._cells[slot] = ABSENT
             self._written[slot] = None
+            self._cleared = True
 
     def exists(self) -> bool:
         """Whether there is a value."""
         return self._cells[self._record._slot] is not ABSENT
 
     def _load(self, current: OptionalColumn, keys: int) -> None:
-        self._written = {}
-        self._cells = _Unread(self, current) if any(current.present) else [ABSENT] * keys
+        # For each key of the call what is known, and its bytes. What is `UNREAD` has bytes.
+        self._cells: Any
+        self._items: list[bytes | None]
+        self._written: dict[int, None] = {}
+        self._cleared = False
+        # Whether decoding all at once is still to be tried.
+        self._together = self._normal is not None
+        if any(current.present):
+            self._cells, self._items = _Untouched(self, current), []
+        else:
+            self._cells, self._items = [ABSENT] * keys, [None] * keys
 
-    def _decoded(self, current: OptionalColumn) -> list[Any]:
-        encoding, length = self._encoding, len(current.ends)
-        present = int.from_bytes(current.present, "little").bit_count()
-        try:
-            if present == length:
-                return [*encoding.decode_all(items_of(current))]  # type: ignore[arg-type]
-            items = optional_items_of(current)
-            decoded = iter(encoding.decode_all([item for item in items if item is not None]))
-            return [ABSENT if item is None else next(decoded) for item in items]
-        except Exception:
-            raise self._undecodable(current) from None
-
-    def _undecodable(self, current: OptionalColumn) -> Error:
-        """Finds the value that is to blame."""
-        for slot, item in enumerate(optional_items_of(current)):
-            if item is None:
-                continue
+    def _read(self, slot: int) -> Any:
+        """The value of a cell that is unread."""
+        if self._together:
+            self._together = False
+            cells, items = self._cells, self._items
+            unread: Any = range(len(cells))
+            if cells.count(UNREAD) < len(cells):
+                unread = [other for other in unread if cells[other] is UNREAD]
+                items = [items[other] for other in unread]
             try:
-                self._encoding.decode(item)
-            except Exception as error:
-                key = readable(items_of(self._record._batch.keys)[slot])
-                return Error(
-                    f"state `{self.name}` of key `{key}` does not decode as version {self.version} of its type: {error}; "
-                    "run the plugin that wrote it, raise `version` and say how to `migrate`, or keep this state as it was "
-                    "and add another one for the new type"
-                )
-        return Error(f"state `{self.name}` does not decode")
+                values = self._encoding.decode_all(items)  # type: ignore[arg-type]
+            except MemoryError:
+                raise
+            except Exception:
+                # It is told when somebody asks for the one that is to blame.
+                pass
+            else:
+                if len(values) == len(cells):
+                    self._cells = values
+                else:
+                    for other, value in zip(unread, values, strict=True):
+                        cells[other] = value
+                return self._cells[slot]
+        item = self._items[slot]
+        assert item is not None
+        try:
+            value = self._encoding.decode(item)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._undecodable(error) from None
+        if self._normal is not None:
+            self._cells[slot] = value
+        return value
+
+    def _undecodable(self, error: Exception) -> Error:
+        return Error(
+            f"state `{self.name}` of key `{readable(self._record.key)}` does not decode as version {self.version} of its type: "
+            f"{error}; run the plugin that wrote it, raise `version` and say how to `migrate`, or keep this state as it was "
+            "and add another one for the new type"
+        )
 
     def _store(self, writes: Writes) -> None:
         if not self._written:
             return
         slots = list(self._written)
         cells = self._cells
-        values = [cells[slot] for slot in slots]
-        try:
-            if ABSENT in values:
-                items = [None if value is ABSENT else self._encoding.encode(value) for value in values]
+        items: list[bytes | None]
+        if self._normal is None:
+            items = [None if cells[slot] is ABSENT else self._items[slot] for slot in slots]
+        else:
+            values = [cells[slot] for slot in slots]
+            if self._cleared:
+                encoded = iter(self._encoding.encode_all([value for value in values if value is not ABSENT]))
+                items = [None if value is ABSENT else next(encoded) for value in values]
             else:
-                items = [*self._encoding.encode_all(values)]
-        except (Error, TypeError, ValueError, OverflowError) as error:
-            raise Error(f"cannot encode state `{self.name}`: {error}") from None
+                items = self._encoding.encode_all(values)  # type: ignore[assignment]
         writes.values.append(ValueWrites(self._index, slots, optional_column_of(items)))
 
 
-class _Unread:
-    """Cells that nobody has looked at: the first look decodes all of them."""
+class _Untouched:
+    """Cells that nobody has looked at: the first touch takes the bytes apart, but decodes none."""
 
     __slots__ = ("_current", "_value")
 
@@ -143,12 +187,18 @@ class _Unread:
         self._value = value
         self._current = current
 
-    def _read(self) -> list[Any]:
-        cells = self._value._cells = self._value._decoded(self._current)
+    def _touch(self) -> list[Any]:
+        value, current = self._value, self._current
+        if int.from_bytes(current.present, "little").bit_count() == len(current.ends):
+            value._items, cells = [*items_of(current)], [UNREAD] * len(current.ends)  # type: ignore[arg-type]
+        else:
+            value._items = optional_items_of(current)
+            cells = [ABSENT if item is None else UNREAD for item in value._items]
+        value._cells = cells
         return cells
 
     def __getitem__(self, slot: int) -> Any:
-        return self._read()[slot]
+        return self._touch()[slot]
 
     def __setitem__(self, slot: int, value: Any) -> None:
-        self._read()[slot] = value
+        self._touch()[slot] = value

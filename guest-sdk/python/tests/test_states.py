@@ -187,7 +187,7 @@ class Lives(unittest.TestCase):
                 self.balance.set(int(record.text))
 
         task = Task(Negative)
-        with self.assertRaisesRegex(floodmark.Error, "state `balance`: `-1` is negative .* `i64`"):
+        with self.assertRaisesRegex(floodmark.Error, "state `balance` as u64: `-1` is negative .* `i64`"):
             task.run([("k", "1"), ("l", "-1")])
         self.assertIsNone(task.value("balance", "k"))
 

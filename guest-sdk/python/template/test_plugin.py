@@ -4,7 +4,7 @@ import unittest
 
 from floodmark.testing import Task
 
-from {{name_snake}} import Counter
+from plugin import Counter
 
 
 class Counts(unittest.TestCase):
