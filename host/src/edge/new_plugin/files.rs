@@ -52,7 +52,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         #[cfg(test)]
         source: "floodmark",
         files: files!("python/floodmark": "__init__.py" "columns.py" "component.py" "config.py" "encoding.py" "error.py" "host.py" "instance.py" "list.py" "log.py" "map.py" "metrics.py" "operator.py" "output.py" "py.typed" "record.py" "state.py" "sub_key.py" "testing.py" "value.py"),
-        template: files!("python/template": "README.md" "gitignore" "pyproject.toml" "test_{{name_snake}}.py" "vectors.toml" "{{name_snake}}.py"),
+        template: files!("python/template": "README.md" "gitignore" "plugin.py" "pyproject.toml" "test_plugin.py" "vectors.toml"),
     },
     Sdk {
         language: Language::JavaScript,

@@ -25,7 +25,7 @@ static void process(const fm_record *record, fm_output *out) {
   fm_items items = fm_list_items(&values);
   for (uint64_t at = 0; fm_items_next(&items); at++) {
     if (at < excess) continue;
-    fm_bytes item = fm_items_bytes(&items);
+    fm_bytes item = fm_copy(fm_items_bytes(&items));
     kept[at - excess] = item;
     text = fm_join(at == excess ? text : fm_join(text, fm_text(",")), item);
   }

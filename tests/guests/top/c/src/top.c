@@ -33,7 +33,7 @@ static void process(const fm_record *record, fm_output *out) {
   size_t len = 0;
   fm_entries entries = fm_map_entries(&counts);
   while (fm_entries_next(&entries)) {
-    entry next = {fm_entries_sub_key(&entries), fm_entries_u64(&entries)};
+    entry next = {fm_copy(fm_entries_sub_key(&entries)), fm_entries_u64(&entries)};
     len = rank(top, len, next);
   }
   fm_bytes text = fm_text("");
