@@ -9,14 +9,30 @@ use wit_component::StringEncoding;
 use wit_parser::{Resolve, SourceMap, WorldId};
 
 /// The files of `wit/`.
-pub const FILES: [(&str, &str); 8] = [
+pub const FILES: [(&str, &str); 12] = [
     (
         "checkpoint-listener.wit",
         include_str!("../../../../wit/checkpoint-listener.wit"),
     ),
+    (
+        "input-columns.wit",
+        include_str!("../../../../wit/input-columns.wit"),
+    ),
     ("log.wit", include_str!("../../../../wit/log.wit")),
     ("metrics.wit", include_str!("../../../../wit/metrics.wit")),
     ("operator.wit", include_str!("../../../../wit/operator.wit")),
+    (
+        "operator-compact.wit",
+        include_str!("../../../../wit/operator-compact.wit"),
+    ),
+    (
+        "operator-packed.wit",
+        include_str!("../../../../wit/operator-packed.wit"),
+    ),
+    (
+        "packed-types.wit",
+        include_str!("../../../../wit/packed-types.wit"),
+    ),
     (
         "state-values.wit",
         include_str!("../../../../wit/state-values.wit"),
