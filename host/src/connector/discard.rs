@@ -13,7 +13,7 @@ use super::{
     ConnectorError, Guarantee, Recovered, RestoredSink, Sink, SinkCommitter, SinkWriter, encoding,
 };
 use crate::checkpoint::{CommitPermit, Staged};
-use crate::stream::{Batch, CheckpointId, TaskIndex};
+use crate::stream::{Batch, CheckpointId, TaskIndex, short};
 
 const VERSION: u8 = 1;
 const WHAT_STAGED: &str = "a part of a discard sink";
@@ -81,7 +81,7 @@ impl SinkWriter for DiscardWriter {
                 // A column is shorter than 4 GiB, and so is each of its items.
                 let len = part.len() as u32;
                 self.record.extend_from_slice(&len.to_le_bytes());
-                self.record.extend_from_slice(part);
+                short::append(&mut self.record, part);
             }
             self.total.add(Total {
                 records: 1,

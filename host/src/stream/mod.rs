@@ -7,6 +7,7 @@ pub mod column;
 pub mod key_group;
 pub mod mark;
 pub mod origin;
+pub mod short;
 
 pub use batch::{Batch, NO_TIMESTAMP, Timestamp};
 pub use column::{Column, MalformedColumn, OptionalColumn};

@@ -94,7 +94,11 @@ fn add(
         batch.push(b"", line, NO_TIMESTAMP);
         return Ok(());
     };
-    let Some(at) = memmem::find(line, separator) else {
+    let found = match separator[..] {
+        [byte] => memchr::memchr(byte, line),
+        _ => memmem::find(line, separator),
+    };
+    let Some(at) = found else {
         return Err(window.malformed(
             offset,
             format!(
