@@ -13,6 +13,7 @@
 //! bytes beyond its key and value; entries of the first format are exactly those.
 
 use super::{ChunkId, StateId};
+use crate::stream::short;
 
 /// What an entry belongs to, and when it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +125,18 @@ pub(super) fn parts_of(number: u32) -> Option<(StateId, bool, bool)> {
 /// Appends an entry.
 #[inline]
 pub fn append(log: &mut Vec<u8>, head: Head, key: &[u8], content: Content<'_>) {
+    if let Content::Value(value) = content
+        && head.node.is_none()
+        && head.written_ms.is_none()
+        && head.state.0 < 0x80
+        && key.len() < 0x80
+        && value.len() < 0x7f
+    {
+        log.extend_from_slice(&[head.state.0 as u8, key.len() as u8, value.len() as u8 + 1]);
+        short::append(log, key);
+        short::append(log, value);
+        return;
+    }
     push_number(log, u64::from(number_of(head)));
     push_number(
         log,
@@ -178,6 +191,30 @@ pub(super) fn written_range(entry: &Entry<'_>) -> Option<std::ops::Range<usize>>
 #[must_use]
 pub fn entry_at(chunk: &[u8], offset: usize) -> Entry<'_> {
     read(chunk, offset).expect("an address points at an entry")
+}
+
+/// The value at `offset` of bytes as for [`entry_at`], and the bytes of its entry: of this state and key, in an entry with
+/// the short header, which has neither node nor time. `None` says nothing.
+#[inline(always)]
+#[must_use]
+pub(super) fn plain_value<'a>(
+    chunk: &'a [u8],
+    offset: usize,
+    state: StateId,
+    key: &[u8],
+) -> Option<(&'a [u8], usize)> {
+    let (header, rest) = chunk.get(offset..)?.split_first_chunk::<3>()?;
+    let &[state_byte, key_len, content_len] = header;
+    let is_meant = (state_byte | key_len | content_len) < 0x80
+        && u16::from(state_byte) == state.0
+        && usize::from(key_len) == key.len()
+        && content_len > 0;
+    if !is_meant {
+        return None;
+    }
+    let (found, rest) = rest.split_at_checked(key.len())?;
+    let value = rest.get(..usize::from(content_len) - 1)?;
+    short::same(found, key).then_some((value, 3 + key.len() + value.len()))
 }
 
 /// The entry at `offset` of bytes from outside.

@@ -25,6 +25,7 @@ mod prefetch;
 mod residency;
 mod restore;
 mod rollback;
+mod search;
 
 #[cfg(test)]
 mod churn_tests;

@@ -4,7 +4,8 @@
 //! write time: each item in them has its own.
 
 use super::layout::{Content, Head};
-use super::store::{Identity, Place, StateStore};
+use super::search::{Identity, Place};
+use super::store::StateStore;
 use super::tree::page;
 use super::{StateError, StateId};
 

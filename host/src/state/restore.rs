@@ -13,8 +13,9 @@ use super::chunk_index::{self, Row, index_hash};
 use super::index::{Table, Word};
 use super::log::{ChunkRest, LogChunk, Place, state_bit};
 use super::prefetch::prefetch;
+use super::search::{self, Found, Identity};
 use super::settings::StoreSettings;
-use super::store::{Found, Identity, StateStore};
+use super::store::StateStore;
 use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError};
 use crate::stream::{KeyGroup, KeyGroupRange};
 
@@ -278,7 +279,7 @@ impl StateStore {
             node: entry.node,
             key: &key,
         };
-        let place = super::store::Place {
+        let place = search::Place {
             table: table as u32,
             hash: row.hash,
         };

@@ -9,18 +9,22 @@ use std::collections::BTreeSet;
 
 use super::chunk_index::index_hash;
 use super::history::History;
-use super::index::{Table, Word};
-use super::layout::{Content, Entry, Head};
+use super::index::Table;
+use super::layout::{self, Content, Entry, Head};
 use super::log::{Log, NewEntry, Sealed};
 use super::prefetch::prefetch;
 use super::residency::Residency;
+use super::search::{Found, Identity, Place, Rules, visible};
 use super::settings::{StateSettings, StoreSettings};
-use super::tree::Lifetime;
 use super::{StateError, StateId};
+use crate::stream::short;
 use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
 /// Keys that are looked up together: enough to hide the memory's latency, few enough to stay in the first cache.
 const LOOKUP_BLOCK: usize = 64;
+
+/// Writes that memory is asked for ahead of.
+const WRITE_AHEAD: usize = 16;
 
 /// A task's state.
 ///
@@ -53,104 +57,6 @@ pub struct Lookup {
     values: OptionalColumn,
     found: Vec<Found>,
     versions: Vec<StateId>,
-}
-
-/// What a search has found: the word of the entry, or the empty one.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
-    pub(super) word: Word,
-    position: u32,
-    /// Bytes of the entry, twice, and 1 if it is a tombstone.
-    len: u32,
-}
-
-impl Found {
-    #[inline]
-    fn at(position: usize, word: Word) -> Self {
-        Self {
-            word,
-            position: position as u32,
-            len: 0,
-        }
-    }
-
-    pub(super) fn of(position: usize, word: Word, entry: &Entry<'_>) -> Self {
-        let mut found = Self::at(position, word);
-        found.note(entry);
-        found
-    }
-
-    #[inline]
-    fn note(&mut self, entry: &Entry<'_>) {
-        // Entries of 2 GiB are refused long before: a guest has 1 GiB of memory.
-        self.len = (entry.len as u32) << 1 | u32::from(entry.is_tombstone());
-    }
-
-    #[inline]
-    pub(super) fn len(self) -> usize {
-        (self.len >> 1) as usize
-    }
-
-    #[inline]
-    pub(super) fn is_tombstone(self) -> bool {
-        self.len & 1 == 1
-    }
-}
-
-/// Where an identity belongs in the index.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
-    pub(super) table: u32,
-    pub(super) hash: u64,
-}
-
-/// What an entry of a state is searched by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Identity<'a> {
-    pub(super) state: StateId,
-    pub(super) node: Option<u64>,
-    pub(super) key: &'a [u8],
-}
-
-/// How a state forgets, at this time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
-    pub(super) ttl_ms: Option<u64>,
-    pub(super) now_ms: u64,
-    pub(super) has_aliases: bool,
-}
-
-impl Rules {
-    /// Whether an entry counts no more.
-    #[inline]
-    pub(super) fn has_expired(self, entry: &Entry<'_>) -> bool {
-        match (self.ttl_ms, entry.written_ms) {
-            (Some(ttl), Some(written)) => self.now_ms >= written.saturating_add(ttl),
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn head(self, state: StateId) -> Head {
-        Head {
-            state,
-            node: None,
-            written_ms: self.ttl_ms.map(|_| self.now_ms),
-        }
-    }
-
-    pub(super) fn lifetime(self) -> Lifetime {
-        Lifetime {
-            ttl_ms: self.ttl_ms,
-            now_ms: self.now_ms,
-        }
-    }
-
-    #[inline]
-    fn expires_ms(self) -> u64 {
-        let expires = |ttl_ms| self.now_ms.saturating_add(ttl_ms);
-        self.ttl_ms.map_or(0, expires)
-    }
 }
 
 impl Lookup {
@@ -314,6 +220,7 @@ impl StateStore {
         lookup.versions.clear();
         lookup.found.clear();
         lookup.found.reserve(keys.hashes.len());
+        lookup.values.reserve(keys.hashes.len());
         let is_bounded = self.log.residency.is_bounded();
         let mut places = [Place::default(); LOOKUP_BLOCK];
         let mut first = 0;
@@ -329,6 +236,8 @@ impl StateStore {
                 if !word.is_empty() {
                     let chunk = self.log.chunk(word.handle());
                     prefetch(chunk.bytes(), word.offset());
+                    // The key and a short value may reach into the next line.
+                    prefetch(chunk.bytes(), word.offset() + 24);
                     if is_bounded {
                         self.log.chunk_mut(word.handle()).is_referenced = true;
                     }
@@ -343,6 +252,16 @@ impl StateStore {
                 };
                 let found = &mut lookup.found[first + index];
                 let values = &mut lookup.values;
+                if !rules.has_aliases && !found.word.is_empty() {
+                    let bytes = self.log.bytes(found.word.handle());
+                    let plain =
+                        layout::plain_value(bytes, found.word.offset(), state, identity.key);
+                    if let Some((value, len)) = plain {
+                        found.note_value(len);
+                        values.push(Some(value));
+                        continue;
+                    }
+                }
                 self.follow(identity, *place, found, |entry| {
                     values.push(visible(entry, rules));
                 })?;
@@ -369,7 +288,7 @@ impl StateStore {
         while !found.word.is_empty() {
             let entry = self.log.entry(found.word)?;
             if entry.state == identity.state
-                && entry.key == identity.key
+                && short::same(entry.key, identity.key)
                 && entry.node == identity.node
             {
                 found.note(&entry);
@@ -448,6 +367,9 @@ impl StateStore {
         let rules = self.rules(state, now_ms);
         let head = rules.head(state);
         for (item, &slot) in slots.iter().enumerate() {
+            if let Some(&ahead) = slots.get(item + WRITE_AHEAD) {
+                self.expect_write(keys, state, lookup, ahead as usize);
+            }
             let slot = slot as usize;
             let (key, hash) = (keys.keys.get(slot), keys.hashes[slot]);
             let place = self.place(hash, state, None);
@@ -459,6 +381,23 @@ impl StateStore {
                 }
                 _ => self.put(new, key, place, found, values.get(item)),
             }
+        }
+    }
+
+    /// Asks for the memory that a write is going to change: after the guest's call it may be far away again.
+    #[inline]
+    fn expect_write(&self, keys: Keys<'_>, state: StateId, lookup: &Lookup, slot: usize) {
+        let found = lookup.found[slot];
+        if found.word.is_empty() {
+            return;
+        }
+        let chunk = self.log.chunk(found.word.handle());
+        if chunk.is_sealed() {
+            let place = self.place(keys.hashes[slot], state, None);
+            prefetch(self.table(place).slots(), found.position as usize);
+        } else {
+            prefetch(chunk.bytes(), found.word.offset());
+            prefetch(chunk.bytes(), found.word.offset() + 24);
         }
     }
 
@@ -558,13 +497,5 @@ impl StateStore {
     /// When it is not what the checkpoint says. The store is as it was.
     pub fn supply(&mut self, chunk: std::sync::Arc<super::Chunk>) -> Result<(), StateError> {
         self.log.supply(chunk)
-    }
-}
-
-#[inline]
-fn visible<'a>(entry: &Entry<'a>, rules: Rules) -> Option<&'a [u8]> {
-    match entry.content {
-        Content::Value(value) if !rules.has_expired(entry) => Some(value),
-        _ => None,
     }
 }

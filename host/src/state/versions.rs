@@ -13,7 +13,8 @@
 use super::chunk_index::index_hash;
 use super::layout::{Content, Head};
 use super::log::NewEntry;
-use super::store::{Found, Identity, Place, StateStore};
+use super::search::{Found, Identity, Place};
+use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::index::Word;
 use super::layout::{self, Content, Entry};
 use super::log::Place;
-use super::store::{Identity, StateStore};
+use super::search::Identity;
+use super::store::StateStore;
 use super::{Chunk, StateError, StateId, StateKind};
 use crate::stream::hash_key;
 
