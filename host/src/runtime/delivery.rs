@@ -12,7 +12,8 @@ use super::exchange::Message;
 use super::keyed::KeyedBatch;
 use super::left::LeftState;
 use super::report::Report;
-use super::task::{CALL_RECORDS_MAX, Task, TaskError, call_sized};
+use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
+use super::task::{Task, TaskError};
 use super::worker::{Exchange, Outlet, Worker};
 use crate::guest::{LogLevel, LogLine};
 use crate::state::{Chunk, ChunkRef};
@@ -43,19 +44,33 @@ impl Worker {
                             .push_back(Message::Records(Box::new(keyed)))
                     });
                 }
-                Outlet::Local { to, input, keyed } => {
-                    for piece in call_sized(batch, CALL_RECORDS_MAX) {
-                        let piece = match keyed {
-                            true => self.dictionary.keyed(piece),
-                            false => KeyedBatch {
-                                batch: piece,
-                                hashes: Vec::new(),
-                            },
-                        };
-                        self.give(to, input, piece)?;
-                    }
-                }
+                Outlet::Local { to, input, keyed } => self.hand(to, input, keyed, batch)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Gives a batch to a task of this worker, in calls of the usual size, with a dictionary if it is to be keyed.
+    fn hand(
+        &mut self,
+        to: usize,
+        input: u16,
+        is_keyed: bool,
+        batch: Batch,
+    ) -> Result<(), JobError> {
+        if is_call_sized(&batch, CALL_RECORDS_MAX) {
+            let whole = match is_keyed {
+                true => self.dictionary.keyed(batch),
+                false => KeyedBatch::without_dictionary(batch),
+            };
+            return self.give(to, input, whole);
+        }
+        for records in cuts(&batch, CALL_RECORDS_MAX) {
+            let piece = match is_keyed {
+                true => self.dictionary.keyed_part(&batch, records),
+                false => KeyedBatch::without_dictionary(batch.cut(records)),
+            };
+            self.give(to, input, piece)?;
         }
         Ok(())
     }

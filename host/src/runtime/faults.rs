@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::plan::{OnError, Operator};
-use super::task::{CALL_RECORDS_MAX, TaskError};
+use super::sizes::CALL_RECORDS_MAX;
+use super::task::TaskError;
 use crate::checkpoint::PluginDigest;
 use crate::connector::letter::Letter;
 use crate::guest::{CallTimes, LogLevel, LogLine, Reported};

@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use crate::stream::{Batch, Column, MaxParallelism, Timestamp, hash_key};
+use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
+use crate::stream::batch::Room;
+use crate::stream::{Batch, Column, KeyGroup, MaxParallelism, Timestamp, hash_key, short};
 
 /// A batch with a dictionary.
 ///
@@ -34,6 +36,13 @@ struct Slot {
 }
 
 impl KeyedBatch {
+    /// A batch for a task that does not look keys up.
+    #[must_use]
+    pub fn without_dictionary(batch: Batch) -> Self {
+        let hashes = Vec::new();
+        Self { batch, hashes }
+    }
+
     /// Some of the records, with a dictionary of their own. Nothing is hashed again.
     ///
     /// # Panics
@@ -71,7 +80,9 @@ impl Dictionary {
             if entry.generation != self.generation {
                 return Err(place);
             }
-            if hashes[entry.slot as usize] == hash && keys.get(entry.slot as usize) == key {
+            if hashes[entry.slot as usize] == hash
+                && short::same(keys.get(entry.slot as usize), key)
+            {
                 return Ok(entry.slot);
             }
             place = (place + 1) & mask;
@@ -102,6 +113,42 @@ impl Dictionary {
         if hashes.len() < batch.keys.len() {
             return self.keyed_with_duplicates(batch, hashes);
         }
+        KeyedBatch { batch, hashes }
+    }
+
+    /// Some records of a batch, with a dictionary, cut out and looked at in one pass.
+    ///
+    /// # Panics
+    /// When there are no such records.
+    #[must_use]
+    pub fn keyed_part(&mut self, batch: &Batch, records: Range<usize>) -> KeyedBatch {
+        let count = records.len();
+        self.begin(count);
+        let mut keys = Column::with_capacity(count, 16 * count);
+        let mut hashes = Vec::with_capacity(count);
+        let slots = batch.slots[records.clone()].iter().map(|&slot| {
+            let key = batch.keys.get(slot as usize);
+            let hash = hash_key(key);
+            match self.find(&keys, &hashes, key, hash) {
+                Ok(known) => known,
+                Err(place) => {
+                    let new = hashes.len() as u32;
+                    self.note(place, new);
+                    keys.push(key);
+                    hashes.push(hash);
+                    new
+                }
+            }
+        });
+        let slots = slots.collect();
+        let batch = Batch {
+            keys,
+            slots,
+            values: batch.values.part(records.clone()),
+            timestamps: batch.timestamps[records.clone()].to_vec(),
+            origin: batch.origin.from_record(records.start),
+            skips_values: batch.skips_values,
+        };
         KeyedBatch { batch, hashes }
     }
 
@@ -142,6 +189,8 @@ impl Dictionary {
 #[derive(Debug)]
 pub struct Partitioner {
     max_parallelism: MaxParallelism,
+    /// By key group.
+    owners: Vec<u16>,
     targets: Vec<Target>,
     hashes: Vec<u64>,
 }
@@ -150,12 +199,9 @@ pub struct Partitioner {
 struct Target {
     keyed: KeyedBatch,
     dictionary: Dictionary,
+    /// The room that the last full batch took, which the next one gets at once.
+    room: Room,
 }
-
-/// Records of a batch for another worker.
-pub const PARTITION_RECORDS_MAX: usize = 4096;
-/// Bytes of keys and values after which such a batch goes off.
-const PARTITION_BYTES_MAX: usize = 512 << 10;
 
 impl Target {
     #[inline]
@@ -163,9 +209,12 @@ impl Target {
         let Self {
             keyed: KeyedBatch { batch, hashes },
             dictionary,
+            room,
         } = self;
         if batch.is_empty() {
-            dictionary.begin(PARTITION_RECORDS_MAX);
+            dictionary.begin(CALL_RECORDS_MAX);
+            *batch = Batch::with_room(*room);
+            hashes.reserve(batch.keys.capacity());
         }
         let slot = match dictionary.find(&batch.keys, hashes, key, hash) {
             Ok(slot) => slot,
@@ -183,8 +232,7 @@ impl Target {
     }
 
     fn is_full(&self) -> bool {
-        let batch = &self.keyed.batch;
-        batch.len() >= PARTITION_RECORDS_MAX || batch.bytes_len() >= PARTITION_BYTES_MAX
+        BATCH_LIMITS.are_reached(&self.keyed.batch)
     }
 }
 
@@ -192,8 +240,12 @@ impl Partitioner {
     /// For this many tasks.
     #[must_use]
     pub fn new(max_parallelism: MaxParallelism, tasks: u16) -> Self {
+        let groups = (0..max_parallelism.get()).map(KeyGroup);
         Self {
             max_parallelism,
+            owners: groups
+                .map(|group| max_parallelism.owner(group, tasks))
+                .collect(),
             targets: (0..tasks).map(|_| Target::default()).collect(),
             hashes: Vec::new(),
         }
@@ -203,13 +255,10 @@ impl Partitioner {
     pub fn push(&mut self, batch: &Batch, mut send: impl FnMut(usize, KeyedBatch)) {
         self.hashes.clear();
         self.hashes.extend(batch.keys.iter().map(hash_key));
-        let tasks = self.targets.len() as u16;
         for (record, &slot) in batch.slots.iter().enumerate() {
             let hash = self.hashes[slot as usize];
-            let task = usize::from(
-                self.max_parallelism
-                    .owner(self.max_parallelism.group_of(hash), tasks),
-            );
+            let group = self.max_parallelism.group_of(hash);
+            let task = usize::from(self.owners[usize::from(group.0)]);
             let target = &mut self.targets[task];
             target.push(
                 batch.keys.get(slot as usize),
@@ -219,6 +268,7 @@ impl Partitioner {
             );
             if target.is_full() {
                 target.keyed.batch.origin.join(&batch.origin);
+                target.room = target.keyed.batch.room();
                 send(task, std::mem::take(&mut target.keyed));
             }
         }

@@ -26,6 +26,7 @@ pub mod report;
 pub mod restart;
 pub mod saved;
 pub mod schema;
+mod sizes;
 pub mod snapshot;
 pub mod swap;
 pub mod task;

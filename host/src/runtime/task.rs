@@ -10,22 +10,20 @@ use super::keyed::KeyedBatch;
 use super::left::{LeftState, Seals};
 use super::migration::{OwnInstance, migrate_some, migrated};
 use super::schema::{DeclaredState, States};
+use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use super::trees::Trees;
-use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SinkWriter, SourceReader};
+use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{
     CallOutput, CallTimes, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess,
 };
 use crate::state::{
     Keys, Lookup, Sealed, StateError, StateId, StateKind, StateSettings, StateStore, TreeError,
 };
+use crate::stream::batch::Room;
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
-/// Records that a source reads, and an operator gets, at a time.
-pub const CALL_RECORDS_MAX: usize = 4096;
 /// Records that an operator gets in its first call, if its state is not all in memory yet.
 const CALL_RECORDS_FIRST: usize = 16;
-/// Bytes of keys and values after which a batch is full.
-pub const CALL_BYTES_MAX: usize = 512 << 10;
 
 /// One parallel copy of a node.
 pub enum Task {
@@ -45,12 +43,16 @@ pub struct SourceTask {
     pub name: Arc<str>,
     /// Whether its event times say nothing of how far the input is.
     pub is_beside_input: bool,
+    /// Whether no task reads the values of its records, which are then left empty.
+    pub skips_values: bool,
     /// Whether there will never be more.
     pub finished: bool,
     /// Before this there is nothing to read.
     pub idle_until: Duration,
     /// Records read by this process.
     pub records: u64,
+    /// The room that the last batch took, which the next one gets at once.
+    pub room: Room,
     /// The latest event time.
     pub newest: Timestamp,
 }
@@ -63,9 +65,11 @@ impl SourceTask {
             reader,
             name,
             is_beside_input: false,
+            skips_values: false,
             finished: false,
             idle_until: Duration::ZERO,
             records: 0,
+            room: Room::default(),
             newest: NO_TIMESTAMP,
         }
     }
@@ -81,17 +85,15 @@ impl SourceTask {
     /// # Errors
     /// When the input cannot be read.
     pub fn read(&mut self, now: Duration) -> Result<Batch, ConnectorError> {
-        let limits = ReadLimits {
-            records_max: CALL_RECORDS_MAX,
-            bytes_max: CALL_BYTES_MAX,
-        };
-        let mut batch = Batch::default();
-        match self.reader.read(now, limits, &mut batch)? {
+        let mut batch = Batch::with_room(self.room);
+        batch.skips_values = self.skips_values;
+        match self.reader.read(now, BATCH_LIMITS, &mut batch)? {
             ReadOutcome::More => {}
             ReadOutcome::Idle { until } => self.idle_until = until,
             ReadOutcome::Finished => self.finished = true,
         }
         batch.origin.of_source(&self.name);
+        self.room = batch.room();
         self.records += batch.len() as u64;
         self.newest = self.newest.max(
             batch
@@ -529,6 +531,7 @@ pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, B
             values: emission.values,
             timestamps: emission.timestamps,
             origin: origin.clone(),
+            skips_values: false,
         };
         if !emitted.is_empty() {
             leaving.push((emission.output, emitted));
@@ -543,56 +546,4 @@ pub struct SinkTask {
     pub writer: Box<dyn SinkWriter>,
     /// Records written by this process.
     pub records: u64,
-}
-
-/// A batch in pieces that an operator may be called with: the first of at most this many records, each other of twice as
-/// many as the one before, up to the usual size.
-#[must_use]
-pub fn call_sized(batch: Batch, mut records_max: usize) -> Vec<Batch> {
-    if batch.len() <= records_max && batch.bytes_len() <= 2 * CALL_BYTES_MAX {
-        return vec![batch];
-    }
-    let mut pieces = Vec::new();
-    let mut piece = Batch::default();
-    for (record, (key, value, timestamp)) in batch.iter().enumerate() {
-        if piece.is_empty() {
-            piece.origin = batch.origin.from_record(record);
-        }
-        piece.push(key, value, timestamp);
-        if piece.len() >= records_max || piece.bytes_len() >= CALL_BYTES_MAX {
-            pieces.push(std::mem::take(&mut piece));
-            records_max = CALL_RECORDS_MAX.min(2 * records_max);
-        }
-    }
-    if !piece.is_empty() {
-        pieces.push(piece);
-    }
-    pieces
-}
-
-#[cfg(test)]
-mod tests {
-    //! Catches records that are lost or change places in pieces, and pieces that are too large.
-
-    use super::*;
-
-    fn lens(records: usize, records_max: usize) -> Vec<usize> {
-        let mut batch = Batch::default();
-        for number in 0..records {
-            batch.push(&number.to_be_bytes(), b"", number as i64);
-        }
-        let pieces = call_sized(batch, records_max);
-        let times = pieces.iter().flat_map(|piece| &piece.timestamps);
-        assert!(times.copied().eq(0..records as i64));
-        pieces.iter().map(Batch::len).collect()
-    }
-
-    #[test]
-    fn pieces_double_up_to_the_usual_size() {
-        assert_eq!(lens(10, 16), [10]);
-        assert_eq!(lens(16, 16), [16]);
-        assert_eq!(lens(100, 16), [16, 32, 52]);
-        assert_eq!(lens(3 * 4096, 2048), [2048, 4096, 4096, 2048]);
-        assert_eq!(lens(4097, CALL_RECORDS_MAX), [4096, 1]);
-    }
 }

@@ -30,9 +30,49 @@ pub struct Batch {
     pub timestamps: Vec<Timestamp>,
     /// Where the records were read.
     pub origin: Origin,
+    /// Whether [`Batch::push`] leaves values empty, since no task reads them.
+    pub skips_values: bool,
 }
 
+/// How much a batch holds: records, keys, bytes of keys, bytes of values.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Room {
+    records: usize,
+    keys: usize,
+    key_bytes: usize,
+    value_bytes: usize,
+}
+
+/// Short items are written eight bytes at a time, the last one too.
+const SLACK_BYTES: usize = 16;
+
 impl Batch {
+    /// An empty batch that takes as much without growing.
+    #[must_use]
+    pub fn with_room(room: Room) -> Self {
+        if room.records == 0 {
+            return Self::default();
+        }
+        Self {
+            keys: Column::with_capacity(room.keys, room.key_bytes + SLACK_BYTES),
+            slots: Vec::with_capacity(room.records),
+            values: Column::with_capacity(room.records, room.value_bytes + SLACK_BYTES),
+            timestamps: Vec::with_capacity(room.records),
+            ..Self::default()
+        }
+    }
+
+    /// How much this one holds.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room {
+            records: self.len(),
+            keys: self.keys.len(),
+            key_bytes: self.keys.bytes().len(),
+            value_bytes: self.values.bytes().len(),
+        }
+    }
+
     /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -51,7 +91,7 @@ impl Batch {
         self.keys.bytes().len() + self.values.bytes().len()
     }
 
-    /// Adds a record with a key of its own slot. The empty key is shared with the record before, if that has it too.
+    /// Adds a record with a key of its own slot, and an empty value if values are skipped. The empty key is shared with the record before, if that has it too.
     ///
     /// # Panics
     /// When the batch would pass 2³² keys.
@@ -67,7 +107,8 @@ impl Batch {
         }
         let slot = u32::try_from(self.keys.len() - 1).expect("a batch stays below 4 Gi keys");
         self.slots.push(slot);
-        self.values.push(value);
+        self.values
+            .push(if self.skips_values { b"" } else { value });
         self.timestamps.push(timestamp);
     }
 
@@ -89,6 +130,32 @@ impl Batch {
         self.values.clear();
         self.timestamps.clear();
         self.origin = Origin::default();
+    }
+
+    /// Some of the records, each with a key of its own unless the one before has the same slot.
+    ///
+    /// # Panics
+    /// When there are no such records.
+    #[must_use]
+    pub fn cut(&self, records: Range<usize>) -> Self {
+        let count = records.len();
+        let mut keys = Column::with_capacity(count, 0);
+        let mut last = None;
+        let slots = self.slots[records.clone()].iter().map(|&slot| {
+            if last.replace(slot) != Some(slot) {
+                keys.push(self.keys.get(slot as usize));
+            }
+            keys.len() as u32 - 1
+        });
+        let slots = slots.collect();
+        Self {
+            keys,
+            slots,
+            values: self.values.part(records.clone()),
+            timestamps: self.timestamps[records.clone()].to_vec(),
+            origin: self.origin.from_record(records.start),
+            skips_values: self.skips_values,
+        }
     }
 
     /// Some of the records, with only their keys, each once for each slot. `key_of` hears of each slot that is taken, in the
@@ -116,6 +183,7 @@ impl Batch {
             values: self.values.part(records.clone()),
             timestamps: self.timestamps[records.clone()].to_vec(),
             origin: self.origin.from_record(records.start),
+            skips_values: self.skips_values,
         }
     }
 }

@@ -14,7 +14,7 @@ use memchr::memchr;
 use crate::connector::ConnectorError;
 
 /// How much is read at once.
-const READ_BYTES: usize = 512 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// The longest record.
 pub(super) const RECORD_BYTES_MAX: usize = 1 << 30;
 
