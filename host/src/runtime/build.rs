@@ -12,7 +12,7 @@ use super::exchange::{Receiver, Sender, Wake, channel};
 use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
-use super::plan::{Operator, Plan, Role, StateBackend};
+use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
 use super::report::Report;
 use super::schema::{States, snapshot_of};
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
@@ -252,6 +252,7 @@ impl Origin<'_> {
                 let task = |reader| {
                     Ok(Task::Source(SourceTask {
                         is_beside_input: source.is_beside_input(),
+                        skips_values: self.plan.skips_values(NodeIndex(index)),
                         ..SourceTask::new(Arc::clone(&name), reader)
                     }))
                 };

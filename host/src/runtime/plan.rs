@@ -183,6 +183,24 @@ impl Plan {
         self.nodes.iter().filter(is_stateful).count() as u64 * u64::from(self.parallelism)
     }
 
+    /// Whether no task reads the values of the records of a source. A task of an operator does if its plugin does, or if
+    /// records that the plugin cannot handle leave as dead letters.
+    ///
+    /// With at-least-once checkpoints the answer is no: there, records of before a swap may reach the plugin that comes
+    /// after it, which may read values.
+    #[must_use]
+    pub fn skips_values(&self, source: NodeIndex) -> bool {
+        let reads_values = |edge: &Edge| match &self.nodes[edge.to.0].role {
+            Role::Source(_) | Role::Sink(_) => true,
+            Role::Operator(operator) => {
+                let unread = &operator.plugin.description().unread;
+                operator.on_error == OnError::DeadLetter || !unread[usize::from(edge.input)].values
+            }
+        };
+        let mut edges = self.edges.iter().filter(|edge| edge.from == source);
+        self.mode == Mode::ExactlyOnce && !edges.any(reads_values)
+    }
+
     /// The same plan with another operator under a name.
     #[must_use]
     pub fn with_operator(&self, name: &str, operator: Operator) -> Self {

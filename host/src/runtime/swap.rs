@@ -333,11 +333,22 @@ impl Worker {
     /// Takes what it will need at a barrier.
     pub(super) fn make_ready(&mut self, replacement: Replacement) {
         crash::point(Point::SwapBeforeBarrier);
+        self.read_values();
         let parcel = replacement.handover.exchange(self.index, None);
         self.ready = parcel.map(|parcel| Ready {
             replacement,
             parcel,
         });
+    }
+
+    /// Lets sources read values again if they skip them: the plugin that comes may read them. What they read from now on
+    /// reaches it; records of before the barrier do not.
+    fn read_values(&mut self) {
+        for task in self.tasks.iter_mut().flatten() {
+            if let Task::Source(source) = task {
+                source.skips_values = false;
+            }
+        }
     }
 
     /// Whether the plugins of a region are replaced at this barrier, and the time.
