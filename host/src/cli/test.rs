@@ -39,6 +39,7 @@ state that are no text stand in a list of `[key, value]`. What is left out is ex
 does not name, records that are rejected, and keys that `state` does not name.
 
 Each file is run as written; record by record; with a fresh instance for each call; and killed and restored after each step.
+A plugin that exports `operator-compact` or `operator-packed` is also called through `operator`, which has to answer the same.
 
 Exit codes: 0 all pass, 1 one does not, 2 a file or the command line is wrong, 3 the plugin cannot be built or loaded.")]
 pub struct TestArguments {

@@ -1,9 +1,19 @@
-//! What `wit/` says, as Rust. Generated; parameters are borrowed, so that columns are copied once, into the guest. Reads of
-//! state trap where a guest breaks their rules.
+//! The contract in `wit/` as Rust. Generated; parameters are borrowed, so that columns are copied once, into the guest.
+//! Reads of state trap where a guest breaks their rules.
+//!
+//! The world has every export that any plugin may have; `exports` looks for those that one has.
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "plugin",
+    inline: "
+        package floodmark:host;
+
+        world any-plugin {
+            include floodmark:engine/compact-plugin@0.1.0;
+            include floodmark:engine/packed-plugin@0.1.0;
+        }
+    ",
+    world: "floodmark:host/any-plugin",
     ownership: Borrowing { duplicate_if_necessary: true },
     imports: {
         "floodmark:engine/state.map-get": trappable,

@@ -9,14 +9,15 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::access::Lent;
 use super::beside::{GuestState, LOG_LINE_CHARS_MAX};
-use super::bindings::Plugin as Bindings;
-use super::bindings::exports::floodmark::engine::operator::{
-    self, Description as WitDescription, EmittedKeys, Output as WitOutput,
-};
+use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
+use super::bindings::exports::floodmark::engine::operator::Description as WitDescription;
+use super::bindings::exports::floodmark::engine::operator_packed as packed;
 use super::bindings::floodmark::engine::types as wit;
+use super::exports::{Exports, Process};
 use super::limits::{Exceeded, ticks};
-use super::output::{CallOutput, Declared, check_output};
-use super::plugin::Start;
+use super::output::{BadOutput, CallOutput, Declared, check_output};
+use super::plugin::{Start, UnreadColumns};
+use super::returned::{Returned, packed_i64s, packed_u32s};
 use super::share::Alive;
 use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use crate::state::StateKind;
@@ -29,8 +30,10 @@ const HANDED_TOO_MUCH: &str = "fuel allocated for hostcalls";
 pub struct Instance {
     pub(super) operator: String,
     pub(super) store: Store<GuestState>,
-    pub(super) bindings: Bindings,
+    pub(super) exports: Exports,
     outputs: usize,
+    /// By input port: what calls come without.
+    unread: Vec<UnreadColumns>,
     /// Counts it among the live ones until its memory is free.
     _alive: Alive,
 }
@@ -42,24 +45,34 @@ impl Instance {
         description: &Description,
     ) -> Result<Self, GuestError> {
         let kinds = description.states.iter().map(|state| state.kind).collect();
-        let (store, bindings, alive) = instantiate(operator, start, kinds)?;
+        let (store, exports, alive) = instantiate(operator, start, kinds)?;
         Ok(Self {
             operator: operator.to_owned(),
             store,
-            bindings,
+            exports,
             outputs: description.outputs.len(),
+            unread: description.unread.clone(),
             _alive: alive,
         })
     }
 
-    /// What a plugin says of itself, from an instance that is then dropped.
-    pub(super) fn describe(operator: &str, start: &Start) -> Result<WitDescription, GuestError> {
-        let (mut store, bindings, _alive) = instantiate(operator, start, Vec::new())?;
+    /// What a plugin says of itself, and of the columns that it does not read, from an instance that is then dropped.
+    pub(super) fn describe(
+        operator: &str,
+        start: &Start,
+    ) -> Result<(WitDescription, Vec<WitUnread>), GuestError> {
+        let (mut store, exports, _alive) = instantiate(operator, start, Vec::new())?;
         arm(&mut store);
-        let described = bindings
-            .floodmark_engine_operator()
-            .call_describe(&mut store);
-        described.map_err(|error| trapped(operator, "describe", &error, store.data()))
+        let described = exports.operator.call_describe(&mut store);
+        let described =
+            described.map_err(|error| trapped(operator, "describe", &error, store.data()))?;
+        let Some(columns) = &exports.input_columns else {
+            return Ok((described, Vec::new()));
+        };
+        arm(&mut store);
+        let unread = columns.call_unread(&mut store);
+        let unread = unread.map_err(|error| trapped(operator, "unread", &error, store.data()))?;
+        Ok((described, unread))
     }
 
     pub(super) fn open(&mut self, config: &[(String, String)]) -> Result<(), GuestError> {
@@ -68,10 +81,7 @@ impl Instance {
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect();
         arm(&mut self.store);
-        let opened = self
-            .bindings
-            .floodmark_engine_operator()
-            .call_open(&mut self.store, &config);
+        let opened = self.exports.operator.call_open(&mut self.store, &config);
         match opened {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(GuestError::Open {
@@ -131,7 +141,6 @@ impl Instance {
         states: &[&OptionalColumn],
         lent: &mut Option<Box<dyn StateAccess>>,
     ) -> Result<CallOutput, GuestError> {
-        let keys = batch.keys.len();
         let returned = self.call_process(input, batch, states);
         let mut failure = None;
         if let Some(returned) = self.store.data_mut().lent.take() {
@@ -145,7 +154,7 @@ impl Instance {
             });
         }
         let output = match returned {
-            Ok(Ok(output)) => output,
+            Ok(Ok(output)) => output.map_err(|reason| self.bad_output(reason))?,
             Ok(Err(reason)) => {
                 return Err(GuestError::Failed {
                     operator: self.operator.clone(),
@@ -154,39 +163,66 @@ impl Instance {
             }
             Err(error) => return Err(self.crashed("process", &error)),
         };
-        let bytes = returned_bytes(&output);
-        self.check_returned("process", bytes)?;
+        self.check_returned("process", output.bytes())?;
         let declared = Declared {
-            keys,
-            records: batch.len(),
+            batch,
             outputs: self.outputs,
             states: &self.store.data().kinds,
         };
-        check_output(output, declared).map_err(|reason| GuestError::BadOutput {
-            operator: self.operator.clone(),
-            reason,
-        })
+        check_output(output, declared).map_err(|reason| self.bad_output(reason))
     }
 
+    fn bad_output(&self, reason: BadOutput) -> GuestError {
+        GuestError::BadOutput {
+            operator: self.operator.clone(),
+            reason,
+        }
+    }
+
+    /// Calls the guest. The innermost error is an output that is no numbers.
     fn call_process(
         &mut self,
         input: u16,
         batch: &Batch,
         states: &[&OptionalColumn],
-    ) -> wasmtime::Result<Result<WitOutput, String>> {
-        let states: Vec<_> = states
-            .iter()
-            .map(|values| optional_column(values))
-            .collect();
-        let records = wit::Batch {
-            keys: column(&batch.keys),
-            slots: &batch.slots,
-            values: column(&batch.values),
-            timestamps: &batch.timestamps,
-        };
+    ) -> wasmtime::Result<Result<Result<Returned, BadOutput>, String>> {
         arm(&mut self.store);
-        let operator = self.bindings.floodmark_engine_operator();
-        operator.call_process(&mut self.store, input, records, &states)
+        let unread = self.unread.get(usize::from(input));
+        let unread = unread.copied().unwrap_or_default();
+        let store = &mut self.store;
+        match &self.exports.process {
+            Process::Plain => {
+                let records = columns(batch, UnreadColumns::default());
+                let states: Vec<_> = states.iter().copied().map(optional_column).collect();
+                let operator = &self.exports.operator;
+                let answer = operator.call_process(store, input, records, &states)?;
+                Ok(answer.map(|output| Ok(output.into())))
+            }
+            Process::Compact(compact) => {
+                let records = columns(batch, unread);
+                let states: Vec<_> = states.iter().copied().map(optional_column).collect();
+                let answer = compact.call_process(store, input, records, &states)?;
+                Ok(answer.map(|output| Ok(output.into())))
+            }
+            Process::Packed(operator) => {
+                let records = PackedColumns::of(batch, unread);
+                let ends: Vec<_> = states
+                    .iter()
+                    .map(|values| packed_u32s(values.ends()))
+                    .collect();
+                let states: Vec<_> = states
+                    .iter()
+                    .zip(&ends)
+                    .map(|(values, ends)| packed::PackedOptionalColumnParam {
+                        present: values.present(),
+                        ends,
+                        bytes: values.bytes(),
+                    })
+                    .collect();
+                let answer = operator.call_process(store, input, records.param(), &states)?;
+                Ok(answer.map(Returned::unpack))
+            }
+        }
     }
 
     /// The kinds of the states that the plugin declares, by position.
@@ -230,7 +266,7 @@ fn instantiate(
     operator: &str,
     start: &Start,
     kinds: Vec<StateKind>,
-) -> Result<(Store<GuestState>, Bindings, Alive), GuestError> {
+) -> Result<(Store<GuestState>, Exports, Alive), GuestError> {
     let share = start.shares.of(operator);
     let alive = share
         .enter(&start.limits)
@@ -263,12 +299,12 @@ fn instantiate(
         trapped(operator, "instantiate", &error, store.data())
     })?;
     // Types of exports are compared here and no earlier.
-    let bindings = start.exports.load(&mut store, &instance);
-    let bindings = bindings.map_err(|error| GuestError::OtherTypes {
+    let exports = start.exports.load(&mut store, &instance);
+    let exports = exports.map_err(|error| GuestError::OtherTypes {
         operator: operator.to_owned(),
         reason: format!("{error:#}"),
     })?;
-    Ok((store, bindings, alive))
+    Ok((store, exports, alive))
 }
 
 /// Sets the limits of the next call.
@@ -330,39 +366,6 @@ fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option
     }
 }
 
-/// What one call returned, in bytes of the host.
-fn returned_bytes(output: &WitOutput) -> u64 {
-    let column = |column: &operator::Column| 4 * column.ends.len() + column.bytes.len();
-    let optional = |column: &operator::OptionalColumn| {
-        column.present.len() + 4 * column.ends.len() + column.bytes.len()
-    };
-    let emissions = output.emissions.iter().map(|emission| {
-        let keys = match &emission.keys {
-            EmittedKeys::Input => 0,
-            EmittedKeys::Fresh(fresh) => column(fresh),
-        };
-        let rows = 4 * emission.slots.len() + 8 * emission.timestamps.len();
-        size_of_val(emission) + keys + rows + column(&emission.values)
-    });
-    let values = output
-        .values
-        .iter()
-        .map(|write| size_of_val(write) + 4 * write.slots.len() + optional(&write.values));
-    let lists = output.lists.iter().map(|write| {
-        let slots = 4 * (write.cleared.len() + write.slots.len());
-        size_of_val(write) + slots + column(&write.values)
-    });
-    let maps = output.maps.iter().map(|write| {
-        let slots = 4 * (write.cleared.len() + write.slots.len());
-        size_of_val(write) + slots + column(&write.sub_keys) + optional(&write.values)
-    });
-    emissions
-        .chain(values)
-        .chain(lists)
-        .chain(maps)
-        .sum::<usize>() as u64
-}
-
 /// A guest's own words, for a message.
 pub(super) fn shortened(reason: &str) -> String {
     let printable = |char: char| if char.is_control() { ' ' } else { char };
@@ -371,6 +374,64 @@ pub(super) fn shortened(reason: &str) -> String {
         .take(LOG_LINE_CHARS_MAX)
         .map(printable)
         .collect()
+}
+
+/// A batch for a call, without the columns that the guest does not read.
+fn columns(batch: &Batch, unread: UnreadColumns) -> wit::Batch<'_> {
+    wit::Batch {
+        keys: column(&batch.keys),
+        slots: &batch.slots,
+        values: match unread.values {
+            true => wit::ColumnParam {
+                ends: &[],
+                bytes: &[],
+            },
+            false => column(&batch.values),
+        },
+        timestamps: match unread.timestamps {
+            true => &[],
+            false => &batch.timestamps,
+        },
+    }
+}
+
+/// A batch for a packed call: its bytes, and its numbers as bytes.
+struct PackedColumns<'a> {
+    key_ends: Vec<u8>,
+    key_bytes: &'a [u8],
+    slots: Vec<u8>,
+    value_ends: Vec<u8>,
+    value_bytes: &'a [u8],
+    timestamps: Vec<u8>,
+}
+
+impl<'a> PackedColumns<'a> {
+    fn of(batch: &'a Batch, unread: UnreadColumns) -> Self {
+        let columns = columns(batch, unread);
+        Self {
+            key_ends: packed_u32s(columns.keys.ends),
+            key_bytes: columns.keys.bytes,
+            slots: packed_u32s(columns.slots),
+            value_ends: packed_u32s(columns.values.ends),
+            value_bytes: columns.values.bytes,
+            timestamps: packed_i64s(columns.timestamps),
+        }
+    }
+
+    fn param(&self) -> packed::PackedBatch<'_> {
+        packed::PackedBatch {
+            keys: packed::PackedColumnParam {
+                ends: &self.key_ends,
+                bytes: self.key_bytes,
+            },
+            slots: &self.slots,
+            values: packed::PackedColumnParam {
+                ends: &self.value_ends,
+                bytes: self.value_bytes,
+            },
+            timestamps: &self.timestamps,
+        }
+    }
 }
 
 fn column(column: &Column) -> wit::ColumnParam<'_> {

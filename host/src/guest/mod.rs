@@ -20,8 +20,10 @@ mod bindings;
 mod closed_wasi;
 mod compiled;
 mod error;
+mod exports;
 mod imports;
 mod reported;
+mod returned;
 mod share;
 mod times;
 
@@ -34,7 +36,7 @@ pub use limits::{Exceeded, Limits, TICK};
 pub use output::{
     CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
 };
-pub use plugin::{Description, Plugin, StateDeclaration};
+pub use plugin::{Description, Plugin, StateDeclaration, UnreadColumns};
 pub use reported::Reported;
 pub use times::{CallTimes, GuestClock};
 pub use values::StatePart;

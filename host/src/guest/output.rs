@@ -3,8 +3,9 @@
 use super::access::word;
 use super::bindings::exports::floodmark::engine::operator as wit;
 use super::instance::shortened;
+use super::returned::{self, Items, OptionalItems, Returned, Rows, Selection};
 use crate::state::StateKind;
-use crate::stream::{Column, MalformedColumn, OptionalColumn, Timestamp};
+use crate::stream::{Batch, Column, MalformedColumn, OptionalColumn, Timestamp};
 
 /// Bytes of a sub-key of a map.
 pub const SUB_KEY_BYTES_MAX: usize = 1 << 16;
@@ -119,6 +120,32 @@ pub enum BadOutput {
         /// How many.
         timestamps: usize,
     },
+    /// An emission has not one key, value or time a record.
+    #[error("an emission of {records} records has {items} {what}")]
+    EmissionLengths {
+        /// How many records it comes from.
+        records: usize,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        items: usize,
+    },
+    /// An emission comes from a record that the call does not have.
+    #[error("an emission from record {record}, of {records} records")]
+    Record {
+        /// The record.
+        record: u32,
+        /// How many there are.
+        records: usize,
+    },
+    /// Bytes that are no whole numbers.
+    #[error("{bytes} bytes of numbers of {each} bytes each")]
+    Packed {
+        /// How many.
+        bytes: usize,
+        /// Bytes of a number.
+        each: usize,
+    },
     /// A write has not one value a slot.
     #[error("a write has {slots} slots and {values} values")]
     WriteLengths {
@@ -208,10 +235,8 @@ pub enum BadOutput {
 /// What a call may speak of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Declared<'a> {
-    /// Keys of the call.
-    pub(super) keys: usize,
-    /// Records of the call.
-    pub(super) records: usize,
+    /// The records of the call.
+    pub(super) batch: &'a Batch,
     /// Output ports.
     pub(super) outputs: usize,
     /// The kinds of the states.
@@ -220,14 +245,14 @@ pub(super) struct Declared<'a> {
 
 /// Checks what a call returned.
 pub(super) fn check_output(
-    output: wit::Output,
+    output: Returned,
     declared: Declared<'_>,
 ) -> Result<CallOutput, BadOutput> {
-    let keys = declared.keys;
+    let keys = declared.batch.keys.len();
     let emissions = output
         .emissions
         .into_iter()
-        .map(|emission| check_emission(emission, keys, declared.outputs));
+        .map(|emission| check_emission(emission, declared));
     let emissions = emissions.collect::<Result<_, _>>()?;
     let mut values: Vec<ValueWrites> = Vec::with_capacity(output.values.len());
     for write in output.values {
@@ -252,7 +277,7 @@ pub(super) fn check_output(
         values,
         lists,
         maps,
-        rejections: check_rejections(output.rejections, declared.records)?,
+        rejections: check_rejections(output.rejections, declared.batch.len())?,
     })
 }
 
@@ -303,50 +328,136 @@ fn check_state(
 }
 
 fn check_emission(
-    emission: wit::Emission,
-    keys: usize,
-    outputs: usize,
+    emission: returned::Emission,
+    declared: Declared<'_>,
 ) -> Result<Emission, BadOutput> {
-    let output = emission.output;
-    if usize::from(output) >= outputs {
-        return Err(BadOutput::Output { output, outputs });
-    }
-    let (keys, emitted) = match emission.keys {
-        wit::EmittedKeys::Input => (keys, EmittedKeys::Input),
-        wit::EmittedKeys::Fresh(fresh) => {
-            let fresh = check_column("keys of an emission", fresh)?;
-            (fresh.len(), EmittedKeys::Fresh(fresh))
-        }
-    };
-    let values = check_column("values of an emission", emission.values)?;
-    let (slots, timestamps) = (emission.slots, emission.timestamps);
-    if slots.len() != values.len() || slots.len() != timestamps.len() {
-        return Err(BadOutput::Lengths {
-            slots: slots.len(),
-            values: values.len(),
-            timestamps: timestamps.len(),
+    let returned::Emission {
+        output,
+        rows,
+        values,
+    } = emission;
+    if usize::from(output) >= declared.outputs {
+        return Err(BadOutput::Output {
+            output,
+            outputs: declared.outputs,
         });
     }
-    check_slots(&slots, keys)?;
-    Ok(Emission {
-        output,
-        keys: emitted,
-        slots,
-        values,
-        timestamps,
-    })
+    let values = match values {
+        Some(values) => Some(check_column("values of an emission", values)?),
+        None => None,
+    };
+    match rows {
+        Rows::Slots {
+            keys,
+            slots,
+            timestamps,
+        } => {
+            let keys = keys
+                .map(|keys| check_column("keys of an emission", keys))
+                .transpose()?;
+            let values = values.unwrap_or_else(|| Column::of_empty_items(slots.len()));
+            if slots.len() != values.len() || slots.len() != timestamps.len() {
+                return Err(BadOutput::Lengths {
+                    slots: slots.len(),
+                    values: values.len(),
+                    timestamps: timestamps.len(),
+                });
+            }
+            let count = keys.as_ref().unwrap_or(&declared.batch.keys).len();
+            check_slots(&slots, count)?;
+            Ok(Emission {
+                output,
+                keys: keys.map_or(EmittedKeys::Input, EmittedKeys::Fresh),
+                slots,
+                values,
+                timestamps,
+            })
+        }
+        Rows::Records {
+            records,
+            keys,
+            timestamps,
+        } => {
+            let batch = declared.batch;
+            let records = check_selection(records, batch)?;
+            let count = records.as_ref().map_or(batch.len(), Vec::len);
+            let same = |what, items: usize| match items == count {
+                true => Ok(()),
+                false => Err(BadOutput::EmissionLengths {
+                    records: count,
+                    what,
+                    items,
+                }),
+            };
+            let values = values.unwrap_or_else(|| Column::of_empty_items(count));
+            same("values", values.len())?;
+            let (keys, slots) = match keys {
+                Some(keys) => {
+                    let keys = check_column("keys of an emission", keys)?;
+                    same("keys", keys.len())?;
+                    (EmittedKeys::Fresh(keys), (0..count as u32).collect())
+                }
+                None => (EmittedKeys::Input, of_records(&batch.slots, &records)),
+            };
+            let timestamps = match timestamps {
+                Some(timestamps) => {
+                    same("times", timestamps.len())?;
+                    timestamps
+                }
+                None => of_records(&batch.timestamps, &records),
+            };
+            Ok(Emission {
+                output,
+                keys,
+                slots,
+                values,
+                timestamps,
+            })
+        }
+    }
 }
 
-fn check_values(write: wit::ValueWrites, keys: usize) -> Result<ValueWrites, BadOutput> {
-    let values = check_optional(write.values)?;
-    let (state, slots) = (write.state, write.slots);
-    if slots.len() != values.len() {
-        return Err(BadOutput::WriteLengths {
-            slots: slots.len(),
-            values: values.len(),
-        });
+/// The selected records, if they are not all.
+fn check_selection(selection: Selection, batch: &Batch) -> Result<Option<Vec<u32>>, BadOutput> {
+    let Selection::Listed(listed) = selection else {
+        return Ok(None);
+    };
+    let records = batch.len();
+    match listed.iter().max() {
+        Some(&record) if record as usize >= records => Err(BadOutput::Record { record, records }),
+        _ => Ok(Some(listed)),
     }
-    check_distinct(state, &slots, keys)?;
+}
+
+/// An item a selected record.
+fn of_records<T: Copy>(items: &[T], records: &Option<Vec<u32>>) -> Vec<T> {
+    match records {
+        None => items.to_vec(),
+        Some(records) => records.iter().map(|&at| items[at as usize]).collect(),
+    }
+}
+
+fn check_values(write: returned::ValueWrites, keys: usize) -> Result<ValueWrites, BadOutput> {
+    let values = check_optional(write.values)?;
+    let state = write.state;
+    let lengths = |slots: usize| match slots == values.len() {
+        true => Ok(()),
+        false => Err(BadOutput::WriteLengths {
+            slots,
+            values: values.len(),
+        }),
+    };
+    let slots = match write.slots {
+        Selection::All => {
+            lengths(keys)?;
+            (0..keys as u32).collect()
+        }
+        Selection::Listed(slots) => {
+            lengths(slots.len())?;
+            check_distinct(state, &slots, keys)?;
+            slots
+        }
+    };
     Ok(ValueWrites {
         state,
         slots,
@@ -354,7 +465,7 @@ fn check_values(write: wit::ValueWrites, keys: usize) -> Result<ValueWrites, Bad
     })
 }
 
-fn check_list(write: wit::ListWrites, keys: usize) -> Result<ListWrites, BadOutput> {
+fn check_list(write: returned::ListWrites, keys: usize) -> Result<ListWrites, BadOutput> {
     let values = check_column("items of a list", write.values)?;
     let (state, cleared, slots) = (write.state, write.cleared, write.slots);
     if slots.len() != values.len() {
@@ -373,7 +484,7 @@ fn check_list(write: wit::ListWrites, keys: usize) -> Result<ListWrites, BadOutp
     })
 }
 
-fn check_map(write: wit::MapWrites, keys: usize) -> Result<MapWrites, BadOutput> {
+fn check_map(write: returned::MapWrites, keys: usize) -> Result<MapWrites, BadOutput> {
     let sub_keys = check_column("sub-keys of a map", write.sub_keys)?;
     let values = check_optional(write.values)?;
     let (state, cleared, slots) = (write.state, write.cleared, write.slots);
@@ -427,6 +538,13 @@ fn check_distinct(state: u16, slots: &[u32], keys: usize) -> Result<(), BadOutpu
     if slots.is_empty() {
         return Ok(());
     }
+    // SDKs write them in order.
+    if !slots
+        .array_windows::<2>()
+        .fold(false, |falls, two| falls | (two[0] >= two[1]))
+    {
+        return Ok(());
+    }
     let mut seen = vec![false; keys];
     for &slot in slots {
         if std::mem::replace(&mut seen[slot as usize], true) {
@@ -436,8 +554,9 @@ fn check_distinct(state: u16, slots: &[u32], keys: usize) -> Result<(), BadOutpu
     Ok(())
 }
 
-fn check_optional(values: wit::OptionalColumn) -> Result<OptionalColumn, BadOutput> {
-    OptionalColumn::from_parts(values.present, values.ends, values.bytes).map_err(|reason| {
+fn check_optional(values: OptionalItems) -> Result<OptionalColumn, BadOutput> {
+    let OptionalItems { present, items } = values;
+    OptionalColumn::from_parts(present, items.ends, items.bytes).map_err(|reason| {
         BadOutput::Column {
             what: "values of a state",
             reason,
@@ -445,7 +564,7 @@ fn check_optional(values: wit::OptionalColumn) -> Result<OptionalColumn, BadOutp
     })
 }
 
-fn check_column(what: &'static str, column: wit::Column) -> Result<Column, BadOutput> {
+fn check_column(what: &'static str, column: Items) -> Result<Column, BadOutput> {
     Column::from_parts(column.ends, column.bytes)
         .map_err(|reason| BadOutput::Column { what, reason })
 }

@@ -8,8 +8,9 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::beside::GuestState;
-use super::bindings::PluginIndices;
+use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
+use super::exports::ExportIndices;
 use super::share::Shares;
 use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi, imports};
 use crate::checkpoint::PluginDigest;
@@ -39,6 +40,17 @@ pub struct Description {
     pub inputs: Vec<String>,
     /// Its output ports, at least one.
     pub outputs: Vec<String>,
+    /// By input port: the columns that it does not read, and does not get.
+    pub unread: Vec<UnreadColumns>,
+}
+
+/// Columns of an input port that a plugin does not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnreadColumns {
+    /// Values.
+    pub values: bool,
+    /// Event times.
+    pub timestamps: bool,
 }
 
 /// A state that a plugin declares.
@@ -69,7 +81,7 @@ pub struct Plugin {
 pub(super) struct Start {
     pub(super) pre: InstancePre<GuestState>,
     /// Where its exports are.
-    pub(super) exports: PluginIndices,
+    pub(super) exports: ExportIndices,
     pub(super) limits: Limits,
     pub(super) shares: Arc<Shares>,
     pub(super) has_fuel: bool,
@@ -110,7 +122,7 @@ impl Plugin {
             reason: format!("{error:#}"),
         };
         let mut linker = Linker::new(engine);
-        super::bindings::Plugin::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
+        super::bindings::AnyPlugin::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
             &mut linker,
             |state| state,
         )
@@ -118,7 +130,7 @@ impl Plugin {
         closed_wasi::add_to_linker(engine, &mut linker, &compiled).map_err(other_types)?;
         let pre = linker.instantiate_pre(&compiled).map_err(other_types)?;
         let start = Start {
-            exports: PluginIndices::new(&pre).map_err(other_types)?,
+            exports: ExportIndices::find(&pre).map_err(other_types)?,
             pre,
             limits,
             shares: Arc::clone(guest_engine.shares()),
@@ -179,6 +191,18 @@ impl Plugin {
             start,
             ..self.clone()
         })
+    }
+
+    /// The same plugin, called as by a host that knows only the interface `operator`; `None` if it is called so anyway.
+    #[must_use]
+    pub fn called_plainly(&self) -> Option<Self> {
+        if self.start.exports.is_plain() {
+            return None;
+        }
+        let mut plain = self.clone();
+        plain.start.exports = self.start.exports.plain();
+        plain.description.unread.fill(UnreadColumns::default());
+        Some(plain)
     }
 
     /// What it says of itself.
@@ -258,7 +282,16 @@ fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Resul
 }
 
 fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {
-    let found = Instance::describe(operator, start)?;
+    let (found, unread) = Instance::describe(operator, start)?;
+    let bad_description = |reason| GuestError::BadDescription {
+        operator: operator.to_owned(),
+        reason,
+    };
+    let unread = match start.exports.is_plain() {
+        // Calls of `operator` come with all columns.
+        true => vec![UnreadColumns::default(); found.inputs.len()],
+        false => check_unread(&unread, found.inputs.len()).map_err(bad_description)?,
+    };
     let description = Description {
         name: found.name,
         version: found.version,
@@ -278,12 +311,34 @@ fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {
             .collect(),
         inputs: found.inputs,
         outputs: found.outputs,
+        unread,
     };
-    check_description(&description).map_err(|reason| GuestError::BadDescription {
-        operator: operator.to_owned(),
-        reason,
-    })?;
+    check_description(&description).map_err(bad_description)?;
     Ok(description)
+}
+
+/// By input port the columns that a plugin does not read.
+fn check_unread(unread: &[WitUnread], inputs: usize) -> Result<Vec<UnreadColumns>, String> {
+    let mut by_input = vec![None; inputs];
+    for columns in unread {
+        let input = columns.input;
+        let Some(known) = by_input.get_mut(usize::from(input)) else {
+            return Err(format!(
+                "it speaks of columns of input {input}, and has {inputs} inputs"
+            ));
+        };
+        let unread = UnreadColumns {
+            values: columns.values,
+            timestamps: columns.timestamps,
+        };
+        if known.replace(unread).is_some() {
+            return Err(format!("it speaks twice of the columns of input {input}"));
+        }
+    }
+    Ok(by_input
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .collect())
 }
 
 fn check_description(description: &Description) -> Result<(), String> {

@@ -30,7 +30,7 @@ impl Instance {
         values: &Column,
     ) -> Result<Column, GuestError> {
         arm(&mut self.store);
-        let answer = self.bindings.floodmark_engine_state_values().call_migrate(
+        let answer = self.exports.state_values.call_migrate(
             &mut self.store,
             state,
             from_version,
@@ -50,7 +50,7 @@ impl Instance {
         values: &Column,
     ) -> Result<Column, GuestError> {
         arm(&mut self.store);
-        let answer = self.bindings.floodmark_engine_state_values().call_to_json(
+        let answer = self.exports.state_values.call_to_json(
             &mut self.store,
             state,
             part.into(),
@@ -80,10 +80,12 @@ impl Instance {
         texts: &Column,
     ) -> Result<Column, GuestError> {
         arm(&mut self.store);
-        let answer = self
-            .bindings
-            .floodmark_engine_state_values()
-            .call_from_json(&mut self.store, state, part.into(), param(texts));
+        let answer = self.exports.state_values.call_from_json(
+            &mut self.store,
+            state,
+            part.into(),
+            param(texts),
+        );
         self.one_for_one("from-json", texts.len(), answer)
     }
 
@@ -93,8 +95,8 @@ impl Instance {
     /// When it crashes: then the instance is not to be used again.
     pub fn completed(&mut self, checkpoint: u64) -> Result<(), GuestError> {
         arm(&mut self.store);
-        self.bindings
-            .floodmark_engine_checkpoint_listener()
+        self.exports
+            .listener
             .call_completed(&mut self.store, checkpoint)
             .map_err(|error| self.crashed("completed", &error))
     }
@@ -105,8 +107,8 @@ impl Instance {
     /// As [`Instance::completed`].
     pub fn aborted(&mut self, checkpoint: u64) -> Result<(), GuestError> {
         arm(&mut self.store);
-        self.bindings
-            .floodmark_engine_checkpoint_listener()
+        self.exports
+            .listener
             .call_aborted(&mut self.store, checkpoint)
             .map_err(|error| self.crashed("aborted", &error))
     }

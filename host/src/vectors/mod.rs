@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A file is run as written, and in variations that a plugin which keeps to the contract does not notice: record by record, a
-//! fresh instance for each call, killed and restored after each step. The first difference ends it. The plugin runs as in a
+//! fresh instance for each call, killed and restored after each step, and called through the interface `operator` where the
+//! host would call another one. The first difference ends it. The plugin runs as in a
 //! job, with its limits and its state in chunks; there is no pipeline, and nothing is written.
 
 pub mod find;
@@ -127,6 +128,8 @@ enum Variation {
     RecordByRecord,
     FreshInstances,
     Killed,
+    /// Only for a plugin that the host calls otherwise.
+    ThroughOperator,
 }
 
 impl Variation {
@@ -136,6 +139,7 @@ impl Variation {
             Self::RecordByRecord => "record by record",
             Self::FreshInstances => "a fresh instance for each call",
             Self::Killed => "killed and restored after each step",
+            Self::ThroughOperator => "called through `operator`",
         }
     }
 }

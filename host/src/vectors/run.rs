@@ -62,8 +62,13 @@ pub fn run(plugin: &Plugin, vectors: &Vectors) -> Result<Report, Problems> {
         report.variations += 1;
         report.difference = run_variation(&plugin, &vectors.config, steps, variation);
         if report.difference.is_some() {
-            break;
+            return Ok(report);
         }
+    }
+    if let Some(plain) = plugin.called_plainly() {
+        report.variations += 1;
+        let variation = Variation::ThroughOperator;
+        report.difference = run_variation(&Arc::new(plain), &vectors.config, steps, variation);
     }
     Ok(report)
 }

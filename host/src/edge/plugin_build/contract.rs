@@ -9,7 +9,7 @@ use wit_component::StringEncoding;
 use wit_parser::{Resolve, SourceMap, WorldId};
 
 /// The files of `wit/`.
-pub const FILES: [(&str, &str); 12] = [
+pub const FILES: [(&str, &str); 11] = [
     (
         "checkpoint-listener.wit",
         include_str!("../../../../wit/checkpoint-listener.wit"),
@@ -28,10 +28,6 @@ pub const FILES: [(&str, &str); 12] = [
     (
         "operator-packed.wit",
         include_str!("../../../../wit/operator-packed.wit"),
-    ),
-    (
-        "packed-types.wit",
-        include_str!("../../../../wit/packed-types.wit"),
     ),
     (
         "state-values.wit",
