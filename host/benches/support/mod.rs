@@ -101,6 +101,49 @@ pub fn lines_of_keys(keys: u64, uniform: bool) -> PathBuf {
     path
 }
 
+/// Text of about so many bytes, ten words a line: 50,000 words of 2 to 11 letters, the n-th of them 1/n as frequent as the
+/// first (Zipf's law). Kept from run to run.
+pub fn text(bytes: usize) -> PathBuf {
+    let path = folder("input").join(format!("{bytes}.text"));
+    if std::fs::metadata(&path).is_ok_and(|file| file.len() >= bytes as u64) {
+        return path;
+    }
+    let mut random = Random(7);
+    let words: Vec<Vec<u8>> = (0..50_000)
+        .map(|_| {
+            let letters = 2 + random.next() % 10;
+            let letter = |random: &mut Random| b'a' + (random.next() % 26) as u8;
+            (0..letters).map(|_| letter(&mut random)).collect()
+        })
+        .collect();
+    let mut sum = 0.0;
+    let reach: Vec<f64> = (1..=words.len())
+        .map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        })
+        .collect();
+    let unfinished = path.with_extension("unfinished");
+    let mut file =
+        BufWriter::with_capacity(1 << 20, File::create(&unfinished).expect("there is room"));
+    let mut written = 0;
+    let mut place = 0;
+    while written < bytes || place > 0 {
+        let drawn = random.next() as f64 / u64::MAX as f64 * sum;
+        let word = &words[reach
+            .partition_point(|&reach| reach < drawn)
+            .min(words.len() - 1)];
+        place = (place + 1) % 10;
+        file.write_all(word).expect("there is room");
+        file.write_all(if place == 0 { b"\n" } else { b" " })
+            .expect("there is room");
+        written += word.len() + 1;
+    }
+    file.flush().expect("there is room");
+    std::fs::rename(unfinished, &path).expect("the folder is ours");
+    path
+}
+
 /// The component of a plugin that ships.
 pub fn plugin(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -135,20 +178,68 @@ pub fn load(name: &str) -> Plugin {
 
 /// File → count by key → sink.
 pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelism: u16) -> Plan {
-    let settings = format!("path = {:?}\nkey-separator = \"\\t\"", input);
-    let settings: FileSourceSettings = toml::from_str(&settings).expect("the settings are right");
-    let source = FileSource::new(settings, Path::new("/")).expect("the settings are right");
-    let node = |name: &str, role| Node {
+    let source = file_source(&format!("path = {input:?}\nkey-separator = \"\\t\""));
+    let nodes = vec![
+        node("text", Role::Source(source)),
+        operator("count", plugin),
+        node("counts", Role::Sink(sink)),
+    ];
+    let edges = vec![edge(0, 1, Routing::ByKey), edge(1, 2, Routing::Forward)];
+    plan(nodes, edges, parallelism)
+}
+
+/// File → split into words → count by key → sink.
+pub fn words_plan(
+    input: &Path,
+    [split, count]: [&Plugin; 2],
+    sink: Arc<dyn Sink>,
+    parallelism: u16,
+) -> Plan {
+    let nodes = vec![
+        node(
+            "text",
+            Role::Source(file_source(&format!("path = {input:?}"))),
+        ),
+        operator("split", split),
+        operator("count", count),
+        node("counts", Role::Sink(sink)),
+    ];
+    let edges = vec![
+        edge(0, 1, Routing::Forward),
+        edge(1, 2, Routing::ByKey),
+        edge(2, 3, Routing::Forward),
+    ];
+    plan(nodes, edges, parallelism)
+}
+
+fn file_source(settings: &str) -> Arc<FileSource> {
+    let settings: FileSourceSettings = toml::from_str(settings).expect("the settings are right");
+    Arc::new(FileSource::new(settings, Path::new("/")).expect("the settings are right"))
+}
+
+fn node(name: &str, role: Role) -> Node {
+    Node {
         name: name.to_owned(),
         role,
-    };
-    let edge = |from, to, routing| Edge {
+    }
+}
+
+fn operator(name: &str, plugin: &Plugin) -> Node {
+    let operator = Operator::new(Arc::new(plugin.clone()), Vec::new());
+    node(name, Role::Operator(operator))
+}
+
+fn edge(from: usize, to: usize, routing: Routing) -> Edge {
+    Edge {
         from: NodeIndex(from),
         output: 0,
         to: NodeIndex(to),
         input: 0,
         routing,
-    };
+    }
+}
+
+fn plan(nodes: Vec<Node>, edges: Vec<Edge>, parallelism: u16) -> Plan {
     Plan {
         data_folder: String::new(),
         backend: StateBackend::Memory,
@@ -159,15 +250,8 @@ pub fn count_plan(input: &Path, plugin: &Plugin, sink: Arc<dyn Sink>, parallelis
         max_parallelism: MaxParallelism::DEFAULT,
         mode: Default::default(),
         allow_dropped_state: false,
-        nodes: vec![
-            node("text", Role::Source(Arc::new(source))),
-            node(
-                "count",
-                Role::Operator(Operator::new(Arc::new(plugin.clone()), Vec::new())),
-            ),
-            node("counts", Role::Sink(sink)),
-        ],
-        edges: vec![edge(0, 1, Routing::ByKey), edge(1, 2, Routing::Forward)],
+        nodes,
+        edges,
     }
 }
 
@@ -194,7 +278,7 @@ impl Watcher for Told {
     fn planned(&mut self, _: &Plan, _: bool) {}
 
     fn observed(&self, _: usize) -> Arc<WorkerMetrics> {
-        Arc::new(WorkerMetrics::new(3))
+        Arc::new(WorkerMetrics::new(4))
     }
 }
 
