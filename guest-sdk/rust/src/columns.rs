@@ -9,7 +9,7 @@ pub use crate::bindings::exports::floodmark::engine::operator::{
 };
 pub use crate::bindings::exports::floodmark::engine::state_values::Part;
 pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
-use crate::{Config, Error, Port, Result};
+use crate::{Config, Error, Port, Result, short};
 
 /// The timestamp of a record that has none.
 pub const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
@@ -150,7 +150,7 @@ impl Column {
     /// When the column would pass 4 GiB, which is more than a guest's memory.
     #[inline]
     pub fn push(&mut self, item: &[u8]) {
-        self.bytes.extend_from_slice(item);
+        short::append(&mut self.bytes, item);
         self.end_item();
     }
 
@@ -223,7 +223,7 @@ impl OptionalColumn {
             self.present.push(0);
         }
         self.present[index / 8] |= u8::from(item.is_some()) << (index % 8);
-        self.bytes.extend_from_slice(item.unwrap_or_default());
+        short::append(&mut self.bytes, item.unwrap_or_default());
         self.ends.push(end_of(&self.bytes));
     }
 }

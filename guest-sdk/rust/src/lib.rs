@@ -137,6 +137,8 @@ pub mod columns;
 
 pub mod reads;
 
+mod short;
+
 mod record_by_record;
 
 #[doc(hidden)]

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::columns::{Batch, Column, Emission as Columns, EmittedKeys, Rejection, Timestamp};
-use crate::{Port, Record};
+use crate::{Port, Record, short};
 
 /// Where an operator emits records. They leave when the whole batch has been processed.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ impl<P: Payload + ?Sized> Payload for &P {
 impl Payload for [u8] {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self);
+        short::append(bytes, self);
     }
 }
 
@@ -240,21 +240,21 @@ impl<const N: usize> Payload for [u8; N] {
 impl Payload for Vec<u8> {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self);
+        short::append(bytes, self);
     }
 }
 
 impl Payload for str {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self.as_bytes());
+        short::append(bytes, self.as_bytes());
     }
 }
 
 impl Payload for String {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self.as_bytes());
+        short::append(bytes, self.as_bytes());
     }
 }
 
@@ -302,18 +302,43 @@ impl Payload for Decimal {
 /// side by side in one word, so it takes three steps and no memory.
 #[inline]
 fn eight_digits(number: u64) -> u64 {
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let above = ten_thousands(number);
+    let fours = above | ((number - above * 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
     let twos = hundreds | ((fours - hundreds * 100) << 16);
     let tens = ((twos * 103) >> 10) & 0x0f_000f_000f_000f;
     tens | ((twos - tens * 10) << 8)
 }
 
+/// `number / 10_000`, for a number below 2³².
+///
+/// WebAssembly has no upper half of a product, so a division by a constant stays a division there, which costs some 20 times
+/// as much. The factor is 2⁴⁵ / 10,000 rounded up, (2⁴⁵ + 1168) / 10,000, so that the product is larger than
+/// `number / 10_000` by `number · 1168 / (10,000 · 2⁴⁵)`. As long as `number · 1168` is below 2⁴⁵ that is less than 1 / 10,000, the least
+/// distance to the next whole number, so the whole part is the same: for all numbers below 3 · 10¹⁰. The product does not overflow below 2³².
+#[inline]
+const fn ten_thousands(number: u64) -> u64 {
+    (number * 3_518_437_209) >> 45
+}
+
 #[cfg(test)]
 mod tests {
-    //! Catches digits that get lost at either end of the range.
+    //! Catches digits that get lost at either end of the range, and a quotient that is off by one.
 
     use super::*;
+
+    #[test]
+    fn ten_thousands_are_those_of_a_division() {
+        // The function never falls, so if it is right on both sides of each step it is right between them.
+        for quotient in 1..10_000 {
+            let step = quotient * 10_000;
+            assert_eq!(ten_thousands(step - 1), quotient - 1);
+            assert_eq!(ten_thousands(step), quotient);
+        }
+        assert_eq!(ten_thousands(0), 0);
+        assert_eq!(ten_thousands(99_999_999), 9_999);
+        assert_eq!(ten_thousands(u64::from(u32::MAX)), 429_496);
+    }
 
     #[test]
     fn decimals_read_as_the_standard_library_writes_them() {
