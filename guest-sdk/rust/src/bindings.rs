@@ -7,7 +7,7 @@
 
 wit_bindgen::generate!({
     path: "wit",
-    world: "plugin",
+    world: "compact-plugin",
     pub_export_macro: true,
     export_macro_name: "export_component",
     default_bindings_module: "floodmark_sdk::bindings",

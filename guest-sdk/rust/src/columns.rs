@@ -2,10 +2,17 @@
 //!
 //! An operator that sees records never meets this module. A [`Plugin`] handles the whole batch itself: it decides what to
 //! copy, and answers for the rules in `wit/`, which nothing here checks for it. `record_by_record` is one.
+//!
+//! What a plugin returns is the output of the interface `operator-compact`, which names keys, slots and times of the input instead
+//! of copying them. A host that does not know this interface calls the one of `operator`, for which [`export_plugin!`](crate::export_plugin)
+//! spells the same output out.
 
+pub use crate::bindings::exports::floodmark::engine::input_columns::UnreadColumns;
 pub use crate::bindings::exports::floodmark::engine::operator::{
-    Description, Emission, EmittedKeys, ListWrites, MapWrites, Output, Rejection, StateDeclaration,
-    StateKind, ValueWrites,
+    Description, ListWrites, MapWrites, Rejection, StateDeclaration, StateKind,
+};
+pub use crate::bindings::exports::floodmark::engine::operator_compact::{
+    Emission, EmittedKeys, EmittedTimes, Output, Selection, ValueWrites,
 };
 pub use crate::bindings::exports::floodmark::engine::state_values::Part;
 pub use crate::bindings::floodmark::engine::types::{Batch, Column, OptionalColumn, Timestamp};
@@ -23,6 +30,13 @@ pub const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
 pub trait Plugin: Sized + 'static {
     /// What this plugin is; the same at any time and for any configuration.
     fn describe() -> Description;
+
+    /// The columns of its input that it does not read; the same at any time and for any configuration. A host need not hand
+    /// them over: they may have no items.
+    #[must_use]
+    fn unread() -> Vec<UnreadColumns> {
+        Vec::new()
+    }
 
     /// Makes an instance.
     ///
@@ -99,6 +113,20 @@ impl Output {
 impl Default for Output {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Selection {
+    /// The places selected, of `len` records or slots of the call.
+    pub fn places(&self, len: usize) -> impl ExactSizeIterator<Item = usize> {
+        let selected = match self {
+            Self::All => len,
+            Self::Listed(places) => places.len(),
+        };
+        (0..selected).map(move |at| match self {
+            Self::All => at,
+            Self::Listed(places) => places[at] as usize,
+        })
     }
 }
 

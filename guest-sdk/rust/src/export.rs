@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use crate::columns::{Batch, Description, OptionalColumn, Output, Plugin};
 use crate::operator::is_same;
-use crate::{Config, Error, Operator, Port, Result, metrics};
+use crate::{Config, Error, Operator, Port, Result, metrics, plain};
 
 /// Makes a plugin of an operator. Once a crate; name and version are those of the crate.
 #[macro_export]
@@ -54,9 +54,32 @@ macro_rules! export_plugin {
                     input: u16,
                     records: $crate::columns::Batch,
                     states: ::std::vec::Vec<$crate::columns::OptionalColumn>,
+                ) -> ::core::result::Result<
+                    $crate::bindings::exports::floodmark::engine::operator::Output,
+                    ::std::string::String,
+                > {
+                    INSTANCE.with(|instance| instance.process_plain(input, records, states))
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            impl $crate::bindings::exports::floodmark::engine::operator_compact::Guest
+                for Exported
+            {
+                fn process(
+                    input: u16,
+                    records: $crate::columns::Batch,
+                    states: ::std::vec::Vec<$crate::columns::OptionalColumn>,
                 ) -> ::core::result::Result<$crate::columns::Output, ::std::string::String>
                 {
                     INSTANCE.with(|instance| instance.process(input, records, states))
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            impl $crate::bindings::exports::floodmark::engine::input_columns::Guest for Exported {
+                fn unread() -> ::std::vec::Vec<$crate::columns::UnreadColumns> {
+                    <$plugin as $crate::columns::Plugin>::unread()
                 }
             }
 
@@ -169,6 +192,21 @@ impl<P: Plugin> Instance<P> {
         *plugin = Some(opened);
         metrics::succeeded();
         Ok(output)
+    }
+
+    /// The same for a host that does not know compact output.
+    ///
+    /// # Errors
+    /// As [`Instance::process`].
+    pub fn process_plain(
+        &self,
+        input: u16,
+        records: Batch,
+        states: Vec<OptionalColumn>,
+    ) -> Result<plain::Output, String> {
+        let called = plain::Called::of(&records);
+        let output = self.process(input, records, states)?;
+        Ok(called.spell_out(output))
     }
 
     /// Tells the plugin, if there is one, that a checkpoint is durable.

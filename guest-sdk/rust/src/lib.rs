@@ -141,6 +141,8 @@ mod short;
 
 mod record_by_record;
 
+mod plain;
+
 #[doc(hidden)]
 pub mod export;
 
@@ -154,7 +156,7 @@ pub use error::{Error, Result};
 pub use floodmark_sdk_macros::States;
 pub use list::{Items, List};
 pub use map::Map;
-pub use operator::{Operator, Port, Record};
+pub use operator::{Operator, Port, Reads, Record};
 pub use output::{Decimal, Emission, Output, Payload};
 pub use record_by_record::RecordByRecord;
 pub use reducing::{Aggregate, Aggregating, Max, Min, Reduce, Reducing, Sum};

@@ -21,6 +21,10 @@ pub trait Operator: States + Sized + 'static {
     /// The names of its output ports; [`Port::named`] finds one of several.
     const OUTPUTS: &'static [&'static str] = &["out"];
 
+    /// Which columns of its input it reads, on all ports. [`#[operator]`](macro@crate::operator) sets it from what [`process`](Operator::process)
+    /// does; written by hand it wins over that. A wrong one panics in the first call that reads what it leaves out.
+    const READS: Reads = Reads::ALL;
+
     /// Makes the operator from its configuration.
     ///
     /// # Errors
@@ -73,9 +77,15 @@ impl<'a> Record<'a> {
     }
 
     /// Its value.
+    ///
+    /// # Panics
+    /// When the operator's [`READS`](Operator::READS) says that it does not read values.
     #[inline]
     #[must_use]
     pub fn value(&self) -> &'a [u8] {
+        if self.index >= self.batch.values.len() {
+            unread("the value of a record", "values");
+        }
         self.batch.values.get(self.index)
     }
 
@@ -83,6 +93,9 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// It is not UTF-8.
+    ///
+    /// # Panics
+    /// As [`Record::value`].
     pub fn text(&self) -> Result<&'a str> {
         str::from_utf8(self.value()).map_err(|error| {
             Error::from(error).within(format_args!("the value `{}`", Readable(self.value())))
@@ -90,12 +103,52 @@ impl<'a> Record<'a> {
     }
 
     /// Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one.
+    ///
+    /// # Panics
+    /// When the operator's [`READS`](Operator::READS) says that it does not read event times.
     #[inline]
     #[must_use]
     pub fn timestamp(&self) -> Option<Timestamp> {
-        let timestamp = self.batch.timestamps[self.index];
+        let Some(&timestamp) = self.batch.timestamps.get(self.index) else {
+            unread("the event time of a record", "timestamps");
+        };
         (timestamp != NO_TIMESTAMP).then_some(timestamp)
     }
+
+    /// Whether this is its event time, as far as that is known.
+    #[inline]
+    pub(crate) fn has_timestamp(&self, timestamp: Timestamp) -> bool {
+        self.batch.timestamps.get(self.index) == Some(&timestamp)
+    }
+}
+
+/// Ends a call in which an operator wants what it said that it would not want.
+#[cold]
+pub(crate) fn unread(what: &str, column: &str) -> ! {
+    panic!(
+        "this operator needs {what}, but its `READS` says that it does not read {column}; set `{column}: true` there, or remove \
+         the constant"
+    )
+}
+
+/// Which columns of its input an operator reads. The host does not copy the others, nor make them where it can do without.
+///
+/// The key of a record is always there. To emit a record with the time of the one that is being processed is not to read that time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reads {
+    /// Whether it reads values: [`Record::value`], [`Record::text`].
+    pub values: bool,
+    /// Whether it reads event times: [`Record::timestamp`]. Also to emit, by one port, some records with the time of the one that
+    /// is being processed and some with another ([`Output::at`]) is to read them.
+    pub timestamps: bool,
+}
+
+impl Reads {
+    /// All columns are read.
+    pub const ALL: Self = Self {
+        values: true,
+        timestamps: true,
+    };
 }
 
 /// One of an operator's inputs or outputs.

@@ -1,11 +1,15 @@
 //! What an operator emits, collected into columns.
 //!
-//! An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones it
-//! names keys by their slots, and no key is copied. Nothing here hashes keys: one that is emitted twice stands twice.
+//! An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones, one for
+//! each record, nothing but values is written. From there on, only what differs is: the records that emissions come from, or
+//! their keys, or their times. Nothing here hashes keys: one that is emitted twice stands twice.
 
 use std::fmt::{self, Write as _};
 
-use crate::columns::{Batch, Column, Emission as Columns, EmittedKeys, Rejection, Timestamp};
+use crate::columns::{
+    Batch, Column, Emission as Columns, EmittedKeys, EmittedTimes, Rejection, Selection, Timestamp,
+};
+use crate::operator::unread;
 use crate::{Port, Record, short};
 
 /// Where an operator emits records. They leave when the whole batch has been processed.
@@ -71,8 +75,7 @@ impl Output<'_> {
     /// one record makes millions: columns that grow step by step take up to three times the memory.
     pub fn reserve_keyed(&mut self, emissions: usize, key_bytes: usize) {
         let port = &mut self.ports[0];
-        port.slots.reserve(emissions);
-        port.timestamps.reserve(emissions);
+        port.places.reserve(emissions);
         port.values.ends.reserve(emissions);
         port.keys.ends.reserve(emissions);
         port.keys.bytes.reserve(key_bytes);
@@ -105,23 +108,18 @@ impl<'a> Emission<'a> {
     }
 
     /// Emits it.
+    ///
+    /// # Panics
+    /// When some records on a port have their own event time and others do not, and the operator's `READS` says that it does
+    /// not read event times.
     #[inline]
     pub fn emit(self, value: impl Payload) {
         let port = self.port;
-        let record = self.record;
         let is_like_record = self.key.is_none() && self.timestamp.is_none();
-        if !(is_like_record && port.is_record_for_record(record.index)) {
-            let slot = record.batch.slots[record.index];
-            port.spell_out(record.batch);
-            let slot = match self.key {
-                None if !port.is_fresh => slot,
-                key => port.fresh_slot(&record.batch.keys, slot, key),
-            };
-            let own = record.batch.timestamps[record.index];
-            port.slots.push(slot);
-            port.timestamps.push(self.timestamp.unwrap_or(own));
-        } else if record.index == 0 {
-            port.values.ends.reserve(record.batch.slots.len());
+        if !(is_like_record && port.is_record_for_record(self.record.index)) {
+            port.spell_out(self.record, self.key, self.timestamp);
+        } else if self.record.index == 0 {
+            port.values.ends.reserve(self.record.batch.slots.len());
         }
         value.append_to(&mut port.values.bytes);
         port.values.end_item();
@@ -130,79 +128,128 @@ impl<'a> Emission<'a> {
 
 /// What leaves by one port in one call.
 ///
-/// - As long as each record emits one record with its own key and time, only `values` grows: slots and timestamps are those
-///   of the batch. From the first other emission on, `slots`, `values` and `timestamps` have the same length.
-/// - If `is_fresh`, slots are indexes of `keys`; else they are those of the call, and `keys` is empty.
+/// - `values` has one item for each emission. Each of `places`, `keys` and `timestamps` has none, or as many.
+/// - Without `places`, emission `i` comes from record `i`.
+/// - Without `keys`, each emission has the key of its record; without `timestamps`, its time.
 #[derive(Debug, Default)]
 pub(crate) struct Emitted {
-    is_fresh: bool,
+    places: Vec<u32>,
     keys: Column,
-    slots: Vec<u32>,
-    values: Column,
     timestamps: Vec<Timestamp>,
+    values: Column,
+    /// Whether an emission has said something that its record does not say.
+    is_spelled_out: bool,
 }
 
 impl Emitted {
-    /// The emissions of the port `output`, if there are any.
-    pub(crate) fn into_columns(mut self, output: u16, batch: &Batch) -> Option<Columns> {
-        if self.values.is_empty() {
+    /// The emissions of the port `output`, if there are any, in a call of `records` records.
+    pub(crate) fn into_columns(self, output: u16, records: usize) -> Option<Columns> {
+        let emitted = self.values.len();
+        if emitted == 0 {
             return None;
         }
-        self.spell_out(batch);
         Some(Columns {
             output,
-            keys: if self.is_fresh {
-                EmittedKeys::Fresh(self.keys)
-            } else {
-                EmittedKeys::Input
+            records: match self.places.is_empty() {
+                true if emitted == records => Selection::All,
+                true => Selection::Listed(first_places(emitted).collect()),
+                false => Selection::Listed(self.places),
             },
-            slots: self.slots,
-            values: self.values,
-            timestamps: self.timestamps,
+            keys: match self.keys.is_empty() {
+                true => EmittedKeys::Same,
+                false => EmittedKeys::Fresh(self.keys),
+            },
+            values: (!self.values.bytes.is_empty()).then_some(self.values),
+            timestamps: match self.timestamps.is_empty() {
+                true => EmittedTimes::Same,
+                false => EmittedTimes::Fresh(self.timestamps),
+            },
         })
     }
 
     /// Whether all records before this one emitted one record each, like themselves.
     #[inline]
     fn is_record_for_record(&self, index: usize) -> bool {
-        self.slots.is_empty() && self.values.len() == index
+        !self.is_spelled_out && self.values.len() == index
     }
 
-    /// Writes down the slots and timestamps of what was emitted record for record.
+    /// Writes down what the emission that comes next does not have from the record at its own place.
     #[inline]
-    fn spell_out(&mut self, batch: &Batch) {
-        if self.slots.is_empty() {
-            self.spell_out_first(batch);
+    fn spell_out(&mut self, record: Record<'_>, key: Option<&[u8]>, timestamp: Option<Timestamp>) {
+        let emitted = self.values.len();
+        if !self.is_spelled_out {
+            self.is_spelled_out = true;
+            // One emission a record is what most operators make.
+            self.values.ends.reserve(record.batch.slots.len());
+        }
+        if emitted != record.index || !self.places.is_empty() {
+            if self.places.len() != emitted {
+                self.list_places(record.batch);
+            }
+            let place = u32::try_from(record.index).expect("a batch stays below 4 Gi records");
+            self.places.push(place);
+        }
+        if key.is_some() || !self.keys.is_empty() {
+            if self.keys.len() != emitted {
+                self.spell_out_keys(record.batch);
+            }
+            self.keys.push(key.unwrap_or_else(|| record.key()));
+        }
+        let is_own = |timestamp| record.has_timestamp(timestamp);
+        if !timestamp.is_none_or(is_own) || !self.timestamps.is_empty() {
+            if self.timestamps.len() != emitted {
+                self.spell_out_timestamps(record.batch);
+            }
+            let own = || own_timestamp(record.batch, record.index);
+            self.timestamps.push(timestamp.unwrap_or_else(own));
         }
     }
 
     #[cold]
-    fn spell_out_first(&mut self, batch: &Batch) {
-        let emitted = self.values.len();
-        // One emission a record is what most operators make.
-        self.slots.reserve(batch.slots.len());
-        self.timestamps.reserve(batch.slots.len());
-        self.values.ends.reserve(batch.slots.len());
-        self.slots.extend_from_slice(&batch.slots[..emitted]);
-        self.timestamps
-            .extend_from_slice(&batch.timestamps[..emitted]);
+    fn list_places(&mut self, batch: &Batch) {
+        self.places.reserve(batch.slots.len());
+        self.places.extend(first_places(self.values.len()));
     }
 
-    /// The slot of a key in `keys`; no key is that of the record. The first such call turns the port to fresh keys.
-    #[inline]
-    fn fresh_slot(&mut self, keys: &Column, slot: u32, key: Option<&[u8]>) -> u32 {
-        if !self.is_fresh {
-            self.is_fresh = true;
-            if !self.slots.is_empty() {
-                // What was emitted before keeps its slots: the keys of the call come first.
-                self.keys = keys.clone();
-            }
+    #[cold]
+    fn spell_out_keys(&mut self, batch: &Batch) {
+        self.keys.ends.reserve(batch.slots.len());
+        for emission in 0..self.values.len() {
+            let slot = batch.slots[self.place(emission)];
+            self.keys.push(batch.keys.get(slot as usize));
         }
-        let fresh = self.keys.len();
-        self.keys
-            .push(key.unwrap_or_else(|| keys.get(slot as usize)));
-        u32::try_from(fresh).expect("a column stays below 4 Gi items")
     }
+
+    #[cold]
+    fn spell_out_timestamps(&mut self, batch: &Batch) {
+        self.timestamps.reserve(batch.slots.len());
+        for emission in 0..self.values.len() {
+            let own = own_timestamp(batch, self.place(emission));
+            self.timestamps.push(own);
+        }
+    }
+
+    /// The record that an emission comes from.
+    fn place(&self, emission: usize) -> usize {
+        self.places
+            .get(emission)
+            .map_or(emission, |&place| place as usize)
+    }
+}
+
+fn first_places(len: usize) -> std::ops::Range<u32> {
+    0..u32::try_from(len).expect("a column stays below 4 Gi items")
+}
+
+/// The time of a record, as the contract writes it.
+fn own_timestamp(batch: &Batch, record: usize) -> Timestamp {
+    let own = batch.timestamps.get(record);
+    *own.unwrap_or_else(|| {
+        unread(
+            "the event time of a record for another one's sake",
+            "timestamps",
+        )
+    })
 }
 
 /// What can be emitted: bytes, text, formatted text (`format_args!`) and [`Decimal`] numbers.

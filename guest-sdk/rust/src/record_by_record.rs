@@ -5,12 +5,12 @@
 
 use crate::columns::{
     Batch, Column, Description, OptionalColumn, Output as Columns, Part, Plugin, Rejection,
-    StateDeclaration,
+    StateDeclaration, UnreadColumns,
 };
 use crate::error::Readable;
 use crate::output::Emitted;
 use crate::states::{Call, Writes};
-use crate::{Config, Error, Operator, Output, Port, Record, Result};
+use crate::{Config, Error, Operator, Output, Port, Reads, Record, Result};
 
 /// An operator as a plugin.
 #[derive(Debug)]
@@ -35,6 +35,19 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
         }
     }
 
+    fn unread() -> Vec<UnreadColumns> {
+        let unread = |input| UnreadColumns {
+            input,
+            values: !O::READS.values,
+            timestamps: !O::READS.timestamps,
+        };
+        let inputs = (0_u16..).zip(O::INPUTS).map(|(input, _)| unread(input));
+        match O::READS {
+            Reads::ALL => Vec::new(),
+            _ => inputs.collect(),
+        }
+    }
+
     fn open(config: &Config) -> Result<Self> {
         let operator = O::open(config)?;
         config.refuse_unknown()?;
@@ -44,10 +57,17 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
     fn process(
         &mut self,
         input: Port,
-        records: Batch,
+        mut records: Batch,
         states: Vec<OptionalColumn>,
     ) -> Result<Columns> {
         let Self(operator) = self;
+        // A host may hand over more than it has to; a plugin must not behave differently for that.
+        if !O::READS.values {
+            records.values = Column::new();
+        }
+        if !O::READS.timestamps {
+            records.timestamps = Vec::new();
+        }
         operator.load(&Call {
             keys: &records.keys,
             current: &states,
@@ -61,7 +81,7 @@ impl<O: Operator> Plugin for RecordByRecord<O> {
         Ok(Columns {
             emissions: (0..)
                 .zip(ports)
-                .filter_map(|(port, emitted)| emitted.into_columns(port, &records))
+                .filter_map(|(port, emitted)| emitted.into_columns(port, records.slots.len()))
                 .collect(),
             values: writes.values,
             lists: writes.lists,
@@ -98,8 +118,10 @@ fn run<O: Operator>(
     ports: &mut [Emitted],
 ) -> Result<Vec<Rejection>> {
     let len = records.slots.len();
+    let is_whole = |items: usize, is_read: bool| items == if is_read { len } else { 0 };
     assert!(
-        records.values.len() == len && records.timestamps.len() == len,
+        is_whole(records.values.len(), O::READS.values)
+            && is_whole(records.timestamps.len(), O::READS.timestamps),
         "the host hands over one slot, value and timestamp for each record"
     );
     let mut rejections = Vec::new();

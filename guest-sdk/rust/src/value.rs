@@ -6,7 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::columns::{OptionalColumn, StateKind, ValueWrites, end_of};
+use crate::columns::{OptionalColumn, Selection, StateKind, ValueWrites, end_of};
 use crate::encoding::{Encoding, Postcard};
 use crate::error::Readable;
 use crate::states::{Call, Declaration, State, Writes, sealed};
@@ -148,34 +148,38 @@ impl<T, E: Encoding<T>> State for Value<T, E> {
     }
 
     fn store(&mut self, declaration: &Declaration, writes: &mut Writes, index: usize) -> Result {
-        let mut slots = Vec::with_capacity(self.cells.len());
+        // As long as no cell is left out there is nothing to list.
+        let mut listed: Option<Vec<u32>> = None;
         let mut absent = Vec::new();
         let mut ends = Vec::with_capacity(self.cells.len());
         let mut bytes = Vec::with_capacity(self.cells.len() * size_of::<T>().min(64));
         for (slot, cell) in (0_u32..).zip(&self.cells) {
             if !cell.is_changed {
+                listed.get_or_insert_with(|| (0..slot).collect());
                 continue;
             }
             match &cell.value {
                 Some(value) => E::encode(value, &mut bytes).map_err(|error| {
                     error.within(format_args!("cannot encode state `{}`", declaration.name))
                 })?,
-                None => absent.push(slots.len()),
+                None => absent.push(ends.len()),
             }
-            slots.push(slot);
+            if let Some(slots) = &mut listed {
+                slots.push(slot);
+            }
             ends.push(end_of(&bytes));
         }
-        if slots.is_empty() {
+        if ends.is_empty() {
             return Ok(());
         }
         let values = OptionalColumn {
-            present: presence(slots.len(), &absent),
+            present: presence(ends.len(), &absent),
             ends,
             bytes,
         };
         writes.values.push(ValueWrites {
             state: u16::try_from(index).expect("an operator has fewer than 65536 states"),
-            slots,
+            slots: listed.map_or(Selection::All, Selection::Listed),
             values,
         });
         Ok(())

@@ -3,7 +3,9 @@
 //! Catches state that reaches the wrong key or survives where it must not, emissions with another record's key, time or
 //! port, and a harness that lets an operator with a memory of its own pass.
 
-use floodmark_sdk::columns::{Batch, Description, Emission, EmittedKeys, OptionalColumn, Plugin};
+use floodmark_sdk::columns::{
+    Batch, Description, Emission, EmittedKeys, EmittedTimes, OptionalColumn, Plugin, Selection,
+};
 use floodmark_sdk::encoding::{Encoding, Postcard, Raw};
 use floodmark_sdk::log::Level;
 use floodmark_sdk::testing::{Emitted, Given, Task, check_disposable};
@@ -118,8 +120,8 @@ fn nothing_is_written_that_did_not_change() {
         let writes = output.expect("the command is known").values;
         writes
             .into_iter()
-            .map(|write| (write.state, write.slots))
-            .collect::<Vec<_>>()
+            .map(|write| (write.state, write.slots.places(2).collect()))
+            .collect::<Vec<(u16, Vec<usize>)>>()
     };
     assert_eq!(run("show it"), []);
     assert_eq!(run("clear what was never there"), []);
@@ -311,10 +313,10 @@ impl Plugin for Echo {
     ) -> Result<floodmark_sdk::columns::Output> {
         let emission = Emission {
             output: 0,
-            keys: EmittedKeys::Input,
-            slots: records.slots,
-            values: records.values,
-            timestamps: records.timestamps,
+            records: Selection::All,
+            keys: EmittedKeys::Same,
+            values: Some(records.values),
+            timestamps: EmittedTimes::Same,
         };
         Ok(floodmark_sdk::columns::Output {
             emissions: vec![emission],

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use super::kept::States;
 use super::{Emitted, Given, Rejected, Task};
 use crate::columns::{
-    Batch, Column, Emission, EmittedKeys, ListWrites, MapWrites, NO_TIMESTAMP, OptionalColumn,
-    Output, Part, Plugin, Rejection, StateKind, ValueWrites,
+    Batch, Column, Emission, EmittedKeys, EmittedTimes, ListWrites, MapWrites, NO_TIMESTAMP,
+    OptionalColumn, Output, Part, Plugin, Rejection, StateKind, UnreadColumns, ValueWrites,
 };
 use crate::export::Instance;
 use crate::reads::native::lend;
@@ -18,6 +18,7 @@ use crate::{Error, Result};
 
 /// The exports of a component that need no instance, and how to get one.
 pub(super) struct Exports {
+    pub(super) unread: fn() -> Vec<UnreadColumns>,
     pub(super) open: fn() -> Box<dyn Call>,
     pub(super) migrate: fn(u16, u32, &Column) -> Result<Column>,
     pub(super) to_json: fn(u16, Part, &Column) -> Result<Column>,
@@ -27,6 +28,7 @@ pub(super) struct Exports {
 impl Exports {
     pub(super) fn of<P: Plugin>() -> Self {
         Self {
+            unread: P::unread,
             open: || Box::new(Instance::<P>::new()),
             migrate: P::migrate,
             to_json: P::to_json,
@@ -85,16 +87,21 @@ pub(super) fn call(task: &mut Task, input: &str, records: Vec<Given>) -> Result<
         }
     };
     let batch = batch_of(records);
-    let keys = batch.keys.clone();
-    let (slots, values) = (batch.slots.clone(), batch.values.clone());
-    let current = task.states.borrow().current_values(&keys);
+    let Batch {
+        keys,
+        slots,
+        values,
+        ..
+    } = &batch;
+    let current = task.states.borrow().current_values(keys);
     let port = u16::try_from(port).expect("`describe` has at most 65535 inputs");
     task.states.borrow_mut().keys = keys.clone();
     let readable = Rc::clone(&task.states);
-    let output = lend(readable, || instance.process(port, batch, current));
+    let read = without_unread(batch.clone(), port, &(task.exports.unread)());
+    let output = lend(readable, || instance.process(port, read, current));
     let output = output.map_err(Error::new)?;
-    let emitted = emitted(&output.emissions, &keys, &task.description.outputs);
-    apply(task, &output, &keys);
+    let emitted = emitted(&output.emissions, &batch, &task.description.outputs);
+    apply(task, &output, keys);
     let mut rejected = BTreeSet::new();
     for Rejection { record, reason } in output.rejections {
         assert!(
@@ -110,6 +117,19 @@ pub(super) fn call(task: &mut Task, input: &str, records: Vec<Given>) -> Result<
     }
     task.instance = Some(instance);
     Ok(emitted)
+}
+
+/// What a host hands over of a batch: nothing of the columns that the plugin does not read.
+fn without_unread(mut batch: Batch, input: u16, unread: &[UnreadColumns]) -> Batch {
+    for unread in unread.iter().filter(|unread| unread.input == input) {
+        if unread.values {
+            batch.values = Column::new();
+        }
+        if unread.timestamps {
+            batch.timestamps = Vec::new();
+        }
+    }
+    batch
 }
 
 /// The records with each key once, in order of appearance.
@@ -137,29 +157,38 @@ fn batch_of(records: Vec<Given>) -> Batch {
     batch
 }
 
-fn emitted(emissions: &[Emission], keys: &Column, outputs: &[String]) -> Vec<Emitted> {
+fn emitted(emissions: &[Emission], batch: &Batch, outputs: &[String]) -> Vec<Emitted> {
     let mut all = Vec::new();
     for emission in emissions {
         let output = &outputs[usize::from(emission.output)];
-        let keys = match &emission.keys {
-            EmittedKeys::Input => keys,
-            EmittedKeys::Fresh(fresh) => fresh,
-        };
-        check_column(keys.ends.as_slice(), &keys.bytes);
-        check_column(&emission.values.ends, &emission.values.bytes);
-        let len = emission.slots.len();
-        assert_eq!(emission.values.len(), len, "as many values as slots");
-        assert_eq!(
-            emission.timestamps.len(),
-            len,
-            "as many timestamps as slots"
-        );
-        for (index, &slot) in emission.slots.iter().enumerate() {
-            let timestamp = emission.timestamps[index];
+        let places = emission.records.places(batch.slots.len());
+        let len = places.len();
+        if let Some(values) = &emission.values {
+            check_column(&values.ends, &values.bytes);
+            assert_eq!(values.len(), len, "as many values as records selected");
+        }
+        if let EmittedKeys::Fresh(keys) = &emission.keys {
+            check_column(&keys.ends, &keys.bytes);
+            assert_eq!(keys.len(), len, "as many keys as records selected");
+        }
+        if let EmittedTimes::Fresh(timestamps) = &emission.timestamps {
+            let times = timestamps.len();
+            assert_eq!(times, len, "as many timestamps as records selected");
+        }
+        for (index, place) in places.enumerate() {
+            let key = match &emission.keys {
+                EmittedKeys::Same => batch.keys.get(batch.slots[place] as usize),
+                EmittedKeys::Fresh(keys) => keys.get(index),
+            };
+            let timestamp = match &emission.timestamps {
+                EmittedTimes::Same => batch.timestamps[place],
+                EmittedTimes::Fresh(timestamps) => timestamps[index],
+            };
+            let value = emission.values.as_ref().map(|values| values.get(index));
             all.push(Emitted {
                 output: output.clone(),
-                key: keys.get(slot as usize).to_vec(),
-                value: emission.values.get(index).to_vec(),
+                key: key.to_vec(),
+                value: value.unwrap_or_default().to_vec(),
                 timestamp: (timestamp != NO_TIMESTAMP).then_some(timestamp),
             });
         }
@@ -192,11 +221,11 @@ fn apply(task: &mut Task, output: &Output, keys: &Column) {
 
 fn apply_values(states: &mut States, write: &ValueWrites, keys: &Column) {
     check_optional(&write.values);
-    let len = write.slots.len();
-    assert_eq!(write.values.len(), len, "as many values as slots");
-    check_distinct(&write.slots);
-    for (&slot, value) in write.slots.iter().zip(write.values.iter()) {
-        let key = keys.get(slot as usize).to_vec();
+    let slots: Vec<usize> = write.slots.places(keys.len()).collect();
+    assert_eq!(write.values.len(), slots.len(), "as many values as slots");
+    check_distinct(&slots);
+    for (slot, value) in slots.into_iter().zip(write.values.iter()) {
+        let key = keys.get(slot).to_vec();
         states.set_value(usize::from(write.state), key, value.map(<[u8]>::to_vec));
     }
 }
@@ -234,7 +263,7 @@ fn apply_map(states: &mut States, write: &MapWrites, keys: &Column) {
     }
 }
 
-fn check_distinct(slots: &[u32]) {
+fn check_distinct<T: Ord>(slots: &[T]) {
     let distinct: BTreeSet<_> = slots.iter().collect();
     assert_eq!(distinct.len(), slots.len(), "no slot twice");
 }

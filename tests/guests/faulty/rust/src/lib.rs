@@ -2,7 +2,9 @@
 //! output that the contract forbids) fail the call, `reject…` rejects the record, `show` emits all values of the key. Each does half of its work first, so that
 //! what is applied of a failed call shows. With `mended = true` it does none of it.
 
-use floodmark_sdk::columns::{Batch, Column, Description, OptionalColumn, Output, Plugin};
+use floodmark_sdk::columns::{
+    Batch, Column, Description, OptionalColumn, Output, Plugin, Selection,
+};
 use floodmark_sdk::{
     Config, Error, List, Operator, Port, Record, RecordByRecord, Result, States, Value,
 };
@@ -75,7 +77,7 @@ impl Plugin for Breaking {
         let breaks = !self.mended && records.values.iter().any(is_meant);
         let mut output = self.inner.process(input, records, states)?;
         if breaks && let Some(emission) = output.emissions.first_mut() {
-            emission.slots[0] = u32::MAX;
+            emission.records = Selection::Listed(vec![u32::MAX]);
         }
         Ok(output)
     }
