@@ -153,7 +153,7 @@ pub use columns::Timestamp;
 pub use config::Config;
 pub use entries::Entries;
 pub use error::{Error, Result};
-pub use floodmark_sdk_macros::States;
+pub use floodmark_sdk_macros::{States, operator};
 pub use list::{Items, List};
 pub use map::Map;
 pub use operator::{Operator, Port, Reads, Record};

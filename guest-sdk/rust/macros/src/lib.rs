@@ -1,4 +1,5 @@
-//! `#[derive(States)]`: turns the fields of an operator into the states that it declares.
+//! `#[derive(States)]` turns the fields of an operator into the states that it declares, and `#[operator]` says which columns of its
+//! input it does not read.
 //!
 //! Names are checked here, so that a wrong one is an error in the operator's source and not at run time. What a state can
 //! do is not known here: each field's type says that through the trait `State`.
@@ -10,6 +11,8 @@ use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Result, Type};
 
 mod attribute;
+
+mod reads;
 
 use attribute::Attribute;
 
@@ -26,6 +29,25 @@ pub fn derive_states(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
     expand(&input)
         .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
+/// Sets the constant `READS` of an `impl Operator`: which columns of its input the operator reads, from what `process` does with its
+/// record. The host then does not copy the others, nor make them where it can do without.
+///
+/// A record that is named `_`, or of which only `key()` and `input()` are called, is read neither for its value nor for its time;
+/// `value()` and `text()` read values, and `timestamp()` reads event times. To emit by `out.emit(..)`, with `to(..)` and `key(..)` before it, reads no
+/// times; with `at(..)` it does. Any other use of the record reads everything: handing it to another function, naming it in a macro
+/// such as `info!`, giving it another name. So what the attribute says is never too little. An implementation that has the constant keeps it.
+#[proc_macro_attribute]
+pub fn operator(arguments: TokenStream, implementation: TokenStream) -> TokenStream {
+    // An error must not hide the implementation, or there would be others behind it.
+    let unchanged = Tokens::from(implementation.clone());
+    reads::expand(&arguments.into(), implementation.into())
+        .unwrap_or_else(|error| {
+            let error = error.into_compile_error();
+            quote!(#error #unchanged)
+        })
         .into()
 }
 
