@@ -133,7 +133,7 @@ fn without_unread(mut batch: Batch, input: u16, unread: &[UnreadColumns]) -> Bat
 }
 
 /// The records with each key once, in order of appearance.
-fn batch_of(records: Vec<Given>) -> Batch {
+pub(super) fn batch_of(records: Vec<Given>) -> Batch {
     let mut batch = Batch {
         keys: Column::new(),
         slots: Vec::new(),
@@ -157,7 +157,7 @@ fn batch_of(records: Vec<Given>) -> Batch {
     batch
 }
 
-fn emitted(emissions: &[Emission], batch: &Batch, outputs: &[String]) -> Vec<Emitted> {
+pub(super) fn emitted(emissions: &[Emission], batch: &Batch, outputs: &[String]) -> Vec<Emitted> {
     let mut all = Vec::new();
     for emission in emissions {
         let output = &outputs[usize::from(emission.output)];

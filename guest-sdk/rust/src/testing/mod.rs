@@ -31,6 +31,9 @@ mod host;
 
 mod kept;
 
+#[cfg(test)]
+mod compact;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
