@@ -8,6 +8,7 @@ struct Counter {
     count: Value<u64>,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Counter {
     fn open(_config: &Config) -> Result<Self> {
         Ok(Self::default())

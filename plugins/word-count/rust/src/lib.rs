@@ -10,6 +10,7 @@ pub struct WordCount {
     count: Value<u64>,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for WordCount {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self::default())

@@ -13,6 +13,7 @@ const LONG_LINE_BYTES: usize = 64 * 1024;
 #[derive(Debug, States)]
 pub struct WordSplit;
 
+#[floodmark_sdk::operator]
 impl Operator for WordSplit {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self)

@@ -8,6 +8,7 @@ struct Dedupe {
     seen: Value<()>,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Dedupe {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self::default())

@@ -9,6 +9,7 @@ struct Enrich {
 
 const PROFILES: Port = Port::named(Enrich::INPUTS, "profiles");
 
+#[floodmark_sdk::operator]
 impl Operator for Enrich {
     const INPUTS: &'static [&'static str] = &["records", "profiles"];
 

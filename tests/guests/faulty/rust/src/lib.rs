@@ -17,6 +17,7 @@ struct Faulty {
     mended: bool,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Faulty {
     fn open(config: &Config) -> Result<Self> {
         Ok(Self {

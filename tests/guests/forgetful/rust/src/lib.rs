@@ -9,6 +9,7 @@ struct Forgetful {
     seen: u64,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Forgetful {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self::default())

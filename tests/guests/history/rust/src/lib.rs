@@ -10,6 +10,7 @@ struct History {
     length: usize,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for History {
     fn open(config: &Config) -> Result<Self> {
         Ok(Self {

@@ -12,6 +12,7 @@ struct Labelled {
     fail_at: u64,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Labelled {
     fn open(config: &Config) -> Result<Self> {
         Ok(Self {

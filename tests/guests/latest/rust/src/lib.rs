@@ -9,6 +9,7 @@ struct Latest {
     value: Value<Vec<u8>, Raw>,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Latest {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self::default())

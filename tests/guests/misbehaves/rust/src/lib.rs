@@ -26,6 +26,7 @@ struct Defect {
     words_left: Option<u64>,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Misbehaves {
     fn open(config: &Config) -> Result<Self> {
         if config.parse_or("panic-in-open", false)? {

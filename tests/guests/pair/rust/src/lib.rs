@@ -8,6 +8,7 @@ struct Pair {
     mended: bool,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Pair {
     const INPUTS: &'static [&'static str] = &["left", "right"];
 

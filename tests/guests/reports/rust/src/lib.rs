@@ -6,6 +6,7 @@ use floodmark_sdk::{Config, Error, Operator, Output, Record, Result, States, met
 #[derive(Debug, States)]
 struct Reports;
 
+#[floodmark_sdk::operator]
 impl Operator for Reports {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self)

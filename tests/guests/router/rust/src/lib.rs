@@ -13,6 +13,7 @@ struct Router {
 const LARGE: Port = Port::named(Router::OUTPUTS, "large");
 const ODD: Port = Port::named(Router::OUTPUTS, "odd");
 
+#[floodmark_sdk::operator]
 impl Operator for Router {
     const OUTPUTS: &'static [&'static str] = &["small", "large", "odd"];
 

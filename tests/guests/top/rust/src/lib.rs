@@ -11,6 +11,7 @@ struct Top {
     counts: Map<String, u64>,
 }
 
+#[floodmark_sdk::operator]
 impl Operator for Top {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self::default())

@@ -23,6 +23,7 @@ fn of_count(count: u64) -> Seen {
     }
 }
 
+#[floodmark_sdk::operator]
 impl Operator for UpgradeV2 {
     fn open(_: &Config) -> Result<Self> {
         Ok(Self::default())
