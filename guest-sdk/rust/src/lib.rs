@@ -9,6 +9,7 @@
 //!     count: Value<u64>,
 //! }
 //!
+//! #[floodmark_sdk::operator]
 //! impl Operator for WordCount {
 //!     fn open(_: &Config) -> Result<Self> {
 //!         Ok(Self::default())
@@ -82,6 +83,33 @@
 //! # assert_eq!(after.value("clicks", "ann"), Some(Clicks { all: 1, errors: 0 }));
 //! # Result::<()>::Ok(())
 //! ```
+//!
+//! # What is not read is not copied
+//! [`#[floodmark_sdk::operator]`](macro@operator) looks at how `process` uses its record, and tells the host which columns it does not
+//! read: the values, the event times, or both. `WordCount` above reads neither, so that the host hands over keys alone. The
+//! attribute says so only where that is certain: a record named `_`, or one of which `process` itself calls methods and does nothing else.
+//! What a record emits has the record's time without reading it.
+//!
+//! [`READS`](Operator::READS) says the same by hand, for an operator that hands its record to functions of its own:
+//!
+//! ```
+//! # use floodmark_sdk::{Config, Operator, Output, Reads, Record, Result, States};
+//! # #[derive(States)]
+//! # struct Keys;
+//! impl Operator for Keys {
+//!     const READS: Reads = Reads { values: false, timestamps: false };
+//!     # fn open(_: &Config) -> Result<Self> { Ok(Self) }
+//!     # fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result { emit_key(record, out); Ok(()) }
+//! }
+//!
+//! fn emit_key(record: Record<'_>, out: &mut Output<'_>) {
+//!     out.emit(record.key());
+//! }
+//! # assert_eq!(floodmark_sdk::testing::Task::new::<Keys>().run([("a", "1")])?, [("a", "a")]);
+//! # Result::<()>::Ok(())
+//! ```
+//!
+//! To read what it leaves out is a panic that says so, in unit tests as in production.
 //!
 //! # What to know
 //! - A state always means the state of the current record's key. There is no way to reach another key's.
