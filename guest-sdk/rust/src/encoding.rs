@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Error, Result, short};
 
 pub use crate::sub_key::{AsSubKey, FixedSubKey, SubKey};
 
@@ -61,13 +61,18 @@ pub struct Postcard;
 impl<T: Serialize + DeserializeOwned> Encoding<T> for Postcard {
     #[inline]
     fn encode(value: &T, bytes: &mut Vec<u8>) -> Result {
-        postcard::serialize_with_flavor(value, Append(bytes))?;
+        // `postcard::serialize_with_flavor` is not inlined, and then neither is what a type writes.
+        value.serialize(&mut postcard::Serializer {
+            output: Append(bytes),
+        })?;
         Ok(())
     }
 
     #[inline]
     fn decode(bytes: &[u8]) -> Result<T> {
-        let (value, rest) = postcard::take_from_bytes(bytes)?;
+        let mut reader = postcard::Deserializer::from_bytes(bytes);
+        let value = T::deserialize(&mut reader)?;
+        let rest = reader.finalize()?;
         if !rest.is_empty() {
             let left = rest.len();
             return Err(Error::new(format!("{left} bytes are left over")));
@@ -171,9 +176,6 @@ impl<T: Serialize + DeserializeOwned> Encoding<T> for Json {
     }
 }
 
-/// What the longest common integer takes.
-const INTEGER_BYTES_MAX: usize = 10;
-
 /// Lets postcard write behind what a vector already holds.
 struct Append<'a>(&'a mut Vec<u8>);
 
@@ -188,14 +190,7 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        // Integers arrive here byte by byte; wider loads would wait for those stores.
-        if bytes.len() <= INTEGER_BYTES_MAX {
-            for &byte in bytes {
-                self.0.push(byte);
-            }
-        } else {
-            self.0.extend_from_slice(bytes);
-        }
+        short::append(self.0, bytes);
         Ok(())
     }
 

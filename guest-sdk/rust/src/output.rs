@@ -76,7 +76,6 @@ impl Output<'_> {
     pub fn reserve_keyed(&mut self, emissions: usize, key_bytes: usize) {
         let port = &mut self.ports[0];
         port.places.reserve(emissions);
-        port.values.ends.reserve(emissions);
         port.keys.ends.reserve(emissions);
         port.keys.bytes.reserve(key_bytes);
     }
@@ -122,17 +121,24 @@ impl<'a> Emission<'a> {
             port.values.ends.reserve(self.record.batch.slots.len());
         }
         value.append_to(&mut port.values.bytes);
-        port.values.end_item();
+        if !port.values.bytes.is_empty() {
+            if port.values.ends.len() != port.emitted {
+                port.spell_out_empty_values();
+            }
+            port.values.end_item();
+        }
+        port.emitted += 1;
     }
 }
 
 /// What leaves by one port in one call.
 ///
-/// - `values` has one item for each emission. Each of `places`, `keys` and `timestamps` has none, or as many.
+/// - There are `emitted` emissions. Each of `places`, `keys`, `timestamps` and `values` has none, or as many items.
 /// - Without `places`, emission `i` comes from record `i`.
-/// - Without `keys`, each emission has the key of its record; without `timestamps`, its time.
+/// - Without `keys`, each emission has the key of its record; without `timestamps`, its time; without `values`, none has a value.
 #[derive(Debug, Default)]
 pub(crate) struct Emitted {
+    emitted: usize,
     places: Vec<u32>,
     keys: Column,
     timestamps: Vec<Timestamp>,
@@ -144,7 +150,7 @@ pub(crate) struct Emitted {
 impl Emitted {
     /// The emissions of the port `output`, if there are any, in a call of `records` records.
     pub(crate) fn into_columns(self, output: u16, records: usize) -> Option<Columns> {
-        let emitted = self.values.len();
+        let emitted = self.emitted;
         if emitted == 0 {
             return None;
         }
@@ -170,18 +176,14 @@ impl Emitted {
     /// Whether all records before this one emitted one record each, like themselves.
     #[inline]
     fn is_record_for_record(&self, index: usize) -> bool {
-        !self.is_spelled_out && self.values.len() == index
+        !self.is_spelled_out && self.emitted == index
     }
 
     /// Writes down what the emission that comes next does not have from the record at its own place.
     #[inline]
     fn spell_out(&mut self, record: Record<'_>, key: Option<&[u8]>, timestamp: Option<Timestamp>) {
-        let emitted = self.values.len();
-        if !self.is_spelled_out {
-            self.is_spelled_out = true;
-            // One emission a record is what most operators make.
-            self.values.ends.reserve(record.batch.slots.len());
-        }
+        let emitted = self.emitted;
+        self.is_spelled_out = true;
         if emitted != record.index || !self.places.is_empty() {
             if self.places.len() != emitted {
                 self.list_places(record.batch);
@@ -208,13 +210,13 @@ impl Emitted {
     #[cold]
     fn list_places(&mut self, batch: &Batch) {
         self.places.reserve(batch.slots.len());
-        self.places.extend(first_places(self.values.len()));
+        self.places.extend(first_places(self.emitted));
     }
 
     #[cold]
     fn spell_out_keys(&mut self, batch: &Batch) {
         self.keys.ends.reserve(batch.slots.len());
-        for emission in 0..self.values.len() {
+        for emission in 0..self.emitted {
             let slot = batch.slots[self.place(emission)];
             self.keys.push(batch.keys.get(slot as usize));
         }
@@ -223,10 +225,16 @@ impl Emitted {
     #[cold]
     fn spell_out_timestamps(&mut self, batch: &Batch) {
         self.timestamps.reserve(batch.slots.len());
-        for emission in 0..self.values.len() {
+        for emission in 0..self.emitted {
             let own = own_timestamp(batch, self.place(emission));
             self.timestamps.push(own);
         }
+    }
+
+    /// Writes down that no emission had a value until now.
+    #[cold]
+    fn spell_out_empty_values(&mut self) {
+        self.values.ends.resize(self.emitted, 0);
     }
 
     /// The record that an emission comes from.
@@ -327,22 +335,28 @@ pub struct Decimal(pub u64);
 impl Payload for Decimal {
     #[inline]
     fn append_to(&self, bytes: &mut Vec<u8>) {
-        const EIGHT_DIGITS_END: u64 = 100_000_000;
-        if self.0 < EIGHT_DIGITS_END {
-            let digits = eight_digits(self.0);
-            let zeros = (digits.trailing_zeros() / 8).min(7) as usize;
-            // A copy of eight bytes is one instruction, one of `8 - zeros` bytes is a loop.
-            let end = bytes.len() + 8 - zeros;
-            let text = (digits >> (zeros * 8)) | u64::from_le_bytes([b'0'; 8]);
-            bytes.extend_from_slice(&text.to_le_bytes());
-            bytes.truncate(end);
-        } else {
-            Self(self.0 / EIGHT_DIGITS_END).append_to(bytes);
-            let digits = eight_digits(self.0 % EIGHT_DIGITS_END);
-            let text = digits | u64::from_le_bytes([b'0'; 8]);
-            bytes.extend_from_slice(&text.to_le_bytes());
+        if self.0 >= EIGHT_DIGITS_END {
+            return append_long(self.0, bytes);
         }
+        let digits = eight_digits(self.0);
+        let zeros = (digits.trailing_zeros() / 8).min(7) as usize;
+        // A copy of eight bytes is one instruction, one of `8 - zeros` bytes is a loop.
+        let end = bytes.len() + 8 - zeros;
+        let text = (digits >> (zeros * 8)) | u64::from_le_bytes([b'0'; 8]);
+        bytes.extend_from_slice(&text.to_le_bytes());
+        bytes.truncate(end);
     }
+}
+
+const EIGHT_DIGITS_END: u64 = 100_000_000;
+
+/// A number of more than eight digits. Apart from the short ones, so that those are inlined.
+#[cold]
+fn append_long(number: u64, bytes: &mut Vec<u8>) {
+    Decimal(number / EIGHT_DIGITS_END).append_to(bytes);
+    let digits = eight_digits(number % EIGHT_DIGITS_END);
+    let text = digits | u64::from_le_bytes([b'0'; 8]);
+    bytes.extend_from_slice(&text.to_le_bytes());
 }
 
 /// The last eight decimal digits of a number below 10⁸, the first in the lowest byte: halves, quarters and digits are parted
