@@ -34,9 +34,75 @@ impl Operator for WordSplit {
 floodmark_sdk::export!(WordSplit);
 
 /// The words of a line, in order.
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|&byte| is_space(byte))
-        .filter(|word| !word.is_empty())
+fn words(line: &[u8]) -> Words<'_> {
+    Words {
+        line,
+        start: 0,
+        searched: 0,
+        spaces: 0,
+    }
+}
+
+/// Finds white space eight bytes at a time.
+///
+/// - White space is known up to `searched`, and `spaces` has what is not used up of the last eight bytes before it.
+/// - The next word begins at `start` or later.
+struct Words<'a> {
+    line: &'a [u8],
+    start: usize,
+    searched: usize,
+    spaces: u64,
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            while self.spaces == 0 {
+                let rest = self.line.get(self.searched..)?;
+                self.spaces = spaces(eight_of(rest));
+                self.searched += 8;
+            }
+            let end = self.searched - 8 + (self.spaces.trailing_zeros() / 8) as usize;
+            let start = self.start;
+            self.spaces &= self.spaces - 1;
+            self.start = end + 1;
+            if start < end {
+                return Some(&self.line[start..end]);
+            }
+        }
+    }
+}
+
+/// The first eight bytes, as if spaces followed the last one.
+#[inline]
+fn eight_of(rest: &[u8]) -> u64 {
+    match rest.first_chunk() {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => {
+            let mut padded = [b' '; 8];
+            padded[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(padded)
+        }
+    }
+}
+
+/// The highest bit of each byte that parts words: space, and tab to carriage return, which are 9 to 13.
+/// `u8::is_ascii_whitespace` leaves out the vertical tab.
+///
+/// The low seven bits of each byte are looked at by sums that stay within their byte: `b + 0x80 - n` has the highest bit if `b` is `n`
+/// or more. A byte that has the highest bit itself is no white space.
+#[inline]
+const fn spaces(eight: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGHEST: u64 = EACH * 0x80;
+    let low = eight & !HIGHEST;
+    let is_other_than_space = (low ^ (EACH * b' ' as u64)) + EACH * 0x7f;
+    let is_from_tab = low + EACH * (0x80 - b'\t' as u64);
+    let is_behind_return = low + EACH * (0x80 - (b'\r' as u64 + 1));
+    (!is_other_than_space | (is_from_tab & !is_behind_return)) & !eight & HIGHEST
 }
 
 /// How many words a line has, and how many bytes they have in all.
@@ -44,11 +110,6 @@ fn extent(line: &[u8]) -> (usize, usize) {
     words(line).fold((0, 0), |(words, bytes), word| {
         (words + 1, bytes + word.len())
     })
-}
-
-/// Whether a byte parts words. `u8::is_ascii_whitespace` leaves out the vertical tab.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 #[cfg(test)]
@@ -93,7 +154,9 @@ mod tests {
 
     #[test]
     fn every_byte_is_space_as_the_c_locale_says() {
-        let spaces: Vec<u8> = (0..=u8::MAX).filter(|&byte| is_space(byte)).collect();
+        let spaces: Vec<u8> = (0..=u8::MAX)
+            .filter(|&byte| words(&[byte]).next().is_none())
+            .collect();
         assert_eq!(spaces, [9, 10, 11, 12, 13, 32]);
     }
 
@@ -126,6 +189,23 @@ mod tests {
         assert_eq!((keys.len(), keys.bytes.len()), (words, bytes));
         assert!(keys.iter().all(|key| key.len() == bytes / words));
         assert_eq!(extent(line), (words, bytes));
+    }
+
+    #[test]
+    fn words_are_what_a_look_at_each_byte_finds() {
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+        // Each byte at each place of eight, before and behind a word, in lines of each length.
+        for byte in 0..=u8::MAX {
+            for at in 0..24 {
+                for len in at + 1..25 {
+                    let mut line = vec![b'a'; len];
+                    line[at] = byte;
+                    line[len / 2] = b' ';
+                    let expected = line.split(is_space).filter(|word| !word.is_empty());
+                    assert!(words(&line).eq(expected), "{}", line.escape_ascii());
+                }
+            }
+        }
     }
 
     #[test]
