@@ -163,12 +163,10 @@ fn uses(body: &Tokens, name: &str, reads: &dyn Fn(&[TokenTree]) -> Option<Reads>
             TokenTree::Ident(word) if plain(word) == name => {
                 all = all.and(reads(&tokens[at + 1..])?);
             }
-            TokenTree::Group(group) if is_of_macro(&tokens[..at]) => {
-                if names(&group.stream(), name) {
-                    return None;
-                }
+            TokenTree::Group(group) if !is_of_macro(&tokens[..at]) => {
+                all = all.and(uses(&group.stream(), name, reads)?);
             }
-            TokenTree::Group(group) => all = all.and(uses(&group.stream(), name, reads)?),
+            TokenTree::Group(group) if names(&group.stream(), name) => return None,
             _ => {}
         }
     }

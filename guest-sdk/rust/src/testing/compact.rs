@@ -56,11 +56,11 @@ impl Operator for Steps {
     }
 }
 
+/// The new count of each key that is written; nothing if it is cleared.
+type Written = BTreeMap<Vec<u8>, Option<u64>>;
+
 /// What the records make, computed one by one: emissions by port, counts, and which records are rejected.
-fn model(
-    records: &[Given],
-    counts: &BTreeMap<Vec<u8>, u64>,
-) -> (Vec<Emitted>, BTreeMap<Vec<u8>, Option<u64>>, Vec<u32>) {
+fn model(records: &[Given], counts: &BTreeMap<Vec<u8>, u64>) -> (Vec<Emitted>, Written, Vec<u32>) {
     let (mut all, mut odd, mut written, mut rejected) = (vec![], vec![], BTreeMap::new(), vec![]);
     for (index, record) in (0_u32..).zip(records) {
         let own = Emitted {
@@ -138,11 +138,7 @@ fn emitted_plainly(output: &plain::Output, batch: &Batch) -> Vec<Emitted> {
     all
 }
 
-fn written(
-    slots: impl Iterator<Item = usize>,
-    values: &OptionalColumn,
-    batch: &Batch,
-) -> BTreeMap<Vec<u8>, Option<u64>> {
+fn written(slots: impl Iterator<Item = usize>, values: &OptionalColumn, batch: &Batch) -> Written {
     let decode = |bytes: &[u8]| <Postcard as Encoding<u64>>::decode(bytes).unwrap();
     let written = slots.zip(values.iter());
     written

@@ -78,7 +78,8 @@ impl Plugin for Breaking {
         let breaks = !self.mended && records.values.iter().any(is_meant);
         let mut output = self.inner.process(input, records, states)?;
         if breaks && let Some(emission) = output.emissions.first_mut() {
-            emission.records = Selection::Listed(vec![u32::MAX]);
+            let emitted = emission.values.as_ref().map_or(0, Column::len);
+            emission.records = Selection::Listed(vec![u32::MAX; emitted]);
         }
         Ok(output)
     }
