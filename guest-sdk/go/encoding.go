@@ -20,12 +20,23 @@ import (
 // An encoding writes and reads values of one type. An encoded value that is read takes up all of the bytes.
 //
 //   - If isPlain, a value shares no memory with another one, nor with the bytes that it was read from.
+//   - If it is of an integer of 64 bits, integer says which, and so how its bytes can be read and written without this.
 type encoding struct {
 	goType  reflect.Type
 	isPlain bool
+	integer integer
 	append  func(to []byte, value unsafe.Pointer) ([]byte, error)
 	decode  func(from []byte, value unsafe.Pointer) error
 }
+
+// integer says of what kind an integer of 64 bits is.
+type integer uint8
+
+const (
+	noInteger integer = iota
+	unsignedInteger
+	signedInteger
+)
 
 var bytesType = reflect.TypeFor[[]byte]()
 
@@ -138,6 +149,7 @@ func (e *encoding) unsigned(kind reflect.Kind) bool {
 	switch kind {
 	case reflect.Uint64, reflect.Uint: // Both have 8 bytes, here and wherever operators are tested.
 		unsigned[uint64](e)
+		e.integer = unsignedInteger
 	case reflect.Uint32:
 		unsigned[uint32](e)
 	case reflect.Uint16:
@@ -169,6 +181,7 @@ func (e *encoding) signed(kind reflect.Kind) bool {
 	switch kind {
 	case reflect.Int64, reflect.Int:
 		signed[int64](e)
+		e.integer = signedInteger
 	case reflect.Int32:
 		signed[int32](e)
 	case reflect.Int16:

@@ -34,6 +34,7 @@ var given struct {
 	text    string
 	column  contract.Column
 	batch   contract.Batch
+	plain   contract.Plain
 	states  []contract.OptionalColumn
 	strings []string
 }
@@ -108,6 +109,41 @@ func exportOpen(options, count uint32) unsafe.Pointer {
 	return told()
 }
 
+//go:wasmexport floodmark:engine/input-columns@0.1.0#unread
+func exportUnread() unsafe.Pointer {
+	given.words = given.words[:0]
+	for _, unread := range plugged().Unread() {
+		word := uint32(unread.Input)
+		if unread.Values {
+			word |= 1 << 16
+		}
+		if unread.Timestamps {
+			word |= 1 << 24
+		}
+		given.words = append(given.words, word)
+	}
+	copy(record(), putList(nil, given.words))
+	return told()
+}
+
+//go:wasmexport floodmark:engine/operator-compact@0.1.0#process
+func exportProcessCompact(input, keyEnds, keyCount, keys, keyBytes, slots, slotCount, valueEnds, valueCount, values, valueBytes, timestamps,
+	timestampCount, states, stateCount uint32,
+) unsafe.Pointer {
+	given.batch = contract.Batch{
+		Keys:       columnAt([]uint32{keyEnds, keyCount, keys, keyBytes}),
+		Slots:      sliceOf[uint32](slots, slotCount),
+		Values:     columnAt([]uint32{valueEnds, valueCount, values, valueBytes}),
+		Timestamps: sliceOf[int64](timestamps, timestampCount),
+	}
+	output, err := process(input, states, stateCount)
+	if err != nil {
+		return failed(err)
+	}
+	putOutput(output, putEmissions, putValueWrites)
+	return told()
+}
+
 //go:wasmexport floodmark:engine/operator@0.1.0#process
 func exportProcess(input, keyEnds, keyCount, keys, keyBytes, slots, slotCount, valueEnds, valueCount, values, valueBytes, timestamps,
 	timestampCount, states, stateCount uint32,
@@ -118,35 +154,32 @@ func exportProcess(input, keyEnds, keyCount, keys, keyBytes, slots, slotCount, v
 		Values:     columnAt([]uint32{valueEnds, valueCount, values, valueBytes}),
 		Timestamps: sliceOf[int64](timestamps, timestampCount),
 	}
+	output, err := process(input, states, stateCount)
+	if err != nil {
+		return failed(err)
+	}
+	given.plain = output.Plain(&given.batch)
+	putOutput(output, putPlainEmissions, putPlainValueWrites)
+	return told()
+}
+
+// process handles given.batch.
+func process(input, states, stateCount uint32) (*contract.Output, error) {
 	given.states = given.states[:0]
 	for words := sliceOf[uint32](states, 6*stateCount); len(words) > 0; words = words[6:] {
 		given.states = append(given.states, optionalColumnAt(words))
 	}
-	output, err := plugged().Process(uint16(input), &given.batch, given.states)
-	if err != nil {
-		return failed(err)
-	}
-	putOutput(output)
-	return told()
+	return plugged().Process(uint16(input), &given.batch, given.states)
 }
 
+// A writer appends what one list of a call's answer has.
+type writer func(put []uint32, output *contract.Output) []uint32
+
 // putOutput writes the lists one behind the other. Their addresses are known when no more is written.
-func putOutput(output *contract.Output) {
-	put := given.words[:0]
-	starts := [5]int{}
-	for _, one := range output.Emissions {
-		isFresh := uint32(0)
-		if one.IsFresh {
-			isFresh = 1
-		}
-		put = putColumn(append(put, uint32(one.Output), isFresh), one.Keys)
-		put = putColumn(putList(put, one.Slots), one.Values)
-		put = putList(put, one.Timestamps)
-	}
-	starts[1] = len(put)
-	for _, one := range output.Values {
-		put = putOptional(putList(append(put, uint32(one.State)), one.Slots), one.Values)
-	}
+func putOutput(output *contract.Output, emissions, values writer) {
+	put := emissions(given.words[:0], output)
+	starts := [5]int{1: len(put)}
+	put = values(put, output)
 	starts[2] = len(put)
 	for _, one := range output.Lists {
 		put = putList(putList(append(put, uint32(one.State)), one.Cleared), one.Slots)
@@ -168,6 +201,53 @@ func putOutput(output *contract.Output) {
 	for index, length := range lengths {
 		words[1+2*index], words[2+2*index] = address(put[starts[index]:]), uint32(length)
 	}
+}
+
+func putEmissions(put []uint32, output *contract.Output) []uint32 {
+	for index := range output.Emissions {
+		one := &output.Emissions[index]
+		put = putSelection(append(put, uint32(one.Output)), &one.Records)
+		put = putColumn(append(put, flag(one.HasKeys)), one.Keys)
+		put = putColumn(append(put, flag(one.HasValues)), one.Values)
+		put = putList(append(put, flag(one.HasTimestamps)), one.Timestamps)
+	}
+	return put
+}
+
+func putValueWrites(put []uint32, output *contract.Output) []uint32 {
+	for index := range output.Values {
+		one := &output.Values[index]
+		put = putOptional(putSelection(append(put, uint32(one.State)), &one.Slots), one.Values)
+	}
+	return put
+}
+
+func putPlainEmissions(put []uint32, _ *contract.Output) []uint32 {
+	for _, one := range given.plain.Emissions {
+		put = putColumn(append(put, uint32(one.Output), flag(one.IsFresh)), one.Keys)
+		put = putColumn(putList(put, one.Slots), one.Values)
+		put = putList(put, one.Timestamps)
+	}
+	return put
+}
+
+func putPlainValueWrites(put []uint32, _ *contract.Output) []uint32 {
+	for _, one := range given.plain.Values {
+		put = putOptional(putList(append(put, uint32(one.State)), one.Slots), one.Values)
+	}
+	return put
+}
+
+// putSelection writes which case it is, and the list of that case.
+func putSelection(put []uint32, selection *contract.Selection) []uint32 {
+	return putList(append(put, flag(!selection.IsAll)), selection.Listed)
+}
+
+func flag(is bool) uint32 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func putList[T any](to []uint32, list []T) []uint32 {

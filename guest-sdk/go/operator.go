@@ -32,6 +32,22 @@ type OutputPorts interface {
 	Outputs() []string
 }
 
+// An operator with UnreadColumns says, for each of its input ports, what it does not look at, so that the host need not hand it over. The
+// answer must always be the same. Who reads it all the same fails; what is emitted without a time of its own has that of its record
+// as ever.
+type UnreadColumns interface {
+	Unread(input string) Columns
+}
+
+// Columns are parts of the records of an input port, such as RecordValues|RecordTimestamps.
+type Columns uint8
+
+// What an operator may leave unread. Keys are always there.
+const (
+	RecordValues Columns = 1 << iota
+	RecordTimestamps
+)
+
 // A CheckpointListener hears what became of checkpoints. Best effort: a call may be missed, so a completed checkpoint stands
 // for all with a smaller number, and a fresh instance has heard of none. No state can be used here.
 type CheckpointListener interface {
@@ -49,13 +65,16 @@ type Record struct {
 }
 
 // Key is its key.
-func (r Record) Key() []byte {
-	batch := r.call.batch
-	return batch.Keys.Get(int(batch.Slots[r.index]))
-}
+func (r Record) Key() []byte { return r.call.key(r.index) }
 
 // Value is its value.
-func (r Record) Value() []byte { return r.call.batch.Values.Get(r.index) }
+func (r Record) Value() []byte {
+	values := &r.call.batch.Values
+	if uint(r.index) >= uint(len(values.Ends)) {
+		r.call.refuseUnread("value", "RecordValues")
+	}
+	return values.Get(r.index)
+}
 
 // Text is a copy of the value as text. It fails if the value is not UTF-8.
 func (r Record) Text() (string, error) {
@@ -68,7 +87,7 @@ func (r Record) Text() (string, error) {
 
 // Timestamp is its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one.
 func (r Record) Timestamp() (int64, bool) {
-	timestamp := r.call.batch.Timestamps[r.index]
+	timestamp := r.call.timestamp(r.index)
 	return timestamp, timestamp != contract.NoTimestamp
 }
 
@@ -79,10 +98,24 @@ func (r Record) Input() string { return r.call.input }
 //
 //   - slot is the key of the current record; outside of Process it is noSlot.
 type call struct {
-	batch  *contract.Batch
+	batch  *contract.Batch // without the columns that the operator does not read
 	states []contract.OptionalColumn
 	input  string
 	slot   int
 }
 
 const noSlot = -1
+
+func (c *call) key(record int) []byte { return c.batch.Keys.Get(int(c.batch.Slots[record])) }
+
+func (c *call) timestamp(record int) int64 {
+	if uint(record) >= uint(len(c.batch.Timestamps)) {
+		c.refuseUnread("time", "RecordTimestamps")
+	}
+	return c.batch.Timestamps[record]
+}
+
+func (c *call) refuseUnread(what, column string) {
+	panic(failure{fmt.Errorf("the %s of a record of input `%s` is needed, and the operator's method Unread says that it is not read; "+
+		"take sdk.%s out of what it returns for this input", what, c.input, column)})
+}

@@ -3,7 +3,6 @@ package sdk
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -26,7 +25,17 @@ func (o *Output) Emit(value []byte) { o.first().Emit(value) }
 func (o *Output) EmitString(value string) { o.first().EmitString(value) }
 
 // EmitDecimal is Emit for a number as decimal text.
-func (o *Output) EmitDecimal(value uint64) { o.first().EmitDecimal(value) }
+func (o *Output) EmitDecimal(value uint64) {
+	port := &o.ports[0]
+	if port.next != o.record {
+		o.first().EmitDecimal(value)
+		return
+	}
+	port.next++
+	bytes := appendDecimal(port.values.Bytes, value)
+	port.values.Bytes = bytes
+	port.values.Ends = append(port.values.Ends, uint32(len(bytes)))
+}
 
 // Emitf is Emit for text that is formatted as by package fmt.
 func (o *Output) Emitf(format string, arguments ...any) { o.first().Emitf(format, arguments...) }
@@ -83,7 +92,7 @@ func (o *Output) begin(call *call) {
 func (o *Output) finish(to []contract.Emission) []contract.Emission {
 	for index := range o.ports {
 		if port := &o.ports[index]; port.values.Len() > 0 {
-			to = append(to, port.columns(uint16(index), o.call.batch))
+			to = append(to, port.emission(uint16(index), o.call.batch))
 		}
 	}
 	return to
@@ -132,7 +141,7 @@ func (e Emission) EmitString(value string) {
 // EmitDecimal emits it with a number as decimal text.
 func (e Emission) EmitDecimal(value uint64) {
 	values := e.begin()
-	values.Bytes = strconv.AppendUint(values.Bytes, value, 10)
+	values.Bytes = appendDecimal(values.Bytes, value)
 	values.EndItem()
 }
 
@@ -144,78 +153,114 @@ func (e Emission) Emitf(format string, arguments ...any) {
 
 // begin writes down all but the value.
 func (e *Emission) begin() *contract.Column {
-	port, batch, record := e.port, e.out.call.batch, e.out.record
-	if e.hasKey || e.hasTime || port.isSpelledOut || port.values.Len() != record {
-		port.spellOut(batch)
-		slot, timestamp := batch.Slots[record], batch.Timestamps[record]
-		if e.hasKey || port.isFresh {
-			key := e.key
-			if !e.hasKey {
-				key = batch.Keys.Get(int(slot))
-			}
-			slot = port.freshSlot(batch, key)
-		}
-		if e.hasTime {
-			timestamp = e.timestamp
-		}
-		port.slots = append(port.slots, slot)
-		port.timestamps = append(port.timestamps, timestamp)
+	port := e.port
+	if e.hasKey || e.hasTime || port.next != e.out.record {
+		port.tell(e)
+	} else {
+		port.next++
 	}
 	return &port.values
 }
 
 // emitted is what leaves by one port in one call. Its memory is used again by the next call.
 //
-//   - As long as each record emits one record with its own key and time, only values grows: slots and timestamps are those of
-//     the batch. Once isSpelledOut, slots, values and timestamps have the same length.
-//   - If isFresh, slots are indexes of keys; else they are those of the call, and keys is empty.
+//   - Unless isListed, record i has emitted item i of values; else records has as many items as values.
+//   - If hasKeys, keys has as many items as values, and so has timestamps if hasTimestamps.
+//   - As long as there are only values, next is how many there are, and so the record that may emit without further ado. Later it is
+//     toldOtherwise.
 type emitted struct {
-	isSpelledOut, isFresh bool
-	keys                  contract.Column
-	slots                 []uint32
-	values                contract.Column
-	timestamps            []int64
+	next                             int
+	isListed, hasKeys, hasTimestamps bool
+	records                          []uint32
+	keys, values                     contract.Column
+	timestamps                       []int64
 }
+
+const toldOtherwise = -1
 
 func (p *emitted) reset() {
-	p.isSpelledOut, p.isFresh = false, false
+	p.next, p.isListed, p.hasKeys, p.hasTimestamps = 0, false, false, false
+	p.records, p.timestamps = contract.Emptied(p.records), contract.Emptied(p.timestamps)
 	p.keys.Reset()
 	p.values.Reset()
-	p.slots, p.timestamps = contract.Emptied(p.slots), contract.Emptied(p.timestamps)
 }
 
-func (p *emitted) columns(output uint16, batch *contract.Batch) contract.Emission {
-	emission := contract.Emission{Output: output, IsFresh: p.isFresh, Keys: p.keys, Values: p.values}
-	if p.isSpelledOut {
-		emission.Slots, emission.Timestamps = p.slots, p.timestamps
-	} else {
-		emission.Slots, emission.Timestamps = batch.Slots[:p.values.Len()], batch.Timestamps[:p.values.Len()]
+func (p *emitted) emission(output uint16, batch *contract.Batch) contract.Emission {
+	if !p.isListed && p.values.Len() < len(batch.Slots) {
+		// Only the first records have emitted.
+		p.list(batch)
+	}
+	made := contract.Emission{
+		Output: output, Records: contract.Selection{IsAll: !p.isListed, Listed: p.records},
+		HasKeys: p.hasKeys, Keys: p.keys, HasTimestamps: p.hasTimestamps, Timestamps: p.timestamps,
+	}
+	if len(p.values.Bytes) > 0 {
+		made.HasValues, made.Values = true, p.values
+	}
+	return made
+}
+
+// tell writes down all but the value of an emission that is not the only one of its record, with its key and its time.
+func (p *emitted) tell(e *Emission) {
+	call, record := e.out.call, e.out.record
+	p.next = toldOtherwise
+	if !p.isListed && p.values.Len() != record {
+		p.list(call.batch)
+	}
+	if e.hasKey || p.hasKeys {
+		key := e.key
+		if !e.hasKey {
+			key = call.key(record)
+		}
+		p.pushKey(call, key)
+	}
+	if e.hasTime || p.hasTimestamps {
+		timestamp := e.timestamp
+		if !e.hasTime {
+			timestamp = call.timestamp(record)
+		}
+		p.pushTimestamp(call, timestamp)
+	}
+	if p.isListed {
+		p.records = append(p.records, uint32(record))
+	}
+}
+
+// list writes down the records of what was emitted record for record.
+func (p *emitted) list(batch *contract.Batch) {
+	p.isListed = true
+	// One emission a record is what most operators make.
+	p.records = slices.Grow(p.records, len(batch.Slots))
+	for record := range p.values.Len() {
+		p.records = append(p.records, uint32(record))
+	}
+}
+
+// record is the one that an earlier emission comes from.
+func (p *emitted) record(emission int) int {
+	if p.isListed {
+		return int(p.records[emission])
 	}
 	return emission
 }
 
-// spellOut writes down the slots and timestamps of what was emitted record for record.
-func (p *emitted) spellOut(batch *contract.Batch) {
-	if p.isSpelledOut {
-		return
-	}
-	p.isSpelledOut = true
-	done := p.values.Len()
-	// One emission a record is what most operators make.
-	p.slots = append(slices.Grow(p.slots, len(batch.Slots)), batch.Slots[:done]...)
-	p.timestamps = append(slices.Grow(p.timestamps, len(batch.Slots)), batch.Timestamps[:done]...)
-}
-
-// freshSlot is the slot of a key in keys. The first call turns the port to fresh keys.
-func (p *emitted) freshSlot(batch *contract.Batch, key []byte) uint32 {
-	if !p.isFresh {
-		p.isFresh = true
-		if len(p.slots) > 0 {
-			// What was emitted before keeps its slots: the keys of the call come first.
-			p.keys.Ends = append(p.keys.Ends, batch.Keys.Ends...)
-			p.keys.Bytes = append(p.keys.Bytes, batch.Keys.Bytes...)
+func (p *emitted) pushKey(call *call, key []byte) {
+	if !p.hasKeys {
+		p.hasKeys = true
+		for emission := range p.values.Len() {
+			p.keys.Push(call.key(p.record(emission)))
 		}
 	}
 	p.keys.Push(key)
-	return uint32(p.keys.Len() - 1)
+}
+
+func (p *emitted) pushTimestamp(call *call, timestamp int64) {
+	if !p.hasTimestamps {
+		p.hasTimestamps = true
+		p.timestamps = slices.Grow(p.timestamps, len(call.batch.Slots))
+		for emission := range p.values.Len() {
+			p.timestamps = append(p.timestamps, call.timestamp(p.record(emission)))
+		}
+	}
+	p.timestamps = append(p.timestamps, timestamp)
 }

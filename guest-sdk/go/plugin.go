@@ -18,17 +18,28 @@ import (
 type plugin struct {
 	initial      reflect.Value
 	description  contract.Description
+	unread       []contract.Unread // one for each input
 	declarations []declaration
 	config       [][2]string
 
 	operator Operator
 	states   []stateField
 	call     call
+	read     contract.Batch
 	out      Output
 	output   contract.Output
 }
 
 func (p *plugin) Describe() contract.Description { return p.description }
+
+func (p *plugin) Unread() (some []contract.Unread) {
+	for _, unread := range p.unread {
+		if unread.Values || unread.Timestamps {
+			some = append(some, unread)
+		}
+	}
+	return some
+}
 
 func (p *plugin) Open(config [][2]string) error {
 	p.config = config
@@ -79,7 +90,14 @@ func (p *plugin) Process(input uint16, batch *contract.Batch, states []contract.
 		}
 	}
 	forgetMetrics()
-	p.call.batch, p.call.states, p.call.input = batch, states, p.description.Inputs[input]
+	p.read = *batch
+	if p.unread[input].Values {
+		p.read.Values = contract.Column{}
+	}
+	if p.unread[input].Timestamps {
+		p.read.Timestamps = nil
+	}
+	p.call.batch, p.call.states, p.call.input = &p.read, states, p.description.Inputs[input]
 	p.out.begin(&p.call)
 	for _, state := range p.states {
 		state.begin(batch.Keys.Len())

@@ -74,6 +74,15 @@ func newPlugin(operator Operator, options []Option) (*plugin, error) {
 	if err := checkDescription(&made.description); err != nil {
 		return nil, err
 	}
+	for index, input := range made.description.Inputs {
+		unread := Columns(0)
+		if columns, hasColumns := operator.(UnreadColumns); hasColumns {
+			unread = columns.Unread(input)
+		}
+		made.unread = append(made.unread, contract.Unread{
+			Input: uint16(index), Values: unread&RecordValues != 0, Timestamps: unread&RecordTimestamps != 0,
+		})
+	}
 	declared, err := declarations(at.Elem().Type())
 	if err != nil {
 		return nil, err

@@ -29,27 +29,31 @@ type cell[T any] struct {
 	about about
 }
 
-// about is what is known of a cell.
+// about is what is known of a cell. If it isHere, the cell has the value, or the zero T if there is none.
 type about uint8
 
 const (
 	isKnown about = 1 << iota
 	isThere
 	isChanged
+	isHere
 )
 
 // Get is the value, or the zero T if there is none.
 func (v *Value[T]) Get() T {
+	// The usual case without another call, which would cost as much as the case itself. The same in Set.
+	if call := v.call; call != nil && uint(call.slot) < uint(len(v.cells)) {
+		if cell := &v.cells[call.slot]; cell.about&isHere != 0 {
+			return cell.value
+		}
+	}
 	value, _ := v.Lookup()
 	return value
 }
 
 // Lookup is the value, if there is one.
 func (v *Value[T]) Lookup() (T, bool) {
-	cell := v.cell()
-	if cell.about&isKnown == 0 {
-		v.load(cell)
-	}
+	cell := v.known()
 	if v.encoding.isPlain || cell.about&isThere == 0 {
 		return cell.value, cell.about&isThere != 0
 	}
@@ -59,38 +63,28 @@ func (v *Value[T]) Lookup() (T, bool) {
 }
 
 // Has says whether there is a value.
-func (v *Value[T]) Has() bool {
-	cell := v.cell()
-	if cell.about&isKnown == 0 {
-		v.load(cell)
-	}
-	return cell.about&isThere != 0
-}
+func (v *Value[T]) Has() bool { return v.known().about&isThere != 0 }
 
 // Set sets the value.
 func (v *Value[T]) Set(value T) {
-	cell := v.cell()
-	if v.encoding.isPlain {
-		cell.value = value
-	} else {
-		shared := value // Its own variable, so that a plain value needs no memory.
-		v.set(&shared)
+	if call := v.call; call != nil && uint(call.slot) < uint(len(v.cells)) && v.encoding.isPlain {
+		cell := &v.cells[call.slot]
+		cell.value, cell.about = value, isKnown|isThere|isChanged|isHere
+		return
 	}
-	cell.about = isKnown | isThere | isChanged
+	v.set(value)
 }
 
 // Clear removes the value; the host forgets the key in this state.
 func (v *Value[T]) Clear() {
-	cell := v.cell()
-	if cell.about&isKnown == 0 {
-		v.load(cell)
-	}
+	cell := v.known()
 	if cell.about&isThere == 0 {
 		return
 	}
 	var none T
 	cell.value = none
-	cell.about = isKnown | isChanged
+	cell.about &^= isThere
+	cell.about |= isChanged
 }
 
 func (v *Value[T]) cell() *cell[T] {
@@ -100,19 +94,31 @@ func (v *Value[T]) cell() *cell[T] {
 	return &v.cells[v.call.slot]
 }
 
+// known is the cell, of which it is known what there is.
+func (v *Value[T]) known() *cell[T] {
+	cell := v.cell()
+	if cell.about&isKnown == 0 {
+		v.load(cell)
+	}
+	return cell
+}
+
 // load looks at what came with the call.
 func (v *Value[T]) load(cell *cell[T]) {
 	slot := v.call.slot
+	text, isIn := v.call.states[v.index].Get(slot)
 	cell.about = isKnown
-	text, hasText := v.call.states[v.index].Get(slot)
-	if !hasText {
-		return
+	if isIn {
+		cell.about |= isThere
 	}
-	cell.about = isKnown | isThere
-	if v.encoding.isPlain {
-		v.decode(text, &cell.value)
-	} else {
+	switch {
+	case !v.encoding.isPlain:
 		v.texts[slot] = text
+	case isIn:
+		v.decode(text, &cell.value)
+		fallthrough
+	default:
+		cell.about |= isHere
 	}
 }
 
@@ -123,17 +129,19 @@ func (v *Value[T]) decode(text []byte, value *T) {
 }
 
 // set writes a value that shares memory. Its own memory is only used again if nobody else's text lies there.
-func (v *Value[T]) set(value *T) {
+func (v *Value[T]) set(value T) {
+	cell := v.cell()
 	slot := v.call.slot
 	var to []byte
-	if v.cells[slot].about&isChanged != 0 {
+	if cell.about&isChanged != 0 {
 		to = v.texts[slot][:0]
 	}
-	text, err := v.encoding.append(to, unsafe.Pointer(value))
+	text, err := v.encoding.append(to, unsafe.Pointer(&value))
 	if err != nil {
 		panic(failure{fmt.Errorf("cannot encode state `%s`: %w", v.declared.Name, err)})
 	}
 	v.texts[slot] = text
+	cell.about = isKnown | isThere | isChanged
 }
 
 func (v *Value[T]) bind(to state) (err error) {
@@ -151,18 +159,40 @@ func (v *Value[T]) begin(keys int) {
 		v.cells = make([]cell[T], keys)
 	} else {
 		v.cells = v.cells[:keys]
-		clear(v.cells)
 	}
+	if v.encoding.integer != noInteger {
+		loadIntegers(v.integers(), &v.call.states[v.index], v.encoding.integer == signedInteger)
+		return
+	}
+	clear(v.cells)
 	if !v.encoding.isPlain {
 		v.texts = make([][]byte, keys)
 	}
 }
 
+// integers are the cells of a T that is an integer of 64 bits.
+func (v *Value[T]) integers() []cell[uint64] {
+	return unsafe.Slice((*cell[uint64])(unsafe.Pointer(unsafe.SliceData(v.cells))), len(v.cells))
+}
+
 func (v *Value[T]) finish(output *contract.Output) error {
 	written := &v.written
 	written.State = uint16(v.index)
-	written.Slots = written.Slots[:0]
-	written.Values.Reset()
+	written.Reset()
+	if v.encoding.integer != noInteger {
+		writeIntegers(written, v.integers(), v.encoding.integer == signedInteger)
+	} else if err := v.write(written); err != nil {
+		return fmt.Errorf("cannot encode state `%s`: %w", v.declared.Name, err)
+	}
+	if written.Values.Len() > 0 {
+		written.Finish(len(v.cells))
+		output.Values = append(output.Values, *written)
+	}
+	return nil
+}
+
+// write appends what changed.
+func (v *Value[T]) write(written *contract.ValueWrites) error {
 	for slot := range v.cells {
 		cell := &v.cells[slot]
 		if cell.about&isChanged == 0 {
@@ -172,17 +202,14 @@ func (v *Value[T]) finish(output *contract.Output) error {
 		if is && v.encoding.isPlain {
 			text, err := v.encoding.append(written.Values.Bytes, unsafe.Pointer(&cell.value))
 			if err != nil {
-				return fmt.Errorf("cannot encode state `%s`: %w", v.declared.Name, err)
+				return err
 			}
 			written.Values.Bytes = text
 		} else if is {
 			written.Values.Bytes = append(written.Values.Bytes, v.texts[slot]...)
 		}
-		written.Slots = append(written.Slots, uint32(slot))
+		written.AddSlot(slot)
 		written.Values.EndItem(is)
-	}
-	if len(written.Slots) > 0 {
-		output.Values = append(output.Values, *written)
 	}
 	return nil
 }

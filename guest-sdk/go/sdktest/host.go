@@ -101,7 +101,7 @@ func (task *Task) process(input string, records []Record) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	emitted := task.emitted(output)
+	emitted := task.emitted(output, batch)
 	task.apply(output)
 	for _, rejection := range output.Rejections {
 		record := records[rejection.Record]
@@ -133,18 +133,26 @@ func (task *Task) batch(records []Record) *contract.Batch {
 	return batch
 }
 
-func (task *Task) emitted(output *contract.Output) (all []Record) {
-	for _, emission := range output.Emissions {
-		keys := task.keys
-		if emission.IsFresh {
-			keys = emission.Keys
-		}
-		if emission.Values.Len() != len(emission.Slots) || len(emission.Timestamps) != len(emission.Slots) {
-			panic("as many values, timestamps and slots leave by a port")
-		}
-		for index, slot := range emission.Slots {
-			record := R(string(keys.Get(int(slot))), string(emission.Values.Get(index)))
-			if timestamp := emission.Timestamps[index]; timestamp != contract.NoTimestamp {
+func (task *Task) emitted(output *contract.Output, batch *contract.Batch) (all []Record) {
+	for index := range output.Emissions {
+		emission := &output.Emissions[index]
+		records := emission.Records.Places(len(batch.Slots))
+		checkLength("keys", emission.HasKeys, emission.Keys.Len(), len(records))
+		checkLength("values", emission.HasValues, emission.Values.Len(), len(records))
+		checkLength("timestamps", emission.HasTimestamps, len(emission.Timestamps), len(records))
+		for at, from := range records {
+			key, value, timestamp := batch.Keys.Get(int(batch.Slots[from])), []byte(nil), batch.Timestamps[from]
+			if emission.HasKeys {
+				key = emission.Keys.Get(at)
+			}
+			if emission.HasValues {
+				value = emission.Values.Get(at)
+			}
+			if emission.HasTimestamps {
+				timestamp = emission.Timestamps[at]
+			}
+			record := R(string(key), string(value))
+			if timestamp != contract.NoTimestamp {
 				record = record.At(timestamp)
 			}
 			if len(task.description.Outputs) > 1 {
@@ -156,11 +164,19 @@ func (task *Task) emitted(output *contract.Output) (all []Record) {
 	return all
 }
 
+func checkLength(what string, has bool, length, expected int) {
+	if has && length != expected {
+		panic(fmt.Sprintf("%d %s leave by a port for %d records", length, what, expected))
+	}
+}
+
 func (task *Task) apply(output *contract.Output) {
 	key := func(slot uint32) string { return string(task.keys.Get(int(slot))) }
 	for _, writes := range output.Values {
-		checkDistinct(writes.Slots)
-		for index, slot := range writes.Slots {
+		slots := writes.Slots.Places(task.keys.Len())
+		checkLength("values", true, writes.Values.Len(), len(slots))
+		checkDistinct(slots)
+		for index, slot := range slots {
 			bytes, isThere := writes.Values.Get(index)
 			task.states[writes.State].setValue(key(slot), bytes, isThere)
 		}

@@ -10,6 +10,9 @@ type WordCount struct {
 	count sdk.Value[uint64]
 }
 
+// Unread says that only keys are looked at.
+func (w *WordCount) Unread(string) sdk.Columns { return sdk.RecordValues | sdk.RecordTimestamps }
+
 func (w *WordCount) Process(_ sdk.Record, out *sdk.Output) error {
 	count := w.count.Get() + 1
 	w.count.Set(count)

@@ -26,21 +26,66 @@ type Description struct {
 	Inputs, Outputs []string
 }
 
-// Emission has the records that leave by one port. Slots are indexes of Keys if IsFresh, and else those of the call.
+// Unread says which columns of an input port calls may come without.
+type Unread struct {
+	Input              uint16
+	Values, Timestamps bool
+}
+
+// A Selection has some of the items of a call, which are its records or its slots: every item once and in order if IsAll, and else
+// those with the places in Listed.
+type Selection struct {
+	IsAll  bool
+	Listed []uint32
+}
+
+// Emission has the records that leave by one port. Each comes from a record of the call, and has its key and its time unless there are
+// Keys or Timestamps: then there is one for each emission. Without Values all are empty.
 type Emission struct {
-	Output     uint16
-	IsFresh    bool
-	Keys       Column
-	Slots      []uint32
-	Values     Column
-	Timestamps []int64
+	Output                            uint16
+	Records                           Selection
+	HasKeys, HasValues, HasTimestamps bool
+	Keys, Values                      Column
+	Timestamps                        []int64
 }
 
 // ValueWrites are new values of a value state.
 type ValueWrites struct {
 	State  uint16
-	Slots  []uint32
+	Slots  Selection
 	Values OptionalColumn
+}
+
+// AddSlot is called with slots in ascending order, each before its item is added to Values.
+func (w *ValueWrites) AddSlot(slot int) {
+	if w.Values.Len() != slot {
+		w.list()
+		w.Slots.Listed = append(w.Slots.Listed, uint32(slot))
+	}
+}
+
+// Finish is called after the last slot of a call with so many keys.
+func (w *ValueWrites) Finish(keys int) {
+	w.Slots.IsAll = w.Values.Len() == keys
+	if !w.Slots.IsAll {
+		w.list()
+	}
+}
+
+// list writes down the slots of a call so far, which have no gap, unless it was done before.
+func (w *ValueWrites) list() {
+	if len(w.Slots.Listed) > 0 {
+		return
+	}
+	for slot := range w.Values.Len() {
+		w.Slots.Listed = append(w.Slots.Listed, uint32(slot))
+	}
+}
+
+// Reset forgets the writes of a call and keeps the memory.
+func (w *ValueWrites) Reset() {
+	w.Slots = Selection{Listed: Emptied(w.Slots.Listed)}
+	w.Values.Reset()
 }
 
 // ListWrites are changes of a list state: first clears, then appends.
@@ -66,7 +111,7 @@ type Rejection struct {
 	Reason string
 }
 
-// Output is what a call returns.
+// Output is what a call returns, as `wit/operator-compact.wit` says it. [Plain] says the same without references to what was given.
 type Output struct {
 	Emissions  []Emission
 	Values     []ValueWrites
@@ -87,6 +132,7 @@ const (
 // A Plugin is what the host, or a test, calls.
 type Plugin interface {
 	Describe() Description
+	Unread() []Unread
 	Open(config [][2]string) error
 	// Process answers with memory that is valid until the next call.
 	Process(input uint16, batch *Batch, states []OptionalColumn) (*Output, error)
