@@ -300,11 +300,28 @@ void fm_migrated_unit(fm_migrated *now);
 /* The time of a record that has none. Others are milliseconds since 1970-01-01T00:00:00Z, in event time. */
 #define FM_NO_TIMESTAMP INT64_MIN
 
+/* What `unread` in plugin.toml names is not handed over, so reading it does not compile. Zig knows no attributes of C. */
+#define FM_NOT_READ(name, why) name##_is_unread_in_plugin_toml
+#if defined(__has_attribute) && !defined(FM_FOR_ZIG)
+#if __has_attribute(unavailable)
+#undef FM_NOT_READ
+#define FM_NOT_READ(name, why) name __attribute__((unavailable(why)))
+#endif
+#endif
+
 /* A record that is being processed. `input` is the position of its port among the operator's `inputs`. */
 typedef struct fm_record {
   fm_bytes key;
+#ifdef FM_UNREAD_VALUES
+  fm_bytes FM_NOT_READ(value, "plugin.toml says that values are not read; take `values` out of its `unread`");
+#else
   fm_bytes value;
+#endif
+#ifdef FM_UNREAD_TIMESTAMPS
+  int64_t FM_NOT_READ(timestamp, "plugin.toml says that times are not read; take `timestamps` out of its `unread`");
+#else
   int64_t timestamp;
+#endif
   uint16_t input;
   uint32_t index;
   uint32_t slot;

@@ -8,6 +8,7 @@
 #define FLOODMARK_CONTRACT_H
 
 #include <stdarg.h>
+#include <string.h>
 
 #include "floodmark.h"
 
@@ -60,6 +61,43 @@ typedef struct {
   } inputs, outputs;
 } fmi_description;
 
+/* Which columns of an input port calls come without. */
+typedef struct {
+  uint16_t input;
+  uint8_t values;
+  uint8_t timestamps;
+} fmi_unread;
+
+/* Some of the records or slots of a call: all of them, in order, unless they are listed. */
+typedef struct {
+  uint8_t is_listed;
+  fmi_u32s listed;
+} fmi_selection;
+
+/* What `wit/operator-compact.wit` says of a call. `plain.c` says the same without references to what was given. */
+typedef struct {
+  uint16_t output;
+  fmi_selection records;
+  struct {
+    uint8_t is_fresh;
+    fmi_column fresh;
+  } keys;
+  struct {
+    uint8_t are_there;
+    fmi_column column;
+  } values;
+  struct {
+    uint8_t are_fresh;
+    fmi_i64s fresh;
+  } timestamps;
+} fmi_emission;
+
+typedef struct {
+  uint16_t state;
+  fmi_selection slots;
+  fmi_optional_column values;
+} fmi_value_writes;
+
 typedef struct {
   uint16_t output;
   struct {
@@ -69,13 +107,13 @@ typedef struct {
   fmi_u32s slots;
   fmi_column values;
   fmi_i64s timestamps;
-} fmi_emission;
+} fmi_plain_emission;
 
 typedef struct {
   uint16_t state;
   fmi_u32s slots;
   fmi_optional_column values;
-} fmi_value_writes;
+} fmi_plain_value_writes;
 
 typedef struct {
   uint16_t state;
@@ -97,15 +135,8 @@ typedef struct {
   fm_bytes reason;
 } fmi_rejection;
 
+/* What of an output is the same in both. */
 typedef struct {
-  struct {
-    const fmi_emission *ptr;
-    size_t len;
-  } emissions;
-  struct {
-    fmi_value_writes *ptr;
-    size_t len;
-  } values;
   struct {
     fmi_list_writes *ptr;
     size_t len;
@@ -118,13 +149,38 @@ typedef struct {
     const fmi_rejection *ptr;
     size_t len;
   } rejections;
+} fmi_output_rest;
+
+typedef struct {
+  struct {
+    const fmi_emission *ptr;
+    size_t len;
+  } emissions;
+  struct {
+    fmi_value_writes *ptr;
+    size_t len;
+  } values;
+  fmi_output_rest rest;
 } fmi_output;
 
-/* `result<output, string>`, `result<column, string>` and `result<_, string>`. */
+typedef struct {
+  struct {
+    const fmi_plain_emission *ptr;
+    size_t len;
+  } emissions;
+  struct {
+    const fmi_plain_value_writes *ptr;
+    size_t len;
+  } values;
+  fmi_output_rest rest;
+} fmi_plain_output;
+
+/* `result<output, string>` of both kinds, `result<column, string>` and `result<_, string>`. */
 typedef struct {
   uint8_t is_error;
   union {
     fmi_output output;
+    fmi_plain_output plain;
     fmi_column column;
     fm_bytes error;
   } as;
@@ -154,8 +210,10 @@ typedef struct {
 
 #ifdef __wasm32__
 _Static_assert(sizeof(fmi_description) == 40 && sizeof(fmi_declaration) == 32, "as in the canonical ABI");
-_Static_assert(sizeof(fmi_emission) == 56 && offsetof(fmi_emission, keys) == 4, "as in the canonical ABI");
-_Static_assert(sizeof(fmi_value_writes) == 36 && sizeof(fmi_list_writes) == 36, "as in the canonical ABI");
+_Static_assert(sizeof(fmi_plain_emission) == 56 && offsetof(fmi_plain_emission, keys) == 4, "as in the canonical ABI");
+_Static_assert(sizeof(fmi_emission) == 68 && offsetof(fmi_emission, timestamps) == 56, "as in the canonical ABI");
+_Static_assert(sizeof(fmi_value_writes) == 40 && sizeof(fmi_plain_value_writes) == 36, "as in the canonical ABI");
+_Static_assert(sizeof(fmi_unread) == 4 && sizeof(fmi_list_writes) == 36, "as in the canonical ABI");
 _Static_assert(sizeof(fmi_map_writes) == 60 && sizeof(fmi_rejection) == 12, "as in the canonical ABI");
 _Static_assert(sizeof(fmi_result) == 44 && sizeof(fmi_entries) == 36 && sizeof(fmi_items) == 32, "as in the canonical ABI");
 #endif
@@ -175,9 +233,14 @@ void fmi_host_observe(fm_bytes histogram, const double *values, size_t len);
 /* ---- The exports ---- */
 
 void fmi_describe(fmi_description *description);
+/* As many as there are inputs, or none. */
+size_t fmi_unread_columns(const fmi_unread **unread);
 void fmi_open(const fmi_option *options, size_t len, fmi_result *result);
 void fmi_process(uint16_t input, const fmi_batch *records, const fmi_optional_column *states, size_t states_len,
                  fmi_result *result);
+/* The same for `operator`, whose hosts hand over all columns. */
+void fmi_process_plain(uint16_t input, const fmi_batch *records, const fmi_optional_column *states, size_t states_len,
+                       fmi_result *result);
 void fmi_migrate(uint16_t state, uint32_t from_version, const fmi_column *values, fmi_result *result);
 void fmi_to_json(uint16_t state, uint8_t part, const fmi_column *values, fmi_result *result);
 void fmi_from_json(uint16_t state, uint8_t part, const fmi_column *texts, fmi_result *result);
@@ -206,6 +269,24 @@ fm_bytes fmi_copy(fmi_arena *arena, fm_bytes bytes);
 extern fmi_arena *fmi_answers;
 /* Ends the instance with a line to the log. */
 _Noreturn void fmi_die(const char *why);
+
+/* A copy, mostly of a few bytes, for which `memcpy` costs more than they do: two words that may overlap. */
+static inline void fmi_put(uint8_t *to, const uint8_t *from, size_t len) {
+  if (len > 16) {
+    memcpy(to, from, len);
+  } else if (len >= 8) {
+    uint64_t words[2];
+    memcpy(&words[0], from, 8), memcpy(&words[1], from + len - 8, 8);
+    memcpy(to, &words[0], 8), memcpy(to + len - 8, &words[1], 8);
+  } else if (len >= 4) {
+    uint32_t words[2];
+    memcpy(&words[0], from, 4), memcpy(&words[1], from + len - 4, 4);
+    memcpy(to, &words[0], 4), memcpy(to + len - 4, &words[1], 4);
+  } else if (len != 0) {
+    uint8_t bytes[3] = {from[0], from[len / 2], from[len - 1]};
+    to[0] = bytes[0], to[len / 2] = bytes[1], to[len - 1] = bytes[2];
+  }
+}
 
 /* A buffer that keeps its memory from call to call. */
 typedef struct {

@@ -14,11 +14,12 @@ const char *fmi_type_name(fm_type type) {
 }
 
 static void put_varint(uint64_t number, fmi_buffer *bytes) {
-  uint8_t digits[10];
+  enum { VARINT_BYTES_MAX = 10 };
+  uint8_t *digits = fmi_more(bytes, VARINT_BYTES_MAX);
   size_t len = 0;
   for (; number >= 0x80; number >>= 7) digits[len++] = (uint8_t)(number | 0x80);
   digits[len++] = (uint8_t)number;
-  fmi_append(bytes, fm_view(digits, len));
+  bytes->len -= VARINT_BYTES_MAX - len;
 }
 
 /* How many bytes the number has; 0 if it is none. */

@@ -255,5 +255,5 @@ void fmi_list_store(const fm_state *state, fmi_output *output) {
   }
   if (len == 0 && cleared_len == 0) return;
   fmi_list_writes writes = {state->index, {cleared, cleared_len}, {slots, len}, {{ends, len}, {bytes, end}}};
-  output->lists.ptr[output->lists.len++] = writes;
+  output->rest.lists.ptr[output->rest.lists.len++] = writes;
 }

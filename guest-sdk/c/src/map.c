@@ -408,5 +408,5 @@ void fmi_map_store(const fm_state *state, fmi_output *output) {
                            {slots, len},
                            {{sub_ends, len}, fmi_bytes_of(&sub_keys)},
                            {{present, (len + 7) / 8}, {ends, len}, fmi_bytes_of(&values)}};
-  output->maps.ptr[output->maps.len++] = writes;
+  output->rest.maps.ptr[output->rest.maps.len++] = writes;
 }

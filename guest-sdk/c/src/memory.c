@@ -92,7 +92,7 @@ void fmi_reset(fmi_arena *arena) {
 
 fm_bytes fmi_copy(fmi_arena *arena, fm_bytes bytes) {
   uint8_t *copy = fmi_allocate(arena, bytes.len, 1);
-  if (bytes.len != 0) memcpy(copy, bytes.ptr, bytes.len);
+  fmi_put(copy, bytes.ptr, bytes.len);
   return fm_view(copy, bytes.len);
 }
 
@@ -169,7 +169,7 @@ void fmi_grow(fmi_buffer *buffer, size_t more) {
 
 void fmi_append(fmi_buffer *buffer, fm_bytes bytes) {
   void *at = fmi_more(buffer, bytes.len);
-  if (bytes.len != 0) memcpy(at, bytes.ptr, bytes.len);
+  fmi_put(at, bytes.ptr, bytes.len);
 }
 
 void fmi_empty(fmi_buffer *buffer) {
@@ -236,13 +236,14 @@ fm_bytes fm_format(const char *format, ...) {
 }
 
 fm_bytes fm_decimal(uint64_t number) {
-  uint8_t digits[20];
-  size_t at = sizeof digits;
+  enum { DIGITS_MAX = 20 };
+  uint8_t *digits = fmi_allocate(&fmi_record_arena, DIGITS_MAX, 1);
+  size_t at = DIGITS_MAX;
   for (; number > UINT32_MAX; number /= 10) digits[--at] = (uint8_t)('0' + number % 10);
   uint32_t rest = (uint32_t)number;
   do digits[--at] = (uint8_t)('0' + rest % 10);
   while ((rest /= 10) != 0);
-  return fmi_copy(&fmi_record_arena, fm_view(digits + at, sizeof digits - at));
+  return fm_view(digits + at, DIGITS_MAX - at);
 }
 
 fm_bytes fm_join(fm_bytes first, fm_bytes second) {

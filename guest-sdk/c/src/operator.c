@@ -219,8 +219,8 @@ static void load_states(const fmi_batch *batch, const fmi_optional_column *curre
 static void store_states(fmi_output *output) {
   size_t len = states_len();
   output->values.ptr = fmi_allocate(&fmi_call_arena, len * sizeof(fmi_value_writes), 8);
-  output->lists.ptr = fmi_allocate(&fmi_call_arena, len * sizeof(fmi_list_writes), 8);
-  output->maps.ptr = fmi_allocate(&fmi_call_arena, len * sizeof(fmi_map_writes), 8);
+  output->rest.lists.ptr = fmi_allocate(&fmi_call_arena, len * sizeof(fmi_list_writes), 8);
+  output->rest.maps.ptr = fmi_allocate(&fmi_call_arena, len * sizeof(fmi_map_writes), 8);
   for (size_t index = 0; index < len; index++) {
     const fm_state *state = operator_->states[index];
     if (state->kind == FM_KIND_VALUE) fmi_value_store(state, output);
@@ -297,14 +297,37 @@ void fmi_open(const fmi_option *given, size_t len, fmi_result *result) {
   finish(result);
 }
 
+size_t fmi_unread_columns(const fmi_unread **unread) {
+  static fmi_unread columns[FM_PORTS_MAX];
+  static fm_bytes inputs[FM_PORTS_MAX];
+  bool values = false, timestamps = false;
+#ifdef FM_UNREAD_VALUES
+  values = true;
+#endif
+#ifdef FM_UNREAD_TIMESTAMPS
+  timestamps = true;
+#endif
+  size_t len = values || timestamps ? names_of(operator_->inputs, "in", inputs) : 0;
+  for (size_t input = 0; input < len; input++) {
+    fmi_unread both = {(uint16_t)input, values, timestamps};
+    columns[input] = both;
+  }
+  *unread = columns;
+  return len;
+}
+
 static void process_records(uint16_t input, const fmi_batch *batch) {
   void (*process)(const fm_record *, fm_output *) = operator_->process;
   for (size_t index = 0; index < batch->slots.len && !fm_has_failed(); index++) {
     forget_record();
     fmi_slot = batch->slots.ptr[index];
     fm_record record = {.key = fmi_item(&batch->keys, fmi_slot),
+#ifndef FM_UNREAD_VALUES
                         .value = fmi_item(&batch->values, index),
+#endif
+#ifndef FM_UNREAD_TIMESTAMPS
                         .timestamp = batch->timestamps.ptr[index],
+#endif
                         .input = input,
                         .index = (uint32_t)index,
                         .slot = fmi_slot};
@@ -312,7 +335,13 @@ static void process_records(uint16_t input, const fmi_batch *batch) {
   }
 }
 
-void fmi_process(uint16_t input, const fmi_batch *batch, const fmi_optional_column *states, size_t len, fmi_result *result) {
+void fmi_process(uint16_t input, const fmi_batch *given, const fmi_optional_column *states, size_t len, fmi_result *result) {
+  /* A host may hand over what is not read, and it must make no difference. */
+  fmi_batch read = *given;
+#ifdef FM_UNREAD_TIMESTAMPS
+  read.timestamps.len = 0;
+#endif
+  const fmi_batch *batch = &read;
   begin();
   if (!is_open) open_anew();
   if (!fm_has_failed()) {

@@ -1,24 +1,28 @@
 /* Emissions, rejections and metrics of a call.
  *
- * An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones it names
- * keys by their slots, and no key is copied; as long as every record has emitted one, the slots and times are those of the
- * batch itself. Nothing here hashes keys: one that is emitted twice stands twice.
+ * An emission has the key and the time of its record unless it says otherwise. As long as every record has emitted one such, only
+ * values are written down; later the record of each as well, and keys or times if one has another. Nothing here hashes keys: one that
+ * is emitted twice stands twice.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "output.h"
 
-/* - While `is_like_batch`, record `i` has emitted item `i` of `values`, and `slots` and `timestamps` are empty.
- * - Once `is_fresh`, slots are indexes of `keys`. */
+/* - Unless `is_listed`, record `i` has emitted item `i` of `values`; else `records` has as many items as `values`.
+ * - If `has_keys`, `keys` has as many items as `values`, and so has `timestamps` if `has_timestamps`.
+ * - As long as none of the three is so, `next` is how many items there are: the record that may emit without further ado. Later it is
+ *   `TOLD_OTHERWISE`. */
 typedef struct {
-  bool is_like_batch;
-  bool is_fresh;
+  uint32_t next;
+  bool is_listed, has_keys, has_timestamps;
+  fmi_buffer records;
   fmi_columns keys;
-  fmi_buffer slots;
   fmi_columns values;
   fmi_buffer timestamps;
 } port;
+
+#define TOLD_OTHERWISE UINT32_MAX
 
 struct fm_output {
   const fmi_batch *batch;
@@ -37,11 +41,11 @@ void fmi_begin_output(const fmi_batch *batch, const fm_operator *of) {
   if (output.ports_len == 0) output.ports_len = 1;
   for (size_t index = 0; index < output.ports_len; index++) {
     port *port = &output.ports[index];
-    port->is_like_batch = true;
-    port->is_fresh = false;
+    port->next = 0;
+    port->is_listed = port->has_keys = port->has_timestamps = false;
+    fmi_empty(&port->records);
     fmi_clear(&port->keys);
     fmi_clear(&port->values);
-    fmi_empty(&port->slots);
     fmi_empty(&port->timestamps);
   }
   fmi_empty(&output.rejections);
@@ -54,68 +58,85 @@ fm_output *fmi_output_of(const fm_record *record) {
 
 static size_t emitted(const port *port) { return port->values.ends.len / sizeof(uint32_t); }
 
-/* Writes down the slots and times of what was emitted record for record. */
-static void spell_out(port *port) {
-  size_t len = emitted(port);
-  const fmi_batch *batch = output.batch;
-  fmi_append(&port->slots, fm_view(batch->slots.ptr, len * sizeof(uint32_t)));
-  fmi_append(&port->timestamps, fm_view(batch->timestamps.ptr, len * sizeof(int64_t)));
-  port->is_like_batch = false;
+/* Writes down the records of what was emitted record for record. */
+static void list(port *port) {
+  port->is_listed = true;
+  for (uint32_t record = 0; record < emitted(port); record++) fmi_append_u32(&port->records, record);
 }
 
-static uint32_t fresh_slot(port *port, const fm_bytes *key) {
-  if (!port->is_fresh) {
-    port->is_fresh = true;
-    if (port->slots.len != 0) {
-      /* What was emitted before keeps its slots: the keys of the call come first. */
-      const fmi_column *keys = &output.batch->keys;
-      fmi_append(&port->keys.ends, fm_view(keys->ends.ptr, keys->ends.len * sizeof(uint32_t)));
-      fmi_append(&port->keys.bytes, keys->bytes);
-    }
-  }
-  uint32_t fresh = (uint32_t)(port->keys.ends.len / sizeof(uint32_t));
-  fmi_push(&port->keys, key != NULL ? *key : output.record->key);
-  return fresh;
+/* The one that an earlier emission comes from. */
+static uint32_t record_of(const port *port, size_t emission) {
+  return port->is_listed ? ((const uint32_t *)port->records.ptr)[emission] : (uint32_t)emission;
 }
 
-static port *port_at(const fm_output *out, uint16_t index) {
-  if (index < out->ports_len) return &output.ports[index];
-  fm_fail("there is no output port %u; this operator has %zu", (unsigned)index, out->ports_len);
-  return NULL;
+static void push_key_of(port *port, uint32_t record) {
+  fmi_push(&port->keys, fmi_item(&output.batch->keys, output.batch->slots.ptr[record]));
 }
 
-static void emit_otherwise(port *port, const fm_bytes *key, int64_t timestamp) {
-  if (port->is_like_batch) spell_out(port);
-  uint32_t slot = key != NULL || port->is_fresh ? fresh_slot(port, key) : output.record->slot;
-  fmi_append_u32(&port->slots, slot);
+static void push_timestamp(port *port, int64_t timestamp) {
   *(int64_t *)fmi_more(&port->timestamps, sizeof timestamp) = timestamp;
 }
 
-void fm_emit_to(fm_output *out, uint16_t index, fm_bytes value) {
-  port *port = port_at(out, index);
-  if (port == NULL) return;
-  if (!port->is_like_batch || emitted(port) != out->record->index) emit_otherwise(port, NULL, out->record->timestamp);
+static void push_timestamp_of(port *port, uint32_t record) {
+  if (record >= output.batch->timestamps.len) {
+    fm_fail("an output port emits at times of its own and at those of records, and `unread` in plugin.toml says that those are not "
+            "read; take `timestamps` out of it, or give each emission of this port a time");
+    return;
+  }
+  push_timestamp(port, output.batch->timestamps.ptr[record]);
+}
+
+/* Writes down all but the value of an emission that is not the only one of its record, with its key and its time. */
+static void tell(port *port, const fm_bytes *key, const int64_t *timestamp) {
+  uint32_t record = output.record->index;
+  size_t before = emitted(port);
+  port->next = TOLD_OTHERWISE;
+  if (!port->is_listed && before != record) list(port);
+  if (key != NULL && !port->has_keys) {
+    port->has_keys = true;
+    for (size_t emission = 0; emission < before; emission++) push_key_of(port, record_of(port, emission));
+  }
+  if (key != NULL) {
+    fmi_push(&port->keys, *key);
+  } else if (port->has_keys) {
+    push_key_of(port, record);
+  }
+  if (timestamp != NULL && !port->has_timestamps) {
+    port->has_timestamps = true;
+    for (size_t emission = 0; emission < before; emission++) push_timestamp_of(port, record_of(port, emission));
+  }
+  if (timestamp != NULL) {
+    push_timestamp(port, *timestamp);
+  } else if (port->has_timestamps) {
+    push_timestamp_of(port, record);
+  }
+  if (port->is_listed) fmi_append_u32(&port->records, record);
+}
+
+static void emit(const fm_output *out, uint16_t index, const fm_bytes *key, const int64_t *timestamp, fm_bytes value) {
+  if (index >= out->ports_len) {
+    fm_fail("there is no output port %u; this operator has %zu", (unsigned)index, out->ports_len);
+    return;
+  }
+  port *port = &output.ports[index];
+  if (key == NULL && timestamp == NULL && port->next == out->record->index) {
+    port->next++;
+  } else {
+    tell(port, key, timestamp);
+  }
   fmi_push(&port->values, value);
 }
 
-void fm_emit(fm_output *out, fm_bytes value) { fm_emit_to(out, 0, value); }
+void fm_emit(fm_output *out, fm_bytes value) { emit(out, 0, NULL, NULL, value); }
 
-void fm_emit_key(fm_output *out, uint16_t port, fm_bytes key, fm_bytes value) {
-  fm_emit_key_at(out, port, key, out->record->timestamp, value);
-}
+void fm_emit_to(fm_output *out, uint16_t port, fm_bytes value) { emit(out, port, NULL, NULL, value); }
 
-void fm_emit_at(fm_output *out, uint16_t index, int64_t timestamp, fm_bytes value) {
-  port *port = port_at(out, index);
-  if (port == NULL) return;
-  emit_otherwise(port, NULL, timestamp);
-  fmi_push(&port->values, value);
-}
+void fm_emit_key(fm_output *out, uint16_t port, fm_bytes key, fm_bytes value) { emit(out, port, &key, NULL, value); }
 
-void fm_emit_key_at(fm_output *out, uint16_t index, fm_bytes key, int64_t timestamp, fm_bytes value) {
-  port *port = port_at(out, index);
-  if (port == NULL) return;
-  emit_otherwise(port, &key, timestamp);
-  fmi_push(&port->values, value);
+void fm_emit_at(fm_output *out, uint16_t port, int64_t timestamp, fm_bytes value) { emit(out, port, NULL, &timestamp, value); }
+
+void fm_emit_key_at(fm_output *out, uint16_t port, fm_bytes key, int64_t timestamp, fm_bytes value) {
+  emit(out, port, &key, &timestamp, value);
 }
 
 void fm_reject(fm_output *out, const char *why, ...) {
@@ -133,29 +154,37 @@ void fm_reject(fm_output *out, const char *why, ...) {
   va_end(arguments);
 }
 
+static fmi_emission emission_of(port *port, uint16_t index) {
+  fmi_emission emission;
+  memset(&emission, 0, sizeof emission);
+  emission.output = index;
+  /* Only the first records have emitted. */
+  if (!port->is_listed && emitted(port) < output.batch->slots.len) list(port);
+  emission.records.is_listed = port->is_listed;
+  if (port->is_listed) emission.records.listed = fmi_u32s_of(&port->records);
+  emission.keys.is_fresh = port->has_keys;
+  if (port->has_keys) emission.keys.fresh = fmi_column_of(&port->keys);
+  emission.values.are_there = port->values.bytes.len != 0;
+  if (emission.values.are_there) emission.values.column = fmi_column_of(&port->values);
+  emission.timestamps.are_fresh = port->has_timestamps;
+  if (port->has_timestamps) {
+    fmi_i64s timestamps = {port->timestamps.ptr, port->timestamps.len / sizeof(int64_t)};
+    emission.timestamps.fresh = timestamps;
+  }
+  return emission;
+}
+
 void fmi_end_output(fmi_output *result) {
   fmi_emission *emissions = fmi_allocate(&fmi_call_arena, output.ports_len * sizeof(fmi_emission), 8);
   size_t len = 0;
   for (size_t index = 0; index < output.ports_len; index++) {
     port *port = &output.ports[index];
-    if (emitted(port) == 0) continue;
-    fmi_emission *emission = &emissions[len++];
-    memset(emission, 0, sizeof *emission);
-    emission->output = (uint16_t)index;
-    emission->keys.is_fresh = port->is_fresh;
-    if (port->is_fresh) emission->keys.fresh = fmi_column_of(&port->keys);
-    emission->values = fmi_column_of(&port->values);
-    size_t count = emitted(port);
-    bool is_like_batch = port->is_like_batch;
-    emission->slots.ptr = is_like_batch ? output.batch->slots.ptr : port->slots.ptr;
-    emission->slots.len = count;
-    emission->timestamps.ptr = is_like_batch ? output.batch->timestamps.ptr : port->timestamps.ptr;
-    emission->timestamps.len = count;
+    if (emitted(port) != 0) emissions[len++] = emission_of(port, (uint16_t)index);
   }
   result->emissions.ptr = emissions;
   result->emissions.len = len;
-  result->rejections.ptr = output.rejections.ptr;
-  result->rejections.len = output.rejections.len / sizeof(fmi_rejection);
+  result->rest.rejections.ptr = output.rejections.ptr;
+  result->rest.rejections.len = output.rejections.len / sizeof(fmi_rejection);
 }
 
 /* ---- Metrics ---- */

@@ -116,7 +116,8 @@ void fmi_value_store(const fm_state *state, fmi_output *output) {
     bytes_max += is_changed ? call->cells[slot].value.bytes.len + 10 : 0;
   }
   if (len == 0) return;
-  uint32_t *slots = fmi_allocate(&fmi_call_arena, len * sizeof *slots, 4);
+  bool is_listed = len != fmi_slots;
+  uint32_t *slots = is_listed ? fmi_allocate(&fmi_call_arena, len * sizeof *slots, 4) : NULL;
   uint32_t *ends = fmi_allocate(&fmi_call_arena, len * sizeof *ends, 4);
   uint8_t *present = fmi_allocate_zeroed(&fmi_call_arena, (len + 7) / 8, 1);
   fmi_buffer bytes = {fmi_allocate(&fmi_call_arena, bytes_max, 1), 0, bytes_max};
@@ -128,10 +129,11 @@ void fmi_value_store(const fm_state *state, fmi_output *output) {
       fmi_encode(state->type, cell->value, &bytes);
       present[index / 8] |= (uint8_t)(1 << (index % 8));
     }
-    slots[index] = slot;
+    if (is_listed) slots[index] = slot;
     ends[index++] = (uint32_t)bytes.len;
   }
-  fmi_value_writes writes = {
-      state->index, {slots, len}, {{present, (len + 7) / 8}, {ends, len}, fmi_bytes_of(&bytes)}};
+  fmi_value_writes writes = {state->index,
+                             {is_listed, {slots, is_listed ? len : 0}},
+                             {{present, (len + 7) / 8}, {ends, len}, fmi_bytes_of(&bytes)}};
   output->values.ptr[output->values.len++] = writes;
 }

@@ -71,6 +71,8 @@ void fmi_host_observe(fm_bytes histogram, const double *values, size_t len) {
 /* ---- Exports ---- */
 
 #define OPERATOR "floodmark:engine/operator@0.1.0#"
+#define COMPACT "floodmark:engine/operator-compact@0.1.0#"
+#define COLUMNS "floodmark:engine/input-columns@0.1.0#"
 #define STATE_VALUES "floodmark:engine/state-values@0.1.0#"
 #define LISTENER "floodmark:engine/checkpoint-listener@0.1.0#"
 
@@ -89,17 +91,38 @@ const fmi_result *export_open(const fmi_option *options, size_t len) {
   return &returned;
 }
 
-EXPORT(OPERATOR "process")
-const fmi_result *export_process(uint32_t input, const uint32_t *key_ends, size_t key_ends_len, const uint8_t *keys,
-                                 size_t keys_len, const uint32_t *slots, size_t slots_len, const uint32_t *value_ends,
-                                 size_t value_ends_len, const uint8_t *values, size_t values_len, const int64_t *timestamps,
-                                 size_t timestamps_len, const fmi_optional_column *states, size_t states_len) {
-  fmi_batch batch = {{{key_ends, key_ends_len}, {keys, keys_len}},
-                     {slots, slots_len},
-                     {{value_ends, value_ends_len}, {values, values_len}},
-                     {timestamps, timestamps_len}};
+#define PROCESS_PARAMETERS                                                                                                   \
+  uint32_t input, const uint32_t *key_ends, size_t key_ends_len, const uint8_t *keys, size_t keys_len, const uint32_t *slots, \
+      size_t slots_len, const uint32_t *value_ends, size_t value_ends_len, const uint8_t *values, size_t values_len,        \
+      const int64_t *timestamps, size_t timestamps_len, const fmi_optional_column *states, size_t states_len
+#define GIVEN_BATCH                                                                                            \
+  {                                                                                                            \
+    {{key_ends, key_ends_len}, {keys, keys_len}}, {slots, slots_len},                                          \
+        {{value_ends, value_ends_len}, {values, values_len}}, { timestamps, timestamps_len }                   \
+  }
+
+EXPORT(COMPACT "process")
+const fmi_result *export_process_compact(PROCESS_PARAMETERS) {
+  fmi_batch batch = GIVEN_BATCH;
   fmi_process((uint16_t)input, &batch, states, states_len, &returned);
   return &returned;
+}
+
+EXPORT(OPERATOR "process")
+const fmi_result *export_process(PROCESS_PARAMETERS) {
+  fmi_batch batch = GIVEN_BATCH;
+  fmi_process_plain((uint16_t)input, &batch, states, states_len, &returned);
+  return &returned;
+}
+
+EXPORT(COLUMNS "unread")
+const void *export_unread(void) {
+  static struct {
+    const fmi_unread *ptr;
+    size_t len;
+  } unread;
+  unread.len = fmi_unread_columns(&unread.ptr);
+  return &unread;
 }
 
 EXPORT(STATE_VALUES "migrate")
@@ -145,6 +168,11 @@ void post_open(const void *result) {
 }
 EXPORT("cabi_post_" OPERATOR "process")
 void post_process(const void *result) {
+  (void)result;
+  fmi_returned();
+}
+EXPORT("cabi_post_" COMPACT "process")
+void post_process_compact(const void *result) {
   (void)result;
   fmi_returned();
 }

@@ -182,7 +182,7 @@ static void check_slots(fmi_u32s slots, size_t keys_len, bool is_distinct) {
   }
 }
 
-static void take_emission(const fmi_emission *emission, const fmi_column *call_keys) {
+static void take_emission(const fmi_plain_emission *emission, const fmi_column *call_keys) {
   const fmi_column *keys = emission->keys.is_fresh ? &emission->keys.fresh : call_keys;
   check_column(keys, keys->ends.len);
   check_column(&emission->values, emission->slots.len);
@@ -202,9 +202,9 @@ static void take_emission(const fmi_emission *emission, const fmi_column *call_k
   }
 }
 
-static void apply_states(const fmi_output *output, const fmi_column *keys) {
+static void apply_states(const fmi_plain_output *output, const fmi_column *keys) {
   for (size_t at = 0; at < output->values.len; at++) {
-    const fmi_value_writes *writes = &output->values.ptr[at];
+    const fmi_plain_value_writes *writes = &output->values.ptr[at];
     fmi_column values = fmi_column_of_optional(&writes->values);
     check_column(&values, writes->slots.len);
     check_slots(writes->slots, keys->ends.len, true);
@@ -215,8 +215,8 @@ static void apply_states(const fmi_output *output, const fmi_column *keys) {
       if (!is_there) kept_clear(writes->state, key);
     }
   }
-  for (size_t at = 0; at < output->lists.len; at++) {
-    const fmi_list_writes *writes = &output->lists.ptr[at];
+  for (size_t at = 0; at < output->rest.lists.len; at++) {
+    const fmi_list_writes *writes = &output->rest.lists.ptr[at];
     check_column(&writes->values, writes->slots.len);
     check_slots(writes->slots, keys->ends.len, false);
     check_slots(writes->cleared, keys->ends.len, true);
@@ -227,8 +227,8 @@ static void apply_states(const fmi_output *output, const fmi_column *keys) {
       kept_append(writes->state, fmi_item(keys, writes->slots.ptr[index]), fmi_item(&writes->values, index));
     }
   }
-  for (size_t at = 0; at < output->maps.len; at++) {
-    const fmi_map_writes *writes = &output->maps.ptr[at];
+  for (size_t at = 0; at < output->rest.maps.len; at++) {
+    const fmi_map_writes *writes = &output->rest.maps.ptr[at];
     fmi_column values = fmi_column_of_optional(&writes->values);
     check_column(&values, writes->slots.len);
     check_column(&writes->sub_keys, writes->slots.len);
@@ -261,19 +261,19 @@ static const char *run(void) {
   if (refused != NULL) return refused;
   fmi_result result;
   kept_keys = &built.batch.keys;
-  fmi_process((uint16_t)input, &built.batch, current_values(kept_keys), states_len(), &result);
+  fmi_process_plain((uint16_t)input, &built.batch, current_values(kept_keys), states_len(), &result);
   kept_keys = NULL;
   const char *failure = NULL;
   if (result.is_error) {
     failure = (const char *)kept_copy(result.as.error).ptr;
   } else {
-    const fmi_output *output = &result.as.output;
+    const fmi_plain_output *output = &result.as.plain;
     for (size_t index = 0; index < output->emissions.len; index++) {
       take_emission(&output->emissions.ptr[index], &built.batch.keys);
     }
     apply_states(output, &built.batch.keys);
-    for (size_t index = 0; index < output->rejections.len; index++) {
-      const fmi_rejection *rejection = &output->rejections.ptr[index];
+    for (size_t index = 0; index < output->rest.rejections.len; index++) {
+      const fmi_rejection *rejection = &output->rest.rejections.ptr[index];
       must(rejection->record < built.batch.slots.len, "a record of the call is rejected");
       tell(&rejections, 0, fmi_item(&built.batch.values, rejection->record), rejection->reason);
     }

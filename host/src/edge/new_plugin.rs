@@ -88,7 +88,8 @@ fn fill(language: Language, name: &str, folder: &Path) -> io::Result<()> {
         text.replace("{{name}}", name)
             .replace("{{name_snake}}", &snake)
     };
-    for File { path, text } in sdk.template {
+    for File { path, bytes } in sdk.template {
+        let text = String::from_utf8_lossy(bytes);
         let path = named(path);
         // Under its own name the file would hold in this repository, too.
         let path = if path == "gitignore" {
@@ -96,25 +97,25 @@ fn fill(language: Language, name: &str, folder: &Path) -> io::Result<()> {
         } else {
             &path
         };
-        write(&folder.join(path), &named(text))?;
+        write(&folder.join(path), named(&text).as_bytes())?;
     }
     let copy = folder.join(sdk.folder);
-    for File { path, text } in sdk.files {
-        write(&copy.join(path), text)?;
+    for File { path, bytes } in sdk.files {
+        write(&copy.join(path), bytes)?;
     }
     if language == Language::Rust {
         for (file, text) in contract::FILES {
-            write(&copy.join("wit").join(file), text)?;
+            write(&copy.join("wit").join(file), text.as_bytes())?;
         }
     }
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(path, text)
+    fs::write(path, bytes)
 }
 
 #[cfg(test)]
@@ -181,7 +182,8 @@ mod tests {
             let mut files = BTreeSet::new();
             files_below(&folder, "", &mut files);
             for file in &files {
-                let text = fs::read_to_string(folder.join(file)).unwrap();
+                let bytes = fs::read(folder.join(file)).unwrap();
+                let text = String::from_utf8_lossy(&bytes);
                 assert!(!text.contains("{{name"), "{language}: {file}");
                 assert!(!file.contains("{{"), "{language}: {file}");
             }

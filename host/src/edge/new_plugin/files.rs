@@ -2,10 +2,10 @@
 
 use crate::edge::plugin_build::Language;
 
-/// A text file.
+/// A file.
 pub(super) struct File {
     pub(super) path: &'static str,
-    pub(super) text: &'static str,
+    pub(super) bytes: &'static [u8],
 }
 
 /// The SDK of a language.
@@ -24,7 +24,7 @@ macro_rules! files {
     ($folder:literal: $($path:literal)*) => {
         &[$(File {
             path: $path,
-            text: include_str!(concat!("../../../../guest-sdk/", $folder, "/", $path)),
+            bytes: include_bytes!(concat!("../../../../guest-sdk/", $folder, "/", $path)),
         }),*]
     };
 }
@@ -43,7 +43,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         folder: "floodmark-sdk",
         #[cfg(test)]
         source: "",
-        files: files!("go": "README.md" "config.go" "dump.go" "encoding.go" "entries.go" "exports_wasip1.go" "failure.go" "go.mod" "imports_wasip1.go" "internal/contract/columns.go" "internal/contract/contract.go" "list.go" "log.go" "map.go" "memory_wasip1.go" "metrics.go" "migrate.go" "operator.go" "output.go" "plugin.go" "register.go" "sdk.go" "sdktest/host.go" "sdktest/kept.go" "sdktest/task.go" "states.go" "subkey.go" "value.go"),
+        files: files!("go": "README.md" "config.go" "decimal.go" "default.pgo" "dump.go" "encoding.go" "entries.go" "exports_wasip1.go" "failure.go" "go.mod" "imports_wasip1.go" "internal/contract/columns.go" "internal/contract/contract.go" "internal/contract/plain.go" "list.go" "log.go" "map.go" "memory_wasip1.go" "metrics.go" "migrate.go" "numbers.go" "operator.go" "output.go" "plugin.go" "register.go" "sdk.go" "sdktest/host.go" "sdktest/kept.go" "sdktest/task.go" "states.go" "subkey.go" "value.go"),
         template: files!("go/template": "README.md" "gitignore" "go.mod" "main.go" "main_test.go" "vectors.toml"),
     },
     Sdk {
@@ -67,7 +67,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         folder: "floodmark-sdk",
         #[cfg(test)]
         source: "",
-        files: files!("c": "README.md" "include/floodmark.h" "src/contract.h" "src/encoding.c" "src/json.c" "src/list.c" "src/map.c" "src/memory.c" "src/operator.c" "src/output.c" "src/output.h" "src/value.c" "src/wasi.c" "src/wasm.c" "testing/floodmark_testing.c" "testing/floodmark_testing.h" "testing/kept.c" "testing/kept.h"),
+        files: files!("c": "README.md" "include/floodmark.h" "src/contract.h" "src/encoding.c" "src/json.c" "src/list.c" "src/map.c" "src/memory.c" "src/operator.c" "src/output.c" "src/output.h" "src/plain.c" "src/value.c" "src/wasi.c" "src/wasm.c" "testing/floodmark_testing.c" "testing/floodmark_testing.h" "testing/kept.c" "testing/kept.h"),
         template: files!("c/template": "Makefile" "README.md" "gitignore" "plugin.toml" "src/{{name_snake}}.c" "tests/{{name_snake}}_test.c" "vectors.toml"),
     },
 ];

@@ -18,8 +18,15 @@ use super::{PluginBuildError, Project, Tools};
 use manifest::{Dialect, Plugin};
 use toolchain::Compiler;
 
-/// What every compilation is told.
-const TARGET: [&str; 4] = ["-O2", "-mexec-model=reactor", "-fno-exceptions", "-s"];
+/// What every compilation is told. The SDK becomes a part of the plugin's code: a call of a function costs more here than
+/// most functions do.
+const TARGET: [&str; 5] = [
+    "-O2",
+    "-flto",
+    "-mexec-model=reactor",
+    "-fno-exceptions",
+    "-s",
+];
 const WARNINGS: [&str; 3] = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"];
 
 pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
@@ -133,7 +140,8 @@ impl Build {
             let header = self.plugin.sdk.join("include/floodmark.h");
             let mut command = self.compiler.zig("translate-c", &self.folder);
             let output = command
-                .args(["-lc"])
+                .args(["-lc", "-DFM_FOR_ZIG"])
+                .args(self.plugin.defines())
                 .arg(header)
                 .stderr(Stdio::inherit())
                 .output();
@@ -207,10 +215,15 @@ mod tests {
         static void process(const fm_record *record, fm_output *out) { fm_emit(out, record->value); }\n\
         const fm_operator floodmark_operator = {.process = process};\n";
 
-    fn project_in(folder: &Path, source: &str, text: &str) {
+    const ZIG: &str = "const fm = @import(\"floodmark\");\n\
+        fn process(record: [*c]const fm.fm_record, out: ?*fm.fm_output) callconv(.c) void {\n\
+        fm.fm_emit(out, record.*.value);\n}\n\
+        export const floodmark_operator: fm.fm_operator = .{ .process = process };\n";
+
+    fn project_in(folder: &Path, source: &str, text: &str, more: &str) {
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk/c");
         let manifest = format!(
-            "[plugin]\nname = \"demo\"\nversion = \"0.1.0\"\nsources = [\"{source}\"]\nsdk = {:?}\n",
+            "[plugin]\nname = \"demo\"\nversion = \"0.1.0\"\nsources = [\"{source}\"]\nsdk = {:?}\n{more}\n",
             sdk.display().to_string()
         );
         fs::write(folder.join("plugin.toml"), manifest).unwrap();
@@ -218,14 +231,19 @@ mod tests {
     }
 
     /// Nothing, if the tools are missing.
-    fn built(source: &str, text: &str) -> Option<Result<Vec<u8>, PluginBuildError>> {
+    fn built(source: &str, text: &str, more: &str) -> Option<Result<Vec<u8>, PluginBuildError>> {
         let tools = or_skip(tools(Path::new(".")))?;
-        Some(built_with(&tools, source, text))
+        Some(built_with(&tools, source, text, more))
     }
 
-    fn built_with(tools: &Tools, source: &str, text: &str) -> Result<Vec<u8>, PluginBuildError> {
+    fn built_with(
+        tools: &Tools,
+        source: &str,
+        text: &str,
+        more: &str,
+    ) -> Result<Vec<u8>, PluginBuildError> {
         let folder = tempfile::tempdir().unwrap();
-        project_in(folder.path(), source, text);
+        project_in(folder.path(), source, text, more);
         let project = project(folder.path())?;
         assert_eq!(project.name, "demo");
         let out = folder.path().join("out.wasm");
@@ -234,7 +252,11 @@ mod tests {
     }
 
     fn check(source: &str, text: &str, expected: Result<(), &str>) {
-        let Some(result) = built(source, text) else {
+        check_with(source, text, "", expected);
+    }
+
+    fn check_with(source: &str, text: &str, more: &str, expected: Result<(), &str>) {
+        let Some(result) = built(source, text, more) else {
             return;
         };
         match (result, expected) {
@@ -263,11 +285,26 @@ mod tests {
     }
 
     #[test]
+    fn cpp_becomes_a_component() {
+        let cpp = "#include <floodmark.h>\n#include <string>\n\
+            static void process(const fm_record *record, fm_output *out) {\n\
+            std::string text(fm_string_view(record->value)); text += text;\n\
+            fm_emit(out, fm_view(text));\n}\n\
+            const fm_operator floodmark_operator = {.process = process};\n";
+        check("demo.cpp", cpp, Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_read_cannot_be_read() {
+        let refused = Err("the compiler's messages are above");
+        check_with("demo.c", C, "unread = [\"timestamps\"]", Ok(()));
+        check_with("demo.c", C, "unread = [\"values\"]", refused);
+        check_with("demo.zig", ZIG, "unread = [\"timestamps\"]", Ok(()));
+        check_with("demo.zig", ZIG, "unread = [\"values\"]", refused);
+    }
+
+    #[test]
     fn zig_becomes_a_component() {
-        let zig = "const fm = @import(\"floodmark\");\n\
-            fn process(record: [*c]const fm.fm_record, out: ?*fm.fm_output) callconv(.c) void {\n\
-            fm.fm_emit(out, record.*.value);\n}\n\
-            export const floodmark_operator: fm.fm_operator = .{ .process = process };\n";
-        check("demo.zig", zig, Ok(()));
+        check("demo.zig", ZIG, Ok(()));
     }
 }

@@ -41,6 +41,18 @@ pub const FILES: [(&str, &str); 11] = [
 /// The world that a plugin implements.
 pub const WORLD: &str = "plugin";
 
+/// The world of plugins that are called in fewer bytes.
+pub const COMPACT_WORLD: &str = "compact-plugin";
+
+/// The world of a core module: a project may have a copy of an SDK that knows plain calls only.
+fn world_of(module: &[u8]) -> &'static str {
+    let compact = b"floodmark:engine/operator-compact@0.1.0#process";
+    match memchr::memmem::find(module, compact) {
+        Some(_) => COMPACT_WORLD,
+        None => WORLD,
+    }
+}
+
 /// Writes the files into a folder, which is made if need be.
 pub(super) fn unpack(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
@@ -84,7 +96,8 @@ pub(super) fn component_of(
     mut module: Vec<u8>,
     adapters: &[(&str, &str)],
 ) -> Result<Vec<u8>, String> {
-    mark(&mut module, WORLD)?;
+    let world = world_of(&module);
+    mark(&mut module, world)?;
     let mut encoder = wit_component::ComponentEncoder::default();
     let shown = |error| format!("{error:#}");
     encoder.module(&module).map_err(shown)?;

@@ -4,6 +4,7 @@
 //! answered by an adapter that needs none (`go/preview1.wat`); modules come from wherever the user's `go` gets them, and the SDK alone
 //! needs none. No other tool chain is ever fetched.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,6 +15,10 @@ use super::{Language, PluginBuildError, Project, Tools, contract};
 /// The version that knows `//go:wasmexport`.
 const NEEDED: (u32, u32) = (1, 24);
 const INSTALL: &str = "see https://go.dev/doc/install (Go 1.24 or later; no TinyGo)";
+/// How the SDK's `go.mod` says that it is the SDK.
+const SDK_MODULE: &str = "module floodmark.dev/sdk";
+/// A profile in this file says where calls spend their time. The SDK has one; a project's own one is taken instead.
+const PROFILE: &str = "default.pgo";
 /// What the run-time imports, and who answers.
 const ADAPTERS: [(&str, &str); 1] = [("wasi_snapshot_preview1", include_str!("go/preview1.wat"))];
 
@@ -157,6 +162,7 @@ fn compile(project: &Project, tools: &Tools, module: &Path) -> Result<(), Plugin
             "-buildvcs=false",
             "-ldflags=-s -w",
         ])
+        .args(profile(project))
         .arg("-o")
         .arg(module)
         .arg(".")
@@ -171,6 +177,22 @@ fn compile(project: &Project, tools: &Tools, module: &Path) -> Result<(), Plugin
             status,
         }),
     }
+}
+
+/// The compiler looks for a profile in the project's folder by itself.
+fn profile(project: &Project) -> Option<OsString> {
+    if project.folder.join(PROFILE).is_file() {
+        return None;
+    }
+    let sdk = project.elsewhere.iter().find(|folder| {
+        let manifest = fs::read_to_string(folder.join(Language::Go.manifest()));
+        manifest.is_ok_and(|text| text.lines().any(|line| without_comment(line) == SDK_MODULE))
+    })?;
+    // The tool runs in the project's folder, and `sdk` may be named from elsewhere.
+    let profile = std::path::absolute(sdk.join(PROFILE)).ok()?;
+    let mut flag = OsString::from("-pgo=");
+    flag.push(&profile);
+    profile.is_file().then_some(flag)
 }
 
 fn folder_error(project: &Project, source: std::io::Error) -> PluginBuildError {
@@ -313,6 +335,27 @@ func main() {}
         .unwrap();
         let refused = build(&project, &tools, &out).unwrap_err().to_string();
         assert!(refused.contains("registers its operator"), "{refused}");
+    }
+
+    #[test]
+    fn the_profile_of_the_sdk_is_taken_unless_the_project_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        project_in(folder.path(), OPERATOR);
+        let other = folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("go.mod"), "module example.com/other\n").unwrap();
+        fs::write(other.join(PROFILE), "of another module").unwrap();
+        let mut project = project(folder.path()).unwrap();
+        project.elsewhere.insert(0, other);
+        let sdk = project.elsewhere[1].join(PROFILE);
+        assert!(sdk.is_file(), "what `new` copies, and what is digested");
+        let flag = profile(&project).unwrap();
+        assert_eq!(flag.to_string_lossy(), format!("-pgo={}", sdk.display()));
+        fs::write(folder.path().join(PROFILE), "").unwrap();
+        assert_eq!(profile(&project), None);
+        fs::remove_file(folder.path().join(PROFILE)).unwrap();
+        project.elsewhere.truncate(1);
+        assert_eq!(profile(&project), None);
     }
 
     #[test]

@@ -45,6 +45,15 @@ pub(super) struct Plugin {
     pub(super) sdk: PathBuf,
     pub(super) sdk_sources: Vec<PathBuf>,
     pub(super) flags: Vec<String>,
+    unread: Vec<Column>,
+}
+
+/// A part of records that the plugin does not look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Column {
+    Values,
+    Timestamps,
 }
 
 /// What was typed.
@@ -65,6 +74,8 @@ struct Typed {
     sdk: String,
     #[serde(default)]
     flags: Vec<String>,
+    #[serde(default)]
+    unread: Vec<Column>,
 }
 
 impl Plugin {
@@ -73,12 +84,18 @@ impl Plugin {
         read(folder, &path).map_err(|reason| PluginBuildError::Manifest { path, reason })
     }
 
-    /// Name and version for the compiler: `describe` returns them unless the code says otherwise.
-    pub(super) fn defines(&self) -> [String; 2] {
-        [
+    /// Name and version for the compiler, which `describe` returns unless the code says otherwise, and what is not read: its
+    /// fields are then missing from a record.
+    pub(super) fn defines(&self) -> Vec<String> {
+        let names = [
             format!("-DFM_PLUGIN_NAME=\"{}\"", self.name),
             format!("-DFM_PLUGIN_VERSION=\"{}\"", self.version),
-        ]
+        ];
+        let unread = self.unread.iter().map(|column| match column {
+            Column::Values => "-DFM_UNREAD_VALUES".to_owned(),
+            Column::Timestamps => "-DFM_UNREAD_TIMESTAMPS".to_owned(),
+        });
+        names.into_iter().chain(unread).collect()
     }
 
     /// Folders outside of the plugin's that it is made of.
@@ -138,6 +155,7 @@ fn read(folder: &Path, path: &Path) -> Result<Plugin, String> {
         name: typed.name,
         version: typed.version,
         flags: typed.flags,
+        unread: typed.unread,
     })
 }
 
@@ -262,6 +280,10 @@ mod tests {
         check(
             "[plugin]\nname = \"a\"\nversion = \"1\\\"\"\nsdk = \"sdk\"\nsources = [\"a.c\"]",
             "gives the plugin the version",
+        );
+        check(
+            &with(&format!("{good}sources = [\"a.c\"]\nunread = [\"keys\"]")),
+            "unknown variant `keys`, expected `values` or `timestamps`",
         );
         check("", "missing field `plugin`");
     }
