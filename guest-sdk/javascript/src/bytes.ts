@@ -8,7 +8,7 @@
 
 /** Arguments that one call of a built-in function takes safely. */
 const ARGUMENTS_MAX = 8192;
-const NOT_ASCII = /[^\x00-\x7f]/;
+export const NOT_ASCII = /[^\x00-\x7f]/;
 const EMPTY = new Uint8Array(0);
 
 /** Bytes that grow at their end. `array[..length]` is what was written. */
@@ -131,6 +131,11 @@ function utf8Binary(text: string): string {
 /** The UTF-8 of a text. */
 export function utf8(text: string): Uint8Array {
   return bytesOfBinary(NOT_ASCII.test(text) ? utf8Binary(text) : text);
+}
+
+/** How many bytes the UTF-8 of a text has. */
+export function utf8Length(text: string): number {
+  return NOT_ASCII.test(text) ? utf8Binary(text).length : text.length;
 }
 
 /** The text of `bytes[start..end]`, or `undefined` if it is not UTF-8. */

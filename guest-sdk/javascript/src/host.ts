@@ -2,7 +2,11 @@
  * What the engine offers a plugin, and what passes between the two: the contract of `wit/`, as TypeScript sees it.
  *
  * The entry module of a component attaches the real host, a unit test a played one, so nothing else here knows which of the
- * two it talks to. Lists of numbers arrive as arrays; they leave as `Uint32Array`, which is copied at once.
+ * two it talks to.
+ *
+ * A call has two forms. The packed one is what the SDK works with: its lists of numbers are bytes, since each number that is
+ * taken out of a list is a step of the interpreter. The plain one is for hosts that do not know the other. Elsewhere lists of
+ * numbers arrive as arrays, and leave as `Uint32Array`, which is copied at once.
  */
 
 export type Numbers = readonly number[] | Uint32Array;
@@ -14,6 +18,73 @@ export interface Column {
 
 export interface OptionalColumn extends Column {
   present: Uint8Array;
+}
+
+export interface PackedColumn {
+  ends: Uint8Array;
+  bytes: Uint8Array;
+}
+
+export interface PackedOptionalColumn extends PackedColumn {
+  present: Uint8Array;
+}
+
+export interface PackedBatch {
+  keys: PackedColumn;
+  slots: Uint8Array;
+  values: PackedColumn;
+  timestamps: Uint8Array;
+}
+
+export type Selection = { tag: "all" } | { tag: "listed"; val: Uint8Array };
+
+export type EmittedValues =
+  | { tag: "empty" }
+  | { tag: "bytes"; val: PackedColumn }
+  | { tag: "text"; val: { ends: Uint8Array; text: string } };
+
+export interface PackedEmission {
+  output: number;
+  records: Selection;
+  keys: { tag: "same" } | { tag: "fresh"; val: PackedColumn };
+  values: EmittedValues;
+  timestamps: { tag: "same" } | { tag: "fresh"; val: Uint8Array };
+}
+
+export interface PackedValueWrites {
+  state: number;
+  slots: Selection;
+  values: PackedOptionalColumn;
+}
+
+export interface PackedListWrites {
+  state: number;
+  cleared: Uint8Array;
+  slots: Uint8Array;
+  values: PackedColumn;
+}
+
+export interface PackedMapWrites {
+  state: number;
+  cleared: Uint8Array;
+  slots: Uint8Array;
+  subKeys: PackedColumn;
+  values: PackedOptionalColumn;
+}
+
+export interface PackedOutput {
+  emissions: PackedEmission[];
+  values: PackedValueWrites[];
+  lists: PackedListWrites[];
+  maps: PackedMapWrites[];
+  rejections: Rejection[];
+}
+
+/** The columns of one input port that calls come without. */
+export interface UnreadColumns {
+  input: number;
+  values: boolean;
+  timestamps: boolean;
 }
 
 export interface Batch {

@@ -42,7 +42,7 @@ export {
 } from "./encoding.js";
 export { ListState } from "./list.js";
 export { MapState, type Range } from "./map.js";
-export { Operator, PluginRecord, Port } from "./operator.js";
+export { type InputOptions, Operator, PluginRecord, Port } from "./operator.js";
 export { Output, type Otherwise, type Payload } from "./output.js";
 export { log, metrics } from "./report.js";
-export { type Migration, type StateOptions, ValueState, from } from "./state.js";
+export { type InputColumn, type Migration, type StateOptions, ValueState, from } from "./state.js";

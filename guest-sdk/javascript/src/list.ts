@@ -6,7 +6,9 @@
  */
 
 import { Bytes, Ends, startOf } from "./bytes.js";
-import { type CallOutput, type Column, host } from "./host.js";
+import { type Column, type PackedOutput, host } from "./host.js";
+import { bytesOf } from "./packed.js";
+import { currentSlot } from "./place.js";
 import { State } from "./state.js";
 
 /** Lists whose lengths are asked for at once. */
@@ -39,7 +41,7 @@ export class ListState<T> extends State<T> {
   /** The items, the oldest first. Each is decoded when its turn comes. */
   *[Symbol.iterator](): Generator<T, void, undefined> {
     this.check();
-    const slot = this.call.slot;
+    const slot = currentSlot;
     const key = this.keys.get(slot);
     const own = key?.appended.slice() ?? [];
     let next: number | null = key?.isCleared ? null : 0;
@@ -64,15 +66,15 @@ export class ListState<T> extends State<T> {
   /** How many items there are. The host counts them, so it costs by the length of the list; `isEmpty` does not. */
   get length(): number {
     this.check();
-    const key = this.keys.get(this.call.slot);
+    const key = this.keys.get(currentSlot);
     const own = key?.appended.length ?? 0;
-    return own + (key?.isCleared ? 0 : (this.lengths.get(this.call.slot) ?? this.askLengths()));
+    return own + (key?.isCleared ? 0 : (this.lengths.get(currentSlot) ?? this.askLengths()));
   }
 
   /** Whether there is no item. */
   get isEmpty(): boolean {
     this.check();
-    const slot = this.call.slot;
+    const slot = currentSlot;
     const key = this.keys.get(slot);
     if (key !== undefined && (key.isCleared || key.appended.length > 0)) {
       return key.appended.length === 0;
@@ -108,7 +110,7 @@ export class ListState<T> extends State<T> {
     this.bytes.length = 0;
   }
 
-  finish(into: CallOutput): void {
+  finish(into: PackedOutput): void {
     const cleared: number[] = [];
     for (const [slot, key] of this.keys) {
       if (key.isCleared) {
@@ -129,18 +131,18 @@ export class ListState<T> extends State<T> {
     if (cleared.length > 0 || slots.length > 0) {
       into.lists.push({
         state: this.position,
-        cleared,
-        slots: slots.written(),
-        values: { ends: ends.written(), bytes: values.written() },
+        cleared: bytesOf(cleared),
+        slots: bytesOf(slots.written()),
+        values: { ends: bytesOf(ends.written()), bytes: values.written() },
       });
     }
   }
 
   private ofKey(): OfKey {
-    let key = this.keys.get(this.call.slot);
+    let key = this.keys.get(currentSlot);
     if (key === undefined) {
       key = { isCleared: false, appended: [] };
-      this.keys.set(this.call.slot, key);
+      this.keys.set(currentSlot, key);
     }
     return key;
   }
@@ -167,7 +169,7 @@ export class ListState<T> extends State<T> {
     const key = this.ofKey();
     for (const end of ends) {
       key.appended.push(this.slots.length);
-      this.slots.push(this.call.slot);
+      this.slots.push(currentSlot);
       this.ends.push(end);
     }
   }
@@ -176,13 +178,13 @@ export class ListState<T> extends State<T> {
   private askLengths(): number {
     const asked: number[] = [];
     const slots = this.call.keys.ends.length;
-    for (let slot = this.call.slot; slot < slots && asked.length < LENGTHS; slot++) {
+    for (let slot = currentSlot; slot < slots && asked.length < LENGTHS; slot++) {
       if (!this.lengths.has(slot)) {
         asked.push(slot);
       }
     }
     const answers = host().state.listLen(this.position, asked);
     asked.forEach((slot, index) => this.lengths.set(slot, answers[index]!));
-    return this.lengths.get(this.call.slot)!;
+    return this.lengths.get(currentSlot)!;
   }
 }

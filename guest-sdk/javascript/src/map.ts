@@ -7,7 +7,9 @@
 
 import { Bytes, Ends, binaryOf, bytesOfBinary, startOf } from "./bytes.js";
 import { type Codec, type SubKeyCodec, keyOf } from "./encoding.js";
-import { type CallOutput, type Column, host } from "./host.js";
+import { type Column, type PackedOutput, host } from "./host.js";
+import { bytesOf } from "./packed.js";
+import { currentSlot } from "./place.js";
 import { type Call, type Held, State, type StateOptions, because } from "./state.js";
 
 /** Entries of the first page, and of the others. */
@@ -60,7 +62,7 @@ export class MapState<K, V> extends State<V> {
       entry = { kept: key.isCleared ? undefined : this.ask(), isChanged: false };
       key.entries.set(at, entry);
     }
-    return entry.kept === undefined ? undefined : this.given(this.call.slot, entry.kept);
+    return entry.kept === undefined ? undefined : this.given(currentSlot, entry.kept);
   }
 
   /** Whether there is a value. */
@@ -115,7 +117,7 @@ export class MapState<K, V> extends State<V> {
     this.keys.clear();
   }
 
-  finish(into: CallOutput): void {
+  finish(into: PackedOutput): void {
     const cleared: number[] = [];
     const slots = new Ends();
     const subKeys = { ends: new Ends(), bytes: new Bytes() };
@@ -144,10 +146,10 @@ export class MapState<K, V> extends State<V> {
     if (cleared.length > 0 || slots.length > 0) {
       into.maps.push({
         state: this.position,
-        cleared,
-        slots: slots.written(),
-        subKeys: { ends: subKeys.ends.written(), bytes: subKeys.bytes.written() },
-        values: { present: Uint8Array.from(present), ends: values.ends.written(), bytes: values.bytes.written() },
+        cleared: bytesOf(cleared),
+        slots: bytesOf(slots.written()),
+        subKeys: { ends: bytesOf(subKeys.ends.written()), bytes: subKeys.bytes.written() },
+        values: { present: Uint8Array.from(present), ends: bytesOf(values.ends.written()), bytes: values.bytes.written() },
       });
     }
   }
@@ -161,10 +163,10 @@ export class MapState<K, V> extends State<V> {
   }
 
   private ofKey(): OfKey<V> {
-    let key = this.keys.get(this.call.slot);
+    let key = this.keys.get(currentSlot);
     if (key === undefined) {
       key = { isCleared: false, entries: new Map() };
-      this.keys.set(this.call.slot, key);
+      this.keys.set(currentSlot, key);
     }
     return key;
   }
@@ -187,7 +189,7 @@ export class MapState<K, V> extends State<V> {
 
   /** What the host has for the sub-key in `keyBytes`. */
   private ask(): Held<V> | undefined {
-    const slot = this.call.slot;
+    const slot = currentSlot;
     const asked = { ends: [this.keyBytes.length], bytes: this.keyBytes.copy() };
     const { present, ends, bytes } = host().state.mapGet(this.position, [slot], asked);
     return present[0]! & 1 ? this.keepEncoded(slot, bytes, 0, ends[0]!) : undefined;
@@ -202,7 +204,7 @@ export class MapState<K, V> extends State<V> {
     if (end !== undefined && end <= start) {
       return;
     }
-    const slot = this.call.slot;
+    const slot = currentSlot;
     const key = this.ofKey();
     const own = [...key.entries.keys()].filter((at) => at >= start && (end === undefined || at < end)).sort();
     if (isDescending) {

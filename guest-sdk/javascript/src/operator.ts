@@ -5,16 +5,16 @@
  * There is one `PluginRecord` for all records: it moves along the batch, so what an operator does not look at costs nothing.
  */
 
-import { readable, textIfUtf8 } from "./bytes.js";
+import { readable, startOf, textIfUtf8 } from "./bytes.js";
 import type { Config } from "./config.js";
 import type { Codec, SubKeyCodec } from "./encoding.js";
 import { ListState } from "./list.js";
 import { MapState } from "./map.js";
 import type { Output } from "./output.js";
-import { Call, type State, type StateOptions, ValueState } from "./state.js";
+import { timeAt } from "./packed.js";
+import { currentRecord, currentSlot } from "./place.js";
+import { Call, type InputColumn, type State, type StateOptions, ValueState } from "./state.js";
 
-/** The event time of a record without one. */
-export const NO_TIME = -9223372036854775808;
 /** How many states and ports there may be: positions are 16 bits. */
 const POSITIONS_MAX = 65535;
 
@@ -23,8 +23,22 @@ export class Port {
   constructor(
     readonly name: string,
     readonly position: number,
+    /** What records that come by it are never asked for. */
+    readonly unread: readonly InputColumn[] = [],
   ) {}
 }
+
+/** What is known of an input port beforehand. */
+export interface InputOptions {
+  /**
+   * What `process` never asks records of this port for, such as `["value", "time"]` where it only counts: batches come without
+   * it, which saves a copy. `"value"` stands for `record.value`, `text` and `tryText()`, `"time"` for `record.time`. To ask all
+   * the same is an error. Emissions have the time of their record in any case. Nothing unless said otherwise.
+   */
+  unread?: readonly InputColumn[];
+}
+
+const INPUT_COLUMNS: readonly unknown[] = ["value", "time"] satisfies InputColumn[];
 
 /** The record that is being processed. It is another one after `process`, so take what is needed, not the record. */
 export class PluginRecord {
@@ -40,14 +54,13 @@ export class PluginRecord {
 
   /** Its key. */
   get key(): Uint8Array {
-    return this.call.key(this.call.slots[this.call.index]!);
+    return currentSlot < 0 ? outside() : this.call.key(currentSlot);
   }
 
   /** Its value. */
   get value(): Uint8Array {
-    const { ends, bytes } = this.call.values;
-    const index = this.call.index;
-    return bytes.subarray(index === 0 ? 0 : ends[index - 1]!, ends[index]);
+    const { ends, bytes } = this.call.values ?? this.refuse("value");
+    return bytes.subarray(startOf(ends, currentRecord), ends[currentRecord]);
   }
 
   /** The key as text; an error if it is not UTF-8. */
@@ -57,21 +70,33 @@ export class PluginRecord {
 
   /** The value as text; an error if it is not UTF-8. */
   get text(): string {
-    const { ends, bytes } = this.call.values;
-    const index = this.call.index;
-    return textIfUtf8(bytes, index === 0 ? 0 : ends[index - 1]!, ends[index]) ?? notText("value", this.value);
+    return this.tryText() ?? notText("value", this.value);
   }
 
   /** The value as text, or `undefined` if it is not UTF-8. */
   tryText(): string | undefined {
-    return textIfUtf8(this.value);
+    const { ends, bytes } = this.call.values ?? this.refuse("value");
+    return textIfUtf8(bytes, startOf(ends, currentRecord), ends[currentRecord]);
   }
 
   /** Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one. */
   get time(): number | undefined {
-    const time = this.call.timestamps[this.call.index]!;
-    return time === NO_TIME ? undefined : time;
+    return timeAt(this.call.times ?? this.refuse("time"), currentRecord);
   }
+
+  private refuse(column: InputColumn): never {
+    if (currentRecord < 0) {
+      outside();
+    }
+    throw new Error(
+      `records of input \`${this.input.name}\` come without their ${column}: take "${column}" out of the \`unread\` of ` +
+        `\`this.input("${this.input.name}", ..)\` to ask for it`,
+    );
+  }
+}
+
+function outside(): never {
+  throw new Error("a record belongs to a call; take what is needed of it in `process`");
 }
 
 function notText(what: string, bytes: Uint8Array): never {
@@ -116,8 +141,8 @@ export abstract class Operator {
   }
 
   /** Declares an input port. Without any, there is one called `in`. */
-  protected input(name: string): Port {
-    return this.declared.port(this.declared.inputs, name);
+  protected input(name: string, options: InputOptions = {}): Port {
+    return this.declared.port(this.declared.inputs, name, options.unread);
   }
 
   /** Declares an output port; `out.emit` means the first one. Without any, there is one called `out`. */
@@ -147,13 +172,17 @@ export class Declared {
     return state;
   }
 
-  port(ports: Port[], name: string): Port {
+  port(ports: Port[], name: string, unread: readonly InputColumn[] = []): Port {
     this.check(
       "port",
       name,
       ports.map((other) => other.name),
     );
-    const port = new Port(name, ports.length);
+    const unknown = unread.find((column) => !INPUT_COLUMNS.includes(column));
+    if (unknown !== undefined) {
+      throw new Error(`input \`${name}\` says that \`${unknown}\` is unread; name "value", "time" or both`);
+    }
+    const port = new Port(name, ports.length, unread);
     ports.push(port);
     return port;
   }

@@ -1,13 +1,15 @@
 /**
  * What an operator emits, collected into columns.
  *
- * An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones, one a
- * record, slots and times are those of the batch; as long as no key is another one, no key is copied.
+ * An emission has the key and the time of its record unless it says otherwise. As long as each record of a port emits one like
+ * itself, nothing but values is written down; as long as no key is another one, no key is, and the same holds for times.
  */
 
-import { Bytes, Ends, utf8 } from "./bytes.js";
-import type { CallOutput, Rejection } from "./host.js";
-import { NO_TIME, type Port } from "./operator.js";
+import { Bytes, Ends, NOT_ASCII, utf8, utf8Length } from "./bytes.js";
+import type { EmittedValues, PackedEmission, PackedOutput, Rejection } from "./host.js";
+import type { Port } from "./operator.js";
+import { NO_TIME, Times, bytesOf } from "./packed.js";
+import { currentRecord, currentSlot } from "./place.js";
 import type { Call } from "./state.js";
 
 /** What can be emitted: text, bytes, and numbers, which become decimal text. */
@@ -23,14 +25,28 @@ export interface Otherwise {
   time?: number | null;
 }
 
+declare global {
+  interface String {
+    /** Of ES2024. A project whose `lib` is older has this file among its own, so it is declared here. */
+    isWellFormed(): boolean;
+  }
+}
+
+type Texts = (string | number)[];
+
+/** In the place of texts: no record has this index. */
+const OUT_OF_STEP = { length: NaN } as unknown as Texts;
+
 /** Where an operator emits records. They leave when the whole batch has been processed. */
 export class Output {
   private readonly ports: Emitted[];
   private readonly first: Emitted;
   private rejections: Rejection[] = [];
+  /** The texts of the first port, as long as it has nothing else: emission `i` is text of record `i`, and like it. */
+  private texts = OUT_OF_STEP;
 
   constructor(
-    private readonly call: Call,
+    call: Call,
     private readonly declared: readonly Port[],
   ) {
     this.ports = declared.map((port) => new Emitted(call, port.position));
@@ -39,14 +55,26 @@ export class Output {
 
   /** Emits a record, with the key and time of the one that is being processed unless `otherwise` says more. */
   emit(value: Payload, otherwise?: Otherwise): void {
-    const port = this.first;
-    if (otherwise !== undefined) {
-      this.port(otherwise.to).emitOther(value, otherwise.key, otherwise.time);
-    } else if (port.isSpelled || port.count !== this.call.index) {
-      port.emitOther(value, undefined, undefined);
-    } else {
-      port.put(value);
+    if (otherwise === undefined) {
+      if (typeof value === "number" || (typeof value === "string" && value.isWellFormed())) {
+        const { texts } = this;
+        if (texts.length === currentRecord) {
+          texts[currentRecord] = value;
+          return;
+        }
+        this.texts = OUT_OF_STEP;
+        this.first.emitText(value);
+        return;
+      }
+      this.texts = OUT_OF_STEP;
+      this.first.emit(value, undefined, undefined);
+      return;
     }
+    const port = this.port(otherwise.to);
+    if (port === this.first) {
+      this.texts = OUT_OF_STEP;
+    }
+    port.emit(value, otherwise.key, otherwise.time);
   }
 
   /**
@@ -54,9 +82,9 @@ export class Output {
    * count. What it has emitted or written before stays, so reject first. Of several reasons the first counts.
    */
   reject(why: string): void {
-    const record = this.call.index;
-    if (this.rejections[this.rejections.length - 1]?.record !== record) {
-      this.rejections.push({ record, reason: String(why) });
+    refuseOutside();
+    if (this.rejections[this.rejections.length - 1]?.record !== currentRecord) {
+      this.rejections.push({ record: currentRecord, reason: String(why) });
     }
   }
 
@@ -65,9 +93,11 @@ export class Output {
     for (const port of this.ports) {
       port.begin();
     }
+    this.texts = this.first.texts;
   }
 
-  finish(into: CallOutput): void {
+  finish(into: PackedOutput): void {
+    this.texts = OUT_OF_STEP;
     into.rejections = this.rejections;
     for (const port of this.ports) {
       port.finish(into);
@@ -85,18 +115,29 @@ export class Output {
   }
 }
 
+/** Nothing can be emitted where there is no record. */
+function refuseOutside(): void {
+  if (currentRecord < 0) {
+    throw new Error("what is emitted or rejected belongs to a record; do it in `process`");
+  }
+}
+
 /**
- * What leaves by one port in one call. Unless `isSpelled`, each record so far emitted one record like itself; then `slots` and
- * `times` are empty. If `fresh`, slots are indexes of those keys, else they are those of the call.
+ * What leaves by one port in one call.
+ *
+ * - Values are `texts` as long as all are text or numbers, else they are in `bytes` and `ends`.
+ * - Without `records`, emission `i` is of record `i`.
+ * - Without `keys` and without `times`, each emission has those of its record; with them, there are as many as emissions.
  */
 class Emitted {
-  isSpelled = false;
-  private fresh: { ends: Ends; bytes: Bytes } | undefined;
+  texts: Texts = [];
+  private isText = true;
   private readonly bytes = new Bytes();
-  private ends = new Uint32Array(1024);
-  count = 0;
-  private readonly slots = new Ends();
-  private times: number[] = [];
+  private readonly ends = new Ends();
+  private records: Ends | undefined;
+  private keys: { ends: Ends; bytes: Bytes } | undefined;
+  private times: Times | undefined;
+  private finished: PackedEmission[] = [];
 
   constructor(
     private readonly call: Call,
@@ -104,118 +145,211 @@ class Emitted {
   ) {}
 
   begin(): void {
-    this.isSpelled = false;
-    this.fresh = undefined;
-    this.bytes.length = 0;
-    this.count = 0;
-    this.slots.length = 0;
-    this.times = [];
+    this.finished = [];
+    this.restart();
   }
 
-  emitOther(value: Payload, key: string | Uint8Array | undefined, time: number | null | undefined): void {
-    const { call } = this;
+  /** Emits a text that is well-formed, or a number, like its record. */
+  emitText(value: string | number): void {
+    const { records } = this;
+    if (records === undefined || !this.isText || this.keys !== undefined || this.times !== undefined || currentRecord < 0) {
+      this.emit(value, undefined, undefined);
+    } else {
+      records.push(currentRecord);
+      this.texts.push(value);
+    }
+  }
+
+  emit(value: Payload, key: string | Uint8Array | undefined, time: number | null | undefined): void {
+    // Nothing is written down before all of it is known to be right: the operator may catch the error.
+    refuseOutside();
+    const payload = checked(value);
+    const keyBytes = key === undefined ? undefined : typeof key === "string" ? utf8(key) : checkedKey(key);
     if (time !== undefined && time !== null && !Number.isSafeInteger(time)) {
       throw new RangeError(`${time} is no event time; use whole milliseconds since 1970, or null for none`);
     }
-    if (!this.isSpelled) {
-      this.spellOut();
+    if (this.call.times === undefined && this.count() > 0 && (time === undefined) !== (this.times === undefined)) {
+      this.split();
     }
-    if (key !== undefined && this.fresh === undefined) {
-      this.freshKeys();
+    if (this.records === undefined && this.count() !== currentRecord) {
+      this.listRecords();
     }
-    const slot = call.slots[call.index]!;
-    if (this.fresh === undefined) {
-      this.slots.push(slot);
-    } else {
-      const { ends, bytes } = this.fresh;
-      this.slots.push(ends.length);
-      bytes.append(key === undefined ? call.key(slot) : typeof key === "string" ? utf8(key) : key);
+    if (keyBytes !== undefined && this.keys === undefined) {
+      this.listKeys();
+    }
+    if (time !== undefined && this.times === undefined) {
+      this.listTimes();
+    }
+    this.records?.push(currentRecord);
+    if (this.keys !== undefined) {
+      const { ends, bytes } = this.keys;
+      bytes.append(keyBytes ?? this.call.key(currentSlot));
       ends.push(bytes.length);
     }
-    this.times.push(time === undefined ? call.timestamps[call.index]! : (time ?? NO_TIME));
-    this.put(value);
+    if (time === undefined) {
+      this.times?.copy(this.call.times!, currentRecord);
+    } else {
+      this.times!.push(time ?? NO_TIME);
+    }
+    this.put(payload);
   }
 
-  finish(into: CallOutput): void {
-    const { count, call } = this;
+  finish(into: PackedOutput): void {
+    this.split();
+    into.emissions.push(...this.finished);
+  }
+
+  private count(): number {
+    return this.isText ? this.texts.length : this.ends.length;
+  }
+
+  /** Closes what was emitted so far: what follows is another emission of the contract. */
+  private split(): void {
+    const count = this.count();
     if (count === 0) {
       return;
     }
-    if (!this.isSpelled && count < call.slots.length) {
-      this.spellOut();
+    const values = this.values();
+    if (this.records === undefined && count < this.call.slots.length) {
+      this.listRecords();
     }
-    const timestamps = this.isSpelled ? this.times : call.timestamps;
-    checkTimes(timestamps);
-    into.emissions.push({
+    this.finished.push({
       output: this.position,
+      records: this.records === undefined ? { tag: "all" } : { tag: "listed", val: bytesOf(this.records.written()) },
       keys:
-        this.fresh === undefined
-          ? { tag: "input" }
-          : { tag: "fresh", val: { ends: this.fresh.ends.written(), bytes: this.fresh.bytes.written() } },
-      slots: this.isSpelled ? this.slots.written() : call.slots,
-      values: { ends: this.ends.subarray(0, count), bytes: this.bytes.written() },
-      timestamps,
+        this.keys === undefined
+          ? { tag: "same" }
+          : { tag: "fresh", val: { ends: bytesOf(this.keys.ends.written()), bytes: this.keys.bytes.written() } },
+      values,
+      timestamps: this.times === undefined ? { tag: "same" } : { tag: "fresh", val: this.times.written() },
     });
+    this.restart();
   }
 
-  /** Appends a value. Its slot and time are written down, or are those of the record. */
-  put(value: Payload): void {
+  private restart(): void {
+    this.texts = [];
+    this.isText = true;
+    this.records = undefined;
+    this.keys = undefined;
+    this.times = undefined;
+  }
+
+  private values(): EmittedValues {
+    if (this.isText) {
+      return textValues(this.texts);
+    }
+    const bytes = this.bytes.copy();
+    return bytes.length === 0
+      ? { tag: "empty" }
+      : { tag: "bytes", val: { ends: bytesOf(this.ends.written().slice()), bytes } };
+  }
+
+  private put(value: Uint8Array | string | number): void {
+    if (this.isText) {
+      if (!(value instanceof Uint8Array)) {
+        this.texts.push(value);
+        return;
+      }
+      this.isText = false;
+      this.bytes.length = this.ends.length = 0;
+      this.texts.forEach((text) => this.append(text));
+    }
+    this.append(value);
+  }
+
+  private append(value: Uint8Array | string | number): void {
     const { bytes } = this;
     if (typeof value === "number") {
       bytes.appendDecimal(value);
     } else if (typeof value === "string") {
       bytes.appendText(value);
-    } else if (value instanceof Uint8Array) {
-      bytes.append(value);
-    } else if (typeof value === "bigint") {
-      bytes.appendText(value.toString());
     } else {
-      throw new TypeError(`a value of type \`${typeof value}\` cannot be emitted; emit text, bytes or a number`);
+      bytes.append(value);
     }
-    if (this.count === this.ends.length) {
-      const grown = new Uint32Array(this.count * 2);
-      grown.set(this.ends);
-      this.ends = grown;
-    }
-    this.ends[this.count++] = bytes.length;
+    this.ends.push(bytes.length);
   }
 
-  /** Writes down the slots and times of what was emitted record for record. */
-  private spellOut(): void {
-    this.isSpelled = true;
-    for (let index = 0; index < this.count; index++) {
-      this.slots.push(this.call.slots[index]!);
+  /** Writes down the records that emitted one each. */
+  private listRecords(): void {
+    const count = this.count();
+    this.records = new Ends();
+    for (let record = 0; record < count; record++) {
+      this.records.push(record);
     }
-    this.times = this.call.timestamps.slice(0, this.count);
   }
 
-  /** From here on keys stand beside the values. What was emitted before keeps its slots: the keys of the call come first. */
-  private freshKeys(): void {
-    const { keys } = this.call;
-    this.fresh = { ends: new Ends(), bytes: new Bytes() };
-    if (this.slots.length > 0) {
-      this.fresh.bytes.append(keys.bytes);
-      for (let index = 0; index < keys.ends.length; index++) {
-        this.fresh.ends.push(keys.ends[index]!);
-      }
+  /** The record of an emission, by its index. */
+  private recordOf(emission: number): number {
+    return this.records === undefined ? emission : this.records.array[emission]!;
+  }
+
+  private listKeys(): void {
+    const [ends, bytes] = [new Ends(), new Bytes()];
+    const count = this.count();
+    this.keys = { ends, bytes };
+    for (let emission = 0; emission < count; emission++) {
+      bytes.append(this.call.key(this.call.slots[this.recordOf(emission)]!));
+      ends.push(bytes.length);
+    }
+  }
+
+  private listTimes(): void {
+    const count = this.count();
+    this.times = new Times();
+    for (let emission = 0; emission < count; emission++) {
+      this.times.copy(this.call.times!, this.recordOf(emission));
     }
   }
 }
 
-/** The largest times go through built-in functions, for speed. */
-const TIMES_AT_ONCE = 8192;
-
-/** Refuses times that a number does not hold exactly, rather than to change them. */
-export function checkTimes(times: readonly number[]): void {
-  for (let at = 0; at < times.length; at += TIMES_AT_ONCE) {
-    const some = times.length <= TIMES_AT_ONCE ? times : times.slice(at, at + TIMES_AT_ONCE);
-    const max = Math.max.apply(null, some as number[]);
-    const min = Math.min.apply(null, some as number[]);
-    if (max > Number.MAX_SAFE_INTEGER || (min < -Number.MAX_SAFE_INTEGER && max !== NO_TIME)) {
-      const wrong = some.find((time) => time !== NO_TIME && !Number.isSafeInteger(time));
-      if (wrong !== undefined) {
-        throw new RangeError(`the event time ${wrong} is beyond 2^53 ms, which JavaScript cannot count exactly`);
-      }
-    }
+/** A value as it is collected; an error if it cannot be emitted. */
+function checked(value: Payload): Uint8Array | string | number {
+  if (typeof value === "string") {
+    return value.isWellFormed() ? value : refuseText(value);
   }
+  if (typeof value === "number" || value instanceof Uint8Array) {
+    return value;
+  }
+  if (typeof value === "bigint") {
+    return value.toString();
+  }
+  throw new TypeError(`a value of type \`${typeof value}\` cannot be emitted; emit text, bytes or a number`);
+}
+
+function refuseText(text: string): never {
+  utf8(text);
+  throw new Error("a text has no UTF-8");
+}
+
+function checkedKey(key: Uint8Array): Uint8Array {
+  if (!(key instanceof Uint8Array)) {
+    throw new TypeError(`a key of type \`${typeof key}\` cannot be emitted; use text or bytes`);
+  }
+  return key;
+}
+
+/** Joins texts, so that the host gets one: where each ends is counted in bytes of UTF-8. */
+function textValues(texts: Texts): EmittedValues {
+  const count = texts.length;
+  const ends = new Uint32Array(count);
+  let isNumbers = true;
+  let end = 0;
+  for (let index = 0; index < count; index++) {
+    let text = texts[index]!;
+    if (typeof text === "number") {
+      texts[index] = text = "" + text;
+    } else {
+      isNumbers = false;
+    }
+    ends[index] = end += text.length;
+  }
+  const text = texts.join("");
+  if (text === "") {
+    return { tag: "empty" };
+  }
+  if (!isNumbers && NOT_ASCII.test(text)) {
+    end = 0;
+    texts.forEach((part, index) => (ends[index] = end += utf8Length(part as string)));
+  }
+  return { tag: "text", val: { ends: bytesOf(ends), text } };
 }

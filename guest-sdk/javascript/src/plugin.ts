@@ -7,9 +7,21 @@
 import { Bytes, Ends, binaryOf, startOf, utf8 } from "./bytes.js";
 import { Config } from "./config.js";
 import { textIfUtf8 } from "./bytes.js";
-import type { Batch, CallOutput, Column, Description, OptionalColumn } from "./host.js";
+import type {
+  Batch,
+  CallOutput,
+  Column,
+  Description,
+  OptionalColumn,
+  PackedBatch,
+  PackedOptionalColumn,
+  PackedOutput,
+  UnreadColumns,
+} from "./host.js";
 import { Operator, PluginRecord } from "./operator.js";
 import { Output } from "./output.js";
+import { eachRecord } from "./place.js";
+import { packedBatch, packedStates, plainOutput } from "./plain.js";
 import { beginMetrics, finishMetrics } from "./report.js";
 import { type State, because } from "./state.js";
 
@@ -25,6 +37,12 @@ export interface Exports {
     describe(): Description;
     open(config: readonly (readonly [string, string])[]): void;
     process(input: number, records: Batch, states: readonly OptionalColumn[]): CallOutput;
+  };
+  operatorPacked: {
+    process(input: number, records: PackedBatch, states: readonly PackedOptionalColumn[]): PackedOutput;
+  };
+  inputColumns: {
+    unread(): UnreadColumns[];
   };
   stateValues: {
     migrate(state: number, fromVersion: number, values: Column): Column;
@@ -57,31 +75,22 @@ class Instance {
     options.refuseUnknown();
   }
 
-  process(input: number, batch: Batch, current: readonly OptionalColumn[]): CallOutput {
+  process(input: number, batch: PackedBatch, current: readonly PackedOptionalColumn[]): PackedOutput {
     const { operator, record, output } = this;
-    const { call, states } = operator.declared;
+    const { call, states, inputs } = operator.declared;
     beginMetrics();
-    call.begin(input, batch);
+    call.begin(input, batch, inputs[input]!.unread);
     output.begin();
     for (const state of states) {
       state.begin(current[state.position]);
     }
-    const { slots } = call;
-    const records = slots.length;
-    for (let index = 0; index < records; index++) {
-      call.index = index;
-      call.slot = slots[index]!;
-      const returned: unknown = operator.process(record, output);
-      if (returned !== undefined) {
-        notAPromise(returned, "process");
-      }
-    }
-    call.isRunning = false;
-    const into: CallOutput = { emissions: [], values: [], lists: [], maps: [], rejections: [] };
+    eachRecord(call.slots, operator, record, output, (returned) => notAPromise(returned, "process"));
+    const into: PackedOutput = { emissions: [], values: [], lists: [], maps: [], rejections: [] };
     output.finish(into);
     for (const state of states) {
       state.finish(into);
     }
+    call.end();
     finishMetrics();
     return into;
   }
@@ -142,6 +151,13 @@ export function plugin(made: OperatorClass, name: string, version: string): Expo
     }
     return state;
   };
+  const process = (input: number, records: PackedBatch, states: readonly PackedOptionalColumn[]): PackedOutput => {
+    const current = instance ?? orText(opened);
+    instance = undefined;
+    const output = orText(() => current.process(input, records, states));
+    instance = current;
+    return output;
+  };
   return {
     operator: {
       describe() {
@@ -160,11 +176,21 @@ export function plugin(made: OperatorClass, name: string, version: string): Expo
         instance = orMessage(opened);
       },
       process(input, records, states) {
-        const current = instance ?? orText(opened);
-        instance = undefined;
-        const output = orText(() => current.process(input, records, states));
-        instance = current;
-        return output;
+        const batch = orMessage(() => packedBatch(records));
+        const output = process(input, batch, packedStates(states));
+        return orMessage(() => plainOutput(output, batch));
+      },
+    },
+    operatorPacked: { process },
+    inputColumns: {
+      unread() {
+        const { inputs } = describing().operator.declared;
+        const unread = inputs.map(({ position, unread: columns }) => ({
+          input: position,
+          values: columns.includes("value"),
+          timestamps: columns.includes("time"),
+        }));
+        return unread.filter(({ values, timestamps }) => values || timestamps);
       },
     },
     stateValues: {

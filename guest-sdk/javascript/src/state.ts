@@ -6,29 +6,45 @@
  * once, after the last record of a call. Any other is encoded when it is set, and decoded each time that somebody asks.
  */
 
-import { Bytes, readable, startOf } from "./bytes.js";
+import { Bytes, Ends, readable, startOf } from "./bytes.js";
 import type { Codec } from "./encoding.js";
-import type { Batch, CallOutput, Column, OptionalColumn, StateDeclaration } from "./host.js";
+import type {
+  Column,
+  OptionalColumn,
+  PackedBatch,
+  PackedOptionalColumn,
+  PackedOutput,
+  Selection,
+  StateDeclaration,
+} from "./host.js";
+import { allPresent, bytesOf, halves, u32s, unpacked, unpackedOptional } from "./packed.js";
+import { currentSlot } from "./place.js";
 
-/** The call that is going on: one object for the life of an operator, which all parts of it share. */
+/** What a record can be asked for that a batch can come without. */
+export type InputColumn = "value" | "time";
+
+const NONE: OptionalColumn = { present: new Uint8Array(0), ends: [], bytes: new Uint8Array(0) };
+
+/** What came with the call that is going on: one object for the life of an operator, which all parts of it share. */
 export class Call {
-  /** The place of the current record among those of the call, and its key's slot. */
-  index = 0;
-  slot = 0;
-  isRunning = false;
   input = 0;
-  keys: Column = { ends: [], bytes: new Uint8Array(0) };
-  slots: readonly number[] = [];
-  values: Column = this.keys;
-  timestamps: readonly number[] = [];
+  keys: Column = NONE;
+  slots: Uint32Array = new Uint32Array(0);
+  /** Nothing if the operator has declared that it does not read them. */
+  values: Column | undefined;
+  times: Int32Array | undefined;
 
-  begin(input: number, batch: Batch): void {
+  begin(input: number, batch: PackedBatch, unread: readonly InputColumn[]): void {
     this.input = input;
-    this.keys = batch.keys;
-    this.slots = batch.slots;
-    this.values = batch.values;
-    this.timestamps = batch.timestamps;
-    this.isRunning = true;
+    this.keys = unpacked(batch.keys);
+    this.slots = u32s(batch.slots);
+    this.values = unread.includes("value") ? undefined : unpacked(batch.values);
+    this.times = unread.includes("time") ? undefined : halves(batch.timestamps);
+  }
+
+  /** Nothing can be asked for between calls. */
+  end(): void {
+    this.values = this.times = undefined;
   }
 
   key(slot: number): Uint8Array {
@@ -95,9 +111,9 @@ export abstract class State<T> {
   }
 
   /** Forgets the call before. */
-  abstract begin(current: OptionalColumn | undefined): void;
+  abstract begin(current: PackedOptionalColumn | undefined): void;
   /** Hands over what changed. */
-  abstract finish(into: CallOutput): void;
+  abstract finish(into: PackedOutput): void;
 
   subKeyToJson(_bytes: Uint8Array): string {
     throw new Error(`state \`${this.declaration.name}\` has no sub-keys`);
@@ -125,7 +141,7 @@ export abstract class State<T> {
 
   /** Refuses to be used where there is no record. */
   protected check(): void {
-    if (!this.call.isRunning) {
+    if (currentSlot < 0) {
       throw new Error(`state \`${this.declaration.name}\` belongs to a record; use it in \`process\``);
     }
   }
@@ -201,38 +217,21 @@ const UNREAD = Symbol("unread");
  * One value a key. What follows is spelled out where it would otherwise be a call: an interpreter pays most for those.
  *
  * - `cells` has one item for each slot of the call: what is kept, `undefined` for no value, or `UNREAD`. What nobody has set
- *   stays unread if it is not kept as it is. `isChanged` and `changed` have room for as many.
- * - `changed[..changes]` are the slots that were written, each once.
+ *   stays unread if it is not kept as it is.
+ * - `isChanged[slot]` is 1 if a slot was written.
  */
 export class ValueState<T> extends State<T> {
   private cells: (Held<T> | undefined | typeof UNREAD)[] = [];
-  private current: OptionalColumn = { present: new Uint8Array(0), ends: [], bytes: new Uint8Array(0) };
+  private current: OptionalColumn = NONE;
   private isChanged = new Uint8Array(0);
-  private changed = new Uint32Array(0);
-  private changes = 0;
+  private isFirstLook = false;
   private readonly bytes = new Bytes();
 
   /** The value, if there is one. To change it in place changes nothing that is kept: `set` it. */
   get(): T | undefined {
-    const slot = this.call.slot;
-    const cell = this.cells[slot];
-    if (cell !== UNREAD) {
-      return cell === undefined ? this.absent() : this.normal === undefined ? this.given(slot, cell as Held<T>) : (cell as T);
-    }
-    const { present, ends, bytes } = this.current;
-    let value: T | undefined;
-    if ((present[slot >> 3]! >> (slot & 7)) & 1) {
-      try {
-        value = this.codec.decode(bytes, slot === 0 ? 0 : ends[slot - 1]!, ends[slot]!);
-      } catch (error) {
-        throw this.undecodable(slot, error);
-      }
-      if (this.normal === undefined) {
-        return value;
-      }
-    }
-    this.cells[slot] = value;
-    return value;
+    const cell = this.cells[currentSlot];
+    // A number is kept as it is.
+    return typeof cell === "number" ? (cell as T) : this.look(cell);
   }
 
   /** Whether there is a value. */
@@ -242,75 +241,100 @@ export class ValueState<T> extends State<T> {
 
   /** Sets the value; an error if it has no encoding. */
   set(value: T): void {
-    const isPlain = typeof value === "number" && value > 0 && value <= this.plainMax && (value | 0) === value;
-    const kept = isPlain ? value : this.keep(value);
-    const { slot, isRunning } = this.call;
-    if (!isRunning) {
+    if (currentSlot < 0) {
       this.check();
-    } else if (this.isChanged[slot] !== 1) {
-      this.isChanged[slot] = 1;
-      this.changed[this.changes++] = slot;
     }
-    this.cells[slot] = kept;
+    const isPlain = typeof value === "number" && (value | 0) === value && value > 0 && value <= this.plainMax;
+    this.cells[currentSlot] = isPlain ? value : this.keep(value);
+    this.isChanged[currentSlot] = 1;
   }
 
   /** Forgets the value. */
   clear(): void {
     this.check();
-    const { slot } = this.call;
-    if (this.isChanged[slot] !== 1) {
-      this.isChanged[slot] = 1;
-      this.changed[this.changes++] = slot;
-    }
-    this.cells[slot] = undefined;
+    this.cells[currentSlot] = undefined;
+    this.isChanged[currentSlot] = 1;
   }
 
-  begin(current: OptionalColumn | undefined): void {
+  begin(current: PackedOptionalColumn | undefined): void {
     if (current === undefined) {
       throw new Error(`the host handed over nothing for state \`${this.declaration.name}\``);
     }
-    const slots = current.ends.length;
-    this.current = current;
+    this.current = unpackedOptional(current);
+    const slots = this.current.ends.length;
     this.cells = new Array<typeof UNREAD>(slots).fill(UNREAD);
-    if (this.changed.length < slots) {
-      this.isChanged = new Uint8Array(slots);
-      this.changed = new Uint32Array(slots);
-    } else {
-      this.isChanged.fill(0);
-    }
-    this.changes = 0;
+    this.isChanged = new Uint8Array(slots);
+    this.isFirstLook = this.codec.decodeAll !== undefined;
   }
 
-  finish(into: CallOutput): void {
-    const { bytes, changed, cells, changes: count, codec, normal } = this;
+  finish(into: PackedOutput): void {
+    const { bytes, cells, codec, isChanged } = this;
     this.cells = [];
-    if (count === 0) {
+    if (!isChanged.includes(1)) {
       return;
     }
-    bytes.length = 0;
-    const ends = new Uint32Array(count);
-    const present = new Uint8Array((count + 7) >> 3).fill(255);
-    if (count & 7) {
-      present[present.length - 1] = (1 << (count & 7)) - 1;
-    }
-    for (let index = 0; index < count; index++) {
-      const kept = cells[changed[index]!] as Held<T> | undefined;
-      if (kept === undefined) {
-        present[index >> 3]! &= ~(1 << (index & 7));
-      } else if (normal === undefined) {
-        bytes.append(kept as Uint8Array);
-      } else {
-        codec.encode(kept as T, bytes);
+    const isAll = !isChanged.includes(0);
+    let changed = cells as (Held<T> | undefined)[];
+    let slots: Selection = { tag: "all" };
+    if (!isAll) {
+      const listed = new Ends();
+      changed = [];
+      for (let slot = isChanged.indexOf(1); slot >= 0; slot = isChanged.indexOf(1, slot + 1)) {
+        listed.push(slot);
+        changed.push(cells[slot] as Held<T> | undefined);
       }
-      ends[index] = bytes.length;
+      slots = { tag: "listed", val: bytesOf(listed.written()) };
     }
-    const values = { present, ends, bytes: bytes.written() };
-    into.values.push({ state: this.position, slots: changed.subarray(0, count), values });
+    const ends = new Uint32Array(changed.length);
+    const present = allPresent(changed.length);
+    bytes.length = 0;
+    if (codec.encodeAll?.(changed as T[], bytes, ends) !== true) {
+      this.appendEach(changed, ends, present);
+    }
+    into.values.push({ state: this.position, slots, values: { present, ends: bytesOf(ends), bytes: bytes.written() } });
   }
 
-  /** There is no value, or no record. */
-  private absent(): undefined {
-    this.check();
-    return undefined;
+  private appendEach(changed: readonly (Held<T> | undefined)[], ends: Uint32Array, present: Uint8Array): void {
+    const { bytes } = this;
+    bytes.length = 0;
+    changed.forEach((kept, index) => {
+      if (kept === undefined) {
+        present[index >> 3]! &= ~(1 << (index & 7));
+      } else {
+        this.append(kept, bytes);
+      }
+      ends[index] = bytes.length;
+    });
+  }
+
+  /** The value of a cell of the current slot that is not a number. */
+  private look(cell: Held<T> | undefined | typeof UNREAD): T | undefined {
+    if (cell === undefined) {
+      // There is no value, or no record.
+      this.check();
+      return undefined;
+    }
+    const slot = currentSlot;
+    if (cell !== UNREAD) {
+      return this.given(slot, cell);
+    }
+    const { present, ends, bytes } = this.current;
+    if (this.isFirstLook) {
+      // Where one is looked at, most are.
+      this.isFirstLook = false;
+      if (!this.isChanged.includes(1)) {
+        this.codec.decodeAll!(bytes, ends, this.cells as unknown[]);
+        return this.get();
+      }
+    }
+    let value: T | undefined;
+    if ((present[slot >> 3]! >> (slot & 7)) & 1) {
+      value = this.decoded(slot, bytes, startOf(ends, slot), ends[slot]!);
+      if (this.normal === undefined) {
+        return value;
+      }
+    }
+    this.cells[slot] = value;
+    return value;
   }
 }

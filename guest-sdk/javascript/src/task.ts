@@ -9,7 +9,8 @@ import { binaryOf, bytesOfBinary, textIfUtf8, utf8 } from "./bytes.js";
 import { closeWorld } from "./closed.js";
 import { type CallOutput, type Column, type Description, type Host, type Level, attach } from "./host.js";
 import { Kept, itemOf } from "./kept.js";
-import { NO_TIME } from "./operator.js";
+import { NO_TIME, packed, packedOptional, unpacked } from "./packed.js";
+import { packedBatch, plainOutput } from "./plain.js";
 import { type Exports, type OperatorClass, column, plugin } from "./plugin.js";
 import { milliseconds } from "./state.js";
 
@@ -60,14 +61,14 @@ export class Task {
     const all = records.map(([key]) => (typeof key === "string" ? binaryOf(utf8(key)) : binaryOf(key)));
     const keys = [...new Set(all)];
     const slots = all.map((key) => keys.indexOf(key));
-    const batch = {
+    const batch = packedBatch({
       keys: column(keys.map(bytesOfBinary)),
       slots,
       values: column(records.map(([, value]) => value)),
       timestamps: records.map(([, , time]) => time ?? NO_TIME),
-    };
+    });
     const states = this.described.states.map((state, index) =>
-      state.kind === "value" ? this.kept.current(index, keys) : { present: new Uint8Array(0), ends: [], bytes: new Uint8Array(0) },
+      packedOptional(state.kind === "value" ? this.kept.current(index, keys) : { present: new Uint8Array(0), ...column([]) }),
     );
     const metrics: [string, number | number[]][] = [];
     const output = this.within(this.host(keys, metrics), () => {
@@ -76,14 +77,21 @@ export class Task {
         fresh.operator.open(this.config);
         this.instance = fresh;
       }
-      return this.instance.operator.process(position, batch, states);
+      const { inputColumns, operatorPacked } = this.instance;
+      const unread = inputColumns.unread().find(({ input }) => input === position);
+      const given = {
+        ...batch,
+        values: unread?.values ? packed(column([])) : batch.values,
+        timestamps: unread?.timestamps ? new Uint8Array(0) : batch.timestamps,
+      };
+      return plainOutput(operatorPacked.process(position, given, states), batch);
     });
     this.kept.apply(output, keys);
     metrics.forEach(([name, value]) => this.count(name, value));
     for (const { record, reason } of output.rejections) {
       this.rejected.push([shown(utf8Of(records[record]![0])), shown(utf8Of(records[record]![1])), reason]);
     }
-    return this.received(output, batch.keys);
+    return this.received(output, unpacked(batch.keys));
   }
 
   /** Drops the instance, as the host may between any two batches. The next batch meets a fresh one with the same state. */

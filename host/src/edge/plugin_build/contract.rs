@@ -40,6 +40,8 @@ pub const FILES: [(&str, &str); 11] = [
 
 /// The world that a plugin implements.
 pub const WORLD: &str = "plugin";
+/// The world of a plugin whose numbers come as bytes.
+pub const PACKED_WORLD: &str = "packed-plugin";
 
 /// The world of plugins that are called in fewer bytes.
 pub const COMPACT_WORLD: &str = "compact-plugin";

@@ -241,7 +241,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     )?;
     run(
         tool(componentize, &folder)
-            .args(["--sync", "--stub-wasi", "--world", contract::WORLD])
+            .args(["--sync", "--stub-wasi", "--world", contract::PACKED_WORLD])
             .arg("--wit")
             .arg(dir.join("wit"))
             .arg("--js")
@@ -264,7 +264,7 @@ fn entry_module(stated: &Stated) -> String {
          import * as made from {};\n\
          const exports = plugin(made.default, {}, {});\n\
          attach({{ state, log, metrics }});\n\
-         export const {{ operator, stateValues, checkpointListener }} = exports;\n",
+         export const {{ operator, operatorPacked, inputColumns, stateValues, checkpointListener }} = exports;\n",
         quoted(&stated.entry.to_string_lossy()),
         quoted(&stated.name),
         quoted(&stated.version),
