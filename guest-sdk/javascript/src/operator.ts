@@ -70,13 +70,14 @@ export class PluginRecord {
 
   /** The value as text; an error if it is not UTF-8. */
   get text(): string {
-    return this.tryText() ?? notText("value", this.value);
+    const { call } = this;
+    return call.text(call.values ?? this.refuse("value"), currentRecord) ?? notText("value", this.value);
   }
 
   /** The value as text, or `undefined` if it is not UTF-8. */
   tryText(): string | undefined {
-    const { ends, bytes } = this.call.values ?? this.refuse("value");
-    return textIfUtf8(bytes, startOf(ends, currentRecord), ends[currentRecord]);
+    const { call } = this;
+    return call.text(call.values ?? this.refuse("value"), currentRecord);
   }
 
   /** Its event time in milliseconds since 1970-01-01T00:00:00Z, if it has one. */

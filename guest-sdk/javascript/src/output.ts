@@ -63,11 +63,15 @@ export class Output {
           return;
         }
         this.texts = OUT_OF_STEP;
-        this.first.emitText(value);
+        this.first.emitLike(value);
         return;
       }
       this.texts = OUT_OF_STEP;
-      this.first.emit(value, undefined, undefined);
+      if (value instanceof Uint8Array) {
+        this.first.emitLike(value);
+      } else {
+        this.first.emit(value, undefined, undefined);
+      }
       return;
     }
     const port = this.port(otherwise.to);
@@ -149,13 +153,23 @@ class Emitted {
     this.restart();
   }
 
-  /** Emits a text that is well-formed, or a number, like its record. */
-  emitText(value: string | number): void {
-    const { records } = this;
-    if (records === undefined || !this.isText || this.keys !== undefined || this.times !== undefined || currentRecord < 0) {
+  /** Emits text that is well-formed, a number or bytes, like its record. */
+  emitLike(value: Uint8Array | string | number): void {
+    if (this.keys !== undefined || this.times !== undefined || currentRecord < 0) {
       this.emit(value, undefined, undefined);
+      return;
+    }
+    if (this.records !== undefined) {
+      this.records.push(currentRecord);
+    } else if ((this.isText ? this.texts : this.ends).length !== currentRecord) {
+      this.listRecords();
+      this.records!.push(currentRecord);
+    }
+    if (!this.isText) {
+      this.append(value);
+    } else if (value instanceof Uint8Array) {
+      this.put(value);
     } else {
-      records.push(currentRecord);
       this.texts.push(value);
     }
   }

@@ -6,7 +6,7 @@
  * once, after the last record of a call. Any other is encoded when it is set, and decoded each time that somebody asks.
  */
 
-import { Bytes, Ends, readable, startOf } from "./bytes.js";
+import { Bytes, Ends, binaryOf, isAscii, readable, startOf, textOfBinary } from "./bytes.js";
 import type { Codec } from "./encoding.js";
 import type {
   Column,
@@ -33,6 +33,9 @@ export class Call {
   /** Nothing if the operator has declared that it does not read them. */
   values: Column | undefined;
   times: Int32Array | undefined;
+  /** The values as one binary string, once one of them was asked for as text, and whether they are ASCII. */
+  private binary: string | undefined;
+  private isAscii = false;
 
   begin(input: number, batch: PackedBatch, unread: readonly InputColumn[]): void {
     this.input = input;
@@ -40,11 +43,22 @@ export class Call {
     this.slots = u32s(batch.slots);
     this.values = unread.includes("value") ? undefined : unpacked(batch.values);
     this.times = unread.includes("time") ? undefined : halves(batch.timestamps);
+    this.binary = undefined;
   }
 
   /** Nothing can be asked for between calls. */
   end(): void {
-    this.values = this.times = undefined;
+    this.values = this.times = this.binary = undefined;
+  }
+
+  /** Value `index` as text, or `undefined` if it is not UTF-8. Where one is asked for, most are, so all are read at once. */
+  text({ ends, bytes }: Column, index: number): string | undefined {
+    if (this.binary === undefined) {
+      this.binary = binaryOf(bytes);
+      this.isAscii = isAscii(bytes);
+    }
+    const binary = this.binary.slice(index === 0 ? 0 : ends[index - 1], ends[index]);
+    return this.isAscii ? binary : textOfBinary(binary);
   }
 
   key(slot: number): Uint8Array {
