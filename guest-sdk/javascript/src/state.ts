@@ -43,7 +43,6 @@ export class Call {
     this.slots = u32s(batch.slots);
     this.values = unread.includes("value") ? undefined : unpacked(batch.values);
     this.times = unread.includes("time") ? undefined : halves(batch.timestamps);
-    this.binary = undefined;
   }
 
   /** Nothing can be asked for between calls. */

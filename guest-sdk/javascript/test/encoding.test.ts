@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Bytes, binaryOf, bytesOfBinary, textIfUtf8, utf8 } from "../src/bytes.js";
+import { Bytes, binaryOf, bytesOfBinary, isAscii, textIfUtf8, utf8, utf8Length } from "../src/bytes.js";
 import * as encoding from "../src/encoding.js";
 
 type Kind = string | string[];
@@ -156,6 +156,7 @@ test("text goes through bytes and back", () => {
   for (const text of ["", "rain", "häuser 雨", "🌊", "a".repeat(20_000), "ä".repeat(20_000), "\0"]) {
     assert.deepEqual(utf8(text), new Uint8Array(Buffer.from(text)));
     assert.equal(textIfUtf8(utf8(text)), text);
+    assert.equal(utf8Length(text), utf8(text).length);
   }
   for (const hex of ["ff", "c3", "c0af", "eda080", "f4908080", "80", "e28c"]) {
     assert.equal(textIfUtf8(fromHex(hex)), undefined, hex);
@@ -163,6 +164,20 @@ test("text goes through bytes and back", () => {
   assert.throws(() => utf8("\ud800"), /half a pair/);
   const all = Uint8Array.from({ length: 256 }, (_, byte) => byte);
   assert.deepEqual(bytesOfBinary(binaryOf(all)), all);
+});
+
+test("one byte above 127 is found wherever it is", () => {
+  for (let start = 0; start < 5; start++) {
+    for (let length = 0; length < 40; length++) {
+      const bytes = new Uint8Array(64).fill(255).subarray(start, start + length).fill(127);
+      assert.ok(isAscii(bytes), `${start} ${length}`);
+      for (let at = 0; at < length; at++) {
+        bytes[at] = 128;
+        assert.ok(!isAscii(bytes), `${start} ${length} ${at}`);
+        bytes[at] = 127;
+      }
+    }
+  }
 });
 
 test("decimals read as numbers are written", () => {

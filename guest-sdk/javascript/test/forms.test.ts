@@ -188,6 +188,19 @@ test("a time that no number holds is passed on, and refused where it is read", (
   assert.equal(told("look", -(2n ** 53n) + 1n), '0:all "-9007199254740991" 0,17');
 });
 
+class Echo extends Operator {
+  process(record: PluginRecord, out: Output): void {
+    out.emit(record.tryText() ?? record.value);
+  }
+}
+
+test("a text is that of its record, whatever stands beside it", () => {
+  for (const values of [["a", "", "b".repeat(100)], ["ä", "plain", "👍", "", "z"], ["a", Uint8Array.of(200, 1), "é"]]) {
+    const records = values.map((value): [string, string | Uint8Array] => ["k", value]);
+    assert.deepEqual(new Task(Echo).run(records), records);
+  }
+});
+
 class Keeps extends Operator {
   static kept: { record: PluginRecord; out: Output; of: Keeps } | undefined;
   readonly count = this.value("count", uint);

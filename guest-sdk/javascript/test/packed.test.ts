@@ -185,7 +185,7 @@ function drawnSteps(chance: Chance, wildness: number, isSeeing: boolean): Step[]
     () => onState(chance),
     () => onState(chance),
     () => ((what) => (_: Drawn, out: Output) => out.emit(what))(payload(chance)),
-    () => (_, out, record) => out.emit(isSeeing ? `${record.time} ${record.value.join()}` : binaryOf(record.key).length),
+    () => (_, out, record) => out.emit(isSeeing ? `${record.time} ${record.tryText() ?? record.value.join()}` : binaryOf(record.key).length),
     () => (_, out) => out.reject("no 日"),
   ];
   return Array.from({ length: chance.below(4) }, () => chance.of(drawn)());
