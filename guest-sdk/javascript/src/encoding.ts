@@ -7,6 +7,7 @@
  */
 
 import { Bytes, binaryOf, readable, textIfUtf8, utf8 } from "./bytes.js";
+import { signedColumns, unsignedColumns } from "./varints.js";
 
 /** A way to write values of type `T` as bytes. Equal values have equal bytes, or replay would not be exact. */
 export interface Codec<T> {
@@ -232,7 +233,7 @@ function small(name: string, bits: number, isSigned: boolean): FixedSubKeyCodec<
     plainMax: Math.min(max, 0x7fffffff),
     encode,
     decode,
-    ...(bits === 8 ? {} : isSigned ? { decodeAll: decodeSigned, encodeAll: encodeSigned } : { decodeAll: decodeUnsigned, encodeAll: encodeUnsigned }),
+    ...(bits === 8 ? {} : isSigned ? signedColumns : unsignedColumns),
     toJson: (bytes, start, end) => String(decode(bytes, start, end)),
     fromJson: (json, into) => encode(fromDigits(json), into),
     keyBytes,
@@ -256,67 +257,6 @@ function small(name: string, bits: number, isSigned: boolean): FixedSubKeyCodec<
     keyToJson: String,
     keyFromJson: fromDigits,
   };
-}
-
-/** Reads numbers of one or two bytes, as most counts are. */
-function decodeUnsigned(bytes: Uint8Array, ends: ArrayLike<number>, cells: unknown[]): void {
-  const count = ends.length;
-  let start = 0;
-  for (let index = 0; index < count; index++) {
-    const end = ends[index]!;
-    const low = bytes[start]!;
-    if (end === start + 2) {
-      const high = bytes[start + 1]!;
-      if (low > 127 && high < 128) {
-        cells[index] = low - 128 + high * 128;
-      }
-    } else if (end === start + 1 && low < 128) {
-      cells[index] = low;
-    }
-    start = end;
-  }
-}
-
-function decodeSigned(bytes: Uint8Array, ends: ArrayLike<number>, cells: unknown[]): void {
-  decodeUnsigned(bytes, ends, cells);
-  const count = ends.length;
-  for (let index = 0; index < count; index++) {
-    const zigzag = cells[index];
-    if (typeof zigzag === "number") {
-      cells[index] = (zigzag >> 1) ^ -(zigzag & 1);
-    }
-  }
-}
-
-/** Writes numbers from 0 that are below 2³¹. */
-function encodeUnsigned(values: readonly (number | undefined)[], into: Bytes, ends: Uint32Array): boolean {
-  const count = values.length;
-  const array = into.room(5 * count);
-  let length = into.length;
-  for (let index = 0; index < count; index++) {
-    let value = values[index]!;
-    // Nothing of this is true of what is missing.
-    if (!(value <= 0x7fffffff)) {
-      return false;
-    }
-    while (value > 127) {
-      array[length++] = (value & 127) | 128;
-      value >>= 7;
-    }
-    ends[index] = length + 1;
-    array[length++] = value;
-  }
-  into.length = length;
-  return true;
-}
-
-function encodeSigned(values: readonly (number | undefined)[], into: Bytes, ends: Uint32Array): boolean {
-  // The zigzag of what is missing is not a number.
-  return encodeUnsigned(
-    values.map((value) => (value! < 0 ? -2 * value! - 1 : 2 * value!)),
-    into,
-    ends,
-  );
 }
 
 function zigzagOf(value: bigint): bigint {

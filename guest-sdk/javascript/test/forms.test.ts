@@ -49,12 +49,14 @@ const shownSelection = (of: Selection): string => (of.tag === "all" ? "all" : `[
 function shown({ emissions, values, rejections }: PackedOutput): string {
   const emitted = emissions.map(({ output, records, keys, values: of, timestamps }) => {
     const key = keys.tag === "same" ? "" : ` keys ${Buffer.from(keys.val.bytes).toString()}`;
-    const what = of.tag === "empty" ? "empty" : of.tag === "text" ? `"${of.val.text}" ${u32s(of.val.ends)}` : `<${of.val.bytes}> ${u32s(of.val.ends)}`;
-    const time =
-      timestamps.tag === "same" ? "" : ` times ${new BigInt64Array(timestamps.val.slice().buffer).join()}`;
+    const all = of.tag === "empty" ? "" : of.tag === "text" ? `"${of.val.text}"` : `<${of.val.bytes}>`;
+    const what = of.tag === "empty" ? "empty" : `${all} ${u32s(of.val.ends)}`;
+    const time = timestamps.tag === "same" ? "" : ` times ${new BigInt64Array(timestamps.val.slice().buffer).join()}`;
     return `${output}:${shownSelection(records)} ${what}${key}${time}`;
   });
-  const written = values.map(({ state, slots, values: of }) => `state ${state}:${shownSelection(slots)} <${of.bytes}> |${of.present}|`);
+  const written = values.map(
+    ({ state, slots, values: of }) => `state ${state}:${shownSelection(slots)} <${of.bytes}> |${of.present}|`,
+  );
   return [...emitted, ...written, ...rejections.map(({ record, reason }) => `no ${record} ${reason}`)].join("; ");
 }
 

@@ -59,7 +59,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         folder: "floodmark-sdk",
         #[cfg(test)]
         source: "",
-        files: files!("javascript": "README.md" "package.json" "src/bytes.ts" "src/close-world.ts" "src/closed.ts" "src/config.ts" "src/encoding.ts" "src/entry.ts" "src/host.ts" "src/index.ts" "src/kept.ts" "src/list.ts" "src/map.ts" "src/operator.ts" "src/output.ts" "src/packed.ts" "src/place.ts" "src/plain.ts" "src/plugin.ts" "src/report.ts" "src/state.ts" "src/task.ts" "testing.ts" "tsconfig.json"),
+        files: files!("javascript": "README.md" "package.json" "src/bytes.ts" "src/close-world.ts" "src/closed.ts" "src/config.ts" "src/encoding.ts" "src/entry.ts" "src/host.ts" "src/index.ts" "src/kept.ts" "src/list.ts" "src/map.ts" "src/operator.ts" "src/output.ts" "src/packed.ts" "src/place.ts" "src/plain.ts" "src/plugin.ts" "src/report.ts" "src/state.ts" "src/task.ts" "src/varints.ts" "testing.ts" "tsconfig.json"),
         template: files!("javascript/template": "README.md" "gitignore" "package.json" "src/index.ts" "test/counter.test.ts" "tsconfig.json" "vectors.toml"),
     },
     Sdk {
