@@ -1,6 +1,7 @@
-"""The records of the contract (`wit/`), field by field, and byte strings laid end to end.
+"""The records of `operator` and `types` in the contract (`wit/`), field by field, and byte strings laid end to end.
 
-The bindings of a component read the fields by name, so these classes stand for the generated ones, and tests need none.
+The bindings of a component read the fields by name, so these classes stand for the generated ones, and tests need none. Batches
+come and go by `packed`; these are for reads of lists and maps, for tools, and for `plain`.
 """
 
 from itertools import accumulate, pairwise
@@ -104,27 +105,23 @@ class Rejection:
         self.reason = reason
 
 
-class Writes:
-    """What a call did to the states."""
-
-    __slots__ = ("lists", "maps", "values")
-
-    def __init__(self) -> None:
-        self.values: list[ValueWrites] = []
-        self.lists: list[ListWrites] = []
-        self.maps: list[MapWrites] = []
-
-
 class Result:
     """What a call gives back."""
 
     __slots__ = ("emissions", "lists", "maps", "rejections", "values")
 
-    def __init__(self, emissions: list[Emission], writes: Writes, rejections: list[Rejection]) -> None:
+    def __init__(
+        self,
+        emissions: list[Emission],
+        values: list[ValueWrites],
+        lists: list[ListWrites],
+        maps: list[MapWrites],
+        rejections: list[Rejection],
+    ) -> None:
         self.emissions = emissions
-        self.values = writes.values
-        self.lists = writes.lists
-        self.maps = writes.maps
+        self.values = values
+        self.lists = lists
+        self.maps = maps
         self.rejections = rejections
 
 

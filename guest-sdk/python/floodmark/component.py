@@ -12,12 +12,14 @@ from typing import Any
 
 from componentize_py_types import Err  # type: ignore[import-not-found]
 from wit_world.exports import operator as generated  # type: ignore[import-not-found]
+from wit_world.exports import operator_packed as generated_packed  # type: ignore[import-not-found]
+from wit_world.exports.input_columns import UnreadColumns  # type: ignore[import-not-found]
 from wit_world.exports.state_values import Part  # type: ignore[import-not-found]
 from wit_world.imports import log as host_log  # type: ignore[import-not-found]
 from wit_world.imports import metrics as host_metrics
 from wit_world.imports import state as host_state
 
-from . import host, log
+from . import host, log, plain
 from .error import Error, told
 from .instance import Instance
 from .operator import Operator, states_of
@@ -51,7 +53,7 @@ class _Component(host.Host):
 def exports(module: types.ModuleType, name: str, version: str) -> dict[str, type]:
     """The classes that componentize-py asks an entry module for. `name` and `version` are those of the project."""
     operator = _operator_of(module)
-    instance = Instance(operator, generated.EmittedKeys_Input, generated.EmittedKeys_Fresh)
+    instance = Instance(operator, generated_packed)
     host.current = _Component()
     log.divert_logging()
     log.divert_streams()
@@ -105,7 +107,20 @@ def _exports(operator: type[Operator], instance: Instance, name: str, version: s
             failing(instance.open, config)
 
         def process(self, input: int, records: Any, states: Any) -> Any:
+            batch, current = plain.packed_batch(records), plain.packed_states(states)
+            return plain.plain_result(failing(instance.process, input, batch, current), records, generated)
+
+    class Packed:
+        def process(self, input: int, records: Any, states: Any) -> Any:
             return failing(instance.process, input, records, states)
+
+    class InputColumns:
+        def unread(self) -> Any:
+            return [
+                UnreadColumns(input, "value" in columns, "timestamp" in columns)
+                for input, columns in enumerate(instance.unread)
+                if columns
+            ]
 
     class StateValues:
         def migrate(self, state: int, from_version: int, values: Any) -> Any:
@@ -124,4 +139,10 @@ def _exports(operator: type[Operator], instance: Instance, name: str, version: s
         def aborted(self, checkpoint: int) -> None:
             instance.aborted(checkpoint)
 
-    return {"Operator": Exported, "StateValues": StateValues, "CheckpointListener": CheckpointListener}
+    return {
+        "Operator": Exported,
+        "OperatorPacked": Packed,
+        "InputColumns": InputColumns,
+        "StateValues": StateValues,
+        "CheckpointListener": CheckpointListener,
+    }

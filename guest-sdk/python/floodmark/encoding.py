@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .error import Error, readable
+from .packed import PackedColumn, PackedOptionalColumn, even_ends, packed_column_of, packed_items_of, width_of
 from .sub_key import SubKey
 from .sub_key import boolean as _boolean_sub_key
 from .sub_key import i64 as _i64_sub_key
@@ -22,6 +23,8 @@ T = TypeVar("T")
 U64_END = 1 << 64
 I64_MIN, I64_END = -(1 << 63), 1 << 63
 U64_BYTES_MAX = 10
+#: The interpreter compares integers of one digit of its own, which has 30 bits, without a call.
+PLAIN_END = (1 << 30) - 1
 
 
 class Encoding(Generic[T]):
@@ -38,6 +41,8 @@ class Encoding(Generic[T]):
     may_be_empty = True
     #: Whether no value can be changed in place. Only then a state keeps values themselves, and reads others anew each time.
     _immutable = False
+    #: Below this an `int` from 0 on is normal as it is.
+    _plain_end = 0
 
     def encode(self, value: T) -> bytes:
         """The bytes of a value."""
@@ -60,6 +65,14 @@ class Encoding(Generic[T]):
         """The values of many items."""
         decode = self.decode
         return [decode(item) for item in items]
+
+    def _column_of(self, values: list[T]) -> PackedColumn:
+        """The bytes of many normal values."""
+        return packed_column_of(self.encode_all(values))
+
+    def _values_of(self, column: PackedOptionalColumn) -> list[T]:
+        """The values of a column without gaps."""
+        return self.decode_all(packed_items_of(column))
 
     def to_json(self, data: bytes) -> str:
         """The JSON text of an encoded value, for tools."""
@@ -95,6 +108,7 @@ class _U64(Encoding[int]):
     sub_key = _u64_sub_key
     may_be_empty = False
     _immutable = True
+    _plain_end = PLAIN_END
 
     def _normal(self, value: int) -> int:
         if type(value) is not int or not 0 <= value < U64_END:
@@ -122,6 +136,29 @@ class _U64(Encoding[int]):
             for item in items
         ]
 
+    def _column_of(self, values: list[int]) -> PackedColumn:
+        # Small ones by one call for all.
+        try:
+            items = list(map(_LOW.__getitem__, values))
+        except IndexError:
+            return super()._column_of(values)
+        data = b"".join(items)
+        # Each has one or two bytes, so a mean without a rest is the width of all.
+        width, rest = divmod(len(data), len(items))
+        return packed_column_of(items) if rest else PackedColumn(even_ends(width, len(items)), data)
+
+    def _values_of(self, column: PackedOptionalColumn) -> list[int]:
+        width = width_of(column)
+        if width == 1 and column.bytes.isascii():
+            return list(column.bytes)
+        if width == 2:
+            numbers = memoryview(column.bytes).cast("H")
+            values = list(map(_OF_TWO.__getitem__, numbers)) if max(numbers) < len(_OF_TWO) else [None]
+            if None not in values:
+                return values  # type: ignore[return-value]
+        # Others, and what is none, one by one.
+        return super()._values_of(column)
+
     def of_json(self, value: Any) -> int:
         if type(value) is not int or not 0 <= value < U64_END:
             raise Error(f"`{dumped(value)}` is no u64")
@@ -133,6 +170,7 @@ class _I64(Encoding[int]):
     sub_key = _i64_sub_key
     may_be_empty = False
     _immutable = True
+    _plain_end = PLAIN_END
 
     def _normal(self, value: int) -> int:
         if type(value) is not int or not I64_MIN <= value < I64_END:
@@ -337,6 +375,10 @@ def _of_varint(data: bytes) -> int:
 LOW_END = 1 << 14
 _LOW = [bytes((low,)) for low in range(128)]
 _LOW += [bytes((low & 127 | 128, low >> 7)) for low in range(128, LOW_END)]
+#: The integers of two bytes, by what these are as a number, the lower one first.
+_OF_TWO: list[int | None] = [None] * (1 << 15)
+for _low in range(128, LOW_END):
+    _OF_TWO[_low & 127 | 128 | _low >> 7 << 8] = _low
 
 #: Integers from 0 on, in as few bytes as they need. `int` means this one.
 u64 = _U64()

@@ -1,4 +1,4 @@
-"""The one instance that a component holds: from the columns of the contract to an operator, and back.
+"""The one instance that a component holds: from the packed columns of the contract to an operator, and back.
 
 One pass over the records. The loop writes two numbers into the record and calls the operator, and that is all that the SDK
 does for a record that is not looked at. After an exception the operator may have seen half of a batch, so it is dropped,
@@ -8,28 +8,29 @@ and the next call meets a fresh one. Only a lack of memory is left to the caller
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from . import host, log, metrics
-from .columns import Batch, Column, OptionalColumn, Result, Writes, column_of, items_of
+from . import host, log, metrics, packed
+from .columns import Column, column_of, items_of
 from .config import Config
 from .encoding import dumped, loaded
 from .error import Error, readable, told
 from .operator import Operator, check_states, states_of
+from .packed import PackedBatch, PackedOptionalColumn, Result, Writes, length_of, unpacked
+from .unread import unread_columns
 
 T = TypeVar("T")
 
 
 class Instance:
-    """An operator between two calls. `like_input` and `fresh` make the variants of the contract."""
+    """An operator between two calls. `cases` has the variants of the contract, as `packed` does."""
 
-    def __init__(
-        self, operator: type[Operator], like_input: Callable[[], Any], fresh: Callable[[Column], Any]
-    ) -> None:
+    def __init__(self, operator: type[Operator], cases: Any = packed) -> None:
         self._class = operator
         declared = states_of(operator)
         self._attributes = list(declared)
         self._states = list(declared.values())
-        self._like_input = like_input
-        self._fresh = fresh
+        self._cases = cases
+        #: For each input port what its calls come without.
+        self.unread = unread_columns(operator)
         self._options: Sequence[tuple[str, str]] = ()
         self._operator: Operator | None = None
 
@@ -38,7 +39,7 @@ class Instance:
         self._options = options
         self._operator = self._opened()
 
-    def process(self, port: int, batch: Batch, current: Sequence[OptionalColumn]) -> Result:
+    def process(self, port: int, batch: PackedBatch, current: Sequence[PackedOptionalColumn]) -> Result:
         """Handles one batch."""
         operator, self._operator = self._operator or self._opened(), None
         result = self._processed(operator, port, batch, current)
@@ -96,25 +97,25 @@ class Instance:
         return self._told(opened)
 
     def _processed(
-        self, operator: Operator, port: int, batch: Batch, current: Sequence[OptionalColumn]
+        self, operator: Operator, port: int, batch: PackedBatch, current: Sequence[PackedOptionalColumn]
     ) -> Result:
         record, out = operator._record, operator._out
-        states = {attribute: operator.__dict__[attribute] for attribute in self._attributes}
-        keys = len(batch.keys.ends)
-        record._turn_to(batch, self._class.inputs[port])
+        states = {attribute: getattr(operator, attribute) for attribute in self._attributes}
+        keys = length_of(batch.keys)
+        record._turn_to(batch, self._class.inputs[port], self.unread[port])
         out._begin()
         try:
             for state, column in zip(states.values(), current, strict=True):
                 state._load(column, keys)
             process = operator.process
-            for record._index, record._slot in enumerate(batch.slots):
+            for record._index, record._slot in enumerate(unpacked(batch.slots)):
                 process(record, out)
             record._slot = -1
             check_states(operator, states)
-            writes = Writes()
+            writes = Writes(self._cases)
             for state in states.values():
                 state._store(writes)
-            result = Result(out._emissions(batch, self._like_input, self._fresh), writes, out._rejected())
+            result = Result(out._emissions(self._cases), writes, out._rejected())
             metrics._hand_over()
             return result
         except MemoryError:

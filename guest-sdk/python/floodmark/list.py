@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from . import host
-from .columns import ListWrites, OptionalColumn, Writes, column_of, items_of
+from .columns import items_of
 from .encoding import Encoding, Migration
 from .error import Error
+from .packed import ListWrites, PackedOptionalColumn, Writes, packed, packed_column_of
 from .state import State
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ PAGE = 4096
 
 class List(State[T]):
     """Keeps a list for each key: `List(str)`, `List(json, ttl="1h")`. `len` costs a call of the host, truth does too."""
+
+    __slots__ = ("_appended", "_cleared", "_keys", "_lengths")
 
     kind = 1
 
@@ -56,7 +59,7 @@ class List(State[T]):
         migrate: Mapping[int, Migration] | None = None,
     ) -> None:
         super().__init__(of, name=name, ttl=ttl, version=version, migrate=migrate)
-        self._load(OptionalColumn(b"", [], b""), 0)
+        self._load(PackedOptionalColumn(b"", b"", b""), 0)
 
     def append(self, item: T) -> None:
         """Appends an item as it is now."""
@@ -117,7 +120,7 @@ class List(State[T]):
         except Exception as error:
             raise Error(f"an item of the list `{self.name}` does not decode: {error}") from None
 
-    def _load(self, current: OptionalColumn, keys: int) -> None:
+    def _load(self, current: PackedOptionalColumn, keys: int) -> None:
         self._keys = keys
         self._appended: dict[int, list[bytes]] = {}
         self._cleared: dict[int, None] = {}
@@ -131,4 +134,4 @@ class List(State[T]):
         for slot, appended in self._appended.items():
             slots += [slot] * len(appended)
             items += appended
-        writes.lists.append(ListWrites(self._index, list(self._cleared), slots, column_of(items)))
+        writes.lists.append(ListWrites(self._index, packed(self._cleared), packed(slots), packed_column_of(items)))

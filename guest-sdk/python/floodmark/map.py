@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from . import host
-from .columns import Column, MapWrites, OptionalColumn, Writes, column_of, items_of, optional_column_of, optional_items_of
+from .columns import Column, column_of, items_of, optional_items_of
 from .encoding import Encoding, Migration
 from .error import Error
+from .packed import MapWrites, PackedOptionalColumn, Writes, packed, packed_column_of, packed_optional_column_of
 from .state import State
 from .sub_key import SubKey, sub_key_of
 
@@ -30,6 +31,8 @@ class Map(State[V], Generic[K, V]):
     is set again.
     """
 
+    __slots__ = ("_by", "_cleared", "_known", "_written")
+
     kind = 2
 
     def __init__(
@@ -44,7 +47,7 @@ class Map(State[V], Generic[K, V]):
     ) -> None:
         super().__init__(of, name=name, ttl=ttl, version=version, migrate=migrate)
         self._by: SubKey[K] = sub_key_of(by)
-        self._load(OptionalColumn(b"", [], b""), 0)
+        self._load(PackedOptionalColumn(b"", b"", b""), 0)
 
     @overload
     def get(self, sub_key: K) -> V | None: ...
@@ -206,7 +209,7 @@ class Map(State[V], Generic[K, V]):
             elif more:
                 low = sub_keys[-1] + b"\0"
 
-    def _load(self, current: OptionalColumn, keys: int) -> None:
+    def _load(self, current: PackedOptionalColumn, keys: int) -> None:
         # For each slot: what is known by sub-key, `None` where there is nothing, and which of it was written.
         self._known: dict[int, dict[bytes, bytes | None]] = {}
         self._written: dict[int, dict[bytes, None]] = {}
@@ -222,8 +225,8 @@ class Map(State[V], Generic[K, V]):
             sub_keys += written
             items += [known[data] for data in written]
         if slots or self._cleared:
-            columns = column_of(sub_keys), optional_column_of(items)
-            writes.maps.append(MapWrites(self._index, list(self._cleared), slots, *columns))
+            columns = packed_column_of(sub_keys), packed_optional_column_of(items)
+            writes.maps.append(MapWrites(self._index, packed(self._cleared), packed(slots), *columns))
 
     def sub_key(self) -> SubKey[K]:
         return self._by

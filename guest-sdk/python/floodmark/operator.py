@@ -7,6 +7,7 @@ from .error import Error
 from .output import Output
 from .record import Record
 from .state import State
+from .unread import Unread, check_unread
 
 
 class Operator:
@@ -21,6 +22,10 @@ class Operator:
     #: The names of its input and output ports. The first output is the one that `emit` means.
     inputs: ClassVar[tuple[str, ...]] = ("in",)
     outputs: ClassVar[tuple[str, ...]] = ("out",)
+    #: The columns of records that it does not read, so that the host need not hand them over: "value" (also as text) and
+    #: "timestamp", for all ports, `("value",)`, or by port, `{"clicks": ("value", "timestamp")}`. Without it they are
+    #: found in `process`.
+    unread_columns: ClassVar[Unread | None] = None
 
     _record: Record
     _out: Output
@@ -46,7 +51,7 @@ class Operator:
         operator._record = record = Record()
         operator._out = Output(cls.outputs, record)
         for index, (attribute, state) in enumerate(states_of(cls).items()):
-            operator.__dict__[attribute] = state._bound(record, index)
+            setattr(operator, attribute, state._bound(record, index))
         return operator
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -54,6 +59,7 @@ class Operator:
         for ports in (cls.inputs, cls.outputs):
             if isinstance(ports, str) or not ports or len(set(ports)) < len(ports):
                 raise TypeError(f"`{ports!r}` are no ports; write at least one name, and each once, such as (\"out\",)")
+        check_unread(cls)
         names = [state.name for state in states_of(cls).values()]
         if len(set(names)) < len(names):
             raise TypeError(f"two states of `{cls.__name__}` have the same name: {names}")
@@ -74,7 +80,7 @@ def states_of(operator: type[Operator]) -> dict[str, State[Any]]:
 def check_states(operator: Operator, states: dict[str, State[Any]]) -> None:
     """Refuses an operator that put something else in the place of a state."""
     for attribute, state in states.items():
-        if operator.__dict__.get(attribute) is not state:
+        if getattr(operator, attribute) is not state:
             raise Error(
                 f"the attribute of state `{state.name}` was assigned; write `self.{attribute}.set(value)` or its like"
             )

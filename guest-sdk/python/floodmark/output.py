@@ -1,15 +1,28 @@
 """What an operator emits, collected until the batch is done.
 
-An emission notes the place of its record in the batch, so its key and its time are looked up once for all. Only what is said
-otherwise is kept beside it. ASCII becomes bytes at the end, for all of a port at once. Other text becomes bytes when it is
-emitted, so what has none fails where it is emitted.
+An emission notes the place of its record in the batch, and the host knows the key and the time of that one. Only what is said
+otherwise is kept beside it. As long as the first records emit one each by the first port, even the places are clear and are
+not noted. ASCII becomes bytes at the end, for all of a port at once. Other text becomes bytes when it is emitted, so what has
+none fails where it is emitted.
 """
 
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from .columns import Batch, Column, Emission, Rejection, column_of, items_of
+from .columns import Rejection
 from .error import Error
+from .packed import (
+    Emission,
+    PackedColumn,
+    ends_of,
+    packed,
+    packed_column_of,
+    packed_items_of,
+    packed_times,
+    unpacked,
+    unpacked_times,
+)
 from .record import Record
 
 I64_MIN, I64_END = -(1 << 63), 1 << 63
@@ -22,16 +35,22 @@ class _Port:
 
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self.records: list[int] = []
+        self.records: Sequence[int] = []
         # By the place of the emission, where it is not that of the record.
         self.keys: dict[int, bytes] = {}
         self.times: dict[int, int] = {}
+
+    def runs(self, is_cut: bool) -> list[range]:
+        """The places of all emissions, cut where those with a time of their own begin and end if `is_cut`."""
+        length, own = len(self.values), self.times
+        cuts = [place for place in range(1, length) if (place in own) != (place - 1 in own)] if is_cut and own else []
+        return [range(start, end) for start, end in pairwise([0, *cuts, length])] if length else []
 
 
 class Output:
     """Where an operator emits records. They leave when the whole batch has been processed."""
 
-    __slots__ = ("_names", "_ports", "_record", "_records", "_rejections", "_values")
+    __slots__ = ("_in_step", "_names", "_ports", "_record", "_records", "_rejections", "_values")
 
     def __init__(self, names: tuple[str, ...], record: Record) -> None:
         self._names = {name: index for index, name in enumerate(names)}
@@ -41,7 +60,10 @@ class Output:
     def _begin(self) -> None:
         self._ports = [_Port() for _ in self._names]
         self._values = self._ports[0].values
-        self._records = self._ports[0].records
+        self._records: list[int] = []
+        self._ports[0].records = self._records
+        # Whether the `i`-th emission by the first port is the one of record `i`, so that `_records` is not kept.
+        self._in_step = True
         self._rejections: dict[int, str] = {}
 
     def emit(
@@ -62,10 +84,21 @@ class Output:
         elif kind is not bytes:
             value = _bytes_of(value)
         if key is None and at is None and port is None:
-            self._values.append(value)
+            values = self._values
+            if self._in_step:
+                if len(values) == self._record._index:
+                    values.append(value)
+                    return
+                self._fall_out_of_step()
+            values.append(value)
             self._records.append(self._record._index)
         else:
             self._emit_otherwise(value, key, at, port)
+
+    def _fall_out_of_step(self) -> None:
+        """Notes the records of the emissions so far."""
+        self._in_step = False
+        self._records.extend(range(len(self._values)))
 
     def _emit_otherwise(self, value: Any, key: Any, at: int | None, name: str | None) -> None:
         index = 0 if name is None else self._names.get(name)
@@ -73,6 +106,8 @@ class Output:
             raise Error(f"there is no output `{name}`; this operator has `{'`, `'.join(self._names)}`")
         if at is not None and (type(at) is not int or not I64_MIN <= at < I64_END):
             raise Error(f"the event time `{at!r}` is no `int` of milliseconds since 1970")
+        if self._in_step:
+            self._fall_out_of_step()
         port = self._ports[index]
         place = len(port.values)
         # From here on nothing but a key can fail, so a refused emission leaves nothing.
@@ -81,7 +116,7 @@ class Output:
         if at is not None:
             port.times[place] = at
         port.values.append(value)
-        port.records.append(self._record._index)
+        port.records.append(self._record._index)  # type: ignore[attr-defined]
 
     def reject(self, why: object) -> None:
         """Refuses the record that is being processed: it goes where the pipeline's `on-error` says, or fails the job, and the
@@ -93,49 +128,65 @@ class Output:
         reason = str(why).encode("utf-8", "replace").decode()
         self._rejections.setdefault(self._record._index, reason)
 
-    def _emissions(self, batch: Batch, like_input: Any, fresh: Any) -> list[Emission]:
-        """What leaves. `like_input` and `fresh` make the variants of the contract."""
+    def _emissions(self, cases: Any) -> list[Emission]:
+        """What leaves. `cases` has the variants of the contract."""
+        if self._in_step:
+            self._ports[0].records = range(len(self._values))
+        # Without the times of records, those of some emissions and the records' for others cannot be in one column.
+        is_cut = "timestamp" in self._record._unread
         return [
-            _columns(index, port, batch, like_input, fresh)
+            _emission(index, port, places, self._record, cases)
             for index, port in enumerate(self._ports)
-            if port.values
+            for places in port.runs(is_cut)
         ]
 
     def _rejected(self) -> list[Rejection]:
         return [Rejection(record, why) for record, why in self._rejections.items()]
 
 
-def _columns(index: int, port: _Port, batch: Batch, like_input: Any, fresh: Any) -> Emission:
-    records, values = port.records, _values(port.values)
-    if len(records) == len(batch.slots) and records == list(range(len(records))):
-        slots, times = batch.slots, batch.timestamps
-    else:
-        of_slots, of_times = batch.slots, batch.timestamps
-        slots = [of_slots[record] for record in records]
-        times = [of_times[record] for record in records]
-    if port.times:
-        times = list(times)
-        for place, time in port.times.items():
-            times[place] = time
-    if not port.keys:
-        return Emission(index, like_input(), slots, values, times)
-    known, of_batch = port.keys, items_of(batch.keys)
-    slot_of: dict[bytes, int] = {}
-    slots = [
-        slot_of.setdefault(known[place] if place in known else of_batch[slot], len(slot_of))
-        for place, slot in enumerate(slots)
-    ]
-    return Emission(index, fresh(column_of(list(slot_of))), slots, values, times)
+def _emission(index: int, port: _Port, places: range, record: Record, cases: Any) -> Emission:
+    """The emissions of a port at these places."""
+    records, values = port.records[places.start : places.stop], port.values[places.start : places.stop]
+    return Emission(
+        index,
+        _selection(records, len(record._batch.slots) >> 2, cases),
+        _keys(port, places, records, record, cases),
+        _values(values, cases),
+        _times(port, places, records, record, cases),
+    )
 
 
-def _values(values: list[Any]) -> Column:
+def _selection(records: Sequence[int], length: int, cases: Any) -> Any:
+    is_all = len(records) == length and (type(records) is range or records == list(range(length)))
+    return cases.Selection_All() if is_all else cases.Selection_Listed(packed(records))
+
+
+def _keys(port: _Port, places: range, records: Sequence[int], record: Record, cases: Any) -> Any:
+    own, batch = port.keys, record._batch
+    if not own:
+        return cases.EmittedKeys_Same()
+    slots, of_batch = unpacked(batch.slots), packed_items_of(batch.keys)
+    keys = [own[place] if place in own else of_batch[slots[at]] for place, at in zip(places, records, strict=True)]
+    return cases.EmittedKeys_Fresh(packed_column_of(keys))
+
+
+def _times(port: _Port, places: range, records: Sequence[int], record: Record, cases: Any) -> Any:
+    own, are_unread = port.times, "timestamp" in record._unread
+    if not own or (are_unread and places.start not in own):
+        return cases.EmittedTimes_Same()
+    of_batch = [] if are_unread else unpacked_times(record._batch.timestamps)
+    times = [own[place] if place in own else of_batch[at] for place, at in zip(places, records, strict=True)]
+    return cases.EmittedTimes_Fresh(packed_times(times))
+
+
+def _values(values: list[Any], cases: Any) -> Any:
     """A column of values that are bytes or ASCII."""
     try:
         data = "".join(values).encode()
     except TypeError:
         # Some are bytes.
-        return column_of([value.encode() if type(value) is str else value for value in values])
-    return Column(list(accumulate(map(len, values))), data)
+        data = b"".join([value.encode() if type(value) is str else value for value in values])
+    return cases.EmittedValues_Bytes(PackedColumn(ends_of(values, len(data)), data)) if data else cases.EmittedValues_Empty()
 
 
 def _bytes_of(value: Any) -> bytes:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from .columns import OptionalColumn, Writes
 from .encoding import Encoding, Migration, encoding_of
 from .error import Error
+from .packed import PackedOptionalColumn, Writes
 from .record import Record
 
 T = TypeVar("T")
@@ -24,6 +24,9 @@ _NAME = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 
 class State(Generic[T]):
     """A state of an operator; write `Value`, `List` or `Map`."""
+
+    # The interpreter finds methods of an object without a dictionary of its own faster.
+    __slots__ = ("_encoding", "_index", "_migrations", "_record", "name", "ttl_ms", "version")
 
     kind: ClassVar[int]
 
@@ -62,7 +65,7 @@ class State(Generic[T]):
         bound._index = index
         return bound
 
-    def _load(self, current: OptionalColumn, keys: int) -> None:
+    def _load(self, current: PackedOptionalColumn, keys: int) -> None:
         """Takes over what comes with a call and forgets the call before."""
         raise NotImplementedError
 

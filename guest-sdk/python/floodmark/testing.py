@@ -16,7 +16,7 @@ import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import host, log, metrics
+from . import host, log, metrics, plain
 from .columns import (
     NO_TIMESTAMP,
     Batch,
@@ -191,9 +191,10 @@ class Task:
         instance, self._instance = self._instance, None
         with _hosted(self._host, keys):
             if instance is None:
-                instance = Instance(self._class, _like_input, _fresh)
+                instance = Instance(self._class)
                 instance.open(self._config)
-            result = instance.process(port, batch, current)
+            packed = instance.process(port, plain.packed_batch(batch), plain.packed_states(current))
+        result = plain.plain_result(packed, batch, plain)
         emitted = self._emitted(result.emissions, keys)
         self._apply(result, keys)
         self.rejected += [(keys[slots[one.record]], values[one.record], one.reason) for one in result.rejections]
@@ -285,7 +286,7 @@ class Task:
         outputs, emitted = self._class.outputs, []
         for emission in emissions:
             fresh = emission.keys
-            of = items_of(fresh) if isinstance(fresh, Column) else keys
+            of = items_of(fresh.value) if isinstance(fresh, plain.EmittedKeys_Fresh) else keys
             values = items_of(emission.values)
             for slot, value, time in zip(emission.slots, values, emission.timestamps, strict=True):
                 at = None if time == NO_TIMESTAMP else time
@@ -326,14 +327,6 @@ class _hosted:
     def __exit__(self, *_: object) -> None:
         host.current = self._before
         metrics._drop()
-
-
-def _like_input() -> None:
-    return None
-
-
-def _fresh(keys: Column) -> Column:
-    return keys
 
 
 def _data(data: Bytes) -> bytes:

@@ -5,12 +5,23 @@ when they are set, decoded together when the first of them is asked for, and enc
 costs one of each however many records it has. Values that can be changed in place are encoded and decoded each time instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, TypeVar, overload
 
-from .columns import OptionalColumn, ValueWrites, Writes, items_of, optional_column_of, optional_items_of
 from .encoding import Encoding, Migration
 from .error import Error, readable
+from .packed import (
+    PackedOptionalColumn,
+    ValueWrites,
+    Writes,
+    has_gaps,
+    length_of,
+    packed,
+    packed_optional_column_of,
+    packed_optional_items_of,
+    without_gaps,
+)
 from .state import State
 
 T = TypeVar("T")
@@ -28,6 +39,8 @@ class Value(State[T]):
     It keeps what a value is when it is `set`. Each `get` gives a value of its own, and what is changed in it counts only if it
     is `set` again.
     """
+
+    __slots__ = ("_cells", "_cleared", "_current", "_items", "_normal", "_plain_end", "_together", "_written")
 
     kind = 0
 
@@ -63,7 +76,8 @@ class Value(State[T]):
         super().__init__(of, name=name, ttl=ttl, version=version, migrate=migrate)
         # Checks what is set, for types whose values can be kept in cells.
         self._normal = self._encoding._normal if self._encoding._immutable else None
-        self._load(OptionalColumn(b"", [], b""), 0)
+        self._plain_end = self._encoding._plain_end
+        self._load(PackedOptionalColumn(b"", b"", b""), 0)
 
     @overload
     def get(self) -> T | None: ...
@@ -78,69 +92,62 @@ class Value(State[T]):
 
     def set(self, value: T) -> None:
         """Sets the value as it is now. An error if its type cannot say it."""
-        slot, normal = self._record._slot, self._normal
-        if normal is None:
+        slot = self._record._slot
+        if type(value) is int and 0 <= value < self._plain_end:
+            # Most numbers need no call.
+            self._cells[slot] = value
+        elif self._normal is None:
             data = self._encoded(value)
             # The cell first: it makes the items.
             self._cells[slot] = UNREAD
             self._items[slot] = data
         else:
             try:
-                self._cells[slot] = normal(value)
+                self._cells[slot] = self._normal(value)
             except MemoryError:
                 raise
             except Exception as error:
                 raise self._unencodable(error) from None
-        self._written[slot] = None
+        self._written[slot] = True
 
     def clear(self) -> None:
         """Removes the value; the host forgets the key in this state."""
         slot = self._record._slot
         if self._cells[slot] is not ABSENT:
             self._cells[slot] = ABSENT
-            self._written[slot] = None
+            self._written[slot] = True
             self._cleared = True
 
     def exists(self) -> bool:
         """Whether there is a value."""
         return self._cells[self._record._slot] is not ABSENT
 
-    def _load(self, current: OptionalColumn, keys: int) -> None:
-        # For each key of the call what is known, and its bytes. What is `UNREAD` has bytes.
+    def _load(self, current: PackedOptionalColumn, keys: int) -> None:
+        # For each key of the call what is known, its bytes, and whether it is new. What is `UNREAD` has bytes.
         self._cells: Any
         self._items: list[bytes | None]
-        self._written: dict[int, None] = {}
+        self._written = [False] * keys
         self._cleared = False
         # Whether decoding all at once is still to be tried.
         self._together = self._normal is not None
         if any(current.present):
-            self._cells, self._items = _Untouched(self, current), []
+            self._current, self._cells, self._items = current, _Untouched(self), []
         else:
-            self._cells, self._items = [ABSENT] * keys, [None] * keys
+            self._current, self._cells, self._items = current, [ABSENT] * keys, [None] * keys
 
     def _read(self, slot: int) -> Any:
         """The value of a cell that is unread."""
         if self._together:
             self._together = False
-            cells, items = self._cells, self._items
-            unread: Any = range(len(cells))
-            if cells.count(UNREAD) < len(cells):
-                unread = [other for other in unread if cells[other] is UNREAD]
-                items = [items[other] for other in unread]
             try:
-                values = self._encoding.decode_all(items)  # type: ignore[arg-type]
+                return self._read_all()[slot]
             except MemoryError:
                 raise
             except Exception:
                 # It is told when somebody asks for the one that is to blame.
                 pass
-            else:
-                if len(values) == len(cells):
-                    self._cells = values
-                else:
-                    for other, value in zip(unread, values, strict=True):
-                        cells[other] = value
-                return self._cells[slot]
+        if not self._items:
+            self._items = packed_optional_items_of(self._current)
         item = self._items[slot]
         assert item is not None
         try:
@@ -153,6 +160,19 @@ class Value(State[T]):
             self._cells[slot] = value
         return value
 
+    def _read_all(self) -> list[Any]:
+        """Decodes all cells that are unread."""
+        cells = self._cells
+        if cells.count(UNREAD) == len(cells):
+            cells = self._cells = self._encoding._values_of(self._current)
+            return cells
+        items = self._items or packed_optional_items_of(self._current)
+        unread = [slot for slot, cell in enumerate(cells) if cell is UNREAD]
+        values = self._encoding.decode_all([items[slot] for slot in unread])  # type: ignore[misc]
+        for slot, value in zip(unread, values, strict=True):
+            cells[slot] = value
+        return cells
+
     def _undecodable(self, error: Exception) -> Error:
         return Error(
             f"state `{self.name}` of key `{readable(self._record.key)}` does not decode as version {self.version} of its type: "
@@ -161,38 +181,45 @@ class Value(State[T]):
         )
 
     def _store(self, writes: Writes) -> None:
-        if not self._written:
+        written, cells = self._written, self._cells
+        if True not in written:
             return
-        slots = list(self._written)
-        cells = self._cells
-        items: list[bytes | None]
-        if self._normal is None:
-            items = [None if cells[slot] is ABSENT else self._items[slot] for slot in slots]
+        if False not in written:
+            slots: Any = range(len(written))
+            selection = writes.cases.Selection_All()
         else:
-            values = [cells[slot] for slot in slots]
-            if self._cleared:
-                encoded = iter(self._encoding.encode_all([value for value in values if value is not ABSENT]))
-                items = [None if value is ABSENT else next(encoded) for value in values]
-            else:
-                items = self._encoding.encode_all(values)  # type: ignore[assignment]
-        writes.values.append(ValueWrites(self._index, slots, optional_column_of(items)))
+            slots = [*compress(range(len(written)), written)]
+            selection = writes.cases.Selection_Listed(packed(slots))
+            cells = [cells[slot] for slot in slots]
+        writes.values.append(ValueWrites(self._index, selection, self._new_values(cells, slots)))
+
+    def _new_values(self, cells: list[Any], slots: Sequence[int]) -> PackedOptionalColumn:
+        """The bytes of these cells, which are at these slots."""
+        if self._normal is not None and not self._cleared:
+            return without_gaps(self._encoding._column_of(cells))
+        if self._normal is None:
+            items = [None if cell is ABSENT else self._items[slot] for cell, slot in zip(cells, slots, strict=True)]
+        else:
+            encoded = iter(self._encoding.encode_all([cell for cell in cells if cell is not ABSENT]))
+            items = [None if cell is ABSENT else next(encoded) for cell in cells]
+        return packed_optional_column_of(items)
 
 
 class _Untouched:
-    """Cells that nobody has looked at: the first touch takes the bytes apart, but decodes none."""
+    """Cells that nobody has looked at. The first touch makes them, but decodes none."""
 
-    __slots__ = ("_current", "_value")
+    __slots__ = ("_value",)
 
-    def __init__(self, value: Value[Any], current: OptionalColumn) -> None:
+    def __init__(self, value: Value[Any]) -> None:
         self._value = value
-        self._current = current
 
     def _touch(self) -> list[Any]:
-        value, current = self._value, self._current
-        if int.from_bytes(current.present, "little").bit_count() == len(current.ends):
-            value._items, cells = [*items_of(current)], [UNREAD] * len(current.ends)  # type: ignore[arg-type]
+        value, current = self._value, self._value._current
+        if value._normal is not None and not has_gaps(current):
+            # Items are taken apart only if one of them is asked for alone.
+            cells = [UNREAD] * length_of(current)
         else:
-            value._items = optional_items_of(current)
+            value._items = packed_optional_items_of(current)
             cells = [ABSENT if item is None else UNREAD for item in value._items]
         value._cells = cells
         return cells

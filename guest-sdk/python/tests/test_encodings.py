@@ -6,7 +6,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from floodmark import encoding, sub_key
+from floodmark import Error, encoding, packed, sub_key
 
 VECTORS = json.loads((Path(__file__).parents[2] / "encodings.json").read_text())
 
@@ -52,17 +52,32 @@ class Values(unittest.TestCase):
                 self.assertEqual(codec.encode_all([value, value]), [data, data])
                 self.assertEqual(codec.decode(data), value)
                 self.assertEqual(codec.decode_all([data, data]), [value, value])
+                self.check_columns(codec, [value, value], [data, data])
                 self.assertEqual(json.loads(codec.to_json(data)), json.loads(vector["json"]))
                 if vector["encoding"] != "f64":
                     self.assertEqual(codec.to_json(data), vector["json"])
                 self.assertEqual(codec.from_json(vector["json"]), data)
+
+    def check_columns(self, codec: encoding.Encoding[Any], values: list[Any], items: list[bytes]) -> None:
+        column = codec._column_of(values)
+        self.assertEqual(packed.packed_items_of(column), items)
+        self.assertEqual(codec._values_of(packed.without_gaps(column)), values)
+
+    def test_columns_of_integers_of_any_width(self) -> None:
+        for values in ([0, 127], [128, 16383], [127, 128], [0, 128, 16384], [16384, 16385], [300, 1 << 63], [0, 0, 0, 16384]):
+            self.check_columns(encoding.u64, values, [encoding.u64.encode(value) for value in values])
+
+    def test_integers_of_two_bytes_that_are_none_are_refused(self) -> None:
+        for wrong in (b"\x05\x02", b"\xff\x80", b"\x80\x80", b"\x00\x80"):
+            with self.subTest(wrong=wrong), self.assertRaises(Error):
+                encoding.u64._values_of(packed.without_gaps(packed.packed_column_of([b"\x80\x01", wrong])))
 
     def test_what_is_none_is_refused(self) -> None:
         for vector in VECTORS["refused"]:
             with self.subTest(**vector), self.assertRaises(Exception):
                 codec = ENCODINGS[vector["encoding"]]
                 if "hex" in vector:
-                    codec.decode_all([bytes.fromhex(vector["hex"])])
+                    codec._values_of(packed.without_gaps(packed.packed_column_of([bytes.fromhex(vector["hex"])])))
                 else:
                     codec.from_json(vector["json"])
 

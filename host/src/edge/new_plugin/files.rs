@@ -51,7 +51,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         folder: "floodmark",
         #[cfg(test)]
         source: "floodmark",
-        files: files!("python/floodmark": "__init__.py" "columns.py" "component.py" "config.py" "encoding.py" "error.py" "host.py" "instance.py" "list.py" "log.py" "map.py" "metrics.py" "operator.py" "output.py" "py.typed" "record.py" "state.py" "sub_key.py" "testing.py" "value.py"),
+        files: files!("python/floodmark": "__init__.py" "columns.py" "component.py" "config.py" "encoding.py" "error.py" "host.py" "instance.py" "list.py" "log.py" "map.py" "metrics.py" "operator.py" "output.py" "packed.py" "plain.py" "py.typed" "record.py" "state.py" "sub_key.py" "testing.py" "unread.py" "value.py"),
         template: files!("python/template": "README.md" "gitignore" "plugin.py" "pyproject.toml" "test_plugin.py" "vectors.toml"),
     },
     Sdk {

@@ -40,10 +40,9 @@ pub const FILES: [(&str, &str); 11] = [
 
 /// The world that a plugin implements.
 pub const WORLD: &str = "plugin";
-/// The world of a plugin whose numbers come as bytes.
+/// The world of a plugin that is called with numbers as bytes.
 pub const PACKED_WORLD: &str = "packed-plugin";
-
-/// The world of plugins that are called in fewer bytes.
+/// The world of a plugin that is called in fewer bytes.
 pub const COMPACT_WORLD: &str = "compact-plugin";
 
 /// The world of a core module: a project may have a copy of an SDK that knows plain calls only.

@@ -198,7 +198,13 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
         command.env("VIRTUAL_ENV", environment);
     }
     command.arg("-d").arg(contract);
-    command.args(["-w", contract::WORLD, "componentize", "--stub-wasi", ENTRY]);
+    command.args([
+        "-w",
+        contract::PACKED_WORLD,
+        "componentize",
+        "--stub-wasi",
+        ENTRY,
+    ]);
     let folders = [dir.clone(), absolute(&project.folder)];
     for folder in folders.iter().chain(&said.elsewhere) {
         command.arg("-p").arg(absolute(folder));
