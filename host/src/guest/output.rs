@@ -577,32 +577,4 @@ fn check_slots(slots: &[u32], keys: usize) -> Result<(), BadOutput> {
 }
 
 #[cfg(test)]
-mod tests {
-    //! Catches rejections of records that the call does not have, or that would count twice.
-
-    use super::*;
-
-    fn check(records: &[u32]) -> Result<Vec<u32>, BadOutput> {
-        let rejection = |&record: &u32| wit::Rejection {
-            record,
-            reason: "no\n".repeat(10_000),
-        };
-        let checked = check_rejections(records.iter().map(rejection).collect(), 3)?;
-        assert!(
-            checked
-                .iter()
-                .all(|rejection| rejection.reason.len() < 3000 && !rejection.reason.contains('\n'))
-        );
-        Ok(checked.iter().map(|rejection| rejection.record).collect())
-    }
-
-    #[test]
-    fn each_record_of_the_call_is_rejected_at_most_once() {
-        assert_eq!(check(&[]), Ok(vec![]));
-        assert_eq!(check(&[2, 0]), Ok(vec![0, 2]));
-        let refused = |record| Err(BadOutput::Rejection { record, records: 3 });
-        assert_eq!(check(&[3]), refused(3));
-        assert_eq!(check(&[1, u32::MAX]), refused(u32::MAX));
-        assert_eq!(check(&[1, 2, 1]), refused(1));
-    }
-}
+mod tests;
