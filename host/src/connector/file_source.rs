@@ -6,6 +6,7 @@
 //! each one up. Files are only ever appended to: a file that is rewritten in place or renamed is not noticed unless it
 //! becomes shorter or is gone.
 
+mod ahead;
 mod line;
 mod listing;
 mod reader;
@@ -300,3 +301,7 @@ fn bytes_of(path: &Path) -> &[u8] {
 #[cfg(test)]
 #[path = "file_source/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "file_source/ahead_tests.rs"]
+mod ahead_tests;

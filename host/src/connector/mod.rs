@@ -14,11 +14,14 @@ pub mod discard;
 pub mod file_sink;
 pub mod stdout;
 
+pub mod read_ahead;
+
 mod encoding;
 mod record_format;
 mod rfc3339;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use discard::{DiscardSink, DiscardSinkSettings};
@@ -31,6 +34,7 @@ pub use stdout::{StdoutSink, StdoutSinkSettings};
 
 use crate::checkpoint::{CommitPermit, Split, Staged};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
+use read_ahead::ReadAhead;
 
 /// A source node before it runs.
 pub trait Source: Send + Sync {
@@ -68,6 +72,10 @@ pub trait SourceReader: Send {
         limits: ReadLimits,
         batch: &mut Batch,
     ) -> Result<ReadOutcome, ConnectorError>;
+
+    /// Gives it a service that reads files beside the worker, before its first read. What it reads stays the same. One that
+    /// reads no files has no use for it.
+    fn read_ahead_by(&mut self, _service: &Arc<dyn ReadAhead>) {}
 
     /// The splits with the position after the last record that was read.
     fn splits(&self) -> Vec<Split>;

@@ -7,6 +7,7 @@ pub mod crash_test;
 pub mod drive;
 pub mod failures;
 mod loader;
+mod read_ahead;
 
 mod threads;
 

@@ -1,4 +1,4 @@
-//! The threads of a job: one per worker, and one for the writer of checkpoints.
+//! The threads of a job: one per worker, one for the writer of checkpoints, and those of `loader` and `read_ahead`.
 //!
 //! Workers step until they are idle and then wait to be woken. A thread that ends by a panic is reported, since nobody would
 //! hear of it else until the end of the job. Nothing is decided here.
@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::drive::Reports;
 use super::loader::{Loaded, Loader};
+use super::read_ahead::ReadingThread;
 use crate::runtime::JobError;
 use crate::runtime::exchange::Wake;
 use crate::runtime::report::{Report, WriteOutcome};
@@ -52,6 +53,7 @@ pub(super) struct Threads {
     writer: JoinHandle<Writer>,
     requests: Option<mpsc::Sender<WriteRequest>>,
     loader: Loader,
+    reading: ReadingThread,
 }
 
 impl Threads {
@@ -78,6 +80,12 @@ impl Threads {
             guard.disarm();
             writer
         });
+        let reading = ReadingThread::new(workers.len());
+        if let Some(service) = reading.service() {
+            for worker in &mut workers {
+                worker.read_ahead_by(&service);
+            }
+        }
         let workers = workers.into_iter().zip(loaded).zip(&bells);
         let threads = workers.map(|((worker, loaded), bell)| {
             let (bell, reports) = (Arc::clone(bell), reports.clone());
@@ -90,6 +98,7 @@ impl Threads {
             writer,
             requests: Some(requests),
             loader,
+            reading,
         }
     }
 
@@ -121,6 +130,7 @@ impl Threads {
             what: "the checkpoint writer",
         })?;
         self.loader.stop()?;
+        self.reading.stop()?;
         Ok((writer, workers.into_iter().collect()))
     }
 }

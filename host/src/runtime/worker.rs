@@ -22,6 +22,7 @@ use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
 use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
+use crate::connector::read_ahead::ReadAhead;
 use crate::crash::{self, Point};
 use crate::guest::CallTimes;
 use crate::observe::{Standing, WorkerMetrics};
@@ -176,6 +177,15 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Gives its sources a service that reads files beside it, before the first step.
+    pub fn read_ahead_by(&mut self, service: &Arc<dyn ReadAhead>) {
+        for task in self.tasks.iter_mut().flatten() {
+            if let Task::Source(source) = task {
+                source.reader.read_ahead_by(service);
+            }
+        }
+    }
+
     /// Moves on, as far as a bounded amount of work goes. `wall_ms` is the time of day, in milliseconds since 1970.
     ///
     /// # Errors

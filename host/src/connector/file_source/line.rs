@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memmem;
 use serde::Deserialize;
@@ -16,18 +17,23 @@ use super::split::{At, FileSplit};
 use super::window::{Line, Window};
 use super::{Fields, SourceFormat};
 use crate::connector::letter::Letter;
+use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{ConnectorError, ReadLimits, rfc3339};
 use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Opens the window where the records of a split begin.
-pub(super) fn open(split: &mut FileSplit, limit: u64) -> Result<Window, ConnectorError> {
+pub(super) fn open(
+    split: &mut FileSplit,
+    limit: u64,
+    ahead: Option<&Arc<dyn ReadAhead>>,
+) -> Result<Window, ConnectorError> {
     if split.at != At::Anywhere {
-        return Window::open(split.path.clone(), split.position, limit);
+        return Window::open(split, split.position, limit, ahead);
     }
     // A record starts here if the byte before is a newline.
-    let mut window = Window::open(split.path.clone(), split.position - 1, limit)?;
+    let mut window = Window::open(split, split.position - 1, limit, ahead)?;
     if window.skip_line()? {
         split.at = At::Record;
     }

@@ -15,6 +15,7 @@ use super::split::{self, FileSplit, Piece, Watch};
 use super::window::Window;
 use super::{Fields, SourceFormat, line};
 use crate::checkpoint::Split;
+use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SourceProgress, SourceReader};
 use crate::stream::{Batch, Unit};
 
@@ -39,6 +40,8 @@ pub(super) struct FileReader {
     idle_until: Duration,
     /// Whether all files have been looked at once; from then on only what has grown is opened.
     has_read_round: bool,
+    /// Present when parts of files are read ahead.
+    ahead: Option<Arc<dyn ReadAhead>>,
 }
 
 enum Open {
@@ -67,12 +70,14 @@ impl FileReader {
             label: Arc::default(),
             idle_until: Duration::ZERO,
             has_read_round: false,
+            ahead: None,
         }
     }
 
     /// Opens the current file, if it has something to read.
     fn open_current(&mut self) -> Result<bool, ConnectorError> {
         let takes_tail = self.follow.is_none();
+        let ahead = self.ahead.as_ref();
         let split = &mut self.files[self.current];
         if split.is_read() || (!takes_tail && !look_again(split, self.has_read_round)?) {
             return Ok(false);
@@ -82,13 +87,14 @@ impl FileReader {
         self.label = format!("`{}`", String::from_utf8_lossy(&name)).into();
         self.open = Some(match self.fields.format {
             SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
-                Open::Lines(line::open(split, len)?)
+                Open::Lines(line::open(split, len, ahead)?)
             }
             SourceFormat::Csv => Open::Rows(Box::new(RowReader::open(
                 &self.fields,
                 split,
                 len,
                 takes_tail,
+                ahead,
             )?)),
         });
         Ok(true)
@@ -189,6 +195,10 @@ impl SourceReader for FileReader {
             self.current += 1;
         }
         Ok(ReadOutcome::More)
+    }
+
+    fn read_ahead_by(&mut self, service: &Arc<dyn ReadAhead>) {
+        self.ahead = Some(Arc::clone(service));
     }
 
     fn splits(&self) -> Vec<Split> {

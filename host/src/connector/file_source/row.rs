@@ -3,12 +3,15 @@
 //! Rows come in any length and may have newlines in quotes, so a file is one split and is parsed from its header on. The
 //! position between rows is enough to go on: the parser starts anew there. Empty lines are skipped.
 
+use std::sync::Arc;
+
 use csv_core::{ReadRecordResult, Reader};
 
 use super::Fields;
 use super::line::timestamp_of;
 use super::split::FileSplit;
 use super::window::{RECORD_BYTES_MAX, Window};
+use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{ConnectorError, ReadLimits};
 use crate::stream::{Batch, NO_TIMESTAMP};
 
@@ -54,9 +57,10 @@ impl RowReader {
         split: &mut FileSplit,
         limit: u64,
         takes_tail: bool,
+        ahead: Option<&Arc<dyn ReadAhead>>,
     ) -> Result<Self, ConnectorError> {
         let mut reader = Self {
-            window: Window::open(split.path.clone(), 0, limit)?,
+            window: Window::open(split, 0, limit, ahead)?,
             parser: Reader::new(),
             row: Row::default(),
             header: None,
@@ -67,7 +71,7 @@ impl RowReader {
             reader.header = Some(header.map_err(|reason| reader.window.malformed(0, reason))?);
             split.position = split.position.max(reader.window.position());
             if split.position > reader.window.position() {
-                reader.window = Window::open(split.path.clone(), split.position, limit)?;
+                reader.window = Window::open(split, split.position, limit, ahead)?;
                 reader.parser = Reader::new();
                 // The parser would take a byte order mark away here, where it is data: it does so before any input.
                 reader.parser.read_record(b"\n", &mut [0], &mut [0]);

@@ -14,10 +14,10 @@ use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
 type Read = (Vec<u8>, Vec<u8>, Timestamp);
 
 /// SplitMix64: a failing round is found again by its seed.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Random {
         ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
 
-    fn bytes(&mut self, alphabet: &[u8], len_max: usize) -> Vec<u8> {
+    pub(super) fn bytes(&mut self, alphabet: &[u8], len_max: usize) -> Vec<u8> {
         let len = self.below(len_max + 1);
         (0..len)
             .map(|_| alphabet[self.below(alphabet.len())])
@@ -37,11 +37,11 @@ fn settings(toml: &str) -> FileSourceSettings {
     toml::from_str(toml).unwrap()
 }
 
-fn source(folder: &TempDir, toml: &str) -> FileSource {
+pub(super) fn source(folder: &TempDir, toml: &str) -> FileSource {
     FileSource::new(settings(toml), folder.path()).unwrap()
 }
 
-fn limits(records_max: usize) -> ReadLimits {
+pub(super) fn limits(records_max: usize) -> ReadLimits {
     ReadLimits {
         records_max,
         bytes_max: usize::MAX,
@@ -101,7 +101,7 @@ fn read_all(source: &FileSource) -> Result<Vec<Read>, ConnectorError> {
     }
 }
 
-fn model(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn model(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<_> = bytes.split(|&byte| byte == b'\n').collect();
     let last = lines.pop().unwrap();
     let strip = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).to_vec();

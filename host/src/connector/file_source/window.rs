@@ -1,17 +1,23 @@
 //! The part of a file that is in memory: large reads at an offset, and lines found in place.
 //!
 //! - `cursor <= filled <= buffer.len()`.
-//! - `buffer[0]` is byte `offset` of the file; nothing at or after `limit` is read.
+//! - `buffer[filled]` would be byte `next` of the file; nothing at or after `limit` is read.
+//!
+//! Parts that were read ahead take the place of the buffer; the bytes before them that are still needed, the start of a record,
+//! are copied to the room before the part. The start of a longer record stays where it is, and the part is copied behind it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use memchr::memchr;
 
+use super::ahead::Ahead;
+use super::split::FileSplit;
 use crate::connector::ConnectorError;
+use crate::connector::read_ahead::{Part, ReadAhead, read_at};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -20,12 +26,13 @@ pub(super) const RECORD_BYTES_MAX: usize = 1 << 30;
 
 pub(super) struct Window {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     buffer: Vec<u8>,
     cursor: usize,
     filled: usize,
-    offset: u64,
+    next: u64,
     limit: u64,
+    ahead: Option<Ahead>,
 }
 
 /// What stands at the cursor. Ranges are those of [`Window::bytes`].
@@ -39,23 +46,34 @@ pub(super) enum Line {
 }
 
 impl Window {
-    /// Opens a file at `position`.
-    pub(super) fn open(path: PathBuf, position: u64, limit: u64) -> Result<Self, ConnectorError> {
+    /// Opens the file of a split at `position`. With a service, parts of the split are read ahead.
+    pub(super) fn open(
+        split: &FileSplit,
+        position: u64,
+        limit: u64,
+        service: Option<&Arc<dyn ReadAhead>>,
+    ) -> Result<Self, ConnectorError> {
+        let path = split.path.clone();
         let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
+        let file = Arc::new(file);
+        // What is behind the end of the split is another reader's, but for the record that goes on there.
+        let end = split.end.map_or(limit, |end| end.min(limit));
+        let ahead = service.map(|service| Ahead::new(Arc::clone(service), Arc::clone(&file), end));
         Ok(Self {
             path,
             file,
             buffer: Vec::new(),
             cursor: 0,
             filled: 0,
-            offset: position,
+            next: position,
             limit,
+            ahead,
         })
     }
 
     /// Where the cursor is in the file.
     pub(super) fn position(&self) -> u64 {
-        self.offset + self.cursor as u64
+        self.next - (self.filled - self.cursor) as u64
     }
 
     /// What a [`Line`] names.
@@ -117,19 +135,15 @@ impl Window {
 
     /// Reads on behind what is in memory; `false` at the limit.
     pub(super) fn fill(&mut self) -> Result<bool, ConnectorError> {
-        let next = self.offset + self.filled as u64;
-        if next >= self.limit {
+        if self.next >= self.limit {
             return Ok(false);
         }
-        self.make_room();
-        let wanted = (self.limit - next).min((self.buffer.len() - self.filled) as u64) as usize;
-        let room = &mut self.buffer[self.filled..][..wanted];
-        let read = loop {
-            match self.file.read_at(room, next) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => break read.map_err(ConnectorError::io("read", &self.path))?,
-            }
+        let next = self.next;
+        let read = match self.ahead.as_mut().and_then(|ahead| ahead.take(next)) {
+            Some(part) => self.fill_with(part),
+            None => self.fill_now(),
         };
+        let read = read.map_err(ConnectorError::io("read", &self.path))?;
         if read == 0 {
             let reason = io::Error::new(
                 ErrorKind::UnexpectedEof,
@@ -137,8 +151,49 @@ impl Window {
             );
             return Err(ConnectorError::io("read", &self.path)(reason));
         }
-        self.filled += read;
+        self.next += read as u64;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.ask(self.next);
+        }
         Ok(true)
+    }
+
+    /// Reads on in the buffer; how many bytes.
+    fn fill_now(&mut self) -> io::Result<usize> {
+        // With parts that are read ahead, this is what bridges to the first.
+        let parts = self.ahead.as_ref().map_or(usize::MAX, Ahead::part_bytes);
+        self.make_room(0);
+        let room = self.buffer.len() - self.filled;
+        let wanted = (self.limit - self.next).min(room.min(parts) as u64) as usize;
+        let room = &mut self.buffer[self.filled..][..wanted];
+        let read = read_at(&self.file, room, self.next)?;
+        self.filled += read;
+        Ok(read)
+    }
+
+    /// Goes on in a part; how many bytes it has.
+    fn fill_with(&mut self, mut part: Part) -> io::Result<usize> {
+        if part.len == 0 {
+            part.read()?;
+        }
+        let (head, len) = (part.room.start, part.len);
+        let rest = self.filled - self.cursor;
+        let unused = if rest <= head {
+            part.buffer[head - rest..head].copy_from_slice(&self.buffer[self.cursor..self.filled]);
+            self.cursor = head - rest;
+            self.filled = head + len;
+            std::mem::replace(&mut self.buffer, part.buffer)
+        } else {
+            self.make_room(len);
+            let read = &part.buffer[head..head + len];
+            self.buffer[self.filled..][..len].copy_from_slice(read);
+            self.filled += len;
+            part.buffer
+        };
+        if let Some(ahead) = &mut self.ahead {
+            ahead.recycle(unused);
+        }
+        Ok(len)
     }
 
     /// A record of this file that is not in the format.
@@ -150,17 +205,21 @@ impl Window {
         }
     }
 
-    /// Drops what is passed, and grows when a record takes more than half of the buffer.
-    fn make_room(&mut self) {
-        self.buffer.copy_within(self.cursor..self.filled, 0);
-        self.offset += self.cursor as u64;
-        self.filled -= self.cursor;
-        self.cursor = 0;
+    /// Drops what is passed, and grows when a record takes more than half of the buffer, or more room is needed.
+    fn make_room(&mut self, needed: usize) {
+        if self.cursor > 0 {
+            self.buffer.copy_within(self.cursor..self.filled, 0);
+            self.filled -= self.cursor;
+            self.cursor = 0;
+        }
         if self.filled >= self.buffer.len() / 2 {
             // A short file gets a short buffer: there may be many of them.
-            let left = usize::try_from(self.limit - self.offset).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.limit - self.position()).unwrap_or(usize::MAX);
             let len = (self.buffer.len() * 2).max(READ_BYTES).min(left);
             self.buffer.resize(len.max(self.filled), 0);
+        }
+        if self.buffer.len() < self.filled + needed {
+            self.buffer.resize(self.filled + needed, 0);
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Parts of one file that are read ahead of the window: at most two, one after the other, in buffers that are used again.
+//!
+//! - Parts follow each other without a gap; none reaches beyond `end`.
+//! - Short files, and the ends of long ones, are not worth a part: nothing is asked for then.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::connector::read_ahead::{Part, Pending, ReadAhead};
+
+/// Parts that are asked for at a time: one may be read while the one before it waits for the worker.
+const PARTS_MAX: usize = 2;
+/// The part of a buffer, a number of this size, before a part: for the start of a record that goes on in it.
+const HEAD_SHARE: usize = 8;
+
+pub(super) struct Ahead {
+    service: Arc<dyn ReadAhead>,
+    file: Arc<File>,
+    /// No part begins here or later.
+    end: u64,
+    asked: VecDeque<Asked>,
+    spare: Vec<Vec<u8>>,
+}
+
+struct Asked {
+    from: u64,
+    to: u64,
+    pending: Box<dyn Pending>,
+}
+
+impl Ahead {
+    pub(super) fn new(service: Arc<dyn ReadAhead>, file: Arc<File>, end: u64) -> Self {
+        Self {
+            service,
+            file,
+            end,
+            asked: VecDeque::with_capacity(PARTS_MAX),
+            spare: Vec::new(),
+        }
+    }
+
+    /// How many bytes a part has.
+    pub(super) fn part_bytes(&self) -> usize {
+        self.service.part_bytes()
+    }
+
+    /// The part that begins at `next`, read or not; `None` if none was asked for.
+    pub(super) fn take(&mut self, next: u64) -> Option<Part> {
+        match self.asked.front() {
+            Some(asked) if asked.from == next => self.asked.pop_front()?.pending.take(),
+            _ => {
+                // The part before them was shorter than asked for.
+                self.asked.clear();
+                None
+            }
+        }
+    }
+
+    /// Asks for what follows `next`, the byte after what is in memory.
+    pub(super) fn ask(&mut self, next: u64) {
+        let part_bytes = self.service.part_bytes();
+        if self.asked.front().is_some_and(|asked| asked.from != next) {
+            self.asked.clear();
+        }
+        while self.asked.len() < PARTS_MAX {
+            let from = self.asked.back().map_or(next, |asked| asked.to);
+            let left = self.end.saturating_sub(from);
+            if left < part_bytes as u64 {
+                return;
+            }
+            let head = part_bytes / HEAD_SHARE;
+            let buffer = self.spare.pop();
+            let part = Part {
+                file: Arc::clone(&self.file),
+                offset: from,
+                buffer: buffer.unwrap_or_else(|| vec![0; head + part_bytes]),
+                room: head..head + part_bytes,
+                len: 0,
+            };
+            self.asked.push_back(Asked {
+                from,
+                to: from + part_bytes as u64,
+                pending: self.service.begin(part),
+            });
+        }
+    }
+
+    /// Takes a buffer that is not needed any more.
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        let part_bytes = self.part_bytes();
+        let is_one = buffer.len() == part_bytes / HEAD_SHARE + part_bytes;
+        if is_one && self.spare.is_empty() {
+            self.spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The thread that reads files ahead of the workers of a job, so that none of them waits while the system copies.
+//!
+//! One thread serves all workers, since copying is several times as fast as anything that a worker does with the bytes; it
+//! starts with the first part that is asked for. It helps only where a core is free for it: with as many workers as cores,
+//! workers read for themselves. And a worker that comes for a part whose turn has not come takes it back and reads it
+//! itself, so that it never waits for other workers' parts. While its own part is being read it waits without spinning: the
+//! read takes as long as its own would, and the core that it leaves is the one that the thread may need.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use crate::connector::read_ahead::{Part, Pending, ReadAhead};
+use crate::runtime::JobError;
+
+/// A part and the room before it stay below the size from which buffers are mapped on their own (`allocator`).
+const PART_BYTES: usize = 192 << 10;
+
+/// The thread, and what workers are given.
+pub(super) struct ReadingThread {
+    reads: Option<Arc<Reads>>,
+}
+
+/// Takes parts to read. The thread is there once one was asked for.
+struct Reads {
+    thread: Mutex<Thread>,
+}
+
+enum Thread {
+    NotStarted,
+    Running(mpsc::Sender<Arc<Turn>>, JoinHandle<()>),
+    Over,
+}
+
+/// A part until its turn: the thread takes it to read it, or the worker takes it back.
+type Turn = Mutex<Option<(Part, mpsc::SyncSender<Part>)>>;
+
+/// A part that was asked for.
+struct Asked {
+    turn: Arc<Turn>,
+    read: mpsc::Receiver<Part>,
+}
+
+impl ReadingThread {
+    /// A thread for a job of this many workers, if that is worth it.
+    pub(super) fn new(workers: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            reads: (workers < cores).then(|| Arc::new(Reads::new())),
+        }
+    }
+
+    /// What sources ask.
+    pub(super) fn service(&self) -> Option<Arc<dyn ReadAhead>> {
+        let reads = Arc::clone(self.reads.as_ref()?);
+        Some(reads)
+    }
+
+    /// Ends it, after the part that it is reading. What is asked for later comes back unread.
+    pub(super) fn stop(self) -> Result<(), JobError> {
+        self.reads.map_or(Ok(()), |reads| reads.stop())
+    }
+}
+
+impl Reads {
+    fn new() -> Self {
+        let thread = Mutex::new(Thread::NotStarted);
+        Self { thread }
+    }
+
+    fn ask(&self, part: Part) -> Asked {
+        let (done, read) = mpsc::sync_channel(1);
+        let turn = Arc::new(Mutex::new(Some((part, done))));
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Thread::NotStarted = *thread {
+            *thread = start();
+        }
+        if let Thread::Running(turns, _) = &*thread {
+            // A thread that is gone leaves the part where its worker finds it.
+            let _ = turns.send(Arc::clone(&turn));
+        }
+        Asked { turn, read }
+    }
+
+    fn stop(&self) -> Result<(), JobError> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Thread::Running(turns, handle) = std::mem::replace(&mut *thread, Thread::Over) else {
+            return Ok(());
+        };
+        drop(turns);
+        handle.join().map_err(|_| JobError::Defect {
+            what: "the thread that reads ahead",
+        })
+    }
+}
+
+impl ReadAhead for Reads {
+    fn part_bytes(&self) -> usize {
+        PART_BYTES
+    }
+
+    fn begin(&self, part: Part) -> Box<dyn Pending> {
+        Box::new(self.ask(part))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+fn start() -> Thread {
+    let (turns, inbox) = mpsc::channel::<Arc<Turn>>();
+    let handle = std::thread::spawn(move || {
+        for turn in inbox {
+            read(&turn);
+        }
+    });
+    Thread::Running(turns, handle)
+}
+
+/// Reads a part, unless its worker took it back.
+fn read(turn: &Turn) {
+    let asked = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((mut part, done)) = asked {
+        // An error is its worker's to find, who reads the part again.
+        let _ = part.read();
+        // Nobody listens when the worker has given it up.
+        let _ = done.send(part);
+    }
+}
+
+impl Asked {
+    fn take_back(&self) -> Option<Part> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.take().map(|(part, _)| part)
+    }
+}
+
+impl Pending for Asked {
+    fn take(self: Box<Self>) -> Option<Part> {
+        // The other side is gone without an answer only if the thread has panicked.
+        self.take_back().or_else(|| self.read.recv().ok())
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a thread that reads the wrong bytes, stops at what it cannot read or reads what was given up, and a worker that waits
+    //! for a part whose turn has not come, or for a thread that is over.
+
+    use std::fs::File;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A file of 100 bytes, 0 to 99.
+    fn file() -> (TempDir, Arc<File>) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, (0..100).collect::<Vec<u8>>()).unwrap();
+        let file = Arc::new(File::open(&path).unwrap());
+        (folder, file)
+    }
+
+    fn part(file: &Arc<File>, offset: u64) -> Part {
+        Part {
+            file: Arc::clone(file),
+            offset,
+            buffer: vec![255; 14],
+            room: 4..14,
+            len: 0,
+        }
+    }
+
+    /// Has the thread wait for a turn, which the test holds.
+    fn hold_up(reads: &Reads, turn: &Arc<Turn>) {
+        let thread = reads.thread.lock().unwrap();
+        let Thread::Running(turns, _) = &*thread else {
+            panic!("the thread has not been started");
+        };
+        turns.send(Arc::clone(turn)).unwrap();
+    }
+
+    #[test]
+    fn parts_have_the_bytes_of_the_file() {
+        let (_folder, file) = file();
+        let reads = Reads::new();
+        let asked: Vec<_> = (0..30).map(|n| reads.ask(part(&file, 4 * n))).collect();
+        for (asked, from) in asked.iter().zip((0_u8..).step_by(4)) {
+            let part = asked.read.recv().unwrap();
+            let expected: Vec<u8> = (from..100).take(10).collect();
+            assert_eq!(part.buffer[..4], [255; 4]);
+            assert_eq!(part.buffer[4..4 + part.len], expected);
+            assert!(asked.take_back().is_none());
+        }
+        reads.stop().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_comes_back_unread() {
+        let (folder, file) = file();
+        let closed = Arc::new(File::create(folder.path().join("closed")).unwrap());
+        let reads = Reads::new();
+        let asked = [reads.ask(part(&closed, 0)), reads.ask(part(&file, 0))];
+        let len = |asked: &Asked| asked.read.recv().unwrap().len;
+        assert_eq!(asked.each_ref().map(len), [0, 10]);
+        reads.stop().unwrap();
+    }
+
+    #[test]
+    fn a_worker_takes_back_what_has_not_begun() {
+        let (_folder, file) = file();
+        let reads = Reads::new();
+        reads.ask(part(&file, 0)).read.recv().unwrap();
+        let turn: Arc<Turn> = Arc::default();
+        let held = turn.lock().unwrap();
+        hold_up(&reads, &turn);
+        let (taken, dropped) = (reads.begin(part(&file, 7)), reads.begin(part(&file, 8)));
+        let taken = taken.take().unwrap();
+        assert_eq!((taken.offset, taken.len), (7, 0));
+        drop((taken, dropped));
+        // Only this one is left: neither buffer waits for the thread.
+        assert_eq!(Arc::strong_count(&file), 1);
+        drop(held);
+        reads.stop().unwrap();
+    }
+
+    #[test]
+    fn after_the_end_parts_come_back_unread() {
+        let (_folder, file) = file();
+        let thread = ReadingThread::new(0);
+        let service = thread.service().unwrap();
+        let before = service.begin(part(&file, 0));
+        thread.stop().unwrap();
+        assert_eq!(before.take().unwrap().offset, 0);
+        let after = service.begin(part(&file, 9)).take().unwrap();
+        assert_eq!((after.offset, after.len), (9, 0));
+    }
+
+    #[test]
+    fn with_a_worker_for_each_core_there_is_none() {
+        assert!(ReadingThread::new(usize::MAX).service().is_none());
+    }
+}
