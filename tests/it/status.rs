@@ -163,6 +163,12 @@ fn the_numbers_of_a_running_job_move() {
         r#"floodmark_worker_idle_seconds_total{job="words",worker="0"}"#,
         r#"floodmark_task_records_out_total{job="words",operator="counts",task="0"}"#,
         r#"floodmark_task_guest_seconds_total{job="words",operator="count",task="0"}"#,
+        r#"floodmark_task_stage_seconds_total{job="words",operator="numbers",task="0",stage="source"}"#,
+        r#"floodmark_task_stage_seconds_total{job="words",operator="numbers",task="0",stage="exchange"}"#,
+        r#"floodmark_task_stage_seconds_total{job="words",operator="count",task="0",stage="lookup"}"#,
+        r#"floodmark_task_stage_seconds_total{job="words",operator="count",task="0",stage="guest"}"#,
+        r#"floodmark_task_stage_seconds_total{job="words",operator="count",task="0",stage="apply"}"#,
+        r#"floodmark_task_stage_seconds_total{job="words",operator="counts",task="0",stage="sink"}"#,
         r#"floodmark_uptime_seconds{job="words"}"#,
     ] {
         assert!(sample(&second, series) > sample(&first, series), "{series}");
@@ -204,9 +210,22 @@ fn the_numbers_of_a_running_job_move() {
     assert!((1_000.0..100_000.0).contains(&rate), "{rate}");
     let all = number("busy-share") + number("idle-share") + number("backpressured-share");
     assert!((0.99..1.01).contains(&all), "{all}");
+    // Each worker is in one stage at a time.
+    let vertices = told["vertices"].as_array().unwrap();
+    let stages = vertices
+        .iter()
+        .flat_map(|vertex| vertex["stage-times"].as_object().unwrap());
+    let in_stages: f64 = stages.map(|(_, time)| time.as_f64().unwrap()).sum();
+    let time = 2.0 * told["duration"].as_f64().unwrap();
+    assert!(0.0 < in_stages && in_stages <= time, "{in_stages} {time}");
+    let calls = count["calls"].as_object().unwrap();
+    let parts = ["guest-time", "copy-time", "host-time"].map(|part| calls[part].as_f64().unwrap());
+    let later = status(&job)["vertices"][1]["stage-times"]["guest"].clone();
+    assert!(parts.iter().sum::<f64>() <= later.as_f64().unwrap());
     let screen = job.command(&["status", "."]).succeeded().stdout;
     for words in [
         "job `words` is running, since ",
+        "\ntime by stage  ",
         "\noperator `count` ",
         "  checkpoint   2 (asked for), ",
     ] {

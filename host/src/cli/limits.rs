@@ -2,12 +2,11 @@
 //! what each operator's plugin may use.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::Failure;
 use super::failure::EXIT_USAGE;
 use crate::edge;
-use crate::edge::clock::Clock;
+use crate::edge::clock;
 use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits};
 use crate::pipeline::Spec;
@@ -81,9 +80,7 @@ impl Ticking {
             return Err(Failure::new(EXIT_USAGE, problem.to_string()));
         }
         // Where the time of calls goes is for whoever looks at the job.
-        let clock = Clock::start();
-        let nanos = move || u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX);
-        ticking.engine = ticking.engine.measured_by(Arc::new(nanos));
+        ticking.engine = ticking.engine.measured_by(clock::nanos());
         Ok(ticking)
     }
 }

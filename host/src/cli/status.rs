@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::store::StoreError;
 use crate::edge::clock::Clock;
 use crate::edge::control::AskError;
+use crate::observe::Stage;
 
 /// Shows what a job is at: its state, how fast each node is, its plugins, state and checkpoints
 #[derive(Debug, Args)]
@@ -120,6 +121,7 @@ fn page(status: &Value) -> String {
     let vertices = status["vertices"].as_array().unwrap_or(&none);
     text.push('\n');
     text += &nodes(vertices);
+    text += &stages(vertices);
     let operators = vertices
         .iter()
         .filter(|vertex| vertex["kind"] == "operator");
@@ -193,11 +195,7 @@ fn nodes(vertices: &[Value]) -> String {
             size => bytes(number(size)),
         };
         rows.push(vec![
-            format!(
-                "{} `{}`",
-                text_of(&vertex["kind"]),
-                text_of(&vertex["name"])
-            ),
+            name(vertex),
             count(number(&metrics["read-records"])),
             per_second("read-records-per-second"),
             count(number(&metrics["write-records"])),
@@ -210,6 +208,36 @@ fn nodes(vertices: &[Value]) -> String {
         ]);
     }
     table(&rows)
+}
+
+/// Where the time went: a row a node, a column a stage, with its share of the time in all of them.
+fn stages(vertices: &[Value]) -> String {
+    let time = |vertex: &Value, stage: &str| vertex["stage-times"][stage].as_f64();
+    let times = |vertex| Stage::ALL.map(|stage| time(vertex, stage.name()));
+    let all: f64 = vertices.iter().flat_map(times).flatten().sum();
+    if all <= 0.0 {
+        return String::new();
+    }
+    let stages = Stage::ALL.map(|stage| stage.name().to_owned());
+    let head = ["time by stage".to_owned()].into_iter().chain(stages);
+    let mut rows = vec![head.collect::<Vec<_>>()];
+    for vertex in vertices {
+        let cells = times(vertex).map(|time| match time {
+            Some(time) => format!("{} ({:.0} %)", millis(time as u64), 100.0 * time / all),
+            None => "-".to_owned(),
+        });
+        rows.push([name(vertex)].into_iter().chain(cells).collect());
+    }
+    format!("\n{}", table(&rows))
+}
+
+/// What a node is and how it is called.
+fn name(vertex: &Value) -> String {
+    format!(
+        "{} `{}`",
+        text_of(&vertex["kind"]),
+        text_of(&vertex["name"])
+    )
 }
 
 fn operator(vertex: &Value) -> String {
@@ -305,6 +333,7 @@ mod tests {
                 "state": { "bytes": 4096 },
                 "metrics": { "read-records": 12_345, "read-records-per-second": 1000.0, "busy-share": 0.5 },
                 "calls": { "count": 9, "traps": 1, "retries": 2, "guest-time": 12_000 },
+                "stage-times": { "exchange": 0.25, "lookup": 3_000.0, "guest": 15_000.0, "apply": 1_999.75 },
             }],
         });
         let page = page(&status);
@@ -316,6 +345,7 @@ mod tests {
             "  failures     2, begun again once; the last one 2.0 s ago: a trap\n",
             "  swaps        1, 0 taken back, pause 0.8 ms (longest 0.8 ms); on trial\n",
             "operator `count`  12,345        1 k/s",
+            "\ntime by stage     source    exchange        lookup        guest         apply  sink\noperator `count`       -  0 ms (0 %)  3.0 s (15 %)  15 s (75 %)  2.0 s (10 %)     -\n",
             "operator `count`: plugin `a\u{fffd}[2Jb` 1, sha256 0123456789abcdef\n",
             "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",

@@ -118,7 +118,7 @@ impl Instance {
             keys,
             failure: None,
         });
-        self.store.data_mut().timer.begin();
+        self.store.data_mut().timer.begin(batch.len());
         let output = self.transact(input, batch, states, lent);
         let state = self.store.data_mut();
         state.timer.end();
@@ -135,6 +135,18 @@ impl Instance {
     }
 
     fn transact(
+    /// What time it is, for whoever measures what is around a call.
+    #[must_use]
+    pub fn now(&self) -> Option<u64> {
+        self.store.data().timer.now()
+    }
+
+    /// When the latest call of [`Instance::process`] began and when it ended.
+    #[must_use]
+    pub fn last_call(&self) -> Option<(u64, u64)> {
+        self.store.data().timer.call()
+    }
+
         &mut self,
         input: u16,
         batch: &Batch,

@@ -1,11 +1,17 @@
 //! Where the time of calls goes: into the guest, into its questions to the host, or into copying to and fro.
 //!
-//! Read at each crossing of the boundary, a dozen times a call whatever the batch. The clock is handed in; without one nothing
-//! is read and nothing is counted.
+//! A whole call is measured by two readings. To tell its parts apart takes a reading at each crossing of the boundary, a dozen
+//! or two a call whatever the batch, so of calls with few records only some are looked into, and the others are divided as
+//! those were. The clock is handed in; without one nothing is read and nothing is counted.
 
 use std::sync::Arc;
 
 use wasmtime::CallHook;
+
+/// A call with as many records or more is always looked into.
+const RECORDS_MANY: usize = 64;
+/// Of calls with fewer records, one of so many is.
+const LOOKED_INTO_EVERY: u64 = 16;
 
 /// A clock in nanoseconds, from any start.
 pub type GuestClock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -23,16 +29,28 @@ pub struct CallTimes {
     pub host_ns: u64,
 }
 
+impl CallTimes {
+    /// In calls, whatever for.
+    fn all_ns(&self) -> u64 {
+        self.guest_ns + self.copy_ns + self.host_ns
+    }
+}
+
 /// Counts the times of an instance.
 ///
 /// - Between `begin` and `end` all time goes to exactly one of the three.
 pub(super) struct Timer {
     clock: Option<GuestClock>,
     times: CallTimes,
-    /// The last crossing, within a call.
-    since: Option<u64>,
+    /// What the calls that were looked into have shown, the latest counting most.
+    shown: CallTimes,
+    /// The first and the last reading of the latest call.
+    call: Option<(u64, u64)>,
+    /// The last crossing, within a call that is looked into, and the times before that call.
+    since: Option<(u64, CallTimes)>,
     /// Calls of the host that the guest waits for.
     host_calls: u32,
+    is_in_call: bool,
 }
 
 impl Timer {
@@ -40,8 +58,11 @@ impl Timer {
         Self {
             clock,
             times: CallTimes::default(),
+            shown: CallTimes::default(),
+            call: None,
             since: None,
             host_calls: 0,
+            is_in_call: false,
         }
     }
 
@@ -49,10 +70,31 @@ impl Timer {
         self.times
     }
 
-    pub(super) fn begin(&mut self) {
+    /// What time it is.
+    pub(super) fn now(&self) -> Option<u64> {
+        self.clock.as_ref().map(|clock| clock())
+    }
+
+    /// The first and the last reading of the latest call.
+    pub(super) fn call(&self) -> Option<(u64, u64)> {
+        self.call
+    }
+
+    /// Whether `process` is being called.
+    pub(super) fn is_in_call(&self) -> bool {
+        self.is_in_call
+    }
+
+    /// A call with so many records begins.
+    pub(super) fn begin(&mut self, records: usize) {
+        let is_looked_into =
+            records >= RECORDS_MANY || self.times.calls.is_multiple_of(LOOKED_INTO_EVERY);
+        let now = self.now();
+        self.call = now.map(|now| (now, now));
+        self.since = now.filter(|_| is_looked_into).map(|now| (now, self.times));
         self.times.calls += 1;
         self.host_calls = 0;
-        self.since = self.clock.as_ref().map(|clock| clock());
+        self.is_in_call = true;
     }
 
     /// The time until here is that of the side that is left.
@@ -76,15 +118,45 @@ impl Timer {
     }
 
     pub(super) fn end(&mut self) {
-        if let Some(spent) = self.spent() {
-            self.times.copy_ns += spent;
+        self.is_in_call = false;
+        let (Some((begun, _)), Some(now)) = (self.call, self.now()) else {
+            return;
+        };
+        self.call = Some((begun, now));
+        match self.since.take() {
+            Some((since, before)) => {
+                self.times.copy_ns += now.saturating_sub(since);
+                self.show(before);
+            }
+            None => self.divide(now.saturating_sub(begun)),
         }
-        self.since = None;
+    }
+
+    /// Remembers how the time of a call was divided.
+    fn show(&mut self, before: CallTimes) {
+        let fade = |shown: u64, now: u64, before: u64| shown / 2 + now.saturating_sub(before);
+        let (shown, times) = (self.shown, self.times);
+        self.shown = CallTimes {
+            calls: shown.calls + 1,
+            guest_ns: fade(shown.guest_ns, times.guest_ns, before.guest_ns),
+            copy_ns: fade(shown.copy_ns, times.copy_ns, before.copy_ns),
+            host_ns: fade(shown.host_ns, times.host_ns, before.host_ns),
+        };
+    }
+
+    /// Divides the time of a call that was not looked into.
+    fn divide(&mut self, spent: u64) {
+        let all = u128::from(self.shown.all_ns().max(1));
+        let share = |part: u64| (u128::from(spent) * u128::from(part) / all) as u64;
+        let (copy, host) = (share(self.shown.copy_ns), share(self.shown.host_ns));
+        self.times.copy_ns += copy;
+        self.times.host_ns += host;
+        self.times.guest_ns += spent.saturating_sub(copy).saturating_sub(host);
     }
 
     /// The time since the last crossing.
     fn spent(&mut self) -> Option<u64> {
-        let since = self.since.as_mut()?;
+        let (since, _) = self.since.as_mut()?;
         let now = self.clock.as_ref()?();
         Some(now.saturating_sub(std::mem::replace(since, now)))
     }
@@ -109,7 +181,8 @@ mod tests {
         let mut timer = Timer::new(Some(clock));
         timer.cross(CallHook::CallingWasm);
         assert_eq!(timer.times(), CallTimes::default(), "outside of a call");
-        timer.begin();
+        timer.begin(1);
+        assert!(timer.is_in_call());
         for crossing in [
             CallHook::CallingWasm,
             CallHook::CallingHost,
@@ -121,6 +194,7 @@ mod tests {
             timer.cross(crossing);
         }
         timer.end();
+        assert!(!timer.is_in_call());
         let expected = CallTimes {
             calls: 1,
             guest_ns: 90 + 9_000 + 900_000,
@@ -128,14 +202,48 @@ mod tests {
             host_ns: 900 + 90_000,
         };
         assert_eq!(timer.times(), expected);
+        assert_eq!(timer.call(), Some((1, 10_000_000)));
         let mut untimed = Timer::new(None);
-        untimed.begin();
+        untimed.begin(1);
         untimed.cross(CallHook::CallingWasm);
         untimed.end();
         let calls = CallTimes {
             calls: 1,
             ..CallTimes::default()
         };
-        assert_eq!(untimed.times(), calls);
+        assert_eq!((untimed.times(), untimed.call()), (calls, None));
+    }
+
+    #[test]
+    fn small_calls_are_divided_as_those_that_were_looked_into() {
+        // A reading every nanosecond, so readings are counted, too.
+        let readings = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&readings);
+        let mut timer = Timer::new(Some(Arc::new(move || read.fetch_add(1, Ordering::Relaxed))));
+        let call = |timer: &mut Timer, records| {
+            timer.begin(records);
+            timer.cross(CallHook::CallingWasm);
+            timer.cross(CallHook::ReturningFromWasm);
+            readings.fetch_add(6, Ordering::Relaxed);
+            timer.end();
+        };
+        call(&mut timer, 1);
+        let parts = |timer: &Timer| {
+            let times = timer.times();
+            (times.guest_ns, times.copy_ns, times.host_ns)
+        };
+        assert_eq!(parts(&timer), (1, 8, 0));
+        // The next fifteen take two readings each, and 7 ns, of which 8 in 9 count as copying.
+        for calls in 1..16 {
+            call(&mut timer, 1);
+            assert_eq!(parts(&timer), (1 + calls, 8 + 6 * calls, 0));
+        }
+        // All time was counted.
+        assert_eq!(timer.times().all_ns(), 9 + 15 * 7);
+        // Large calls are always looked into.
+        for calls in 1..4 {
+            call(&mut timer, 64);
+            assert_eq!(parts(&timer), (16 + calls, 98 + 8 * calls, 0));
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::checkpoints::{Checkpoints, Outcome};
 use super::numbers::{Counter, Gauge, Histogram};
 use super::rates::{Rates, Totals};
-use super::task::WorkerMetrics;
+use super::task::{Stage, WorkerMetrics};
 use super::{prometheus, status};
 
 /// What a job is at, in Flink's words.
@@ -77,6 +77,18 @@ pub enum Kind {
 }
 
 /// A node of the pipeline.
+impl Kind {
+    /// The stages that a worker goes through for such a node.
+    #[must_use]
+    pub fn stages(&self) -> &'static [Stage] {
+        match self {
+            Self::Source => &[Stage::Source, Stage::Exchange],
+            Self::Operator(_) => &[Stage::Exchange, Stage::Lookup, Stage::Guest, Stage::Apply],
+            Self::Sink => &[Stage::Exchange, Stage::Sink],
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
     /// Its name.

@@ -20,4 +20,4 @@ mod status;
 pub use checkpoints::Outcome;
 pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
 pub use reported::PluginNumbers;
-pub use task::{Standing, TaskMetrics, WorkerMetrics};
+pub use task::{Stage, StageTimes, Standing, TaskMetrics, WorkerMetrics};

@@ -347,6 +347,7 @@ fn tasks(text: &mut Text, facts: &Facts, now_ms: u64) {
             Some(seconds(Duration::from_nanos(read(task).get())))
         });
     }
+    stages(text, facts);
     let live = &facts.workers[..facts.workers.len().min(usize::from(facts.parallelism))];
     for (name, help, read) in LEVELS {
         let name = format!("floodmark_task_{name}");
@@ -385,6 +386,29 @@ fn tasks(text: &mut Text, facts: &Facts, now_ms: u64) {
                 ("digest", &plugin.digest),
             ];
             text.sample(name, labels, 1);
+        }
+    }
+}
+
+fn stages(text: &mut Text, facts: &Facts) {
+    let name = "floodmark_task_stage_seconds_total";
+    let help = "Time of a task's worker by stage: reading input, handing records on, reading state, calling the plugin, writing state, writing output.";
+    text.family(name, "counter", help);
+    for (index, node) in facts.nodes.iter().enumerate() {
+        for (number, worker) in facts.workers.iter().enumerate() {
+            let Some(task) = worker.task(index) else {
+                continue;
+            };
+            let number = number.to_string();
+            for &stage in node.kind.stages() {
+                let labels: Labels<'_> = &[
+                    ("operator", &node.name),
+                    ("task", &number),
+                    ("stage", stage.name()),
+                ];
+                let time = Duration::from_nanos(task.stages.of(stage).get());
+                text.sample(name, labels, seconds(time));
+            }
         }
     }
 }

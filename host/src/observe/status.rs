@@ -58,6 +58,7 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
         "parallelism": facts.parallelism,
         "status": facts.state.name(),
         "metrics": metrics(facts, index, lately, now_ms),
+        "stage-times": stage_times(facts, index, node),
     });
     if let Kind::Operator(plugin) = &node.kind {
         value["plugin"] = json!({
@@ -116,6 +117,16 @@ fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
         "watermark": watermark,
         "watermark-lag": watermark.map(|time| now.saturating_sub(time)),
     })
+}
+
+/// By stage, with a fraction: a worker may be in one for less than a millisecond.
+fn stage_times(facts: &Facts, index: usize, node: &NodeFacts) -> Value {
+    let stages = node.kind.stages().iter().map(|&stage| {
+        let nanos = all(facts, index).map(|task| task.stages.of(stage).get());
+        let micros = nanos.sum::<u64>() / 1000;
+        (stage.name().to_owned(), json!(micros as f64 / 1000.0))
+    });
+    Value::Object(stages.collect())
 }
 
 fn calls(facts: &Facts, node: usize) -> Value {

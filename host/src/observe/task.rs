@@ -41,6 +41,61 @@ impl Times {
     }
 }
 
+/// What a worker does for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading input and cutting it into records.
+    Source,
+    /// Handing records on and taking them up: dictionary, partitioner, channels.
+    Exchange,
+    /// Reading state.
+    Lookup,
+    /// Calling the plugin, with copying to and fro.
+    Guest,
+    /// Writing state, and compacting it.
+    Apply,
+    /// Writing output.
+    Sink,
+}
+
+impl Stage {
+    /// All there are, as a record meets them.
+    pub const ALL: [Self; 6] = [
+        Self::Source,
+        Self::Exchange,
+        Self::Lookup,
+        Self::Guest,
+        Self::Apply,
+        Self::Sink,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Exchange => "exchange",
+            Self::Lookup => "lookup",
+            Self::Guest => "guest",
+            Self::Apply => "apply",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+/// How long a worker was in each stage of a task. Nanoseconds.
+#[derive(Debug, Default)]
+pub struct StageTimes([Counter; Stage::ALL.len()]);
+
+impl StageTimes {
+    /// The time in a stage.
+    #[inline]
+    #[must_use]
+    pub fn of(&self, stage: Stage) -> &Counter {
+        &self.0[stage as usize]
+    }
+}
+
 /// One task of a node.
 #[derive(Debug, Default)]
 pub struct TaskMetrics {
@@ -54,6 +109,8 @@ pub struct TaskMetrics {
     pub bytes_out: Counter,
     /// How it stood.
     pub times: Times,
+    /// Where the time went that its worker had for it.
+    pub stages: StageTimes,
     /// No record before this time will follow.
     pub watermark: EventTime,
     /// Calls of the guest.

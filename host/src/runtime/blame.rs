@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::faults::Guilty;
 use super::keyed::KeyedBatch;
-use super::task::{FailedCall, OperatorTask, TaskError, leaving};
+use super::task::{OperatorTask, TaskError, leaving};
 use crate::guest::{CallOutput, GuestError, Rejection};
 use crate::stream::Batch;
 
@@ -20,6 +20,13 @@ use crate::stream::Batch;
 const PIECES: usize = 32;
 /// How long a call of several records may take at least, if a whole one may take longer.
 const TIME_MIN: Duration = Duration::from_millis(100);
+
+/// A call that has failed, perhaps by the fault of one of its records. Nothing of it is applied.
+pub(super) struct FailedCall {
+    pub(super) error: GuestError,
+    /// Whether it was the first call of its instance.
+    pub(super) was_fresh: bool,
+}
 
 /// Some of the records of a batch.
 struct Piece {

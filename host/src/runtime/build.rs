@@ -15,6 +15,7 @@ use super::left::{LeftState, LeftStates, Seals};
 use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
 use super::report::Report;
 use super::schema::{States, snapshot_of};
+use super::stages::Stages;
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::{Checkpoint, Split};
@@ -86,6 +87,7 @@ pub fn build(
             counters: Arc::clone(counters),
             standings: Vec::new(),
             known: vec![Default::default(); plan.nodes.len()],
+            stages: Stages::new(Arc::clone(&counters.observed)),
             count_at: Duration::ZERO,
             wall_ms: 0,
         });

@@ -16,6 +16,7 @@ use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
 use super::task::{Task, TaskError};
 use super::worker::{Exchange, Outlet, Worker};
 use crate::guest::{LogLevel, LogLine};
+use crate::observe::Stage;
 use crate::state::{Chunk, ChunkRef};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
@@ -37,6 +38,7 @@ impl Worker {
             let batch = batch.expect("only the last outlet takes the batch");
             match self.outlets[node][usize::from(port)][outlet] {
                 Outlet::Exchange(exchange) => {
+                    self.stages.enter(node, Stage::Exchange);
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
                     partitioner.push(&batch, |task, keyed| {
                         lanes[task]
@@ -44,7 +46,9 @@ impl Worker {
                             .push_back(Message::Records(Box::new(keyed)))
                     });
                 }
-                Outlet::Local { to, input, keyed } => self.hand(to, input, keyed, batch)?,
+                Outlet::Local { to, input, keyed } => {
+                    self.hand(node, (to, input), keyed, batch)?;
+                }
             }
         }
         Ok(())
@@ -53,11 +57,12 @@ impl Worker {
     /// Gives a batch to a task of this worker, in calls of the usual size, with a dictionary if it is to be keyed.
     fn hand(
         &mut self,
-        to: usize,
-        input: u16,
+        from: usize,
+        (to, input): (usize, u16),
         is_keyed: bool,
         batch: Batch,
     ) -> Result<(), JobError> {
+        self.stages.enter(from, Stage::Exchange);
         if is_call_sized(&batch, CALL_RECORDS_MAX) {
             let whole = match is_keyed {
                 true => self.dictionary.keyed(batch),
@@ -66,6 +71,7 @@ impl Worker {
             return self.give(to, input, whole);
         }
         for records in cuts(&batch, CALL_RECORDS_MAX) {
+            self.stages.enter(from, Stage::Exchange);
             let piece = match is_keyed {
                 true => self.dictionary.keyed_part(&batch, records),
                 false => KeyedBatch::without_dictionary(batch.cut(records)),
@@ -116,6 +122,7 @@ impl Worker {
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
+                self.stages.enter(node, Stage::Sink);
                 sink.writer
                     .write(&keyed.batch)
                     .map_err(|reason| JobError::connector(&self.names[node], reason))?;
@@ -127,7 +134,9 @@ impl Worker {
                 return Ok(());
             }
             Task::Operator(operator) => {
+                operator.laps = self.stages.lend();
                 let leaving = operator.process(input, keyed, self.wall_ms);
+                self.stages.take_back(node, &operator.laps);
                 let lines = operator.take_log();
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
                 self.report_log(node, lines);

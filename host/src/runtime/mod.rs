@@ -28,6 +28,7 @@ pub mod saved;
 pub mod schema;
 mod sizes;
 pub mod snapshot;
+mod stages;
 pub mod swap;
 pub mod task;
 pub mod writer;

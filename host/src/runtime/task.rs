@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blame::FailedCall;
 use super::collections::Collections;
 use super::faults::{Desk, Faults, Handling};
 use super::keyed::KeyedBatch;
@@ -11,6 +12,7 @@ use super::left::{LeftState, Seals};
 use super::migration::{OwnInstance, migrate_some, migrated};
 use super::schema::{DeclaredState, States};
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
+use super::stages::CallLaps;
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{
@@ -131,6 +133,8 @@ pub struct OperatorTask {
     /// Whether it was said that the state needs a checkpoint.
     has_told_dirty: bool,
     pub(super) desk: Desk,
+    /// Where the time of the current batch goes.
+    pub(super) laps: CallLaps,
 }
 
 /// Another plugin for a task, opened and with all that it needs, so that taking it costs nothing but a few moves.
@@ -211,13 +215,6 @@ pub enum TaskError {
     },
 }
 
-/// A call that has failed, perhaps by the fault of one of its records. Nothing of it is applied.
-pub(super) struct FailedCall {
-    pub(super) error: GuestError,
-    /// Whether it was the first call of its instance.
-    pub(super) was_fresh: bool,
-}
-
 impl From<TreeError> for TaskError {
     fn from(error: TreeError) -> Self {
         match error {
@@ -271,6 +268,7 @@ impl OperatorTask {
             call_records_max,
             has_told_dirty: false,
             desk: Desk::new(handling),
+            laps: CallLaps::default(),
             is_fresh: true,
             instance,
             open,
@@ -453,6 +451,7 @@ impl OperatorTask {
             keys: &batch.keys,
             hashes,
         };
+        self.laps.look_up(&self.instance);
         let store = &mut kept(&mut self.kept).store_mut().store;
         for ((state, current), index) in self.states.iter().zip(&mut self.lookups).zip(0..) {
             if state.kind == StateKind::Value {
@@ -461,7 +460,9 @@ impl OperatorTask {
             }
         }
         let was_fresh = std::mem::take(&mut self.is_fresh);
-        let output = match self.call(input, batch, hashes, wall_ms)? {
+        let output = self.call(input, batch, hashes, wall_ms)?;
+        self.laps.called(self.instance.last_call());
+        let output = match output {
             Ok(output) => output,
             Err(error @ GuestError::StateUnreadable { .. }) => return Err(error.into()),
             Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
@@ -483,6 +484,7 @@ impl OperatorTask {
             self.is_migrating = migrate_some(&mut self.instance, &self.states, trees, wall_ms)?;
         }
         trees.store.compact(wall_ms)?;
+        self.laps.applied(&self.instance);
         Ok(Ok(output))
     }
 

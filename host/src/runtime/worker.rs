@@ -19,13 +19,14 @@ use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
 use super::report::Report;
 use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
+use super::stages::Stages;
 use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::checkpoint::coordinator::Part;
 use crate::connector::read_ahead::ReadAhead;
 use crate::crash::{self, Point};
-use crate::guest::CallTimes;
-use crate::observe::{Standing, WorkerMetrics};
+use crate::guest::{CallTimes, GuestClock};
+use crate::observe::{Stage, Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
 /// How long records may wait for others to the same worker.
@@ -172,6 +173,7 @@ pub struct Worker {
     pub(super) standings: Vec<Standing>,
     /// By node: what observers know of the calls of its task.
     pub(super) known: Vec<(Faults, CallTimes)>,
+    pub(super) stages: Stages,
     pub(super) count_at: Duration,
     pub(super) wall_ms: u64,
 }
@@ -184,6 +186,13 @@ impl Worker {
                 source.reader.read_ahead_by(service);
             }
         }
+    }
+
+    /// The same worker, which measures where its time goes, by the clock that its plugins were loaded with.
+    #[must_use]
+    pub fn measured_by(mut self, clock: GuestClock) -> Self {
+        self.stages.set_clock(clock);
+        self
     }
 
     /// Moves on, as far as a bounded amount of work goes. `wall_ms` is the time of day, in milliseconds since 1970.
@@ -207,6 +216,8 @@ impl Worker {
         let mut snapshot = false;
         let mut until: Option<Duration> = None;
         for region in (0..self.regions.len()).rev() {
+            self.stages
+                .enter(self.regions[region].nodes[0], Stage::Exchange);
             if !self.drain(region) {
                 self.standings[region] = Standing::BackPressured;
                 continue;
@@ -217,12 +228,15 @@ impl Worker {
                     moved = true;
                     snapshot |= taken;
                     self.standings[region] = Standing::Busy;
+                    self.stages
+                        .enter(self.regions[region].nodes[0], Stage::Exchange);
                     self.drain(region);
                 }
                 Progress::Idle { until: next } => until = [until, next].into_iter().flatten().min(),
                 Progress::Over => {}
             }
         }
+        self.stages.rest();
         match moved {
             true => Ok(Progress::Moved { snapshot }),
             false => Ok(Progress::Idle { until }),
@@ -399,9 +413,11 @@ impl Worker {
         let Some(Task::Source(source)) = &mut self.tasks[node] else {
             unreachable!("sources of a region are sources")
         };
+        self.stages.enter(node, Stage::Source);
         let batch = source
             .read(now)
             .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+        self.stages.enter(node, Stage::Exchange);
         let has_times = source.newest != NO_TIMESTAMP;
         let has_finished = source.finished;
         self.counters
@@ -483,6 +499,8 @@ impl Worker {
         input: usize,
         checkpoint: CheckpointId,
     ) -> Result<Progress, JobError> {
+        // What a checkpoint takes is told with the checkpoint.
+        self.stages.rest();
         let aligned = self.regions[at].aligner.barrier(input, checkpoint);
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });

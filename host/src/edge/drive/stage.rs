@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::super::clock::Clock;
+use super::super::clock::{self, Clock};
 use super::super::threads::{Bell, Threads};
 use super::trial::Amended;
 use super::{Reports, earlier_runs};
@@ -20,7 +20,7 @@ use crate::runtime::conductor::{EarlierRuns, WentBack};
 use crate::runtime::exchange::Wake;
 use crate::runtime::left::LeftStates;
 use crate::runtime::plan::Plan;
-use crate::runtime::worker::Counters;
+use crate::runtime::worker::{Counters, Worker};
 use crate::runtime::writer::{self, Writer};
 use crate::state::{ChunkReader, StateSchema};
 use crate::stream::CheckpointId;
@@ -203,8 +203,9 @@ impl Stage {
             Ok(built) => built,
             Err(error) => return Err(Box::new((error, writer))),
         };
+        let measured = |worker: Worker| worker.measured_by(clock::nanos());
         let threads = Threads::start(
-            workers,
+            workers.into_iter().map(measured).collect(),
             bells,
             controls,
             writer,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::observe::{NodeFacts, Outcome, PluginFacts};
+use crate::observe::{NodeFacts, Outcome, PluginFacts, Stage};
 
 /// Reads the text as strictly as its format says. Returns all samples: name and labels, as they stand, with their value.
 pub(super) fn parsed(text: &str) -> BTreeMap<String, f64> {
@@ -136,6 +136,8 @@ fn numbers_arrive_under_their_names() {
         let task = worker.task(1).unwrap();
         task.records_in.add(7 + index as u64);
         task.guest.add_time(Duration::from_micros(250));
+        let lookup = task.stages.of(Stage::Lookup);
+        lookup.add_time(Duration::from_micros(125));
         task.state_bytes.set(1 << 40);
         task.watermark.set(2_000);
     }
@@ -171,6 +173,14 @@ fn numbers_arrive_under_their_names() {
             0.000_25,
         ),
         (
+            "floodmark_task_stage_seconds_total{job=\"words\",operator=\"count\",task=\"1\",stage=\"lookup\"}",
+            0.000_125,
+        ),
+        (
+            "floodmark_task_stage_seconds_total{job=\"words\",operator=\"out\",task=\"0\",stage=\"sink\"}",
+            0.0,
+        ),
+        (
             "floodmark_task_state_bytes{job=\"words\",operator=\"count\",task=\"0\"}",
             (1_u64 << 40) as f64,
         ),
@@ -204,6 +214,15 @@ fn numbers_arrive_under_their_names() {
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
+    let of_sources = samples.keys().filter(|series| {
+        series.starts_with("floodmark_task_stage") && series.contains("operator=\"text\"")
+    });
+    assert_eq!(of_sources.count(), 4, "two stages of two tasks");
+    let status = observer.status(Duration::ZERO, 5_000);
+    assert_eq!(
+        status["vertices"][1]["stage-times"],
+        serde_json::json!({ "exchange": 0.0, "lookup": 0.25, "guest": 0.0, "apply": 0.0 })
+    );
 }
 
 #[test]
