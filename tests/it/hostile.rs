@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use floodmark::edge::ticker::Ticker;
 use floodmark::guest::{
     CallOutput, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage, Page,
-    Plugin, StateAccess, StatePart, SubKeyRange,
+    Plugin, Profiling, StateAccess, StatePart, SubKeyRange,
 };
 use floodmark::stream::{Batch, Column, OptionalColumn};
 
@@ -324,20 +324,18 @@ impl StateAccess for Nothing {
 /// An engine that is ticked, for as many plugins as there are.
 struct Ticking {
     engine: GuestEngine,
-    _ticker: Ticker,
+    _tickers: (Ticker, Option<Ticker>),
 }
 
-fn ticking(fuel: bool) -> Ticking {
+fn ticking(fuel: bool, profiling: Profiling) -> Ticking {
     let engine = GuestEngine::with(EngineSettings {
         fuel,
+        profiling,
         ..EngineSettings::default()
     });
     let engine = engine.unwrap();
-    let ticker = Ticker::start(&engine);
-    Ticking {
-        engine,
-        _ticker: ticker,
-    }
+    let _tickers = (Ticker::start(&engine), Ticker::sampling(&engine));
+    Ticking { engine, _tickers }
 }
 
 fn processed(instance: &mut Instance) -> Result<CallOutput, GuestError> {
@@ -399,7 +397,12 @@ impl Tame {
 
 #[test]
 fn each_hostile_plugin_ends_as_is_written() {
-    let guests = ticking(false);
+    for profiling in [Profiling::Off, Profiling::Samples] {
+        each_ends_as_is_written(&ticking(false, profiling));
+    }
+}
+
+fn each_ends_as_is_written(guests: &Ticking) {
     use_all(&guests.engine, &assembled(&[]), limits()).expect("the template is a good plugin");
     let mut tame = Tame::new(&guests.engine);
     let mut otherwise = Vec::new();
@@ -431,7 +434,12 @@ fn each_hostile_plugin_ends_as_is_written() {
 
 #[test]
 fn loops_and_traps_end_in_each_export() {
-    let guests = ticking(false);
+    for profiling in [Profiling::Off, Profiling::Samples] {
+        loops_and_traps_end(&ticking(false, profiling));
+    }
+}
+
+fn loops_and_traps_end(guests: &Ticking) {
     let mut tame = Tame::new(&guests.engine);
     for export in EXPORTS {
         let component = assembled(&part(export, "(loop $again (br $again))"));
@@ -450,7 +458,7 @@ fn loops_and_traps_end_in_each_export() {
 
 #[test]
 fn fuel_ends_a_call_at_the_same_place_each_time() {
-    let guests = ticking(true);
+    let guests = ticking(true, Profiling::Off);
     let limits = Limits {
         fuel_per_call: Some(50_000),
         ..limits()
@@ -464,7 +472,7 @@ fn fuel_ends_a_call_at_the_same_place_each_time() {
     for _ in 0..1000 {
         processed(&mut instance).unwrap();
     }
-    let without = ticking(false);
+    let without = ticking(false, Profiling::Off);
     let refused = without.engine.load_within("bad", &component, limits);
     let said = refused.expect_err("no fuel there").to_string();
     assert!(said.contains("`limits.fuel-per-call`"), "{said}");

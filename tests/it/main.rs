@@ -29,6 +29,7 @@ mod languages;
 mod letters;
 mod migration;
 mod misbehaving;
+mod profile;
 mod refusals;
 mod replay;
 mod rescale;

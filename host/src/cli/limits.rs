@@ -8,7 +8,7 @@ use super::failure::EXIT_USAGE;
 use crate::edge;
 use crate::edge::clock;
 use crate::edge::ticker::Ticker;
-use crate::guest::{EngineSettings, GuestEngine, Limits};
+use crate::guest::{EngineSettings, GuestEngine, Limits, Profiling};
 use crate::pipeline::Spec;
 
 /// Tasks of an operator that a job has room for, so that it can be rescaled while it runs, if the pool allows so many.
@@ -22,6 +22,7 @@ const SPARES_MIN: u32 = 16;
 pub(super) struct Ticking {
     pub(super) engine: GuestEngine,
     _ticker: Ticker,
+    _sampler: Option<Ticker>,
 }
 
 impl Ticking {
@@ -29,6 +30,7 @@ impl Ticking {
         let engine = GuestEngine::with(settings)?;
         let ticker = Ticker::start(&engine);
         Ok(Self {
+            _sampler: Ticker::sampling(&engine),
             engine,
             _ticker: ticker,
         })
@@ -55,6 +57,15 @@ impl Ticking {
 
     /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that.
     pub(super) fn for_job(spec: &Spec, cache_dir: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::for_profiled_job(spec, cache_dir, Profiling::Off)
+    }
+
+    /// The same, which helps to find where the time of plugins goes.
+    pub(super) fn for_profiled_job(
+        spec: &Spec,
+        cache_dir: Option<PathBuf>,
+        profiling: Profiling,
+    ) -> Result<Self, Failure> {
         let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);
         let limits = || spec.operators.keys().map(|name| limits_of(spec, name));
         let parallelism = u32::from(spec.parallelism);
@@ -63,6 +74,7 @@ impl Ticking {
         let mut ticking = Self::new(EngineSettings {
             cache_dir,
             fuel: limits().any(|limits| limits.fuel_per_call.is_some()),
+            profiling,
             operators,
             tasks: parallelism.max(growth),
             spares: limits().fold(0, |sum, limits| limits.instances.saturating_add(sum)),

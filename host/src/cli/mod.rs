@@ -28,6 +28,7 @@ mod limits;
 mod number;
 mod place;
 mod print;
+mod profile;
 mod progress;
 mod recovery;
 mod restart;

@@ -13,6 +13,7 @@ use super::dead_letters;
 use super::failure::EXIT_DATA;
 use super::limits::Ticking;
 use super::number::{span, things};
+use super::profile::Profiled;
 use super::progress::Progress;
 use super::recovery::{tell_recovery, tell_sinks};
 use super::restart::strategy;
@@ -59,6 +60,16 @@ pub struct RunArguments {
     /// gone, or that its plugin does not declare any more
     #[arg(long)]
     allow_dropped_state: bool,
+    /// Shows where the time goes, when the job is over: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers
+    /// and editors; `perf` names functions for `perf`
+    ///
+    /// The file has the time of each operator by stage (source, exchange, lookup, guest, apply, sink), which is measured, and that
+    /// of plugins by function, from a sample each millisecond; that costs a few per cent of speed. It is written also when the job
+    /// is stopped or fails. Functions have the names that the component has: in Python and TypeScript those of the interpreter.
+    /// `perf` writes `/tmp/perf-PID.map`, so that `perf record -g -p PID` knows functions of plugins; that costs a moment at the
+    /// start and nothing later.
+    #[arg(long, value_name = "FILE|perf")]
+    profile: Option<PathBuf>,
     #[command(flatten)]
     listen: ListenArguments,
 }
@@ -121,6 +132,7 @@ struct Done {
 
 /// How the job ended; `None` if whoever read its output has gone.
 fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>, Failure> {
+    let profiled = Profiled::of(arguments.profile.as_deref())?;
     let doors = arguments.listen.door(terminal)?;
     let pipeline = read(&arguments.pipeline)?;
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
@@ -128,7 +140,8 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let in_data_dir =
         |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
-    let guests = Ticking::for_job(&pipeline.spec, Some(data_dir.compiled()))?;
+    let compiled = Some(data_dir.compiled());
+    let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiled.profiling())?;
     let data = data_dir.id().map_err(in_data_dir)?;
     let mut assembled = assemble(pipeline, &guests.engine, &data, &mut |line| {
         terminal.say(line)
@@ -196,6 +209,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     watched.planned(&runs.plan, false);
     watched.observer.restored(restored, clock.wall_ms());
     tell_sinks(&assembled.plan, terminal);
+    profiled.tell(terminal);
     data_dir
         .note_storage(&checkpoint.storage.to_string())
         .map_err(in_data_dir)?;
@@ -237,6 +251,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
             JobState::Failed
         }
     };
+    profiled.finish(&answering.observer, &guests.engine, terminal);
     let has_savepoint = answering.finish(state);
     match ended {
         Ok(ended) => {

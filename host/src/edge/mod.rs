@@ -25,3 +25,4 @@ pub mod scratch;
 pub mod signals;
 pub mod swap;
 pub mod ticker;
+pub mod whole_file;

@@ -1,13 +1,15 @@
-//! The thread that lets time go by for guests: it ticks their engine, and an engine that nobody ticks stops no call.
+//! The threads that let time go by for guests: one ticks their engine, and an engine that nobody ticks stops no call; another
+//! asks guests more often what they are doing, if their engine samples.
 //!
 //! A late tick makes calls longer, never shorter, so a busy machine ends no call before its time.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::guest::{GuestEngine, TICK};
+use crate::guest::{GuestEngine, SAMPLE, TICK};
 
-/// Ticks an engine as long as it is there.
+/// Calls an engine again and again as long as it is there.
 pub struct Ticker {
     ending: Arc<Ending>,
     thread: Option<JoinHandle<()>>,
@@ -22,13 +24,24 @@ struct Ending {
 impl Ticker {
     /// Starts to tick.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     pub fn start(engine: &GuestEngine) -> Self {
+        Self::every(TICK, engine, GuestEngine::tick)
+    }
+
+    /// Starts to sample, for an engine that does.
+    #[must_use]
+    pub fn sampling(engine: &GuestEngine) -> Option<Self> {
+        engine.samples()?;
+        Some(Self::every(SAMPLE, engine, GuestEngine::sample))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+    fn every(interval: Duration, engine: &GuestEngine, call: fn(&GuestEngine)) -> Self {
         let ending = Arc::new(Ending::default());
         let (engine, heard) = (engine.clone(), Arc::clone(&ending));
         let thread = std::thread::spawn(move || {
-            while !heard.is_over_after_a_tick() {
-                engine.tick();
+            while !heard.is_over_after(interval) {
+                call(&engine);
             }
         });
         Self {
@@ -39,11 +52,11 @@ impl Ticker {
 }
 
 impl Ending {
-    fn is_over_after_a_tick(&self) -> bool {
+    fn is_over_after(&self, interval: Duration) -> bool {
         let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .said
-            .wait_timeout_while(is_over, TICK, |is_over| !*is_over);
+            .wait_timeout_while(is_over, interval, |is_over| !*is_over);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

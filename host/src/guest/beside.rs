@@ -67,6 +67,10 @@ pub(super) struct GuestState {
     /// What this call was refused.
     pub(super) refused: Option<Exceeded>,
     pub(super) timer: Timer,
+    /// Whether its stack is sampled, which ends its calls in time, too.
+    pub(super) is_sampled: bool,
+    /// The tick at which a call that is sampled has had its time.
+    pub(super) ends_at_tick: u64,
     pub(super) stderr: Vec<u8>,
     random: u64,
     /// The kinds of the states that the plugin declares.
@@ -89,11 +93,18 @@ impl GuestState {
             refused: None,
             has_fuel: start.has_fuel,
             timer: Timer::new(start.clock.clone()),
+            is_sampled: false,
+            ends_at_tick: u64::MAX,
             stderr: Vec::new(),
             random: RANDOM_SEED,
             kinds,
             lent: None,
         }
+    }
+
+    /// Whether this call has had its time.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        self.share.now() >= self.ends_at_tick
     }
 
     /// Takes the lines that were logged since the last time. That some were left out is said once a second, or after each

@@ -3,15 +3,19 @@
 //! The pool reserves address space for each memory that an instance may have, so how many instances fit is settled when
 //! the engine is made. Nothing here ticks by itself: whoever owns the engine calls [`GuestEngine::tick`].
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy,
+};
 
 use super::compiled::CompiledCache;
 use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::plugin::check_fuel;
+use super::samples::{self, FRAMES_MAX, Profiling, Samples};
 use super::share::Shares;
 use super::{GuestClock, GuestError, Limits, Plugin};
 use crate::checkpoint::PluginDigest;
@@ -36,6 +40,8 @@ pub struct EngineSettings {
     pub cache_dir: Option<PathBuf>,
     /// Whether fuel is counted, so that [`Limits::fuel_per_call`] may be set. It costs time in each call.
     pub fuel: bool,
+    /// How it helps to find where time goes.
+    pub profiling: Profiling,
     /// Operators of the job.
     pub operators: u32,
     /// Tasks of an operator at most. A swap may have as many instances again.
@@ -49,6 +55,7 @@ impl Default for EngineSettings {
         Self {
             cache_dir: None,
             fuel: false,
+            profiling: Profiling::Off,
             operators: 8,
             tasks: 16,
             spares: 256,
@@ -78,6 +85,7 @@ pub struct GuestEngine {
     instances: u32,
     shares: Arc<Shares>,
     clock: Option<GuestClock>,
+    samples: Option<Arc<Samples>>,
 }
 
 impl GuestEngine {
@@ -125,6 +133,15 @@ impl GuestEngine {
             .consume_fuel(settings.fuel)
             .max_wasm_stack(STACK_BYTES)
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        match settings.profiling {
+            Profiling::Off => {}
+            Profiling::Samples => {
+                config.wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX + 1));
+            }
+            Profiling::PerfMap => {
+                config.profiler(ProfilingStrategy::PerfMap);
+            }
+        }
         let engine = Engine::new(&config).map_err(|error| GuestError::Engine {
             reason: format!("{error:#}"),
         })?;
@@ -138,6 +155,7 @@ impl GuestEngine {
             instances,
             shares: Arc::new(Shares::new(settings.tasks)),
             clock: None,
+            samples: samples::shared(settings.profiling),
         })
     }
 
@@ -159,6 +177,18 @@ impl GuestEngine {
     pub fn tick(&self) {
         self.shares.tick();
         self.engine.increment_epoch();
+    }
+
+    /// Has guests that are being called note what they are doing, in an engine that samples. Cheap, and may be called from any
+    /// thread.
+    pub fn sample(&self) {
+        self.engine.increment_epoch();
+    }
+
+    /// The samples of an engine that samples.
+    #[must_use]
+    pub fn samples(&self) -> Option<&Arc<Samples>> {
+        self.samples.as_ref()
     }
 
     /// Whether compiled code of a component seems to be there, so that loading it will not take long. Nothing is checked.

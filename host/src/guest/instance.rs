@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap};
 
 use super::access::Lent;
 use super::beside::{GuestState, LOG_LINE_CHARS_MAX};
@@ -18,6 +18,7 @@ use super::limits::{Exceeded, ticks};
 use super::output::{BadOutput, CallOutput, Declared, check_output};
 use super::plugin::{Start, UnreadColumns};
 use super::returned::{Returned, packed_i64s, packed_u32s};
+use super::samples::{enter_guest, look};
 use super::share::Alive;
 use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use crate::state::StateKind;
@@ -134,7 +135,6 @@ impl Instance {
         self.store.data().timer.times()
     }
 
-    fn transact(
     /// What time it is, for whoever measures what is around a call.
     #[must_use]
     pub fn now(&self) -> Option<u64> {
@@ -147,6 +147,7 @@ impl Instance {
         self.store.data().timer.call()
     }
 
+    fn transact(
         &mut self,
         input: u16,
         batch: &Batch,
@@ -291,12 +292,7 @@ fn instantiate(
     let mut store = Store::new(start.pre.engine(), state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(start.limits.handed_bytes());
-    if start.clock.is_some() {
-        store.call_hook(|mut store, crossing| {
-            store.data_mut().timer.cross(crossing);
-            Ok(())
-        });
-    }
+    watch(&mut store, operator, start);
     arm(&mut store);
     let instance = start.pre.instantiate(&mut store).map_err(|error| {
         if error.is::<PoolConcurrencyLimitError>() {
@@ -319,12 +315,43 @@ fn instantiate(
     Ok((store, exports, alive))
 }
 
+/// Has the store measure its calls, and sample them, if somebody wants that.
+fn watch(store: &mut Store<GuestState>, operator: &str, start: &Start) {
+    if let Some(samples) = start.samples.clone() {
+        let operator = operator.to_owned();
+        store.epoch_deadline_callback(move |store| Ok(look(&store, &operator, &samples)));
+        store.data_mut().is_sampled = true;
+        store.call_hook(|mut store, crossing| {
+            store.data_mut().timer.cross(crossing);
+            if matches!(
+                crossing,
+                CallHook::CallingWasm | CallHook::ReturningFromHost
+            ) {
+                enter_guest(&mut store);
+            }
+            Ok(())
+        });
+    } else if start.clock.is_some() {
+        store.call_hook(|mut store, crossing| {
+            store.data_mut().timer.cross(crossing);
+            Ok(())
+        });
+    }
+}
+
 /// Sets the limits of the next call.
 pub(super) fn arm(store: &mut Store<GuestState>) {
     let state = store.data_mut();
     state.refused = None;
     let (limits, has_fuel) = (state.limits, state.has_fuel);
-    store.set_epoch_deadline(ticks(limits.time_per_call));
+    let ticks = ticks(limits.time_per_call);
+    match state.is_sampled {
+        false => store.set_epoch_deadline(ticks),
+        true => {
+            state.ends_at_tick = state.share.now().saturating_add(ticks);
+            store.set_epoch_deadline(1);
+        }
+    }
     if has_fuel {
         let fuel = limits.fuel_per_call.unwrap_or(u64::MAX);
         store

@@ -24,6 +24,7 @@ mod exports;
 mod imports;
 mod reported;
 mod returned;
+mod samples;
 mod share;
 mod times;
 
@@ -38,5 +39,6 @@ pub use output::{
 };
 pub use plugin::{Description, Plugin, StateDeclaration, UnreadColumns};
 pub use reported::Reported;
+pub use samples::{Profiling, SAMPLE, SampledStack, Samples};
 pub use times::{CallTimes, GuestClock};
 pub use values::StatePart;

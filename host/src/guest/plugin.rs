@@ -11,6 +11,7 @@ use super::beside::GuestState;
 use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
 use super::exports::ExportIndices;
+use super::samples::Samples;
 use super::share::Shares;
 use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi, imports};
 use crate::checkpoint::PluginDigest;
@@ -89,6 +90,8 @@ pub(super) struct Start {
     pub(super) instances_max: u32,
     /// Measures calls, if somebody wants to know.
     pub(super) clock: Option<GuestClock>,
+    /// Where samples of its stack go, if somebody wants to know.
+    pub(super) samples: Option<Arc<Samples>>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -137,6 +140,7 @@ impl Plugin {
             has_fuel: guest_engine.has_fuel(),
             instances_max: guest_engine.instances_max(),
             clock: guest_engine.clock(),
+            samples: guest_engine.samples().cloned(),
         };
         let shape = compiled.component_type();
         let imports = shape

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::checkpoints::{Checkpoints, Outcome};
 use super::numbers::{Counter, Gauge, Histogram};
+use super::profile::{Profile, SampledStacks};
 use super::rates::{Rates, Totals};
 use super::task::{Stage, WorkerMetrics};
 use super::{prometheus, status};
@@ -76,7 +77,6 @@ pub enum Kind {
     Sink,
 }
 
-/// A node of the pipeline.
 impl Kind {
     /// The stages that a worker goes through for such a node.
     #[must_use]
@@ -89,6 +89,7 @@ impl Kind {
     }
 }
 
+/// A node of the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
     /// Its name.
@@ -283,6 +284,12 @@ impl Observer {
     #[must_use]
     pub fn checkpoints(&self) -> Value {
         self.facts().checkpoints.json()
+    }
+
+    /// Where the time went until now, that in plugins divided as they were seen in samples.
+    #[must_use]
+    pub fn profile(&self, stacks: &SampledStacks) -> Profile {
+        Profile::of(&self.facts(), stacks)
     }
 
     /// All numbers, as text for Prometheus.

@@ -14,10 +14,12 @@ pub mod reported;
 pub mod checkpoints;
 mod rates;
 
+pub mod profile;
 mod prometheus;
 mod status;
 
 pub use checkpoints::Outcome;
 pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
+pub use profile::{Profile, SampledStacks};
 pub use reported::PluginNumbers;
 pub use task::{Stage, StageTimes, Standing, TaskMetrics, WorkerMetrics};

@@ -1,0 +1,121 @@
+//! `floodmark run --profile`: what the user wants to see of where the time goes, and the file with it.
+//!
+//! The file is written when the job is over, however it ended. How it ended is what the exit code is about, so a file that
+//! cannot be written then is a warning; one that cannot be written from the start ends the command before the job begins.
+
+use std::path::Path;
+use std::process;
+
+use super::Failure;
+use super::failure::EXIT_USAGE;
+use super::number::{count, things};
+use super::terminal::Terminal;
+use crate::edge::whole_file::WholeFile;
+use crate::guest::{GuestEngine, Profiling};
+use crate::observe::{Observer, Profile};
+
+/// What is to be seen of where the time goes.
+pub(super) enum Profiled {
+    /// Nothing.
+    Not,
+    /// `perf` looks itself.
+    ByPerf,
+    /// A file has it at the end.
+    Into(WholeFile, Format),
+}
+
+/// What the file is.
+#[derive(Clone, Copy)]
+pub(super) enum Format {
+    Svg,
+    Folded,
+    Json,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "svg" => Some(Self::Svg),
+            "folded" => Some(Self::Folded),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn written(self, profile: &Profile) -> String {
+        match self {
+            Self::Svg => profile.svg(),
+            Self::Folded => profile.folded(),
+            Self::Json => format!("{}\n", profile.json()),
+        }
+    }
+}
+
+impl Profiled {
+    /// Reads `--profile`.
+    pub(super) fn of(typed: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = typed else {
+            return Ok(Self::Not);
+        };
+        if path == Path::new("perf") {
+            return Ok(Self::ByPerf);
+        }
+        let usage = |reason: String| {
+            let path = path.display();
+            Failure::new(EXIT_USAGE, format!("`--profile {path}`: {reason}"))
+        };
+        let format = Format::of(path).ok_or_else(|| {
+            usage("the ending of the file says what it becomes: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers and editors; and `perf` names functions for `perf`".to_owned())
+        })?;
+        let file = WholeFile::at(path);
+        let file = file.map_err(|error| usage(format!("cannot write this file: {error}")))?;
+        Ok(Self::Into(file, format))
+    }
+
+    /// What the engine has to do for it.
+    pub(super) fn profiling(&self) -> Profiling {
+        match self {
+            Self::Not => Profiling::Off,
+            Self::ByPerf => Profiling::PerfMap,
+            Self::Into(..) => Profiling::Samples,
+        }
+    }
+
+    /// Says what to do beside the job that begins.
+    pub(super) fn tell(&self, terminal: &Terminal) {
+        if let Self::ByPerf = self {
+            let process = process::id();
+            terminal.say(&format!(
+                "functions of plugins are named in `/tmp/perf-{process}.map`, which stays there: `perf record -g -p {process}` looks at this job, and `perf report` shows it"
+            ));
+        }
+    }
+
+    /// Writes the file, the job being over.
+    pub(super) fn finish(self, observer: &Observer, engine: &GuestEngine, terminal: &Terminal) {
+        let (Self::Into(file, format), Some(samples)) = (self, engine.samples()) else {
+            return;
+        };
+        let profile = observer.profile(&samples.by_operator());
+        let path = file.path().to_path_buf();
+        if let Err(error) = file.write(format.written(&profile).as_bytes()) {
+            terminal.say(&format!(
+                "warning: cannot write the profile `{}`: {error}",
+                path.display()
+            ));
+            return;
+        }
+        let left_out = match samples.left_out() {
+            0 => String::new(),
+            samples => format!(
+                ", {} more left out for too many different stacks",
+                count(samples)
+            ),
+        };
+        terminal.say(&format!(
+            "profile: `{}`, of {} of plugins{left_out}",
+            path.display(),
+            things(profile.samples(), "sample"),
+        ));
+    }
+}

@@ -1,0 +1,94 @@
+//! A file that is there as a whole or not at all.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+
+/// A place for a file, in a folder that can be written.
+#[derive(Debug)]
+pub struct WholeFile {
+    path: PathBuf,
+    unfinished: PathBuf,
+}
+
+impl WholeFile {
+    /// Looks whether there can be a file of this name. One that is there already stays as it is until the new one is written.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be written, or the name is that of a folder.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let unfinished = format!(".{}.{}", name.to_string_lossy(), process::id());
+        let file = Self {
+            path: path.to_path_buf(),
+            unfinished: path.with_file_name(unfinished),
+        };
+        file.put(b"")?;
+        fs::remove_file(&file.unfinished)?;
+        Ok(file)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes it under another name, and gives it its own.
+    ///
+    /// # Errors
+    /// When the system refuses. What was there before is still there.
+    pub fn write(self, content: &[u8]) -> io::Result<()> {
+        let written = self.put(content);
+        let written = written.and_then(|()| fs::rename(&self.unfinished, &self.path));
+        if written.is_err() {
+            let _ = fs::remove_file(&self.unfinished);
+        }
+        written
+    }
+
+    fn put(&self, content: &[u8]) -> io::Result<()> {
+        // Of an earlier process of the same number.
+        let _ = fs::remove_file(&self.unfinished);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&self.unfinished)?;
+        file.write_all(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a file that is half there, and one that is lost although nothing was written.
+
+    use super::*;
+
+    #[test]
+    fn it_is_there_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.svg");
+        fs::write(&path, "before").expect("writable");
+        let file = WholeFile::at(&path).expect("it can be written");
+        assert_eq!(fs::read(&path).expect("readable"), b"before");
+        file.write(b"after").expect("it can be written");
+        assert_eq!(fs::read(&path).expect("readable"), b"after");
+        let names = fs::read_dir(folder.path()).expect("readable");
+        assert_eq!(names.count(), 1, "nothing else is left");
+        for impossible in [
+            folder.path(),
+            &folder.path().join("none/a.svg"),
+            Path::new("/"),
+        ] {
+            assert!(
+                WholeFile::at(impossible).is_err(),
+                "{}",
+                impossible.display()
+            );
+        }
+    }
+}

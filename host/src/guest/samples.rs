@@ -1,0 +1,257 @@
+//! Samples of what guests are doing: for a run that is profiled, the functions on the stack of a guest, a thousand times a second.
+//!
+//! Compiled code looks at the engine's epoch at the entry of each function and at the head of each loop, which is how calls
+//! are ended in time. In an engine that samples, the epoch moves on with each sample, too ([`GuestEngine::sample`]), and a
+//! guest that notices comes to [`look`], which notes its stack and sees to its time itself. So nothing else is compiled, and
+//! an engine that does not sample has none of it. Between two looks a guest is at most one loop or call further, which is how
+//! exact a sample is. Only calls of `process` are sampled.
+//!
+//! Names of functions are what components say, so they are cut, made printable, and bounded in number, as are stacks.
+//!
+//! [`GuestEngine::sample`]: super::GuestEngine::sample
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use wasmtime::{AsContext, StoreContextMut, UpdateDeadline, WasmBacktrace};
+
+use super::beside::GuestState;
+
+/// The time between two samples.
+pub const SAMPLE: Duration = Duration::from_millis(1);
+/// Functions of a stack: the innermost ones.
+pub(super) const FRAMES_MAX: usize = 128;
+/// Stacks that differ, over all operators.
+const STACKS_MAX: usize = 1 << 15;
+/// Functions that differ, over all operators.
+const FUNCTIONS_MAX: usize = 1 << 15;
+/// Characters of a function's name.
+const NAME_CHARS_MAX: usize = 200;
+/// What a function is called of which more is not known.
+const UNNAMED: &str = "[unnamed]";
+/// In place of functions beyond [`FUNCTIONS_MAX`].
+const OTHERS: &str = "[others]";
+/// In place of functions beyond [`FRAMES_MAX`].
+const DEEPER: &str = "[outer functions]";
+
+/// How an engine helps to find where the time of its guests goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Profiling {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Stacks are sampled.
+    Samples,
+    /// `perf` is told which function is where, by a file of the process in `/tmp`.
+    PerfMap,
+}
+
+/// A stack, outermost function first, and in how many samples it was seen.
+pub type SampledStack = (Vec<String>, u64);
+
+/// The samples of all guests of an engine.
+#[derive(Debug, Default)]
+pub struct Samples {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Operators and functions by name.
+    names: BTreeMap<String, u32>,
+    /// By operator and stack.
+    stacks: BTreeMap<(u32, Vec<u32>), u64>,
+    left_out: u64,
+}
+
+impl Samples {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stacks that were seen, by operator.
+    #[must_use]
+    pub fn by_operator(&self) -> BTreeMap<String, Vec<SampledStack>> {
+        let seen = self.seen();
+        let mut names = vec![""; seen.names.len()];
+        for (name, &number) in &seen.names {
+            names[number as usize] = name;
+        }
+        let name = |number: &u32| names[*number as usize].to_owned();
+        let mut stacks = BTreeMap::<_, Vec<_>>::new();
+        for ((operator, stack), count) in &seen.stacks {
+            let stack = stack.iter().map(name).collect();
+            stacks
+                .entry(name(operator))
+                .or_default()
+                .push((stack, *count));
+        }
+        stacks
+    }
+
+    /// Samples that were left out, since there were too many different stacks.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.seen().left_out
+    }
+
+    fn note<'a>(&self, operator: &str, stack: impl Iterator<Item = &'a str>) {
+        self.seen().note(operator, stack);
+    }
+}
+
+impl Seen {
+    /// Innermost function first.
+    fn note<'a>(&mut self, operator: &str, functions: impl Iterator<Item = &'a str>) {
+        let operator = self.number(operator);
+        let mut stack = Vec::new();
+        for (depth, function) in functions.enumerate() {
+            if depth == FRAMES_MAX {
+                stack.push(self.number(DEEPER));
+                break;
+            }
+            stack.push(self.number(&shown(function)));
+        }
+        stack.reverse();
+        let has_room = self.stacks.len() < STACKS_MAX;
+        match self.stacks.get_mut(&(operator, stack.clone())) {
+            Some(count) => *count += 1,
+            None if has_room => {
+                self.stacks.insert((operator, stack), 1);
+            }
+            None => self.left_out += 1,
+        }
+    }
+
+    /// The number of a name. Those of the host always have one.
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.names.get(name) {
+            return number;
+        }
+        let is_full = self.names.len() >= FUNCTIONS_MAX;
+        if is_full && name != OTHERS && name != DEEPER {
+            return self.number(OTHERS);
+        }
+        let number = self.names.len() as u32;
+        self.names.insert(name.to_owned(), number);
+        number
+    }
+}
+
+/// A function's name as people read it: of Rust, without what the compiler has added.
+fn shown(name: &str) -> String {
+    let demangled = format!("{:#}", rustc_demangle::demangle(name));
+    // What separates the names of a stack is not part of one.
+    let printable = |char: char| match char {
+        ';' => ':',
+        char if char.is_control() => ' ',
+        char => char,
+    };
+    let mut shown: String = demangled
+        .chars()
+        .take(NAME_CHARS_MAX)
+        .map(printable)
+        .collect();
+    if shown.trim().is_empty() {
+        UNNAMED.clone_into(&mut shown);
+    }
+    shown
+}
+
+/// A guest has noticed that the epoch moved on: its stack is noted, and a call that has had its time ends.
+pub(super) fn look(
+    store: &StoreContextMut<'_, GuestState>,
+    operator: &str,
+    samples: &Samples,
+) -> UpdateDeadline {
+    let state = store.data();
+    if state.is_out_of_time() {
+        return UpdateDeadline::Interrupt;
+    }
+    if state.timer.is_in_call() {
+        let trace = WasmBacktrace::force_capture(store.as_context());
+        let functions = trace.frames().iter();
+        let functions = functions.map(|frame| frame.func_name().unwrap_or(UNNAMED));
+        samples.note(operator, functions);
+    }
+    UpdateDeadline::Continue(1)
+}
+
+/// The time that the host has taken is not the guest's: the next sample is the first one from here on. A guest whose time is
+/// over is to notice at once.
+pub(super) fn enter_guest(store: &mut StoreContextMut<'_, GuestState>) {
+    let ticks = u64::from(!store.data().is_out_of_time());
+    store.set_epoch_deadline(ticks);
+}
+
+/// A new, empty collection.
+pub(super) fn shared(profiling: Profiling) -> Option<Arc<Samples>> {
+    (profiling == Profiling::Samples).then(Arc::default)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches samples that are lost, counted for another stack, or without bounds, and names that break what they are put in.
+
+    use super::*;
+
+    #[test]
+    fn equal_stacks_are_one_and_begin_with_the_outermost_function() {
+        let samples = Samples::default();
+        for stack in [&["c", "b", "a"][..], &["b", "a"], &["c", "b", "a"]] {
+            samples.note("count", stack.iter().copied());
+        }
+        samples.note("other", ["a"].into_iter());
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let expected = [
+            (
+                "count".to_owned(),
+                vec![(names(&["a", "b", "c"]), 2), (names(&["a", "b"]), 1)],
+            ),
+            ("other".to_owned(), vec![(names(&["a"]), 1)]),
+        ];
+        let mut seen = samples.by_operator();
+        for stacks in seen.values_mut() {
+            stacks.sort_by(|one, other| other.0.len().cmp(&one.0.len()));
+        }
+        assert_eq!(seen, BTreeMap::from(expected));
+        assert_eq!(samples.left_out(), 0);
+    }
+
+    #[test]
+    fn a_guest_cannot_make_the_host_keep_without_bounds() {
+        let samples = Samples::default();
+        for number in 0..STACKS_MAX + 10 {
+            let name = format!("f{number}");
+            samples.note("count", [name.as_str()].into_iter());
+        }
+        let seen = samples.by_operator();
+        let functions: u64 = seen["count"].iter().map(|(_, count)| count).sum();
+        assert_eq!(functions + samples.left_out(), (STACKS_MAX + 10) as u64);
+        assert!(seen["count"].len() <= STACKS_MAX);
+        assert!(samples.seen().names.len() <= FUNCTIONS_MAX + 2);
+        let deep = Samples::default();
+        deep.note("count", std::iter::repeat_n("f", 100_000));
+        let seen = deep.by_operator();
+        assert_eq!(seen["count"][0].0.len(), FRAMES_MAX + 1);
+        assert_eq!(seen["count"][0].0[0], DEEPER);
+    }
+
+    #[test]
+    fn names_are_for_people() {
+        for (name, expected) in [
+            (
+                "_ZN10word_count5tally17h0123456789abcdefE",
+                "word_count::tally",
+            ),
+            ("_PyEval_EvalFrameDefault", "_PyEval_EvalFrameDefault"),
+            ("a;b\n c", "a:b  c"),
+            (" ", UNNAMED),
+            ("", UNNAMED),
+        ] {
+            assert_eq!(shown(name), expected);
+        }
+        assert_eq!(shown(&"x".repeat(10_000)).len(), NAME_CHARS_MAX);
+    }
+}

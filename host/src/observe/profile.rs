@@ -1,0 +1,117 @@
+//! A picture of where the time of a job went: job, operator, stage, and within a plugin its functions.
+//!
+//! The time in each stage is measured. Functions are known from samples, which tell shares and no times, so the measured time
+//! in a plugin is divided as its samples were. Whatever workers did besides, such as checkpoints, is a box of its own; time
+//! without work is left out. Formats: [`Profile::svg`] to look at, [`Profile::folded`] and [`Profile::json`] for other tools.
+
+mod folded;
+mod json;
+mod svg;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use self::tree::Tree;
+use super::job::{Facts, Kind};
+use super::task::{Stage, TaskMetrics};
+
+/// What copying to and from a plugin is called.
+const COPY: &str = "[copy]";
+/// What functions of the host are called that a plugin calls.
+const HOST: &str = "[host]";
+/// What the plugin is called if nothing is known of its functions.
+const PLUGIN: &str = "[plugin]";
+/// What workers do outside of all stages.
+const ENGINE: &str = "[engine]";
+
+/// The functions that a plugin was seen in, outermost first, and how often. By operator.
+pub type SampledStacks = BTreeMap<String, Vec<(Vec<String>, u64)>>;
+
+/// Where the time of a job went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    job: String,
+    /// Below the job.
+    tree: Tree,
+    /// Samples of plugins.
+    samples: u64,
+}
+
+impl Profile {
+    pub(super) fn of(facts: &Facts, stacks: &SampledStacks) -> Self {
+        let mut profile = Self {
+            job: facts.name.clone(),
+            tree: Tree::default(),
+            samples: 0,
+        };
+        let mut in_stages = 0;
+        for (index, node) in facts.nodes.iter().enumerate() {
+            let sum = |read: &dyn Fn(&TaskMetrics) -> u64| {
+                let workers = facts.workers.iter();
+                let tasks = workers.filter_map(|worker| worker.task(index));
+                tasks.map(read).sum::<u64>()
+            };
+            for &stage in node.kind.stages() {
+                let time = sum(&|task| task.stages.of(stage).get());
+                in_stages += time;
+                match (stage, &node.kind) {
+                    (Stage::Guest, Kind::Operator(_)) => {
+                        let copy = sum(&|task| task.copy.get()).min(time);
+                        let host = sum(&|task| task.host.get()).min(time - copy);
+                        let guest = (time - copy - host, copy, host);
+                        let stacks = stacks.get(&node.name).map_or(&[][..], Vec::as_slice);
+                        profile.add_guest(&node.name, guest, stacks);
+                    }
+                    _ => profile.tree.add(&[&node.name, stage.name()], time),
+                }
+            }
+        }
+        let workers = facts.workers.iter();
+        let busy = workers.map(|worker| worker.times.busy.get()).sum::<u64>();
+        profile.tree.add(&[ENGINE], busy.saturating_sub(in_stages));
+        profile
+    }
+
+    /// The time in calls of an operator's plugin: in the plugin, copying, in the host.
+    fn add_guest(
+        &mut self,
+        operator: &str,
+        (plugin, copy, host): (u64, u64, u64),
+        stacks: &[(Vec<String>, u64)],
+    ) {
+        let guest = Stage::Guest.name();
+        self.tree.add(&[operator, guest, COPY], copy);
+        self.tree.add(&[operator, guest, HOST], host);
+        let samples: u64 = stacks.iter().map(|(_, count)| count).sum();
+        self.samples += samples;
+        if samples == 0 {
+            self.tree.add(&[operator, guest, PLUGIN], plugin);
+        }
+        let (mut seen, mut given) = (0, 0);
+        for (stack, count) in stacks {
+            // What is left by rounding goes to the next, so all of the time is given away.
+            seen += u128::from(*count);
+            let until = (u128::from(plugin) * seen / u128::from(samples.max(1))) as u64;
+            let outer = [operator, guest].into_iter();
+            let path: Vec<_> = outer.chain(stack.iter().map(String::as_str)).collect();
+            self.tree.add(&path, until - given);
+            given = until;
+        }
+    }
+
+    /// Samples of plugins that it was made from.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// All time in it.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.tree.total())
+    }
+}
+
+#[cfg(test)]
+mod tests;
