@@ -35,7 +35,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         folder: "floodmark-sdk",
         #[cfg(test)]
         source: "",
-        files: files!("rust": "Cargo.toml" "clippy.toml" "macros/Cargo.toml" "macros/src/attribute.rs" "macros/src/lib.rs" "src/bindings.rs" "src/columns.rs" "src/config.rs" "src/encoding.rs" "src/entries.rs" "src/error.rs" "src/export.rs" "src/lib.rs" "src/list.rs" "src/log.rs" "src/map.rs" "src/metrics.rs" "src/operator.rs" "src/output.rs" "src/reads.rs" "src/record_by_record.rs" "src/reducing.rs" "src/states.rs" "src/sub_key.rs" "src/testing/disposable.rs" "src/testing/host.rs" "src/testing/kept.rs" "src/testing/mod.rs" "src/value.rs"),
+        files: files!("rust": "Cargo.toml" "clippy.toml" "macros/Cargo.toml" "macros/src/attribute.rs" "macros/src/lib.rs" "macros/src/reads.rs" "src/bindings.rs" "src/columns.rs" "src/config.rs" "src/encoding.rs" "src/entries.rs" "src/error.rs" "src/export.rs" "src/lib.rs" "src/list.rs" "src/log.rs" "src/map.rs" "src/metrics.rs" "src/operator.rs" "src/output.rs" "src/plain.rs" "src/reads.rs" "src/record_by_record.rs" "src/reducing.rs" "src/short.rs" "src/states.rs" "src/sub_key.rs" "src/testing/compact.rs" "src/testing/disposable.rs" "src/testing/host.rs" "src/testing/kept.rs" "src/testing/mod.rs" "src/value.rs"),
         template: files!("rust/template": "Cargo.toml" "README.md" "gitignore" "src/lib.rs" "vectors.toml"),
     },
     Sdk {
