@@ -30,7 +30,11 @@ fn count_keys(input: &Path) -> u64 {
         while let Some(end) = memchr::memchr(b'\n', &buffer[begin..filled]) {
             let line = &buffer[begin..begin + end];
             let tab = memchr::memchr(b'\t', line).expect("each line has a tab");
-            let count = counts.entry_ref(&line[..tab]).or_default();
+            let key = &line[..tab];
+            let count = match counts.get_mut(key) {
+                Some(count) => count,
+                None => counts.entry(key.into()).or_default(),
+            };
             *count += 1;
             checksum = checksum.wrapping_add(*count);
             begin += end + 1;

@@ -1,9 +1,13 @@
 //! What does a plugin cost by the language that it is written in? The same `word-count` in each: size of the component, time
-//! to compile it, to load it compiled, to start an instance, a record in batches of 1024, and to get over a trap.
+//! to compile it, to load it compiled, to start an instance, a record in batches of 1024, and to get over a trap; and from the start of
+//! `floodmark run` to the first record of the output, in a fresh data folder, when compiled code is kept and when it is not.
 
 mod support;
 
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use floodmark::edge::plugin_build::{self, Language};
@@ -29,6 +33,53 @@ fn batch() -> (Batch, OptionalColumn) {
         state.push(Some(&[0xac, 0x02]));
     }
     (batch, state)
+}
+
+/// From the start of a job with one record to its output, in ms: without compiled code, and with.
+fn first_record(language: Language, component: &[u8]) -> [f64; 2] {
+    let dir = folder("first-record").join(language.name());
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("the folder can be made");
+    fs::write(dir.join("count.wasm"), component).expect("there is room");
+    fs::write(dir.join("in.txt"), "word\n").expect("there is room");
+    let pipeline = r#"
+job.name = "first"
+source.text = { connector = "file", path = "in.txt", follow = true }
+operator.count = { plugin = "count.wasm", from = "text" }
+sink.counts = { connector = "stdout", from = "count" }
+"#;
+    fs::write(dir.join("pipeline.toml"), pipeline).expect("there is room");
+    let run = |keeps_cache: bool, until_optimised: bool| {
+        if !keeps_cache {
+            let _ = fs::remove_dir_all(dir.join("cache"));
+        }
+        let _ = fs::remove_dir_all(dir.join(".floodmark"));
+        let begin = now();
+        let mut job = Command::new(env!("CARGO_BIN_EXE_floodmark"))
+            .args(["run", "pipeline.toml"])
+            .current_dir(&dir)
+            .env("FLOODMARK_CACHE_DIR", dir.join("cache"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the job starts");
+        let mut first = [0; 1];
+        let out = job.stdout.as_mut().expect("it is a pipe");
+        out.read_exact(&mut first).expect("a record comes");
+        let took = begin.elapsed().as_secs_f64() * 1e3;
+        if until_optimised {
+            let said = BufReader::new(job.stderr.take().expect("it is a pipe"));
+            let mut lines = said.lines().map_while(Result::ok);
+            lines.any(|line| line.ends_with("optimised code is ready"));
+        }
+        job.kill().expect("it runs");
+        job.wait().expect("it ends");
+        took
+    };
+    let fresh = (0..ROUNDS).map(|_| run(false, false)).collect();
+    run(true, component.len() >= 512 << 10);
+    let kept = (0..ROUNDS).map(|_| run(true, false)).collect();
+    [median(fresh), median(kept)]
 }
 
 /// A language, and what was measured of it.
@@ -57,7 +108,7 @@ fn component(folder: &str, language: Language) -> Vec<u8> {
     let folder = repository().join(folder).join(language.name());
     let built = plugin_build::component(&folder, &mut |_| ());
     let built = built.unwrap_or_else(|error| panic!("{error}"));
-    std::fs::read(built).expect("the component is there")
+    fs::read(built).expect("the component is there")
 }
 
 fn measured(language: Language) -> Measured {
@@ -164,7 +215,10 @@ fn main() {
     println!(
         "language    size KiB  compile ms  load ms  start us  trap to next answer us  ns a record  to Rust"
     );
+    let first = |of: &Measured| first_record(of.language, &of.bytes);
+    let first: Vec<_> = all.iter().map(first).collect();
     let rust = all.first().map(|rust| median(rust.record_ns.clone()));
+    let names: Vec<_> = all.iter().map(|of| of.language.name()).collect();
     for of in all {
         let record = median(of.record_ns);
         println!(
@@ -178,5 +232,10 @@ fn main() {
             record,
             record / rust.unwrap_or(record),
         );
+    }
+    println!("from the start of a job with one record to its output, ms");
+    println!("language    fresh  with kept code");
+    for (name, [fresh, kept]) in names.into_iter().zip(first) {
+        println!("{name:<11} {fresh:>5.0} {kept:>15.0}");
     }
 }

@@ -47,6 +47,7 @@ impl Job {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
         command.arg("run").arg(self.dir.join("pipeline.toml"));
+        command.env("FLOODMARK_CACHE_DIR", self.dir.join("cache"));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }

@@ -52,6 +52,7 @@ fn run(component: &Path, keys: u64, backend: &str) -> Figures {
         fs::hard_link(&input, linked).expect("one file system holds both");
         let begin = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_floodmark"))
+            .env("FLOODMARK_CACHE_DIR", folder("cache"))
             .arg("run")
             .arg(dir.join("pipeline.toml"))
             .stdout(Stdio::null())

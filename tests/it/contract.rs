@@ -2,9 +2,7 @@
 //!
 //! Catches a host that refuses them, calls them by an interface that they do not have, or makes another output of them.
 
-use std::process::Command;
-
-use crate::job::Job;
+use crate::job::{Job, command};
 use crate::output::counted_by_tools;
 use crate::plugins::repository;
 use crate::text;
@@ -14,7 +12,7 @@ const WORD_COUNT: &str = "tests/fixtures/word-count-0.1.0.wasm";
 #[test]
 fn a_plugin_of_version_0_1_0_passes_its_vectors() {
     let vectors = repository().join("plugins/word-count/vectors.toml");
-    let output = Command::new(env!("CARGO_BIN_EXE_floodmark"))
+    let output = command()
         .arg("test")
         .arg(repository().join(WORD_COUNT))
         .arg("--vectors")

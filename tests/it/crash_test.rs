@@ -6,15 +6,14 @@
 //! By default a few points are walked with little input; `FLOODMARK_HEAVY=1` takes all, with several workers and objects, too.
 
 use std::fs;
-use std::process::Command;
 
-use crate::job::{Job, Outcome};
+use crate::job::{self, Job, Outcome};
 use crate::plugins::plugin;
 use crate::text::text;
 
 fn crash_test(job: &Job, arguments: &[&str]) -> Outcome {
     fs::create_dir_all(job.path("tmp")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+    let mut command = job::command();
     command
         .args(["crash-test", "pipeline.toml"])
         .args(arguments);

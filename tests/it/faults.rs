@@ -221,7 +221,9 @@ fn says_why(letter: &Letter) -> bool {
     let reason = match letter.value.split(|&byte| byte == b'-').next().unwrap() {
         b"panic" => "crashed in `process`: ",
         b"fail" => "failed in `process`: a record with the key ",
-        b"break" => "returned from `process` what the contract forbids: slot 4294967295 of ",
+        b"break" => {
+            "returned from `process` what the contract forbids: an emission from record 4294967295, of "
+        }
         _ => "rejected the record: nobody wants `reject-",
     };
     letter.reason.starts_with(reason)

@@ -6,7 +6,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::job::{Job, Outcome, pipeline};
+use crate::job::{self, Job, Outcome, pipeline};
 
 /// A job with a checkpoint, and then with more to read than its store may grow by.
 fn job() -> Job {
@@ -48,7 +48,7 @@ fn a_checkpoint_that_finds_no_room_fails_alone() {
         "trap '' XFSZ; ulimit -f {limit}; exec \"$0\" run pipeline.toml --set checkpoint.interval=50ms"
     );
     command.args(["-c", &script, env!("CARGO_BIN_EXE_floodmark")]);
-    let full = job.spawn(command).wait();
+    let full = job.spawn(job::keeping_code(command)).wait();
     assert_eq!(full.code, Some(4), "{}", full.stderr);
     // On a slow machine, checkpoints that have nothing new may come first, and find room.
     let kept = job.checkpoint_ids()[0];

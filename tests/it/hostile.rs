@@ -15,13 +15,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use floodmark::edge::ticker::Ticker;
 use floodmark::guest::{
-    CallOutput, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage, Page,
-    Plugin, Profiling, StateAccess, StatePart, SubKeyRange,
+    CallOutput, Code, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage,
+    Page, Plugin, StateAccess, StatePart, SubKeyRange,
 };
 use floodmark::stream::{Batch, Column, OptionalColumn};
 
+use crate::engines::Ticking;
 use crate::job::Job;
 use crate::output::counted_by_tools;
 use crate::plugins::repository;
@@ -115,7 +115,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ("output-gigantic", TOO_MUCH),
     (
         "output-large",
-        "returned 300168 bytes from `process`, and 256 KiB are allowed; raise `limits.output-per-call`",
+        "returned 300176 bytes from `process`, and 256 KiB are allowed; raise `limits.output-per-call`",
     ),
     (
         "output-unaligned",
@@ -321,23 +321,6 @@ impl StateAccess for Nothing {
     }
 }
 
-/// An engine that is ticked, for as many plugins as there are.
-struct Ticking {
-    engine: GuestEngine,
-    _tickers: (Ticker, Option<Ticker>),
-}
-
-fn ticking(fuel: bool, profiling: Profiling) -> Ticking {
-    let engine = GuestEngine::with(EngineSettings {
-        fuel,
-        profiling,
-        ..EngineSettings::default()
-    });
-    let engine = engine.unwrap();
-    let _tickers = (Ticker::start(&engine), Ticker::sampling(&engine));
-    Ticking { engine, _tickers }
-}
-
 fn processed(instance: &mut Instance) -> Result<CallOutput, GuestError> {
     let mut batch = Batch::default();
     batch.push(b"a", b"1", 0);
@@ -397,12 +380,23 @@ impl Tame {
 
 #[test]
 fn each_hostile_plugin_ends_as_is_written() {
-    for profiling in [Profiling::Off, Profiling::Samples] {
-        each_ends_as_is_written(&ticking(false, profiling));
-    }
+    check_endings(&Ticking::new());
 }
 
-fn each_ends_as_is_written(guests: &Ticking) {
+#[test]
+fn each_ends_so_while_it_is_sampled() {
+    check_endings(&Ticking::sampling());
+}
+
+#[test]
+fn each_ends_so_with_the_code_of_the_quick_compiler() {
+    let guests = Ticking::quick();
+    let good = guests.engine.load("good", &assembled(&[])).unwrap();
+    assert_eq!(good.code(), Code::Optimising);
+    check_endings(&guests);
+}
+
+fn check_endings(guests: &Ticking) {
     use_all(&guests.engine, &assembled(&[]), limits()).expect("the template is a good plugin");
     let mut tame = Tame::new(&guests.engine);
     let mut otherwise = Vec::new();
@@ -434,8 +428,8 @@ fn each_ends_as_is_written(guests: &Ticking) {
 
 #[test]
 fn loops_and_traps_end_in_each_export() {
-    for profiling in [Profiling::Off, Profiling::Samples] {
-        loops_and_traps_end(&ticking(false, profiling));
+    for guests in [Ticking::new(), Ticking::sampling()] {
+        loops_and_traps_end(&guests);
     }
 }
 
@@ -458,7 +452,7 @@ fn loops_and_traps_end(guests: &Ticking) {
 
 #[test]
 fn fuel_ends_a_call_at_the_same_place_each_time() {
-    let guests = ticking(true, Profiling::Off);
+    let guests = Ticking::counting_fuel();
     let limits = Limits {
         fuel_per_call: Some(50_000),
         ..limits()
@@ -472,7 +466,7 @@ fn fuel_ends_a_call_at_the_same_place_each_time() {
     for _ in 0..1000 {
         processed(&mut instance).unwrap();
     }
-    let without = ticking(false, Profiling::Off);
+    let without = Ticking::new();
     let refused = without.engine.load_within("bad", &component, limits);
     let said = refused.expect_err("no fuel there").to_string();
     assert!(said.contains("`limits.fuel-per-call`"), "{said}");

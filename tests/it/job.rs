@@ -1,7 +1,7 @@
 //! A job in a folder of its own, run by the real command.
 //!
 //! The job is the word count of `in.txt` into `out`, unless a test writes another pipeline. Its data folder is the default
-//! one and begins with compiled plugins, which would else be most of the time that a test takes.
+//! one. Compiled plugins are kept in one folder for all tests, else compiling would be most of the time that a test takes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -54,17 +54,6 @@ impl Outcome {
 impl Job {
     /// A job whose input is still to be written.
     pub fn new() -> Self {
-        let job = Self::without_compiled();
-        let compiled = job.data_dir().join("compiled");
-        fs::create_dir_all(&compiled).unwrap();
-        for file in fs::read_dir(&*COMPILED).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), compiled.join(file.file_name())).unwrap();
-        }
-        job
-    }
-
-    fn without_compiled() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let job = Self { folder };
         job.write("pipeline.toml", pipeline());
@@ -106,7 +95,7 @@ impl Job {
     }
 
     pub fn start_command(&self, arguments: &[&str]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+        let mut command = command();
         command.args(arguments);
         self.spawn(command)
     }
@@ -181,20 +170,23 @@ format = "csv"
     )
 }
 
-/// A folder with the compiled plugins of the word count.
-static COMPILED: LazyLock<PathBuf> = LazyLock::new(|| {
-    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+/// The command, which keeps compiled code where tests may: never in the home of who runs them.
+pub fn command() -> Command {
+    keeping_code(Command::new(env!("CARGO_BIN_EXE_floodmark")))
+}
+
+/// Another command that runs it.
+pub fn keeping_code(mut command: Command) -> Command {
+    command.env("FLOODMARK_CACHE_DIR", &*CACHE);
+    command
+}
+
+/// A folder for compiled code, for all tests of a run.
+static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     // Files of earlier builds are of other names.
-    let _ = fs::remove_dir_all(&compiled);
-    fs::create_dir_all(&compiled).unwrap();
-    let job = Job::without_compiled();
-    job.write("in.txt", "");
-    job.run(&[]).succeeded();
-    for file in fs::read_dir(job.data_dir().join("compiled")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), compiled.join(file.file_name())).unwrap();
-    }
-    compiled
+    let _ = fs::remove_dir_all(&cache);
+    cache
 });
 
 /// A process that is killed when it is not waited for.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use floodmark::edge::plugin_build::Language;
 
-use crate::job::Job;
+use crate::job::{self, Job};
 use crate::plugins::repository;
 use crate::text::text;
 
@@ -61,7 +61,7 @@ fn succeed(command: &mut Command) -> String {
 }
 
 fn floodmark(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+    let mut command = job::command();
     command.current_dir(folder);
     command
 }

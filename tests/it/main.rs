@@ -23,6 +23,7 @@ mod control;
 mod crash_test;
 mod damage;
 mod faults;
+mod first_start;
 mod full_disk;
 mod hostile;
 mod languages;
@@ -44,6 +45,7 @@ mod vectors;
 
 mod tidy;
 
+mod engines;
 mod job;
 mod output;
 mod plugins;

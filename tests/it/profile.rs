@@ -70,9 +70,9 @@ fn a_profile_names_operators_stages_and_functions() {
             "words;text;exchange",
             "words;split;exchange",
             "words;split;guest;[copy]",
-            "words;split;guest;floodmark:engine/operator@0.1.0#process;",
+            "words;split;guest;floodmark:engine/operator-compact@0.1.0#process;",
             "words;count;lookup",
-            "words;count;guest;floodmark:engine/operator@0.1.0#process;",
+            "words;count;guest;floodmark:engine/operator-compact@0.1.0#process;",
             "words;count;apply",
             "words;counts;sink",
         ],
@@ -89,7 +89,7 @@ fn a_profile_names_operators_stages_and_functions() {
     for shown in [
         "<title>split: ",
         "<title>lookup: ",
-        "<title>floodmark:engine/operator@0.1.0#process: ",
+        "<title>floodmark:engine/operator-compact@0.1.0#process: ",
     ] {
         assert!(svg.contains(shown), "{shown}");
     }
@@ -143,7 +143,7 @@ fn a_job_that_is_stopped_leaves_its_profile() {
     run.wait().succeeded().says("profile: `a.folded`");
     let begins = [
         "words;numbers;source",
-        "words;count;guest;floodmark:engine/operator@0.1.0#process;",
+        "words;count;guest;floodmark:engine/operator-compact@0.1.0#process;",
         "words;[engine]",
     ];
     check_stacks(&stacks(&job, "a.folded"), &begins);

@@ -1,9 +1,7 @@
 //! Catches a job that loses or repeats something when it is rescaled, comes back after a crash with tasks or state of both
 //! sides, or forgets how many tasks it had.
 
-use std::process::Command;
-
-use crate::job::{Job, Running};
+use crate::job::{self, Job, Running};
 use crate::plugins::plugin;
 
 const RECORDS: usize = 40_000;
@@ -97,7 +95,7 @@ fn a_job_that_was_rescaled_shows_its_tasks_and_has_room_for_more_when_it_is_star
 
 /// Starts the job so that it dies at a point.
 fn armed(job: &Job, point: &str) -> Running {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+    let mut command = job::command();
     command
         .args(["run", "pipeline.toml"])
         .env("FLOODMARK_CRASH_AT", format!("{point}:1"));

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
-use crate::job::Job;
+use crate::job::{self, Job};
 use crate::plugins::plugin;
 
 /// A job without an end that takes checkpoints when it is told to.
@@ -71,7 +70,7 @@ fn a_crash_on_the_way_leaves_one_or_the_other() {
         ("rollback-begun", 1),
     ] {
         let job = endless();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+        let mut command = job::command();
         command
             .args(["run", "pipeline.toml"])
             .env("FLOODMARK_CRASH_AT", format!("{point}:1"));

@@ -1,15 +1,15 @@
 //! Catches a running job that cannot be looked at, numbers that stand still while it works, and one that lets in whom it must
 //! not.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::job::{Job, Running};
+use crate::job::{self, Job, Running};
 use crate::plugins::plugin;
 
 /// A job without an end that takes a checkpoint when it is asked to.
@@ -296,7 +296,7 @@ fn a_token_is_needed_where_others_may_call() {
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();
 
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+    let mut command = job::command();
     command
         .args(["run", "pipeline.toml", "--listen", "0.0.0.0:0"])
         .env("FLOODMARK_TOKEN", "0123456789abcdef");
@@ -313,6 +313,7 @@ fn a_token_is_needed_where_others_may_call() {
 fn a_job_that_has_never_run_says_so() {
     let job = endless();
     let folder: PathBuf = job.data_dir();
+    fs::create_dir_all(&folder).unwrap();
     let screen = job.command(&["status", "."]).succeeded().stdout;
     let expected = format!(
         "no job runs on the data folder `{}`, and it has no checkpoint\n",

@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::job::{Job, Outcome, Running};
+use crate::job::{self, Job, Outcome, Running};
 use crate::plugins::plugin;
 
 /// Points of a swap at which a job is killed.
@@ -314,7 +313,7 @@ fn two_swaps_at_once_are_one_after_the_other_or_refused() {
 fn a_crash_comes_back_with_plugin_and_state_of_one_time() {
     for point in POINTS {
         let job = labelled("rate = 100000");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodmark"));
+        let mut command = job::command();
         // The first checkpoint is not that of the swap.
         let nth = if point.starts_with("swap") { 1 } else { 2 };
         command

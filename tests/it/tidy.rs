@@ -75,8 +75,9 @@ const ONLY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// Crates, and where alone they are named.
-const CRATES: [(&str, &str); 3] = [
+const CRATES: [(&str, &str); 4] = [
     ("wasmtime", "host/src/guest"),
+    ("rayon", "host/src/edge"),
     ("redb", "host/src/checkpoint/store"),
     ("object_store", "host/src/checkpoint/object"),
 ];

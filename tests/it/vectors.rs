@@ -8,12 +8,12 @@ mod made;
 use std::fs;
 use std::path::Path;
 
-use floodmark::edge::ticker::Ticker;
-use floodmark::guest::{EngineSettings, GuestEngine, Plugin};
+use floodmark::guest::{Code, Plugin};
 use floodmark::vectors::{Vectors, find, run};
 use toml::{Table, Value};
 
-use crate::job::Outcome;
+use crate::engines::Ticking;
+use crate::job::{self, Outcome};
 use crate::plugins::{plugin, repository};
 
 /// By case the folder of its vectors.
@@ -27,23 +27,9 @@ const CASES: [(&str, &str); 7] = [
     ("misbehaves", "tests/guests/misbehaves"),
 ];
 
-/// An engine that is ticked, for plugins that are loaded once.
-struct Bench {
-    engine: GuestEngine,
-    _ticker: Ticker,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let engine = GuestEngine::with(EngineSettings::default()).unwrap();
-        let _ticker = Ticker::start(&engine);
-        Self { engine, _ticker }
-    }
-
-    fn load(&self, name: &str) -> Plugin {
-        let component = fs::read(plugin(name)).unwrap();
-        self.engine.load("plugin", &component).unwrap()
-    }
+fn load(guests: &Ticking, name: &str) -> Plugin {
+    let component = fs::read(plugin(name)).unwrap();
+    guests.engine.load("plugin", &component).unwrap()
 }
 
 /// What is said of a plugin and vectors.
@@ -66,9 +52,18 @@ fn check(plugin: &Plugin, text: &str, expected: &str) {
 
 #[test]
 fn rust_plugins_pass_their_vectors() {
-    let bench = Bench::new();
+    check_cases(&Ticking::new(), Code::Optimised);
+}
+
+#[test]
+fn rust_plugins_pass_them_with_the_code_of_the_quick_compiler() {
+    check_cases(&Ticking::quick(), Code::Optimising);
+}
+
+fn check_cases(bench: &Ticking, code: Code) {
     for (case, folder) in CASES {
-        let plugin = bench.load(case);
+        let plugin = load(bench, case);
+        assert_eq!(plugin.code(), code);
         let found = find::of_plugin(&repository().join(folder).join("rust")).unwrap();
         assert_eq!(
             found.files[0],
@@ -152,10 +147,10 @@ fn changed(text: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn each_expectation_of_the_vectors_is_compared() {
-    let bench = Bench::new();
+    let bench = Ticking::new();
     let mut count = 0;
     for (case, folder) in CASES {
-        let plugin = bench.load(case);
+        let plugin = load(&bench, case);
         let found = find::of_plugin(&repository().join(folder).join("rust")).unwrap();
         for file in found.files {
             let text = fs::read_to_string(&file).unwrap();
@@ -178,8 +173,8 @@ fn each_expectation_of_the_vectors_is_compared() {
 
 #[test]
 fn a_difference_says_where_it_is_and_what_came() {
-    let bench = Bench::new();
-    let count = bench.load("word-count");
+    let bench = Ticking::new();
+    let count = load(&bench, "word-count");
     check(
         &count,
         r#"
@@ -253,8 +248,8 @@ FAILED  v.toml: the plugin does not open
 
 #[test]
 fn failures_and_rejections_are_compared() {
-    let bench = Bench::new();
-    let misbehaves = bench.load("misbehaves");
+    let bench = Ticking::new();
+    let misbehaves = load(&bench, "misbehaves");
     check(
         &misbehaves,
         "[[step]]\nrecords = [['k', 'a'], ['k', 'error']]\nemits = [['k', 'a']]",
@@ -289,7 +284,7 @@ FAILED  v.toml:1: step 1, as written: the call does not fail
     + emits nothing
     log info: hello",
     );
-    let router = bench.load("router");
+    let router = load(&bench, "router");
     check(
         &router,
         r#"
@@ -311,14 +306,14 @@ FAILED  v.toml:2: step 1, as written: other records are emitted, and other recor
     check(
         &router,
         "[[step]]\nrecords = [['k', 'x'], ['k', 'y']]\nrejects = [[1, 'y'], [0, '']]",
-        "ok  v.toml: 1 step, 3 variations, 2 records",
+        "ok  v.toml: 1 step, 4 variations, 2 records",
     );
 }
 
 #[test]
 fn a_plugin_that_keeps_state_in_memory_does_not_pass() {
-    let bench = Bench::new();
-    let forgetful = bench.load("forgetful");
+    let bench = Ticking::new();
+    let forgetful = load(&bench, "forgetful");
     let fails = "other records are emitted\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]";
     let two = |between: &str| {
         format!(
@@ -342,7 +337,7 @@ fn a_plugin_that_keeps_state_in_memory_does_not_pass() {
     check(
         &forgetful,
         "[[step]]\nrecords = [['k', ''], ['k', '']]\nemits = [['k', '1'], ['k', '2']]",
-        "ok  v.toml: 1 step, 3 variations, 2 records",
+        "ok  v.toml: 1 step, 4 variations, 2 records",
     );
     check(
         &forgetful,
@@ -360,8 +355,8 @@ FAILED  v.toml:15: step 6, as written: after a kill, records that came again do 
 
 #[test]
 fn wrong_files_are_refused_with_line_and_nearest_word() {
-    let bench = Bench::new();
-    let enrich = bench.load("enrich");
+    let bench = Ticking::new();
+    let enrich = load(&bench, "enrich");
     let step = |rest: &str| format!("[[step]]\nrecords = [['k', 'v']]\n{rest}");
     for (text, words) in [
         (
@@ -470,7 +465,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Outcome {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_floodmark"));
+    let mut command = job::command();
     command.arg("test").args(arguments).current_dir(folder);
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -509,12 +504,12 @@ fn vectors_are_found_and_exit_codes_tell_what_happened() {
     let passed = test(&["own/rust/c.wasm"]).succeeded();
     assert_eq!(
         passed.stdout,
-        "ok  own/vectors.toml: 1 step, 2 variations, 1 record\nok  own/vectors/more.toml: 1 step, 2 variations, 1 record\n"
+        "ok  own/vectors.toml: 1 step, 3 variations, 1 record\nok  own/vectors/more.toml: 1 step, 3 variations, 1 record\n"
     );
     let passed = test(&["bare/c.wasm", "--vectors", "mixed"]).succeeded();
     assert_eq!(
         passed.stdout,
-        "ok  mixed/good.toml: 1 step, 2 variations, 1 record\n"
+        "ok  mixed/good.toml: 1 step, 3 variations, 1 record\n"
     );
     let passed = passed.says("passed over mixed/pipeline.toml: it has no steps");
     assert_eq!(passed.stderr.lines().count(), 1);
@@ -531,7 +526,7 @@ fn vectors_are_found_and_exit_codes_tell_what_happened() {
     assert_eq!(failed.code, Some(1));
     assert_eq!(
         failed.stdout,
-        "FAILED  bad.toml:1: step 1, as written: other records are emitted\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]\nok  mixed/good.toml: 1 step, 2 variations, 1 record\n"
+        "FAILED  bad.toml:1: step 1, as written: other records are emitted\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]\nok  mixed/good.toml: 1 step, 3 variations, 1 record\n"
     );
     failed.says("error: the plugin does not pass 1 of 2 files");
 

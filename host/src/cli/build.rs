@@ -57,7 +57,7 @@ pub fn build(arguments: &BuildArguments) -> Result<(), Failure> {
         ))
     };
     let bytes = std::fs::read(&component).map_err(unreadable)?;
-    let guests = Ticking::for_tools()?.keeping(plugin_build::compiled_dir(&arguments.folder));
+    let guests = Ticking::for_tools()?.keeping(None);
     let plugin = guests.engine.load("plugin", &bytes)?;
     let mut text = format!(
         "{}: {}",

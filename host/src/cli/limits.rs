@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use super::Failure;
 use super::failure::EXIT_USAGE;
+use super::terminal::Terminal;
 use crate::edge;
+use crate::edge::cache_folder::cache_folder;
 use crate::edge::clock;
+use crate::edge::optimiser::Optimiser;
 use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits, Profiling};
 use crate::pipeline::Spec;
@@ -21,6 +24,7 @@ const SPARES_MIN: u32 = 16;
 /// An engine that is ticked.
 pub(super) struct Ticking {
     pub(super) engine: GuestEngine,
+    _optimiser: Option<Optimiser>,
     _ticker: Ticker,
     _sampler: Option<Ticker>,
 }
@@ -32,6 +36,7 @@ impl Ticking {
         Ok(Self {
             _sampler: Ticker::sampling(&engine),
             engine,
+            _optimiser: None,
             _ticker: ticker,
         })
     }
@@ -49,21 +54,31 @@ impl Ticking {
         })
     }
 
-    /// The same, which takes compiled code from this folder and keeps it there, if there is one.
-    pub(super) fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
-        self.engine = self.engine.keeping(cache_dir);
+    /// The same, which takes compiled code from this user's cache folder and keeps it there, or else in this folder.
+    pub(super) fn keeping(mut self, otherwise: Option<PathBuf>) -> Self {
+        self.engine = self.engine.keeping(kept_in(otherwise));
         self
     }
 
-    /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that.
-    pub(super) fn for_job(spec: &Spec, cache_dir: Option<PathBuf>) -> Result<Self, Failure> {
-        Self::for_profiled_job(spec, cache_dir, Profiling::Off)
+    /// The same, whose large plugins begin with quickly compiled code and are optimised meanwhile.
+    pub(super) fn optimising(mut self, terminal: &Terminal) -> Self {
+        let teller = terminal.clone();
+        let (engine, optimiser) = Optimiser::start(self.engine, move |line| teller.say(line));
+        self.engine = engine;
+        self._optimiser = Some(optimiser);
+        self
+    }
+
+    /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that. Compiled code is kept as
+    /// with [`Ticking::keeping`].
+    pub(super) fn for_job(spec: &Spec, otherwise: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::for_profiled_job(spec, otherwise, Profiling::Off)
     }
 
     /// The same, which helps to find where the time of plugins goes.
     pub(super) fn for_profiled_job(
         spec: &Spec,
-        cache_dir: Option<PathBuf>,
+        otherwise: Option<PathBuf>,
         profiling: Profiling,
     ) -> Result<Self, Failure> {
         let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);
@@ -72,12 +87,13 @@ impl Ticking {
         let growth = TASKS_MIN.min(TASKS_SUM_MAX / operators.max(1));
         let growth = growth.min(spec.max_parallelism.get().into());
         let mut ticking = Self::new(EngineSettings {
-            cache_dir,
+            cache_dir: kept_in(otherwise),
             fuel: limits().any(|limits| limits.fuel_per_call.is_some()),
             profiling,
             operators,
             tasks: parallelism.max(growth),
             spares: limits().fold(0, |sum, limits| limits.instances.saturating_add(sum)),
+            ..EngineSettings::default()
         })?;
         let room = ticking.engine.instances_max();
         let tasks = operators.saturating_mul(parallelism);
@@ -95,6 +111,15 @@ impl Ticking {
         ticking.engine = ticking.engine.measured_by(clock::nanos());
         Ok(ticking)
     }
+}
+
+/// Where compiled code is kept; says so if that is not where the user may look for it.
+fn kept_in(otherwise: Option<PathBuf>) -> Option<PathBuf> {
+    let folder = cache_folder(otherwise);
+    if let Some(warning) = folder.warning {
+        Terminal::new().say(&format!("warning: {warning}"));
+    }
+    folder.path
 }
 
 /// What the plugin of an operator may use.

@@ -105,8 +105,15 @@ enum Command {
     State(state::StateCommand),
 }
 
+const ENVIRONMENT: &str = "\
+Environment:
+  FLOODMARK_CACHE_DIR  where compiled plugins are kept, for all jobs of a user, or `off` to keep none
+                       [default: `~/.cache/floodmark`, or `floodmark` in `$XDG_CACHE_HOME`]; 1 GiB at most; may be
+                       deleted at any time
+  FLOODMARK_TOKEN      the token that requests to `run --listen` have to bring";
+
 fn long_help() -> String {
-    format!("{FIRST_STEPS}\n\n{EXIT_CODES}")
+    format!("{FIRST_STEPS}\n\n{EXIT_CODES}\n\n{ENVIRONMENT}")
 }
 
 /// A pipeline and how it is to differ from its file.

@@ -42,6 +42,9 @@ use crate::runtime::plan::{self, Plan, Role};
 /// Plugins that are given as folders are built first. Ctrl-C, SIGTERM and SIGHUP stop the job with a checkpoint, and the same
 /// command goes on from there; so it does after a crash, from the last checkpoint that was completed. Output of the file
 /// sink appears when a checkpoint completes.
+///
+/// A large plugin begins with quickly compiled code, and is optimised while the job runs. Compiled code is kept in
+/// `~/.cache/floodmark`, or where the environment variable `FLOODMARK_CACHE_DIR` says.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     #[command(flatten)]
@@ -141,7 +144,8 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
     let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
     let compiled = Some(data_dir.compiled());
-    let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiled.profiling())?;
+    let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiled.profiling())?
+        .optimising(terminal);
     let data = data_dir.id().map_err(in_data_dir)?;
     let mut assembled = assemble(pipeline, &guests.engine, &data, &mut |line| {
         terminal.say(line)

@@ -245,11 +245,12 @@ fn operator(vertex: &Value) -> String {
     let digest = text_of(&plugin["digest"]);
     let of = |field: &str| number(&calls[field]);
     format!(
-        "\noperator `{}`: plugin `{}` {}, sha256 {}\n  calls  {}: {} in the plugin, {} copying, {} in the host\n  faults {}, {}; {} rejected, {} skipped, {} to dead letters\n",
+        "\noperator `{}`: plugin `{}` {}, sha256 {}\n  code   {}\n  calls  {}: {} in the plugin, {} copying, {} in the host\n  faults {}, {}; {} rejected, {} skipped, {} to dead letters\n",
         text_of(&vertex["name"]),
         printable(&text_of(&plugin["name"])),
         printable(&text_of(&plugin["version"])),
         digest.get(..16).unwrap_or(&digest),
+        code(plugin),
         count(of("count")),
         millis(of("guest-time")),
         millis(of("copy-time")),
@@ -263,6 +264,15 @@ fn operator(vertex: &Value) -> String {
         count(of("skipped")),
         count(of("dead-letters")),
     )
+}
+
+/// Which code a plugin runs.
+fn code(plugin: &Value) -> &'static str {
+    match (plugin["code"] == "quick", plugin["optimising"] == true) {
+        (false, _) => "optimised",
+        (true, true) => "quick, optimising",
+        (true, false) => "quick",
+    }
 }
 
 fn number(value: &Value) -> u64 {
@@ -329,7 +339,10 @@ mod tests {
             "swaps": { "count": 1, "undone": 0, "on-trial": true, "last-pause": 0.75, "longest-pause": 0.75 },
             "vertices": [{
                 "name": "count", "kind": "operator",
-                "plugin": { "name": "a\u{1b}[2Jb", "version": "1", "digest": "0123456789abcdef01" },
+                "plugin": {
+                    "name": "a\u{1b}[2Jb", "version": "1", "digest": "0123456789abcdef01",
+                    "code": "quick", "optimising": true,
+                },
                 "state": { "bytes": 4096 },
                 "metrics": { "read-records": 12_345, "read-records-per-second": 1000.0, "busy-share": 0.5 },
                 "calls": { "count": 9, "traps": 1, "retries": 2, "guest-time": 12_000 },
@@ -347,6 +360,7 @@ mod tests {
             "operator `count`  12,345        1 k/s",
             "\ntime by stage     source    exchange        lookup        guest         apply  sink\noperator `count`       -  0 ms (0 %)  3.0 s (15 %)  15 s (75 %)  2.0 s (10 %)     -\n",
             "operator `count`: plugin `a\u{fffd}[2Jb` 1, sha256 0123456789abcdef\n",
+            "  code   quick, optimising\n",
             "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",
         ] {

@@ -72,8 +72,7 @@ pub fn test(arguments: &TestArguments) -> Result<(), Failure> {
         ))
     })?;
     let fuel = files.iter().any(Vectors::need_fuel);
-    let compiled = plugin_build::compiled_dir(&arguments.plugin);
-    let guests = Ticking::for_calls(fuel)?.keeping(compiled);
+    let guests = Ticking::for_calls(fuel)?.keeping(None);
     let plugin = guests.engine.load("plugin", &bytes);
     let plugin = plugin.map_err(|error| refused(error.to_string()))?;
     let mut failed = 0;

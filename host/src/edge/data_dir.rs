@@ -9,7 +9,7 @@
 //!   checkpoints.redb   made by the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
 //!   replay/            dead letters that were handed back; see `replay_folder`
-//!   compiled/          precompiled plugins, made by whoever compiles; may be deleted
+//!   compiled/          precompiled plugins, if the user has no cache folder; may be deleted
 //! ```
 //!
 //! The lock is the system's, so it ends with the process however that ends; a `lock` file that is left behind holds

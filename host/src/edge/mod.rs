@@ -12,11 +12,13 @@ mod read_ahead;
 mod threads;
 
 pub mod allocator;
+pub mod cache_folder;
 pub mod clock;
 pub mod data_dir;
 pub mod hooks;
 pub mod limits;
 pub mod new_plugin;
+pub mod optimiser;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod replay_folder;

@@ -9,27 +9,38 @@
 //! - An entry that is damaged, cut, forged, or another's under this name is compiled anew.
 //! - A key that others own or may read, that has another name beside this one, or that is no plain file is worth nothing: it is
 //!   replaced, and all entries are compiled anew. So it is when a data folder was copied by another user.
+//! - A folder that another user owns or may write to is not used at all.
 //! - Bytes are checked and loaded from memory. To map the file would save a copy, but who writes to it after the check would
 //!   change code that already runs.
+//! - All entries together have at most [`CACHE_BYTES_MAX`]: those that were not used for longest go first. Nothing but entries is ever
+//!   removed, whatever folder a user names.
+//! - Several processes may use a folder. Entries come and go as a whole.
 //!
 //! It does not guard against who acts as this user, or as root: they could change the command as well.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::compiler::Compiler;
 use crate::checkpoint::PluginDigest;
 
+/// What all entries of a folder have at most, in bytes.
+const CACHE_BYTES_MAX: u64 = 1 << 30;
 const SIGNATURE_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
 /// Bytes that SHA-256 takes in at once.
 const BLOCK_BYTES: usize = 64;
+/// What the name of an entry ends in.
+const ENDING: &str = "compiled";
+/// What the name of an entry that is being written ends in.
+const UNFINISHED: &str = "unfinished";
 
 type Key = [u8; KEY_BYTES];
 
@@ -37,44 +48,49 @@ type Key = [u8; KEY_BYTES];
 #[derive(Debug, Clone)]
 pub(super) struct CompiledCache {
     dir: PathBuf,
-    settings: u64,
+    bytes_max: u64,
+}
+
+/// Makes a folder ready for compiled code, if it is not.
+///
+/// # Errors
+/// When it cannot be written to, or another user owns it or may write to it: nothing may be kept there then.
+pub fn prepare_cache(dir: &Path) -> io::Result<()> {
+    CompiledCache::new(dir.to_path_buf()).prepare().map(drop)
 }
 
 impl CompiledCache {
-    pub(super) fn new(dir: PathBuf, engine: &Engine) -> Self {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
+    pub(super) fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            settings: hasher.finish(),
+            bytes_max: CACHE_BYTES_MAX,
         }
     }
 
-    fn path(&self, component: PluginDigest) -> PathBuf {
+    fn path(&self, compiler: &Compiler, component: PluginDigest) -> PathBuf {
+        let settings = compiler.settings();
         self.dir
-            .join(format!("{component}-{:016x}.compiled", self.settings))
+            .join(format!("{component}-{settings:016x}.{ENDING}"))
     }
 
     /// Whether there is an entry, sound or not.
-    pub(super) fn has(&self, component: PluginDigest) -> bool {
-        self.path(component).exists()
+    pub(super) fn has(&self, compiler: &Compiler, component: PluginDigest) -> bool {
+        self.path(compiler, component).exists()
     }
 
     fn key_path(&self) -> PathBuf {
         self.dir.join("key")
     }
 
-    fn signature(&self, key: &Key, component: PluginDigest, code: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        // Of fixed length but for the last part, so that no two entries sign the same bytes.
-        hmac(key, &[&component.0, &self.settings.to_le_bytes(), code])
-    }
-
     /// The compiled component, if it is there and this user's own.
-    pub(super) fn load(&self, engine: &Engine, component: PluginDigest) -> Option<Component> {
-        let file = fs::read(self.path(component)).ok()?;
-        let (signature, code) = file.split_at_checked(SIGNATURE_BYTES)?;
+    pub(super) fn load(&self, compiler: &Compiler, component: PluginDigest) -> Option<Component> {
+        check_private(&self.dir).ok()?;
+        let mut file = open(&self.path(compiler, component)).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let (signature, code) = bytes.split_at_checked(SIGNATURE_BYTES)?;
         let key = key_of(&self.key_path())?;
-        let expected = self.signature(&key, component, code);
+        let expected = sign(&key, compiler, component, code);
         // All bytes are looked at, so that how long it takes tells nothing about the right ones.
         let difference = |(one, other): (&u8, &u8)| one ^ other;
         let differences = signature.iter().zip(&expected).map(difference);
@@ -87,37 +103,127 @@ impl CompiledCache {
         )]
         // SAFETY: the bytes are in memory of our own, and this user's process signed them when this version of wasmtime had
         // made them with these settings.
-        let compiled = unsafe { Component::deserialize(engine, code) };
-        compiled.ok()
+        let compiled = unsafe { Component::deserialize(compiler.wasmtime(), code) };
+        let compiled = compiled.ok()?;
+        note_use(&file);
+        Some(compiled)
     }
 
     /// Keeps a compiled component. A cache that cannot be written costs time, nothing else.
-    pub(super) fn store(&self, compiled: &Component, component: PluginDigest) {
+    pub(super) fn store(&self, compiler: &Compiler, component: PluginDigest, compiled: &Component) {
         if let Ok(code) = compiled.serialize() {
             // Nobody waits for it, and the next load compiles anew.
-            let _ = self.write(component, &code);
+            let _ = self.write(compiler, component, &code);
         }
     }
 
-    fn write(&self, component: PluginDigest, code: &[u8]) -> io::Result<()> {
+    /// Removes an entry for which there is no more use.
+    pub(super) fn forget(&self, compiler: &Compiler, component: PluginDigest) {
+        // It may not be there.
+        let _ = fs::remove_file(self.path(compiler, component));
+    }
+
+    fn write(&self, compiler: &Compiler, component: PluginDigest, code: &[u8]) -> io::Result<()> {
+        let key = self.prepare()?;
+        let signature = sign(&key, compiler, component, code);
+        self.make_room((SIGNATURE_BYTES + code.len()) as u64)?;
+        put(&self.path(compiler, component), &[&signature, code])
+    }
+
+    /// Makes the folder and its key, if they are not there.
+    fn prepare(&self) -> io::Result<Key> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.dir)?;
+        check_private(&self.dir)?;
         let key_path = self.key_path();
-        let key = match key_of(&key_path) {
-            Some(key) => key,
-            None => {
-                let mut key = [0; KEY_BYTES];
-                File::open("/dev/urandom")?.read_exact(&mut key)?;
-                put(&key_path, &[&key])?;
-                // Not on a file system that gives files to others.
-                key_of(&key_path).ok_or(io::ErrorKind::PermissionDenied)?
-            }
-        };
-        let signature = self.signature(&key, component, code);
-        put(&self.path(component), &[&signature, code])
+        if let Some(key) = key_of(&key_path) {
+            return Ok(key);
+        }
+        let mut key = [0; KEY_BYTES];
+        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        put(&key_path, &[&key])?;
+        // Not on a file system that gives files to others.
+        key_of(&key_path).ok_or_else(|| refused("files in it do not belong to this user alone"))
     }
+
+    /// Removes entries that were not used for longest, until there is room for one of so many bytes.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for file in fs::read_dir(&self.dir)? {
+            let path = file?.path();
+            // One that another process has just removed is no matter.
+            if let (true, Ok(known)) = (is_entry(&path), fs::symlink_metadata(&path)) {
+                entries.push((known.mtime(), known.mtime_nsec(), known.len(), path));
+            }
+        }
+        entries.sort();
+        let mut sum: u64 = entries.iter().map(|(_, _, bytes, _)| bytes).sum();
+        for (_, _, has, path) in entries {
+            if sum.saturating_add(bytes) <= self.bytes_max {
+                break;
+            }
+            let _ = fs::remove_file(&path);
+            sum -= has;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is an entry, or what a process has left of one.
+fn is_entry(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .is_some_and(|ending| ending == ENDING || ending == UNFINISHED);
+    let name = path.file_name().and_then(|name| name.to_str());
+    let digest = name.and_then(|name| name.split_once('-'));
+    let is_digest =
+        |digest: &str| digest.len() == 64 && digest.bytes().all(|digit| digit.is_ascii_hexdigit());
+    ending && digest.is_some_and(|(digest, _)| is_digest(digest))
+}
+
+/// Whether a folder is this user's own, and nobody else may put files there.
+fn check_private(dir: &Path) -> io::Result<()> {
+    let known = fs::metadata(dir)?;
+    if !known.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if known.uid() != user() {
+        return Err(refused("it belongs to another user"));
+    }
+    match known.mode() & 0o022 {
+        0 => Ok(()),
+        _ => Err(refused("other users may write to it")),
+    }
+}
+
+fn refused(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, reason)
+}
+
+/// Notes that an entry was used just now.
+fn note_use(file: &File) {
+    #[expect(
+        unsafe_code,
+        reason = "the standard library sets a time, and the system alone knows which it is"
+    )]
+    // SAFETY: the descriptor is open, and no times are given, so the system takes its own. If it refuses, the entry is taken for
+    // older than it is.
+    unsafe {
+        libc::futimens(file.as_raw_fd(), std::ptr::null());
+    }
+}
+
+fn sign(
+    key: &Key,
+    compiler: &Compiler,
+    component: PluginDigest,
+    code: &[u8],
+) -> [u8; SIGNATURE_BYTES] {
+    let settings = compiler.settings().to_le_bytes();
+    // Of fixed length but for the last part, so that no two entries sign the same bytes.
+    hmac(key, &[&component.0, &settings, code])
 }
 
 /// HMAC-SHA-256 (RFC 2104) of bytes that stand one after the other.
@@ -138,14 +244,10 @@ fn hmac(key: &Key, parts: &[&[u8]]) -> [u8; SIGNATURE_BYTES] {
 
 /// The key, if nobody else can know it or have put it there.
 fn key_of(path: &Path) -> Option<Key> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .ok()?;
+    let file = open(path).ok()?;
     let known = file.metadata().ok()?;
     let is_ours = known.uid() == user() && known.nlink() == 1 && known.mode() & 0o077 == 0;
-    if !known.is_file() || !is_ours || known.len() != KEY_BYTES as u64 {
+    if !is_ours || known.len() != KEY_BYTES as u64 {
         return None;
     }
     let mut key = [0; KEY_BYTES];
@@ -153,9 +255,25 @@ fn key_of(path: &Path) -> Option<Key> {
     Some(key)
 }
 
+/// Opens a plain file: no link, and nothing that has a reader wait.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused("it is no plain file")),
+    }
+}
+
 /// Writes a file that only this user may read, whole or not at all.
 fn put(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let unfinished = path.with_extension(std::process::id().to_string());
+    // Threads of one process may write the same entry.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    let unfinished = path.with_extension(format!("{process}-{number}.{UNFINISHED}"));
     // Of an earlier process of the same number, or a link that somebody has laid there.
     let _ = fs::remove_file(&unfinished);
     let written = OpenOptions::new()
@@ -186,30 +304,34 @@ mod tests {
 
     use std::os::unix::fs::PermissionsExt;
 
+    use wasmtime::Engine;
+
     use super::*;
+    use crate::guest::compiler::Tier;
 
     const COMPONENT: PluginDigest = PluginDigest([7; 32]);
 
     /// A cache with an entry.
-    fn cache() -> (tempfile::TempDir, Engine, CompiledCache) {
+    fn cache() -> (tempfile::TempDir, Compiler, CompiledCache) {
         let dir = tempfile::tempdir().expect("a folder");
-        let engine = Engine::default();
-        let cache = CompiledCache::new(dir.path().join("compiled"), &engine);
+        let engine = Compiler::of(Engine::default(), Tier::Optimising);
+        let cache = CompiledCache::new(dir.path().join("compiled"));
         assert!(cache.load(&engine, COMPONENT).is_none());
-        cache.store(&empty(&engine), COMPONENT);
+        cache.store(&engine, COMPONENT, &empty(&engine));
         assert!(cache.load(&engine, COMPONENT).is_some());
         (dir, engine, cache)
     }
 
-    fn empty(engine: &Engine) -> Component {
-        Component::from_binary(engine, &[0, b'a', b's', b'm', 0x0d, 0, 1, 0])
+    fn empty(engine: &Compiler) -> Component {
+        engine
+            .compile("empty", &[0, b'a', b's', b'm', 0x0d, 0, 1, 0])
             .expect("an empty component")
     }
 
     #[test]
     fn a_damaged_entry_is_not_loaded() {
         let (_dir, engine, cache) = cache();
-        let path = cache.path(COMPONENT);
+        let path = cache.path(&engine, COMPONENT);
         let sound = fs::read(&path).expect("an entry");
         for at in (0..sound.len()).step_by(sound.len() / 50) {
             let mut damaged = sound.clone();
@@ -225,7 +347,7 @@ mod tests {
         fs::write(&path, longer).expect("writable");
         assert!(cache.load(&engine, COMPONENT).is_none(), "more behind it");
         let other = PluginDigest([8; 32]);
-        fs::write(cache.path(other), &sound).expect("writable");
+        fs::write(cache.path(&engine, other), &sound).expect("writable");
         assert!(cache.load(&engine, other).is_none(), "another's code");
         fs::write(&path, &sound).expect("writable");
         assert!(cache.load(&engine, COMPONENT).is_some());
@@ -234,19 +356,19 @@ mod tests {
     #[test]
     fn an_entry_that_was_changed_by_who_knows_the_format_is_not_loaded() {
         let (_dir, engine, cache) = cache();
-        let path = cache.path(COMPONENT);
+        let path = cache.path(&engine, COMPONENT);
         let sound = fs::read(&path).expect("an entry");
         let mut code = sound[SIGNATURE_BYTES..].to_vec();
         *code.last_mut().expect("some code") ^= 1;
         // A plain checksum, one with a key that is no secret, and what an entry of the version before had.
         let mut checksum = Sha256::new();
         checksum.update(COMPONENT.0);
-        checksum.update(cache.settings.to_le_bytes());
+        checksum.update(engine.settings().to_le_bytes());
         checksum.update(&code);
         let forged = [
             Sha256::digest(&code).into(),
             checksum.finalize().into(),
-            cache.signature(&[0; KEY_BYTES], COMPONENT, &code),
+            sign(&[0; KEY_BYTES], &engine, COMPONENT, &code),
         ];
         for signature in forged {
             fs::write(&path, [&signature[..], &code].concat()).expect("writable");
@@ -272,7 +394,7 @@ mod tests {
             let (_dir, engine, cache) = cache();
             spoil(&cache.key_path());
             assert!(cache.load(&engine, COMPONENT).is_none(), "{number}");
-            cache.store(&empty(&engine), COMPONENT);
+            cache.store(&engine, COMPONENT, &empty(&engine));
             assert!(cache.load(&engine, COMPONENT).is_some(), "{number}");
             let known = fs::symlink_metadata(cache.key_path()).expect("a key");
             assert_eq!((known.is_file(), known.mode() & 0o777), (true, 0o600));
@@ -292,6 +414,64 @@ mod tests {
             std::os::unix::fs::chown(&key, Some(12_345), None).expect("root may");
             assert!(cache.load(&engine, COMPONENT).is_none());
         }
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        let (_dir, engine, cache) = cache();
+        let allow = |mode| {
+            let permissions = PermissionsExt::from_mode(mode);
+            fs::set_permissions(&cache.dir, permissions).expect("ours");
+        };
+        for mode in [0o770, 0o702] {
+            allow(mode);
+            assert!(cache.load(&engine, COMPONENT).is_none(), "{mode:o}");
+            let other = PluginDigest([8; 32]);
+            cache.store(&engine, other, &empty(&engine));
+            assert!(!cache.has(&engine, other), "{mode:o}");
+            let refused = prepare_cache(&cache.dir).expect_err("others may write");
+            assert_eq!(refused.to_string(), "other users may write to it");
+        }
+        allow(0o755);
+        assert!(cache.load(&engine, COMPONENT).is_some());
+        if user() == 0 {
+            std::os::unix::fs::chown(&cache.dir, Some(12_345), None).expect("root may");
+            assert!(cache.load(&engine, COMPONENT).is_none());
+        }
+    }
+
+    #[test]
+    fn entries_that_were_not_used_for_longest_make_room() {
+        let (_dir, engine, mut cache) = cache();
+        let bytes = fs::metadata(cache.path(&engine, COMPONENT))
+            .expect("an entry")
+            .len();
+        cache.bytes_max = 3 * bytes;
+        let digest = |number| PluginDigest([number; 32]);
+        let put_aside = cache.dir.join("notes.compiled");
+        fs::write(&put_aside, vec![0; 3 * bytes as usize]).expect("writable");
+        let left_behind = cache
+            .path(&engine, digest(9))
+            .with_extension("1-2.unfinished");
+        fs::write(&left_behind, vec![0; bytes as usize]).expect("writable");
+        let hours_ago = |path: &Path, hours: i64| {
+            let file = File::options().write(true).open(path).expect("an entry");
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(10_000_000);
+            let time = time - std::time::Duration::from_secs(3600 * hours as u64);
+            file.set_modified(time).expect("ours");
+        };
+        hours_ago(&left_behind, 9);
+        cache.store(&engine, digest(1), &empty(&engine));
+        cache.store(&engine, digest(2), &empty(&engine));
+        assert!(!left_behind.exists(), "it is the oldest");
+        hours_ago(&cache.path(&engine, COMPONENT), 8);
+        hours_ago(&cache.path(&engine, digest(1)), 7);
+        hours_ago(&cache.path(&engine, digest(2)), 6);
+        assert!(cache.load(&engine, COMPONENT).is_some(), "used now");
+        cache.store(&engine, digest(3), &empty(&engine));
+        let has = |number| cache.has(&engine, digest(number));
+        assert_eq!([7, 1, 2, 3].map(has), [true, false, true, true]);
+        assert!(put_aside.exists(), "it is no entry");
     }
 
     #[test]

@@ -1,22 +1,21 @@
-//! The compiler and its settings, one for all plugins of a process, and the pool that their instances live in.
+//! What compiles all plugins of a process and keeps what it compiled: which of the two compilers a component gets is decided here.
 //!
-//! The pool reserves address space for each memory that an instance may have, so how many instances fit is settled when
-//! the engine is made. Nothing here ticks by itself: whoever owns the engine calls [`GuestEngine::tick`].
+//! A pool reserves address space for each memory that an instance may have, so how many instances fit is settled when the
+//! engine is made. The pool of the quick compiler is as large, and made when the first component wants it; where the machine does not
+//! grant the address space, all are optimised at once. Nothing here ticks by itself: whoever owns the engine calls
+//! [`GuestEngine::tick`], which reaches both.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::Component;
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy,
-};
 
 use super::compiled::CompiledCache;
-use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::compiler::{Compiler, Tier};
 use super::plugin::check_fuel;
-use super::samples::{self, FRAMES_MAX, Profiling, Samples};
+use super::samples::{self, Profiling, Samples};
 use super::share::Shares;
+use super::tiers::Unoptimised;
 use super::{GuestClock, GuestError, Limits, Plugin};
 use crate::checkpoint::PluginDigest;
 
@@ -24,14 +23,8 @@ use crate::checkpoint::PluginDigest;
 const POOL_INSTANCES_MAX: u32 = 2048;
 /// Live instances that there is always room for.
 const POOL_INSTANCES_MIN: u32 = 64;
-/// Core instances of one component: languages with linked libraries have dozens.
-const CORE_INSTANCES_MAX: u32 = 128;
-/// Memories of one component.
-const MEMORIES_MAX: u32 = 4;
-/// Tables of one component.
-const TABLES_MAX: u32 = 8;
-/// Stack of a guest.
-const STACK_BYTES: usize = 512 << 10;
+/// Components of this size and more take longer than a user should wait to optimise: about half a second.
+const QUICK_BYTES_MIN: usize = 512 << 10;
 
 /// What an engine is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +41,8 @@ pub struct EngineSettings {
     pub tasks: u32,
     /// Instances beyond those, over all operators.
     pub spares: u32,
+    /// Components of this many bytes and more begin with the code of the quick compiler, if somebody optimises them later.
+    pub quick_bytes_min: usize,
 }
 
 impl Default for EngineSettings {
@@ -59,6 +54,7 @@ impl Default for EngineSettings {
             operators: 8,
             tasks: 16,
             spares: 256,
+            quick_bytes_min: QUICK_BYTES_MIN,
         }
     }
 }
@@ -72,16 +68,20 @@ impl EngineSettings {
     }
 }
 
-/// What of a memory or table stays with the pool when its instance is dropped: a fresh instance in its place then costs no page
-/// faults, of which there would be more than of anything else after a trap.
-const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// Takes plugins that are to be optimised. It returns at once.
+pub type Optimise = Arc<dyn Fn(Unoptimised) + Send + Sync>;
 
 /// Compiles plugins.
 #[derive(Clone)]
 pub struct GuestEngine {
-    engine: Engine,
+    optimising: Compiler,
+    /// Shared by all copies; nothing in it if the machine cannot have it.
+    quick: Arc<OnceLock<Option<Compiler>>>,
+    quick_bytes_min: usize,
+    optimise: Option<Optimise>,
     cache: Option<CompiledCache>,
     has_fuel: bool,
+    profiling: Profiling,
     instances: u32,
     shares: Arc<Shares>,
     clock: Option<GuestClock>,
@@ -106,56 +106,18 @@ impl GuestEngine {
     /// When the machine cannot run compiled WebAssembly, or has not the address space.
     pub fn with(settings: EngineSettings) -> Result<Self, GuestError> {
         let instances = settings.instances();
-        let memory_bytes = usize::try_from(MEMORY_BYTES_MAX).unwrap_or(usize::MAX);
-        let mut pool = PoolingAllocationConfig::default();
-        pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-            .table_keep_resident(KEEP_RESIDENT_BYTES)
-            .pagemap_scan(Enabled::Auto)
-            .total_component_instances(instances)
-            .max_core_instances_per_component(CORE_INSTANCES_MAX)
-            .total_core_instances(instances * CORE_INSTANCES_MAX)
-            .max_memories_per_component(MEMORIES_MAX)
-            .max_memories_per_module(MEMORIES_MAX)
-            .total_memories(instances * MEMORIES_MAX)
-            .max_memory_size(memory_bytes)
-            .max_tables_per_component(TABLES_MAX)
-            .max_tables_per_module(TABLES_MAX)
-            .total_tables(instances * TABLES_MAX)
-            .table_elements(TABLE_ELEMENTS_MAX);
-        let mut config = Config::new();
-        config
-            // Nobody looks at the stack of a guest, and a plugin may trap often.
-            .wasm_backtrace_max_frames(None)
-            .concurrency_support(false)
-            .cranelift_nan_canonicalization(true)
-            .relaxed_simd_deterministic(true)
-            .epoch_interruption(true)
-            .consume_fuel(settings.fuel)
-            .max_wasm_stack(STACK_BYTES)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        match settings.profiling {
-            Profiling::Off => {}
-            Profiling::Samples => {
-                config.wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX + 1));
-            }
-            Profiling::PerfMap => {
-                config.profiler(ProfilingStrategy::PerfMap);
-            }
-        }
-        let engine = Engine::new(&config).map_err(|error| GuestError::Engine {
-            reason: format!("{error:#}"),
-        })?;
-        let cache = settings
-            .cache_dir
-            .map(|dir| CompiledCache::new(dir, &engine));
         Ok(Self {
-            engine,
-            cache,
+            optimising: Compiler::new(Tier::Optimising, instances, &settings)?,
+            quick: Arc::default(),
+            quick_bytes_min: settings.quick_bytes_min,
+            optimise: None,
             has_fuel: settings.fuel,
+            profiling: settings.profiling,
             instances,
             shares: Arc::new(Shares::new(settings.tasks)),
             clock: None,
             samples: samples::shared(settings.profiling),
+            cache: settings.cache_dir.map(CompiledCache::new),
         })
     }
 
@@ -169,20 +131,31 @@ impl GuestEngine {
     /// The same engine, which keeps compiled code in this folder, if there is one.
     #[must_use]
     pub fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
-        self.cache = cache_dir.map(|dir| CompiledCache::new(dir, &self.engine));
+        self.cache = cache_dir.map(CompiledCache::new);
+        self
+    }
+
+    /// The same engine, whose large plugins begin with the code of the quick compiler and are handed over to be optimised. Not
+    /// where fuel is counted, which the two compilers do differently. Without this, all plugins are optimised when they are loaded.
+    #[must_use]
+    pub fn optimised_by(mut self, optimise: Optimise) -> Self {
+        self.optimise = Some(optimise);
         self
     }
 
     /// Lets [`TICK`](super::TICK) go by for all calls of all instances. Cheap, and may be called from any thread.
     pub fn tick(&self) {
         self.shares.tick();
-        self.engine.increment_epoch();
+        self.optimising.wasmtime().increment_epoch();
+        if let Some(Some(quick)) = self.quick.get() {
+            quick.wasmtime().increment_epoch();
+        }
     }
 
     /// Has guests that are being called note what they are doing, in an engine that samples. Cheap, and may be called from any
     /// thread.
     pub fn sample(&self) {
-        self.engine.increment_epoch();
+        self.optimising.wasmtime().increment_epoch();
     }
 
     /// The samples of an engine that samples.
@@ -191,12 +164,16 @@ impl GuestEngine {
         self.samples.as_ref()
     }
 
-    /// Whether compiled code of a component seems to be there, so that loading it will not take long. Nothing is checked.
+    /// Whether code of a component that it can begin with seems to be there, so that loading it will not take long. Nothing is
+    /// checked.
     #[must_use]
     pub fn has_compiled(&self, component: &[u8]) -> bool {
+        let Some(cache) = &self.cache else {
+            return false;
+        };
         let digest = Plugin::digest_of(component);
-        let cache = self.cache.as_ref();
-        cache.is_some_and(|cache| cache.has(digest))
+        let quick = || cache.has(self.quick_for(component)?, digest).then_some(());
+        cache.has(&self.optimising, digest) || quick().is_some()
     }
 
     /// How many live instances there is room for, over all plugins.
@@ -226,19 +203,99 @@ impl GuestEngine {
     ) -> Result<Plugin, GuestError> {
         check_fuel(operator, limits, self.has_fuel)?;
         let digest = Plugin::digest_of(component);
-        let compiled = match self
-            .cache
-            .as_ref()
-            .and_then(|cache| cache.load(&self.engine, digest))
-        {
-            Some(compiled) => compiled,
-            None => self.compile(operator, component, digest)?,
-        };
-        Plugin::check(self, operator, (digest, component), compiled, limits)
+        let of = (digest, component);
+        if let Some(compiled) = self.kept(&self.optimising, digest) {
+            return Plugin::check(self, operator, of, (&self.optimising, &compiled), limits);
+        }
+        if let Some(plugin) = self.load_quick(operator, of, limits) {
+            return plugin;
+        }
+        let compiled = self.optimised(operator, component, digest)?;
+        Plugin::check(self, operator, of, (&self.optimising, &compiled), limits)
     }
 
-    pub(super) fn wasmtime(&self) -> &Engine {
-        &self.engine
+    /// A plugin with the code of the quick compiler, which is handed over to be optimised; `None` if it is better optimised at
+    /// once: a small one, and one that the quick compiler does not take.
+    fn load_quick(
+        &self,
+        operator: &str,
+        (digest, component): (PluginDigest, &[u8]),
+        limits: Limits,
+    ) -> Option<Result<Plugin, GuestError>> {
+        let optimise = self.optimise.as_ref()?;
+        let quick = self.quick_for(component)?;
+        let kept = self.kept(quick, digest);
+        let is_kept = kept.is_some();
+        // Whether it is the component or the compiler that is to blame, the other compiler says.
+        let compiled = kept.or_else(|| quick.compile(operator, component).ok())?;
+        let of = (digest, component);
+        let plugin = match Plugin::check(self, operator, of, (quick, &compiled), limits) {
+            Ok(plugin) => plugin,
+            // Perhaps only for want of time or stack, of which the quick code takes more.
+            Err(GuestError::Trapped { .. } | GuestError::Limit { .. }) => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        optimise(Unoptimised {
+            // One that hands nothing over: nothing waits for itself then.
+            engine: Self {
+                optimise: None,
+                ..self.clone()
+            },
+            operator: operator.to_owned(),
+            component: Arc::clone(plugin.component()),
+            digest,
+            tiers: plugin.tiers(),
+            unkept: (!is_kept).then_some(compiled),
+        });
+        Some(Ok(plugin))
+    }
+
+    /// The quick compiler, if a component is to begin with its code.
+    fn quick_for(&self, component: &[u8]) -> Option<&Compiler> {
+        // A profile is one of the code that the job runs for most of its life.
+        let is_measured = self.profiling != Profiling::Off;
+        let is_wanted = self.optimise.is_some() && !self.has_fuel && !is_measured;
+        if !is_wanted || component.len() < self.quick_bytes_min {
+            return None;
+        }
+        let settings = EngineSettings::default();
+        let make = || Compiler::new(Tier::Quick, self.instances, &settings).ok();
+        self.quick.get_or_init(make).as_ref()
+    }
+
+    /// Code of the optimising compiler, which is kept.
+    pub(super) fn optimised(
+        &self,
+        operator: &str,
+        component: &[u8],
+        digest: PluginDigest,
+    ) -> Result<Component, GuestError> {
+        if let Some(compiled) = self.kept(&self.optimising, digest) {
+            return Ok(compiled);
+        }
+        let compiled = self.optimising.compile(operator, component)?;
+        if let Some(cache) = &self.cache {
+            cache.store(&self.optimising, digest, &compiled);
+            if let Some(Some(quick)) = self.quick.get() {
+                cache.forget(quick, digest);
+            }
+        }
+        Ok(compiled)
+    }
+
+    fn kept(&self, compiler: &Compiler, digest: PluginDigest) -> Option<Component> {
+        self.cache.as_ref()?.load(compiler, digest)
+    }
+
+    /// Keeps code of the quick compiler.
+    pub(super) fn keep_quick(&self, compiled: &Component, digest: PluginDigest) {
+        if let (Some(cache), Some(Some(quick))) = (&self.cache, self.quick.get()) {
+            cache.store(quick, digest, compiled);
+        }
+    }
+
+    pub(super) fn optimising(&self) -> &Compiler {
+        &self.optimising
     }
 
     pub(super) fn shares(&self) -> &Arc<Shares> {
@@ -251,43 +308,5 @@ impl GuestEngine {
 
     pub(super) fn has_fuel(&self) -> bool {
         self.has_fuel
-    }
-
-    fn compile(
-        &self,
-        operator: &str,
-        component: &[u8],
-        digest: PluginDigest,
-    ) -> Result<Component, GuestError> {
-        let not_a_component = |reason: String| GuestError::NotAComponent {
-            operator: operator.to_owned(),
-            reason,
-        };
-        match component {
-            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-                return Err(not_a_component("it is a core module".to_owned()));
-            }
-            [] => return Err(not_a_component("the file is empty".to_owned())),
-            _ => {
-                return Err(not_a_component(
-                    "it does not begin as WebAssembly does".to_owned(),
-                ));
-            }
-        }
-        let compiled = Component::from_binary(&self.engine, component).map_err(|error| {
-            let reason = format!("{error:#}");
-            match reason.contains("exceeds") {
-                true => GuestError::TooLarge {
-                    operator: operator.to_owned(),
-                    reason,
-                },
-                false => not_a_component(reason),
-            }
-        })?;
-        if let Some(cache) = &self.cache {
-            cache.store(&compiled, digest);
-        }
-        Ok(compiled)
     }
 }

@@ -3,6 +3,7 @@
 //! An instance serves one task. After a trap it is not to be used again; dropping it frees all that it had. Each call begins
 //! with its limits set anew: see [`super::limits`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap};
@@ -13,6 +14,7 @@ use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as
 use super::bindings::exports::floodmark::engine::operator::Description as WitDescription;
 use super::bindings::exports::floodmark::engine::operator_packed as packed;
 use super::bindings::floodmark::engine::types as wit;
+use super::compiler::Tier;
 use super::exports::{Exports, Process};
 use super::limits::{Exceeded, ticks};
 use super::output::{BadOutput, CallOutput, Declared, check_output};
@@ -20,6 +22,7 @@ use super::plugin::{Start, UnreadColumns};
 use super::returned::{Returned, packed_i64s, packed_u32s};
 use super::samples::{enter_guest, look};
 use super::share::Alive;
+use super::tiers::{Code, Linked, Tiers};
 use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
@@ -35,6 +38,9 @@ pub struct Instance {
     outputs: usize,
     /// By input port: what calls come without.
     unread: Vec<UnreadColumns>,
+    tier: Tier,
+    /// The code of its plugin, if that may become better than its own.
+    improving: Option<Arc<Tiers>>,
     /// Counts it among the live ones until its memory is free.
     _alive: Alive,
 }
@@ -46,8 +52,11 @@ impl Instance {
         description: &Description,
     ) -> Result<Self, GuestError> {
         let kinds = description.states.iter().map(|state| state.kind).collect();
-        let (store, exports, alive) = instantiate(operator, start, kinds)?;
+        let code = start.tiers.newest();
+        let (store, exports, alive) = instantiate(operator, start, &code, kinds)?;
         Ok(Self {
+            tier: code.tier,
+            improving: (code.tier == Tier::Quick).then(|| Arc::clone(&start.tiers)),
             operator: operator.to_owned(),
             store,
             exports,
@@ -62,7 +71,8 @@ impl Instance {
         operator: &str,
         start: &Start,
     ) -> Result<(WitDescription, Vec<WitUnread>), GuestError> {
-        let (mut store, exports, _alive) = instantiate(operator, start, Vec::new())?;
+        let code = start.tiers.newest();
+        let (mut store, exports, _alive) = instantiate(operator, start, &code, Vec::new())?;
         arm(&mut store);
         let described = exports.operator.call_describe(&mut store);
         let described =
@@ -91,6 +101,32 @@ impl Instance {
             }),
             Err(error) => Err(self.crashed("open", &error)),
         }
+    }
+
+    /// Whether there is faster code by now than what it runs, so that an instance in its place is worth it.
+    #[inline]
+    #[must_use]
+    pub fn has_better_code(&self) -> bool {
+        let improving = self.improving.as_ref();
+        improving.is_some_and(|tiers| tiers.code() == Code::Optimised)
+    }
+
+    /// Whether faster code than what it runs is being made, or is there.
+    #[must_use]
+    pub fn awaits_better_code(&self) -> bool {
+        let improving = self.improving.as_ref();
+        improving.is_some_and(|tiers| tiers.code() != Code::Quick)
+    }
+
+    /// Runs what it runs as long as it is there: there is no instance of better code to be had.
+    pub fn keep_code(&mut self) {
+        self.improving = None;
+    }
+
+    /// Whether its code is that of the quick compiler.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.tier == Tier::Quick
     }
 
     /// Gives each later call this much time, instead of what the limits say: for whoever looks for the record that makes a
@@ -278,6 +314,7 @@ impl Instance {
 fn instantiate(
     operator: &str,
     start: &Start,
+    code: &Linked,
     kinds: Vec<StateKind>,
 ) -> Result<(Store<GuestState>, Exports, Alive), GuestError> {
     let share = start.shares.of(operator);
@@ -289,12 +326,12 @@ fn instantiate(
             exceeded,
         })?;
     let state = GuestState::new(kinds, start, share);
-    let mut store = Store::new(start.pre.engine(), state);
+    let mut store = Store::new(code.pre.engine(), state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(start.limits.handed_bytes());
     watch(&mut store, operator, start);
     arm(&mut store);
-    let instance = start.pre.instantiate(&mut store).map_err(|error| {
+    let instance = code.pre.instantiate(&mut store).map_err(|error| {
         if error.is::<PoolConcurrencyLimitError>() {
             return GuestError::Limit {
                 operator: operator.to_owned(),
@@ -307,7 +344,10 @@ fn instantiate(
         trapped(operator, "instantiate", &error, store.data())
     })?;
     // Types of exports are compared here and no earlier.
-    let exports = start.exports.load(&mut store, &instance);
+    let exports = match start.is_plain {
+        true => code.exports.plain().load(&mut store, &instance),
+        false => code.exports.load(&mut store, &instance),
+    };
     let exports = exports.map_err(|error| GuestError::OtherTypes {
         operator: operator.to_owned(),
         reason: format!("{error:#}"),

@@ -1,8 +1,9 @@
 //! Plugins and their instances: the only place that names wasmtime.
 //!
-//! A [`GuestEngine`] compiles components and keeps what it compiled; a [`Plugin`] is one that was checked, so starting it
-//! cannot fail for lack of an import or export; an [`Instance`] is a live guest with memory of its own. Everything that a
-//! guest returns is checked in `output` before anybody else sees it. Nothing here knows of workers or checkpoints.
+//! A [`GuestEngine`] compiles components, quickly at first if they are large, and keeps what it compiled; a [`Plugin`] is one
+//! that was checked, so starting it cannot fail for lack of an import or export; an [`Instance`] is a live guest with memory
+//! of its own. Everything that a guest returns is checked in `output` before anybody else sees it. Nothing here knows of
+//! workers or checkpoints.
 
 pub mod engine;
 pub mod plugin;
@@ -19,6 +20,7 @@ mod beside;
 mod bindings;
 mod closed_wasi;
 mod compiled;
+mod compiler;
 mod error;
 mod exports;
 mod imports;
@@ -26,11 +28,13 @@ mod reported;
 mod returned;
 mod samples;
 mod share;
+mod tiers;
 mod times;
 
 pub use access::{ListPage, MapPage, Page, StateAccess, SubKeyRange};
 pub use beside::{LogLevel, LogLine};
-pub use engine::{EngineSettings, GuestEngine};
+pub use compiled::prepare_cache;
+pub use engine::{EngineSettings, GuestEngine, Optimise};
 pub use error::GuestError;
 pub use instance::Instance;
 pub use limits::{Exceeded, Limits, TICK};
@@ -40,5 +44,6 @@ pub use output::{
 pub use plugin::{Description, Plugin, StateDeclaration, UnreadColumns};
 pub use reported::Reported;
 pub use samples::{Profiling, SAMPLE, SampledStack, Samples};
+pub use tiers::{Code, Unoptimised};
 pub use times::{CallTimes, GuestClock};
 pub use values::StatePart;

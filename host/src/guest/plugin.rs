@@ -1,18 +1,19 @@
 //! A component that was checked: its imports are closed, its exports fit, and its description is usable.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, Linker};
 
-use super::beside::GuestState;
 use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
 use super::bindings::exports::floodmark::engine::operator::StateKind as WitStateKind;
+use super::compiler::Compiler;
 use super::exports::ExportIndices;
 use super::samples::Samples;
 use super::share::Shares;
+use super::tiers::{Code, Linked, Tiers};
 use super::{GuestClock, GuestEngine, GuestError, Instance, Limits, closed_wasi, imports};
 use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
@@ -80,9 +81,9 @@ pub struct Plugin {
 /// All that is needed to start an instance.
 #[derive(Clone)]
 pub(super) struct Start {
-    pub(super) pre: InstancePre<GuestState>,
-    /// Where its exports are.
-    pub(super) exports: ExportIndices,
+    pub(super) tiers: Arc<Tiers>,
+    /// Whether calls go through `operator` whatever else the component exports.
+    pub(super) is_plain: bool,
     pub(super) limits: Limits,
     pub(super) shares: Arc<Shares>,
     pub(super) has_fuel: bool,
@@ -92,6 +93,13 @@ pub(super) struct Start {
     pub(super) clock: Option<GuestClock>,
     /// Where samples of its stack go, if somebody wants to know.
     pub(super) samples: Option<Arc<Samples>>,
+}
+
+impl Start {
+    /// Whether calls go through `operator`.
+    fn calls_operator(&self) -> bool {
+        self.is_plain || self.tiers.newest().exports.is_plain()
+    }
 }
 
 impl std::fmt::Debug for Plugin {
@@ -114,27 +122,15 @@ impl Plugin {
         guest_engine: &GuestEngine,
         operator: &str,
         (digest, component): (PluginDigest, &[u8]),
-        compiled: Component,
+        (compiler, compiled): (&Compiler, &Component),
         limits: Limits,
     ) -> Result<Self, GuestError> {
-        let engine = guest_engine.wasmtime();
-        check_exports(engine, operator, &compiled)?;
-        imports::check(engine, operator, &compiled)?;
-        let other_types = |error: wasmtime::Error| GuestError::OtherTypes {
-            operator: operator.to_owned(),
-            reason: format!("{error:#}"),
-        };
-        let mut linker = Linker::new(engine);
-        super::bindings::AnyPlugin::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
-            &mut linker,
-            |state| state,
-        )
-        .map_err(other_types)?;
-        closed_wasi::add_to_linker(engine, &mut linker, &compiled).map_err(other_types)?;
-        let pre = linker.instantiate_pre(&compiled).map_err(other_types)?;
+        let engine = compiler.wasmtime();
+        check_exports(engine, operator, compiled)?;
+        imports::check(engine, operator, compiled)?;
         let start = Start {
-            exports: ExportIndices::find(&pre).map_err(other_types)?,
-            pre,
+            tiers: Arc::new(Tiers::new(link(compiler, operator, compiled)?)),
+            is_plain: false,
             limits,
             shares: Arc::clone(guest_engine.shares()),
             has_fuel: guest_engine.has_fuel(),
@@ -155,6 +151,16 @@ impl Plugin {
             description,
             start,
         })
+    }
+
+    /// What code its new instances run.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.start.tiers.code()
+    }
+
+    pub(super) fn tiers(&self) -> Weak<Tiers> {
+        Arc::downgrade(&self.start.tiers)
     }
 
     /// The digest of the component.
@@ -200,11 +206,11 @@ impl Plugin {
     /// The same plugin, called as by a host that knows only the interface `operator`; `None` if it is called so anyway.
     #[must_use]
     pub fn called_plainly(&self) -> Option<Self> {
-        if self.start.exports.is_plain() {
+        if self.start.calls_operator() {
             return None;
         }
         let mut plain = self.clone();
-        plain.start.exports = self.start.exports.plain();
+        plain.start.is_plain = true;
         plain.description.unread.fill(UnreadColumns::default());
         Some(plain)
     }
@@ -245,6 +251,35 @@ impl Plugin {
         instance.open(config)?;
         Ok(instance)
     }
+}
+
+/// Ties the imports of compiled code to what the host has.
+///
+/// # Errors
+/// When an import or export is not of the type that the contract says.
+pub(super) fn link(
+    compiler: &Compiler,
+    operator: &str,
+    compiled: &Component,
+) -> Result<Linked, GuestError> {
+    let engine = compiler.wasmtime();
+    let other_types = |error: wasmtime::Error| GuestError::OtherTypes {
+        operator: operator.to_owned(),
+        reason: format!("{error:#}"),
+    };
+    let mut linker = Linker::new(engine);
+    super::bindings::AnyPlugin::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
+        &mut linker,
+        |state| state,
+    )
+    .map_err(other_types)?;
+    closed_wasi::add_to_linker(engine, &mut linker, compiled).map_err(other_types)?;
+    let pre = linker.instantiate_pre(compiled).map_err(other_types)?;
+    Ok(Linked {
+        exports: ExportIndices::find(&pre).map_err(other_types)?,
+        pre,
+        tier: compiler.tier(),
+    })
 }
 
 /// Refuses a limit of fuel for an engine that does not count it.
@@ -291,7 +326,7 @@ fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {
         operator: operator.to_owned(),
         reason,
     };
-    let unread = match start.exports.is_plain() {
+    let unread = match start.calls_operator() {
         // Calls of `operator` come with all columns.
         true => vec![UnreadColumns::default(); found.inputs.len()],
         false => check_unread(&unread, found.inputs.len()).map_err(bad_description)?,

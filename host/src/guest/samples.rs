@@ -213,7 +213,7 @@ mod tests {
         ];
         let mut seen = samples.by_operator();
         for stacks in seen.values_mut() {
-            stacks.sort_by(|one, other| other.0.len().cmp(&one.0.len()));
+            stacks.sort_by_key(|(stack, _)| std::cmp::Reverse(stack.len()));
         }
         assert_eq!(seen, BTreeMap::from(expected));
         assert_eq!(samples.left_out(), 0);

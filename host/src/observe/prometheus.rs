@@ -318,7 +318,7 @@ const TIMED: [Counted; 6] = [
 /// A number of a task as it is.
 type Level = (&'static str, &'static str, fn(&TaskMetrics) -> &Gauge);
 
-const LEVELS: [Level; 3] = [
+const LEVELS: [Level; 4] = [
     ("state_bytes", "The state's newest entries.", |task| {
         &task.state_bytes
     }),
@@ -330,6 +330,11 @@ const LEVELS: [Level; 3] = [
     ("instances", "Live instances of the plugin.", |task| {
         &task.instances
     }),
+    (
+        "quick_instances",
+        "Live instances that run code of the quick compiler.",
+        |task| &task.quick_code,
+    ),
 ];
 
 fn tasks(text: &mut Text, facts: &Facts, now_ms: u64) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::checkpoints::ms;
 use super::job::{Facts, Kind, NodeFacts, Observer};
-use super::numbers::Counter;
+use super::numbers::{Counter, Gauge};
 use super::rates::Lately;
 use super::task::TaskMetrics;
 
@@ -61,10 +61,18 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
         "stage-times": stage_times(facts, index, node),
     });
     if let Kind::Operator(plugin) = &node.kind {
+        let sum = |read: fn(&TaskMetrics) -> &Gauge| {
+            live(facts, index).map(|task| read(task).get()).sum::<u64>()
+        };
         value["plugin"] = json!({
             "name": plugin.name,
             "version": plugin.version,
             "digest": plugin.digest,
+            "code": match sum(|task| &task.quick_code) {
+                0 => "optimised",
+                _ => "quick",
+            },
+            "optimising": sum(|task| &task.optimising) > 0,
         });
         value["calls"] = calls(facts, index);
         value["plugin-metrics"] = reported(facts, index);

@@ -137,6 +137,10 @@ pub struct TaskMetrics {
     pub state_entries: Gauge,
     /// Instances of the plugin.
     pub instances: Gauge,
+    /// How many of them run code of the quick compiler, as of the last batch.
+    pub quick_code: Gauge,
+    /// For how many of those optimised code is being made.
+    pub optimising: Gauge,
     /// What the plugin reports of its own.
     pub reported: PluginNumbers,
 }

@@ -18,6 +18,7 @@ mod blame;
 mod delivery;
 pub mod exchange;
 pub mod faults;
+mod improve;
 pub mod keyed;
 pub mod left;
 mod observed;

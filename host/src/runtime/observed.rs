@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::task::Task;
+use super::task::{OperatorTask, Task};
 use super::worker::Worker;
-use crate::observe::Standing;
+use crate::observe::{Standing, TaskMetrics};
 use crate::stream::Batch;
 
 impl Worker {
@@ -73,6 +73,7 @@ impl Worker {
                 .add(since(faults.dead_letters, known.dead_letters));
             task.state_bytes
                 .set(operator.store_mut().live_bytes() as u64);
+            note_code(task, operator);
         }
     }
 
@@ -82,6 +83,7 @@ impl Worker {
             if let Some(Task::Operator(operator)) = &mut self.tasks[node]
                 && let Some(task) = self.counters.observed.task(node)
             {
+                note_code(task, operator);
                 let store = operator.store_mut();
                 task.state_bytes.set(store.live_bytes() as u64);
                 task.state_entries.set(store.len() as u64);
@@ -98,4 +100,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// The code that an operator runs.
+fn note_code(task: &TaskMetrics, operator: &OperatorTask) {
+    let (is_quick, is_optimising) = operator.code();
+    task.quick_code.set(u64::from(is_quick));
+    task.optimising.set(u64::from(is_optimising));
 }

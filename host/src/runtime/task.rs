@@ -113,7 +113,7 @@ impl SourceTask {
 ///
 /// - `kept` is away only while the guest is being called.
 pub struct OperatorTask {
-    instance: Instance,
+    pub(super) instance: Instance,
     /// Whether it has not been called yet.
     is_fresh: bool,
     /// By position in the description.
@@ -375,8 +375,9 @@ impl OperatorTask {
     pub(super) fn renew(&mut self) -> Result<(), GuestError> {
         let lines = self.instance.take_log();
         self.desk.keep_lines(lines);
+        let fresh = (self.open)()?;
         self.desk.keep_times(self.instance.times());
-        self.instance = (self.open)()?;
+        self.instance = fresh;
         self.is_fresh = true;
         Ok(())
     }
@@ -426,6 +427,7 @@ impl OperatorTask {
         keyed: KeyedBatch,
         wall_ms: u64,
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
+        self.improve();
         self.call_records_max = CALL_RECORDS_MAX.min(2 * self.call_records_max);
         if keyed.batch.len() > self.desk.caution.records_max() {
             return self.process_in_pieces(input, &keyed, None, wall_ms);

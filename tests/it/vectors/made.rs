@@ -8,11 +8,12 @@ use std::fs;
 
 use floodmark::guest::Plugin;
 
-use super::{Bench, check, said};
+use super::{check, said};
+use crate::engines::Ticking;
 use crate::hostile;
 
 /// A plugin that does this, in the words of `tests/guests/hostile/template.wat`.
-fn made(bench: &Bench, parts: &[(&str, &str)]) -> Plugin {
+fn made(bench: &Ticking, parts: &[(&str, &str)]) -> Plugin {
     let owned = |(part, lines): &(&str, &str)| ((*part).to_owned(), (*lines).to_owned());
     let parts: Vec<_> = parts.iter().map(owned).collect();
     let component = hostile::assembled(&parts);
@@ -28,7 +29,7 @@ const EMITS_ONE: &str = "
 
 #[test]
 fn a_plugin_that_notices_a_variation_does_not_pass() {
-    let bench = Bench::new();
+    let bench = Ticking::new();
     let step = "[[step]]\nrecords = [['k', 'a'], ['k', 'b']]\n";
     let once_a_call = made(&bench, &[("process", EMITS_ONE)]);
     check(
@@ -74,7 +75,7 @@ FAILED  v.toml:3: step 2, as written: the plugin fails when it hears of a checkp
 
 #[test]
 fn hostile_plugins_end_and_say_nothing_to_the_terminal() {
-    let bench = Bench::new();
+    let bench = Ticking::new();
     let mut count = 0;
     for entry in fs::read_dir(hostile::folder()).unwrap() {
         let path = entry.unwrap().path();

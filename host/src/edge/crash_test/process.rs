@@ -3,8 +3,9 @@
 //! Every run of a round has the same folder: `data`, `out`, and `said` with what it told. Children are in process groups of their
 //! own, so that Ctrl-C reaches only whoever started them; that one ends them by the handle it has.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -70,7 +71,7 @@ impl<'a> Round<'a> {
         fs::create_dir_all(folder.join("data"))?;
         if let Some(from) = compiled.filter(|from| from.is_dir()) {
             let to = folder.join("data/compiled");
-            fs::create_dir(&to)?;
+            DirBuilder::new().mode(0o700).create(&to)?;
             for file in fs::read_dir(from)? {
                 let file = file?;
                 fs::copy(file.path(), to.join(file.file_name()))?;

@@ -11,8 +11,6 @@ use sha2::{Digest, Sha256};
 
 use super::{PluginBuildError, Project, Report, Tools, contract};
 
-/// Where compiled code of the component is kept, in the folder of what was made.
-pub(super) const COMPILED: &str = "compiled";
 /// Folders that hold what tools made.
 const MADE: [&str; 4] = ["build", "node_modules", "target", "__pycache__"];
 /// What a folder has that a job writes its output to.
@@ -58,13 +56,10 @@ pub(super) fn up_to_date(
     let made = make(&tools, &unfinished)
         .and_then(|()| fs::rename(&unfinished, &component).map_err(unusable))
         .and_then(|()| fs::write(&note, format!("{files}\n{}", tools.version)).map_err(unusable));
-    let unneeded = match made {
-        // Compiled code of components that were here before; there may be none.
-        Ok(()) => fs::remove_dir_all(dir.join(COMPILED)),
+    if made.is_err() {
         // It may not be there at all.
-        Err(_) => fs::remove_file(&unfinished),
-    };
-    drop(unneeded);
+        let _ = fs::remove_file(&unfinished);
+    }
     made.map(|()| component)
 }
 
@@ -200,13 +195,8 @@ mod tests {
         fs::create_dir_all(folder.path().join("out/.staged")).unwrap();
         fs::write(folder.path().join("out/part-1.csv"), "").unwrap();
         check("tool 2", 5);
-        let compiled = folder.path().join("build/compiled");
-        fs::create_dir(&compiled).unwrap();
-        check("tool 2", 5);
-        assert!(compiled.exists());
         fs::remove_file(folder.path().join("build/demo.wasm")).unwrap();
         check("tool 2", 6);
-        assert!(!compiled.exists());
     }
 
     #[test]

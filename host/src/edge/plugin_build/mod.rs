@@ -151,14 +151,6 @@ pub fn component(path: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuild
     }
 }
 
-/// Where tools may keep the compiled code of a plugin that is given as a folder: beside its component, until that is made anew.
-/// The component of a Rust plugin is cargo's, and compiled in no time.
-#[must_use]
-pub fn compiled_dir(path: &Path) -> Option<PathBuf> {
-    let language = Language::of(path).filter(|language| *language != Language::Rust);
-    language.map(|_| path.join(BUILD).join(fresh::COMPILED))
-}
-
 fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError> {
     let Some(language) = Language::of(folder) else {
         return Err(PluginBuildError::UnknownLanguage {

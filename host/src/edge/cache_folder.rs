@@ -1,0 +1,176 @@
+//! Where compiled code of plugins is kept: in the user's cache folder, so that a plugin is compiled once for all jobs of a user.
+//!
+//! `FLOODMARK_CACHE_DIR` names another folder, or `off` for none. Without it the folder is `floodmark` in `XDG_CACHE_HOME`, or in
+//! `.cache` of the home folder. Where that does not work (no home, a full or read-only disk, another user's folder after `sudo`),
+//! code is kept in the job's data folder. What may be trusted of a folder is decided in `guest::compiled`.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::guest::prepare_cache;
+
+/// Names the folder.
+pub const VARIABLE: &str = "FLOODMARK_CACHE_DIR";
+/// Instead of a folder: code is not kept.
+const OFF: &str = "off";
+
+/// Where compiled code is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheFolder {
+    /// The folder, if it is kept at all.
+    pub path: Option<PathBuf>,
+    /// Why it is not where the user may look for it.
+    pub warning: Option<String>,
+}
+
+/// Where compiled code is kept; `otherwise` is used if there is no usable cache folder of this user.
+#[must_use]
+pub fn cache_folder(otherwise: Option<PathBuf>) -> CacheFolder {
+    find(|variable| std::env::var_os(variable), otherwise)
+}
+
+fn find(variable: impl Fn(&str) -> Option<OsString>, otherwise: Option<PathBuf>) -> CacheFolder {
+    let given = variable(VARIABLE).filter(|value| !value.is_empty());
+    if given.as_deref().is_some_and(|value| value == OFF) {
+        return CacheFolder::default();
+    }
+    let is_given = given.is_some();
+    let folder = match given {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => of_user(variable),
+    };
+    let Some(folder) = folder else {
+        return CacheFolder {
+            path: otherwise,
+            warning: None,
+        };
+    };
+    let path = folder.join("compiled");
+    match prepare_cache(&path) {
+        Ok(()) => CacheFolder {
+            path: Some(path),
+            warning: None,
+        },
+        // A home that is not there is no mistake; a folder that somebody has made is.
+        Err(_) if !is_given && !path.exists() => CacheFolder {
+            path: otherwise,
+            warning: None,
+        },
+        Err(error) => CacheFolder {
+            warning: Some(unusable(&path, &error, otherwise.as_deref())),
+            path: otherwise,
+        },
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error, otherwise: Option<&Path>) -> String {
+    let instead = match otherwise {
+        Some(folder) => format!("it is kept in `{}` instead", folder.display()),
+        None => "it is not kept".to_owned(),
+    };
+    format!(
+        "compiled code cannot be kept in `{}` ({error}): {instead}; name another folder with {VARIABLE}, or `{OFF}`",
+        path.display()
+    )
+}
+
+/// This user's folder for what may be deleted, by the XDG Base Directory Specification, which has relative paths ignored.
+fn of_user(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name| {
+        let path = variable(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| {
+        // A home is not made here, and that of another user, as after `sudo`, is not written to.
+        let home = absolute("HOME")?;
+        is_own(&home).then(|| home.join(".cache"))
+    })?;
+    Some(caches.join("floodmark"))
+}
+
+fn is_own(folder: &Path) -> bool {
+    let own = std::fs::metadata("/proc/self").map(|process| process.uid());
+    let owner = std::fs::metadata(folder).map(|folder| folder.uid());
+    matches!((own, owner), (Ok(own), Ok(owner)) if own == owner)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches compiled code that is kept where the user did not say, in a folder of which another user has a say, or not at all.
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// The folder for these variables, in `DIR`, and whether there is a warning.
+    fn check(dir: &Path, variables: &[(&str, &str)]) -> (String, bool) {
+        let value = |name: &str| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some(value.replace("DIR", dir.to_str().unwrap()).into())
+        };
+        let found = find(value, Some(PathBuf::from("data")));
+        let path = found.path.map(|path| path.display().to_string());
+        let path = path.unwrap_or_default();
+        (
+            path.replace(dir.to_str().unwrap(), "DIR"),
+            found.warning.is_some(),
+        )
+    }
+
+    #[test]
+    fn the_folder_is_the_users() {
+        let dir = tempfile::tempdir().unwrap();
+        for (variables, path, warns) in [
+            (
+                &[("FLOODMARK_CACHE_DIR", "off"), ("HOME", "DIR")][..],
+                "",
+                false,
+            ),
+            (
+                &[("FLOODMARK_CACHE_DIR", "DIR/other"), ("HOME", "DIR")],
+                "DIR/other/compiled",
+                false,
+            ),
+            (
+                &[("XDG_CACHE_HOME", "DIR/xdg"), ("HOME", "DIR")],
+                "DIR/xdg/floodmark/compiled",
+                false,
+            ),
+            (
+                &[("XDG_CACHE_HOME", "relative"), ("HOME", "DIR")],
+                "DIR/.cache/floodmark/compiled",
+                false,
+            ),
+            (
+                &[("FLOODMARK_CACHE_DIR", ""), ("HOME", "DIR")],
+                "DIR/.cache/floodmark/compiled",
+                false,
+            ),
+            (&[("HOME", "DIR/missing")], "data", false),
+            (&[("HOME", "")], "data", false),
+            (&[], "data", false),
+            (&[("FLOODMARK_CACHE_DIR", "/proc/none")], "data", true),
+        ] {
+            assert_eq!(
+                check(dir.path(), variables),
+                (path.to_owned(), warns),
+                "{variables:?}"
+            );
+        }
+        let mode = fs::metadata(dir.path().join(".cache/floodmark/compiled")).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o700);
+        assert!(!dir.path().join("missing").exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let compiled = dir.path().join("compiled");
+        fs::create_dir(&compiled).unwrap();
+        fs::set_permissions(&compiled, PermissionsExt::from_mode(0o777)).unwrap();
+        let given = [("FLOODMARK_CACHE_DIR", "DIR")];
+        assert_eq!(check(dir.path(), &given), ("data".to_owned(), true));
+    }
+}

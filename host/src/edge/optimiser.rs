@@ -1,0 +1,95 @@
+//! The thread that optimises plugins while their job runs with the code of the quick compiler.
+//!
+//! One plugin at a time. The compiler works on as many threads as there are cores, [`THREADS_MAX`] at most, all of them at a
+//! lower priority: an idle machine is done soonest that way, and on a busy one the job keeps three quarters of its cores or more.
+//! To give it less would cost the job more, which runs slower until this is done.
+//!
+//! Nobody waits for it: a compilation cannot be interrupted, so a job that ends leaves it to end with the process.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use crate::guest::{GuestEngine, Unoptimised};
+
+/// Threads of the compiler.
+const THREADS_MAX: usize = 4;
+/// How far the threads of the compiler stand back: 0 is as any other thread, 19 the most.
+const NICENESS: libc::c_int = 5;
+
+/// Optimises plugins until it is dropped.
+#[derive(Debug)]
+pub struct Optimiser {
+    is_over: Arc<AtomicBool>,
+}
+
+impl Optimiser {
+    /// Starts, and returns the engine that hands its plugins over. `say` hears what became of each.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+    pub fn start(engine: GuestEngine, say: impl Fn(&str) + Send + 'static) -> (GuestEngine, Self) {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (sender, inbox) = mpsc::channel::<Unoptimised>();
+        let engine = engine.optimised_by(Arc::new(move |plugin| {
+            // Without the thread, plugins run the code that they have.
+            let _ = sender.send(plugin);
+        }));
+        let heard = Arc::clone(&is_over);
+        std::thread::spawn(move || {
+            let mut threads = None;
+            for plugin in inbox {
+                if heard.load(Ordering::Relaxed) {
+                    return;
+                }
+                let threads = threads.get_or_insert_with(threads_of_compiler);
+                let told = optimise(plugin, threads.as_ref());
+                if let (Some(told), false) = (told, heard.load(Ordering::Relaxed)) {
+                    say(&told);
+                }
+            }
+        });
+        (engine, Self { is_over })
+    }
+}
+
+impl Drop for Optimiser {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Optimises a plugin; returns what is to be told of it.
+fn optimise(plugin: Unoptimised, threads: Option<&rayon::ThreadPool>) -> Option<String> {
+    let operator = plugin.operator().to_owned();
+    let optimised = match threads {
+        Some(threads) => threads.install(|| plugin.optimise()),
+        None => plugin.optimise(),
+    };
+    match optimised {
+        Ok(true) => Some(format!("operator `{operator}`: optimised code is ready")),
+        // It was replaced meanwhile.
+        Ok(false) => None,
+        Err(error) => Some(format!(
+            "operator `{operator}` runs without optimised code, which could not be made: {error}"
+        )),
+    }
+}
+
+/// Threads of their own: those that the compiler would share with others are as important as any. None if the system refuses.
+fn threads_of_compiler() -> Option<rayon::ThreadPool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(cores.min(THREADS_MAX))
+        .thread_name(|number| format!("optimiser-{number}"))
+        .start_handler(|_| stand_back());
+    threads.build().ok()
+}
+
+/// Has this thread stand back behind others.
+fn stand_back() {
+    #[expect(unsafe_code, reason = "the standard library knows no priorities")]
+    // SAFETY: the call touches no memory. On Linux it sets the priority of the calling thread alone; one that is refused keeps
+    // the priority that it has.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
+    }
+}

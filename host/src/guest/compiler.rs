@@ -1,0 +1,177 @@
+//! One of the two compilers that plugins are compiled with, with the pool that instances of its code live in.
+//!
+//! A component takes seconds to optimise if it carries an interpreter. The quick compiler (Winch) goes over it once, which
+//! takes a quarter of the time, and makes code that runs at half to two thirds of the speed. Both run under the same limits,
+//! canonicalize NaNs and lay memory out alike, so a call returns the same bytes whichever has compiled it. wasmtime ties compiled
+//! code to an engine, and an engine to one compiler, so there are two engines. Who uses which is decided in `engine`.
+
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
+
+use wasmtime::component::Component;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    ProfilingStrategy, Strategy,
+};
+
+use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::samples::{FRAMES_MAX, Profiling};
+use super::{EngineSettings, GuestError};
+
+/// Core instances of one component: languages with linked libraries have dozens.
+const CORE_INSTANCES_MAX: u32 = 128;
+/// Memories of one component.
+const MEMORIES_MAX: u32 = 4;
+/// Tables of one component.
+const TABLES_MAX: u32 = 8;
+/// Stack of a guest.
+const STACK_BYTES: usize = 512 << 10;
+/// Stack of a guest whose code is of the quick compiler, which keeps more in memory and less in registers: a call takes up to
+/// three times the stack, so recursion of the same depth has to fit.
+const QUICK_STACK_BYTES: usize = 3 * STACK_BYTES;
+/// What of a memory or table stays with the pool when its instance is dropped: a fresh instance in its place then costs no page
+/// faults, of which there would be more than of anything else after a trap.
+const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+
+/// Which compiler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tier {
+    /// Compiles fast. It refuses some components that the other takes.
+    Quick,
+    /// Makes fast code.
+    Optimising,
+}
+
+/// A compiler with its settings and its pool.
+#[derive(Clone)]
+pub(super) struct Compiler {
+    engine: Engine,
+    tier: Tier,
+    /// A digest of all settings that compiled code depends on.
+    settings: u64,
+}
+
+impl Compiler {
+    /// With room for so many live instances.
+    ///
+    /// # Errors
+    /// When the machine cannot run compiled WebAssembly, or has not the address space.
+    pub(super) fn new(
+        tier: Tier,
+        instances: u32,
+        settings: &EngineSettings,
+    ) -> Result<Self, GuestError> {
+        let (strategy, stack_bytes) = match tier {
+            Tier::Quick => (Strategy::Winch, QUICK_STACK_BYTES),
+            Tier::Optimising => (Strategy::Cranelift, STACK_BYTES),
+        };
+        let mut config = Config::new();
+        config
+            .strategy(strategy)
+            // Nobody looks at the stack of a guest, and a plugin may trap often.
+            .wasm_backtrace_max_frames(None)
+            .concurrency_support(false)
+            .cranelift_nan_canonicalization(true)
+            .epoch_interruption(true)
+            .consume_fuel(settings.fuel)
+            .max_wasm_stack(stack_bytes)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+        if tier == Tier::Optimising {
+            // The quick compiler refuses these instructions altogether.
+            config.relaxed_simd_deterministic(true);
+        }
+        match settings.profiling {
+            Profiling::Off => {}
+            Profiling::Samples => {
+                config.wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX + 1));
+            }
+            Profiling::PerfMap => {
+                config.profiler(ProfilingStrategy::PerfMap);
+            }
+        }
+        let engine = Engine::new(&config).map_err(|error| GuestError::Engine {
+            reason: format!("{error:#}"),
+        })?;
+        Ok(Self::of(engine, tier))
+    }
+
+    pub(super) fn of(engine: Engine, tier: Tier) -> Self {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Self {
+            engine,
+            tier,
+            settings: hasher.finish(),
+        }
+    }
+
+    pub(super) fn wasmtime(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// What tells its code from that of other settings, versions and kinds of processor.
+    pub(super) fn settings(&self) -> u64 {
+        self.settings
+    }
+
+    /// Compiles a component.
+    ///
+    /// # Errors
+    /// Says what is wrong with it; of the quick compiler, it may be only more than that can do.
+    pub(super) fn compile(
+        &self,
+        operator: &str,
+        component: &[u8],
+    ) -> Result<Component, GuestError> {
+        let not_a_component = |reason: String| GuestError::NotAComponent {
+            operator: operator.to_owned(),
+            reason,
+        };
+        match component {
+            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+                return Err(not_a_component("it is a core module".to_owned()));
+            }
+            [] => return Err(not_a_component("the file is empty".to_owned())),
+            _ => {
+                return Err(not_a_component(
+                    "it does not begin as WebAssembly does".to_owned(),
+                ));
+            }
+        }
+        Component::from_binary(&self.engine, component).map_err(|error| {
+            let reason = format!("{error:#}");
+            match reason.contains("exceeds") {
+                true => GuestError::TooLarge {
+                    operator: operator.to_owned(),
+                    reason,
+                },
+                false => not_a_component(reason),
+            }
+        })
+    }
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let memory_bytes = usize::try_from(MEMORY_BYTES_MAX).unwrap_or(usize::MAX);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(KEEP_RESIDENT_BYTES)
+        .pagemap_scan(Enabled::Auto)
+        .total_component_instances(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .total_core_instances(instances * CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_memories_per_module(MEMORIES_MAX)
+        .total_memories(instances * MEMORIES_MAX)
+        .max_memory_size(memory_bytes)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .total_tables(instances * TABLES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX);
+    pool
+}
