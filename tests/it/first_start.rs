@@ -152,6 +152,17 @@ fn records_flow_before_the_code_is_optimised_and_go_on_after_it() {
     run.wait().succeeded();
 }
 
+#[test]
+fn a_job_that_ends_before_its_code_is_optimised_keeps_what_it_has() {
+    let cache = tempfile::tempdir().unwrap();
+    let source = "records = 10";
+    let first = start(&job(cache.path(), source), cache.path()).wait();
+    first.succeeded().says("compiling the plugin of `count`");
+    let second = start(&job(cache.path(), source), cache.path()).wait();
+    let said = second.succeeded().stderr;
+    assert!(!said.contains("compiling"), "{said}");
+}
+
 /// What a job with these records says at its end, its plugin being small.
 fn undisturbed(cache: &Path) -> String {
     let plain = job(cache, "records = 100000");

@@ -4,10 +4,13 @@
 //! lower priority: an idle machine is done soonest that way, and on a busy one the job keeps three quarters of its cores or more.
 //! To give it less would cost the job more, which runs slower until this is done.
 //!
-//! Nobody waits for it: a compilation cannot be interrupted, so a job that ends leaves it to end with the process.
+//! Nobody waits for it: a compilation cannot be interrupted, so a job that ends leaves it to end with the process. What the
+//! quick compiler made is kept first, on a short-lived thread of its own, and for that the end of a job does wait: a job that
+//! is shorter than a compilation would compile again at each start.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
 use crate::guest::{GuestEngine, Unoptimised};
 
@@ -20,7 +23,11 @@ const NICENESS: libc::c_int = 5;
 #[derive(Debug)]
 pub struct Optimiser {
     is_over: Arc<AtomicBool>,
+    keepers: Keepers,
 }
+
+/// Threads that keep quick code. Those that are done are forgotten when the next one comes.
+type Keepers = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
 impl Optimiser {
     /// Starts, and returns the engine that hands its plugins over. `say` hears what became of each.
@@ -29,9 +36,18 @@ impl Optimiser {
     pub fn start(engine: GuestEngine, say: impl Fn(&str) + Send + 'static) -> (GuestEngine, Self) {
         let is_over = Arc::new(AtomicBool::new(false));
         let (sender, inbox) = mpsc::channel::<Unoptimised>();
-        let engine = engine.optimised_by(Arc::new(move |plugin| {
-            // Without the thread, plugins run the code that they have.
-            let _ = sender.send(plugin);
+        let keepers = Keepers::default();
+        let kept = Arc::clone(&keepers);
+        let engine = engine.optimised_by(Arc::new(move |mut plugin| {
+            let sender = sender.clone();
+            let keeper = std::thread::spawn(move || {
+                plugin.keep();
+                // Without the thread that optimises, plugins run the code that they have.
+                let _ = sender.send(plugin);
+            });
+            let mut keepers = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            keepers.retain(|keeper| !keeper.is_finished());
+            keepers.push(keeper);
         }));
         let heard = Arc::clone(&is_over);
         std::thread::spawn(move || {
@@ -47,13 +63,18 @@ impl Optimiser {
                 }
             }
         });
-        (engine, Self { is_over })
+        (engine, Self { is_over, keepers })
     }
 }
 
 impl Drop for Optimiser {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        for keeper in keepers.drain(..) {
+            // One that has ended by a panic has kept nothing, which costs time at the next start.
+            let _ = keeper.join();
+        }
     }
 }
 
