@@ -96,14 +96,17 @@ pub(super) fn load(
             path.display()
         ))
     })?;
-    if component.len() >= LARGE_BYTES && !engine.has_compiled(&component) {
-        say(&format!(
-            "compiling the plugin of `{name}`, which has {}",
-            number::bytes(component.len() as u64)
-        ));
-    }
+    let mut is_said = component.len() < LARGE_BYTES;
+    let mut compiles = || {
+        if !std::mem::replace(&mut is_said, true) {
+            say(&format!(
+                "compiling the plugin of `{name}`, which has {}",
+                number::bytes(component.len() as u64)
+            ));
+        }
+    };
     let plugin = engine
-        .load_within(name, &component, limits_of(spec, name))
+        .load_telling(name, &component, limits_of(spec, name), &mut compiles)
         .map_err(|error| of_plugin(error.to_string()))?;
     Ok((path, Arc::new(plugin)))
 }

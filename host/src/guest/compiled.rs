@@ -73,11 +73,6 @@ impl CompiledCache {
             .join(format!("{component}-{settings:016x}.{ENDING}"))
     }
 
-    /// Whether there is an entry, sound or not.
-    pub(super) fn has(&self, compiler: &Compiler, component: PluginDigest) -> bool {
-        self.path(compiler, component).exists()
-    }
-
     fn key_path(&self) -> PathBuf {
         self.dir.join("key")
     }
@@ -428,7 +423,7 @@ mod tests {
             assert!(cache.load(&engine, COMPONENT).is_none(), "{mode:o}");
             let other = PluginDigest([8; 32]);
             cache.store(&engine, other, &empty(&engine));
-            assert!(!cache.has(&engine, other), "{mode:o}");
+            assert!(!cache.path(&engine, other).exists(), "{mode:o}");
             let refused = prepare_cache(&cache.dir).expect_err("others may write");
             assert_eq!(refused.to_string(), "other users may write to it");
         }
@@ -469,7 +464,7 @@ mod tests {
         hours_ago(&cache.path(&engine, digest(2)), 6);
         assert!(cache.load(&engine, COMPONENT).is_some(), "used now");
         cache.store(&engine, digest(3), &empty(&engine));
-        let has = |number| cache.has(&engine, digest(number));
+        let has = |number| cache.path(&engine, digest(number)).exists();
         assert_eq!([7, 1, 2, 3].map(has), [true, false, true, true]);
         assert!(put_aside.exists(), "it is no entry");
     }

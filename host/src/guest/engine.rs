@@ -164,18 +164,6 @@ impl GuestEngine {
         self.samples.as_ref()
     }
 
-    /// Whether code of a component that it can begin with seems to be there, so that loading it will not take long. Nothing is
-    /// checked.
-    #[must_use]
-    pub fn has_compiled(&self, component: &[u8]) -> bool {
-        let Some(cache) = &self.cache else {
-            return false;
-        };
-        let digest = Plugin::digest_of(component);
-        let quick = || cache.has(self.quick_for(component)?, digest).then_some(());
-        cache.has(&self.optimising, digest) || quick().is_some()
-    }
-
     /// How many live instances there is room for, over all plugins.
     #[must_use]
     pub fn instances_max(&self) -> u32 {
@@ -201,15 +189,31 @@ impl GuestEngine {
         component: &[u8],
         limits: Limits,
     ) -> Result<Plugin, GuestError> {
+        self.load_telling(operator, component, limits, &mut || ())
+    }
+
+    /// The same. `compiles` is called when there is no compiled code of the component, before it is compiled: perhaps for each of
+    /// two compilers.
+    ///
+    /// # Errors
+    /// Says what is wrong with the component.
+    pub fn load_telling(
+        &self,
+        operator: &str,
+        component: &[u8],
+        limits: Limits,
+        compiles: &mut dyn FnMut(),
+    ) -> Result<Plugin, GuestError> {
         check_fuel(operator, limits, self.has_fuel)?;
         let digest = Plugin::digest_of(component);
         let of = (digest, component);
         if let Some(compiled) = self.kept(&self.optimising, digest) {
             return Plugin::check(self, operator, of, (&self.optimising, &compiled), limits);
         }
-        if let Some(plugin) = self.load_quick(operator, of, limits) {
+        if let Some(plugin) = self.load_quick(operator, of, limits, compiles) {
             return plugin;
         }
+        compiles();
         let compiled = self.optimised(operator, component, digest)?;
         Plugin::check(self, operator, of, (&self.optimising, &compiled), limits)
     }
@@ -221,13 +225,18 @@ impl GuestEngine {
         operator: &str,
         (digest, component): (PluginDigest, &[u8]),
         limits: Limits,
+        compiles: &mut dyn FnMut(),
     ) -> Option<Result<Plugin, GuestError>> {
         let optimise = self.optimise.as_ref()?;
         let quick = self.quick_for(component)?;
         let kept = self.kept(quick, digest);
         let is_kept = kept.is_some();
-        // Whether it is the component or the compiler that is to blame, the other compiler says.
-        let compiled = kept.or_else(|| quick.compile(operator, component).ok())?;
+        let compile = || {
+            compiles();
+            // Whether it is the component or the compiler that is to blame, the other compiler says.
+            quick.compile(operator, component).ok()
+        };
+        let compiled = kept.or_else(compile)?;
         let of = (digest, component);
         let plugin = match Plugin::check(self, operator, of, (quick, &compiled), limits) {
             Ok(plugin) => plugin,
