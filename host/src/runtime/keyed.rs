@@ -134,7 +134,7 @@ impl Dictionary {
                 Err(place) => {
                     let new = hashes.len() as u32;
                     self.note(place, new);
-                    keys.push(key);
+                    keys.push_from(&batch.keys, slot as usize);
                     hashes.push(hash);
                     new
                 }

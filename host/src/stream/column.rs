@@ -123,6 +123,44 @@ impl Column {
         &self.bytes[start_of(&self.ends, index)..self.ends[index] as usize]
     }
 
+    /// Item `index` if it has at most sixteen bytes, and how many it has. What follows them in the array is of no meaning:
+    /// it is what a copy without branches, which random lengths would mispredict, takes along.
+    ///
+    /// # Panics
+    /// When there is no such item.
+    #[inline]
+    #[must_use]
+    pub fn short(&self, index: usize) -> Option<([u8; 16], usize)> {
+        let start = start_of(&self.ends, index);
+        let len = self.ends[index] as usize - start;
+        if len > 16 {
+            return None;
+        }
+        let ahead = &self.bytes[start..];
+        let bytes = ahead.first_chunk().copied().unwrap_or_else(|| {
+            let mut bytes = [0; 16];
+            bytes[..ahead.len()].copy_from_slice(ahead);
+            bytes
+        });
+        Some((bytes, len))
+    }
+
+    /// Adds item `index` of another column.
+    ///
+    /// # Panics
+    /// When there is no such item, or this column would pass 4 GiB.
+    #[inline]
+    pub fn push_from(&mut self, other: &Self, index: usize) {
+        let Some((bytes, len)) = other.short(index) else {
+            return self.push(other.get(index));
+        };
+        let end = self.bytes.len() + len;
+        self.bytes.extend_from_slice(&bytes);
+        self.bytes.truncate(end);
+        self.ends
+            .push(u32::try_from(end).expect("a column stays below 4 GiB"));
+    }
+
     /// Bytes of item `index`.
     ///
     /// # Panics
@@ -383,6 +421,23 @@ mod tests {
         );
         let rebuilt = Column::from_parts(column.ends().to_vec(), column.bytes().to_vec());
         assert_eq!(rebuilt, Ok(column));
+    }
+
+    #[test]
+    fn items_of_any_length_go_over_from_another_column() {
+        let bytes: Vec<u8> = (1..=40).collect();
+        // Short ones last, so that sixteen bytes reach beyond the end.
+        let column: Column = (0..30).rev().map(|len| &bytes[..len]).collect();
+        let mut copy = Column::new();
+        for index in 0..column.len() {
+            copy.push_from(&column, index);
+            let short = column
+                .short(index)
+                .map(|(bytes, len)| bytes[..len].to_vec());
+            let item = column.get(index).to_vec();
+            assert_eq!(short, (item.len() <= 16).then_some(item));
+        }
+        assert_eq!(copy, column);
     }
 
     #[test]
