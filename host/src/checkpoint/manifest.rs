@@ -1,30 +1,25 @@
 //! The bytes of a checkpoint: the only module that knows them.
 //!
 //! ```text
-//! "FLMK-MAN" | version: u16, little-endian | postcard of ManifestV3 | XXH3-64 of all before, little-endian
+//! "FLMK-MAN" | version: u16, little-endian | postcard of ManifestV1 | XXH3-64 of all before, little-endian
 //! ```
 //!
-//! `v3` is what is written, and `v1` and `v2` are read as well. The structs there mirror the domain's, so that a change in the
-//! domain cannot change released bytes by accident: a new version gets structs of its own, and the old ones stay to
-//! read what exists. The checksum finds damage, not malice; still, no input makes `decode` panic, or take more memory
+//! The structs in `v1` mirror the domain's, so that a change in the domain cannot change released bytes by accident: a new
+//! version gets structs of its own, and the old ones stay to read what exists. The checksum finds damage, not malice; still, no input makes `decode` panic, or take more memory
 //! than a small multiple of its length. This module neither reads nor writes files, and does not judge whether chunks
 //! or plugins exist.
 
 mod v1;
-mod v2;
-mod v3;
 
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Checkpoint;
 use v1::ManifestV1;
-use v2::ManifestV2;
-use v3::ManifestV3;
 
 const MAGIC: &[u8; 8] = b"FLMK-MAN";
-/// The version that is written. All below are read.
-const VERSION: u16 = 3;
+/// The version that is written.
+const VERSION: u16 = 1;
 const HEADER_BYTES: usize = MAGIC.len() + 2;
 const CHECKSUM_BYTES: usize = 8;
 
@@ -37,7 +32,7 @@ pub enum ManifestError {
     NotAManifest,
     /// Another version of Floodmark wrote them.
     #[error(
-        "the manifest has version {found}, and this floodmark reads versions up to {VERSION}; use the floodmark that wrote it"
+        "the manifest has version {found}, and this floodmark reads version {VERSION}; use the floodmark that wrote it"
     )]
     OtherVersion {
         /// Its version.
@@ -57,7 +52,7 @@ pub fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    let mut bytes = postcard::to_extend(&ManifestV3::from(checkpoint), bytes)
+    let mut bytes = postcard::to_extend(&ManifestV1::from(checkpoint), bytes)
         .expect("a manifest has only what postcard can encode, and a vector takes any length");
     let checksum = xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -83,9 +78,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
     let found = u16::from_le_bytes([content[MAGIC.len()], content[MAGIC.len() + 1]]);
     let body = &content[HEADER_BYTES..];
     match found {
-        1 => fields::<ManifestV1<'_>>(body)?.into_checkpoint(),
-        2 => fields::<ManifestV2<'_>>(body)?.into_checkpoint(),
-        3 => fields::<ManifestV3<'_>>(body)?.into_checkpoint(),
+        VERSION => fields::<ManifestV1<'_>>(body)?.into_checkpoint(),
         _ => Err(ManifestError::OtherVersion { found }),
     }
 }

@@ -15,28 +15,15 @@ use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 
 fn sample() -> Checkpoint {
     let config = |value: &str| vec![("unit".to_owned(), value.to_owned())];
-    let mut checkpoint = sample_v2();
-    checkpoint.trigger = Trigger::Swap;
-    checkpoint.configured_parallelism = 1;
-    checkpoint.operators[0].config = config("ms");
-    checkpoint.operators[0].replaces = Some(PluginChoice {
-        plugin: PluginDigest([0xcd; 32]),
-        config: config("s"),
-    });
-    checkpoint
-}
-
-/// What version 2 can hold.
-fn sample_v2() -> Checkpoint {
     Checkpoint {
         id: CheckpointId(300),
         created_ms: 1_700_000_000_123,
-        trigger: Trigger::Asked,
+        trigger: Trigger::Swap,
         job: "word-count".into(),
         data_folder: "0c2f-77".into(),
         identity: "text|split|count|counts".into(),
         parallelism: 2,
-        configured_parallelism: 2,
+        configured_parallelism: 1,
         max_parallelism: MaxParallelism::DEFAULT,
         records_in: 1_000,
         records_out: 5_000_000_000,
@@ -47,8 +34,11 @@ fn sample_v2() -> Checkpoint {
         operators: vec![OperatorSnapshot {
             name: "count".into(),
             plugin: PluginDigest([0xab; 32]),
-            config: Vec::new(),
-            replaces: None,
+            config: config("ms"),
+            replaces: Some(PluginChoice {
+                plugin: PluginDigest([0xcd; 32]),
+                config: config("s"),
+            }),
             states: vec![
                 StateSchema {
                     id: StateId(7),
@@ -96,60 +86,6 @@ fn sample_v2() -> Checkpoint {
     }
 }
 
-/// What version 1 can hold.
-fn sample_v1() -> Checkpoint {
-    Checkpoint {
-        id: CheckpointId(300),
-        created_ms: 1_700_000_000_123,
-        trigger: Trigger::Stop,
-        job: "word-count".into(),
-        data_folder: String::new(),
-        identity: "text|split|count|counts".into(),
-        parallelism: 2,
-        configured_parallelism: 2,
-        max_parallelism: MaxParallelism::DEFAULT,
-        records_in: 1_000,
-        records_out: 5_000_000_000,
-        sources: vec![SourceSnapshot {
-            name: "text".into(),
-            splits: vec![Split(vec![1, 2, 3]), Split(vec![])],
-        }],
-        operators: vec![OperatorSnapshot {
-            name: "count".into(),
-            plugin: PluginDigest([0xab; 32]),
-            config: Vec::new(),
-            replaces: None,
-            states: vec![StateSchema {
-                id: StateId(7),
-                name: "total".into(),
-                kind: StateKind::Value,
-                version: 2,
-                ttl_ms: None,
-            }],
-            tasks: vec![
-                TaskSnapshot {
-                    key_groups: KeyGroupRange(0..64),
-                    chunks: vec![ChunkRef {
-                        id: ChunkId(41),
-                        len: 1_048_556,
-                    }],
-                    collided: Vec::new(),
-                },
-                TaskSnapshot {
-                    key_groups: KeyGroupRange(64..128),
-                    chunks: vec![],
-                    collided: Vec::new(),
-                },
-            ],
-        }],
-        sinks: vec![SinkSnapshot {
-            name: "counts".into(),
-            staged: vec![Staged(b"part-0-300".to_vec())],
-            state: vec![0xff, 0],
-        }],
-    }
-}
-
 fn sealed(mut content: Vec<u8>) -> Vec<u8> {
     let checksum = xxh3_64(&content);
     content.extend_from_slice(&checksum.to_le_bytes());
@@ -162,16 +98,10 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn from_hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(byte).collect()
-}
-
-/// Version 3 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
+/// Version 1 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
 #[test]
 fn golden() {
-    let path = fixture("manifest-v3.hex");
+    let path = fixture("manifest-v1.hex");
     let bytes = encode(&sample());
     let hex = |line: &[u8]| {
         line.iter()
@@ -186,14 +116,6 @@ fn golden() {
     }
     assert_eq!(text, std::fs::read_to_string(&path).unwrap());
     assert_eq!(decode(&bytes), Ok(sample()));
-}
-
-/// What an earlier release wrote is read, and all of its fields arrive.
-#[test]
-fn earlier_versions_are_read() {
-    let read = |name| std::fs::read_to_string(fixture(name)).unwrap();
-    assert_eq!(decode(&from_hex(&read("manifest-v1.hex"))), Ok(sample_v1()));
-    assert_eq!(decode(&from_hex(&read("manifest-v2.hex"))), Ok(sample_v2()));
 }
 
 #[test]
@@ -218,20 +140,6 @@ fn each_reason_has_its_error() {
     assert_eq!(decode(&sealed(content(9, b"whatever"))), Err(other));
     let short = decode(&sealed(content(1, b"")));
     assert!(matches!(short, Err(ManifestError::Malformed(_))));
-    // The kinds of states that came with version 2 are none of version 1.
-    let mut old = from_hex(&std::fs::read_to_string(fixture("manifest-v1.hex")).unwrap());
-    old.truncate(old.len() - CHECKSUM_BYTES);
-    let kind = old
-        .windows(5)
-        .position(|window| window == b"total")
-        .unwrap()
-        + 5;
-    assert_eq!(old[kind], 0);
-    old[kind] = 1;
-    assert!(matches!(
-        decode(&sealed(old)),
-        Err(ManifestError::Malformed(_))
-    ));
     let mut long = encode(&sample());
     long.truncate(long.len() - CHECKSUM_BYTES);
     long.push(0);

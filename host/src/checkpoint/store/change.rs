@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chunks::ChunkTables;
 use super::error::{Fault, Refusal, StoreError};
 use super::read::manifests;
-use super::{FORMAT, Listed, chunks_of, plugins_of, tables};
+use super::{Listed, chunks_of, plugins_of, tables};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, Compression, ManifestError, NewCheckpoint, PluginDigest,
     manifest, retention,
@@ -143,7 +143,7 @@ impl Change<'_> {
         for (id, manifest) in stored {
             match manifest {
                 Ok(_) => {}
-                // Not ours to delete: a newer version wrote it.
+                // Another version wrote it, which may still need it.
                 Err(ManifestError::OtherVersion { found }) => {
                     return Err(Fault::OtherFormat((*found).into()));
                 }
@@ -180,9 +180,6 @@ impl Change<'_> {
         left: Option<CheckpointId>,
         highest_id: u64,
     ) -> Result<(), Fault> {
-        if meta.format != FORMAT {
-            tables::set_meta(transaction, tables::META_FORMAT, FORMAT)?;
-        }
         let Some(new) = &self.new else {
             // The newest may be gone, and its id stays used.
             let newest = left.map_or(0, |id| id.0);

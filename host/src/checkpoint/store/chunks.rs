@@ -1,12 +1,12 @@
 //! How a chunk is stored: compressed if that pays, in pieces, with its checksum and its index.
 //!
 //! The checksum is over the bytes as they were sealed, so a fault of the compression is found as well. A chunk that does not
-//! become a tenth shorter is stored as it is, and so are all chunks of format 1. An index has a checksum that starts
+//! become a tenth shorter is stored as it is. An index has a checksum that starts
 //! from its chunk's: the index of another chunk does not fit. What is read is never longer than the checkpoint says.
 
 use std::borrow::Cow;
 
-use redb::{ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::error::Fault;
@@ -117,12 +117,8 @@ pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec
     let checksum = checksum_of(transaction, chunk)?;
     let id = chunk.id.0;
     let len = chunk.len as usize;
-    let codec = match transaction.open_table(tables::CHUNK_CODEC) {
-        Ok(codecs) => codecs.get(id)?.map(|found| found.value()),
-        // Format 1 compresses nothing.
-        Err(TableError::TableDoesNotExist(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let codecs = transaction.open_table(tables::CHUNK_CODEC)?;
+    let codec = codecs.get(id)?.map(|found| found.value());
     let pieces = transaction.open_table(tables::CHUNK_BYTES)?;
     let bytes = match codec {
         None => tables::read_chunk(&pieces, id, len)?,
@@ -186,12 +182,7 @@ pub(super) fn read_index(
     transaction: &ReadTransaction,
     chunk: ChunkRef,
 ) -> Result<IndexFound, Fault> {
-    let pieces = match transaction.open_table(tables::CHUNK_INDEX) {
-        Ok(pieces) => pieces,
-        // Format 1 has none.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(IndexFound::Absent),
-        Err(error) => return Err(error.into()),
-    };
+    let pieces = transaction.open_table(tables::CHUNK_INDEX)?;
     let checksum = checksum_of(transaction, chunk)?;
     let mut bytes = tables::read_chunk(&pieces, chunk.id.0, usize::MAX)?;
     if bytes.is_empty() {

@@ -40,13 +40,13 @@ pub enum StoreError {
         reason: String,
     },
     /// Another version of Floodmark wrote it. Nothing was touched.
-    #[error("checkpoint store `{}` has format {found}, and this floodmark knows formats up to {expected}; use the floodmark that wrote it, or another data folder", path.display())]
+    #[error("checkpoint store `{}` has format {found}, and this floodmark reads format {expected}; use the floodmark that wrote it, or another data folder", path.display())]
     OtherFormat {
         /// The store.
         path: PathBuf,
         /// Its format.
         found: u64,
-        /// The newest that this build knows.
+        /// The one that this build reads and writes.
         expected: u64,
     },
     /// Bytes in it are not those that were written. What else is in it may be sound: `recover` looks for that.

@@ -223,7 +223,7 @@ fn initialize(database: &Database) -> Result<(), Fault> {
 fn checked(opened: Opened) -> Result<Opened, Fault> {
     let format = guarded(|| Ok(tables::meta(&opened.1.begin_read()?)?.format))?;
     match format {
-        1..=super::FORMAT => Ok(opened),
+        super::FORMAT => Ok(opened),
         found => Err(Fault::OtherFormat(found)),
     }
 }

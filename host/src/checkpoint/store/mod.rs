@@ -59,8 +59,8 @@ use reader::StoreReader;
 /// A stored checkpoint's id, and its manifest, or why that cannot be read.
 pub type Listed = (CheckpointId, Result<Checkpoint, ManifestError>);
 
-/// The version of the tables and of what is in them. Those below are read, and become this with their first write.
-const FORMAT: u64 = 2;
+/// The version of the tables and of what is in them. A store of another one is refused.
+const FORMAT: u64 = 1;
 
 /// The checkpoints of one job.
 ///

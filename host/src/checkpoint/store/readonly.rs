@@ -51,14 +51,14 @@ impl ReadOnlyStore {
     ///
     /// # Errors
     ///
-    /// When there is none, or it is of a newer format or damaged beyond reading.
+    /// When there is none, or it has another format or is damaged beyond reading.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self {
             path: path.into(),
             view: Mutex::new(None),
         };
         store.view(|transaction| match tables::meta(transaction)?.format {
-            1..=FORMAT => Ok(()),
+            FORMAT => Ok(()),
             found => Err(Fault::OtherFormat(found)),
         })?;
         Ok(store)

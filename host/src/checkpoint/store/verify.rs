@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use redb::{ReadTransaction, ReadableTable, TableError};
+use redb::{ReadTransaction, ReadableTable};
 
 use super::change::References;
 use super::chunks::{self, IndexFound};
@@ -229,11 +229,7 @@ fn unowned(transaction: &ReadTransaction) -> Result<Vec<String>, Fault> {
         ("a piece", tables::CHUNK_BYTES),
         ("an index", tables::CHUNK_INDEX),
     ] {
-        let pieces = match transaction.open_table(table) {
-            // Format 1 has no indexes.
-            Err(TableError::TableDoesNotExist(_)) => continue,
-            other => other?,
-        };
+        let pieces = transaction.open_table(table)?;
         let mut last = None;
         for entry in pieces.iter()? {
             let id = entry?.0.value().0;

@@ -1,5 +1,4 @@
-//! Catches a store of an earlier format that is not read or loses something when it is written, chunks that are not compressed
-//! or come back wrong, and damage in what came with format 2.
+//! Catches chunks that are not compressed or come back wrong, and damage to codecs, compressed blocks and indexes that is not found.
 
 use super::*;
 use crate::checkpoint::store::chunks::{self, IndexFound};
@@ -59,46 +58,6 @@ fn compressed_chunks_come_back() {
     };
     let (plain, small) = (len(Compression::None), len(Compression::Lz4));
     assert!(plain > 750_000 && small < 150_000, "{plain} and {small}");
-}
-
-/// As a release with format 1 left it: no tables for codecs and indexes.
-#[test]
-fn format_1_is_read_and_becomes_format_2() {
-    let disk = Disk::default();
-    let plain = StoreSettings {
-        compression: Compression::None,
-        ..StoreSettings::default()
-    };
-    let mut store = CheckpointStore::open_on(disk.clone(), plain).unwrap();
-    wordy().write(&mut store).unwrap();
-    tamper(&store, |transaction| {
-        transaction.delete_table(tables::CHUNK_CODEC)?;
-        transaction.delete_table(tables::CHUNK_INDEX)?;
-        tables::set_meta(transaction, tables::META_FORMAT, 1)
-    });
-    drop(store);
-    let mut store = open(&disk).unwrap();
-    wordy().assert_is_found(&mut store);
-    assert!(store.reader.verify(None).unwrap().is_sound());
-    let named = Chunk::as_ref(&wordy().chunks[0]);
-    assert_eq!(store.reader.chunk_index(named).unwrap(), None);
-    let mut next = wordy();
-    next.checkpoint.id = CheckpointId(2);
-    next.chunks.push(chunk(20, 5000));
-    next.checkpoint.operators[0].tasks[0]
-        .chunks
-        .push(Chunk::as_ref(&next.chunks[4]));
-    next.write(&mut store).unwrap();
-    drop(store);
-    let mut store = open(&disk).unwrap();
-    next.assert_is_found(&mut store);
-    assert!(store.reader.verify(None).unwrap().is_sound());
-    let format = store
-        .reader
-        .with(|database| Ok(tables::meta(&database.begin_read()?)?.format));
-    assert_eq!(format.unwrap(), FORMAT);
-    let new = Chunk::as_ref(&next.chunks[4]);
-    assert!(store.reader.chunk_index(new).unwrap().is_some());
 }
 
 /// What is said of a chunk's compression is wrong: an error, never another value, never more memory than it may take.
