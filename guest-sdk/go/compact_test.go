@@ -191,7 +191,7 @@ func drawBatch(random *rand.Rand, letters string) (*contract.Batch, []contract.O
 			states[1].Push([]byte("\x03"), true)
 		}
 		batch.Slots = append(batch.Slots, uint32(slot))
-		batch.Values.Push([]byte("read by nobody"))
+		batch.Values.Push([]byte("never read"))
 		batch.Timestamps = append(batch.Timestamps, random.Int64N(100))
 	}
 	return batch, states

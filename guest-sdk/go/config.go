@@ -10,8 +10,8 @@ import (
 
 // A Config has the options that a pipeline gives an operator.
 //
-// A method that reads one remembers what is wrong with it: it is refused after Open, whatever Open returns, and so is an option that
-// nobody looked up. So Open needs no error handling, and a misspelt option never passes for a default.
+// A method that cannot read an option remembers why: the option is refused after Open, even if Open returns no error, and so
+// is an option that was not looked up. So Open needs no error handling, and a misspelt option never passes for a default.
 type Config struct {
 	options [][2]string
 	known   []string

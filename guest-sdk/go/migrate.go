@@ -13,7 +13,7 @@ type Migrator interface {
 	Migrations() []Migration
 }
 
-// A Migration rewrites the values of a state, value by value, while the job goes on. Make one with [Migrate].
+// A Migration rewrites the values of a state, value by value, while the job runs. Make one with [Migrate].
 type Migration struct {
 	state    string
 	from     uint32

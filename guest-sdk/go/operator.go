@@ -13,7 +13,7 @@ import (
 // The host may drop an operator between any two batches and open another one, so what must last belongs into a state.
 type Operator interface {
 	// Process handles one record. States are those of its key. After an error nothing of the batch is applied, and the job
-	// cannot go on unless the pipeline says what becomes of such records. A panic is an error, too.
+	// fails unless the pipeline says how to handle such records. A panic is an error, too.
 	Process(record Record, out *Output) error
 }
 

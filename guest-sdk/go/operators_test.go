@@ -1,7 +1,7 @@
 package sdk_test
 
-// Catches emissions with a wrong key, time, port or order, errors that do not say what a person needs, and an instance that goes on with what
-// it learnt from a batch that was never applied.
+// Catches emissions with a wrong key, time, port or order, errors that do not say what a person needs, and an instance
+// that keeps what it learnt from a batch that was never applied.
 
 import (
 	"context"

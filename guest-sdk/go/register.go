@@ -38,7 +38,7 @@ func Name(name string) Option {
 	return func(description *contract.Description) { description.Name = name }
 }
 
-// Version is the version of the plugin, for people. It is 0.0.0 unless somebody says it.
+// Version is the version of the plugin that is shown to people. Without this option it is 0.0.0.
 func Version(version string) Option {
 	return func(description *contract.Description) { description.Version = version }
 }

@@ -43,7 +43,7 @@ func (e *everything) Process(record sdk.Record, out *sdk.Output) error {
 		tags := e.tags.Get()
 		tags = append(tags, fmt.Sprint(number))
 		e.tags.Set(tags)
-		tags[0] = "this is nobody's business"
+		tags[0] = "changed after it was set"
 	case "append":
 		e.list.Append(uint64(number), uint64(number)+1)
 	case "replace":

@@ -128,7 +128,7 @@ func (v *Value[T]) decode(text []byte, value *T) {
 	}
 }
 
-// set writes a value that shares memory. Its own memory is only used again if nobody else's text lies there.
+// set writes a value that shares memory. It reuses the buffer of an earlier set of this call, but never the host's text.
 func (v *Value[T]) set(value T) {
 	cell := v.cell()
 	slot := v.call.slot

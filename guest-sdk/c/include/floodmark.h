@@ -18,7 +18,7 @@
  * an error of the call that names the state.
  *
  * Errors stay: after `fm_fail`, or after a function that could not do what it was asked for, the call fails whatever comes
- * next, and nothing of it is applied. So nobody needs to check results; `return` after `fm_fail` is all it takes.
+ * next, and nothing of it is applied. So operators need not check results; `return` after `fm_fail` is all it takes.
  *
  * What this does not offer: timers and windows, until the contract has them; a clock and randomness, ever.
  */
@@ -42,7 +42,7 @@ extern "C" {
 
 /* ---- Bytes ---- */
 
-/* Bytes that belong to somebody else; nothing ends them with a zero byte. Those that the SDK hands out live until `process`
+/* Borrowed bytes, without a zero byte at the end. Those that the SDK hands out live until `process`
  * returns. Only those of an iterator end earlier: with the next call of `fm_items_next` or `fm_entries_next` on it, so that a
  * state may be larger than the memory. `fm_copy` keeps them. */
 typedef struct fm_bytes {
@@ -129,7 +129,7 @@ typedef struct fm_state {
   /* Of a map: one type or, of a tuple, several, of which all but the last have a fixed length. */
   fm_type sub_key[FM_SUB_KEY_PARTS_MAX];
   fm_type type;
-  /* How long a value lives after it was last written: `FM_HOURS(1)`; for ever without one. */
+  /* How long a value lives after it was last written: `FM_HOURS(1)`; 0 means no expiry. */
   uint64_t ttl_ms;
   /* Of the encoding: 1 if it is not said. Raise it when the type changes, and say how to migrate. */
   uint32_t version;

@@ -1,8 +1,8 @@
 /* Many values a key, in the order in which they were appended.
  *
  * What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
- * somebody iterates, and then comes in pages of which an iterator holds one. So appending costs the same however long a list
- * is, and a list may be longer than the memory.
+ * the operator iterates, and then comes in pages of which an iterator holds one. So appending costs the same however long a
+ * list is, and a list may be longer than the memory.
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Many values a key, each under a sub-key, in the order of the sub-keys.
  *
- * Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
+ * Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
  * written is kept until its end, sorted, so an entry costs the host one look-up a call however often it is used, and what the
  * call has written is laid over what the host has. Of its pages an iterator holds one, so a map may be larger than the memory.
  */
@@ -263,7 +263,7 @@ static const entry *own_next(const fm_entries *entries, const of_key *key) {
   return entries->has_end && fm_compare(own->sub_key, entries->end) >= 0 ? NULL : own;
 }
 
-/* The next page of the host goes on behind the last entry of this one. */
+/* The next page of the host starts behind the last entry of this one. */
 static void move_bound(fm_entries *entries, fmi_page *page) {
   const fmi_column *sub_keys = &page->as.entries.sub_keys;
   if (sub_keys->ends.len == 0) return;

@@ -1,6 +1,6 @@
 /* One value a key.
  *
- * Values come with the call and are decoded when somebody looks at them; changed ones are encoded once, after the last
+ * Values come with the call and are decoded when they are first read; changed ones are encoded once, after the last
  * record. So a key costs one of each at most, however many records it has.
  */
 #include <string.h>

@@ -25,7 +25,7 @@ void kept_remove(uint16_t state, fm_bytes key, fm_bytes sub_key);
 void kept_clear(uint16_t state, fm_bytes key);
 void kept_append(uint16_t state, fm_bytes key, fm_bytes value);
 void kept_forget_all(void);
-/* Bytes that nobody frees: tests are small. */
+/* Bytes that are never freed: tests are small. */
 fm_bytes kept_copy(fm_bytes bytes);
 void *kept_memory(size_t bytes);
 

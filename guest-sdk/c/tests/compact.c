@@ -99,7 +99,7 @@ static void draw(const char *letters) {
     }
     call.slots[record] = slot;
     call.timestamps[record] = (int64_t)random_below(100);
-    fmi_push(&call.values, fm_text("read by nobody"));
+    fmi_push(&call.values, fm_text("never read"));
   }
   fmi_batch batch = {
       fmi_column_of(&call.keys), {call.slots, len}, fmi_column_of(&call.values), {call.timestamps, len}};

@@ -155,8 +155,8 @@ func (task *Task) Kill() {
 // Pass lets time go by, for states with a time to live.
 func (task *Task) Pass(time time.Duration) { task.now += uint64(time.Milliseconds()) }
 
-// Upgrade is the task with another version of its operator, as when a job goes on with another plugin. States keep what they have;
-// those of an older version are migrated.
+// Upgrade is the task with another version of its operator, as after a swap. States keep what they have; those of an older
+// version are migrated.
 func (task *Task) Upgrade(operator sdk.Operator) *Task {
 	task.t.Helper()
 	upgraded := New(task.t, operator)
@@ -228,21 +228,21 @@ func (task *Task) Bytes(state, key string) ([]byte, bool) {
 	return of.value(key)
 }
 
-// SetBytes sets a value state, such as to what somebody else wrote.
+// SetBytes sets the bytes of a value state, such as those that another plugin wrote.
 func (task *Task) SetBytes(state, key string, bytes []byte) {
 	task.t.Helper()
 	_, of := task.state(state)
 	of.setValue(key, bytes, true)
 }
 
-// Rejected are the records that were rejected since the last time that somebody asked.
+// Rejected returns the records that were rejected since its last call.
 func (task *Task) Rejected() []Rejected {
 	rejected := task.rejected
 	task.rejected = nil
 	return rejected
 }
 
-// Log are the lines that were logged since the last time that somebody asked. What is printed is not among them here.
+// Log returns the lines that were logged since its last call. Printed text is not among them here.
 func (task *Task) Log() []Line {
 	lines := task.log
 	task.log = nil

@@ -1,6 +1,6 @@
 /**
- * The options that a pipeline gives an operator, as text. Each look-up names the option in its error, and an option that nobody
- * looked up is refused after `open`, so a misspelt one never passes for a default.
+ * The options that a pipeline gives an operator, as text. Each look-up names the option in its error, and an option that was
+ * not looked up is refused after `open`, so a misspelt one never passes for a default.
  */
 
 export class Config {
@@ -79,7 +79,7 @@ export class Config {
     }
   }
 
-  /** Refuses options that nobody asked for. */
+  /** Refuses options that were not looked up. */
   refuseUnknown(): void {
     for (const name of this.options.keys()) {
       if (!this.known.includes(name)) {

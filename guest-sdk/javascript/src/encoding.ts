@@ -16,7 +16,7 @@ export interface Codec<T> {
   encode(value: T, into: Bytes): void;
   /**
    * What decoding the encoding of a value gives, or throws if it has none. Only a codec has it whose values cannot change; those
-   * of the others are encoded when they are given, and decoded whenever somebody asks.
+   * of the others are encoded when they are given, and decoded at each read.
    */
   readonly normal?: (value: T) => T;
   /** Whole numbers from 1 to this one, below 2³¹, are normal, so that `normal` need not be asked. */

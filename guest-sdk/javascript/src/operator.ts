@@ -160,7 +160,7 @@ export class Declared {
   readonly outputs: Port[] = [];
   private isOver = false;
 
-  // What a state keeps is known to the field that declares it, and to nobody here.
+  // Only the field that declares a state knows the type of its values.
   state<S extends State<any>>(make: (call: Call, position: number) => S): S {
     const state = make(this.call, this.states.length);
     const { name } = state.declaration;

@@ -3,7 +3,7 @@
  *
  * A state always means the state of the current record's key. It gives what the encoding of a value keeps, so nothing depends on
  * where a batch ends. A value that nothing can change, such as a number, is checked when it is set, kept as it is, and encoded
- * once, after the last record of a call. Any other is encoded when it is set, and decoded each time that somebody asks.
+ * once, after the last record of a call. Any other is encoded when it is set, and decoded at each read.
  */
 
 import { Bytes, Ends, binaryOf, isAscii, readable, startOf, textOfBinary } from "./bytes.js";
@@ -72,13 +72,13 @@ export interface Migration<T> {
   upgrade(bytes: Uint8Array, start: number, end: number): T;
 }
 
-/** A migration: how values were written, and what becomes of one. */
+/** A migration: how old values were written, and the function that makes a new one of each. */
 export function from<Old, T>(codec: Codec<Old>, upgrade: (old: Old) => T): Migration<T> {
   return { upgrade: (bytes, start, end) => upgrade(codec.decode(bytes, start, end)) };
 }
 
 export interface StateOptions<T> {
-  /** How long a value lives after it was last written, such as `"30min"` or milliseconds; for ever unless said otherwise. */
+  /** How long a value lives after it was last written, such as `"30min"` or milliseconds; without expiry by default. */
   ttl?: string | number;
   /** The version of how values are written; raise it with each change, and say how to migrate. 1 unless said otherwise. */
   version?: number;
@@ -223,14 +223,14 @@ export function because(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** What nobody has asked for yet. */
+/** Stands for a value that was not read yet. */
 const UNREAD = Symbol("unread");
 
 /**
  * One value a key. What follows is spelled out where it would otherwise be a call: an interpreter pays most for those.
  *
- * - `cells` has one item for each slot of the call: what is kept, `undefined` for no value, or `UNREAD`. What nobody has set
- *   stays unread if it is not kept as it is.
+ * - `cells` has one item for each slot of the call: what is kept, `undefined` for no value, or `UNREAD`. A slot that
+ *   was not set stays unread if its value is not kept as it is.
  * - `isChanged[slot]` is 1 if a slot was written.
  */
 export class ValueState<T> extends State<T> {

@@ -140,24 +140,24 @@ export class Task {
     }
   }
 
-  /** The records that were rejected since the last time that somebody asked: key, value and reason. */
+  /** The records that were rejected since the last call: key, value and reason. */
   takeRejected(): [Data, Data, string][] {
     return this.rejected.splice(0);
   }
 
-  /** The lines that were logged since the last time that somebody asked: level and message. */
+  /** The lines that were logged since the last call: level and message. */
   takeLog(): [Level, string][] {
     return this.lines.splice(0);
   }
 
-  /** The sums of counters, last values of gauges and all values of histograms since the last time that somebody asked. */
+  /** The sums of counters, last values of gauges and all values of histograms since the last call. */
   takeMetrics(): Record<string, number | number[]> {
     const taken = this.numbers;
     this.numbers = {};
     return taken;
   }
 
-  /** Goes on with another version of the operator, as a swap does. States keep what they have; older ones are migrated. */
+  /** Switches to another version of the operator, as a swap does. States keep what they have; older ones are migrated. */
   upgrade(made: OperatorClass): void {
     const exports = plugin(made, "tested", "0.0.0");
     const described = exports.operator.describe();

@@ -60,7 +60,7 @@ def exports(module: types.ModuleType, name: str, version: str) -> dict[str, type
     log.refuse_the_outside()
     found = _exports(operator, instance, operator.name or name, operator.version or version)
     gc.collect()
-    # What is there now stays for ever, and is not looked through again.
+    # Objects that exist by now are never freed, so the collector need not scan them again.
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS, 50, 100)
     return found

@@ -391,7 +391,7 @@ text = _Text()
 unit = _Unit()
 #: Bytes as they are.
 raw = _Raw()
-#: Whatever JSON can say.
+#: Any value that JSON can express.
 json = _Json()
 
 _BY_TYPE: dict[object, Encoding[Any]] = {

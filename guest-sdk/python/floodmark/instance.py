@@ -55,7 +55,7 @@ class Instance:
         self._hear(lambda operator: operator.checkpoint_aborted(checkpoint))
 
     def _hear(self, tell: Callable[[Operator], None]) -> None:
-        """Nobody waits for an answer, so an exception is only logged."""
+        """Calls a listener. The host expects no answer, so an exception is only logged."""
         if self._operator is not None:
             try:
                 tell(self._operator)

@@ -1,7 +1,7 @@
 """Many values a key, in the order in which they were appended.
 
 What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
-somebody iterates, and then comes in pages. So appending costs the same however long a list is.
+the operator iterates, and then comes in pages. So appending costs the same however long a list is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

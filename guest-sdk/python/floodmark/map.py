@@ -1,8 +1,8 @@
 """Many values a key, each under a sub-key, in the order of the sub-keys.
 
-Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
-written is kept until its end, and laid over what the host has. It is kept as bytes, and each look decodes them anew: so what
-is changed in place counts for nobody, and a value that does not decode fails only who reads it.
+Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
+written is kept until its end, and laid over what the host has. It is kept as bytes, and each look decodes them anew: so a
+change in place has no effect, and a value that does not decode fails only when it is read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """A record that is being processed.
 
 There is one for all records of an operator: it is a place in the batch that moves along, and what arrives as bytes becomes
-numbers when the first record is looked at, so columns that nobody looks at cost nothing. An operator that wants to keep
+numbers when the first record is looked at, so columns that are never read cost nothing. An operator that wants to keep
 something of a record keeps that, not the record.
 """
 

@@ -97,7 +97,7 @@ class _Kept:
 
 
 class _Answer:
-    """An answer of the host, with whatever it has."""
+    """An answer of the host, with the given fields."""
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__.update(fields)
@@ -253,7 +253,7 @@ class Task:
         return found[0][1] if found else None
 
     def set_value_bytes(self, state: str, key: Bytes, data: bytes) -> None:
-        """Sets the bytes of a value state, such as those that somebody else wrote."""
+        """Sets the bytes of a value state, such as those that another plugin wrote."""
         self._kept(state).set(_data(key), b"", data, self._host.now)
 
     def list(self, state: str, key: Bytes) -> builtins.list[Any]:
@@ -268,12 +268,12 @@ class Task:
         return {by.decode(sub): encoding.decode(value) for sub, value in kept.live(_data(key), self._host.now)}
 
     def take_log(self) -> Sequence[tuple[str, str]]:
-        """The lines that were logged since the last time that somebody asked: level and text."""
+        """The lines that were logged since the last call: level and text."""
         lines, self._host.lines = self._host.lines, []
         return lines
 
     def take_metrics(self) -> Mapping[str, Any]:
-        """Sums of counters, last values of gauges and values of histograms since the last time that somebody asked."""
+        """Sums of counters, last values of gauges and values of histograms since the last call."""
         taken, self._host.metrics = self._host.metrics, {}
         return taken
 

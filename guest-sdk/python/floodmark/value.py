@@ -144,7 +144,7 @@ class Value(State[T]):
             except MemoryError:
                 raise
             except Exception:
-                # It is told when somebody asks for the one that is to blame.
+                # The value that is to blame raises the error when it is read itself.
                 pass
         if not self._items:
             self._items = packed_optional_items_of(self._current)
@@ -206,7 +206,7 @@ class Value(State[T]):
 
 
 class _Untouched:
-    """Cells that nobody has looked at. The first touch makes them, but decodes none."""
+    """Cells that were not touched yet. The first touch makes them, but decodes none."""
 
     __slots__ = ("_value",)
 

@@ -1,6 +1,6 @@
 //! The options that a pipeline gives an operator.
 //!
-//! They arrive as text. Each look-up names the option in its error, and an option that nobody looked up is refused after
+//! They arrive as text. Each look-up names the option in its error, and an option that was not looked up is refused after
 //! `open`, so a misspelt one never passes for a default.
 
 use std::cell::RefCell;
@@ -46,7 +46,7 @@ impl Config {
             .ok_or_else(|| Error::new(format!("option `{name}` is missing; set it")))
     }
 
-    /// The option `name` as a number, a truth value or whatever else can be read from text.
+    /// The option `name` as a number, a truth value or any other type that parses from text.
     ///
     /// # Errors
     /// It is not set, or does not read as a `T`.

@@ -1,7 +1,7 @@
 //! Why an operator cannot go on.
 //!
-//! The contract carries a sentence for people, so an error is one. It does not keep its cause: nobody on the other side
-//! of the boundary could downcast it.
+//! The contract carries a sentence for people, so an error is one. It does not keep its cause: the host, on the other
+//! side of the boundary, could not downcast it.
 
 use std::error::Error as StdError;
 use std::fmt;

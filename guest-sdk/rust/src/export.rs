@@ -297,7 +297,7 @@ const fn is_name(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an instance that goes on with what it learnt from a batch that was never applied.
+    //! Catches an instance that keeps what it learnt from a batch that was never applied.
 
     use super::*;
 
@@ -306,7 +306,7 @@ mod tests {
 
     impl Plugin for Calls {
         fn describe() -> Description {
-            panic!("nobody asks")
+            panic!("not called here")
         }
 
         fn open(config: &Config) -> Result<Self> {

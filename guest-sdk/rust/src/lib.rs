@@ -47,7 +47,7 @@
 //! | [`Reducing<T>`], [`Aggregating<A>`] | what all added values make, such as `Reducing<Max<u64>>` |
 //!
 //! Attributes say the rest. A state with a time to live forgets what was not written for so long, and a new version of a plugin
-//! takes over what an older one kept, value by value, while the job goes on:
+//! takes over what an older one kept, value by value, while the job runs:
 //!
 //! ```
 //! # use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};

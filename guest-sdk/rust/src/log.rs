@@ -52,7 +52,7 @@ macro_rules! info {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Info, &::std::format!($($arguments)+)) };
 }
 
-/// Writes a line about something that somebody should look at, formatted like `println!`.
+/// Writes a line about something that may need attention, formatted like `println!`.
 #[macro_export]
 macro_rules! warn {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Warn, &::std::format!($($arguments)+)) };

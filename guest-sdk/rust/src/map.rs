@@ -1,6 +1,6 @@
 //! Many values a key, each under a sub-key, in the order of the sub-keys.
 //!
-//! Entries come from the host one by one when they are asked for, or in pages where somebody iterates. What a call has read or
+//! Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
 //! written is kept until its end, so an entry costs the host one look-up a call however often it is used, and what the call
 //! has written is laid over what the host has.
 

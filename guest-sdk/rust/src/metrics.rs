@@ -214,7 +214,7 @@ pub(crate) mod native {
 
 #[cfg(test)]
 mod tests {
-    //! Catches numbers of a call that failed, numbers that are told twice, and a wrong name that nobody hears of.
+    //! Catches numbers of a call that failed, numbers that are told twice, and an invalid name that is not reported.
 
     use super::*;
     use crate::testing::Task;

@@ -145,7 +145,7 @@ pub struct Declaration {
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
-    /// How long a value lives after it was last written, if not for ever.
+    /// How long a value lives after it was last written; `None` if it does not expire.
     pub ttl_ms: Option<u64>,
 }
 

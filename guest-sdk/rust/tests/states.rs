@@ -1,7 +1,7 @@
 //! States as users write them, run by `testing`.
 //!
 //! Catches a call that does not see what it wrote itself, entries that come in the wrong order or twice where pages meet, values
-//! that live too long or too short, migrations that mix up values, and listeners that nobody calls.
+//! that live too long or too short, migrations that mix up values, and listeners that are never called.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -15,7 +15,7 @@ type StateDeclaration struct {
 	Name    string
 	Kind    StateKind
 	Version uint32
-	// TTLMillis is 0 for ever.
+	// TTLMillis is 0 for values without expiry.
 	TTLMillis uint64
 }
 
@@ -195,7 +195,7 @@ var Current Host = noHost{}
 // Make makes a plugin of an operator, with options. The SDK sets it; it is here for tests of operators.
 var Make func(operator any, options []any) (Plugin, error)
 
-// noHost is there as long as nobody else is: what asks for nothing works.
+// noHost is used while there is no host: it ignores logs and metrics, and panics where it would have to answer.
 type noHost struct{}
 
 const outside = "lists and maps can be read only by an operator that runs in Floodmark, or in a task of package sdktest"

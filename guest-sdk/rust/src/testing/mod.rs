@@ -92,8 +92,8 @@ impl Task {
         }
     }
 
-    /// The task with another version of its operator, as when a job goes on with another plugin. States keep what they have;
-    /// those of an older version are migrated.
+    /// The task with another version of its operator, as after a swap. States keep what they have; those of an older version
+    /// are migrated.
     ///
     /// # Errors
     /// The other operator does not take a state over, or a value does not migrate.
@@ -174,7 +174,7 @@ impl Task {
         host::call(self, input, records)
     }
 
-    /// The records that the plugin has rejected since the last time that somebody asked, in order.
+    /// The records that the plugin has rejected since the last call of this method, in order.
     #[must_use]
     pub fn take_rejected(&mut self) -> Vec<Rejected> {
         std::mem::take(&mut self.rejected)
@@ -209,7 +209,7 @@ impl Task {
         self.states.borrow().value(index, key.as_ref())
     }
 
-    /// Sets the bytes of a state, such as those that somebody else wrote.
+    /// Sets the bytes of a state, such as those that another plugin wrote.
     ///
     /// # Panics
     /// When there is no such state.
@@ -294,13 +294,13 @@ impl Task {
         Ok(())
     }
 
-    /// The lines that operators on this thread logged since the last time that somebody asked.
+    /// The lines that operators on this thread logged since the last call of this method.
     #[must_use]
     pub fn take_log(&mut self) -> Vec<(Level, String)> {
         log::native::take()
     }
 
-    /// The numbers that operators on this thread reported since the last time that somebody asked.
+    /// The numbers that operators on this thread reported since the last call of this method.
     #[must_use]
     pub fn take_metrics(&mut self) -> Metrics {
         metrics::native::take()
