@@ -1,5 +1,5 @@
-//! Catches a restart that does not go on from the newest checkpoint, goes on from it wrongly after the input or the
-//! parallelism has changed, or does not say what it does; and books about checkpoints that do not fit what is there.
+//! Catches a restart that does not resume from the newest checkpoint, resumes wrongly after the input or the parallelism
+//! has changed, or does not say what it does; and figures about checkpoints that do not match what is stored.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

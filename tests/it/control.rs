@@ -74,8 +74,8 @@ fn a_running_job_takes_a_checkpoint_when_asked() {
     assert_eq!(triggers, ["stop", "asked for", "asked for"]);
     assert!(!job.data_dir().join("control.sock").exists());
     for command in [&["stop"][..], &["checkpoint", "trigger"]] {
-        let nobody = job.command(&[command, &["pipeline.toml"]].concat());
-        refused(nobody, 4, "error: no job runs on the data folder `");
+        let not_running = job.command(&[command, &["pipeline.toml"]].concat());
+        refused(not_running, 4, "error: no job runs on the data folder `");
     }
     let seen = job.output();
     seen.is_exactly(&seen.counts());
@@ -170,7 +170,7 @@ fn state_is_not_left_behind_unasked() {
     job.run(&[&arguments[..], &["--allow-dropped-state"]].concat())
         .succeeded()
         .says("warning: state `count` of operator `count` is left behind");
-    // It is gone for good: nobody is asked again, and whoever counts begins at one.
+    // The state is gone for good: the next run needs no flag, and a later count starts at one.
     job.run(&arguments).succeeded();
     fs::remove_dir_all(job.path("out")).unwrap();
     job.write("in.txt", "a b a\na\n");

@@ -224,7 +224,7 @@ fn says_why(letter: &Letter) -> bool {
         b"break" => {
             "returned from `process` what the contract forbids: an emission from record 4294967295, of "
         }
-        _ => "rejected the record: nobody wants `reject-",
+        _ => "rejected the record: as the record asks: `reject-",
     };
     letter.reason.starts_with(reason)
         && letter.operator == "tested"

@@ -1,5 +1,5 @@
-//! Catches records that are lost or doubled when the process dies, at whatever moment, and output that is shown before it
-//! is certain.
+//! Catches records that are lost or doubled when the process is killed at any moment, and output that is visible before its
+//! checkpoint is durable.
 //!
 //! `FLOODMARK_HEAVY=1` takes 50 MB of text and 20 kills; `FLOODMARK_SEED` repeats the moments of an earlier run.
 

@@ -116,7 +116,7 @@ fn state_beyond_its_memory_is_on_disk_and_comes_back() {
     let seen = job.output();
     seen.is_exactly(&counted_by_tools(&fs::read(job.path("in.txt")).unwrap()));
     assert_eq!(seen.records(), 180_000);
-    // It goes on with all of it in memory, and back.
+    // The job resumes with all state in memory, and then with state on disk again.
     append(&job, &(words(0) + "\n"));
     job.run(&[]).succeeded();
     append(&job, &(words(90_000) + "\n"));

@@ -31,13 +31,13 @@ const THRICE: [&str; 4] = [
     "restart.delay=1ms",
 ];
 
-/// Asserts that the job fails, that all is as it was, and that the corrected plugin goes on.
+/// Asserts that the job fails without changing output and checkpoints, and that it resumes with the corrected plugin.
 #[track_caller]
 fn check(option: &str, code: i32, says: &[&str]) {
     let more = "one two bad three\n";
     let job = job(more);
     let seen = job.output();
-    // What the first run has counted, the second one goes on with.
+    // The second run continues the first one's count of failures, so it has no tries left.
     for tries_max in [3, 0] {
         let mut outcome = misbehave(&job, option);
         assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);

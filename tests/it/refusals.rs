@@ -331,7 +331,7 @@ fn a_data_folder_that_another_process_holds() {
             "; stop it first, or use another `--data-dir`",
         ],
     );
-    // Whoever only looks is in nobody's way.
+    // A command that only reads works while a job holds the folder.
     let listed = job.command(&["checkpoint", "list", "--data-dir", "held"]);
     assert_eq!(listed.code, Some(0), "{}", listed.stderr);
     let deleted = job.command(&["checkpoint", "delete", "1", "--data-dir", "held"]);

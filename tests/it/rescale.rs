@@ -66,8 +66,8 @@ fn a_job_is_rescaled_while_it_runs() {
     job.run(&["--parallelism", "4"])
         .succeeded()
         .says("parallelism was 2, now is 4");
-    let nobody = job.command(&["rescale", ".", "3"]);
-    assert_eq!(nobody.code, Some(4));
+    let not_running = job.command(&["rescale", ".", "3"]);
+    assert_eq!(not_running.code, Some(4));
 }
 
 #[test]

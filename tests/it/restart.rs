@@ -55,7 +55,7 @@ fn each_strategy_goes_back_as_often_as_it_says() {
         0,
         "`restart.strategy` is `none`",
     );
-    // Failures count whatever the strategy was.
+    // Failures under one strategy count under the next one, too.
     let fixed = [
         "restart.strategy=fixed-delay",
         "restart.attempts=3",

@@ -246,7 +246,7 @@ fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, Plugin) {
     (checkpoint, chunks, (plugin, Arc::from([])))
 }
 
-#[expect(clippy::print_stdout, reason = "whoever started this process reads it")]
+#[expect(clippy::print_stdout, reason = "the parent process reads it")]
 fn say(line: &str) {
     println!("\nS3: {line}");
 }
@@ -344,7 +344,7 @@ fn a_server_that_dies_in_the_middle_of_checkpoints() {
                 );
                 failed += 1;
             }
-            // Whatever it was told: all that is there is whole, and the newest durable one is.
+            // In both cases all stored checkpoints are whole, and the newest durable one is among them.
             let seen = server.process("look").answer();
             assert!(seen.contains(&durable.to_string()), "{seen}: {durable}");
             id += 1;
@@ -353,7 +353,7 @@ fn a_server_that_dies_in_the_middle_of_checkpoints() {
             wrote > 0 && (failed > 0 || role == "patient"),
             "{role}: {wrote} {failed}"
         );
-        // With the server up, the job goes on.
+        // With the server up, the job continues.
         job.ask(&id.to_string());
         assert_eq!(job.answer(), format!("wrote {id}"));
         // Another machine has only the bucket. The first one loses the right to write.
@@ -387,7 +387,7 @@ fn without_credentials_the_error_names_the_variables() {
         .args(["s3::as_another_process", "--exact", "--nocapture"])
         .env_clear()
         .env(ROLE, "patient")
-        // Nobody listens there, as nobody does where instances get theirs.
+        // Nothing listens there: this machine has no service that hands out credentials.
         .env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
         .output()
         .unwrap();

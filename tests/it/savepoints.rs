@@ -153,7 +153,7 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
             .contains("warning: checkpoints are kept in memory only");
         assert_eq!(warned, storage == "memory");
         let stopped = job.output().records();
-        // The last one goes on where the job stopped, with its output.
+        // A run from savepoint `two` resumes where the job stopped, and keeps its output.
         let more = format!("source.numbers.records={}", stopped + 1000);
         job.run(&["--from", "two", "--data-dir", "new", "--set", &more])
             .succeeded()

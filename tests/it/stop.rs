@@ -9,7 +9,7 @@ use crate::text::text;
 
 const TEXT_BYTES: usize = 10_000_000;
 
-/// Stops a job in the middle; the same command goes on.
+/// Stops a job in the middle, and resumes it with the same command.
 fn check(signal: &str, interval: &str, parallelism: &str) {
     let text = text(TEXT_BYTES, 3);
     let job = Job::with_input(&text);

@@ -333,7 +333,7 @@ fn a_plugin_that_keeps_state_in_memory_does_not_pass() {
             &format!("FAILED  v.toml:8: step 4, as written: {fails}"),
         );
     }
-    // One call: what it gave comes again after each kill, but for an instance that begins with a number of its own.
+    // One call: a replay after a kill emits the same again. A later call differs: the fresh instance counts from one.
     check(
         &forgetful,
         "[[step]]\nrecords = [['k', ''], ['k', '']]\nemits = [['k', '1'], ['k', '2']]",

@@ -229,7 +229,7 @@ impl Scenario {
                     let progress = workers[worker]
                         .step(now, 0)
                         .expect("nothing fails in a worker");
-                    assert_ne!(progress, Progress::Over, "nobody has shut it down");
+                    assert_ne!(progress, Progress::Over, "a worker ended unasked");
                     continue;
                 }
             };
@@ -459,7 +459,7 @@ fn check(seed: u64, mode: Mode) -> (u64, Scenario) {
                 let there = lines.get(key).copied().unwrap_or(0);
                 assert!(there >= *least, "seed {seed}: {key:?} {there} of {least}");
             }
-            assert_eq!(lines.len(), expected.len(), "seed {seed}: keys of nobody");
+            assert_eq!(lines.len(), expected.len(), "seed {seed}: other keys");
         }
     }
     (lives, scenario)

@@ -1,3 +1,3 @@
-;; Logs for ever.
+;; Logs without end.
 ;; -- process
 (loop $again (call $line (i32.const 2) (i32.const 16) (i32.const 7)) (br $again))

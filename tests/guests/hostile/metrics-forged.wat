@@ -1,5 +1,5 @@
-;; Reports under names that are none: one that would end the line of a text and begin another, an empty one, and one of
-;; a length that nobody wants to read. And values without end, few at a time, which are no numbers.
+;; Reports under invalid names: one that would end a line of text and begin another, an empty one, and one of 100,000
+;; bytes. It also reports a million values, 1,000 at a time.
 ;; -- memory
 200
 ;; -- process

@@ -1,4 +1,4 @@
-;; Counts for ever, under 65,536 names of eight letters.
+;; Counts without end, under 65,536 names of eight letters.
 ;; -- process
 (local $n i32)
 (loop $again

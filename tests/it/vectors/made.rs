@@ -1,8 +1,8 @@
-//! Plugins made for the purpose: of the ones that break the contract each is found by the variation that is meant for it, and
-//! hostile ones end.
+//! Plugins made for these tests: each one that breaks the contract is found by the variation that is meant for it, and a
+//! hostile one does not keep the command from ending.
 //!
-//! Catches a variation that makes no difference, a plugin that has the command wait for ever, and what a plugin could tell a
-//! terminal to do.
+//! Catches a variation that makes no difference, a plugin that makes the command hang, and control characters of a plugin
+//! that reach the terminal.
 
 use std::fs;
 

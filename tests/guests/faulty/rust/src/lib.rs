@@ -29,7 +29,7 @@ impl Operator for Faulty {
     fn process(&mut self, record: Record<'_>, out: &mut floodmark_sdk::Output<'_>) -> Result {
         let text = record.text()?;
         if text.starts_with("reject") && !self.mended {
-            out.reject(format_args!("nobody wants `{text}`"));
+            out.reject(format_args!("as the record asks: `{text}`"));
             return Ok(());
         }
         let count = self.count.or_default();

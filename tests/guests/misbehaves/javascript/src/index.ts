@@ -1,5 +1,5 @@
 /**
- * Does what each value says, to see what becomes of the job.
+ * Misbehaves as each value says, to test how the job handles it.
  *
  * Nothing that a program throws is the end of QuickJS, but a recursion without end is: the stack of the instance runs out before
  * the interpreter notices.

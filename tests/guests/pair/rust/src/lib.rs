@@ -21,7 +21,7 @@ impl Operator for Pair {
     fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result {
         let text = record.text()?;
         if text.starts_with("reject") && !self.mended {
-            out.reject("nobody wants it");
+            out.reject("as the record asks");
             return Ok(());
         }
         let input = match record.input() {

@@ -1,5 +1,5 @@
 //! Reports a counter, a gauge and a histogram of its values' lengths, and emits nothing. Told `bad` it fails after it has
-//! reported; told `forged` it reports under a name that would be two lines of somebody else's text.
+//! reported; told `forged` it reports under a name that would forge a line of the metrics.
 
 use floodmark_sdk::{Config, Error, Operator, Output, Record, Result, States, metrics};
 
