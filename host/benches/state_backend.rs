@@ -21,7 +21,7 @@ struct Figures {
     resident: f64,
 }
 
-/// Loads the keys, then goes on with the updates in a second run, and measures that one.
+/// Loads the keys in a first run, resumes with the updates in a second run, and measures the second.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn run(component: &Path, keys: u64, backend: &str) -> Figures {
     let dir = folder("state-backend").join(format!("{}-{backend}", std::process::id()));

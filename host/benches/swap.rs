@@ -69,7 +69,7 @@ struct Figures {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever swaps is a thread of its own, and waits for the state to be there"
+    reason = "swaps are asked for on a thread of their own, which waits for the state"
 )]
 fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
     let clock = Clock::start();

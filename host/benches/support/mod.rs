@@ -291,7 +291,7 @@ pub fn run(plan: &Plan, interval: Option<Duration>) -> (Duration, Told) {
     ended
 }
 
-/// The same in a store that may hold checkpoints, from which the job goes on.
+/// Like [`run`], in a store that may hold checkpoints: the job resumes from the newest one.
 pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration, Told) {
     let clock = Clock::start();
     let mut store = CheckpointStore::open(path, StoreSettings::default()).expect("the store opens");
