@@ -28,7 +28,7 @@ fn a_finished_job_that_runs_again_does_nothing_and_says_so() {
     let seen = job.output();
     job.run(&[])
         .succeeded()
-        .says("job `words` goes on from checkpoint 1, ")
+        .says("job `words` resumes from checkpoint 1, ")
         .says("1 record in, 4 records out so far")
         .says("finished: there was nothing new to read");
     assert!(job.output() == seen);
@@ -40,9 +40,9 @@ fn input_that_grew_is_read_on() {
     job.run(&[]).succeeded();
     // The last line had no newline: what comes is a line of its own.
     append(&job, b" not to be\nthat is\n");
-    job.run(&[]).succeeded().says("goes on from checkpoint 1, ");
+    job.run(&[]).succeeded().says("resumes from checkpoint 1, ");
     append(&job, b"the question to be asked");
-    job.run(&[]).succeeded().says("goes on from checkpoint 2, ");
+    job.run(&[]).succeeded().says("resumes from checkpoint 2, ");
     let all = b"to be or not to be that is the question to be asked";
     job.output().is_exactly(&counted_by_tools(all));
 }
@@ -59,7 +59,7 @@ fn output_that_a_crash_kept_from_sight_is_shown_at_the_next_start() {
     fs::rename(job.path("out").join(part), staged).unwrap();
     job.run(&[])
         .succeeded()
-        .says("goes on from checkpoint 2, ")
+        .says("resumes from checkpoint 2, ")
         .says("sink `counts`: 1 part made visible");
     let expected = counted_by_tools(b"one two two three");
     job.output().is_exactly(&expected);

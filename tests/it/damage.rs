@@ -63,12 +63,12 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
         "{}",
         verified.stdout
     );
-    verified.says("`floodmark run` goes on from the newest checkpoint that is sound");
+    verified.says("`floodmark run` resumes from the newest checkpoint that is sound");
 
     job.run(&[])
         .succeeded()
         .says("warning: checkpoint 3 is damaged and passed over: ")
-        .says("goes on from checkpoint 2, ")
+        .says("resumes from checkpoint 2, ")
         .says("sink `counts`: 1 part of later checkpoints taken back");
     job.output().is_exactly(&expected());
     // The number of the damaged one is not given again.
@@ -84,7 +84,7 @@ fn two_of_three_may_be_damaged() {
         .succeeded()
         .says("warning: checkpoint 3 is damaged")
         .says("warning: checkpoint 2 is damaged")
-        .says("goes on from checkpoint 1, ");
+        .says("resumes from checkpoint 1, ");
     job.output().is_exactly(&expected());
 }
 

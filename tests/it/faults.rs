@@ -434,6 +434,6 @@ fn dead_letters_want_a_reader() {
     job.write("in.txt", "a good\nb reject-1\n");
     let added = "[sink.count-letters]\nconnector = \"file\"\nfrom = \"count.dead-letters\"\npath = \"dead-letters/count\"\nformat = \"jsonl\"\n";
     job.write("pipeline.toml", format!("{without}\n{added}"));
-    job.run(&[]).succeeded().says("goes on from checkpoint 1, ");
+    job.run(&[]).succeeded().says("resumes from checkpoint 1, ");
     assert_eq!(listed(&job), [("b".to_owned(), "reject-1".to_owned())]);
 }

@@ -53,13 +53,13 @@ fn a_checkpoint_that_finds_no_room_fails_alone() {
     // On a slow machine, checkpoints that have nothing new may come first, and find room.
     let kept = job.checkpoint_ids()[0];
     full.says(&format!("warning: checkpoint {} failed: ", kept + 1))
-        .says("; the job goes on, and ")
+        .says("; the job continues, and ")
         .says(&format!("warning: checkpoint {} failed: ", kept + 2))
         .says("error: the last checkpoint could not be taken (")
         .says(&format!("so output since checkpoint {kept} is not visible; remove the cause and run the same command again"));
     job.checkpoint(&["verify"]);
 
-    let from = format!("goes on from checkpoint {kept}, ");
+    let from = format!("resumes from checkpoint {kept}, ");
     let done = job.run(&[]).succeeded().says(&from);
     assert_eq!(summary(&done), summary(&undisturbed));
 }

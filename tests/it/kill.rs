@@ -162,7 +162,7 @@ fn resumed_at(outcome: &Outcome) -> Option<u64> {
     let line = outcome
         .stderr
         .lines()
-        .find(|line| line.contains("goes on from checkpoint"))?;
+        .find(|line| line.contains("resumes from checkpoint"))?;
     let (before, _) = line.split_once(" records in")?;
     let (_, records) = before.rsplit_once(' ')?;
     Some(records.replace(',', "").parse().unwrap())

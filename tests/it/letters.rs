@@ -173,7 +173,7 @@ fn letters_are_replayed_once_whenever_the_process_dies() {
         let tasks = (1 + kill % 3).to_string();
         let more = ["--set", "checkpoint.interval=10ms", "--parallelism", &tasks];
         let mut running = job.start(&[&MENDED[..], &more].concat());
-        running.wait_for("goes on from checkpoint");
+        running.wait_for("resumes from checkpoint");
         std::thread::sleep(Duration::from_millis(10 + 25 * kill));
         running.kill();
         assert!(replayed(&job, &[]).starts_with("nothing to replay"));

@@ -57,7 +57,7 @@ fn check(option: &str, code: i32, says: &[&str]) {
         assert!(job.output() == seen);
         assert_eq!(job.checkpoint_ids(), [1]);
     }
-    job.run(&[]).succeeded().says("goes on from checkpoint 1, ");
+    job.run(&[]).succeeded().says("resumes from checkpoint 1, ");
     let expected = counted_by_tools([GOOD, more].concat().as_bytes());
     job.output().is_exactly(&expected);
     // What was staged by the runs that failed is gone.

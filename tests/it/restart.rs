@@ -41,7 +41,7 @@ fn gives_up(job: &Job, settings: &[&str], tries: usize, says: &str) -> Outcome {
     assert_eq!(job.checkpoint_ids(), [1]);
     outcome
         .says(&format!(
-            "the job gives up: {says}; checkpoint 1 is kept, and the same command goes on from it"
+            "the job gives up: {says}; checkpoint 1 is kept, and the same command resumes from it"
         ))
         .says("error: operator `count` crashed in `process`: ")
 }

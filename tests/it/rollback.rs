@@ -83,7 +83,7 @@ fn a_crash_on_the_way_leaves_one_or_the_other() {
         assert_eq!(run.wait().code, None, "{point}");
         assert_eq!(job.checkpoint_ids()[0], newest, "{point}");
         let mut run = job.start(&[]);
-        run.wait_for("goes on from checkpoint ");
+        run.wait_for("resumes from checkpoint ");
         trigger(&job);
         job.command(&["stop", "."]).succeeded();
         run.wait().succeeded();
@@ -139,12 +139,15 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
         .succeeded()
         .stdout;
     assert!(
-        said.contains("their output is taken back: 2; the next run goes on from there\n"),
+        said.contains("their output is taken back: 2; the next run resumes from there\n"),
         "{said}"
     );
-    assert!(said.contains("operator `last`: plugin "), "{said}");
+    assert!(
+        said.contains("operator `last`: continues with plugin "),
+        "{said}"
+    );
     assert_eq!(job.checkpoint_ids(), [1]);
-    run(2, 60).says("goes on, which took the place of plugin ");
+    run(2, 60).says(", which took the place of plugin ");
     let shown = job.checkpoint(&["show"]);
     assert_eq!(shown["id"], 3);
     // As if the later part had not been.
@@ -158,7 +161,7 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
     assert_ne!(lists(&job), later);
     // The checkpoint says it now, and the note is not needed any more.
     fs::remove_file(job.data_dir().join("rollback")).unwrap();
-    run(2, 61).says("goes on, which took the place of plugin ");
+    run(2, 61).says(", which took the place of plugin ");
     // Once the pipeline names another, it wins.
     run(3, 62).says("and the pipeline wins");
     run(3, 63);

@@ -34,7 +34,7 @@ fn a_savepoint_starts_a_job_elsewhere() {
     fs::copy(&file, job.path("carried")).unwrap();
     job.run(&["--from", "carried", "--parallelism", "3"])
         .succeeded()
-        .says("goes on from checkpoint 1, ")
+        .says("resumes from checkpoint 1, ")
         .says("finished: 1 record in, 2 records out");
     // What the old folder has and what the new one has is all, once.
     for part in fs::read_dir(old.path("out")).unwrap() {
@@ -82,7 +82,7 @@ fn a_fresh_start_from_a_savepoint_forgets_the_rest() {
     job.run(&[]).succeeded();
     job.run(&["--fresh", "--from", &file])
         .succeeded()
-        .says("goes on from checkpoint 1, ")
+        .says("resumes from checkpoint 1, ")
         .says("sink `counts`: 2 parts of earlier runs removed");
     assert_eq!(job.output().records(), 2);
     assert_eq!(job.checkpoint_ids(), [2, 1]);
@@ -157,7 +157,7 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
         let more = format!("source.numbers.records={}", stopped + 1000);
         job.run(&["--from", "two", "--data-dir", "new", "--set", &more])
             .succeeded()
-            .says("goes on from checkpoint 2, ");
+            .says("resumes from checkpoint 2, ");
         let seen = job.output();
         assert_eq!(seen.records(), stopped + 1000);
         seen.is_exactly(&seen.counts());

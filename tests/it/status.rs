@@ -304,7 +304,7 @@ fn a_token_is_needed_where_others_may_call() {
     let open = address(&mut run).replace("0.0.0.0", "127.0.0.1");
     assert!(got(&open, "/v1", "").starts_with("HTTP/1.1 401 Unauthorized\r\n"));
     assert!(got(&open, "/v1", right).starts_with("HTTP/1.1 200 OK\r\n"));
-    run.wait_for("goes on from checkpoint 1");
+    run.wait_for("resumes from checkpoint 1");
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();
 }

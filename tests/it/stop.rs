@@ -23,7 +23,7 @@ fn check(signal: &str, interval: &str, parallelism: &str) {
         .succeeded()
         .says("stopping with a checkpoint; once more to end at once, without one")
         .says("stopped: ")
-        .says("; the same command goes on from there");
+        .says("; the same command resumes from there");
     let newest = job.checkpoint_ids()[0];
     assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
     let stopped = job.output();
@@ -33,7 +33,7 @@ fn check(signal: &str, interval: &str, parallelism: &str) {
 
     job.run(&arguments)
         .succeeded()
-        .says(&format!("goes on from checkpoint {newest}, "))
+        .says(&format!("resumes from checkpoint {newest}, "))
         .says("finished: ");
     job.output().is_exactly(&expected);
 }
@@ -60,7 +60,7 @@ fn an_endless_job_stops_when_asked() {
     run.wait().succeeded().says("stopped: ");
     job.run(&["--set", "source.numbers.records=20000"])
         .succeeded()
-        .says("goes on from checkpoint ")
+        .says("resumes from checkpoint ")
         .says("finished: ");
     let seen = job.output();
     assert_eq!(seen.records(), 20_000);
@@ -83,7 +83,7 @@ fn told_twice_it_ends_at_once() {
     run.signal("INT");
     let outcome = run.wait();
     assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
-    outcome.says("ended at once; the same command goes on from the last checkpoint");
+    outcome.says("ended at once; the same command resumes from the last checkpoint");
     assert!(job.checkpoint_ids().is_empty());
     assert_eq!(job.output().records(), 0);
 }

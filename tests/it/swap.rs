@@ -333,7 +333,7 @@ fn a_crash_comes_back_with_plugin_and_state_of_one_time() {
         assert_eq!(is_swapped, is_late, "{point}: {newest}");
         let swap = newest["id"].as_u64().unwrap();
         let mut run = job.start(&[]);
-        run.wait_for("goes on from checkpoint");
+        run.wait_for("resumes from checkpoint");
         job.command(&["checkpoint", "trigger", "."]).succeeded();
         job.command(&["stop", "."]).succeeded();
         run.wait().succeeded();
@@ -354,7 +354,7 @@ fn a_stopped_job_goes_on_with_the_new_plugin() {
     let swap = found["swapped"]["checkpoint"].as_u64().unwrap();
     assert_eq!(found["swapped"]["before"], swap - 1);
     let mut run = job.start(&[]);
-    run.wait_for("goes on from checkpoint");
+    run.wait_for("resumes from checkpoint");
     job.command(&["checkpoint", "trigger", "."]).succeeded();
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();

@@ -271,7 +271,7 @@ fn checkpoints_in_a_folder_are_found_by_the_data_folder() {
     job.write("in.txt", "rain sun\nrain\n");
     job.run(&["--set", &storage])
         .succeeded()
-        .says("goes on from checkpoint");
+        .says("resumes from checkpoint");
     job.command(&["checkpoint", "verify"]).succeeded();
     // From there to a file of its own, and on in redb.
     job.command(&[

@@ -1,4 +1,4 @@
-//! What a running job answers to whoever asks, and what is told to its observer.
+//! The answers of a running job to its clients, and the reports to its observer.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -125,7 +125,8 @@ impl Answering {
         }
     }
 
-    /// Answers what was heard, the job being over. Returns whether its last checkpoint was copied for whoever stopped it.
+    /// Answers the requests that are still open after the job has ended. Returns whether its last checkpoint was copied for
+    /// the client that stopped it.
     pub(super) fn finish(self, state: JobState) -> bool {
         self.observer.is_now(state);
         if let Some(serving) = self.serving {

@@ -128,7 +128,7 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
                 "          `{state}` lives {} after its last write\n",
                 duration::format(ttl)
             ),
-            None => format!("          `{state}` lives for ever\n"),
+            None => format!("          `{state}` never expires\n"),
         };
     }
     if let Role::Sink(sink) = role {

@@ -270,7 +270,8 @@ impl<'a> Test<'a> {
             | Point::CheckpointDurable
             | Point::SinkCommitted
             | Point::SinkRecovered => true,
-            // Nobody asks for the others, no swap is on trial, and no run starts from a savepoint.
+            // The remaining points need an operation that the test asks for. No swap is on trial, and no run starts from a
+            // savepoint.
             Point::SwapReverting | Point::SwapReverted => false,
             other => {
                 let asked = self.subject.asked.as_ref();

@@ -30,7 +30,7 @@ impl Failure {
         }
     }
 
-    /// Whoever read the output has enough of it: that is no failure.
+    /// A closed pipe is not an error.
     pub(super) fn of_output(error: &std::io::Error) -> Result<(), Self> {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -42,7 +42,7 @@ impl Failure {
     }
 
     pub(super) fn report(&self) -> ExitCode {
-        // With standard error closed there is nobody to tell.
+        // A closed standard error is ignored: there is no other place to report to.
         let _ = writeln!(std::io::stderr(), "error: {}", self.message);
         ExitCode::from(self.code)
     }

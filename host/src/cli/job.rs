@@ -61,7 +61,7 @@ impl JobArguments {
     /// When the pipeline cannot be read, or there is no data folder.
     pub(super) fn place(&self) -> Result<Place, Failure> {
         let (default, storage) = match self.pipeline.as_ref().or(self.pipeline_flag.as_ref()) {
-            // Whoever names the data folder itself means it.
+            // The user named the data folder itself.
             Some(path) if is_data_folder(path) => (Some(path.clone()), StorageSetting::Redb),
             Some(path) => {
                 let file = pipeline_file::load(path, &[]).map_err(|error| match error {
@@ -82,7 +82,7 @@ impl JobArguments {
             let message = format!("there is no data folder `{}`; {hint}", data_dir.display());
             return Err(Failure::new(EXIT_DATA, message));
         }
-        // What the last run has noted is where the checkpoints are, whatever the file says by now.
+        // The checkpoints are in the storage that the last run noted, even if the pipeline file names another by now.
         let storage = super::storage::noted(&data_dir)?.unwrap_or(storage);
         Ok(Place { data_dir, storage })
     }

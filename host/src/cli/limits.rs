@@ -107,7 +107,7 @@ impl Ticking {
             );
             return Err(Failure::new(EXIT_USAGE, problem.to_string()));
         }
-        // Where the time of calls goes is for whoever looks at the job.
+        // Clients of the job can ask where the time of calls goes.
         ticking.engine = ticking.engine.measured_by(clock::nanos());
         Ok(ticking)
     }

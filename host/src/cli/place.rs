@@ -79,7 +79,7 @@ impl Place {
             return Err(Failure::new(
                 EXIT_DATA,
                 format!(
-                    "the job in `{}` keeps its checkpoints in memory, where nobody else can look; while it runs, `floodmark savepoint create` makes one that stays",
+                    "the job in `{}` keeps its checkpoints in memory, where other processes cannot read them; while it runs, `floodmark savepoint create` makes one that stays",
                     folder.display()
                 ),
             ));

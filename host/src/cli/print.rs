@@ -1,4 +1,4 @@
-//! Standard output: what commands were asked for. Whoever reads it may have enough of it at any time; that is no failure.
+//! Standard output of the commands. Its reader may close it at any time, which is not an error.
 
 use std::io::{BufWriter, StdoutLock, Write};
 
@@ -26,7 +26,7 @@ impl Lines {
         Self(BufWriter::with_capacity(64 << 10, std::io::stdout().lock()))
     }
 
-    /// Whether somebody still reads.
+    /// Prints a line; whether the output is still open.
     pub(super) fn line(&mut self, line: &str) -> Result<bool, Failure> {
         let written = self
             .0

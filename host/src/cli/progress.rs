@@ -167,7 +167,7 @@ impl Progress {
     fn gave_up(&self, limit: Limit, kept: Option<CheckpointId>) {
         let kept = match kept {
             Some(id) => format!(
-                "checkpoint {id} is kept, and the same command goes on from it once the cause is removed or the setting changed"
+                "checkpoint {id} is kept, and the same command resumes from it once the cause is removed or the setting changed"
             ),
             None => "there is no checkpoint yet, so the same command begins again".to_owned(),
         };
@@ -175,7 +175,7 @@ impl Progress {
             .say(&format!("the job gives up: {limit}; {kept}"));
     }
 
-    /// What somebody asked for, and what became of a trial.
+    /// Tells the result of an operation that a user asked for, or of the trial of a swap.
     fn changed(&mut self, notice: &Notice) {
         let quoted = |names: &[String]| {
             let quoted = names.iter().map(|name| format!("`{name}`"));
@@ -299,7 +299,7 @@ impl Watcher for Progress {
                     None => "there is none since the start yet".to_owned(),
                 };
                 self.terminal.say(&format!(
-                    "warning: checkpoint {checkpoint} failed: {reason}; the job goes on, and {last}"
+                    "warning: checkpoint {checkpoint} failed: {reason}; the job continues, and {last}"
                 ));
             }
             Notice::NotVisible { reason } => self.terminal.say(&format!(

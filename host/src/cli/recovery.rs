@@ -30,7 +30,7 @@ pub(super) fn tell_recovery(
     }
     if let Some(aside) = &recovery.set_aside {
         terminal.say(&format!(
-            "warning: the checkpoint store was damaged ({}); the job goes on in a new one, and the damaged one is kept as `{}`: delete it when nobody needs it",
+            "warning: the checkpoint store was damaged ({}); the job continues in a new one, and the damaged one is kept as `{}`: delete it when it is not needed any more",
             aside.reason,
             aside.path.display()
         ));
@@ -47,7 +47,7 @@ pub(super) fn tell_recovery(
     let changes = check(checkpoint, is_carried, plan, data_dir)?;
     let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
     terminal.say(&format!(
-        "job `{}` goes on from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
+        "job `{}` resumes from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
         checkpoint.job,
         checkpoint.id,
         date(checkpoint.created_ms),

@@ -59,7 +59,7 @@ pub struct ReplayArguments {
     /// Prints a line of JSON for each record
     #[arg(long)]
     json: bool,
-    /// Goes on although saved state has no place in the plugin any more
+    /// Replays even if saved state has no place in the plugin any more
     #[arg(long)]
     allow_dropped_state: bool,
     /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]

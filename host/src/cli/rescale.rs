@@ -12,7 +12,7 @@ use super::progress::micros;
 
 /// Changes the parallelism of a running job at a checkpoint, without a restart of its process
 ///
-/// The number stays as long as the pipeline file says the same `parallelism` as now: a later `run` goes on with it.
+/// The number stays as long as the pipeline file says the same `parallelism` as now: a later `run` resumes with it.
 #[derive(Debug, Args)]
 #[command(allow_missing_positional = true)]
 pub struct RescaleArguments {
@@ -29,7 +29,7 @@ pub struct RescaleArguments {
 /// Carries the command out.
 ///
 /// # Errors
-/// When no job runs there, or it was not rescaled: it goes on as before then, unless the message says so.
+/// When no job runs there, or it was not rescaled: it then continues as before, unless the message says otherwise.
 pub fn rescale(arguments: &RescaleArguments) -> Result<(), Failure> {
     let place = arguments.job.place()?;
     let wish = json!({ "parallelism": arguments.parallelism });

@@ -25,8 +25,8 @@ use crate::stream::CheckpointId;
 
 /// Goes back to an earlier checkpoint, with the plugins of that time, and deletes what came after it
 ///
-/// Later checkpoints are deleted, and output since then is taken back. A running job goes on from there at once; one that
-/// does not run does so with the next `run`. The plugins and configurations of the checkpoint stay until the pipeline file
+/// Later checkpoints are deleted, and output since then is taken back. A running job resumes from there at once; a
+/// stopped one does so with the next `run`. The plugins and configurations of the checkpoint stay until the pipeline file
 /// names others than now.
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
@@ -64,7 +64,7 @@ pub fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
         .collect();
     let next = match done["checkpoint"].as_u64() {
         Some(id) => format!("the job runs from there; checkpoint {id}"),
-        None => "the next run goes on from there".to_owned(),
+        None => "the next run resumes from there".to_owned(),
     };
     let mut text = format!(
         "rolled back to checkpoint {}, {} in; {}; {next}\n",

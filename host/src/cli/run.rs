@@ -37,10 +37,10 @@ use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
 use crate::runtime::plan::{self, Plan, Role};
 
-/// Runs a pipeline; goes on from its newest checkpoint, if there is one
+/// Runs a pipeline; resumes from its newest checkpoint, if there is one
 ///
 /// Plugins that are given as folders are built first. Ctrl-C, SIGTERM and SIGHUP stop the job with a checkpoint, and the same
-/// command goes on from there; so it does after a crash, from the last checkpoint that was completed. Output of the file
+/// command resumes from there. After a crash it resumes from the last checkpoint that was completed. Output of the file
 /// sink appears when a checkpoint completes.
 ///
 /// A large plugin begins with quickly compiled code, and is optimised while the job runs. Compiled code is kept in
@@ -59,8 +59,8 @@ pub struct RunArguments {
     /// this job, given its number, and deletes those after it
     #[arg(long, value_name = "FILE|ID")]
     from: Option<String>,
-    /// Goes on although saved state has no place in the pipeline any more, and leaves it behind: that of an operator that is
-    /// gone, or that its plugin does not declare any more
+    /// Runs even if saved state has no place in the pipeline any more, and leaves it behind: state of an operator that is
+    /// gone, or state that its plugin does not declare any more
     #[arg(long)]
     allow_dropped_state: bool,
     /// Shows where the time goes, when the job is over: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers
@@ -91,7 +91,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
         deleted,
     }) = done?
     else {
-        terminal.say("stopped: nobody reads the output any more; the last checkpoint is kept");
+        terminal.say("stopped: the output was closed by its reader; the last checkpoint is kept");
         return Ok(());
     };
     let totals = progress.totals();
@@ -102,7 +102,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
             "; its checkpoints are deleted, as `checkpoint.on-cancel` says, so the next run starts over, with `--fresh`",
         ),
         Ending::Stopped | Ending::WithoutLastCheckpoint | Ending::TooManyFailures => {
-            ("stopped", "; the same command goes on from there")
+            ("stopped", "; the same command resumes from there")
         }
     };
     if ended.ending == Ending::Complete && totals.records_in == 0 {
@@ -133,7 +133,7 @@ struct Done {
     deleted: bool,
 }
 
-/// How the job ended; `None` if whoever read its output has gone.
+/// How the job ended; `None` if its output was closed by its reader.
 fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>, Failure> {
     let profiled = Profiled::of(arguments.profile.as_deref())?;
     let doors = arguments.listen.door(terminal)?;
@@ -188,7 +188,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         terminal,
     );
     let recovery = start.recover(&mut *store, &data_dir)?;
-    // Whatever holds a reader holds the store open.
+    // A reader keeps the store open, so this one is dropped at the end of the block.
     let runs = {
         let loading = Loading {
             reader: &*store.reader(),
@@ -307,7 +307,7 @@ fn listen(reports: Reports, terminal: &Terminal) {
     let teller = terminal.clone();
     let told = move |number| match number {
         1 => teller.say("stopping with a checkpoint; once more to end at once, without one"),
-        _ => teller.say("ended at once; the same command goes on from the last checkpoint"),
+        _ => teller.say("ended at once; the same command resumes from the last checkpoint"),
     };
     if let Err(error) = report_stop(reports, told) {
         terminal.say(&format!(

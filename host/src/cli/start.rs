@@ -102,7 +102,7 @@ impl Start {
         })
     }
 
-    /// What goes on from the checkpoint, `plan` being what the pipeline names.
+    /// The plan that resumes from the checkpoint; `plan` is the one that the pipeline names.
     pub(super) fn what_runs(
         &self,
         plan: &Plan,
@@ -116,7 +116,7 @@ impl Start {
                 says: Vec::new(),
             });
         };
-        // A note is of the newest checkpoint, and whoever names one means the pipeline as it is.
+        // A note belongs to the newest checkpoint. A user who names a checkpoint means the pipeline as it is.
         let note = match self {
             Self::Newest => RolledBackNote::read(data_dir.path()),
             Self::At(_) | Self::Carried { .. } => None,

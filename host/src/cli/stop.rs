@@ -11,7 +11,7 @@ use super::savepoint::can_be_made;
 use super::terminal::Terminal;
 use crate::edge::data_dir;
 
-/// Stops a running job with a checkpoint, from which the same `run` goes on
+/// Stops a running job with a checkpoint, from which the same `run` resumes
 #[derive(Debug, Args)]
 pub struct StopArguments {
     #[command(flatten)]

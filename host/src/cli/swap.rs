@@ -25,7 +25,7 @@ use crate::pipeline::duration;
 /// Replaces plugins of a running job between two records, after proving that they fit; or of a stopped job
 ///
 /// The new plugin is compiled, its ports and states are compared, and it is tried on the state of the newest checkpoint, while
-/// the job goes on. Then it takes the old one's place at the barrier of a checkpoint: records before it are the old
+/// the job keeps running. Then it takes the old one's place at the barrier of a checkpoint: records before it are the old
 /// plugin's, those after it the new one's. A crash comes back with the old plugin and its state, or with the new plugin and
 /// its state. When anything does not fit, nothing has changed: exit code 3 is the plugin's fault, 4 the job's.
 #[derive(Debug, Args)]

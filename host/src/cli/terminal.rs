@@ -28,7 +28,7 @@ impl Terminal {
     /// Tells a line.
     pub(super) fn say(&self, line: &str) {
         let write = || {
-            // With standard error closed there is nobody to tell.
+            // A closed standard error is ignored: there is no other place to report to.
             let _ = writeln!(stderr(), "{line}");
         };
         match &self.bar {
@@ -69,6 +69,6 @@ fn bounded_style(bounded: bool) -> ProgressStyle {
 
 /// Tells a line where no terminal is held.
 pub(super) fn warn(line: &str) {
-    // With standard error closed there is nobody to tell.
+    // A closed standard error is ignored: there is no other place to report to.
     let _ = writeln!(stderr(), "{line}");
 }

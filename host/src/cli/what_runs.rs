@@ -1,8 +1,8 @@
-//! What runs from a checkpoint: the plugins, configurations and parallelism that the pipeline names, or those of the checkpoint.
+//! The plugins, configurations and parallelism of a job that resumes: those of its pipeline, or those of its checkpoint.
 //!
 //! A plugin may have been swapped, and a job rescaled or rolled back, while the pipeline file stayed as it was. A checkpoint
-//! names what goes on from it and what the pipeline named then. While the pipeline still names that, the checkpoint's goes on;
-//! once it names another, the pipeline wins. Either is said.
+//! names what runs from it, and what the pipeline named when it was taken. While the pipeline still names the same, the
+//! checkpoint's choice runs; once the pipeline names another, the pipeline wins. Either is reported.
 
 use std::sync::{Arc, PoisonError};
 
@@ -21,7 +21,7 @@ pub(super) struct Loading<'a> {
     pub(super) engine: &'a GuestEngine,
 }
 
-/// What a rollback of a running job is prepared with, on the thread of whoever asks.
+/// Prepares a rollback of a running job, on the thread of the client's call.
 pub(super) struct Preparing {
     /// What the pipeline names.
     pub(super) named: Arc<Plan>,
@@ -51,13 +51,13 @@ impl Preparing {
     }
 }
 
-/// A plan as it goes on from a checkpoint, and what is to be said of it.
+/// A plan that resumes from a checkpoint, and the lines to tell the user about it.
 pub(super) struct Runs {
     pub(super) plan: Plan,
     pub(super) says: Vec<String>,
 }
 
-/// What goes on from a checkpoint, `plan` being what the pipeline names.
+/// The plan that resumes from a checkpoint; `plan` is the one that the pipeline names.
 ///
 /// # Errors
 /// When a plugin of the checkpoint cannot run in its place: the operator, and why.
@@ -80,22 +80,22 @@ pub(super) fn from_checkpoint(
         let Some(replaced) = noted.or(saved.replaces.as_ref()) else {
             continue;
         };
-        let goes_on = saved.choice();
-        if named.choice() == goes_on {
+        let choice = saved.choice();
+        if named.choice() == choice {
             continue;
         }
         if named.choice() != *replaced {
             runs.says.push(format!(
                 "operator `{name}`: the pipeline names another plugin or configuration than the one that {} took the place of, and the pipeline wins",
-                short(&goes_on)
+                short(&choice)
             ));
             continue;
         }
         let operator = loading.operator(name, named, saved)?;
         runs.plan = runs.plan.with_operator(name, operator);
         runs.says.push(format!(
-            "operator `{name}`: {} goes on, which took the place of {}, as the pipeline still names it; name another one there to change that",
-            short(&goes_on),
+            "operator `{name}`: continues with {}, which took the place of {}; the pipeline still names the old one: name another there to change that",
+            short(&choice),
             short(replaced)
         ));
     }
@@ -154,7 +154,7 @@ pub(super) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
     let replaced = operators.iter().filter_map(|(name, operator)| {
         let replaced = operator.replaces.as_ref()?;
         Some(format!(
-            "operator `{name}`: {} goes on, in the place of {}, which the pipeline names",
+            "operator `{name}`: continues with {} instead of {}, which the pipeline names",
             short(&operator.choice()),
             short(replaced)
         ))
@@ -170,8 +170,8 @@ impl Loading<'_> {
         named: &Operator,
         saved: &OperatorSnapshot,
     ) -> Result<Operator, String> {
-        let goes_on = saved.choice();
-        if named.choice() == goes_on {
+        let choice = saved.choice();
+        if named.choice() == choice {
             return Ok(named.clone());
         }
         let plugin = match named.plugin.digest() == saved.plugin {
@@ -181,7 +181,7 @@ impl Loading<'_> {
         if let Some(what) = misfit(&plugin, &named.plugin) {
             return Err(format!(
                 "operator `{name}`: {} of the checkpoint has other {what} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
-                short(&goes_on)
+                short(&choice)
             ));
         }
         Ok(Operator {

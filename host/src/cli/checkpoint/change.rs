@@ -21,7 +21,7 @@ pub struct Delete {
     /// The checkpoints
     #[arg(value_name = "ID", required = true)]
     ids: Vec<u64>,
-    /// Deletes the newest one, too: the job then goes on from an older one, or from the beginning
+    /// Deletes the newest one, too: the job then resumes from an older one, or starts from the beginning
     #[arg(long)]
     newest: bool,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
         return Err(Failure::new(
             EXIT_USAGE,
             format!(
-                "checkpoint {newest} is the newest, from which the job goes on, so none was deleted; say `--newest` to delete it all the same"
+                "checkpoint {newest} is the newest, from which the job resumes, so none was deleted; say `--newest` to delete it all the same"
             ),
         ));
     }

@@ -317,7 +317,7 @@ fn verify(chosen: &Chosen) -> Result<(), Failure> {
     }
     Err(Failure::new(
         EXIT_DATA,
-        "damage was found; `floodmark run` goes on from the newest checkpoint that is sound",
+        "damage was found; `floodmark run` resumes from the newest checkpoint that is sound",
     ))
 }
 

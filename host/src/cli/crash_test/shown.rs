@@ -12,7 +12,7 @@ pub(super) fn undecidable(undecided: Undecided) -> Failure {
             format!("the pipeline does not run through, so there is nothing to compare: {reason}")
         }
         Undecided::NotDeterministic(differences) => format!(
-            "two undisturbed runs put out different lines, so the pipeline is not deterministic, and whether a crash has changed its output cannot be told from it: after a crash, records since the last checkpoint are read again and may give other lines than those that somebody has seen; look for times, random numbers, or results that depend on the order of several inputs\n{}",
+            "two undisturbed runs put out different lines, so the pipeline is not deterministic, and whether a crash has changed its output cannot be told from it: after a crash, records since the last checkpoint are read again and may give other lines than those that were already seen; look for times, random numbers, or results that depend on the order of several inputs\n{}",
             differing(&differences)
         ),
         Undecided::Interrupted => "interrupted".to_owned(),

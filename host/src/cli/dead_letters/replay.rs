@@ -67,7 +67,7 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let pipeline = assemble::read(&arguments.pipeline)?;
     let spec = &pipeline.spec;
     let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
-    // Refused before anything else: whoever mistypes an operator looks for no folder.
+    // Checked first, so that a mistyped operator is not reported as a missing folder.
     sinks(spec, arguments.operator.as_deref())?;
     if !data_dir.is_dir() {
         let message = format!(

@@ -133,7 +133,7 @@ impl Printer {
         })
     }
 
-    /// Says what is replayed; whether somebody reads.
+    /// Says what is replayed; whether the output is still open.
     pub(super) fn begin(&mut self, checkpoint: &Checkpoint) -> Result<bool, Failure> {
         if self.json {
             return Ok(true);
@@ -148,7 +148,7 @@ impl Printer {
         ))
     }
 
-    /// Prints a record; whether somebody reads.
+    /// Prints a record; whether the output is still open.
     pub(super) fn record(&mut self, replayed: &Replayed) -> Result<bool, Failure> {
         self.summary.records += 1;
         self.summary.output += replayed.outcome.emitted.len() as u64;

@@ -94,7 +94,7 @@ struct Dumping<'a> {
 }
 
 impl Dumping<'_> {
-    /// Prints a state; whether somebody still reads.
+    /// Prints a state; whether the output is still open.
     fn state(
         &mut self,
         state: &StateSchema,

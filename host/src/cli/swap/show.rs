@@ -130,7 +130,7 @@ fn of_done(done: &Done, was_stopped: bool) -> String {
     };
     if was_stopped {
         return format!(
-            "checkpoint {} names the new plugin: the next run goes on from it\n{back}",
+            "checkpoint {} names the new plugin: the next run resumes from it\n{back}",
             done.checkpoint
         );
     }

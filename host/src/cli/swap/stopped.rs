@@ -1,5 +1,5 @@
-//! A swap of a job that does not run: a checkpoint like the newest one that names the new plugins. The next run goes on from it,
-//! as long as the pipeline file names what it named before.
+//! A swap of a stopped job: a checkpoint like the newest one that names the new plugins. The next run resumes from it, as
+//! long as the pipeline file still names what it named before.
 //!
 //! All state, positions and output are those of the checkpoint before it, which stays, too. Which plugin the pipeline file
 //! names is known from that checkpoint.
