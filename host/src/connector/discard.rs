@@ -1,7 +1,7 @@
 //! The discard sink: drops records, and knows how many they were and what they hash to.
 //!
 //! The checksum is the wrapping sum of XXH3-64 (seed 0) over each record's key length (4 bytes, little endian), key,
-//! value length (likewise) and value. So it is the same in whatever order records come, and event times do not count.
+//! value length (likewise) and value. So it does not depend on the order of records or on event times.
 //! Totals are part of the checkpoint: they are those of a run without failures.
 
 use std::collections::BTreeMap;

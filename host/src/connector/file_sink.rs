@@ -7,11 +7,11 @@
 //! out/part-00000006-001.csv      committed, by one rename
 //! ```
 //!
-//! Only files of these names are ever touched. Committed parts may be moved away by whoever reads them: a part of the
-//! restored checkpoint that is neither staged nor visible counts as taken, as long as the marker `owner` shows that the
-//! staging folder is the one that was staged into. When the marker is gone too, somebody has removed the folder, and
-//! the job does not go on. What this cannot see is a single staged part that was removed by hand. When the job falls
-//! back to an older checkpoint, parts that were moved away since cannot be taken back.
+//! Only files of these names are ever touched. Readers of the output may move committed parts away: a part of the
+//! restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker `owner` shows that the
+//! staging folder is the one that was staged into. When the marker is gone too, the folder was removed, and the job does
+//! not resume. The removal of a single staged part by hand is not detected. When the job falls back to an older
+//! checkpoint, parts that were moved away since cannot be taken back.
 
 mod committer;
 mod part;

@@ -1,7 +1,7 @@
 //! A dead letter: a record that an operator could not handle, with why and where it was read, as one JSON object.
 //!
-//! Bytes come back as they were: what is no text stands in base64. Whoever reads letters need not know the plugin. A letter that is
-//! handed to its operator again is a line of a file of such letters, which says where it was found.
+//! Bytes come back as they were: those that are not text are written in base64. Reading a letter does not take the plugin. A
+//! letter that is handed to its operator again is a line of a file of such letters, which says where it was found.
 
 use std::fmt;
 

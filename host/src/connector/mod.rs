@@ -39,7 +39,7 @@ use read_ahead::ReadAhead;
 /// A source node before it runs.
 pub trait Source: Send + Sync {
     /// All splits to read: those of the checkpoint (if any) with their positions, and those found since. `from` is the
-    /// checkpoint that the job goes on from, also when it does not know this source.
+    /// checkpoint that the job resumes from, also when it does not know this source.
     ///
     /// # Errors
     /// When the input cannot be read, or lacks what a restored position has read already.
@@ -222,7 +222,7 @@ pub struct Recovered {
     pub committed: usize,
     /// Staged parts removed.
     pub aborted: usize,
-    /// Visible parts removed, because the job goes on from before them or begins anew.
+    /// Visible parts removed, because the job resumes from a checkpoint before them or starts fresh.
     pub retracted: usize,
 }
 
@@ -391,7 +391,7 @@ pub enum ConnectorError {
 }
 
 impl ConnectorError {
-    /// Whether whoever reads our output has gone: a clean end for a command that writes to a pipe.
+    /// Whether the reader of the output has closed it: a clean end for a command that writes to a pipe.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)

@@ -1,7 +1,7 @@
 //! How sinks write a record: shared by all that write text.
 //!
-//! Bytes go out as they are, and event times do not go out. `lines` writes a value that has newlines in it as several
-//! lines; whoever must tell records apart takes `csv` or `jsonl`.
+//! Bytes are written as they are, and event times are not written. `lines` writes a value that has newlines in it as several
+//! lines; a user whose readers must tell records apart chooses `csv` or `jsonl`.
 
 use memchr::{memchr2, memchr3};
 use serde::Deserialize;

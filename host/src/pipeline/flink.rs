@@ -1,4 +1,4 @@
-//! Settings as Apache Flink calls them: whoever types one by habit is told what it is called here.
+//! Settings by their names in Apache Flink: a user who types one by habit is told its name here.
 //!
 //! Only whole paths, such as `state.checkpoints.dir`; single words are in `words`.
 

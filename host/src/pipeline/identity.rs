@@ -174,8 +174,8 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
         .or_else(|| Some("it is written down in another form".to_owned()))
 }
 
-/// Takes out the sinks that have come only to read dead letters: nothing saved depends on them, and whoever finds a record that
-/// fails a job must be able to set it aside and go on.
+/// Takes out the sinks that were added only to read dead letters: nothing saved depends on them, and a user whose job fails
+/// at a record must be able to set that record aside and resume.
 fn leave_out_new_letters(old: &Fields, new: &mut Fields) {
     let known: BTreeSet<String> = nodes(old)
         .into_iter()

@@ -1,6 +1,6 @@
 //! The section `[limits]` and the tables `[operator.NAME.limits]`: what was typed.
 //!
-//! What was not typed is `None`: the defaults are those of whoever enforces them. Values that no plugin could start with,
+//! A limit that was not typed is `None`: the code that enforces it has the default. Values that no plugin could start with,
 //! or that bound nothing, are refused here.
 
 use std::fmt;

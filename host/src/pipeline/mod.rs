@@ -5,8 +5,8 @@
 //!           ^ --set                                                         ^ what the plugins say of themselves
 //! ```
 //!
-//! All of it is pure: reading the file and building plugins is in `edge`. Whatever is wrong is reported with its line, or
-//! with the `--set` that brought it, and as much as possible of it at once. Nothing here loads a plugin or opens a file.
+//! All of it is pure: reading the file and building plugins is in `edge`. Each problem is reported with its line, or
+//! with the `--set` that brought it, and as many as possible at once. Nothing here loads a plugin or opens a file.
 
 pub mod config;
 pub mod duration;

@@ -1,7 +1,7 @@
-//! What a spec means: the checked graph, with every port matched and every edge decided.
+//! The checked graph of a spec, with every port matched and every edge decided.
 //!
-//! Pure: plugins are described by whoever loads them. An operator with state gets its input by key; everything else
-//! stays on its task. Which tasks are chained is the runtime's to decide.
+//! Pure: the caller loads the plugins and passes their descriptions. An operator with state gets its input by key;
+//! everything else stays on its task. The runtime decides which tasks are chained.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -21,7 +21,7 @@ pub const MEMORY_MIN: u64 = 8 << 20;
 /// Hooks after a checkpoint.
 pub const HOOKS_MAX: usize = 16;
 
-/// The field `on-error` of an operator: what becomes of a record at which its plugin fails, or which it rejects.
+/// The field `on-error` of an operator: what happens to a record that its plugin fails at or rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
@@ -38,7 +38,7 @@ pub enum OnError {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct CheckpointSettings {
-    /// Time between triggers; `None` means only when the job stops or ends, or when somebody asks.
+    /// Time between triggers; `None` means only when the job stops or ends, or when a user asks.
     #[serde(deserialize_with = "duration::deserialize_or_off")]
     pub interval: Option<Duration>,
     /// A checkpoint that takes longer fails.
@@ -54,7 +54,7 @@ pub struct CheckpointSettings {
     pub tolerable_failures: Option<u32>,
     /// What a checkpoint promises.
     pub mode: CheckpointMode,
-    /// What becomes of the checkpoints when the user stops the job.
+    /// Whether the checkpoints are kept when the user stops the job.
     pub on_cancel: OnCancel,
     /// How chunks are stored.
     pub compression: Compression,
@@ -92,7 +92,7 @@ pub enum CheckpointMode {
     AtLeastOnce,
 }
 
-/// What becomes of the checkpoints when the user stops the job.
+/// Whether the checkpoints are kept when the user stops the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnCancel {
@@ -272,7 +272,7 @@ impl<'de> Deserialize<'de> for StateBackend {
     }
 }
 
-/// How long an entry lives after its last write; `None` for ever, whatever the plugin declares.
+/// How long an entry lives after its last write, instead of what the plugin declares; `None` without expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Ttl(

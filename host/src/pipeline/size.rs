@@ -1,6 +1,6 @@
 //! Sizes as people write them: `512B`, `64KiB`, `256MiB`, `1.5GiB`.
 //!
-//! Binary units only: whoever writes `MB` is asked which one is meant, since guessing would be wrong by 5 %.
+//! Binary units only: a user who writes `MB` is asked which one is meant, since guessing would be wrong by 5 %.
 
 use std::fmt;
 

@@ -113,7 +113,7 @@ pub struct OperatorSpec {
     /// What its plugin may use, instead of what the section `[limits]` says.
     #[serde(default)]
     pub limits: LimitSettings,
-    /// What becomes of a record that the plugin cannot handle.
+    /// What happens to a record that the plugin cannot handle.
     #[serde(default)]
     pub on_error: OnError,
 }

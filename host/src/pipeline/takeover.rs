@@ -1,8 +1,8 @@
 //! Whether a pipeline can take over the checkpoint of another: one that was carried here as a savepoint, or one of the same
 //! job before its graph was changed.
 //!
-//! Nodes are matched by name. A source goes on where its namesake stood, so it has to be of the same kind; everything else
-//! may change, and what changes is said. State is not judged here: the plugins have a say in that.
+//! Nodes are matched by name. A source resumes where its namesake stood, so it has to be of the same kind; everything else
+//! may change, and each change is reported. State is not compared here, since that takes the plugins.
 
 use std::collections::BTreeSet;
 

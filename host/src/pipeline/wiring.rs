@@ -130,7 +130,7 @@ fn unread(spec: &Spec, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Dead letters that nobody reads.
+/// Dead letters that no node reads.
 fn lost_letters(spec: &Spec, problems: &mut Vec<Problem>) {
     let of_operators = spec.operators.values();
     let of_operators = of_operators.flat_map(|operator| operator.from.references());
@@ -189,7 +189,7 @@ fn cycle<'a>(waiting: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Option<Vec<&'a s
     let mut path: Vec<&str> = vec![waiting.keys().next()?];
     loop {
         let last = path.last()?;
-        // Whoever waits does so for a node that waits too: going back always ends in a cycle.
+        // Each waiting node waits for one that waits too, so going back always ends in a cycle.
         let next = waiting[last]
             .iter()
             .find(|node| waiting.contains_key(*node))?;

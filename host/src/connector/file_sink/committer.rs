@@ -248,7 +248,7 @@ impl SinkCommitter for FileCommitter {
         }
         let parts = decode_all(staged)?;
         if !parts.is_empty() {
-            // After a failed sync nobody knows what is on disk, and another one may succeed without it.
+            // After a failed sync it is unknown what is on disk, and a second sync may succeed without writing the rest.
             self.has_failed_sync = true;
             self.sync_parts(&parts)?;
             self.has_failed_sync = false;
@@ -312,7 +312,7 @@ impl SinkCommitter for FileCommitter {
                 let origin = self.origin(restored, parts)?;
                 self.restore(restored, origin)?
             }
-            // Whoever begins anew may take a folder over from which all parts are gone.
+            // A job that starts fresh may take over the folder of another run only if no parts are left in it.
             None if parts > 0 && matches!(self.mark, Mark::OtherData(_)) => {
                 let path = self.folder.clone();
                 return Err(ConnectorError::OtherRun { path });

@@ -389,7 +389,7 @@ fn a_savepoint_begins_in_an_empty_folder_and_in_no_other() {
         refused,
         Some(ConnectorError::UnmarkedOutput { parts: 1, .. })
     ));
-    // Output of a third run is nobody's to take.
+    // Output of a third run cannot be taken over.
     let folder = TempDir::new().unwrap();
     let settings: FileSinkSettings = toml::from_str("path = 'out'\nformat = 'csv'").unwrap();
     let third = FileSink::new(&settings, folder.path(), "job", "counts", "third");

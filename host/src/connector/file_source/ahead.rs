@@ -11,7 +11,7 @@ use crate::connector::read_ahead::{Part, Pending, ReadAhead};
 
 /// Parts that are asked for at a time: one may be read while the one before it waits for the worker.
 const PARTS_MAX: usize = 2;
-/// The part of a buffer, a number of this size, before a part: for the start of a record that goes on in it.
+/// A buffer has room before its part for the start of a record that continues in it: the length of a part, divided by this.
 const HEAD_SHARE: usize = 8;
 
 pub(super) struct Ahead {

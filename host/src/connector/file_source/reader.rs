@@ -1,8 +1,8 @@
 //! One task's share of a file source.
 //!
-//! Files are read one after the other, each to its end. With `follow` that goes on in rounds: after each the reader is
-//! idle for a moment, then looks for what has grown and for new files in its watches. A file that is gone while it is
-//! followed has said its last word; one that became shorter is an error.
+//! Files are read one after the other, each to its end. With `follow` the reader continues in rounds: after each it is idle
+//! for a moment, then looks for files that have grown and for new files in its watches. A file that was removed while it is
+//! followed is taken as read; one that became shorter is an error.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

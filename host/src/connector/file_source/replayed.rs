@@ -224,7 +224,7 @@ mod tests {
             assert_eq!(read(&source, 2, None).0, "");
             let (values, splits) = read(&source, 4, None);
             assert_eq!(values, "1.3");
-            // What comes now is read, whatever the checkpoints are by then; the rest stays out.
+            // At checkpoint 20, letters that are written from now on are read; those that were left out stay out.
             write(&folder, 3, &[8]);
             let (values, splits) = read(&source, 20, Some(splits));
             assert_eq!(values, "3.8");

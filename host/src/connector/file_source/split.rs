@@ -261,13 +261,13 @@ pub(super) fn plan(
     planned
 }
 
-/// A last line without a newline may have started in any range. What the file grows by goes on in the last one, after
-/// what was read of that line.
+/// A last line without a newline may have started in any range. The last range reads what the file grows by, so it takes
+/// over the position after what was read of that line.
 fn hand_over_unfinished(ranges: &mut [FileSplit]) {
     let Some((last, others)) = ranges.split_last_mut() else {
         return;
     };
-    // One that is not read yet goes on with the line by itself.
+    // A range that is not read to its end yet reads the rest of the line itself.
     let handed_over = |other: &&mut FileSplit| other.at == At::Unfinished && other.is_read();
     for other in others.iter_mut().filter(handed_over) {
         other.at = At::Record;

@@ -56,7 +56,7 @@ impl Window {
         let path = split.path.clone();
         let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
         let file = Arc::new(file);
-        // What is behind the end of the split is another reader's, but for the record that goes on there.
+        // Another reader reads what is behind the end of the split, except for the rest of a record that crosses the end.
         let end = split.end.map_or(limit, |end| end.min(limit));
         let ahead = service.map(|service| Ahead::new(Arc::clone(service), Arc::clone(&file), end));
         Ok(Self {
@@ -171,7 +171,7 @@ impl Window {
         Ok(read)
     }
 
-    /// Goes on in a part; how many bytes it has.
+    /// Continues with a part that was read ahead; how many bytes it has.
     fn fill_with(&mut self, mut part: Part) -> io::Result<usize> {
         if part.len == 0 {
             part.read()?;
