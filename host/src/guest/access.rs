@@ -1,8 +1,8 @@
 //! Reads of a task's lists and maps by its guest, in the middle of a call.
 //!
-//! Whoever calls a guest lends it the state for the length of the call, as a value that moves in and comes back, also after a
-//! crash: so nothing is shared and nothing is locked. All that a guest asks for is checked here, before the state sees it.
-//! What a state is kept in is not known here.
+//! The caller of a guest lends it the state for the length of the call, as a value that moves in and comes back, also
+//! after a crash: so nothing is shared and nothing is locked. Each request of a guest is checked here, before the state
+//! sees it. Independent of how the state is stored.
 
 use std::any::Any;
 

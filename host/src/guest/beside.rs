@@ -27,11 +27,11 @@ const RANDOM_SEED: u64 = 0x666c_6f6f_646d_6172;
 /// How important a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// For whoever debugs the plugin, in detail.
+    /// For developers of the plugin, in detail.
     Trace,
-    /// For whoever debugs the plugin.
+    /// For developers of the plugin.
     Debug,
-    /// For whoever watches the job.
+    /// For users who watch the job.
     Info,
     /// Something is not as it should be.
     Warn,
@@ -107,8 +107,8 @@ impl GuestState {
         self.share.now() >= self.ends_at_tick
     }
 
-    /// Takes the lines that were logged since the last time. That some were left out is said once a second, or after each
-    /// call if nobody ticks.
+    /// Takes the lines that were logged since the last time. A line says once a second how many were left out, or after each
+    /// call if the engine has no ticker.
     pub(super) fn take_log(&mut self) -> Vec<LogLine> {
         let mut lines = std::mem::take(&mut self.log);
         let now = self.share.now();

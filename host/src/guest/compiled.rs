@@ -3,20 +3,20 @@
 //! Compiling takes tens of milliseconds to seconds, loading compiled code far less. But what is loaded runs as machine code
 //! outside of every sandbox, so an entry is loaded only if this user's own process wrote it, byte for byte, with this version
 //! and these settings for this kind of processor. Each entry is signed (HMAC-SHA-256) with a key that lies beside the entries
-//! in `key`: 32 random bytes that belong to this user and that nobody else may read. A checksum alone would tell damage, but
-//! not whoever may write to the folder: anybody can compute a checksum anew.
+//! in `key`: 32 random bytes that belong to this user and that no other user may read. A checksum alone would detect damage,
+//! but not forgery: every process that can write to the folder can compute the checksum of what it wrote.
 //!
 //! - An entry that is damaged, cut, forged, or another's under this name is compiled anew.
-//! - A key that others own or may read, that has another name beside this one, or that is no plain file is worth nothing: it is
-//!   replaced, and all entries are compiled anew. So it is when a data folder was copied by another user.
+//! - A key that another user owns or may read, that has a second hard link, or that is not a plain file is not trusted: it
+//!   is replaced, and all entries are compiled anew. This also happens after another user copied a data folder.
 //! - A folder that another user owns or may write to is not used at all.
-//! - Bytes are checked and loaded from memory. To map the file would save a copy, but who writes to it after the check would
-//!   change code that already runs.
+//! - Bytes are checked and loaded from memory. To map the file would save a copy, but a process that writes to it after the
+//!   check would change code that already runs.
 //! - All entries together have at most [`CACHE_BYTES_MAX`]: those that were not used for longest go first. Nothing but entries is ever
-//!   removed, whatever folder a user names.
+//!   removed, even if a user names a folder with other files in it.
 //! - Several processes may use a folder. Entries come and go as a whole.
 //!
-//! It does not guard against who acts as this user, or as root: they could change the command as well.
+//! It does not guard against processes of this user or of root: they could change the command as well.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -107,7 +107,7 @@ impl CompiledCache {
     /// Keeps a compiled component. A cache that cannot be written costs time, nothing else.
     pub(super) fn store(&self, compiler: &Compiler, component: PluginDigest, compiled: &Component) {
         if let Ok(code) = compiled.serialize() {
-            // Nobody waits for it, and the next load compiles anew.
+            // A failure has no effect on the caller: the next load compiles anew.
             let _ = self.write(compiler, component, &code);
         }
     }
@@ -178,7 +178,7 @@ fn is_entry(path: &Path) -> bool {
     ending && digest.is_some_and(|(digest, _)| is_digest(digest))
 }
 
-/// Whether a folder is this user's own, and nobody else may put files there.
+/// Checks that this user owns a folder, and that no other user may put files there.
 fn check_private(dir: &Path) -> io::Result<()> {
     let known = fs::metadata(dir)?;
     if !known.is_dir() {
@@ -237,7 +237,7 @@ fn hmac(key: &Key, parts: &[&[u8]]) -> [u8; SIGNATURE_BYTES] {
     outer.finalize().into()
 }
 
-/// The key, if nobody else can know it or have put it there.
+/// The key, if no other user can know it or have put it there.
 fn key_of(path: &Path) -> Option<Key> {
     let file = open(path).ok()?;
     let known = file.metadata().ok()?;
@@ -269,7 +269,7 @@ fn put(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
     let unfinished = path.with_extension(format!("{process}-{number}.{UNFINISHED}"));
-    // Of an earlier process of the same number, or a link that somebody has laid there.
+    // Left by an earlier process of the same number, or a link that another process has put there.
     let _ = fs::remove_file(&unfinished);
     let written = OpenOptions::new()
         .write(true)

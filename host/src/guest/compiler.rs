@@ -68,7 +68,7 @@ impl Compiler {
         let mut config = Config::new();
         config
             .strategy(strategy)
-            // Nobody looks at the stack of a guest, and a plugin may trap often.
+            // No message shows the stack of a guest, and a plugin may trap often.
             .wasm_backtrace_max_frames(None)
             .concurrency_support(false)
             .cranelift_nan_canonicalization(true)

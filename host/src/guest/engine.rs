@@ -1,8 +1,8 @@
-//! What compiles all plugins of a process and keeps what it compiled: which of the two compilers a component gets is decided here.
+//! The engine that compiles all plugins of a process and keeps their code, and chooses one of two compilers for a component.
 //!
 //! A pool reserves address space for each memory that an instance may have, so how many instances fit is settled when the
 //! engine is made. The pool of the quick compiler is as large, and made when the first component wants it; where the machine does not
-//! grant the address space, all are optimised at once. Nothing here ticks by itself: whoever owns the engine calls
+//! grant the address space, all are optimised at once. Nothing here ticks by itself: the owner of the engine calls
 //! [`GuestEngine::tick`], which reaches both.
 
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct EngineSettings {
     pub tasks: u32,
     /// Instances beyond those, over all operators.
     pub spares: u32,
-    /// Components of this many bytes and more begin with the code of the quick compiler, if somebody optimises them later.
+    /// Components of this many bytes and more begin with the code of the quick compiler, if the engine has an optimiser.
     pub quick_bytes_min: usize,
 }
 

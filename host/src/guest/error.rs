@@ -135,7 +135,7 @@ pub enum GuestError {
     StateUnreadable {
         /// The node.
         operator: String,
-        /// What whoever lent the state said.
+        /// The error of the state that was lent to the guest.
         reason: String,
     },
     /// The plugin does not take values over, or does not turn them into JSON or back.

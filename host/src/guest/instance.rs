@@ -129,15 +129,15 @@ impl Instance {
         self.tier == Tier::Quick
     }
 
-    /// Gives each later call this much time, instead of what the limits say: for whoever looks for the record that makes a
-    /// call too long.
+    /// Gives each later call this much time, instead of what the limits say, so that the caller can find the record that
+    /// makes a call too long.
     pub fn set_time_per_call(&mut self, time: Duration) {
         self.store.data_mut().limits.time_per_call = time;
     }
 
     /// Handles a batch: `states` has an item for each declared state, the values of all keys of the batch for a `value`
     /// state and nothing for others. Those are read from `lent`, which is gone during the call and back when this returns,
-    /// whatever happened; a plugin without lists and maps needs none.
+    /// also after an error; a plugin without lists and maps needs none.
     ///
     /// # Errors
     /// When the plugin fails, crashes, or returns what the contract forbids, or when the state cannot be read. Nothing of the
@@ -171,7 +171,7 @@ impl Instance {
         self.store.data().timer.times()
     }
 
-    /// What time it is, for whoever measures what is around a call.
+    /// The time of the engine's clock, for callers that measure what is around a call; `None` without a clock.
     #[must_use]
     pub fn now(&self) -> Option<u64> {
         self.store.data().timer.now()
@@ -355,7 +355,7 @@ fn instantiate(
     Ok((store, exports, alive))
 }
 
-/// Has the store measure its calls, and sample them, if somebody wants that.
+/// Makes the store measure its calls if there is a clock, and sample them if the job is profiled.
 fn watch(store: &mut Store<GuestState>, operator: &str, start: &Start) {
     if let Some(samples) = start.samples.clone() {
         let operator = operator.to_owned();

@@ -1,8 +1,8 @@
-//! What a guest may use: plain data, and what is said when it wants more.
+//! The limits on what a guest may use, as plain data, and the messages when it exceeds one.
 //!
-//! Every call of every export is under these limits, instantiation and `describe` included. They bound the guest's own
-//! doing; `instance` enforces them. Time is counted in ticks of the engine, which somebody else must give: without a ticker
-//! no call is too long, which is what tests and simulations want. What a plugin costs to compile is not bounded here.
+//! Every call of every export is under these limits, instantiation and `describe` included. They bound the work of the guest
+//! itself; `instance` enforces them. Time is counted in ticks of the engine, which its owner must give: without a ticker no
+//! call is too long, which is what tests and simulations want. The cost of compiling a plugin is not bounded here.
 
 use std::fmt;
 use std::time::Duration;

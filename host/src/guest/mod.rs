@@ -2,8 +2,8 @@
 //!
 //! A [`GuestEngine`] compiles components, quickly at first if they are large, and keeps what it compiled; a [`Plugin`] is one
 //! that was checked, so starting it cannot fail for lack of an import or export; an [`Instance`] is a live guest with memory
-//! of its own. Everything that a guest returns is checked in `output` before anybody else sees it. Nothing here knows of
-//! workers or checkpoints.
+//! of its own. Everything that a guest returns is checked in `output` before any other module sees it. Nothing here
+//! depends on workers or checkpoints.
 
 pub mod engine;
 pub mod plugin;

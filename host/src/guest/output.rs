@@ -1,4 +1,4 @@
-//! What a guest returned, checked before anybody else sees it: guests are hostile.
+//! Checks on the values that a guest returned, before any other module sees them: guests are hostile.
 
 use super::access::word;
 use super::bindings::exports::floodmark::engine::operator as wit;

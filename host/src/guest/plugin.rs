@@ -64,7 +64,7 @@ pub struct StateDeclaration {
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
-    /// How long a value lives after it was last written, if not for ever: 1 ms to 100 years.
+    /// How long a value lives after it was last written, 1 ms to 100 years; `None` without expiry.
     pub ttl_ms: Option<u64>,
 }
 
@@ -82,16 +82,16 @@ pub struct Plugin {
 #[derive(Clone)]
 pub(super) struct Start {
     pub(super) tiers: Arc<Tiers>,
-    /// Whether calls go through `operator` whatever else the component exports.
+    /// Whether calls go through `operator` even if the component exports other interfaces.
     pub(super) is_plain: bool,
     pub(super) limits: Limits,
     pub(super) shares: Arc<Shares>,
     pub(super) has_fuel: bool,
     /// Of the whole process.
     pub(super) instances_max: u32,
-    /// Measures calls, if somebody wants to know.
+    /// Measures calls, if the engine was given a clock.
     pub(super) clock: Option<GuestClock>,
-    /// Where samples of its stack go, if somebody wants to know.
+    /// Where samples of its stack go, if the job is profiled.
     pub(super) samples: Option<Arc<Samples>>,
 }
 
@@ -230,7 +230,7 @@ impl Plugin {
         Instance::start(operator, &self.start, &self.description)
     }
 
-    /// Starts an instance without opening it: for whoever asks it about values of its states.
+    /// Starts an instance without opening it, for callers that ask it about values of its states.
     ///
     /// # Errors
     /// When it crashes at once.

@@ -87,7 +87,7 @@ impl Share {
         }
     }
 
-    /// Ticks since the engine was made; 0 if nobody ticks.
+    /// Ticks since the engine was made; 0 without a ticker.
     pub(super) fn now(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
     }

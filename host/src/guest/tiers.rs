@@ -2,7 +2,7 @@
 //!
 //! All copies of a plugin share one [`Tiers`]. Each new instance takes the newest code; an instance of the quick code can ask
 //! whether there is better by now, which is one load. Nothing here starts to compile by itself: [`GuestEngine`] hands an
-//! [`Unoptimised`] to whoever optimises, and [`Unoptimised::optimise`] is called on a thread of theirs.
+//! [`Unoptimised`] to its optimiser, which calls [`Unoptimised::optimise`] on a thread of its own.
 //!
 //! - Code goes from quick to optimised once, and never back.
 //! - The code of a plugin never becomes that of another: an `Unoptimised` knows the one `Tiers` that it is for.

@@ -1,8 +1,8 @@
 //! Where the time of calls goes: into the guest, into its questions to the host, or into copying to and fro.
 //!
-//! A whole call is measured by two readings. To tell its parts apart takes a reading at each crossing of the boundary, a dozen
-//! or two a call whatever the batch, so of calls with few records only some are looked into, and the others are divided as
-//! those were. The clock is handed in; without one nothing is read and nothing is counted.
+//! A whole call is measured by two readings. To tell its parts apart takes a reading at each crossing of the boundary: one
+//! or two dozen a call, for small batches too. So of calls with few records only some are looked into, and the others are
+//! divided in the same proportion. The clock is handed in; without one nothing is read and nothing is counted.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct CallTimes {
 }
 
 impl CallTimes {
-    /// In calls, whatever for.
+    /// Time in calls, all parts together.
     fn all_ns(&self) -> u64 {
         self.guest_ns + self.copy_ns + self.host_ns
     }
