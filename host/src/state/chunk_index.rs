@@ -7,8 +7,8 @@
 //!
 //! `number`, `length` and `node` are LEB128; `number` is the first number of the entry (`layout`), and `node` is there when
 //! it says so. `length` is that of the whole entry, so offsets are sums of lengths. An entry is known by its index hash, in
-//! which [`index_hash`] joins all that makes up its identity. Two entries may share one: whoever sees that says so in the
-//! snapshot, and restoring reads such entries themselves.
+//! which [`index_hash`] joins all that makes up its identity. Two entries may share one: the store that sees this notes the
+//! hash in the snapshot, and a restore reads the entries of that hash themselves.
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -2,8 +2,8 @@
 //!
 //! A tree is used for as long as a closure runs, since it borrows the store. The tree of a key is of one version of its
 //! state: one that an earlier version wrote is migrated whole before anything else is done with it, its values going through
-//! [`Migrate`] some pages at a time. Trees that nobody uses are migrated by whoever follows the sweep
-//! ([`StateStore::stale_entries`]), with [`StateStore::migrate_tree`]. Sub-keys are the same in all versions.
+//! [`Migrate`] some pages at a time. The sweep ([`StateStore::stale_entries`]) finds trees that no call uses, and its caller
+//! migrates them with [`StateStore::migrate_tree`]. Sub-keys are the same in all versions.
 //!
 //! Whole and not page by page: tools read checkpoints without a plugin, and would find keys of two encodings. The price is
 //! a pause by the size of the largest tree of one key, once. Pages are not kept decoded between two reads: finding an item
@@ -59,7 +59,7 @@ pub struct NoMigration;
 
 impl Migrate for NoMigration {
     fn migrate(&mut self, _: StateId, _: StateId, _: &Column) -> Result<Column, String> {
-        Err("nobody is there who could".to_owned())
+        Err("this store has no plugin to migrate them".to_owned())
     }
 }
 

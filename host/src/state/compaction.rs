@@ -338,7 +338,7 @@ impl StateStore {
     }
 }
 
-/// A page without what has expired. One that is damaged stays as it is: whoever reads it says so.
+/// A page without its expired items. A damaged page stays as it is: the next read of it reports the damage.
 fn prune(entry: &Entry<'_>, rules: Rules) -> Pruned {
     match (entry.node, rules.ttl_ms, entry.content) {
         (Some(_), Some(_), Content::Value(page)) => {

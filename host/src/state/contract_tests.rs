@@ -1,8 +1,8 @@
-//! What a job may expect of its state, whatever it is kept in: values, lists and maps are what plain ones would be, over
-//! barriers, crashes, rollbacks, times that run out, other parallelisms, compaction, and with memory for a tenth of it.
+//! The contract of state with a job, for each backend: values, lists and maps are what plain ones would be, over barriers,
+//! crashes, rollbacks, times that run out, other parallelisms, compaction, and with memory for a tenth of it.
 //!
-//! Catches a kind of state that is lost, comes back or is another key's after any of these, in whatever order they come;
-//! each alone has tests of its own. The same on each storage of checkpoints is tested in `runtime`.
+//! Catches a kind of state that is lost, comes back or is another key's after any of these, in any order; each alone has
+//! tests of its own. The same on each storage of checkpoints is tested in `runtime`.
 
 mod job;
 

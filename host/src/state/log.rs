@@ -18,12 +18,12 @@ use crate::stream::{KeyGroup, KeyGroupRange};
 pub const CHUNK_BYTES: usize = (1 << 20) - 4096;
 const _: () = assert!(CHUNK_BYTES <= OFFSET_LIMIT);
 
-/// Bytes that each barrier allows compaction to look at, whatever was written: small states merge their small chunks with it.
+/// Bytes that each barrier allows compaction to look at, even if little was written, so that small chunks are merged.
 const SCAN_BYTES_A_SEAL: usize = 256 << 10;
 
 /// The chunks of one task, by handle. Handle 0 is never given out.
 ///
-/// - Chunks before the tail are sealed and never change; those of the tail are not shared with anybody.
+/// - Chunks before the tail are sealed and never change; those of the tail have no other owner.
 /// - `live` of a chunk is the number of bytes in it that the index points at; a sealed chunk with none is let go.
 /// - Chunk ids grow in the order in which chunks were begun.
 /// - `tombstones` is the number of words of the index that point at one.
@@ -175,7 +175,7 @@ pub struct Sealed {
     /// All chunks, oldest first.
     pub chunks: Vec<ChunkRef>,
     /// The same by key groups, which are those of the task: usually one part. A chunk is only in the parts for which it
-    /// counts, and whoever restores takes nothing else from it.
+    /// counts, and a restore takes nothing else from it.
     pub parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
     /// Those that no earlier barrier has handed over.
     pub fresh: Vec<Arc<Chunk>>,

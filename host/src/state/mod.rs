@@ -1,7 +1,7 @@
 //! Keyed state: a log of entries in chunks, and an index into it.
 //!
 //! A task writes all its state into one append-only log. A barrier seals the tail of the log, which copies nothing; sealed
-//! chunks never change again, so the checkpoint writer reads them while the task goes on.
+//! chunks never change again, so the checkpoint writer reads them while the task continues.
 
 pub mod settings;
 pub mod store;
@@ -61,7 +61,7 @@ pub struct StateSchema {
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
-    /// How long an entry lives after its last write, if not for ever. For tools: what counts is what the running job says.
+    /// How long an entry lives after its last write; `None` without expiry. For tools: a job applies its own setting.
     pub ttl_ms: Option<u64>,
 }
 

@@ -254,7 +254,7 @@ impl Log {
         }
         check(chunk, &shared.bytes)?;
         self.settle(handle, shared);
-        // Nobody has asked for it yet, so it goes before others do.
+        // No read has needed it yet, so it is evicted before others.
         self.chunk_mut(handle).is_referenced = false;
         self.evict(None)
     }

@@ -16,10 +16,10 @@ pub struct StoreSettings {
     pub ids: ChunkIds,
     /// Where sealed chunks may be.
     pub backend: Backend,
-    /// Rules of states that have any; the others keep all for ever.
+    /// Rules of states that have any; entries of the others never expire.
     pub states: Vec<StateSettings>,
-    /// Whether the store keeps what [`super::StateStore::rollback`] needs. Whoever asks for that says by
-    /// [`super::StateStore::durable`] what is no longer needed.
+    /// Whether the store keeps what [`super::StateStore::rollback`] needs. If so, the owner of the store says
+    /// by [`super::StateStore::durable`] what is no longer needed.
     pub keeps_rollback: bool,
 }
 
@@ -49,7 +49,7 @@ pub enum Backend {
     Memory,
     /// In memory up to a budget, beyond it in a file of the task's own.
     Disk {
-        /// An empty file that nobody else uses. It is not durable, and need not have a name.
+        /// An empty file that no other store uses. It is not durable, and need not have a name.
         scratch: File,
         /// Bytes of chunks and of what a rollback needs. The unsealed tail counts, but only sealed chunks leave memory.
         budget_bytes: usize,
@@ -61,7 +61,7 @@ pub enum Backend {
 pub struct StateSettings {
     /// Which state.
     pub id: StateId,
-    /// How long an entry lives after its last write, if not for ever.
+    /// How long an entry lives after its last write; `None` without expiry.
     pub ttl_ms: Option<u64>,
     /// Ids of its earlier versions, newest first. What they have counts as long as this one has nothing of a key.
     pub aliases: Vec<StateId>,

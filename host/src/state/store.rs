@@ -108,7 +108,7 @@ impl StateStore {
         }
     }
 
-    /// Has other rules from now on, and hands over those of before: another plugin goes on with the same state. Costs by
+    /// Replaces the rules and returns the previous ones, when another plugin takes over the same state. The cost grows with
     /// the number of chunks.
     #[must_use]
     pub fn replace_rules(&mut self, states: Vec<StateSettings>) -> Vec<StateSettings> {
@@ -146,8 +146,8 @@ impl StateStore {
         self.log.total_bytes
     }
 
-    /// Bytes that were appended since the last seal. They stay in memory until the next one, whatever the budget: whoever
-    /// has a budget asks for a checkpoint when they are a large part of it.
+    /// Bytes that were appended since the last seal. They stay in memory until the next one, also beyond the budget: a
+    /// caller with a budget asks for a checkpoint when they are a large part of it.
     #[must_use]
     pub fn unsealed_bytes(&self) -> usize {
         let tail = self.log.tail.iter();
@@ -352,8 +352,8 @@ impl StateStore {
     /// [`StateStore::read`] found for the same keys and state just before.
     ///
     /// # Panics
-    /// When a slot is no index of the keys, or there are not as many slots as values: whoever takes them from a guest
-    /// has checked that, and that no slot appears twice.
+    /// When a slot is not an index of the keys, or there are not as many slots as values. Callers check this for slots that
+    /// a guest returned, and that no slot appears twice.
     pub fn write(
         &mut self,
         state: StateId,
@@ -454,7 +454,7 @@ impl StateStore {
         self.log.discard(found.word, found.len());
     }
 
-    /// Takes an entry out of the index; whatever is older of it must be hidden, or not be there.
+    /// Takes an entry out of the index. Older entries of the same slot must be hidden, or there must be none.
     pub(super) fn remove(&mut self, place: Place, found: Found) {
         let table = place.table as usize;
         let position = self.tables[table].position_of(found.position as usize, found.word);
@@ -485,7 +485,7 @@ impl StateStore {
     }
 
     /// The chunks that are only in the checkpoint from which the store was restored, newest first. They are fetched when
-    /// they are needed; whoever has time reads them before, and hands them to [`StateStore::supply`].
+    /// they are needed; a loader may read them earlier, and hand them to [`StateStore::supply`].
     #[must_use]
     pub fn missing(&self) -> Vec<super::ChunkRef> {
         self.log.missing()

@@ -82,15 +82,15 @@ impl MalformedPage {
 /// How long items live, and what time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// How long an item lives after it was written; for ever if absent.
+    /// How long an item lives after it was written; `None` without expiry.
     pub ttl_ms: Option<u64>,
     /// Milliseconds since 1970.
     pub now_ms: u64,
 }
 
 impl Lifetime {
-    /// Whether an item that was written then is to be seen no more. One without a time was written while items lived for
-    /// ever, and does.
+    /// Whether an item that was written at this time has expired. One without a time was written while items did not expire,
+    /// and never does.
     #[must_use]
     pub fn is_expired(self, written_ms: Option<u64>) -> bool {
         match (self.ttl_ms, written_ms) {

@@ -146,9 +146,9 @@ impl StateStore {
             .any(|chunk| chunk.may_hold(state))
     }
 
-    /// Goes on looking for entries of earlier versions in sealed chunks; to be called between batches. Each is named once.
-    /// Whoever reads the newest version of its key and writes what came of it has migrated it. When nothing is named and
-    /// `is_done`, all that is left of earlier versions is garbage, which compaction removes.
+    /// Continues the search for entries of earlier versions in sealed chunks; to be called between batches. Each is named
+    /// once. The caller migrates it: it reads the state of that key and writes it in the newest version. When nothing is
+    /// named and `is_done`, all that is left of earlier versions is garbage, which compaction removes.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged. The store is then not to be used.

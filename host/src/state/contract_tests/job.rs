@@ -433,7 +433,7 @@ impl Subject {
                 model.clone()
             }
             (None, None) => Model::default(),
-            _ => panic!("a barrier is lost, or there is one that nobody kept"),
+            _ => panic!("a barrier is lost, or there is one that was never kept"),
         };
         let barrier = found.unwrap_or(Barrier {
             tasks: Vec::new(),

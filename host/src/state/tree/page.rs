@@ -335,7 +335,7 @@ pub fn push_values(page: &[u8], values: &mut Column) -> Result<(), MalformedPage
 /// When these bytes are no page.
 ///
 /// # Panics
-/// When there are not as many values as items: whoever takes them from a guest has checked that.
+/// When there are not as many values as items. Callers check this for values that a guest returned.
 pub fn with_values<'v>(
     page: &[u8],
     values: impl ExactSizeIterator<Item = &'v [u8]>,

@@ -1,5 +1,5 @@
-//! Catches pages whose bytes change between versions, and pages from a damaged disk that make a reader or writer panic, go
-//! on for ever, or use what does not fit.
+//! Catches pages whose bytes change between versions, and pages from a damaged disk that make a reader or writer
+//! panic, loop without end, or use what does not fit.
 
 use std::ops::Bound;
 

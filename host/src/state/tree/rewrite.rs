@@ -1,5 +1,5 @@
 //! A leaf with an edit applied, however long it becomes: one pass over its items and the writes, both in order. Expired items
-//! are left out, so whatever is written loses them. Does not cut: `cut` does.
+//! are left out, so each write of a leaf drops them. Does not cut: `cut` does.
 
 use super::Lifetime;
 use super::apply::{Edit, Write};

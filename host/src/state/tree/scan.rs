@@ -148,7 +148,7 @@ impl<N: Nodes> Tree<'_, N> {
         let mut nodes = BTreeSet::new();
         let mut to_do = vec![(0, None)];
         while let Some((node, level)) = to_do.pop() {
-            // Otherwise forged pages that name the same ones could be walked for ever.
+            // Without this check, a walk of forged pages that name each other would never end.
             if !nodes.insert(node) {
                 let reason = "it has two parents";
                 return Err(MalformedTree { node, reason }.into());
@@ -174,7 +174,7 @@ impl<N: Nodes> Tree<'_, N> {
             last: None,
             visit,
         };
-        // Whether it came to its end or was stopped is known to whoever visits.
+        // The caller's `visit` knows whether it stopped the walk.
         self.walk_node(0, None, &mut walk).map(|_| ())
     }
 
@@ -240,8 +240,8 @@ impl Children {
 }
 
 impl<F: FnMut(&Item<'_>) -> ControlFlow<()>> Walk<'_, F> {
-    /// Visits the items of a leaf that are in the range and not expired. Each leaf takes the walk further: that is what
-    /// ends it, whatever forged pages say.
+    /// Visits the items of a leaf that are in the range and not expired. Each leaf has to take the walk further, so
+    /// it ends on forged pages, too.
     fn leaf(
         &mut self,
         leaf: Leaf<'_>,
