@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_the_checkpoint_of_the_swap_is_amended() {
-        let text = include_str!("../../../../tests/fixtures/manifest-v2.hex");
+        let text = include_str!("../../../../tests/fixtures/manifest-v1.hex");
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
         let byte = |pair: &[u8]| {
             let text = std::str::from_utf8(pair).unwrap();
