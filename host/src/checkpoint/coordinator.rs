@@ -8,12 +8,12 @@
 //!      └─────────────────────────────────────────┴───────────────────────────────────┘
 //! ```
 //!
-//! State that no checkpoint has yet stays in memory, whatever its budget; so a part with too much of it has the next one
-//! begin early.
+//! State that is not in a checkpoint yet stays in memory, even beyond the memory budget. A part with too much of it makes
+//! the next checkpoint begin early.
 //!
-//! Whoever asks while one is under way gets the next one, since that one may have begun before what the asker wants in it.
-//! A stop is a checkpoint after which sources read nothing. A drain has the sources end, so that all that waits for the end
-//! of input comes out, and the checkpoint is that of the end.
+//! A request that arrives while a checkpoint is under way is answered with the next one: the current one may have begun
+//! before the changes that the caller wants in it. A stop is a checkpoint after which sources read nothing. A drain makes
+//! the sources end, so that operators emit what they hold back until the end of input; the last checkpoint follows.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,14 +28,14 @@ pub struct CheckpointSettings {
     pub interval: Option<Duration>,
     /// How long collecting may take.
     pub timeout: Duration,
-    /// At least this long between the end of one and the start of the next, unless somebody asks.
+    /// The shortest time between the end of one and the start of the next. Requested checkpoints do not wait for it.
     pub min_pause: Duration,
     /// How many may fail in a row before the job does; `None` for any number.
     pub tolerable_failures: Option<u32>,
 }
 
 impl CheckpointSettings {
-    /// With this interval, and nothing else that is unusual.
+    /// With this interval, and defaults otherwise.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
         Self {
@@ -79,17 +79,17 @@ pub enum Event {
     NotWritten(CheckpointId),
     /// A part has seen the last of its records.
     Ended(Part),
-    /// Somebody asks for a checkpoint.
+    /// A checkpoint was requested.
     Asked,
-    /// Somebody asks for one at whose barrier plugins are replaced.
+    /// A swap was requested: a checkpoint at whose barrier plugins are replaced.
     SwapAsked,
-    /// A part has more state that no checkpoint has than its memory is for.
+    /// The state of a part that is not in a checkpoint yet exceeds its share of memory.
     StateDirty(Part),
-    /// Somebody asks for another number of tasks.
+    /// Another number of tasks was requested.
     RescaleAsked,
-    /// Somebody asks the job to stop where it stands.
+    /// A stop was requested: the job stops where it stands.
     StopAsked,
-    /// Somebody asks the job to stop as if its input had ended.
+    /// A drain was requested: the job stops as if its input had ended.
     DrainAsked,
 }
 
@@ -122,9 +122,9 @@ pub enum Effect {
 pub enum Ending {
     /// All input was handled, and all output is visible.
     Complete,
-    /// It was stopped with a checkpoint, and goes on from there.
+    /// It was stopped with a checkpoint; the next run resumes from it.
     Stopped,
-    /// Its last checkpoint could not be taken: it goes on from an earlier one.
+    /// Its last checkpoint could not be taken; the next run resumes from an earlier one.
     WithoutLastCheckpoint,
     /// More checkpoints failed in a row than are tolerated.
     TooManyFailures,
@@ -206,25 +206,26 @@ impl Coordinator {
         }
     }
 
-    /// The job has gone back to a checkpoint: all its parts run again, and nothing is under way. What was asked for still is.
-    /// `asked` is whether somebody waits for a checkpoint.
+    /// Starts over after the job has gone back to a checkpoint: all its parts run again, and no checkpoint is under way.
+    /// Requests stay, except for a swap. `asked` tells whether a caller waits for a checkpoint.
     pub fn begin_again(&mut self, now: Duration, next_id: CheckpointId, asked: bool) {
         self.running.clone_from(&self.parts);
         self.phase = Phase::Waiting;
         self.next_id = self.next_id.max(next_id);
         self.next_at = self.settings.interval.map(|interval| now + interval);
         self.last_attempts = 0;
-        // Tasks tell again.
+        // Tasks report it again.
         self.dirty = false;
         self.asked |= asked;
-        // What was ready for it was of the tasks before.
+        // The new plugins were prepared for the tasks before.
         self.swap_asked = false;
         if self.drain == Drain::Told {
             self.drain = Drain::Asked;
         }
     }
 
-    /// The job has these parts from its next beginning on. `rescale_asked` is whether somebody still waits for others.
+    /// Sets the parts that the job has when it begins again. `rescale_asked` tells whether a caller still waits for another
+    /// number of tasks.
     pub fn remake(&mut self, parts: BTreeSet<Part>, rescale_asked: bool) {
         self.parts = parts;
         self.rescale_asked = rescale_asked;
@@ -235,7 +236,7 @@ impl Coordinator {
         self.phase = Phase::Over;
     }
 
-    /// Whether somebody has asked the job to stop where it stands.
+    /// Whether the job was asked to stop where it stands.
     #[must_use]
     pub fn is_to_stop(&self) -> bool {
         self.stop_asked

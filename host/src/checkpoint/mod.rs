@@ -56,13 +56,13 @@ pub struct Checkpoint {
 pub enum Trigger {
     /// The interval was over.
     Periodic,
-    /// Somebody asked for one.
+    /// A caller requested one.
     Asked,
-    /// Somebody asked the job to stop.
+    /// The job was asked to stop.
     Stop,
     /// All input was read: nothing is left to do.
     Final,
-    /// A plugin took another's place.
+    /// A plugin is replaced.
     Swap,
     /// The number of tasks changes.
     Rescale,
@@ -82,7 +82,7 @@ pub struct SourceSnapshot {
 pub struct OperatorSnapshot {
     /// The node.
     pub name: String,
-    /// The plugin that goes on from here: in the checkpoint of a swap, the new one.
+    /// The plugin that runs after this checkpoint: in the checkpoint of a swap, the new one.
     pub plugin: PluginDigest,
     /// What it is opened with.
     pub config: Vec<(String, String)>,
@@ -95,7 +95,7 @@ pub struct OperatorSnapshot {
 }
 
 impl OperatorSnapshot {
-    /// The plugin that goes on from here, and its configuration.
+    /// The plugin that runs after this checkpoint, and its configuration.
     #[must_use]
     pub fn choice(&self) -> PluginChoice {
         PluginChoice {

@@ -1,7 +1,7 @@
 //! Which checkpoints to retire: a function over facts, without I/O.
 //!
-//! The newest ones stay. A damaged one goes with the next write, whatever its age: it can restore nothing, and must not
-//! push out a sound one. This module does not know what retiring costs; `store` does that.
+//! The newest ones stay. A damaged one is retired by the next write, however new it is: it can restore nothing, and must
+//! not push out a sound one. This module does not know what retiring costs; `store` does that.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

@@ -1,7 +1,7 @@
-//! What a place that keeps checkpoints can do: two traits, one to change it and one to look.
+//! The interface of a place that keeps checkpoints: two traits, one to change it and one to look.
 //!
-//! `store` keeps them in a redb file, which is also what a savepoint is; `object` keeps them in an object store. Whoever
-//! only looks gets a [`CheckpointReader`], which cannot change anything, and which may be used from several threads.
+//! `store` keeps them in a redb file, which is also what a savepoint is; `object` keeps them in an object store. Callers
+//! that only look get a [`CheckpointReader`], which cannot change anything, and which may be used from several threads.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Default for StoreSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// The manifest, and whether all that it names is there. The bytes are compared with their checksums when they are
-    /// read; whoever finds damage then recovers once more, thoroughly.
+    /// read; a caller that finds damage then recovers again with [`Self::Thorough`].
     Quick,
     /// Every byte of the checkpoint that is chosen, and the storage's own books.
     Thorough,

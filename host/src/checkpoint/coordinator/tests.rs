@@ -1,5 +1,5 @@
 //! Catches a checkpoint that begins twice, completes without a part, or never ends, a job that ends without its last
-//! checkpoint, and one that grows since nobody makes room for its state.
+//! checkpoint, and a job whose state grows because no checkpoint makes room for it.
 
 use super::*;
 
@@ -209,7 +209,7 @@ fn a_stop_waits_for_the_one_under_way() {
 }
 
 #[test]
-fn the_last_one_is_tried_again_and_not_for_ever() {
+fn the_last_one_is_tried_again_up_to_a_limit() {
     let mut script = String::from("0 stop\n");
     let mut expected = String::new();
     for attempt in 1..=5 {

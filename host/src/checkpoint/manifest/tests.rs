@@ -137,7 +137,7 @@ fn each_reason_has_its_error() {
     assert_eq!(decode(b""), Err(ManifestError::NotAManifest));
     assert_eq!(decode(&[0; 64]), Err(ManifestError::NotAManifest));
     let other = ManifestError::OtherVersion { found: 9 };
-    assert_eq!(decode(&sealed(content(9, b"whatever"))), Err(other));
+    assert_eq!(decode(&sealed(content(9, b"anything"))), Err(other));
     let short = decode(&sealed(content(1, b"")));
     assert!(matches!(short, Err(ManifestError::Malformed(_))));
     let mut long = encode(&sample());

@@ -1,14 +1,14 @@
-//! Who may write: ids are taken one after the other, and whoever begins takes the next.
+//! The right to write: ids are taken in order, and each process that begins to write takes the next one.
 //!
 //! ```text
 //! 5 record   6 record   7 mark of B   8 record of B
 //!                        ^ where A, which wrote 6, would have to go on
 //! ```
 //!
-//! Each writer knows the id that the next record must have. Creating it fails when somebody else has begun meanwhile,
-//! which then holds for good: a writer never looks for another free id. Marks stay, since a writer may find out late; only
-//! the newest ones, so that there is a limit. A create whose answer was lost is settled by trying to put a mark there: either
-//! the mark is there then, and what was lost can never arrive, or the record is found and counts.
+//! Each writer knows the id of its next record. Creating that record fails if another writer has begun meanwhile. The right
+//! is then lost for good: a writer never looks for another free id. Marks stay, since a writer may find out late; only the
+//! newest are kept, so that their number has a limit. A create whose answer was lost is settled by trying to put a mark
+//! there: either the mark is there then, and the lost create can never succeed, or the record is found and counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,9 +32,9 @@ const TRIES: usize = 8;
 pub(super) enum Standing {
     /// It has not tried.
     Unclaimed,
-    /// As long as nobody else begins.
+    /// It may, until another writer begins.
     Writer(Claim),
-    /// Somebody else has begun.
+    /// It may not: another writer has begun.
     TakenOver,
 }
 
@@ -269,7 +269,7 @@ impl ObjectStorage {
         }
     }
 
-    /// Creates the next record. Whoever finds another's there has lost the right to write.
+    /// Creates the next record. A writer that finds another's record there has lost the right to write.
     pub(super) fn place(&mut self, id: u64, record: &Record) -> Result<Placed, StoreError> {
         let (folder, name) = (layout::CHECKPOINTS, layout::number(id));
         let bytes = layout::encode_record(id, record);
@@ -312,8 +312,8 @@ impl ObjectStorage {
     }
 }
 
-/// Removes what a process left behind that died while it wrote a file: it is under another name until it is whole. Whoever
-/// is writing still is about to lose the right to.
+/// Removes the unfinished files of processes that died: a file has another name until it is whole. A process that is
+/// still writing one is about to lose the right to write.
 fn remove_pieces(folder: &Path) {
     let is_piece = |name: &str| {
         let number = name.rsplit_once('#').map(|(_, number)| number);

@@ -7,7 +7,7 @@
 //! newest                     the id of the newest checkpoint, as 20 digits
 //! ```
 //!
-//! Numbers in names have 20 decimal digits. The writer is the id of the mark with which whoever wrote the object began.
+//! Numbers in names have 20 decimal digits. `<writer>` is the id of the mark with which the object's writer began.
 //!
 //! ```text
 //! record: "FLMK-OCP" | version: u16 | postcard of RecordV1 | XXH3-64 of all before

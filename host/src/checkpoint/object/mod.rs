@@ -4,13 +4,13 @@
 //! not asked of the store. A checkpoint is true once its record is created, after all that it names (`layout`). It is
 //! retired by deleting the record, before what only it named.
 //!
-//! Records are created in the order of their ids without a gap: who skips an id leaves a mark there. Whoever begins to
-//! write takes the next id with a mark of its own (`claim`), so that an earlier writer, which may still run on another
-//! machine, can create none any more: its next id is taken. Names of chunks and plugins say who wrote them, so that a
-//! writer which has lost and does not know it yet neither replaces nor removes what its successor writes.
+//! Records are created in the order of their ids without a gap: a writer that skips an id leaves a mark there. A new writer
+//! takes the next id with a mark of its own (`claim`), so that an earlier writer, which may still run on another machine,
+//! can create no more records: its next id is taken. Names of chunks and plugins name their writer. So a writer that has
+//! lost the right and does not know it yet neither replaces nor removes objects of its successor.
 //!
-//! A storage does not know whether somebody else writes until it writes itself: readers see whole checkpoints all the
-//! time, but one that is retired meanwhile is gone. Damaged records stay until the next checkpoint is written.
+//! A storage does not notice another writer until it writes itself. Readers always see whole checkpoints, but one that is
+//! retired meanwhile is gone. Damaged records stay until the next checkpoint is written.
 
 mod address;
 mod claim;
@@ -74,7 +74,7 @@ pub struct ObjectStorage {
 
 impl ObjectStorage {
     /// Opens the storage at `file:///path` or `s3://bucket/prefix`. A folder is made when there is none; a bucket is not.
-    /// Whoever writes there meanwhile is only stopped by the first call that writes or recovers.
+    /// Another process that writes there is only stopped by the first call that writes or recovers.
     ///
     /// # Errors
     /// When the address makes no sense, or there are no credentials for it; an I/O error for a folder that cannot be made.

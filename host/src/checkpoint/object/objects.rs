@@ -15,11 +15,11 @@ pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send
 /// A name and the length of what is stored there.
 pub(super) type Names = BTreeMap<String, u64>;
 
-/// What became of an object that was to be created.
+/// Whether an object was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Created {
     Now,
-    /// There is one with that name: somebody else's, or ours, when an answer was lost.
+    /// An object has that name already: another writer's, or this writer's if the answer to an earlier try was lost.
     Before,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Got {
 
 /// A place for objects. Each is there whole or not at all.
 pub(super) trait Objects: Debug + Send + Sync {
-    /// Puts an object, whatever was there.
+    /// Puts an object, and replaces the one with that name.
     fn put(&self, path: Path, bytes: Vec<u8>) -> Answer<()>;
     /// Puts an object, unless there is one: of two at the same time, one loses.
     fn create(&self, path: Path, bytes: Vec<u8>) -> Answer<Created>;

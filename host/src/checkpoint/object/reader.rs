@@ -226,7 +226,7 @@ impl CheckpointReader for ObjectReader {
     fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError> {
         let stored = match self.find_chunk(chunk) {
             Ok(stored) => stored,
-            // Whoever reads the chunk itself is told.
+            // Reading the chunk itself reports the damage.
             Err(StoreError::Damaged { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };

@@ -23,7 +23,7 @@ impl ObjectStorage {
         depth: Depth,
         at: Option<CheckpointId>,
     ) -> Result<Recovery, StoreError> {
-        // From here on nobody else adds a checkpoint.
+        // From here on no earlier writer can add a checkpoint.
         let claim = self.claim()?;
         let (next_id, highest_chunk) = (claim.successor, claim.highest_chunk);
         let missing = claim.missing.filter(|_| at.is_none());

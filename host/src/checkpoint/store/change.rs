@@ -89,7 +89,7 @@ impl Source<'_> {
     }
 }
 
-/// Ids of checkpoints by what becomes of them.
+/// Stored checkpoints that are to be deleted, and those whose manifests cannot be read.
 struct Fates {
     retired: BTreeSet<CheckpointId>,
     damaged: BTreeSet<CheckpointId>,

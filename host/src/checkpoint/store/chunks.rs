@@ -125,7 +125,7 @@ pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec
         Some((LZ4, stored)) if stored < chunk.len => {
             let stored = stored as usize;
             let compressed = tables::read_chunk(&pieces, id, stored)?;
-            // Memory is taken for as much as these bytes can stand for, whatever the lengths say.
+            // Allocate at most what these bytes can decompress to, even if the stored lengths claim more.
             if compressed.len() != stored || len / LZ4_RATIO_MAX > stored {
                 return Err(damaged("is shorter than it was written"));
             }

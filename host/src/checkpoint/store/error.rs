@@ -25,7 +25,7 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
-    /// Somebody has removed the file since it was opened. Nothing was written.
+    /// The file was removed after it was opened. Nothing was written.
     #[error("checkpoint store `{}` was removed while the job runs, so it cannot be written; put it back, or stop the job and start it again with `--fresh`", path.display())]
     Removed {
         /// The store.

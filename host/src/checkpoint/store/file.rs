@@ -32,7 +32,7 @@ pub(super) fn open_or_create(path: &Path) -> Result<Opened, Fault> {
         Err(Fault::Asked(StoreError::Absent { .. })) => create(path),
         other => other,
     }?;
-    // Left by a process that died before it could replace a damaged store. The lock is ours, so it is in nobody's hands.
+    // Left by a process that died before it could replace a damaged store. This process has the lock, so no other uses it.
     remove_if_there(&restored_name(path))?;
     Ok(opened)
 }

@@ -74,7 +74,7 @@ impl Handle {
         })
     }
 
-    /// The database, for what nobody else may use it meanwhile.
+    /// The database, for calls that need exclusive access.
     pub(super) fn get_mut(&mut self) -> &mut Database {
         let database = self.database.as_mut();
         database.expect("it is there until it is dropped")

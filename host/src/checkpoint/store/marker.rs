@@ -1,9 +1,9 @@
 //! The mark of a commit that is under way: an empty file beside the store, there from before each transaction until it is over.
 //!
-//! redb's commit on a damaged page can end the process, and would do so at each start again. Whoever opens a store and finds
-//! the mark checks all its pages first; whoever does not is spared that. It is never synced: it has to outlive the
-//! process, not the machine, whose sudden end redb survives by itself. One that stays although all is well (a kill, a
-//! disk that failed) costs a slower start.
+//! A commit of redb on a damaged page can end the process, and would do so again at each start. A process that opens a store
+//! and finds the mark checks all pages first; without the mark it skips that check. The mark is never synced: it has to
+//! outlive the process, not the machine, since redb survives a crash of the machine by itself. A mark that stays although
+//! the file is sound (after a kill, or when the disk fails) costs a slower start.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -5,12 +5,12 @@
 //! that opening after a crash reads a few pages and not the file. After an error the handle is thrown away, and the next
 //! call opens the file again and looks what is there. Damage is found by our checksums over manifests, chunks and
 //! plugins, and by redb's over its pages (`pages`); `guard` turns panics of redb into errors. A damaged file is only read:
-//! the job goes on in a new one (`renew`).
+//! the job continues in a new one (`renew`).
 //!
-//! A start does not read the whole file for that. Beside the file stands `checkpoints.redb.writing` while a transaction is
-//! under way (`marker`): whoever finds it there knows that a commit did not come back, killed or ended by redb over a
-//! damaged page, and checks every page before it writes. Otherwise a start checks what it needs, and each chunk when it
-//! is read.
+//! A start does not read the whole file to find damage. While a transaction is under way, `checkpoints.redb.writing` stands
+//! beside the file (`marker`). A process that finds it there knows that a commit did not return: the process was killed, or
+//! redb ended it over a damaged page. It then checks every page before it writes. Otherwise a start checks what it needs,
+//! and each chunk when it is read.
 //!
 //! Deciding what to retire is in `retention`, bytes of manifests are in `manifest`; this module knows neither clock nor
 //! threads, and does not judge whether a checkpoint fits a pipeline.
@@ -78,14 +78,14 @@ pub struct CheckpointStore {
     health: Health,
 }
 
-/// What is known of the pages of an open store.
+/// The known condition of the pages of an open store.
 #[derive(Debug)]
 enum Health {
-    /// Nobody has looked, and a commit may have failed on a damaged page.
+    /// They must be checked before the next write: a commit may have failed on a damaged page.
     Suspicious,
-    /// They fit their checksums, as far as anybody knows.
+    /// No damage is known.
     Sound,
-    /// They do not, and there is no new file to go on in.
+    /// They do not fit their checksums, and there is no new file to continue in.
     Damaged(String),
 }
 
@@ -94,14 +94,14 @@ enum Health {
 pub struct FailedWrite {
     /// The checkpoint that was being written.
     pub checkpoint: CheckpointId,
-    /// What became of it.
+    /// Whether it was stored in spite of the error.
     pub fate: Fate,
 }
 
-/// What became of a checkpoint whose write failed.
+/// Whether a checkpoint whose write failed was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Nobody has looked yet.
+    /// The file was not read again yet.
     Unknown,
     /// It is there, whole and durable, though its write returned an error.
     Durable,

@@ -1,4 +1,4 @@
-//! What is read of a store in one transaction of redb, whoever opened it.
+//! Reads within one transaction of redb, shared by readers of an open store and read-only views.
 
 use redb::{ReadTransaction, ReadableTable};
 use sha2::{Digest, Sha256};

@@ -1,8 +1,8 @@
 //! Looks at the checkpoints of an open store, from any thread, also while one is being written.
 //!
-//! redb shows each reader the last commit, whatever is being written meanwhile, so readers share the writer's handle and
-//! only wait while it is replaced: after an error that leaves it in doubt, and around a large write. Two handles on one
-//! file must never be at work at once: what one frees, the other still reads.
+//! redb shows each reader the last commit, also while the next one is being written. So readers share the writer's handle,
+//! and only wait while it is replaced: after an error that leaves it in doubt, and around a large write. Two handles on one
+//! file must never be used at the same time: one would free pages that the other still reads.
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -93,7 +93,7 @@ impl StoreReader {
         self.attempt(call).map_err(|fault| fault.of(&self.path))
     }
 
-    /// Waits until nobody uses the handle, and keeps all others waiting.
+    /// Runs `call` with exclusive access to the handle: waits until no other caller uses it, and makes later ones wait.
     pub(super) fn alone<T>(&self, call: impl FnOnce(&mut Slot) -> T) -> T {
         call(&mut self.slot.write().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,10 +1,10 @@
 //! Looks at a store that another process may be writing, or in a folder that cannot be written.
 //!
-//! The file is opened for reading only and without locks, and whatever redb wants to write stays in memory. redb never
-//! writes to a page that its last commit uses; that commit is named in the first bytes of the file, which are written
-//! anew at each commit. So a page that was read belongs to one commit for sure if those bytes are, after it was read,
-//! what they were when the view was made. If they are not, all reading through this view fails from then on, and what was
-//! asked is asked again on a new one. What is wrong on a view that nobody disturbed is damage.
+//! The file is opened for reading only and without locks; writes of redb stay in memory. redb never writes to a page that
+//! its last commit uses. The first bytes of the file name that commit, and are rewritten at each commit. So a page certainly
+//! belongs to the view's commit if those bytes, after the page was read, are the same as when the view was made. If they
+//! differ, all reads through this view fail from then on, and the query is repeated on a new view. An error on a view whose
+//! commit was still the last one is damage.
 
 use std::fs::File;
 use std::io;

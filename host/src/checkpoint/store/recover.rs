@@ -1,4 +1,4 @@
-//! Finds the checkpoint to start from, and sees to it that the job goes on in a sound file.
+//! Finds the checkpoint to start from, and makes sure that the job continues in a sound file.
 //!
 //! The quick way reads manifests and books: what they say must fit, and bytes are compared with their checksums when they
 //! are read. Any doubt leads to the thorough way, which reads every byte that the checkpoint names, and all pages.
@@ -32,7 +32,7 @@ pub struct Recovery {
     pub next_chunk: ChunkId,
 }
 
-/// A damaged store that was kept for whoever wants to look into it.
+/// A damaged store, kept so that a user can inspect it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
     /// Where it is now.

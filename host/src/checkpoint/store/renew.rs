@@ -1,4 +1,4 @@
-//! Goes on in a new file when the old one is damaged: nothing is ever written to a file with damage in it.
+//! The change to a new file when the old one is damaged: nothing is ever written to a file with damage in it.
 //!
 //! ```text
 //! 1. checkpoints.redb.restored       made, gets all that is sound, durable
@@ -44,7 +44,7 @@ impl CheckpointStore {
         let new = file::restored_name(&path);
         let made = self.copy_and_replace(&path, &new, sound, highest, make);
         made.map_err(|fault| {
-            // It is not complete, and is made anew the next time. When even this fails, it is in nobody's way.
+            // The new file is not complete, and the next attempt makes it anew. If it cannot be removed, it does no harm.
             let _ = fs::remove_file(&new);
             let reason = match fault.of(&new) {
                 StoreError::Io { source, .. } => source.to_string(),

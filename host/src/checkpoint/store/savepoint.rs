@@ -1,7 +1,7 @@
 //! A savepoint: a store with exactly one checkpoint, in a file of its own that can be copied and kept.
 //!
-//! It is made as `NAME.part` and gets its name once it is durable, so what has the name is whole. Whatever a process that
-//! died left under the other name is replaced.
+//! It is written as `NAME.part` and renamed once it is durable, so a file with its final name is whole. A `NAME.part` that
+//! a process left when it died is replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub fn create(
     let part = file::with_suffix(to, ".part");
     let made = make(&part, to, from, checkpoint, settings);
     made.map_err(|fault| {
-        // In nobody's way if it stays.
+        // If it stays, it does no harm: the next savepoint of that name replaces it.
         let _ = fs::remove_file(&part);
         let error = fault.of(to);
         match from.read(checkpoint.id) {

@@ -57,7 +57,7 @@ pub(super) enum Pages {
     Busy,
 }
 
-/// Whoever can show a state of the store as one commit left it.
+/// Access to the store as one commit left it.
 pub(super) trait Views {
     /// What `call` returns; it may be called again.
     fn view<T>(&self, call: impl Fn(&ReadTransaction) -> Result<T, Fault>)

@@ -93,7 +93,7 @@ impl CheckpointStore {
         });
     }
 
-    /// Refuses a file that somebody has removed: what is written to it would be gone with this process.
+    /// Refuses a file that was removed: anything written to it would be lost when this process ends.
     pub(super) fn require_name(&self) -> Result<(), StoreError> {
         if self.marker.is_some() && !self.reader.path().exists() {
             return Err(StoreError::Removed { path: self.path() });

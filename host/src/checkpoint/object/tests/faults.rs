@@ -67,7 +67,7 @@ fn any_request_may_fail() {
             let written = write_on(&mut storage, first);
             let was_reached = seen.load(Ordering::SeqCst) > at;
             drop(storage);
-            // All that is there is whole, whatever failed.
+            // All stored checkpoints are whole, whichever operation failed.
             let mut next = open(&store);
             for (id, checkpoint) in next.reader().list().unwrap() {
                 let report = next.reader().verify(Some(id)).unwrap();

@@ -1,5 +1,5 @@
-//! A place for objects that does as it is told at its k-th operation: fails before it, fails after it, or lets somebody
-//! else do something first.
+//! A place for objects with a fault at its k-th operation: it fails before the operation, fails after it, or first runs a
+//! closure in which another writer can act.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,7 @@ impl Faulty {
         }
     }
 
-    /// Lets somebody else do something before the operation.
+    /// Runs `meanwhile` right before the operation.
     pub(super) fn meanwhile(self, meanwhile: impl FnOnce() + Send + 'static) -> Self {
         *self.meanwhile.lock().unwrap() = Some(Box::new(meanwhile));
         self

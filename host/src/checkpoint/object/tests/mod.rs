@@ -239,7 +239,7 @@ fn check_contract(mut open: impl FnMut() -> ObjectStorage) {
     let report = reader.verify(Some(CheckpointId(4))).unwrap();
     assert!(report.is_sound() && report.chunks == 3, "{report:?}");
 
-    // A new process goes on, above all ids, also when all was deleted.
+    // A new process continues above all used ids, also when all checkpoints were deleted.
     for depth in [Depth::Quick, Depth::Thorough] {
         let recovery = open().recover(depth, None).unwrap();
         nth(4).assert_is(&recovery.restored.unwrap(), &*open().reader());

@@ -1,5 +1,5 @@
-//! Catches two writers on one prefix that both go on, and one that destroys what the other has or is about to have:
-//! somebody else begins at every single request of a write.
+//! Catches two writers on one prefix that both continue, and one that destroys objects that the other has stored or is
+//! about to store: another writer begins at every single request of a write.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +13,7 @@ fn begin_and_write(store: &Arc<dyn ObjectStore>) -> (u64, u64) {
     assert!(recovery.damaged.is_empty());
     let restored = recovery.restored.unwrap();
     let id = restored.checkpoint.id.0;
-    // It goes on from there: the chunks that it restored, and one of its own.
+    // It continues from there: with the chunks that it restored, and one of its own.
     let first = chunks_of(&restored.checkpoint).next().unwrap().id.0;
     let mut sample = sample(recovery.next_id.0, 2, first + 1..first + 3);
     let own = Arc::new(Chunk {
@@ -33,7 +33,7 @@ fn begin_and_write(store: &Arc<dyn ObjectStore>) -> (u64, u64) {
     clippy::disallowed_methods,
     reason = "a runtime cannot start within another on one thread"
 )]
-fn whoever_begins_last_goes_on() {
+fn the_writer_that_begins_last_may_write() {
     for at in 0.. {
         let store = in_memory();
         let mut storage = open(&store);

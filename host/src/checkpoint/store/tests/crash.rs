@@ -83,7 +83,7 @@ fn check(image: Vec<u8>, acknowledged: usize, what: &str) {
     let report = store.reader.verify(None).unwrap();
     assert!(report.is_sound(), "{what}: {report:?}");
     assert_eq!(report.checkpoints.len(), found.min(2), "{what}");
-    // It goes on from there.
+    // The store accepts the next checkpoint.
     if let Some(next) = samples.get(found) {
         next.write(&mut store)
             .unwrap_or_else(|error| panic!("{what}: {error}"));

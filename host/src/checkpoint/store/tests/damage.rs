@@ -72,7 +72,7 @@ enum Outcome {
     Refused,
 }
 
-/// Opens a store that may be damaged, recovers it, goes on with two checkpoints, and looks at it again.
+/// Opens a store that may be damaged, recovers it, writes two more checkpoints, and recovers it again.
 fn check(image: &[u8], what: &str) -> Outcome {
     let folder = folder();
     let path = put(&folder, image);
@@ -287,7 +287,7 @@ fn cut_off() {
     }
 }
 
-/// The one before is taken, the next write goes on, and the damaged one does not stay.
+/// The checkpoint before is restored, the next write succeeds, and the damaged one is removed.
 #[test]
 fn the_newest_is_damaged() {
     let folder = folder();

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// Fails the write of the third sample as `fail` says, and goes on with a fourth.
+/// Makes the write of the third sample fail as `fail` says, and then writes a fourth.
 fn check(fail: impl Fn(&Disk), what: &str) -> bool {
     let disk = Disk::default();
     let mut store = open(&disk).unwrap();

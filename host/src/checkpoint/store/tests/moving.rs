@@ -263,7 +263,7 @@ fn power_fails_while_it_is_compacted() {
         let ops = disk.state().ops;
         disk.state().fails_at = Some(ops + dies_at);
         let compacted = store.compact();
-        // A process that lives on goes on.
+        // A process that survives the failure continues with the same store.
         disk.state().fails_at = None;
         let images: Vec<_> = (0..4).map(|seed| disk.image(seed)).collect();
         samples()[3].assert_is_found(&mut store);

@@ -22,7 +22,7 @@ fn a_quick_start_reads_no_chunks() {
     let damaged = Chunk::as_ref(&samples()[2].chunks[2]);
     let read = store.reader().chunk(damaged);
     assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
-    // Whoever finds that recovers once more.
+    // A caller that finds this damage recovers again.
     samples()[1].assert_is_found(&mut store);
     assert_eq!(names(folder.path()).len(), 2);
 }
