@@ -166,7 +166,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Has all plugins hear what became of a checkpoint: best effort.
+    /// Tells all plugins whether a checkpoint is durable: best effort.
     pub(super) fn hear(
         &mut self,
         checkpoint: CheckpointId,
@@ -180,7 +180,7 @@ impl Worker {
             let mut lines = operator.take_log();
             lines.extend(failed.map(|error| LogLine {
                 level: LogLevel::Warn,
-                message: format!("{error}; it goes on with a fresh instance"),
+                message: format!("{error}; the task continues with a fresh instance"),
             }));
             self.report_log(node, lines);
         }

@@ -86,7 +86,7 @@ pub enum JobError {
     },
     /// State that cannot be read or kept.
     #[error(
-        "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
     )]
     Chunks {
         /// The node.
@@ -96,7 +96,7 @@ pub enum JobError {
     },
     /// A list or map that is damaged, or that the plugin does not take over.
     #[error(
-        "operator `{operator}`: its state cannot be used: {reason}; run the same command again, which goes on from the last sound checkpoint"
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
     )]
     Tree {
         /// The node.
@@ -128,18 +128,18 @@ pub enum JobError {
     },
     /// The last checkpoint of a job could not be taken.
     #[error(
-        "the last checkpoint could not be taken ({reason}), so output since {} is not visible; remove the cause and run the same command again, which goes on from there",
+        "the last checkpoint could not be taken ({reason}), so output since {} is not visible; remove the cause and run the same command again to resume from there",
         since(*.restart)
     )]
     LastCheckpoint {
         /// Why.
         reason: String,
-        /// Where the job goes on.
+        /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
     },
     /// More checkpoints failed in a row than are tolerated.
     #[error(
-        "{failures} checkpoints in a row have failed (the last one: {reason}), and `checkpoint.tolerable-failures` is {}; remove the cause and run the same command again, which goes on from {}",
+        "{failures} checkpoints in a row have failed (the last one: {reason}), and `checkpoint.tolerable-failures` is {}; remove the cause and run the same command again to resume from {}",
         failures - 1,
         since(*.restart)
     )]
@@ -148,10 +148,10 @@ pub enum JobError {
         failures: u32,
         /// Why the last one did.
         reason: String,
-        /// Where the job goes on.
+        /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
     },
-    /// Plugins that were to be replaced were not, and the old ones go on from the last checkpoint.
+    /// Plugins could not be replaced; the old ones resume from the last checkpoint.
     #[error(
         "the plugins could not be replaced, since checkpoint {checkpoint} could not be taken: {reason}"
     )]
@@ -172,7 +172,7 @@ pub enum JobError {
     Store(#[from] StoreError),
     /// A thread of ours died.
     #[error(
-        "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command goes on from it"
+        "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command resumes from it"
     )]
     Defect {
         /// Which thread.
