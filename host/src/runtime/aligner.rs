@@ -81,7 +81,7 @@ impl Aligner {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a snapshot before all barriers have come, and an input that is held back for ever.
+    //! Catches a snapshot before all barriers have come, and an input that is never released.
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! One operator's task outside of a job, call by call: for whoever tries a plugin.
+//! One operator's task outside of a job, driven call by call: for tools that try a plugin.
 //!
 //! The task is built as a job builds it, and its checkpoints are chunks from which it is built anew, as at a start. Nothing
 //! is written: they are in memory. Time is what the caller says. A call that fails is not made again in pieces, as a job
@@ -148,10 +148,10 @@ impl Alone {
         }
     }
 
-    /// Goes on with a fresh instance.
+    /// Replaces the instance with a fresh one.
     ///
     /// # Errors
-    /// When there is none.
+    /// When a fresh instance cannot be opened; the old one stays.
     pub fn renew(&mut self) -> Result<(), JobError> {
         Ok(self.task.renew()?)
     }

@@ -144,7 +144,7 @@ impl<S: KeyedCollections> Collections<S> {
     /// When the state cannot be written: some of the writes may be applied.
     ///
     /// # Panics
-    /// When a state or slot is not of the call: whoever takes writes from a guest has checked that.
+    /// When a state or slot does not belong to the call. The caller must have checked the writes of a guest for this.
     pub fn write(&mut self, lists: &[ListWrites], maps: &[MapWrites]) -> Result<(), S::Error> {
         for write in lists {
             self.clear(write.state, &write.cleared)?;

@@ -31,15 +31,15 @@ pub enum Action {
     Tell(Control),
     /// Hand a checkpoint to the writer.
     Write(Box<WriteRequest>),
-    /// Tell whoever watches.
+    /// Pass a notice to the job's observers.
     Notify(Notice),
-    /// Tell whoever asked.
+    /// Answer a request for a checkpoint or a stop.
     Answer(Asker<CheckpointId>, Answer<CheckpointId>),
-    /// Tell whoever asked for a swap.
+    /// Answer a request for a swap.
     AnswerSwap(Asker<Swapped>, Answer<Swapped>),
-    /// Tell whoever asked what runs.
+    /// Answer a request for what runs.
     Describe {
-        /// Who.
+        /// The caller to answer.
         asker: Asker<Running>,
         /// See [`Running`].
         schemas: Vec<Vec<StateSchema>>,
@@ -59,7 +59,7 @@ pub enum Action {
         /// How long a failure undoes it.
         trial: Option<Duration>,
     },
-    /// Tell whoever asked for another number of tasks.
+    /// Answer a request for another number of tasks.
     AnswerRescale(Asker<Rescaled>, Answer<Rescaled>),
     /// Shut the workers down, which stand still at a durable checkpoint, and make them anew.
     Rescale(RescaleOrder),
@@ -133,7 +133,7 @@ struct Pending {
 /// Where a job's counts stand when it begins.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EarlierRuns {
-    /// The checkpoint that it goes on from.
+    /// The checkpoint that it resumes from.
     pub checkpoint: Option<CheckpointId>,
     /// Records read by earlier runs.
     pub records_in: u64,
@@ -142,7 +142,7 @@ pub struct EarlierRuns {
 }
 
 impl Conductor {
-    /// For a job that begins, or goes on after earlier runs; its next checkpoint has the id `next`.
+    /// For a job that begins, or resumes after earlier runs; its next checkpoint has the id `next`.
     #[must_use]
     pub fn new(
         plan: &Plan,
@@ -290,8 +290,8 @@ impl Conductor {
         actions
     }
 
-    /// Takes a region's share in. Chunks and staged parts are kept whatever becomes of this checkpoint: the next one
-    /// needs them.
+    /// Adds a region's snapshot to the checkpoint. Its chunks and staged parts are kept even if this checkpoint fails: the
+    /// next one needs them.
     fn collect(&mut self, now: Duration, snapshot: RegionSnapshot) {
         let fresh = snapshot.fresh.into_iter();
         let mut bytes_new = 0;

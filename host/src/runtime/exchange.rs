@@ -1,7 +1,7 @@
 //! Bounded channels between workers.
 //!
 //! A channel carries whole batches and the marks between them, in order. A full one refuses, so that pressure reaches the
-//! sources: nobody blocks, since a worker that waited for another could not empty its own inputs.
+//! sources. Sending never blocks: a worker that waited for another could not empty its own inputs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ pub enum Message {
     EndOfInput,
 }
 
-/// Wakes whoever waits for a worker's next step.
+/// Wakes the thread that runs a worker.
 pub trait Wake: Send + Sync {
     /// There may be something to do. May be called from any thread, at any time, any number of times.
     fn wake(&self);

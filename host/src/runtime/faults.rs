@@ -1,7 +1,7 @@
-//! What becomes of records that a plugin cannot handle: they fail the job, are left out, or leave as dead letters; and how
-//! small the calls of a task are after failures.
+//! Records that a plugin cannot handle: they fail the job, are left out, or leave as dead letters. Also how small the calls
+//! of a task are after failures.
 //!
-//! Which record it is, is found out in [`super::blame`]; this decides and counts.
+//! [`super::blame`] finds out which record it is; this module decides and counts.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct Faults {
     pub dead_letters: u64,
 }
 
-/// Who handles records, and what becomes of those that it cannot handle.
+/// The plugin that handles records, and what to do with those that it cannot handle.
 #[derive(Debug, Clone)]
 pub struct Handling {
     on_error: OnError,

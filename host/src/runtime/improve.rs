@@ -6,8 +6,8 @@
 use super::task::OperatorTask;
 
 impl OperatorTask {
-    /// Goes on with an instance of optimised code, if that is ready by now. One that does not open is no failure: the instance
-    /// that works is kept.
+    /// Switches to an instance of optimised code, if that is ready by now. If it does not open, the instance that works is
+    /// kept: this is not a failure.
     pub(super) fn improve(&mut self) {
         if self.instance.has_better_code() && self.renew().is_err() {
             self.instance.keep_code();

@@ -279,7 +279,7 @@ impl Partitioner {
         }
     }
 
-    /// Hands on whatever is held.
+    /// Sends all records that are held.
     pub fn flush(&mut self, mut send: impl FnMut(usize, KeyedBatch)) {
         for (task, target) in self.targets.iter_mut().enumerate() {
             if !target.keyed.batch.is_empty() {

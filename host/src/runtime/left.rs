@@ -1,8 +1,9 @@
 //! The state that the tasks of a job leave when their workers are stopped after a failure, and how it goes back to a
 //! checkpoint without being read again.
 //!
-//! The job goes back in memory as a whole or not at all: only then is every task where the checkpoint has it. A store
-//! whose calls have failed is not to be used, so whoever gathers workers leaves those out, and nothing goes back then.
+//! The job goes back in memory as a whole or not at all: only then is every task where the checkpoint has it. A store whose
+//! calls have failed must not be used. If one task has such a store, the driver gets no workers back, and all tasks read
+//! their state again.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,7 @@ impl Seals {
     }
 }
 
-/// The state of one task, and how it goes on.
+/// The state of one task, and the seals by which it can go back.
 #[derive(Debug)]
 pub struct LeftState {
     pub(super) store: StateStore,
@@ -68,19 +69,19 @@ impl LeftStates {
         Self(states)
     }
 
-    /// Has all go back to a checkpoint, which is durable. When one cannot, for whatever reason, nothing is left.
+    /// Takes all states back to a checkpoint, which is durable. If one of them cannot go back, all are dropped.
     #[must_use]
     pub fn back_to(mut self, checkpoint: Option<CheckpointId>) -> Self {
         let go_back = |state: &mut LeftState| -> Result<bool, StateError> {
             let LeftState { store, seals } = state;
             Ok(seals.durable(checkpoint, store) && store.rollback()? == Rollback::Done)
         };
-        // Why not does not matter: what is restored instead says it again, if it lasts.
+        // The reason is dropped: if the cause lasts, reading the state again fails with it.
         let is_back = |state: &mut LeftState| matches!(go_back(state), Ok(true));
         match self.0.values_mut().all(is_back) {
             true => {
                 let seals = self.0.values_mut().map(|state| &mut state.seals);
-                // Whatever was sealed later is undone.
+                // All later seals are undone.
                 seals.for_each(|seals| seals.0.truncate(1));
                 self
             }

@@ -1,4 +1,4 @@
-//! What a worker tells whoever observes it: a few atomics a batch and a step, none a record.
+//! The metrics that a worker publishes: it updates a few atomics per batch and per step, none per record.
 
 use std::time::Duration;
 

@@ -52,12 +52,12 @@ pub enum StateBackend {
     Disk {
         /// How much of it is in memory, over all tasks.
         memory_bytes: u64,
-        /// Makes an empty file that nobody else uses.
+        /// Makes an empty file that only its caller uses.
         scratch: Scratch,
     },
 }
 
-/// Makes an empty file that nobody else uses.
+/// Makes an empty file that only its caller uses.
 pub type Scratch = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 
 /// A node of the graph.
@@ -89,16 +89,16 @@ pub struct Operator {
     pub config: Vec<(String, String)>,
     /// What the pipeline names, if another plugin runs in its place.
     pub replaces: Option<PluginChoice>,
-    /// By state: how long an entry lives, instead of what the plugin declares; `None` for ever.
+    /// By state: how long an entry lives, instead of what the plugin declares; `None` is without expiry.
     pub ttl_ms: BTreeMap<String, Option<u64>>,
     /// What an instance may use: that of the plugin, and of whichever takes its place.
     pub limits: Limits,
-    /// What becomes of records that the plugin cannot handle.
+    /// What to do with records that the plugin cannot handle.
     pub on_error: OnError,
 }
 
 impl Operator {
-    /// A plugin of the pipeline, with nothing that is unusual.
+    /// An operator with default settings.
     #[must_use]
     pub fn new(plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl Operator {
     }
 }
 
-/// What becomes of a record that a plugin cannot handle: at which it fails, or which it rejects.
+/// What to do with a record that a plugin cannot handle: one at which it fails, or which it rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnError {
     /// The job fails, and the restart strategy decides.

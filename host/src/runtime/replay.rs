@@ -39,7 +39,7 @@ use crate::guest::LogLine;
 use crate::state::{ChunkId, ChunkReader};
 use crate::stream::{Batch, DEAD_LETTERS, Timestamp};
 
-/// How often in a row sources may have nothing before they count as read: one that follows files waits for ever.
+/// How often in a row sources may be idle before they count as read: a source that follows files never ends by itself.
 const IDLE_MAX: u32 = 16;
 
 /// What is replayed.

@@ -42,29 +42,29 @@ pub enum Report {
     Failed(JobError),
     /// The writer is done with a checkpoint.
     Written(WriteOutcome),
-    /// A region has more state that no checkpoint has than its memory is for.
+    /// The state of a region that is not in a checkpoint yet exceeds its share of memory.
     StateDirty(Part),
-    /// Somebody asks for a checkpoint.
+    /// A checkpoint was requested.
     CheckpointAsked(Asker<CheckpointId>),
-    /// Somebody asks the job to stop.
+    /// The job was asked to stop.
     StopAsked {
         /// Whether as if its input had ended.
         drain: bool,
         /// Who wants to know the last checkpoint, once it is durable.
         asker: Option<Asker<CheckpointId>>,
     },
-    /// Somebody asks what runs.
+    /// A caller asks what runs.
     RunningAsked(Asker<Running>),
-    /// Somebody asks for other plugins.
+    /// A swap of plugins was requested.
     SwapAsked(Box<SwapRequest>),
-    /// Somebody asks for another number of tasks per node.
+    /// Another number of tasks per node was requested.
     RescaleAsked {
         /// How many.
         parallelism: u16,
         /// Who.
         asker: Asker<Rescaled>,
     },
-    /// Somebody asks the job to go back to a checkpoint, with the plugins of that time.
+    /// A rollback was requested: to a checkpoint, and to the plugins as of that checkpoint.
     RollbackAsked(Box<RollbackOrder>),
     /// Time has passed.
     Tick,
@@ -147,10 +147,10 @@ pub struct WriteOutcome {
     pub not_visible: Vec<String>,
 }
 
-/// What somebody gets for having asked, or why it is not to be had.
+/// The result of a request, or why it failed.
 pub type Answer<T> = Result<T, String>;
 
-/// Whoever waits for an answer. One that is dropped says that the job is over without it.
+/// The caller that waits for an answer. Dropping it without one tells the caller that the job is over.
 #[derive(Debug, Clone)]
 pub struct Asker<T>(mpsc::Sender<Answer<T>>);
 
@@ -164,7 +164,7 @@ impl<T> Asker<T> {
 
     /// Answers.
     pub fn answer(&self, answer: Answer<T>) {
-        // Whoever does not wait any more needs no answer.
+        // A caller that has stopped waiting needs no answer.
         let _ = self.0.send(answer);
     }
 }

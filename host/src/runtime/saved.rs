@@ -1,8 +1,8 @@
-//! The state that a checkpoint holds of one operator, for whoever looks into it, and the way back: a checkpoint made of
+//! The state that a checkpoint holds of one operator, for tools that inspect it, and the way back: a checkpoint made of
 //! state from elsewhere.
 //!
-//! Reading goes through the store that a job would restore, over all key groups at once, so what is seen is what a job sees.
-//! Time stands still at the moment of the checkpoint: what had expired by then is not there.
+//! Reads go through the store that a job would restore, over all key groups at once, so they return what a job would see.
+//! Time stands still at the moment of the checkpoint: entries that had expired by then are not there.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub struct SavedState {
 }
 
 impl SavedState {
-    /// Opens it by its indexes; the rest is read when it is asked for. `scratch` is an empty file that nobody else uses.
+    /// Reads its indexes; the rest is read on demand. `scratch` is an empty file that is not used for anything else.
     ///
     /// # Errors
     /// When an index cannot be read, or a chunk without one.

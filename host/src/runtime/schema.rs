@@ -37,7 +37,7 @@ pub struct DeclaredState {
 }
 
 impl States {
-    /// Those of a node that goes on from a checkpoint, or begins.
+    /// The states of a node that resumes from a checkpoint, or starts without one.
     ///
     /// # Errors
     /// When the plugin does not take over what was saved.

@@ -1,10 +1,10 @@
-//! Replaces plugins of a job while it runs: what is made ready before, and what happens at the barrier.
+//! Replaces plugins of a job while it runs: the preparation, and the exchange at the barrier.
 //!
-//! All that takes time is done by whoever asks, while the job goes on: instances are opened, one a task, and it is settled
-//! which state becomes what. The conductor hands each worker its [`Parcel`] before the barrier of a checkpoint; right after
-//! the snapshot of that checkpoint, a task and its parcel exchange what they have. So records before the barrier are the old
-//! plugin's, those after it the new one's, and the checkpoint names the new one. What the task had before lies in the parcel
-//! then, and goes back to whoever asked, who drops it: a worker does not even free memory for it.
+//! The caller that requests a swap does all slow work while the job keeps running: it opens one instance per task, and
+//! decides which old state becomes which new one. The conductor hands each worker its [`Parcel`] before the barrier of a
+//! checkpoint. Right after the snapshot of that checkpoint, a task and its parcel exchange plugins. So the old plugin
+//! handles the records before the barrier, the new one those after it, and the checkpoint names the new one. The parcel with
+//! the old plugin goes back to the caller, which drops it: a worker does not even free memory for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use crate::guest::{Description, Plugin};
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
 
-/// What runs now, for whoever wants to change it.
+/// The running plan and its states, for a caller that wants to change them.
 #[derive(Debug, Clone)]
 pub struct Running {
     /// The plan.

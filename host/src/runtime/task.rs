@@ -281,8 +281,8 @@ impl OperatorTask {
         Self { seals, ..self }
     }
 
-    /// Goes on with another plugin, between two records. What the task had before is in its place, so that whoever has time
-    /// drops it.
+    /// Swaps in `ready` between two records. The old plugin is left in `ready`, so the caller that requested the swap drops
+    /// it, not the worker.
     pub(super) fn exchange(&mut self, ready: &mut ReadyPlugin) {
         let kept = kept(&mut self.kept);
         kept.exchange_states(&mut ready.ids);
@@ -368,10 +368,10 @@ impl OperatorTask {
         true
     }
 
-    /// Goes on with a fresh instance.
+    /// Replaces the instance with a fresh one.
     ///
     /// # Errors
-    /// When there is none.
+    /// When a fresh instance cannot be opened; the old one stays.
     pub(super) fn renew(&mut self) -> Result<(), GuestError> {
         let lines = self.instance.take_log();
         self.desk.keep_lines(lines);

@@ -77,7 +77,7 @@ pub enum Progress {
     Over,
 }
 
-/// How far a worker is, for whoever watches.
+/// The progress of a worker, for observers.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Records read.
@@ -580,7 +580,7 @@ impl Worker {
     }
 
     pub(super) fn report(&self, report: Report) {
-        // Nobody listens only when the job is being torn down.
+        // The receiver is only gone while the job is being torn down.
         let _ = self.reports.send(report);
     }
 }

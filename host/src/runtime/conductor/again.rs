@@ -1,5 +1,5 @@
-//! How a conductor goes on when the tasks of its job are made anew: after a failure, with another number of them, or with other
-//! plugins. What somebody waits for stays, what was collected does not: it is of records that come again.
+//! The conductor of a job whose tasks are made anew: after a failure, with another number of tasks, or with other plugins.
+//! Requests of callers that wait stay. Snapshots that were collected are dropped, since their records are replayed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Conductor {
         self.coordinator.rest();
     }
 
-    /// Whether somebody has asked the job to stop where it stands.
+    /// Whether the job was asked to stop where it stands.
     #[must_use]
     pub fn is_to_stop(&self) -> bool {
         self.coordinator.is_to_stop()
@@ -72,7 +72,7 @@ impl Conductor {
         actions
     }
 
-    /// Notes that somebody wants another number of tasks; gives it back with the reason if that cannot be.
+    /// Notes a request for another number of tasks; returns its asker with the reason if it must be refused.
     pub(super) fn note_rescale(
         &mut self,
         parallelism: u16,

@@ -1,4 +1,4 @@
-//! What whoever watches a job hears of it. Plain data: what is made of it is decided elsewhere.
+//! Notices of a job to its observers. Plain data: how they are shown and counted is decided elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::runtime::restart::Limit;
 use crate::runtime::swap::Swapped;
 use crate::stream::{CheckpointId, TaskIndex};
 
-/// What whoever watches a job hears.
+/// An event that the observers of a job are told of.
 #[derive(Debug, Clone)]
 pub enum Notice {
     /// A checkpoint is under way.
@@ -24,7 +24,7 @@ pub enum Notice {
     },
     /// A checkpoint is durable.
     Completed(CompletedCheckpoint),
-    /// A checkpoint is not, for this reason; the job goes on.
+    /// A checkpoint was not completed; the job continues.
     NotCompleted {
         /// Its id.
         checkpoint: CheckpointId,
@@ -44,7 +44,7 @@ pub enum Notice {
     },
     /// Plugins have taken the place of others.
     Swapped(Swapped),
-    /// A worker has failed, and the job goes on from a checkpoint.
+    /// A worker has failed, and the job resumes from a checkpoint.
     WentBack(WentBack),
     /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
     GaveUp {
@@ -60,9 +60,9 @@ pub enum Notice {
     },
     /// The job has another number of tasks.
     Rescaled(Rescaled),
-    /// Somebody had the job go back.
+    /// The job was rolled back on request.
     RolledBack(RolledBack),
-    /// What took a plugin's place has failed on trial, and the plugin before it goes on.
+    /// New plugins have failed on trial, and the plugins before them run again.
     TrialFailed {
         /// By operator: what runs again.
         plugins: Vec<(String, Arc<Plugin>)>,
@@ -70,10 +70,10 @@ pub enum Notice {
         operators: Vec<String>,
         /// What has failed.
         reason: String,
-        /// The checkpoint that the job goes on from.
+        /// The checkpoint that the job resumes from.
         to: CheckpointId,
     },
-    /// What took a plugin's place has passed its trial.
+    /// New plugins have passed their trial.
     TrialPassed {
         /// The operators.
         operators: Vec<String>,

@@ -80,7 +80,7 @@ impl Conductor {
         }
     }
 
-    /// What a checkpoint that is being written says of its operators: for that of a swap, what goes on from there.
+    /// The operators as a checkpoint that is being written names them: for the checkpoint of a swap, with the new plugins.
     pub(super) fn operators_at(&self, checkpoint: CheckpointId) -> Vec<Operated> {
         let swap = self.swap.as_ref();
         match swap.filter(|swap| swap.checkpoint == Some(checkpoint)) {
@@ -172,8 +172,8 @@ impl Conductor {
         of.is_some()
     }
 
-    /// The job has gone back to a checkpoint after `reason`, and is not running: tells what became of the swap. To be called
-    /// before tasks are made again, since it may have been durable without anybody knowing.
+    /// Settles and answers the swap after the job has gone back to a checkpoint because of `reason`, while it does not run.
+    /// To be called before tasks are made again: the swap may be durable although the writer has not reported it.
     pub fn settle_swap(
         &mut self,
         now: Duration,
@@ -205,7 +205,7 @@ impl Conductor {
     /// The job ends: what was only wished for does not happen.
     pub(super) fn refuse_swap(&mut self, actions: &mut Vec<Action>) {
         if let Some(swap) = self.swap.take_if(|swap| swap.checkpoint.is_none()) {
-            let reason = "nothing was replaced: the job ends; swap while it is stopped, and the next run goes on with the new plugin";
+            let reason = "nothing was replaced: the job ends; swap while it is stopped, and the next run uses the new plugin";
             actions.push(Action::AnswerSwap(
                 swap.request.asker,
                 Err(reason.to_owned()),
@@ -213,7 +213,7 @@ impl Conductor {
         }
     }
 
-    /// Answers what runs; the plan is known to whoever carries this out.
+    /// Answers a request for what runs; the driver, which carries this action out, adds the plan.
     pub(super) fn describe(&self, asker: Asker<Running>) -> Action {
         let mut schemas = vec![Vec::new(); self.nodes];
         for operated in &self.operators {

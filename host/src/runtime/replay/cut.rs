@@ -35,7 +35,7 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
     let target = plan.nodes.iter().position(is_meant)?;
     let mut is_kept = vec![false; plan.nodes.len()];
     is_kept[target] = true;
-    // From the end to the beginning, so that whoever leads to a node that is kept is known to be.
+    // From the last node to the first: a node is kept if one that it leads to is, which is known by then.
     for at in (0..plan.nodes.len()).rev() {
         let mut leading = plan.edges.iter().filter(|edge| edge.from.0 == at);
         is_kept[at] |= leading.any(|edge| is_kept[edge.to.0]);
@@ -46,7 +46,7 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
         places[at] = Some(NodeIndex(nodes.len()));
         let role = match &node.role {
             Role::Source(source) => Role::Source(Arc::new(OneByOne(Arc::clone(source)))),
-            // Whoever replays wants to know at which record it fails.
+            // A replay shows at which records the operator fails, so none is skipped.
             Role::Operator(operator) if at == target => Role::Operator(Operator {
                 on_error: OnError::Fail,
                 ..operator.clone()

@@ -1,6 +1,7 @@
 //! What a key has in the states of an operator's task, and how that differs after a record.
 //!
-//! Of long lists the end is looked at and of large maps the beginning, so that a record costs the same whatever its key has.
+//! Of a long list only the end is read, and of a large map only the beginning. So the cost per record does not grow with the
+//! state of its key.
 
 use crate::guest::{Page, SubKeyRange};
 use crate::runtime::collections::{KeyedCollections, Place};
@@ -128,7 +129,7 @@ pub(super) fn changes(before: Vec<Seen>, after: Vec<Seen>) -> Vec<Change> {
     changes
 }
 
-/// The last key of a map that goes on.
+/// The last key that was read of a map with more entries.
 fn end(seen: &Seen) -> Option<Vec<u8>> {
     match &seen.saved {
         Some(Saved::Map(entries)) if seen.is_cut => Some(entries.last()?.0.clone()),
