@@ -1,10 +1,10 @@
-//! Runs a job on real threads, with the caller's for the conductor. `stage` starts workers, `back` goes back, `rescale` and
-//! `rollback` do what somebody asks for, `trial` undoes a swap.
+//! Runs a job on real threads; the conductor runs on the caller's. `stage` starts workers, `back` returns the job to a
+//! checkpoint, `rescale` and `rollback` carry out clients' requests, `trial` undoes a swap.
 //!
-//! Nothing is decided here: the conductor says when a checkpoint is taken and what becomes of it, and the restart strategy
-//! whether a job goes back after a failure. Whenever workers are made anew, that is done as at the start of the process: its
-//! threads are joined, the storage says what is durable, and workers, sources and sinks are made from there. So whatever a
-//! start cures, this does, too.
+//! Nothing is decided here: the conductor decides when a checkpoint is taken and how its outcome is handled, and the restart
+//! strategy decides whether a job goes back after a failure. Workers are always remade in the same way as at the start of
+//! the process: the old threads are joined, the storage says what is durable, and workers, sources and sinks are made from
+//! there. So a fault that a restart of the process would cure is cured here, too.
 
 mod back;
 mod rescale;
@@ -39,7 +39,7 @@ use crate::runtime::swap::Running;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
-/// How often whoever watches is shown the counters.
+/// How often the [`Watcher`] is shown the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a job runs with.
@@ -67,9 +67,9 @@ pub struct Kept {
     pub failures: FailureLog,
 }
 
-/// Whoever watches a job.
+/// Observes a job while it runs.
 pub trait Watcher {
-    /// Output of earlier runs was brought in order; records may flow. Comes again when the job has gone back.
+    /// The output of earlier runs was brought in order; records may flow. Called again when the job has gone back.
     fn begun(&mut self, recovered: &[(String, Recovered)]);
     /// Something worth telling.
     fn notice(&mut self, now: Duration, notice: Notice);
@@ -150,7 +150,7 @@ pub fn drive(
     let threads = match job.begin(store, recovery, LeftStates::default()) {
         Ok(threads) => threads,
         Err(failed) => {
-            // Whoever starts the job sees it at once; but a process that is started again and again is to count.
+            // The user who starts the job sees the error at once, but a process that is restarted in a loop has to count it.
             if failed.error.may_pass() {
                 job.decide(&failed.error, before);
             }
@@ -196,7 +196,7 @@ struct Job<'a> {
     watcher: &'a mut dyn Watcher,
     /// Where the counts stood when this process began.
     before: EarlierRuns,
-    /// Somebody wants to go back for good.
+    /// A rollback that a client asked for.
     rollback: Option<Box<RollbackOrder>>,
     /// What is done, and is told when a checkpoint has it.
     settling: Option<(mpsc::Receiver<Answer<CheckpointId>>, Settling)>,
@@ -384,7 +384,7 @@ impl Job<'_> {
         Ok(None)
     }
 
-    /// Has the conductor take a checkpoint as soon as it can; what becomes of it goes to the receiver.
+    /// Tells the conductor to take a checkpoint as soon as it can. The receiver gets its id, or the reason why it failed.
     fn ask_for_checkpoint(&self) -> mpsc::Receiver<Answer<CheckpointId>> {
         let (asker, answer) = Asker::new();
         // This side of the channel is ours.
@@ -392,7 +392,8 @@ impl Job<'_> {
         answer
     }
 
-    /// Tells whoever asked as soon as a checkpoint has it.
+    /// Asks for a checkpoint that contains a change. The client that asked for the change is answered once that checkpoint
+    /// is durable or has failed.
     fn settle(&mut self, settling: Settling) {
         let answer = self.ask_for_checkpoint();
         if let Some((_, before)) = self.settling.replace((answer, settling)) {

@@ -1,4 +1,4 @@
-//! The failures of a job, kept in its data folder, so that a process that is started again goes on counting.
+//! The failures of a job, kept in its data folder, so that a restarted process continues to count.
 //!
 //! ```text
 //! failures    {"at-ms":1790000000000,"delay-ms":100,"records-in":500,"checkpoint":7,"reason":"…"}   a line each, oldest first
@@ -93,7 +93,7 @@ impl FailureLog {
         failures.collect()
     }
 
-    /// Adds a failure, after which the job goes on from `checkpoint`, or not at all.
+    /// Adds a failure, after which the job resumes from `checkpoint`, or gives up.
     ///
     /// # Errors
     /// When the file cannot be written. The failure counts for this process.
@@ -163,7 +163,7 @@ fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     //! Catches failures that are forgotten with the process, or counted after the job has ended well, and a file that grows
-    //! for ever or is believed when it is damaged.
+    //! without bound or is believed when it is damaged.
 
     use super::*;
 

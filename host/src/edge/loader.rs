@@ -117,7 +117,7 @@ impl Reading {
                     let first = takers.first().and_then(|taker| self.names.get(taker.node));
                     let operator = first.cloned().unwrap_or_default();
                     let reason = reason.into();
-                    // Nobody listens only when the job has failed meanwhile.
+                    // The receiver is gone only when the job has failed meanwhile.
                     let _ = self
                         .reports
                         .send(Report::Failed(JobError::Chunks { operator, reason }));
@@ -154,8 +154,8 @@ fn wanted(workers: &mut [Worker]) -> Wanted {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a loader that reads old chunks first, forgets a task, goes on with a damaged storage, keeps quiet about it,
-    //! stops at what may pass, or has more on its way than it may.
+    //! Catches a loader that reads old chunks first, forgets a task, continues on damaged storage, does not report the
+    //! damage, stops at a failure that may pass, or has more chunks in flight than it may.
 
     use super::*;
     use crate::state::ChunkUnreadable;

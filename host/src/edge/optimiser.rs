@@ -4,9 +4,9 @@
 //! lower priority: an idle machine is done soonest that way, and on a busy one the job keeps three quarters of its cores or more.
 //! To give it less would cost the job more, which runs slower until this is done.
 //!
-//! Nobody waits for it: a compilation cannot be interrupted, so a job that ends leaves it to end with the process. What the
-//! quick compiler made is kept first, on a short-lived thread of its own, and for that the end of a job does wait: a job that
-//! is shorter than a compilation would compile again at each start.
+//! The end of a job does not wait for this thread: a compilation cannot be interrupted, so it ends with the process. The
+//! quick compiler's code is stored first, on a short-lived thread of its own, and the end of a job does wait for that:
+//! otherwise a job that is shorter than a compilation would compile again at each start.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

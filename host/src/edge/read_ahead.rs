@@ -119,9 +119,9 @@ fn start() -> Thread {
 fn read(turn: &Turn) {
     let asked = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((mut part, done)) = asked {
-        // An error is its worker's to find, who reads the part again.
+        // An error is left to the worker, which reads the part again.
         let _ = part.read();
-        // Nobody listens when the worker has given it up.
+        // The receiver is gone when the worker has given the part up.
         let _ = done.send(part);
     }
 }
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// Has the thread wait for a turn, which the test holds.
+    /// Makes the thread wait for a turn that the test holds.
     fn hold_up(reads: &Reads, turn: &Arc<Turn>) {
         let thread = reads.thread.lock().unwrap();
         let Thread::Running(turns, _) = &*thread else {

@@ -4,9 +4,9 @@
 //! rollback    {"checkpoint":7,"named":{"count":{"plugin":"<sha256>","config":{"a":"b"}}}}
 //! ```
 //!
-//! `named` is what the pipeline named for each operator when somebody went back. As long as that checkpoint is the newest and
-//! the pipeline names the same, the checkpoint's plugins run, and not those of the pipeline. Ids of checkpoints are never used
-//! twice, so a note that is left behind says nothing any more. One that cannot be read is none.
+//! `named` has the plugin and configuration that the pipeline named for each operator at the time of the rollback. As long
+//! as that checkpoint is the newest and the pipeline names the same, the checkpoint's plugins run instead of the pipeline's.
+//! Ids of checkpoints are never reused, so a note that is left behind has no effect. A note that cannot be read is ignored.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -50,7 +50,7 @@ pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io:
     Ok(())
 }
 
-/// Notes Ctrl-C, SIGTERM and SIGHUP in a flag, for whoever has to tidy up first.
+/// Sets a flag on Ctrl-C, SIGTERM and SIGHUP, for a command that has to clean up before it ends.
 ///
 /// # Errors
 /// When the operating system refuses: signals then end the process as they do by default.

@@ -1,7 +1,7 @@
 //! The threads of a job: one per worker, one for the writer of checkpoints, and those of `loader` and `read_ahead`.
 //!
-//! Workers step until they are idle and then wait to be woken. A thread that ends by a panic is reported, since nobody would
-//! hear of it else until the end of the job. Nothing is decided here.
+//! Workers step until they are idle and then wait to be woken. A thread that panics is reported at once, since the conductor
+//! would otherwise not learn of it before the end of the job. Nothing is decided here.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::state::ChunkReader;
 /// How long a worker waits at most, so that its idle time shows while it passes.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Wakes a thread that waits; a ring is kept until somebody waits.
+/// Wakes a thread that waits. If it does not wait yet, its next wait ends at once.
 #[derive(Default)]
 pub(super) struct Bell {
     rung: Mutex<bool>,
@@ -74,7 +74,7 @@ impl Threads {
             let guard = Guard::new(&outcomes, "the checkpoint writer");
             for request in inbox {
                 let outcome: WriteOutcome = writer.write(request);
-                // Nobody listens only when the job has failed meanwhile.
+                // The receiver is gone only when the job has failed meanwhile.
                 let _ = outcomes.send(Report::Written(outcome));
             }
             guard.disarm();
@@ -182,7 +182,7 @@ fn work(
     is_sound.then_some(worker)
 }
 
-/// Reports a thread that ends by a panic: nobody would hear of it else until the end of the job.
+/// Reports a thread that panics: the conductor would otherwise not learn of it before the end of the job.
 struct Guard<'a> {
     reports: &'a Reports,
     what: &'static str,

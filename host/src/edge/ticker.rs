@@ -1,7 +1,8 @@
-//! The threads that let time go by for guests: one ticks their engine, and an engine that nobody ticks stops no call; another
-//! asks guests more often what they are doing, if their engine samples.
+//! The threads that advance an engine's epoch, on which its guests notice that time has passed.
 //!
-//! A late tick makes calls longer, never shorter, so a busy machine ends no call before its time.
+//! One ticks: without a running [`Ticker`], the time limits of calls are not enforced. Another makes guests note more often
+//! what they are doing, if their engine takes samples. A late tick lets a call run longer, never shorter, so a busy machine
+//! does not end a call before its limit.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -1,8 +1,8 @@
-//! How a running job goes back to a checkpoint: its threads are joined, the storage says what is durable, and workers are made
-//! anew from there. State that is in memory goes back there if all of it can.
+//! The return of a running job to a checkpoint: its threads are joined, the storage says what is durable, and workers are
+//! made anew from there. State in memory is kept and reverted if all of it can be.
 //!
-//! After a failure the restart strategy decides (`runtime::restart`); the delay is waited here, and whoever asks the job to stop
-//! or to roll back ends it. A rescale, a rollback and a swap that is undone take the same way, without a delay.
+//! After a failure the restart strategy decides (`runtime::restart`). Its delay is waited for here; a request to stop, drain
+//! or roll back the job ends the delay. A rescale, a rollback and the undoing of a swap take the same way, without a delay.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ pub(super) struct Resting {
     pub(super) workers: Option<Vec<Worker>>,
 }
 
-/// Where a job goes on, and as what.
+/// The checkpoint from which a job resumes, and the plan that it then runs.
 pub(super) struct Target {
     /// The checkpoint, whose later ones are deleted; none for the newest.
     pub(super) at: Option<CheckpointId>,
@@ -158,7 +158,8 @@ impl Job<'_> {
         }
     }
 
-    /// Tells what became of a swap, now that it is known where the job goes on; its plan is the one that counted there.
+    /// Settles a swap that was under way, now that the checkpoint from which the job resumes is known, and restores the plan
+    /// that was in effect at that checkpoint.
     fn settle_swap(&mut self, earlier: EarlierRuns, reason: &str) -> Result<(), JobError> {
         let now = self.stage.clock.now();
         for action in self.conductor.settle_swap(now, earlier.checkpoint, reason) {
@@ -267,7 +268,7 @@ impl Job<'_> {
         Ok(life.threads)
     }
 
-    /// Waits, and hears what is asked meanwhile. Whoever wants the job to stop, drain or roll back need not wait.
+    /// Waits, and handles requests meanwhile. A request to stop, drain or roll back the job ends the wait early.
     fn wait(&mut self, delay: Duration) -> Result<Waited, JobError> {
         let clock = self.stage.clock;
         let until = clock.now() + delay;
@@ -320,7 +321,8 @@ impl Job<'_> {
         Ok(Next::Over(Ending::Stopped))
     }
 
-    /// Has the counters say what this process has read and written, without what comes again.
+    /// Sets the counters to what this process had read and written at that checkpoint, so that replayed records are not
+    /// counted twice.
     fn count_from(&mut self, earlier: EarlierRuns) {
         let before = &mut self.before;
         // A rollback may lead to before this process.

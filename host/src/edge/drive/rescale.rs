@@ -1,5 +1,5 @@
 //! Another number of tasks, without another process: at a durable checkpoint after which sources read nothing, workers are
-//! joined and made anew. If the new ones cannot be made, the job goes on with as many as before.
+//! joined and made anew. If the new ones cannot be made, the job continues with as many as before.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::runtime::plan::Plan;
 use crate::stream::CheckpointId;
 
 impl Job<'_> {
-    /// Goes on with another number of tasks.
+    /// Resumes with another number of tasks.
     pub(super) fn rescale(
         &mut self,
         resting: Resting,
@@ -52,7 +52,7 @@ impl Job<'_> {
             return Err(error);
         };
         let reason = format!(
-            "the job was not rescaled, and goes on with a parallelism of {}: {error}",
+            "the job was not rescaled, and continues with a parallelism of {}: {error}",
             before.parallelism
         );
         let workers = None;
@@ -62,7 +62,7 @@ impl Job<'_> {
     }
 }
 
-/// What to tell whoever asked, when the first checkpoint since is not durable.
+/// The answer to the client when the first checkpoint after a rescale failed.
 pub(super) fn unsettled(parallelism: u16, from: u16, reason: &str) -> String {
     format!(
         "the job runs with a parallelism of {parallelism}, but the checkpoint that says so failed ({reason}): if it dies before the next one, it comes back with {from}"

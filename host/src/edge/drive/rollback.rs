@@ -1,5 +1,6 @@
-//! Going back to an earlier checkpoint for good, because somebody wants it: later checkpoints are deleted, their output is taken
-//! back, and the job goes on with the plugins of that time. Those were loaded, and the checkpoint was read, by whoever asks.
+//! Permanent return to an earlier checkpoint, at a client's request: later checkpoints are deleted, their output is taken
+//! back, and the job resumes with the plugins as of that checkpoint. The thread that handles the request reads the
+//! checkpoint and loads these plugins before the job hears of it.
 
 use super::back::{Resting, Target};
 use super::{Job, Next, Settling};

@@ -82,7 +82,7 @@ impl Stage {
         self.earlier_plans.drain(..excess);
     }
 
-    /// The job goes on from a checkpoint: the plan that counted there counts again.
+    /// The job resumes from `checkpoint`: the plan that was in effect there takes effect again.
     pub(super) fn go_back_to(&mut self, checkpoint: Option<CheckpointId>) {
         while let Some((_, before)) = self
             .earlier_plans

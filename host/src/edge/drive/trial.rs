@@ -1,8 +1,9 @@
-//! The time after a swap in which a failure has the job go back: to the checkpoint of the swap, with the operators of before.
+//! Automatic revert: a failure within the trial period of a swap returns the job to the checkpoint of the swap, with the
+//! operators from before the swap.
 //!
-//! A trial ends when its time is over, when the job goes back for another reason to before it, or with the process: a crash
-//! after the swap comes back with the new plugin. Until then nothing is retired. Who swaps, and when a trial begins, is
-//! elsewhere.
+//! A trial ends when its time is over, when the job goes back to before the swap for another reason, or with the process:
+//! after a crash, the job restarts with the new plugin. Until a trial ends, no checkpoint is retired. This module neither
+//! swaps nor decides when a trial begins.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -127,7 +128,7 @@ impl Job<'_> {
         }
     }
 
-    /// What runs since a swap is on trial from now on, instead of whatever was before.
+    /// Puts the plugins of a swap on trial. An earlier trial is replaced.
     fn begin_trial(&mut self, trial: Trial) {
         self.stage.is_on_trial.store(true, Ordering::Relaxed);
         self.trial = Some(trial);
@@ -152,7 +153,7 @@ impl Job<'_> {
     /// The trial that has failed with this, if one has.
     pub(super) fn failed_trial(&mut self, error: &JobError) -> Option<Trial> {
         let now = self.stage.clock.now();
-        // Whatever else may pass counts, too: it has not failed before.
+        // A failure that may pass counts, too, since the swap may have caused it.
         let counts = error.may_pass() || matches!(error, JobError::Guest(_));
         self.trial.take_if(|trial| counts && now < trial.until)
     }
