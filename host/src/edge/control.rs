@@ -11,11 +11,11 @@
 //! GET  /metrics                                for Prometheus
 //! ```
 //!
-//! What is answered is JSON; a refusal is `{"error":{"code","message"}}` with a fitting status. [`routes`] has what a route
-//! is, [`job`] those of every job, and `client` the side that asks. The socket is only for whoever may write into the
-//! folder; who may use TCP is in `address` and `guard`. A socket's path may have about a hundred bytes, and a data
-//! folder's may be longer, so long ones are reached through the folder's descriptor. Nothing is decided here: what is asked
-//! of a job goes to its conductor.
+//! Answers are JSON; a refusal is `{"error":{"code","message"}}` with a matching status. [`routes`] defines routes, [`job`]
+//! has those of every job, and `client` is the calling side. The socket is only for users who may write into the folder;
+//! `address` and `guard` say who may use TCP. A socket's path may have about a hundred bytes, and a data folder's may be
+//! longer, so long ones are reached through the folder's descriptor. Nothing is decided here: requests to a job go to its
+//! conductor.
 
 pub mod routes;
 

@@ -1,4 +1,5 @@
-//! Replaces plugins of a running job, after it was proven that they fit: on the thread of whoever asks, while the job goes on.
+//! Replaces plugins of a running job, after it was proven that they fit: on the thread that handles the request, while the
+//! job keeps running.
 //!
 //! ```text
 //!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open an instance a task ─▶ the conductor
@@ -80,7 +81,7 @@ pub struct Wish {
     pub allow_dropped_state: bool,
 }
 
-/// Why plugins were not swapped. The job goes on as before, unless the message says that it went back.
+/// Why plugins were not swapped. The job continues as before, unless the message says that it went back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The plugin is not fit.
@@ -146,7 +147,7 @@ pub struct Found {
     pub is_same: bool,
     /// How long it took to compile, or to load compiled code.
     pub compiled_us: u64,
-    /// What becomes of its states.
+    /// How the swap handles its states.
     pub states: Vec<StateRow>,
     /// What was tried on saved state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,7 +364,7 @@ impl Swapper {
 
     fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
         let (asker, answer): (_, mpsc::Receiver<_>) = Asker::new();
-        // A job that is over takes no report, and drops whoever asks.
+        // A job that is over takes no reports and drops the asker, which ends the wait below.
         let _ = self.reports.send(wish(asker));
         match answer.recv() {
             Ok(answer) => answer.map_err(Refusal::Job),

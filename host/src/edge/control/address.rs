@@ -1,6 +1,6 @@
-//! Where a job listens on TCP, and what whoever asks there has to know.
+//! The TCP address on which a job listens, and the token that clients have to know.
 //!
-//! - An address that is not of this machine alone needs a token.
+//! - An address that other machines can reach needs a token.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,12 +1,12 @@
-//! Changes of a running job that somebody asks for and waits for: another number of tasks, and to go back for good.
+//! Changes of a running job that a client asks for and waits for: another number of tasks, and a permanent rollback.
 //!
 //! ```text
 //! rescale   {"from":1,"to":3,"checkpoint":7,"pause-us":5210}
 //! rollback  {"to":3,"deleted":[4,5],"records-in":1000,"checkpoint":6,"says":["…"]}
 //! ```
 //!
-//! What takes long, such as reading a checkpoint and compiling its plugins, happens here, on the thread of whoever asks, before
-//! the job hears anything.
+//! Slow work, such as reading a checkpoint and compiling its plugins, is done here, on the thread that handles the request,
+//! before the job hears of it.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
     routes
         .with_json(
             (Method::Post, "/v1/rescale"),
-            "goes on with another `parallelism`, in the same process",
+            "continues with another `parallelism`, in the same process",
             Pace::Waits,
             move |call| rescale(&rescaled, call),
         )
@@ -65,7 +65,7 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
         )
 }
 
-/// Has the job go on with another number of tasks per node; returns when a checkpoint says so.
+/// Tells the job to continue with another number of tasks per node; returns when a checkpoint with that number is durable.
 fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
     let RescaleWish { parallelism } = call.json()?;
     crash::point(Point::RescaleAsked);
@@ -78,12 +78,12 @@ fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
     }))
 }
 
-/// Has the job go back to a checkpoint for good; returns when it runs from there and a checkpoint says so.
+/// Tells the job to go back to a checkpoint for good; returns when it runs from there and its next checkpoint is durable.
 fn roll_back(side: &JobSide, rollbacks: &Rollbacks, call: &Call) -> Result<Value, Refusal> {
     let RollbackWish { to } = call.json()?;
     let to = CheckpointId(to);
     let prepared = rollbacks(to).map_err(Refusal::conflict)?;
-    // Whoever dies between here and the next checkpoint comes back with the plugins of that time.
+    // If the process dies after the rollback and before the next checkpoint, it restarts with the plugins as of `to`.
     prepared.note.write(&side.folder).map_err(|error| {
         let folder = side.folder.display();
         Refusal::failed(format!(

@@ -20,7 +20,7 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// Nobody listens.
+    /// No job listens on the folder.
     #[error("no job runs on the data folder `{}`", folder.display())]
     NotRunning {
         /// The folder.

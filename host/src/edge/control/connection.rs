@@ -1,8 +1,9 @@
 //! One connection: one call, read within bounds, answered, and closed.
 //!
-//! - Nothing that is sent reaches the job before it was read whole and let in.
-//! - Whoever is slow, sends too much or what is no HTTP is told so, and holds its connection for a few seconds at most.
-//! - A call that waits has a thread of its own; whoever goes away meanwhile leaves nothing behind.
+//! - A request reaches the job only after it was read whole and let in.
+//! - A client that is slow, sends too much or does not speak HTTP is refused, and holds its connection for a few seconds at
+//!   most.
+//! - A call that waits has a thread of its own; a client that disconnects meanwhile leaves nothing behind.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,7 +30,7 @@ use super::serve::{Busy, Open};
 
 /// How long a head, and then a body, may take to arrive.
 const READ_MAX: Duration = Duration::from_secs(5);
-/// How long an answer may take to leave, once nobody takes it at once.
+/// How long an answer may take to be written, from when the client first does not take it.
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a body.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -85,7 +86,7 @@ pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<Desk>) {
     close(stream).await;
 }
 
-/// Refuses whoever is there, unheard.
+/// Refuses a client without reading its request.
 pub(super) async fn turn_away(mut stream: Box<dyn Stream>) {
     let message = "too many connections; try again in a moment";
     refuse(&mut stream, &Refusal::new(503, "busy", message)).await;
@@ -99,7 +100,7 @@ async fn refuse(stream: &mut Box<dyn Stream>, refusal: &Refusal) {
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len(),
     );
-    // Whoever does not take the answer gets none.
+    // A client that does not read the answer gets none.
     let _ = timeout(READ_MAX, stream.write_all(text.as_bytes())).await;
 }
 
@@ -236,7 +237,7 @@ async fn wait(
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {
         let reply = (route.handler)(&call);
-        // Whoever asked may be gone.
+        // The client may have disconnected.
         let _ = sender.send(reply);
         drop(working);
     });
@@ -245,12 +246,15 @@ async fn wait(
     receiver.await.unwrap_or_else(lost)
 }
 
-/// A stream on which nothing is written before a call was heard, since what the server says by itself is no JSON; that does
-/// not wait for ever; and that is closed by its owner alone.
+/// A stream as the HTTP server sees it.
+///
+/// - Until a call was heard, writes are dropped: errors of the server itself are not JSON.
+/// - Writes to a client that does not read time out.
+/// - Only the owner closes it.
 struct Io<'a> {
     stream: &'a mut Box<dyn Stream>,
     heard: &'a AtomicBool,
-    /// Runs once nobody took what was written.
+    /// Started when the client first does not take what is written.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

@@ -74,7 +74,7 @@ fn check_site<B>(request: &Request<B>, has_token: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether this is no name that somebody else could have bent to this machine.
+/// Whether this is `localhost` or an IP address. Another site could make any other name resolve to this machine.
 fn is_here(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),

@@ -124,13 +124,13 @@ impl JobSide {
         Ok(json!({ "id": id.0, "status": "COMPLETED", "drained": drain, "savepoint": to }))
     }
 
-    /// Reports a wish to the job, and waits for what becomes of it.
+    /// Sends a request to the job and waits for its answer.
     ///
     /// # Errors
-    /// When the job says no, or ends before it could do that.
+    /// When the job refuses, or ends before it could do that.
     pub fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
         let (asker, answer): (_, mpsc::Receiver<Answer<T>>) = Asker::new();
-        // A job that is over takes no report, and drops whoever asks.
+        // A job that is over takes no reports and drops the asker, which ends the wait below.
         let _ = self.reports.send(wish(asker));
         match answer.recv() {
             Ok(Ok(answer)) => Ok(answer),

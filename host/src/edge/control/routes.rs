@@ -42,7 +42,7 @@ pub enum Pace {
 pub struct Call {
     /// What was sent along.
     pub body: Vec<u8>,
-    /// Whether it came by the socket in the data folder, from somebody who may write there.
+    /// Whether it came by the socket in the data folder, so from a user who may write there.
     pub is_local: bool,
 }
 
@@ -133,7 +133,7 @@ pub struct Route {
     pub method: Method,
     /// The whole path.
     pub path: &'static str,
-    /// What it does, in a line, for whoever asks what there is.
+    /// What it does, in a line, for the list of routes.
     pub about: &'static str,
     /// How long it may take.
     pub pace: Pace,
@@ -185,7 +185,7 @@ impl Routes {
     /// # Errors
     /// When there is none.
     pub fn find(&self, method: &str, path: &str) -> Result<&Route, Refusal> {
-        // Whoever asks for the head of an answer gets that alone: the server leaves the body out.
+        // A HEAD request is answered as a GET request; the server leaves the body out.
         let method = if method == "HEAD" { "GET" } else { method };
         let here: Vec<_> = self.0.iter().filter(|route| route.path == path).collect();
         if here.is_empty() {

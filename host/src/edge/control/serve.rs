@@ -63,7 +63,7 @@ impl Drop for Busy {
     }
 }
 
-/// Where calls may come in; nobody is heard yet.
+/// Listeners for calls, which are not served yet.
 #[derive(Default)]
 pub struct Doors {
     socket: Option<(UnixListener, PathBuf)>,
@@ -74,7 +74,7 @@ impl Doors {
     /// By a socket in a data folder that this process holds.
     ///
     /// # Errors
-    /// When the system refuses: nobody can call that way then.
+    /// When the system refuses: clients cannot use the socket then.
     pub fn on_socket(&mut self, folder: &Path) -> io::Result<()> {
         let path = folder.join(FILE_NAME);
         let new = folder.join(NEW_FILE_NAME);
@@ -84,7 +84,7 @@ impl Doors {
                 _ => {}
             }
         }
-        // Nobody finds it before it is the owner's alone.
+        // It gets the name that clients look for only when its mode makes it the owner's alone.
         let listener = reach(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
@@ -111,10 +111,10 @@ impl Doors {
         Ok(address)
     }
 
-    /// Hears who calls, until what is returned is dropped.
+    /// Serves calls until the returned value is dropped.
     ///
     /// # Errors
-    /// When the system refuses: nobody can call then.
+    /// When the system refuses: no calls are served then.
     pub fn open(self, routes: Routes) -> io::Result<Serving> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -144,7 +144,7 @@ impl Doors {
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                // Either way nobody is to be heard any more.
+                // Sent or dropped, it means that calls are not served any more.
                 let _ = runtime.block_on(closed);
             })?;
         Ok(Serving {

@@ -22,7 +22,7 @@ use crate::stream::CheckpointId;
 
 const TOKEN: &str = "0123456789abcdef";
 
-/// A job that nobody conducts: what reaches it stays in the inbox.
+/// A job without a conductor: reports stay in the inbox.
 struct Started {
     folder: TempDir,
     address: SocketAddr,
@@ -66,7 +66,7 @@ fn started_in(folder: TempDir, listen: Listen, below: &str) -> Started {
 }
 
 impl Started {
-    /// A job that has its `id`-th checkpoint for whoever asks, and ends without an answer when it is drained.
+    /// A job that answers each request with its `id`-th checkpoint, and ends without an answer when it is drained.
     #[expect(clippy::disallowed_methods, reason = "the other side of a connection")]
     fn answering(&mut self, id: u64) -> JoinHandle<Vec<String>> {
         let inbox = self.inbox.take().unwrap();
@@ -178,12 +178,12 @@ fn calls_reach_the_job_and_answers_come_back() {
     let mut expected = vec![checkpoint; 3];
     expected.extend(["stop, drain false", "checkpoint", "stop, drain true"].map(str::to_owned));
     assert_eq!(job.join().unwrap(), expected);
-    let nobody = started.ask("/v1/status", None).unwrap_err();
-    assert!(matches!(nobody, AskError::NotRunning { .. }), "{nobody}");
+    let error = started.ask("/v1/status", None).unwrap_err();
+    assert!(matches!(error, AskError::NotRunning { .. }), "{error}");
 }
 
 #[test]
-fn whoever_looks_is_shown() {
+fn a_client_sees_the_job() {
     let started = started(None);
     assert_eq!(started.ask("/v1/status", None).unwrap()["name"], "words");
     let known = started.ask("/v1/checkpoints", None).unwrap();
@@ -410,7 +410,7 @@ fn who_does_not_know_the_token_is_not_let_in_by_tcp() {
 }
 
 #[test]
-fn those_who_say_nothing_hold_nobody_up() {
+fn silent_clients_do_not_block_others() {
     let started = started(None);
     let silent: Vec<_> = (0..32)
         .map(|_| TcpStream::connect(started.address).unwrap())

@@ -1,4 +1,5 @@
-//! What becomes of each state when another plugin takes it over: a table for people, and what is refused of it.
+//! Comparison of saved states with those that another plugin declares: a table for people, and the refusal of a plugin that
+//! does not fit.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +21,14 @@ pub struct StateRow {
     /// The version that the plugin declares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<u32>,
-    /// What becomes of it.
+    /// How a swap handles it.
     pub fate: Fate,
     /// Why, if there is more to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What becomes of a state.
+/// How a swap handles a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
