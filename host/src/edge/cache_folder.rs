@@ -52,7 +52,7 @@ fn find(variable: impl Fn(&str) -> Option<OsString>, otherwise: Option<PathBuf>)
             path: Some(path),
             warning: None,
         },
-        // A home that is not there is no mistake; a folder that somebody has made is.
+        // A missing home folder is not an error. An unusable folder that the user named or made is one.
         Err(_) if !is_given && !path.exists() => CacheFolder {
             path: otherwise,
             warning: None,

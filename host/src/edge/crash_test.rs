@@ -1,13 +1,13 @@
-//! Runs a pipeline again and again, has it die at each crash point, and looks whether its output is what two undisturbed runs
-//! put out.
+//! Runs a pipeline repeatedly, makes it die at each crash point, and checks that its output equals that of two undisturbed
+//! runs.
 //!
 //! ```text
 //! plain run ─▶ expected        for each point: run, dies ─▶ run, dies as it recovers ─▶ run, dies later ─▶ … ─▶ run to the end
 //! plain run ─▶ the same?                                                                           its output: as expected?
 //! ```
 //!
-//! Every run is a process of its own, and every round has a folder of its own. What a pipeline must be like to be tested is up
-//! to whoever calls; here nothing of the user's is known.
+//! Every run is a process of its own, and every round has a folder of its own. The caller decides which pipelines can be
+//! tested: this module is independent of what the user's pipeline does.
 
 mod lines;
 mod process;

@@ -12,8 +12,8 @@
 //!   compiled/          precompiled plugins, if the user has no cache folder; may be deleted
 //! ```
 //!
-//! The lock is the system's, so it ends with the process however that ends; a `lock` file that is left behind holds
-//! nobody up. It is never deleted: a second process could lock the deleted one.
+//! The lock is the system's, so it ends with the process however that ends; a `lock` file that is left behind does not
+//! block the next process. It is never deleted: a second process could lock the deleted one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -171,7 +171,7 @@ impl DataDir {
         Ok(id.trim_end().to_owned())
     }
 
-    /// Notes where the job's checkpoints are, for whoever looks for them by this folder.
+    /// Notes where the job's checkpoints are, for commands that are given only this folder.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -234,7 +234,7 @@ impl DataDir {
         Self::compiled_in(&self.path)
     }
 
-    /// The same of a data folder that nobody has to hold for it: entries come and go as a whole.
+    /// The same for a data folder that the caller need not hold: entries are added and removed as a whole.
     #[must_use]
     pub fn compiled_in(path: &Path) -> PathBuf {
         path.join("compiled")
@@ -316,7 +316,7 @@ pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches two jobs on one data folder, and a dead one that holds it for ever.
+    //! Catches two jobs on one data folder, and a dead job that never releases it.
 
     use super::*;
 
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_was_left_behind_holds_nobody_up() {
+    fn a_lock_file_that_was_left_behind_does_not_block() {
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("lock"), "4000000000\n").unwrap();
         let held = DataDir::open(outer.path()).unwrap();

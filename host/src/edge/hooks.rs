@@ -19,7 +19,7 @@ use super::clock::Clock;
 
 /// How many events wait at most.
 const QUEUED_MAX: usize = 64;
-/// A longer reason is cut, so that a pipe holds an event that nobody reads.
+/// A longer reason is cut, so that an event fits into the pipe of a command that does not read it.
 const REASON_BYTES_MAX: usize = 4096;
 const COMMAND_TIME: Duration = Duration::from_secs(30);
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ pub struct CheckpointEvent {
 pub enum CheckpointOutcome {
     /// It is durable.
     Completed,
-    /// It is not there, or nobody knows.
+    /// It is not durable, or it is unknown whether it is.
     Failed,
 }
 
@@ -127,7 +127,7 @@ struct State {
     events: VecDeque<CheckpointEvent>,
     dropped: u64,
     is_stopping: bool,
-    /// Nobody waits any more: what runs is to be killed.
+    /// The job does not wait any longer: the command or request that is under way is to be ended.
     is_given_up: bool,
     is_over: bool,
 }
@@ -148,7 +148,7 @@ impl Queue {
         state.events.pop_front()
     }
 
-    /// Waits for this long, or until nobody waits for us any more, which it returns.
+    /// Waits for this long, or until the job does not wait for its hooks any longer; returns whether that is so.
     fn rest(&self, at_most: Duration) -> bool {
         let waited = self
             .changed
@@ -283,7 +283,7 @@ impl Teller {
                 *failures += 1;
                 if *failures == 1 {
                     warn(format!(
-                        "`on-checkpoint` could not tell `{hook}` of checkpoint {}: {reason}; the job goes on, and further failures are counted",
+                        "`on-checkpoint` could not tell `{hook}` of checkpoint {}: {reason}; the job continues, and further failures are counted",
                         event.checkpoint
                     ));
                 }
@@ -299,7 +299,7 @@ impl Teller {
         }
         if lost > 0 {
             warn(format!(
-                "`on-checkpoint` is slower than checkpoints are taken: {lost} of them were told to nobody"
+                "`on-checkpoint` is slower than checkpoints are taken: {lost} of them were not reported"
             ));
         }
     }
@@ -378,7 +378,7 @@ fn ended(status: ExitStatus) -> Result<(), String> {
 }
 
 fn kill(child: &mut Child) {
-    // The group's id is that of its first process, which is not waited for yet: it cannot be somebody else's.
+    // The group's id is that of its first process, which is not waited for yet: no other process can have that id.
     let group = format!("-{}", child.id());
     let killed = Command::new("kill")
         .args(["-KILL", "--", &group])

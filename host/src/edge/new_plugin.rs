@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// What of an SDK's folder is for whoever changes the SDK, not for whoever uses it.
+    /// Whether a file in an SDK's folder is only for development of the SDK, not for plugins that use it.
     fn is_inner(path: &str) -> bool {
         path.starts_with("tests/")
             || path.starts_with("test/")

@@ -24,7 +24,7 @@ pub enum PipelineFileError {
         /// What the system said.
         source: io::Error,
     },
-    /// Nobody writes so much by hand.
+    /// The file is larger than a pipeline written by hand.
     #[error("the pipeline `{}` is larger than 1 MiB; is it the right file?", path.display())]
     TooLarge {
         /// As typed.

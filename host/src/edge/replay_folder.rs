@@ -104,7 +104,7 @@ impl ReplayFolder {
         Ok(handed_back)
     }
 
-    /// Waits until nobody else hands letters back, and keeps others from it.
+    /// Waits until no other process hands letters back, and keeps others from it.
     ///
     /// # Errors
     /// When the system refuses.
@@ -152,7 +152,7 @@ pub struct HeldReplayFolder {
 }
 
 impl HeldReplayFolder {
-    /// Begins a file for an input of an operator; nobody sees it yet.
+    /// Begins a file for an input of an operator. A job does not see it yet.
     ///
     /// # Errors
     /// When the system refuses.

@@ -1,4 +1,4 @@
-//! Files that nobody else sees, for state that does not fit into memory.
+//! Files that no other process sees, for state that does not fit into memory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

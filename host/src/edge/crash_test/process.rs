@@ -1,7 +1,7 @@
 //! One run of the command in a process of its own, which may be told to die at a crash point.
 //!
-//! Every run of a round has the same folder: `data`, `out`, and `said` with what it told. Children are in process groups of their
-//! own, so that Ctrl-C reaches only whoever started them; that one ends them by the handle it has.
+//! Every run of a round has the same folder: `data`, `out`, and `said` with its messages. Children are in process groups of
+//! their own, so that Ctrl-C reaches only the process that started them, which then ends them by their handles.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -217,7 +217,7 @@ impl<'a> Round<'a> {
     }
 }
 
-/// A child that does not outlive whoever waits for it.
+/// A child process that is killed and waited for when this is dropped.
 #[derive(Debug)]
 struct Ends(Child);
 

@@ -89,7 +89,7 @@ fn failures_are_told_once_and_counted() {
 }
 
 #[test]
-fn a_hanging_command_holds_nobody_and_is_killed_with_what_it_started() {
+fn a_hanging_command_does_not_delay_the_job_and_is_killed_with_its_children() {
     let folder = tempfile::tempdir().unwrap();
     let line = "sleep 2 && touch survived & sleep 60";
     let (hooks, warnings) = start(SHORT, &[line], folder.path());
@@ -110,7 +110,7 @@ fn a_hanging_command_holds_nobody_and_is_killed_with_what_it_started() {
         "{warnings:?}"
     );
     let lost = warnings.last().unwrap();
-    assert!(lost.contains("told to nobody"), "{warnings:?}");
+    assert!(lost.contains("were not reported"), "{warnings:?}");
     std::thread::sleep(Duration::from_millis(2100).saturating_sub(begin.elapsed()));
     assert!(!folder.path().join("survived").exists());
 }
@@ -181,19 +181,19 @@ fn an_address_is_posted_each_event() {
 fn an_address_that_refuses_or_is_not_there_is_told() {
     let (url, _posted) = listen("500 Internal Server Error");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}/", closed.local_addr().unwrap());
+    let refusing = format!("http://{}/", closed.local_addr().unwrap());
     drop(closed);
-    let (hooks, warnings) = start(LIMITS, &[&url, &nobody, "http://"], Path::new("."));
+    let (hooks, warnings) = start(LIMITS, &[&url, &refusing, "http://"], Path::new("."));
     hooks.tell(event(7));
     hooks.stop();
     let warnings = warnings.lock().unwrap();
     assert!(warnings[0].contains("it answered with 500"), "{warnings:?}");
-    assert!(warnings[1].contains(&nobody), "{warnings:?}");
+    assert!(warnings[1].contains(&refusing), "{warnings:?}");
     assert_eq!(warnings.len(), 3, "{warnings:?}");
 }
 
 #[test]
-fn an_address_that_never_answers_holds_nobody() {
+fn an_address_that_never_answers_does_not_delay_the_job() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let begin = Instant::now();

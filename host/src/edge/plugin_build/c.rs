@@ -67,7 +67,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     fs::write(out, component).map_err(unusable(project))
 }
 
-/// What the tools say of imports that nobody answers, and what to do about it.
+/// Explains the tools' error about imports that the contract does not have, and says what to do about it.
 fn explained(reason: String) -> String {
     if reason.contains("wasi_snapshot_preview1") {
         return format!(
@@ -159,7 +159,7 @@ impl Build {
         self.run(&mut command)
     }
 
-    /// Links the objects with the SDK, which is C whatever the plugin is.
+    /// Links the objects with the SDK, which is compiled as C, no matter which language the plugin is in.
     fn link(&self, objects: &[PathBuf]) -> Result<PathBuf, PluginBuildError> {
         let module = self.object("module.wasm")?;
         let has_cpp = |source: &manifest::Source| source.dialect == Dialect::Cpp;

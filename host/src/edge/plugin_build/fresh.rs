@@ -19,8 +19,8 @@ const STAGED: &str = ".staged";
 const FILES_MAX: usize = 20_000;
 
 /// The component of a project: the one that was made before, if nothing changed since, or a new one, which `make` writes to the
-/// path that it is given. A job has to start again on a machine without compilers, too: where `tools` are missing, a component
-/// that was made of the same files is taken, whatever the tools were.
+/// path that it is given. A job must also restart on a machine without compilers: where `tools` are missing, a component
+/// that was made of the same files is taken, no matter which tools made it.
 pub(super) fn up_to_date(
     project: &Project,
     tools: Result<Tools, PluginBuildError>,

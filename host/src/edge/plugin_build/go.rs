@@ -204,7 +204,8 @@ fn folder_error(project: &Project, source: std::io::Error) -> PluginBuildError {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a component that asks for more than the contract, a run-time that waits for ever, and messages that do not help.
+    //! Catches a component that imports more than the contract, a run-time that never stops waiting, and messages that do
+    //! not help.
 
     use super::super::tool::or_skip;
     use super::*;

@@ -209,7 +209,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     for folder in folders.iter().chain(&said.elsewhere) {
         command.arg("-p").arg(absolute(folder));
     }
-    // On success it says so, which nobody needs to know.
+    // Its standard output only says that it succeeded.
     let status = command
         .arg("-o")
         .arg(absolute(out))

@@ -1,7 +1,7 @@
-;; What the run-time of Go asks of an operating system, for a plugin that has none.
+;; The system calls of Go's run-time, for a plugin without an operating system.
 ;;
-;; Everything is answered from within: arguments and environment are empty, the clock goes on by a fixed step each time that it
-;; is asked (the scheduler waits for it to move), randomness comes from a fixed seed, waiting is over at once, and there are
+;; All are answered in the module: arguments and environment are empty, the clock advances by a fixed step each time that it
+;; is read (the scheduler waits for it to move), randomness comes from a fixed seed, waiting is over at once, and there are
 ;; no files. So a component of it imports nothing but the contract, and does the same each time. What is printed becomes lines of
 ;; the job's log. Written by hand, because an adapter of WASI proper would import what plugins do not get.
 ;;
