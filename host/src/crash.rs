@@ -79,13 +79,13 @@ points! {
     SwapAsked = "swap-asked",
     /// Workers have the new instances, before their barrier.
     SwapBeforeBarrier = "swap-before-barrier",
-    /// A task has taken its snapshot and goes on with its new instance.
+    /// A task has taken its snapshot and continues with its new instance.
     SwapAtBarrier = "swap-at-barrier",
     /// All snapshots of a swap's checkpoint are there.
     SwapCollected = "swap-collected",
     /// The checkpoint of a swap is durable.
     SwapDurable = "swap-durable",
-    /// Whoever asked for the swap has the answer.
+    /// The client that asked for the swap has the answer.
     SwapAnswered = "swap-answered",
     /// A swap failed its trial, and nothing is undone yet.
     SwapReverting = "swap-reverting",
@@ -177,7 +177,7 @@ fn reach() {
     // Others may pass the same point at the same moment; one of them is the one.
     if LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
         let _ = signal_hook::low_level::raise(SIGKILL);
-        // Not reached: nobody can refuse that signal.
+        // Not reached: a process cannot refuse that signal.
         std::process::abort();
     }
 }

@@ -106,7 +106,7 @@ impl Checkpoints {
         self.history.push_back(outcome);
     }
 
-    /// What was under way is not any more, and nobody will say what became of it.
+    /// The job was restored, from this checkpoint if there is one. A checkpoint that was under way gets no outcome.
     pub(super) fn restored(&mut self, id: Option<u64>, now_ms: u64) {
         self.under_way = None;
         if let Some(id) = id {

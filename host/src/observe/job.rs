@@ -242,7 +242,7 @@ impl Observer {
         self.facts().checkpoints.copied(id, path);
     }
 
-    /// The job goes on from this checkpoint, or from its beginning.
+    /// The job resumes from this checkpoint, or from its beginning.
     pub fn restored(&self, checkpoint: Option<u64>, now_ms: u64) {
         self.facts().checkpoints.restored(checkpoint, now_ms);
     }

@@ -1,8 +1,8 @@
-//! What can be seen of a running job, by whoever asks, without the job standing still for it.
+//! Facts and numbers of a running job, which clients read without pausing it.
 //!
-//! Workers write numbers once a batch ([`task`]); what happens rarely (checkpoints, failures, swaps) goes through a lock.
-//! Whoever asks gets both as JSON (`status`) or as text for Prometheus (`prometheus`). There is no clock here: times come
-//! in. It knows nothing of workers and how they run.
+//! Workers write numbers once a batch ([`task`]); rare events (checkpoints, failures, swaps) go through a lock. Clients get
+//! both as JSON (`status`) or as text for Prometheus (`prometheus`). There is no clock here: callers pass times in. The
+//! module is independent of workers and how they run.
 
 pub mod job;
 

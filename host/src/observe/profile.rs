@@ -1,7 +1,7 @@
 //! A picture of where the time of a job went: job, operator, stage, and within a plugin its functions.
 //!
 //! The time in each stage is measured. Functions are known from samples, which tell shares and no times, so the measured time
-//! in a plugin is divided as its samples were. Whatever workers did besides, such as checkpoints, is a box of its own; time
+//! in a plugin is divided as its samples were. Other work of workers, such as checkpoints, is a box of its own; time
 //! without work is left out. Formats: [`Profile::svg`] to look at, [`Profile::folded`] and [`Profile::json`] for other tools.
 
 mod folded;

@@ -192,9 +192,11 @@ type Stood = (&'static str, &'static str, fn(&Times) -> &Counter);
 const STOOD: [Stood; 3] = [
     ("busy", "with work to do", |times| &times.busy),
     ("idle", "without anything to do", |times| &times.idle),
-    ("back_pressured", "with output that nobody took", |times| {
-        &times.back_pressured
-    }),
+    (
+        "back_pressured",
+        "with output that could not be passed on",
+        |times| &times.back_pressured,
+    ),
 ];
 
 fn workers(text: &mut Text, facts: &Facts) {
@@ -294,7 +296,7 @@ const TIMED: [Counted; 6] = [
     ),
     (
         "back_pressured",
-        "Time of a task with output that nobody took.",
+        "Time of a task with output that could not be passed on.",
         Of::All,
         |task| &task.times.back_pressured,
     ),

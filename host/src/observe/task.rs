@@ -1,6 +1,6 @@
 //! What a worker says of itself and of its tasks: a few atomics a batch.
 //!
-//! A worker that nobody observes has none of them; what it says then goes nowhere.
+//! A worker that is not observed has none of them; what it reports is dropped.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Times {
     pub busy: Counter,
     /// Without anything to do. Nanoseconds.
     pub idle: Counter,
-    /// With output that nobody takes. Nanoseconds.
+    /// With output that cannot be passed on. Nanoseconds.
     pub back_pressured: Counter,
 }
 
@@ -26,7 +26,7 @@ pub enum Standing {
     /// It had nothing to do.
     #[default]
     Idle,
-    /// It has output that nobody takes.
+    /// It has output that cannot be passed on.
     BackPressured,
 }
 

@@ -105,7 +105,7 @@ impl Column {
     /// Adds an item.
     ///
     /// # Panics
-    /// When the column would pass 4 GiB; whoever fills columns bounds them far below.
+    /// When the column would pass 4 GiB. Callers bound their columns far below that.
     #[inline]
     pub fn push(&mut self, item: &[u8]) {
         short::append(&mut self.bytes, item);

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The hash of a key, the same for ever.
+/// The hash of a key. It never changes.
 #[inline]
 #[must_use]
 pub fn hash_key(key: &[u8]) -> u64 {

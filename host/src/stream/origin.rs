@@ -1,7 +1,8 @@
-//! Where the records of a batch were read, for whoever has to name one of them to a person.
+//! Where the records of a batch were read, for messages that name one of them.
 //!
-//! It goes along with a batch and costs nothing for each record: a source notes what it read for the whole batch, and whoever
-//! mixes batches joins what they say. What an operator emits inherits it, so that it names what was read, not what was made.
+//! An origin travels with its batch and costs nothing per record: a source notes what it read for the whole batch, and code
+//! that mixes batches joins their origins. Output of an operator inherits the origin of its input, so it names what was
+//! read, not what was made.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl Origin {
             return format!("{}, record {} of these", span.describe(), index + 1);
         }
         if self.spans.is_empty() {
-            return "nobody noted where it was read".to_owned();
+            return "its origin was not recorded".to_owned();
         }
         let mut text = String::new();
         for (index, span) in self.spans.iter().enumerate() {
@@ -207,9 +208,6 @@ mod tests {
         }
         assert_eq!(origin.spans.len(), SPANS_MAX);
         assert!(origin.describe(0).ends_with(", bytes 0 to 1, or others"));
-        assert_eq!(
-            Origin::default().describe(3),
-            "nobody noted where it was read"
-        );
+        assert_eq!(Origin::default().describe(3), "its origin was not recorded");
     }
 }

@@ -61,7 +61,7 @@ impl Stop {
     ) -> Difference {
         let mut lines = self.lines;
         let lines_max = LINES_MAX - log.len().min(LINES_MAX / 2);
-        // Not more than somebody reads.
+        // Not more than a person would read.
         if lines.len() > lines_max {
             let left = lines.len() - lines_max + 1;
             lines.truncate(lines_max - 1);

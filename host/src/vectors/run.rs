@@ -24,7 +24,7 @@ const BEGIN_MS: u64 = 1_767_225_600_000;
 /// Lines of a plugin's log that are told with a difference.
 const LOG_LINES_MAX: usize = 5;
 
-/// Holds a plugin to vectors. Its engine has to be ticked by somebody, or no call takes too long.
+/// Runs a plugin on vectors. The caller has to tick its engine; otherwise the time limits of calls are not enforced.
 ///
 /// # Errors
 /// When the file names ports or states that the plugin has not.
@@ -245,7 +245,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Back to the last checkpoint; what came since comes again, each call at the time of its first.
+    /// Goes back to the last checkpoint and replays the calls since, each at its original time.
     fn kill(&mut self) -> Result<(), Stop> {
         self.alone.restore()?;
         let now_ms = self.alone.wall_ms;

@@ -50,7 +50,7 @@ pub(super) fn json(value: &Value) -> String {
     format!("{}{mark}", escaped_but_quotes(&shown))
 }
 
-/// What somebody said, on one line or several.
+/// A message, on one line or several.
 pub(super) fn message(text: &str) -> String {
     let mut shown = String::new();
     for (number, line) in text.lines().enumerate() {

@@ -1,8 +1,8 @@
 //! The numbers that plugins report, as families of their own.
 //!
 //! A counter `late` is `floodmark_plugin_late_total`, a gauge `floodmark_plugin_late`, a histogram has `_bucket`, `_sum` and
-//! `_count`. All operators that report a name share its family. Names come from plugins, so the rules below see to it that no
-//! two families or series of one text ever have the same name, whatever a plugin calls its numbers:
+//! `_count`. All operators that report a name share its family. Plugins choose the names, so these rules ensure that no two
+//! families or series of one text ever have the same name:
 //!
 //! - Everything begins with `floodmark_plugin_`, and nothing of the host does.
 //! - Only counters end in `_total`, and only series of histograms in `_bucket`, `_sum` and `_count`: another number that is
