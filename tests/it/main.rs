@@ -22,6 +22,7 @@ mod contract;
 mod control;
 mod crash_test;
 mod damage;
+mod docs;
 mod faults;
 mod first_start;
 mod full_disk;
