@@ -23,7 +23,7 @@ fn job() -> Job {
 /// Flips a byte in each copy of the manifests of these checkpoints, wherever they are in the store's file.
 fn damage(job: &Job, ids: &[u8]) {
     // The beginning of a manifest, its version, and the checkpoint's id.
-    const MAGIC: &[u8] = b"FLMK-MAN\x03\x00";
+    const MAGIC: &[u8] = b"FLMK-MAN\x01\x00";
     let path = job.data_dir().join("checkpoints.redb");
     let mut bytes = fs::read(&path).unwrap();
     let starts: Vec<usize> = (0..bytes.len() - 64)
