@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::job::{Job, command};
 use crate::plugins::repository;
+use crate::text::has_word;
 
 #[track_caller]
 fn read(path: &str) -> String {
@@ -16,14 +17,9 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Whether `name` stands in `text` with no letter, digit or hyphen right before or after it.
+/// Whether a document has a name; hyphens are parts of names.
 fn names(text: &str, name: &str) -> bool {
-    let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-';
-    text.match_indices(name).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + name.len()..].chars().next();
-        !before.is_some_and(is_part) && !after.is_some_and(is_part)
-    })
+    has_word(text, name, '-')
 }
 
 fn help(words: &[&str]) -> String {

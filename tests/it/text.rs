@@ -1,4 +1,4 @@
-//! Text and chance, both from one seed.
+//! Text and chance, both from one seed; and how a word is found in a text.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub struct Random(pub u64);
@@ -33,4 +33,14 @@ pub fn text(bytes: usize, seed: u64) -> Vec<u8> {
         text.push(if random.below(12) == 0 { b'\n' } else { b' ' });
     }
     text
+}
+
+/// Whether `word` stands in `text`, and not only as a part of a longer one: letters, digits and `joint` make a word longer.
+pub fn has_word(text: &str, word: &str, joint: char) -> bool {
+    let is_part = |char: char| char.is_alphanumeric() || char == joint;
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        ![before, after].into_iter().flatten().any(is_part)
+    })
 }

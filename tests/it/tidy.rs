@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::plugins::repository;
+use crate::text::has_word;
 
 /// What each module of the host may name besides itself.
 const MAY_USE: [(&str, &[&str]); 12] = [
@@ -382,16 +383,6 @@ fn nothing_is_put_off_or_silenced() {
     none(&found);
 }
 
-/// Whether a line has the word, or the words, and not only as a part of longer ones.
-fn has_word(line: &str, word: &str) -> bool {
-    let is_part = |char: char| char.is_alphanumeric() || char == '_';
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + word.len()..].chars().next();
-        ![before, after].into_iter().flatten().any(is_part)
-    })
-}
-
 #[test]
 fn words_are_told_from_parts_of_words() {
     for (line, expected) in [
@@ -402,7 +393,7 @@ fn words_are_told_from_parts_of_words() {
         ("words", false),
         ("a_word", false),
     ] {
-        assert_eq!(has_word(line, "word"), expected, "{line}");
+        assert_eq!(has_word(line, "word", '_'), expected, "{line}");
     }
 }
 
@@ -414,7 +405,7 @@ fn prose_is_plain_english() {
     for source in files(&[""], &WITH_PROSE) {
         for (number, line) in source.text.lines().enumerate() {
             let line = line.to_lowercase();
-            for (word, instead) in words.iter().filter(|(word, _)| has_word(&line, word)) {
+            for (word, instead) in words.iter().filter(|(word, _)| has_word(&line, word, '_')) {
                 found.push(format!(
                     "{}:{}: {word}: rather {instead}",
                     source.path,
