@@ -9,21 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use floodmark::checkpoint::coordinator::CheckpointSettings;
 use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::connector::{DiscardSink, GeneratorSettings, GeneratorSource, Recovered};
 use floodmark::edge::clock::Clock;
-use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive};
+use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive, request};
 use floodmark::edge::failures::FailureLog;
 use floodmark::edge::scratch;
 use floodmark::edge::swap::{NewPlugin, Swapper, Wish};
 use floodmark::guest::GuestEngine;
+use floodmark::job::restart::Strategy;
+use floodmark::job::{CheckpointSettings, JobSettings, Notice, Request};
 use floodmark::observe::WorkerMetrics;
-use floodmark::runtime::conductor::Notice;
 use floodmark::runtime::plan::{Plan, Role};
-use floodmark::runtime::report::Report;
-use floodmark::runtime::restart::Strategy;
 use floodmark::runtime::worker::Counters;
 use support::{count_plan, folder, plugin, setting};
 
@@ -93,17 +91,17 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
     let _ = std::fs::remove_file(&path);
     let mut store = CheckpointStore::open(&path, StoreSettings::default()).expect("it opens");
     let recovery = store.recover(Depth::Quick, None).expect("it is new");
-    let (reports, inbox) = mpsc::channel();
+    let (inputs, inbox) = mpsc::channel();
     let reader = store.reader();
     let swapper = Swapper {
         engine,
-        reports: reports.clone(),
+        inputs: inputs.clone(),
         reader: Arc::new(move || Some(Arc::clone(&reader))),
         scratch: Arc::new(|| scratch::file_in(&folder("store"))),
         clock,
     };
     let read = Arc::new(AtomicU64::new(0));
-    let stopper = reports.clone();
+    let stopper = inputs.clone();
     let swapping = std::thread::spawn({
         let read = Arc::clone(&read);
         move || {
@@ -128,11 +126,11 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
             }
             let total = clock.now() - begun;
             let records = read.load(Ordering::Relaxed) - records;
-            let stop = Report::StopAsked {
+            let stop = Request::Stop {
                 drain: false,
-                asker: None,
+                caller: None,
             };
-            stopper.send(stop).expect("the job runs");
+            request(&stopper, stop);
             Figures {
                 pauses,
                 total,
@@ -141,21 +139,23 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
         }
     });
     let settings = DriveSettings {
-        checkpoints: CheckpointSettings {
-            interval: None,
-            ..CheckpointSettings::every(Duration::MAX)
+        job: JobSettings {
+            checkpoints: CheckpointSettings {
+                interval: None,
+                ..CheckpointSettings::every(Duration::MAX)
+            },
+            fresh: false,
+            restart: Strategy::None,
+            seed: 0,
         },
         retained: NonZeroU32::MIN,
-        fresh: false,
-        restart: Strategy::None,
-        seed: 0,
     };
     let kept = Kept {
         store: Box::new(store),
         recovery,
         failures: FailureLog::default(),
     };
-    let channel = (reports, inbox);
+    let channel = (inputs, inbox);
     let mut watching = Watching(read);
     drive(
         Arc::new(plan),

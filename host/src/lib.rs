@@ -16,6 +16,8 @@ pub mod observe;
 
 pub mod runtime;
 
+pub mod job;
+
 pub mod pipeline;
 
 pub mod edge;

@@ -8,7 +8,7 @@ use crate::plugins::repository;
 use crate::text::has_word;
 
 /// What each module of the host may name besides itself.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("crash", &[]),
     ("stream", &[]),
     ("state", &["stream"]),
@@ -28,11 +28,24 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "stream",
         ],
     ),
+    (
+        "job",
+        &[
+            "crash",
+            "runtime",
+            "guest",
+            "connector",
+            "checkpoint",
+            "state",
+            "stream",
+        ],
+    ),
     ("pipeline", &["connector", "stream"]),
     (
         "edge",
         &[
             "crash",
+            "job",
             "runtime",
             "observe",
             "pipeline",
@@ -53,6 +66,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "vectors",
             "crash",
             "edge",
+            "job",
             "runtime",
             "observe",
             "pipeline",

@@ -188,9 +188,16 @@ pub struct Shelf(Arc<Mutex<Parts>>);
 struct Parts {
     staged: BTreeMap<(u64, u16), Lines>,
     visible: BTreeMap<(u64, u16), Lines>,
+    /// Whether checkpoints were deleted whose output is visible.
+    takes_back: bool,
 }
 
 impl Shelf {
+    /// Checkpoints were deleted: their output is taken back at the next recovery.
+    pub fn take_back(&self) {
+        self.0.lock().expect("no test panics with it").takes_back = true;
+    }
+
     /// Checks that no line is visible twice, if each counts once.
     pub fn check_visible(&self, mode: Mode) {
         if mode == Mode::AtLeastOnce {
@@ -201,6 +208,11 @@ impl Shelf {
         for line in parts.visible.values().flatten() {
             assert!(seen.insert(line), "{line:?} is visible twice");
         }
+    }
+
+    /// How many lines are visible.
+    pub fn len(&self) -> u64 {
+        self.lines().values().sum()
     }
 
     /// By key: how many lines are visible.
@@ -318,6 +330,9 @@ impl SinkCommitter for ShelfCommitter {
         }
         let mut parts = self.0.0.lock().expect("no test panics with it");
         parts.staged.clear();
+        if std::mem::take(&mut parts.takes_back) {
+            parts.visible.retain(|(made, _), _| *made <= checkpoint);
+        }
         assert!(
             parts.visible.keys().all(|(made, _)| *made <= checkpoint),
             "a part is visible before its checkpoint"

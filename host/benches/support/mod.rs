@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use floodmark::checkpoint::coordinator::CheckpointSettings;
 use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
 use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
@@ -19,12 +18,12 @@ use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive};
 use floodmark::edge::failures::FailureLog;
 use floodmark::guest::{GuestEngine, Plugin};
+use floodmark::job::restart::Strategy;
+use floodmark::job::{CheckpointSettings, CompletedCheckpoint, JobSettings, Notice};
 use floodmark::observe::WorkerMetrics;
-use floodmark::runtime::conductor::{CompletedCheckpoint, Notice};
 use floodmark::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
-use floodmark::runtime::restart::Strategy;
 use floodmark::runtime::worker::Counters;
 use floodmark::stream::MaxParallelism;
 
@@ -299,14 +298,16 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
         .recover(Depth::Quick, None)
         .expect("its checkpoints are sound");
     let settings = DriveSettings {
-        checkpoints: CheckpointSettings {
-            interval,
-            ..CheckpointSettings::every(Duration::MAX)
+        job: JobSettings {
+            checkpoints: CheckpointSettings {
+                interval,
+                ..CheckpointSettings::every(Duration::MAX)
+            },
+            fresh: false,
+            restart: Strategy::None,
+            seed: 0,
         },
         retained: NonZeroU32::new(3).expect("not zero"),
-        fresh: false,
-        restart: Strategy::None,
-        seed: 0,
     };
     let mut told = Told::default();
     drive(

@@ -1,9 +1,8 @@
 //! Checkpoints: what one holds, who may act on it, and where it is kept.
 //!
-//! This file has the plain data and the permit; deciding is in `coordinator` and `retention`, bytes are in `manifest`, redb
+//! This file has the plain data and the permit; retiring is decided in `retention`, bytes are in `manifest`, redb
 //! is in `store`, and object stores are in `object`.
 
-pub mod coordinator;
 pub mod manifest;
 pub mod object;
 pub mod retention;

@@ -17,12 +17,12 @@ use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
 use crate::edge::control::swap::with_swap;
 use crate::edge::control::{self, Doors, Serving, changes};
-use crate::edge::drive::Reports;
+use crate::edge::drive::Inputs;
 use crate::edge::scratch;
 use crate::edge::swap::Swapper;
 use crate::guest::GuestEngine;
+use crate::job::Notice;
 use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
-use crate::runtime::conductor::Notice;
 use crate::runtime::plan::{Plan, Role};
 
 /// The variable that may have the token.
@@ -82,7 +82,7 @@ impl Answering {
         mut doors: Doors,
         folder: &Path,
         reader: Arc<dyn CheckpointReader>,
-        (reports, preparing): (Reports, Preparing),
+        (inputs, preparing): (Inputs, Preparing),
         watched: &Watched,
         terminal: &Terminal,
     ) -> Self {
@@ -90,13 +90,13 @@ impl Answering {
         let swapper = swapper(
             folder,
             &looked_at,
-            &reports,
+            &inputs,
             &preparing.engine,
             watched.clock,
         );
         let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
         let side = JobSide {
-            reports,
+            inputs,
             observer: Arc::clone(&watched.observer),
             clock: watched.clock,
             savepoints: savepoints(&looked_at),
@@ -144,7 +144,7 @@ impl Answering {
 fn swapper(
     folder: &Path,
     reader: &LookedAt,
-    reports: &Reports,
+    inputs: &Inputs,
     engine: &GuestEngine,
     clock: Clock,
 ) -> Swapper {
@@ -155,7 +155,7 @@ fn swapper(
     };
     Swapper {
         engine: engine.clone(),
-        reports: reports.clone(),
+        inputs: inputs.clone(),
         reader: Arc::new(look),
         scratch: Arc::new(move || scratch::file_in(&folder)),
         clock,

@@ -14,10 +14,10 @@ use crate::connector::Recovered;
 use crate::edge::drive::Watcher;
 use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use crate::guest::LogLevel;
+use crate::job::restart::Limit;
+use crate::job::{CompletedCheckpoint, Notice, WentBack};
 use crate::observe::WorkerMetrics;
-use crate::runtime::conductor::{CompletedCheckpoint, Notice, WentBack};
 use crate::runtime::plan::Plan;
-use crate::runtime::restart::Limit;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 

@@ -1,8 +1,8 @@
 //! What the section `[restart]` means: the strategy that decides, and what `check` says of it.
 
+use crate::job::restart::{Backoff, Strategy};
 use crate::pipeline::duration::format as span;
 use crate::pipeline::restart::RestartSettings;
-use crate::runtime::restart::{Backoff, Strategy};
 
 /// The strategy that was typed.
 pub(super) fn strategy(settings: &RestartSettings) -> Strategy {

@@ -1,4 +1,4 @@
-//! `floodmark rollback`: has a job go back to an earlier checkpoint for good, code and state together.
+//! `floodmark rollback`: returns a job permanently to an earlier checkpoint, code and state together.
 //!
 //! A running job is asked. Of one that does not run, later checkpoints are deleted here, and the next run takes their output
 //! back. What the checkpoint names is loaded before anything changes.

@@ -22,15 +22,15 @@ use super::storage;
 use super::terminal::Terminal;
 use super::what_runs::{Loading, Preparing};
 use super::{Failure, PipelineArguments};
-use crate::checkpoint::coordinator::{CheckpointSettings, Ending};
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
-use crate::edge::drive::{DriveSettings, Ended, Kept, Reports, drive};
+use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, drive};
 use crate::edge::failures::FailureLog;
 use crate::edge::hooks::{Hook, Hooks};
 use crate::edge::replay_folder::ReplayFolder;
 use crate::edge::signals::report_stop;
 use crate::edge::{allocator, scratch};
+use crate::job::{CheckpointSettings, Ending, JobSettings};
 use crate::observe::JobState;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
@@ -101,9 +101,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
             "stopped",
             "; its checkpoints are deleted, as `checkpoint.on-cancel` says, so the next run starts over, with `--fresh`",
         ),
-        Ending::Stopped | Ending::WithoutLastCheckpoint | Ending::TooManyFailures => {
-            ("stopped", "; the same command resumes from there")
-        }
+        Ending::Stopped => ("stopped", "; the same command resumes from there"),
     };
     if ended.ending == Ending::Complete && totals.records_in == 0 {
         terminal.say("finished: there was nothing new to read");
@@ -174,7 +172,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     }
     let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
     let watched = Watched::new(plan, clock);
-    let (reader, reports) = (store.reader(), channel.0.clone());
+    let (reader, inputs) = (store.reader(), channel.0.clone());
     let preparing = Preparing {
         named: Arc::new(plan.clone()),
         engine: guests.engine.clone(),
@@ -183,7 +181,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         doors,
         data_dir.path(),
         reader,
-        (reports, preparing),
+        (inputs, preparing),
         &watched,
         terminal,
     );
@@ -221,16 +219,18 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
         terminal.say(&format!("warning: {warning}"));
     }
     let settings = DriveSettings {
-        checkpoints: CheckpointSettings {
-            interval: checkpoint.interval,
-            timeout: checkpoint.timeout,
-            min_pause: checkpoint.min_pause,
-            tolerable_failures: checkpoint.tolerable_failures,
+        job: JobSettings {
+            checkpoints: CheckpointSettings {
+                interval: checkpoint.interval,
+                timeout: checkpoint.timeout,
+                min_pause: checkpoint.min_pause,
+                tolerable_failures: checkpoint.tolerable_failures,
+            },
+            fresh: arguments.fresh,
+            restart: strategy(&assembled.graph.spec.restart),
+            seed: clock.wall_ms(),
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
-        fresh: arguments.fresh,
-        restart: strategy(&assembled.graph.spec.restart),
-        seed: clock.wall_ms(),
     };
     let mut progress = Progress::new(terminal.clone(), arguments.fresh, watched)
         .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
@@ -303,13 +303,13 @@ fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
 }
 
 /// From here on a signal stops the job with a checkpoint, also one that comes before its first record.
-fn listen(reports: Reports, terminal: &Terminal) {
+fn listen(inputs: Inputs, terminal: &Terminal) {
     let teller = terminal.clone();
     let told = move |number| match number {
         1 => teller.say("stopping with a checkpoint; once more to end at once, without one"),
         _ => teller.say("ended at once; the same command resumes from the last checkpoint"),
     };
-    if let Err(error) = report_stop(reports, told) {
+    if let Err(error) = report_stop(inputs, told) {
         terminal.say(&format!(
             "warning: cannot listen for Ctrl-C ({error}): it ends the job without a checkpoint"
         ));

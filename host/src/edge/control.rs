@@ -7,15 +7,14 @@
 //! POST /v1/checkpoints  {"savepoint": path}    takes one now
 //! POST /v1/stop         {"drain": bool, "savepoint": path}
 //! POST /v1/rescale      {"parallelism": 3}      another number of tasks per node
-//! POST /v1/rollback     {"to": 3}               goes back to a checkpoint for good
+//! POST /v1/rollback     {"to": 3}               goes back to a checkpoint permanently
 //! GET  /metrics                                for Prometheus
 //! ```
 //!
 //! Answers are JSON; a refusal is `{"error":{"code","message"}}` with a matching status. [`routes`] defines routes, [`job`]
 //! has those of every job, and `client` is the calling side. The socket is only for users who may write into the folder;
 //! `address` and `guard` say who may use TCP. A socket's path may have about a hundred bytes, and a data folder's may be
-//! longer, so long ones are reached through the folder's descriptor. Nothing is decided here: requests to a job go to its
-//! conductor.
+//! longer, so long ones are reached through the folder's descriptor. Nothing is decided here: requests to a job are `job::Request`s.
 
 pub mod routes;
 

@@ -7,7 +7,7 @@
 //!
 //! The file is for looking at and for counting, not for recovery: it is written as a whole, under another name first, and a
 //! line that cannot be read is left out. When it cannot be written, the job counts in memory. What follows from the failures
-//! is decided in `runtime::restart`.
+//! is decided in `job::restart`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::restart::Failure;
+use crate::job::restart::{FAILURES_MAX, Failure};
 use crate::stream::CheckpointId;
 
 /// The name of the file in a data folder.
@@ -23,7 +23,7 @@ pub const FILE_NAME: &str = "failures";
 /// Its name before it is whole.
 const NEW_FILE_NAME: &str = "failures.new";
 /// Lines that are kept.
-const LINES_MAX: usize = 200;
+const LINES_MAX: usize = FAILURES_MAX;
 /// Bytes of a reason that are kept.
 const REASON_BYTES_MAX: usize = 500;
 /// Bytes of a file that are read: no file of ours is longer.

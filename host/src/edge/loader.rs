@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use super::drive::Reports;
 use super::threads::Bell;
 use crate::runtime::JobError;
 use crate::runtime::exchange::Wake;
-use crate::runtime::report::Report;
+use crate::runtime::report::{Report, Reports};
 use crate::runtime::worker::Worker;
 use crate::state::{Chunk, ChunkId, ChunkReader, ChunkRef};
 
@@ -117,10 +116,7 @@ impl Reading {
                     let first = takers.first().and_then(|taker| self.names.get(taker.node));
                     let operator = first.cloned().unwrap_or_default();
                     let reason = reason.into();
-                    // The receiver is gone only when the job has failed meanwhile.
-                    let _ = self
-                        .reports
-                        .send(Report::Failed(JobError::Chunks { operator, reason }));
+                    (self.reports)(Report::Failed(JobError::Chunks { operator, reason }));
                     return;
                 }
                 Err(_) => all = false,
@@ -184,14 +180,14 @@ mod tests {
     /// What two workers get of chunks 1 to 5, of which the second wants 3 alone, and what is reported.
     fn load(unreadable: &[(u64, bool)]) -> (Vec<Vec<u64>>, Vec<String>) {
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::sync_channel(8)).unzip();
-        let (reports, reported) = mpsc::channel();
+        let (reporter, reported) = mpsc::channel();
         let lanes = senders.into_iter().map(|sender| (sender, Arc::default()));
         let reading = Reading {
             chunks: Arc::new(Shelf(unreadable.to_vec())),
             names: vec!["source".to_owned(), "count".to_owned()],
             lanes: lanes.collect(),
             is_over: Arc::default(),
-            reports,
+            reports: Arc::new(move |report| reporter.send(report).unwrap()),
             proof: Arc::default(),
         };
         let wanted = (1..=5).map(|id| {

@@ -9,8 +9,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clock::Clock;
-use super::drive::Reports;
-use crate::runtime::report::Report;
+use super::drive::{Inputs, request};
+use crate::job::Request;
 
 /// Exit code of a process that was told twice to stop, as a shell gives it for SIGINT.
 const EXIT_TOLD_TWICE: i32 = 130;
@@ -23,7 +23,7 @@ const SAME_WISH: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the operating system refuses: signals then end the process as they do by default.
 #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
-pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io::Result<()> {
+pub fn report_stop(inputs: Inputs, told: impl Fn(u32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         let clock = Clock::start();
@@ -40,11 +40,11 @@ pub fn report_stop(reports: Reports, told: impl Fn(u32) + Send + 'static) -> io:
             if number > 1 {
                 std::process::exit(EXIT_TOLD_TWICE);
             }
-            // A job that is over needs no stop.
-            let _ = reports.send(Report::StopAsked {
+            let stop = Request::Stop {
                 drain: false,
-                asker: None,
-            });
+                caller: None,
+            };
+            request(&inputs, stop);
         }
     });
     Ok(())

@@ -2,11 +2,11 @@
 //! job keeps running.
 //!
 //! ```text
-//!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open an instance a task ─▶ the conductor
+//!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open an instance a task ─▶ the job
 //! ```
 //!
 //! Up to the last step nothing of the job is touched, and a refusal leaves it as it is. What happens at the barrier is in
-//! `runtime::swap`. The job may change while a swap is prepared; then the conductor refuses it.
+//! `runtime::swap`. The job may change while a swap is prepared; then the job refuses it.
 
 mod compare;
 mod rehearse;
@@ -21,13 +21,13 @@ pub use self::compare::{Fate, StateRow, compare, refuse_states};
 pub use self::rehearse::Rehearsed;
 pub use self::shadow::Shadow;
 use super::clock::Clock;
-use super::drive::Reports;
+use super::drive::{Inputs, request};
 use crate::checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
 use crate::guest::{GuestEngine, GuestError, Plugin};
+use crate::job::{Caller, Request, SwapRequest};
 use crate::runtime::JobError;
 use crate::runtime::plan::{Operator, Plan, Role, Scratch};
-use crate::runtime::report::{Asker, Report};
-use crate::runtime::swap::{Prepared, Running, Stopwatch, SwapError, SwapRequest};
+use crate::runtime::swap::{Prepared, Running, Stopwatch, SwapError};
 use crate::state::StateSchema;
 
 /// A checkpoint, and what reads it.
@@ -46,7 +46,7 @@ pub struct Swapper {
     /// Compiles.
     pub engine: GuestEngine,
     /// Where the job hears what is asked.
-    pub reports: Reports,
+    pub inputs: Inputs,
     /// Looks at its checkpoints, as long as it runs.
     pub reader: Arc<dyn Fn() -> Option<Arc<dyn CheckpointReader>> + Send + Sync>,
     /// Makes files for state that is read again.
@@ -167,7 +167,7 @@ pub struct Done {
     pub pause_us: u64,
     /// The same by worker.
     pub pauses_us: Vec<u64>,
-    /// From the request to the conductor until it was durable.
+    /// From the request to the job until it was durable.
     pub total_us: u64,
     /// For how long a failure undoes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +214,7 @@ impl Swapper {
     /// When they do not fit or the swap cannot be done. The job has its old plugins and state then.
     pub fn swap(&self, wish: &Wish) -> Result<Findings, Refusal> {
         check(wish)?;
-        let running = self.ask(Report::RunningAsked)?;
+        let running = self.ask(Request::Describe)?;
         let mut findings = Findings::default();
         let mut operators = Vec::new();
         for new in &wish.plugins {
@@ -236,12 +236,12 @@ impl Swapper {
         let held = prepared.hold();
         let clock = self.clock;
         let stopwatch: Stopwatch = Arc::new(move || clock.now());
-        let swapped = self.ask(|asker| {
-            Report::SwapAsked(Box::new(SwapRequest {
+        let swapped = self.ask(|caller| {
+            Request::Swap(Box::new(SwapRequest {
                 prepared,
                 trial: wish.trial,
                 stopwatch,
-                asker,
+                caller,
             }))
         })?;
         drop(held);
@@ -362,10 +362,10 @@ impl Swapper {
         Ok((reader, checkpoint))
     }
 
-    fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
-        let (asker, answer): (_, mpsc::Receiver<_>) = Asker::new();
-        // A job that is over takes no reports and drops the asker, which ends the wait below.
-        let _ = self.reports.send(wish(asker));
+    fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, Refusal> {
+        let (caller, answer): (_, mpsc::Receiver<_>) = Caller::new();
+        // A job that is over drops the caller, which ends the wait below.
+        request(&self.inputs, wish(caller));
         match answer.recv() {
             Ok(answer) => answer.map_err(Refusal::Job),
             Err(_) => Err(Refusal::Job(

@@ -1,6 +1,6 @@
 //! The threads of a job: one per worker, one for the writer of checkpoints, and those of `loader` and `read_ahead`.
 //!
-//! Workers step until they are idle and then wait to be woken. A thread that panics is reported at once, since the conductor
+//! Workers step until they are idle and then wait to be woken. A thread that panics is reported at once, since the job
 //! would otherwise not learn of it before the end of the job. Nothing is decided here.
 
 use std::sync::mpsc;
@@ -9,12 +9,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::drive::Reports;
 use super::loader::{Loaded, Loader};
 use super::read_ahead::ReadingThread;
 use crate::runtime::JobError;
 use crate::runtime::exchange::Wake;
-use crate::runtime::report::{Report, WriteOutcome};
+use crate::runtime::report::{Report, Reports, WriteOutcome};
 use crate::runtime::worker::{Control, Progress, Worker};
 use crate::runtime::writer::{WriteRequest, Writer};
 use crate::state::ChunkReader;
@@ -74,8 +73,7 @@ impl Threads {
             let guard = Guard::new(&outcomes, "the checkpoint writer");
             for request in inbox {
                 let outcome: WriteOutcome = writer.write(request);
-                // The receiver is gone only when the job has failed meanwhile.
-                let _ = outcomes.send(Report::Written(outcome));
+                outcomes(Report::Written(outcome));
             }
             guard.disarm();
             writer
@@ -163,7 +161,7 @@ fn work(
         match step(begun) {
             Ok(Progress::Moved { snapshot: false }) => {}
             Ok(Progress::Moved { snapshot: true }) => {
-                let _ = reports.send(Report::Stalled(clock.now().saturating_sub(begun)));
+                reports(Report::Stalled(clock.now().saturating_sub(begun)));
             }
             Ok(Progress::Idle { .. }) if has_loaded => {}
             Ok(Progress::Idle { until }) => {
@@ -173,7 +171,7 @@ fn work(
             Ok(Progress::Over) => break,
             Err(error) => {
                 is_sound = !error.spoils_state();
-                let _ = reports.send(Report::Failed(error));
+                reports(Report::Failed(error));
                 break;
             }
         }
@@ -182,7 +180,7 @@ fn work(
     is_sound.then_some(worker)
 }
 
-/// Reports a thread that panics: the conductor would otherwise not learn of it before the end of the job.
+/// Reports a thread that panics: the job would otherwise not learn of it before the end of the job.
 struct Guard<'a> {
     reports: &'a Reports,
     what: &'static str,
@@ -206,9 +204,7 @@ impl<'a> Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let _ = self
-                .reports
-                .send(Report::Failed(JobError::Defect { what: self.what }));
+            (self.reports)(Report::Failed(JobError::Defect { what: self.what }));
         }
     }
 }

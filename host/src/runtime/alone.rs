@@ -5,7 +5,7 @@
 //! does; otherwise a call here is a call there.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::JobError;
 use super::aligner::Mode;
@@ -15,6 +15,7 @@ use super::keyed::{Dictionary, KeyedBatch};
 use super::left::LeftStates;
 use super::plan::{Node, OnError, Operator, Plan, Role, StateBackend};
 use super::replay::{Emitted, emitted};
+use super::report::Reports;
 use super::saved::{Saved, list_of, map_of};
 use super::task::{OperatorTask, Task, TaskError, leaving};
 use super::worker::Counters;
@@ -295,7 +296,7 @@ fn built(
         left: LeftStates::default(),
     };
     let counters: Arc<Counters> = Arc::default();
-    let (reports, _) = mpsc::channel();
+    let reports: Reports = Arc::new(|_| ());
     let built = build(origin, &[], &[counters], &reports)?;
     let mut tasks = built.workers.into_iter().flat_map(|worker| worker.tasks);
     let Some(Some(Task::Operator(task))) = tasks.next() else {

@@ -13,7 +13,7 @@ use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
 use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
-use super::report::Report;
+use super::report::Reports;
 use super::schema::{States, snapshot_of};
 use super::stages::Stages;
 use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
@@ -58,7 +58,7 @@ pub fn build(
     mut origin: Origin<'_>,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
-    reports: &mpsc::Sender<Report>,
+    reports: &Reports,
 ) -> Result<Built, JobError> {
     let Origin { plan, restored, .. } = origin;
     check_max_parallelism(plan, restored)?;

@@ -1,11 +1,9 @@
-//! Runs a job: workers that step, exchanges between them, and the loop that takes checkpoints.
+//! Runs the records of a job: workers that step, exchanges between them, and the writer of checkpoints.
 //!
 //! A [`worker::Worker`] holds one task of every node and advances by `step(now)`: it has no clock, no thread and no sleep
-//! of its own. `build` makes workers from a [`plan::Plan`] and a checkpoint; the [`conductor`] collects snapshots and
-//! turns the coordinator's decisions into actions; the [`writer`] makes checkpoints durable and output visible. Threads
-//! are started in `edge`.
+//! of its own. `build` makes workers from a [`plan::Plan`] and a checkpoint; the [`writer`] makes checkpoints durable and
+//! output visible. When they do that is decided in `job`, and threads are started in `edge`.
 
-pub mod conductor;
 pub mod plan;
 
 pub mod build;
@@ -24,7 +22,6 @@ pub mod left;
 mod observed;
 pub mod replay;
 pub mod report;
-pub mod restart;
 pub mod saved;
 pub mod schema;
 mod sizes;

@@ -20,8 +20,8 @@ mod cut;
 mod states;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use self::cut::{Captured, cut};
@@ -32,6 +32,7 @@ use super::chunks::CheckpointChunks;
 use super::keyed::Dictionary;
 use super::left::LeftStates;
 use super::plan::{Plan, Role};
+use super::report::Reports;
 use super::task::{Task, TaskError};
 use super::worker::{Counters, Progress, Worker};
 use crate::checkpoint::{Checkpoint, CheckpointReader};
@@ -146,7 +147,7 @@ impl Replay {
             next_chunk: ChunkId(u64::MAX / 2),
             left: LeftStates::default(),
         };
-        let (reports, _) = mpsc::channel();
+        let reports: Reports = Arc::new(|_| ());
         let built = build(origin, &[], &[Arc::clone(&counters)], &reports)?;
         let mut workers = built.workers.into_iter();
         Ok(Self {

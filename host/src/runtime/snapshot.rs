@@ -3,11 +3,19 @@
 use std::sync::Arc;
 
 use super::task::Task;
-use crate::checkpoint::coordinator::Part;
 use crate::checkpoint::{Split, Staged};
 use crate::connector::ConnectorError;
 use crate::state::{Chunk, ChunkRef, HeldStates, StateError};
 use crate::stream::{CheckpointId, KeyGroupRange};
+
+/// What takes a snapshot of its own: a region of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Part {
+    /// The worker.
+    pub worker: usize,
+    /// The region.
+    pub region: usize,
+}
 
 /// A region's share of a checkpoint.
 #[derive(Debug)]

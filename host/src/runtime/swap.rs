@@ -1,7 +1,7 @@
 //! Replaces plugins of a job while it runs: the preparation, and the exchange at the barrier.
 //!
 //! The caller that requests a swap does all slow work while the job keeps running: it opens one instance per task, and
-//! decides which old state becomes which new one. The conductor hands each worker its [`Parcel`] before the barrier of a
+//! decides which old state becomes which new one. The job hands each worker its [`Parcel`] before the barrier of a
 //! checkpoint. Right after the snapshot of that checkpoint, a task and its parcel exchange plugins. So the old plugin
 //! handles the records before the barrier, the new one those after it, and the checkpoint names the new one. The parcel with
 //! the old plugin goes back to the caller, which drops it: a worker does not even free memory for it.
@@ -14,11 +14,12 @@ use super::JobError;
 use super::build::opener;
 use super::faults::Handling;
 use super::plan::{Operator, Plan, Role};
-use super::report::{Asker, Report};
+use super::report::Report;
 use super::schema::States;
+use super::snapshot::Part;
 use super::task::{ReadyPlugin, Task};
 use super::worker::Worker;
-use crate::checkpoint::coordinator::Part;
+
 use crate::crash::{self, Point};
 use crate::guest::{Description, Plugin};
 use crate::state::StateSchema;
@@ -136,6 +137,30 @@ impl Prepared {
         })
     }
 
+    /// The plan with the new plugins.
+    #[must_use]
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The states of the new plugins, by node.
+    #[must_use]
+    pub fn schemas(&self) -> &BTreeMap<usize, Vec<StateSchema>> {
+        &self.schemas
+    }
+
+    /// The generation of the job for which it was prepared, see [`Running`].
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// For how many workers it was prepared.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.handover.workers()
+    }
+
     /// Keeps what is exchanged from being freed by a worker, as long as this is held.
     #[must_use]
     pub fn hold(&self) -> Handover {
@@ -195,7 +220,8 @@ pub fn fits(operator: &str, old: &Description, new: &Description) -> Result<(), 
 }
 
 /// The plugin of a node, with its name.
-pub(super) fn plugin_at(plan: &Plan, node: usize) -> Option<(String, Arc<Plugin>)> {
+#[must_use]
+pub fn plugin_at(plan: &Plan, node: usize) -> Option<(String, Arc<Plugin>)> {
     let node = &plan.nodes[node];
     match &node.role {
         Role::Operator(operator) => Some((node.name.clone(), Arc::clone(&operator.plugin))),
@@ -214,68 +240,6 @@ fn node_of(plan: &Plan, name: &str) -> Result<usize, SwapError> {
 
 /// Tells the time since some moment: workers have no clock of their own.
 pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
-
-/// A wish to replace plugins.
-pub struct SwapRequest {
-    /// By what.
-    pub prepared: Prepared,
-    /// How long a failure of the job undoes it, from when it is durable.
-    pub trial: Option<Duration>,
-    /// Measures the pause.
-    pub stopwatch: Stopwatch,
-    /// Who wants to know.
-    pub asker: Asker<Swapped>,
-}
-
-impl std::fmt::Debug for SwapRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SwapRequest")
-            .field("prepared", &self.prepared)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Plugins that have taken the place of others, and durably so.
-#[derive(Debug, Clone)]
-pub struct Swapped {
-    /// By operator.
-    pub plugins: Vec<(String, Arc<Plugin>)>,
-    /// Whether a failure undoes it.
-    pub is_on_trial: bool,
-    /// The checkpoint at whose barrier they did.
-    pub checkpoint: CheckpointId,
-    /// The durable one before it, to which the old plugins belong.
-    pub before: Option<CheckpointId>,
-    /// How long each worker stood still for it, snapshots included.
-    pub pauses: Vec<Duration>,
-    /// From the request until it was durable.
-    pub total: Duration,
-}
-
-impl Swapped {
-    /// The operators.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        self.plugins.iter().map(|(name, _)| name.clone()).collect()
-    }
-
-    /// How the old plugins come back, for people.
-    #[must_use]
-    pub fn way_back(&self) -> String {
-        match self.before {
-            Some(before) => format!(
-                "`floodmark rollback PIPELINE --to {before}` goes back to the old plugin and its state"
-            ),
-            None => "there is no checkpoint of the old plugin to go back to".to_owned(),
-        }
-    }
-
-    /// The longest pause.
-    #[must_use]
-    pub fn pause(&self) -> Duration {
-        self.pauses.iter().copied().max().unwrap_or_default()
-    }
-}
 
 /// What one worker needs to go on with other plugins, and afterwards what it had before.
 pub struct Parcel {
@@ -310,9 +274,12 @@ impl Handover {
 /// A swap as workers are told of it.
 #[derive(Clone)]
 pub struct Replacement {
-    pub(super) checkpoint: CheckpointId,
-    pub(super) handover: Handover,
-    pub(super) stopwatch: Stopwatch,
+    /// The checkpoint at whose barrier it happens.
+    pub checkpoint: CheckpointId,
+    /// What each worker takes.
+    pub handover: Handover,
+    /// Measures the pause.
+    pub stopwatch: Stopwatch,
 }
 
 impl std::fmt::Debug for Replacement {

@@ -17,12 +17,11 @@ use super::delivery::Waiting;
 use super::exchange::{Message, Receiver, Sender};
 use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
-use super::report::Report;
-use super::snapshot::{RegionSnapshot, SnapshotError, snapshot_task};
+use super::report::{Report, Reports};
+use super::snapshot::{Part, RegionSnapshot, SnapshotError, snapshot_task};
 use super::stages::Stages;
 use super::swap::{Ready, Replacement};
 use super::task::Task;
-use crate::checkpoint::coordinator::Part;
 use crate::connector::read_ahead::ReadAhead;
 use crate::crash::{self, Point};
 use crate::guest::{CallTimes, GuestClock};
@@ -167,7 +166,7 @@ pub struct Worker {
     /// Plugins that take the place of others at a barrier to come.
     pub(super) ready: Option<Ready>,
     pub(super) control: mpsc::Receiver<Control>,
-    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) reports: Reports,
     pub(super) counters: Arc<Counters>,
     /// By region: how it stood in the last step.
     pub(super) standings: Vec<Standing>,
@@ -581,6 +580,6 @@ impl Worker {
 
     pub(super) fn report(&self, report: Report) {
         // The receiver is only gone while the job is being torn down.
-        let _ = self.reports.send(report);
+        (self.reports)(report);
     }
 }

@@ -17,8 +17,8 @@ use super::super::rolled_back::RolledBackNote;
 use super::job::JobSide;
 use super::routes::{Call, Method, Pace, Refusal, Routes};
 use crate::crash::{self, Point};
+use crate::job::{Request, RollbackRequest};
 use crate::runtime::plan::Operator;
-use crate::runtime::report::{Report, RollbackOrder};
 use crate::stream::CheckpointId;
 
 /// A rollback that can be done.
@@ -59,7 +59,7 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
         )
         .with_json(
             (Method::Post, "/v1/rollback"),
-            "goes back to the checkpoint `to` for good, with the plugins of that time",
+            "goes back permanently to the checkpoint `to`, with the plugins as of that checkpoint",
             Pace::Waits,
             move |call| roll_back(&rolled_back, &rollbacks, call),
         )
@@ -69,7 +69,10 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
 fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
     let RescaleWish { parallelism } = call.json()?;
     crash::point(Point::RescaleAsked);
-    let rescaled = side.ask(|asker| Report::RescaleAsked { parallelism, asker })?;
+    let rescaled = side.ask(|caller| Request::Rescale {
+        parallelism,
+        caller,
+    })?;
     Ok(json!({
         "from": rescaled.from,
         "to": rescaled.to,
@@ -78,7 +81,7 @@ fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
     }))
 }
 
-/// Tells the job to go back to a checkpoint for good; returns when it runs from there and its next checkpoint is durable.
+/// Tells the job to go back permanently to a checkpoint; returns when it runs from there and its next checkpoint is durable.
 fn roll_back(side: &JobSide, rollbacks: &Rollbacks, call: &Call) -> Result<Value, Refusal> {
     let RollbackWish { to } = call.json()?;
     let to = CheckpointId(to);
@@ -91,11 +94,11 @@ fn roll_back(side: &JobSide, rollbacks: &Rollbacks, call: &Call) -> Result<Value
         ))
     })?;
     let operators = prepared.operators;
-    let back = side.ask(|asker| {
-        Report::RollbackAsked(Box::new(RollbackOrder {
+    let back = side.ask(|caller| {
+        Request::Rollback(Box::new(RollbackRequest {
             to,
             operators,
-            asker,
+            caller,
         }))
     })?;
     let deleted: Vec<_> = back.deleted.iter().map(|id| id.0).collect();

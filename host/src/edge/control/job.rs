@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::clock::Clock;
-use super::super::drive::Reports;
+use super::super::drive::{Inputs, request};
 use super::routes::{Call, Method, Pace, Refusal, Reply, Route, Routes};
+use crate::job::{Answer, Caller, Request};
 use crate::observe::Observer;
-use crate::runtime::report::{Answer, Asker, Report};
 use crate::stream::CheckpointId;
 
 /// The folder in a data folder for savepoints that are named without a path.
@@ -25,8 +25,8 @@ pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), String> + Se
 /// A job, as far as it can be asked.
 #[derive(Clone)]
 pub struct JobSide {
-    /// Where its conductor hears what is asked.
-    pub reports: Reports,
+    /// Takes requests to it.
+    pub inputs: Inputs,
     /// What can be seen of it.
     pub observer: Arc<Observer>,
     /// The clock that it goes by.
@@ -105,7 +105,7 @@ impl JobSide {
     fn take_checkpoint(&self, call: &Call) -> Result<Value, Refusal> {
         let wish: CheckpointWish = call.json()?;
         let to = self.savepoint_path(call, wish.savepoint)?;
-        let id = self.ask(Report::CheckpointAsked)?;
+        let id = self.ask(Request::Checkpoint)?;
         self.copy(id, to.as_deref())?;
         Ok(json!({ "id": id.0, "status": "COMPLETED", "savepoint": to }))
     }
@@ -113,9 +113,9 @@ impl JobSide {
     fn stop(&self, call: &Call) -> Result<Value, Refusal> {
         let StopWish { drain, savepoint } = call.json()?;
         let to = self.savepoint_path(call, savepoint)?;
-        let id = self.ask(|asker| Report::StopAsked {
+        let id = self.ask(|caller| Request::Stop {
             drain,
-            asker: Some(asker),
+            caller: Some(caller),
         })?;
         self.copy(id, to.as_deref())?;
         if to.is_some() {
@@ -128,10 +128,10 @@ impl JobSide {
     ///
     /// # Errors
     /// When the job refuses, or ends before it could do that.
-    pub fn ask<T>(&self, wish: impl FnOnce(Asker<T>) -> Report) -> Result<T, Refusal> {
-        let (asker, answer): (_, mpsc::Receiver<Answer<T>>) = Asker::new();
-        // A job that is over takes no reports and drops the asker, which ends the wait below.
-        let _ = self.reports.send(wish(asker));
+    pub fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, Refusal> {
+        let (caller, answer): (_, mpsc::Receiver<Answer<T>>) = Caller::new();
+        // A job that is over drops the caller, which ends the wait below.
+        request(&self.inputs, wish(caller));
         match answer.recv() {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(reason)) => Err(Refusal::failed(reason)),

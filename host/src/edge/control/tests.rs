@@ -16,17 +16,17 @@ use super::address::Listen;
 use super::job::{JobSide, Savepoints};
 use super::*;
 use crate::edge::clock::Clock;
+use crate::job::{Input, Request};
 use crate::observe::Observer;
-use crate::runtime::report::Report;
 use crate::stream::CheckpointId;
 
 const TOKEN: &str = "0123456789abcdef";
 
-/// A job without a conductor: reports stay in the inbox.
+/// A job that does not run: requests stay in the inbox.
 struct Started {
     folder: TempDir,
     address: SocketAddr,
-    inbox: Option<mpsc::Receiver<Report>>,
+    inbox: Option<mpsc::Receiver<Input>>,
     stopped_with_savepoint: Arc<AtomicBool>,
     serving: Option<Serving>,
 }
@@ -38,7 +38,7 @@ fn started(token: Option<&str>) -> Started {
 }
 
 fn started_in(folder: TempDir, listen: Listen, below: &str) -> Started {
-    let (reports, inbox) = mpsc::channel();
+    let (inputs, inbox) = mpsc::channel();
     let savepoints: Savepoints = Arc::new(|id, path| match path.ends_with("bad") {
         true => Err("the disk is full".to_owned()),
         false => std::fs::write(path, id.to_string()).map_err(|error| error.to_string()),
@@ -46,7 +46,7 @@ fn started_in(folder: TempDir, listen: Listen, below: &str) -> Started {
     let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
     let at = folder.path().join(below);
     let side = JobSide {
-        reports,
+        inputs,
         observer: Arc::new(Observer::new("words", 1, 128, Vec::new(), 0)),
         clock: Clock::start(),
         savepoints,
@@ -72,18 +72,18 @@ impl Started {
         let inbox = self.inbox.take().unwrap();
         std::thread::spawn(move || {
             let mut heard = Vec::new();
-            for report in inbox {
-                match report {
-                    Report::CheckpointAsked(asker) => {
+            for input in inbox {
+                match input {
+                    Input::Request(Request::Checkpoint(caller)) => {
                         heard.push("checkpoint".to_owned());
-                        asker.answer(Ok(CheckpointId(id)));
+                        caller.answer(Ok(CheckpointId(id)));
                     }
-                    Report::StopAsked { drain, asker } => {
+                    Input::Request(Request::Stop { drain, caller }) => {
                         heard.push(format!("stop, drain {drain}"));
                         if drain {
                             return heard;
                         }
-                        asker.unwrap().answer(Ok(CheckpointId(id)));
+                        caller.unwrap().answer(Ok(CheckpointId(id)));
                     }
                     other => panic!("{other:?}"),
                 }
@@ -461,7 +461,7 @@ fn those_who_are_slow_are_told_in_the_end() {
 fn those_who_go_away_leave_nothing_behind_and_a_stop_is_always_heard() {
     let started = started(None);
     let inbox = started.inbox.as_ref().unwrap();
-    let asked = |count: usize| -> Vec<Report> {
+    let asked = |count: usize| -> Vec<Input> {
         (0..count)
             .map(|_| {
                 inbox
@@ -476,21 +476,21 @@ fn those_who_go_away_leave_nothing_behind_and_a_stop_is_always_heard() {
         stream
     };
     let waiting: Vec<_> = (0..16).map(|_| send("/v1/checkpoints")).collect();
-    let reports = asked(16);
+    let requests = asked(16);
     started.refuses(post("/v1/checkpoints", "{}"), 503, "busy");
     drop(waiting);
     let mut stopping = send("/v1/stop");
     let stop = asked(1).pop().unwrap();
-    for report in reports {
-        let Report::CheckpointAsked(asker) = report else {
-            panic!("{report:?}");
+    for request in requests {
+        let Input::Request(Request::Checkpoint(caller)) = request else {
+            panic!("{request:?}");
         };
-        asker.answer(Ok(CheckpointId(4)));
+        caller.answer(Ok(CheckpointId(4)));
     }
-    let Report::StopAsked { asker, .. } = stop else {
+    let Input::Request(Request::Stop { caller, .. }) = stop else {
         panic!("{stop:?}");
     };
-    asker.unwrap().answer(Ok(CheckpointId(5)));
+    caller.unwrap().answer(Ok(CheckpointId(5)));
     let mut answer = String::new();
     stopping.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("\"id\":5"), "{answer}");

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::restart::Limit;
+use super::{Rescaled, RolledBack, Swapped};
 use crate::checkpoint::Trigger;
 use crate::guest::{LogLine, Plugin};
-use crate::runtime::report::{Rescaled, RolledBack};
-use crate::runtime::restart::Limit;
-use crate::runtime::swap::Swapped;
 use crate::stream::{CheckpointId, TaskIndex};
 
 /// An event that the observers of a job are told of.

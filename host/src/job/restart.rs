@@ -7,6 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Failures that are remembered: no strategy counts further back.
+pub const FAILURES_MAX: usize = 200;
+
 /// When a job goes back, and when it gives up. Numbers only.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strategy {
@@ -93,6 +96,17 @@ pub enum Decision {
     },
     /// The job ends.
     GiveUp(Limit),
+}
+
+impl Decision {
+    /// The job goes back without a delay, and without counting the failure.
+    pub(super) fn at_once(attempts_max: Option<u32>) -> Self {
+        Self::GoBack {
+            delay: Duration::ZERO,
+            attempt: 1,
+            attempts_max,
+        }
+    }
 }
 
 /// What has been reached when a job gives up. Displays what it is, and which setting to change.

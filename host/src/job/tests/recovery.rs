@@ -1,0 +1,141 @@
+//! Catches a job that resumes, waits, gives up or ends otherwise than its settings say.
+
+use super::*;
+
+#[test]
+fn going_back_begins_anew_and_forgets_no_wish() {
+    check(
+        "10 tick
+         11 ack 1 a
+         11 drain
+         11 ended a
+         12 again 2
+         13 ack 1 b
+         14 ended b
+         22 tick
+         23 ended a",
+        "10 begin 1 Periodic
+         11 end input
+         12 recover
+         12 wait 0 s
+         12 start 2
+         12 end input
+         22 begin 2 Periodic",
+    );
+    check(
+        "10 stop
+         11 fail
+         11 found 4
+         12 closed",
+        "10 begin 1 Stop
+         11 recover
+         11 close
+         12 finish Stopped",
+    );
+}
+
+#[test]
+fn nothing_begins_or_expires_while_a_job_rests() {
+    check(
+        "1 ask
+         2 fail
+         40 ask
+         50 drain
+         60 again 2
+         61 tick",
+        "1 begin 1 Asked
+         2 recover
+         60 wait 0 s
+         60 start 2
+         60 end input
+         60 begin 2 Asked",
+    );
+}
+
+#[test]
+fn a_failure_waits_and_too_many_give_up() {
+    let settings = JobSettings {
+        checkpoints: settings(),
+        fresh: false,
+        restart: Strategy::FixedDelay {
+            attempts: Some(1),
+            delay: Duration::from_secs(5),
+        },
+        seed: 1,
+    };
+    check_all(
+        settings,
+        "1 fail
+         2 found 3
+         6 tick
+         7 tick
+         8 started
+         9 fail
+         9 found 3",
+        "1 recover
+         2 wait 5 s
+         7 start 2
+         9 recover
+         9 give up
+         9 finish Record",
+    );
+}
+
+#[test]
+fn a_stop_or_drain_ends_the_delay_of_a_failure() {
+    let settings = JobSettings {
+        checkpoints: settings(),
+        fresh: false,
+        restart: Strategy::FixedDelay {
+            attempts: None,
+            delay: Duration::from_secs(500),
+        },
+        seed: 1,
+    };
+    check_all(
+        settings,
+        "1 fail
+         2 found 3
+         3 swap
+         4 stop
+         5 closed",
+        "1 recover
+         2 wait 500 s
+         3 refuse swap: the job waits after a failure
+         4 close
+         5 finish Stopped",
+    );
+    check_all(
+        settings,
+        "1 fail
+         2 found 3
+         4 drain
+         5 started",
+        "1 recover
+         2 wait 500 s
+         4 start 2
+         5 end input",
+    );
+}
+
+#[test]
+fn what_is_durable_counts_although_a_worker_has_failed_meanwhile() {
+    let mut run = Script::new(JobSettings {
+        checkpoints: settings(),
+        fresh: false,
+        restart: Strategy::None,
+        seed: 1,
+    });
+    for line in ["10 stop", "11 ack 1 a", "11 ack 1 b"] {
+        run.run(line);
+    }
+    // The writer is done while the workers end.
+    let error = JobError::Defect { what: "a worker" };
+    run.job.phase = Phase::Stopping(Cause::Failed(error));
+    run.run("12 written 1");
+    run.step(Input::Stopped(Ok(())));
+    assert_eq!(
+        run.seen.last().map(String::as_str),
+        Some("12 finish Stopped")
+    );
+}
