@@ -8,15 +8,12 @@ use std::time::Duration;
 use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
 use super::limits::limits_of;
 use super::{Failure, PipelineArguments, number};
-use crate::connector::{
-    ConnectorError, DiscardSink, FileSink, FileSource, GeneratorSource, Source, StdoutSink,
-};
+use crate::connector::{ConnectorError, NodeContext};
 use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::edge::plugin_build;
 use crate::guest::{GuestEngine, Plugin};
 use crate::pipeline::settings::{CheckpointMode, OnError, Ttl};
-use crate::pipeline::spec::{SinkConnector, SourceSpec};
-use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
+use crate::pipeline::{self, Connectors, Exchange, NodeKind, PluginFacts, Spec};
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{
     self, Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
@@ -41,7 +38,11 @@ pub(super) struct Assembled {
 
 /// Reads the pipeline file.
 pub(super) fn read(arguments: &PipelineArguments) -> Result<Pipeline, Failure> {
-    let file = pipeline_file::load(&arguments.pipeline, &arguments.overrides());
+    let file = pipeline_file::load(
+        &arguments.pipeline,
+        &arguments.overrides(),
+        &Connectors::built_in(),
+    );
     let file = file.map_err(|error| match error {
         PipelineFileError::Invalid(problems) => problems.into(),
         other => Failure::new(EXIT_USAGE, other.to_string()),
@@ -147,6 +148,16 @@ fn plan(
     data: &str,
 ) -> Result<Plan, Failure> {
     let spec = &graph.spec;
+    let context = |node| NodeContext {
+        job: &spec.name,
+        node,
+        folder,
+        data_folder: data,
+    };
+    let of_node = |section: &str, name: &str, error: ConnectorError| {
+        let problem = spec.problem(&[section, name], error.to_string());
+        Failure::new(EXIT_USAGE, problem.to_string())
+    };
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let name = node.name.as_str();
@@ -164,18 +175,13 @@ fn plan(
                 })
             }
             NodeKind::Source => {
-                Role::Source(source(&spec.sources[name], folder).map_err(|error| {
-                    let problem = spec.problem(&["source", name], error.to_string());
-                    Failure::new(EXIT_USAGE, problem.to_string())
-                })?)
+                let made = spec.sources[name].settings.open(&context(name));
+                Role::Source(made.map_err(|error| of_node("source", name, error))?)
             }
-            NodeKind::Sink => Role::Sink(match &spec.sinks[name].connector {
-                SinkConnector::File(settings) => {
-                    Arc::new(FileSink::new(settings, folder, &spec.name, name, data))
-                }
-                SinkConnector::Stdout(settings) => Arc::new(StdoutSink::new(settings)),
-                SinkConnector::Discard(_) => Arc::new(DiscardSink),
-            }),
+            NodeKind::Sink => {
+                let made = spec.sinks[name].settings.open(&context(name));
+                Role::Sink(made.map_err(|error| of_node("sink", name, error))?)
+            }
         };
         nodes.push(Node {
             name: name.to_owned(),
@@ -217,11 +223,4 @@ fn ttl_ms(ttl: &BTreeMap<String, Ttl>) -> BTreeMap<String, Option<u64>> {
     };
     let all = ttl.iter().map(|(state, ttl)| (state.clone(), ms(ttl)));
     all.collect()
-}
-
-fn source(source: &SourceSpec, folder: &Path) -> Result<Arc<dyn Source>, ConnectorError> {
-    Ok(match source {
-        SourceSpec::File(settings) => Arc::new(FileSource::new(settings.clone(), folder)?),
-        SourceSpec::Generator(settings) => Arc::new(GeneratorSource::new(settings)?),
-    })
 }

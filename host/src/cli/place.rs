@@ -16,6 +16,7 @@ use crate::checkpoint::store::{CheckpointStore, savepoint};
 use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorage, StoreSettings};
 use crate::edge::data_dir::{DataDir, DataDirError};
 use crate::edge::{pipeline_file, scratch};
+use crate::pipeline::Connectors;
 use crate::pipeline::settings::{CheckpointSettings, StorageSetting};
 use crate::stream::CheckpointId;
 
@@ -66,7 +67,7 @@ impl Place {
                 ));
             }
         };
-        let file = pipeline_file::load(pipeline, &[])
+        let file = pipeline_file::load(pipeline, &[], &Connectors::built_in())
             .map_err(|error| Failure::new(EXIT_USAGE, error.to_string()))?;
         Ok(DataDir::default_path(&file.folder, &file.spec.name))
     }

@@ -5,12 +5,15 @@
 //! Totals are part of the checkpoint: they are those of a run without failures.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    ConnectorError, Guarantee, Recovered, RestoredSink, Sink, SinkCommitter, SinkWriter, encoding,
+    ConnectorError, Guarantee, NodeContext, Recovered, RestoredSink, Sink, SinkCommitter,
+    SinkFormat, SinkSettings, SinkWriter, encoding,
 };
 use crate::checkpoint::{CommitPermit, Staged};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
@@ -52,6 +55,24 @@ impl Total {
     fn add(&mut self, other: Self) {
         self.records = self.records.wrapping_add(other.records);
         self.checksum = self.checksum.wrapping_add(other.checksum);
+    }
+}
+
+impl SinkSettings for DiscardSinkSettings {
+    fn identity(&self, _: &Path) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn writes(&self) -> Option<&Path> {
+        None
+    }
+
+    fn format(&self) -> Option<SinkFormat> {
+        None
+    }
+
+    fn open(&self, _: &NodeContext<'_>) -> Result<Arc<dyn Sink>, ConnectorError> {
+        Ok(Arc::new(DiscardSink))
     }
 }
 

@@ -20,10 +20,15 @@ mod writer;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectorError, Guarantee, Sink, SinkCommitter, SinkFormat, SinkWriter};
+use super::settings::{fact, seen_from};
+use super::{
+    ConnectorError, Guarantee, NodeContext, Sink, SinkCommitter, SinkFormat, SinkSettings,
+    SinkWriter,
+};
 use crate::stream::{CheckpointId, TaskIndex};
 use committer::FileCommitter;
 use part::PartName;
@@ -38,6 +43,33 @@ pub struct FileSinkSettings {
     /// How records are written.
     #[serde(default)]
     pub format: SinkFormat,
+}
+
+impl SinkSettings for FileSinkSettings {
+    fn identity(&self, folder: &Path) -> Vec<(String, String)> {
+        vec![
+            fact("path", seen_from(folder, &self.path).display()),
+            fact("format", self.format.word()),
+        ]
+    }
+
+    fn writes(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn format(&self) -> Option<SinkFormat> {
+        Some(self.format)
+    }
+
+    fn open(&self, context: &NodeContext<'_>) -> Result<Arc<dyn Sink>, ConnectorError> {
+        Ok(Arc::new(FileSink::new(
+            self,
+            context.folder,
+            context.job,
+            context.node,
+            context.data_folder,
+        )))
+    }
 }
 
 /// Writes parts into a folder.

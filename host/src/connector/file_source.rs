@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectorError, Source, SourceReader};
+use super::settings::{fact, seen_from};
+use super::{ConnectorError, Endless, NodeContext, Source, SourceReader, SourceSettings};
 use crate::checkpoint::Split;
 use crate::stream::CheckpointId;
 use listing::Listing;
@@ -61,6 +62,35 @@ pub struct FileSourceSettings {
     /// How long the ranges are that are read in parallel.
     #[serde(default = "FileSourceSettings::default_split_bytes")]
     pub split_bytes: NonZeroU64,
+}
+
+impl SourceSettings for FileSourceSettings {
+    fn identity(&self, folder: &Path) -> Vec<(String, String)> {
+        let mut facts = vec![
+            fact("path", seen_from(folder, &self.path).display()),
+            fact("format", self.format.word()),
+        ];
+        facts.extend(self.key.as_ref().map(|key| fact("key", key)));
+        let separator = self.key_separator.as_ref();
+        facts.extend(separator.map(|text| fact("key-separator", text)));
+        facts
+    }
+
+    fn endless(&self) -> Option<Endless> {
+        self.follow.then_some(Endless {
+            reason: "follows its files and never ends",
+            field: "follow",
+            value: "false",
+        })
+    }
+
+    fn reads(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn open(&self, context: &NodeContext<'_>) -> Result<Arc<dyn Source>, ConnectorError> {
+        Ok(Arc::new(FileSource::new(self.clone(), context.folder)?))
+    }
 }
 
 impl FileSourceSettings {

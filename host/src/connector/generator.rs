@@ -10,13 +10,16 @@
 //! run is due `k / rate` seconds after it; the clock is the caller's.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::fact;
 use super::{
-    ConnectorError, ReadLimits, ReadOutcome, Source, SourceProgress, SourceReader, encoding,
+    ConnectorError, Endless, NodeContext, ReadLimits, ReadOutcome, Source, SourceProgress,
+    SourceReader, SourceSettings, encoding,
 };
 use crate::checkpoint::Split;
 use crate::stream::{Batch, CheckpointId, Timestamp, Unit};
@@ -42,6 +45,33 @@ pub struct GeneratorSettings {
     pub rate: Option<NonZeroU64>,
     /// Another seed gives other records.
     pub seed: u64,
+}
+
+impl SourceSettings for GeneratorSettings {
+    // More records, or another rate, continue the same sequence.
+    fn identity(&self, _: &Path) -> Vec<(String, String)> {
+        vec![
+            fact("keys", self.keys),
+            fact("value-bytes", self.value_bytes),
+            fact("seed", self.seed),
+        ]
+    }
+
+    fn endless(&self) -> Option<Endless> {
+        self.records.is_none().then_some(Endless {
+            reason: "never ends",
+            field: "records",
+            value: "1000000",
+        })
+    }
+
+    fn reads(&self) -> Option<&Path> {
+        None
+    }
+
+    fn open(&self, _: &NodeContext<'_>) -> Result<Arc<dyn Source>, ConnectorError> {
+        Ok(Arc::new(GeneratorSource::new(self)?))
+    }
 }
 
 impl Default for GeneratorSettings {

@@ -19,6 +19,7 @@ pub mod read_ahead;
 mod encoding;
 mod record_format;
 mod rfc3339;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use file_sink::{FileSink, FileSinkSettings};
 pub use file_source::{FileSource, FileSourceSettings, ReplayedLetters, SourceFormat};
 pub use generator::{GeneratorSettings, GeneratorSource};
 pub use record_format::SinkFormat;
+pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
 pub use stdout::{StdoutSink, StdoutSinkSettings};
 
 use crate::checkpoint::{CommitPermit, Split, Staged};

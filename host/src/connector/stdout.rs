@@ -6,11 +6,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::{
-    ConnectorError, Guarantee, Recovered, RestoredSink, Sink, SinkCommitter, SinkFormat, SinkWriter,
+    ConnectorError, Guarantee, NodeContext, Recovered, RestoredSink, Sink, SinkCommitter,
+    SinkFormat, SinkSettings, SinkWriter,
 };
 use crate::checkpoint::{CommitPermit, Staged};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
@@ -39,6 +41,24 @@ impl StdoutSink {
         Self {
             format: settings.format,
         }
+    }
+}
+
+impl SinkSettings for StdoutSinkSettings {
+    fn identity(&self, _: &Path) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn writes(&self) -> Option<&Path> {
+        None
+    }
+
+    fn format(&self) -> Option<SinkFormat> {
+        Some(self.format)
+    }
+
+    fn open(&self, _: &NodeContext<'_>) -> Result<Arc<dyn Sink>, ConnectorError> {
+        Ok(Arc::new(StdoutSink::new(self)))
     }
 }
 

@@ -5,11 +5,8 @@
 //! plugins and their configuration may change between two runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
 
 use super::plan::{NodeId, NodeKind, Plan};
-use super::spec::{SinkConnector, SourceSpec};
-use crate::connector::{FileSinkSettings, FileSourceSettings, GeneratorSettings};
 use crate::stream::DEAD_LETTERS;
 
 pub(super) type Fields = BTreeMap<String, String>;
@@ -37,8 +34,18 @@ impl Plan {
     fn node_facts(&self, id: NodeId) -> Vec<(String, String)> {
         let node = self.node(id);
         let mut facts = match node.kind {
-            NodeKind::Source => source_facts(&self.spec.sources[&node.name], &self.spec.folder),
-            NodeKind::Sink => sink_facts(&self.spec.sinks[&node.name].connector, &self.spec.folder),
+            NodeKind::Source => {
+                let source = &self.spec.sources[&node.name];
+                let mut facts = source.settings.identity(&self.spec.folder);
+                facts.push(("connector".to_owned(), source.connector.clone()));
+                facts
+            }
+            NodeKind::Sink => {
+                let sink = &self.spec.sinks[&node.name];
+                let mut facts = sink.settings.identity(&self.spec.folder);
+                facts.push(("connector".to_owned(), sink.connector.clone()));
+                facts
+            }
             NodeKind::Operator { .. } => Vec::new(),
         };
         let mut by_input: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -70,74 +77,6 @@ fn section(kind: NodeKind) -> &'static str {
         NodeKind::Source => "source",
         NodeKind::Operator { .. } => "operator",
         NodeKind::Sink => "sink",
-    }
-}
-
-fn fact(field: &str, value: impl ToString) -> (String, String) {
-    (field.to_owned(), value.to_string())
-}
-
-/// A path as it is written in a file of `folder`, so that a job may move with its folder. A path that shares nothing with
-/// the folder stays absolute.
-fn seen_from(folder: &Path, path: &Path) -> PathBuf {
-    let shared = folder.components().zip(path.components());
-    let shared = shared.take_while(|(left, right)| left == right).count();
-    if shared < 2 {
-        return path.to_path_buf();
-    }
-    let up = folder
-        .components()
-        .skip(shared)
-        .map(|_| Component::ParentDir);
-    up.chain(path.components().skip(shared)).collect()
-}
-
-fn source_facts(source: &SourceSpec, folder: &Path) -> Vec<(String, String)> {
-    match source {
-        SourceSpec::File(FileSourceSettings {
-            path,
-            format,
-            key,
-            key_separator,
-            ..
-        }) => {
-            let mut facts = vec![
-                fact("connector", "file"),
-                fact("path", seen_from(folder, path).display()),
-                fact("format", format.word()),
-            ];
-            facts.extend(key.as_ref().map(|key| fact("key", key)));
-            facts.extend(
-                key_separator
-                    .as_ref()
-                    .map(|text| fact("key-separator", text)),
-            );
-            facts
-        }
-        // More records, or another rate, continue the same sequence.
-        SourceSpec::Generator(GeneratorSettings {
-            keys,
-            value_bytes,
-            seed,
-            ..
-        }) => vec![
-            fact("connector", "generator"),
-            fact("keys", keys),
-            fact("value-bytes", value_bytes),
-            fact("seed", seed),
-        ],
-    }
-}
-
-fn sink_facts(sink: &SinkConnector, folder: &Path) -> Vec<(String, String)> {
-    match sink {
-        SinkConnector::File(FileSinkSettings { path, format }) => vec![
-            fact("connector", "file"),
-            fact("path", seen_from(folder, path).display()),
-            fact("format", format.word()),
-        ],
-        SinkConnector::Stdout(_) => vec![fact("connector", "stdout")],
-        SinkConnector::Discard(_) => vec![fact("connector", "discard")],
     }
 }
 

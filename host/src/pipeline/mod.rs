@@ -9,6 +9,7 @@
 //! with the `--set` that brought it, and as many as possible at once. Nothing here loads a plugin or opens a file.
 
 pub mod config;
+pub mod connectors;
 pub mod duration;
 pub mod identity;
 pub mod limits;
@@ -33,6 +34,7 @@ pub mod words;
 #[cfg(test)]
 mod tests;
 
+pub use connectors::Connectors;
 pub use from::{From, Reference};
 pub use identity::difference;
 pub use parse::{PipelineText, parse};

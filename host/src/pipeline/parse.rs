@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::Error;
 
+use super::connectors::Connectors;
 use super::from::References;
 use super::problem::{Document, Fault, Place, Problem, Problems};
 use super::reader::read;
@@ -16,7 +17,7 @@ use super::restart::{self, RestartSettings};
 use super::settings::{
     CheckpointSettings, INTERVAL_MIN, MEMORY_MIN, RETAINED_MAX, StateBackend, StateSettings,
 };
-use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkConnector, SinkSpec, SourceSpec, Spec};
+use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkSpec, SourceSpec, Spec};
 use super::tree::{self, Node, Table, Value};
 use super::{duration, flink, resolve, size, wiring, words};
 use crate::stream::MaxParallelism;
@@ -46,7 +47,7 @@ pub struct PipelineText<'a> {
 }
 
 /// Reads a pipeline. Each of `sets` is a `path.to.field=value` that goes before what the file says; a relative path in one
-/// is relative to `current_dir`, which must be absolute and free of links.
+/// is relative to `current_dir`, which must be absolute and free of links. `connectors` are those that it may name.
 ///
 /// # Errors
 /// With all that is wrong, as far as it can be told at once.
@@ -54,6 +55,7 @@ pub fn parse(
     file: PipelineText<'_>,
     sets: &[String],
     current_dir: &Path,
+    connectors: &Connectors,
 ) -> Result<Spec, Problems> {
     let mut document = Document {
         name: file.name.to_owned(),
@@ -88,9 +90,9 @@ pub fn parse(
     let state = sections.state();
     let limits = sections.section("limits");
     let restart = sections.restart();
-    let sources = sections.nodes("source", source);
+    let sources = sections.nodes("source", |node| source(node, connectors));
     let operators = sections.nodes("operator", |node| read(&node));
-    let sinks = sections.nodes("sink", sink);
+    let sinks = sections.nodes("sink", |node| sink(node, connectors));
     Problems::none(sections.problems)?;
     let spec = Spec {
         folder: file.folder.to_path_buf(),
@@ -339,48 +341,32 @@ fn take(node: &mut Node, field: &'static str) -> Result<Node, Fault> {
         .ok_or_else(|| Fault::missing_field(field).at(place))
 }
 
-/// The connectors of sources.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum SourceKind {
-    File,
-    Generator,
+/// Takes the name of a connector out of a node, with its place.
+fn take_connector(node: &mut Node) -> Result<(String, Place), Fault> {
+    let name = take(node, "connector")?;
+    let text = read(&name).map_err(|fault| fault.within("connector"))?;
+    Ok((text, name.place))
 }
 
-/// The connectors of sinks.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum SinkKind {
-    File,
-    Stdout,
-    Discard,
+fn source(mut node: Node, connectors: &Connectors) -> Result<SourceSpec, Fault> {
+    let (connector, place) = take_connector(&mut node)?;
+    let settings = connectors.source(&connector, place, &node);
+    Ok(SourceSpec {
+        settings: settings.map_err(|fault| fault.knowing(&["connector"]))?,
+        connector,
+    })
 }
 
-fn take_connector<T: for<'de> Deserialize<'de>>(node: &mut Node) -> Result<T, Fault> {
-    read(&take(node, "connector")?).map_err(|fault| fault.within("connector"))
-}
-
-fn source(mut node: Node) -> Result<SourceSpec, Fault> {
-    let source = match take_connector(&mut node)? {
-        SourceKind::File => read(&node).map(SourceSpec::File),
-        SourceKind::Generator => read(&node).map(SourceSpec::Generator),
-    };
-    source.map_err(|fault| fault.knowing(&["connector"]))
-}
-
-fn sink(mut node: Node) -> Result<SinkSpec, Fault> {
-    let connector = take_connector(&mut node)?;
+fn sink(mut node: Node, connectors: &Connectors) -> Result<SinkSpec, Fault> {
+    let (connector, place) = take_connector(&mut node)?;
     let from = take(&mut node, "from");
-    let connector = match connector {
-        SinkKind::File => read(&node).map(SinkConnector::File),
-        SinkKind::Stdout => read(&node).map(SinkConnector::Stdout),
-        SinkKind::Discard => read(&node).map(SinkConnector::Discard),
-    };
     // An unknown field may be a mistyped `from`: of the two problems it says more.
-    let connector = connector.map_err(|fault| fault.knowing(&["connector", "from"]))?;
+    let settings = connectors.sink(&connector, place, &node);
+    let settings = settings.map_err(|fault| fault.knowing(&["connector", "from"]))?;
     let from: References = read(&from?).map_err(|fault| fault.within("from"))?;
     Ok(SinkSpec {
         from: from.0,
         connector,
+        settings,
     })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -14,10 +15,7 @@ use super::limits::LimitSettings;
 use super::problem::{Document, Problem};
 use super::restart::RestartSettings;
 use super::settings::{CheckpointSettings, OnError, StateSettings, Ttl};
-use crate::connector::{
-    DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings,
-    StdoutSinkSettings,
-};
+use crate::connector::{SinkSettings, SourceSettings};
 use crate::stream::MaxParallelism;
 
 /// Nodes in a pipeline.
@@ -33,7 +31,7 @@ pub const NAME_CHARS_MAX: usize = 64;
 /// - the graph has a source and a sink, no cycle, and at most [`NODES_MAX`] nodes;
 /// - `1 <= parallelism <= max_parallelism`;
 /// - all paths are absolute.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Spec {
     /// The folder of the pipeline file: absolute, and free of links.
     pub folder: PathBuf,
@@ -64,10 +62,8 @@ impl Spec {
     /// Whether all sources come to an end by themselves.
     #[must_use]
     pub fn has_end(&self) -> bool {
-        self.sources.values().all(|source| match source {
-            SourceSpec::File(settings) => !settings.follow,
-            SourceSpec::Generator(settings) => settings.records.is_some(),
-        })
+        let mut sources = self.sources.values();
+        sources.all(|source| source.settings.endless().is_none())
     }
 
     /// A problem of a field that showed later, such as when its plugin was loaded. `path` is for example
@@ -88,12 +84,12 @@ impl Spec {
 }
 
 /// A table `[source.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SourceSpec {
-    /// `connector = "file"`
-    File(FileSourceSettings),
-    /// `connector = "generator"`
-    Generator(GeneratorSettings),
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    /// The name of its connector.
+    pub connector: String,
+    /// The other fields.
+    pub settings: Arc<dyn SourceSettings>,
 }
 
 /// A table `[operator.NAME]`.
@@ -119,21 +115,12 @@ pub struct OperatorSpec {
 }
 
 /// A table `[sink.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SinkSpec {
     /// What it reads.
     pub from: Vec<Reference>,
-    /// How it writes.
-    pub connector: SinkConnector,
-}
-
-/// The connector of a sink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SinkConnector {
-    /// `connector = "file"`
-    File(FileSinkSettings),
-    /// `connector = "stdout"`
-    Stdout(StdoutSinkSettings),
-    /// `connector = "discard"`
-    Discard(DiscardSinkSettings),
+    /// The name of its connector.
+    pub connector: String,
+    /// The other fields.
+    pub settings: Arc<dyn SinkSettings>,
 }

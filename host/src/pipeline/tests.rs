@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::plan::{Exchange, Plan, PluginFacts};
-use super::{PipelineText, Problems, difference, parse};
+use super::{Connectors, PipelineText, Problems, difference, parse};
 
 fn plan(text: &str, sets: &[&str]) -> Result<Plan, Problems> {
     let file = PipelineText {
@@ -23,7 +23,7 @@ fn plan(text: &str, sets: &[&str]) -> Result<Plan, Problems> {
         folder: Path::new("/home/me/job"),
     };
     let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
-    let spec = parse(file, &sets, Path::new("/home/me"))?;
+    let spec = parse(file, &sets, Path::new("/home/me"), &Connectors::built_in())?;
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     let facts = spec.operators.iter().map(|(name, operator)| {
         let plugin = operator.plugin.file_stem().unwrap().to_str().unwrap();
@@ -193,11 +193,9 @@ fn a_job_does_not_read_its_own_output() {
 fn paths_start_where_they_were_typed() {
     let path = |sets: &[&str]| {
         let plan = plan(WORDS, sets).unwrap();
-        let super::spec::SourceSpec::File(file) = &plan.spec.sources["text"] else {
-            panic!("a file source");
-        };
+        let file = plan.spec.sources["text"].settings.reads();
         let plugin = plan.spec.operators["split"].plugin.display();
-        format!("{} {plugin}", file.path.display())
+        format!("{} {plugin}", file.expect("it reads files").display())
     };
     assert_eq!(path(&[]), "/home/*.md /home/me/job/map");
     assert_eq!(

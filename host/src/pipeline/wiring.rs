@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Problem;
 use super::settings::OnError;
-use super::spec::{SinkConnector, SourceSpec, Spec};
+use super::spec::Spec;
 use super::words;
 use crate::stream::DEAD_LETTERS;
 
@@ -34,23 +34,20 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     problems
 }
 
-/// A file sink that writes where a file source reads: each run would read what the one before has written.
+/// A sink that writes files where a source reads files: each run would read what the one before has written.
 fn feeding_itself(spec: &Spec, problems: &mut Vec<Problem>) {
     for (name, sink) in &spec.sinks {
-        let SinkConnector::File(sink) = &sink.connector else {
+        let Some(written) = sink.settings.writes() else {
             continue;
         };
         for (source_name, source) in &spec.sources {
-            let SourceSpec::File(source) = source else {
+            let Some(read) = source.settings.reads() else {
                 continue;
             };
-            let part = sink.path.join("part-00000001-000").with_extension("csv");
-            let pattern = source
-                .path
-                .to_str()
-                .and_then(|text| glob::Pattern::new(text).ok());
-            let reads = source.path == sink.path
-                || sink.path.starts_with(&source.path)
+            let part = written.join("part-00000001-000").with_extension("csv");
+            let pattern = read.to_str().and_then(|text| glob::Pattern::new(text).ok());
+            let reads = read == written
+                || written.starts_with(read)
                 || pattern.is_some_and(|pattern| pattern.matches_path_with(&part, PATTERN));
             if reads {
                 let message = format!(

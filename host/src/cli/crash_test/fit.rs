@@ -6,7 +6,6 @@ use crate::cli::Failure;
 use crate::cli::failure::EXIT_USAGE;
 use crate::cli::terminal::Terminal;
 use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
-use crate::pipeline::spec::{SinkConnector, SourceSpec};
 use crate::pipeline::{Spec, duration};
 
 /// Refuses a pipeline that has no end, or that promises less.
@@ -16,24 +15,14 @@ pub(super) fn check(spec: &Spec) -> Result<(), Failure> {
         Err(Failure::new(EXIT_USAGE, problem.to_string()))
     };
     for (name, source) in &spec.sources {
-        match source {
-            SourceSpec::File(settings) if settings.follow => {
-                return refuse(
-                    &["source", name, "follow"],
-                    &format!(
-                        "source `{name}` follows its files and never ends, so there is no whole output to compare; give `--set source.{name}.follow=false`"
-                    ),
-                );
-            }
-            SourceSpec::Generator(settings) if settings.records.is_none() => {
-                return refuse(
-                    &["source", name],
-                    &format!(
-                        "source `{name}` never ends, so there is no whole output to compare; give `--set source.{name}.records=1000000`"
-                    ),
-                );
-            }
-            SourceSpec::File(_) | SourceSpec::Generator(_) => {}
+        if let Some(endless) = source.settings.endless() {
+            let (reason, field, value) = (endless.reason, endless.field, endless.value);
+            return refuse(
+                &["source", name, field],
+                &format!(
+                    "source `{name}` {reason}, so there is no whole output to compare; give `--set source.{name}.{field}={value}`"
+                ),
+            );
         }
     }
     if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
@@ -68,15 +57,15 @@ pub(super) fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
             .say("checkpoints are kept as objects in a folder during the test, and not in S3"),
     }
     for (name, sink) in &spec.sinks {
-        let format = match &sink.connector {
-            SinkConnector::File(_) => continue,
-            SinkConnector::Stdout(settings) => {
+        let format = match (sink.settings.writes(), sink.settings.format()) {
+            (Some(_), _) => continue,
+            (None, Some(format)) => {
                 terminal.say(&format!(
                     "sink `{name}` writes to files during the test: what was printed cannot be taken back, so standard output is at least once"
                 ));
-                settings.format.word()
+                format.word()
             }
-            SinkConnector::Discard(_) => {
+            (None, None) => {
                 terminal.say(&format!(
                     "sink `{name}` writes to files during the test, so that there is something to compare"
                 ));

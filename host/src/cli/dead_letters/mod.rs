@@ -19,10 +19,9 @@ use super::Failure;
 use super::assemble::Pipeline;
 use super::failure::{EXIT_CONNECTOR, EXIT_USAGE};
 use crate::connector::letter::{Letter, Replayed};
-use crate::connector::{FileSinkSettings, SinkFormat, file_sink};
+use crate::connector::{SinkFormat, file_sink};
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::Spec;
-use crate::pipeline::spec::SinkConnector;
 use crate::stream::{CheckpointId, DEAD_LETTERS};
 
 #[derive(Debug, Subcommand)]
@@ -62,7 +61,7 @@ struct Found<'a> {
 /// A file sink that reads dead letters.
 struct LetterSink<'a> {
     name: &'a str,
-    settings: &'a FileSinkSettings,
+    folder: &'a Path,
     /// Whose letters it reads.
     operators: Vec<&'a str>,
 }
@@ -85,7 +84,8 @@ fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a
     }
     let mut sinks = Vec::new();
     for (name, sink) in &spec.sinks {
-        let SinkConnector::File(settings) = &sink.connector else {
+        let settings = &sink.settings;
+        let (Some(folder), Some(format)) = (settings.writes(), settings.format()) else {
             continue;
         };
         let from = sink.from.iter();
@@ -96,10 +96,10 @@ fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a
             None => !operators.is_empty(),
         };
         // A row of CSV has the key beside the letter, and its own quotes.
-        if is_meant && settings.format != SinkFormat::Csv {
+        if is_meant && format != SinkFormat::Csv {
             sinks.push(LetterSink {
                 name,
-                settings,
+                folder,
                 operators,
             });
         }
@@ -126,7 +126,7 @@ impl LetterSink<'_> {
         operator: Option<&str>,
         each: &mut dyn FnMut(Found<'_>) -> Result<bool, Failure>,
     ) -> Result<bool, Failure> {
-        let parts = file_sink::committed(&self.settings.path);
+        let parts = file_sink::committed(self.folder);
         let parts = parts.map_err(|error| Failure::new(EXIT_CONNECTOR, error.to_string()))?;
         for part in parts {
             let Some(checkpoint) = file_sink::checkpoint_of(&part) else {

@@ -1,0 +1,101 @@
+//! The registry of connectors: which names `connector = "…"` may have, and how the settings of each are read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{DeserializeOwned, Error};
+
+use super::problem::{Fault, Place};
+use super::reader::read;
+use super::tree::Node;
+use super::words;
+use crate::connector::{
+    DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings, SinkSettings,
+    SourceSettings, StdoutSinkSettings,
+};
+
+type Read<T> = Arc<dyn Fn(&Node) -> Result<Arc<T>, Fault> + Send + Sync>;
+
+/// The connectors that pipelines may name.
+#[derive(Clone, Default)]
+pub struct Connectors {
+    sources: BTreeMap<String, Read<dyn SourceSettings>>,
+    sinks: BTreeMap<String, Read<dyn SinkSettings>>,
+}
+
+impl fmt::Debug for Connectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connectors")
+            .field("sources", &self.sources.keys())
+            .field("sinks", &self.sinks.keys())
+            .finish()
+    }
+}
+
+impl Connectors {
+    /// Those of this engine.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self::default()
+            .with_source::<FileSourceSettings>("file")
+            .with_source::<GeneratorSettings>("generator")
+            .with_sink::<FileSinkSettings>("file")
+            .with_sink::<StdoutSinkSettings>("stdout")
+            .with_sink::<DiscardSinkSettings>("discard")
+    }
+
+    /// The same with a source of this name. It takes the place of another of that name.
+    #[must_use]
+    pub fn with_source<S: SourceSettings + DeserializeOwned + 'static>(
+        mut self,
+        name: &str,
+    ) -> Self {
+        let reader: Read<dyn SourceSettings> = Arc::new(|node| Ok(Arc::new(read::<S>(node)?)));
+        self.sources.insert(name.to_owned(), reader);
+        self
+    }
+
+    /// The same with a sink of this name. It takes the place of another of that name.
+    #[must_use]
+    pub fn with_sink<S: SinkSettings + DeserializeOwned + 'static>(mut self, name: &str) -> Self {
+        let reader: Read<dyn SinkSettings> = Arc::new(|node| Ok(Arc::new(read::<S>(node)?)));
+        self.sinks.insert(name.to_owned(), reader);
+        self
+    }
+
+    /// Reads the settings of a source.
+    pub(super) fn source(
+        &self,
+        name: &str,
+        place: Place,
+        node: &Node,
+    ) -> Result<Arc<dyn SourceSettings>, Fault> {
+        read_as(&self.sources, (name, place), node)
+    }
+
+    /// Reads the settings of a sink.
+    pub(super) fn sink(
+        &self,
+        name: &str,
+        place: Place,
+        node: &Node,
+    ) -> Result<Arc<dyn SinkSettings>, Fault> {
+        read_as(&self.sinks, (name, place), node)
+    }
+}
+
+fn read_as<T: ?Sized>(
+    known: &BTreeMap<String, Read<T>>,
+    (name, place): (&str, Place),
+    node: &Node,
+) -> Result<Arc<T>, Fault> {
+    match known.get(name) {
+        Some(read) => read(node),
+        None => {
+            let hint = words::hint(name, known.keys().map(String::as_str));
+            let fault = Fault::custom(format!("`{name}` is not known here{hint}"));
+            Err(fault.within("connector").at(place))
+        }
+    }
+}
