@@ -22,6 +22,8 @@ pub mod pipeline;
 
 pub mod edge;
 
+pub mod engine;
+
 pub mod vectors;
 
 pub mod cli;

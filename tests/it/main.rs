@@ -23,6 +23,7 @@ mod control;
 mod crash_test;
 mod damage;
 mod docs;
+mod embed;
 mod faults;
 mod first_start;
 mod full_disk;

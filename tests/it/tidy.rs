@@ -8,7 +8,7 @@ use crate::plugins::repository;
 use crate::text::has_word;
 
 /// What each module of the host may name besides itself.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("crash", &[]),
     ("stream", &[]),
     ("state", &["stream"]),
@@ -61,9 +61,26 @@ const MAY_USE: [(&str, &[&str]); 13] = [
         &["edge", "runtime", "pipeline", "guest", "state", "stream"],
     ),
     (
+        "engine",
+        &[
+            "crash",
+            "edge",
+            "job",
+            "runtime",
+            "observe",
+            "pipeline",
+            "guest",
+            "connector",
+            "checkpoint",
+            "state",
+            "stream",
+        ],
+    ),
+    (
         "cli",
         &[
             "vectors",
+            "engine",
             "crash",
             "edge",
             "job",

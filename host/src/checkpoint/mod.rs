@@ -67,6 +67,21 @@ pub enum Trigger {
     Rescale,
 }
 
+impl Trigger {
+    /// What it is called in lists and events.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Periodic => "interval",
+            Self::Asked => "asked for",
+            Self::Stop => "stop",
+            Self::Final => "end of input",
+            Self::Swap => "swap",
+            Self::Rescale => "rescale",
+        }
+    }
+}
+
 /// A source in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSnapshot {

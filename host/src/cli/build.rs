@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::Failure;
 use super::failure::EXIT_PLUGIN;
-use super::limits::Ticking;
-use super::number;
 use super::print::print;
 use super::terminal::Terminal;
 use crate::edge::plugin_build::{self, Language};
+use crate::engine::limits::Ticking;
+use crate::engine::number;
 use crate::guest::Plugin;
 use crate::pipeline::duration;
 use crate::state::StateKind;
@@ -57,7 +57,7 @@ pub fn build(arguments: &BuildArguments) -> Result<(), Failure> {
         ))
     };
     let bytes = std::fs::read(&component).map_err(unreadable)?;
-    let guests = Ticking::for_tools()?.keeping(None);
+    let guests = Ticking::for_tools()?.keeping(None, &Terminal::new().saying());
     let plugin = guests.engine.load("plugin", &bytes)?;
     let mut text = format!(
         "{}: {}",

@@ -4,12 +4,13 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::assemble::{Assembled, assemble, read};
-use super::limits::Ticking;
-use super::restart;
+use super::pipeline::read;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::connector::Guarantee;
+use crate::engine::assemble::{Assembled, assemble};
+use crate::engine::limits::Ticking;
+use crate::engine::restart;
 use crate::guest::Limits;
 use crate::pipeline::settings::{CheckpointMode, OnError, StateBackend, StorageSetting};
 use crate::pipeline::{Exchange, Node, NodeKind};
@@ -33,7 +34,7 @@ pub struct CheckArguments {
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let terminal = Terminal::new();
     let pipeline = read(&arguments.pipeline)?;
-    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
     let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
         terminal.say(line)
     })?;

@@ -15,16 +15,17 @@ use clap::Args;
 
 use self::fit::{check, instead, quoted};
 use self::shown::{is_wrong, shown, undecidable};
-use super::assemble::{Pipeline, assemble, read};
 use super::failure::{EXIT_FAILED, EXIT_USAGE};
-use super::limits::Ticking;
-use super::number::{span, things};
+use super::pipeline::read;
 use super::print::print;
 use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::crash::Point;
 use crate::edge::crash_test::{Expected, PointTested, Subject, Undecided, Verdict};
 use crate::edge::signals;
+use crate::engine::assemble::{Pipeline, assemble};
+use crate::engine::limits::Ticking;
+use crate::engine::number::{span, things};
 use crate::pipeline::settings::StorageSetting;
 
 const EXIT_INTERRUPTED: u8 = 130;
@@ -184,7 +185,7 @@ impl<'a> Test<'a> {
             StorageSetting::Folder(_) | StorageSetting::S3(_) => true,
             StorageSetting::Redb | StorageSetting::Memory => false,
         };
-        let guests = Ticking::for_job(&pipeline.spec, None)?;
+        let guests = Ticking::for_job(&pipeline.spec, None, &Terminal::new().saying())?;
         let assembled = assemble(pipeline, &guests.engine, "", &mut |line| terminal.say(line))?;
         for (operator, component) in &assembled.components {
             let path = folder.path().join(format!("{operator}.wasm"));

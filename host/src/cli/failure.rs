@@ -3,11 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::checkpoint::store::StoreError;
-use crate::connector::ConnectorError;
-use crate::guest::GuestError;
-use crate::pipeline::Problems;
-use crate::runtime::JobError;
+use crate::engine::{Cause, EngineError};
 
 pub(super) const EXIT_FAILED: u8 = 1;
 pub(super) const EXIT_USAGE: u8 = 2;
@@ -48,51 +44,15 @@ impl Failure {
     }
 }
 
-impl From<Problems> for Failure {
-    fn from(problems: Problems) -> Self {
-        Self::new(EXIT_USAGE, problems.to_string())
-    }
-}
-
-impl From<GuestError> for Failure {
-    fn from(error: GuestError) -> Self {
-        let code = match &error {
-            error if error.is_of_a_call() => EXIT_FAILED,
-            _ => EXIT_PLUGIN,
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::new(EXIT_DATA, error.to_string())
-    }
-}
-
-impl From<(&str, ConnectorError)> for Failure {
-    fn from((node, error): (&str, ConnectorError)) -> Self {
-        Self::new(EXIT_CONNECTOR, format!("`{node}`: {error}"))
-    }
-}
-
-impl From<JobError> for Failure {
-    fn from(error: JobError) -> Self {
-        let code = match error {
-            JobError::Guest(error) => return error.into(),
-            JobError::Store(error) => return error.into(),
-            JobError::Connector { .. } => EXIT_CONNECTOR,
-            JobError::State { .. }
-            | JobError::Scratch { .. }
-            | JobError::Chunks { .. }
-            | JobError::Tree { .. }
-            | JobError::MaxParallelism { .. }
-            | JobError::LastCheckpoint { .. }
-            | JobError::TooManyFailures { .. } => EXIT_DATA,
-            JobError::NoSuchOperator { .. } => EXIT_USAGE,
-            JobError::NotSwapped { .. } | JobError::Record { .. } | JobError::Defect { .. } => {
-                EXIT_FAILED
-            }
+impl<E: Into<EngineError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error: EngineError = error.into();
+        let code = match error.cause() {
+            Cause::Failed => EXIT_FAILED,
+            Cause::Usage => EXIT_USAGE,
+            Cause::Plugin => EXIT_PLUGIN,
+            Cause::Data => EXIT_DATA,
+            Cause::Connector => EXIT_CONNECTOR,
         };
         Self::new(code, error.to_string())
     }

@@ -87,7 +87,7 @@ impl JobArguments {
             return Err(Failure::new(EXIT_DATA, message));
         }
         // The checkpoints are in the storage that the last run noted, even if the pipeline file names another by now.
-        let storage = super::storage::noted(&data_dir)?.unwrap_or(storage);
+        let storage = crate::engine::storage::noted(&data_dir)?.unwrap_or(storage);
         Ok(Place { data_dir, storage })
     }
 }

@@ -22,21 +22,14 @@ pub mod swap;
 pub mod test;
 
 mod answering;
-mod assemble;
 mod failure;
-mod limits;
-mod number;
+mod pipeline;
 mod place;
 mod print;
 mod profile;
 mod progress;
-mod recovery;
-mod restart;
-mod start;
-mod storage;
 mod table;
 mod terminal;
-mod what_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -11,11 +11,11 @@ use clap::Args;
 
 use super::Failure;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
-use super::storage;
 use crate::checkpoint::store::{CheckpointStore, savepoint};
 use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorage, StoreSettings};
 use crate::edge::data_dir::{DataDir, DataDirError};
 use crate::edge::{pipeline_file, scratch};
+use crate::engine::storage;
 use crate::pipeline::Connectors;
 use crate::pipeline::settings::{CheckpointSettings, StorageSetting};
 use crate::stream::CheckpointId;

@@ -8,9 +8,9 @@ use std::process;
 
 use super::Failure;
 use super::failure::EXIT_USAGE;
-use super::number::{count, things};
 use super::terminal::Terminal;
 use crate::edge::whole_file::WholeFile;
+use crate::engine::number::{count, things};
 use crate::guest::{GuestEngine, Profiling};
 use crate::observe::{Observer, Profile};
 

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::answering::Watched;
-use super::checkpoint::why;
-use super::number::{bytes, count, rate, span, things};
 use super::terminal::Terminal;
 use crate::checkpoint::Trigger;
 use crate::connector::Recovered;
 use crate::edge::drive::Watcher;
 use crate::edge::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
+use crate::engine::number::{bytes, count, rate, span, things};
+use crate::engine::watched::Watched;
 use crate::guest::LogLevel;
 use crate::job::restart::Limit;
 use crate::job::{CompletedCheckpoint, Notice, WentBack};
@@ -86,7 +85,7 @@ impl Progress {
                 job: job.clone(),
                 checkpoint: checkpoint.id.0,
                 created_ms: checkpoint.created_ms,
-                trigger: why(checkpoint.trigger).to_owned(),
+                trigger: checkpoint.trigger.word().to_owned(),
                 state_bytes: checkpoint.state_bytes,
                 duration_ms: ms(checkpoint.total),
                 reason: None,
@@ -102,7 +101,7 @@ impl Progress {
                 job: job.clone(),
                 checkpoint: checkpoint.0,
                 created_ms: *created_ms,
-                trigger: why(*trigger).to_owned(),
+                trigger: trigger.word().to_owned(),
                 state_bytes: 0,
                 duration_ms: ms(*total),
                 reason: Some(reason.clone()),

@@ -13,16 +13,18 @@ use std::sync::Arc;
 use clap::Args;
 
 use self::show::Printer;
-use super::assemble::{Pipeline, load, put_together, read};
-use super::dead_letters;
 use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
-use super::limits::{Ticking, limits_of};
+use super::pipeline::read;
 use super::place::{Opened, Place, PlaceOrSavepoint};
+use super::terminal::Terminal;
 use super::terminal::warn;
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::{Checkpoint, OperatorSnapshot};
 use crate::edge::data_dir::DataDir;
 use crate::edge::{plugin_build, scratch};
+use crate::engine::assemble::{Pipeline, load, put_together};
+use crate::engine::letters::add_sources;
+use crate::engine::limits::{Ticking, limits_of};
 use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::{takeover, words};
 use crate::runtime::plan::{Operator, Plan, Role, StateBackend};
@@ -75,11 +77,11 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let pipeline = read(&arguments.pipeline)?;
     let (opened, checkpoint) = open(arguments, &pipeline)?;
     let name = operator_name(arguments, &pipeline)?;
-    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let guests = Ticking::for_job(&pipeline.spec, None, &Terminal::new().saying())?;
     let engine = &guests.engine;
     let data_dir = data_dir(arguments, &pipeline);
     let mut plan = plan(arguments, pipeline, &opened, &checkpoint, engine)?;
-    dead_letters::add_sources(&mut plan, &data_dir, false)?;
+    add_sources(&mut plan, &data_dir, false)?;
     let changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
         let id = checkpoint.id;
         Failure::new(

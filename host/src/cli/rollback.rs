@@ -6,20 +6,22 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::assemble::{assemble, read};
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::job::JobArguments;
-use super::limits::Ticking;
-use super::number::things;
+use super::pipeline::read;
 use super::print::{print, print_json};
 use super::progress::gone;
-use super::storage;
-use super::what_runs::{Loading, for_rollback, replacements};
+use super::terminal::Terminal;
 use super::{Failure, PipelineArguments};
 use crate::checkpoint::Depth;
 use crate::crash::{self, Point};
 use crate::edge::control::AskError;
 use crate::edge::data_dir::DataDir;
+use crate::engine::assemble::assemble;
+use crate::engine::limits::Ticking;
+use crate::engine::number::things;
+use crate::engine::storage;
+use crate::engine::what_runs::{Loading, for_rollback, replacements};
 use crate::pipeline::settings::CheckpointSettings;
 use crate::stream::CheckpointId;
 
@@ -94,7 +96,11 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, Failure> {
     let of_data = |reason: String| Failure::new(EXIT_DATA, reason);
     let held =
         DataDir::open_existing(&place.data_dir).map_err(|error| of_data(error.to_string()))?;
-    let guests = Ticking::for_job(&pipeline.spec, Some(held.compiled()))?;
+    let guests = Ticking::for_job(
+        &pipeline.spec,
+        Some(held.compiled()),
+        &Terminal::new().saying(),
+    )?;
     let data = held.id().map_err(|error| of_data(error.to_string()))?;
     let assembled = assemble(pipeline, &guests.engine, &data, &mut |_| ())?;
     let settings = CheckpointSettings {

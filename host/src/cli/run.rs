@@ -1,41 +1,33 @@
 //! `floodmark run`: runs a pipeline, from its newest checkpoint if there is one.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use clap::Args;
 
-use super::answering::{Answering, ListenArguments, Watched};
-use super::assemble::{assemble, read};
+use super::answering::{Answering, ListenArguments};
 use super::check::forgetful;
-use super::dead_letters;
-use super::failure::EXIT_DATA;
-use super::limits::Ticking;
-use super::number::{span, things};
+use super::failure::EXIT_USAGE;
+use super::pipeline::read;
 use super::profile::Profiled;
 use super::progress::Progress;
-use super::recovery::{tell_recovery, tell_sinks};
-use super::restart::strategy;
-use super::start::Start;
-use super::storage;
 use super::terminal::Terminal;
-use super::what_runs::{Loading, Preparing};
 use super::{Failure, PipelineArguments};
-use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
-use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, drive};
-use crate::edge::failures::FailureLog;
+use crate::edge::drive::{Ended, Inputs};
 use crate::edge::hooks::{Hook, Hooks};
-use crate::edge::replay_folder::ReplayFolder;
 use crate::edge::signals::report_stop;
-use crate::edge::{allocator, scratch};
-use crate::job::{CheckpointSettings, Ending, JobSettings};
+use crate::engine::StartFrom;
+use crate::engine::assemble::assemble;
+use crate::engine::limits::Ticking;
+use crate::engine::number::{span, things};
+use crate::engine::session::Opened;
+use crate::engine::watched::Watched;
+use crate::engine::what_runs::Preparing;
+use crate::job::Ending;
 use crate::observe::JobState;
 use crate::pipeline::Spec;
-use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
 use crate::runtime::JobError;
-use crate::runtime::plan::{self, Plan, Role};
 
 /// Runs a pipeline; resumes from its newest checkpoint, if there is one
 ///
@@ -135,118 +127,49 @@ struct Done {
 fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>, Failure> {
     let profiled = Profiled::of(arguments.profile.as_deref())?;
     let doors = arguments.listen.door(terminal)?;
+    let from = arguments.start_from()?;
     let pipeline = read(&arguments.pipeline)?;
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let path = arguments.data_dir.clone().unwrap_or_else(default);
-    let in_data_dir =
-        |error: crate::edge::data_dir::DataDirError| Failure::new(EXIT_DATA, error.to_string());
-    let data_dir = DataDir::open(&path).map_err(in_data_dir)?;
-    let compiled = Some(data_dir.compiled());
-    let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiled.profiling())?
-        .optimising(terminal);
-    let data = data_dir.id().map_err(in_data_dir)?;
-    let mut assembled = assemble(pipeline, &guests.engine, &data, &mut |line| {
-        terminal.say(line)
-    })?;
-    assembled.plan.allow_dropped_state = arguments.allow_dropped_state;
-    assembled.plan.backend = backend(&assembled.graph.spec.state, &data_dir);
-    let clock = Clock::start();
+    let data_dir = DataDir::open(&path)?;
+    let say = terminal.saying();
+    let (compiled, profiling) = (Some(data_dir.compiled()), profiled.profiling());
+    let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiling, &say)?;
+    let guests = guests.optimising(&say);
+    let data = data_dir.id()?;
+    let mut telling = |line: &str| terminal.say(line);
+    let assembled = assemble(pipeline, &guests.engine, &data, &mut telling)?;
     let channel = mpsc::channel();
     listen(channel.0.clone(), terminal);
-    let plan = &assembled.plan;
-    let checkpoint = &assembled.graph.spec.checkpoint;
-    let start = Start::open(arguments.from.as_deref(), arguments.fresh, plan, &data_dir)?;
-    if arguments.fresh {
-        check_inputs(plan)?;
-        storage::forget(checkpoint, &data_dir)?;
-        // Only then: letters without checkpoints are never read, and checkpoints without letters would not know what was.
-        ReplayFolder::of(data_dir.path()).hold()?.clear()?;
-    }
-    let follows = !assembled.graph.spec.has_end();
-    for line in dead_letters::add_sources(&mut assembled.plan, data_dir.path(), follows)? {
-        terminal.say(&line);
-    }
-    let plan = &assembled.plan;
-    if !arguments.fresh && arguments.from.is_none() {
-        storage::check_noted(&data_dir, &checkpoint.storage)?;
-    }
-    let mut store = storage::open_to_run(&assembled.graph.spec, &data_dir)?;
-    let watched = Watched::new(plan, clock);
-    let (reader, inputs) = (store.reader(), channel.0.clone());
+    let dropped = arguments.allow_dropped_state;
+    let opened = Opened::open(assembled, guests, data_dir, &from, dropped, &say)?;
+    let watched = Watched::new(&opened.named, opened.clock);
     let preparing = Preparing {
-        named: Arc::new(plan.clone()),
-        engine: guests.engine.clone(),
+        named: Arc::new(opened.named.clone()),
+        engine: opened.guests.engine.clone(),
     };
     let answering = Answering::begin(
         doors,
-        data_dir.path(),
-        reader,
-        (inputs, preparing),
+        opened.data_dir.path(),
+        opened.reader(),
+        (channel.0.clone(), preparing),
         &watched,
         terminal,
     );
-    let recovery = start.recover(&mut *store, &data_dir)?;
-    // A reader keeps the store open, so this one is dropped at the end of the block.
-    let runs = {
-        let loading = Loading {
-            reader: &*store.reader(),
-            engine: &guests.engine,
-        };
-        start.what_runs(plan, &recovery, &data_dir, &loading)?
-    };
-    tell_recovery(
-        &recovery,
-        start.is_carried(),
-        &runs.plan,
-        &data_dir,
-        clock,
-        terminal,
-    )?;
-    for line in runs.says {
-        terminal.say(&line);
-    }
-    start.forget_later(&mut *store, terminal)?;
-    let restored = recovery.restored.as_ref();
-    let restored = restored.map(|restored| restored.checkpoint.id.0);
-    watched.planned(&runs.plan, false);
-    watched.observer.restored(restored, clock.wall_ms());
-    tell_sinks(&assembled.plan, terminal);
+    let ready = opened.recover()?;
+    watched.planned(&ready.plan, false);
+    let restored = ready.restored.map(|id| id.0);
+    watched.observer.restored(restored, ready.clock.wall_ms());
     profiled.tell(terminal);
-    data_dir
-        .note_storage(&checkpoint.storage.to_string())
-        .map_err(in_data_dir)?;
-    if let Some(warning) = forgetful(&checkpoint.storage) {
+    let spec = &ready.graph.spec;
+    if let Some(warning) = forgetful(&spec.checkpoint.storage) {
         terminal.say(&format!("warning: {warning}"));
     }
-    let settings = DriveSettings {
-        job: JobSettings {
-            checkpoints: CheckpointSettings {
-                interval: checkpoint.interval,
-                timeout: checkpoint.timeout,
-                min_pause: checkpoint.min_pause,
-                tolerable_failures: checkpoint.tolerable_failures,
-            },
-            fresh: arguments.fresh,
-            restart: strategy(&assembled.graph.spec.restart),
-            seed: clock.wall_ms(),
-        },
-        retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
-    };
-    let mut progress = Progress::new(terminal.clone(), arguments.fresh, watched)
-        .telling(hooks(&assembled.graph.spec, terminal), &assembled.plan.job);
-    let ended = drive(
-        Arc::new(runs.plan),
-        Kept {
-            store,
-            recovery,
-            failures: FailureLog::of(data_dir.path()),
-        },
-        settings,
-        clock,
-        channel,
-        &mut progress,
-    );
-    let state = match &ended {
+    let mut progress = Progress::new(terminal.clone(), from.forgets(), watched)
+        .telling(hooks(spec, terminal), &spec.name);
+    let clock = ready.clock;
+    let over = ready.drive(channel, &mut progress);
+    let state = match &over.ended {
         Ok(ended) if ended.ending == Ending::Complete => JobState::Finished,
         Ok(_) => JobState::Suspended,
         Err(error) => {
@@ -255,24 +178,37 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
             JobState::Failed
         }
     };
-    profiled.finish(&answering.observer, &guests.engine, terminal);
+    profiled.finish(&answering.observer, &over.guests.engine, terminal);
     let has_savepoint = answering.finish(state);
-    match ended {
-        Ok(ended) => {
-            let deleted = ended.ending == Ending::Stopped
-                && checkpoint.on_cancel == OnCancel::Delete
-                && !has_savepoint;
-            if deleted {
-                storage::forget(checkpoint, &data_dir)?;
-            }
-            Ok(Some(Done {
-                ended,
-                progress,
-                deleted,
-            }))
-        }
+    let deleted = over.delete_on_cancel(has_savepoint)?;
+    match over.ended {
+        Ok(ended) => Ok(Some(Done {
+            ended,
+            progress,
+            deleted,
+        })),
         Err(JobError::Connector { reason, .. }) if reason.is_closed_pipe() => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+impl RunArguments {
+    /// A number after `--from` is a checkpoint, anything else is a file.
+    fn start_from(&self) -> Result<StartFrom, Failure> {
+        let fresh = self.fresh;
+        match self.from.as_deref().map(|from| (from, from.parse())) {
+            None if fresh => Ok(StartFrom::Beginning),
+            None => Ok(StartFrom::Newest),
+            Some((_, Ok(_))) if fresh => Err(Failure::new(
+                EXIT_USAGE,
+                "`--fresh` forgets the checkpoint that `--from` names; leave one of them out",
+            )),
+            Some((_, Ok(id))) => Ok(StartFrom::Checkpoint(id)),
+            Some((path, Err(_))) => Ok(StartFrom::Savepoint {
+                path: path.into(),
+                fresh,
+            }),
+        }
     }
 }
 
@@ -287,21 +223,6 @@ fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
     )
 }
 
-/// Where the job has its state; files for it are in the data folder, and have no name there.
-fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
-    match settings.backend {
-        StateBackend::Memory => plan::StateBackend::Memory,
-        StateBackend::Disk => {
-            allocator::return_large_buffers();
-            let folder = data_dir.path().to_path_buf();
-            plan::StateBackend::Disk {
-                memory_bytes: settings.memory,
-                scratch: Arc::new(move || scratch::file_in(&folder)),
-            }
-        }
-    }
-}
-
 /// From here on a signal stops the job with a checkpoint, also one that comes before its first record.
 fn listen(inputs: Inputs, terminal: &Terminal) {
     let teller = terminal.clone();
@@ -314,16 +235,4 @@ fn listen(inputs: Inputs, terminal: &Terminal) {
             "warning: cannot listen for Ctrl-C ({error}): it ends the job without a checkpoint"
         ));
     }
-}
-
-/// Nothing is forgotten for a job that cannot begin, such as one with a typo in the path of its input.
-fn check_inputs(plan: &Plan) -> Result<(), Failure> {
-    for node in &plan.nodes {
-        if let Role::Source(source) = &node.role {
-            source
-                .splits(None, None)
-                .map_err(|error| Failure::from((node.name.as_str(), error)))?;
-        }
-    }
-    Ok(())
 }

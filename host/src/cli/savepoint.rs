@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use super::failure::EXIT_DATA;
 use super::job::{JobArguments, Place, absolute, as_text};
-use super::storage;
 use super::terminal::Terminal;
 use crate::checkpoint::StoreSettings;
 use crate::checkpoint::store::savepoint;
 use crate::edge::control::AskError;
+use crate::engine::storage;
 use crate::stream::CheckpointId;
 
 #[derive(Debug, Subcommand)]

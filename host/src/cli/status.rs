@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::checkpoint::{state_bytes, summary};
 use super::job::{JobArguments, Place};
-use super::number::{bytes, count, date, rate, span, things};
 use super::print::{print, print_json};
-use super::storage;
 use super::table::table;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::store::StoreError;
 use crate::edge::clock::Clock;
 use crate::edge::control::AskError;
+use crate::engine::number::{bytes, count, date, rate, span, things};
+use crate::engine::storage;
 use crate::observe::Stage;
 
 /// Shows what a job is at: its state, how fast each node is, its plugins, state and checkpoints

@@ -1,8 +1,11 @@
 //! Standard error: lines, and on a terminal a bar below them.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::engine::Say;
 
 /// Where a command tells what it does.
 #[derive(Debug, Clone)]
@@ -35,6 +38,12 @@ impl Terminal {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
+    }
+
+    /// Takes lines from the engine.
+    pub(super) fn saying(&self) -> Say {
+        let terminal = self.clone();
+        Arc::new(move |line| terminal.say(line))
     }
 
     /// Shows how far a job is; with a share done, as a bar.

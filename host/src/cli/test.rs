@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::Failure;
 use super::failure::{EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
-use super::limits::Ticking;
 use super::print::print;
+use super::terminal::Terminal;
 use super::terminal::warn;
 use crate::edge::plugin_build;
+use crate::engine::limits::Ticking;
 use crate::vectors::find::{self, Found};
 use crate::vectors::{self, Vectors};
 
@@ -72,7 +73,7 @@ pub fn test(arguments: &TestArguments) -> Result<(), Failure> {
         ))
     })?;
     let fuel = files.iter().any(Vectors::need_fuel);
-    let guests = Ticking::for_calls(fuel)?.keeping(None);
+    let guests = Ticking::for_calls(fuel)?.keeping(None, &Terminal::new().saying());
     let plugin = guests.engine.load("plugin", &bytes);
     let plugin = plugin.map_err(|error| refused(error.to_string()))?;
     let mut failed = 0;

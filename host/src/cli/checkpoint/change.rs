@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::cli::Failure;
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
-use crate::cli::number::{bytes, things};
 use crate::cli::place::Place;
 use crate::cli::print::{print, print_json};
+use crate::engine::number::{bytes, things};
 use crate::stream::CheckpointId;
 
 /// Deletes checkpoints of a job that does not run

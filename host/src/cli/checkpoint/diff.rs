@@ -10,10 +10,10 @@ use super::{chunks, describe_split, operator_bytes};
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use crate::cli::Failure;
 use crate::cli::failure::EXIT_DATA;
-use crate::cli::number::{bytes, count, date, span, things};
 use crate::cli::place::{PlaceOrSavepoint, scratch_file};
 use crate::cli::print::{print, print_json};
 use crate::cli::state::row::readable;
+use crate::engine::number::{bytes, count, date, span, things};
 use crate::runtime::saved::SavedState;
 use crate::state::{StateError, StateSchema, TreeError};
 

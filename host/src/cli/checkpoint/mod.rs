@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::failure::EXIT_DATA;
 use super::job::JobArguments;
-use super::number::{bytes, count, date, things};
 use super::place::PlaceOrSavepoint;
 use super::print::{print, print_json};
 use super::table::table;
 use crate::checkpoint::store::VerifyReport;
-use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split, Trigger};
+use crate::checkpoint::{Checkpoint, OperatorSnapshot, Split};
 use crate::connector::{file_source, generator};
+use crate::engine::number::{bytes, count, date, things};
 use crate::pipeline::duration;
 use crate::pipeline::identity::field;
 use crate::state::{ChunkRef, StateKind, StateSchema};
@@ -119,7 +119,7 @@ fn list(listing: &Listing) -> Result<(), Failure> {
             Ok(checkpoint) => rows.push(vec![
                 id.to_string(),
                 date(checkpoint.created_ms),
-                why(checkpoint.trigger).to_owned(),
+                checkpoint.trigger.word().to_owned(),
                 count(checkpoint.records_in),
                 count(checkpoint.records_out),
                 bytes(state_bytes(checkpoint)),
@@ -156,17 +156,6 @@ pub(super) fn state_facts(state: &StateSchema) -> Value {
     json!({ "name": state.name, "kind": kind, "version": state.version, "ttl-ms": state.ttl_ms })
 }
 
-pub(super) fn why(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Periodic => "interval",
-        Trigger::Asked => "asked for",
-        Trigger::Stop => "stop",
-        Trigger::Final => "end of input",
-        Trigger::Swap => "swap",
-        Trigger::Rescale => "rescale",
-    }
-}
-
 fn chunks(operator: &OperatorSnapshot) -> BTreeSet<(u64, u32)> {
     let all = operator.tasks.iter().flat_map(|task| &task.chunks);
     all.map(|ChunkRef { id, len }| (id.0, *len)).collect()
@@ -188,7 +177,7 @@ pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
         "id": checkpoint.id.0,
         "created-ms": checkpoint.created_ms,
         "created": date(checkpoint.created_ms),
-        "trigger": why(checkpoint.trigger),
+        "trigger": checkpoint.trigger.word(),
         "job": checkpoint.job,
         "parallelism": checkpoint.parallelism,
         "max-parallelism": checkpoint.max_parallelism.get(),
@@ -225,7 +214,7 @@ fn page(checkpoint: &Checkpoint) -> String {
         checkpoint.id,
         checkpoint.job,
         date(checkpoint.created_ms),
-        why(checkpoint.trigger),
+        checkpoint.trigger.word(),
         count(checkpoint.records_in),
         count(checkpoint.records_out),
         checkpoint.parallelism,

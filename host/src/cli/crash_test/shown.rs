@@ -2,8 +2,8 @@
 
 use crate::cli::Failure;
 use crate::cli::failure::EXIT_FAILED;
-use crate::cli::number::things;
 use crate::edge::crash_test::{Difference, PointTested, Undecided, Verdict};
+use crate::engine::number::things;
 
 /// Why nothing can be told.
 pub(super) fn undecidable(undecided: Undecided) -> Failure {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::assemble;
+use super::super::pipeline;
 use super::super::print::{Lines, print};
 use super::super::table::table;
 use super::super::{Failure, PipelineArguments};
@@ -33,7 +33,7 @@ pub struct ListArguments {
 }
 
 pub(super) fn list(arguments: &ListArguments) -> Result<(), Failure> {
-    let pipeline = assemble::read(&arguments.pipeline)?;
+    let pipeline = pipeline::read(&arguments.pipeline)?;
     let operator = arguments.operator.as_deref();
     let sinks = sinks(&pipeline.spec, operator)?;
     let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);

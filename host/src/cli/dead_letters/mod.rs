@@ -5,7 +5,6 @@
 
 mod list;
 mod replay;
-mod sources;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -13,14 +12,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-pub(super) use sources::add_sources;
-
 use super::Failure;
-use super::assemble::Pipeline;
 use super::failure::{EXIT_CONNECTOR, EXIT_USAGE};
 use crate::connector::letter::{Letter, Replayed};
 use crate::connector::{SinkFormat, file_sink};
 use crate::edge::data_dir::DataDir;
+use crate::engine::assemble::Pipeline;
 use crate::pipeline::Spec;
 use crate::stream::{CheckpointId, DEAD_LETTERS};
 

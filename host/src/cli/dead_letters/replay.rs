@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::super::assemble;
 use super::super::failure::{EXIT_DATA, EXIT_USAGE};
-use super::super::number::things;
+use super::super::pipeline;
 use super::super::print::print;
 use super::super::{Failure, PipelineArguments};
 use super::{Found, data_dir, sinks};
 use crate::connector::letter::Letter;
 use crate::edge::data_dir::is_held;
 use crate::edge::replay_folder::{Draft, HeldReplayFolder, ReplayFolder};
+use crate::engine::number::things;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::OnError;
 
@@ -64,7 +64,7 @@ struct Done {
 }
 
 pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
-    let pipeline = assemble::read(&arguments.pipeline)?;
+    let pipeline = pipeline::read(&arguments.pipeline)?;
     let spec = &pipeline.spec;
     let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
     // Checked first, so that a mistyped operator is not reported as a missing folder.

@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 
 use crate::checkpoint::Checkpoint;
 use crate::cli::Failure;
-use crate::cli::number::{date, things};
 use crate::cli::print::Lines;
 use crate::cli::state::decoder::Decoder;
 use crate::cli::state::row::{Bytes, Shown, json_of};
 use crate::cli::terminal::warn;
+use crate::engine::number::{date, things};
 use crate::guest::{LogLevel, Plugin};
 use crate::runtime::replay::{Change, Replayed};
 use crate::runtime::saved::{Entry, Saved};

@@ -7,10 +7,11 @@ use super::row::{Shown, readable};
 use super::{Source, operator, schemas, unreadable};
 use crate::checkpoint::OperatorSnapshot;
 use crate::cli::Failure;
-use crate::cli::limits::Ticking;
 use crate::cli::place::{Opened, scratch_file};
 use crate::cli::print::Lines;
+use crate::cli::terminal::Terminal;
 use crate::cli::terminal::warn;
+use crate::engine::limits::Ticking;
 use crate::guest::GuestEngine;
 use crate::runtime::saved::SavedState;
 use crate::state::StateSchema;
@@ -46,7 +47,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
         Some(name) => vec![operator(&checkpoint, name)?],
         None => checkpoint.operators.iter().collect(),
     };
-    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone());
+    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
     let mut lines = Lines::new();
     if arguments.format == Format::Csv && !lines.line("operator,state,key,sub-key,value")? {
         return Ok(());

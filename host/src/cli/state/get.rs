@@ -7,10 +7,11 @@ use super::row::{from_hex, readable};
 use super::{Source, operator, schemas, unreadable};
 use crate::cli::Failure;
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
-use crate::cli::limits::Ticking;
 use crate::cli::place::scratch_file;
 use crate::cli::print::print;
+use crate::cli::terminal::Terminal;
 use crate::cli::terminal::warn;
+use crate::engine::limits::Ticking;
 use crate::runtime::saved::SavedState;
 
 /// Prints what one key has in a state
@@ -63,7 +64,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
             ),
         ));
     };
-    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone());
+    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
     let mut decoder = match arguments.source.raw {
         true => Decoder::raw(),
         false => Decoder::of(&guests.engine, &*opened.reader, operator, &mut warn),

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::{Source, unreadable};
 use crate::cli::Failure;
 use crate::cli::checkpoint::{describe_state, operator_bytes, state_facts};
-use crate::cli::number::{bytes, count};
 use crate::cli::place::scratch_file;
 use crate::cli::print::{print, print_json};
 use crate::cli::table::table;
+use crate::engine::number::{bytes, count};
 use crate::runtime::saved::SavedState;
 
 /// Lists the states of each operator, and how large they are

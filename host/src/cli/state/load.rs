@@ -19,15 +19,16 @@ use crate::checkpoint::{
     Checkpoint, CheckpointReader, CheckpointStorage, NewCheckpoint, OperatorSnapshot,
     StoreSettings, TaskSnapshot, Trigger,
 };
-use crate::cli::assemble::{Assembled, assemble, read};
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
-use crate::cli::limits::Ticking;
-use crate::cli::number::things;
+use crate::cli::pipeline::read;
 use crate::cli::place::scratch_file;
 use crate::cli::print::print;
 use crate::cli::terminal::{Terminal, warn};
 use crate::cli::{Failure, PipelineArguments};
 use crate::edge::clock::Clock;
+use crate::engine::assemble::{Assembled, assemble};
+use crate::engine::limits::Ticking;
+use crate::engine::number::things;
 use crate::guest::{Instance, Plugin, StatePart};
 use crate::pipeline::words;
 use crate::runtime::plan::{Operator, Plan, Role};
@@ -61,7 +62,7 @@ pub struct Load {
 pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
     let terminal = Terminal::new();
     let pipeline = read(&arguments.pipeline)?;
-    let guests = Ticking::for_job(&pipeline.spec, None)?;
+    let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
     let assembled = assemble(pipeline, &guests.engine, "", &mut |line| terminal.say(line))?;
     let base = arguments
         .base

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::cli::Failure;
 use crate::cli::failure::EXIT_FAILED;
-use crate::cli::number::{span, things};
 use crate::cli::table::table;
 use crate::edge::swap::{Done, Fate, Findings, Found, Shadow, StateRow};
+use crate::engine::number::{span, things};
 
 /// Characters of a digest that are shown.
 const DIGEST_CHARS: usize = 12;

@@ -15,13 +15,14 @@ use crate::checkpoint::{
 use crate::cli::Failure;
 use crate::cli::failure::EXIT_PLUGIN;
 use crate::cli::job::Place;
-use crate::cli::limits::Ticking;
-use crate::cli::storage;
+use crate::cli::terminal::Terminal;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::edge::swap::{
     Done, Findings, Found, Refusal, compare, configured, refuse_states, replaced_by,
 };
+use crate::engine::limits::Ticking;
+use crate::engine::storage;
 use crate::guest::Plugin;
 use crate::pipeline::settings::CheckpointSettings;
 use crate::runtime::plan::Operator;
@@ -56,7 +57,7 @@ pub(super) fn swap(
         ));
     };
     let before = restored.checkpoint;
-    let guests = Ticking::for_tools()?.keeping(Some(held.compiled()));
+    let guests = Ticking::for_tools()?.keeping(Some(held.compiled()), &Terminal::new().saying());
     let clock = Clock::start();
     let mut checkpoint = Checkpoint {
         id: recovery.next_id,

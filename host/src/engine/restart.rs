@@ -5,7 +5,7 @@ use crate::pipeline::duration::format as span;
 use crate::pipeline::restart::RestartSettings;
 
 /// The strategy that was typed.
-pub(super) fn strategy(settings: &RestartSettings) -> Strategy {
+pub(crate) fn strategy(settings: &RestartSettings) -> Strategy {
     match settings {
         RestartSettings::None => Strategy::None,
         RestartSettings::FixedDelay(fixed) => Strategy::FixedDelay {
@@ -29,7 +29,7 @@ pub(super) fn strategy(settings: &RestartSettings) -> Strategy {
 }
 
 /// One line for people.
-pub(super) fn describe(settings: &RestartSettings) -> String {
+pub(crate) fn describe(settings: &RestartSettings) -> String {
     let times = |attempts: Option<u32>| match attempts {
         Some(1) => "once".to_owned(),
         Some(attempts) => format!("{attempts} times"),

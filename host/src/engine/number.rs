@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A count with a comma every three digits.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -16,13 +16,13 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A count of things by name: `1 record`, `2 records`.
-pub(super) fn things(number: u64, thing: &str) -> String {
+pub(crate) fn things(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {thing}{plural}", count(number))
 }
 
 /// A rate in three digits.
-pub(super) fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate >= 1e6 => format!("{:.2} M/s", rate / 1e6),
         rate if rate >= 1e3 => format!("{:.0} k/s", rate / 1e3),
@@ -31,7 +31,7 @@ pub(super) fn rate(per_second: f64) -> String {
 }
 
 /// A size in binary units.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut amount = bytes as f64;
     let mut unit = 0;
@@ -47,7 +47,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// A time span in its two largest units.
-pub(super) fn span(span: Duration) -> String {
+pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0 => format!("{} ms", span.as_millis()),
@@ -60,7 +60,7 @@ pub(super) fn span(span: Duration) -> String {
 }
 
 /// A time of day in UTC, as RFC 3339 writes it, to the second.
-pub(super) fn date(wall_ms: u64) -> String {
+pub(crate) fn date(wall_ms: u64) -> String {
     let seconds = wall_ms / 1000;
     let (year, month, day) = civil_from_days(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

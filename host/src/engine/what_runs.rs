@@ -4,9 +4,8 @@
 //! names what runs from it, and what the pipeline named when it was taken. While the pipeline still names the same, the
 //! checkpoint's choice runs; once the pipeline names another, the pipeline wins. Either is reported.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::answering::LookedAt;
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice};
 use crate::edge::control::changes::{Prepared, Rollbacks};
 use crate::edge::rolled_back::RolledBackNote;
@@ -15,21 +14,24 @@ use crate::pipeline::difference;
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::stream::CheckpointId;
 
+/// The checkpoints of a job, as long as it runs: clients that wait for a copy may outlive it.
+pub(crate) type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
+
 /// Loads what checkpoints name.
-pub(super) struct Loading<'a> {
-    pub(super) reader: &'a dyn CheckpointReader,
-    pub(super) engine: &'a GuestEngine,
+pub(crate) struct Loading<'a> {
+    pub(crate) reader: &'a dyn CheckpointReader,
+    pub(crate) engine: &'a GuestEngine,
 }
 
 /// Prepares a rollback of a running job, on the thread of the client's call.
-pub(super) struct Preparing {
+pub(crate) struct Preparing {
     /// What the pipeline names.
-    pub(super) named: Arc<Plan>,
-    pub(super) engine: GuestEngine,
+    pub(crate) named: Arc<Plan>,
+    pub(crate) engine: GuestEngine,
 }
 
 impl Preparing {
-    pub(super) fn rollbacks(self, reader: &LookedAt) -> Rollbacks {
+    pub(crate) fn rollbacks(self, reader: &LookedAt) -> Rollbacks {
         let reader = Arc::clone(reader);
         Arc::new(move |to| {
             let reader = reader
@@ -52,16 +54,16 @@ impl Preparing {
 }
 
 /// A plan that resumes from a checkpoint, and the lines to tell the user about it.
-pub(super) struct Runs {
-    pub(super) plan: Plan,
-    pub(super) says: Vec<String>,
+pub(crate) struct Runs {
+    pub(crate) plan: Plan,
+    pub(crate) says: Vec<String>,
 }
 
 /// The plan that resumes from a checkpoint; `plan` is the one that the pipeline names.
 ///
 /// # Errors
 /// When a plugin of the checkpoint cannot run in its place: the operator, and why.
-pub(super) fn from_checkpoint(
+pub(crate) fn from_checkpoint(
     plan: &Plan,
     checkpoint: &Checkpoint,
     note: Option<&RolledBackNote>,
@@ -114,7 +116,7 @@ pub(super) fn from_checkpoint(
 ///
 /// # Errors
 /// When there is no going back there, for people. Nothing has changed then.
-pub(super) fn for_rollback(
+pub(crate) fn for_rollback(
     plan: &Plan,
     to: CheckpointId,
     loading: &Loading<'_>,
@@ -150,7 +152,7 @@ pub(super) fn for_rollback(
 }
 
 /// What of a rollback's operators is not what the pipeline names, for people.
-pub(super) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
+pub(crate) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
     let replaced = operators.iter().filter_map(|(name, operator)| {
         let replaced = operator.replaces.as_ref()?;
         Some(format!(

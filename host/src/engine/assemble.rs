@@ -5,61 +5,42 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{EXIT_PLUGIN, EXIT_USAGE};
 use super::limits::limits_of;
-use super::{Failure, PipelineArguments, number};
+use super::{EngineError, number};
 use crate::connector::{ConnectorError, NodeContext};
-use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::edge::plugin_build;
 use crate::guest::{GuestEngine, Plugin};
 use crate::pipeline::settings::{CheckpointMode, OnError, Ttl};
-use crate::pipeline::{self, Connectors, Exchange, NodeKind, PluginFacts, Spec};
+use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{
     self, Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
 
 /// A pipeline file that was read.
-pub(super) struct Pipeline {
-    pub(super) spec: Spec,
+pub(crate) struct Pipeline {
+    pub(crate) spec: Spec,
     /// The folder of the file.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// A pipeline with everything that it needs to run.
-pub(super) struct Assembled {
+pub(crate) struct Assembled {
     /// The graph, for people.
-    pub(super) graph: pipeline::Plan,
+    pub(crate) graph: pipeline::Plan,
     /// What runs.
-    pub(super) plan: Plan,
+    pub(crate) plan: Plan,
     /// By operator: where its component is.
-    pub(super) components: BTreeMap<String, PathBuf>,
-}
-
-/// Reads the pipeline file.
-pub(super) fn read(arguments: &PipelineArguments) -> Result<Pipeline, Failure> {
-    let file = pipeline_file::load(
-        &arguments.pipeline,
-        &arguments.overrides(),
-        &Connectors::built_in(),
-    );
-    let file = file.map_err(|error| match error {
-        PipelineFileError::Invalid(problems) => problems.into(),
-        other => Failure::new(EXIT_USAGE, other.to_string()),
-    })?;
-    Ok(Pipeline {
-        spec: file.spec,
-        folder: file.folder,
-    })
+    pub(crate) components: BTreeMap<String, PathBuf>,
 }
 
 /// Builds and loads all that the pipeline names. `data` is the id of the data folder.
-pub(super) fn assemble(
+pub(crate) fn assemble(
     pipeline: Pipeline,
     engine: &GuestEngine,
     data: &str,
     say: &mut dyn FnMut(&str),
-) -> Result<Assembled, Failure> {
+) -> Result<Assembled, EngineError> {
     let mut plugins = BTreeMap::new();
     let mut components = BTreeMap::new();
     for name in pipeline.spec.operators.keys() {
@@ -79,15 +60,15 @@ pub(super) fn assemble(
 const LARGE_BYTES: usize = 1 << 20;
 
 /// Builds and loads the plugin that the pipeline names for an operator; returns where its component is, too.
-pub(super) fn load(
+pub(crate) fn load(
     spec: &Spec,
     name: &str,
     engine: &GuestEngine,
     say: &mut dyn FnMut(&str),
-) -> Result<(PathBuf, Arc<Plugin>), Failure> {
+) -> Result<(PathBuf, Arc<Plugin>), EngineError> {
     let of_plugin = |reason: String| {
         let problem = spec.problem(&["operator", name, "plugin"], reason);
-        Failure::new(EXIT_PLUGIN, problem.to_string())
+        EngineError::plugin(problem.to_string())
     };
     let path = plugin_build::component(&spec.operators[name].plugin, say)
         .map_err(|error| of_plugin(error.to_string()))?;
@@ -113,11 +94,11 @@ pub(super) fn load(
 }
 
 /// The graph and the plan of a pipeline, with these plugins by operator.
-pub(super) fn put_together(
+pub(crate) fn put_together(
     pipeline: Pipeline,
     plugins: &BTreeMap<String, Arc<Plugin>>,
     data: &str,
-) -> Result<(pipeline::Plan, Plan), Failure> {
+) -> Result<(pipeline::Plan, Plan), EngineError> {
     let Pipeline { spec, folder } = pipeline;
     let facts = plugins
         .iter()
@@ -146,7 +127,7 @@ fn plan(
     folder: &Path,
     plugins: &BTreeMap<String, Arc<Plugin>>,
     data: &str,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, EngineError> {
     let spec = &graph.spec;
     let context = |node| NodeContext {
         job: &spec.name,
@@ -156,7 +137,7 @@ fn plan(
     };
     let of_node = |section: &str, name: &str, error: ConnectorError| {
         let problem = spec.problem(&[section, name], error.to_string());
-        Failure::new(EXIT_USAGE, problem.to_string())
+        EngineError::usage(problem.to_string())
     };
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {

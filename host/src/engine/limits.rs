@@ -2,10 +2,9 @@
 //! what each operator's plugin may use.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::Failure;
-use super::failure::EXIT_USAGE;
-use super::terminal::Terminal;
+use super::{EngineError, Say};
 use crate::edge;
 use crate::edge::cache_folder::cache_folder;
 use crate::edge::clock;
@@ -22,15 +21,15 @@ const TASKS_SUM_MAX: u32 = 512;
 const SPARES_MIN: u32 = 16;
 
 /// An engine that is ticked.
-pub(super) struct Ticking {
-    pub(super) engine: GuestEngine,
+pub(crate) struct Ticking {
+    pub(crate) engine: GuestEngine,
     _optimiser: Option<Optimiser>,
     _ticker: Ticker,
     _sampler: Option<Ticker>,
 }
 
 impl Ticking {
-    fn new(settings: EngineSettings) -> Result<Self, Failure> {
+    fn new(settings: EngineSettings) -> Result<Self, EngineError> {
         let engine = GuestEngine::with(settings)?;
         let ticker = Ticker::start(&engine);
         Ok(Self {
@@ -42,12 +41,12 @@ impl Ticking {
     }
 
     /// An engine for tools that ask plugins about values.
-    pub(super) fn for_tools() -> Result<Self, Failure> {
+    pub(crate) fn for_tools() -> Result<Self, EngineError> {
         Self::new(EngineSettings::default())
     }
 
     /// An engine for calls of one plugin.
-    pub(super) fn for_calls(fuel: bool) -> Result<Self, Failure> {
+    pub(crate) fn for_calls(fuel: bool) -> Result<Self, EngineError> {
         Self::new(EngineSettings {
             fuel,
             ..EngineSettings::default()
@@ -55,15 +54,15 @@ impl Ticking {
     }
 
     /// The same, which takes compiled code from this user's cache folder and keeps it there, or else in this folder.
-    pub(super) fn keeping(mut self, otherwise: Option<PathBuf>) -> Self {
-        self.engine = self.engine.keeping(kept_in(otherwise));
+    pub(crate) fn keeping(mut self, otherwise: Option<PathBuf>, say: &Say) -> Self {
+        self.engine = self.engine.keeping(kept_in(otherwise, say));
         self
     }
 
     /// The same, whose large plugins begin with quickly compiled code and are optimised meanwhile.
-    pub(super) fn optimising(mut self, terminal: &Terminal) -> Self {
-        let teller = terminal.clone();
-        let (engine, optimiser) = Optimiser::start(self.engine, move |line| teller.say(line));
+    pub(crate) fn optimising(mut self, say: &Say) -> Self {
+        let say = Arc::clone(say);
+        let (engine, optimiser) = Optimiser::start(self.engine, move |line| say(line));
         self.engine = engine;
         self._optimiser = Some(optimiser);
         self
@@ -71,23 +70,28 @@ impl Ticking {
 
     /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that. Compiled code is kept as
     /// with [`Ticking::keeping`].
-    pub(super) fn for_job(spec: &Spec, otherwise: Option<PathBuf>) -> Result<Self, Failure> {
-        Self::for_profiled_job(spec, otherwise, Profiling::Off)
+    pub(crate) fn for_job(
+        spec: &Spec,
+        otherwise: Option<PathBuf>,
+        say: &Say,
+    ) -> Result<Self, EngineError> {
+        Self::for_profiled_job(spec, otherwise, Profiling::Off, say)
     }
 
     /// The same, which helps to find where the time of plugins goes.
-    pub(super) fn for_profiled_job(
+    pub(crate) fn for_profiled_job(
         spec: &Spec,
         otherwise: Option<PathBuf>,
         profiling: Profiling,
-    ) -> Result<Self, Failure> {
+        say: &Say,
+    ) -> Result<Self, EngineError> {
         let operators = u32::try_from(spec.operators.len()).unwrap_or(u32::MAX);
         let limits = || spec.operators.keys().map(|name| limits_of(spec, name));
         let parallelism = u32::from(spec.parallelism);
         let growth = TASKS_MIN.min(TASKS_SUM_MAX / operators.max(1));
         let growth = growth.min(spec.max_parallelism.get().into());
         let mut ticking = Self::new(EngineSettings {
-            cache_dir: kept_in(otherwise),
+            cache_dir: kept_in(otherwise, say),
             fuel: limits().any(|limits| limits.fuel_per_call.is_some()),
             profiling,
             operators,
@@ -105,7 +109,7 @@ impl Ticking {
                     room - SPARES_MIN
                 ),
             );
-            return Err(Failure::new(EXIT_USAGE, problem.to_string()));
+            return Err(EngineError::usage(problem.to_string()));
         }
         // Clients of the job can ask where the time of calls goes.
         ticking.engine = ticking.engine.measured_by(clock::nanos());
@@ -114,15 +118,15 @@ impl Ticking {
 }
 
 /// Where compiled code is kept; says so if that is not where the user may look for it.
-fn kept_in(otherwise: Option<PathBuf>) -> Option<PathBuf> {
+fn kept_in(otherwise: Option<PathBuf>, say: &Say) -> Option<PathBuf> {
     let folder = cache_folder(otherwise);
     if let Some(warning) = folder.warning {
-        Terminal::new().say(&format!("warning: {warning}"));
+        say(&format!("warning: {warning}"));
     }
     folder.path
 }
 
 /// What the plugin of an operator may use.
-pub(super) fn limits_of(spec: &Spec, operator: &str) -> Limits {
+pub(crate) fn limits_of(spec: &Spec, operator: &str) -> Limits {
     edge::limits::limits(spec.limits_of(operator))
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::Failure;
-use super::failure::EXIT_DATA;
 use super::number::{date, span, things};
-use super::terminal::Terminal;
+use super::{EngineError, Say};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::store::Recovery;
 use crate::connector::Guarantee;
@@ -15,21 +13,21 @@ use crate::pipeline::{difference, takeover};
 use crate::runtime::plan::{Operator, Plan, Role};
 
 /// Says where the job starts; refuses checkpoints of another pipeline.
-pub(super) fn tell_recovery(
+pub(crate) fn tell_recovery(
     recovery: &Recovery,
     is_carried: bool,
     plan: &Plan,
     data_dir: &DataDir,
     clock: Clock,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
+    say: &Say,
+) -> Result<(), EngineError> {
     for (id, reason) in &recovery.damaged {
-        terminal.say(&format!(
+        say(&format!(
             "warning: checkpoint {id} is damaged and passed over: {reason}"
         ));
     }
     if let Some(aside) = &recovery.set_aside {
-        terminal.say(&format!(
+        say(&format!(
             "warning: the checkpoint store was damaged ({}); the job continues in a new one, and the damaged one is kept as `{}`: delete it when it is not needed any more",
             aside.reason,
             aside.path.display()
@@ -37,7 +35,7 @@ pub(super) fn tell_recovery(
     }
     let Some(restored) = &recovery.restored else {
         let job = &plan.job;
-        terminal.say(&format!(
+        say(&format!(
             "job `{job}` starts from the beginning; checkpoints go to {}",
             data_dir.path().display()
         ));
@@ -46,7 +44,7 @@ pub(super) fn tell_recovery(
     let checkpoint = &restored.checkpoint;
     let changes = check(checkpoint, is_carried, plan, data_dir)?;
     let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
-    terminal.say(&format!(
+    say(&format!(
         "job `{}` resumes from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
         checkpoint.job,
         checkpoint.id,
@@ -56,20 +54,20 @@ pub(super) fn tell_recovery(
         things(checkpoint.records_out, "record"),
     ));
     for change in changes {
-        terminal.say(&change);
+        say(&change);
     }
-    tell_changes(checkpoint, plan, terminal);
+    tell_changes(checkpoint, plan, say);
     Ok(())
 }
 
 /// Whether the checkpoint is this pipeline's; what is not as it was, if it may be so.
-pub(super) fn check(
+pub(crate) fn check(
     checkpoint: &Checkpoint,
     is_carried: bool,
     plan: &Plan,
     data_dir: &DataDir,
-) -> Result<Vec<String>, Failure> {
-    let refuse = |message: String| Failure::new(EXIT_DATA, message);
+) -> Result<Vec<String>, EngineError> {
+    let refuse = |message: String| EngineError::data(message);
     let id = checkpoint.id;
     if !is_carried && checkpoint.job != plan.job {
         return Err(refuse(format!(
@@ -129,9 +127,9 @@ fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
 }
 
 /// Says what runs otherwise than when the checkpoint was taken.
-fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
+fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
     if checkpoint.parallelism != plan.parallelism {
-        terminal.say(&format!(
+        say(&format!(
             "parallelism was {}, now is {}",
             checkpoint.parallelism, plan.parallelism
         ));
@@ -146,7 +144,7 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
             // What was replaced, or replaces it, is told elsewhere.
             && saved.replaces.is_none()
         {
-            terminal.say(&format!(
+            say(&format!(
                 "operator `{}`: the plugin is another than before",
                 node.name
             ));
@@ -154,12 +152,12 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, terminal: &Terminal) {
     }
 }
 
-pub(super) fn tell_sinks(plan: &Plan, terminal: &Terminal) {
+pub(crate) fn tell_sinks(plan: &Plan, say: &Say) {
     for node in &plan.nodes {
         if let Role::Sink(sink) = &node.role
             && sink.guarantee() == Guarantee::AtLeastOnce
         {
-            terminal.say(&format!(
+            say(&format!(
                 "sink `{}` writes at least once: after a failure, records since the last checkpoint are written again",
                 node.name
             ));

@@ -2,14 +2,12 @@
 //!
 //! Nothing is forgotten or imported before it is sure that what is to come instead can be read and is this pipeline's.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::Failure;
-use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
 use super::recovery::check;
 use super::storage;
-use super::terminal::Terminal;
 use super::what_runs::{Loading, Runs, from_checkpoint};
+use super::{EngineError, Say, StartFrom};
 use crate::checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
 use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth};
 use crate::crash::{self, Point};
@@ -19,7 +17,7 @@ use crate::runtime::plan::Plan;
 use crate::stream::CheckpointId;
 
 /// Where a run starts.
-pub(super) enum Start {
+pub(crate) enum Start {
     /// From the newest sound checkpoint, or from the beginning.
     Newest,
     /// From this checkpoint.
@@ -33,46 +31,38 @@ pub(super) enum Start {
 }
 
 impl Start {
-    /// Reads `--from`: a number is a checkpoint, anything else is a file.
-    pub(super) fn open(
-        from: Option<&str>,
-        fresh: bool,
+    /// Opens a savepoint, if that is where the job starts.
+    pub(crate) fn open(
+        from: &StartFrom,
         plan: &Plan,
         data_dir: &DataDir,
-    ) -> Result<Self, Failure> {
-        let Some(from) = from else {
-            return Ok(Self::Newest);
-        };
-        match from.parse() {
-            Ok(_) if fresh => Err(Failure::new(
-                EXIT_USAGE,
-                "`--fresh` forgets the checkpoint that `--from` names; leave one of them out",
-            )),
-            Ok(id) => Ok(Self::At(CheckpointId(id))),
-            Err(_) => {
-                let path = Path::new(from);
+    ) -> Result<Self, EngineError> {
+        match from {
+            StartFrom::Newest | StartFrom::Beginning => Ok(Self::Newest),
+            StartFrom::Checkpoint(id) => Ok(Self::At(CheckpointId(*id))),
+            StartFrom::Savepoint { path, .. } => {
                 let (savepoint, checkpoint) = savepoint::open(path, None)?;
                 check(&checkpoint, true, plan, data_dir)?;
                 Ok(Self::Carried {
                     savepoint: Box::new(savepoint),
                     checkpoint: Box::new(checkpoint),
-                    path: path.to_path_buf(),
+                    path: path.clone(),
                 })
             }
         }
     }
 
     /// Whether the checkpoint comes from elsewhere.
-    pub(super) fn is_carried(&self) -> bool {
+    pub(crate) fn is_carried(&self) -> bool {
         matches!(self, Self::Carried { .. })
     }
 
     /// Finds the checkpoint, which is imported first if it was carried here.
-    pub(super) fn recover(
+    pub(crate) fn recover(
         &self,
         storage: &mut dyn CheckpointStorage,
         data_dir: &DataDir,
-    ) -> Result<Recovery, Failure> {
+    ) -> Result<Recovery, EngineError> {
         let (depth, at) = match self {
             Self::Newest => (Depth::Quick, None),
             // Those after it are deleted: it has to be sound.
@@ -88,7 +78,7 @@ impl Start {
                         data_dir.path().display(),
                         path.display()
                     );
-                    return Err(Failure::new(EXIT_DATA, message));
+                    return Err(EngineError::data(message));
                 }
                 storage.import(&**savepoint, checkpoint)?;
                 crash::point(Point::SavepointImported);
@@ -103,13 +93,13 @@ impl Start {
     }
 
     /// The plan that resumes from the checkpoint; `plan` is the one that the pipeline names.
-    pub(super) fn what_runs(
+    pub(crate) fn what_runs(
         &self,
         plan: &Plan,
         recovery: &Recovery,
         data_dir: &DataDir,
         loading: &Loading<'_>,
-    ) -> Result<Runs, Failure> {
+    ) -> Result<Runs, EngineError> {
         let Some(restored) = &recovery.restored else {
             return Ok(Runs {
                 plan: plan.clone(),
@@ -122,16 +112,16 @@ impl Start {
             Self::At(_) | Self::Carried { .. } => None,
         };
         let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
-        runs.map_err(|reason| Failure::new(EXIT_PLUGIN, reason))
+        runs.map_err(|reason| EngineError::plugin(reason))
     }
 
     /// Deletes the checkpoints after the one that the job goes back to. Their output is taken back after that, so that no
     /// checkpoint is ever there without its output.
-    pub(super) fn forget_later(
+    pub(crate) fn forget_later(
         &self,
         storage: &mut dyn CheckpointStorage,
-        terminal: &Terminal,
-    ) -> Result<(), Failure> {
+        say: &Say,
+    ) -> Result<(), EngineError> {
         let Self::At(start) = self else {
             return Ok(());
         };
@@ -142,7 +132,7 @@ impl Start {
         }
         storage.delete(&later)?;
         let names: Vec<_> = later.iter().map(ToString::to_string).collect();
-        terminal.say(&format!(
+        say(&format!(
             "checkpoints after {start} are deleted, and their output is taken back: {}",
             names.join(", ")
         ));
@@ -150,7 +140,7 @@ impl Start {
     }
 }
 
-fn no_such(id: CheckpointId, storage: &dyn CheckpointStorage) -> Failure {
+fn no_such(id: CheckpointId, storage: &dyn CheckpointStorage) -> EngineError {
     let there = storage::ids(&*storage.reader()).unwrap_or_default();
     let there: Vec<_> = there.iter().map(ToString::to_string).collect();
     let there = match there.is_empty() {
@@ -158,5 +148,5 @@ fn no_such(id: CheckpointId, storage: &dyn CheckpointStorage) -> Failure {
         false => format!("there are {}", there.join(", ")),
     };
     let message = format!("there is no checkpoint {id}; {there}");
-    Failure::new(EXIT_DATA, message)
+    EngineError::data(message)
 }

@@ -6,8 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Failure;
-use super::failure::EXIT_DATA;
+use super::EngineError;
 use crate::checkpoint::object::{self, ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::{self, CheckpointStore, ReadOnlyStore, StoreError};
 use crate::checkpoint::{CheckpointReader, CheckpointStorage, Compression, StoreSettings};
@@ -20,7 +19,7 @@ use crate::stream::CheckpointId;
 const CACHE_BYTES_MAX_DISK: usize = 64 << 20;
 
 /// How chunks are kept from now on.
-pub(super) fn settings(compression: settings::Compression) -> StoreSettings {
+pub(crate) fn settings(compression: settings::Compression) -> StoreSettings {
     StoreSettings {
         compression: match compression {
             settings::Compression::Lz4 => Compression::Lz4,
@@ -38,7 +37,7 @@ fn object_settings(settings: StoreSettings) -> ObjectSettings {
 }
 
 /// Opens the storage of the job that holds this data folder.
-pub(super) fn open(
+pub(crate) fn open(
     checkpoint: &CheckpointSettings,
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
@@ -46,7 +45,7 @@ pub(super) fn open(
 }
 
 /// The same for a job that runs, and whose state may have a budget.
-pub(super) fn open_to_run(
+pub(crate) fn open_to_run(
     spec: &Spec,
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
@@ -72,7 +71,7 @@ fn open_with(
 }
 
 /// Forgets all checkpoints of the job that holds this data folder, which does not run.
-pub(super) fn forget(
+pub(crate) fn forget(
     checkpoint: &CheckpointSettings,
     data_dir: &DataDir,
 ) -> Result<(), StoreError> {
@@ -88,7 +87,7 @@ pub(super) fn forget(
 }
 
 /// Looks at the storage of a job that may run.
-pub(super) fn reader(
+pub(crate) fn reader(
     storage: &StorageSetting,
     data_dir: &Path,
 ) -> Result<Arc<dyn CheckpointReader>, StoreError> {
@@ -104,13 +103,13 @@ pub(super) fn reader(
 }
 
 /// All checkpoints, newest first, damaged ones too.
-pub(super) fn ids(reader: &dyn CheckpointReader) -> Result<Vec<CheckpointId>, StoreError> {
+pub(crate) fn ids(reader: &dyn CheckpointReader) -> Result<Vec<CheckpointId>, StoreError> {
     Ok(reader.list()?.into_iter().map(|(id, _)| id).collect())
 }
 
 /// Where the checkpoints of a data folder are, as its last run has noted.
-pub(super) fn noted(data_dir: &Path) -> Result<Option<StorageSetting>, Failure> {
-    let unreadable = |reason: String| Failure::new(EXIT_DATA, reason);
+pub(crate) fn noted(data_dir: &Path) -> Result<Option<StorageSetting>, EngineError> {
+    let unreadable = |reason: String| EngineError::data(reason);
     let text = DataDir::storage_of(data_dir).map_err(|error| unreadable(error.to_string()))?;
     let parsed = text.map(|text| {
         StorageSetting::parse(&text).map_err(|reason| {
@@ -124,7 +123,7 @@ pub(super) fn noted(data_dir: &Path) -> Result<Option<StorageSetting>, Failure> 
 }
 
 /// Refuses to begin anew elsewhere while the checkpoints of the data folder are somewhere else.
-pub(super) fn check_noted(data_dir: &DataDir, now: &StorageSetting) -> Result<(), Failure> {
+pub(crate) fn check_noted(data_dir: &DataDir, now: &StorageSetting) -> Result<(), EngineError> {
     let before = match noted(data_dir.path())? {
         Some(before) if before != *now && before != StorageSetting::Memory => before,
         _ => return Ok(()),
@@ -132,11 +131,8 @@ pub(super) fn check_noted(data_dir: &DataDir, now: &StorageSetting) -> Result<()
     if before == StorageSetting::Redb && !data_dir.checkpoints().exists() {
         return Ok(());
     }
-    Err(Failure::new(
-        EXIT_DATA,
-        format!(
-            "the checkpoints of the data folder `{}` are in {before}, and `checkpoint.storage` says {now}; to take them along, make a savepoint with `floodmark savepoint create --data-dir …` and start from it with `--from` in another data folder, or forget them with `--fresh`",
-            data_dir.path().display()
-        ),
-    ))
+    Err(EngineError::data(format!(
+        "the checkpoints of the data folder `{}` are in {before}, and `checkpoint.storage` says {now}; to take them along, make a savepoint with `floodmark savepoint create --data-dir …` and start from it with `--from` in another data folder, or forget them with `--fresh`",
+        data_dir.path().display()
+    )))
 }

@@ -7,15 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::Failure;
-use super::super::failure::EXIT_DATA;
+use super::EngineError;
 use crate::connector::ReplayedLetters;
 use crate::edge::replay_folder::{ReplayFolder, ReplayFolderError};
 use crate::runtime::plan::{Edge, Node, NodeIndex, OnError, Plan, Role, Routing};
 
-impl From<ReplayFolderError> for Failure {
+impl From<ReplayFolderError> for EngineError {
     fn from(error: ReplayFolderError) -> Self {
-        Self::new(EXIT_DATA, error.to_string())
+        Self::data(error.to_string())
     }
 }
 
@@ -23,11 +22,11 @@ impl From<ReplayFolderError> for Failure {
 ///
 /// # Errors
 /// When the folders of letters cannot be read or made.
-pub(in super::super) fn add_sources(
+pub(crate) fn add_sources(
     plan: &mut Plan,
     data_dir: &Path,
     follow: bool,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, EngineError> {
     let folder = ReplayFolder::of(data_dir);
     let mut unread = folder.ports()?;
     let mut nodes = Vec::new();

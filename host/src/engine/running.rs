@@ -1,0 +1,355 @@
+//! A job that was started by [`Engine::start`](super::Engine::start), as its program holds it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::session::{Opened, Over};
+use super::watched::{Watched, swapper};
+use super::what_runs::{LookedAt, Preparing, for_rollback};
+use super::{Cause, EngineError, what_runs};
+use crate::connector::Recovered;
+use crate::edge::drive::{Inputs, Watcher, request};
+use crate::edge::swap::{NewPlugin, Swapper, Wish};
+use crate::job::{Answer, Caller, Ending, Notice, Request, RollbackRequest};
+use crate::observe::{JobState, WorkerMetrics};
+use crate::runtime::plan::Plan;
+use crate::runtime::worker::Counters;
+use crate::stream::CheckpointId;
+
+/// A job that runs on threads of its own.
+///
+/// Requests wait until a durable checkpoint has what they change. Dropping the value stops the job with a last checkpoint
+/// and waits for it, as [`RunningJob::stop`] does, but without telling how that went.
+pub struct RunningJob {
+    inputs: Inputs,
+    watched: Watched,
+    swapper: Swapper,
+    preparing: Preparing,
+    reader: LookedAt,
+    folder: PathBuf,
+    /// `None` once it was waited for.
+    thread: Option<JoinHandle<Result<Summary, EngineError>>>,
+}
+
+impl std::fmt::Debug for RunningJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RunningJob({})", self.folder.display())
+    }
+}
+
+/// Whether a job that is stopped first handles the rest of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// It stops where it stands; the next start resumes there.
+    No,
+    /// It ends as if its input had ended: operators emit what they hold back.
+    Yes,
+}
+
+/// How plugins are replaced.
+#[derive(Debug, Clone, Default)]
+pub struct SwapOptions {
+    /// Replaces the configuration of the plugin where it has these fields.
+    pub config: Vec<(String, String)>,
+    /// How long a failure of the job brings the old plugin back; `None` for no trial.
+    pub trial: Option<Duration>,
+    /// Whether states that the new plugin does not declare may be left behind.
+    pub allow_dropped_state: bool,
+}
+
+impl SwapOptions {
+    /// With a trial of this length.
+    #[must_use]
+    pub fn trial(time: Duration) -> Self {
+        Self {
+            trial: Some(time),
+            ..Self::default()
+        }
+    }
+}
+
+/// A swap that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwapSummary {
+    /// The checkpoint at whose barrier the plugins were replaced; `None` if the job ran that plugin already.
+    pub checkpoint: Option<u64>,
+    /// Longest that a task stood still for it.
+    pub pause: Duration,
+}
+
+/// A job that has ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Whether it has handled all its input, or was stopped before.
+    pub is_complete: bool,
+    /// Its last checkpoint, from which the next start resumes; `None` if it never had one.
+    pub checkpoint: Option<u64>,
+    /// Records read since it was started.
+    pub records_in: u64,
+    /// Records handed to sinks since it was started.
+    pub records_out: u64,
+    /// What sinks have to say, by node.
+    pub sinks: Vec<(String, String)>,
+}
+
+impl RunningJob {
+    /// Runs a job that was opened.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where its thread comes from"
+    )]
+    pub(super) fn start(opened: Opened) -> Result<Self, EngineError> {
+        let (inputs, inbox) = mpsc::channel();
+        let watched = Watched::new(&opened.named, opened.clock);
+        let reader: LookedAt = Arc::new(Mutex::new(Some(opened.reader())));
+        let folder = opened.data_dir.path().to_path_buf();
+        let engine = opened.guests.engine.clone();
+        let swapper = swapper(&folder, &reader, &inputs, &engine, watched.clock);
+        let preparing = Preparing {
+            named: Arc::new(opened.named.clone()),
+            engine,
+        };
+        let ready = opened.recover()?;
+        let wall_ms = watched.clock.wall_ms();
+        watched.planned(&ready.plan, false);
+        watched
+            .observer
+            .restored(ready.restored.map(|id| id.0), wall_ms);
+        let mut watching = Watching {
+            watched: watched.clone(),
+            last: ready.restored,
+            counted: (0, 0),
+        };
+        let channel = (inputs.clone(), inbox);
+        let looked_at = Arc::clone(&reader);
+        let thread = std::thread::spawn(move || {
+            let over = ready.drive(channel, &mut watching);
+            // The store is closed with its last reader.
+            *looked_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            watching.end(over)
+        });
+        Ok(Self {
+            inputs,
+            watched,
+            swapper,
+            preparing,
+            reader,
+            folder,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes a checkpoint. Returns its id.
+    ///
+    /// # Errors
+    /// When it could not be taken, or the job is over.
+    pub fn checkpoint(&self) -> Result<u64, EngineError> {
+        Ok(self.ask(Request::Checkpoint)?.0)
+    }
+
+    /// Replaces the plugin of an operator by this component, at the barrier of a checkpoint: it was proven before that ports
+    /// and saved state fit.
+    ///
+    /// # Errors
+    /// When they do not fit, or the swap cannot be done. The job continues with its old plugin and state.
+    pub fn swap(
+        &self,
+        operator: &str,
+        component: Vec<u8>,
+        options: SwapOptions,
+    ) -> Result<SwapSummary, EngineError> {
+        let wish = Wish {
+            plugins: vec![NewPlugin {
+                operator: operator.to_owned(),
+                component,
+                config: options.config,
+            }],
+            trial: options.trial,
+            allow_dropped_state: options.allow_dropped_state,
+            ..Wish::default()
+        };
+        let found = self.swapper.swap(&wish)?;
+        Ok(SwapSummary {
+            checkpoint: found.swapped.as_ref().map(|done| done.checkpoint),
+            pause: Duration::from_micros(found.swapped.map_or(0, |done| done.pause_us)),
+        })
+    }
+
+    /// Continues with another number of tasks per node. Returns the first checkpoint with that number.
+    ///
+    /// # Errors
+    /// When it is not between 1 and `job.max-parallelism`, or the new tasks cannot be made.
+    pub fn rescale(&self, parallelism: u16) -> Result<u64, EngineError> {
+        let rescaled = self.ask(|caller| Request::Rescale {
+            parallelism,
+            caller,
+        })?;
+        Ok(rescaled.checkpoint.0)
+    }
+
+    /// Goes back permanently to a checkpoint: later ones are deleted, their output is taken back, and the plugins as of that
+    /// checkpoint run again. Returns the first checkpoint since.
+    ///
+    /// # Errors
+    /// When the checkpoint is not there, not sound, or of another pipeline: the job continues as it was.
+    pub fn rollback(&self, to: u64) -> Result<u64, EngineError> {
+        let to = CheckpointId(to);
+        let reader = self
+            .reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let reader = reader.ok_or_else(over)?;
+        let loading = what_runs::Loading {
+            reader: &*reader,
+            engine: &self.preparing.engine,
+        };
+        let prepared = for_rollback(&self.preparing.named, to, &loading);
+        let (operators, note) = prepared.map_err(EngineError::failed)?;
+        // If the process dies after the rollback and before the next checkpoint, it resumes with the plugins as of `to`.
+        let noted = note.write(&self.folder);
+        noted.map_err(|error| EngineError::data(error.to_string()))?;
+        let back = self.ask(|caller| {
+            Request::Rollback(Box::new(RollbackRequest {
+                to,
+                operators,
+                caller,
+            }))
+        })?;
+        Ok(back.checkpoint.0)
+    }
+
+    /// The state of the job, its nodes and their numbers: the JSON text of `GET /v1/status`.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let clock = self.watched.clock;
+        let status = self.watched.observer.status(clock.now(), clock.wall_ms());
+        status.to_string()
+    }
+
+    /// Stops the job with a last checkpoint, and waits for its end.
+    ///
+    /// # Errors
+    /// When the last checkpoint could not be taken, or the job has failed before.
+    pub fn stop(mut self, drain: Drain) -> Result<Summary, EngineError> {
+        self.request_stop(drain);
+        self.join()
+    }
+
+    /// Waits until the job ends by itself: its input ends, or it fails.
+    ///
+    /// # Errors
+    /// When it fails. Its last checkpoint is as it was.
+    pub fn wait(mut self) -> Result<Summary, EngineError> {
+        self.join()
+    }
+
+    fn request_stop(&self, drain: Drain) {
+        let stop = Request::Stop {
+            drain: drain == Drain::Yes,
+            caller: None,
+        };
+        request(&self.inputs, stop);
+    }
+
+    fn join(&mut self) -> Result<Summary, EngineError> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(EngineError::new(
+                Cause::Failed,
+                "the thread of the job stopped unexpectedly: this is a defect of floodmark",
+            )),
+            None => Err(over()),
+        }
+    }
+
+    fn ask<T>(&self, of: impl FnOnce(Caller<T>) -> Request) -> Result<T, EngineError> {
+        let (caller, answer): (_, mpsc::Receiver<Answer<T>>) = Caller::new();
+        request(&self.inputs, of(caller));
+        match answer.recv() {
+            Ok(answer) => answer.map_err(EngineError::failed),
+            Err(_) => Err(over()),
+        }
+    }
+}
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.request_stop(Drain::No);
+            let _ = self.join();
+        }
+    }
+}
+
+fn over() -> EngineError {
+    EngineError::failed("the job is over; `stop` or `wait` tells how it ended")
+}
+
+/// Counts what a job does, for its summary and its status.
+struct Watching {
+    watched: Watched,
+    last: Option<CheckpointId>,
+    counted: (u64, u64),
+}
+
+impl Watcher for Watching {
+    fn begun(&mut self, _: &[(String, Recovered)]) {
+        self.watched.begun();
+    }
+
+    fn notice(&mut self, _: Duration, notice: Notice) {
+        self.watched.notice(&notice);
+        match notice {
+            Notice::Completed(checkpoint) => self.last = Some(checkpoint.id),
+            Notice::WentBack(went_back) => self.last = went_back.to,
+            _ => {}
+        }
+    }
+
+    fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.watched.watch(now);
+        let read = counters.iter().map(|one| one.records_in.load(Relaxed));
+        let written = counters.iter().map(|one| one.records_out.load(Relaxed));
+        self.counted = (read.sum(), written.sum());
+    }
+
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool) {
+        self.watched.planned(plan, is_on_trial);
+    }
+
+    fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.watched.worker(worker)
+    }
+}
+
+impl Watching {
+    fn end(&self, over: Over) -> Result<Summary, EngineError> {
+        let observer = &self.watched.observer;
+        let deleted = over.delete_on_cancel(false)?;
+        let ended = match over.ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                observer.failed(&error.to_string(), self.watched.clock.wall_ms());
+                observer.is_now(JobState::Failed);
+                return Err(error.into());
+            }
+        };
+        let is_complete = ended.ending == Ending::Complete;
+        observer.is_now(match is_complete {
+            true => JobState::Finished,
+            false => JobState::Suspended,
+        });
+        let (records_in, records_out) = self.counted;
+        Ok(Summary {
+            is_complete,
+            checkpoint: self.last.filter(|_| !deleted).map(|id| id.0),
+            records_in,
+            records_out,
+            sinks: ended.summaries,
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! From an assembled pipeline to a job that runs: its storage is opened, its checkpoint is found, and it is driven.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, mpsc};
+
+use super::assemble::Assembled;
+use super::letters::add_sources;
+use super::limits::Ticking;
+use super::recovery::{tell_recovery, tell_sinks};
+use super::restart::strategy;
+use super::start::Start;
+use super::storage;
+use super::what_runs::Loading;
+use super::{EngineError, Say, StartFrom};
+use crate::checkpoint::{CheckpointReader, CheckpointStorage};
+use crate::edge::clock::Clock;
+use crate::edge::data_dir::DataDir;
+use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, Watcher, drive};
+use crate::edge::failures::FailureLog;
+use crate::edge::replay_folder::ReplayFolder;
+use crate::edge::{allocator, scratch};
+use crate::job::{CheckpointSettings, Ending, Input, JobSettings};
+use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
+use crate::pipeline::{self, Spec};
+use crate::runtime::JobError;
+use crate::runtime::plan::{self, Plan, Role};
+use crate::stream::CheckpointId;
+
+/// A job whose plugins and storage are open, and whose checkpoint was not looked for yet.
+pub(crate) struct Opened {
+    pub(crate) guests: Ticking,
+    pub(crate) data_dir: DataDir,
+    pub(crate) graph: pipeline::Plan,
+    /// What the pipeline names.
+    pub(crate) named: Plan,
+    pub(crate) clock: Clock,
+    store: Box<dyn CheckpointStorage>,
+    start: Start,
+    fresh: bool,
+    say: Say,
+}
+
+/// A job that is about to run.
+pub(crate) struct Ready {
+    pub(crate) guests: Ticking,
+    pub(crate) graph: pipeline::Plan,
+    pub(crate) clock: Clock,
+    /// What runs.
+    pub(crate) plan: Arc<Plan>,
+    /// The checkpoint from which the job resumes.
+    pub(crate) restored: Option<CheckpointId>,
+    data_dir: DataDir,
+    kept: Kept,
+    settings: DriveSettings,
+}
+
+/// A job that has run.
+pub(crate) struct Over {
+    pub(crate) guests: Ticking,
+    pub(crate) ended: Result<Ended, JobError>,
+    graph: pipeline::Plan,
+    data_dir: DataDir,
+}
+
+impl Opened {
+    /// Opens the storage of a job. With [`StartFrom::Beginning`] its checkpoints are forgotten.
+    pub(crate) fn open(
+        assembled: Assembled,
+        guests: Ticking,
+        data_dir: DataDir,
+        from: &StartFrom,
+        allow_dropped_state: bool,
+        say: &Say,
+    ) -> Result<Self, EngineError> {
+        let Assembled {
+            graph, mut plan, ..
+        } = assembled;
+        plan.allow_dropped_state = allow_dropped_state;
+        plan.backend = backend(&graph.spec.state, &data_dir);
+        let checkpoint = &graph.spec.checkpoint;
+        let start = Start::open(from, &plan, &data_dir)?;
+        let fresh = from.forgets();
+        if fresh {
+            check_inputs(&plan)?;
+            storage::forget(checkpoint, &data_dir)?;
+            // Only then: letters without checkpoints are never read, and checkpoints without letters would not know what was.
+            ReplayFolder::of(data_dir.path()).hold()?.clear()?;
+        }
+        for line in add_sources(&mut plan, data_dir.path(), !graph.spec.has_end())? {
+            say(&line);
+        }
+        if matches!(from, StartFrom::Newest) {
+            storage::check_noted(&data_dir, &checkpoint.storage)?;
+        }
+        let store = storage::open_to_run(&graph.spec, &data_dir)?;
+        Ok(Self {
+            guests,
+            data_dir,
+            named: plan,
+            clock: Clock::start(),
+            store,
+            start,
+            fresh,
+            say: Arc::clone(say),
+            graph,
+        })
+    }
+
+    /// Looks at the checkpoints of the job, also while it runs.
+    pub(crate) fn reader(&self) -> Arc<dyn CheckpointReader> {
+        self.store.reader()
+    }
+
+    /// Finds the checkpoint from which the job resumes, and the plugins that run from there.
+    pub(crate) fn recover(mut self) -> Result<Ready, EngineError> {
+        let recovery = self.start.recover(&mut *self.store, &self.data_dir)?;
+        // A reader keeps the store open, so this one is dropped at the end of the block.
+        let runs = {
+            let loading = Loading {
+                reader: &*self.store.reader(),
+                engine: &self.guests.engine,
+            };
+            let (named, data_dir) = (&self.named, &self.data_dir);
+            self.start.what_runs(named, &recovery, data_dir, &loading)?
+        };
+        tell_recovery(
+            &recovery,
+            self.start.is_carried(),
+            &runs.plan,
+            &self.data_dir,
+            self.clock,
+            &self.say,
+        )?;
+        for line in runs.says {
+            (self.say)(&line);
+        }
+        self.start.forget_later(&mut *self.store, &self.say)?;
+        tell_sinks(&self.named, &self.say);
+        let storage = &self.graph.spec.checkpoint.storage;
+        self.data_dir.note_storage(&storage.to_string())?;
+        let restored = recovery.restored.as_ref();
+        Ok(Ready {
+            settings: settings(&self.graph.spec, self.fresh, self.clock),
+            guests: self.guests,
+            graph: self.graph,
+            clock: self.clock,
+            plan: Arc::new(runs.plan),
+            restored: restored.map(|restored| restored.checkpoint.id),
+            kept: Kept {
+                store: self.store,
+                recovery,
+                failures: FailureLog::of(self.data_dir.path()),
+            },
+            data_dir: self.data_dir,
+        })
+    }
+}
+
+impl Ready {
+    /// Runs the job to its end on this thread and others.
+    pub(crate) fn drive(
+        self,
+        channel: (Inputs, mpsc::Receiver<Input>),
+        watcher: &mut dyn Watcher,
+    ) -> Over {
+        let ended = drive(
+            self.plan,
+            self.kept,
+            self.settings,
+            self.clock,
+            channel,
+            watcher,
+        );
+        Over {
+            guests: self.guests,
+            ended,
+            graph: self.graph,
+            data_dir: self.data_dir,
+        }
+    }
+}
+
+impl Over {
+    /// Deletes the checkpoints of a job that was stopped, if its pipeline says so and no client has a copy of the last one.
+    /// Returns whether that was done.
+    pub(crate) fn delete_on_cancel(&self, has_savepoint: bool) -> Result<bool, EngineError> {
+        let checkpoint = &self.graph.spec.checkpoint;
+        let is_stopped = matches!(&self.ended, Ok(ended) if ended.ending == Ending::Stopped);
+        let deletes = is_stopped && checkpoint.on_cancel == OnCancel::Delete && !has_savepoint;
+        if deletes {
+            storage::forget(checkpoint, &self.data_dir)?;
+        }
+        Ok(deletes)
+    }
+}
+
+fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
+    let checkpoint = &spec.checkpoint;
+    DriveSettings {
+        job: JobSettings {
+            checkpoints: CheckpointSettings {
+                interval: checkpoint.interval,
+                timeout: checkpoint.timeout,
+                min_pause: checkpoint.min_pause,
+                tolerable_failures: checkpoint.tolerable_failures,
+            },
+            fresh,
+            restart: strategy(&spec.restart),
+            seed: clock.wall_ms(),
+        },
+        retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
+    }
+}
+
+/// Where the job has its state; files for it are in the data folder, and have no name there.
+fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
+    match settings.backend {
+        StateBackend::Memory => plan::StateBackend::Memory,
+        StateBackend::Disk => {
+            allocator::return_large_buffers();
+            let folder = data_dir.path().to_path_buf();
+            plan::StateBackend::Disk {
+                memory_bytes: settings.memory,
+                scratch: Arc::new(move || scratch::file_in(&folder)),
+            }
+        }
+    }
+}
+
+/// Nothing is forgotten for a job that cannot begin, such as one with a typo in the path of its input.
+fn check_inputs(plan: &Plan) -> Result<(), EngineError> {
+    for node in &plan.nodes {
+        if let Role::Source(source) = &node.role {
+            source
+                .splits(None, None)
+                .map_err(|error| EngineError::from((node.name.as_str(), error)))?;
+        }
+    }
+    Ok(())
+}
