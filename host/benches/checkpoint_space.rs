@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{
-    Checkpoint, CheckpointStorage, Compression, NewCheckpoint, OperatorSnapshot, PluginDigest,
-    StoreSettings, TaskSnapshot, Trigger,
+    Checkpoint, CheckpointStorage, CheckpointStorageSettings, Compression, NewCheckpoint,
+    OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger,
 };
 use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
 use floodmark::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
@@ -82,9 +82,9 @@ fn touch(state: &mut StateStore, random: &mut Random, (first, step, end): (usize
 fn measure(keys: usize, rounds: usize, compression: Compression) {
     let path = folder("store").join("checkpoint_space.redb");
     let _ = std::fs::remove_file(&path);
-    let settings = StoreSettings {
+    let settings = CheckpointStorageSettings {
         compression,
-        ..StoreSettings::default()
+        ..CheckpointStorageSettings::default()
     };
     let mut store = CheckpointStore::open(&path, settings).expect("the store opens");
     let max = MaxParallelism::DEFAULT;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{
-    Checkpoint, CheckpointStorage, NewCheckpoint, OperatorSnapshot, PluginDigest, StoreSettings,
-    TaskSnapshot, Trigger,
+    Checkpoint, CheckpointStorage, CheckpointStorageSettings, NewCheckpoint, OperatorSnapshot,
+    PluginDigest, TaskSnapshot, Trigger,
 };
 use floodmark::connector::DiscardSink;
 use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
@@ -115,7 +115,8 @@ fn percentile(figures: &mut [f64], share: f64) -> f64 {
 fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     let path = folder("store").join("checkpoint_write.redb");
     let _ = std::fs::remove_file(&path);
-    let mut disk = CheckpointStore::open(&path, StoreSettings::default()).expect("the store opens");
+    let mut disk = CheckpointStore::open(&path, CheckpointStorageSettings::default())
+        .expect("the store opens");
     let mut table = Table::new(keys);
     let retained = NonZeroU32::new(3).expect("not zero");
     let plugin = [(PluginDigest([0; 32]), Arc::from(Vec::new()))];

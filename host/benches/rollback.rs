@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use floodmark::state::{
-    ChunkId, ChunkIds, Keys, Lookup, Rollback, StateId, StateStore, StoreSettings,
+    ChunkId, ChunkIds, Keys, Lookup, RollbackOutcome, StateId, StateStore, StoreSettings,
 };
 use floodmark::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 use support::{Random, median, setting};
@@ -111,7 +111,7 @@ fn main() {
                     let begin = Instant::now();
                     let came = state.store.rollback().expect("all of it is in memory");
                     back.push(begin.elapsed().as_secs_f64() * 1e3);
-                    assert_eq!(came, Rollback::Done);
+                    assert_eq!(came, RollbackOutcome::Done);
                 }
             }
             writes.push(median(written));

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use floodmark::checkpoint::store::CheckpointStore;
-use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
+use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
 use floodmark::connector::{DiscardSink, GeneratorSettings, GeneratorSource, Recovered};
 use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive, request};
@@ -89,7 +89,8 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
     plan.nodes[0].role = Role::Source(Arc::new(source));
     let path = folder("store").join(format!("swap-{}.redb", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let mut store = CheckpointStore::open(&path, StoreSettings::default()).expect("it opens");
+    let mut store =
+        CheckpointStore::open(&path, CheckpointStorageSettings::default()).expect("it opens");
     let recovery = store.recover(Depth::Quick, None).expect("it is new");
     let (inputs, inbox) = mpsc::channel();
     let reader = store.reader();

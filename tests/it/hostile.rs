@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use floodmark::guest::{
     CallOutput, Code, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage,
-    Page, Plugin, StateAccess, StatePart, SubKeyRange,
+    PageLimits, Plugin, StateAccess, StatePart, SubKeyRange,
 };
 use floodmark::stream::{Batch, Column, OptionalColumn};
 
@@ -289,7 +289,7 @@ impl StateAccess for Nothing {
         _state: u16,
         slots: &[u32],
         _sub_keys: &Column,
-        _page: Page,
+        _page: PageLimits,
         values: &mut OptionalColumn,
     ) -> Result<(), String> {
         slots.iter().for_each(|_| values.push(None));
@@ -301,7 +301,7 @@ impl StateAccess for Nothing {
         _state: u16,
         _slot: u32,
         _range: SubKeyRange<'_>,
-        _page: Page,
+        _page: PageLimits,
     ) -> Result<MapPage, String> {
         Ok(MapPage::default())
     }
@@ -311,7 +311,7 @@ impl StateAccess for Nothing {
         _state: u16,
         _slot: u32,
         _start: u64,
-        _page: Page,
+        _page: PageLimits,
     ) -> Result<ListPage, String> {
         Ok(ListPage::default())
     }

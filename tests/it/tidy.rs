@@ -116,6 +116,12 @@ const CRATES: [(&str, &str); 4] = [
 
 const LINES_MAX: usize = 600;
 
+/// Of 100 names of types in the host, so many may stand in more than one file.
+const SHARED_NAMES_PERCENT_MAX: usize = 2;
+
+/// What declares a type.
+const TYPE_WORDS: [&str; 5] = ["struct", "enum", "trait", "type", "union"];
+
 /// The ends of the names of files that have prose.
 const WITH_PROSE: [&str; 11] = [
     "c", "cpp", "go", "h", "md", "py", "rs", "toml", "ts", "wat", "wit",
@@ -276,6 +282,29 @@ fn expand<'a>(prefix: &str, text: &'a str, named: &mut Vec<String>) -> &'a str {
     }
 }
 
+/// The names of the types that a file declares outside of functions: those whose lines have no indent.
+fn declared_types(code: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for line in code.lines() {
+        let line = match line.strip_prefix("pub") {
+            Some(rest) if rest.starts_with('(') => {
+                rest.split_once(')').map_or("", |(_, rest)| rest)
+            }
+            Some(rest) => rest,
+            None if line.starts_with(' ') => continue,
+            None => line,
+        };
+        let Some((word, rest)) = line.trim_start().split_once(' ') else {
+            continue;
+        };
+        if TYPE_WORDS.contains(&word) {
+            let end = rest.find(|char: char| !char.is_alphanumeric() && char != '_');
+            names.push(&rest[..end.unwrap_or(rest.len())]);
+        }
+    }
+    names
+}
+
 /// The names that follow `super::`.
 fn climbing(code: &str) -> Vec<String> {
     let ends = |char: char| !char.is_alphanumeric() && char != '_';
@@ -385,6 +414,42 @@ fn files_have_names_that_say_something() {
             found.push(source.path);
         }
     }
+    none(&found);
+}
+
+#[test]
+fn declarations_of_types_are_found() {
+    let code = "struct A;\npub enum B<'a> {\n    type No = u8;\n}\npub(super) type C<T> = D<T>;\npub(in crate::e) trait F: G {}\nfn h(structure: I) {}\nunion J {";
+    assert_eq!(declared_types(code), ["A", "B", "C", "F", "J"]);
+}
+
+/// Else a reader who meets a name in a signature cannot tell which type it is.
+#[test]
+fn type_names_stand_once() {
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        let is_test = source.path.split('/').any(|part| part.contains("tests"));
+        if source.is_below("host/src") && !is_test {
+            for name in declared_types(&source.code()) {
+                let files = files.entry(name.to_owned()).or_default();
+                files.push(source.path.clone());
+            }
+        }
+    }
+    let shared = files.iter().filter(|(_, files)| files.len() > 1);
+    let mut found: Vec<_> = shared
+        .map(|(name, files)| format!("`{name}` stands in {}", files.join(", ")))
+        .collect();
+    let allowed = files.len() * SHARED_NAMES_PERCENT_MAX / 100;
+    assert!(allowed > 0, "{}", files.len());
+    if found.len() <= allowed {
+        return;
+    }
+    found.push(format!(
+        "{} of {} names of types stand in more than one file; at most {SHARED_NAMES_PERCENT_MAX} % may, so {allowed}",
+        found.len(),
+        files.len()
+    ));
     none(&found);
 }
 

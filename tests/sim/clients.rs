@@ -8,7 +8,7 @@ use floodmark::job::{
     Answer, Caller, Input, Request, Rescaled, RollbackRequest, RolledBack, SwapRequest, Swapped,
 };
 use floodmark::runtime::plan::Operator;
-use floodmark::runtime::swap::{Prepared, Running};
+use floodmark::runtime::swap::{PreparedSwap, Running};
 use floodmark::stream::CheckpointId;
 
 use crate::COUNT;
@@ -109,7 +109,7 @@ impl Process<'_> {
         let operators = names
             .iter()
             .map(|name| ((*name).to_owned(), operator.clone()));
-        let prepared = Prepared::new(running, operators.collect(), false);
+        let prepared = PreparedSwap::new(running, operators.collect(), false);
         let trial = match self.below(2) {
             0 => None,
             _ => Some(Duration::from_millis(self.below(400))),

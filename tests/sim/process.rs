@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use floodmark::checkpoint::store::{CheckpointStore, Recovery, RestoredCheckpoint, StoreError};
-use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
+use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
 use floodmark::job::{
     EarlierRuns, Ending, Found, Input, Job, Moment, NotStarted, Notice, Output, Recover, Reply,
     Request, Start,
 };
 use floodmark::runtime::JobError;
-use floodmark::runtime::build::{Built, Origin, build};
+use floodmark::runtime::build::{Built, WorkerOrigin, build};
 use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::exchange::Wake;
 use floodmark::runtime::left::LeftStates;
@@ -81,7 +81,7 @@ impl<'a> Process<'a> {
         let plan = Arc::new(scenario.plan());
         let settings = scenario.settings();
         let disk = scenario.disk.clone();
-        let mut store = CheckpointStore::open_on(disk, StoreSettings::default())
+        let mut store = CheckpointStore::open_on(disk, CheckpointStorageSettings::default())
             .expect("the store opens after a crash");
         let mut recovery = store.recover(Depth::Quick, None).expect("it is sound");
         let found = found(&mut recovery, false);
@@ -400,7 +400,7 @@ impl<'a> Process<'a> {
             .iter()
             .map(|_| Arc::new(Counters::default()))
             .collect();
-        let origin = Origin {
+        let origin = WorkerOrigin {
             plan: &start.plan,
             restored: restored.map(|restored| &restored.checkpoint),
             chunks: &chunks,

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use floodmark::checkpoint::store::CheckpointStore;
-use floodmark::checkpoint::{CheckpointStorage, Depth, StoreSettings};
+use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
 use floodmark::connector::{FileSource, FileSourceSettings, Recovered, Sink};
 use floodmark::edge::clock::Clock;
 use floodmark::edge::drive::{DriveSettings, Kept, Watcher, drive};
@@ -293,7 +293,8 @@ pub fn run(plan: &Plan, interval: Option<Duration>) -> (Duration, Told) {
 /// Like [`run`], in a store that may hold checkpoints: the job resumes from the newest one.
 pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration, Told) {
     let clock = Clock::start();
-    let mut store = CheckpointStore::open(path, StoreSettings::default()).expect("the store opens");
+    let mut store =
+        CheckpointStore::open(path, CheckpointStorageSettings::default()).expect("the store opens");
     let recovery = store
         .recover(Depth::Quick, None)
         .expect("its checkpoints are sound");

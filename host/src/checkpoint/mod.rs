@@ -11,7 +11,8 @@ pub mod store;
 
 pub use manifest::ManifestError;
 pub use storage::{
-    CheckpointReader, CheckpointStorage, Compression, Depth, NewCheckpoint, StoreSettings,
+    CheckpointReader, CheckpointStorage, CheckpointStorageSettings, Compression, Depth,
+    NewCheckpoint,
 };
 
 use crate::state::{ChunkRef, StateSchema};

@@ -36,14 +36,14 @@ pub enum Compression {
 
 /// What a storage is told when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreSettings {
+pub struct CheckpointStorageSettings {
     /// How chunks are kept from now on; what is stored stays as it is.
     pub compression: Compression,
     /// Memory that one large write may take, beside what is written. With less, more is written.
     pub cache_bytes_max: usize,
 }
 
-impl Default for StoreSettings {
+impl Default for CheckpointStorageSettings {
     fn default() -> Self {
         Self {
             compression: Compression::default(),

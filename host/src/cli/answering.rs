@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::terminal::Terminal;
 use crate::checkpoint::store::savepoint;
-use crate::checkpoint::{CheckpointReader, StoreSettings};
+use crate::checkpoint::{CheckpointReader, CheckpointStorageSettings};
 use crate::edge::control::address::{Listen, ListenError};
 use crate::edge::control::job::{JobSide, Savepoints, routes};
 use crate::edge::control::swap::with_swap;
@@ -38,7 +38,7 @@ impl ListenArguments {
     ///
     /// # Errors
     /// When it may not or cannot be: nothing has begun yet.
-    pub(super) fn door(&self, terminal: &Terminal) -> Result<Doors, Failure> {
+    pub(super) fn door(&self, terminal: &Terminal) -> Result<Doors, CommandError> {
         let mut doors = Doors::default();
         let Some(typed) = &self.listen else {
             return Ok(doors);
@@ -51,7 +51,7 @@ impl ListenArguments {
                 ListenError::Bind { .. } => EXIT_DATA,
                 _ => EXIT_USAGE,
             };
-            Failure::new(code, error.to_string())
+            CommandError::new(code, error.to_string())
         })?;
         terminal.say(&format!("listening on http://{address}"));
         Ok(doors)
@@ -141,7 +141,12 @@ fn savepoints(reader: &LookedAt) -> Savepoints {
         let reader = reader.ok_or("the job is over")?;
         let checkpoint = reader.read(id);
         let copied = checkpoint.and_then(|checkpoint| {
-            savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())
+            savepoint::create(
+                to,
+                &*reader,
+                &checkpoint,
+                CheckpointStorageSettings::default(),
+            )
         });
         copied.map_err(|error| error.to_string())
     })

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::EXIT_PLUGIN;
 use super::print::print;
 use super::terminal::Terminal;
@@ -39,9 +39,9 @@ pub struct BuildArguments {
     clippy::disallowed_methods,
     reason = "how long a build took is said to people, and nothing depends on it"
 )]
-pub fn build(arguments: &BuildArguments) -> Result<(), Failure> {
+pub fn build(arguments: &BuildArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
-    let refused = |reason: String| Failure::new(EXIT_PLUGIN, reason);
+    let refused = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
     let began = Instant::now();
     let mut is_new = false;
     let component = plugin_build::component(&arguments.folder, &mut |line| {

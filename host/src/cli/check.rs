@@ -6,14 +6,16 @@ use clap::Args;
 
 use super::pipeline::read;
 use super::terminal::Terminal;
-use super::{Failure, PipelineArguments};
+use super::{CommandError, PipelineArguments};
 use crate::connector::Guarantee;
 use crate::engine::assemble::{Assembled, assemble};
 use crate::engine::limits::Ticking;
 use crate::engine::restart;
 use crate::guest::Limits;
-use crate::pipeline::settings::{CheckpointMode, OnError, StateBackend, StorageSetting};
-use crate::pipeline::{Exchange, Node, NodeKind};
+use crate::pipeline::settings::{
+    CheckpointMode, OnErrorSetting, StateBackendSetting, StorageSetting,
+};
+use crate::pipeline::{GraphExchange, GraphNode, NodeKind};
 use crate::pipeline::{duration, size};
 use crate::runtime::plan::{Operator, Role};
 
@@ -31,7 +33,7 @@ pub struct CheckArguments {
 ///
 /// # Errors
 /// When the pipeline cannot run.
-pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
+pub fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let pipeline = read(&arguments.pipeline)?;
     let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
@@ -42,7 +44,7 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let written = out
         .write_all(describe(&assembled).as_bytes())
         .and_then(|()| out.flush());
-    written.or_else(|error| Failure::of_output(&error))
+    written.or_else(|error| CommandError::of_output(&error))
 }
 
 fn describe(assembled: &Assembled) -> String {
@@ -68,7 +70,7 @@ fn describe(assembled: &Assembled) -> String {
     if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
         text += "after a failure, records since the last checkpoint may count again: `checkpoint.mode` is `at-least-once`\n";
     }
-    if spec.state.backend == StateBackend::Disk {
+    if spec.state.backend == StateBackendSetting::Disk {
         text += &format!(
             "state is on disk, with {} of it in memory\n",
             size::format(spec.state.memory)
@@ -88,7 +90,7 @@ pub(super) fn forgetful(storage: &StorageSetting) -> Option<&'static str> {
     )
 }
 
-fn describe_node(assembled: &Assembled, node: &Node) -> String {
+fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
     let role = &assembled.plan.nodes[usize::from(node.id.0)].role;
     let mut text = match node.kind {
         NodeKind::Source => format!("source `{}`\n", node.name),
@@ -116,9 +118,13 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
     let operator = assembled.graph.spec.operators.get(&node.name);
     if let Some(operator) = operator {
         text += match operator.on_error {
-            OnError::Fail => "  errors  a record that the plugin cannot handle fails the job\n",
-            OnError::Skip => "  errors  a record that the plugin cannot handle is left out\n",
-            OnError::DeadLetter => {
+            OnErrorSetting::Fail => {
+                "  errors  a record that the plugin cannot handle fails the job\n"
+            }
+            OnErrorSetting::Skip => {
+                "  errors  a record that the plugin cannot handle is left out\n"
+            }
+            OnErrorSetting::DeadLetter => {
                 "  errors  a record that the plugin cannot handle is set aside as a dead letter\n"
             }
         };
@@ -149,8 +155,8 @@ fn describe_node(assembled: &Assembled, node: &Node) -> String {
             port => format!(", output `{port}`"),
         };
         let how = match edge.exchange {
-            Exchange::Forward => "",
-            Exchange::ByKey => ", by key",
+            GraphExchange::Forward => "",
+            GraphExchange::ByKey => ", by key",
         };
         text += &format!("  from    `{}`{port}{how}\n", from.name);
     }

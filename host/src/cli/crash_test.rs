@@ -19,11 +19,11 @@ use super::failure::{EXIT_FAILED, EXIT_USAGE};
 use super::pipeline::read;
 use super::print::print;
 use super::terminal::Terminal;
-use super::{Failure, PipelineArguments};
+use super::{CommandError, PipelineArguments};
 use crate::crash::Point;
-use crate::edge::crash_test::{Expected, PointTested, Subject, Undecided, Verdict};
+use crate::edge::crash_test::{PointTested, ReferenceRuns, Subject, Undecided, Verdict};
 use crate::edge::signals;
-use crate::engine::assemble::{Pipeline, assemble};
+use crate::engine::assemble::{LoadedPipeline, assemble};
 use crate::engine::limits::Ticking;
 use crate::engine::number::{span, things};
 use crate::pipeline::settings::StorageSetting;
@@ -57,16 +57,17 @@ pub struct CrashTestArguments {
 }
 
 /// What is asked of a job while it runs: the verb, and what follows the data folder.
-type Asked = (String, Vec<String>);
+type JobCommand = (String, Vec<String>);
 
-fn asked(arguments: &CrashTestArguments) -> Result<Option<Asked>, Failure> {
+fn asked(arguments: &CrashTestArguments) -> Result<Option<JobCommand>, CommandError> {
     if let Some(tasks) = arguments.rescale {
         return Ok(Some(("rescale".to_owned(), vec![tasks.to_string()])));
     }
     let Some(text) = &arguments.swap else {
         return Ok(None);
     };
-    let refused = |reason: String| Failure::new(EXIT_USAGE, format!("`--swap {text}`: {reason}"));
+    let refused =
+        |reason: String| CommandError::new(EXIT_USAGE, format!("`--swap {text}`: {reason}"));
     let (operator, plugin) = text
         .split_once('=')
         .ok_or_else(|| refused("there is no `=`; write `--swap OPERATOR=NEW.wasm`".to_owned()))?;
@@ -80,7 +81,7 @@ fn asked(arguments: &CrashTestArguments) -> Result<Option<Asked>, Failure> {
 ///
 /// # Errors
 /// When the pipeline cannot be tested, or does not do what it promises.
-pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), Failure> {
+pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), CommandError> {
     if arguments.points.iter().any(|name| name == "list") {
         return print(&listed());
     }
@@ -95,7 +96,7 @@ pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), Failure> {
     let done = test.run(&points, arguments.kills, &terminal);
     terminal.clear();
     let Some(tested) = done? else {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             EXIT_INTERRUPTED,
             "interrupted; what was running is ended, and nothing is left behind",
         ));
@@ -103,7 +104,7 @@ pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), Failure> {
     print(&shown(&tested))?;
     match tested.iter().filter(|tested| is_wrong(tested)).count() {
         0 => Ok(()),
-        wrong => Err(Failure::new(
+        wrong => Err(CommandError::new(
             EXIT_FAILED,
             format!(
                 "the output is not exactly once at {}; all runs are kept in `{}`",
@@ -114,14 +115,14 @@ pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), Failure> {
     }
 }
 
-fn failed(error: &std::io::Error) -> Failure {
-    Failure::new(EXIT_FAILED, format!("the test cannot go on: {error}"))
+fn failed(error: &std::io::Error) -> CommandError {
+    CommandError::new(EXIT_FAILED, format!("the test cannot go on: {error}"))
 }
 
-fn named(names: &[String]) -> Result<Vec<Point>, Failure> {
+fn named(names: &[String]) -> Result<Vec<Point>, CommandError> {
     let points = names.iter().map(|name| name.parse());
     let points: Result<_, String> = points.collect();
-    points.map_err(|reason| Failure::new(EXIT_USAGE, reason))
+    points.map_err(|reason| CommandError::new(EXIT_USAGE, reason))
 }
 
 fn listed() -> String {
@@ -133,13 +134,13 @@ fn listed() -> String {
 struct Folder(Option<PathBuf>);
 
 impl Folder {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, CommandError> {
         let name = format!("floodmark-crash-test-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let made = std::fs::create_dir(&path).and_then(|()| path.canonicalize());
         let path = made.map_err(|error| {
             let message = format!("cannot make the folder `{}`: {error}", path.display());
-            Failure::new(EXIT_FAILED, message)
+            CommandError::new(EXIT_FAILED, message)
         })?;
         Ok(Self(Some(path)))
     }
@@ -174,11 +175,11 @@ impl<'a> Test<'a> {
     /// Builds the plugins, once, and finds out how to lead everything into the folder.
     fn prepare(
         arguments: &CrashTestArguments,
-        pipeline: Pipeline,
+        pipeline: LoadedPipeline,
         folder: &'a Folder,
         interrupted: Arc<AtomicBool>,
         terminal: &Terminal,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let mut sets = arguments.pipeline.overrides();
         sets.extend(instead(&pipeline.spec, terminal));
         let stores_objects = match &pipeline.spec.checkpoint.storage {
@@ -219,7 +220,7 @@ impl<'a> Test<'a> {
         points: &[Point],
         kills: u32,
         terminal: &Terminal,
-    ) -> Result<Option<Vec<PointTested>>, Failure> {
+    ) -> Result<Option<Vec<PointTested>>, CommandError> {
         terminal.say("running the pipeline twice, undisturbed");
         let expected = self.subject.expect(self.folder);
         let expected = match expected.map_err(|error| failed(&error))? {
@@ -282,7 +283,7 @@ impl<'a> Test<'a> {
     }
 }
 
-fn expectation(expected: &Expected, with_order: bool) -> String {
+fn expectation(expected: &ReferenceRuns, with_order: bool) -> String {
     let order = match with_order {
         true => ", in the same order",
         false => "",

@@ -13,12 +13,12 @@ pub(super) const EXIT_CONNECTOR: u8 = 5;
 
 /// Why a command did not do what it was asked, for people.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandError {
     code: u8,
     message: String,
 }
 
-impl Failure {
+impl CommandError {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-impl<E: Into<EngineError>> From<E> for Failure {
+impl<E: Into<EngineError>> From<E> for CommandError {
     fn from(error: E) -> Self {
         let error: EngineError = error.into();
         let code = match error.cause() {

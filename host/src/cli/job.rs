@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::edge::control::{self, AskError};
 use crate::edge::data_dir::DataDir;
@@ -34,7 +34,7 @@ pub struct JobArguments {
 
 /// Where a job has its things.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct JobLocation {
     pub(super) data_dir: PathBuf,
     /// Where its checkpoints are, as far as its pipeline says.
     pub(super) storage: StorageSetting,
@@ -60,7 +60,7 @@ impl JobArguments {
     ///
     /// # Errors
     /// When the pipeline cannot be read, or there is no data folder.
-    pub(super) fn place(&self) -> Result<Place, Failure> {
+    pub(super) fn place(&self) -> Result<JobLocation, CommandError> {
         let (default, storage) = match self.pipeline.as_ref().or(self.pipeline_flag.as_ref()) {
             // The user named the data folder itself.
             Some(path) if is_data_folder(path) => (Some(path.clone()), StorageSetting::Redb),
@@ -69,7 +69,7 @@ impl JobArguments {
                     pipeline_file::load(path, &[], &Connectors::built_in()).map_err(|error| {
                         match error {
                             PipelineFileError::Invalid(problems) => problems.into(),
-                            other => Failure::new(EXIT_USAGE, other.to_string()),
+                            other => CommandError::new(EXIT_USAGE, other.to_string()),
                         }
                     })?;
                 let data_dir = DataDir::default_path(&file.folder, &file.spec.name);
@@ -84,11 +84,11 @@ impl JobArguments {
                 None => "if the job was run with `--data-dir`, give it here, too",
             };
             let message = format!("there is no data folder `{}`; {hint}", data_dir.display());
-            return Err(Failure::new(EXIT_DATA, message));
+            return Err(CommandError::new(EXIT_DATA, message));
         }
         // The checkpoints are in the storage that the last run noted, even if the pipeline file names another by now.
         let storage = crate::engine::storage::noted(&data_dir)?.unwrap_or(storage);
-        Ok(Place { data_dir, storage })
+        Ok(JobLocation { data_dir, storage })
     }
 }
 
@@ -96,7 +96,7 @@ fn is_data_folder(path: &Path) -> bool {
     path.join("lock").is_file() && !path.join(pipeline_file::FILE_NAME).exists()
 }
 
-impl Place {
+impl JobLocation {
     /// Asks the running job something.
     pub(super) fn look(&self, path: &str) -> Result<Value, AskError> {
         control::ask(&self.data_dir, path, None)
@@ -120,17 +120,17 @@ pub(super) fn id_of(answer: &Value) -> u64 {
 }
 
 /// A path as it goes into a call.
-pub(super) fn as_text(path: &Path) -> Result<&str, Failure> {
+pub(super) fn as_text(path: &Path) -> Result<&str, CommandError> {
     path.to_str().ok_or_else(|| {
         let message = format!(
             "`{}` is no UTF-8, which a job cannot be told; give another path",
             path.display()
         );
-        Failure::new(EXIT_USAGE, message)
+        CommandError::new(EXIT_USAGE, message)
     })
 }
 
-impl From<AskError> for Failure {
+impl From<AskError> for CommandError {
     fn from(error: AskError) -> Self {
         let hint = match error {
             AskError::NotRunning { .. } => "; there is nothing to ask",
@@ -141,9 +141,9 @@ impl From<AskError> for Failure {
 }
 
 /// A path that means the same to another process.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     std::path::absolute(path).map_err(|error| {
         let message = format!("cannot tell where `{}` is: {error}", path.display());
-        Failure::new(EXIT_USAGE, message)
+        CommandError::new(EXIT_USAGE, message)
     })
 }

@@ -36,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use failure::Failure;
+pub use failure::CommandError;
 
 use crate::crash::{self, CrashAt};
 
@@ -136,13 +136,13 @@ impl PipelineArguments {
 }
 
 /// Has the process die where tests of crashes want it to.
-fn arm() -> Result<(), Failure> {
+fn arm() -> Result<(), CommandError> {
     let Some(text) = std::env::var_os(crash::VARIABLE) else {
         return Ok(());
     };
     let at = text.to_string_lossy().parse::<CrashAt>();
     let usage = |reason| {
-        Failure::new(
+        CommandError::new(
             failure::EXIT_USAGE,
             format!("`{}`: {reason}", crash::VARIABLE),
         )

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::EXIT_USAGE;
 use super::print::print;
 use crate::edge::new_plugin;
@@ -55,10 +55,10 @@ fn language(typed: &str) -> Result<Language, String> {
 ///
 /// # Errors
 /// When there cannot be such a folder; nothing was written.
-pub fn new(arguments: &NewArguments) -> Result<(), Failure> {
+pub fn new(arguments: &NewArguments) -> Result<(), CommandError> {
     let NewArguments { language, folder } = arguments;
     new_plugin::create(*language, folder)
-        .map_err(|error| Failure::new(EXIT_USAGE, error.to_string()))?;
+        .map_err(|error| CommandError::new(EXIT_USAGE, error.to_string()))?;
     let test = match language {
         Language::Rust => "cargo test",
         Language::Go => "go test ./...",

@@ -1,15 +1,15 @@
 //! Reads the pipeline file that a command names.
 
-use super::{Failure, PipelineArguments};
+use super::{CommandError, PipelineArguments};
 use crate::edge::pipeline_file;
-use crate::engine::assemble::Pipeline;
+use crate::engine::assemble::LoadedPipeline;
 use crate::pipeline::Connectors;
 
 /// Reads the pipeline file.
-pub(super) fn read(arguments: &PipelineArguments) -> Result<Pipeline, Failure> {
+pub(super) fn read(arguments: &PipelineArguments) -> Result<LoadedPipeline, CommandError> {
     let connectors = Connectors::built_in();
     let file = pipeline_file::load(&arguments.pipeline, &arguments.overrides(), &connectors)?;
-    Ok(Pipeline {
+    Ok(LoadedPipeline {
         spec: file.spec,
         folder: file.folder,
     })

@@ -9,20 +9,22 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::checkpoint::store::{CheckpointStore, savepoint};
-use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorage, StoreSettings};
+use crate::checkpoint::{
+    Checkpoint, CheckpointReader, CheckpointStorage, CheckpointStorageSettings,
+};
 use crate::edge::data_dir::{DataDir, DataDirError};
 use crate::edge::{pipeline_file, scratch};
 use crate::engine::storage;
 use crate::pipeline::Connectors;
-use crate::pipeline::settings::{CheckpointSettings, StorageSetting};
+use crate::pipeline::settings::{CheckpointSection, StorageSetting};
 use crate::stream::CheckpointId;
 
 /// Where the checkpoints are. Without any of these: those of the pipeline in the current folder.
 #[derive(Debug, Clone, Args)]
-pub struct Place {
+pub struct PlaceArguments {
     /// The pipeline whose job it is: a file, or a folder with a `pipeline.toml`
     #[arg(long, value_name = "PIPELINE", conflicts_with = "data_dir")]
     pub pipeline: Option<PathBuf>,
@@ -35,14 +37,14 @@ pub struct Place {
 #[derive(Debug, Clone, Args)]
 pub struct PlaceOrSavepoint {
     #[command(flatten)]
-    pub place: Place,
+    pub place: PlaceArguments,
     /// A savepoint, instead of the checkpoints of a job
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "pipeline"])]
     pub savepoint: Option<PathBuf>,
 }
 
 /// Checkpoints that can be looked at.
-pub(super) struct Opened {
+pub(super) struct OpenedCheckpoints {
     pub(super) reader: Arc<dyn CheckpointReader>,
     /// For messages.
     pub(super) name: String,
@@ -50,9 +52,9 @@ pub(super) struct Opened {
     pub(super) compiled: Option<PathBuf>,
 }
 
-impl Place {
+impl PlaceArguments {
     /// The data folder that is meant.
-    pub(super) fn data_dir(&self) -> Result<PathBuf, Failure> {
+    pub(super) fn data_dir(&self) -> Result<PathBuf, CommandError> {
         if let Some(folder) = &self.data_dir {
             return Ok(folder.clone());
         }
@@ -61,23 +63,23 @@ impl Place {
             Some(pipeline) => pipeline,
             None if here.join(pipeline_file::FILE_NAME).exists() => here,
             None => {
-                return Err(Failure::new(
+                return Err(CommandError::new(
                     EXIT_USAGE,
                     "which job? There is no `pipeline.toml` here; name its pipeline with `--pipeline PIPELINE`, or its data folder with `--data-dir DIR`",
                 ));
             }
         };
         let file = pipeline_file::load(pipeline, &[], &Connectors::built_in())
-            .map_err(|error| Failure::new(EXIT_USAGE, error.to_string()))?;
+            .map_err(|error| CommandError::new(EXIT_USAGE, error.to_string()))?;
         Ok(DataDir::default_path(&file.folder, &file.spec.name))
     }
 
     /// Looks at the checkpoints of the job, which may be running.
-    pub(super) fn open(&self) -> Result<Opened, Failure> {
+    pub(super) fn open(&self) -> Result<OpenedCheckpoints, CommandError> {
         let folder = self.data_dir()?;
         let setting = storage_of(&folder)?;
         if setting == StorageSetting::Memory {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 EXIT_DATA,
                 format!(
                     "the job in `{}` keeps its checkpoints in memory, where other processes cannot read them; while it runs, `floodmark savepoint create` makes one that stays",
@@ -85,7 +87,7 @@ impl Place {
                 ),
             ));
         }
-        Ok(Opened {
+        Ok(OpenedCheckpoints {
             reader: storage::reader(&setting, &folder)?,
             name: folder.display().to_string(),
             compiled: Some(DataDir::compiled_in(&folder)),
@@ -93,25 +95,25 @@ impl Place {
     }
 
     /// Holds the data folder, so that no job runs in it, and opens its storage.
-    pub(super) fn hold(&self) -> Result<(DataDir, Box<dyn CheckpointStorage>), Failure> {
+    pub(super) fn hold(&self) -> Result<(DataDir, Box<dyn CheckpointStorage>), CommandError> {
         let folder = self.data_dir()?;
         let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
-        let settings = CheckpointSettings {
+        let settings = CheckpointSection {
             storage: storage_of(&folder)?,
-            ..CheckpointSettings::default()
+            ..CheckpointSection::default()
         };
         let storage = storage::open(&settings, &held)?;
         Ok((held, storage))
     }
 
     /// The same for a storage that is a file, which alone can be compacted.
-    pub(super) fn hold_file(&self) -> Result<(DataDir, CheckpointStore), Failure> {
+    pub(super) fn hold_file(&self) -> Result<(DataDir, CheckpointStore), CommandError> {
         let folder = self.data_dir()?;
         let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
         match storage_of(&folder)? {
             StorageSetting::Redb => {}
             other => {
-                return Err(Failure::new(
+                return Err(CommandError::new(
                     EXIT_USAGE,
                     format!(
                         "only a storage in one file can be compacted, and the job keeps its checkpoints in {other}, which frees space by itself"
@@ -119,20 +121,23 @@ impl Place {
                 ));
             }
         }
-        let store = CheckpointStore::open_existing(held.checkpoints(), StoreSettings::default())?;
+        let store = CheckpointStore::open_existing(
+            held.checkpoints(),
+            CheckpointStorageSettings::default(),
+        )?;
         Ok((held, store))
     }
 }
 
-fn storage_of(folder: &Path) -> Result<StorageSetting, Failure> {
+fn storage_of(folder: &Path) -> Result<StorageSetting, CommandError> {
     Ok(storage::noted(folder)?.unwrap_or(StorageSetting::Redb))
 }
 
 impl PlaceOrSavepoint {
-    pub(super) fn open(&self) -> Result<Opened, Failure> {
+    pub(super) fn open(&self) -> Result<OpenedCheckpoints, CommandError> {
         match &self.savepoint {
             None => self.place.open(),
-            Some(file) => Ok(Opened {
+            Some(file) => Ok(OpenedCheckpoints {
                 reader: Arc::new(savepoint::open(file, None)?.0),
                 name: file.display().to_string(),
                 compiled: None,
@@ -141,9 +146,9 @@ impl PlaceOrSavepoint {
     }
 }
 
-impl Opened {
+impl OpenedCheckpoints {
     /// The checkpoint that is asked for, or the newest one.
-    pub(super) fn checkpoint(&self, id: Option<u64>) -> Result<Checkpoint, Failure> {
+    pub(super) fn checkpoint(&self, id: Option<u64>) -> Result<Checkpoint, CommandError> {
         if let Some(id) = id {
             return Ok(self.reader.read(CheckpointId(id))?);
         }
@@ -155,7 +160,7 @@ impl Opened {
                 )),
             }
         }
-        Err(Failure::new(
+        Err(CommandError::new(
             EXIT_DATA,
             format!(
                 "there are no checkpoints in `{}` yet; run the job first",
@@ -166,11 +171,12 @@ impl Opened {
 }
 
 /// A file for chunks of state that do not fit into memory.
-pub(super) fn scratch_file() -> Result<File, Failure> {
-    scratch::file_in(&std::env::temp_dir())
-        .map_err(|error| Failure::new(EXIT_DATA, format!("cannot make a temporary file: {error}")))
+pub(super) fn scratch_file() -> Result<File, CommandError> {
+    scratch::file_in(&std::env::temp_dir()).map_err(|error| {
+        CommandError::new(EXIT_DATA, format!("cannot make a temporary file: {error}"))
+    })
 }
 
-fn in_data_dir(error: &DataDirError) -> Failure {
-    Failure::new(EXIT_DATA, error.to_string())
+fn in_data_dir(error: &DataDirError) -> CommandError {
+    CommandError::new(EXIT_DATA, error.to_string())
 }

@@ -4,30 +4,30 @@ use std::io::{BufWriter, StdoutLock, Write};
 
 use serde_json::Value;
 
-use super::Failure;
+use super::CommandError;
 
 /// Prints text.
-pub(super) fn print(text: &str) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.or_else(|error| Failure::of_output(&error))
+    written.or_else(|error| CommandError::of_output(&error))
 }
 
 /// Prints JSON for people and programs.
-pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
+pub(super) fn print_json(value: &Value) -> Result<(), CommandError> {
     print(&format!("{value:#}\n"))
 }
 
 /// Prints line by line, much of it.
-pub(super) struct Lines(BufWriter<StdoutLock<'static>>);
+pub(super) struct LinePrinter(BufWriter<StdoutLock<'static>>);
 
-impl Lines {
+impl LinePrinter {
     pub(super) fn new() -> Self {
         Self(BufWriter::with_capacity(64 << 10, std::io::stdout().lock()))
     }
 
     /// Prints a line; whether the output is still open.
-    pub(super) fn line(&mut self, line: &str) -> Result<bool, Failure> {
+    pub(super) fn line(&mut self, line: &str) -> Result<bool, CommandError> {
         let written = self
             .0
             .write_all(line.as_bytes())
@@ -36,14 +36,14 @@ impl Lines {
     }
 
     /// Hands over what is left.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    pub(super) fn finish(mut self) -> Result<(), CommandError> {
         go_on(self.0.flush()).map(drop)
     }
 }
 
-fn go_on(written: std::io::Result<()>) -> Result<bool, Failure> {
+fn go_on(written: std::io::Result<()>) -> Result<bool, CommandError> {
     match written {
         Ok(()) => Ok(true),
-        Err(error) => Failure::of_output(&error).map(|()| false),
+        Err(error) => CommandError::of_output(&error).map(|()| false),
     }
 }

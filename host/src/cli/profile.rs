@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::EXIT_USAGE;
 use super::terminal::Terminal;
 use crate::edge::whole_file::WholeFile;
@@ -21,18 +21,18 @@ pub(super) enum Profiled {
     /// `perf` looks itself.
     ByPerf,
     /// A file has it at the end.
-    Into(WholeFile, Format),
+    Into(WholeFile, ProfileFormat),
 }
 
 /// What the file is.
 #[derive(Clone, Copy)]
-pub(super) enum Format {
+pub(super) enum ProfileFormat {
     Svg,
     Folded,
     Json,
 }
 
-impl Format {
+impl ProfileFormat {
     fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "svg" => Some(Self::Svg),
@@ -53,7 +53,7 @@ impl Format {
 
 impl Profiled {
     /// Reads `--profile`.
-    pub(super) fn of(typed: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn of(typed: Option<&Path>) -> Result<Self, CommandError> {
         let Some(path) = typed else {
             return Ok(Self::Not);
         };
@@ -62,9 +62,9 @@ impl Profiled {
         }
         let usage = |reason: String| {
             let path = path.display();
-            Failure::new(EXIT_USAGE, format!("`--profile {path}`: {reason}"))
+            CommandError::new(EXIT_USAGE, format!("`--profile {path}`: {reason}"))
         };
-        let format = Format::of(path).ok_or_else(|| {
+        let format = ProfileFormat::of(path).ok_or_else(|| {
             usage("the ending of the file says what it becomes: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers and editors; and `perf` names functions for `perf`".to_owned())
         })?;
         let file = WholeFile::at(path);

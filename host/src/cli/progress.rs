@@ -28,7 +28,7 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 const CHECKPOINT_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows one job.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     terminal: Terminal,
     /// Who hears of checkpoints besides, and the job's name for them.
     hooks: Option<(Hooks, String)>,
@@ -38,19 +38,19 @@ pub(super) struct Progress {
     samples: Vec<(Duration, u64, u64)>,
     line_at: Duration,
     checkpoint_line_at: Duration,
-    totals: Totals,
+    totals: RunTotals,
 }
 
 /// What a job has done since it began.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Totals {
+pub(super) struct RunTotals {
     pub(super) elapsed: Duration,
     pub(super) records_in: u64,
     pub(super) records_out: u64,
     pub(super) last_checkpoint: Option<CheckpointId>,
 }
 
-impl Progress {
+impl ProgressDisplay {
     pub(super) fn new(terminal: Terminal, fresh: bool, watched: Watched) -> Self {
         Self {
             terminal,
@@ -61,7 +61,7 @@ impl Progress {
             samples: Vec::new(),
             line_at: LINE_INTERVAL,
             checkpoint_line_at: Duration::ZERO,
-            totals: Totals::default(),
+            totals: RunTotals::default(),
         }
     }
 
@@ -111,7 +111,7 @@ impl Progress {
         hooks.tell(event);
     }
 
-    pub(super) fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> RunTotals {
         self.totals
     }
 
@@ -244,7 +244,7 @@ impl Progress {
     }
 }
 
-impl Watcher for Progress {
+impl Watcher for ProgressDisplay {
     fn begun(&mut self, recovered: &[(String, Recovered)]) {
         self.watched.begun();
         for (

@@ -15,14 +15,14 @@ use clap::Args;
 use self::show::Printer;
 use super::failure::{EXIT_DATA, EXIT_PLUGIN, EXIT_USAGE};
 use super::pipeline::read;
-use super::place::{Opened, Place, PlaceOrSavepoint};
+use super::place::{OpenedCheckpoints, PlaceArguments, PlaceOrSavepoint};
 use super::terminal::Terminal;
 use super::terminal::warn;
-use super::{Failure, PipelineArguments};
+use super::{CommandError, PipelineArguments};
 use crate::checkpoint::{Checkpoint, OperatorSnapshot};
 use crate::edge::data_dir::DataDir;
 use crate::edge::{plugin_build, scratch};
-use crate::engine::assemble::{Pipeline, load, put_together};
+use crate::engine::assemble::{LoadedPipeline, load, put_together};
 use crate::engine::letters::add_sources;
 use crate::engine::limits::{Ticking, limits_of};
 use crate::guest::{GuestEngine, Limits, Plugin};
@@ -73,7 +73,7 @@ pub struct ReplayArguments {
 ///
 /// # Errors
 /// When the checkpoint cannot be read or is not this pipeline's, or the plugin does not take its state over.
-pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
+pub fn replay(arguments: &ReplayArguments) -> Result<(), CommandError> {
     let pipeline = read(&arguments.pipeline)?;
     let (opened, checkpoint) = open(arguments, &pipeline)?;
     let name = operator_name(arguments, &pipeline)?;
@@ -84,7 +84,7 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     add_sources(&mut plan, &data_dir, false)?;
     let changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
         let id = checkpoint.id;
-        Failure::new(
+        CommandError::new(
             EXIT_DATA,
             format!("checkpoint {id} is not of this pipeline: {reason}"),
         )
@@ -115,14 +115,17 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     printer.end(arguments.records)
 }
 
-fn open(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<(Opened, Checkpoint), Failure> {
+fn open(
+    arguments: &ReplayArguments,
+    pipeline: &LoadedPipeline,
+) -> Result<(OpenedCheckpoints, Checkpoint), CommandError> {
     let id = arguments.from.as_deref().map(str::parse::<u64>);
     let (savepoint, id) = match (&arguments.from, id) {
         (Some(file), Some(Err(_))) => (Some(PathBuf::from(file)), None),
         (_, id) => (None, id.and_then(Result::ok)),
     };
     let place = PlaceOrSavepoint {
-        place: Place {
+        place: PlaceArguments {
             pipeline: None,
             data_dir: Some(data_dir(arguments, pipeline)),
         },
@@ -133,14 +136,17 @@ fn open(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<(Opened, Che
     Ok((opened, checkpoint))
 }
 
-fn data_dir(arguments: &ReplayArguments, pipeline: &Pipeline) -> PathBuf {
+fn data_dir(arguments: &ReplayArguments, pipeline: &LoadedPipeline) -> PathBuf {
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     arguments.data_dir.clone().unwrap_or_else(default)
 }
 
-fn operator_name(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<String, Failure> {
+fn operator_name(
+    arguments: &ReplayArguments,
+    pipeline: &LoadedPipeline,
+) -> Result<String, CommandError> {
     let names: Vec<_> = pipeline.spec.operators.keys().collect();
-    let of = |message: String| Failure::new(EXIT_USAGE, message);
+    let of = |message: String| CommandError::new(EXIT_USAGE, message);
     match (&arguments.operator, names.as_slice()) {
         (Some(name), names) if names.contains(&name) => Ok(name.clone()),
         (Some(name), names) => {
@@ -164,11 +170,11 @@ fn operator_name(arguments: &ReplayArguments, pipeline: &Pipeline) -> Result<Str
 /// The plan with the plugins and configurations that the checkpoint has. Operators that it does not know are the pipeline's.
 fn plan(
     arguments: &ReplayArguments,
-    pipeline: Pipeline,
-    opened: &Opened,
+    pipeline: LoadedPipeline,
+    opened: &OpenedCheckpoints,
     checkpoint: &Checkpoint,
     engine: &GuestEngine,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, CommandError> {
     let mut plugins = BTreeMap::new();
     for name in pipeline.spec.operators.keys() {
         let plugin = match saved(checkpoint, name) {
@@ -211,7 +217,7 @@ fn asked(
     plan: &Plan,
     name: &str,
     engine: &GuestEngine,
-) -> Result<Operator, Failure> {
+) -> Result<Operator, CommandError> {
     let mut nodes = plan.nodes.iter().filter(|node| node.name == name);
     let found = nodes.find_map(|node| match &node.role {
         Role::Operator(operator) => Some(operator.clone()),
@@ -222,7 +228,7 @@ fn asked(
         let plugin = other(path, name, operator.limits, engine)?;
         let (now, before) = (plugin.description(), operator.plugin.description());
         if now.inputs != before.inputs {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 EXIT_USAGE,
                 format!(
                     "the plugin `{}` has the inputs {:?}, and operator `{name}` is given {:?}",
@@ -237,7 +243,7 @@ fn asked(
     for text in &arguments.configs {
         let (field, value) = text.split_once('=').ok_or_else(|| {
             let message = format!("`--config {text}` has no `=`; write `--config field=value`");
-            Failure::new(EXIT_USAGE, message)
+            CommandError::new(EXIT_USAGE, message)
         })?;
         operator.config.retain(|(known, _)| known != field);
         operator.config.push((field.to_owned(), value.to_owned()));
@@ -246,8 +252,13 @@ fn asked(
     Ok(operator)
 }
 
-fn other(path: &Path, name: &str, limits: Limits, engine: &GuestEngine) -> Result<Plugin, Failure> {
-    let of_plugin = |reason: String| Failure::new(EXIT_PLUGIN, reason);
+fn other(
+    path: &Path,
+    name: &str,
+    limits: Limits,
+    engine: &GuestEngine,
+) -> Result<Plugin, CommandError> {
+    let of_plugin = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
     let path = plugin_build::component(path, &mut warn);
     let path = path.map_err(|error| of_plugin(error.to_string()))?;
     let component = std::fs::read(&path).map_err(|error| {

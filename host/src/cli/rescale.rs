@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::Failure;
+use super::CommandError;
 use super::job::JobArguments;
 use super::print::{print, print_json};
 use super::progress::micros;
@@ -30,7 +30,7 @@ pub struct RescaleArguments {
 ///
 /// # Errors
 /// When no job runs there, or it was not rescaled: it then continues as before, unless the message says otherwise.
-pub fn rescale(arguments: &RescaleArguments) -> Result<(), Failure> {
+pub fn rescale(arguments: &RescaleArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     let wish = json!({ "parallelism": arguments.parallelism });
     let done = place.call("/v1/rescale", &wish)?;

@@ -12,7 +12,7 @@ use super::pipeline::read;
 use super::print::{print, print_json};
 use super::progress::gone;
 use super::terminal::Terminal;
-use super::{Failure, PipelineArguments};
+use super::{CommandError, PipelineArguments};
 use crate::checkpoint::Depth;
 use crate::crash::{self, Point};
 use crate::edge::control::AskError;
@@ -21,8 +21,8 @@ use crate::engine::assemble::assemble;
 use crate::engine::limits::Ticking;
 use crate::engine::number::things;
 use crate::engine::storage;
-use crate::engine::what_runs::{Loading, for_rollback, replacements};
-use crate::pipeline::settings::CheckpointSettings;
+use crate::engine::what_runs::{PluginLoader, for_rollback, replacements};
+use crate::pipeline::settings::CheckpointSection;
 use crate::stream::CheckpointId;
 
 /// Goes back to an earlier checkpoint, with the plugins of that time, and deletes what came after it
@@ -49,7 +49,7 @@ pub struct RollbackArguments {
 ///
 /// # Errors
 /// When the checkpoint is not there or damaged, or what it names cannot run: nothing has changed then.
-pub fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
+pub fn rollback(arguments: &RollbackArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     let done = match place.call("/v1/rollback", &json!({ "to": arguments.to })) {
         Ok(done) => done,
@@ -82,18 +82,18 @@ pub fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
 }
 
 /// Of a job that does not run.
-fn at_rest(arguments: &RollbackArguments) -> Result<Value, Failure> {
+fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
     let place = arguments.job.place()?;
     let Some(pipeline) = arguments.job.pipeline() else {
         let message = "the job does not run, so what its pipeline names has to be known; give its pipeline file, too";
-        return Err(Failure::new(EXIT_USAGE, message));
+        return Err(CommandError::new(EXIT_USAGE, message));
     };
     let pipeline = read(&PipelineArguments {
         pipeline,
         sets: arguments.sets.clone(),
         parallelism: None,
     })?;
-    let of_data = |reason: String| Failure::new(EXIT_DATA, reason);
+    let of_data = |reason: String| CommandError::new(EXIT_DATA, reason);
     let held =
         DataDir::open_existing(&place.data_dir).map_err(|error| of_data(error.to_string()))?;
     let guests = Ticking::for_job(
@@ -103,13 +103,13 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, Failure> {
     )?;
     let data = held.id().map_err(|error| of_data(error.to_string()))?;
     let assembled = assemble(pipeline, &guests.engine, &data, &mut |_| ())?;
-    let settings = CheckpointSettings {
+    let settings = CheckpointSection {
         storage: place.storage,
         ..assembled.graph.spec.checkpoint.clone()
     };
     let mut store = storage::open(&settings, &held)?;
     let to = CheckpointId(arguments.to);
-    let loading = Loading {
+    let loading = PluginLoader {
         reader: &*store.reader(),
         engine: &guests.engine,
     };

@@ -10,9 +10,9 @@ use super::check::forgetful;
 use super::failure::EXIT_USAGE;
 use super::pipeline::read;
 use super::profile::Profiled;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::terminal::Terminal;
-use super::{Failure, PipelineArguments};
+use super::{CommandError, PipelineArguments};
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{Ended, Inputs};
 use crate::edge::hooks::{Hook, Hooks};
@@ -21,7 +21,7 @@ use crate::engine::StartFrom;
 use crate::engine::assemble::assemble;
 use crate::engine::limits::Ticking;
 use crate::engine::number::{span, things};
-use crate::engine::session::Opened;
+use crate::engine::session::OpenedJob;
 use crate::engine::watched::Watched;
 use crate::engine::what_runs::Preparing;
 use crate::job::Ending;
@@ -73,11 +73,11 @@ pub struct RunArguments {
 ///
 /// # Errors
 /// When the job cannot begin or go on. Its last checkpoint is as it was.
-pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
+pub fn run(arguments: &RunArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let done = run_on(arguments, &terminal);
     terminal.clear();
-    let Some(Done {
+    let Some(FinishedRun {
         ended,
         progress,
         deleted,
@@ -116,15 +116,18 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
 }
 
 /// A job that ended as it should.
-struct Done {
+struct FinishedRun {
     ended: Ended,
-    progress: Progress,
+    progress: ProgressDisplay,
     /// Whether its checkpoints were deleted then.
     deleted: bool,
 }
 
 /// How the job ended; `None` if its output was closed by its reader.
-fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>, Failure> {
+fn run_on(
+    arguments: &RunArguments,
+    terminal: &Terminal,
+) -> Result<Option<FinishedRun>, CommandError> {
     let profiled = Profiled::of(arguments.profile.as_deref())?;
     let doors = arguments.listen.door(terminal)?;
     let from = arguments.start_from()?;
@@ -142,7 +145,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let channel = mpsc::channel();
     listen(channel.0.clone(), terminal);
     let dropped = arguments.allow_dropped_state;
-    let opened = Opened::open(assembled, guests, data_dir, &from, dropped, &say)?;
+    let opened = OpenedJob::open(assembled, guests, data_dir, &from, dropped, &say)?;
     let watched = Watched::new(&opened.named, opened.clock);
     let preparing = Preparing {
         named: Arc::new(opened.named.clone()),
@@ -165,7 +168,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     if let Some(warning) = forgetful(&spec.checkpoint.storage) {
         terminal.say(&format!("warning: {warning}"));
     }
-    let mut progress = Progress::new(terminal.clone(), from.forgets(), watched)
+    let mut progress = ProgressDisplay::new(terminal.clone(), from.forgets(), watched)
         .telling(hooks(spec, terminal), &spec.name);
     let clock = ready.clock;
     let over = ready.drive(channel, &mut progress);
@@ -182,7 +185,7 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
     let has_savepoint = answering.finish(state);
     let deleted = over.delete_on_cancel(has_savepoint)?;
     match over.ended {
-        Ok(ended) => Ok(Some(Done {
+        Ok(ended) => Ok(Some(FinishedRun {
             ended,
             progress,
             deleted,
@@ -194,12 +197,12 @@ fn run_on(arguments: &RunArguments, terminal: &Terminal) -> Result<Option<Done>,
 
 impl RunArguments {
     /// A number after `--from` is a checkpoint, anything else is a file.
-    fn start_from(&self) -> Result<StartFrom, Failure> {
+    fn start_from(&self) -> Result<StartFrom, CommandError> {
         let fresh = self.fresh;
         match self.from.as_deref().map(|from| (from, from.parse())) {
             None if fresh => Ok(StartFrom::Beginning),
             None => Ok(StartFrom::Newest),
-            Some((_, Ok(_))) if fresh => Err(Failure::new(
+            Some((_, Ok(_))) if fresh => Err(CommandError::new(
                 EXIT_USAGE,
                 "`--fresh` forgets the checkpoint that `--from` names; leave one of them out",
             )),

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::CommandError;
 use super::failure::EXIT_DATA;
-use super::job::{JobArguments, Place, absolute, as_text};
+use super::job::{JobArguments, JobLocation, absolute, as_text};
 use super::terminal::Terminal;
-use crate::checkpoint::StoreSettings;
+use crate::checkpoint::CheckpointStorageSettings;
 use crate::checkpoint::store::savepoint;
 use crate::edge::control::AskError;
 use crate::engine::storage;
@@ -44,7 +44,7 @@ pub struct CreateArguments {
 ///
 /// # Errors
 /// When there is no such checkpoint, or the file cannot be made: nothing is there then.
-pub fn savepoint(command: &SavepointCommand) -> Result<(), Failure> {
+pub fn savepoint(command: &SavepointCommand) -> Result<(), CommandError> {
     let SavepointCommand::Create(arguments) = command;
     let place = arguments.job.place()?;
     let to = absolute(&arguments.to)?;
@@ -64,8 +64,8 @@ pub fn savepoint(command: &SavepointCommand) -> Result<(), Failure> {
 }
 
 /// Refuses what cannot become a savepoint before a checkpoint is taken for it, or a job is stopped.
-pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), Failure> {
-    let refuse = |message: String| Err(Failure::new(EXIT_DATA, message));
+pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), CommandError> {
+    let refuse = |message: String| Err(CommandError::new(EXIT_DATA, message));
     if to.exists() {
         return refuse(format!(
             "`{}` exists; give the savepoint another name, or delete that first",
@@ -83,10 +83,10 @@ pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), Failure> {
 
 /// Copies a checkpoint, or the newest one that can be read.
 fn copy(
-    place: &Place,
+    place: &JobLocation,
     id: Option<CheckpointId>,
     to: &std::path::Path,
-) -> Result<CheckpointId, Failure> {
+) -> Result<CheckpointId, CommandError> {
     let reader = storage::reader(&place.storage, &place.data_dir)?;
     let checkpoint = match id {
         Some(id) => reader.read(id)?,
@@ -98,10 +98,15 @@ fn copy(
                     "there is no checkpoint in the data folder `{}`",
                     place.data_dir.display()
                 );
-                Failure::new(EXIT_DATA, message)
+                CommandError::new(EXIT_DATA, message)
             })?
         }
     };
-    savepoint::create(to, &*reader, &checkpoint, StoreSettings::default())?;
+    savepoint::create(
+        to,
+        &*reader,
+        &checkpoint,
+        CheckpointStorageSettings::default(),
+    )?;
     Ok(checkpoint.id)
 }

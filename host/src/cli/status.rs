@@ -6,9 +6,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::CommandError;
 use super::checkpoint::{state_bytes, summary};
-use super::job::{JobArguments, Place};
+use super::job::{JobArguments, JobLocation};
 use super::print::{print, print_json};
 use super::table::table;
 use crate::checkpoint::Checkpoint;
@@ -33,7 +33,7 @@ pub struct StatusArguments {
 ///
 /// # Errors
 /// When the job gives no answer, or its checkpoints cannot be read.
-pub fn status(arguments: &StatusArguments) -> Result<(), Failure> {
+pub fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     match place.look("/v1/status") {
         Ok(status) if arguments.json => print_json(&status),
@@ -44,7 +44,7 @@ pub fn status(arguments: &StatusArguments) -> Result<(), Failure> {
 }
 
 /// What there is to say of a job that does not run.
-fn at_rest(place: &Place, wants_json: bool) -> Result<(), Failure> {
+fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
     let newest = newest(place)?;
     if wants_json {
         let checkpoint = newest.as_ref().map(summary);
@@ -72,7 +72,7 @@ fn at_rest(place: &Place, wants_json: bool) -> Result<(), Failure> {
 }
 
 /// The newest checkpoint that can be read, if there is one.
-fn newest(place: &Place) -> Result<Option<Checkpoint>, Failure> {
+fn newest(place: &JobLocation) -> Result<Option<Checkpoint>, CommandError> {
     let reader = match storage::reader(&place.storage, &place.data_dir) {
         Ok(reader) => reader,
         Err(StoreError::Absent { .. }) => return Ok(None),

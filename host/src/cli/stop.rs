@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::Failure;
+use super::CommandError;
 use super::job::{JobArguments, absolute, as_text, id_of};
 use super::savepoint::can_be_made;
 use super::terminal::Terminal;
@@ -28,7 +28,7 @@ pub struct StopArguments {
 ///
 /// # Errors
 /// When no job runs there, or its last checkpoint or the savepoint cannot be made: the message says which.
-pub fn stop(arguments: &StopArguments) -> Result<(), Failure> {
+pub fn stop(arguments: &StopArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     let savepoint = arguments.savepoint.as_deref().map(absolute).transpose()?;
     savepoint.as_deref().map_or(Ok(()), can_be_made)?;

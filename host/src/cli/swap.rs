@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
 use super::job::{JobArguments, absolute, as_text};
 use super::terminal::Terminal;
@@ -61,7 +61,7 @@ pub struct SwapArguments {
 }
 
 /// What was typed for one operator.
-struct Replacement {
+struct ReplacementArgument {
     operator: String,
     /// The component; none for the same plugin.
     file: Option<PathBuf>,
@@ -72,7 +72,7 @@ struct Replacement {
 ///
 /// # Errors
 /// When the plugin does not fit, or the job cannot go on with it. The old one is in its place then.
-pub fn swap(arguments: &SwapArguments) -> Result<(), Failure> {
+pub fn swap(arguments: &SwapArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let replacements = replacements(arguments, &terminal)?;
     let trial = arguments.trial.as_deref().map(duration::parse).transpose();
@@ -100,25 +100,25 @@ pub fn swap(arguments: &SwapArguments) -> Result<(), Failure> {
             return show::print(&found, arguments.json, true);
         }
         Err(AskError::Refused { code, message }) if code == UNFIT => {
-            return Err(Failure::new(EXIT_PLUGIN, message));
+            return Err(CommandError::new(EXIT_PLUGIN, message));
         }
         answered => answered?,
     };
     let found: Findings = serde_json::from_value(answer).map_err(|error| {
         let message = format!("the answer of the job cannot be read: {error}");
-        Failure::new(EXIT_FAILED, message)
+        CommandError::new(EXIT_FAILED, message)
     })?;
     show::print(&found, arguments.json, false)
 }
 
-fn usage(message: String) -> Failure {
-    Failure::new(EXIT_USAGE, message)
+fn usage(message: String) -> CommandError {
+    CommandError::new(EXIT_USAGE, message)
 }
 
 fn replacements(
     arguments: &SwapArguments,
     terminal: &Terminal,
-) -> Result<Vec<Replacement>, Failure> {
+) -> Result<Vec<ReplacementArgument>, CommandError> {
     if !arguments.replacements.len().is_multiple_of(2) {
         let last = &arguments.replacements[arguments.replacements.len() - 1];
         return Err(usage(format!(
@@ -133,11 +133,12 @@ fn replacements(
                 let built = plugin_build::component(Path::new(typed), &mut |line| {
                     terminal.say(line);
                 });
-                let built = built.map_err(|error| Failure::new(EXIT_PLUGIN, error.to_string()))?;
+                let built =
+                    built.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))?;
                 Some(absolute(&built)?)
             }
         };
-        replacements.push(Replacement {
+        replacements.push(ReplacementArgument {
             operator: pair[0].clone(),
             file,
             config: BTreeMap::new(),
@@ -170,6 +171,6 @@ fn replacements(
     Ok(replacements)
 }
 
-fn refuse(message: impl Into<String>) -> Failure {
-    Failure::new(EXIT_DATA, message)
+fn refuse(message: impl Into<String>) -> CommandError {
+    CommandError::new(EXIT_DATA, message)
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
 use super::print::print;
 use super::terminal::Terminal;
 use super::terminal::warn;
 use crate::edge::plugin_build;
 use crate::engine::limits::Ticking;
-use crate::vectors::find::{self, Found};
+use crate::vectors::find::{self, VectorFiles};
 use crate::vectors::{self, Vectors};
 
 /// Runs a plugin on test vectors: records in, expected records out, kills and checkpoints between
@@ -57,8 +57,8 @@ pub struct TestArguments {
 ///
 /// # Errors
 /// When the plugin does not pass, there are no vectors or wrong ones, or the plugin cannot be built or loaded.
-pub fn test(arguments: &TestArguments) -> Result<(), Failure> {
-    let refused = |reason: String| Failure::new(EXIT_PLUGIN, reason);
+pub fn test(arguments: &TestArguments) -> Result<(), CommandError> {
+    let refused = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
     // A typo in a file costs no compile time.
     let files = match arguments.plugin.exists() {
         true => files(arguments)?,
@@ -84,7 +84,7 @@ pub fn test(arguments: &TestArguments) -> Result<(), Failure> {
     }
     match failed {
         0 => Ok(()),
-        _ => Err(Failure::new(
+        _ => Err(CommandError::new(
             EXIT_FAILED,
             format!(
                 "the plugin does not pass {failed} of {} {}",
@@ -96,10 +96,10 @@ pub fn test(arguments: &TestArguments) -> Result<(), Failure> {
 }
 
 /// All vectors, read.
-fn files(arguments: &TestArguments) -> Result<Vec<Vectors>, Failure> {
-    let usage = |message: String| Failure::new(EXIT_USAGE, message);
-    let mut found = Found::default();
-    let mut add = |path: &Path, more: std::io::Result<Found>| -> Result<(), Failure> {
+fn files(arguments: &TestArguments) -> Result<Vec<Vectors>, CommandError> {
+    let usage = |message: String| CommandError::new(EXIT_USAGE, message);
+    let mut found = VectorFiles::default();
+    let mut add = |path: &Path, more: std::io::Result<VectorFiles>| -> Result<(), CommandError> {
         let more = more.map_err(|error| {
             let path = path.display();
             usage(format!("cannot read vectors from `{path}`: {error}"))

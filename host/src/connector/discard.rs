@@ -39,19 +39,19 @@ pub struct DiscardSink;
 
 /// Records that were dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Total {
+struct DiscardedTotal {
     records: u64,
     checksum: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Part {
+struct DiscardedPart {
     checkpoint: u64,
     task: u16,
-    total: Total,
+    total: DiscardedTotal,
 }
 
-impl Total {
+impl DiscardedTotal {
     fn add(&mut self, other: Self) {
         self.records = self.records.wrapping_add(other.records);
         self.checksum = self.checksum.wrapping_add(other.checksum);
@@ -84,7 +84,7 @@ impl Sink for DiscardSink {
     fn writer(&self, task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         Ok(Box::new(DiscardWriter {
             task,
-            total: Total::default(),
+            total: DiscardedTotal::default(),
             record: Vec::new(),
         }))
     }
@@ -96,20 +96,20 @@ impl Sink for DiscardSink {
 
 struct DiscardWriter {
     task: TaskIndex,
-    total: Total,
+    total: DiscardedTotal,
     record: Vec<u8>,
 }
 
 impl SinkWriter for DiscardWriter {
     fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingRecords::default();
         for (record, &slot) in batch.slots.iter().enumerate() {
             let slot = slot as usize;
             let (Some(key), Some(value)) = (batch.keys.short(slot), batch.values.short(record))
             else {
                 let (key, value) = (batch.keys.get(slot), batch.values.get(record));
                 let checksum = checksum_of(key, value, &mut self.record);
-                self.total.add(Total {
+                self.total.add(DiscardedTotal {
                     records: 1,
                     checksum,
                 });
@@ -126,7 +126,7 @@ impl SinkWriter for DiscardWriter {
 
     fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {
         let total = std::mem::take(&mut self.total);
-        let part = Part {
+        let part = DiscardedPart {
             checkpoint: checkpoint.0,
             task: self.task.0,
             total,
@@ -137,13 +137,13 @@ impl SinkWriter for DiscardWriter {
 
 /// Records with short keys and values, put together to be hashed soon: a processor that reads at once what it has just
 /// written in pieces waits for longer than the hash takes.
-struct Waiting {
+struct WaitingRecords {
     records: [[u8; 2 * (LEN_BYTES + SHORT_BYTES)]; WAITING_MAX],
     lens: [usize; WAITING_MAX],
     count: usize,
 }
 
-impl Default for Waiting {
+impl Default for WaitingRecords {
     fn default() -> Self {
         Self {
             records: [[0; _]; WAITING_MAX],
@@ -153,7 +153,7 @@ impl Default for Waiting {
     }
 }
 
-impl Waiting {
+impl WaitingRecords {
     #[inline]
     fn is_full(&self) -> bool {
         self.count == WAITING_MAX
@@ -178,12 +178,12 @@ impl Waiting {
     }
 
     /// The total of what has waited; none does then.
-    fn take(&mut self) -> Total {
+    fn take(&mut self) -> DiscardedTotal {
         let records = self.records.iter().zip(self.lens).take(self.count);
         let checksums = records.map(|(record, len)| xxh3_64(&record[..len]));
         let checksum = checksums.fold(0, u64::wrapping_add);
         let records = std::mem::take(&mut self.count) as u64;
-        Total { records, checksum }
+        DiscardedTotal { records, checksum }
     }
 }
 
@@ -201,15 +201,15 @@ fn checksum_of(key: &[u8], value: &[u8], record: &mut Vec<u8>) -> u64 {
 /// - `prepared` is `committed` and all of `pending`.
 #[derive(Default)]
 struct DiscardCommitter {
-    prepared: Total,
-    committed: Total,
-    pending: BTreeMap<(u64, u16), Total>,
+    prepared: DiscardedTotal,
+    committed: DiscardedTotal,
+    pending: BTreeMap<(u64, u16), DiscardedTotal>,
 }
 
 impl SinkCommitter for DiscardCommitter {
     fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError> {
         for part in staged {
-            let part: Part = encoding::decode(WHAT_STAGED, VERSION, &part.0)?;
+            let part: DiscardedPart = encoding::decode(WHAT_STAGED, VERSION, &part.0)?;
             let earlier = self
                 .pending
                 .insert((part.checkpoint, part.task), part.total);
@@ -222,7 +222,7 @@ impl SinkCommitter for DiscardCommitter {
 
     fn commit(&mut self, _: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError> {
         for part in staged {
-            let part: Part = encoding::decode(WHAT_STAGED, VERSION, &part.0)?;
+            let part: DiscardedPart = encoding::decode(WHAT_STAGED, VERSION, &part.0)?;
             if let Some(total) = self.pending.remove(&(part.checkpoint, part.task)) {
                 self.committed.add(total);
             }
@@ -235,7 +235,7 @@ impl SinkCommitter for DiscardCommitter {
         // The state counts the restored parts already.
         self.committed = match restored {
             Some(restored) => encoding::decode(WHAT_STATE, VERSION, restored.state)?,
-            None => Total::default(),
+            None => DiscardedTotal::default(),
         };
         self.prepared = self.committed;
         Ok(Recovered::default())
@@ -247,7 +247,7 @@ impl SinkCommitter for DiscardCommitter {
     }
 
     fn summary(&self) -> Option<String> {
-        let Total { records, checksum } = self.committed;
+        let DiscardedTotal { records, checksum } = self.committed;
         Some(format!("{records} records, checksum {checksum:016x}"))
     }
 }
@@ -301,17 +301,17 @@ mod tests {
     fn records_of_any_length_are_hashed_alike() {
         let bytes: Vec<u8> = (1..=40).collect();
         let mut all = Batch::default();
-        let mut expected = Total::default();
+        let mut expected = DiscardedTotal::default();
         for (key, value) in (0..20).flat_map(|key| (0..20).map(move |value| (key, value))) {
             let (key, value) = (&bytes[..key], &bytes[20..20 + value]);
             all.push(key, value, 0);
-            expected.add(Total {
+            expected.add(DiscardedTotal {
                 records: 1,
                 checksum: checksum_of(key, value, &mut Vec::new()),
             });
         }
         let staged = written(0, 1, &[all]);
-        let part: Part = encoding::decode(WHAT_STAGED, VERSION, &staged[0].0).unwrap();
+        let part: DiscardedPart = encoding::decode(WHAT_STAGED, VERSION, &staged[0].0).unwrap();
         assert_eq!(part.total, expected);
     }
 

@@ -31,7 +31,7 @@ use crate::checkpoint::Split;
 use crate::stream::CheckpointId;
 use listing::Listing;
 use reader::FileReader;
-use split::{FileSplit, Piece, Watch};
+use split::{FileSourceSplit, FileSplit, Watch};
 
 pub use replayed::ReplayedLetters;
 
@@ -132,7 +132,7 @@ impl SourceFormat {
 pub struct FileSource {
     base: PathBuf,
     listing: Arc<Listing>,
-    fields: Arc<Fields>,
+    fields: Arc<RecordFields>,
     follow: bool,
     /// `None` where files are not cut.
     split_bytes: Option<NonZeroU64>,
@@ -142,7 +142,7 @@ pub struct FileSource {
 
 /// How bytes become records.
 #[derive(Debug)]
-struct Fields {
+struct RecordFields {
     format: SourceFormat,
     key: Option<String>,
     key_separator: Option<Vec<u8>>,
@@ -160,7 +160,7 @@ impl FileSource {
         Ok(Self {
             base: base.to_owned(),
             listing: Arc::new(Listing::new(base, settings.path)),
-            fields: Arc::new(Fields {
+            fields: Arc::new(RecordFields {
                 format: settings.format,
                 key: settings.key,
                 key_separator: settings.key_separator.map(String::into_bytes),
@@ -172,9 +172,9 @@ impl FileSource {
         })
     }
 
-    fn decode(&self, split: &Split) -> Result<Piece, ConnectorError> {
-        let piece = Piece::decode(split, &self.base)?;
-        if let Piece::File(file) = &piece
+    fn decode(&self, split: &Split) -> Result<FileSourceSplit, ConnectorError> {
+        let piece = FileSourceSplit::decode(split, &self.base)?;
+        if let FileSourceSplit::File(file) = &piece
             && file.format != self.fields.format
         {
             return Err(ConnectorError::SettingChanged {
@@ -233,7 +233,7 @@ impl Source for FileSource {
         let mut files = Vec::new();
         for split in restored.iter().flatten() {
             // Watches are made anew from the files that are known now.
-            if let Piece::File(file) = self.decode(split)? {
+            if let FileSourceSplit::File(file) = self.decode(split)? {
                 files.push(file);
             }
         }
@@ -245,9 +245,9 @@ impl Source for FileSource {
                 .keys()
                 .map(|path| split::name_of(Path::new(path), &self.base))
                 .collect();
-            pieces.extend(Watch::all(&names).into_iter().map(Piece::Watch));
+            pieces.extend(Watch::all(&names).into_iter().map(FileSourceSplit::Watch));
         }
-        pieces.extend(planned.into_iter().map(Piece::File));
+        pieces.extend(planned.into_iter().map(FileSourceSplit::File));
         Ok(pieces
             .iter()
             .map(|piece| piece.encode(&self.base))
@@ -259,8 +259,8 @@ impl Source for FileSource {
         let mut watches = Vec::new();
         for split in &splits {
             match self.decode(split)? {
-                Piece::File(file) => files.push(file),
-                Piece::Watch(watch) => watches.push(watch),
+                FileSourceSplit::File(file) => files.push(file),
+                FileSourceSplit::Watch(watch) => watches.push(watch),
             }
         }
         Ok(Box::new(FileReader::new(
@@ -277,9 +277,9 @@ impl Source for FileSource {
 /// A split and its position for people, on one line; its file is named as the pipeline file names it.
 #[must_use]
 pub fn describe(split: &Split) -> String {
-    match Piece::decode(split, Path::new("")) {
-        Ok(Piece::File(file)) => file.to_string(),
-        Ok(Piece::Watch(watch)) => {
+    match FileSourceSplit::decode(split, Path::new("")) {
+        Ok(FileSourceSplit::File(file)) => file.to_string(),
+        Ok(FileSourceSplit::Watch(watch)) => {
             format!("watch {} of {} for new files", watch.bucket, Watch::COUNT)
         }
         Err(error) => error.to_string(),

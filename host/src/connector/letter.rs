@@ -106,7 +106,7 @@ impl Letter {
 
 /// Where a letter was found that is handed to its operator again: what tells it from all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Replayed {
+pub struct LetterPlace {
     /// The checkpoint that made it visible.
     pub checkpoint: CheckpointId,
     /// The sink that wrote it.
@@ -133,7 +133,7 @@ struct EncodedPlace {
     line: u64,
 }
 
-impl Replayed {
+impl LetterPlace {
     /// The letter as a line of a file that its operator reads, without the newline.
     #[must_use]
     pub fn to_line(&self, letter: &Letter) -> String {

@@ -17,18 +17,18 @@ pub trait ReadAhead: Send + Sync {
     fn part_bytes(&self) -> usize;
 
     /// Begins to read a part; returns at once. Dropping the return value gives the part up.
-    fn begin(&self, part: Part) -> Box<dyn Pending>;
+    fn begin(&self, part: ReadPart) -> Box<dyn PendingRead>;
 }
 
 /// A part that was asked for.
-pub trait Pending: Send {
+pub trait PendingRead: Send {
     /// Returns the part, unread if its turn has not come. Waits only while it is being read. `None` if it is lost.
-    fn take(self: Box<Self>) -> Option<Part>;
+    fn take(self: Box<Self>) -> Option<ReadPart>;
 }
 
 /// A part of a file, and the buffer for it.
 #[derive(Debug)]
-pub struct Part {
+pub struct ReadPart {
     /// The file.
     pub file: Arc<File>,
     /// Its first byte that is wanted.
@@ -41,7 +41,7 @@ pub struct Part {
     pub len: usize,
 }
 
-impl Part {
+impl ReadPart {
     /// Reads once: as many bytes as the system gives, none at the end of the file.
     ///
     /// # Errors

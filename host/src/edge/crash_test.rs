@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::lines::{Difference, Output};
+pub use self::lines::{OutputDifference, RunOutput};
 pub use self::process::{Round, RunEnded, Subject};
 use super::clock::Clock;
 use crate::crash::{CrashAt, Point};
@@ -27,11 +27,11 @@ const AT_MOST_TIMES: u32 = 20;
 
 /// The undisturbed runs.
 #[derive(Debug)]
-pub struct Expected {
+pub struct ReferenceRuns {
     /// The folder of the first, whose output is what is expected.
     pub folder: PathBuf,
     /// What it put out.
-    pub output: Output,
+    pub output: RunOutput,
     /// Whether the second put out the same lines in the same order.
     pub is_in_order: bool,
     /// How long the longer one took.
@@ -46,7 +46,7 @@ pub enum Undecided {
     /// An undisturbed run failed.
     Failed(String),
     /// Two of them did not put out the same lines.
-    NotDeterministic(Vec<Difference>),
+    NotDeterministic(Vec<OutputDifference>),
     /// Everything is to end.
     Interrupted,
 }
@@ -74,7 +74,7 @@ pub enum Verdict {
     /// No run ever came to the point, so nothing is known.
     NotReached,
     /// Not so.
-    Differs(Vec<Difference>),
+    Differs(Vec<OutputDifference>),
     /// A run after a kill did not come back: why.
     Failed(String),
     /// Everything is to end.
@@ -86,7 +86,7 @@ impl Subject {
     ///
     /// # Errors
     /// When files cannot be made or read, or no process be started.
-    pub fn expect(&self, folder: &Path) -> io::Result<Result<Expected, Undecided>> {
+    pub fn expect(&self, folder: &Path) -> io::Result<Result<ReferenceRuns, Undecided>> {
         let mut outputs = Vec::new();
         let mut took = Duration::ZERO;
         let mut checkpoints = 0;
@@ -107,7 +107,7 @@ impl Subject {
             }
             took = took.max(clock.now());
             checkpoints = checkpoints.max(round.checkpoints()?);
-            outputs.push(Output::read(folder, &self.sinks)?);
+            outputs.push(RunOutput::read(folder, &self.sinks)?);
         }
         let [first, second] = [&outputs[0], &outputs[1]];
         let differences = first.differences(second, (&folders[0], &folders[1]))?;
@@ -116,7 +116,7 @@ impl Subject {
         }
         let is_in_order = second.is_in_order_of(first);
         let [folder, _] = folders;
-        Ok(Ok(Expected {
+        Ok(Ok(ReferenceRuns {
             folder,
             output: outputs.swap_remove(0),
             is_in_order,
@@ -133,7 +133,7 @@ impl Subject {
     pub fn test(
         &self,
         folder: &Path,
-        expected: &Expected,
+        expected: &ReferenceRuns,
         point: Point,
         kills: u32,
         with_order: bool,
@@ -178,7 +178,7 @@ impl Subject {
                 }
             }
         }
-        let output = Output::read(round.folder(), &self.sinks)?;
+        let output = RunOutput::read(round.folder(), &self.sinks)?;
         let folders = (expected.folder.as_path(), round.folder());
         let differences = expected.output.differences(&output, folders)?;
         tested.verdict = match (differences.is_empty(), tested.kills) {

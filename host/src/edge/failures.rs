@@ -33,13 +33,13 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Failed(Failed),
-    Ended(Ended),
+    Failed(FailureEntry),
+    Ended(EndEntry),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Failed {
+struct FailureEntry {
     at_ms: u64,
     delay_ms: u64,
     records_in: u64,
@@ -49,7 +49,7 @@ struct Failed {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Ended {
+struct EndEntry {
     ended_ms: u64,
 }
 
@@ -104,7 +104,7 @@ impl FailureLog {
         reason: &str,
     ) -> io::Result<()> {
         let end = reason.floor_char_boundary(REASON_BYTES_MAX);
-        self.lines.push(Line::Failed(Failed {
+        self.lines.push(Line::Failed(FailureEntry {
             at_ms: failure.at_ms,
             delay_ms: failure.delay_ms,
             records_in: failure.records_in,
@@ -123,7 +123,7 @@ impl FailureLog {
         if matches!(self.lines.last(), None | Some(Line::Ended(_))) {
             return Ok(());
         }
-        self.lines.push(Line::Ended(Ended { ended_ms }));
+        self.lines.push(Line::Ended(EndEntry { ended_ms }));
         self.shorten();
         self.write()
     }

@@ -96,13 +96,13 @@ pub enum CheckpointOutcome {
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct TimeLimits {
     command: Duration,
     request: Duration,
     stop: Duration,
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: TimeLimits = TimeLimits {
     command: COMMAND_TIME,
     request: REQUEST_TIME,
     stop: STOP_TIME,
@@ -113,17 +113,17 @@ const LIMITS: Limits = Limits {
 pub struct Hooks {
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
-    limits: Limits,
+    limits: TimeLimits,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     events: VecDeque<CheckpointEvent>,
     dropped: u64,
     is_stopping: bool,
@@ -133,13 +133,13 @@ struct State {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next event; `None` once the job is over and all were taken.
     fn next(&self) -> Option<CheckpointEvent> {
-        let waits = |state: &mut State| state.events.is_empty() && !state.is_stopping;
+        let waits = |state: &mut QueueState| state.events.is_empty() && !state.is_stopping;
         let waited = self.changed.wait_while(self.state(), waits);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         if state.is_given_up {
@@ -170,7 +170,7 @@ impl Hooks {
 
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     fn start_within(
-        limits: Limits,
+        limits: TimeLimits,
         hooks: Vec<Hook>,
         folder: PathBuf,
         warn: impl Fn(String) + Send + 'static,
@@ -179,7 +179,7 @@ impl Hooks {
         let thread = (!hooks.is_empty()).then(|| {
             let queue = Arc::clone(&queue);
             std::thread::spawn(move || {
-                let ended = Ended(Arc::clone(&queue));
+                let ended = EndSignal(Arc::clone(&queue));
                 let mut teller = Teller {
                     hooks: hooks.into_iter().map(|hook| (hook, 0)).collect(),
                     folder,
@@ -228,7 +228,7 @@ impl Hooks {
         };
         self.queue.state().is_stopping = true;
         self.queue.changed.notify_all();
-        let is_busy = |state: &mut State| !state.is_over;
+        let is_busy = |state: &mut QueueState| !state.is_over;
         let state = self.queue.state();
         let waited = self
             .queue
@@ -250,9 +250,9 @@ impl Drop for Hooks {
 }
 
 /// Says that the thread is over, also when `warn` has panicked.
-struct Ended(Arc<Queue>);
+struct EndSignal(Arc<Queue>);
 
-impl Drop for Ended {
+impl Drop for EndSignal {
     fn drop(&mut self) {
         self.0.state().is_over = true;
         self.0.changed.notify_all();
@@ -264,7 +264,7 @@ struct Teller {
     /// Each with the number of its failures.
     hooks: Vec<(Hook, u64)>,
     folder: PathBuf,
-    limits: Limits,
+    limits: TimeLimits,
     queue: Arc<Queue>,
     client: Option<Client>,
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use self::files::{File, SDKS};
+use self::files::{SDKS, TemplateFile};
 use super::plugin_build::{Language, contract};
 
 /// Characters of a name, as of a plugin's.
@@ -88,7 +88,7 @@ fn fill(language: Language, name: &str, folder: &Path) -> io::Result<()> {
         text.replace("{{name}}", name)
             .replace("{{name_snake}}", &snake)
     };
-    for File { path, bytes } in sdk.template {
+    for TemplateFile { path, bytes } in sdk.template {
         let text = String::from_utf8_lossy(bytes);
         let path = named(path);
         // Under its own name the file would hold in this repository, too.
@@ -100,7 +100,7 @@ fn fill(language: Language, name: &str, folder: &Path) -> io::Result<()> {
         write(&folder.join(path), named(&text).as_bytes())?;
     }
     let copy = folder.join(sdk.folder);
-    for File { path, bytes } in sdk.files {
+    for TemplateFile { path, bytes } in sdk.files {
         write(&copy.join(path), bytes)?;
     }
     if language == Language::Rust {

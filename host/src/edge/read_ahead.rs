@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use crate::connector::read_ahead::{Part, Pending, ReadAhead};
+use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
 use crate::runtime::JobError;
 
 /// A part and the room before it stay below the size from which buffers are mapped on their own (`allocator`).
@@ -33,12 +33,12 @@ enum Thread {
 }
 
 /// A part until its turn: the thread takes it to read it, or the worker takes it back.
-type Turn = Mutex<Option<(Part, mpsc::SyncSender<Part>)>>;
+type Turn = Mutex<Option<(ReadPart, mpsc::SyncSender<ReadPart>)>>;
 
 /// A part that was asked for.
-struct Asked {
+struct RequestedPart {
     turn: Arc<Turn>,
-    read: mpsc::Receiver<Part>,
+    read: mpsc::Receiver<ReadPart>,
 }
 
 impl ReadingThread {
@@ -68,7 +68,7 @@ impl Reads {
         Self { thread }
     }
 
-    fn ask(&self, part: Part) -> Asked {
+    fn ask(&self, part: ReadPart) -> RequestedPart {
         let (done, read) = mpsc::sync_channel(1);
         let turn = Arc::new(Mutex::new(Some((part, done))));
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +79,7 @@ impl Reads {
             // A thread that is gone leaves the part where its worker finds it.
             let _ = turns.send(Arc::clone(&turn));
         }
-        Asked { turn, read }
+        RequestedPart { turn, read }
     }
 
     fn stop(&self) -> Result<(), JobError> {
@@ -99,7 +99,7 @@ impl ReadAhead for Reads {
         PART_BYTES
     }
 
-    fn begin(&self, part: Part) -> Box<dyn Pending> {
+    fn begin(&self, part: ReadPart) -> Box<dyn PendingRead> {
         Box::new(self.ask(part))
     }
 }
@@ -126,21 +126,21 @@ fn read(turn: &Turn) {
     }
 }
 
-impl Asked {
-    fn take_back(&self) -> Option<Part> {
+impl RequestedPart {
+    fn take_back(&self) -> Option<ReadPart> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         turn.take().map(|(part, _)| part)
     }
 }
 
-impl Pending for Asked {
-    fn take(self: Box<Self>) -> Option<Part> {
+impl PendingRead for RequestedPart {
+    fn take(self: Box<Self>) -> Option<ReadPart> {
         // The other side is gone without an answer only if the thread has panicked.
         self.take_back().or_else(|| self.read.recv().ok())
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestedPart {
     fn drop(&mut self) {
         self.take_back();
     }
@@ -166,8 +166,8 @@ mod tests {
         (folder, file)
     }
 
-    fn part(file: &Arc<File>, offset: u64) -> Part {
-        Part {
+    fn part(file: &Arc<File>, offset: u64) -> ReadPart {
+        ReadPart {
             file: Arc::clone(file),
             offset,
             buffer: vec![255; 14],
@@ -206,7 +206,7 @@ mod tests {
         let closed = Arc::new(File::create(folder.path().join("closed")).unwrap());
         let reads = Reads::new();
         let asked = [reads.ask(part(&closed, 0)), reads.ask(part(&file, 0))];
-        let len = |asked: &Asked| asked.read.recv().unwrap().len;
+        let len = |asked: &RequestedPart| asked.read.recv().unwrap().len;
         assert_eq!(asked.each_ref().map(len), [0, 10]);
         reads.stop().unwrap();
     }

@@ -16,7 +16,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::data_dir::create_durably;
-use crate::connector::letter::{Letter, Replayed};
+use crate::connector::letter::{Letter, LetterPlace};
 use crate::stream::CheckpointId;
 
 /// The folder of a data folder.
@@ -97,7 +97,7 @@ impl ReplayFolder {
                 for line in BufReader::new(file).split(b'\n') {
                     let line = line.map_err(io_error("read", &path))?;
                     let line = std::str::from_utf8(&line).ok();
-                    handed_back.extend(line.and_then(Replayed::of_line));
+                    handed_back.extend(line.and_then(LetterPlace::of_line));
                 }
             }
         }
@@ -135,8 +135,8 @@ impl HandedBack {
     }
 }
 
-impl Extend<Replayed> for HandedBack {
-    fn extend<T: IntoIterator<Item = Replayed>>(&mut self, places: T) {
+impl Extend<LetterPlace> for HandedBack {
+    fn extend<T: IntoIterator<Item = LetterPlace>>(&mut self, places: T) {
         for place in places {
             let parts = self.0.entry(place.sink).or_default();
             parts.entry(place.part).or_default().insert(place.line);
@@ -156,15 +156,19 @@ impl HeldReplayFolder {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn draft(&self, operator: &str, input: &str) -> Result<Draft, ReplayFolderError> {
+    pub fn draft(
+        &self,
+        operator: &str,
+        input: &str,
+    ) -> Result<ReplayFileWriter, ReplayFolderError> {
         let folder = self.folder.make_port(operator, input)?;
         let numbers = names(&folder)?.into_iter();
-        let numbers = numbers.filter_map(|name| Replayed::parse_file_name(&name));
+        let numbers = numbers.filter_map(|name| LetterPlace::parse_file_name(&name));
         let number = numbers.map(|(_, number)| number).max().unwrap_or(0) + 1;
         // What a process that died has left is overwritten.
         let aside = folder.join(".draft");
         let file = File::create(&aside).map_err(io_error("create", &aside))?;
-        Ok(Draft {
+        Ok(ReplayFileWriter {
             file: BufWriter::with_capacity(64 << 10, file),
             folder,
             aside,
@@ -189,7 +193,7 @@ impl HeldReplayFolder {
 
 /// A file that is being written.
 #[derive(Debug)]
-pub struct Draft {
+pub struct ReplayFileWriter {
     file: BufWriter<File>,
     folder: PathBuf,
     aside: PathBuf,
@@ -198,7 +202,7 @@ pub struct Draft {
     letters: u64,
 }
 
-impl Draft {
+impl ReplayFileWriter {
     /// Adds a letter; those of older checkpoints come first.
     ///
     /// # Errors
@@ -206,7 +210,7 @@ impl Draft {
     ///
     /// # Panics
     /// When the letter is of an older checkpoint than the one before.
-    pub fn add(&mut self, letter: &Letter, place: &Replayed) -> Result<(), ReplayFolderError> {
+    pub fn add(&mut self, letter: &Letter, place: &LetterPlace) -> Result<(), ReplayFolderError> {
         assert!(self.newest <= place.checkpoint, "letters come in order");
         self.newest = place.checkpoint;
         self.letters += 1;
@@ -225,7 +229,7 @@ impl Draft {
     /// # Errors
     /// When the system refuses. The letters may have been handed back or not; to hand them back again does the right thing.
     pub fn finish(self) -> Result<(), ReplayFolderError> {
-        let name = Replayed::file_name(self.newest, self.number);
+        let name = LetterPlace::file_name(self.newest, self.number);
         let file = self
             .file
             .into_inner()
@@ -280,8 +284,8 @@ mod tests {
         }
     }
 
-    fn place(checkpoint: u64, line: u64) -> Replayed {
-        Replayed {
+    fn place(checkpoint: u64, line: u64) -> LetterPlace {
+        LetterPlace {
             checkpoint: CheckpointId(checkpoint),
             sink: "letters".to_owned(),
             part: format!("part-{checkpoint}"),

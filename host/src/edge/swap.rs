@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::compare::{Fate, StateRow, compare, refuse_states};
+pub use self::compare::{StateCompatibility, StateRow, compare, refuse_states};
 pub use self::rehearse::Rehearsed;
 pub use self::shadow::Shadow;
 use super::clock::Clock;
@@ -27,7 +27,7 @@ use crate::guest::{GuestEngine, GuestError, Plugin};
 use crate::job::{Caller, Request, SwapRequest};
 use crate::runtime::JobError;
 use crate::runtime::plan::{Operator, Plan, Role, Scratch};
-use crate::runtime::swap::{Prepared, Running, Stopwatch, SwapError};
+use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
 use crate::state::StateSchema;
 
 /// A checkpoint, and what reads it.
@@ -83,20 +83,20 @@ pub struct Wish {
 
 /// Why plugins were not swapped. The job continues as before, unless the message says that it went back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum SwapRefusal {
     /// The plugin is not fit.
     Plugin(String),
     /// The job, its state or its graph does not allow it.
     Job(String),
 }
 
-impl From<GuestError> for Refusal {
+impl From<GuestError> for SwapRefusal {
     fn from(error: GuestError) -> Self {
         Self::Plugin(error.to_string())
     }
 }
 
-impl From<JobError> for Refusal {
+impl From<JobError> for SwapRefusal {
     fn from(error: JobError) -> Self {
         match error {
             JobError::Guest(error) => error.into(),
@@ -105,7 +105,7 @@ impl From<JobError> for Refusal {
     }
 }
 
-impl From<SwapError> for Refusal {
+impl From<SwapError> for SwapRefusal {
     fn from(error: SwapError) -> Self {
         match error {
             SwapError::Job(error) => error.into(),
@@ -122,19 +122,19 @@ impl From<SwapError> for Refusal {
 #[serde(rename_all = "kebab-case")]
 pub struct Findings {
     /// By operator.
-    pub operators: Vec<Found>,
+    pub operators: Vec<OperatorComparison>,
     /// By operator, if records were handled side by side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadows: Vec<Shadow>,
     /// What was done; nothing in a dry run, and when all is as it is wished already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub swapped: Option<Done>,
+    pub swapped: Option<CompletedSwap>,
 }
 
 /// What was found out about one operator.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Found {
+pub struct OperatorComparison {
     /// Its name.
     pub operator: String,
     /// The plugin that ran, by the SHA-256 of its component.
@@ -157,7 +157,7 @@ pub struct Found {
 /// A swap that is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Done {
+pub struct CompletedSwap {
     /// The checkpoint at whose barrier it was.
     pub checkpoint: u64,
     /// The one before it, to which the old plugins belong.
@@ -212,7 +212,7 @@ impl Swapper {
     ///
     /// # Errors
     /// When they do not fit or the swap cannot be done. The job has its old plugins and state then.
-    pub fn swap(&self, wish: &Wish) -> Result<Findings, Refusal> {
+    pub fn swap(&self, wish: &Wish) -> Result<Findings, SwapRefusal> {
         check(wish)?;
         let running = self.ask(Request::Describe)?;
         let mut findings = Findings::default();
@@ -228,7 +228,7 @@ impl Swapper {
             return Ok(findings);
         }
         self.prove(wish, &running, &operators, &mut findings)?;
-        let prepared = Prepared::new(&running, operators, wish.allow_dropped_state)?;
+        let prepared = PreparedSwap::new(&running, operators, wish.allow_dropped_state)?;
         if wish.dry_run {
             return Ok(findings);
         }
@@ -245,7 +245,7 @@ impl Swapper {
             }))
         })?;
         drop(held);
-        findings.swapped = Some(Done {
+        findings.swapped = Some(CompletedSwap {
             checkpoint: swapped.checkpoint.0,
             before: swapped.before.map(|id| id.0),
             pause_us: micros(swapped.pause()),
@@ -261,7 +261,7 @@ impl Swapper {
         new: &NewPlugin,
         running: &Running,
         allow_dropped: bool,
-    ) -> Result<(Found, Operator), Refusal> {
+    ) -> Result<(OperatorComparison, Operator), SwapRefusal> {
         let (node, old) = operator_of(&running.plan, &new.operator)?;
         let begun = self.clock.now();
         let plugin = match new.component.is_empty() {
@@ -277,7 +277,7 @@ impl Swapper {
         let states = compare(&new.operator, &operator.plugin, &running.schemas[node])?;
         refuse_states(&new.operator, &states, allow_dropped)?;
         let description = operator.plugin.description();
-        let found = Found {
+        let found = OperatorComparison {
             operator: new.operator.clone(),
             before: old.plugin.digest().to_string(),
             plugin: operator.plugin.digest().to_string(),
@@ -297,10 +297,10 @@ impl Swapper {
         running: &Running,
         operators: &[(String, Operator)],
         findings: &mut Findings,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SwapRefusal> {
         if running.newest.is_none() {
             if wish.shadow > 0 {
-                return Err(Refusal::Job(
+                return Err(SwapRefusal::Job(
                     "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again".to_owned(),
                 ));
             }
@@ -315,7 +315,7 @@ impl Swapper {
                 return proven;
             }
         }
-        Err(Refusal::Job(
+        Err(SwapRefusal::Job(
             "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`".to_owned(),
         ))
     }
@@ -327,7 +327,7 @@ impl Swapper {
         operators: &[(String, Operator)],
         (reader, checkpoint): (&Arc<dyn CheckpointReader>, &Checkpoint),
         findings: &mut Findings,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SwapRefusal> {
         for (name, operator) in operators {
             let begun = self.clock.now();
             let mut rehearsed = self.rehearse(reader, checkpoint, name, operator)?;
@@ -348,9 +348,9 @@ impl Swapper {
     }
 
     /// The newest checkpoint that is there by now.
-    fn newest(&self) -> Result<Readable, Refusal> {
+    fn newest(&self) -> Result<Readable, SwapRefusal> {
         let unreadable = |reason: String| {
-            Refusal::Job(format!(
+            SwapRefusal::Job(format!(
                 "no checkpoint can be read to try the plugin on: {reason}"
             ))
         };
@@ -362,21 +362,21 @@ impl Swapper {
         Ok((reader, checkpoint))
     }
 
-    fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, Refusal> {
+    fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, SwapRefusal> {
         let (caller, answer): (_, mpsc::Receiver<_>) = Caller::new();
         // A job that is over drops the caller, which ends the wait below.
         request(&self.inputs, wish(caller));
         match answer.recv() {
-            Ok(answer) => answer.map_err(Refusal::Job),
-            Err(_) => Err(Refusal::Job(
+            Ok(answer) => answer.map_err(SwapRefusal::Job),
+            Err(_) => Err(SwapRefusal::Job(
                 "the job ended before it could do that; its last checkpoint is kept".to_owned(),
             )),
         }
     }
 }
 
-fn check(wish: &Wish) -> Result<(), Refusal> {
-    let refuse = |reason: String| Err(Refusal::Job(reason));
+fn check(wish: &Wish) -> Result<(), SwapRefusal> {
+    let refuse = |reason: String| Err(SwapRefusal::Job(reason));
     if wish.plugins.is_empty() {
         return refuse("no operator is named whose plugin is to be replaced".to_owned());
     }
@@ -395,7 +395,7 @@ fn check(wish: &Wish) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(usize, &'a Operator), Refusal> {
+fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(usize, &'a Operator), SwapRefusal> {
     let mut nodes = plan.nodes.iter().enumerate();
     let found = nodes.find_map(|(index, node)| match &node.role {
         Role::Operator(operator) if node.name == name => Some((index, operator)),

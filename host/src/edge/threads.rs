@@ -70,7 +70,7 @@ impl Threads {
         let (requests, inbox) = mpsc::channel::<WriteRequest>();
         let outcomes = reports.clone();
         let writer = std::thread::spawn(move || {
-            let guard = Guard::new(&outcomes, "the checkpoint writer");
+            let guard = PanicGuard::new(&outcomes, "the checkpoint writer");
             for request in inbox {
                 let outcome: WriteOutcome = writer.write(request);
                 outcomes(Report::Written(outcome));
@@ -141,7 +141,7 @@ fn work(
     clock: Clock,
     reports: &Reports,
 ) -> Option<Worker> {
-    let guard = Guard::new(reports, "a worker");
+    let guard = PanicGuard::new(reports, "a worker");
     let mut is_sound = true;
     let mut noted = clock.now();
     loop {
@@ -181,13 +181,13 @@ fn work(
 }
 
 /// Reports a thread that panics: the job would otherwise not learn of it before the end of the job.
-struct Guard<'a> {
+struct PanicGuard<'a> {
     reports: &'a Reports,
     what: &'static str,
     armed: bool,
 }
 
-impl<'a> Guard<'a> {
+impl<'a> PanicGuard<'a> {
     fn new(reports: &'a Reports, what: &'static str) -> Self {
         Self {
             reports,
@@ -201,7 +201,7 @@ impl<'a> Guard<'a> {
     }
 }
 
-impl Drop for Guard<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if self.armed {
             (self.reports)(Report::Failed(JobError::Defect { what: self.what }));

@@ -12,12 +12,12 @@ use crate::guest::{GuestEngine, SAMPLE, TICK};
 
 /// Calls an engine again and again as long as it is there.
 pub struct Ticker {
-    ending: Arc<Ending>,
+    ending: Arc<StopSignal>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Ending {
+struct StopSignal {
     is_over: Mutex<bool>,
     said: Condvar,
 }
@@ -38,7 +38,7 @@ impl Ticker {
 
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     fn every(interval: Duration, engine: &GuestEngine, call: fn(&GuestEngine)) -> Self {
-        let ending = Arc::new(Ending::default());
+        let ending = Arc::new(StopSignal::default());
         let (engine, heard) = (engine.clone(), Arc::clone(&ending));
         let thread = std::thread::spawn(move || {
             while !heard.is_over_after(interval) {
@@ -52,7 +52,7 @@ impl Ticker {
     }
 }
 
-impl Ending {
+impl StopSignal {
     fn is_over_after(&self, interval: Duration) -> bool {
         let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self

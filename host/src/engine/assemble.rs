@@ -10,15 +10,15 @@ use super::{EngineError, number};
 use crate::connector::{ConnectorError, NodeContext};
 use crate::edge::plugin_build;
 use crate::guest::{GuestEngine, Plugin};
-use crate::pipeline::settings::{CheckpointMode, OnError, Ttl};
-use crate::pipeline::{self, Exchange, NodeKind, PluginFacts, Spec};
+use crate::pipeline::settings::{CheckpointMode, OnErrorSetting, Ttl};
+use crate::pipeline::{self, GraphExchange, NodeKind, PluginInterface, Spec};
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{
     self, Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
 
 /// A pipeline file that was read.
-pub(crate) struct Pipeline {
+pub(crate) struct LoadedPipeline {
     pub(crate) spec: Spec,
     /// The folder of the file.
     pub(crate) folder: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Pipeline {
 /// A pipeline with everything that it needs to run.
 pub(crate) struct Assembled {
     /// The graph, for people.
-    pub(crate) graph: pipeline::Plan,
+    pub(crate) graph: pipeline::PipelineGraph,
     /// What runs.
     pub(crate) plan: Plan,
     /// By operator: where its component is.
@@ -36,7 +36,7 @@ pub(crate) struct Assembled {
 
 /// Builds and loads all that the pipeline names. `data` is the id of the data folder.
 pub(crate) fn assemble(
-    pipeline: Pipeline,
+    pipeline: LoadedPipeline,
     engine: &GuestEngine,
     data: &str,
     say: &mut dyn FnMut(&str),
@@ -95,23 +95,23 @@ pub(crate) fn load(
 
 /// The graph and the plan of a pipeline, with these plugins by operator.
 pub(crate) fn put_together(
-    pipeline: Pipeline,
+    pipeline: LoadedPipeline,
     plugins: &BTreeMap<String, Arc<Plugin>>,
     data: &str,
-) -> Result<(pipeline::Plan, Plan), EngineError> {
-    let Pipeline { spec, folder } = pipeline;
+) -> Result<(pipeline::PipelineGraph, Plan), EngineError> {
+    let LoadedPipeline { spec, folder } = pipeline;
     let facts = plugins
         .iter()
         .map(|(name, plugin)| (name.clone(), facts(plugin)))
         .collect();
-    let graph = pipeline::Plan::new(spec, &facts)?;
+    let graph = pipeline::PipelineGraph::new(spec, &facts)?;
     let plan = plan(&graph, &folder, plugins, data)?;
     Ok((graph, plan))
 }
 
-fn facts(plugin: &Plugin) -> PluginFacts {
+fn facts(plugin: &Plugin) -> PluginInterface {
     let description = plugin.description();
-    PluginFacts {
+    PluginInterface {
         inputs: description.inputs.clone(),
         outputs: description.outputs.clone(),
         states: description
@@ -123,7 +123,7 @@ fn facts(plugin: &Plugin) -> PluginFacts {
 }
 
 fn plan(
-    graph: &pipeline::Plan,
+    graph: &pipeline::PipelineGraph,
     folder: &Path,
     plugins: &BTreeMap<String, Arc<Plugin>>,
     data: &str,
@@ -148,9 +148,9 @@ fn plan(
                 Role::Operator(Operator {
                     ttl_ms: ttl_ms(&spec.operators[name].ttl),
                     on_error: match spec.operators[name].on_error {
-                        OnError::Fail => plan::OnError::Fail,
-                        OnError::Skip => plan::OnError::Skip,
-                        OnError::DeadLetter => plan::OnError::DeadLetter,
+                        OnErrorSetting::Fail => plan::OnError::Fail,
+                        OnErrorSetting::Skip => plan::OnError::Skip,
+                        OnErrorSetting::DeadLetter => plan::OnError::DeadLetter,
                     },
                     ..Operator::new(Arc::clone(&plugins[name]), config)
                 })
@@ -175,8 +175,8 @@ fn plan(
         to: NodeIndex(edge.to.0.into()),
         input: edge.input.0,
         routing: match edge.exchange {
-            Exchange::Forward => Routing::Forward,
-            Exchange::ByKey => Routing::ByKey,
+            GraphExchange::Forward => Routing::Forward,
+            GraphExchange::ByKey => Routing::ByKey,
         },
     });
     Ok(Plan {

@@ -4,7 +4,7 @@ use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::edge::data_dir::DataDirError;
 use crate::edge::pipeline_file::PipelineFileError;
-use crate::edge::swap::Refusal;
+use crate::edge::swap::SwapRefusal;
 use crate::guest::GuestError;
 use crate::pipeline::Problems;
 use crate::runtime::JobError;
@@ -100,11 +100,11 @@ impl From<GuestError> for EngineError {
     }
 }
 
-impl From<Refusal> for EngineError {
-    fn from(refusal: Refusal) -> Self {
+impl From<SwapRefusal> for EngineError {
+    fn from(refusal: SwapRefusal) -> Self {
         match refusal {
-            Refusal::Plugin(message) => Self::plugin(message),
-            Refusal::Job(message) => Self::failed(message),
+            SwapRefusal::Plugin(message) => Self::plugin(message),
+            SwapRefusal::Job(message) => Self::failed(message),
         }
     }
 }

@@ -43,8 +43,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 pub use self::error::{Cause, EngineError};
-pub use self::running::{Drain, RunningJob, Summary, SwapOptions, SwapSummary};
-use self::session::Opened;
+pub use self::running::{Drain, JobSummary, RunningJob, SwapOptions, SwapSummary};
+use self::session::OpenedJob;
 pub use crate::connector::{SinkSettings, SourceSettings};
 pub use crate::edge::data_dir::DataDir;
 use crate::edge::pipeline_file;
@@ -197,7 +197,7 @@ impl Engine {
         from: StartFrom,
     ) -> Result<RunningJob, EngineError> {
         let file = pipeline_file::load(&pipeline.path, &pipeline.sets, &self.connectors)?;
-        let pipeline = assemble::Pipeline {
+        let pipeline = assemble::LoadedPipeline {
             spec: file.spec,
             folder: file.folder,
         };
@@ -208,7 +208,7 @@ impl Engine {
         let data = data_dir.id()?;
         let mut say = |line: &str| (self.say)(line);
         let assembled = assemble::assemble(pipeline, &guests.engine, &data, &mut say)?;
-        let opened = Opened::open(assembled, guests, data_dir, &from, false, &self.say)?;
+        let opened = OpenedJob::open(assembled, guests, data_dir, &from, false, &self.say)?;
         RunningJob::start(opened)
     }
 }

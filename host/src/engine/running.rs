@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::session::{Opened, Over};
+use super::session::{EndedJob, OpenedJob};
 use super::watched::{Watched, swapper};
 use super::what_runs::{LookedAt, Preparing, for_rollback};
 use super::{Cause, EngineError, what_runs};
@@ -30,7 +30,7 @@ pub struct RunningJob {
     reader: LookedAt,
     folder: PathBuf,
     /// `None` once it was waited for.
-    thread: Option<JoinHandle<Result<Summary, EngineError>>>,
+    thread: Option<JoinHandle<Result<JobSummary, EngineError>>>,
 }
 
 impl std::fmt::Debug for RunningJob {
@@ -81,7 +81,7 @@ pub struct SwapSummary {
 
 /// A job that has ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct JobSummary {
     /// Whether it has handled all its input, or was stopped before.
     pub is_complete: bool,
     /// Its last checkpoint, from which the next start resumes; `None` if it never had one.
@@ -100,7 +100,7 @@ impl RunningJob {
         clippy::disallowed_methods,
         reason = "this is where its thread comes from"
     )]
-    pub(super) fn start(opened: Opened) -> Result<Self, EngineError> {
+    pub(super) fn start(opened: OpenedJob) -> Result<Self, EngineError> {
         let (inputs, inbox) = mpsc::channel();
         let watched = Watched::new(&opened.named, opened.clock);
         let reader: LookedAt = Arc::new(Mutex::new(Some(opened.reader())));
@@ -202,7 +202,7 @@ impl RunningJob {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let reader = reader.ok_or_else(over)?;
-        let loading = what_runs::Loading {
+        let loading = what_runs::PluginLoader {
             reader: &*reader,
             engine: &self.preparing.engine,
         };
@@ -233,7 +233,7 @@ impl RunningJob {
     ///
     /// # Errors
     /// When the last checkpoint could not be taken, or the job has failed before.
-    pub fn stop(mut self, drain: Drain) -> Result<Summary, EngineError> {
+    pub fn stop(mut self, drain: Drain) -> Result<JobSummary, EngineError> {
         self.request_stop(drain);
         self.join()
     }
@@ -242,7 +242,7 @@ impl RunningJob {
     ///
     /// # Errors
     /// When it fails. Its last checkpoint is as it was.
-    pub fn wait(mut self) -> Result<Summary, EngineError> {
+    pub fn wait(mut self) -> Result<JobSummary, EngineError> {
         self.join()
     }
 
@@ -254,7 +254,7 @@ impl RunningJob {
         request(&self.inputs, stop);
     }
 
-    fn join(&mut self) -> Result<Summary, EngineError> {
+    fn join(&mut self) -> Result<JobSummary, EngineError> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => ended,
             Some(Err(_)) => Err(EngineError::new(
@@ -327,7 +327,7 @@ impl Watcher for Watching {
 }
 
 impl Watching {
-    fn end(&self, over: Over) -> Result<Summary, EngineError> {
+    fn end(&self, over: EndedJob) -> Result<JobSummary, EngineError> {
         let observer = &self.watched.observer;
         let deleted = over.delete_on_cancel(false)?;
         let ended = match over.ended {
@@ -344,7 +344,7 @@ impl Watching {
             false => JobState::Suspended,
         });
         let (records_in, records_out) = self.counted;
-        Ok(Summary {
+        Ok(JobSummary {
             is_complete,
             checkpoint: self.last.filter(|_| !deleted).map(|id| id.0),
             records_in,

@@ -8,9 +8,9 @@ use super::letters::add_sources;
 use super::limits::Ticking;
 use super::recovery::{tell_recovery, tell_sinks};
 use super::restart::strategy;
-use super::start::Start;
+use super::start::StartPoint;
 use super::storage;
-use super::what_runs::Loading;
+use super::what_runs::PluginLoader;
 use super::{EngineError, Say, StartFrom};
 use crate::checkpoint::{CheckpointReader, CheckpointStorage};
 use crate::edge::clock::Clock;
@@ -20,30 +20,30 @@ use crate::edge::failures::FailureLog;
 use crate::edge::replay_folder::ReplayFolder;
 use crate::edge::{allocator, scratch};
 use crate::job::{CheckpointSettings, Ending, Input, JobSettings};
-use crate::pipeline::settings::{OnCancel, StateBackend, StateSettings};
+use crate::pipeline::settings::{OnCancel, StateBackendSetting, StateSection};
 use crate::pipeline::{self, Spec};
 use crate::runtime::JobError;
 use crate::runtime::plan::{self, Plan, Role};
 use crate::stream::CheckpointId;
 
 /// A job whose plugins and storage are open, and whose checkpoint was not looked for yet.
-pub(crate) struct Opened {
+pub(crate) struct OpenedJob {
     pub(crate) guests: Ticking,
     pub(crate) data_dir: DataDir,
-    pub(crate) graph: pipeline::Plan,
+    pub(crate) graph: pipeline::PipelineGraph,
     /// What the pipeline names.
     pub(crate) named: Plan,
     pub(crate) clock: Clock,
     store: Box<dyn CheckpointStorage>,
-    start: Start,
+    start: StartPoint,
     fresh: bool,
     say: Say,
 }
 
 /// A job that is about to run.
-pub(crate) struct Ready {
+pub(crate) struct ReadyJob {
     pub(crate) guests: Ticking,
-    pub(crate) graph: pipeline::Plan,
+    pub(crate) graph: pipeline::PipelineGraph,
     pub(crate) clock: Clock,
     /// What runs.
     pub(crate) plan: Arc<Plan>,
@@ -55,14 +55,14 @@ pub(crate) struct Ready {
 }
 
 /// A job that has run.
-pub(crate) struct Over {
+pub(crate) struct EndedJob {
     pub(crate) guests: Ticking,
     pub(crate) ended: Result<Ended, JobError>,
-    graph: pipeline::Plan,
+    graph: pipeline::PipelineGraph,
     data_dir: DataDir,
 }
 
-impl Opened {
+impl OpenedJob {
     /// Opens the storage of a job. With [`StartFrom::Beginning`] its checkpoints are forgotten.
     pub(crate) fn open(
         assembled: Assembled,
@@ -78,7 +78,7 @@ impl Opened {
         plan.allow_dropped_state = allow_dropped_state;
         plan.backend = backend(&graph.spec.state, &data_dir);
         let checkpoint = &graph.spec.checkpoint;
-        let start = Start::open(from, &plan, &data_dir)?;
+        let start = StartPoint::open(from, &plan, &data_dir)?;
         let fresh = from.forgets();
         if fresh {
             check_inputs(&plan)?;
@@ -112,11 +112,11 @@ impl Opened {
     }
 
     /// Finds the checkpoint from which the job resumes, and the plugins that run from there.
-    pub(crate) fn recover(mut self) -> Result<Ready, EngineError> {
+    pub(crate) fn recover(mut self) -> Result<ReadyJob, EngineError> {
         let recovery = self.start.recover(&mut *self.store, &self.data_dir)?;
         // A reader keeps the store open, so this one is dropped at the end of the block.
         let runs = {
-            let loading = Loading {
+            let loading = PluginLoader {
                 reader: &*self.store.reader(),
                 engine: &self.guests.engine,
             };
@@ -139,7 +139,7 @@ impl Opened {
         let storage = &self.graph.spec.checkpoint.storage;
         self.data_dir.note_storage(&storage.to_string())?;
         let restored = recovery.restored.as_ref();
-        Ok(Ready {
+        Ok(ReadyJob {
             settings: settings(&self.graph.spec, self.fresh, self.clock),
             guests: self.guests,
             graph: self.graph,
@@ -156,13 +156,13 @@ impl Opened {
     }
 }
 
-impl Ready {
+impl ReadyJob {
     /// Runs the job to its end on this thread and others.
     pub(crate) fn drive(
         self,
         channel: (Inputs, mpsc::Receiver<Input>),
         watcher: &mut dyn Watcher,
-    ) -> Over {
+    ) -> EndedJob {
         let ended = drive(
             self.plan,
             self.kept,
@@ -171,7 +171,7 @@ impl Ready {
             channel,
             watcher,
         );
-        Over {
+        EndedJob {
             guests: self.guests,
             ended,
             graph: self.graph,
@@ -180,7 +180,7 @@ impl Ready {
     }
 }
 
-impl Over {
+impl EndedJob {
     /// Deletes the checkpoints of a job that was stopped, if its pipeline says so and no client has a copy of the last one.
     /// Returns whether that was done.
     pub(crate) fn delete_on_cancel(&self, has_savepoint: bool) -> Result<bool, EngineError> {
@@ -213,10 +213,10 @@ fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
 }
 
 /// Where the job has its state; files for it are in the data folder, and have no name there.
-fn backend(settings: &StateSettings, data_dir: &DataDir) -> plan::StateBackend {
+fn backend(settings: &StateSection, data_dir: &DataDir) -> plan::StateBackend {
     match settings.backend {
-        StateBackend::Memory => plan::StateBackend::Memory,
-        StateBackend::Disk => {
+        StateBackendSetting::Memory => plan::StateBackend::Memory,
+        StateBackendSetting::Disk => {
             allocator::return_large_buffers();
             let folder = data_dir.path().to_path_buf();
             plan::StateBackend::Disk {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::recovery::check;
 use super::storage;
-use super::what_runs::{Loading, Runs, from_checkpoint};
+use super::what_runs::{PluginLoader, Runs, from_checkpoint};
 use super::{EngineError, Say, StartFrom};
 use crate::checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
 use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth};
@@ -17,7 +17,7 @@ use crate::runtime::plan::Plan;
 use crate::stream::CheckpointId;
 
 /// Where a run starts.
-pub(crate) enum Start {
+pub(crate) enum StartPoint {
     /// From the newest sound checkpoint, or from the beginning.
     Newest,
     /// From this checkpoint.
@@ -30,7 +30,7 @@ pub(crate) enum Start {
     },
 }
 
-impl Start {
+impl StartPoint {
     /// Opens a savepoint, if that is where the job starts.
     pub(crate) fn open(
         from: &StartFrom,
@@ -98,7 +98,7 @@ impl Start {
         plan: &Plan,
         recovery: &Recovery,
         data_dir: &DataDir,
-        loading: &Loading<'_>,
+        loading: &PluginLoader<'_>,
     ) -> Result<Runs, EngineError> {
         let Some(restored) = &recovery.restored else {
             return Ok(Runs {
@@ -112,7 +112,7 @@ impl Start {
             Self::At(_) | Self::Carried { .. } => None,
         };
         let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
-        runs.map_err(|reason| EngineError::plugin(reason))
+        runs.map_err(EngineError::plugin)
     }
 
     /// Deletes the checkpoints after the one that the job goes back to. Their output is taken back after that, so that no

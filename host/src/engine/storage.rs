@@ -9,27 +9,29 @@ use std::sync::Arc;
 use super::EngineError;
 use crate::checkpoint::object::{self, ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::{self, CheckpointStore, ReadOnlyStore, StoreError};
-use crate::checkpoint::{CheckpointReader, CheckpointStorage, Compression, StoreSettings};
+use crate::checkpoint::{
+    CheckpointReader, CheckpointStorage, CheckpointStorageSettings, Compression,
+};
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::Spec;
-use crate::pipeline::settings::{self, CheckpointSettings, StateBackend, StorageSetting};
+use crate::pipeline::settings::{self, CheckpointSection, StateBackendSetting, StorageSetting};
 use crate::stream::CheckpointId;
 
 /// Memory for writing a large checkpoint where state is kept out of memory.
 const CACHE_BYTES_MAX_DISK: usize = 64 << 20;
 
 /// How chunks are kept from now on.
-pub(crate) fn settings(compression: settings::Compression) -> StoreSettings {
-    StoreSettings {
+pub(crate) fn settings(compression: settings::CompressionSetting) -> CheckpointStorageSettings {
+    CheckpointStorageSettings {
         compression: match compression {
-            settings::Compression::Lz4 => Compression::Lz4,
-            settings::Compression::None => Compression::None,
+            settings::CompressionSetting::Lz4 => Compression::Lz4,
+            settings::CompressionSetting::None => Compression::None,
         },
-        ..StoreSettings::default()
+        ..CheckpointStorageSettings::default()
     }
 }
 
-fn object_settings(settings: StoreSettings) -> ObjectSettings {
+fn object_settings(settings: CheckpointStorageSettings) -> ObjectSettings {
     ObjectSettings {
         compression: settings.compression,
         ..ObjectSettings::default()
@@ -38,7 +40,7 @@ fn object_settings(settings: StoreSettings) -> ObjectSettings {
 
 /// Opens the storage of the job that holds this data folder.
 pub(crate) fn open(
-    checkpoint: &CheckpointSettings,
+    checkpoint: &CheckpointSection,
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
     open_with(checkpoint, settings(checkpoint.compression), data_dir)
@@ -50,15 +52,15 @@ pub(crate) fn open_to_run(
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
     let mut settings = settings(spec.checkpoint.compression);
-    if spec.state.backend == StateBackend::Disk {
+    if spec.state.backend == StateBackendSetting::Disk {
         settings.cache_bytes_max = CACHE_BYTES_MAX_DISK;
     }
     open_with(&spec.checkpoint, settings, data_dir)
 }
 
 fn open_with(
-    checkpoint: &CheckpointSettings,
-    settings: StoreSettings,
+    checkpoint: &CheckpointSection,
+    settings: CheckpointStorageSettings,
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
     Ok(match &checkpoint.storage {
@@ -71,10 +73,7 @@ fn open_with(
 }
 
 /// Forgets all checkpoints of the job that holds this data folder, which does not run.
-pub(crate) fn forget(
-    checkpoint: &CheckpointSettings,
-    data_dir: &DataDir,
-) -> Result<(), StoreError> {
+pub(crate) fn forget(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Result<(), StoreError> {
     if checkpoint.storage == StorageSetting::Redb {
         return store::remove(&data_dir.checkpoints());
     }

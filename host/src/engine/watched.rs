@@ -11,7 +11,9 @@ use crate::edge::scratch;
 use crate::edge::swap::Swapper;
 use crate::guest::{GuestEngine, Plugin};
 use crate::job::Notice;
-use crate::observe::{JobState, Kind, NodeFacts, Observer, Outcome, PluginFacts, WorkerMetrics};
+use crate::observe::{
+    CheckpointFacts, JobState, Kind, NodeFacts, Observer, PluginFacts, WorkerMetrics,
+};
 use crate::runtime::plan::{Plan, Role};
 
 /// A job that is observed.
@@ -66,7 +68,7 @@ impl Watched {
             } => self
                 .observer
                 .checkpoint_begun(checkpoint.0, trigger.word(), *created_ms),
-            Notice::Completed(checkpoint) => self.observer.checkpoint_ended(Outcome {
+            Notice::Completed(checkpoint) => self.observer.checkpoint_ended(CheckpointFacts {
                 id: checkpoint.id.0,
                 trigger: checkpoint.trigger.word(),
                 created_ms: checkpoint.created_ms,
@@ -76,7 +78,7 @@ impl Watched {
                 state_bytes_new: checkpoint.state_bytes_new,
                 state_bytes: checkpoint.state_bytes,
                 records_in: checkpoint.records_in,
-                ..Outcome::default()
+                ..CheckpointFacts::default()
             }),
             Notice::NotCompleted {
                 checkpoint,
@@ -84,13 +86,13 @@ impl Watched {
                 created_ms,
                 total,
                 reason,
-            } => self.observer.checkpoint_ended(Outcome {
+            } => self.observer.checkpoint_ended(CheckpointFacts {
                 id: checkpoint.0,
                 trigger: trigger.word(),
                 created_ms: *created_ms,
                 total: *total,
                 failure: Some(reason.clone()),
-                ..Outcome::default()
+                ..CheckpointFacts::default()
             }),
             Notice::WentBack(went_back) => {
                 let now_ms = self.clock.wall_ms();

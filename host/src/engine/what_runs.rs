@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice};
-use crate::edge::control::changes::{Prepared, Rollbacks};
+use crate::edge::control::changes::{PreparedRollback, Rollbacks};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::difference;
@@ -18,7 +18,7 @@ use crate::stream::CheckpointId;
 pub(crate) type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 
 /// Loads what checkpoints name.
-pub(crate) struct Loading<'a> {
+pub(crate) struct PluginLoader<'a> {
     pub(crate) reader: &'a dyn CheckpointReader,
     pub(crate) engine: &'a GuestEngine,
 }
@@ -39,12 +39,12 @@ impl Preparing {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
             let reader = reader.ok_or("the job is over")?;
-            let loading = Loading {
+            let loading = PluginLoader {
                 reader: &*reader,
                 engine: &self.engine,
             };
             let (operators, note) = for_rollback(&self.named, to, &loading)?;
-            Ok(Prepared {
+            Ok(PreparedRollback {
                 says: replacements(&operators),
                 operators,
                 note,
@@ -67,7 +67,7 @@ pub(crate) fn from_checkpoint(
     plan: &Plan,
     checkpoint: &Checkpoint,
     note: Option<&RolledBackNote>,
-    loading: &Loading<'_>,
+    loading: &PluginLoader<'_>,
 ) -> Result<Runs, String> {
     let mut runs = Runs {
         plan: plan.clone(),
@@ -119,7 +119,7 @@ pub(crate) fn from_checkpoint(
 pub(crate) fn for_rollback(
     plan: &Plan,
     to: CheckpointId,
-    loading: &Loading<'_>,
+    loading: &PluginLoader<'_>,
 ) -> Result<(Vec<(String, Operator)>, RolledBackNote), String> {
     let reader = loading.reader;
     let checkpoint = reader.read(to).map_err(|error| error.to_string())?;
@@ -164,7 +164,7 @@ pub(crate) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
     replaced.collect()
 }
 
-impl Loading<'_> {
+impl PluginLoader<'_> {
     /// The operator of a checkpoint in the place of the one that the pipeline names.
     fn operator(
         &self,

@@ -35,7 +35,7 @@ pub trait StateAccess: Any + Send {
         state: u16,
         slots: &[u32],
         sub_keys: &Column,
-        page: Page,
+        page: PageLimits,
         values: &mut OptionalColumn,
     ) -> Result<(), String>;
 
@@ -48,7 +48,7 @@ pub trait StateAccess: Any + Send {
         state: u16,
         slot: u32,
         range: SubKeyRange<'_>,
-        page: Page,
+        page: PageLimits,
     ) -> Result<MapPage, String>;
 
     /// Items of a list from a position on, until the page is full.
@@ -60,7 +60,7 @@ pub trait StateAccess: Any + Send {
         state: u16,
         slot: u32,
         start: u64,
-        page: Page,
+        page: PageLimits,
     ) -> Result<ListPage, String>;
 
     /// The number of items of lists.
@@ -103,14 +103,14 @@ pub struct ListPage {
 
 /// How much one answer may hold. The first item always fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct PageLimits {
     /// Items, at least 1.
     pub items: usize,
     /// Bytes after which it is full.
     pub bytes: usize,
 }
 
-impl Page {
+impl PageLimits {
     /// At most `items` items, 0 counting as 1, and nothing more once there are `bytes` bytes.
     #[must_use]
     pub fn new(items: usize, bytes: usize) -> Self {
@@ -194,7 +194,7 @@ impl Host for GuestState {
         for sub_key in sub_keys.iter() {
             check_sub_key(sub_key)?;
         }
-        let page = Page::new(PAGE_ITEMS_MAX, PAGE_BYTES);
+        let page = PageLimits::new(PAGE_ITEMS_MAX, PAGE_BYTES);
         let mut values = OptionalColumn::new();
         let read = lent
             .access
@@ -225,7 +225,7 @@ impl Host for GuestState {
             end: end.as_deref(),
             descending,
         };
-        let page = Page::new(max as usize, PAGE_BYTES);
+        let page = PageLimits::new(max as usize, PAGE_BYTES);
         let read = lent.access.map_scan(state, slot, range, page);
         let found = lent.answer(read)?;
         Ok(Entries {
@@ -238,7 +238,7 @@ impl Host for GuestState {
     fn list_read(&mut self, state: u16, slot: u32, start: u64, max: u32) -> Result<Items> {
         let lent = self.lent(state, StateKind::List)?;
         lent.check_slots(&[slot])?;
-        let page = Page::new(max as usize, PAGE_BYTES);
+        let page = PageLimits::new(max as usize, PAGE_BYTES);
         let read = lent.access.list_read(state, slot, start, page);
         let found = lent.answer(read)?;
         Ok(Items {

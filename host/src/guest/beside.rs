@@ -9,7 +9,7 @@ use super::access::Lent;
 use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::types as wit;
 use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICKS_PER_SECOND};
-use super::plugin::Start;
+use super::plugin::InstanceTemplate;
 use super::reported::Reporting;
 use super::share::Share;
 use super::times::Timer;
@@ -80,7 +80,7 @@ pub(super) struct GuestState {
 }
 
 impl GuestState {
-    pub(super) fn new(kinds: Vec<StateKind>, start: &Start, share: Arc<Share>) -> Self {
+    pub(super) fn new(kinds: Vec<StateKind>, start: &InstanceTemplate, share: Arc<Share>) -> Self {
         Self {
             log: Vec::new(),
             log_lines_cut: 0,

@@ -18,7 +18,7 @@ use super::compiler::Tier;
 use super::exports::{Exports, Process};
 use super::limits::{Exceeded, ticks};
 use super::output::{BadOutput, CallOutput, Declared, check_output};
-use super::plugin::{Start, UnreadColumns};
+use super::plugin::{InstanceTemplate, UnreadColumns};
 use super::returned::{Returned, packed_i64s, packed_u32s};
 use super::samples::{enter_guest, look};
 use super::share::Alive;
@@ -48,7 +48,7 @@ pub struct Instance {
 impl Instance {
     pub(super) fn start(
         operator: &str,
-        start: &Start,
+        start: &InstanceTemplate,
         description: &Description,
     ) -> Result<Self, GuestError> {
         let kinds = description.states.iter().map(|state| state.kind).collect();
@@ -69,7 +69,7 @@ impl Instance {
     /// What a plugin says of itself, and of the columns that it does not read, from an instance that is then dropped.
     pub(super) fn describe(
         operator: &str,
-        start: &Start,
+        start: &InstanceTemplate,
     ) -> Result<(WitDescription, Vec<WitUnread>), GuestError> {
         let code = start.tiers.newest();
         let (mut store, exports, _alive) = instantiate(operator, start, &code, Vec::new())?;
@@ -313,7 +313,7 @@ impl Instance {
 
 fn instantiate(
     operator: &str,
-    start: &Start,
+    start: &InstanceTemplate,
     code: &Linked,
     kinds: Vec<StateKind>,
 ) -> Result<(Store<GuestState>, Exports, Alive), GuestError> {
@@ -356,7 +356,7 @@ fn instantiate(
 }
 
 /// Makes the store measure its calls if there is a clock, and sample them if the job is profiled.
-fn watch(store: &mut Store<GuestState>, operator: &str, start: &Start) {
+fn watch(store: &mut Store<GuestState>, operator: &str, start: &InstanceTemplate) {
     if let Some(samples) = start.samples.clone() {
         let operator = operator.to_owned();
         store.epoch_deadline_callback(move |store| Ok(look(&store, &operator, &samples)));

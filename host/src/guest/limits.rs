@@ -131,8 +131,8 @@ impl Exceeded {
         let what = match *self {
             Self::Memory { asked, allowed } => format!(
                 "asked for {} of memory in `{call}`, and {} are allowed",
-                Bytes(asked).in_unit_of(allowed),
-                Bytes(allowed)
+                ByteCount(asked).in_unit_of(allowed),
+                ByteCount(allowed)
             ),
             Self::Time { allowed } => format!(
                 "ran for more than its {} ms in `{call}`",
@@ -143,13 +143,13 @@ impl Exceeded {
                 allowed,
             } => format!(
                 "returned {} from `{call}`, and {} are allowed",
-                Bytes(bytes),
-                Bytes(allowed)
+                ByteCount(bytes),
+                ByteCount(allowed)
             ),
             Self::Output {
                 bytes: None,
                 allowed,
-            } => format!("handed over more than {} in `{call}`", Bytes(allowed)),
+            } => format!("handed over more than {} in `{call}`", ByteCount(allowed)),
             Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),
             Self::Instances { allowed } => {
                 format!("has {allowed} live instances, and not more are allowed")
@@ -183,9 +183,9 @@ impl Exceeded {
 }
 
 /// A number of bytes, for messages.
-struct Bytes(u64);
+struct ByteCount(u64);
 
-impl Bytes {
+impl ByteCount {
     /// The largest unit that makes it a whole number.
     fn unit(&self) -> (u64, &'static str) {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
@@ -195,7 +195,7 @@ impl Bytes {
 
     /// As a multiple of the unit of another number, which it has passed: rounded up, so that it is not the same.
     fn in_unit_of(&self, other: u64) -> String {
-        let (unit, name) = Bytes(other).unit();
+        let (unit, name) = ByteCount(other).unit();
         let tenths = (u128::from(self.0) * 10).div_ceil(u128::from(unit));
         match tenths % 10 {
             0 => format!("{} {name}", tenths / 10),
@@ -204,7 +204,7 @@ impl Bytes {
     }
 }
 
-impl fmt::Display for Bytes {
+impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, name) = self.unit();
         write!(f, "{} {name}", self.0 / unit)
@@ -219,11 +219,11 @@ mod tests {
 
     #[test]
     fn what_was_asked_is_told_in_the_unit_of_what_is_allowed() {
-        let check = |asked, allowed| Bytes(asked).in_unit_of(allowed);
+        let check = |asked, allowed| ByteCount(asked).in_unit_of(allowed);
         assert_eq!(check(98_816 << 10, 96 << 20), "96.5 MiB");
         assert_eq!(check((96 << 20) + 1, 96 << 20), "96.1 MiB");
         assert_eq!(check(1 << 30, 96 << 20), "1024 MiB");
         assert_eq!(check(65, 64), "65 bytes");
-        assert_eq!(Bytes(96 << 20).to_string(), "96 MiB");
+        assert_eq!(ByteCount(96 << 20).to_string(), "96 MiB");
     }
 }

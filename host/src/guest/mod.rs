@@ -31,7 +31,7 @@ mod share;
 mod tiers;
 mod times;
 
-pub use access::{ListPage, MapPage, Page, StateAccess, SubKeyRange};
+pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
 pub use beside::{LogLevel, LogLine};
 pub use compiled::prepare_cache;
 pub use engine::{EngineSettings, GuestEngine, Optimise};

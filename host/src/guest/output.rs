@@ -328,10 +328,10 @@ fn check_state(
 }
 
 fn check_emission(
-    emission: returned::Emission,
+    emission: returned::ReturnedEmission,
     declared: Declared<'_>,
 ) -> Result<Emission, BadOutput> {
-    let returned::Emission {
+    let returned::ReturnedEmission {
         output,
         rows,
         values,
@@ -437,7 +437,10 @@ fn of_records<T: Copy>(items: &[T], records: &Option<Vec<u32>>) -> Vec<T> {
     }
 }
 
-fn check_values(write: returned::ValueWrites, keys: usize) -> Result<ValueWrites, BadOutput> {
+fn check_values(
+    write: returned::ReturnedValueWrites,
+    keys: usize,
+) -> Result<ValueWrites, BadOutput> {
     let values = check_optional(write.values)?;
     let state = write.state;
     let lengths = |slots: usize| match slots == values.len() {
@@ -465,7 +468,7 @@ fn check_values(write: returned::ValueWrites, keys: usize) -> Result<ValueWrites
     })
 }
 
-fn check_list(write: returned::ListWrites, keys: usize) -> Result<ListWrites, BadOutput> {
+fn check_list(write: returned::ReturnedListWrites, keys: usize) -> Result<ListWrites, BadOutput> {
     let values = check_column("items of a list", write.values)?;
     let (state, cleared, slots) = (write.state, write.cleared, write.slots);
     if slots.len() != values.len() {
@@ -484,7 +487,7 @@ fn check_list(write: returned::ListWrites, keys: usize) -> Result<ListWrites, Ba
     })
 }
 
-fn check_map(write: returned::MapWrites, keys: usize) -> Result<MapWrites, BadOutput> {
+fn check_map(write: returned::ReturnedMapWrites, keys: usize) -> Result<MapWrites, BadOutput> {
     let sub_keys = check_column("sub-keys of a map", write.sub_keys)?;
     let values = check_optional(write.values)?;
     let (state, cleared, slots) = (write.state, write.cleared, write.slots);

@@ -75,12 +75,12 @@ pub struct Plugin {
     component: Arc<[u8]>,
     imports: Vec<String>,
     description: Description,
-    start: Start,
+    start: InstanceTemplate,
 }
 
 /// All that is needed to start an instance.
 #[derive(Clone)]
-pub(super) struct Start {
+pub(super) struct InstanceTemplate {
     pub(super) tiers: Arc<Tiers>,
     /// Whether calls go through `operator` even if the component exports other interfaces.
     pub(super) is_plain: bool,
@@ -95,7 +95,7 @@ pub(super) struct Start {
     pub(super) samples: Option<Arc<Samples>>,
 }
 
-impl Start {
+impl InstanceTemplate {
     /// Whether calls go through `operator`.
     fn calls_operator(&self) -> bool {
         self.is_plain || self.tiers.newest().exports.is_plain()
@@ -128,7 +128,7 @@ impl Plugin {
         let engine = compiler.wasmtime();
         check_exports(engine, operator, compiled)?;
         imports::check(engine, operator, compiled)?;
-        let start = Start {
+        let start = InstanceTemplate {
             tiers: Arc::new(Tiers::new(link(compiler, operator, compiled)?)),
             is_plain: false,
             limits,
@@ -193,7 +193,7 @@ impl Plugin {
     /// When fuel is limited and the engine was not made to count it.
     pub fn within(&self, operator: &str, limits: Limits) -> Result<Self, GuestError> {
         check_fuel(operator, limits, self.start.has_fuel)?;
-        let start = Start {
+        let start = InstanceTemplate {
             limits,
             ..self.start.clone()
         };
@@ -320,7 +320,7 @@ fn check_exports(engine: &Engine, operator: &str, compiled: &Component) -> Resul
     })
 }
 
-fn describe(operator: &str, start: &Start) -> Result<Description, GuestError> {
+fn describe(operator: &str, start: &InstanceTemplate) -> Result<Description, GuestError> {
     let (found, unread) = Instance::describe(operator, start)?;
     let bad_description = |reason| GuestError::BadDescription {
         operator: operator.to_owned(),

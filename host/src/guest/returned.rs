@@ -10,10 +10,10 @@ use super::output::BadOutput;
 /// An output of `process`.
 #[derive(Default)]
 pub(super) struct Returned {
-    pub(super) emissions: Vec<Emission>,
-    pub(super) values: Vec<ValueWrites>,
-    pub(super) lists: Vec<ListWrites>,
-    pub(super) maps: Vec<MapWrites>,
+    pub(super) emissions: Vec<ReturnedEmission>,
+    pub(super) values: Vec<ReturnedValueWrites>,
+    pub(super) lists: Vec<ReturnedListWrites>,
+    pub(super) maps: Vec<ReturnedMapWrites>,
     pub(super) rejections: Vec<Rejection>,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Selection {
 }
 
 /// Records that leave by one port.
-pub(super) struct Emission {
+pub(super) struct ReturnedEmission {
     pub(super) output: u16,
     pub(super) rows: Rows,
     /// None if all are empty.
@@ -61,20 +61,20 @@ pub(super) enum Rows {
     },
 }
 
-pub(super) struct ValueWrites {
+pub(super) struct ReturnedValueWrites {
     pub(super) state: u16,
     pub(super) slots: Selection,
     pub(super) values: OptionalItems,
 }
 
-pub(super) struct ListWrites {
+pub(super) struct ReturnedListWrites {
     pub(super) state: u16,
     pub(super) cleared: Vec<u32>,
     pub(super) slots: Vec<u32>,
     pub(super) values: Items,
 }
 
-pub(super) struct MapWrites {
+pub(super) struct ReturnedMapWrites {
     pub(super) state: u16,
     pub(super) cleared: Vec<u32>,
     pub(super) slots: Vec<u32>,
@@ -169,7 +169,7 @@ impl From<operator::OptionalColumn> for OptionalItems {
     }
 }
 
-impl From<operator::ListWrites> for ListWrites {
+impl From<operator::ListWrites> for ReturnedListWrites {
     fn from(write: operator::ListWrites) -> Self {
         Self {
             state: write.state,
@@ -180,7 +180,7 @@ impl From<operator::ListWrites> for ListWrites {
     }
 }
 
-impl From<operator::MapWrites> for MapWrites {
+impl From<operator::MapWrites> for ReturnedMapWrites {
     fn from(write: operator::MapWrites) -> Self {
         Self {
             state: write.state,
@@ -194,19 +194,22 @@ impl From<operator::MapWrites> for MapWrites {
 
 impl From<operator::Output> for Returned {
     fn from(output: operator::Output) -> Self {
-        let emissions = output.emissions.into_iter().map(|emission| Emission {
-            output: emission.output,
-            rows: Rows::Slots {
-                keys: match emission.keys {
-                    operator::EmittedKeys::Input => None,
-                    operator::EmittedKeys::Fresh(keys) => Some(keys.into()),
+        let emissions = output
+            .emissions
+            .into_iter()
+            .map(|emission| ReturnedEmission {
+                output: emission.output,
+                rows: Rows::Slots {
+                    keys: match emission.keys {
+                        operator::EmittedKeys::Input => None,
+                        operator::EmittedKeys::Fresh(keys) => Some(keys.into()),
+                    },
+                    slots: emission.slots,
+                    timestamps: emission.timestamps,
                 },
-                slots: emission.slots,
-                timestamps: emission.timestamps,
-            },
-            values: Some(emission.values.into()),
-        });
-        let values = output.values.into_iter().map(|write| ValueWrites {
+                values: Some(emission.values.into()),
+            });
+        let values = output.values.into_iter().map(|write| ReturnedValueWrites {
             state: write.state,
             slots: Selection::Listed(write.slots),
             values: write.values.into(),
@@ -214,8 +217,16 @@ impl From<operator::Output> for Returned {
         Self {
             emissions: emissions.collect(),
             values: values.collect(),
-            lists: output.lists.into_iter().map(ListWrites::from).collect(),
-            maps: output.maps.into_iter().map(MapWrites::from).collect(),
+            lists: output
+                .lists
+                .into_iter()
+                .map(ReturnedListWrites::from)
+                .collect(),
+            maps: output
+                .maps
+                .into_iter()
+                .map(ReturnedMapWrites::from)
+                .collect(),
             rejections: output.rejections,
         }
     }
@@ -233,22 +244,25 @@ impl From<operator_compact::Selection> for Selection {
 impl From<operator_compact::Output> for Returned {
     fn from(output: operator_compact::Output) -> Self {
         use operator_compact::{EmittedKeys, EmittedTimes};
-        let emissions = output.emissions.into_iter().map(|emission| Emission {
-            output: emission.output,
-            rows: Rows::Records {
-                records: emission.records.into(),
-                keys: match emission.keys {
-                    EmittedKeys::Same => None,
-                    EmittedKeys::Fresh(keys) => Some(keys.into()),
+        let emissions = output
+            .emissions
+            .into_iter()
+            .map(|emission| ReturnedEmission {
+                output: emission.output,
+                rows: Rows::Records {
+                    records: emission.records.into(),
+                    keys: match emission.keys {
+                        EmittedKeys::Same => None,
+                        EmittedKeys::Fresh(keys) => Some(keys.into()),
+                    },
+                    timestamps: match emission.timestamps {
+                        EmittedTimes::Same => None,
+                        EmittedTimes::Fresh(times) => Some(times),
+                    },
                 },
-                timestamps: match emission.timestamps {
-                    EmittedTimes::Same => None,
-                    EmittedTimes::Fresh(times) => Some(times),
-                },
-            },
-            values: emission.values.map(Items::from),
-        });
-        let values = output.values.into_iter().map(|write| ValueWrites {
+                values: emission.values.map(Items::from),
+            });
+        let values = output.values.into_iter().map(|write| ReturnedValueWrites {
             state: write.state,
             slots: write.slots.into(),
             values: write.values.into(),
@@ -256,8 +270,16 @@ impl From<operator_compact::Output> for Returned {
         Self {
             emissions: emissions.collect(),
             values: values.collect(),
-            lists: output.lists.into_iter().map(ListWrites::from).collect(),
-            maps: output.maps.into_iter().map(MapWrites::from).collect(),
+            lists: output
+                .lists
+                .into_iter()
+                .map(ReturnedListWrites::from)
+                .collect(),
+            maps: output
+                .maps
+                .into_iter()
+                .map(ReturnedMapWrites::from)
+                .collect(),
             rejections: output.rejections,
         }
     }
@@ -270,14 +292,14 @@ impl Returned {
     /// When bytes are cut in the middle of a number.
     pub(super) fn unpack(output: operator_packed::Output) -> Result<Self, BadOutput> {
         let values = output.values.into_iter().map(|write| {
-            Ok(ValueWrites {
+            Ok(ReturnedValueWrites {
                 state: write.state,
                 slots: selection(write.slots)?,
                 values: optional_items(write.values)?,
             })
         });
         let lists = output.lists.into_iter().map(|write| {
-            Ok(ListWrites {
+            Ok(ReturnedListWrites {
                 state: write.state,
                 cleared: u32s(&write.cleared)?,
                 slots: u32s(&write.slots)?,
@@ -285,7 +307,7 @@ impl Returned {
             })
         });
         let maps = output.maps.into_iter().map(|write| {
-            Ok(MapWrites {
+            Ok(ReturnedMapWrites {
                 state: write.state,
                 cleared: u32s(&write.cleared)?,
                 slots: u32s(&write.slots)?,
@@ -304,9 +326,9 @@ impl Returned {
     }
 }
 
-fn emission(emission: operator_packed::Emission) -> Result<Emission, BadOutput> {
+fn emission(emission: operator_packed::Emission) -> Result<ReturnedEmission, BadOutput> {
     use operator_packed::{EmittedKeys, EmittedTimes, EmittedValues};
-    Ok(Emission {
+    Ok(ReturnedEmission {
         output: emission.output,
         rows: Rows::Records {
             records: selection(emission.records)?,

@@ -53,11 +53,11 @@ pub type SampledStack = (Vec<String>, u64);
 /// The samples of all guests of an engine.
 #[derive(Debug, Default)]
 pub struct Samples {
-    seen: Mutex<Seen>,
+    seen: Mutex<SampleCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SampleCounts {
     /// Operators and functions by name.
     names: BTreeMap<String, u32>,
     /// By operator and stack.
@@ -66,7 +66,7 @@ struct Seen {
 }
 
 impl Samples {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, SampleCounts> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,7 +101,7 @@ impl Samples {
     }
 }
 
-impl Seen {
+impl SampleCounts {
     /// Innermost function first.
     fn note<'a>(&mut self, operator: &str, functions: impl Iterator<Item = &'a str>) {
         let operator = self.number(operator);

@@ -39,7 +39,7 @@ pub use self::draft::EarlierRuns;
 use self::fault::Fault;
 pub use self::notice::{CompletedCheckpoint, Notice, WentBack};
 use self::operation::Operation;
-use self::phase::{Cause, Phase, Purpose, Return};
+use self::phase::{Phase, Purpose, Return, StopCause};
 use self::plans::Plans;
 use self::request::Callers;
 pub use self::request::{
@@ -292,7 +292,7 @@ impl Job {
     }
 
     /// Has the workers end, because of `cause`. While they end, a later cause may replace it.
-    fn stop_workers(&mut self, cause: Cause, outputs: &mut Vec<Output>) {
+    fn stop_workers(&mut self, cause: StopCause, outputs: &mut Vec<Output>) {
         if let Phase::Running = self.phase {
             outputs.push(Output::StopWorkers);
         }

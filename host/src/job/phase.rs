@@ -14,7 +14,7 @@ pub(super) enum Phase {
     /// Workers run.
     Running,
     /// Workers end. What they report does not count any more, but a checkpoint that is being written does.
-    Stopping(Cause),
+    Stopping(StopCause),
     /// The storage is looked through.
     Recovering(Return),
     /// Checkpoints after the one to which the job goes are being deleted.
@@ -37,7 +37,7 @@ pub(super) enum Phase {
 }
 
 /// Why workers end.
-pub(super) enum Cause {
+pub(super) enum StopCause {
     /// The job is over.
     Ended(Ending),
     /// Something has failed.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::fault::{self, Fault};
 use super::operation::Operation;
-use super::phase::{Cause, Phase, Purpose, Return};
+use super::phase::{Phase, Purpose, Return, StopCause};
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
     EarlierRuns, Ending, Found, Job, KeptFailure, Moment, NotStarted, Notice, Output, Recover,
@@ -16,7 +16,7 @@ use crate::checkpoint::store::StoreError;
 use crate::crash::{self, Point};
 use crate::runtime::JobError;
 use crate::runtime::plan::Plan;
-use crate::runtime::snapshot::Part;
+use crate::runtime::snapshot::RegionId;
 use crate::state::StateSchema;
 use crate::stream::CheckpointId;
 
@@ -40,13 +40,13 @@ impl Job {
             return self.finish(Err(defect), outputs);
         }
         match cause {
-            Cause::Ended(ending) => self.finish(Ok(ending), outputs),
-            Cause::Rescale => self.rescale(outputs),
-            Cause::Rollback => self.roll_back(outputs),
-            Cause::Failed(error) if self.wishes_rollback() && error.may_pass() => {
+            StopCause::Ended(ending) => self.finish(Ok(ending), outputs),
+            StopCause::Rescale => self.rescale(outputs),
+            StopCause::Rollback => self.roll_back(outputs),
+            StopCause::Failed(error) if self.wishes_rollback() && error.may_pass() => {
                 self.roll_back(outputs);
             }
-            Cause::Failed(error) => match self.take_failed_trial(now, &error) {
+            StopCause::Failed(error) => match self.take_failed_trial(now, &error) {
                 Some(trial) => self.undo_swap(trial, &error, outputs),
                 None if error.may_pass() => {
                     let back = Return::to(Purpose::Resume).after(error);
@@ -391,10 +391,10 @@ impl Job {
 }
 
 /// What takes snapshots of its own.
-fn parts(plan: &Plan) -> BTreeSet<Part> {
+fn parts(plan: &Plan) -> BTreeSet<RegionId> {
     let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
     let workers = 0..usize::from(plan.parallelism);
     workers
-        .flat_map(|worker| (0..regions).map(move |region| Part { worker, region }))
+        .flat_map(|worker| (0..regions).map(move |region| RegionId { worker, region }))
         .collect()
 }

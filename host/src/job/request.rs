@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::guest::Plugin;
 use crate::runtime::plan::Operator;
-use crate::runtime::swap::{Prepared, Running, Stopwatch};
+use crate::runtime::swap::{PreparedSwap, Running, Stopwatch};
 use crate::stream::CheckpointId;
 
 /// A request of a client.
@@ -102,7 +102,7 @@ pub(super) struct Callers {
 /// A request to replace plugins.
 pub struct SwapRequest {
     /// By what.
-    pub prepared: Prepared,
+    pub prepared: PreparedSwap,
     /// How long a failure of the job undoes it, from when it is durable.
     pub trial: Option<Duration>,
     /// Measures the pause.

@@ -3,7 +3,7 @@
 //! checkpoint and loads these plugins before the job learns of it.
 
 use super::operation::{Done, Operation};
-use super::phase::{Cause, Phase, Purpose, Return};
+use super::phase::{Phase, Purpose, Return, StopCause};
 use super::swap::Swap;
 use super::{Found, Job, Output, Reply, RollbackRequest};
 use crate::checkpoint::store::StoreError;
@@ -49,8 +49,8 @@ impl Job {
             deleted: Vec::new(),
         }));
         match self.phase {
-            Phase::Running | Phase::Stopping(Cause::Rescale) => {
-                self.stop_workers(Cause::Rollback, outputs);
+            Phase::Running | Phase::Stopping(StopCause::Rescale) => {
+                self.stop_workers(StopCause::Rollback, outputs);
             }
             Phase::Waiting { .. } => self.roll_back(outputs),
             // It follows when the workers have ended, unless the job is over then.

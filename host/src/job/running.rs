@@ -1,7 +1,7 @@
 //! A job while its workers run: reports and requests come in, checkpoints begin, complete and fail.
 
 use super::operation::Operation;
-use super::phase::{Cause, Phase};
+use super::phase::{Phase, StopCause};
 use super::schedule::{AfterFailure, Wishes};
 use super::{CompletedCheckpoint, Ending, Job, Moment, Notice, Output, Reply, Request};
 use crate::checkpoint::Trigger;
@@ -40,12 +40,12 @@ impl Job {
                 part,
                 pause,
             } => self.note_pause(checkpoint, part, pause),
-            Report::Failed(error) => self.stop_workers(Cause::Failed(error), outputs),
+            Report::Failed(error) => self.stop_workers(StopCause::Failed(error), outputs),
         }
     }
 
     pub(super) fn request(&mut self, now: Moment, request: Request, outputs: &mut Vec<Output>) {
-        if let Phase::Stopping(Cause::Ended(_)) | Phase::Closing(_) | Phase::Over = self.phase {
+        if let Phase::Stopping(StopCause::Ended(_)) | Phase::Closing(_) | Phase::Over = self.phase {
             // The job is over, which the caller learns when the request is dropped.
             return;
         }
@@ -176,7 +176,7 @@ impl Job {
             Trigger::Rescale => {
                 if let Some(Operation::Rescale(_)) = self.operation {
                     crash::point(Point::RescaleDurable);
-                    self.stop_workers(Cause::Rescale, outputs);
+                    self.stop_workers(StopCause::Rescale, outputs);
                 }
             }
             Trigger::Stop => self.end(Ending::Stopped, outputs),
@@ -228,7 +228,7 @@ impl Job {
             },
             AfterFailure::WithoutLast => JobError::LastCheckpoint { reason, restart },
         };
-        self.stop_workers(Cause::Failed(error), outputs);
+        self.stop_workers(StopCause::Failed(error), outputs);
     }
 
     /// Tells workers, if they run.
@@ -248,6 +248,6 @@ impl Job {
             outputs
                 .extend(callers.map(|caller| Output::Answer(Reply::Checkpoint(caller, Ok(last)))));
         }
-        self.stop_workers(Cause::Ended(ending), outputs);
+        self.stop_workers(StopCause::Ended(ending), outputs);
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::Moment;
 use crate::checkpoint::Trigger;
-use crate::runtime::snapshot::Part;
+use crate::runtime::snapshot::RegionId;
 use crate::stream::CheckpointId;
 
 /// The settings of checkpoints. Numbers only.
@@ -60,7 +60,7 @@ pub(super) struct UnderWay {
     pub(super) trigger: Trigger,
     pub(super) begun: Moment,
     /// Parts whose snapshots are not there yet; once there are none, it is being written.
-    missing: BTreeSet<Part>,
+    missing: BTreeSet<RegionId>,
     /// Whether it makes room for state.
     relieves: bool,
 }
@@ -86,7 +86,7 @@ pub(super) enum AfterFailure {
 
 /// When the input ends because of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drain {
+enum DrainState {
     No,
     Requested,
     Told,
@@ -96,9 +96,9 @@ enum Drain {
 #[derive(Debug)]
 pub(super) struct Schedule {
     settings: CheckpointSettings,
-    parts: BTreeSet<Part>,
+    parts: BTreeSet<RegionId>,
     /// Those that have not seen the last of their records.
-    running: BTreeSet<Part>,
+    running: BTreeSet<RegionId>,
     under_way: Option<UnderWay>,
     next_id: CheckpointId,
     next_at: Option<Duration>,
@@ -106,7 +106,7 @@ pub(super) struct Schedule {
     pause_until: Duration,
     is_dirty: bool,
     stops: bool,
-    drain: Drain,
+    drain: DrainState,
     failures: u32,
     last_attempts: u32,
 }
@@ -124,14 +124,19 @@ impl Schedule {
             pause_until: Duration::ZERO,
             is_dirty: false,
             stops: false,
-            drain: Drain::No,
+            drain: DrainState::No,
             failures: 0,
             last_attempts: 0,
         }
     }
 
     /// All parts run, from a checkpoint on, and none is under way. A stop or drain that was requested stays.
-    pub(super) fn start(&mut self, now: Duration, parts: BTreeSet<Part>, next_id: CheckpointId) {
+    pub(super) fn start(
+        &mut self,
+        now: Duration,
+        parts: BTreeSet<RegionId>,
+        next_id: CheckpointId,
+    ) {
         self.running.clone_from(&parts);
         self.parts = parts;
         self.under_way = None;
@@ -140,8 +145,8 @@ impl Schedule {
         self.last_attempts = 0;
         // Tasks report it again.
         self.is_dirty = false;
-        if self.drain == Drain::Told {
-            self.drain = Drain::Requested;
+        if self.drain == DrainState::Told {
+            self.drain = DrainState::Requested;
         }
     }
 
@@ -154,7 +159,7 @@ impl Schedule {
     pub(super) fn stop(&mut self, drain: bool) {
         match drain {
             false => self.stops = true,
-            true if self.drain == Drain::No => self.drain = Drain::Requested,
+            true if self.drain == DrainState::No => self.drain = DrainState::Requested,
             true => {}
         }
     }
@@ -166,9 +171,9 @@ impl Schedule {
 
     /// Whether the sources are to end, which is told once.
     pub(super) fn take_end_of_input(&mut self) -> bool {
-        let is_requested = self.drain == Drain::Requested;
+        let is_requested = self.drain == DrainState::Requested;
         if is_requested {
-            self.drain = Drain::Told;
+            self.drain = DrainState::Told;
         }
         is_requested
     }
@@ -186,13 +191,13 @@ impl Schedule {
     }
 
     /// A part has seen the last of its records.
-    pub(super) fn note_end(&mut self, part: Part) {
+    pub(super) fn note_end(&mut self, part: RegionId) {
         self.running.remove(&part);
     }
 
     /// State of a part that is not in a checkpoint yet needs room. The barrier of a checkpoint under way makes room where it
     /// has not come to yet.
-    pub(super) fn note_dirty(&mut self, part: Part) {
+    pub(super) fn note_dirty(&mut self, part: RegionId) {
         match &mut self.under_way {
             Some(under_way) if under_way.missing.contains(&part) => under_way.relieves = true,
             _ => self.is_dirty = true,
@@ -200,7 +205,7 @@ impl Schedule {
     }
 
     /// A part has handed over its snapshot. Returns whether all have now, so that the checkpoint can be written.
-    pub(super) fn acknowledge(&mut self, checkpoint: CheckpointId, part: Part) -> bool {
+    pub(super) fn acknowledge(&mut self, checkpoint: CheckpointId, part: RegionId) -> bool {
         let is_meant = |under_way: &&mut UnderWay| under_way.checkpoint == checkpoint;
         let Some(under_way) = self.under_way.as_mut().filter(is_meant) else {
             return false;

@@ -15,7 +15,7 @@ use super::rollback::Rollback;
 use super::{Job, Moment, Notice, Output, Reply, SwapRequest, Swapped};
 use crate::crash::{self, Point};
 use crate::runtime::JobError;
-use crate::runtime::snapshot::Part;
+use crate::runtime::snapshot::RegionId;
 use crate::runtime::swap::{Replacement, plugin_at};
 use crate::runtime::worker::Control;
 use crate::stream::CheckpointId;
@@ -26,7 +26,7 @@ pub(super) struct Swap {
     requested: Duration,
     /// The checkpoint at whose barrier it happens, once that has begun.
     checkpoint: Option<CheckpointId>,
-    pauses: Vec<(Part, Duration)>,
+    pauses: Vec<(RegionId, Duration)>,
 }
 
 impl Job {
@@ -86,7 +86,7 @@ impl Job {
         }
     }
 
-    pub(super) fn note_pause(&mut self, at: CheckpointId, part: Part, pause: Duration) {
+    pub(super) fn note_pause(&mut self, at: CheckpointId, part: RegionId, pause: Duration) {
         if let Some(Operation::Swap(swap)) = &mut self.operation
             && swap.checkpoint == Some(at)
         {

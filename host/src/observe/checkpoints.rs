@@ -12,7 +12,7 @@ const HISTORY_MAX: usize = 20;
 
 /// A checkpoint that is durable, or is not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CheckpointFacts {
     /// Its id.
     pub id: u64,
     /// Why it was taken, in words.
@@ -37,7 +37,7 @@ pub struct Outcome {
     pub savepoint: Option<String>,
 }
 
-impl Outcome {
+impl CheckpointFacts {
     fn json(&self) -> Value {
         let mut value = json!({
             "id": self.id,
@@ -77,13 +77,13 @@ pub(super) struct Checkpoints {
     restored: u64,
     /// Id, reason and time of the one under way.
     under_way: Option<(u64, &'static str, u64)>,
-    latest_completed: Option<Outcome>,
-    latest_failed: Option<Outcome>,
-    latest_savepoint: Option<Outcome>,
+    latest_completed: Option<CheckpointFacts>,
+    latest_failed: Option<CheckpointFacts>,
+    latest_savepoint: Option<CheckpointFacts>,
     /// Id and when.
     latest_restored: Option<(u64, u64)>,
     /// Oldest first.
-    history: VecDeque<Outcome>,
+    history: VecDeque<CheckpointFacts>,
 }
 
 impl Checkpoints {
@@ -91,7 +91,7 @@ impl Checkpoints {
         self.under_way = Some((id, trigger, created_ms));
     }
 
-    pub(super) fn ended(&mut self, outcome: Outcome) {
+    pub(super) fn ended(&mut self, outcome: CheckpointFacts) {
         self.under_way = None;
         if outcome.failure.is_none() {
             self.completed += 1;
@@ -123,7 +123,7 @@ impl Checkpoints {
         }
     }
 
-    pub(super) fn latest_completed(&self) -> Option<&Outcome> {
+    pub(super) fn latest_completed(&self) -> Option<&CheckpointFacts> {
         self.latest_completed.as_ref()
     }
 
@@ -153,7 +153,8 @@ impl Checkpoints {
 
     /// How many, and the latest of each kind.
     pub(super) fn summary(&self) -> Value {
-        let latest = |outcome: &Option<Outcome>| outcome.as_ref().map(Outcome::json);
+        let latest =
+            |outcome: &Option<CheckpointFacts>| outcome.as_ref().map(CheckpointFacts::json);
         let restored = self
             .latest_restored
             .map(|(id, at)| json!({ "id": id, "restore_timestamp": at }));
@@ -177,7 +178,7 @@ impl Checkpoints {
 
     /// The same with the last ones, newest first.
     pub(super) fn json(&self) -> Value {
-        let ended = self.history.iter().rev().map(Outcome::json);
+        let ended = self.history.iter().rev().map(CheckpointFacts::json);
         let mut value = self.summary();
         value["history"] = self.under_way_json().into_iter().chain(ended).collect();
         value
@@ -194,14 +195,14 @@ mod tests {
 
     use super::*;
 
-    fn outcome(id: u64, failure: Option<&str>) -> Outcome {
-        Outcome {
+    fn outcome(id: u64, failure: Option<&str>) -> CheckpointFacts {
+        CheckpointFacts {
             id,
             trigger: "interval",
             created_ms: 1000 * id,
             total: Duration::from_millis(7),
             failure: failure.map(str::to_owned),
-            ..Outcome::default()
+            ..CheckpointFacts::default()
         }
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::checkpoints::{Checkpoints, Outcome};
+use super::checkpoints::{CheckpointFacts, Checkpoints};
 use super::numbers::{Counter, Gauge, Histogram};
 use super::profile::{Profile, SampledStacks};
-use super::rates::{Rates, Totals};
+use super::rates::{NodeTotals, Rates};
 use super::task::{Stage, WorkerMetrics};
 use super::{prometheus, status};
 
@@ -100,7 +100,7 @@ pub struct NodeFacts {
 
 /// The last failure.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(super) struct FailureFacts {
     pub(super) message: String,
     pub(super) at_ms: u64,
 }
@@ -117,7 +117,7 @@ pub(super) struct Facts {
     /// Of each worker that there has been.
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) checkpoints: Checkpoints,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<FailureFacts>,
     rates: Rates,
 }
 
@@ -230,7 +230,7 @@ impl Observer {
     }
 
     /// A checkpoint is durable, or is not.
-    pub fn checkpoint_ended(&self, outcome: Outcome) {
+    pub fn checkpoint_ended(&self, outcome: CheckpointFacts) {
         if outcome.failure.is_none() {
             self.checkpoint_durations.note(outcome.total);
         }
@@ -250,7 +250,7 @@ impl Observer {
     /// The job has failed.
     pub fn failed(&self, reason: &str, now_ms: u64) {
         self.failures.add(1);
-        self.facts().failure = Some(Failure {
+        self.facts().failure = Some(FailureFacts {
             message: reason.to_owned(),
             at_ms: now_ms,
         });
@@ -301,9 +301,11 @@ impl Observer {
 
 impl Facts {
     /// How far each node is, over all its tasks.
-    fn totals(&self) -> Vec<Totals> {
+    fn totals(&self) -> Vec<NodeTotals> {
         let nodes = 0..self.nodes.len();
-        nodes.map(|node| Totals::of(&self.workers, node)).collect()
+        nodes
+            .map(|node| NodeTotals::of(&self.workers, node))
+            .collect()
     }
 
     /// The workers that there are now.

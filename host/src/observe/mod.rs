@@ -18,7 +18,7 @@ pub mod profile;
 mod prometheus;
 mod status;
 
-pub use checkpoints::Outcome;
+pub use checkpoints::CheckpointFacts;
 pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
 pub use profile::{Profile, SampledStacks};
 pub use reported::PluginNumbers;

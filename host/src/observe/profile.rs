@@ -12,7 +12,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::tree::Tree;
+use self::tree::ProfileTree;
 use super::job::{Facts, Kind};
 use super::task::{Stage, TaskMetrics};
 
@@ -33,7 +33,7 @@ pub type SampledStacks = BTreeMap<String, Vec<(Vec<String>, u64)>>;
 pub struct Profile {
     job: String,
     /// Below the job.
-    tree: Tree,
+    tree: ProfileTree,
     /// Samples of plugins.
     samples: u64,
 }
@@ -42,7 +42,7 @@ impl Profile {
     pub(super) fn of(facts: &Facts, stacks: &SampledStacks) -> Self {
         let mut profile = Self {
             job: facts.name.clone(),
-            tree: Tree::default(),
+            tree: ProfileTree::default(),
             samples: 0,
         };
         let mut in_stages = 0;

@@ -11,14 +11,14 @@ use super::numbers::{Counter, Durations, Gauge, Histogram};
 use super::task::{TaskMetrics, Times, WorkerMetrics};
 
 /// Text that grows by families.
-struct Text {
+struct MetricsText {
     text: String,
     job: String,
 }
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
-impl Text {
+impl MetricsText {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // To write to a text does not fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -51,7 +51,7 @@ impl Text {
 }
 
 pub(super) fn text(observer: &Observer, facts: &Facts, now_ms: u64) -> String {
-    let mut text = Text {
+    let mut text = MetricsText {
         text: String::new(),
         job: escaped(&facts.name),
     };
@@ -63,7 +63,7 @@ pub(super) fn text(observer: &Observer, facts: &Facts, now_ms: u64) -> String {
     text.text
 }
 
-fn job(text: &mut Text, observer: &Observer, facts: &Facts, now_ms: u64) {
+fn job(text: &mut MetricsText, observer: &Observer, facts: &Facts, now_ms: u64) {
     let name = "floodmark_job_state";
     text.family(
         name,
@@ -118,7 +118,7 @@ fn job(text: &mut Text, observer: &Observer, facts: &Facts, now_ms: u64) {
     );
 }
 
-fn checkpoints(text: &mut Text, observer: &Observer, facts: &Facts, now_ms: u64) {
+fn checkpoints(text: &mut MetricsText, observer: &Observer, facts: &Facts, now_ms: u64) {
     let known = &facts.checkpoints;
     let help = "Checkpoints that are durable.";
     text.one(
@@ -199,7 +199,7 @@ const STOOD: [Stood; 3] = [
     ),
 ];
 
-fn workers(text: &mut Text, facts: &Facts) {
+fn workers(text: &mut MetricsText, facts: &Facts) {
     for (stood, what, read) in STOOD {
         let name = format!("floodmark_worker_{stood}_seconds_total");
         text.family(&name, "counter", &format!("Time of a worker {what}."));
@@ -339,7 +339,7 @@ const LEVELS: [Level; 4] = [
     ),
 ];
 
-fn tasks(text: &mut Text, facts: &Facts, now_ms: u64) {
+fn tasks(text: &mut MetricsText, facts: &Facts, now_ms: u64) {
     for (name, help, of, read) in COUNTED {
         let name = format!("floodmark_task_{name}_total");
         text.family(&name, "counter", help);
@@ -397,7 +397,7 @@ fn tasks(text: &mut Text, facts: &Facts, now_ms: u64) {
     }
 }
 
-fn stages(text: &mut Text, facts: &Facts) {
+fn stages(text: &mut MetricsText, facts: &Facts) {
     let name = "floodmark_task_stage_seconds_total";
     let help = "Time of a task's worker by stage: reading input, handing records on, reading state, calling the plugin, writing state, writing output.";
     text.family(name, "counter", help);
@@ -422,7 +422,7 @@ fn stages(text: &mut Text, facts: &Facts) {
 
 /// One sample for each task that has the number.
 fn each(
-    text: &mut Text,
+    text: &mut MetricsText,
     facts: &Facts,
     workers: &[Arc<WorkerMetrics>],
     of: Of,

@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 /// How far a node is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct NodeTotals {
     pub(super) records_in: u64,
     pub(super) records_out: u64,
     pub(super) busy: u64,
@@ -23,7 +23,7 @@ pub(super) struct Totals {
     pub(super) back_pressured: u64,
 }
 
-impl Totals {
+impl NodeTotals {
     pub(super) fn of(workers: &[Arc<WorkerMetrics>], node: usize) -> Self {
         let mut totals = Self::default();
         for task in workers.iter().filter_map(|worker| worker.task(node)) {
@@ -51,7 +51,7 @@ pub(super) struct Lately {
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     /// Oldest first.
-    samples: VecDeque<(Duration, Vec<Totals>)>,
+    samples: VecDeque<(Duration, Vec<NodeTotals>)>,
 }
 
 impl Rates {
@@ -60,7 +60,7 @@ impl Rates {
         last.is_none_or(|(at, _)| now >= *at + INTERVAL)
     }
 
-    pub(super) fn note(&mut self, now: Duration, totals: Vec<Totals>) {
+    pub(super) fn note(&mut self, now: Duration, totals: Vec<NodeTotals>) {
         // One that is as old as the window or older is kept to compare with.
         while self
             .samples
@@ -73,7 +73,7 @@ impl Rates {
     }
 
     /// By node.
-    pub(super) fn lately(&self, now: Duration, totals: &[Totals]) -> Vec<Lately> {
+    pub(super) fn lately(&self, now: Duration, totals: &[NodeTotals]) -> Vec<Lately> {
         let Some((at, then)) = self.samples.front() else {
             return vec![Lately::default(); totals.len()];
         };
@@ -86,7 +86,7 @@ impl Rates {
 }
 
 impl Lately {
-    fn of(then: &Totals, now: &Totals, seconds: f64) -> Self {
+    fn of(then: &NodeTotals, now: &NodeTotals, seconds: f64) -> Self {
         let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
         let busy = since(now.busy, then.busy);
         let idle = since(now.idle, then.idle);
@@ -114,11 +114,11 @@ mod tests {
         // A million records in the first second, then ten a second.
         for tick in 0..200_u64 {
             let now = Duration::from_millis(100 * tick);
-            let totals = Totals {
+            let totals = NodeTotals {
                 records_in: 1_000_000 + tick,
                 busy: 3 * tick,
                 idle: tick,
-                ..Totals::default()
+                ..NodeTotals::default()
             };
             if rates.wants(now) {
                 rates.note(now, vec![totals]);
@@ -133,7 +133,7 @@ mod tests {
                 assert!((lately[0].busy - 0.75).abs() < 0.01, "{lately:?}");
             }
         }
-        let none = Rates::default().lately(Duration::ZERO, &[Totals::default()]);
+        let none = Rates::default().lately(Duration::ZERO, &[NodeTotals::default()]);
         assert_eq!(none, [Lately::default()]);
     }
 }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, Error};
 
-use super::problem::{Fault, Place};
+use super::problem::{DeserializeFault, TextPosition};
 use super::reader::read;
-use super::tree::Node;
+use super::tree::TomlNode;
 use super::words;
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings, SinkSettings,
     SourceSettings, StdoutSinkSettings,
 };
 
-type Read<T> = Arc<dyn Fn(&Node) -> Result<Arc<T>, Fault> + Send + Sync>;
+type Read<T> = Arc<dyn Fn(&TomlNode) -> Result<Arc<T>, DeserializeFault> + Send + Sync>;
 
 /// The connectors that pipelines may name.
 #[derive(Clone, Default)]
@@ -68,9 +68,9 @@ impl Connectors {
     pub(super) fn source(
         &self,
         name: &str,
-        place: Place,
-        node: &Node,
-    ) -> Result<Arc<dyn SourceSettings>, Fault> {
+        place: TextPosition,
+        node: &TomlNode,
+    ) -> Result<Arc<dyn SourceSettings>, DeserializeFault> {
         read_as(&self.sources, (name, place), node)
     }
 
@@ -78,23 +78,23 @@ impl Connectors {
     pub(super) fn sink(
         &self,
         name: &str,
-        place: Place,
-        node: &Node,
-    ) -> Result<Arc<dyn SinkSettings>, Fault> {
+        place: TextPosition,
+        node: &TomlNode,
+    ) -> Result<Arc<dyn SinkSettings>, DeserializeFault> {
         read_as(&self.sinks, (name, place), node)
     }
 }
 
 fn read_as<T: ?Sized>(
     known: &BTreeMap<String, Read<T>>,
-    (name, place): (&str, Place),
-    node: &Node,
-) -> Result<Arc<T>, Fault> {
+    (name, place): (&str, TextPosition),
+    node: &TomlNode,
+) -> Result<Arc<T>, DeserializeFault> {
     match known.get(name) {
         Some(read) => read(node),
         None => {
             let hint = words::hint(name, known.keys().map(String::as_str));
-            let fault = Fault::custom(format!("`{name}` is not known here{hint}"));
+            let fault = DeserializeFault::custom(format!("`{name}` is not known here{hint}"));
             Err(fault.within("connector").at(place))
         }
     }

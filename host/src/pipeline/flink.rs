@@ -3,7 +3,7 @@
 //! Only whole paths, such as `state.checkpoints.dir`; single words are in `words`.
 
 use super::problem::{Document, Problem};
-use super::tree::{Node, Table, Value};
+use super::tree::{TomlNode, TomlTable, Value};
 
 /// Flink's path, and what to write instead.
 const SETTINGS: [(&str, &str); 30] = [
@@ -91,7 +91,7 @@ const SETTINGS: [(&str, &str); 30] = [
 ];
 
 /// Takes Flink's settings out of the tree, with a problem for each.
-pub(super) fn take(root: &mut Table, document: &Document) -> Vec<Problem> {
+pub(super) fn take(root: &mut TomlTable, document: &Document) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (path, instead) in SETTINGS {
         let path: Vec<&str> = path.split('.').collect();
@@ -108,13 +108,13 @@ pub(super) fn take(root: &mut Table, document: &Document) -> Vec<Problem> {
 }
 
 /// Removes what is at `path`, and the tables that are empty then.
-fn remove(table: &mut Table, path: &[&str]) -> bool {
+fn remove(table: &mut TomlTable, path: &[&str]) -> bool {
     let (first, rest) = match path {
         [] => return false,
         [last] => return table.remove(*last).is_some(),
         [first, rest @ ..] => (*first, rest),
     };
-    let Some(Node {
+    let Some(TomlNode {
         value: Value::Table(inner),
         ..
     }) = table.get_mut(first)

@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{NodeId, NodeKind, Plan};
+use super::plan::{NodeId, NodeKind, PipelineGraph};
 use crate::stream::DEAD_LETTERS;
 
-pub(super) type Fields = BTreeMap<String, String>;
+pub(super) type IdentityFields = BTreeMap<String, String>;
 
-impl Plan {
+impl PipelineGraph {
     /// The identity of this pipeline's job.
     #[must_use]
     pub fn identity(&self) -> String {
-        let mut fields = Fields::new();
+        let mut fields = IdentityFields::new();
         fields.insert("job.name".to_owned(), self.spec.name.clone());
         let groups = self.spec.max_parallelism.get().to_string();
         fields.insert("job.max-parallelism".to_owned(), groups);
@@ -115,7 +115,7 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
 
 /// Takes out the sinks that were added only to read dead letters: nothing saved depends on them, and a user whose job fails
 /// at a record must be able to set that record aside and resume.
-fn leave_out_new_letters(old: &Fields, new: &mut Fields) {
+fn leave_out_new_letters(old: &IdentityFields, new: &mut IdentityFields) {
     let known: BTreeSet<String> = nodes(old)
         .into_iter()
         .map(|(_, name)| name.to_owned())
@@ -154,7 +154,7 @@ pub(super) fn changed(field: &str, old: Option<&String>, new: Option<&String>) -
 }
 
 /// The lines of an identity. What is no `field = "value"` stands for itself, so that any change is a difference.
-pub(super) fn fields(identity: &str) -> Fields {
+pub(super) fn fields(identity: &str) -> IdentityFields {
     let fields = identity.lines().map(|line| {
         let (field, value) = line.split_once(" = ").unwrap_or((line, ""));
         let value = value
@@ -166,7 +166,7 @@ pub(super) fn fields(identity: &str) -> Fields {
     fields.collect()
 }
 
-pub(super) fn nodes(fields: &Fields) -> BTreeSet<(&str, &str)> {
+pub(super) fn nodes(fields: &IdentityFields) -> BTreeSet<(&str, &str)> {
     fields
         .keys()
         .filter_map(|field| {

@@ -38,7 +38,10 @@ pub use connectors::Connectors;
 pub use from::{From, Reference};
 pub use identity::difference;
 pub use parse::{PipelineText, parse};
-pub use plan::{Edge, Exchange, InputPort, Node, NodeId, NodeKind, OutputPort, Plan, PluginFacts};
+pub use plan::{
+    GraphEdge, GraphExchange, GraphNode, InputPort, NodeId, NodeKind, OutputPort, PipelineGraph,
+    PluginInterface,
+};
 pub use problem::{Problem, Problems};
 pub use spec::Spec;
 pub use takeover::takeover;

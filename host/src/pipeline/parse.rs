@@ -11,14 +11,14 @@ use serde::de::Error;
 
 use super::connectors::Connectors;
 use super::from::References;
-use super::problem::{Document, Fault, Place, Problem, Problems};
+use super::problem::{DeserializeFault, Document, Problem, Problems, TextPosition};
 use super::reader::read;
 use super::restart::{self, RestartSettings};
 use super::settings::{
-    CheckpointSettings, INTERVAL_MIN, MEMORY_MIN, RETAINED_MAX, StateBackend, StateSettings,
+    CheckpointSection, INTERVAL_MIN, MEMORY_MIN, RETAINED_MAX, StateBackendSetting, StateSection,
 };
 use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkSpec, SourceSpec, Spec};
-use super::tree::{self, Node, Table, Value};
+use super::tree::{self, TomlNode, TomlTable, Value};
 use super::{duration, flink, resolve, size, wiring, words};
 use crate::stream::MaxParallelism;
 
@@ -67,7 +67,7 @@ pub fn parse(
     let mut root = tree::from_text(&document)?;
     for (index, argument) in sets.iter().enumerate() {
         if let Err(message) = tree::set(&mut root, index, argument) {
-            let place = Some(Place::Set(index));
+            let place = Some(TextPosition::Set(index));
             problems.push(document.place_problem(place, "", message));
         }
     }
@@ -116,13 +116,13 @@ pub fn parse(
 /// The section `[job]`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Job {
+struct JobSection {
     name: Option<String>,
     parallelism: u16,
     max_parallelism: u16,
 }
 
-impl Default for Job {
+impl Default for JobSection {
     fn default() -> Self {
         Self {
             name: None,
@@ -134,7 +134,7 @@ impl Default for Job {
 
 /// The sections of the file on their way into a [`Spec`], with what is wrong so far.
 struct Sections<'a> {
-    root: Table,
+    root: TomlTable,
     document: &'a Document,
     problems: Vec<Problem>,
 }
@@ -195,8 +195,8 @@ impl Sections<'_> {
         })
     }
 
-    fn job(&mut self, default_name: &str) -> Job {
-        let mut job: Job = self.section("job");
+    fn job(&mut self, default_name: &str) -> JobSection {
+        let mut job: JobSection = self.section("job");
         match &job.name {
             Some(name) => {
                 if let Err(message) = check_name(name) {
@@ -228,8 +228,8 @@ impl Sections<'_> {
         job
     }
 
-    fn checkpoint(&mut self) -> CheckpointSettings {
-        let settings: CheckpointSettings = self.section("checkpoint");
+    fn checkpoint(&mut self) -> CheckpointSection {
+        let settings: CheckpointSection = self.section("checkpoint");
         if settings
             .interval
             .is_some_and(|interval| interval < INTERVAL_MIN)
@@ -247,9 +247,9 @@ impl Sections<'_> {
         settings
     }
 
-    fn state(&mut self) -> StateSettings {
-        let settings: StateSettings = self.section("state");
-        if settings.backend == StateBackend::Disk && settings.memory < MEMORY_MIN {
+    fn state(&mut self) -> StateSection {
+        let settings: StateSection = self.section("state");
+        if settings.backend == StateBackendSetting::Disk && settings.memory < MEMORY_MIN {
             let message = format!(
                 "is less than {}; write a larger one",
                 size::format(MEMORY_MIN)
@@ -281,7 +281,7 @@ impl Sections<'_> {
     fn nodes<T>(
         &mut self,
         section: &str,
-        read: impl Fn(Node) -> Result<T, Fault>,
+        read: impl Fn(TomlNode) -> Result<T, DeserializeFault>,
     ) -> BTreeMap<String, T> {
         let nodes = match self.root.remove(section).map(|node| node.value) {
             Some(Value::Table(nodes)) => nodes,
@@ -331,24 +331,24 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Takes a field out of a node: what stays is its connector's.
-fn take(node: &mut Node, field: &'static str) -> Result<Node, Fault> {
+fn take(node: &mut TomlNode, field: &'static str) -> Result<TomlNode, DeserializeFault> {
     let place = node.place;
     let Value::Table(table) = &mut node.value else {
-        return Err(Fault::custom("wants a table").at(place));
+        return Err(DeserializeFault::custom("wants a table").at(place));
     };
     table
         .remove(field)
-        .ok_or_else(|| Fault::missing_field(field).at(place))
+        .ok_or_else(|| DeserializeFault::missing_field(field).at(place))
 }
 
 /// Takes the name of a connector out of a node, with its place.
-fn take_connector(node: &mut Node) -> Result<(String, Place), Fault> {
+fn take_connector(node: &mut TomlNode) -> Result<(String, TextPosition), DeserializeFault> {
     let name = take(node, "connector")?;
     let text = read(&name).map_err(|fault| fault.within("connector"))?;
     Ok((text, name.place))
 }
 
-fn source(mut node: Node, connectors: &Connectors) -> Result<SourceSpec, Fault> {
+fn source(mut node: TomlNode, connectors: &Connectors) -> Result<SourceSpec, DeserializeFault> {
     let (connector, place) = take_connector(&mut node)?;
     let settings = connectors.source(&connector, place, &node);
     Ok(SourceSpec {
@@ -357,7 +357,7 @@ fn source(mut node: Node, connectors: &Connectors) -> Result<SourceSpec, Fault> 
     })
 }
 
-fn sink(mut node: Node, connectors: &Connectors) -> Result<SinkSpec, Fault> {
+fn sink(mut node: TomlNode, connectors: &Connectors) -> Result<SinkSpec, DeserializeFault> {
     let (connector, place) = take_connector(&mut node)?;
     let from = take(&mut node, "from");
     // An unknown field may be a mistyped `from`: of the two problems it says more.

@@ -13,7 +13,7 @@ use crate::stream::DEAD_LETTERS;
 
 /// What a plugin says of itself, as far as the graph is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginFacts {
+pub struct PluginInterface {
     /// Input ports, at least one.
     pub inputs: Vec<String>,
     /// Output ports, at least one.
@@ -22,21 +22,21 @@ pub struct PluginFacts {
     pub states: Vec<String>,
 }
 
-/// A place in [`Plan::nodes`].
+/// A place in [`PipelineGraph::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
-/// A place in [`Node::outputs`].
+/// A place in [`GraphNode::outputs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputPort(pub u16);
 
-/// A place in [`Node::inputs`].
+/// A place in [`GraphNode::inputs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InputPort(pub u16);
 
 /// A node of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub struct GraphNode {
     /// Its place in the plan.
     pub id: NodeId,
     /// Unique; its settings are in the spec under it.
@@ -65,7 +65,7 @@ pub enum NodeKind {
 
 /// From an output port to an input port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Edge {
+pub struct GraphEdge {
     /// The node that writes.
     pub from: NodeId,
     /// By which port.
@@ -75,12 +75,12 @@ pub struct Edge {
     /// By which port.
     pub input: InputPort,
     /// Which task gets a record.
-    pub exchange: Exchange,
+    pub exchange: GraphExchange,
 }
 
 /// Which task gets a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exchange {
+pub enum GraphExchange {
     /// The one with the number of the task that wrote it.
     Forward,
     /// The owner of its key.
@@ -93,16 +93,16 @@ pub enum Exchange {
 /// - Edges are sorted and no two are equal.
 /// - Every input port and every output port has an edge, but that for dead letters need not.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct PipelineGraph {
     /// What was typed.
     pub spec: Spec,
     /// In topological order.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<GraphNode>,
     /// By writer, output port, reader and input port.
-    pub edges: Vec<Edge>,
+    pub edges: Vec<GraphEdge>,
 }
 
-impl Plan {
+impl PipelineGraph {
     /// Matches the ports. `plugins` has the facts of every operator of the spec, by its name.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Plan {
     ///
     /// # Panics
     /// When an operator has no facts.
-    pub fn new(spec: Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Self, Problems> {
+    pub fn new(spec: Spec, plugins: &BTreeMap<String, PluginInterface>) -> Result<Self, Problems> {
         Problems::none(unknown_states(&spec, plugins))?;
         let nodes = nodes(&spec, plugins)?;
         let mut matching = Matching {
@@ -131,7 +131,7 @@ impl Plan {
         }
         let (edges, problems) = (matching.edges, matching.problems);
         Problems::none(problems)?;
-        let edges: Vec<Edge> = edges.into_iter().collect();
+        let edges: Vec<GraphEdge> = edges.into_iter().collect();
         assert!(
             edges.iter().all(|edge| edge.from < edge.to),
             "nodes are in topological order"
@@ -144,18 +144,18 @@ impl Plan {
     /// # Panics
     /// When the id is of another plan.
     #[must_use]
-    pub fn node(&self, id: NodeId) -> &Node {
+    pub fn node(&self, id: NodeId) -> &GraphNode {
         &self.nodes[usize::from(id.0)]
     }
 
     /// The edges that arrive at a node.
-    pub fn incoming(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
+    pub fn incoming(&self, id: NodeId) -> impl Iterator<Item = &GraphEdge> {
         self.edges.iter().filter(move |edge| edge.to == id)
     }
 }
 
 /// What is said of states that no plugin declares.
-fn unknown_states(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Vec<Problem> {
+fn unknown_states(spec: &Spec, plugins: &BTreeMap<String, PluginInterface>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, operator) in &spec.operators {
         let states = &plugins[name].states;
@@ -168,7 +168,10 @@ fn unknown_states(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Vec<P
     problems
 }
 
-fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Node>, Problem> {
+fn nodes(
+    spec: &Spec,
+    plugins: &BTreeMap<String, PluginInterface>,
+) -> Result<Vec<GraphNode>, Problem> {
     let order = wiring::order(spec)?;
     let node = |(id, name): (u16, &str)| {
         let unnamed = || vec![String::new()];
@@ -191,7 +194,7 @@ fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Nod
             let outputs = facts.outputs.iter().cloned().chain(letters);
             (kind, facts.inputs.clone(), outputs.collect())
         };
-        Node {
+        GraphNode {
             id: NodeId(id),
             name: name.to_owned(),
             kind,
@@ -202,18 +205,18 @@ fn nodes(spec: &Spec, plugins: &BTreeMap<String, PluginFacts>) -> Result<Vec<Nod
     Ok((0..).zip(order).map(node).collect())
 }
 
-/// Edges on their way into a [`Plan`], with what is wrong so far.
+/// Edges on their way into a [`PipelineGraph`], with what is wrong so far.
 struct Matching<'a> {
     spec: &'a Spec,
-    nodes: &'a [Node],
+    nodes: &'a [GraphNode],
     ids: BTreeMap<&'a str, NodeId>,
-    edges: BTreeSet<Edge>,
+    edges: BTreeSet<GraphEdge>,
     problems: Vec<Problem>,
 }
 
 impl Matching<'_> {
     /// Adds the edges that arrive at a node.
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &GraphNode) {
         let spec = self.spec;
         let path = ["operator", &node.name, "from"];
         if let Some(sink) = spec.sinks.get(&node.name) {
@@ -245,7 +248,7 @@ impl Matching<'_> {
         }
     }
 
-    fn named_inputs(&mut self, node: &Node, from: &BTreeMap<String, Vec<Reference>>) {
+    fn named_inputs(&mut self, node: &GraphNode, from: &BTreeMap<String, Vec<Reference>>) {
         let spec = self.spec;
         for (input, references) in from {
             let path = ["operator", &node.name, "from", input];
@@ -271,18 +274,18 @@ impl Matching<'_> {
         }
     }
 
-    fn edges(&mut self, to: &Node, input: InputPort, references: &[Reference], path: &[&str]) {
+    fn edges(&mut self, to: &GraphNode, input: InputPort, references: &[Reference], path: &[&str]) {
         let exchange = match to.kind {
-            NodeKind::Operator { stateful: true } => Exchange::ByKey,
+            NodeKind::Operator { stateful: true } => GraphExchange::ByKey,
             NodeKind::Source | NodeKind::Operator { stateful: false } | NodeKind::Sink => {
-                Exchange::Forward
+                GraphExchange::Forward
             }
         };
         for reference in references {
             let from = &self.nodes[usize::from(self.ids[reference.node.as_str()].0)];
             match output(from, reference.port.as_deref()) {
                 Ok(output) => {
-                    let edge = Edge {
+                    let edge = GraphEdge {
                         from: from.id,
                         output,
                         to: to.id,
@@ -322,7 +325,7 @@ impl Matching<'_> {
 }
 
 /// The output port that a reference means.
-fn output(node: &Node, port: Option<&str>) -> Result<OutputPort, String> {
+fn output(node: &GraphNode, port: Option<&str>) -> Result<OutputPort, String> {
     let name = &node.name;
     let names = || node.outputs.iter().map(String::as_str);
     let own = || names().filter(|&port| port != DEAD_LETTERS);

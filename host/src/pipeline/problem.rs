@@ -12,7 +12,7 @@ use super::words;
 
 /// Where something was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum TextPosition {
     /// Line of the pipeline file, from 1.
     Line(usize),
     /// Index of a `--set`.
@@ -27,7 +27,7 @@ pub(super) struct Document {
     pub(super) text: String,
     pub(super) sets: Vec<String>,
     /// By path.
-    pub(super) places: BTreeMap<Vec<String>, Place>,
+    pub(super) places: BTreeMap<Vec<String>, TextPosition>,
 }
 
 impl Document {
@@ -42,19 +42,19 @@ impl Document {
 
     pub(super) fn place_problem(
         &self,
-        place: Option<Place>,
+        place: Option<TextPosition>,
         field: &str,
         message: String,
     ) -> Problem {
         let (at, quoted) = match place {
-            Some(Place::Line(line)) => (
+            Some(TextPosition::Line(line)) => (
                 format!("{}:{line}", self.name),
                 self.text
                     .lines()
                     .nth(line - 1)
                     .map(|text| quote(line, text)),
             ),
-            Some(Place::Set(index)) => (format!("--set {}", self.sets[index]), None),
+            Some(TextPosition::Set(index)) => (format!("--set {}", self.sets[index]), None),
             None => (self.name.clone(), None),
         };
         Problem {
@@ -83,7 +83,7 @@ fn quote(line: usize, text: &str) -> String {
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    place: Option<Place>,
+    place: Option<TextPosition>,
     at: String,
     field: String,
     message: String,
@@ -156,10 +156,10 @@ impl std::error::Error for Problems {}
 
 /// What serde found wrong, before it is known where in the file.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct DeserializeFault {
     /// From the inside out.
     path: Vec<String>,
-    place: Option<Place>,
+    place: Option<TextPosition>,
     complaint: Complaint,
 }
 
@@ -172,7 +172,7 @@ enum Complaint {
     },
 }
 
-impl Fault {
+impl DeserializeFault {
     /// The same, found below `key`.
     pub(super) fn within(mut self, key: &str) -> Self {
         self.path.push(key.to_owned());
@@ -180,7 +180,7 @@ impl Fault {
     }
 
     /// The same, at this place unless a more exact one is known.
-    pub(super) fn at(mut self, place: Place) -> Self {
+    pub(super) fn at(mut self, place: TextPosition) -> Self {
         self.place.get_or_insert(place);
         self
     }
@@ -207,13 +207,13 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DeserializeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.complaint)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for DeserializeFault {}
 
 /// What serde expects, in words for people.
 fn expected(expected: &dyn Expected) -> String {
@@ -247,7 +247,7 @@ fn found(unexpected: Unexpected<'_>) -> String {
     }
 }
 
-impl Error for Fault {
+impl Error for DeserializeFault {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self {
             path: Vec::new(),

@@ -8,51 +8,54 @@ use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::problem::Fault;
-use super::tree::{Node, Table, Value};
+use super::problem::DeserializeFault;
+use super::tree::{TomlNode, TomlTable, Value};
 
 /// Reads a node.
 ///
 /// # Errors
 /// With the first thing that does not fit.
-pub(super) fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault> {
+pub(super) fn read<'de, T: Deserialize<'de>>(node: &'de TomlNode) -> Result<T, DeserializeFault> {
     T::deserialize(node)
 }
 
-impl<'de> Deserializer<'de> for &'de Node {
-    type Error = Fault;
+impl<'de> Deserializer<'de> for &'de TomlNode {
+    type Error = DeserializeFault;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeFault> {
         match &self.value {
             Value::Text(text) => visitor.visit_str(text),
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Bool(truth) => visitor.visit_bool(*truth),
-            Value::Datetime => Err(Fault::invalid_type(Unexpected::Other("a date"), &visitor)),
-            Value::List(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Table(table) => visitor.visit_map(Fields::new(table)),
+            Value::Datetime => Err(DeserializeFault::invalid_type(
+                Unexpected::Other("a date"),
+                &visitor,
+            )),
+            Value::List(items) => visitor.visit_seq(ListAccess(items.iter())),
+            Value::Table(table) => visitor.visit_map(TableAccess::new(table)),
         }
         .map_err(|fault| fault.at(self.place))
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeFault> {
         match self.text() {
             Some(text) => visitor
                 .visit_str(text)
-                .map_err(|fault: Fault| fault.at(self.place)),
+                .map_err(|fault: DeserializeFault| fault.at(self.place)),
             None => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeFault> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeFault> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeFault> {
         visitor.visit_some(self)
     }
 
@@ -60,7 +63,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, DeserializeFault> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -69,14 +72,14 @@ impl<'de> Deserializer<'de> for &'de Node {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, DeserializeFault> {
         match self.text() {
             Some(text) => visitor
                 .visit_enum(StrDeserializer::new(text))
-                .map_err(|fault: Fault| fault.at(self.place)),
-            None => self
-                .deserialize_any(Word)
-                .and_then(|()| Err(Fault::custom("wants a word in quotes").at(self.place))),
+                .map_err(|fault: DeserializeFault| fault.at(self.place)),
+            None => self.deserialize_any(WordVisitor).and_then(|()| {
+                Err(DeserializeFault::custom("wants a word in quotes").at(self.place))
+            }),
         }
     }
 
@@ -87,9 +90,9 @@ impl<'de> Deserializer<'de> for &'de Node {
 }
 
 /// Wants a word, to have serde say what it got instead.
-struct Word;
+struct WordVisitor;
 
-impl Visitor<'_> for Word {
+impl Visitor<'_> for WordVisitor {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -97,26 +100,26 @@ impl Visitor<'_> for Word {
     }
 }
 
-struct Items<'de>(std::slice::Iter<'de, Node>);
+struct ListAccess<'de>(std::slice::Iter<'de, TomlNode>);
 
-impl<'de> SeqAccess<'de> for Items<'de> {
-    type Error = Fault;
+impl<'de> SeqAccess<'de> for ListAccess<'de> {
+    type Error = DeserializeFault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Fault> {
+    ) -> Result<Option<T::Value>, DeserializeFault> {
         self.0.next().map(|node| seed.deserialize(node)).transpose()
     }
 }
 
-struct Fields<'de> {
-    rest: std::collections::btree_map::Iter<'de, String, Node>,
-    current: Option<(&'de String, &'de Node)>,
+struct TableAccess<'de> {
+    rest: std::collections::btree_map::Iter<'de, String, TomlNode>,
+    current: Option<(&'de String, &'de TomlNode)>,
 }
 
-impl<'de> Fields<'de> {
-    fn new(table: &'de Table) -> Self {
+impl<'de> TableAccess<'de> {
+    fn new(table: &'de TomlTable) -> Self {
         Self {
             rest: table.iter(),
             current: None,
@@ -124,23 +127,26 @@ impl<'de> Fields<'de> {
     }
 }
 
-impl<'de> MapAccess<'de> for Fields<'de> {
-    type Error = Fault;
+impl<'de> MapAccess<'de> for TableAccess<'de> {
+    type Error = DeserializeFault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Fault> {
+    ) -> Result<Option<K::Value>, DeserializeFault> {
         self.current = self.rest.next();
         let Some((key, node)) = self.current else {
             return Ok(None);
         };
         seed.deserialize(BorrowedStrDeserializer::new(key))
             .map(Some)
-            .map_err(|fault: Fault| fault.within(key).at(node.place))
+            .map_err(|fault: DeserializeFault| fault.within(key).at(node.place))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, DeserializeFault> {
         let (key, node) = self.current.expect("serde asks for a key before its value");
         seed.deserialize(node).map_err(|fault| fault.within(key))
     }

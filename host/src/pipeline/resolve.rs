@@ -5,8 +5,8 @@
 
 use std::path::{Component, Path};
 
-use super::problem::{Document, Place, Problem};
-use super::tree::{Node, Table, Value};
+use super::problem::{Document, Problem, TextPosition};
+use super::tree::{TomlNode, TomlTable, Value};
 
 /// The fields that hold a path, in every node of a section.
 const PATH_FIELDS: &[(&str, &str)] =
@@ -14,14 +14,14 @@ const PATH_FIELDS: &[(&str, &str)] =
 
 /// Makes the paths of all nodes absolute.
 pub(super) fn paths(
-    root: &mut Table,
+    root: &mut TomlTable,
     document: &Document,
     folder: &Path,
     current_dir: &Path,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (section, field) in PATH_FIELDS {
-        let Some(Node {
+        let Some(TomlNode {
             value: Value::Table(nodes),
             ..
         }) = root.get_mut(*section)
@@ -36,8 +36,8 @@ pub(super) fn paths(
                 continue;
             };
             let base = match path.place {
-                Place::Line(_) => folder,
-                Place::Set(_) => current_dir,
+                TextPosition::Line(_) => folder,
+                TextPosition::Set(_) => current_dir,
             };
             // What is not text is reported when the settings are read.
             let Some(typed) = path.text() else { continue };

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use super::problem::Fault;
+use super::problem::DeserializeFault;
 use super::reader::read;
 use super::settings::count_or_unlimited;
-use super::tree::{Node, Value};
+use super::tree::{TomlNode, Value};
 use super::{duration, words};
 
 /// More than this is a slip.
@@ -149,18 +149,24 @@ const STRATEGIES_OF_FLINK: [(&str, &str); 9] = [
 ];
 
 /// Reads the section; what is not wholly there has its default.
-pub(super) fn settings(node: &Node) -> Result<RestartSettings, Fault> {
+pub(super) fn settings(node: &TomlNode) -> Result<RestartSettings, DeserializeFault> {
     let mut node = node.clone();
     let mut strategy = STRATEGIES[0].0;
     if let Value::Table(fields) = &mut node.value {
         if let Some(named) = fields.remove("strategy") {
             let text: String = read(&named).map_err(|fault| fault.within("strategy"))?;
-            strategy = known(&text)
-                .map_err(|message| Fault::custom(message).at(named.place).within("strategy"))?;
+            strategy = known(&text).map_err(|message| {
+                DeserializeFault::custom(message)
+                    .at(named.place)
+                    .within("strategy")
+            })?;
         }
         for (field, node) in fields.iter() {
-            of_another(strategy, field)
-                .map_err(|message| Fault::custom(message).at(node.place).within(field))?;
+            of_another(strategy, field).map_err(|message| {
+                DeserializeFault::custom(message)
+                    .at(node.place)
+                    .within(field)
+            })?;
         }
     }
     let settings = match strategy {

@@ -24,7 +24,7 @@ pub const HOOKS_MAX: usize = 16;
 /// The field `on-error` of an operator: what happens to a record that its plugin fails at or rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OnError {
+pub enum OnErrorSetting {
     /// The job fails, and the restart strategy decides.
     #[default]
     Fail,
@@ -37,7 +37,7 @@ pub enum OnError {
 /// The section `[checkpoint]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct CheckpointSettings {
+pub struct CheckpointSection {
     /// Time between triggers; `None` means only when the job stops or ends, or when a user asks.
     #[serde(deserialize_with = "duration::deserialize_or_off")]
     pub interval: Option<Duration>,
@@ -57,7 +57,7 @@ pub struct CheckpointSettings {
     /// Whether the checkpoints are kept when the user stops the job.
     pub on_cancel: OnCancel,
     /// How chunks are stored.
-    pub compression: Compression,
+    pub compression: CompressionSetting,
     /// Where checkpoints are kept.
     pub storage: StorageSetting,
     /// Commands and addresses that hear of each checkpoint.
@@ -65,7 +65,7 @@ pub struct CheckpointSettings {
     pub on_checkpoint: Vec<String>,
 }
 
-impl Default for CheckpointSettings {
+impl Default for CheckpointSection {
     fn default() -> Self {
         Self {
             interval: Some(Duration::from_secs(10)),
@@ -75,7 +75,7 @@ impl Default for CheckpointSettings {
             tolerable_failures: None,
             mode: CheckpointMode::ExactlyOnce,
             on_cancel: OnCancel::Keep,
-            compression: Compression::Lz4,
+            compression: CompressionSetting::Lz4,
             storage: StorageSetting::Redb,
             on_checkpoint: Vec::new(),
         }
@@ -105,7 +105,7 @@ pub enum OnCancel {
 /// How chunks are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Compression {
+pub enum CompressionSetting {
     /// Compressed where that makes them smaller.
     Lz4,
     /// As they are.
@@ -201,18 +201,18 @@ impl<'de> Deserialize<'de> for StorageSetting {
 /// The section `[state]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct StateSettings {
+pub struct StateSection {
     /// Where state is while the job runs.
-    pub backend: StateBackend,
+    pub backend: StateBackendSetting,
     /// How much of it is in memory, over all tasks, with the backend `disk`.
     #[serde(deserialize_with = "size::deserialize")]
     pub memory: u64,
 }
 
-impl Default for StateSettings {
+impl Default for StateSection {
     fn default() -> Self {
         Self {
-            backend: StateBackend::Memory,
+            backend: StateBackendSetting::Memory,
             memory: 256 << 20,
         }
     }
@@ -220,14 +220,14 @@ impl Default for StateSettings {
 
 /// Where state is while the job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StateBackend {
+pub enum StateBackendSetting {
     /// All of it in memory.
     Memory,
     /// What was not used for long is on disk.
     Disk,
 }
 
-impl StateBackend {
+impl StateBackendSetting {
     /// The word for it in a pipeline file.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -251,7 +251,7 @@ const BACKENDS_OF_FLINK: [(&str, &str); 9] = [
     ("embeddedrocksdbstatebackend", "disk"),
 ];
 
-impl<'de> Deserialize<'de> for StateBackend {
+impl<'de> Deserialize<'de> for StateBackendSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.as_str() {

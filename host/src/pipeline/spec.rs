@@ -14,7 +14,7 @@ use super::from::{From, Reference};
 use super::limits::LimitSettings;
 use super::problem::{Document, Problem};
 use super::restart::RestartSettings;
-use super::settings::{CheckpointSettings, OnError, StateSettings, Ttl};
+use super::settings::{CheckpointSection, OnErrorSetting, StateSection, Ttl};
 use crate::connector::{SinkSettings, SourceSettings};
 use crate::stream::MaxParallelism;
 
@@ -42,9 +42,9 @@ pub struct Spec {
     /// Key groups; fixed for the life of the state.
     pub max_parallelism: MaxParallelism,
     /// When checkpoints are taken, and where and how many are kept.
-    pub checkpoint: CheckpointSettings,
+    pub checkpoint: CheckpointSection,
     /// Where state is while the job runs.
-    pub state: StateSettings,
+    pub state: StateSection,
     /// What plugins may use, unless their operator says otherwise.
     pub limits: LimitSettings,
     /// What happens after a failure.
@@ -111,7 +111,7 @@ pub struct OperatorSpec {
     pub limits: LimitSettings,
     /// What happens to a record that the plugin cannot handle.
     #[serde(default)]
-    pub on_error: OnError,
+    pub on_error: OnErrorSetting,
 }
 
 /// A table `[sink.NAME]`.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::identity::{Fields, changed, fields, nodes};
+use super::identity::{IdentityFields, changed, fields, nodes};
 
 /// Facts of a source without which a position means nothing.
 const MEANING: [&str; 4] = ["connector", "keys", "value-bytes", "seed"];
@@ -65,7 +65,7 @@ pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, String> {
 }
 
 /// The fields below `prefix` that are not the same.
-fn differing(old: &Fields, new: &Fields, prefix: &str) -> BTreeSet<String> {
+fn differing(old: &IdentityFields, new: &IdentityFields, prefix: &str) -> BTreeSet<String> {
     let names = old.keys().chain(new.keys());
     let of_node = names.filter(|field| field.starts_with(prefix));
     let differ = of_node.filter(|field| old.get(*field) != new.get(*field));

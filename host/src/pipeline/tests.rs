@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::plan::{Exchange, Plan, PluginFacts};
+use super::plan::{GraphExchange, PipelineGraph, PluginInterface};
 use super::{Connectors, PipelineText, Problems, difference, parse};
 
-fn plan(text: &str, sets: &[&str]) -> Result<Plan, Problems> {
+fn plan(text: &str, sets: &[&str]) -> Result<PipelineGraph, Problems> {
     let file = PipelineText {
         name: "pipeline.toml",
         text,
@@ -38,18 +38,18 @@ fn plan(text: &str, sets: &[&str]) -> Result<Plan, Problems> {
         };
         (
             name.clone(),
-            PluginFacts {
+            PluginInterface {
                 inputs,
                 outputs,
                 states,
             },
         )
     });
-    let facts: BTreeMap<String, PluginFacts> = facts.collect();
-    Plan::new(spec, &facts)
+    let facts: BTreeMap<String, PluginInterface> = facts.collect();
+    PipelineGraph::new(spec, &facts)
 }
 
-fn print(plan: &Plan) -> String {
+fn print(plan: &PipelineGraph) -> String {
     let port = |node: &str, port: &str| match port {
         "" => node.to_owned(),
         port => format!("{node}.{port}"),
@@ -57,8 +57,8 @@ fn print(plan: &Plan) -> String {
     let edges = plan.edges.iter().map(|edge| {
         let (from, to) = (plan.node(edge.from), plan.node(edge.to));
         let arrow = match edge.exchange {
-            Exchange::Forward => "->",
-            Exchange::ByKey => "=>",
+            GraphExchange::Forward => "->",
+            GraphExchange::ByKey => "=>",
         };
         format!(
             "{} {arrow} {}",

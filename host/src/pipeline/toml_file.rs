@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::problem::{Document, Place, Problem, Problems};
+use super::problem::{Document, Problem, Problems, TextPosition};
 use super::reader::read;
-use super::tree::{self, Node, Table, Value};
+use super::tree::{self, TomlNode, TomlTable, Value};
 
 /// A TOML file.
 #[derive(Debug, Clone)]
 pub struct TomlFile {
     document: Document,
-    root: Table,
+    root: TomlTable,
 }
 
 impl TomlFile {
@@ -37,7 +37,7 @@ impl TomlFile {
     /// # Errors
     /// With the first thing that does not fit.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let root = Node::new(Place::Line(1), Value::Table(self.root.clone()));
+        let root = TomlNode::new(TextPosition::Line(1), Value::Table(self.root.clone()));
         read(&root).map_err(|fault| fault.into_problem(&self.document))
     }
 
@@ -50,9 +50,9 @@ impl TomlFile {
     /// The lines, from 1, of the items of a list.
     #[must_use]
     pub fn lines_of(&self, list: &str) -> Vec<usize> {
-        let line = |node: &Node| match node.place {
-            Place::Line(line) => line,
-            Place::Set(_) => 0,
+        let line = |node: &TomlNode| match node.place {
+            TextPosition::Line(line) => line,
+            TextPosition::Set(_) => 0,
         };
         match self.root.get(list).map(|node| &node.value) {
             Some(Value::List(items)) => items.iter().map(line).collect(),
@@ -63,7 +63,7 @@ impl TomlFile {
     /// A problem of a field that stands at a line.
     #[must_use]
     pub fn problem(&self, line: usize, field: &str, message: impl Into<String>) -> Problem {
-        let place = Some(Place::Line(line));
+        let place = Some(TextPosition::Line(line));
         self.document.place_problem(place, field, message.into())
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Document, Place, Problem, Problems};
+use super::problem::{Document, Problem, Problems, TextPosition};
 use super::words;
 
 /// Problems of syntax that are reported at once: later ones are often echoes.
@@ -16,8 +16,8 @@ const SYNTAX_PROBLEMS_MAX: usize = 3;
 
 /// A value and where it was typed.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) place: Place,
+pub(super) struct TomlNode {
+    pub(super) place: TextPosition,
     /// The characters after `--set …=`, for fields that want text.
     pub(super) typed: Option<String>,
     pub(super) value: Value,
@@ -30,14 +30,14 @@ pub(super) enum Value {
     Float(f64),
     Bool(bool),
     Datetime,
-    List(Vec<Node>),
-    Table(Table),
+    List(Vec<TomlNode>),
+    Table(TomlTable),
 }
 
-pub(super) type Table = BTreeMap<String, Node>;
+pub(super) type TomlTable = BTreeMap<String, TomlNode>;
 
-impl Node {
-    pub(super) fn new(place: Place, value: Value) -> Self {
+impl TomlNode {
+    pub(super) fn new(place: TextPosition, value: Value) -> Self {
         Self {
             place,
             typed: None,
@@ -58,8 +58,8 @@ impl Node {
 ///
 /// # Errors
 /// With what is not TOML.
-pub(super) fn from_text(document: &Document) -> Result<Table, Problems> {
-    let lines = Lines::new(&document.text);
+pub(super) fn from_text(document: &Document) -> Result<TomlTable, Problems> {
+    let lines = LineStarts::new(&document.text);
     let (root, errors) = DeTable::parse_recoverable(&document.text);
     if !errors.is_empty() {
         let mut problems: Vec<Problem> = errors
@@ -80,25 +80,28 @@ pub(super) fn from_text(document: &Document) -> Result<Table, Problems> {
 }
 
 /// Where lines begin.
-struct Lines(Vec<usize>);
+struct LineStarts(Vec<usize>);
 
-impl Lines {
+impl LineStarts {
     fn new(text: &str) -> Self {
         Self(memchr::memchr_iter(b'\n', text.as_bytes()).collect())
     }
 
-    fn place(&self, offset: usize) -> Place {
-        Place::Line(self.0.partition_point(|&end| end < offset) + 1)
+    fn place(&self, offset: usize) -> TextPosition {
+        TextPosition::Line(self.0.partition_point(|&end| end < offset) + 1)
     }
 }
 
-type Unrepresentable = (Place, String);
+type Unrepresentable = (TextPosition, String);
 
-fn table(table: &DeTable<'_>, place: &impl Fn(usize) -> Place) -> Result<Table, Unrepresentable> {
+fn table(
+    table: &DeTable<'_>,
+    place: &impl Fn(usize) -> TextPosition,
+) -> Result<TomlTable, Unrepresentable> {
     table
         .iter()
         .map(|(key, value)| {
-            let node = Node::new(place(key.span().start), convert(value, place)?);
+            let node = TomlNode::new(place(key.span().start), convert(value, place)?);
             Ok((key.get_ref().to_string(), node))
         })
         .collect()
@@ -106,7 +109,7 @@ fn table(table: &DeTable<'_>, place: &impl Fn(usize) -> Place) -> Result<Table, 
 
 fn convert(
     spanned: &Spanned<DeValue<'_>>,
-    place: &impl Fn(usize) -> Place,
+    place: &impl Fn(usize) -> TextPosition,
 ) -> Result<Value, Unrepresentable> {
     let unfit = |text: &str| {
         (
@@ -129,7 +132,12 @@ fn convert(
         DeValue::Array(items) => Value::List(
             items
                 .iter()
-                .map(|item| Ok(Node::new(place(item.span().start), convert(item, place)?)))
+                .map(|item| {
+                    Ok(TomlNode::new(
+                        place(item.span().start),
+                        convert(item, place)?,
+                    ))
+                })
                 .collect::<Result<_, _>>()?,
         ),
         DeValue::Table(inner) => Value::Table(table(inner, place)?),
@@ -141,14 +149,14 @@ fn convert(
 /// # Errors
 /// When the argument has no path, or the path leads through something that is not a table, or to a node that the file
 /// does not have: `--set` changes nodes and adds none, so that a typo in a name is found. The tree is unchanged then.
-pub(super) fn set(root: &mut Table, index: usize, argument: &str) -> Result<(), String> {
+pub(super) fn set(root: &mut TomlTable, index: usize, argument: &str) -> Result<(), String> {
     let form = "write `--set path.to.field=value`";
     let (path, text) = argument
         .split_once('=')
         .ok_or_else(|| format!("has no `=`; {form}"))?;
     let path = path_keys(path).ok_or_else(|| format!("`{path}` is not a path of names; {form}"))?;
     check_node(root, &path)?;
-    let place = Place::Set(index);
+    let place = TextPosition::Set(index);
     let value = DeValue::parse(text)
         .ok()
         .and_then(|value| convert(&value, &|_| place).ok())
@@ -158,7 +166,7 @@ pub(super) fn set(root: &mut Table, index: usize, argument: &str) -> Result<(), 
     for key in tables {
         let node = inner
             .entry(key.clone())
-            .or_insert_with(|| Node::new(place, Value::Table(Table::new())));
+            .or_insert_with(|| TomlNode::new(place, Value::Table(TomlTable::new())));
         inner = match &mut node.value {
             Value::Table(table) => table,
             _ => {
@@ -168,7 +176,7 @@ pub(super) fn set(root: &mut Table, index: usize, argument: &str) -> Result<(), 
             }
         };
     }
-    let node = Node {
+    let node = TomlNode {
         place,
         typed: Some(text.to_owned()),
         value,
@@ -196,7 +204,7 @@ fn path_keys(path: &str) -> Option<Vec<String>> {
     }
 }
 
-fn check_node(root: &Table, path: &[String]) -> Result<(), String> {
+fn check_node(root: &TomlTable, path: &[String]) -> Result<(), String> {
     let [section, name, ..] = path else {
         return Ok(());
     };
@@ -215,8 +223,8 @@ fn check_node(root: &Table, path: &[String]) -> Result<(), String> {
 }
 
 /// The place of every value, by path.
-pub(super) fn places(root: &Table) -> BTreeMap<Vec<String>, Place> {
-    fn walk(table: &Table, path: &[String], places: &mut BTreeMap<Vec<String>, Place>) {
+pub(super) fn places(root: &TomlTable) -> BTreeMap<Vec<String>, TextPosition> {
+    fn walk(table: &TomlTable, path: &[String], places: &mut BTreeMap<Vec<String>, TextPosition>) {
         for (key, node) in table {
             let path = [path, std::slice::from_ref(key)].concat();
             if let Value::Table(inner) = &node.value {

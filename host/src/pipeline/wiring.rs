@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Problem;
-use super::settings::OnError;
+use super::settings::OnErrorSetting;
 use super::spec::Spec;
 use super::words;
 use crate::stream::DEAD_LETTERS;
@@ -139,7 +139,7 @@ fn lost_letters(spec: &Spec, problems: &mut Vec<Problem>) {
         let is_read = references.iter().any(|reference| {
             reference.node == *name && reference.port.as_deref() == Some(DEAD_LETTERS)
         });
-        if operator.on_error != OnError::DeadLetter || is_read {
+        if operator.on_error != OnErrorSetting::DeadLetter || is_read {
             continue;
         }
         let message = format!(

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::JobError;
 use super::aligner::Mode;
-use super::build::{Origin, build};
-use super::collections::Place;
+use super::build::{WorkerOrigin, build};
+use super::collections::CollectionPlace;
 use super::keyed::{Dictionary, KeyedBatch};
 use super::left::LeftStates;
 use super::plan::{Node, OnError, Operator, Plan, Role, StateBackend};
@@ -248,7 +248,7 @@ impl Alone {
         let now_ms = self.wall_ms;
         let trees = self.task.trees_mut();
         for key in trees.store.keys_of(id)? {
-            let place = Place {
+            let place = CollectionPlace {
                 state: id,
                 key: &key,
                 hash: hash_key(&key),
@@ -265,7 +265,10 @@ impl Alone {
     }
 }
 
-fn value_of(store: &mut StateStore, place: Place<'_>) -> Result<Option<Saved>, StateError> {
+fn value_of(
+    store: &mut StateStore,
+    place: CollectionPlace<'_>,
+) -> Result<Option<Saved>, StateError> {
     let keys: Column = [place.key].into_iter().collect();
     let keys = Keys {
         keys: &keys,
@@ -288,7 +291,7 @@ fn built(
         chunks.keys().next_back().map_or(0, |id| id.0 + 1)
     };
     let reader: Arc<dyn ChunkReader> = Arc::<Chunks>::clone(chunks);
-    let origin = Origin {
+    let origin = WorkerOrigin {
         plan,
         restored,
         chunks: &reader,

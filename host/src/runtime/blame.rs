@@ -29,7 +29,7 @@ pub(super) struct FailedCall {
 }
 
 /// Some of the records of a batch.
-struct Piece {
+struct BatchPiece {
     records: Range<usize>,
     /// How often it was cut out of a call that has failed.
     cuts: u32,
@@ -50,7 +50,7 @@ impl OperatorTask {
     ) -> Result<Vec<(u16, Batch)>, TaskError> {
         let mut leaving = Vec::new();
         let mut letters = Batch::default();
-        let mut pending = vec![Piece {
+        let mut pending = vec![BatchPiece {
             records: 0..whole.batch.len(),
             cuts: 0,
         }];
@@ -98,11 +98,11 @@ impl OperatorTask {
         whole: &KeyedBatch,
         failed: FailedCall,
         wall_ms: u64,
-        pending: &mut Vec<Piece>,
+        pending: &mut Vec<BatchPiece>,
         letters: &mut Batch,
     ) -> Result<(), TaskError> {
         let FailedCall { error, was_fresh } = failed;
-        let Piece { records, cuts } = pending.pop().expect("the piece that failed is pending");
+        let BatchPiece { records, cuts } = pending.pop().expect("the piece that failed is pending");
         let is_alone = records.len() == 1;
         let is_guilty = is_alone && was_fresh;
         self.desk.faults.traps += u64::from(error.spoils_instance());
@@ -122,7 +122,7 @@ impl OperatorTask {
         }
         let size = records.len().div_ceil(PIECES);
         let before = pending.len();
-        pending.push(Piece {
+        pending.push(BatchPiece {
             records,
             cuts: cuts + u32::from(!is_alone),
         });
@@ -133,7 +133,7 @@ impl OperatorTask {
 
     /// Gives the next call less time with each cut, so that a plugin that hangs does not do so for the whole time at each step.
     /// A record alone has all of it: it would be blamed for being slow among others.
-    fn allow(&mut self, next: &Piece) {
+    fn allow(&mut self, next: &BatchPiece) {
         let whole = self.desk.time_per_call();
         let time = match next.records.len() {
             1 => whole,
@@ -207,11 +207,11 @@ fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
 
 /// Joins what is left of a call after a guilty record, and cuts it in pieces of at most `size` records: the small ones were to find
 /// that record.
-fn join(pending: &mut Vec<Piece>, size: usize) {
+fn join(pending: &mut Vec<BatchPiece>, size: usize) {
     let (Some(last), Some(first)) = (pending.first(), pending.last()) else {
         return;
     };
-    let whole = Piece {
+    let whole = BatchPiece {
         records: first.records.start..last.records.end,
         cuts: last.cuts,
     };
@@ -221,12 +221,12 @@ fn join(pending: &mut Vec<Piece>, size: usize) {
 }
 
 /// Cuts the last of the pending pieces in some of at most `size` records, so that the first of them is last.
-fn cut(pending: &mut Vec<Piece>, size: usize) {
-    let Some(Piece { records, cuts }) = pending.pop() else {
+fn cut(pending: &mut Vec<BatchPiece>, size: usize) {
+    let Some(BatchPiece { records, cuts }) = pending.pop() else {
         return;
     };
     let starts = records.clone().step_by(size);
-    let pieces = starts.map(|start| Piece {
+    let pieces = starts.map(|start| BatchPiece {
         records: start..records.end.min(start + size),
         cuts,
     });
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_joined() {
-        let piece = |records, cuts| Piece { records, cuts };
+        let piece = |records, cuts| BatchPiece { records, cuts };
         let mut pending = vec![
             piece(90..100, 1),
             piece(80..90, 1),
@@ -263,7 +263,7 @@ mod tests {
     fn pieces_are_the_whole_in_order() {
         for len in 1..100 {
             for size in 1..20 {
-                let piece = |records| Piece { records, cuts: 3 };
+                let piece = |records| BatchPiece { records, cuts: 3 };
                 let mut pending = vec![piece(500..501), piece(7..7 + len)];
                 cut(&mut pending, size);
                 let mut records = Vec::new();

@@ -16,7 +16,7 @@ use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
 use super::report::Reports;
 use super::schema::{States, snapshot_of};
 use super::stages::Stages;
-use super::task::{Open, OperatorTask, SinkTask, SourceTask, Task};
+use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
 use crate::checkpoint::{Checkpoint, Split};
 use crate::observe::Standing;
@@ -36,7 +36,7 @@ pub struct Built {
 }
 
 /// What workers are made of.
-pub struct Origin<'a> {
+pub struct WorkerOrigin<'a> {
     /// What they run.
     pub plan: &'a Plan,
     /// The checkpoint that they go on from.
@@ -55,12 +55,12 @@ pub struct Origin<'a> {
 /// When a plugin cannot be opened, an input or output cannot, or the saved state does not fit the plan. Output is as it
 /// was.
 pub fn build(
-    mut origin: Origin<'_>,
+    mut origin: WorkerOrigin<'_>,
     wakes: &[Arc<dyn Wake>],
     counters: &[Arc<Counters>],
     reports: &Reports,
 ) -> Result<Built, JobError> {
-    let Origin { plan, restored, .. } = origin;
+    let WorkerOrigin { plan, restored, .. } = origin;
     check_max_parallelism(plan, restored)?;
     let mut states = plan
         .nodes
@@ -130,7 +130,7 @@ fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(
 }
 
 /// What makes instances of an operator.
-pub(super) fn opener(name: &str, operator: &Operator) -> Open {
+pub(super) fn opener(name: &str, operator: &Operator) -> InstanceFactory {
     let (plugin, name) = (Arc::clone(&operator.plugin), name.to_owned());
     let config = operator.config.clone();
     Arc::new(move || plugin.open(&name, &config))
@@ -235,7 +235,7 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
     }
 }
 
-impl Origin<'_> {
+impl WorkerOrigin<'_> {
     fn tasks(&mut self, index: usize, states: &mut States) -> Result<Vec<Task>, JobError> {
         let node = &self.plan.nodes[index];
         let parallelism = self.plan.parallelism;

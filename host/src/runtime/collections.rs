@@ -3,13 +3,15 @@
 //! [`Collections`] owns the task's store. For the length of a call it moves to the guest's instance and back, so that nothing
 //! is shared. What a guest may ask for is checked by `guest`; what a list or map is kept in is up to [`KeyedCollections`].
 
-use crate::guest::{ListPage, ListWrites, MapPage, MapWrites, Page, StateAccess, SubKeyRange};
+use crate::guest::{
+    ListPage, ListWrites, MapPage, MapWrites, PageLimits, StateAccess, SubKeyRange,
+};
 use crate::state::StateId;
 use crate::stream::{Column, OptionalColumn};
 
 /// One list or map.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct CollectionPlace<'a> {
     /// The state.
     pub state: StateId,
     /// The key.
@@ -29,8 +31,11 @@ pub trait KeyedCollections: Send + 'static {
     ///
     /// # Errors
     /// When it cannot be read.
-    fn map_get(&mut self, place: Place<'_>, sub_key: &[u8])
-    -> Result<Option<Vec<u8>>, Self::Error>;
+    fn map_get(
+        &mut self,
+        place: CollectionPlace<'_>,
+        sub_key: &[u8],
+    ) -> Result<Option<Vec<u8>>, Self::Error>;
 
     /// Entries of a map.
     ///
@@ -38,9 +43,9 @@ pub trait KeyedCollections: Send + 'static {
     /// When they cannot be read.
     fn map_scan(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         range: SubKeyRange<'_>,
-        page: Page,
+        page: PageLimits,
     ) -> Result<MapPage, Self::Error>;
 
     /// Sets values of sub-keys, which ascend strictly; an absent one removes the entry.
@@ -49,7 +54,7 @@ pub trait KeyedCollections: Send + 'static {
     /// When they cannot be written.
     fn map_write(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         writes: &[(&[u8], Option<&[u8]>)],
     ) -> Result<(), Self::Error>;
 
@@ -59,28 +64,32 @@ pub trait KeyedCollections: Send + 'static {
     /// When they cannot be read.
     fn list_read(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         start: u64,
-        page: Page,
+        page: PageLimits,
     ) -> Result<ListPage, Self::Error>;
 
     /// The number of items of a list.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn list_len(&mut self, place: Place<'_>) -> Result<u64, Self::Error>;
+    fn list_len(&mut self, place: CollectionPlace<'_>) -> Result<u64, Self::Error>;
 
     /// Appends items to a list.
     ///
     /// # Errors
     /// When they cannot be written.
-    fn list_append(&mut self, place: Place<'_>, items: &[&[u8]]) -> Result<(), Self::Error>;
+    fn list_append(
+        &mut self,
+        place: CollectionPlace<'_>,
+        items: &[&[u8]],
+    ) -> Result<(), Self::Error>;
 
     /// Removes all of a list or map.
     ///
     /// # Errors
     /// When that cannot be written.
-    fn clear(&mut self, place: Place<'_>) -> Result<(), Self::Error>;
+    fn clear(&mut self, place: CollectionPlace<'_>) -> Result<(), Self::Error>;
 }
 
 /// A task's store, and of the current call what a read needs.
@@ -179,9 +188,9 @@ impl<S: KeyedCollections> Collections<S> {
         Ok(())
     }
 
-    fn at(&mut self, state: u16, slot: u32) -> (&mut S, Place<'_>) {
+    fn at(&mut self, state: u16, slot: u32) -> (&mut S, CollectionPlace<'_>) {
         let slot = slot as usize;
-        let place = Place {
+        let place = CollectionPlace {
             state: self.states[usize::from(state)],
             key: self.keys.get(slot),
             hash: self.hashes[slot],
@@ -216,7 +225,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
         state: u16,
         slots: &[u32],
         sub_keys: &Column,
-        page: Page,
+        page: PageLimits,
         values: &mut OptionalColumn,
     ) -> Result<(), String> {
         for (&slot, sub_key) in slots.iter().zip(sub_keys.iter()) {
@@ -235,7 +244,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
         state: u16,
         slot: u32,
         range: SubKeyRange<'_>,
-        page: Page,
+        page: PageLimits,
     ) -> Result<MapPage, String> {
         let (store, place) = self.at(state, slot);
         let read = store.map_scan(place, range, page);
@@ -247,7 +256,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
         state: u16,
         slot: u32,
         start: u64,
-        page: Page,
+        page: PageLimits,
     ) -> Result<ListPage, String> {
         let (store, place) = self.at(state, slot);
         let read = store.list_read(place, start, page);
@@ -344,7 +353,7 @@ mod tests {
         }
     }
 
-    fn whole_list(kept: &mut impl StateAccess, slot: u32, page: Page) -> Vec<Vec<u8>> {
+    fn whole_list(kept: &mut impl StateAccess, slot: u32, page: PageLimits) -> Vec<Vec<u8>> {
         let (mut items, mut next) = (Vec::new(), Some(0));
         while let Some(start) = next {
             let read = kept.list_read(LIST, slot, start, page).expect("readable");
@@ -357,7 +366,7 @@ mod tests {
     fn whole_map(
         kept: &mut impl StateAccess,
         slot: u32,
-        page: Page,
+        page: PageLimits,
         descending: bool,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let (mut start, mut end) = (Vec::new(), None);
@@ -402,7 +411,7 @@ mod tests {
             if round % 10 == 0 {
                 kept.store_mut().store.seal().expect("sealed");
             }
-            let page = Page::new(1 + random(&mut seed, 20) as usize, 500);
+            let page = PageLimits::new(1 + random(&mut seed, 20) as usize, 500);
             for slot in 0..KEYS as u32 {
                 let (items, entries) = (&model.lists[slot as usize], &model.maps[slot as usize]);
                 assert_eq!(whole_list(&mut kept, slot, page), *items);

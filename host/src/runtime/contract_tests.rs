@@ -10,18 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chunks::{CheckpointChunks, named_chunks};
-use super::collections::{KeyedCollections, Place};
+use super::collections::{CollectionPlace, KeyedCollections};
 use super::trees::Trees;
 use crate::checkpoint::object::{ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{
-    Checkpoint, CheckpointStorage, Depth, NewCheckpoint, OperatorSnapshot, PluginDigest,
-    StoreSettings, TaskSnapshot, Trigger,
+    Checkpoint, CheckpointStorage, CheckpointStorageSettings, Depth, NewCheckpoint,
+    OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger,
 };
-use crate::guest::{Page, SubKeyRange};
+use crate::guest::{PageLimits, SubKeyRange};
 use crate::state::{
-    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, Rollback, StateId,
-    StateSettings, StateStore,
+    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, RollbackOutcome,
+    StateId, StateSettings, StateStore,
 };
 use crate::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
 
@@ -128,8 +128,8 @@ impl Subject {
         usize::from(self.max.owner(group, self.tasks.len() as u16))
     }
 
-    fn place<'a>(&self, state: StateId, key: &'a [u8]) -> Place<'a> {
-        Place {
+    fn place<'a>(&self, state: StateId, key: &'a [u8]) -> CollectionPlace<'a> {
+        CollectionPlace {
             state,
             key,
             hash: hash_key(key),
@@ -278,7 +278,7 @@ impl Subject {
 
     fn go_back(&mut self) {
         for store in &mut self.tasks {
-            assert_eq!(store.store.rollback().unwrap(), Rollback::Done);
+            assert_eq!(store.store.rollback().unwrap(), RollbackOutcome::Done);
         }
         self.model = self.durable.clone();
         self.positions = self.durable_positions.clone();
@@ -294,18 +294,20 @@ impl Subject {
     }
 }
 
-fn list(store: &mut Trees<NoMigration>, place: Place<'_>) -> Vec<Vec<u8>> {
+fn list(store: &mut Trees<NoMigration>, place: CollectionPlace<'_>) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let mut start = Some(0);
     while let Some(from) = start {
-        let items = store.list_read(place, from, Page::new(7, 1 << 20)).unwrap();
+        let items = store
+            .list_read(place, from, PageLimits::new(7, 1 << 20))
+            .unwrap();
         found.extend(items.values.iter().map(<[u8]>::to_vec));
         start = items.next;
     }
     found
 }
 
-fn map(store: &mut Trees<NoMigration>, place: Place<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn map(store: &mut Trees<NoMigration>, place: CollectionPlace<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut start = Vec::new();
     loop {
@@ -314,7 +316,9 @@ fn map(store: &mut Trees<NoMigration>, place: Place<'_>) -> Vec<(Vec<u8>, Vec<u8
             end: None,
             descending: false,
         };
-        let page = store.map_scan(place, range, Page::new(7, 1 << 20)).unwrap();
+        let page = store
+            .map_scan(place, range, PageLimits::new(7, 1 << 20))
+            .unwrap();
         let pairs = page.sub_keys.iter().zip(page.values.iter());
         found.extend(pairs.map(|(key, value)| (key.to_vec(), value.to_vec())));
         match found.last() {
@@ -324,7 +328,7 @@ fn map(store: &mut Trees<NoMigration>, place: Place<'_>) -> Vec<(Vec<u8>, Vec<u8
     }
 }
 
-fn value(store: &mut StateStore, place: Place<'_>) -> Option<Vec<u8>> {
+fn value(store: &mut StateStore, place: CollectionPlace<'_>) -> Option<Vec<u8>> {
     let mut lookup = Lookup::default();
     let column: Column = [place.key].into_iter().collect();
     let keys = Keys {
@@ -337,7 +341,7 @@ fn value(store: &mut StateStore, place: Place<'_>) -> Option<Vec<u8>> {
     lookup.values().get(0).map(<[u8]>::to_vec)
 }
 
-fn put(store: &mut StateStore, place: Place<'_>, value: Option<&[u8]>) {
+fn put(store: &mut StateStore, place: CollectionPlace<'_>, value: Option<&[u8]>) {
     let mut lookup = Lookup::default();
     let column: Column = [place.key].into_iter().collect();
     let keys = Keys {
@@ -421,7 +425,10 @@ fn check_storage(mut make: impl FnMut(&Path) -> Box<dyn CheckpointStorage>) {
 #[test]
 fn in_a_file() {
     check_storage(|folder| {
-        let store = CheckpointStore::open(folder.join("store.redb"), StoreSettings::default());
+        let store = CheckpointStore::open(
+            folder.join("store.redb"),
+            CheckpointStorageSettings::default(),
+        );
         Box::new(store.unwrap())
     });
 }

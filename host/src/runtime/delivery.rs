@@ -21,7 +21,7 @@ use crate::state::{Chunk, ChunkRef};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
 /// Records that a task gets later.
-pub(super) struct Waiting {
+pub(super) struct WaitingBatch {
     node: usize,
     input: u16,
     batch: Batch,
@@ -101,14 +101,14 @@ impl Worker {
         let pieces = call_sized(keyed.batch, records_max.min(CALL_RECORDS_MAX));
         let pieces = pieces
             .into_iter()
-            .map(|batch| Waiting { node, input, batch });
+            .map(|batch| WaitingBatch { node, input, batch });
         region.waiting.extend(pieces);
         Ok(())
     }
 
     /// Handles the first of the records that wait in a region. Whether there were any.
     pub(super) fn take_up(&mut self, at: usize) -> Result<bool, JobError> {
-        let Some(Waiting { node, input, batch }) = self.regions[at].waiting.pop_front() else {
+        let Some(WaitingBatch { node, input, batch }) = self.regions[at].waiting.pop_front() else {
             return Ok(false);
         };
         let keyed = self.dictionary.keyed(batch);

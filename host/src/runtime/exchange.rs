@@ -31,22 +31,22 @@ pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
-struct Shared {
+struct SharedQueue {
     queue: Mutex<VecDeque<Message>>,
     wake_receiver: Arc<dyn Wake>,
     wake_sender: Arc<dyn Wake>,
 }
 
 /// The end that messages go into.
-pub struct Sender(Arc<Shared>);
+pub struct Sender(Arc<SharedQueue>);
 
 /// The end that messages come out of.
-pub struct Receiver(Arc<Shared>);
+pub struct Receiver(Arc<SharedQueue>);
 
 /// A channel between two workers.
 #[must_use]
 pub fn channel(wake_sender: Arc<dyn Wake>, wake_receiver: Arc<dyn Wake>) -> (Sender, Receiver) {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SharedQueue {
         queue: Mutex::new(VecDeque::with_capacity(CAPACITY)),
         wake_receiver,
         wake_sender,

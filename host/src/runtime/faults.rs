@@ -71,7 +71,7 @@ pub(super) struct Guilty<'a> {
 }
 
 /// What a task does with guilty records, and what it has done.
-pub(super) struct Desk {
+pub(super) struct FaultHandler {
     handling: Handling,
     pub(super) faults: Faults,
     /// Of instances that are gone.
@@ -85,7 +85,7 @@ pub(super) struct Desk {
     warnings: u32,
 }
 
-impl Desk {
+impl FaultHandler {
     pub(super) fn new(handling: Handling) -> Self {
         Self {
             handling,

@@ -25,12 +25,12 @@ pub struct KeyedBatch {
 /// Finds keys that a batch has already. Reused from batch to batch; what an earlier one left is told by its generation.
 #[derive(Debug, Default)]
 pub struct Dictionary {
-    table: Vec<Slot>,
+    table: Vec<KeySlot>,
     generation: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
+struct KeySlot {
     generation: u32,
     slot: u32,
 }
@@ -63,7 +63,7 @@ impl Dictionary {
         let wanted = (keys_max * 2).next_power_of_two().max(64);
         if self.table.len() < wanted || self.generation == u32::MAX {
             self.table.clear();
-            self.table.resize(wanted, Slot::default());
+            self.table.resize(wanted, KeySlot::default());
             self.generation = 0;
         }
         self.generation += 1;
@@ -91,7 +91,7 @@ impl Dictionary {
 
     #[inline]
     fn note(&mut self, place: usize, slot: u32) {
-        self.table[place] = Slot {
+        self.table[place] = KeySlot {
             generation: self.generation,
             slot,
         };

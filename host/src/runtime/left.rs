@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::worker::Worker;
-use crate::state::{Rollback, StateError, StateStore};
+use crate::state::{RollbackOutcome, StateError, StateStore};
 use crate::stream::CheckpointId;
 
 /// Which seals of a store are of which checkpoints; `None` is how the job begins without one.
@@ -74,7 +74,7 @@ impl LeftStates {
     pub fn back_to(mut self, checkpoint: Option<CheckpointId>) -> Self {
         let go_back = |state: &mut LeftState| -> Result<bool, StateError> {
             let LeftState { store, seals } = state;
-            Ok(seals.durable(checkpoint, store) && store.rollback()? == Rollback::Done)
+            Ok(seals.durable(checkpoint, store) && store.rollback()? == RollbackOutcome::Done)
         };
         // The reason is dropped: if the cause lasts, reading the state again fails with it.
         let is_back = |state: &mut LeftState| matches!(go_back(state), Ok(true));

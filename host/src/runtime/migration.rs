@@ -2,7 +2,7 @@
 //! them, and a few of the others after each batch, until none is left. The stream never waits for all of them.
 
 use super::schema::DeclaredState;
-use super::task::{Open, TaskError};
+use super::task::{InstanceFactory, TaskError};
 use super::trees::Trees;
 use crate::guest::Instance;
 use crate::state::{Keys, Lookup, Migrate, StateId};
@@ -109,7 +109,7 @@ pub(super) fn migrate_some(
 
 /// Migrates lists and maps with an instance of its own, since the task's may be in the middle of a call.
 pub struct OwnInstance {
-    open: Open,
+    open: InstanceFactory,
     states: Vec<DeclaredState>,
     instance: Option<Instance>,
 }
@@ -117,7 +117,7 @@ pub struct OwnInstance {
 impl OwnInstance {
     /// For a plugin with these states, in its order. It is started when it is needed.
     #[must_use]
-    pub fn new(open: Open, states: Vec<DeclaredState>) -> Self {
+    pub fn new(open: InstanceFactory, states: Vec<DeclaredState>) -> Self {
         Self {
             open,
             states,

@@ -27,7 +27,7 @@ use std::time::Duration;
 use self::cut::{Captured, cut};
 pub use self::states::{Change, ITEMS_MAX};
 use super::JobError;
-use super::build::{Origin, build};
+use super::build::{WorkerOrigin, build};
 use super::chunks::CheckpointChunks;
 use super::keyed::Dictionary;
 use super::left::LeftStates;
@@ -60,7 +60,7 @@ pub struct ReplayOf<'a> {
 
 /// A record, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replayed {
+pub struct ReplayedRecord {
     /// By which input port it came.
     pub input: u16,
     /// Its key.
@@ -72,12 +72,12 @@ pub struct Replayed {
     /// Where it was read, in words, or what it was made of.
     pub position: String,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ReplayOutcome,
 }
 
 /// What an operator made of one record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ReplayOutcome {
     /// What left it, in order.
     pub emitted: Vec<Emitted>,
     /// What it changed in the state of the record's key; empty unless it was asked for.
@@ -139,7 +139,7 @@ impl Replay {
         };
         let counters: Arc<Counters> = Arc::default();
         let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(of.reader));
-        let origin = Origin {
+        let origin = WorkerOrigin {
             plan: &plan,
             restored: of.checkpoint,
             chunks: &chunks,
@@ -171,8 +171,8 @@ impl Replay {
     ///
     /// # Errors
     /// When a source, an ancestor or the state fails: there is nothing to go on with. What the operator itself does wrong is an
-    /// [`Outcome`].
-    pub fn advance(&mut self) -> Result<Option<Replayed>, JobError> {
+    /// [`ReplayOutcome`].
+    pub fn advance(&mut self) -> Result<Option<ReplayedRecord>, JobError> {
         loop {
             if let Some((input, record)) = self.waiting.pop_front() {
                 return self.call(input, record).map(Some);
@@ -212,7 +212,7 @@ impl Replay {
         Ok(())
     }
 
-    fn call(&mut self, input: u16, record: Batch) -> Result<Replayed, JobError> {
+    fn call(&mut self, input: u16, record: Batch) -> Result<ReplayedRecord, JobError> {
         let operator = self.operator.clone();
         let (key, value, timestamp) = {
             let mut records = record.iter();
@@ -222,7 +222,7 @@ impl Replay {
         let position = record.origin.describe(0);
         let outcome = self.outcome(input, &key, record);
         let outcome = outcome.map_err(|error| JobError::of_task(&operator, error))?;
-        Ok(Replayed {
+        Ok(ReplayedRecord {
             input,
             key,
             value,
@@ -232,7 +232,12 @@ impl Replay {
         })
     }
 
-    fn outcome(&mut self, input: u16, key: &[u8], record: Batch) -> Result<Outcome, TaskError> {
+    fn outcome(
+        &mut self,
+        input: u16,
+        key: &[u8],
+        record: Batch,
+    ) -> Result<ReplayOutcome, TaskError> {
         let wall_ms = self.wall_ms;
         let Some(Some(Task::Operator(task))) = self.worker.tasks.get_mut(self.node) else {
             unreachable!("the operator's task is one of an operator")
@@ -242,7 +247,7 @@ impl Replay {
             false => Vec::new(),
         };
         let keyed = self.dictionary.keyed(record);
-        let mut outcome = Outcome::default();
+        let mut outcome = ReplayOutcome::default();
         match task.process(input, keyed, wall_ms) {
             Ok(leaving) => outcome.emitted = emitted(&self.outputs, &leaving),
             Err(TaskError::Record { reason, .. }) => {

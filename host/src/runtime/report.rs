@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::JobError;
-use super::snapshot::{Part, RegionSnapshot};
+use super::snapshot::{RegionId, RegionSnapshot};
 use crate::guest::LogLine;
 use crate::stream::{CheckpointId, TaskIndex};
 
@@ -17,7 +17,7 @@ pub enum Report {
     /// A region's share of a checkpoint.
     Snapshot(RegionSnapshot),
     /// A region has seen the last of its records.
-    Ended(Part),
+    Ended(RegionId),
     /// A plugin has logged.
     Log {
         /// The node.
@@ -34,7 +34,7 @@ pub enum Report {
         /// At the barrier of this checkpoint.
         checkpoint: CheckpointId,
         /// Which region.
-        part: Part,
+        part: RegionId,
         /// From the barrier until it was ready for the next record.
         pause: Duration,
     },
@@ -43,7 +43,7 @@ pub enum Report {
     /// The writer is done with a checkpoint.
     Written(WriteOutcome),
     /// The state of a region that is not in a checkpoint yet exceeds its share of memory.
-    StateDirty(Part),
+    StateDirty(RegionId),
 }
 
 /// How the writing of a checkpoint ended.

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::chunks::{CheckpointChunks, named_chunks};
-use super::collections::{KeyedCollections, Place};
+use super::collections::{CollectionPlace, KeyedCollections};
 use super::trees::Trees;
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
-use crate::guest::{Page, SubKeyRange};
+use crate::guest::{PageLimits, SubKeyRange};
 use crate::state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, Sealed,
     StateError, StateId, StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
@@ -26,7 +26,7 @@ const PAGE_ITEMS: usize = 10_000;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// A sub-key and its value.
-pub type Entry = (Vec<u8>, Vec<u8>);
+pub type MapEntry = (Vec<u8>, Vec<u8>);
 
 /// What a key has in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Saved {
     /// Values in order.
     List(Vec<Vec<u8>>),
     /// Values by sub-key, in order.
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 impl Saved {
@@ -184,8 +184,8 @@ impl SavedState {
         Ok(false)
     }
 
-    fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> Place<'a> {
-        Place {
+    fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> CollectionPlace<'a> {
+        CollectionPlace {
             state,
             key,
             hash,
@@ -197,7 +197,7 @@ impl SavedState {
 /// All items of a list.
 pub(super) fn list_of<S: KeyedCollections>(
     store: &mut S,
-    place: Place<'_>,
+    place: CollectionPlace<'_>,
 ) -> Result<Option<Saved>, S::Error> {
     let mut values = Vec::new();
     let mut start = Some(0);
@@ -212,9 +212,9 @@ pub(super) fn list_of<S: KeyedCollections>(
 /// All entries of a map.
 pub(super) fn map_of<S: KeyedCollections>(
     store: &mut S,
-    place: Place<'_>,
+    place: CollectionPlace<'_>,
 ) -> Result<Option<Saved>, S::Error> {
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<MapEntry> = Vec::new();
     let mut start = Vec::new();
     loop {
         let range = SubKeyRange {
@@ -233,8 +233,8 @@ pub(super) fn map_of<S: KeyedCollections>(
     }
 }
 
-fn page() -> Page {
-    Page::new(PAGE_ITEMS, PAGE_BYTES)
+fn page() -> PageLimits {
+    PageLimits::new(PAGE_ITEMS, PAGE_BYTES)
 }
 
 fn settings_of(schema: &StateSchema) -> StateSettings {
@@ -277,7 +277,7 @@ impl SavedStateBuilder {
     /// When the state is too large to be kept.
     pub fn put(&mut self, state: StateId, key: &[u8], saved: &Saved) -> Result<(), TreeError> {
         let hash = hash_key(key);
-        let place = Place {
+        let place = CollectionPlace {
             state,
             key,
             hash,

@@ -10,7 +10,7 @@ use crate::stream::{CheckpointId, KeyGroupRange};
 
 /// What takes a snapshot of its own: a region of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Part {
+pub struct RegionId {
     /// The worker.
     pub worker: usize,
     /// The region.
@@ -23,7 +23,7 @@ pub struct RegionSnapshot {
     /// Of this checkpoint.
     pub checkpoint: CheckpointId,
     /// Whose it is.
-    pub part: Part,
+    pub part: RegionId,
     /// By node: the splits with their positions, and the records read by this process.
     pub sources: Vec<(usize, Vec<Split>, u64)>,
     /// By node: the task's state.
@@ -59,7 +59,7 @@ pub(super) enum SnapshotError {
 impl RegionSnapshot {
     /// Without any task yet.
     #[must_use]
-    pub fn new(checkpoint: CheckpointId, part: Part) -> Self {
+    pub fn new(checkpoint: CheckpointId, part: RegionId) -> Self {
         Self {
             checkpoint,
             part,

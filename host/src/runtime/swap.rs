@@ -16,7 +16,7 @@ use super::faults::Handling;
 use super::plan::{Operator, Plan, Role};
 use super::report::Report;
 use super::schema::States;
-use super::snapshot::Part;
+use super::snapshot::RegionId;
 use super::task::{ReadyPlugin, Task};
 use super::worker::Worker;
 
@@ -80,7 +80,7 @@ pub enum SwapError {
 }
 
 /// Plugins that are ready to take the place of others.
-pub struct Prepared {
+pub struct PreparedSwap {
     pub(super) generation: u64,
     pub(super) plan: Arc<Plan>,
     /// By node, for those that change.
@@ -88,16 +88,16 @@ pub struct Prepared {
     pub(super) handover: Handover,
 }
 
-impl std::fmt::Debug for Prepared {
+impl std::fmt::Debug for PreparedSwap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prepared")
+        f.debug_struct("PreparedSwap")
             .field("generation", &self.generation)
             .field("schemas", &self.schemas)
             .finish_non_exhaustive()
     }
 }
 
-impl Prepared {
+impl PreparedSwap {
     /// Makes operators ready, by name. States of theirs that the plugins do not declare are left behind if `allow_dropped`.
     ///
     /// # Errors
@@ -349,7 +349,7 @@ impl Worker {
         let pause = (replacement.stopwatch)().saturating_sub(begun);
         self.report(Report::PluginsReplaced {
             checkpoint: replacement.checkpoint,
-            part: Part {
+            part: RegionId {
                 worker: self.index,
                 region: at,
             },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::blame::FailedCall;
 use super::collections::Collections;
-use super::faults::{Desk, Faults, Handling};
+use super::faults::{FaultHandler, Faults, Handling};
 use super::keyed::KeyedBatch;
 use super::left::{LeftState, Seals};
 use super::migration::{OwnInstance, migrate_some, migrated};
@@ -124,15 +124,15 @@ pub struct OperatorTask {
     is_migrating: bool,
     /// Whether the guest reads in the middle of calls.
     has_collections: bool,
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<TaskCollections>>,
     /// Makes another instance.
-    open: Open,
+    open: InstanceFactory,
     seals: Seals,
     /// Records that the next call may have.
     call_records_max: usize,
     /// Whether it was said that the state needs a checkpoint.
     has_told_dirty: bool,
-    pub(super) desk: Desk,
+    pub(super) desk: FaultHandler,
     /// Where the time of the current batch goes.
     pub(super) laps: CallLaps,
 }
@@ -140,7 +140,7 @@ pub struct OperatorTask {
 /// Another plugin for a task, opened and with all that it needs, so that taking it costs nothing but a few moves.
 pub struct ReadyPlugin {
     instance: Instance,
-    open: Open,
+    open: InstanceFactory,
     states: Vec<DeclaredState>,
     ids: Vec<StateId>,
     lookups: Vec<Current>,
@@ -156,7 +156,11 @@ impl ReadyPlugin {
     ///
     /// # Errors
     /// When there is none.
-    pub fn open(open: Open, states: &States, handling: Handling) -> Result<Self, GuestError> {
+    pub fn open(
+        open: InstanceFactory,
+        states: &States,
+        handling: Handling,
+    ) -> Result<Self, GuestError> {
         let declared = states.declared.clone();
         Ok(Self {
             instance: open()?,
@@ -193,9 +197,9 @@ impl Current {
 }
 
 /// Makes an instance of a task's plugin.
-pub type Open = Arc<dyn Fn() -> Result<Instance, GuestError> + Send + Sync>;
+pub type InstanceFactory = Arc<dyn Fn() -> Result<Instance, GuestError> + Send + Sync>;
 
-type Kept = Collections<Trees<OwnInstance>>;
+type TaskCollections = Collections<Trees<OwnInstance>>;
 
 /// Why a batch could not be handled. Nothing of it is applied.
 #[derive(Debug)]
@@ -242,7 +246,7 @@ impl OperatorTask {
     /// # Errors
     /// When there is no instance of it.
     pub fn new(
-        open: Open,
+        open: InstanceFactory,
         states: Vec<DeclaredState>,
         store: StateStore,
         handling: Handling,
@@ -267,7 +271,7 @@ impl OperatorTask {
             seals: Seals::begin(None),
             call_records_max,
             has_told_dirty: false,
-            desk: Desk::new(handling),
+            desk: FaultHandler::new(handling),
             laps: CallLaps::default(),
             is_fresh: true,
             instance,
@@ -513,7 +517,7 @@ impl OperatorTask {
     }
 }
 
-fn kept(kept: &mut Option<Box<Kept>>) -> &mut Kept {
+fn kept(kept: &mut Option<Box<TaskCollections>>) -> &mut TaskCollections {
     let kept = kept.as_deref_mut();
     kept.expect("the state is away only while the guest is being called")
 }

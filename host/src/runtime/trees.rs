@@ -2,9 +2,9 @@
 
 use std::ops::Bound;
 
-use super::collections::{KeyedCollections, Place};
-use crate::guest::{ListPage, MapPage, Page, SubKeyRange};
-use crate::state::tree::{Limits, Tree, Write};
+use super::collections::{CollectionPlace, KeyedCollections};
+use crate::guest::{ListPage, MapPage, PageLimits, SubKeyRange};
+use crate::state::tree::{ScanLimits, Tree, Write};
 use crate::state::{CollectionSlot, Migrate, NoMigration, Pages, StateStore, TreeError};
 
 /// A store, and who migrates the lists and maps in it that an earlier version of their state has written.
@@ -30,10 +30,10 @@ impl Trees<NoMigration> {
 impl<M: Migrate> Trees<M> {
     fn at<R>(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         what: impl FnOnce(Tree<'_, Pages<'_>>) -> Result<R, TreeError>,
     ) -> Result<R, TreeError> {
-        let Place {
+        let CollectionPlace {
             state,
             key,
             hash: key_hash,
@@ -49,8 +49,8 @@ impl<M: Migrate> Trees<M> {
     }
 }
 
-impl From<Page> for Limits {
-    fn from(page: Page) -> Self {
+impl From<PageLimits> for ScanLimits {
+    fn from(page: PageLimits) -> Self {
         Self {
             items: page.items,
             bytes: page.bytes,
@@ -61,15 +61,19 @@ impl From<Page> for Limits {
 impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
     type Error = TreeError;
 
-    fn map_get(&mut self, place: Place<'_>, sub_key: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
+    fn map_get(
+        &mut self,
+        place: CollectionPlace<'_>,
+        sub_key: &[u8],
+    ) -> Result<Option<Vec<u8>>, TreeError> {
         self.at(place, |mut tree| tree.get(sub_key))
     }
 
     fn map_scan(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         range: SubKeyRange<'_>,
-        page: Page,
+        page: PageLimits,
     ) -> Result<MapPage, TreeError> {
         let start = Bound::Included(range.start);
         let end = range.end.map_or(Bound::Unbounded, Bound::Excluded);
@@ -85,7 +89,7 @@ impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
 
     fn map_write(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         writes: &[(&[u8], Option<&[u8]>)],
     ) -> Result<(), TreeError> {
         let write = |&(sub_key, value)| Write { sub_key, value };
@@ -95,9 +99,9 @@ impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
 
     fn list_read(
         &mut self,
-        place: Place<'_>,
+        place: CollectionPlace<'_>,
         start: u64,
-        page: Page,
+        page: PageLimits,
     ) -> Result<ListPage, TreeError> {
         let scan = self.at(place, |mut tree| tree.list_read(start, page.into()))?;
         // A list of one item at the last position of all has no next one.
@@ -114,15 +118,19 @@ impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
         })
     }
 
-    fn list_len(&mut self, place: Place<'_>) -> Result<u64, TreeError> {
+    fn list_len(&mut self, place: CollectionPlace<'_>) -> Result<u64, TreeError> {
         self.at(place, |mut tree| tree.count())
     }
 
-    fn list_append(&mut self, place: Place<'_>, items: &[&[u8]]) -> Result<(), TreeError> {
+    fn list_append(
+        &mut self,
+        place: CollectionPlace<'_>,
+        items: &[&[u8]],
+    ) -> Result<(), TreeError> {
         self.at(place, |mut tree| tree.append(items))
     }
 
-    fn clear(&mut self, place: Place<'_>) -> Result<(), TreeError> {
+    fn clear(&mut self, place: CollectionPlace<'_>) -> Result<(), TreeError> {
         self.at(place, |mut tree| tree.clear())
     }
 }

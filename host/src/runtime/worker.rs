@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use super::JobError;
 use super::aligner::{Aligner, Alignment};
-use super::delivery::Waiting;
+use super::delivery::WaitingBatch;
 
 use super::exchange::{Message, Receiver, Sender};
 use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
 use super::report::{Report, Reports};
-use super::snapshot::{Part, RegionSnapshot, SnapshotError, snapshot_task};
+use super::snapshot::{RegionId, RegionSnapshot, SnapshotError, snapshot_task};
 use super::stages::Stages;
 use super::swap::{Ready, Replacement};
 use super::task::Task;
@@ -140,7 +140,7 @@ pub(super) struct Region {
     pub(super) ended: bool,
     pub(super) turn: usize,
     /// Records that are handled before anything else.
-    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<WaitingBatch>,
     pub(super) flush_at: Option<Duration>,
     pub(super) watermark: Timestamp,
     pub(super) watermark_at: Duration,
@@ -571,8 +571,8 @@ impl Worker {
         true
     }
 
-    pub(super) fn part(&self, region: usize) -> Part {
-        Part {
+    pub(super) fn part(&self, region: usize) -> RegionId {
+        RegionId {
             worker: self.index,
             region,
         }

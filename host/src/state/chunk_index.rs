@@ -69,7 +69,7 @@ pub(super) fn fingerprint(index: &[u8]) -> u64 {
 
 /// What an index says of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub struct IndexRow {
     /// [`hash_key`] of its key.
     pub key_hash: u64,
     /// Whose state it is.
@@ -96,7 +96,11 @@ pub struct MalformedIndex;
 ///
 /// # Errors
 /// When these bytes are no index of such a chunk. `rows` is then of no use.
-pub fn read(index: &[u8], chunk_len: usize, rows: &mut Vec<Row>) -> Result<(), MalformedIndex> {
+pub fn read(
+    index: &[u8],
+    chunk_len: usize,
+    rows: &mut Vec<IndexRow>,
+) -> Result<(), MalformedIndex> {
     rows.clear();
     let Some((&VERSION, mut rest)) = index.split_first() else {
         return Err(MalformedIndex);
@@ -118,7 +122,7 @@ pub fn read(index: &[u8], chunk_len: usize, rows: &mut Vec<Row>) -> Result<(), M
 }
 
 #[inline]
-fn read_row(rest: &mut &[u8], offset: usize) -> Option<Row> {
+fn read_row(rest: &mut &[u8], offset: usize) -> Option<IndexRow> {
     let (hash, tail) = rest.split_first_chunk::<8>()?;
     let mut at = 0;
     let number = u32::try_from(layout::read_number(tail, &mut at)?).ok()?;
@@ -129,7 +133,7 @@ fn read_row(rest: &mut &[u8], offset: usize) -> Option<Row> {
         false => None,
     };
     *rest = &tail[at..];
-    Some(Row {
+    Some(IndexRow {
         key_hash: u64::from_le_bytes(*hash),
         state,
         node,
@@ -201,7 +205,7 @@ mod tests {
         assert_eq!(rows.len(), 3);
         for row in rows {
             let entry = layout::entry_at(&chunk, row.offset);
-            let expected = Row {
+            let expected = IndexRow {
                 key_hash: hash_key(entry.key),
                 state: entry.state,
                 node: entry.node,

@@ -12,7 +12,7 @@ const SLOT_BYTES: usize = 1 << 20;
 
 /// A file with slots.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct ScratchFile {
     file: File,
     slots: u32,
     free: Vec<u32>,
@@ -22,7 +22,7 @@ pub(super) struct Scratch {
 #[derive(Debug)]
 pub(super) struct Slots(Box<[u32]>);
 
-impl Scratch {
+impl ScratchFile {
     pub(super) fn new(file: File) -> Self {
         Self {
             file,
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn chunks_come_back_whole_and_in_parts() {
-        let mut scratch = Scratch::new(tempfile::tempfile().expect("a file"));
+        let mut scratch = ScratchFile::new(tempfile::tempfile().expect("a file"));
         let chunk = |seed: usize, len: usize| -> Vec<u8> {
             (0..len)
                 .map(|at| (at * 31 + seed * 7 + at / 251) as u8)

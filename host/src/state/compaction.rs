@@ -11,7 +11,7 @@ use super::index::Word;
 use super::layout::{self, Content, Entry};
 use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
 use super::prefetch::prefetch;
-use super::search::{Found, Identity, Place, Rules};
+use super::search::{Identity, IndexPlace, Rules, SearchResult};
 use super::store::StateStore;
 use super::tree::page::{self, Pruned};
 use super::{ChunkId, StateError};
@@ -37,7 +37,7 @@ const BLOCK: usize = 32;
 struct Candidate {
     offset: usize,
     key_hash: u64,
-    place: Place,
+    place: IndexPlace,
 }
 
 /// What is done with an entry of the victim.
@@ -229,7 +229,7 @@ impl StateStore {
         let len = layout::entry_at(bytes, 0).len;
         let copy = bytes[..len].to_vec();
         let entry = layout::entry_at(&copy, 0);
-        let found = Found::of(position, word, &entry);
+        let found = SearchResult::of(position, word, &entry);
         let hides = oldest_other.is_some_and(|oldest| oldest <= victim.id);
         let fate = self.decide(&entry, candidate, oldest_other, hides, now_ms)?;
         let content = match &fate {
@@ -325,7 +325,7 @@ impl StateStore {
         }
     }
 
-    fn find_word(&self, place: Place, word: Word) -> Option<usize> {
+    fn find_word(&self, place: IndexPlace, word: Word) -> Option<usize> {
         let table = self.table(place);
         let (mut position, mut found) = table.search(table.home(place.hash), place.hash);
         while !found.is_empty() {

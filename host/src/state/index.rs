@@ -69,20 +69,20 @@ impl Word {
 /// - The number of slots is a power of two, and at most three quarters of them are taken.
 /// - From the home of a word to the word there is no empty slot.
 #[derive(Debug)]
-pub struct Table {
+pub struct IndexTable {
     slots: Box<[Word]>,
     len: usize,
     shift_right: u32,
     shift_left: u32,
 }
 
-impl Default for Table {
+impl Default for IndexTable {
     fn default() -> Self {
         Self::with_capacity_bits(CAPACITY_BITS_MIN)
     }
 }
 
-impl Table {
+impl IndexTable {
     fn with_capacity_bits(bits: u32) -> Self {
         Self {
             slots: vec![Word::EMPTY; 1 << bits].into_boxed_slice(),
@@ -256,7 +256,7 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             seed >> 11
         };
-        let mut table = Table::default();
+        let mut table = IndexTable::default();
         let mut model = BTreeMap::new();
         for step in 0..20_000usize {
             // Few distinct tags, so that probe sequences are long and wrap around.

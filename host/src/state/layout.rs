@@ -233,7 +233,7 @@ pub(super) fn entry_len(bytes: &[u8]) -> Option<usize> {
     Some(header.end(0))
 }
 
-struct Header {
+struct EntryHeader {
     state: StateId,
     node: Option<u64>,
     written_ms: Option<u64>,
@@ -242,7 +242,7 @@ struct Header {
     len: usize,
 }
 
-impl Header {
+impl EntryHeader {
     #[inline]
     fn end(&self, offset: usize) -> usize {
         let content = match self.content_len {
@@ -257,14 +257,16 @@ impl Header {
 fn read_parts(chunk: &[u8], offset: usize) -> Option<Entry<'_>> {
     let bytes = chunk.get(offset..)?;
     let header = match bytes {
-        &[state, key_len, content_len, ..] if (state | key_len | content_len) < 0x80 => Header {
-            state: StateId(u16::from(state)),
-            node: None,
-            written_ms: None,
-            key_len: u32::from(key_len),
-            content_len: u32::from(content_len),
-            len: 3,
-        },
+        &[state, key_len, content_len, ..] if (state | key_len | content_len) < 0x80 => {
+            EntryHeader {
+                state: StateId(u16::from(state)),
+                node: None,
+                written_ms: None,
+                key_len: u32::from(key_len),
+                content_len: u32::from(content_len),
+                len: 3,
+            }
+        }
         _ => read_long_header(bytes)?,
     };
     let key_end = header.len + header.key_len as usize;
@@ -287,7 +289,7 @@ fn read_parts(chunk: &[u8], offset: usize) -> Option<Entry<'_>> {
 }
 
 #[cold]
-fn read_long_header(bytes: &[u8]) -> Option<Header> {
+fn read_long_header(bytes: &[u8]) -> Option<EntryHeader> {
     let mut at = 0;
     let (state, has_node, has_written) = parts_of(read_number32(bytes, &mut at)?)?;
     let key_len = read_number32(bytes, &mut at)?;
@@ -304,7 +306,7 @@ fn read_long_header(bytes: &[u8]) -> Option<Header> {
         }
         false => None,
     };
-    Some(Header {
+    Some(EntryHeader {
         state,
         node,
         written_ms,

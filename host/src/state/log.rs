@@ -45,7 +45,7 @@ pub(super) struct Log {
 /// A chunk: what each lookup needs, and the rest.
 #[derive(Debug)]
 pub(super) struct LogChunk {
-    pub(super) place: Place,
+    pub(super) place: ChunkPlace,
     pub(super) id: ChunkId,
     pub(super) live: usize,
     /// Whether it was looked at since eviction last passed by. Only kept up where chunks are evicted.
@@ -55,7 +55,7 @@ pub(super) struct LogChunk {
 
 /// Where the bytes of a chunk are.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum ChunkPlace {
     /// Here, and growing.
     Tail(Vec<u8>),
     /// Here.
@@ -97,7 +97,7 @@ pub(super) struct ChunkRest {
 }
 
 impl LogChunk {
-    pub(super) fn new(id: ChunkId, place: Place, rest: ChunkRest) -> Self {
+    pub(super) fn new(id: ChunkId, place: ChunkPlace, rest: ChunkRest) -> Self {
         Self {
             place,
             id,
@@ -111,21 +111,21 @@ impl LogChunk {
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.place {
-            Place::Tail(bytes) => bytes,
-            Place::Resident(chunk) => &chunk.bytes,
-            Place::Cold | Place::Stored => &[],
+            ChunkPlace::Tail(bytes) => bytes,
+            ChunkPlace::Resident(chunk) => &chunk.bytes,
+            ChunkPlace::Cold | ChunkPlace::Stored => &[],
         }
     }
 
     pub(super) fn len(&self) -> usize {
         match &self.place {
-            Place::Tail(bytes) => bytes.len(),
+            ChunkPlace::Tail(bytes) => bytes.len(),
             _ => self.rest.len as usize,
         }
     }
 
     pub(super) fn is_sealed(&self) -> bool {
-        !matches!(self.place, Place::Tail(_))
+        !matches!(self.place, ChunkPlace::Tail(_))
     }
 
     pub(super) fn as_ref(&self) -> ChunkRef {
@@ -270,7 +270,7 @@ impl Log {
     ) -> bool {
         let offset = word.offset();
         let chunk = self.chunk_mut(word.handle());
-        let Place::Tail(bytes) = &mut chunk.place else {
+        let ChunkPlace::Tail(bytes) = &mut chunk.place else {
             return false;
         };
         let entry = layout::entry_at(bytes, offset);
@@ -295,7 +295,7 @@ impl Log {
         let handle = self.tail_with_room(layout::entry_bytes_max(entry.key, entry.content));
         let notes = self.history.notes;
         let chunk = self.chunk_mut(handle);
-        let Place::Tail(bytes) = &mut chunk.place else {
+        let ChunkPlace::Tail(bytes) = &mut chunk.place else {
             unreachable!("the tail is not sealed")
         };
         let offset = bytes.len();
@@ -339,7 +339,7 @@ impl Log {
             first_append: self.history.appends,
             ..ChunkRest::default()
         };
-        let handle = self.add(LogChunk::new(id, Place::Tail(bytes), rest));
+        let handle = self.add(LogChunk::new(id, ChunkPlace::Tail(bytes), rest));
         self.tail.push(handle);
         if self.history.is_kept {
             self.history.born.push((self.history.epoch, handle));
@@ -418,7 +418,7 @@ impl Log {
         let mut fresh = Vec::with_capacity(self.tail.len());
         for handle in std::mem::take(&mut self.tail) {
             let chunk = self.chunk_mut(handle);
-            let Place::Tail(bytes) = &mut chunk.place else {
+            let ChunkPlace::Tail(bytes) = &mut chunk.place else {
                 unreachable!("the tail is not sealed")
             };
             let mut bytes = std::mem::take(bytes);
@@ -430,7 +430,7 @@ impl Log {
                 bytes,
             });
             chunk.rest.len = sealed.as_ref().as_ref().len;
-            chunk.place = Place::Resident(Arc::clone(&sealed));
+            chunk.place = ChunkPlace::Resident(Arc::clone(&sealed));
             let is_empty = chunk.live == 0;
             self.residency.resident_bytes += sealed.bytes.len();
             if is_empty {

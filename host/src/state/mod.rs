@@ -44,7 +44,7 @@ pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
 pub use collections::{CollectionSlot, Migrate, NoMigration, Pages, TreeError};
 pub use log::{CHUNK_BYTES, HeldStates, Sealed};
 pub use restore::Restore;
-pub use rollback::Rollback;
+pub use rollback::RollbackOutcome;
 pub use settings::{Backend, StateSettings, StoreSettings};
 pub use store::{Keys, Lookup, StateStore};
 pub use versions::{StaleEntry, StaleSweep};

@@ -261,7 +261,9 @@ impl Subject {
         let mut came: Vec<_> = self.tasks.iter_mut().map(|task| task.rollback()).collect();
         came.dedup();
         match came.pop() {
-            Some(Ok(Rollback::Done)) if came.is_empty() => self.model = barrier.model.clone(),
+            Some(Ok(RollbackOutcome::Done)) if came.is_empty() => {
+                self.model = barrier.model.clone()
+            }
             // Some tasks have given up what it needs.
             _ => {
                 assert!(self.setup.budget.is_some());

@@ -4,7 +4,7 @@
 //! write time: each item in them has its own.
 
 use super::layout::{Content, Head};
-use super::search::{Identity, Place};
+use super::search::{Identity, IndexPlace};
 use super::store::StateStore;
 use super::tree::page;
 use super::{StateError, StateId};
@@ -97,7 +97,7 @@ impl StateStore {
         Ok(())
     }
 
-    pub(super) fn node_place(&self, address: NodeAddress<'_>) -> Place {
+    pub(super) fn node_place(&self, address: NodeAddress<'_>) -> IndexPlace {
         self.place(address.key_hash, address.state, Some(address.node))
     }
 

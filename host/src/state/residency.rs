@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
-use super::cold::Scratch;
+use super::cold::ScratchFile;
 use super::index::Word;
 use super::layout::{self, Entry};
-use super::log::{CHUNK_BYTES, Log, LogChunk, Place};
+use super::log::{CHUNK_BYTES, ChunkPlace, Log, LogChunk};
 use super::settings::Backend;
 use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError, chunk_index};
 
@@ -37,7 +37,7 @@ pub(super) struct Residency {
 }
 
 struct Disk {
-    scratch: Scratch,
+    scratch: ScratchFile,
     budget_bytes: usize,
     hand: usize,
 }
@@ -58,7 +58,7 @@ impl Residency {
                 scratch,
                 budget_bytes,
             } => Some(Disk {
-                scratch: Scratch::new(scratch),
+                scratch: ScratchFile::new(scratch),
                 budget_bytes,
                 hand: 0,
             }),
@@ -114,7 +114,7 @@ impl Residency {
         if let (Some(slots), Some(disk)) = (chunk.rest.slots, &mut self.disk) {
             disk.scratch.release(slots);
         }
-        if let Place::Resident(shared) = chunk.place {
+        if let ChunkPlace::Resident(shared) = chunk.place {
             self.resident_bytes -= shared.bytes.len();
             self.keep_spare(shared);
         }
@@ -150,7 +150,7 @@ impl Log {
     fn fetch_entry(&mut self, word: Word) -> Result<Entry<'_>, StateError> {
         let (handle, offset) = (word.handle(), word.offset());
         let chunk = self.chunk_mut(handle);
-        if matches!(chunk.place, Place::Cold) {
+        if matches!(chunk.place, ChunkPlace::Cold) {
             chunk.rest.cold_reads += 1;
             if chunk.rest.cold_reads < COLD_READS_MAX {
                 return self.read_cold(handle, offset);
@@ -193,9 +193,9 @@ impl Log {
     pub(super) fn make_resident(&mut self, handle: u32) -> Result<(), StateError> {
         let chunk = self.chunk(handle);
         let bytes = match chunk.place {
-            Place::Tail(_) | Place::Resident(_) => return Ok(()),
-            Place::Cold => self.read_whole(handle)?,
-            Place::Stored => {
+            ChunkPlace::Tail(_) | ChunkPlace::Resident(_) => return Ok(()),
+            ChunkPlace::Cold => self.read_whole(handle)?,
+            ChunkPlace::Stored => {
                 let reader = self.residency.reader.as_ref();
                 let reader = reader.expect("a stored chunk comes from a checkpoint");
                 let bytes = reader.chunk(chunk.as_ref())?;
@@ -227,7 +227,7 @@ impl Log {
     fn settle(&mut self, handle: u32, shared: Arc<Chunk>) {
         self.residency.resident_bytes += shared.bytes.len();
         let chunk = self.chunk_mut(handle);
-        chunk.place = Place::Resident(shared);
+        chunk.place = ChunkPlace::Resident(shared);
         chunk.is_referenced = true;
         chunk.rest.cold_reads = 0;
     }
@@ -236,7 +236,7 @@ impl Log {
     pub(super) fn missing(&self) -> Vec<ChunkRef> {
         let mut missing: Vec<_> = self
             .sealed()
-            .filter(|(_, chunk)| matches!(chunk.place, Place::Stored))
+            .filter(|(_, chunk)| matches!(chunk.place, ChunkPlace::Stored))
             .map(|(_, chunk)| chunk.as_ref())
             .collect();
         missing.sort_unstable_by_key(|chunk| std::cmp::Reverse(chunk.id));
@@ -249,7 +249,7 @@ impl Log {
         let Some((handle, chunk)) = wanted else {
             return Ok(());
         };
-        if !matches!(chunk.place, Place::Stored) {
+        if !matches!(chunk.place, ChunkPlace::Stored) {
             return Ok(());
         }
         check(chunk, &shared.bytes)?;
@@ -285,7 +285,7 @@ impl Log {
             let Some(chunk) = &mut self.chunks[hand] else {
                 continue;
             };
-            if keep == Some(hand as u32) || !matches!(chunk.place, Place::Resident(_)) {
+            if keep == Some(hand as u32) || !matches!(chunk.place, ChunkPlace::Resident(_)) {
                 continue;
             }
             if std::mem::take(&mut chunk.is_referenced) {
@@ -303,14 +303,15 @@ impl Log {
         let (Some(chunk), Some(disk)) = (&mut chunks[handle as usize], &mut residency.disk) else {
             unreachable!("only chunks of a bounded log are moved out")
         };
-        let Place::Resident(shared) = &chunk.place else {
+        let ChunkPlace::Resident(shared) = &chunk.place else {
             unreachable!("only resident chunks are moved out")
         };
         if chunk.rest.slots.is_none() {
             let slots = disk.scratch.write(&shared.bytes);
             chunk.rest.slots = Some(slots.map_err(|error| StateError::scratch(&error))?);
         }
-        if let Place::Resident(shared) = std::mem::replace(&mut chunk.place, Place::Cold) {
+        if let ChunkPlace::Resident(shared) = std::mem::replace(&mut chunk.place, ChunkPlace::Cold)
+        {
             residency.resident_bytes -= shared.bytes.len();
             residency.keep_spare(shared);
         }

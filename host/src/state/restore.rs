@@ -9,11 +9,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::chunk_index::{self, Row, index_hash};
-use super::index::{Table, Word};
-use super::log::{ChunkRest, LogChunk, Place, state_bit};
+use super::chunk_index::{self, IndexRow, index_hash};
+use super::index::{IndexTable, Word};
+use super::log::{ChunkPlace, ChunkRest, LogChunk, state_bit};
 use super::prefetch::prefetch;
-use super::search::{self, Found, Identity};
+use super::search::{self, Identity, SearchResult};
 use super::settings::StoreSettings;
 use super::store::StateStore;
 use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError};
@@ -28,7 +28,7 @@ pub struct Restore {
     last: Option<ChunkId>,
     /// By key group of the task.
     groups: Vec<Vec<GroupRow>>,
-    rows: Vec<Row>,
+    rows: Vec<IndexRow>,
 }
 
 /// A row of a key group: index hash, and where the entry is.
@@ -52,7 +52,7 @@ const LEN_MAX: usize = (1 << LEN_BITS) - 1;
 
 impl GroupRow {
     #[inline]
-    fn new(hash: u64, handle: u32, row: &Row) -> Self {
+    fn new(hash: u64, handle: u32, row: &IndexRow) -> Self {
         let address = u64::from(handle) << 20 | row.offset as u64;
         let len = row.len.min(LEN_MAX) as u64;
         Self {
@@ -119,10 +119,10 @@ impl Restore {
         let len = chunk.len as usize;
         let fits = index.filter(|index| chunk_index::read(index, len, &mut self.rows).is_ok());
         let (place, fingerprint) = match fits {
-            Some(index) => (Place::Stored, Some(chunk_index::fingerprint(index))),
+            Some(index) => (ChunkPlace::Stored, Some(chunk_index::fingerprint(index))),
             None => (self.read_whole(chunk)?, None),
         };
-        if let Place::Resident(_) = place {
+        if let ChunkPlace::Resident(_) = place {
             self.store.log.residency.resident_bytes += len;
         }
         let rest = ChunkRest {
@@ -136,7 +136,7 @@ impl Restore {
         self.store.log.evict(None)
     }
 
-    fn read_whole(&mut self, chunk: ChunkRef) -> Result<Place, StateError> {
+    fn read_whole(&mut self, chunk: ChunkRef) -> Result<ChunkPlace, StateError> {
         let bytes = self.reader.chunk(chunk)?;
         let index = chunk_index::of(&bytes);
         let len = chunk.len as usize;
@@ -148,7 +148,7 @@ impl Restore {
             });
         }
         let id = chunk.id;
-        Ok(Place::Resident(Arc::new(Chunk { id, bytes })))
+        Ok(ChunkPlace::Resident(Arc::new(Chunk { id, bytes })))
     }
 
     /// Deals the rows of a chunk out to their key groups.
@@ -235,7 +235,7 @@ impl StateStore {
         hashes: &mut Vec<u64>,
         shared: &BTreeSet<u64>,
     ) {
-        let mut index = Table::with_room(rows.len());
+        let mut index = IndexTable::with_room(rows.len());
         // The whole hash of each word; what stands where no word is does not matter.
         if hashes.len() < index.slots().len() {
             hashes.resize(index.slots().len(), 0);
@@ -279,11 +279,11 @@ impl StateStore {
             node: entry.node,
             key: &key,
         };
-        let place = search::Place {
+        let place = search::IndexPlace {
             table: table as u32,
             hash: row.hash,
         };
-        let found: Found = self.find(identity, place)?;
+        let found: SearchResult = self.find(identity, place)?;
         if found.word.is_empty() {
             self.tables[table].insert(row.word());
             self.count(row);

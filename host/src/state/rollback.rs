@@ -14,7 +14,7 @@ use crate::stream::hash_key;
 
 /// What came of a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rollback {
+pub enum RollbackOutcome {
     /// The store is as it was at the last durable seal, or as it began when there is none.
     Done,
     /// What it needs was not kept; the store is as it was, and has to be restored from the checkpoint.
@@ -60,10 +60,10 @@ impl StateStore {
     ///
     /// # Errors
     /// When chunks that have left memory cannot be read. The store is then not to be used.
-    pub fn rollback(&mut self) -> Result<Rollback, StateError> {
+    pub fn rollback(&mut self) -> Result<RollbackOutcome, StateError> {
         let history = &mut self.log.history;
         if !history.is_kept || history.durable < history.possible_from {
-            return Ok(Rollback::RestoreNeeded);
+            return Ok(RollbackOutcome::RestoreNeeded);
         }
         let durable = history.durable;
         let begin = history.born.partition_point(|&(of, _)| of <= durable);
@@ -75,7 +75,7 @@ impl StateStore {
         self.bring_back(&mut removed, 0);
         self.log.reset_to_durable(&undone);
         self.bound()?;
-        Ok(Rollback::Done)
+        Ok(RollbackOutcome::Done)
     }
 
     fn undo_chunk(&mut self, handle: u32, removed: &mut Vec<Removed>) -> Result<(), StateError> {

@@ -7,14 +7,14 @@ use super::tree::Lifetime;
 
 /// What a search has found: the word of the entry, or the empty one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct SearchResult {
     pub(super) word: Word,
     pub(super) position: u32,
     /// Bytes of the entry, twice, and 1 if it is a tombstone.
     len: u32,
 }
 
-impl Found {
+impl SearchResult {
     #[inline]
     pub(super) fn at(position: usize, word: Word) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Found {
 
 /// Where an identity belongs in the index.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct IndexPlace {
     pub(super) table: u32,
     pub(super) hash: u64,
 }

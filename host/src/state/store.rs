@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 use super::chunk_index::index_hash;
 use super::history::History;
-use super::index::Table;
+use super::index::IndexTable;
 use super::layout::{self, Content, Entry, Head};
 use super::log::{Log, NewEntry, Sealed};
 use super::prefetch::prefetch;
 use super::residency::Residency;
-use super::search::{Found, Identity, Place, Rules, visible};
+use super::search::{Identity, IndexPlace, Rules, SearchResult, visible};
 use super::settings::{StateSettings, StoreSettings};
 use super::{StateError, StateId};
 use crate::stream::short;
@@ -35,7 +35,7 @@ const WRITE_AHEAD: usize = 16;
 pub struct StateStore {
     pub(super) max_parallelism: MaxParallelism,
     pub(super) key_groups: KeyGroupRange,
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<IndexTable>,
     pub(super) log: Log,
     pub(super) states: Vec<StateSettings>,
     pub(super) has_aliases: bool,
@@ -55,7 +55,7 @@ pub struct Keys<'a> {
 #[derive(Debug, Default)]
 pub struct Lookup {
     values: OptionalColumn,
-    found: Vec<Found>,
+    found: Vec<SearchResult>,
     versions: Vec<StateId>,
 }
 
@@ -95,7 +95,11 @@ impl StateStore {
             states,
             keeps_rollback,
         } = settings;
-        let tables = key_groups.0.clone().map(|_| Table::default()).collect();
+        let tables = key_groups
+            .0
+            .clone()
+            .map(|_| IndexTable::default())
+            .collect();
         let residency = Residency::new(backend, reader);
         Self {
             max_parallelism,
@@ -125,13 +129,13 @@ impl StateStore {
     /// Number of values and tombstones.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tables.iter().map(Table::len).sum()
+        self.tables.iter().map(IndexTable::len).sum()
     }
 
     /// Whether there is neither value nor tombstone.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tables.iter().all(Table::is_empty)
+        self.tables.iter().all(IndexTable::is_empty)
     }
 
     /// Bytes of the newest entries.
@@ -168,13 +172,13 @@ impl StateStore {
     }
 
     #[inline]
-    pub(super) fn place(&self, key_hash: u64, state: StateId, node: Option<u64>) -> Place {
+    pub(super) fn place(&self, key_hash: u64, state: StateId, node: Option<u64>) -> IndexPlace {
         let group = self.max_parallelism.group_of(key_hash);
         debug_assert!(
             self.key_groups.contains(group),
             "the key belongs to this task"
         );
-        Place {
+        IndexPlace {
             // Of a key of another task this is no table.
             table: u32::from(group.0).wrapping_sub(u32::from(self.key_groups.0.start)),
             hash: index_hash(key_hash, state, node),
@@ -188,7 +192,7 @@ impl StateStore {
     }
 
     #[inline]
-    pub(super) fn table(&self, place: Place) -> &Table {
+    pub(super) fn table(&self, place: IndexPlace) -> &IndexTable {
         &self.tables[place.table as usize]
     }
 
@@ -222,7 +226,7 @@ impl StateStore {
         lookup.found.reserve(keys.hashes.len());
         lookup.values.reserve(keys.hashes.len());
         let is_bounded = self.log.residency.is_bounded();
-        let mut places = [Place::default(); LOOKUP_BLOCK];
+        let mut places = [IndexPlace::default(); LOOKUP_BLOCK];
         let mut first = 0;
         for hashes in keys.hashes.chunks(LOOKUP_BLOCK) {
             for (place, &hash) in places.iter_mut().zip(hashes) {
@@ -242,7 +246,7 @@ impl StateStore {
                         self.log.chunk_mut(word.handle()).is_referenced = true;
                     }
                 }
-                lookup.found.push(Found::at(position, word));
+                lookup.found.push(SearchResult::at(position, word));
             }
             for (index, place) in places[..hashes.len()].iter().enumerate() {
                 let identity = Identity {
@@ -281,8 +285,8 @@ impl StateStore {
     pub(super) fn follow(
         &mut self,
         identity: Identity<'_>,
-        place: Place,
-        found: &mut Found,
+        place: IndexPlace,
+        found: &mut SearchResult,
         take: impl FnOnce(&Entry<'_>),
     ) -> Result<(), StateError> {
         while !found.word.is_empty() {
@@ -301,7 +305,7 @@ impl StateStore {
             }
             let table = &self.tables[place.table as usize];
             let (position, word) = table.search(table.after(found.position as usize), place.hash);
-            *found = Found::at(position, word);
+            *found = SearchResult::at(position, word);
         }
         Ok(())
     }
@@ -310,11 +314,11 @@ impl StateStore {
     pub(super) fn find(
         &mut self,
         identity: Identity<'_>,
-        place: Place,
-    ) -> Result<Found, StateError> {
+        place: IndexPlace,
+    ) -> Result<SearchResult, StateError> {
         let table = self.table(place);
         let (position, word) = table.search(table.home(place.hash), place.hash);
-        let mut found = Found::at(position, word);
+        let mut found = SearchResult::at(position, word);
         self.follow(identity, place, &mut found, |_| {})?;
         Ok(found)
     }
@@ -407,8 +411,8 @@ impl StateStore {
         &mut self,
         (head, expires_ms): (Head, u64),
         key: &[u8],
-        place: Place,
-        found: Found,
+        place: IndexPlace,
+        found: SearchResult,
         value: Option<&[u8]>,
     ) {
         let mut entry = NewEntry {
@@ -455,7 +459,7 @@ impl StateStore {
     }
 
     /// Takes an entry out of the index. Older entries of the same slot must be hidden, or there must be none.
-    pub(super) fn remove(&mut self, place: Place, found: Found) {
+    pub(super) fn remove(&mut self, place: IndexPlace, found: SearchResult) {
         let table = place.table as usize;
         let position = self.tables[table].position_of(found.position as usize, found.word);
         self.tables[table].remove(position);

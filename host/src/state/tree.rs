@@ -32,7 +32,7 @@ mod page_tests;
 mod tests;
 
 pub use apply::Write;
-pub use scan::{Limits, Scan};
+pub use scan::{Scan, ScanLimits};
 
 use page::{MalformedPage, Page};
 

@@ -162,7 +162,7 @@ fn run(seed: u64) {
                 let before = subject.model.clone();
                 let keys = subject.some_keys();
                 subject.batch(&keys, false);
-                assert_eq!(subject.store.rollback(), Ok(Rollback::Done));
+                assert_eq!(subject.store.rollback(), Ok(RollbackOutcome::Done));
                 subject.model = before;
                 subject.check_all();
             }

@@ -13,7 +13,7 @@
 use super::chunk_index::index_hash;
 use super::layout::{Content, Head};
 use super::log::NewEntry;
-use super::search::{Found, Identity, Place};
+use super::search::{Identity, IndexPlace, SearchResult};
 use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
@@ -41,7 +41,7 @@ impl StateStore {
         &mut self,
         identity: Identity<'_>,
         key_hash: u64,
-    ) -> Result<Option<(StateId, Found)>, StateError> {
+    ) -> Result<Option<(StateId, SearchResult)>, StateError> {
         for at in 0.. {
             let settings = self.states.iter().find(|state| state.id == identity.state);
             let Some(&version) = settings.and_then(|settings| settings.aliases.get(at)) else {
@@ -69,8 +69,8 @@ impl StateStore {
         &mut self,
         new: (Head, u64),
         key: &[u8],
-        place: Place,
-        found: Found,
+        place: IndexPlace,
+        found: SearchResult,
         value: Option<&[u8]>,
         version: StateId,
         key_hash: u64,
@@ -92,7 +92,7 @@ impl StateStore {
         self.log.tombstones += usize::from(value.is_none());
         let word = self.log.append(&entry);
         self.tables[place.table as usize].insert(word);
-        let old = Place {
+        let old = IndexPlace {
             hash: index_hash(key_hash, version, head.node),
             ..place
         };
@@ -176,7 +176,7 @@ impl StateStore {
     }
 
     fn sweep_chunk(&mut self, handle: u32, sweep: &mut StaleSweep) -> Result<(), StateError> {
-        let super::log::Place::Resident(chunk) = &self.log.chunk(handle).place else {
+        let super::log::ChunkPlace::Resident(chunk) = &self.log.chunk(handle).place else {
             unreachable!("the chunk was just made resident")
         };
         // Bytes are held while the chunk may go.
@@ -230,7 +230,7 @@ impl StateStore {
         key_hash: u64,
         newest: StateId,
         birth: super::ChunkId,
-        found: Found,
+        found: SearchResult,
     ) {
         let place = self.place(key_hash, newest, identity.node);
         let entry = NewEntry {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::index::Word;
 use super::layout::{self, Content, Entry};
-use super::log::Place;
+use super::log::ChunkPlace;
 use super::search::Identity;
 use super::store::StateStore;
 use super::{Chunk, StateError, StateId, StateKind};
@@ -54,12 +54,14 @@ impl StateStore {
             let chunk = self.log.chunk(handle);
             // The bytes stay while looking others up moves chunks out.
             let chunk = match &chunk.place {
-                Place::Resident(chunk) => Arc::clone(chunk),
-                Place::Tail(bytes) => Arc::new(Chunk {
+                ChunkPlace::Resident(chunk) => Arc::clone(chunk),
+                ChunkPlace::Tail(bytes) => Arc::new(Chunk {
                     id: chunk.id,
                     bytes: bytes.clone(),
                 }),
-                Place::Cold | Place::Stored => unreachable!("the chunk was just made resident"),
+                ChunkPlace::Cold | ChunkPlace::Stored => {
+                    unreachable!("the chunk was just made resident")
+                }
             };
             let mut offset = 0;
             while offset < chunk.bytes.len() {

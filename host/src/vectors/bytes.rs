@@ -30,8 +30,8 @@ impl<'de> Deserialize<'de> for Record {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Record, A::Error> {
                 let wanted = "a record is `[key, value]` or `[key, value, event time in ms]`";
                 let missing = || A::Error::custom(format!("{wanted}, and this has less"));
-                let key: Bytes = items.next_element()?.ok_or_else(missing)?;
-                let value: Bytes = items.next_element()?.ok_or_else(missing)?;
+                let key: TypedBytes = items.next_element()?.ok_or_else(missing)?;
+                let value: TypedBytes = items.next_element()?.ok_or_else(missing)?;
                 let timestamp: Option<i64> = items.next_element()?;
                 if items.next_element::<serde::de::IgnoredAny>()?.is_some() {
                     return Err(A::Error::custom(format!("{wanted}, and this has more")));
@@ -49,24 +49,24 @@ impl<'de> Deserialize<'de> for Record {
 }
 
 /// Text or hexadecimal digits.
-pub(super) struct Bytes(pub(super) Vec<u8>);
+pub(super) struct TypedBytes(pub(super) Vec<u8>);
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de> Deserialize<'de> for TypedBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct BytesVisitor;
 
         impl<'de> Visitor<'de> for BytesVisitor {
-            type Value = Bytes;
+            type Value = TypedBytes;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("text, or bytes as `{ hex = \"ff00\" }`")
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
-                Ok(Bytes(text.as_bytes().to_vec()))
+            fn visit_str<E: Error>(self, text: &str) -> Result<TypedBytes, E> {
+                Ok(TypedBytes(text.as_bytes().to_vec()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Bytes, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<TypedBytes, A::Error> {
                 let mut bytes = None;
                 while let Some(field) = fields.next_key::<String>()? {
                     if field != "hex" {
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Bytes {
                     bytes = Some(from_hex(&digits).map_err(A::Error::custom)?);
                 }
                 let none = || A::Error::custom("wants text, or bytes as `{ hex = \"ff00\" }`");
-                bytes.map(Bytes).ok_or_else(none)
+                bytes.map(TypedBytes).ok_or_else(none)
             }
         }
 

@@ -78,7 +78,7 @@ impl Stop {
 }
 
 /// What a call gave, or why it failed.
-pub(super) type Outcome = Result<Called, Failed>;
+pub(super) type CallOutcome = Result<Called, Failed>;
 
 /// A call that has failed.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ fn fails_by(error: &GuestError) -> Option<FailsBy> {
 ///
 /// # Errors
 /// With the difference.
-pub(super) fn compare(call: &Call, outcome: &Outcome, outputs: &[String]) -> Result<(), Stop> {
+pub(super) fn compare(call: &Call, outcome: &CallOutcome, outputs: &[String]) -> Result<(), Stop> {
     match (&call.expected, outcome) {
         (Expected::Failure { says, by }, Err(failed)) => compare_failure(says, by, failed),
         (Expected::Failure { says, by }, Ok(called)) => {
@@ -159,8 +159,8 @@ pub(super) fn compare(call: &Call, outcome: &Outcome, outputs: &[String]) -> Res
 /// # Errors
 /// With the difference.
 pub(super) fn compare_again(
-    before: &Outcome,
-    again: &Outcome,
+    before: &CallOutcome,
+    again: &CallOutcome,
     outputs: &[String],
 ) -> Result<(), Stop> {
     let what = "after a kill, records that came again do not give the same";
@@ -184,7 +184,7 @@ pub(super) fn compare_again(
         }
         (Err(before), Err(again)) if before.by == again.by => Vec::new(),
         _ => {
-            let line = |outcome: &Outcome| match outcome {
+            let line = |outcome: &CallOutcome| match outcome {
                 Ok(called) => format!("emits {} records", called.emitted.len()),
                 Err(failed) => show::message(&failed.message),
             };

@@ -7,7 +7,7 @@ use crate::pipeline::toml_file::TomlFile;
 
 /// Files that were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct VectorFiles {
     /// With vectors, sorted.
     pub files: Vec<PathBuf>,
     /// TOML files without.
@@ -19,7 +19,7 @@ pub struct Found {
 ///
 /// # Errors
 /// When a folder cannot be read.
-pub fn of_plugin(plugin: &Path) -> io::Result<Found> {
+pub fn of_plugin(plugin: &Path) -> io::Result<VectorFiles> {
     let own = match plugin.is_dir() {
         true => Some(plugin),
         // That of a bare name is the current one.
@@ -31,7 +31,7 @@ pub fn of_plugin(plugin: &Path) -> io::Result<Found> {
             }),
     };
     let Some(own) = own else {
-        return Ok(Found::default());
+        return Ok(VectorFiles::default());
     };
     // The name `.` has no parent.
     let absolute = own.canonicalize()?;
@@ -40,7 +40,7 @@ pub fn of_plugin(plugin: &Path) -> io::Result<Found> {
         _ => absolute.parent().map(Path::to_path_buf),
     };
     for folder in [Some(own.to_path_buf()), parent].into_iter().flatten() {
-        let mut found = Found::default();
+        let mut found = VectorFiles::default();
         let file = folder.join("vectors.toml");
         if file.is_file() {
             found.files.push(file);
@@ -51,28 +51,28 @@ pub fn of_plugin(plugin: &Path) -> io::Result<Found> {
             found.files.extend(more.files);
             found.others.extend(more.others);
         }
-        if found != Found::default() {
+        if found != VectorFiles::default() {
             return Ok(found);
         }
     }
-    Ok(Found::default())
+    Ok(VectorFiles::default())
 }
 
 /// The vectors at a path: a file, or all files of a folder that end in `.toml` and have steps.
 ///
 /// # Errors
 /// When there is no such file or folder.
-pub fn at(path: &Path) -> io::Result<Found> {
+pub fn at(path: &Path) -> io::Result<VectorFiles> {
     if path.metadata()?.is_dir() {
         return in_folder(path);
     }
-    Ok(Found {
+    Ok(VectorFiles {
         files: vec![path.to_path_buf()],
         others: Vec::new(),
     })
 }
 
-fn in_folder(folder: &Path) -> io::Result<Found> {
+fn in_folder(folder: &Path) -> io::Result<VectorFiles> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -85,7 +85,7 @@ fn in_folder(folder: &Path) -> io::Result<Found> {
     }
     paths.sort();
     let (files, others) = paths.into_iter().partition(|path| has_vectors(path));
-    Ok(Found { files, others })
+    Ok(VectorFiles { files, others })
 }
 
 /// Whether there are vectors in a file. One that cannot be read has some, so that it is not passed over.

@@ -20,7 +20,7 @@ const RECORDS_MAX: usize = 4096;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct File {
+struct VectorFile {
     #[serde(deserialize_with = "config::deserialize")]
     config: BTreeMap<String, String>,
     limits: LimitSettings,
@@ -130,7 +130,7 @@ impl Vectors {
     /// With what is wrong.
     pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
         let file = TomlFile::parse(name, text)?;
-        let typed: File = file.read().map_err(Problems::from)?;
+        let typed: VectorFile = file.read().map_err(Problems::from)?;
         let expects = match (typed.refuses, typed.step.is_empty()) {
             (Some(says), true) => Expects::Refusal(says),
             (None, false) => Expects::Steps(steps(&file, typed.step)?),
@@ -283,14 +283,17 @@ impl TypedStep {
     }
 }
 
-type Typed = (
+type TypedExpectation = (
     Option<Emits>,
     Option<Vec<(usize, String)>>,
     Option<String>,
     Option<Vec<FailsBy>>,
 );
 
-fn expected((emits, rejects, fails, by): Typed, records: usize) -> Result<Expected, Wrong> {
+fn expected(
+    (emits, rejects, fails, by): TypedExpectation,
+    records: usize,
+) -> Result<Expected, Wrong> {
     if records == 0 || records > RECORDS_MAX {
         let message = format!("a step has 1 to {RECORDS_MAX}, not {records}");
         return Err(("records", message));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::bytes::Bytes;
+use super::bytes::TypedBytes;
 
 /// A value as it stands in a file.
 pub(super) struct Json(pub(super) Value);
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for ByKey {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ByKey, A::Error> {
                 let mut keys: Vec<(Vec<u8>, Value)> = Vec::new();
-                while let Some((Bytes(key), Json(value))) = items.next_element()? {
+                while let Some((TypedBytes(key), Json(value))) = items.next_element()? {
                     if keys.iter().any(|(known, _)| *known == key) {
                         return Err(A::Error::custom("a key stands twice"));
                     }

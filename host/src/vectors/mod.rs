@@ -146,7 +146,7 @@ impl Variation {
 
 /// What came of a file of vectors.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct VectorReport {
     /// The file.
     pub name: String,
     /// Its steps; none if it is about a configuration that is refused.
@@ -159,7 +159,7 @@ pub struct Report {
     pub difference: Option<Difference>,
 }
 
-impl Report {
+impl VectorReport {
     /// Whether the plugin passes.
     #[must_use]
     pub fn passed(&self) -> bool {
@@ -167,7 +167,7 @@ impl Report {
     }
 }
 
-impl std::fmt::Display for Report {
+impl std::fmt::Display for VectorReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let count = |number: usize, what: &str| match number {
             1 => format!("1 {what}"),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::difference::{Failed, Outcome, Stop, compare, compare_again};
+use super::difference::{CallOutcome, Failed, Stop, compare, compare_again};
 use super::json::{map_like, same};
 use super::{
-    Action, Call, Difference, Expected, ExpectedState, Expects, Report, Step, Variation, Vectors,
-    show,
+    Action, Call, Difference, Expected, ExpectedState, Expects, Step, Variation, VectorReport,
+    Vectors, show,
 };
 use crate::guest::{Description, GuestError, Instance, LogLevel, LogLine, Plugin, StatePart};
 use crate::pipeline::Problems;
@@ -28,10 +28,10 @@ const LOG_LINES_MAX: usize = 5;
 ///
 /// # Errors
 /// When the file names ports or states that the plugin has not.
-pub fn run(plugin: &Plugin, vectors: &Vectors) -> Result<Report, Problems> {
+pub fn run(plugin: &Plugin, vectors: &Vectors) -> Result<VectorReport, Problems> {
     let description = plugin.description();
     vectors.check(description)?;
-    let mut report = Report {
+    let mut report = VectorReport {
         name: vectors.name.clone(),
         steps: 0,
         variations: 0,
@@ -137,7 +137,7 @@ fn run_variation(
     let name = &plugin.description().name;
     let operator = Operator::new(Arc::clone(plugin), config.to_vec());
     let mut trial = match Alone::new(name, &operator, BEGIN_MS) {
-        Ok(alone) => Trial {
+        Ok(alone) => VariationRun {
             plugin,
             alone,
             variation,
@@ -167,24 +167,24 @@ fn level(level: LogLevel) -> &'static str {
 }
 
 /// One variation on its way.
-struct Trial<'a> {
+struct VariationRun<'a> {
     plugin: &'a Plugin,
     alone: Alone,
     variation: Variation,
     /// Turns values into JSON. It was never opened, and never handles records.
     teller: Option<Instance>,
     /// Calls since the last checkpoint.
-    since: Vec<Made>,
+    since: Vec<PastCall>,
     /// Of the step.
     log: Vec<LogLine>,
 }
 
 /// A call that was made.
-struct Made {
+struct PastCall {
     input: u16,
     records: Batch,
     wall_ms: u64,
-    outcome: Outcome,
+    outcome: CallOutcome,
 }
 
 impl From<JobError> for Stop {
@@ -194,7 +194,7 @@ impl From<JobError> for Stop {
     }
 }
 
-impl Trial<'_> {
+impl VariationRun<'_> {
     fn step(&mut self, action: &Action) -> Result<(), Stop> {
         self.log.clear();
         match action {
@@ -327,14 +327,14 @@ impl Trial<'_> {
         Ok(())
     }
 
-    fn call(&mut self, input: u16, records: Batch) -> Result<Outcome, Stop> {
+    fn call(&mut self, input: u16, records: Batch) -> Result<CallOutcome, Stop> {
         if self.variation == Variation::FreshInstances {
             self.alone.renew()?;
         }
         let outcome = self.alone.call(input, records.clone())?;
         let outcome = outcome.map_err(|error| Failed::of(&error));
         self.hear_log();
-        self.since.push(Made {
+        self.since.push(PastCall {
             input,
             records,
             wall_ms: self.alone.wall_ms,

@@ -34,12 +34,16 @@ pub(super) enum Make {
 }
 
 /// An opened place, and its folder if it is one of files.
-pub(super) struct Opened {
+pub(super) struct OpenedRemote {
     pub remote: Remote,
     pub folder: Option<PathBuf>,
 }
 
-pub(super) fn open(url: &str, settings: ObjectSettings, make: Make) -> Result<Opened, StoreError> {
+pub(super) fn open(
+    url: &str,
+    settings: ObjectSettings,
+    make: Make,
+) -> Result<OpenedRemote, StoreError> {
     if let Some(path) = url.strip_prefix("file://") {
         return open_folder(url, path, make);
     }
@@ -59,7 +63,7 @@ fn unusable(url: &str, reason: impl ToString) -> StoreError {
     }
 }
 
-fn open_folder(url: &str, path: &str, make: Make) -> Result<Opened, StoreError> {
+fn open_folder(url: &str, path: &str, make: Make) -> Result<OpenedRemote, StoreError> {
     if !path.starts_with('/') {
         return Err(unusable(
             url,
@@ -82,7 +86,7 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<Opened, StoreError> 
     let store = LocalFileSystem::new_with_prefix(&folder)
         .map_err(|error| unusable(url, error))?
         .with_fsync(true);
-    Ok(Opened {
+    Ok(OpenedRemote {
         remote: Remote::new(
             url,
             Arc::new(store) as Arc<dyn ObjectStore>,
@@ -92,7 +96,11 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<Opened, StoreError> 
     })
 }
 
-fn open_bucket(url: &str, rest: &str, settings: ObjectSettings) -> Result<Opened, StoreError> {
+fn open_bucket(
+    url: &str,
+    rest: &str,
+    settings: ObjectSettings,
+) -> Result<OpenedRemote, StoreError> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
         return Err(unusable(
@@ -147,7 +155,7 @@ fn open_bucket(url: &str, rest: &str, settings: ObjectSettings) -> Result<Opened
             )
         })?;
     }
-    Ok(Opened {
+    Ok(OpenedRemote {
         remote: remote(settings.give_up_after)?,
         folder: None,
     })

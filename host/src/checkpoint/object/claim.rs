@@ -14,10 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::ObjectStorage;
-use super::layout::{self, Kept, Record, StoredChunk, StoredPlugin, WriterId};
+use super::layout::{
+    self, CheckpointRecord, StoredCheckpoint, StoredChunk, StoredPlugin, WriterId,
+};
 use super::objects::{Created, Got};
 use super::reader::RECORD_BYTES_MAX;
-use crate::checkpoint::store::{Refusal, StoreError};
+use crate::checkpoint::store::{CheckpointRefusal, StoreError};
 use crate::checkpoint::{ManifestError, PluginDigest};
 use crate::state::ChunkId;
 use crate::stream::CheckpointId;
@@ -29,7 +31,7 @@ const TRIES: usize = 8;
 
 /// Whether this storage may write.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(super) enum ClaimStatus {
     /// It has not tried.
     Unclaimed,
     /// It may, until another writer begins.
@@ -45,8 +47,8 @@ pub(super) struct Named {
     pub plugins: BTreeMap<PluginDigest, StoredPlugin>,
 }
 
-impl From<Kept> for Named {
-    fn from(kept: Kept) -> Self {
+impl From<StoredCheckpoint> for Named {
+    fn from(kept: StoredCheckpoint) -> Self {
         Self {
             chunks: kept.chunks,
             plugins: kept.plugins,
@@ -94,8 +96,8 @@ impl Claim {
         found.next().copied()
     }
 
-    pub(super) fn mark(&self, next: u64) -> Record {
-        Record {
+    pub(super) fn mark(&self, next: u64) -> CheckpointRecord {
+        CheckpointRecord {
             writer: self.writer,
             next,
             highest_chunk: self.highest_chunk,
@@ -108,14 +110,14 @@ impl Claim {
 pub(super) enum Placed {
     Now,
     /// A record that this writer tried to create earlier.
-    Earlier(Box<Record>),
+    Earlier(Box<CheckpointRecord>),
 }
 
 impl ObjectStorage {
     /// Sees to it that only this storage writes, and that nothing is in doubt.
     pub(super) fn claim(&mut self) -> Result<&mut Claim, StoreError> {
-        if matches!(self.standing, Standing::Unclaimed) {
-            self.standing = Standing::Writer(self.begin()?);
+        if matches!(self.standing, ClaimStatus::Unclaimed) {
+            self.standing = ClaimStatus::Writer(self.begin()?);
         } else {
             self.settle()?;
         }
@@ -124,7 +126,7 @@ impl ObjectStorage {
 
     pub(super) fn claimed(&mut self) -> Result<&mut Claim, StoreError> {
         match &mut self.standing {
-            Standing::Writer(claim) => Ok(claim),
+            ClaimStatus::Writer(claim) => Ok(claim),
             _ => Err(StoreError::TakenOver {
                 path: self.remote.url(),
             }),
@@ -270,7 +272,11 @@ impl ObjectStorage {
     }
 
     /// Creates the next record. A writer that finds another's record there has lost the right to write.
-    pub(super) fn place(&mut self, id: u64, record: &Record) -> Result<Placed, StoreError> {
+    pub(super) fn place(
+        &mut self,
+        id: u64,
+        record: &CheckpointRecord,
+    ) -> Result<Placed, StoreError> {
         let (folder, name) = (layout::CHECKPOINTS, layout::number(id));
         let bytes = layout::encode_record(id, record);
         if self.remote.create(folder, &name, bytes)? == Created::Now {
@@ -283,7 +289,7 @@ impl ObjectStorage {
         {
             return Ok(Placed::Earlier(Box::new(found)));
         }
-        self.standing = Standing::TakenOver;
+        self.standing = ClaimStatus::TakenOver;
         Err(StoreError::TakenOver {
             path: self.remote.url(),
         })
@@ -295,7 +301,7 @@ impl ObjectStorage {
         let highest = claim.successor.saturating_sub(1);
         if id.0 < claim.successor {
             let highest = CheckpointId(highest);
-            let reason = Refusal::IdNotNew { highest };
+            let reason = CheckpointRefusal::IdNotNew { highest };
             return Err(StoreError::Refused { id, reason });
         }
         Ok(())

@@ -86,7 +86,7 @@ pub(super) struct StoredPlugin {
 
 /// A checkpoint, and where what it names is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct StoredCheckpoint {
     pub checkpoint: Checkpoint,
     pub chunks: BTreeMap<ChunkId, StoredChunk>,
     pub plugins: BTreeMap<PluginDigest, StoredPlugin>,
@@ -94,14 +94,14 @@ pub(super) struct Kept {
 
 /// What is in an object of `checkpoints/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct CheckpointRecord {
     pub writer: WriterId,
     /// The id that the next record will have.
     pub next: u64,
     /// The highest id of a chunk that this writer knew to have ever been used.
     pub highest_chunk: u64,
     /// None in a mark.
-    pub kept: Option<Kept>,
+    pub kept: Option<StoredCheckpoint>,
 }
 
 /// 20 digits, so that names sort as numbers do.
@@ -141,12 +141,12 @@ struct RecordV1<'a> {
 #[derive(Serialize, Deserialize)]
 struct CheckpointV1<'a> {
     manifest: &'a [u8],
-    chunks: Vec<ChunkV1>,
+    chunks: Vec<StoredChunkV1>,
     plugins: Vec<PluginV1>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct ChunkV1 {
+struct StoredChunkV1 {
     id: u64,
     writer: u64,
     len: u32,
@@ -163,7 +163,7 @@ struct PluginV1 {
 }
 
 /// The bytes of the record with this id.
-pub(super) fn encode_record(id: u64, record: &Record) -> Vec<u8> {
+pub(super) fn encode_record(id: u64, record: &CheckpointRecord) -> Vec<u8> {
     let manifest = record
         .kept
         .as_ref()
@@ -171,7 +171,7 @@ pub(super) fn encode_record(id: u64, record: &Record) -> Vec<u8> {
     let parts = record.kept.as_ref().zip(manifest.as_deref());
     let checkpoint = parts.map(|(kept, manifest)| CheckpointV1 {
         manifest,
-        chunks: kept.chunks.values().map(ChunkV1::from).collect(),
+        chunks: kept.chunks.values().map(StoredChunkV1::from).collect(),
         plugins: kept
             .plugins
             .iter()
@@ -199,7 +199,7 @@ pub(super) fn encode_record(id: u64, record: &Record) -> Vec<u8> {
 }
 
 /// The record with this id that [`encode_record`] made these bytes from.
-pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<Record, ManifestError> {
+pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<CheckpointRecord, ManifestError> {
     let malformed = ManifestError::Malformed;
     let content = bytes
         .len()
@@ -227,7 +227,7 @@ pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<Record, ManifestErr
             "its record says that it is followed by an earlier one",
         ));
     }
-    Ok(Record {
+    Ok(CheckpointRecord {
         writer: WriterId(record.writer),
         next: record.next,
         highest_chunk: record.highest_chunk,
@@ -238,7 +238,7 @@ pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<Record, ManifestErr
     })
 }
 
-impl From<&StoredChunk> for ChunkV1 {
+impl From<&StoredChunk> for StoredChunkV1 {
     fn from(stored: &StoredChunk) -> Self {
         Self {
             id: stored.chunk.id.0,
@@ -252,7 +252,7 @@ impl From<&StoredChunk> for ChunkV1 {
 }
 
 impl CheckpointV1<'_> {
-    fn into_kept(self, id: u64) -> Result<Kept, ManifestError> {
+    fn into_kept(self, id: u64) -> Result<StoredCheckpoint, ManifestError> {
         let malformed = ManifestError::Malformed;
         let checkpoint = manifest::decode(self.manifest)?;
         if checkpoint.id != CheckpointId(id) {
@@ -289,7 +289,7 @@ impl CheckpointV1<'_> {
         if !super::plugins_of(&checkpoint).all(|plugin| plugins.contains_key(&plugin)) {
             return Err(malformed("its record does not say where its plugins are"));
         }
-        Ok(Kept {
+        Ok(StoredCheckpoint {
             checkpoint,
             chunks,
             plugins,

@@ -33,7 +33,7 @@ use super::{
 use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
 use address::Make;
-use claim::Standing;
+use claim::ClaimStatus;
 use reader::ObjectReader;
 use remote::Remote;
 
@@ -69,7 +69,7 @@ pub struct ObjectStorage {
     settings: ObjectSettings,
     /// Where it is, if it is in files.
     folder: Option<PathBuf>,
-    standing: Standing,
+    standing: ClaimStatus,
 }
 
 impl ObjectStorage {
@@ -90,7 +90,7 @@ impl ObjectStorage {
             remote,
             settings,
             folder,
-            standing: Standing::Unclaimed,
+            standing: ClaimStatus::Unclaimed,
         }
     }
 }

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 /// A request on its way.
-pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+pub(super) type ObjectFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// A name and the length of what is stored there.
 pub(super) type Names = BTreeMap<String, u64>;
@@ -36,19 +36,19 @@ pub(super) enum Got {
 /// A place for objects. Each is there whole or not at all.
 pub(super) trait Objects: Debug + Send + Sync {
     /// Puts an object, and replaces the one with that name.
-    fn put(&self, path: Path, bytes: Vec<u8>) -> Answer<()>;
+    fn put(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<()>;
     /// Puts an object, unless there is one: of two at the same time, one loses.
-    fn create(&self, path: Path, bytes: Vec<u8>) -> Answer<Created>;
+    fn create(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<Created>;
     /// Reads an object of at most `bytes_max`, or a part of it.
-    fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> Answer<Got>;
+    fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> ObjectFuture<Got>;
     /// Names in a folder.
-    fn list(&self, folder: Path) -> Answer<Names>;
+    fn list(&self, folder: Path) -> ObjectFuture<Names>;
     /// Deletes an object; one that is not there is as good as deleted.
-    fn delete(&self, path: Path) -> Answer<()>;
+    fn delete(&self, path: Path) -> ObjectFuture<()>;
 }
 
 impl Objects for Arc<dyn ObjectStore> {
-    fn put(&self, path: Path, bytes: Vec<u8>) -> Answer<()> {
+    fn put(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<()> {
         let store = Self::clone(self);
         Box::pin(async move {
             let payload = PutPayload::from(bytes);
@@ -57,7 +57,7 @@ impl Objects for Arc<dyn ObjectStore> {
         })
     }
 
-    fn create(&self, path: Path, bytes: Vec<u8>) -> Answer<Created> {
+    fn create(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<Created> {
         let store = Self::clone(self);
         Box::pin(async move {
             let payload = PutPayload::from(bytes);
@@ -71,7 +71,7 @@ impl Objects for Arc<dyn ObjectStore> {
         })
     }
 
-    fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> Answer<Got> {
+    fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> ObjectFuture<Got> {
         let store = Self::clone(self);
         Box::pin(async move {
             let end = range.as_ref().map(|range| range.end);
@@ -100,7 +100,7 @@ impl Objects for Arc<dyn ObjectStore> {
         })
     }
 
-    fn list(&self, folder: Path) -> Answer<Names> {
+    fn list(&self, folder: Path) -> ObjectFuture<Names> {
         let store = Self::clone(self);
         Box::pin(async move {
             let listed = store.list_with_delimiter(Some(&folder)).await?;
@@ -112,7 +112,7 @@ impl Objects for Arc<dyn ObjectStore> {
         })
     }
 
-    fn delete(&self, path: Path) -> Answer<()> {
+    fn delete(&self, path: Path) -> ObjectFuture<()> {
         let store = Self::clone(self);
         Box::pin(async move {
             match ObjectStoreExt::delete(&store, &path).await {

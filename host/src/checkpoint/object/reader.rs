@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::claim::Named;
-use super::layout::{self, Kept, Record, StoredChunk, StoredPlugin};
+use super::layout::{self, CheckpointRecord, StoredCheckpoint, StoredChunk, StoredPlugin};
 use super::objects::Got;
 use super::remote::Remote;
 use crate::checkpoint::store::{CheckpointReport, Listed, StoreError, VerifyReport};
@@ -21,10 +21,10 @@ use crate::stream::CheckpointId;
 pub(super) const RECORD_BYTES_MAX: u64 = 256 << 20;
 
 /// Records by id, or why one cannot be read.
-pub(super) type Records = BTreeMap<u64, Result<Record, ManifestError>>;
+pub(super) type Records = BTreeMap<u64, Result<CheckpointRecord, ManifestError>>;
 
 /// A checkpoint's id and what is kept of it, or why that cannot be read.
-type KeptListed = (CheckpointId, Result<Kept, ManifestError>);
+type KeptListed = (CheckpointId, Result<StoredCheckpoint, ManifestError>);
 
 #[derive(Debug)]
 pub(super) struct ObjectReader {
@@ -176,7 +176,7 @@ pub(super) fn chunk_problem(id: ChunkId, what: &str) -> String {
     format!("chunk {} {what}", id.0)
 }
 
-fn record(id: u64, got: Got) -> Option<Result<Record, ManifestError>> {
+fn record(id: u64, got: Got) -> Option<Result<CheckpointRecord, ManifestError>> {
     match got {
         Got::Bytes(bytes) => Some(layout::decode_record(id, &bytes)),
         Got::TooLong => Some(Err(ManifestError::Malformed("it is longer than any is"))),

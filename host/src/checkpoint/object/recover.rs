@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ObjectStorage;
-use super::layout::{self, Kept};
+use super::layout::{self, StoredCheckpoint};
 use super::objects::Names;
 use super::reader::chunk_problem;
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint, StoreError};
@@ -12,7 +12,7 @@ use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
 /// What is stored, by name: enough for a quick look.
-struct Stored {
+struct StoredNames {
     chunks: Names,
     plugins: Names,
 }
@@ -74,9 +74,9 @@ impl ObjectStorage {
     /// The checkpoint, or why it is damaged.
     fn check(
         &self,
-        kept: Result<Kept, ManifestError>,
+        kept: Result<StoredCheckpoint, ManifestError>,
         depth: Depth,
-        stored: &mut Option<Stored>,
+        stored: &mut Option<StoredNames>,
     ) -> Result<Result<RestoredCheckpoint, String>, StoreError> {
         let kept = match kept {
             Ok(kept) => kept,
@@ -93,7 +93,7 @@ impl ObjectStorage {
             Depth::Quick => {
                 let stored = match stored {
                     Some(stored) => stored,
-                    None => stored.insert(Stored {
+                    None => stored.insert(StoredNames {
                         chunks: self.remote.list(layout::CHUNKS)?,
                         plugins: self.remote.list(layout::PLUGINS)?,
                     }),
@@ -111,7 +111,7 @@ impl ObjectStorage {
     }
 
     /// Reads every byte of a checkpoint, a few chunks at a time.
-    fn read_all(&self, kept: &Kept) -> Result<Result<(), String>, StoreError> {
+    fn read_all(&self, kept: &StoredCheckpoint) -> Result<Result<(), String>, StoreError> {
         let mut problems = BTreeMap::new();
         let chunks = kept.chunks.values().copied();
         self.reader.read_chunks(chunks, |stored, read| {
@@ -131,7 +131,7 @@ impl ObjectStorage {
     }
 }
 
-fn is_all_there(kept: &Kept, stored: &Stored) -> Result<(), String> {
+fn is_all_there(kept: &StoredCheckpoint, stored: &StoredNames) -> Result<(), String> {
     for chunk in kept.chunks.values() {
         let problem = match stored.chunks.get(&chunk.name()) {
             Some(len) if *len == chunk.object_bytes() => continue,

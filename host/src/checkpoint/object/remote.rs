@@ -13,7 +13,7 @@ use object_store::path::Path;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinSet};
 
-use super::objects::{Answer, Created, Got, Names, Objects};
+use super::objects::{Created, Got, Names, ObjectFuture, Objects};
 use crate::checkpoint::store::StoreError;
 
 /// How many requests are in flight at most.
@@ -69,7 +69,7 @@ impl Remote {
     }
 
     /// Waits for an answer. What a store says is never damage: it may pass.
-    fn wait<T>(&self, answer: Answer<T>) -> Result<T, StoreError> {
+    fn wait<T>(&self, answer: ObjectFuture<T>) -> Result<T, StoreError> {
         let answer = self.runtime.block_on(answer);
         answer.map_err(|error| self.failed(&error))
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::claim::{Claim, Named, Placed};
-use super::layout::{self, Kept, Record, StoredPlugin, WriterId};
+use super::layout::{self, CheckpointRecord, StoredCheckpoint, StoredPlugin, WriterId};
 use super::{ObjectStorage, chunks_of, plugins_of};
-use crate::checkpoint::store::{Refusal, StoreError};
+use crate::checkpoint::store::{CheckpointRefusal, StoreError};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, CommitPermit, NewCheckpoint, PluginDigest, retention,
 };
@@ -88,7 +88,7 @@ impl ObjectStorage {
             let plain = from.chunk(chunk)?;
             if let Some(stored) = self.claimed()?.stored_chunk(chunk_id) {
                 if stored.checksum != xxh3_64(&plain) || stored.chunk != chunk {
-                    let reason = Refusal::ChunkReused { chunk: chunk_id };
+                    let reason = CheckpointRefusal::ChunkReused { chunk: chunk_id };
                     return Err(StoreError::Refused { id, reason });
                 }
                 named.chunks.insert(chunk_id, stored);
@@ -140,11 +140,11 @@ impl ObjectStorage {
         let id = checkpoint.id;
         let next = self.after(id.0)?;
         let claim = self.claimed()?;
-        let record = Record {
+        let record = CheckpointRecord {
             writer: claim.writer,
             next,
             highest_chunk: claim.highest_chunk,
-            kept: Some(Kept {
+            kept: Some(StoredCheckpoint {
                 checkpoint: checkpoint.clone(),
                 chunks: named.chunks.clone(),
                 plugins: named.plugins.clone(),
@@ -276,7 +276,7 @@ fn plugin_names(named: &Named) -> impl Iterator<Item = String> {
 }
 
 /// What has to be stored for a checkpoint, or how it does not fit what is there.
-fn needed<'a>(claim: &Claim, new: &NewCheckpoint<'a>) -> Result<Needed<'a>, Refusal> {
+fn needed<'a>(claim: &Claim, new: &NewCheckpoint<'a>) -> Result<Needed<'a>, CheckpointRefusal> {
     let handed_over: BTreeMap<_, _> = new
         .chunks
         .iter()
@@ -293,15 +293,15 @@ fn needed<'a>(claim: &Claim, new: &NewCheckpoint<'a>) -> Result<Needed<'a>, Refu
         let is_len = |len: usize| len == chunk.len as usize;
         let fits = handed_over.is_none_or(|handed_over| is_len(handed_over.bytes.len()));
         if !fits || stored.is_some_and(|stored| stored.chunk != chunk) {
-            return Err(Refusal::ChunkLength { chunk: chunk.id });
+            return Err(CheckpointRefusal::ChunkLength { chunk: chunk.id });
         }
         match (stored, handed_over) {
-            (None, None) => return Err(Refusal::ChunkMissing { chunk: chunk.id }),
+            (None, None) => return Err(CheckpointRefusal::ChunkMissing { chunk: chunk.id }),
             (None, Some(handed_over)) => {
                 needed.chunks.insert(chunk.id, handed_over);
             }
             (Some(stored), Some(handed_over)) if xxh3_64(&handed_over.bytes) != stored.checksum => {
-                return Err(Refusal::ChunkReused { chunk: chunk.id });
+                return Err(CheckpointRefusal::ChunkReused { chunk: chunk.id });
             }
             (Some(stored), _) => {
                 needed.named.chunks.insert(chunk.id, stored);
@@ -314,7 +314,7 @@ fn needed<'a>(claim: &Claim, new: &NewCheckpoint<'a>) -> Result<Needed<'a>, Refu
             continue;
         }
         let handed_over = new.plugins.iter().find(|(digest, _)| *digest == plugin);
-        let (_, bytes) = handed_over.ok_or(Refusal::PluginMissing { plugin })?;
+        let (_, bytes) = handed_over.ok_or(CheckpointRefusal::PluginMissing { plugin })?;
         needed.plugins.insert(plugin, bytes);
     }
     Ok(needed)

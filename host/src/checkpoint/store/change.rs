@@ -11,7 +11,7 @@ use redb::{ReadableTable, WriteTransaction};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::chunks::ChunkTables;
-use super::error::{Fault, Refusal, StoreError};
+use super::error::{CheckpointRefusal, StoreError, StoreFault};
 use super::read::manifests;
 use super::{Listed, chunks_of, plugins_of, tables};
 use crate::checkpoint::{
@@ -22,7 +22,7 @@ use crate::state::{Chunk, ChunkId, ChunkRef};
 use crate::stream::CheckpointId;
 
 /// A change of the store.
-pub(super) struct Change<'a> {
+pub(super) struct StoreChange<'a> {
     pub(super) new: Option<New<'a>>,
     pub(super) deleted: &'a [CheckpointId],
     pub(super) compression: Compression,
@@ -31,13 +31,13 @@ pub(super) struct Change<'a> {
 /// A checkpoint to be added.
 pub(super) struct New<'a> {
     pub(super) checkpoint: &'a Checkpoint,
-    pub(super) source: Source<'a>,
+    pub(super) source: ContentSource<'a>,
     /// How many stay, this one included; all unless it is said.
     pub(super) retained: Option<NonZeroU32>,
 }
 
 /// Where the bytes of a new checkpoint are.
-pub(super) enum Source<'a> {
+pub(super) enum ContentSource<'a> {
     Handed(Handed<'a>),
     Reader(&'a dyn CheckpointReader),
 }
@@ -62,8 +62,8 @@ impl<'a> Handed<'a> {
     }
 }
 
-impl Source<'_> {
-    fn chunk(&self, chunk: ChunkRef) -> Result<Option<Cow<'_, [u8]>>, Fault> {
+impl ContentSource<'_> {
+    fn chunk(&self, chunk: ChunkRef) -> Result<Option<Cow<'_, [u8]>>, StoreFault> {
         match self {
             Self::Handed(handed) => {
                 let found = handed.chunks.get(&chunk.id);
@@ -73,7 +73,7 @@ impl Source<'_> {
         }
     }
 
-    fn plugin(&self, plugin: PluginDigest) -> Result<Option<Cow<'_, [u8]>>, Fault> {
+    fn plugin(&self, plugin: PluginDigest) -> Result<Option<Cow<'_, [u8]>>, StoreFault> {
         match self {
             Self::Handed(handed) => Ok(handed.plugins.get(&plugin).copied().map(Cow::Borrowed)),
             Self::Reader(reader) => Ok(Some(Cow::Owned(reader.plugin(plugin)?))),
@@ -95,12 +95,12 @@ struct Fates {
     damaged: BTreeSet<CheckpointId>,
 }
 
-impl Change<'_> {
+impl StoreChange<'_> {
     pub(super) fn apply(
         &self,
         transaction: &WriteTransaction,
         meta: &tables::Meta,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let mut checkpoints = transaction.open_table(tables::CHECKPOINTS)?;
         let stored = manifests(&checkpoints)?;
         let newest = stored.last().map_or(0, |(id, _)| id.0);
@@ -118,11 +118,11 @@ impl Change<'_> {
         let sound = stored
             .iter()
             .filter_map(|(id, manifest)| Some((*id, manifest.as_ref().ok()?)));
-        let before = References::of(sound.clone().map(|(_, checkpoint)| checkpoint));
+        let before = CheckpointReferences::of(sound.clone().map(|(_, checkpoint)| checkpoint));
         let stay = sound.filter(|(id, _)| !fates.retired.contains(id));
         let stay = stay.map(|(_, checkpoint)| checkpoint);
         let new = self.new.as_ref().map(|new| new.checkpoint);
-        let after = References::of(stay.chain(new));
+        let after = CheckpointReferences::of(stay.chain(new));
         // What only an unreadable manifest named is not in `before`: then all that is stored is looked at.
         let sweep = !fates.damaged.is_disjoint(&fates.retired);
         self.update_chunks(transaction, &before, &after, sweep)?;
@@ -133,11 +133,11 @@ impl Change<'_> {
     }
 
     /// What goes; refuses a change that must not be.
-    fn fates(&self, stored: &[Listed], highest: CheckpointId) -> Result<Fates, Fault> {
+    fn fates(&self, stored: &[Listed], highest: CheckpointId) -> Result<Fates, StoreFault> {
         if let Some(new) = &self.new
             && new.checkpoint.id <= highest
         {
-            return Err(new.refused(Refusal::IdNotNew { highest }));
+            return Err(new.refused(CheckpointRefusal::IdNotNew { highest }));
         }
         let mut damaged = BTreeSet::new();
         for (id, manifest) in stored {
@@ -145,7 +145,7 @@ impl Change<'_> {
                 Ok(_) => {}
                 // Another version wrote it, which may still need it.
                 Err(ManifestError::OtherVersion { found }) => {
-                    return Err(Fault::OtherFormat((*found).into()));
+                    return Err(StoreFault::OtherFormat((*found).into()));
                 }
                 Err(_) => {
                     damaged.insert(*id);
@@ -179,7 +179,7 @@ impl Change<'_> {
         meta: &tables::Meta,
         left: Option<CheckpointId>,
         highest_id: u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let Some(new) = &self.new else {
             // The newest may be gone, and its id stays used.
             let newest = left.map_or(0, |id| id.0);
@@ -196,10 +196,10 @@ impl Change<'_> {
     fn update_chunks(
         &self,
         transaction: &WriteTransaction,
-        before: &References,
-        after: &References,
+        before: &CheckpointReferences,
+        after: &CheckpointReferences,
         sweep: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let mut chunks = ChunkTables::open(transaction)?;
         // First remove, so that the new bytes find free space as soon as possible.
         let mut unnamed: BTreeSet<u64> = before.chunks.keys().map(|id| id.0).collect();
@@ -229,10 +229,10 @@ impl Change<'_> {
     fn update_plugins(
         &self,
         transaction: &WriteTransaction,
-        before: &References,
-        after: &References,
+        before: &CheckpointReferences,
+        after: &CheckpointReferences,
         sweep: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let mut plugins = transaction.open_table(tables::PLUGINS)?;
         let mut pieces = transaction.open_table(tables::PLUGIN_BYTES)?;
         let mut unnamed: BTreeSet<[u8; 32]> =
@@ -255,7 +255,8 @@ impl Change<'_> {
                 continue;
             }
             let bytes = new.source.plugin(plugin)?;
-            let bytes = bytes.ok_or_else(|| new.refused(Refusal::PluginMissing { plugin }))?;
+            let bytes =
+                bytes.ok_or_else(|| new.refused(CheckpointRefusal::PluginMissing { plugin }))?;
             tables::insert_plugin(&mut pieces, plugin.0, &bytes)?;
             plugins.insert(plugin.0, bytes.len() as u64)?;
         }
@@ -270,29 +271,29 @@ impl New<'_> {
         chunk: ChunkRef,
         count: u32,
         compression: Compression,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let ChunkRef { id, len } = chunk;
         let given = self.source.chunk(chunk)?;
         if given
             .as_ref()
             .is_some_and(|bytes| bytes.len() != len as usize)
         {
-            return Err(self.refused(Refusal::ChunkLength { chunk: id }));
+            return Err(self.refused(CheckpointRefusal::ChunkLength { chunk: id }));
         }
         match (chunks.get(id)?, given) {
-            (None, None) => Err(self.refused(Refusal::ChunkMissing { chunk: id })),
+            (None, None) => Err(self.refused(CheckpointRefusal::ChunkMissing { chunk: id })),
             (None, Some(bytes)) => chunks.insert(chunk, &bytes, count, compression),
             (Some((_, stored, _)), _) if stored != len => {
-                Err(self.refused(Refusal::ChunkLength { chunk: id }))
+                Err(self.refused(CheckpointRefusal::ChunkLength { chunk: id }))
             }
             (Some((_, _, checksum)), Some(bytes)) if xxh3_64(&bytes) != checksum => {
-                Err(self.refused(Refusal::ChunkReused { chunk: id }))
+                Err(self.refused(CheckpointRefusal::ChunkReused { chunk: id }))
             }
             (Some(_), _) => chunks.set_count(id, count),
         }
     }
 
-    fn refused(&self, reason: Refusal) -> Fault {
+    fn refused(&self, reason: CheckpointRefusal) -> StoreFault {
         let id = self.checkpoint.id;
         StoreError::Refused { id, reason }.into()
     }
@@ -300,12 +301,12 @@ impl New<'_> {
 
 /// What checkpoints name.
 #[derive(Default)]
-pub(super) struct References {
+pub(super) struct CheckpointReferences {
     pub(super) chunks: BTreeMap<ChunkId, u32>,
     pub(super) plugins: BTreeSet<PluginDigest>,
 }
 
-impl References {
+impl CheckpointReferences {
     pub(super) fn of<'a>(checkpoints: impl Iterator<Item = &'a Checkpoint>) -> Self {
         let mut references = Self::default();
         for checkpoint in checkpoints {

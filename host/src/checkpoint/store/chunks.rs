@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::error::Fault;
+use super::error::StoreFault;
 use super::tables::{self, ChunkEntry, Pieces};
 use crate::checkpoint::Compression;
 use crate::state::{ChunkId, ChunkRef, chunk_index};
@@ -36,7 +36,7 @@ pub(super) struct ChunkTables<'t> {
 }
 
 impl<'t> ChunkTables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, Fault> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreFault> {
         Ok(Self {
             stored: transaction.open_table(tables::CHUNKS)?,
             pieces: transaction.open_table(tables::CHUNK_BYTES)?,
@@ -46,11 +46,11 @@ impl<'t> ChunkTables<'t> {
     }
 
     /// References, length and checksum of a chunk that is stored.
-    pub(super) fn get(&self, id: ChunkId) -> Result<Option<(u32, u32, u64)>, Fault> {
+    pub(super) fn get(&self, id: ChunkId) -> Result<Option<(u32, u32, u64)>, StoreFault> {
         Ok(self.stored.get(id.0)?.map(|found| found.value()))
     }
 
-    pub(super) fn ids(&self) -> Result<Vec<u64>, Fault> {
+    pub(super) fn ids(&self) -> Result<Vec<u64>, StoreFault> {
         let ids = self.stored.iter()?;
         Ok(ids
             .map(|entry| Ok(entry?.0.value()))
@@ -63,7 +63,7 @@ impl<'t> ChunkTables<'t> {
         bytes: &[u8],
         count: u32,
         compression: Compression,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let id = chunk.id.0;
         let checksum = xxh3_64(bytes);
         let stored = compress(bytes, compression);
@@ -80,7 +80,7 @@ impl<'t> ChunkTables<'t> {
         Ok(())
     }
 
-    pub(super) fn set_count(&mut self, id: ChunkId, count: u32) -> Result<(), Fault> {
+    pub(super) fn set_count(&mut self, id: ChunkId, count: u32) -> Result<(), StoreFault> {
         if let Some((stored, len, checksum)) = self.get(id)?
             && stored != count
         {
@@ -89,7 +89,7 @@ impl<'t> ChunkTables<'t> {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Result<(), Fault> {
+    pub(super) fn remove(&mut self, id: u64) -> Result<(), StoreFault> {
         self.stored.remove(id)?;
         self.codecs.remove(id)?;
         let Self {
@@ -112,8 +112,8 @@ fn compress(bytes: &[u8], compression: Compression) -> Cow<'_, [u8]> {
 }
 
 /// The bytes of a chunk, equal to those that were written.
-pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec<u8>, Fault> {
-    let damaged = |what| Fault::Damaged(format!("chunk {} {what}", chunk.id.0));
+pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec<u8>, StoreFault> {
+    let damaged = |what| StoreFault::Damaged(format!("chunk {} {what}", chunk.id.0));
     let checksum = checksum_of(transaction, chunk)?;
     let id = chunk.id.0;
     let len = chunk.len as usize;
@@ -147,8 +147,8 @@ pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec
     Ok(bytes)
 }
 
-fn checksum_of(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<u64, Fault> {
-    let damaged = |what| Fault::Damaged(format!("chunk {} {what}", chunk.id.0));
+fn checksum_of(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<u64, StoreFault> {
+    let damaged = |what| StoreFault::Damaged(format!("chunk {} {what}", chunk.id.0));
     let chunks = transaction.open_table(tables::CHUNKS)?;
     let found = chunks
         .get(chunk.id.0)?
@@ -181,7 +181,7 @@ impl IndexFound {
 pub(super) fn read_index(
     transaction: &ReadTransaction,
     chunk: ChunkRef,
-) -> Result<IndexFound, Fault> {
+) -> Result<IndexFound, StoreFault> {
     let pieces = transaction.open_table(tables::CHUNK_INDEX)?;
     let checksum = checksum_of(transaction, chunk)?;
     let mut bytes = tables::read_chunk(&pieces, chunk.id.0, usize::MAX)?;

@@ -6,7 +6,7 @@
 
 use redb::{Database, ReadableDatabase};
 
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::{CheckpointStore, Health};
 
@@ -75,12 +75,12 @@ impl CheckpointStore {
 
     fn file_bytes(&self) -> Result<u64, StoreError> {
         let len = self.reader.alone(|slot| slot.storage.backend().len());
-        len.map_err(|error| Fault::from(error).of(self.reader.path()))
+        len.map_err(|error| StoreFault::from(error).of(self.reader.path()))
     }
 }
 
 /// A transaction that changes nothing but that.
-fn save_free_pages(database: &Database) -> Result<(), Fault> {
+fn save_free_pages(database: &Database) -> Result<(), StoreFault> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     transaction.commit()?;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use redb::Database;
 
-use super::change::References;
+use super::change::CheckpointReferences;
 use super::chunks::ChunkTables;
-use super::error::Fault;
+use super::error::StoreFault;
 use super::{chunks_of, tables};
 use crate::checkpoint::{Checkpoint, CheckpointReader, Compression, manifest};
 
@@ -24,8 +24,8 @@ pub(super) fn copy_to(
     sound: &[&Checkpoint],
     highest: Highest,
     compression: Compression,
-) -> Result<(), Fault> {
-    let references = References::of(sound.iter().copied());
+) -> Result<(), StoreFault> {
+    let references = CheckpointReferences::of(sound.iter().copied());
     let mut transaction = new.begin_write()?;
     transaction.set_quick_repair(true);
     {

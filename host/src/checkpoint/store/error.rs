@@ -1,4 +1,4 @@
-//! What goes wrong in the store, as its callers see it (`StoreError`) and as its inside sees it (`Fault`).
+//! What goes wrong in the store, as its callers see it (`StoreError`) and as its inside sees it (`StoreFault`).
 //!
 //! redb's own error types stop here: its users match on what they can do, not on who said it.
 
@@ -138,14 +138,14 @@ pub enum StoreError {
         /// The checkpoint.
         id: CheckpointId,
         /// How.
-        reason: Refusal,
+        reason: CheckpointRefusal,
     },
 }
 
 /// How a checkpoint and what was handed over with it do not fit the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum CheckpointRefusal {
     /// Its id is not above all that were ever written.
     #[error("its id is not above {highest}, the highest ever written")]
     IdNotNew {
@@ -187,7 +187,7 @@ fn reasons(damaged: &[(CheckpointId, String)]) -> String {
 
 /// What goes wrong inside, before it is known which store it was.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum StoreFault {
     /// redb failed.
     Redb(redb::Error),
     /// redb panicked: its handle is not to be used again.
@@ -204,7 +204,7 @@ pub(super) enum Fault {
     Asked(StoreError),
 }
 
-impl Fault {
+impl StoreFault {
     /// Whether redb's handle is worthless now (STYLE 20): its view of the file may not be what is on disk.
     pub(super) fn spoils_handle(&self) -> bool {
         matches!(self, Self::Redb(_) | Self::Panicked(_))
@@ -243,7 +243,7 @@ impl Fault {
     }
 }
 
-impl From<redb::Error> for Fault {
+impl From<redb::Error> for StoreFault {
     fn from(error: redb::Error) -> Self {
         Self::Redb(error)
     }
@@ -251,7 +251,7 @@ impl From<redb::Error> for Fault {
 
 macro_rules! from_redb {
     ($($error:ident)*) => {$(
-        impl From<redb::$error> for Fault {
+        impl From<redb::$error> for StoreFault {
             fn from(error: redb::$error) -> Self {
                 Self::Redb(error.into())
             }
@@ -261,7 +261,7 @@ macro_rules! from_redb {
 
 from_redb!(StorageError TableError TransactionError CommitError DatabaseError CompactionError);
 
-impl From<ManifestError> for Fault {
+impl From<ManifestError> for StoreFault {
     fn from(error: ManifestError) -> Self {
         match error {
             ManifestError::OtherVersion { found } => Self::OtherFormat(found.into()),
@@ -270,7 +270,7 @@ impl From<ManifestError> for Fault {
     }
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for StoreFault {
     fn from(error: StoreError) -> Self {
         Self::Asked(error)
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::handle::{Handle, Storage};
 use super::tables;
@@ -24,12 +24,12 @@ pub(super) const CACHE_BYTES: usize = 16 << 20;
 const ASIDE_MAX: u32 = 1000;
 
 /// An open store.
-pub(super) type Opened = (Storage, Handle);
+pub(super) type OpenedStore = (Storage, Handle);
 
 /// Opens the store at `path`, and makes it when there is none.
-pub(super) fn open_or_create(path: &Path) -> Result<Opened, Fault> {
+pub(super) fn open_or_create(path: &Path) -> Result<OpenedStore, StoreFault> {
     let opened = match open(path) {
-        Err(Fault::Asked(StoreError::Absent { .. })) => create(path),
+        Err(StoreFault::Asked(StoreError::Absent { .. })) => create(path),
         other => other,
     }?;
     // Left by a process that died before it could replace a damaged store. This process has the lock, so no other uses it.
@@ -38,7 +38,7 @@ pub(super) fn open_or_create(path: &Path) -> Result<Opened, Fault> {
 }
 
 /// Opens the store at `path`.
-pub(super) fn open(path: &Path) -> Result<Opened, Fault> {
+pub(super) fn open(path: &Path) -> Result<OpenedStore, StoreFault> {
     if !path.try_exists()? {
         let path = path.to_owned();
         return Err(StoreError::Absent { path }.into());
@@ -47,7 +47,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, Fault> {
 }
 
 /// Opens or makes a store on bytes that are not a file with a name.
-pub(super) fn open_on(backend: impl StorageBackend) -> Result<Opened, Fault> {
+pub(super) fn open_on(backend: impl StorageBackend) -> Result<OpenedStore, StoreFault> {
     let storage = Storage::new(backend);
     let database = Handle::open(&storage, CACHE_BYTES)?;
     // A store whose making was cut off has no commit of ours, and so nothing to lose.
@@ -57,10 +57,10 @@ pub(super) fn open_on(backend: impl StorageBackend) -> Result<Opened, Fault> {
     checked((storage, database))
 }
 
-fn create(path: &Path) -> Result<Opened, Fault> {
+fn create(path: &Path) -> Result<OpenedStore, StoreFault> {
     let making = making_name(path);
     let opened = match handle(&making, true) {
-        Err(Fault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
+        Err(StoreFault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
             return Err(StoreError::InUse { path }.into());
         }
@@ -84,7 +84,7 @@ fn create(path: &Path) -> Result<Opened, Fault> {
 }
 
 /// Makes a store at `path`, in place of what may be there.
-pub(super) fn make_anew(path: &Path) -> Result<Opened, Fault> {
+pub(super) fn make_anew(path: &Path) -> Result<OpenedStore, StoreFault> {
     remove_if_there(path)?;
     let opened = handle(path, true)?;
     guarded(|| initialize(&opened.1))?;
@@ -135,7 +135,7 @@ fn same_file(a: &Path, b: &Path) -> Result<bool, io::Error> {
 pub fn remove(path: &Path) -> Result<(), StoreError> {
     // Opened, so that it is ours: deleting a running job's store would split its checkpoints over two files.
     let held = match handle(path, false) {
-        Err(Fault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
+        Err(StoreFault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
             return Err(StoreError::InUse { path });
         }
@@ -146,7 +146,7 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
         .and_then(|()| remove_if_there(&restored_name(path)))
         .and_then(|()| remove_if_there(&writing_name(path)));
     drop(held);
-    removed.map_err(|error| Fault::from(error).of(path))
+    removed.map_err(|error| StoreFault::from(error).of(path))
 }
 
 /// Deletes what may be at `path`.
@@ -200,11 +200,11 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), io::Error> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn never_committed(database: &Database) -> Result<bool, Fault> {
+fn never_committed(database: &Database) -> Result<bool, StoreFault> {
     Ok(database.begin_read()?.list_tables()?.next().is_none())
 }
 
-fn initialize(database: &Database) -> Result<(), Fault> {
+fn initialize(database: &Database) -> Result<(), StoreFault> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     transaction.open_table(tables::CHECKPOINTS)?;
@@ -220,27 +220,27 @@ fn initialize(database: &Database) -> Result<(), Fault> {
     Ok(transaction.commit()?)
 }
 
-fn checked(opened: Opened) -> Result<Opened, Fault> {
+fn checked(opened: OpenedStore) -> Result<OpenedStore, StoreFault> {
     let format = guarded(|| Ok(tables::meta(&opened.1.begin_read()?)?.format))?;
     match format {
         super::FORMAT => Ok(opened),
-        found => Err(Fault::OtherFormat(found)),
+        found => Err(StoreFault::OtherFormat(found)),
     }
 }
 
 /// Opens the file at `path`; an empty one becomes a database only when it is to be created.
-fn handle(path: &Path, create: bool) -> Result<Opened, Fault> {
+fn handle(path: &Path, create: bool) -> Result<OpenedStore, StoreFault> {
     let mut options = File::options();
     let file = options.read(true).write(true).create(create).open(path)?;
     if !create && file.metadata()?.len() == 0 {
-        return Err(Fault::NotAStore("it is empty".to_owned()));
+        return Err(StoreFault::NotAStore("it is empty".to_owned()));
     }
     let storage = Storage::new(FileBackend::new(file)?);
     let database = Handle::open(&storage, CACHE_BYTES)?;
     Ok((storage, database))
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for StoreFault {
     fn from(error: io::Error) -> Self {
         Self::Redb(redb::Error::Io(error))
     }

@@ -10,16 +10,16 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use super::error::Fault;
+use super::error::StoreFault;
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs calls into redb; a panic in them becomes [`Fault::Panicked`] and prints nothing.
+/// Runs calls into redb; a panic in them becomes [`StoreFault::Panicked`] and prints nothing.
 ///
 /// The hook that prints is one for the whole process, so it is wrapped once, and asks this thread's flag.
-pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
     static WRAPPED: Once = Once::new();
     WRAPPED.call_once(|| {
         let print = panic::take_hook();
@@ -37,6 +37,6 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, F
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         let line = text.and_then(|text| text.lines().next());
-        Err(Fault::Panicked(line.unwrap_or("a panic").to_owned()))
+        Err(StoreFault::Panicked(line.unwrap_or("a panic").to_owned()))
     })
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend};
 
-use super::error::Fault;
+use super::error::StoreFault;
 use super::guard::guarded;
 
 /// The bytes of a store, and the right to them.
@@ -58,7 +58,7 @@ pub(super) struct Handle {
 
 impl Handle {
     /// Opens the database in `storage`, and makes one there when it is empty.
-    pub(super) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, Fault> {
+    pub(super) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, StoreFault> {
         let cut = Arc::new(AtomicBool::new(false));
         let backend = Severable {
             held: storage.0.clone(),
@@ -81,7 +81,7 @@ impl Handle {
     }
 
     /// Has redb check all its pages, and repair what it can.
-    pub(super) fn check_integrity(&mut self) -> Result<bool, Fault> {
+    pub(super) fn check_integrity(&mut self) -> Result<bool, StoreFault> {
         guarded(|| Ok(self.get_mut().check_integrity()?))
     }
 }
@@ -136,7 +136,7 @@ impl Severable {
     }
 }
 
-type Edge = Bound<u64>;
+type OffsetBound = Bound<u64>;
 
 impl StorageBackend for Severable {
     fn len(&self) -> Result<u64, io::Error> {
@@ -163,33 +163,37 @@ impl StorageBackend for Severable {
         Ok(())
     }
 
-    fn try_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+    fn try_lock_range(&self, start: OffsetBound, end: OffsetBound) -> Result<bool, BackendError> {
         self.unlocked()
             .map_or(Ok(true), |backend| backend.try_lock_range(start, end))
     }
 
-    fn try_lock_shared_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+    fn try_lock_shared_range(
+        &self,
+        start: OffsetBound,
+        end: OffsetBound,
+    ) -> Result<bool, BackendError> {
         self.unlocked().map_or(Ok(true), |backend| {
             backend.try_lock_shared_range(start, end)
         })
     }
 
-    fn lock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+    fn lock_range(&self, start: OffsetBound, end: OffsetBound) -> Result<(), BackendError> {
         self.unlocked()
             .map_or(Ok(()), |backend| backend.lock_range(start, end))
     }
 
-    fn lock_shared_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+    fn lock_shared_range(&self, start: OffsetBound, end: OffsetBound) -> Result<(), BackendError> {
         self.unlocked()
             .map_or(Ok(()), |backend| backend.lock_shared_range(start, end))
     }
 
-    fn unlock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+    fn unlock_range(&self, start: OffsetBound, end: OffsetBound) -> Result<(), BackendError> {
         self.unlocked()
             .map_or(Ok(()), |backend| backend.unlock_range(start, end))
     }
 
-    fn query_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+    fn query_lock_range(&self, start: OffsetBound, end: OffsetBound) -> Result<bool, BackendError> {
         self.unlocked()
             .map_or(Ok(false), |backend| backend.query_lock_range(start, end))
     }

@@ -42,17 +42,17 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
 pub use compact::Space;
-pub use error::{Refusal, StoreError};
+pub use error::{CheckpointRefusal, StoreError};
 pub use file::remove;
 pub use readonly::ReadOnlyStore;
 pub use recover::{Recovery, RestoredCheckpoint, SetAside};
 pub use tables::CHUNK_BYTES_BEST;
 pub use verify::{CheckpointReport, VerifyReport};
 
-use super::{Checkpoint, ManifestError, PluginDigest, StoreSettings};
+use super::{Checkpoint, CheckpointStorageSettings, ManifestError, PluginDigest};
 use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
-use error::Fault;
+use error::StoreFault;
 use marker::Marker;
 use reader::StoreReader;
 
@@ -71,7 +71,7 @@ const FORMAT: u64 = 1;
 /// - Ids of checkpoints are only ever used once; the highest one ever written is stored.
 pub struct CheckpointStore {
     reader: Arc<StoreReader>,
-    settings: StoreSettings,
+    settings: CheckpointStorageSettings,
     /// Of a file with a name, which a new one can replace.
     marker: Option<Marker>,
     /// Whether redb may write to it.
@@ -115,7 +115,10 @@ impl CheckpointStore {
     /// # Errors
     ///
     /// See [`StoreError`]. Checkpoints in the file are untouched in each case.
-    pub fn open(path: impl Into<PathBuf>, settings: StoreSettings) -> Result<Self, StoreError> {
+    pub fn open(
+        path: impl Into<PathBuf>,
+        settings: CheckpointStorageSettings,
+    ) -> Result<Self, StoreError> {
         Self::open_by(path.into(), settings, file::open_or_create)
     }
 
@@ -126,15 +129,15 @@ impl CheckpointStore {
     /// As for [`CheckpointStore::open`], and [`StoreError::Absent`].
     pub fn open_existing(
         path: impl Into<PathBuf>,
-        settings: StoreSettings,
+        settings: CheckpointStorageSettings,
     ) -> Result<Self, StoreError> {
         Self::open_by(path.into(), settings, file::open)
     }
 
     fn open_by(
         path: PathBuf,
-        settings: StoreSettings,
-        open: fn(&Path) -> Result<file::Opened, Fault>,
+        settings: CheckpointStorageSettings,
+        open: fn(&Path) -> Result<file::OpenedStore, StoreFault>,
     ) -> Result<Self, StoreError> {
         let opened = open(&path).map_err(|fault| fault.of(&path))?;
         let marker = Marker::of(&path);
@@ -159,7 +162,7 @@ impl CheckpointStore {
     /// As for [`CheckpointStore::open`].
     pub fn open_on(
         backend: impl StorageBackend,
-        settings: StoreSettings,
+        settings: CheckpointStorageSettings,
     ) -> Result<Self, StoreError> {
         let path = PathBuf::from("(no file)");
         let opened = file::open_on(backend).map_err(|fault| fault.of(&path))?;
@@ -176,7 +179,7 @@ impl CheckpointStore {
     /// # Errors
     ///
     /// As for [`CheckpointStore::open`].
-    pub fn in_memory(settings: StoreSettings) -> Result<Self, StoreError> {
+    pub fn in_memory(settings: CheckpointStorageSettings) -> Result<Self, StoreError> {
         Self::open_on(InMemoryBackend::new(), settings)
     }
 

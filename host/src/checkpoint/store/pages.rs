@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::file;
 use super::handle::{Handle, Storage};
 
@@ -22,7 +22,8 @@ const BLOCK_BYTES: usize = 4096;
 ///
 /// An I/O error is an error: it may pass, and is no damage.
 pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, StoreError> {
-    let overlay = Overlay::new(storage.clone()).map_err(|error| Fault::from(error).of(path))?;
+    let overlay =
+        Overlay::new(storage.clone()).map_err(|error| StoreFault::from(error).of(path))?;
     let checked = Handle::open(&Storage::new(overlay), file::CACHE_BYTES)
         .and_then(|mut view| view.check_integrity());
     match checked {

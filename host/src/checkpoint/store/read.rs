@@ -3,13 +3,13 @@
 use redb::{ReadTransaction, ReadableTable};
 use sha2::{Digest, Sha256};
 
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::{Listed, chunks_of, plugins_of, tables};
 use crate::checkpoint::{Checkpoint, ManifestError, PluginDigest, manifest};
 use crate::stream::CheckpointId;
 
 /// All manifests, newest first.
-pub(super) fn list(transaction: &ReadTransaction) -> Result<Vec<Listed>, Fault> {
+pub(super) fn list(transaction: &ReadTransaction) -> Result<Vec<Listed>, StoreFault> {
     let mut listed = manifests(&transaction.open_table(tables::CHECKPOINTS)?)?;
     listed.reverse();
     Ok(listed)
@@ -18,7 +18,7 @@ pub(super) fn list(transaction: &ReadTransaction) -> Result<Vec<Listed>, Fault> 
 /// All manifests, oldest first.
 pub(super) fn manifests(
     table: &impl ReadableTable<u64, &'static [u8]>,
-) -> Result<Vec<Listed>, Fault> {
+) -> Result<Vec<Listed>, StoreFault> {
     let mut listed = Vec::new();
     for entry in table.iter()? {
         let (id, bytes) = entry?;
@@ -40,7 +40,7 @@ fn decode(id: CheckpointId, bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
 pub(super) fn checkpoint(
     transaction: &ReadTransaction,
     id: CheckpointId,
-) -> Result<Checkpoint, Fault> {
+) -> Result<Checkpoint, StoreFault> {
     let table = transaction.open_table(tables::CHECKPOINTS)?;
     let found = table
         .get(id.0)?
@@ -51,8 +51,8 @@ pub(super) fn checkpoint(
 pub(super) fn plugin(
     transaction: &ReadTransaction,
     plugin: PluginDigest,
-) -> Result<Vec<u8>, Fault> {
-    let damaged = |what| Fault::Damaged(format!("plugin {plugin} {what}"));
+) -> Result<Vec<u8>, StoreFault> {
+    let damaged = |what| StoreFault::Damaged(format!("plugin {plugin} {what}"));
     let lengths = transaction.open_table(tables::PLUGINS)?;
     let len = lengths
         .get(plugin.0)?
@@ -71,7 +71,7 @@ pub(super) fn plugin(
 pub(super) fn unlisted(
     transaction: &ReadTransaction,
     checkpoint: &Checkpoint,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<String>, StoreFault> {
     let chunks = transaction.open_table(tables::CHUNKS)?;
     for chunk in chunks_of(checkpoint) {
         let stored = chunks.get(chunk.id.0)?.map(|found| found.value());

@@ -9,10 +9,10 @@ use std::sync::{PoisonError, RwLock};
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::handle::{Handle, Storage};
-use super::verify::{self, Pages, Views};
+use super::verify::{self, PageCheck, Views};
 use super::{FailedWrite, Fate, Listed, chunks, file, pages, read, tables};
 use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
 use crate::state::ChunkRef;
@@ -23,11 +23,11 @@ use super::VerifyReport;
 /// The open file of a store.
 pub(super) struct StoreReader {
     path: PathBuf,
-    slot: RwLock<Slot>,
+    slot: RwLock<HandleSlot>,
 }
 
 /// Where the handle is.
-pub(super) struct Slot {
+pub(super) struct HandleSlot {
     /// Dropped before the storage; absent after an error that leaves redb's view of the file in doubt.
     pub(super) database: Option<Handle>,
     pub(super) storage: Storage,
@@ -40,8 +40,8 @@ pub(super) struct Slot {
 }
 
 impl StoreReader {
-    pub(super) fn new(path: PathBuf, (storage, database): file::Opened) -> Self {
-        let slot = Slot {
+    pub(super) fn new(path: PathBuf, (storage, database): file::OpenedStore) -> Self {
+        let slot = HandleSlot {
             database: Some(database),
             storage,
             cache_bytes: file::CACHE_BYTES,
@@ -62,15 +62,15 @@ impl StoreReader {
     /// make another one.
     pub(super) fn attempt<T>(
         &self,
-        call: impl FnOnce(&Database) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        call: impl FnOnce(&Database) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreFault> {
         loop {
             let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(database) = &slot.database {
                 let called = guarded(|| call(database));
                 let opened = slot.opened;
                 drop(slot);
-                if called.as_ref().is_err_and(Fault::spoils_handle) {
+                if called.as_ref().is_err_and(StoreFault::spoils_handle) {
                     self.alone(|slot| {
                         // Another caller may have replaced it already.
                         if slot.opened == opened {
@@ -81,20 +81,20 @@ impl StoreReader {
                 return called;
             }
             drop(slot);
-            self.alone(Slot::open)?;
+            self.alone(HandleSlot::open)?;
         }
     }
 
     /// The same for those who want to know which store it was.
     pub(super) fn with<T>(
         &self,
-        call: impl FnOnce(&Database) -> Result<T, Fault>,
+        call: impl FnOnce(&Database) -> Result<T, StoreFault>,
     ) -> Result<T, StoreError> {
         self.attempt(call).map_err(|fault| fault.of(&self.path))
     }
 
     /// Runs `call` with exclusive access to the handle: waits until no other caller uses it, and makes later ones wait.
-    pub(super) fn alone<T>(&self, call: impl FnOnce(&mut Slot) -> T) -> T {
+    pub(super) fn alone<T>(&self, call: impl FnOnce(&mut HandleSlot) -> T) -> T {
         call(&mut self.slot.write().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -115,9 +115,9 @@ impl StoreReader {
     }
 }
 
-impl Slot {
+impl HandleSlot {
     /// Opens a handle unless there is one.
-    pub(super) fn open(&mut self) -> Result<(), Fault> {
+    pub(super) fn open(&mut self) -> Result<(), StoreFault> {
         if self.database.is_some() {
             return Ok(());
         }
@@ -149,13 +149,13 @@ impl Slot {
 impl Views for StoreReader {
     fn view<T>(
         &self,
-        call: impl Fn(&ReadTransaction) -> Result<T, Fault>,
+        call: impl Fn(&ReadTransaction) -> Result<T, StoreFault>,
     ) -> Result<T, StoreError> {
         self.with(|database| call(&database.begin_read()?))
     }
 
-    fn pages(&self) -> Result<Pages, StoreError> {
-        Ok(Pages::Checked(self.check_pages()?))
+    fn pages(&self) -> Result<PageCheck, StoreError> {
+        Ok(PageCheck::Checked(self.check_pages()?))
     }
 }
 

@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadTransaction, ReadableDatabase, StorageBackend};
 
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::handle::{Handle, Storage};
 use super::pages::{self, Overlay};
-use super::verify::{self, Pages, Views};
+use super::verify::{self, PageCheck, Views};
 use super::{FORMAT, Listed, VerifyReport, chunks, file, read, tables};
 use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
 use crate::state::ChunkRef;
@@ -59,13 +59,13 @@ impl ReadOnlyStore {
         };
         store.view(|transaction| match tables::meta(transaction)?.format {
             FORMAT => Ok(()),
-            found => Err(Fault::OtherFormat(found)),
+            found => Err(StoreFault::OtherFormat(found)),
         })?;
         Ok(store)
     }
 
     /// The last view, if it still shows what is there, or a new one.
-    fn current(&self) -> Result<Arc<View>, Fault> {
+    fn current(&self) -> Result<Arc<View>, StoreFault> {
         let mut last = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = &*last
             && view.file.is_undisturbed()
@@ -82,13 +82,13 @@ impl ReadOnlyStore {
     fn undisturbed<T>(
         &self,
         tries: usize,
-        call: impl Fn(&View) -> Result<T, Fault>,
-    ) -> Result<Option<T>, Fault> {
+        call: impl Fn(&View) -> Result<T, StoreFault>,
+    ) -> Result<Option<T>, StoreFault> {
         // A file that was replaced by another is not disturbed any more: what fails is tried on a new view, too.
         let mut is_new = false;
         for _ in 0..tries {
             let view = match self.current() {
-                Err(Fault::Disturbed) => {
+                Err(StoreFault::Disturbed) => {
                     std::thread::yield_now();
                     continue;
                 }
@@ -113,13 +113,13 @@ impl ReadOnlyStore {
 }
 
 impl View {
-    fn open(path: &Path) -> Result<Self, Fault> {
+    fn open(path: &Path) -> Result<Self, StoreFault> {
         let file = Arc::new(Quiet::open(path)?);
-        let overlay = Overlay::new(Storage::new(Shared(Arc::clone(&file))))?;
+        let overlay = Overlay::new(Storage::new(ReadOnlyBackend(Arc::clone(&file))))?;
         let storage = Storage::new(overlay);
         let database = Handle::open(&storage, file::CACHE_BYTES);
         if file.was_disturbed() {
-            return Err(Fault::Disturbed);
+            return Err(StoreFault::Disturbed);
         }
         Ok(Self {
             database: database?,
@@ -132,7 +132,7 @@ impl View {
 impl Views for ReadOnlyStore {
     fn view<T>(
         &self,
-        call: impl Fn(&ReadTransaction) -> Result<T, Fault>,
+        call: impl Fn(&ReadTransaction) -> Result<T, StoreFault>,
     ) -> Result<T, StoreError> {
         let path = &self.path;
         let found = self.undisturbed(TRIES, |view| call(&view.database.begin_read()?));
@@ -140,12 +140,12 @@ impl Views for ReadOnlyStore {
         found.ok_or_else(|| StoreError::Busy { path: path.clone() })
     }
 
-    fn pages(&self) -> Result<Pages, StoreError> {
+    fn pages(&self) -> Result<PageCheck, StoreError> {
         let path = &self.path;
         let found = self.undisturbed(TRIES_LONG, |view| Ok(pages::check(&view.storage, path)?));
         match found.map_err(|fault| fault.of(path))? {
-            Some(found) => Ok(Pages::Checked(found)),
-            None => Ok(Pages::Busy),
+            Some(found) => Ok(PageCheck::Checked(found)),
+            None => Ok(PageCheck::Busy),
         }
     }
 }
@@ -194,11 +194,11 @@ struct Quiet {
 }
 
 impl Quiet {
-    fn open(path: &Path) -> Result<Self, Fault> {
+    fn open(path: &Path) -> Result<Self, StoreFault> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         if len == 0 {
-            return Err(Fault::NotAStore("it is empty".to_owned()));
+            return Err(StoreFault::NotAStore("it is empty".to_owned()));
         }
         let mut head = vec![0; HEAD_BYTES.min(usize::try_from(len).unwrap_or(HEAD_BYTES))];
         file.read_exact_at(&mut head, 0)?;
@@ -236,9 +236,9 @@ impl Quiet {
 
 /// What redb gets of it. It never writes, since there is a layer above it that keeps what is written.
 #[derive(Debug)]
-struct Shared(Arc<Quiet>);
+struct ReadOnlyBackend(Arc<Quiet>);
 
-impl StorageBackend for Shared {
+impl StorageBackend for ReadOnlyBackend {
     fn len(&self) -> Result<u64, io::Error> {
         Ok(self.0.len)
     }

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::copy::Highest;
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::tables::{self, Meta};
-use super::verify::{Seen, Views, check};
+use super::verify::{VerifiedObjects, Views, check};
 use super::{CheckpointStore, Health, Listed, chunks_of, read};
 use crate::checkpoint::{Checkpoint, CommitPermit, Depth};
 use crate::state::ChunkId;
@@ -114,7 +114,7 @@ impl CheckpointStore {
                 None => sound.next(),
                 Some(id) => {
                     let found = sound.find(|checkpoint| checkpoint.id == id);
-                    Some(found.ok_or(Fault::Asked(StoreError::NoSuchCheckpoint { id }))?)
+                    Some(found.ok_or(StoreFault::Asked(StoreError::NoSuchCheckpoint { id }))?)
                 }
             };
             if let Some(chosen) = &chosen
@@ -230,7 +230,7 @@ impl CheckpointStore {
             Ok(checkpoint) => checkpoint,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let problems = check(&*self.reader, &checkpoint, &mut Seen::default())?;
+        let problems = check(&*self.reader, &checkpoint, &mut VerifiedObjects::default())?;
         Ok(match problems.into_iter().next() {
             None => Ok(RestoredCheckpoint::of(checkpoint)),
             Some(reason) => Err(reason),

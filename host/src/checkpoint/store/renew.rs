@@ -13,10 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::copy::{Highest, copy_to};
-use super::error::{Fault, StoreError};
-use super::file::{self, Opened};
+use super::error::{StoreError, StoreFault};
+use super::file::{self, OpenedStore};
 use super::guard::guarded;
-use super::verify::{Seen, check};
+use super::verify::{VerifiedObjects, check};
 use super::{CheckpointStore, Listed};
 use crate::checkpoint::Checkpoint;
 use crate::stream::CheckpointId;
@@ -38,7 +38,7 @@ impl CheckpointStore {
         &mut self,
         sound: &[&Checkpoint],
         highest: Highest,
-        make: impl FnOnce() -> Result<Opened, Fault>,
+        make: impl FnOnce() -> Result<OpenedStore, StoreFault>,
     ) -> Result<PathBuf, StoreError> {
         let path = self.path();
         let new = file::restored_name(&path);
@@ -60,8 +60,8 @@ impl CheckpointStore {
         new: &Path,
         sound: &[&Checkpoint],
         highest: Highest,
-        make: impl FnOnce() -> Result<Opened, Fault>,
-    ) -> Result<PathBuf, Fault> {
+        make: impl FnOnce() -> Result<OpenedStore, StoreFault>,
+    ) -> Result<PathBuf, StoreFault> {
         let (storage, database) = make()?;
         let compression = self.settings.compression;
         guarded(|| copy_to(&database, &*self.reader, sound, highest, compression))?;
@@ -83,7 +83,7 @@ impl CheckpointStore {
         damaged: &mut Vec<(CheckpointId, String)>,
     ) -> Result<Vec<Checkpoint>, StoreError> {
         let mut sound = Vec::new();
-        let mut seen = Seen::default();
+        let mut seen = VerifiedObjects::default();
         for (id, manifest) in listed {
             match manifest {
                 Err(error) => damaged.push((id, error.to_string())),

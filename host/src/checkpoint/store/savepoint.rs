@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::copy::{Highest, copy_to};
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::readonly::ReadOnlyStore;
 use super::{chunks_of, file};
-use crate::checkpoint::{Checkpoint, CheckpointReader, StoreSettings};
+use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
 use crate::stream::CheckpointId;
 
 /// Makes a savepoint at `to` of a checkpoint and what it names.
@@ -24,7 +24,7 @@ pub fn create(
     to: &Path,
     from: &dyn CheckpointReader,
     checkpoint: &Checkpoint,
-    settings: StoreSettings,
+    settings: CheckpointStorageSettings,
 ) -> Result<(), StoreError> {
     if fs::symlink_metadata(to).is_ok() {
         let path = to.to_owned();
@@ -48,8 +48,8 @@ fn make(
     to: &Path,
     from: &dyn CheckpointReader,
     checkpoint: &Checkpoint,
-    settings: StoreSettings,
-) -> Result<(), Fault> {
+    settings: CheckpointStorageSettings,
+) -> Result<(), StoreFault> {
     let (storage, database) = file::make_anew(part)?;
     let highest = Highest {
         checkpoint: checkpoint.id.0,

@@ -10,7 +10,7 @@
 use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::Fault;
+use super::error::StoreFault;
 
 /// References, length, XXH3-64.
 pub(super) type ChunkEntry = (u32, u32, u64);
@@ -76,7 +76,11 @@ fn pieces(len: usize, overhead: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-pub(super) fn insert_chunk(table: &mut Pieces<'_>, id: u64, bytes: &[u8]) -> Result<(), Fault> {
+pub(super) fn insert_chunk(
+    table: &mut Pieces<'_>,
+    id: u64,
+    bytes: &[u8],
+) -> Result<(), StoreFault> {
     insert_pieces(bytes, CHUNK_PIECE_OVERHEAD, true, |number, piece| {
         table.insert((id, number), piece)?;
         Ok(())
@@ -85,7 +89,11 @@ pub(super) fn insert_chunk(table: &mut Pieces<'_>, id: u64, bytes: &[u8]) -> Res
 
 /// As for a chunk, but what does not fill a page shares one with its neighbours: small chunks have indexes of some bytes, and
 /// a reader must get back the length.
-pub(super) fn insert_index(table: &mut Pieces<'_>, id: u64, bytes: &[u8]) -> Result<(), Fault> {
+pub(super) fn insert_index(
+    table: &mut Pieces<'_>,
+    id: u64,
+    bytes: &[u8],
+) -> Result<(), StoreFault> {
     insert_pieces(bytes, CHUNK_PIECE_OVERHEAD, false, |number, piece| {
         table.insert((id, number), piece)?;
         Ok(())
@@ -96,7 +104,7 @@ pub(super) fn insert_plugin(
     table: &mut Table<'_, ([u8; 32], u32), &[u8]>,
     digest: [u8; 32],
     bytes: &[u8],
-) -> Result<(), Fault> {
+) -> Result<(), StoreFault> {
     insert_pieces(bytes, PLUGIN_PIECE_OVERHEAD, true, |number, piece| {
         table.insert((digest, number), piece)?;
         Ok(())
@@ -108,8 +116,8 @@ fn insert_pieces(
     bytes: &[u8],
     overhead: usize,
     is_padded: bool,
-    mut insert: impl FnMut(u32, &[u8]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut insert: impl FnMut(u32, &[u8]) -> Result<(), StoreFault>,
+) -> Result<(), StoreFault> {
     let mut rest = bytes;
     for (number, len) in (0..).zip(pieces(bytes.len(), overhead)) {
         if len <= rest.len() {
@@ -133,7 +141,7 @@ pub(super) fn read_chunk(
     table: &ReadOnlyTable<(u64, u32), &[u8]>,
     id: u64,
     len: usize,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, StoreFault> {
     // The length may be wrong: memory is taken as bytes come.
     let mut bytes = Vec::with_capacity(len.min(CHUNK_BYTES_BEST));
     for piece in table.range((id, 0)..=(id, u32::MAX))? {
@@ -146,7 +154,7 @@ pub(super) fn read_plugin(
     table: &ReadOnlyTable<([u8; 32], u32), &[u8]>,
     digest: [u8; 32],
     len: usize,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, StoreFault> {
     // The length is not known to be sound yet: no memory is taken for it in advance.
     let mut bytes = Vec::new();
     for piece in table.range((digest, 0)..=(digest, u32::MAX))? {
@@ -164,7 +172,7 @@ fn join(bytes: &mut Vec<u8>, piece: &[u8], len: usize) {
 /// Calls `remove` with the number of each piece until there is none.
 pub(super) fn remove_pieces(
     mut remove: impl FnMut(u32) -> Result<bool, redb::StorageError>,
-) -> Result<(), Fault> {
+) -> Result<(), StoreFault> {
     for number in 0..=u32::MAX {
         if !remove(number)? {
             break;
@@ -174,14 +182,14 @@ pub(super) fn remove_pieces(
 }
 
 /// The numbers that belong to the whole store.
-pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, Fault> {
+pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, StoreFault> {
     let table = match transaction.open_table(META) {
         Err(redb::TableError::Storage(error)) => return Err(error.into()),
-        Err(error) => return Err(Fault::NotAStore(error.to_string())),
+        Err(error) => return Err(StoreFault::NotAStore(error.to_string())),
         Ok(table) => table,
     };
     let format = get_meta(&table, META_FORMAT)?
-        .ok_or_else(|| Fault::Damaged("its format version is unreadable".to_owned()))?;
+        .ok_or_else(|| StoreFault::Damaged("its format version is unreadable".to_owned()))?;
     Ok(Meta {
         format,
         highest_checkpoint: get_meta(&table, META_CHECKPOINT)?,
@@ -209,7 +217,7 @@ impl Meta {
 fn get_meta(
     table: &impl ReadableTable<&'static str, (u64, u64)>,
     name: &str,
-) -> Result<Option<u64>, Fault> {
+) -> Result<Option<u64>, StoreFault> {
     let stored = table.get(name)?.map(|found| found.value());
     Ok(stored
         .and_then(|(number, checksum)| (meta_checksum(name, number) == checksum).then_some(number)))
@@ -220,7 +228,7 @@ pub(super) fn set_meta(
     transaction: &redb::WriteTransaction,
     name: &str,
     number: u64,
-) -> Result<(), Fault> {
+) -> Result<(), StoreFault> {
     let mut table = transaction.open_table(META)?;
     table.insert(name, (number, meta_checksum(name, number)))?;
     Ok(())

@@ -5,9 +5,9 @@ use std::collections::btree_map::Entry;
 
 use redb::{ReadTransaction, ReadableTable};
 
-use super::change::References;
+use super::change::CheckpointReferences;
 use super::chunks::{self, IndexFound};
-use super::error::{Fault, StoreError};
+use super::error::{StoreError, StoreFault};
 use super::{chunks_of, plugins_of, read, tables};
 use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
 use crate::state::{ChunkId, ChunkRef};
@@ -50,7 +50,7 @@ impl VerifyReport {
 }
 
 /// What redb's own check of its pages said.
-pub(super) enum Pages {
+pub(super) enum PageCheck {
     /// What is wrong with them, if anything.
     Checked(Option<String>),
     /// Another process wrote to them all the time.
@@ -60,11 +60,13 @@ pub(super) enum Pages {
 /// Access to the store as one commit left it.
 pub(super) trait Views {
     /// What `call` returns; it may be called again.
-    fn view<T>(&self, call: impl Fn(&ReadTransaction) -> Result<T, Fault>)
-    -> Result<T, StoreError>;
+    fn view<T>(
+        &self,
+        call: impl Fn(&ReadTransaction) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreError>;
 
     /// Checks the pages of the file.
-    fn pages(&self) -> Result<Pages, StoreError>;
+    fn pages(&self) -> Result<PageCheck, StoreError>;
 }
 
 /// Checks one checkpoint, or all of them and the store's books as well.
@@ -80,7 +82,7 @@ pub(super) fn verify(
         }
     }
     let mut report = VerifyReport::default();
-    let mut read = Seen::default();
+    let mut read = VerifiedObjects::default();
     let mut indexes = BTreeMap::new();
     for (id, manifest) in &listed {
         let problems = match manifest {
@@ -108,8 +110,8 @@ pub(super) fn verify(
             found => report.problems = found?,
         }
         match reader.pages()? {
-            Pages::Checked(problem) => report.problems.extend(problem),
-            Pages::Busy => report.is_busy = true,
+            PageCheck::Checked(problem) => report.problems.extend(problem),
+            PageCheck::Busy => report.is_busy = true,
         }
     }
     Ok(report)
@@ -126,7 +128,7 @@ fn is_gone(reader: &impl CheckpointReader, id: CheckpointId) -> Result<bool, Sto
 
 /// What was read already, with what is wrong with it.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct VerifiedObjects {
     chunks: BTreeMap<(ChunkId, u32), Option<String>>,
     plugins: BTreeMap<PluginDigest, Option<String>>,
 }
@@ -135,7 +137,7 @@ pub(super) struct Seen {
 pub(super) fn check(
     reader: &impl CheckpointReader,
     checkpoint: &Checkpoint,
-    seen: &mut Seen,
+    seen: &mut VerifiedObjects,
 ) -> Result<Vec<String>, StoreError> {
     let mut problems = Vec::new();
     for ChunkRef { id, len } in chunks_of(checkpoint) {
@@ -181,13 +183,13 @@ fn check_indexes(
     Ok(problems)
 }
 
-fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, Fault> {
+fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault> {
     let listed = read::list(transaction)?;
     let newest = listed.first().map_or(0, |(id, _)| id.0);
     let sound = listed
         .iter()
         .filter_map(|(_, manifest)| manifest.as_ref().ok());
-    let expect = References::of(sound);
+    let expect = CheckpointReferences::of(sound);
     let mut problems = Vec::new();
     for entry in transaction.open_table(tables::CHUNKS)?.iter()? {
         let (id, stored) = entry?;
@@ -222,7 +224,7 @@ fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, Fault> {
 }
 
 /// What is stored for chunks that are not.
-fn unowned(transaction: &ReadTransaction) -> Result<Vec<String>, Fault> {
+fn unowned(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault> {
     let chunks = transaction.open_table(tables::CHUNKS)?;
     let mut problems = Vec::new();
     for (what, table) in [

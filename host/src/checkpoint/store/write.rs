@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase};
 
-use super::change::{Change, Handed, New, Source};
-use super::error::{Fault, StoreError};
+use super::change::{ContentSource, Handed, New, StoreChange};
+use super::error::{StoreError, StoreFault};
 use super::recover::RestoredCheckpoint;
 use super::{CheckpointStore, FailedWrite, Fate, Health, Recovery, file, tables};
 use crate::checkpoint::{
@@ -26,10 +26,10 @@ impl CheckpointStorage for CheckpointStore {
         let plugins = new.plugins.iter().map(|(_, plugin)| plugin.len());
         let bytes = chunks.chain(plugins).sum::<usize>();
         self.require_name()?;
-        let change = Change {
+        let change = StoreChange {
             new: Some(New {
                 checkpoint: new.checkpoint,
-                source: Source::Handed(Handed::of(new)),
+                source: ContentSource::Handed(Handed::of(new)),
                 retained: Some(new.retained),
             }),
             deleted: &[],
@@ -56,10 +56,10 @@ impl CheckpointStorage for CheckpointStore {
         checkpoint: &Checkpoint,
     ) -> Result<CommitPermit, StoreError> {
         self.require_name()?;
-        let change = Change {
+        let change = StoreChange {
             new: Some(New {
                 checkpoint,
-                source: Source::Reader(from),
+                source: ContentSource::Reader(from),
                 retained: None,
             }),
             deleted: &[],
@@ -70,7 +70,7 @@ impl CheckpointStorage for CheckpointStore {
 
     fn delete(&mut self, ids: &[CheckpointId]) -> Result<(), StoreError> {
         self.require_name()?;
-        let change = Change {
+        let change = StoreChange {
             new: None,
             deleted: ids,
             compression: self.settings.compression,
@@ -119,15 +119,15 @@ impl CheckpointStore {
     /// Calls redb to write, under the mark of a commit.
     pub(super) fn transact<T>(
         &mut self,
-        call: impl FnOnce(&Database) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        call: impl FnOnce(&Database) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreFault> {
         self.under_mark(|store| store.reader.attempt(call))
     }
 
     pub(super) fn under_mark<T>(
         &mut self,
-        call: impl FnOnce(&Self) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        call: impl FnOnce(&Self) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreFault> {
         // The fate of the last one is settled before this one starts.
         self.reader.settle()?;
         self.require_health()?;
@@ -138,7 +138,7 @@ impl CheckpointStore {
         }
         let done = call(self);
         match &done {
-            Err(Fault::Redb(redb::Error::Io(_))) => {}
+            Err(StoreFault::Redb(redb::Error::Io(_))) => {}
             // It was not the disk: the next write looks at all pages first.
             Err(fault) if fault.spoils_handle() => self.health = Health::Suspicious,
             _ => self.clear_mark(),
@@ -155,7 +155,7 @@ impl CheckpointStore {
     fn write_once(
         &mut self,
         checkpoint: &Checkpoint,
-        change: &Change<'_>,
+        change: &StoreChange<'_>,
     ) -> Result<CommitPermit, StoreError> {
         match self.transact(|database| commit(database, change)) {
             Ok(()) => Ok(RestoredCheckpoint::permit(checkpoint)),
@@ -176,7 +176,7 @@ impl CheckpointStore {
     }
 }
 
-fn commit(database: &Database, change: &Change<'_>) -> Result<(), Fault> {
+fn commit(database: &Database, change: &StoreChange<'_>) -> Result<(), StoreFault> {
     let highest = tables::meta(&database.begin_read()?)?;
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);

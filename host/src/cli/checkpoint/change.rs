@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
-use crate::cli::place::Place;
+use crate::cli::place::PlaceArguments;
 use crate::cli::print::{print, print_json};
 use crate::engine::number::{bytes, things};
 use crate::stream::CheckpointId;
@@ -25,7 +25,7 @@ pub struct Delete {
     #[arg(long)]
     newest: bool,
     #[command(flatten)]
-    place: Place,
+    place: PlaceArguments,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -35,13 +35,13 @@ pub struct Delete {
 #[derive(Debug, Args)]
 pub struct Compact {
     #[command(flatten)]
-    place: Place,
+    place: PlaceArguments,
     /// Prints JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
+pub(super) fn delete(arguments: &Delete) -> Result<(), CommandError> {
     let (_held, mut storage) = arguments.place.hold()?;
     let listed = storage.reader().list()?;
     let ids: BTreeSet<_> = arguments.ids.iter().copied().map(CheckpointId).collect();
@@ -49,7 +49,7 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
         .iter()
         .find(|id| listed.iter().all(|(listed, _)| listed != *id))
     {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             EXIT_DATA,
             format!(
                 "there is no checkpoint {missing}, so none was deleted; `floodmark checkpoint list` shows those that are there"
@@ -60,7 +60,7 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
         && ids.contains(newest)
         && !arguments.newest
     {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             EXIT_USAGE,
             format!(
                 "checkpoint {newest} is the newest, from which the job resumes, so none was deleted; say `--newest` to delete it all the same"
@@ -81,7 +81,7 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), Failure> {
     ))
 }
 
-pub(super) fn compact(arguments: &Compact) -> Result<(), Failure> {
+pub(super) fn compact(arguments: &Compact) -> Result<(), CommandError> {
     let (_held, mut store) = arguments.place.hold_file()?;
     let (before, after) = store.compact()?;
     if arguments.json {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{chunks, describe_split, operator_bytes};
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::cli::failure::EXIT_DATA;
 use crate::cli::place::{PlaceOrSavepoint, scratch_file};
 use crate::cli::print::{print, print_json};
@@ -60,7 +60,7 @@ impl Changes {
     }
 }
 
-pub(super) fn diff(arguments: &Diff) -> Result<(), Failure> {
+pub(super) fn diff(arguments: &Diff) -> Result<(), CommandError> {
     let opened = arguments.place.open()?;
     let a = opened.checkpoint(Some(arguments.a))?;
     let b = opened.checkpoint(Some(arguments.b))?;
@@ -166,15 +166,15 @@ fn sources(a: &Checkpoint, b: &Checkpoint) -> String {
     text
 }
 
-type States = Vec<(String, Changes)>;
+type OperatorChanges = Vec<(String, Changes)>;
 
 fn states(
     reader: &Arc<dyn CheckpointReader>,
     (a, before): (&Checkpoint, Option<&OperatorSnapshot>),
     (b, after): (&Checkpoint, Option<&OperatorSnapshot>),
     named: bool,
-) -> Result<States, Failure> {
-    let damaged = |error: &dyn std::fmt::Display| Failure::new(EXIT_DATA, error.to_string());
+) -> Result<OperatorChanges, CommandError> {
+    let damaged = |error: &dyn std::fmt::Display| CommandError::new(EXIT_DATA, error.to_string());
     let open = |checkpoint, operator: Option<&OperatorSnapshot>| match operator {
         None => Ok(None),
         Some(operator) => SavedState::open(reader, checkpoint, operator, scratch_file()?)
@@ -291,7 +291,7 @@ fn operator_page(
     name: &str,
     before: Option<&OperatorSnapshot>,
     after: Option<&OperatorSnapshot>,
-    states: &States,
+    states: &OperatorChanges,
 ) -> String {
     let mut text = format!("operator `{name}`");
     text += match (before, after) {

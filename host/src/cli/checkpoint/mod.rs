@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::CommandError;
 use super::failure::EXIT_DATA;
 use super::job::JobArguments;
 use super::place::PlaceOrSavepoint;
@@ -32,7 +32,7 @@ use crate::stream::CheckpointId;
 )]
 pub enum CheckpointCommand {
     /// Lists the checkpoints, newest first
-    List(Listing),
+    List(CheckpointArguments),
     /// Shows what a checkpoint holds: positions, state, output and plugins
     #[command(mut_arg("id", |id| id.help("The checkpoint; the newest one unless named")))]
     Show(Chosen),
@@ -51,7 +51,7 @@ pub enum CheckpointCommand {
 
 /// Whose checkpoints, and how they are printed.
 #[derive(Debug, Args)]
-pub struct Listing {
+pub struct CheckpointArguments {
     #[command(flatten)]
     place: PlaceOrSavepoint,
     /// Prints JSON
@@ -66,14 +66,14 @@ pub struct Chosen {
     #[arg(value_name = "ID")]
     id: Option<u64>,
     #[command(flatten)]
-    listing: Listing,
+    listing: CheckpointArguments,
 }
 
 /// Carries the command out.
 ///
 /// # Errors
 /// When the checkpoints cannot be read, or `verify` has found damage.
-pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
+pub fn checkpoint(command: &CheckpointCommand) -> Result<(), CommandError> {
     match command {
         CheckpointCommand::List(listing) => list(listing),
         CheckpointCommand::Show(chosen) => show(chosen),
@@ -85,12 +85,12 @@ pub fn checkpoint(command: &CheckpointCommand) -> Result<(), Failure> {
     }
 }
 
-fn trigger(job: &JobArguments) -> Result<(), Failure> {
+fn trigger(job: &JobArguments) -> Result<(), CommandError> {
     let id = job.place()?.take_checkpoint(None)?;
     print(&format!("checkpoint {id} completed\n"))
 }
 
-fn list(listing: &Listing) -> Result<(), Failure> {
+fn list(listing: &CheckpointArguments) -> Result<(), CommandError> {
     let listed = listing.place.open()?.reader.list()?;
     if listing.json {
         let all = listed.iter().map(|(id, found)| match found {
@@ -187,7 +187,7 @@ pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
     })
 }
 
-fn show(chosen: &Chosen) -> Result<(), Failure> {
+fn show(chosen: &Chosen) -> Result<(), CommandError> {
     let checkpoint = chosen.listing.place.open()?.checkpoint(chosen.id)?;
     if chosen.listing.json {
         print_json(&detail(&checkpoint))
@@ -284,7 +284,7 @@ fn detail(checkpoint: &Checkpoint) -> Value {
     detail
 }
 
-fn verify(chosen: &Chosen) -> Result<(), Failure> {
+fn verify(chosen: &Chosen) -> Result<(), CommandError> {
     let opened = chosen.listing.place.open()?;
     let report = opened.reader.verify(chosen.id.map(CheckpointId))?;
     if chosen.listing.json {
@@ -304,7 +304,7 @@ fn verify(chosen: &Chosen) -> Result<(), Failure> {
     if report.is_sound() {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(CommandError::new(
         EXIT_DATA,
         "damage was found; `floodmark run` resumes from the newest checkpoint that is sound",
     ))

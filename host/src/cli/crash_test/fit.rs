@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::cli::failure::EXIT_USAGE;
 use crate::cli::terminal::Terminal;
 use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
 use crate::pipeline::{Spec, duration};
 
 /// Refuses a pipeline that has no end, or that promises less.
-pub(super) fn check(spec: &Spec) -> Result<(), Failure> {
+pub(super) fn check(spec: &Spec) -> Result<(), CommandError> {
     let refuse = |path: &[&str], message: &str| {
         let problem = spec.problem(path, message);
-        Err(Failure::new(EXIT_USAGE, problem.to_string()))
+        Err(CommandError::new(EXIT_USAGE, problem.to_string()))
     };
     for (name, source) in &spec.sources {
         if let Some(endless) = source.settings.endless() {

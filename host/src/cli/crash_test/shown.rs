@@ -1,12 +1,12 @@
 //! What became of the points, for people: a table, and below it what is wrong.
 
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::cli::failure::EXIT_FAILED;
-use crate::edge::crash_test::{Difference, PointTested, Undecided, Verdict};
+use crate::edge::crash_test::{OutputDifference, PointTested, Undecided, Verdict};
 use crate::engine::number::things;
 
 /// Why nothing can be told.
-pub(super) fn undecidable(undecided: Undecided) -> Failure {
+pub(super) fn undecidable(undecided: Undecided) -> CommandError {
     let message = match undecided {
         Undecided::Failed(reason) => {
             format!("the pipeline does not run through, so there is nothing to compare: {reason}")
@@ -17,7 +17,7 @@ pub(super) fn undecidable(undecided: Undecided) -> Failure {
         ),
         Undecided::Interrupted => "interrupted".to_owned(),
     };
-    Failure::new(EXIT_FAILED, message)
+    CommandError::new(EXIT_FAILED, message)
 }
 
 /// Whether the pipeline did not keep its promise there.
@@ -25,7 +25,7 @@ pub(super) fn is_wrong(tested: &PointTested) -> bool {
     !matches!(tested.verdict, Verdict::ExactlyOnce | Verdict::NotReached)
 }
 
-fn differing(differences: &[Difference]) -> String {
+fn differing(differences: &[OutputDifference]) -> String {
     let lines = differences.iter().flat_map(|difference| {
         let head = format!(
             "  sink `{}`: {} missing, {} too much",

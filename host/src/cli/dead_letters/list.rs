@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::pipeline;
-use super::super::print::{Lines, print};
+use super::super::print::{LinePrinter, print};
 use super::super::table::table;
-use super::super::{Failure, PipelineArguments};
-use super::{Found, data_dir, sinks};
-use crate::connector::letter::{Letter, Replayed};
+use super::super::{CommandError, PipelineArguments};
+use super::{FoundLetter, data_dir, sinks};
+use crate::connector::letter::{Letter, LetterPlace};
 use crate::edge::replay_folder::ReplayFolder;
 
 /// Characters of a reason in the table, and of a key and a value.
@@ -32,17 +32,18 @@ pub struct ListArguments {
     data_dir: Option<PathBuf>,
 }
 
-pub(super) fn list(arguments: &ListArguments) -> Result<(), Failure> {
+pub(super) fn list(arguments: &ListArguments) -> Result<(), CommandError> {
     let pipeline = pipeline::read(&arguments.pipeline)?;
     let operator = arguments.operator.as_deref();
     let sinks = sinks(&pipeline.spec, operator)?;
     let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
     let replayed = ReplayFolder::of(&data_dir).replayed()?;
-    let was_replayed = |place: &Replayed| replayed.contains(&place.sink, &place.part, place.line);
+    let was_replayed =
+        |place: &LetterPlace| replayed.contains(&place.sink, &place.part, place.line);
     if arguments.json {
-        let mut lines = Lines::new();
+        let mut lines = LinePrinter::new();
         for sink in sinks {
-            let goes_on = sink.read(operator, &mut |Found { letter, place, .. }| {
+            let goes_on = sink.read(operator, &mut |FoundLetter { letter, place, .. }| {
                 lines.line(&letter.to_json_with("replayed", was_replayed(&place)))
             })?;
             if !goes_on {
@@ -54,7 +55,7 @@ pub(super) fn list(arguments: &ListArguments) -> Result<(), Failure> {
     let head = ["operator", "record", "why", "key", "value", "replayed"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for sink in sinks {
-        sink.read(operator, &mut |Found { letter, place, .. }| {
+        sink.read(operator, &mut |FoundLetter { letter, place, .. }| {
             rows.push(row(&letter, was_replayed(&place)));
             Ok(true)
         })?;

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_CONNECTOR, EXIT_USAGE};
-use crate::connector::letter::{Letter, Replayed};
+use crate::connector::letter::{Letter, LetterPlace};
 use crate::connector::{SinkFormat, file_sink};
 use crate::edge::data_dir::DataDir;
-use crate::engine::assemble::Pipeline;
+use crate::engine::assemble::LoadedPipeline;
 use crate::pipeline::Spec;
 use crate::stream::{CheckpointId, DEAD_LETTERS};
 
@@ -33,14 +33,14 @@ pub enum DeadLettersCommand {
     ///
     /// A running job that does not end by itself processes them at once, any other job when it is run the next time. A record
     /// that fails again is set aside again, as a new dead letter. Mend the plugin first.
-    Replay(replay::ReplayArguments),
+    Replay(replay::LetterReplayArguments),
 }
 
 /// Carries the command out.
 ///
 /// # Errors
 /// When the pipeline is wrong, no sink keeps its dead letters, or they cannot be read or handed back.
-pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), Failure> {
+pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), CommandError> {
     match command {
         DeadLettersCommand::List(arguments) => list::list(arguments),
         DeadLettersCommand::Replay(arguments) => replay::replay(arguments),
@@ -48,11 +48,11 @@ pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), Failure> {
 }
 
 /// A letter in a committed file.
-struct Found<'a> {
+struct FoundLetter<'a> {
     /// The file.
     part: &'a PathBuf,
     letter: Letter,
-    place: Replayed,
+    place: LetterPlace,
 }
 
 /// A file sink that reads dead letters.
@@ -64,7 +64,7 @@ struct LetterSink<'a> {
 }
 
 /// The data folder of the job.
-fn data_dir(given: Option<&Path>, pipeline: &Pipeline) -> PathBuf {
+fn data_dir(given: Option<&Path>, pipeline: &LoadedPipeline) -> PathBuf {
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     given.map_or_else(default, Path::to_path_buf)
 }
@@ -73,7 +73,7 @@ fn data_dir(given: Option<&Path>, pipeline: &Pipeline) -> PathBuf {
 ///
 /// # Errors
 /// When there is no such operator, or no file sink.
-fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a>>, Failure> {
+fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a>>, CommandError> {
     if let Some(operator) = operator
         && !spec.operators.contains_key(operator)
     {
@@ -103,7 +103,7 @@ fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a
     }
     if sinks.is_empty() {
         let name = operator.unwrap_or("OPERATOR");
-        return Err(Failure::new(
+        return Err(CommandError::new(
             EXIT_USAGE,
             format!(
                 "no file sink keeps these dead letters; add one that reads `{name}.{DEAD_LETTERS}`, with `format = \"jsonl\"`"
@@ -121,10 +121,10 @@ impl LetterSink<'_> {
     fn read(
         &self,
         operator: Option<&str>,
-        each: &mut dyn FnMut(Found<'_>) -> Result<bool, Failure>,
-    ) -> Result<bool, Failure> {
+        each: &mut dyn FnMut(FoundLetter<'_>) -> Result<bool, CommandError>,
+    ) -> Result<bool, CommandError> {
         let parts = file_sink::committed(self.folder);
-        let parts = parts.map_err(|error| Failure::new(EXIT_CONNECTOR, error.to_string()))?;
+        let parts = parts.map_err(|error| CommandError::new(EXIT_CONNECTOR, error.to_string()))?;
         for part in parts {
             let Some(checkpoint) = file_sink::checkpoint_of(&part) else {
                 continue;
@@ -141,11 +141,11 @@ impl LetterSink<'_> {
         part: &PathBuf,
         checkpoint: CheckpointId,
         operator: Option<&str>,
-        each: &mut dyn FnMut(Found<'_>) -> Result<bool, Failure>,
-    ) -> Result<bool, Failure> {
+        each: &mut dyn FnMut(FoundLetter<'_>) -> Result<bool, CommandError>,
+    ) -> Result<bool, CommandError> {
         let unreadable = |error: std::io::Error| {
             let message = format!("cannot read `{}`: {error}", part.display());
-            Failure::new(EXIT_CONNECTOR, message)
+            CommandError::new(EXIT_CONNECTOR, message)
         };
         let file = match File::open(part) {
             // Taken back since the folder was read, or moved away.
@@ -164,13 +164,13 @@ impl LetterSink<'_> {
                 Some(operator) => letter.operator == operator,
                 None => self.operators.contains(&letter.operator.as_str()),
             };
-            let place = Replayed {
+            let place = LetterPlace {
                 checkpoint,
                 sink: self.name.to_owned(),
                 part: name.clone().into_owned(),
                 line: number,
             };
-            let found = Found {
+            let found = FoundLetter {
                 part,
                 letter,
                 place,

@@ -11,18 +11,18 @@ use clap::Args;
 use super::super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::super::pipeline;
 use super::super::print::print;
-use super::super::{Failure, PipelineArguments};
-use super::{Found, data_dir, sinks};
+use super::super::{CommandError, PipelineArguments};
+use super::{FoundLetter, data_dir, sinks};
 use crate::connector::letter::Letter;
 use crate::edge::data_dir::is_held;
-use crate::edge::replay_folder::{Draft, HeldReplayFolder, ReplayFolder};
+use crate::edge::replay_folder::{HeldReplayFolder, ReplayFileWriter, ReplayFolder};
 use crate::engine::number::things;
 use crate::pipeline::Spec;
-use crate::pipeline::settings::OnError;
+use crate::pipeline::settings::OnErrorSetting;
 
 /// Which letters are handed back.
 #[derive(Debug, Args)]
-pub struct ReplayArguments {
+pub struct LetterReplayArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
     /// Only those of this operator
@@ -42,7 +42,7 @@ pub struct ReplayArguments {
     data_dir: Option<PathBuf>,
 }
 
-impl ReplayArguments {
+impl LetterReplayArguments {
     fn means(&self, letter: &Letter) -> bool {
         let has = |text: &String| letter.reason.contains(text) || letter.position.contains(text);
         self.input
@@ -54,7 +54,7 @@ impl ReplayArguments {
 
 /// What was done.
 #[derive(Default)]
-struct Done {
+struct ReplayCounts {
     /// By operator and input: letters handed back.
     letters: BTreeMap<(String, String), u64>,
     /// Letters that were handed back before.
@@ -63,7 +63,7 @@ struct Done {
     all: u64,
 }
 
-pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
+pub(super) fn replay(arguments: &LetterReplayArguments) -> Result<(), CommandError> {
     let pipeline = pipeline::read(&arguments.pipeline)?;
     let spec = &pipeline.spec;
     let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
@@ -74,7 +74,7 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
             "there is no data folder `{}`; if the job was run with `--data-dir`, give it here, too",
             data_dir.display()
         );
-        return Err(Failure::new(EXIT_DATA, message));
+        return Err(CommandError::new(EXIT_DATA, message));
     }
     let held = ReplayFolder::of(&data_dir).hold()?;
     let done = hand_back(arguments, spec, &data_dir, &held)?;
@@ -83,19 +83,19 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
 
 /// Hands the letters back, sink by sink: a file has those of one sink, in the order of its parts.
 fn hand_back(
-    arguments: &ReplayArguments,
+    arguments: &LetterReplayArguments,
     spec: &Spec,
     data_dir: &Path,
     held: &HeldReplayFolder,
-) -> Result<Done, Failure> {
+) -> Result<ReplayCounts, CommandError> {
     let replayed = ReplayFolder::of(data_dir).replayed()?;
     let operator = arguments.operator.as_deref();
-    let mut done = Done::default();
+    let mut done = ReplayCounts::default();
     for sink in sinks(spec, operator)? {
-        let mut drafts: BTreeMap<(String, String), Draft> = BTreeMap::new();
+        let mut drafts: BTreeMap<(String, String), ReplayFileWriter> = BTreeMap::new();
         let mut parts = Vec::new();
         sink.read(operator, &mut |found| {
-            let Found {
+            let FoundLetter {
                 part,
                 letter,
                 place,
@@ -131,7 +131,7 @@ fn hand_back(
                 gone.display(),
                 sink.name
             );
-            return Err(Failure::new(EXIT_DATA, message));
+            return Err(CommandError::new(EXIT_DATA, message));
         }
         for draft in drafts.into_values() {
             draft.finish()?;
@@ -141,7 +141,7 @@ fn hand_back(
 }
 
 /// Letters are output, which others may have changed, and the input becomes the name of a folder.
-fn check_input(input: &str) -> Result<(), Failure> {
+fn check_input(input: &str) -> Result<(), CommandError> {
     let allowed = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
     if !input.is_empty() && input.len() <= 64 && input.chars().all(allowed) {
         return Ok(());
@@ -154,10 +154,15 @@ fn check_input(input: &str) -> Result<(), Failure> {
     let message = format!(
         "a letter says that its record came by the input `{shown}`, which is no name of an input; was its file changed?"
     );
-    Err(Failure::new(EXIT_DATA, message))
+    Err(CommandError::new(EXIT_DATA, message))
 }
 
-fn describe(done: &Done, arguments: &ReplayArguments, spec: &Spec, data_dir: &Path) -> String {
+fn describe(
+    done: &ReplayCounts,
+    arguments: &LetterReplayArguments,
+    spec: &Spec,
+    data_dir: &Path,
+) -> String {
     if done.letters.is_empty() {
         return match (done.all, done.before) {
             (0, _) => "nothing to replay: there are no such dead letters\n".to_owned(),
@@ -185,7 +190,7 @@ fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
     let sets_aside = spec
         .operators
         .get(operator)
-        .is_some_and(|operator| operator.on_error == OnError::DeadLetter);
+        .is_some_and(|operator| operator.on_error == OnErrorSetting::DeadLetter);
     match (is_held(data_dir), spec.has_end()) {
         (true, false) if sets_aside => "the running job processes them now",
         (true, _) => "the running job does not look for them, the next run processes them",
@@ -194,7 +199,7 @@ fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
 }
 
 /// An operator that does not exist.
-pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> Failure {
+pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> CommandError {
     let names: Vec<_> = spec
         .operators
         .keys()
@@ -205,5 +210,5 @@ pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> Failure {
         false => format!("there are {}", names.join(", ")),
     };
     let message = format!("the pipeline has no operator `{operator}`; {there}");
-    Failure::new(EXIT_USAGE, message)
+    CommandError::new(EXIT_USAGE, message)
 }

@@ -13,15 +13,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::checkpoint::Checkpoint;
-use crate::cli::Failure;
-use crate::cli::print::Lines;
+use crate::cli::CommandError;
+use crate::cli::print::LinePrinter;
 use crate::cli::state::decoder::Decoder;
 use crate::cli::state::row::{Bytes, Shown, json_of};
 use crate::cli::terminal::warn;
 use crate::engine::number::{date, things};
 use crate::guest::{LogLevel, Plugin};
-use crate::runtime::replay::{Change, Replayed};
-use crate::runtime::saved::{Entry, Saved};
+use crate::runtime::replay::{Change, ReplayedRecord};
+use crate::runtime::saved::{MapEntry, Saved};
 use crate::state::{StateId, StateKind, StateSchema};
 use crate::stream::{NO_TIMESTAMP, Timestamp};
 
@@ -32,7 +32,7 @@ const CHARS_MAX: usize = 200;
 
 /// Prints records one after the other.
 pub(super) struct Printer {
-    lines: Lines,
+    lines: LinePrinter,
     json: bool,
     operator: String,
     inputs: Vec<String>,
@@ -55,21 +55,21 @@ struct End {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct ShownRecord<'a> {
     record: u64,
     input: &'a str,
     key: Bytes,
     value: Bytes,
     timestamp: Option<Timestamp>,
     position: &'a str,
-    output: Vec<Output<'a>>,
-    states: Vec<State>,
-    log: Vec<Log<'a>>,
+    output: Vec<ShownOutput<'a>>,
+    states: Vec<ShownState>,
+    log: Vec<ShownLogLine<'a>>,
     failure: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Output<'a> {
+struct ShownOutput<'a> {
     port: &'a str,
     key: Bytes,
     value: Bytes,
@@ -77,7 +77,7 @@ struct Output<'a> {
 }
 
 #[derive(Serialize)]
-struct State {
+struct ShownState {
     state: String,
     #[serde(flatten)]
     became: Became,
@@ -101,13 +101,13 @@ enum Became {
 }
 
 #[derive(Serialize)]
-struct Log<'a> {
+struct ShownLogLine<'a> {
     level: &'static str,
     message: &'a str,
 }
 
 impl Printer {
-    pub(super) fn new(operator: &str, plugin: &Plugin, json: bool) -> Result<Self, Failure> {
+    pub(super) fn new(operator: &str, plugin: &Plugin, json: bool) -> Result<Self, CommandError> {
         let description = plugin.description();
         let states = description.states.iter().map(|state| StateSchema {
             id: StateId(0),
@@ -117,7 +117,7 @@ impl Printer {
             ttl_ms: state.ttl_ms,
         });
         Ok(Self {
-            lines: Lines::new(),
+            lines: LinePrinter::new(),
             json,
             operator: operator.to_owned(),
             inputs: description.inputs.clone(),
@@ -134,7 +134,7 @@ impl Printer {
     }
 
     /// Says what is replayed; whether the output is still open.
-    pub(super) fn begin(&mut self, checkpoint: &Checkpoint) -> Result<bool, Failure> {
+    pub(super) fn begin(&mut self, checkpoint: &Checkpoint) -> Result<bool, CommandError> {
         if self.json {
             return Ok(true);
         }
@@ -149,7 +149,7 @@ impl Printer {
     }
 
     /// Prints a record; whether the output is still open.
-    pub(super) fn record(&mut self, replayed: &Replayed) -> Result<bool, Failure> {
+    pub(super) fn record(&mut self, replayed: &ReplayedRecord) -> Result<bool, CommandError> {
         self.summary.records += 1;
         self.summary.output += replayed.outcome.emitted.len() as u64;
         self.summary.failed += u64::from(replayed.outcome.failure.is_some());
@@ -173,7 +173,7 @@ impl Printer {
     }
 
     /// What changed in a state.
-    fn state(&mut self, change: &Change) -> Option<State> {
+    fn state(&mut self, change: &Change) -> Option<ShownState> {
         let schema = self.states.get(usize::from(change.state))?.clone();
         let mut show = |saved: Option<Saved>| {
             let shown = self.decoder.show_all(&schema, &[saved?], &mut warn);
@@ -199,14 +199,14 @@ impl Printer {
                 }
             }
         };
-        Some(State {
+        Some(ShownState {
             state: schema.name,
             became,
         })
     }
 
     /// Ends with what it was in all.
-    pub(super) fn end(mut self, asked: u64) -> Result<(), Failure> {
+    pub(super) fn end(mut self, asked: u64) -> Result<(), CommandError> {
         let summary = self.summary;
         let text = match self.json {
             true => serde_json::to_string(&End { summary }).expect("a summary is JSON"),
@@ -230,19 +230,24 @@ impl Printer {
     }
 }
 
-fn line<'a>(record: u64, input: &'a str, replayed: &'a Replayed, states: Vec<State>) -> Line<'a> {
+fn line<'a>(
+    record: u64,
+    input: &'a str,
+    replayed: &'a ReplayedRecord,
+    states: Vec<ShownState>,
+) -> ShownRecord<'a> {
     let outcome = &replayed.outcome;
-    let output = outcome.emitted.iter().map(|emitted| Output {
+    let output = outcome.emitted.iter().map(|emitted| ShownOutput {
         port: &emitted.port,
         key: Bytes::of(&emitted.key),
         value: Bytes::of(&emitted.value),
         timestamp: time(emitted.timestamp),
     });
-    let log = outcome.log.iter().map(|line| Log {
+    let log = outcome.log.iter().map(|line| ShownLogLine {
         level: level(line.level),
         message: &line.message,
     });
-    Line {
+    ShownRecord {
         record,
         input,
         key: Bytes::of(&replayed.key),
@@ -257,7 +262,7 @@ fn line<'a>(record: u64, input: &'a str, replayed: &'a Replayed, states: Vec<Sta
 }
 
 /// A record for people.
-fn page(line: &Line<'_>, replayed: &Replayed, with_input: bool) -> String {
+fn page(line: &ShownRecord<'_>, replayed: &ReplayedRecord, with_input: bool) -> String {
     let input = match with_input {
         true => format!(" {}", line.input),
         false => String::new(),
@@ -274,7 +279,7 @@ fn page(line: &Line<'_>, replayed: &Replayed, with_input: bool) -> String {
         let what = pair(&emitted.key, &emitted.value);
         text += &format!("\n    output `{}`: {what}", emitted.port);
     }
-    for State { state, became } in &line.states {
+    for ShownState { state, became } in &line.states {
         text += &format!("\n    state `{state}`: {}", became.text());
     }
     for log in &line.log {
@@ -330,14 +335,14 @@ fn last(saved: Option<&Saved>) -> Option<Saved> {
 
 /// Entries of a map that another has not: under the same key the same value, or any.
 fn entries_beside(map: Option<&Saved>, other: Option<&Saved>, same_value: bool) -> Option<Saved> {
-    fn entries(saved: Option<&Saved>) -> &[Entry] {
+    fn entries(saved: Option<&Saved>) -> &[MapEntry] {
         match saved {
             Some(Saved::Map(entries)) => entries,
             _ => &[],
         }
     }
     let other = entries(other);
-    let is_in_other = |entry: &Entry| {
+    let is_in_other = |entry: &MapEntry| {
         let found = other.binary_search_by(|(key, _)| key.cmp(&entry.0));
         found.is_ok_and(|at| !same_value || other[at].1 == entry.1)
     };

@@ -4,11 +4,11 @@ use clap::{Args, ValueEnum};
 
 use super::decoder::Decoder;
 use super::row::{Shown, readable};
-use super::{Source, operator, schemas, unreadable};
+use super::{StateArguments, operator, schemas, unreadable};
 use crate::checkpoint::OperatorSnapshot;
-use crate::cli::Failure;
-use crate::cli::place::{Opened, scratch_file};
-use crate::cli::print::Lines;
+use crate::cli::CommandError;
+use crate::cli::place::{OpenedCheckpoints, scratch_file};
+use crate::cli::print::LinePrinter;
 use crate::cli::terminal::Terminal;
 use crate::cli::terminal::warn;
 use crate::engine::limits::Ticking;
@@ -29,27 +29,27 @@ pub struct Dump {
     #[arg(value_name = "STATE", requires = "operator")]
     state: Option<String>,
     /// How: rows that `load` takes, or a line for each value with the columns operator, state, key, sub-key and value
-    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = DumpFormat::Jsonl)]
+    format: DumpFormat,
     #[command(flatten)]
-    source: Source,
+    source: StateArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum DumpFormat {
     Jsonl,
     Csv,
 }
 
-pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
+pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
     let (opened, checkpoint) = arguments.source.open()?;
     let operators: Vec<_> = match &arguments.operator {
         Some(name) => vec![operator(&checkpoint, name)?],
         None => checkpoint.operators.iter().collect(),
     };
     let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
-    let mut lines = Lines::new();
-    if arguments.format == Format::Csv && !lines.line("operator,state,key,sub-key,value")? {
+    let mut lines = LinePrinter::new();
+    if arguments.format == DumpFormat::Csv && !lines.line("operator,state,key,sub-key,value")? {
         return Ok(());
     }
     for operator in operators {
@@ -79,7 +79,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), Failure> {
 fn decoder(
     arguments: &Dump,
     engine: &GuestEngine,
-    opened: &Opened,
+    opened: &OpenedCheckpoints,
     operator: &OperatorSnapshot,
 ) -> Decoder {
     match arguments.source.raw {
@@ -91,7 +91,7 @@ fn decoder(
 struct Dumping<'a> {
     saved: SavedState,
     operator: &'a OperatorSnapshot,
-    format: Format,
+    format: DumpFormat,
 }
 
 impl Dumping<'_> {
@@ -100,8 +100,8 @@ impl Dumping<'_> {
         &mut self,
         state: &StateSchema,
         decoder: &mut Decoder,
-        lines: &mut Lines,
-    ) -> Result<bool, Failure> {
+        lines: &mut LinePrinter,
+    ) -> Result<bool, CommandError> {
         let keys = self.saved.keys(state.id).map_err(unreadable)?;
         for keys in keys.chunks(KEYS_A_CALL) {
             let mut there = Vec::with_capacity(keys.len());
@@ -128,10 +128,10 @@ impl Dumping<'_> {
         key: &[u8],
         shown: Shown,
         raw: bool,
-        lines: &mut Lines,
-    ) -> Result<bool, Failure> {
+        lines: &mut LinePrinter,
+    ) -> Result<bool, CommandError> {
         let operator = &self.operator.name;
-        if self.format == Format::Jsonl {
+        if self.format == DumpFormat::Jsonl {
             let row = shown.row(operator, &state.name, key, raw);
             let row = serde_json::to_string(&row).map_err(unreadable)?;
             return lines.line(&row);

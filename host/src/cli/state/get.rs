@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::decoder::Decoder;
 use super::row::{from_hex, readable};
-use super::{Source, operator, schemas, unreadable};
-use crate::cli::Failure;
+use super::{StateArguments, operator, schemas, unreadable};
+use crate::cli::CommandError;
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::cli::place::scratch_file;
 use crate::cli::print::print;
@@ -30,18 +30,18 @@ pub struct Get {
     #[arg(long)]
     hex: bool,
     #[command(flatten)]
-    source: Source,
+    source: StateArguments,
     /// Prints JSON, as a row of `dump`
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
+pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
     let (opened, checkpoint) = arguments.source.open()?;
     let operator = operator(&checkpoint, &arguments.operator)?;
     let versions = schemas(operator, &arguments.state)?;
     let key = match arguments.hex {
-        true => from_hex(&arguments.key).map_err(|reason| Failure::new(EXIT_USAGE, reason))?,
+        true => from_hex(&arguments.key).map_err(|reason| CommandError::new(EXIT_USAGE, reason))?,
         false => arguments.key.clone().into_bytes(),
     };
     let mut saved = SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
@@ -53,7 +53,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), Failure> {
         }
     }
     let Some((schema, value)) = found else {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             EXIT_DATA,
             format!(
                 "checkpoint {}: key `{}` has nothing in state `{}` of operator `{}`",

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Source, unreadable};
-use crate::cli::Failure;
+use super::{StateArguments, unreadable};
+use crate::cli::CommandError;
 use crate::cli::checkpoint::{describe_state, operator_bytes, state_facts};
 use crate::cli::place::scratch_file;
 use crate::cli::print::{print, print_json};
@@ -16,7 +16,7 @@ use crate::runtime::saved::SavedState;
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    source: Source,
+    source: StateArguments,
     /// Counts the keys of each state, for which all of it is read
     #[arg(long)]
     count: bool,
@@ -25,7 +25,7 @@ pub struct List {
     json: bool,
 }
 
-pub(super) fn list(arguments: &List) -> Result<(), Failure> {
+pub(super) fn list(arguments: &List) -> Result<(), CommandError> {
     let (opened, checkpoint) = arguments.source.open()?;
     let mut rows = vec![
         ["operator", "state", "keys", "operator's size", "what"]

@@ -12,19 +12,19 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::decoder::encode;
-use super::row::{Row, Text};
+use super::row::{JsonText, Row};
 use super::unreadable as unreadable_state;
 use crate::checkpoint::store::{CheckpointStore, ReadOnlyStore, savepoint};
 use crate::checkpoint::{
-    Checkpoint, CheckpointReader, CheckpointStorage, NewCheckpoint, OperatorSnapshot,
-    StoreSettings, TaskSnapshot, Trigger,
+    Checkpoint, CheckpointReader, CheckpointStorage, CheckpointStorageSettings, NewCheckpoint,
+    OperatorSnapshot, TaskSnapshot, Trigger,
 };
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::cli::pipeline::read;
 use crate::cli::place::scratch_file;
 use crate::cli::print::print;
 use crate::cli::terminal::{Terminal, warn};
-use crate::cli::{Failure, PipelineArguments};
+use crate::cli::{CommandError, PipelineArguments};
 use crate::edge::clock::Clock;
 use crate::engine::assemble::{Assembled, assemble};
 use crate::engine::limits::Ticking;
@@ -59,7 +59,7 @@ pub struct Load {
     base: Option<PathBuf>,
 }
 
-pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
+pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let pipeline = read(&arguments.pipeline)?;
     let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
@@ -69,7 +69,7 @@ pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
         .as_deref()
         .map(|path| savepoint::open(path, None))
         .transpose()?;
-    let mut loading = Loading::new(&assembled)?;
+    let mut loading = StateLoader::new(&assembled)?;
     let input: Box<dyn Read> = match arguments.rows.as_os_str() == "-" {
         true => Box::new(std::io::stdin()),
         false => Box::new(
@@ -90,7 +90,7 @@ pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
             continue;
         }
         let at = |reason: String| {
-            Failure::new(
+            CommandError::new(
                 EXIT_USAGE,
                 format!(
                     "{}:{rows}: {reason}; no savepoint was made",
@@ -107,7 +107,7 @@ pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
         &arguments.to,
         &*reader,
         &checkpoint,
-        StoreSettings::default(),
+        CheckpointStorageSettings::default(),
     )?;
     if arguments.base.is_none() {
         warn(
@@ -122,15 +122,15 @@ pub(super) fn load(arguments: &Load) -> Result<(), Failure> {
     ))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(
+fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::new(
         EXIT_DATA,
         format!("cannot read the rows `{}`: {error}", path.display()),
     )
 }
 
 /// Rows on their way into a checkpoint.
-struct Loading<'a> {
+struct StateLoader<'a> {
     assembled: &'a Assembled,
     operators: BTreeMap<&'a str, LoadedOperator>,
 }
@@ -144,8 +144,8 @@ struct LoadedOperator {
     states: BTreeMap<StateId, BTreeMap<Vec<u8>, Saved>>,
 }
 
-impl<'a> Loading<'a> {
-    fn new(assembled: &'a Assembled) -> Result<Self, Failure> {
+impl<'a> StateLoader<'a> {
+    fn new(assembled: &'a Assembled) -> Result<Self, CommandError> {
         let mut operators = BTreeMap::new();
         for node in &assembled.plan.nodes {
             let Role::Operator(Operator { plugin, .. }) = &node.role else {
@@ -212,9 +212,9 @@ impl<'a> Loading<'a> {
     }
 }
 
-type Made = (Checkpoint, Arc<dyn CheckpointReader>);
+type LoadedCheckpoint = (Checkpoint, Arc<dyn CheckpointReader>);
 
-impl Loading<'_> {
+impl StateLoader<'_> {
     /// Keys that have something.
     fn keys(&self) -> u64 {
         let states = self
@@ -229,7 +229,7 @@ impl Loading<'_> {
         mut self,
         base: Option<(ReadOnlyStore, Checkpoint)>,
         now_ms: u64,
-    ) -> Result<Made, Failure> {
+    ) -> Result<LoadedCheckpoint, CommandError> {
         let plan = &self.assembled.plan;
         let base = base
             .map(|(store, checkpoint)| (Arc::new(store) as Arc<dyn CheckpointReader>, checkpoint));
@@ -262,7 +262,7 @@ impl Loading<'_> {
         }
         plugins.sort_by_key(|(digest, _)| *digest);
         plugins.dedup_by_key(|(digest, _)| *digest);
-        let mut store = CheckpointStore::in_memory(StoreSettings::default())?;
+        let mut store = CheckpointStore::in_memory(CheckpointStorageSettings::default())?;
         let chunks: &[Arc<Chunk>] = &chunks;
         store.write(&NewCheckpoint {
             checkpoint: &checkpoint,
@@ -281,7 +281,7 @@ impl LoadedOperator {
         reader: &Arc<dyn CheckpointReader>,
         base: &Checkpoint,
         name: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let Some(saved) = base.operators.iter().find(|operator| operator.name == name) else {
             return Ok(());
         };
@@ -308,7 +308,7 @@ impl LoadedOperator {
         Ok(())
     }
 
-    fn seal(&self, plan: &Plan, ids: ChunkIds, now_ms: u64) -> Result<Sealed, Failure> {
+    fn seal(&self, plan: &Plan, ids: ChunkIds, now_ms: u64) -> Result<Sealed, CommandError> {
         let mut builder = SavedStateBuilder::new(plan.max_parallelism, &self.schemas, ids, now_ms);
         for (state, keys) in &self.states {
             for (key, saved) in keys {
@@ -346,7 +346,7 @@ fn saved(
     row: &Row,
     mut instance: Option<&mut Instance>,
 ) -> Result<Saved, String> {
-    let mut bytes = |part, texts: &[Text]| {
+    let mut bytes = |part, texts: &[JsonText]| {
         let texts: Vec<_> = texts.iter().map(|text| text.get()).collect();
         encode(instance.as_deref_mut(), state, part, &texts)
     };

@@ -12,9 +12,9 @@ pub(super) mod row;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
-use super::place::{Opened, PlaceOrSavepoint};
+use super::place::{OpenedCheckpoints, PlaceOrSavepoint};
 use crate::checkpoint::{Checkpoint, OperatorSnapshot};
 use crate::pipeline::words;
 use crate::state::StateSchema;
@@ -37,7 +37,7 @@ pub enum StateCommand {
 
 /// Which checkpoint, and whether values are decoded.
 #[derive(Debug, Args)]
-pub struct Source {
+pub struct StateArguments {
     #[command(flatten)]
     place: PlaceOrSavepoint,
     /// The checkpoint; the newest one unless named
@@ -52,7 +52,7 @@ pub struct Source {
 ///
 /// # Errors
 /// When the checkpoint cannot be read, or has no such operator, state or key.
-pub fn state(command: &StateCommand) -> Result<(), Failure> {
+pub fn state(command: &StateCommand) -> Result<(), CommandError> {
     match command {
         StateCommand::List(arguments) => list::list(arguments),
         StateCommand::Get(arguments) => get::get(arguments),
@@ -61,8 +61,8 @@ pub fn state(command: &StateCommand) -> Result<(), Failure> {
     }
 }
 
-impl Source {
-    fn open(&self) -> Result<(Opened, Checkpoint), Failure> {
+impl StateArguments {
+    fn open(&self) -> Result<(OpenedCheckpoints, Checkpoint), CommandError> {
         let opened = self.place.open()?;
         let checkpoint = opened.checkpoint(self.checkpoint)?;
         Ok((opened, checkpoint))
@@ -70,7 +70,10 @@ impl Source {
 }
 
 /// An operator of a checkpoint by name.
-fn operator<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a OperatorSnapshot, Failure> {
+fn operator<'a>(
+    checkpoint: &'a Checkpoint,
+    name: &str,
+) -> Result<&'a OperatorSnapshot, CommandError> {
     let found = checkpoint
         .operators
         .iter()
@@ -81,7 +84,7 @@ fn operator<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a OperatorSn
             .iter()
             .map(|operator| operator.name.as_str());
         let hint = words::hint(name, names);
-        Failure::new(
+        CommandError::new(
             EXIT_USAGE,
             format!(
                 "checkpoint {} has no operator `{name}`{hint}",
@@ -95,7 +98,7 @@ fn operator<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a OperatorSn
 fn schemas<'a>(
     operator: &'a OperatorSnapshot,
     name: &str,
-) -> Result<Vec<&'a StateSchema>, Failure> {
+) -> Result<Vec<&'a StateSchema>, CommandError> {
     let mut found: Vec<_> = operator
         .states
         .iter()
@@ -105,7 +108,7 @@ fn schemas<'a>(
     if found.is_empty() {
         let names = operator.states.iter().map(|state| state.name.as_str());
         let hint = words::hint(name, names);
-        return Err(Failure::new(
+        return Err(CommandError::new(
             EXIT_USAGE,
             format!("operator `{}` has no state `{name}`{hint}", operator.name),
         ));
@@ -113,6 +116,6 @@ fn schemas<'a>(
     Ok(found)
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(EXIT_DATA, error.to_string())
+fn unreadable(error: impl std::fmt::Display) -> CommandError {
+    CommandError::new(EXIT_DATA, error.to_string())
 }

@@ -59,7 +59,7 @@ pub(super) fn from_hex(hex: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Any JSON text, kept as it is typed.
-pub(super) type Text = Box<RawValue>;
+pub(super) type JsonText = Box<RawValue>;
 
 /// A row.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,11 +69,11 @@ pub(super) struct Row {
     pub(super) state: String,
     pub(super) key: Bytes,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) value: Option<Text>,
+    pub(super) value: Option<JsonText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) list: Option<Vec<Text>>,
+    pub(super) list: Option<Vec<JsonText>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) map: Option<Vec<(Text, Text)>>,
+    pub(super) map: Option<Vec<(JsonText, JsonText)>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) raw: bool,
 }

@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::cli::failure::EXIT_FAILED;
 use crate::cli::table::table;
-use crate::edge::swap::{Done, Fate, Findings, Found, Shadow, StateRow};
+use crate::edge::swap::{
+    CompletedSwap, Findings, OperatorComparison, Shadow, StateCompatibility, StateRow,
+};
 use crate::engine::number::{span, things};
 
 /// Characters of a digest that are shown.
@@ -16,18 +18,22 @@ const DIGEST_CHARS: usize = 12;
 ///
 /// # Errors
 /// When that cannot be written.
-pub(super) fn print(found: &Findings, as_json: bool, was_stopped: bool) -> Result<(), Failure> {
+pub(super) fn print(
+    found: &Findings,
+    as_json: bool,
+    was_stopped: bool,
+) -> Result<(), CommandError> {
     let text = match as_json {
         true => {
             serde_json::to_string_pretty(found).map_err(|error| {
-                Failure::new(EXIT_FAILED, format!("cannot write the result: {error}"))
+                CommandError::new(EXIT_FAILED, format!("cannot write the result: {error}"))
             })? + "\n"
         }
         false => text(found, was_stopped),
     };
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.or_else(|error| Failure::of_output(&error))
+    written.or_else(|error| CommandError::of_output(&error))
 }
 
 fn text(found: &Findings, was_stopped: bool) -> String {
@@ -49,7 +55,7 @@ fn text(found: &Findings, was_stopped: bool) -> String {
     text
 }
 
-fn of_operator(found: &Found) -> String {
+fn of_operator(found: &OperatorComparison) -> String {
     let short = |digest: &str| digest.chars().take(DIGEST_CHARS).collect::<String>();
     let mut text = format!(
         "operator `{}`: {} ({}) in the place of {}; compiled in {}\n",
@@ -90,12 +96,12 @@ fn row(state: &StateRow) -> Vec<String> {
         (None, None) => String::new(),
     };
     let fate = match state.fate {
-        Fate::Fits => "fits",
-        Fate::Migrates => "migrates",
-        Fate::NotMigrated => "is not migrated",
-        Fate::New => "is new",
-        Fate::Dropped => "is left behind",
-        Fate::OtherKind => "is of another kind",
+        StateCompatibility::Fits => "fits",
+        StateCompatibility::Migrates => "migrates",
+        StateCompatibility::NotMigrated => "is not migrated",
+        StateCompatibility::New => "is new",
+        StateCompatibility::Dropped => "is left behind",
+        StateCompatibility::OtherKind => "is of another kind",
     };
     vec![
         format!("state `{}`", state.state),
@@ -123,7 +129,7 @@ fn of_shadow(shadow: &Shadow) -> String {
     text
 }
 
-fn of_done(done: &Done, was_stopped: bool) -> String {
+fn of_done(done: &CompletedSwap, was_stopped: bool) -> String {
     let back = match done.before {
         Some(before) => format!("`floodmark rollback PIPELINE --to {before}` goes back\n"),
         None => String::new(),

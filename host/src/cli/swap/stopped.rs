@@ -7,24 +7,25 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Replacement, SwapArguments, refuse};
+use super::{ReplacementArgument, SwapArguments, refuse};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, Depth, NewCheckpoint, OperatorSnapshot, PluginChoice,
     PluginDigest, Trigger,
 };
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::cli::failure::EXIT_PLUGIN;
-use crate::cli::job::Place;
+use crate::cli::job::JobLocation;
 use crate::cli::terminal::Terminal;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::edge::swap::{
-    Done, Findings, Found, Refusal, compare, configured, refuse_states, replaced_by,
+    CompletedSwap, Findings, OperatorComparison, SwapRefusal, compare, configured, refuse_states,
+    replaced_by,
 };
 use crate::engine::limits::Ticking;
 use crate::engine::storage;
 use crate::guest::Plugin;
-use crate::pipeline::settings::CheckpointSettings;
+use crate::pipeline::settings::CheckpointSection;
 use crate::runtime::plan::Operator;
 use crate::runtime::schema::States;
 use crate::runtime::swap::fits;
@@ -35,9 +36,9 @@ use crate::runtime::swap::fits;
 /// When the plugins do not fit, or the checkpoints cannot be used: nothing is written then.
 pub(super) fn swap(
     arguments: &SwapArguments,
-    place: &Place,
-    replacements: &[Replacement],
-) -> Result<Findings, Failure> {
+    place: &JobLocation,
+    replacements: &[ReplacementArgument],
+) -> Result<Findings, CommandError> {
     if arguments.shadow > 0 || arguments.trial.is_some() {
         return Err(refuse(
             "`--shadow` and `--trial` are for a running job, and this one does not run; `floodmark replay --plugin` shows what the new plugin would do",
@@ -45,9 +46,9 @@ pub(super) fn swap(
     }
     let held =
         DataDir::open_existing(&place.data_dir).map_err(|error| refuse(error.to_string()))?;
-    let settings = CheckpointSettings {
+    let settings = CheckpointSection {
         storage: place.storage.clone(),
-        ..CheckpointSettings::default()
+        ..CheckpointSection::default()
     };
     let mut storage = storage::open(&settings, &held)?;
     let recovery = storage.recover(Depth::Quick, None)?;
@@ -100,10 +101,10 @@ pub(super) fn swap(
         // The one before it is the way back.
         retained: NonZeroU32::MAX,
     })?;
-    findings.swapped = Some(Done {
+    findings.swapped = Some(CompletedSwap {
         checkpoint: checkpoint.id.0,
         before: Some(before.id.0),
-        ..Done::default()
+        ..CompletedSwap::default()
     });
     Ok(findings)
 }
@@ -111,7 +112,7 @@ pub(super) fn swap(
 type Components = Vec<(PluginDigest, Arc<[u8]>)>;
 
 /// What a checkpoint names.
-fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Components, Failure> {
+fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Components, CommandError> {
     let mut components: Components = Vec::new();
     for operator in &of.operators {
         let component = reader.plugin(operator.plugin)?;
@@ -122,11 +123,11 @@ fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Componen
 
 fn load(
     guests: &Ticking,
-    replacement: &Replacement,
+    replacement: &ReplacementArgument,
     saved: &OperatorSnapshot,
     there: &Components,
-) -> Result<Plugin, Failure> {
-    let of_plugin = |reason: String| Failure::new(EXIT_PLUGIN, reason);
+) -> Result<Plugin, CommandError> {
+    let of_plugin = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
     let component: Arc<[u8]> = match &replacement.file {
         Some(file) => std::fs::read(file)
             .map_err(|error| {
@@ -153,27 +154,27 @@ fn check_ports(
     saved: &OperatorSnapshot,
     plugin: &Plugin,
     there: &Components,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut there = there.iter();
     let Some((_, old)) = there.find(|(digest, _)| *digest == saved.plugin) else {
         return Ok(());
     };
     let old = guests.engine.load(&saved.name, old)?;
     let fit = fits(&saved.name, old.description(), plugin.description());
-    fit.map_err(|error| Failure::new(EXIT_PLUGIN, error.to_string()))
+    fit.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))
 }
 
 /// Has a checkpoint name the new plugin.
 fn change(
-    replacement: &Replacement,
+    replacement: &ReplacementArgument,
     saved: &mut OperatorSnapshot,
     plugin: &Plugin,
     allow_dropped: bool,
-) -> Result<Found, Failure> {
+) -> Result<OperatorComparison, CommandError> {
     let name = &replacement.operator;
-    let refused = |refusal: Refusal| match refusal {
-        Refusal::Plugin(message) => Failure::new(EXIT_PLUGIN, message),
-        Refusal::Job(message) => refuse(message),
+    let refused = |refusal: SwapRefusal| match refusal {
+        SwapRefusal::Plugin(message) => CommandError::new(EXIT_PLUGIN, message),
+        SwapRefusal::Job(message) => refuse(message),
     };
     let changes: Vec<_> = replacement.config.clone().into_iter().collect();
     let old = PluginChoice {
@@ -198,14 +199,14 @@ fn change(
         allow_dropped,
     )?;
     let description = plugin.description();
-    let found = Found {
+    let found = OperatorComparison {
         operator: name.clone(),
         before: old.plugin.to_string(),
         plugin: new.plugin.to_string(),
         name: format!("{} {}", description.name, description.version),
         is_same: old == new,
         states,
-        ..Found::default()
+        ..OperatorComparison::default()
     };
     saved.states = taken_over.schemas;
     saved.replaces = replaced_by(old, saved.replaces.take(), &new);

@@ -21,9 +21,9 @@ pub(super) struct FileCommitter {
     staging: PathBuf,
     owner: Owner,
     mark: Mark,
-    prepared: Total,
-    committed: Total,
-    pending: BTreeMap<PartName, Pending>,
+    prepared: CommittedTotal,
+    committed: CommittedTotal,
+    pending: BTreeMap<PartName, PendingPart>,
     has_failed_sync: bool,
     _lock: File,
 }
@@ -41,7 +41,7 @@ enum Mark {
 
 /// Where a restored checkpoint comes from, as far as this folder is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum CheckpointOrigin {
     /// From this job's data folder.
     Own,
     /// It was carried here, and this is the folder that it was carried from.
@@ -51,12 +51,12 @@ enum Origin {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Total {
+struct CommittedTotal {
     parts: u64,
     size: Size,
 }
 
-struct Pending {
+struct PendingPart {
     size: Size,
     /// Whether it has been made visible, though that may not be durable.
     is_renamed: bool,
@@ -66,10 +66,10 @@ struct Pending {
 struct State {
     /// Parts of checkpoints up to this one were committed when the state was made.
     committed_through: Option<u64>,
-    total: Total,
+    total: CommittedTotal,
 }
 
-impl Total {
+impl CommittedTotal {
     fn add(&mut self, size: Size) {
         self.parts = self.parts.saturating_add(1);
         self.size.records = self.size.records.saturating_add(size.records);
@@ -99,8 +99,8 @@ impl FileCommitter {
             staging,
             owner,
             mark,
-            prepared: Total::default(),
-            committed: Total::default(),
+            prepared: CommittedTotal::default(),
+            committed: CommittedTotal::default(),
             pending: BTreeMap::new(),
             has_failed_sync: false,
             _lock: lock,
@@ -192,14 +192,20 @@ impl FileCommitter {
     }
 
     /// What a restored checkpoint has to do with this folder, which has this many visible parts.
-    fn origin(&self, restored: RestoredSink<'_>, parts: usize) -> Result<Origin, ConnectorError> {
+    fn origin(
+        &self,
+        restored: RestoredSink<'_>,
+        parts: usize,
+    ) -> Result<CheckpointOrigin, ConnectorError> {
         let is_carried =
             !restored.data_folder.is_empty() && restored.data_folder != self.owner.data;
         match &self.mark {
             Mark::OtherData(data) if is_carried && data == restored.data_folder => {
-                Ok(Origin::TakenOver)
+                Ok(CheckpointOrigin::TakenOver)
             }
-            Mark::OtherData(_) | Mark::Absent if is_carried && parts == 0 => Ok(Origin::Carried),
+            Mark::OtherData(_) | Mark::Absent if is_carried && parts == 0 => {
+                Ok(CheckpointOrigin::Carried)
+            }
             Mark::Absent if is_carried => {
                 let path = self.folder.clone();
                 Err(ConnectorError::UnmarkedOutput { path, parts })
@@ -208,14 +214,14 @@ impl FileCommitter {
                 let path = self.folder.clone();
                 Err(ConnectorError::OtherRun { path })
             }
-            Mark::Ours | Mark::Absent => Ok(Origin::Own),
+            Mark::Ours | Mark::Absent => Ok(CheckpointOrigin::Own),
         }
     }
 
     fn restore(
         &mut self,
         restored: RestoredSink<'_>,
-        origin: Origin,
+        origin: CheckpointOrigin,
     ) -> Result<Recovered, ConnectorError> {
         let state: State = encoding::decode("the state of a file sink", VERSION, restored.state)?;
         let parts = decode_all(restored.staged)?;
@@ -226,7 +232,8 @@ impl FileCommitter {
                 .is_some_and(|through| part.name.checkpoint.0 <= through);
             // With the marker the staging folder is whole, so the part was committed and taken away by its reader.
             // A folder that is new never had it.
-            let may_be_gone = was_committed || self.mark == Mark::Ours || origin != Origin::Own;
+            let may_be_gone =
+                was_committed || self.mark == Mark::Ours || origin != CheckpointOrigin::Own;
             if !self.rename(part, &mut recovered)? && !may_be_gone {
                 return Err(ConnectorError::PartGone {
                     path: self.folder.join(part.name.file_name()),
@@ -262,7 +269,7 @@ impl SinkCommitter for FileCommitter {
                 .and_then(|oldest| oldest.checked_sub(1)),
         };
         for part in parts {
-            let pending = Pending {
+            let pending = PendingPart {
                 size: part.size,
                 is_renamed: false,
             };
@@ -324,7 +331,7 @@ impl SinkCommitter for FileCommitter {
                 }
                 let mut recovered = Recovered::default();
                 self.remove(|_| false, &mut recovered)?;
-                self.committed = Total::default();
+                self.committed = CommittedTotal::default();
                 recovered
             }
         };
@@ -345,14 +352,14 @@ impl SinkCommitter for FileCommitter {
         self.remove(|_| true, &mut recovered)?;
         self.pending.clear();
         self.has_failed_sync = false;
-        self.committed = Total::default();
-        self.prepared = Total::default();
+        self.committed = CommittedTotal::default();
+        self.prepared = CommittedTotal::default();
         self.mark()?;
         Ok(recovered)
     }
 
     fn summary(&self) -> Option<String> {
-        let Total { parts, size } = self.committed;
+        let CommittedTotal { parts, size } = self.committed;
         Some(format!(
             "{} records, {} bytes in {parts} part{} in `{}`",
             size.records,

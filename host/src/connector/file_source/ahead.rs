@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::connector::read_ahead::{Part, Pending, ReadAhead};
+use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
 
 /// Parts that are asked for at a time: one may be read while the one before it waits for the worker.
 const PARTS_MAX: usize = 2;
@@ -19,14 +19,14 @@ pub(super) struct Ahead {
     file: Arc<File>,
     /// No part begins here or later.
     end: u64,
-    asked: VecDeque<Asked>,
+    asked: VecDeque<RequestedRange>,
     spare: Vec<Vec<u8>>,
 }
 
-struct Asked {
+struct RequestedRange {
     from: u64,
     to: u64,
-    pending: Box<dyn Pending>,
+    pending: Box<dyn PendingRead>,
 }
 
 impl Ahead {
@@ -46,7 +46,7 @@ impl Ahead {
     }
 
     /// The part that begins at `next`, read or not; `None` if none was asked for.
-    pub(super) fn take(&mut self, next: u64) -> Option<Part> {
+    pub(super) fn take(&mut self, next: u64) -> Option<ReadPart> {
         match self.asked.front() {
             Some(asked) if asked.from == next => self.asked.pop_front()?.pending.take(),
             _ => {
@@ -71,14 +71,14 @@ impl Ahead {
             }
             let head = part_bytes / HEAD_SHARE;
             let buffer = self.spare.pop();
-            let part = Part {
+            let part = ReadPart {
                 file: Arc::clone(&self.file),
                 offset: from,
                 buffer: buffer.unwrap_or_else(|| vec![0; head + part_bytes]),
                 room: head..head + part_bytes,
                 len: 0,
             };
-            self.asked.push_back(Asked {
+            self.asked.push_back(RequestedRange {
                 from,
                 to: from + part_bytes as u64,
                 pending: self.service.begin(part),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::tests::{Random, limits, model, source};
 use super::*;
 use crate::connector::ReadOutcome;
-use crate::connector::read_ahead::{Part, Pending, ReadAhead};
+use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
 use crate::stream::Batch;
 
 /// Answers in each way that a service may, at random.
@@ -24,7 +24,7 @@ struct Odd {
 }
 
 struct OddPart {
-    part: Option<Part>,
+    part: Option<ReadPart>,
     reads_late: bool,
 }
 
@@ -44,7 +44,7 @@ impl ReadAhead for Odd {
         self.part_bytes
     }
 
-    fn begin(&self, mut part: Part) -> Box<dyn Pending> {
+    fn begin(&self, mut part: ReadPart) -> Box<dyn PendingRead> {
         assert_eq!(part.room.len(), self.part_bytes);
         let mut random = self.random.lock().unwrap();
         let mut reads_late = false;
@@ -76,8 +76,8 @@ impl ReadAhead for Odd {
     }
 }
 
-impl Pending for OddPart {
-    fn take(mut self: Box<Self>) -> Option<Part> {
+impl PendingRead for OddPart {
+    fn take(mut self: Box<Self>) -> Option<ReadPart> {
         let mut part = self.part.take()?;
         if self.reads_late {
             part.read().unwrap();

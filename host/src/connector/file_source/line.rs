@@ -14,8 +14,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::split::{At, FileSplit};
-use super::window::{Line, Window};
-use super::{Fields, SourceFormat};
+use super::window::{CursorLine, Window};
+use super::{RecordFields, SourceFormat};
 use crate::connector::letter::Letter;
 use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{ConnectorError, ReadLimits, rfc3339};
@@ -44,7 +44,7 @@ pub(super) fn open(
 /// Adds lines until the batch is full; `true` when there are no more in the range for now. The position is right after
 /// success only.
 pub(super) fn read(
-    fields: &Fields,
+    fields: &RecordFields,
     window: &mut Window,
     split: &mut FileSplit,
     takes_tail: bool,
@@ -57,12 +57,12 @@ pub(super) fn read(
             return Ok(true);
         }
         let (line, is_whole) = match window.line()? {
-            Line::Whole(line) => (without_return(window, line), true),
-            Line::Tail(line) if takes_tail => {
+            CursorLine::Whole(line) => (without_return(window, line), true),
+            CursorLine::Tail(line) if takes_tail => {
                 window.pass(line.len());
                 (line, false)
             }
-            Line::Tail(_) | Line::End => return Ok(true),
+            CursorLine::Tail(_) | CursorLine::End => return Ok(true),
         };
         let ends_unfinished = split.at == At::Unfinished && is_whole && line.is_empty();
         split.at = if is_whole { At::Record } else { At::Unfinished };
@@ -83,7 +83,7 @@ fn without_return(window: &Window, line: Range<usize>) -> Range<usize> {
 
 #[inline]
 fn add(
-    fields: &Fields,
+    fields: &RecordFields,
     window: &Window,
     line: Range<usize>,
     offset: u64,
@@ -117,7 +117,12 @@ fn add(
     Ok(())
 }
 
-fn add_json(fields: &Fields, line: &[u8], offset: u64, batch: &mut Batch) -> Result<(), String> {
+fn add_json(
+    fields: &RecordFields,
+    line: &[u8],
+    offset: u64,
+    batch: &mut Batch,
+) -> Result<(), String> {
     let line = match offset {
         0 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
         _ => line,

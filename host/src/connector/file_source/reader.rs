@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::listing::Listing;
 use super::row::RowReader;
-use super::split::{self, FileSplit, Piece, Watch};
+use super::split::{self, FileSourceSplit, FileSplit, Watch};
 use super::window::Window;
-use super::{Fields, SourceFormat, line};
+use super::{RecordFields, SourceFormat, line};
 use crate::checkpoint::Split;
 use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SourceProgress, SourceReader};
@@ -24,7 +24,7 @@ const FILES_PER_READ: usize = 64;
 
 pub(super) struct FileReader {
     base: PathBuf,
-    fields: Arc<Fields>,
+    fields: Arc<RecordFields>,
     /// Present when files may grow.
     follow: Option<Arc<Listing>>,
     files: Vec<FileSplit>,
@@ -33,7 +33,7 @@ pub(super) struct FileReader {
     poll: Duration,
     /// Which file is read next.
     current: usize,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     /// What the open file is called.
     label: Arc<str>,
     /// No file has news before this time.
@@ -44,7 +44,7 @@ pub(super) struct FileReader {
     ahead: Option<Arc<dyn ReadAhead>>,
 }
 
-enum Open {
+enum OpenFile {
     Lines(Window),
     Rows(Box<RowReader>),
 }
@@ -52,7 +52,7 @@ enum Open {
 impl FileReader {
     pub(super) fn new(
         base: PathBuf,
-        fields: Arc<Fields>,
+        fields: Arc<RecordFields>,
         follow: Option<Arc<Listing>>,
         files: Vec<FileSplit>,
         watches: Vec<Watch>,
@@ -87,9 +87,9 @@ impl FileReader {
         self.label = format!("`{}`", String::from_utf8_lossy(&name)).into();
         self.open = Some(match self.fields.format {
             SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
-                Open::Lines(line::open(split, len, ahead)?)
+                OpenFile::Lines(line::open(split, len, ahead)?)
             }
-            SourceFormat::Csv => Open::Rows(Box::new(RowReader::open(
+            SourceFormat::Csv => OpenFile::Rows(Box::new(RowReader::open(
                 &self.fields,
                 split,
                 len,
@@ -178,10 +178,10 @@ impl SourceReader for FileReader {
             let split = &mut self.files[self.current];
             let (from, len) = (split.position, batch.len());
             let ended = match self.open.as_mut().expect("it has just been opened") {
-                Open::Lines(window) => {
+                OpenFile::Lines(window) => {
                     line::read(&self.fields, window, split, takes_tail, limits, batch)?
                 }
-                Open::Rows(rows) => rows.read(split, takes_tail, limits, batch)?,
+                OpenFile::Rows(rows) => rows.read(split, takes_tail, limits, batch)?,
             };
             if batch.len() > len {
                 let records = batch.len() - len;
@@ -202,8 +202,8 @@ impl SourceReader for FileReader {
     }
 
     fn splits(&self) -> Vec<Split> {
-        let files = self.files.iter().cloned().map(Piece::File);
-        let watches = self.watches.iter().cloned().map(Piece::Watch);
+        let files = self.files.iter().cloned().map(FileSourceSplit::File);
+        let watches = self.watches.iter().cloned().map(FileSourceSplit::Watch);
         let pieces = watches.chain(files);
         pieces.map(|piece| piece.encode(&self.base)).collect()
     }

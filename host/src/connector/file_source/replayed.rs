@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listing::Listing;
-use super::split::Piece;
-use super::{Fields, FileSource, SourceFormat};
+use super::split::FileSourceSplit;
+use super::{FileSource, RecordFields, SourceFormat};
 use crate::checkpoint::Split;
-use crate::connector::letter::Replayed;
+use crate::connector::letter::LetterPlace;
 use crate::connector::{ConnectorError, Source, SourceReader};
 use crate::stream::CheckpointId;
 
@@ -37,7 +37,7 @@ impl ReplayedLetters {
         let files = FileSource {
             base: folder.to_owned(),
             listing: Arc::new(Listing::new(folder, PathBuf::new())),
-            fields: Arc::new(Fields {
+            fields: Arc::new(RecordFields {
                 format: SourceFormat::DeadLetters,
                 key: None,
                 key_separator: None,
@@ -55,7 +55,7 @@ impl ReplayedLetters {
     fn there(&self, splits: Vec<Split>) -> Result<(Vec<Split>, BTreeSet<PathBuf>), ConnectorError> {
         let (mut kept, mut paths) = (Vec::new(), BTreeSet::new());
         for split in splits {
-            if let Piece::File(file) = self.files.decode(&split)? {
+            if let FileSourceSplit::File(file) = self.files.decode(&split)? {
                 if !file.path.exists() {
                     continue;
                 }
@@ -73,7 +73,7 @@ impl ReplayedLetters {
         known: &BTreeSet<PathBuf>,
         from: Option<CheckpointId>,
     ) -> Result<Split, ConnectorError> {
-        let Piece::File(mut file) = self.files.decode(&split)? else {
+        let FileSourceSplit::File(mut file) = self.files.decode(&split)? else {
             return Ok(split);
         };
         if known.contains(&file.path) {
@@ -84,7 +84,7 @@ impl ReplayedLetters {
             Some(0) => file.position = file.len,
             end => file.end = end,
         }
-        Ok(Piece::File(file).encode(&self.files.base))
+        Ok(FileSourceSplit::File(file).encode(&self.files.base))
     }
 }
 
@@ -93,7 +93,7 @@ fn taken_back_at(path: &Path, from: Option<CheckpointId>) -> Result<Option<u64>,
     let from = from.unwrap_or(CheckpointId(0));
     let name = path.file_name().and_then(|name| name.to_str());
     if name
-        .and_then(Replayed::parse_file_name)
+        .and_then(LetterPlace::parse_file_name)
         .is_some_and(|(newest, _)| newest <= from)
     {
         return Ok(None);
@@ -106,7 +106,9 @@ fn taken_back_at(path: &Path, from: Option<CheckpointId>) -> Result<Option<u64>,
             return Ok(None);
         }
         // A line that says nothing is the reader's to refuse.
-        let replayed = std::str::from_utf8(&line).ok().and_then(Replayed::of_line);
+        let replayed = std::str::from_utf8(&line)
+            .ok()
+            .and_then(LetterPlace::of_line);
         if replayed.is_some_and(|replayed| replayed.checkpoint > from) {
             return Ok(Some(at));
         }
@@ -168,7 +170,7 @@ mod tests {
                 value: format!("{number}.{checkpoint}").into_bytes(),
                 timestamp: NO_TIMESTAMP,
             };
-            let place = Replayed {
+            let place = LetterPlace {
                 checkpoint: CheckpointId(checkpoint),
                 sink: "letters".to_owned(),
                 part: "part".to_owned(),
@@ -180,7 +182,7 @@ mod tests {
         let newest = checkpoints.iter().max().copied().unwrap();
         let path = folder
             .path()
-            .join(Replayed::file_name(CheckpointId(newest), number));
+            .join(LetterPlace::file_name(CheckpointId(newest), number));
         fs::write(&path, text).unwrap();
         path
     }

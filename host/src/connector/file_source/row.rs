@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use csv_core::{ReadRecordResult, Reader};
 
-use super::Fields;
+use super::RecordFields;
 use super::line::timestamp_of;
 use super::split::FileSplit;
 use super::window::{RECORD_BYTES_MAX, Window};
@@ -21,21 +21,21 @@ use crate::stream::{Batch, NO_TIMESTAMP};
 pub(super) struct RowReader {
     window: Window,
     parser: Reader,
-    row: Row,
-    header: Option<Header>,
+    row: SourceRow,
+    header: Option<RowHeader>,
     json: Vec<u8>,
 }
 
 /// The fields of a row, end to end.
 #[derive(Default)]
-struct Row {
+struct SourceRow {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     bytes_len: usize,
     ends_len: usize,
 }
 
-struct Header {
+struct RowHeader {
     /// For each column what stands before its text: `{"first":` or `,"other":`.
     labels: Vec<Vec<u8>>,
     key: Option<usize>,
@@ -53,7 +53,7 @@ enum Parsed {
 impl RowReader {
     /// Opens a file and reads its header, which may not be whole yet in a file that grows.
     pub(super) fn open(
-        fields: &Fields,
+        fields: &RecordFields,
         split: &mut FileSplit,
         limit: u64,
         takes_tail: bool,
@@ -62,12 +62,12 @@ impl RowReader {
         let mut reader = Self {
             window: Window::open(split, 0, limit, ahead)?,
             parser: Reader::new(),
-            row: Row::default(),
+            row: SourceRow::default(),
             header: None,
             json: Vec::new(),
         };
         if let Parsed::Row = reader.parse(takes_tail)? {
-            let header = Header::new(fields, &reader.row);
+            let header = RowHeader::new(fields, &reader.row);
             reader.header = Some(header.map_err(|reason| reader.window.malformed(0, reason))?);
             split.position = split.position.max(reader.window.position());
             if split.position > reader.window.position() {
@@ -154,7 +154,7 @@ impl RowReader {
     }
 }
 
-impl Row {
+impl SourceRow {
     fn clear(&mut self) {
         self.bytes_len = 0;
         self.ends_len = 0;
@@ -194,8 +194,8 @@ impl Row {
     }
 }
 
-impl Header {
-    fn new(fields: &Fields, row: &Row) -> Result<Self, String> {
+impl RowHeader {
+    fn new(fields: &RecordFields, row: &SourceRow) -> Result<Self, String> {
         let mut names: Vec<&str> = Vec::new();
         for index in 0..row.len() {
             let name = std::str::from_utf8(row.field(index)).map_err(|error| {
@@ -229,7 +229,7 @@ impl Header {
         })
     }
 
-    fn add(&self, row: &Row, json: &mut Vec<u8>, batch: &mut Batch) -> Result<(), String> {
+    fn add(&self, row: &SourceRow, json: &mut Vec<u8>, batch: &mut Batch) -> Result<(), String> {
         if row.len() != self.labels.len() {
             return Err(format!(
                 "the row has {} fields, the header {}; correct it, or quote what has commas in it",

@@ -25,7 +25,7 @@ const WHAT: &str = "a split of a file source";
 
 /// A split of a file source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum FileSourceSplit {
     File(FileSplit),
     Watch(Watch),
 }
@@ -88,7 +88,7 @@ enum EncodedPiece {
     },
 }
 
-impl Piece {
+impl FileSourceSplit {
     pub(super) fn encode(&self, base: &Path) -> Split {
         let encoded = match self {
             Self::File(file) => EncodedPiece::File {

@@ -17,7 +17,7 @@ use memchr::memchr;
 use super::ahead::Ahead;
 use super::split::FileSplit;
 use crate::connector::ConnectorError;
-use crate::connector::read_ahead::{Part, ReadAhead, read_at};
+use crate::connector::read_ahead::{ReadAhead, ReadPart, read_at};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -36,7 +36,7 @@ pub(super) struct Window {
 }
 
 /// What stands at the cursor. Ranges are those of [`Window::bytes`].
-pub(super) enum Line {
+pub(super) enum CursorLine {
     /// A line, without its newline.
     Whole(Range<usize>),
     /// The bytes before the limit, which have no newline. They are not passed.
@@ -76,7 +76,7 @@ impl Window {
         self.next - (self.filled - self.cursor) as u64
     }
 
-    /// What a [`Line`] names.
+    /// What a [`CursorLine`] names.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
@@ -94,14 +94,14 @@ impl Window {
 
     /// Finds the line at the cursor and passes it, if it is whole.
     #[inline]
-    pub(super) fn line(&mut self) -> Result<Line, ConnectorError> {
+    pub(super) fn line(&mut self) -> Result<CursorLine, ConnectorError> {
         let mut searched = 0;
         loop {
             let from = self.cursor + searched;
             if let Some(at) = memchr(b'\n', &self.buffer[from..self.filled]) {
                 let line = self.cursor..from + at;
                 self.cursor = from + at + 1;
-                return Ok(Line::Whole(line));
+                return Ok(CursorLine::Whole(line));
             }
             searched = self.filled - self.cursor;
             if searched > RECORD_BYTES_MAX {
@@ -112,8 +112,8 @@ impl Window {
             }
             if !self.fill()? {
                 return Ok(match searched {
-                    0 => Line::End,
-                    _ => Line::Tail(self.cursor..self.filled),
+                    0 => CursorLine::End,
+                    _ => CursorLine::Tail(self.cursor..self.filled),
                 });
             }
         }
@@ -172,7 +172,7 @@ impl Window {
     }
 
     /// Continues with a part that was read ahead; how many bytes it has.
-    fn fill_with(&mut self, mut part: Part) -> io::Result<usize> {
+    fn fill_with(&mut self, mut part: ReadPart) -> io::Result<usize> {
         if part.len == 0 {
             part.read()?;
         }

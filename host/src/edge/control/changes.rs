@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 use super::super::rolled_back::RolledBackNote;
 use super::job::JobSide;
-use super::routes::{Call, Method, Pace, Refusal, Routes};
+use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
 use crate::crash::{self, Point};
 use crate::job::{Request, RollbackRequest};
 use crate::runtime::plan::Operator;
 use crate::stream::CheckpointId;
 
 /// A rollback that can be done.
-pub struct Prepared {
+pub struct PreparedRollback {
     /// What runs from there, by node.
     pub operators: Vec<(String, Operator)>,
     /// For the data folder.
@@ -32,7 +32,7 @@ pub struct Prepared {
 }
 
 /// Reads a checkpoint whole and loads what it names, or says why the job cannot go back to it.
-pub type Rollbacks = Arc<dyn Fn(CheckpointId) -> Result<Prepared, String> + Send + Sync>;
+pub type Rollbacks = Arc<dyn Fn(CheckpointId) -> Result<PreparedRollback, String> + Send + Sync>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,19 +54,19 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
         .with_json(
             (Method::Post, "/v1/rescale"),
             "continues with another `parallelism`, in the same process",
-            Pace::Waits,
+            HandlerPace::Waits,
             move |call| rescale(&rescaled, call),
         )
         .with_json(
             (Method::Post, "/v1/rollback"),
             "goes back permanently to the checkpoint `to`, with the plugins as of that checkpoint",
-            Pace::Waits,
+            HandlerPace::Waits,
             move |call| roll_back(&rolled_back, &rollbacks, call),
         )
 }
 
 /// Tells the job to continue with another number of tasks per node; returns when a checkpoint with that number is durable.
-fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
+fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     let RescaleWish { parallelism } = call.json()?;
     crash::point(Point::RescaleAsked);
     let rescaled = side.ask(|caller| Request::Rescale {
@@ -82,14 +82,18 @@ fn rescale(side: &JobSide, call: &Call) -> Result<Value, Refusal> {
 }
 
 /// Tells the job to go back permanently to a checkpoint; returns when it runs from there and its next checkpoint is durable.
-fn roll_back(side: &JobSide, rollbacks: &Rollbacks, call: &Call) -> Result<Value, Refusal> {
+fn roll_back(
+    side: &JobSide,
+    rollbacks: &Rollbacks,
+    call: &HttpRequest,
+) -> Result<Value, HttpRefusal> {
     let RollbackWish { to } = call.json()?;
     let to = CheckpointId(to);
-    let prepared = rollbacks(to).map_err(Refusal::conflict)?;
+    let prepared = rollbacks(to).map_err(HttpRefusal::conflict)?;
     // If the process dies after the rollback and before the next checkpoint, it restarts with the plugins as of `to`.
     prepared.note.write(&side.folder).map_err(|error| {
         let folder = side.folder.display();
-        Refusal::failed(format!(
+        HttpRefusal::failed(format!(
             "cannot write into `{folder}`: {error}; nothing has changed"
         ))
     })?;

@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::guard::Guard;
-use super::routes::{Call, Pace, Refusal, Reply, Route, Routes};
-use super::serve::{Busy, Open};
+use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Route, Routes};
+use super::serve::{Busy, OpenCalls};
 
 /// How long a head, and then a body, may take to arrive.
 const READ_MAX: Duration = Duration::from_secs(5);
@@ -48,14 +48,14 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What all connections of a door share.
-pub(super) struct Desk {
+pub(super) struct ConnectionContext {
     pub(super) guard: Guard,
     pub(super) routes: Arc<Routes>,
-    pub(super) open: Arc<Open>,
+    pub(super) open: Arc<OpenCalls>,
 }
 
 /// Serves one connection to its end.
-pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<Desk>) {
+pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<ConnectionContext>) {
     let heard = AtomicBool::new(false);
     // Until the answer is on its way, the process does not end.
     let busy = Mutex::new(None);
@@ -89,11 +89,11 @@ pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<Desk>) {
 /// Refuses a client without reading its request.
 pub(super) async fn turn_away(mut stream: Box<dyn Stream>) {
     let message = "too many connections; try again in a moment";
-    refuse(&mut stream, &Refusal::new(503, "busy", message)).await;
+    refuse(&mut stream, &HttpRefusal::new(503, "busy", message)).await;
     close(stream).await;
 }
 
-async fn refuse(stream: &mut Box<dyn Stream>, refusal: &Refusal) {
+async fn refuse(stream: &mut Box<dyn Stream>, refusal: &HttpRefusal) {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     let body = refusal.json().to_string();
     let text = format!(
@@ -117,19 +117,19 @@ async fn close(mut stream: Box<dyn Stream>) {
     let _ = timeout(LEFT_MAX, drained).await;
 }
 
-fn of_no_http(error: &hyper::Error) -> Refusal {
+fn of_no_http(error: &hyper::Error) -> HttpRefusal {
     if error.is_timeout() {
         let message = format!("the request did not arrive within {} s", READ_MAX.as_secs());
-        return Refusal::new(408, "too-slow", message);
+        return HttpRefusal::new(408, "too-slow", message);
     }
     if error.is_parse_too_large() {
         let message = format!(
             "the head of a request has at most {HEADERS_MAX} headers and {} KiB",
             HEAD_BYTES_MAX >> 10
         );
-        return Refusal::new(431, "too-large", message);
+        return HttpRefusal::new(431, "too-large", message);
     }
-    Refusal::new(
+    HttpRefusal::new(
         400,
         "no-http",
         format!("this is no request of HTTP/1.1: {error}"),
@@ -139,17 +139,17 @@ fn of_no_http(error: &hyper::Error) -> Refusal {
 /// Answers one call.
 async fn answer(
     request: Request<Incoming>,
-    desk: &Desk,
+    desk: &ConnectionContext,
     busy: &Mutex<Option<Arc<Busy>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let reply = match admit(request, desk).await {
-        Ok((route, call)) if route.pace == Pace::AtOnce => (route.handler)(&call),
+        Ok((route, call)) if route.pace == HandlerPace::AtOnce => (route.handler)(&call),
         Ok((route, call)) => wait(route, call, desk, busy).await,
         Err(refusal) => Err(refusal),
     };
     let (status, kind, body) = match &reply {
-        Ok(Reply::Json(value)) => (200, "application/json", value.to_string()),
-        Ok(Reply::Metrics(text)) => {
+        Ok(HttpReply::Json(value)) => (200, "application/json", value.to_string()),
+        Ok(HttpReply::Metrics(text)) => {
             let kind = "text/plain; version=0.0.4; charset=utf-8";
             (200, kind, text.clone())
         }
@@ -175,7 +175,10 @@ async fn answer(
 }
 
 /// Lets a call in, and reads it.
-async fn admit(request: Request<Incoming>, desk: &Desk) -> Result<(Route, Call), Refusal> {
+async fn admit(
+    request: Request<Incoming>,
+    desk: &ConnectionContext,
+) -> Result<(Route, HttpRequest), HttpRefusal> {
     desk.guard.check(&request)?;
     let path = request.uri().path();
     let route = match (request.method().as_str(), path) {
@@ -185,7 +188,7 @@ async fn admit(request: Request<Incoming>, desk: &Desk) -> Result<(Route, Call),
     let route = route.unwrap_or_else(|| index(&desk.routes));
     let body = read(request.into_body()).await?;
     let is_local = desk.guard.is_local();
-    Ok((route, Call { body, is_local }))
+    Ok((route, HttpRequest { body, is_local }))
 }
 
 /// The route that says which there are.
@@ -195,15 +198,15 @@ fn index(routes: &Arc<Routes>) -> Route {
         method: super::routes::Method::Get,
         path: "/v1",
         about: "what there is",
-        pace: Pace::AtOnce,
-        handler: Arc::new(move |_| Ok(Reply::Json(routes.index()))),
+        pace: HandlerPace::AtOnce,
+        handler: Arc::new(move |_| Ok(HttpReply::Json(routes.index()))),
     }
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, Refusal> {
+async fn read(body: Incoming) -> Result<Vec<u8>, HttpRefusal> {
     let too_large = || {
         let message = format!("a request has at most {} KiB", BODY_BYTES_MAX >> 10);
-        Refusal::new(413, "too-large", message)
+        HttpRefusal::new(413, "too-large", message)
     };
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large());
@@ -211,10 +214,12 @@ async fn read(body: Incoming) -> Result<Vec<u8>, Refusal> {
     match timeout(READ_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(read)) => Ok(read.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::bad_request("the body of the request is not whole")),
+        Ok(Err(_)) => Err(HttpRefusal::bad_request(
+            "the body of the request is not whole",
+        )),
         Err(_) => {
             let message = format!("the request did not arrive within {} s", READ_MAX.as_secs());
-            Err(Refusal::new(408, "too-slow", message))
+            Err(HttpRefusal::new(408, "too-slow", message))
         }
     }
 }
@@ -223,14 +228,14 @@ async fn read(body: Incoming) -> Result<Vec<u8>, Refusal> {
 #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
 async fn wait(
     route: Route,
-    call: Call,
-    desk: &Desk,
+    call: HttpRequest,
+    desk: &ConnectionContext,
     busy: &Mutex<Option<Arc<Busy>>>,
-) -> Result<Reply, Refusal> {
-    let is_always_heard = route.pace == Pace::WaitsAlways;
-    let Some(working) = Open::begin(&desk.open, is_always_heard) else {
+) -> Result<HttpReply, HttpRefusal> {
+    let is_always_heard = route.pace == HandlerPace::WaitsAlways;
+    let Some(working) = OpenCalls::begin(&desk.open, is_always_heard) else {
         let message = "too many wait for this job already; try again when it has answered some";
-        return Err(Refusal::new(503, "busy", message));
+        return Err(HttpRefusal::new(503, "busy", message));
     };
     let working = Arc::new(working);
     *busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&working));
@@ -242,7 +247,7 @@ async fn wait(
         drop(working);
     });
     let message = "the answer was lost: this is a defect of floodmark";
-    let lost = |_| Err(Refusal::new(500, "defect", message));
+    let lost = |_| Err(HttpRefusal::new(500, "defect", message));
     receiver.await.unwrap_or_else(lost)
 }
 

@@ -10,7 +10,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use hyper::{HeaderMap, Method, Request};
 
 use super::address::Token;
-use super::routes::Refusal;
+use super::routes::HttpRefusal;
 
 /// Lets callers in.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Guard {
         matches!(self, Self::Socket)
     }
 
-    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), HttpRefusal> {
         if let Self::Tcp { token } = self {
             check_site(request, token.is_some())?;
             if let Some(token) = token {
@@ -43,12 +43,12 @@ impl Guard {
     }
 }
 
-fn check_site<B>(request: &Request<B>, has_token: bool) -> Result<(), Refusal> {
-    let foreign = |message: &str| Err(Refusal::new(403, "foreign-site", message));
+fn check_site<B>(request: &Request<B>, has_token: bool) -> Result<(), HttpRefusal> {
+    let foreign = |message: &str| Err(HttpRefusal::new(403, "foreign-site", message));
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(Refusal::bad_request("a request has one header `Host`"));
+        return Err(HttpRefusal::bad_request("a request has one header `Host`"));
     };
     let host = host.to_str().unwrap_or_default();
     let target = request.uri().authority().map(|target| target.as_str());
@@ -83,11 +83,11 @@ fn is_here(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
+fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), HttpRefusal> {
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (Some(first), None) = (shown.next(), shown.next()) else {
         let message = "this job wants a token: send the header `Authorization: Bearer TOKEN`";
-        return Err(Refusal::new(401, "no-token", message));
+        return Err(HttpRefusal::new(401, "no-token", message));
     };
     let bytes = first.as_bytes();
     let is_bearer = bytes
@@ -96,14 +96,14 @@ fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
     if is_bearer && token.is(bytes[7..].trim_ascii()) {
         return Ok(());
     }
-    Err(Refusal::new(
+    Err(HttpRefusal::new(
         401,
         "wrong-token",
         "this is not the token of this job",
     ))
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(first), None) = (types.next(), types.next()) else {
         return Err(wrong_type());
@@ -116,7 +116,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn wrong_type() -> Refusal {
+fn wrong_type() -> HttpRefusal {
     let message = "a POST takes JSON: send the header `Content-Type: application/json`";
-    Refusal::new(415, "wrong-content-type", message)
+    HttpRefusal::new(415, "wrong-content-type", message)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::clock::Clock;
 use super::super::drive::{Inputs, request};
-use super::routes::{Call, Method, Pace, Refusal, Reply, Route, Routes};
+use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
 use crate::job::{Answer, Caller, Request};
 use crate::observe::Observer;
 use crate::stream::CheckpointId;
@@ -64,17 +64,17 @@ pub fn routes(side: &JobSide) -> Routes {
         method: Method::Get,
         path: "/metrics",
         about: "all numbers, as text for Prometheus",
-        pace: Pace::AtOnce,
+        pace: HandlerPace::AtOnce,
         handler: Arc::new(move |_| {
             let text = metrics.observer.prometheus(metrics.clock.wall_ms());
-            Ok(Reply::Metrics(text))
+            Ok(HttpReply::Metrics(text))
         }),
     };
     Routes::default()
         .with_json(
             (Method::Get, "/v1/status"),
             "the job, its nodes and their numbers",
-            Pace::AtOnce,
+            HandlerPace::AtOnce,
             move |_| {
                 let clock = status.clock;
                 Ok(status.observer.status(clock.now(), clock.wall_ms()))
@@ -83,26 +83,26 @@ pub fn routes(side: &JobSide) -> Routes {
         .with_json(
             (Method::Get, "/v1/checkpoints"),
             "what became of checkpoints since the process began",
-            Pace::AtOnce,
+            HandlerPace::AtOnce,
             move |_| Ok(checkpoints.observer.checkpoints()),
         )
         .with_json(
             (Method::Post, "/v1/checkpoints"),
             "takes a checkpoint now; `savepoint` copies it there",
-            Pace::Waits,
+            HandlerPace::Waits,
             move |call| checkpoint.take_checkpoint(call),
         )
         .with_json(
             (Method::Post, "/v1/stop"),
             "stops the job with a checkpoint; `drain` ends its input first, `savepoint` copies it there",
-            Pace::WaitsAlways,
+            HandlerPace::WaitsAlways,
             move |call| stop.stop(call),
         )
         .with(metrics)
 }
 
 impl JobSide {
-    fn take_checkpoint(&self, call: &Call) -> Result<Value, Refusal> {
+    fn take_checkpoint(&self, call: &HttpRequest) -> Result<Value, HttpRefusal> {
         let wish: CheckpointWish = call.json()?;
         let to = self.savepoint_path(call, wish.savepoint)?;
         let id = self.ask(Request::Checkpoint)?;
@@ -110,7 +110,7 @@ impl JobSide {
         Ok(json!({ "id": id.0, "status": "COMPLETED", "savepoint": to }))
     }
 
-    fn stop(&self, call: &Call) -> Result<Value, Refusal> {
+    fn stop(&self, call: &HttpRequest) -> Result<Value, HttpRefusal> {
         let StopWish { drain, savepoint } = call.json()?;
         let to = self.savepoint_path(call, savepoint)?;
         let id = self.ask(|caller| Request::Stop {
@@ -128,14 +128,14 @@ impl JobSide {
     ///
     /// # Errors
     /// When the job refuses, or ends before it could do that.
-    pub fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, Refusal> {
+    pub fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, HttpRefusal> {
         let (caller, answer): (_, mpsc::Receiver<Answer<T>>) = Caller::new();
         // A job that is over drops the caller, which ends the wait below.
         request(&self.inputs, wish(caller));
         match answer.recv() {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(reason)) => Err(Refusal::failed(reason)),
-            Err(_) => Err(Refusal::new(
+            Ok(Err(reason)) => Err(HttpRefusal::failed(reason)),
+            Err(_) => Err(HttpRefusal::new(
                 409,
                 "job-ended",
                 "the job ended before it could do that; its last checkpoint is kept",
@@ -143,13 +143,13 @@ impl JobSide {
         }
     }
 
-    fn copy(&self, id: CheckpointId, to: Option<&Path>) -> Result<(), Refusal> {
+    fn copy(&self, id: CheckpointId, to: Option<&Path>) -> Result<(), HttpRefusal> {
         let Some(to) = to else {
             return Ok(());
         };
         (self.savepoints)(id, to).map_err(|reason| {
             let message = format!("checkpoint {id} is there, but not the savepoint: {reason}");
-            Refusal::new(500, "savepoint-failed", message)
+            HttpRefusal::new(500, "savepoint-failed", message)
         })?;
         self.observer.savepoint(id.0, &to.display().to_string());
         Ok(())
@@ -159,9 +159,9 @@ impl JobSide {
     /// user. Others name a file, and the job says where.
     fn savepoint_path(
         &self,
-        call: &Call,
+        call: &HttpRequest,
         wish: Option<String>,
-    ) -> Result<Option<PathBuf>, Refusal> {
+    ) -> Result<Option<PathBuf>, HttpRefusal> {
         let Some(wish) = wish else {
             return Ok(None);
         };
@@ -182,11 +182,11 @@ impl JobSide {
                     "over TCP a savepoint is a name of letters, digits, `.`, `_` and `-`, not a path: it goes to `savepoints` in the data folder"
                 }
             };
-            return Err(Refusal::new(400, "bad-savepoint", message));
+            return Err(HttpRefusal::new(400, "bad-savepoint", message));
         }
         let folder = self.folder.join(SAVEPOINTS);
         std::fs::create_dir_all(&folder).map_err(|error| {
-            Refusal::failed(format!("cannot make `{}`: {error}", folder.display()))
+            HttpRefusal::failed(format!("cannot make `{}`: {error}", folder.display()))
         })?;
         Ok(Some(folder.join(wish)))
     }

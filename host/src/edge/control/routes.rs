@@ -28,7 +28,7 @@ impl Method {
 
 /// How long a handler may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum HandlerPace {
     /// It answers from what is in memory.
     AtOnce,
     /// It waits for the job, or works. The process does not end before it is answered.
@@ -39,37 +39,37 @@ pub enum Pace {
 
 /// One call.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct HttpRequest {
     /// What was sent along.
     pub body: Vec<u8>,
     /// Whether it came by the socket in the data folder, so from a user who may write there.
     pub is_local: bool,
 }
 
-impl Call {
+impl HttpRequest {
     /// What was sent along, as the handler's own type; nothing is as good as `{}`.
     ///
     /// # Errors
     /// When it is something else: nothing was done.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpRefusal> {
         let body: &[u8] = match self.body.is_empty() {
             true => b"{}",
             false => &self.body,
         };
         // A struct would be read from a list, too.
         if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Refusal::bad_request(
+            return Err(HttpRefusal::bad_request(
                 "this is no request: it is no JSON object",
             ));
         }
         serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad_request(format!("this is no request: {error}")))
+            .map_err(|error| HttpRefusal::bad_request(format!("this is no request: {error}")))
     }
 }
 
 /// What a handler answers.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reply {
+pub enum HttpReply {
     /// JSON.
     Json(Value),
     /// Text for Prometheus.
@@ -78,7 +78,7 @@ pub enum Reply {
 
 /// Why a call is not answered as it was wished for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct HttpRefusal {
     /// The status of HTTP.
     pub status: u16,
     /// A word for programs.
@@ -87,7 +87,7 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl Refusal {
+impl HttpRefusal {
     /// With all its parts.
     #[must_use]
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
@@ -124,7 +124,7 @@ impl Refusal {
 }
 
 /// Answers calls.
-pub type Handler = Arc<dyn Fn(&Call) -> Result<Reply, Refusal> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(&HttpRequest) -> Result<HttpReply, HttpRefusal> + Send + Sync>;
 
 /// One thing that can be asked.
 #[derive(Clone)]
@@ -136,7 +136,7 @@ pub struct Route {
     /// What it does, in a line, for the list of routes.
     pub about: &'static str,
     /// How long it may take.
-    pub pace: Pace,
+    pub pace: HandlerPace,
     /// What answers.
     pub handler: Handler,
 }
@@ -159,15 +159,15 @@ impl Routes {
         self,
         (method, path): (Method, &'static str),
         about: &'static str,
-        pace: Pace,
-        answer: impl Fn(&Call) -> Result<Value, Refusal> + Send + Sync + 'static,
+        pace: HandlerPace,
+        answer: impl Fn(&HttpRequest) -> Result<Value, HttpRefusal> + Send + Sync + 'static,
     ) -> Self {
         self.with(Route {
             method,
             path,
             about,
             pace,
-            handler: Arc::new(move |call| answer(call).map(Reply::Json)),
+            handler: Arc::new(move |call| answer(call).map(HttpReply::Json)),
         })
     }
 
@@ -184,7 +184,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there is none.
-    pub fn find(&self, method: &str, path: &str) -> Result<&Route, Refusal> {
+    pub fn find(&self, method: &str, path: &str) -> Result<&Route, HttpRefusal> {
         // A HEAD request is answered as a GET request; the server leaves the body out.
         let method = if method == "HEAD" { "GET" } else { method };
         let here: Vec<_> = self.0.iter().filter(|route| route.path == path).collect();
@@ -197,7 +197,7 @@ impl Routes {
                 "there is nothing at this path; there are {}",
                 all.join(", ")
             );
-            return Err(Refusal::new(404, "unknown-route", message));
+            return Err(HttpRefusal::new(404, "unknown-route", message));
         }
         let mut fitting = here.iter();
         match fitting.find(|route| route.method.name() == method) {
@@ -205,7 +205,7 @@ impl Routes {
             None => {
                 let takes: Vec<_> = here.iter().map(|route| route.method.name()).collect();
                 let message = format!("`{path}` takes {}", takes.join(" and "));
-                Err(Refusal::new(405, "wrong-method", message))
+                Err(HttpRefusal::new(405, "wrong-method", message))
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::address::{Listen, ListenError};
-use super::connection::{Desk, Stream, talk, turn_away};
+use super::connection::{ConnectionContext, Stream, talk, turn_away};
 use super::guard::Guard;
 use super::routes::Routes;
 use super::{FILE_NAME, reach};
@@ -31,15 +31,15 @@ const NEW_FILE_NAME: &str = "control.new";
 
 /// The calls that wait for the job.
 #[derive(Default)]
-pub(super) struct Open {
+pub(super) struct OpenCalls {
     waiting: Mutex<usize>,
     fewer: Condvar,
 }
 
 /// A call that waits for the job, or whose answer has not left yet.
-pub(super) struct Busy(Arc<Open>);
+pub(super) struct Busy(Arc<OpenCalls>);
 
-impl Open {
+impl OpenCalls {
     /// Counts one more, unless there are too many.
     pub(super) fn begin(open: &Arc<Self>, is_always_heard: bool) -> Option<Busy> {
         let mut waiting = open.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,10 +119,10 @@ impl Doors {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let open = Arc::new(Open::default());
+        let open = Arc::new(OpenCalls::default());
         let routes = Arc::new(routes);
         let desk = |guard| {
-            Arc::new(Desk {
+            Arc::new(ConnectionContext {
                 guard,
                 routes: Arc::clone(&routes),
                 open: Arc::clone(&open),
@@ -169,7 +169,7 @@ impl Door {
         })
     }
 
-    async fn serve(self, desk: Arc<Desk>) {
+    async fn serve(self, desk: Arc<ConnectionContext>) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let doorstep = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
         loop {
@@ -197,7 +197,7 @@ impl Door {
 /// A job that can be asked, until this is dropped.
 pub struct Serving {
     path: Option<PathBuf>,
-    open: Arc<Open>,
+    open: Arc<OpenCalls>,
     _closing: oneshot::Sender<()>,
 }
 

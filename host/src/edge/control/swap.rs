@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::routes::{Call, Method, Pace, Refusal, Routes};
+use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
 use crate::edge::swap::{self, NewPlugin, Swapper, Wish};
 
 /// The path.
@@ -65,16 +65,16 @@ pub fn with_swap(routes: Routes, swapper: Swapper, folder: PathBuf) -> Routes {
     routes.with_json(
         (Method::Post, PATH),
         "replaces plugins: `operators` with `operator`, `file` and `config`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`",
-        Pace::Waits,
+        HandlerPace::Waits,
         move |call| swap(&swapper, &folder, call),
     )
 }
 
-fn swap(swapper: &Swapper, folder: &Path, call: &Call) -> Result<Value, Refusal> {
+fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     let wished: Wished = call.json()?;
     if wished.operators.len() > OPERATORS_MAX {
         let message = format!("at most {OPERATORS_MAX} operators are replaced at once");
-        return Err(Refusal::bad_request(message));
+        return Err(HttpRefusal::bad_request(message));
     }
     let mut plugins = Vec::new();
     for wished in wished.operators {
@@ -96,14 +96,14 @@ fn swap(swapper: &Swapper, folder: &Path, call: &Call) -> Result<Value, Refusal>
         allow_dropped_state: wished.allow_dropped_state,
     });
     let found = found.map_err(|refusal| match refusal {
-        swap::Refusal::Plugin(message) => Refusal::new(422, UNFIT, message),
-        swap::Refusal::Job(message) => Refusal::conflict(message),
+        swap::SwapRefusal::Plugin(message) => HttpRefusal::new(422, UNFIT, message),
+        swap::SwapRefusal::Job(message) => HttpRefusal::conflict(message),
     })?;
     Ok(json!(found))
 }
 
 /// Where a component is.
-fn path(call: &Call, folder: &Path, file: &str) -> Result<PathBuf, Refusal> {
+fn path(call: &HttpRequest, folder: &Path, file: &str) -> Result<PathBuf, HttpRefusal> {
     let path = Path::new(file);
     if call.is_local && path.is_absolute() {
         return Ok(path.to_path_buf());
@@ -114,16 +114,16 @@ fn path(call: &Call, folder: &Path, file: &str) -> Result<PathBuf, Refusal> {
         && !file.starts_with('.');
     match is_name {
         true => Ok(folder.join(PLUGINS).join(file)),
-        false => Err(Refusal::bad_request(
+        false => Err(HttpRefusal::bad_request(
             "`file` is the name of a file in `plugins` of the data folder, of letters, digits, `.`, `_` and `-`; by the socket it may be an absolute path",
         )),
     }
 }
 
-fn component(path: &Path) -> Result<Vec<u8>, Refusal> {
+fn component(path: &Path) -> Result<Vec<u8>, HttpRefusal> {
     let unreadable = |reason: String| {
         let message = format!("cannot read the plugin `{}`: {reason}", path.display());
-        Refusal::new(422, UNFIT, message)
+        HttpRefusal::new(422, UNFIT, message)
     };
     let opened = File::open(path).map_err(|error| unreadable(error.to_string()))?;
     let facts = opened.metadata();

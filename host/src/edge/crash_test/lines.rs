@@ -17,11 +17,11 @@ const SHOWN_BYTES_MAX: usize = 200;
 
 /// The output of a run, by sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output(BTreeMap<String, Lines>);
+pub struct RunOutput(BTreeMap<String, SinkLines>);
 
 /// The lines of one sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Lines {
+struct SinkLines {
     /// Ascending.
     hashes: Vec<u64>,
     /// A hash over the lines in the order of their parts.
@@ -30,7 +30,7 @@ struct Lines {
 
 /// How the output of a sink is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct OutputDifference {
     /// The sink.
     pub sink: String,
     /// How many lines are missing.
@@ -47,7 +47,7 @@ pub fn folder_of(run: &Path, sink: &str) -> PathBuf {
     run.join("out").join(sink)
 }
 
-impl Output {
+impl RunOutput {
     /// Reads what the sinks of a run have made visible.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Output {
     pub fn read(run: &Path, sinks: &[String]) -> io::Result<Self> {
         let mut output = BTreeMap::new();
         for sink in sinks {
-            let mut lines = Lines::default();
+            let mut lines = SinkLines::default();
             each_line(&folder_of(run, sink), |line| {
                 let hash = xxh3_64(line);
                 lines.hashes.push(hash);
@@ -93,9 +93,9 @@ impl Output {
         &self,
         found: &Self,
         (run, found_run): (&Path, &Path),
-    ) -> io::Result<Vec<Difference>> {
+    ) -> io::Result<Vec<OutputDifference>> {
         let mut differences = Vec::new();
-        let none = Lines::default();
+        let none = SinkLines::default();
         for (sink, expected) in &self.0 {
             let found = found.0.get(sink).unwrap_or(&none);
             let missing = beside(&expected.hashes, &found.hashes);
@@ -105,7 +105,7 @@ impl Output {
             }
             let mut shown = texts(&folder_of(run, sink), &missing, "missing: ")?;
             shown.extend(texts(&folder_of(found_run, sink), &extra, "too much: ")?);
-            differences.push(Difference {
+            differences.push(OutputDifference {
                 sink: sink.clone(),
                 missing: missing.len() as u64,
                 extra: extra.len() as u64,
@@ -198,7 +198,7 @@ mod tests {
             run
         });
         let sinks = ["s".to_owned()];
-        let [a, b] = [&runs[0], &runs[1]].map(|run| Output::read(run, &sinks).unwrap());
+        let [a, b] = [&runs[0], &runs[1]].map(|run| RunOutput::read(run, &sinks).unwrap());
         let mut told = Vec::new();
         for difference in a.differences(&b, (&runs[0], &runs[1])).unwrap() {
             told.push(format!("{}-{}+", difference.missing, difference.extra));

@@ -13,7 +13,7 @@ use crate::checkpoint::store::{Recovery, RestoredCheckpoint, StoreError};
 use crate::connector::Recovered;
 use crate::job::{EarlierRuns, Found, Input, NotStarted, Recover, Start};
 use crate::runtime::JobError;
-use crate::runtime::build::{Built, Origin, build};
+use crate::runtime::build::{Built, WorkerOrigin, build};
 use crate::runtime::chunks::CheckpointChunks;
 use crate::runtime::exchange::Wake;
 use crate::runtime::left::LeftStates;
@@ -164,7 +164,7 @@ impl Resources {
         let (writer, recovered) = self.begin_output(start, restored)?;
         let writer = writer.holding(Arc::clone(&self.retains_all));
         let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(writer.reader()));
-        let origin = Origin {
+        let origin = WorkerOrigin {
             plan: &start.plan,
             restored: restored.map(|restored| &restored.checkpoint),
             chunks: &chunks,
@@ -222,7 +222,7 @@ impl Resources {
     fn run(
         &mut self,
         writer: Writer,
-        origin: Origin<'_>,
+        origin: WorkerOrigin<'_>,
         chunks: Arc<dyn ChunkReader>,
     ) -> Result<Vec<Vec<StateSchema>>, Box<(JobError, Writer)>> {
         let counters = &self.counters;

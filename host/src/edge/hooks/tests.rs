@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::*;
 
-const SHORT: Limits = Limits {
+const SHORT: TimeLimits = TimeLimits {
     command: Duration::from_millis(300),
     request: Duration::from_millis(300),
     stop: Duration::from_millis(200),
@@ -34,7 +34,7 @@ const TOLD: &str = r#"{"event":"completed","job":"a \"job\"","checkpoint":7,"cre
 
 type Warnings = Arc<Mutex<Vec<String>>>;
 
-fn start(limits: Limits, hooks: &[&str], folder: &Path) -> (Hooks, Warnings) {
+fn start(limits: TimeLimits, hooks: &[&str], folder: &Path) -> (Hooks, Warnings) {
     let warnings = Warnings::default();
     let told = Arc::clone(&warnings);
     let hooks = hooks.iter().map(|text| Hook::parse(text)).collect();

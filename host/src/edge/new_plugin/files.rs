@@ -3,7 +3,7 @@
 use crate::edge::plugin_build::Language;
 
 /// A file.
-pub(super) struct File {
+pub(super) struct TemplateFile {
     pub(super) path: &'static str,
     pub(super) bytes: &'static [u8],
 }
@@ -16,13 +16,13 @@ pub(super) struct Sdk {
     /// What of the SDK's own folder is copied.
     #[cfg(test)]
     pub(super) source: &'static str,
-    pub(super) files: &'static [File],
-    pub(super) template: &'static [File],
+    pub(super) files: &'static [TemplateFile],
+    pub(super) template: &'static [TemplateFile],
 }
 
 macro_rules! files {
     ($folder:literal: $($path:literal)*) => {
-        &[$(File {
+        &[$(TemplateFile {
             path: $path,
             bytes: include_bytes!(concat!("../../../../guest-sdk/", $folder, "/", $path)),
         }),*]

@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 
 use super::contract::component_of;
 use super::{PluginBuildError, Project, Tools};
-use manifest::{Dialect, Plugin};
-use toolchain::Compiler;
+use manifest::{CheckedManifest, Dialect};
+use toolchain::CCompiler;
 
 /// What every compilation is told. The SDK becomes a part of the plugin's code: a call of a function costs more here than
 /// most functions do.
@@ -30,7 +30,7 @@ const TARGET: [&str; 5] = [
 const WARNINGS: [&str; 3] = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"];
 
 pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
-    let plugin = Plugin::read(folder)?;
+    let plugin = CheckedManifest::read(folder)?;
     Ok(Project {
         folder: folder.to_path_buf(),
         name: plugin.name.clone(),
@@ -43,11 +43,11 @@ pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
 }
 
 pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), PluginBuildError> {
-    let plugin = Plugin::read(&project.folder)?;
+    let plugin = CheckedManifest::read(&project.folder)?;
     let build = Build {
         folder: project.folder.canonicalize().map_err(unusable(project))?,
         objects: project.build_dir().join("objects"),
-        compiler: Compiler::of(tools),
+        compiler: CCompiler::of(tools),
         plugin,
     };
     // Objects of sources that are gone must not be linked.
@@ -90,8 +90,8 @@ fn unusable(project: &Project) -> impl Fn(io::Error) -> PluginBuildError {
 struct Build {
     folder: PathBuf,
     objects: PathBuf,
-    compiler: Compiler,
-    plugin: Plugin,
+    compiler: CCompiler,
+    plugin: CheckedManifest,
 }
 
 impl Build {
@@ -162,7 +162,7 @@ impl Build {
     /// Links the objects with the SDK, which is compiled as C, no matter which language the plugin is in.
     fn link(&self, objects: &[PathBuf]) -> Result<PathBuf, PluginBuildError> {
         let module = self.object("module.wasm")?;
-        let has_cpp = |source: &manifest::Source| source.dialect == Dialect::Cpp;
+        let has_cpp = |source: &manifest::SourceFile| source.dialect == Dialect::Cpp;
         let dialect = match self.plugin.sources.iter().any(has_cpp) {
             true => Dialect::Cpp,
             false => Dialect::C,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{PluginBuildError, Project, Report, Tools, contract};
+use super::{LineReporter, PluginBuildError, Project, Tools, contract};
 
 /// Folders that hold what tools made.
 const MADE: [&str; 4] = ["build", "node_modules", "target", "__pycache__"];
@@ -24,7 +24,7 @@ const FILES_MAX: usize = 20_000;
 pub(super) fn up_to_date(
     project: &Project,
     tools: Result<Tools, PluginBuildError>,
-    report: Report<'_>,
+    report: LineReporter<'_>,
     make: impl FnOnce(&Tools, &Path) -> Result<(), PluginBuildError>,
 ) -> Result<PathBuf, PluginBuildError> {
     let dir = project.build_dir();

@@ -30,7 +30,7 @@ const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 const BUILD: &str = "build";
 
 /// Takes a line for people.
-type Report<'a> = &'a mut dyn FnMut(&str);
+type LineReporter<'a> = &'a mut dyn FnMut(&str);
 
 /// A language that plugins are built from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +137,7 @@ impl Project {
 ///
 /// # Errors
 /// When there is no such plugin, or it cannot be built. A target that was added stays, and so does an older component.
-pub fn component(path: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError> {
+pub fn component(path: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
     if path.is_dir() {
         return build(path, report);
     }
@@ -151,7 +151,7 @@ pub fn component(path: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuild
     }
 }
 
-fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError> {
+fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
     let Some(language) = Language::of(folder) else {
         return Err(PluginBuildError::UnknownLanguage {
             path: folder.to_path_buf(),

@@ -23,7 +23,7 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// `pyproject.toml`, as far as it is ours.
 #[derive(Deserialize)]
-struct Manifest {
+struct PyprojectFile {
     project: Option<About>,
     #[serde(default)]
     tool: Tables,
@@ -76,7 +76,7 @@ fn said(folder: &Path) -> Result<Said, PluginBuildError> {
     };
     let text =
         fs::read_to_string(&path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let manifest: Manifest = toml::from_str(&text)
+    let manifest: PyprojectFile = toml::from_str(&text)
         .map_err(|error| wrong(format!("is not as it must be: {}", error.message().trim())))?;
     let missing = |field: &str, example: &str| {
         wrong(format!(

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde::Deserialize;
 
 use super::tool::tool;
-use super::{Language, PluginBuildError, Report};
+use super::{Language, LineReporter, PluginBuildError};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -18,7 +18,7 @@ pub(super) fn find_tools(folder: &Path) -> Result<(), PluginBuildError> {
 }
 
 /// Builds a crate, which cargo does only if something changed.
-pub(super) fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, PluginBuildError> {
+pub(super) fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
     let manifest = folder.join("Cargo.toml");
     ensure_target(folder, report)?;
     let output = tool("cargo", folder)
@@ -47,7 +47,7 @@ pub(super) fn build(folder: &Path, report: Report<'_>) -> Result<PathBuf, Plugin
 }
 
 /// Adds the target unless the tool chain that builds this folder has it.
-fn ensure_target(folder: &Path, report: Report<'_>) -> Result<(), PluginBuildError> {
+fn ensure_target(folder: &Path, report: LineReporter<'_>) -> Result<(), PluginBuildError> {
     let asked = tool("rustc", folder)
         .args(["--print", "target-libdir", "--target", TARGET])
         .stderr(Stdio::inherit())
@@ -87,18 +87,18 @@ fn no_tool(tool: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Plugi
 
 /// What cargo says of an artifact, as far as it is needed.
 #[derive(Deserialize)]
-struct Message {
+struct CargoMessage {
     reason: String,
     #[serde(default)]
     manifest_path: PathBuf,
     #[serde(default)]
-    target: Target,
+    target: CargoTarget,
     #[serde(default)]
     filenames: Vec<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
-struct Target {
+struct CargoTarget {
     #[serde(default)]
     kind: Vec<String>,
 }
@@ -110,7 +110,7 @@ fn components(messages: &[u8], manifest: &Path) -> Vec<PathBuf> {
     // Build scripts may print lines of their own.
     let mut components: Vec<PathBuf> = messages
         .split(|&byte| byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter_map(|line| serde_json::from_slice::<CargoMessage>(line).ok())
         .filter(|message| message.reason == "compiler-artifact")
         .filter(|message| message.target.kind.iter().any(|kind| kind == "cdylib"))
         .filter(|message| real(&message.manifest_path) == manifest)

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, named};
+use super::{SwapRefusal, named};
 use crate::guest::Plugin;
 use crate::state::{StateKind, StateSchema};
 use crate::stream::Column;
@@ -22,7 +22,7 @@ pub struct StateRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<u32>,
     /// How a swap handles it.
-    pub fate: Fate,
+    pub fate: StateCompatibility,
     /// Why, if there is more to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -31,7 +31,7 @@ pub struct StateRow {
 /// How a swap handles a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum StateCompatibility {
     /// It is of the same kind and version.
     Fits,
     /// Its values are migrated.
@@ -54,7 +54,7 @@ pub fn compare(
     operator: &str,
     plugin: &Plugin,
     saved: &[StateSchema],
-) -> Result<Vec<StateRow>, Refusal> {
+) -> Result<Vec<StateRow>, SwapRefusal> {
     let mut rows: Vec<StateRow> = Vec::new();
     let declared = &plugin.description().states;
     let mut newest_first: Vec<_> = named(saved).collect();
@@ -71,9 +71,9 @@ pub fn compare(
             saved: vec![schema.version],
             declared: now.map(|state| state.version),
             fate: match now {
-                None => Fate::Dropped,
-                Some(state) if state.kind != schema.kind => Fate::OtherKind,
-                Some(_) => Fate::Fits,
+                None => StateCompatibility::Dropped,
+                Some(state) if state.kind != schema.kind => StateCompatibility::OtherKind,
+                Some(_) => StateCompatibility::Fits,
             },
             reason: None,
         });
@@ -85,12 +85,15 @@ pub fn compare(
                 kind: kind(state.kind).to_owned(),
                 saved: Vec::new(),
                 declared: Some(state.version),
-                fate: Fate::New,
+                fate: StateCompatibility::New,
                 reason: None,
             });
         }
     }
-    for row in rows.iter_mut().filter(|row| row.fate == Fate::Fits) {
+    for row in rows
+        .iter_mut()
+        .filter(|row| row.fate == StateCompatibility::Fits)
+    {
         ask_to_migrate(operator, plugin, row)?;
     }
     rows.sort_by(|one, other| one.state.cmp(&other.state));
@@ -98,7 +101,7 @@ pub fn compare(
 }
 
 /// Asks the plugin whether it takes over the versions that are not its own.
-fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result<(), Refusal> {
+fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result<(), SwapRefusal> {
     let declared = plugin.description().states.iter().zip(0..);
     let found = declared
         .clone()
@@ -109,9 +112,9 @@ fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result
     };
     for &saved in row.saved.iter().filter(|saved| **saved != version) {
         let mut instance = plugin.start(operator)?;
-        row.fate = Fate::Migrates;
+        row.fate = StateCompatibility::Migrates;
         if let Err(error) = instance.migrate(index, saved, &Column::new()) {
-            row.fate = Fate::NotMigrated;
+            row.fate = StateCompatibility::NotMigrated;
             row.reason = Some(error.to_string());
             break;
         }
@@ -127,21 +130,21 @@ pub fn refuse_states(
     operator: &str,
     rows: &[StateRow],
     allow_dropped: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), SwapRefusal> {
     let mut reasons = Vec::new();
     for row in rows {
         let StateRow { state, .. } = row;
         match row.fate {
-            Fate::Fits | Fate::Migrates | Fate::New => {}
-            Fate::Dropped if allow_dropped => {}
-            Fate::Dropped => reasons.push(format!(
+            StateCompatibility::Fits | StateCompatibility::Migrates | StateCompatibility::New => {}
+            StateCompatibility::Dropped if allow_dropped => {}
+            StateCompatibility::Dropped => reasons.push(format!(
                 "it does not declare state `{state}`, which is saved; `--allow-dropped-state` leaves that behind"
             )),
-            Fate::OtherKind => reasons.push(format!(
+            StateCompatibility::OtherKind => reasons.push(format!(
                 "state `{state}` is saved as a {}, and it declares another kind; give the new one another name",
                 row.kind
             )),
-            Fate::NotMigrated => reasons.push(format!(
+            StateCompatibility::NotMigrated => reasons.push(format!(
                 "state `{state}` is saved in version {}, and the plugin, which has version {}, does not take it over: {}",
                 row.saved.first().copied().unwrap_or_default(),
                 row.declared.unwrap_or_default(),
@@ -151,7 +154,7 @@ pub fn refuse_states(
     }
     match reasons.is_empty() {
         true => Ok(()),
-        false => Err(Refusal::Plugin(format!(
+        false => Err(SwapRefusal::Plugin(format!(
             "operator `{operator}`: the new plugin cannot take the place of the old one: {}",
             reasons.join("; ")
         ))),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, Swapper, named};
+use super::{SwapRefusal, Swapper, named};
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use crate::runtime::plan::Operator;
 use crate::runtime::saved::SavedState;
@@ -40,7 +40,7 @@ impl Swapper {
         checkpoint: &Checkpoint,
         name: &str,
         operator: &Operator,
-    ) -> Result<Rehearsed, Refusal> {
+    ) -> Result<Rehearsed, SwapRefusal> {
         let mut rehearsed = Rehearsed {
             checkpoint: checkpoint.id.0,
             ..Rehearsed::default()
@@ -65,10 +65,10 @@ impl Swapper {
             return Ok(rehearsed);
         }
         let scratch = (self.scratch)().map_err(|error| {
-            Refusal::Job(format!("cannot make a file for the rehearsal: {error}"))
+            SwapRefusal::Job(format!("cannot make a file for the rehearsal: {error}"))
         })?;
         let unreadable = |reason: String| {
-            Refusal::Job(format!(
+            SwapRefusal::Job(format!(
                 "operator `{name}`: its state in checkpoint {} cannot be read: {reason}",
                 checkpoint.id
             ))

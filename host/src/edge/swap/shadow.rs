@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, Wish};
+use super::{SwapRefusal, Wish};
 use crate::checkpoint::{Checkpoint, CheckpointReader};
 use crate::runtime::plan::{Operator, Plan, Role};
-use crate::runtime::replay::{Outcome, Replay, ReplayOf, Replayed};
+use crate::runtime::replay::{Replay, ReplayOf, ReplayOutcome, ReplayedRecord};
 use crate::runtime::swap::replaced;
 
 /// Differences that are told one by one.
@@ -41,7 +41,7 @@ pub(super) fn shadow(
     newest: &Checkpoint,
     (name, operator): (&str, &Operator),
     wish: &Wish,
-) -> Result<Shadow, Refusal> {
+) -> Result<Shadow, SwapRefusal> {
     let mut new = replaced(plan, &[(name.to_owned(), operator.clone())])?;
     new.allow_dropped_state = wish.allow_dropped_state;
     let mut best = run(plan, &new, reader, newest, name, wish.shadow)?;
@@ -86,7 +86,7 @@ fn run(
     checkpoint: &Checkpoint,
     name: &str,
     records: u64,
-) -> Result<Shadow, Refusal> {
+) -> Result<Shadow, SwapRefusal> {
     let replay = |plan| {
         Replay::new(ReplayOf {
             plan,
@@ -110,7 +110,7 @@ fn run(
         if let Some(difference) = difference(&before.outcome, &after.outcome) {
             shadow.different += 1;
             if shadow.differences.len() < TOLD_MAX {
-                let Replayed { key, .. } = &before;
+                let ReplayedRecord { key, .. } = &before;
                 shadow.differences.push(format!(
                     "record {} (key {}): {difference}",
                     shadow.records,
@@ -123,7 +123,7 @@ fn run(
 }
 
 /// What is not alike, if anything; what is logged does not count.
-fn difference(old: &Outcome, new: &Outcome) -> Option<String> {
+fn difference(old: &ReplayOutcome, new: &ReplayOutcome) -> Option<String> {
     match (&old.failure, &new.failure) {
         (None, Some(reason)) => return Some(format!("new failed: {reason}")),
         (Some(reason), None) => return Some(format!("old failed, new did not: {reason}")),
@@ -132,7 +132,7 @@ fn difference(old: &Outcome, new: &Outcome) -> Option<String> {
     if old.emitted == new.emitted {
         return None;
     }
-    let text = |outcome: &Outcome| -> String {
+    let text = |outcome: &ReplayOutcome| -> String {
         let emitted: Vec<_> = outcome
             .emitted
             .iter()
@@ -171,16 +171,16 @@ mod tests {
     use super::*;
     use crate::runtime::replay::Emitted;
 
-    fn emitted(values: &[&str]) -> Outcome {
+    fn emitted(values: &[&str]) -> ReplayOutcome {
         let emitted = values.iter().map(|value| Emitted {
             port: "out".to_owned(),
             key: b"a".to_vec(),
             value: value.as_bytes().to_vec(),
             timestamp: 0,
         });
-        Outcome {
+        ReplayOutcome {
             emitted: emitted.collect(),
-            ..Outcome::default()
+            ..ReplayOutcome::default()
         }
     }
 
@@ -204,9 +204,9 @@ mod tests {
             told.as_deref(),
             Some("both emitted \"3\", with another key, time or port")
         );
-        let failed = Outcome {
+        let failed = ReplayOutcome {
             failure: Some("it trapped".to_owned()),
-            ..Outcome::default()
+            ..ReplayOutcome::default()
         };
         let told = difference(&emitted(&["3"]), &failed);
         assert_eq!(told.as_deref(), Some("new failed: it trapped"));

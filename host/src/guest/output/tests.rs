@@ -57,7 +57,7 @@ fn emitted(
         outputs: 1,
         states: &[],
     };
-    let emission = returned::Emission {
+    let emission = returned::ReturnedEmission {
         output: 0,
         rows: Rows::Records {
             records,
@@ -139,7 +139,7 @@ fn an_emission_that_does_not_fit_the_call_is_refused() {
 #[test]
 fn a_write_of_all_slots_has_one_value_a_key() {
     let write = |slots, values: usize| {
-        let write = returned::ValueWrites {
+        let write = returned::ReturnedValueWrites {
             state: 0,
             slots,
             values: OptionalItems {

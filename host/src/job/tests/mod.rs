@@ -9,8 +9,8 @@ use crate::connector::DiscardSink;
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{Node, Role, StateBackend};
 use crate::runtime::report::WriteOutcome;
-use crate::runtime::snapshot::{Part, RegionSnapshot};
-use crate::runtime::swap::Prepared;
+use crate::runtime::snapshot::{RegionId, RegionSnapshot};
+use crate::runtime::swap::PreparedSwap;
 use crate::stream::MaxParallelism;
 
 fn settings() -> CheckpointSettings {
@@ -115,7 +115,7 @@ impl Script {
     fn swap(&mut self, trial: Option<Duration>) {
         self.step(Input::Request(Request::Describe(Caller::new().0)));
         let running = self.running.take().expect("a job describes itself");
-        let prepared = Prepared::new(&running, Vec::new(), false).unwrap();
+        let prepared = PreparedSwap::new(&running, Vec::new(), false).unwrap();
         self.step(Input::Request(Request::Swap(Box::new(SwapRequest {
             prepared,
             trial,
@@ -129,7 +129,7 @@ impl Script {
         self.now = words[0].parse().expect("a time");
         let number = |index: usize| words[index].parse().expect("a number");
         let id = |index: usize| CheckpointId(number(index));
-        let part = |name: &str| Part {
+        let part = |name: &str| RegionId {
             worker: usize::from(name == "b"),
             region: 0,
         };

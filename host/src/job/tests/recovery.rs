@@ -131,7 +131,7 @@ fn what_is_durable_counts_although_a_worker_has_failed_meanwhile() {
     }
     // The writer is done while the workers end.
     let error = JobError::Defect { what: "a worker" };
-    run.job.phase = Phase::Stopping(Cause::Failed(error));
+    run.job.phase = Phase::Stopping(StopCause::Failed(error));
     run.run("12 written 1");
     run.step(Input::Stopped(Ok(())));
     assert_eq!(

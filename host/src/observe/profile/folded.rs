@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::Profile;
-use super::tree::Tree;
+use super::tree::ProfileTree;
 
 impl Profile {
     /// As collapsed stacks, in nanoseconds.
@@ -16,7 +16,7 @@ impl Profile {
     }
 }
 
-fn lines(tree: &Tree, path: &str, text: &mut String) {
+fn lines(tree: &ProfileTree, path: &str, text: &mut String) {
     if tree.own > 0 {
         // To write to a text does not fail.
         let _ = writeln!(text, "{path} {}", tree.own);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::Profile;
-use super::tree::Tree;
+use super::tree::ProfileTree;
 
 #[derive(Default)]
 struct Written {
@@ -37,7 +37,7 @@ impl Profile {
 
 impl Written {
     /// Adds a node and all below; returns its id.
-    fn node(&mut self, name: &str, tree: &Tree) -> usize {
+    fn node(&mut self, name: &str, tree: &ProfileTree) -> usize {
         let at = self.nodes.len();
         let id = at + 1;
         self.nodes.push(Value::Null);

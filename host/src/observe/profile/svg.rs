@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Profile;
-use super::tree::Tree;
+use super::tree::ProfileTree;
 
 /// How wide the picture is, in pixels.
 const WIDTH: f64 = 1200.0;
@@ -56,7 +56,7 @@ impl Profile {
 
 impl Boxes {
     /// Draws a box and all below; `begin` is where it begins, in nanoseconds.
-    fn draw(&mut self, name: &str, tree: &Tree, depth: usize, begin: f64, kind: &str) {
+    fn draw(&mut self, name: &str, tree: &ProfileTree, depth: usize, begin: f64, kind: &str) {
         let spent = tree.total();
         let (left, width) = (
             begin / self.total * WIDTH,

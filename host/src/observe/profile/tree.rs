@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 /// What is below a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tree {
+pub(super) struct ProfileTree {
     /// Nanoseconds that belong to none of those below.
     pub(super) own: u64,
-    pub(super) below: BTreeMap<String, Tree>,
+    pub(super) below: BTreeMap<String, ProfileTree>,
 }
 
-impl Tree {
+impl ProfileTree {
     pub(super) fn add(&mut self, path: &[&str], nanos: u64) {
         if nanos == 0 {
             return;

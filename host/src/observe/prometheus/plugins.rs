@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::super::job::{Facts, Kind};
 use super::super::reported::{Distribution, Numbers};
-use super::Text;
+use super::MetricsText;
 
 const PREFIX: &str = "floodmark_plugin_";
 /// Endings that mean something.
@@ -35,7 +35,7 @@ struct OfTask<'a> {
 }
 
 /// All numbers of all plugins.
-pub(super) fn plugins(text: &mut Text, facts: &Facts) {
+pub(super) fn plugins(text: &mut MetricsText, facts: &Facts) {
     let tasks = tasks(facts);
     let histograms = names(&tasks, |numbers| numbers.histograms.keys());
     let families: BTreeSet<_> = histograms
@@ -121,7 +121,7 @@ impl OfTask<'_> {
         [("operator", self.operator), ("task", &self.task)]
     }
 
-    fn distribution(&self, text: &mut Text, family: &str, distribution: &Distribution) {
+    fn distribution(&self, text: &mut MetricsText, family: &str, distribution: &Distribution) {
         let [operator, task] = self.labels();
         let bucket = format!("{family}_bucket");
         let (within, count) = distribution.within();

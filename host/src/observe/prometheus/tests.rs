@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::observe::{NodeFacts, Outcome, PluginFacts, Stage};
+use crate::observe::{CheckpointFacts, NodeFacts, PluginFacts, Stage};
 
 /// Reads the text as strictly as its format says. Returns all samples: name and labels, as they stand, with their value.
 pub(super) fn parsed(text: &str) -> BTreeMap<String, f64> {
@@ -142,12 +142,12 @@ fn numbers_arrive_under_their_names() {
         task.watermark.set(2_000);
     }
     observer.checkpoint_begun(3, "interval", 2_000);
-    observer.checkpoint_ended(Outcome {
+    observer.checkpoint_ended(CheckpointFacts {
         id: 3,
         created_ms: 2_000,
         total: Duration::from_millis(30),
         state_bytes: 12,
-        ..Outcome::default()
+        ..CheckpointFacts::default()
     });
     let plugin = PluginFacts {
         name: "count".to_owned(),

@@ -4,18 +4,18 @@
 use std::time::Duration;
 
 use super::super::settings::{
-    CheckpointMode, CheckpointSettings, Compression, OnCancel, StateBackend, StateSettings,
-    StorageSetting, Ttl,
+    CheckpointMode, CheckpointSection, CompressionSetting, OnCancel, StateBackendSetting,
+    StateSection, StorageSetting, Ttl,
 };
 use super::{COPY, WORDS, plan, unindented};
 
-fn checkpoint(fields: &str) -> Result<CheckpointSettings, String> {
+fn checkpoint(fields: &str) -> Result<CheckpointSection, String> {
     let plan = plan(&format!("{COPY}[checkpoint]\n{fields}\n"), &[]);
     let plan = plan.map_err(|problems| unindented(&problems.to_string()))?;
     Ok(plan.spec.checkpoint)
 }
 
-fn state(fields: &str) -> Result<StateSettings, String> {
+fn state(fields: &str) -> Result<StateSection, String> {
     let plan = plan(&format!("{COPY}[state]\n{fields}\n"), &[]);
     let plan = plan.map_err(|problems| unindented(&problems.to_string()))?;
     Ok(plan.spec.state)
@@ -40,7 +40,7 @@ fn of_state(fields: &str) -> Result<(), String> {
 
 #[test]
 fn defaults_are_those_of_the_readme() {
-    let settings = CheckpointSettings {
+    let settings = CheckpointSection {
         interval: Some(Duration::from_secs(10)),
         timeout: Duration::from_secs(600),
         min_pause: Duration::ZERO,
@@ -48,13 +48,13 @@ fn defaults_are_those_of_the_readme() {
         tolerable_failures: None,
         mode: CheckpointMode::ExactlyOnce,
         on_cancel: OnCancel::Keep,
-        compression: Compression::Lz4,
+        compression: CompressionSetting::Lz4,
         storage: StorageSetting::Redb,
         on_checkpoint: Vec::new(),
     };
     assert_eq!(checkpoint(""), Ok(settings));
-    let settings = StateSettings {
-        backend: StateBackend::Memory,
+    let settings = StateSection {
+        backend: StateBackendSetting::Memory,
         memory: 256 << 20,
     };
     assert_eq!(state(""), Ok(settings));
@@ -66,7 +66,7 @@ fn each_setting_is_read() {
         "interval = 'off'\ntimeout = '1min'\nmin-pause = '5s'\nretained = 7\ntolerable-failures = 2\nmode = 'at-least-once'
          on-cancel = 'delete'\ncompression = 'none'\nstorage = 's3://bucket/jobs/'\non-checkpoint = ['a b', 'http://c']",
     );
-    let expected = CheckpointSettings {
+    let expected = CheckpointSection {
         interval: None,
         timeout: Duration::from_secs(60),
         min_pause: Duration::from_secs(5),
@@ -74,7 +74,7 @@ fn each_setting_is_read() {
         tolerable_failures: Some(2),
         mode: CheckpointMode::AtLeastOnce,
         on_cancel: OnCancel::Delete,
-        compression: Compression::None,
+        compression: CompressionSetting::None,
         storage: StorageSetting::S3("s3://bucket/jobs".to_owned()),
         on_checkpoint: vec!["a b".to_owned(), "http://c".to_owned()],
     };
@@ -90,7 +90,7 @@ fn each_setting_is_read() {
         StorageSetting::Folder("/var/checkpoints".into())
     );
     let settings = state("backend = 'disk'\nmemory = '1.5GiB'").unwrap();
-    assert_eq!(settings.backend, StateBackend::Disk);
+    assert_eq!(settings.backend, StateBackendSetting::Disk);
     assert_eq!(settings.memory, 3 << 29);
 }
 

@@ -67,7 +67,7 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
             edges.push(Edge { from, to, ..*edge });
             continue;
         }
-        let place = Place {
+        let place = CapturingSink {
             captured: captured.clone(),
             input: edge.input,
         };
@@ -139,12 +139,12 @@ impl SourceReader for OneByOneReader {
 }
 
 /// Keeps records in the place of an input port.
-struct Place {
+struct CapturingSink {
     captured: Captured,
     input: u16,
 }
 
-impl Sink for Place {
+impl Sink for CapturingSink {
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
     }

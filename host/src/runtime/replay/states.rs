@@ -3,8 +3,8 @@
 //! Of a long list only the end is read, and of a large map only the beginning. So the cost per record does not grow with the
 //! state of its key.
 
-use crate::guest::{Page, SubKeyRange};
-use crate::runtime::collections::{KeyedCollections, Place};
+use crate::guest::{PageLimits, SubKeyRange};
+use crate::runtime::collections::{CollectionPlace, KeyedCollections};
 use crate::runtime::migration::migrated;
 use crate::runtime::saved::Saved;
 use crate::runtime::task::{OperatorTask, TaskError};
@@ -28,13 +28,13 @@ pub struct Change {
 
 /// What a key has in a state, as far as it was looked at.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct SeenState {
     saved: Option<Saved>,
     /// Whether a map has entries after these.
     is_cut: bool,
 }
 
-impl From<Option<Saved>> for Seen {
+impl From<Option<Saved>> for SeenState {
     fn from(saved: Option<Saved>) -> Self {
         let is_cut = false;
         Self { saved, is_cut }
@@ -46,11 +46,11 @@ pub(super) fn of_key(
     task: &mut OperatorTask,
     key: &[u8],
     wall_ms: u64,
-) -> Result<Vec<Seen>, TaskError> {
+) -> Result<Vec<SeenState>, TaskError> {
     let states = task.states().to_vec();
     let mut found = Vec::with_capacity(states.len());
     for (state, index) in states.iter().zip(0..) {
-        let place = Place {
+        let place = CollectionPlace {
             state: state.id,
             key,
             hash: hash_key(key),
@@ -81,35 +81,35 @@ pub(super) fn of_key(
     Ok(found)
 }
 
-fn list(task: &mut OperatorTask, place: Place<'_>) -> Result<Option<Saved>, TaskError> {
+fn list(task: &mut OperatorTask, place: CollectionPlace<'_>) -> Result<Option<Saved>, TaskError> {
     let trees = task.trees_mut();
     let len = trees.list_len(place)?;
     let start = len.saturating_sub(ITEMS_MAX as u64);
-    let page = trees.list_read(place, start, Page::new(ITEMS_MAX, BYTES_MAX))?;
+    let page = trees.list_read(place, start, PageLimits::new(ITEMS_MAX, BYTES_MAX))?;
     let items: Vec<_> = page.values.iter().map(<[u8]>::to_vec).collect();
     Ok((!items.is_empty()).then_some(Saved::List(items)))
 }
 
-fn map(task: &mut OperatorTask, place: Place<'_>) -> Result<Seen, TaskError> {
+fn map(task: &mut OperatorTask, place: CollectionPlace<'_>) -> Result<SeenState, TaskError> {
     let all = SubKeyRange {
         start: &[],
         end: None,
         descending: false,
     };
     let trees = task.trees_mut();
-    let page = trees.map_scan(place, all, Page::new(ITEMS_MAX, BYTES_MAX))?;
+    let page = trees.map_scan(place, all, PageLimits::new(ITEMS_MAX, BYTES_MAX))?;
     let entries = page.sub_keys.iter().zip(page.values.iter());
     let entries: Vec<_> = entries
         .map(|(key, value)| (key.to_vec(), value.to_vec()))
         .collect();
-    Ok(Seen {
+    Ok(SeenState {
         saved: (!entries.is_empty()).then_some(Saved::Map(entries)),
         is_cut: page.more,
     })
 }
 
 /// The states that differ.
-pub(super) fn changes(before: Vec<Seen>, after: Vec<Seen>) -> Vec<Change> {
+pub(super) fn changes(before: Vec<SeenState>, after: Vec<SeenState>) -> Vec<Change> {
     let mut changes = Vec::new();
     for ((mut before, mut after), state) in before.into_iter().zip(after).zip(0..) {
         // An entry that was moved beyond the end of a page is neither new nor gone.
@@ -130,14 +130,14 @@ pub(super) fn changes(before: Vec<Seen>, after: Vec<Seen>) -> Vec<Change> {
 }
 
 /// The last key that was read of a map with more entries.
-fn end(seen: &Seen) -> Option<Vec<u8>> {
+fn end(seen: &SeenState) -> Option<Vec<u8>> {
     match &seen.saved {
         Some(Saved::Map(entries)) if seen.is_cut => Some(entries.last()?.0.clone()),
         _ => None,
     }
 }
 
-fn keep_to(seen: &mut Seen, end: &[u8]) {
+fn keep_to(seen: &mut SeenState, end: &[u8]) {
     if let Some(Saved::Map(entries)) = &mut seen.saved {
         entries.retain(|(key, _)| key.as_slice() <= end);
     }
@@ -149,9 +149,9 @@ mod tests {
 
     use super::*;
 
-    fn seen(keys: &[&str], is_cut: bool) -> Seen {
+    fn seen(keys: &[&str], is_cut: bool) -> SeenState {
         let entry = |key: &&str| (key.as_bytes().to_vec(), b"1".to_vec());
-        Seen {
+        SeenState {
             saved: Some(Saved::Map(keys.iter().map(entry).collect())),
             is_cut,
         }
@@ -180,6 +180,6 @@ mod tests {
             changed(seen(&["b", "c"], false), seen(&["b", "c", "d"], false)),
             [expected]
         );
-        assert_eq!(changed(seen(&["b"], false), Seen::default()), [None]);
+        assert_eq!(changed(seen(&["b"], false), SeenState::default()), [None]);
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::{Barrier, Keeper, Setup};
 use crate::state::model_tests::Random;
-use crate::state::tree::{Limits, Tree, Write};
+use crate::state::tree::{ScanLimits, Tree, Write};
 use crate::state::{
     Backend, Chunk, ChunkId, ChunkIds, ChunkRef, CollectionSlot, Keys, Lookup, NoMigration, Pages,
-    Restore, Rollback, StateId, StateSettings, StateStore, StoreSettings, TreeError,
+    Restore, RollbackOutcome, StateId, StateSettings, StateStore, StoreSettings, TreeError,
 };
 use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
@@ -18,7 +18,7 @@ const VALUES: [u16; 2] = [0, 1];
 const LISTS: [u16; 2] = [2, 3];
 const MAPS: [u16; 2] = [4, 5];
 const TTL_MS: u64 = 150;
-const ALL: Limits = Limits {
+const ALL: ScanLimits = ScanLimits {
     items: usize::MAX,
     bytes: usize::MAX,
 };
@@ -258,7 +258,7 @@ impl Subject {
     }
 
     fn check_list(&mut self, state: u16, key: &[u8]) {
-        let limits = Limits {
+        let limits = ScanLimits {
             items: 1 + self.random.below(50) as usize,
             bytes: 2000,
         };
@@ -284,7 +284,7 @@ impl Subject {
     }
 
     fn check_map(&mut self, state: u16, key: &[u8]) {
-        let limits = Limits {
+        let limits = ScanLimits {
             items: 1 + self.random.below(100) as usize,
             bytes: 5000,
         };
@@ -407,7 +407,10 @@ impl Subject {
             .iter_mut()
             .map(|task| task.rollback().unwrap())
             .collect();
-        match (&self.kept, came.iter().all(|came| *came == Rollback::Done)) {
+        match (
+            &self.kept,
+            came.iter().all(|came| *came == RollbackOutcome::Done),
+        ) {
             (Some((_, _, model)), true) => self.model = model.clone(),
             (_, is_done) => {
                 assert!(

@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::cut::{Piece, cut_inner, cut_leaf};
+use super::cut::{NewPage, cut_inner, cut_leaf};
 use super::page::{self, Child, LEVEL_MAX, MalformedPage, PAGE_BYTES, Page};
 use super::rewrite::{is_expired, leaf, rewrite};
 use super::{Lifetime, MalformedTree, Nodes, Tree};
@@ -46,26 +46,26 @@ pub(super) enum Edit<'e> {
 }
 
 /// What became of a page.
-enum Outcome {
+enum PageOutcome {
     /// It is as before.
     Same,
     /// It is these now, in order; nothing is left of it if there are none.
     Pieces {
-        pieces: Vec<Piece>,
+        pieces: Vec<NewPage>,
         /// Whether it is worth a look at its neighbour.
         shrank: bool,
     },
 }
 
 /// A child while its parent is written anew.
-pub(super) struct Kept<'p> {
+pub(super) struct ChildEntry<'p> {
     pub(super) separator: Cow<'p, [u8]>,
     pub(super) node: u64,
     shrank: bool,
 }
 
 /// A walk, and what it is to change.
-struct Walk<'w, N> {
+struct ApplyWalk<'w, N> {
     nodes: &'w mut N,
     lifetime: Lifetime,
     next_free: u64,
@@ -113,7 +113,7 @@ impl<N: Nodes> Tree<'_, N> {
             None | Some(Page::Leaf(_)) => (0, 1),
             Some(Page::Inner(inner)) => (inner.level, inner.next_free.unwrap_or(1)),
         };
-        let mut walk = Walk {
+        let mut walk = ApplyWalk {
             nodes: &mut *self.nodes,
             lifetime: self.lifetime,
             next_free,
@@ -121,12 +121,12 @@ impl<N: Nodes> Tree<'_, N> {
             trims,
         };
         match walk.visit(0, level, edit)? {
-            Outcome::Same if walk.next_free == next_free => {}
-            Outcome::Same => {
+            PageOutcome::Same if walk.next_free == next_free => {}
+            PageOutcome::Same => {
                 let root = walk.bytes(0)?;
                 walk.put_root(root)?;
             }
-            Outcome::Pieces { pieces, .. } => walk.grow(pieces, level)?,
+            PageOutcome::Pieces { pieces, .. } => walk.grow(pieces, level)?,
         }
         for (node, page) in walk.changes {
             match page {
@@ -138,7 +138,7 @@ impl<N: Nodes> Tree<'_, N> {
     }
 }
 
-impl<N: Nodes> Walk<'_, N> {
+impl<N: Nodes> ApplyWalk<'_, N> {
     /// The bytes of a node that is there.
     fn bytes(&mut self, node: u64) -> Result<Vec<u8>, N::Error> {
         match self.nodes.read(node)? {
@@ -147,7 +147,7 @@ impl<N: Nodes> Walk<'_, N> {
         }
     }
 
-    fn visit(&mut self, node: u64, level: u8, edit: Edit<'_>) -> Result<Outcome, N::Error> {
+    fn visit(&mut self, node: u64, level: u8, edit: Edit<'_>) -> Result<PageOutcome, N::Error> {
         if level > 0 {
             return self.visit_inner(node, level, edit);
         }
@@ -161,23 +161,28 @@ impl<N: Nodes> Walk<'_, N> {
             let is_expired = is_expired(leaf, self.lifetime).map_err(|error| error.at(node))?;
             self.trims = if is_expired { self.trims - 1 } else { 0 };
             return Ok(match is_expired {
-                true => Outcome::pieces(Vec::new(), true),
-                false => Outcome::Same,
+                true => PageOutcome::pieces(Vec::new(), true),
+                false => PageOutcome::Same,
             });
         }
         let new = rewrite(leaf, edit, self.lifetime).map_err(|error| error.at(node))?;
         if new.page == old {
-            return Ok(Outcome::Same);
+            return Ok(PageOutcome::Same);
         }
         if new.page == page::BLANK_LEAF {
-            return Ok(Outcome::pieces(Vec::new(), true));
+            return Ok(PageOutcome::pieces(Vec::new(), true));
         }
         let shrank = new.page.len() < old.len() && new.page.len() < SMALL_LEAF_BYTES;
         let pieces = cut_leaf(new.page, new.at_end).map_err(|error| error.at(node))?;
-        Ok(Outcome::pieces(pieces, shrank))
+        Ok(PageOutcome::pieces(pieces, shrank))
     }
 
-    fn visit_inner(&mut self, node: u64, level: u8, edit: Edit<'_>) -> Result<Outcome, N::Error> {
+    fn visit_inner(
+        &mut self,
+        node: u64,
+        level: u8,
+        edit: Edit<'_>,
+    ) -> Result<PageOutcome, N::Error> {
         let bytes = self.bytes(node)?;
         let page = Page::parse(&bytes).map_err(|error| error.at(node))?;
         let inner = match page {
@@ -200,10 +205,10 @@ impl<N: Nodes> Walk<'_, N> {
             // The front of a list moves on while its leaves go.
             let is_front = self.trims > 0 && kept.is_empty();
             match rest.split_off(before, is_front) {
-                None => kept.push(Kept::same(child)),
+                None => kept.push(ChildEntry::same(child)),
                 Some(mine) => match self.visit(child.node, level - 1, mine)? {
-                    Outcome::Same => kept.push(Kept::same(child)),
-                    Outcome::Pieces { pieces, shrank } => {
+                    PageOutcome::Same => kept.push(ChildEntry::same(child)),
+                    PageOutcome::Pieces { pieces, shrank } => {
                         changed |= pieces.len() != 1;
                         self.replace(child, pieces, shrank, &mut kept);
                     }
@@ -214,23 +219,23 @@ impl<N: Nodes> Walk<'_, N> {
             changed |= self.join_small_leaves(&mut kept)?;
         }
         if !changed {
-            return Ok(Outcome::Same);
+            return Ok(PageOutcome::Same);
         }
         let at_end = kept.len() > children.len()
             && kept
                 .iter()
                 .zip(&children)
                 .all(|(kept, child)| kept.node == child.node);
-        Ok(Outcome::pieces(cut_inner(level, &kept, at_end), false))
+        Ok(PageOutcome::pieces(cut_inner(level, &kept, at_end), false))
     }
 
     /// Takes the pieces of a child in its place: the first keeps its number.
     fn replace<'p>(
         &mut self,
         child: &Child<'p>,
-        pieces: Vec<Piece>,
+        pieces: Vec<NewPage>,
         shrank: bool,
-        kept: &mut Vec<Kept<'p>>,
+        kept: &mut Vec<ChildEntry<'p>>,
     ) {
         if pieces.is_empty() {
             self.changes.insert(child.node, None);
@@ -241,7 +246,7 @@ impl<N: Nodes> Walk<'_, N> {
                 _ => (Cow::Owned(piece.separator), self.take_number()),
             };
             self.changes.insert(node, Some(piece.page));
-            kept.push(Kept {
+            kept.push(ChildEntry {
                 separator,
                 node,
                 shrank,
@@ -257,7 +262,7 @@ impl<N: Nodes> Walk<'_, N> {
     }
 
     /// Joins leaves that shrank with a neighbour; says whether any was.
-    fn join_small_leaves(&mut self, kept: &mut Vec<Kept<'_>>) -> Result<bool, N::Error> {
+    fn join_small_leaves(&mut self, kept: &mut Vec<ChildEntry<'_>>) -> Result<bool, N::Error> {
         let before = kept.len();
         let mut index = 0;
         while index < kept.len() {
@@ -299,7 +304,7 @@ impl<N: Nodes> Walk<'_, N> {
     }
 
     /// Makes the root of what became of it, adding levels where it is several pages and dropping those of one child.
-    fn grow(&mut self, mut pieces: Vec<Piece>, mut level: u8) -> Result<(), N::Error> {
+    fn grow(&mut self, mut pieces: Vec<NewPage>, mut level: u8) -> Result<(), N::Error> {
         while pieces.len() > 1 {
             if level == LEVEL_MAX {
                 return Err(damaged(0, "its tree has as many levels as there may be").into());
@@ -309,7 +314,7 @@ impl<N: Nodes> Walk<'_, N> {
             for piece in pieces {
                 let node = self.take_number();
                 self.changes.insert(node, Some(piece.page));
-                children.push(Kept {
+                children.push(ChildEntry {
                     separator: Cow::Owned(piece.separator),
                     node,
                     shrank: false,
@@ -348,13 +353,13 @@ impl<N: Nodes> Walk<'_, N> {
     }
 }
 
-impl Outcome {
-    fn pieces(pieces: Vec<Piece>, shrank: bool) -> Self {
+impl PageOutcome {
+    fn pieces(pieces: Vec<NewPage>, shrank: bool) -> Self {
         Self::Pieces { pieces, shrank }
     }
 }
 
-impl<'p> Kept<'p> {
+impl<'p> ChildEntry<'p> {
     fn same(child: &Child<'p>) -> Self {
         Self {
             separator: Cow::Borrowed(child.separator),

@@ -2,7 +2,7 @@
 //!
 //! Leaves are cut anywhere between items, inner pages between children. Does not number the pages.
 
-use super::apply::Kept;
+use super::apply::ChildEntry;
 use super::page::{self, Leaf, MalformedPage, PAGE_BYTES};
 use super::rewrite::leaf;
 
@@ -11,7 +11,7 @@ use super::rewrite::leaf;
 const CHILDREN_MIN: usize = 4;
 
 /// A page that has no number yet.
-pub(super) struct Piece {
+pub(super) struct NewPage {
     /// What is in it is not below this. Of the first piece the parent knows it.
     pub(super) separator: Vec<u8>,
     pub(super) page: Vec<u8>,
@@ -26,13 +26,13 @@ fn fill(total: usize, at_end: bool) -> usize {
 }
 
 /// Cuts a leaf that is too long.
-pub(super) fn cut_leaf(page: Vec<u8>, at_end: bool) -> Result<Vec<Piece>, MalformedPage> {
+pub(super) fn cut_leaf(page: Vec<u8>, at_end: bool) -> Result<Vec<NewPage>, MalformedPage> {
     if page.len() <= PAGE_BYTES {
         let separator = Vec::new();
-        return Ok(vec![Piece { separator, page }]);
+        return Ok(vec![NewPage { separator, page }]);
     }
     let fill = fill(page.len(), at_end);
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<NewPage> = Vec::new();
     let mut last: &[u8] = &[];
     for item in leaf(&page)?.into_iter().flat_map(Leaf::items) {
         let item = item?;
@@ -45,7 +45,7 @@ pub(super) fn cut_leaf(page: Vec<u8>, at_end: bool) -> Result<Vec<Piece>, Malfor
                 false => shortest_between(last, item.sub_key).to_vec(),
             };
             let page = page::BLANK_LEAF.to_vec();
-            pieces.push(Piece { separator, page });
+            pieces.push(NewPage { separator, page });
         }
         let piece = pieces.last_mut().expect("one was just begun");
         piece.page.extend_from_slice(item.raw);
@@ -61,11 +61,11 @@ fn shortest_between<'a>(low: &[u8], high: &'a [u8]) -> &'a [u8] {
 }
 
 /// Makes inner pages of children; none of no children.
-pub(super) fn cut_inner(level: u8, children: &[Kept<'_>], at_end: bool) -> Vec<Piece> {
-    let bytes_of = |child: &Kept<'_>| child.separator.len() + 4;
+pub(super) fn cut_inner(level: u8, children: &[ChildEntry<'_>], at_end: bool) -> Vec<NewPage> {
+    let bytes_of = |child: &ChildEntry<'_>| child.separator.len() + 4;
     let total: usize = children.iter().map(bytes_of).sum();
     let fill = fill(total, at_end);
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<NewPage> = Vec::new();
     let mut in_last = 0;
     for child in children {
         let has_room = pieces.last().is_some_and(|piece| {
@@ -76,7 +76,7 @@ pub(super) fn cut_inner(level: u8, children: &[Kept<'_>], at_end: bool) -> Vec<P
         });
         if !has_room {
             let (separator, page) = (child.separator.to_vec(), page::begin_inner(level));
-            pieces.push(Piece { separator, page });
+            pieces.push(NewPage { separator, page });
             in_last = 0;
         }
         let piece = pieces.last_mut().expect("one was just begun");

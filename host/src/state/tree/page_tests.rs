@@ -77,7 +77,7 @@ fn use_it(pages: &Kept) {
         if all.tree(lifetime).apply(&writes).is_ok() {
             let _ = all.tree(lifetime).count();
         }
-        let limits = Limits {
+        let limits = ScanLimits {
             items: 1000,
             bytes: 1 << 20,
         };

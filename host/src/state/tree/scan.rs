@@ -9,7 +9,7 @@ use crate::stream::Column;
 
 /// How much a scan returns at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ScanLimits {
     /// Number of items.
     pub items: usize,
     /// Bytes of their sub-keys and values. The first item may be longer.
@@ -55,7 +55,7 @@ impl Range<'_> {
 }
 
 /// A walk over leaves.
-struct Walk<'w, F> {
+struct ScanWalk<'w, F> {
     range: Range<'w>,
     /// The sub-key that the walk has come to.
     last: Option<Vec<u8>>,
@@ -73,7 +73,7 @@ impl<N: Nodes> Tree<'_, N> {
         &mut self,
         start: Bound<&[u8]>,
         end: Bound<&[u8]>,
-        limits: Limits,
+        limits: ScanLimits,
         is_reverse: bool,
     ) -> Result<Scan, N::Error> {
         let mut scan = Scan::default();
@@ -104,7 +104,7 @@ impl<N: Nodes> Tree<'_, N> {
     ///
     /// # Errors
     /// When a page cannot be read, or is damaged.
-    pub fn list_read(&mut self, start: u64, limits: Limits) -> Result<Scan, N::Error> {
+    pub fn list_read(&mut self, start: u64, limits: ScanLimits) -> Result<Scan, N::Error> {
         let start = start.to_be_bytes();
         self.scan(Bound::Included(&start), Bound::Unbounded, limits, false)
     }
@@ -169,7 +169,7 @@ impl<N: Nodes> Tree<'_, N> {
     where
         F: FnMut(&Item<'_>) -> ControlFlow<()>,
     {
-        let mut walk = Walk {
+        let mut walk = ScanWalk {
             range,
             last: None,
             visit,
@@ -182,7 +182,7 @@ impl<N: Nodes> Tree<'_, N> {
         &mut self,
         node: u64,
         level: Option<u8>,
-        walk: &mut Walk<'_, F>,
+        walk: &mut ScanWalk<'_, F>,
     ) -> Result<ControlFlow<()>, N::Error>
     where
         F: FnMut(&Item<'_>) -> ControlFlow<()>,
@@ -239,7 +239,7 @@ impl Children {
     }
 }
 
-impl<F: FnMut(&Item<'_>) -> ControlFlow<()>> Walk<'_, F> {
+impl<F: FnMut(&Item<'_>) -> ControlFlow<()>> ScanWalk<'_, F> {
     /// Visits the items of a leaf that are in the range and not expired. Each leaf has to take the walk further, so
     /// it ends on forged pages, too.
     fn leaf(

@@ -57,7 +57,7 @@ pub const FOR_EVER: Lifetime = Lifetime {
     now_ms: 0,
 };
 
-const ALL: Limits = Limits {
+const ALL: ScanLimits = ScanLimits {
     items: usize::MAX,
     bytes: usize::MAX,
 };
@@ -200,7 +200,7 @@ fn check_scan(kept: &mut Kept, model: &Model, lifetime: Lifetime, random: &mut R
     let (low, high) = (random.sub_key(3000), random.sub_key(3000));
     let (low, high) = (bound(&low, random.below(3)), bound(&high, random.below(3)));
     let is_reverse = random.below(2) == 0;
-    let limits = Limits {
+    let limits = ScanLimits {
         items: 1 + random.below(100) as usize,
         bytes: random.below(3000) as usize,
     };
@@ -492,7 +492,7 @@ fn a_list_keeps_its_positions_while_its_front_expires() {
         kept.check();
         let expected = 2 * (now_ms + 1).min(100);
         assert_eq!(kept.tree(lifetime).count().unwrap(), expected);
-        let limits = Limits {
+        let limits = ScanLimits {
             items: 3,
             bytes: 300,
         };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore};
 
-use crate::checkpoint::object::objects::{Answer, Created, Got, Names, Objects};
+use crate::checkpoint::object::objects::{Created, Got, Names, ObjectFuture, Objects};
 
 /// What happens at the k-th operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Faulty {
         self
     }
 
-    fn next<T: Send + 'static>(&self, request: Answer<T>) -> Answer<T> {
+    fn next<T: Send + 'static>(&self, request: ObjectFuture<T>) -> ObjectFuture<T> {
         let number = self.seen.fetch_add(1, Ordering::SeqCst);
         let failed = || Error::Generic {
             store: "faulty",
@@ -86,23 +86,23 @@ impl Faulty {
 }
 
 impl Objects for Faulty {
-    fn put(&self, path: Path, bytes: Vec<u8>) -> Answer<()> {
+    fn put(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<()> {
         self.next(Objects::put(&self.store, path, bytes))
     }
 
-    fn create(&self, path: Path, bytes: Vec<u8>) -> Answer<Created> {
+    fn create(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<Created> {
         self.next(self.store.create(path, bytes))
     }
 
-    fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> Answer<Got> {
+    fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> ObjectFuture<Got> {
         self.next(Objects::get(&self.store, path, range, bytes_max))
     }
 
-    fn list(&self, folder: Path) -> Answer<Names> {
+    fn list(&self, folder: Path) -> ObjectFuture<Names> {
         self.next(Objects::list(&self.store, folder))
     }
 
-    fn delete(&self, path: Path) -> Answer<()> {
+    fn delete(&self, path: Path) -> ObjectFuture<()> {
         self.next(Objects::delete(&self.store, path))
     }
 }

@@ -15,7 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::checkpoint::store::{Refusal, RestoredCheckpoint};
+use crate::checkpoint::store::{CheckpointRefusal, RestoredCheckpoint};
 use crate::checkpoint::{OperatorSnapshot, TaskSnapshot, Trigger};
 use crate::state::{Chunk, ChunkId, chunk_index};
 use crate::stream::{KeyGroupRange, MaxParallelism};
@@ -312,26 +312,32 @@ fn a_broken_contract_is_refused_and_writes_nothing() {
     let mut storage = open(&store);
     nth(1).write(&mut storage).unwrap();
     let before = objects(&store);
-    let mut check = |sample: Sample, expect: Refusal| match sample.write(&mut storage) {
+    let mut check = |sample: Sample, expect: CheckpointRefusal| match sample.write(&mut storage) {
         Err(StoreError::Refused { reason, .. }) => assert_eq!(reason, expect),
         other => panic!("{other:?}"),
     };
     let highest = CheckpointId(1);
-    check(nth(1), Refusal::IdNotNew { highest });
+    check(nth(1), CheckpointRefusal::IdNotNew { highest });
     let mut missing = nth(2);
     missing.chunks.clear();
-    check(missing, Refusal::ChunkMissing { chunk: ChunkId(4) });
+    check(
+        missing,
+        CheckpointRefusal::ChunkMissing { chunk: ChunkId(4) },
+    );
     let mut reused = nth(2);
     Arc::make_mut(&mut reused.chunks[0]).bytes[7] ^= 1;
-    check(reused, Refusal::ChunkReused { chunk: ChunkId(2) });
+    check(reused, CheckpointRefusal::ChunkReused { chunk: ChunkId(2) });
     let mut shorter = nth(2);
     Arc::make_mut(&mut shorter.chunks[0]).bytes.pop();
-    check(shorter, Refusal::ChunkLength { chunk: ChunkId(2) });
+    check(
+        shorter,
+        CheckpointRefusal::ChunkLength { chunk: ChunkId(2) },
+    );
     let mut no_plugin = nth(3);
     no_plugin.plugins.clear();
     let plugin = plugin(2).0;
     no_plugin.checkpoint.id = CheckpointId(2);
-    check(no_plugin, Refusal::PluginMissing { plugin });
+    check(no_plugin, CheckpointRefusal::PluginMissing { plugin });
     assert!(before == objects(&store));
     nth(2).write(&mut storage).unwrap();
 }
@@ -368,7 +374,7 @@ fn a_checkpoint_is_copied_from_one_storage_to_another() {
     clash.write(&mut third).unwrap();
     clash.checkpoint.id = CheckpointId(970);
     let refused = third.import(&*other.reader(), &clash.checkpoint);
-    let reused = Refusal::ChunkReused { chunk: ChunkId(1) };
+    let reused = CheckpointRefusal::ChunkReused { chunk: ChunkId(1) };
     assert!(
         matches!(refused, Err(StoreError::Refused { reason, .. }) if reason == reused),
         "{refused:?}"

@@ -23,7 +23,7 @@ fn wordy() -> Sample {
 /// Changes tables behind the store's back.
 fn tamper(
     store: &CheckpointStore,
-    change: impl FnOnce(&redb::WriteTransaction) -> Result<(), Fault>,
+    change: impl FnOnce(&redb::WriteTransaction) -> Result<(), StoreFault>,
 ) {
     let tampered = store.reader.with(|database| {
         let transaction = database.begin_write()?;
@@ -39,9 +39,9 @@ fn compressed_chunks_come_back() {
         let disk = Disk::default();
         let mut store = CheckpointStore::open_on(
             disk.clone(),
-            StoreSettings {
+            CheckpointStorageSettings {
                 compression,
-                ..StoreSettings::default()
+                ..CheckpointStorageSettings::default()
             },
         )
         .unwrap();

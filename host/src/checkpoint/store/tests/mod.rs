@@ -28,7 +28,7 @@ use crate::state::{Chunk, ChunkId};
 use crate::stream::{KeyGroupRange, MaxParallelism};
 use disk::{Disk, Random};
 
-const SETTINGS: StoreSettings = StoreSettings {
+const SETTINGS: CheckpointStorageSettings = CheckpointStorageSettings {
     compression: Compression::Lz4,
     cache_bytes_max: 1 << 30,
 };
@@ -217,25 +217,37 @@ fn a_broken_contract_is_refused_and_writes_nothing() {
     let disk = Disk::default();
     let mut store = open(&disk).unwrap();
     samples()[0].write(&mut store).unwrap();
-    let mut check = |sample: Sample, expect: Refusal| match sample.write(&mut store) {
+    let mut check = |sample: Sample, expect: CheckpointRefusal| match sample.write(&mut store) {
         Err(StoreError::Refused { reason, .. }) => assert_eq!(reason, expect),
         other => panic!("{other:?}"),
     };
     let highest = CheckpointId(1);
-    check(samples()[0].clone(), Refusal::IdNotNew { highest });
+    check(
+        samples()[0].clone(),
+        CheckpointRefusal::IdNotNew { highest },
+    );
     let mut missing = samples()[1].clone();
     missing.chunks.clear();
-    check(missing, Refusal::ChunkMissing { chunk: ChunkId(4) });
+    check(
+        missing,
+        CheckpointRefusal::ChunkMissing { chunk: ChunkId(4) },
+    );
     let mut reused = samples()[1].clone();
     Arc::make_mut(&mut reused.chunks[0]).bytes[7] ^= 1;
-    check(reused, Refusal::ChunkReused { chunk: ChunkId(2) });
+    check(reused, CheckpointRefusal::ChunkReused { chunk: ChunkId(2) });
     let mut shorter = samples()[1].clone();
     Arc::make_mut(&mut shorter.chunks[0]).bytes.pop();
-    check(shorter, Refusal::ChunkLength { chunk: ChunkId(2) });
+    check(
+        shorter,
+        CheckpointRefusal::ChunkLength { chunk: ChunkId(2) },
+    );
     let mut no_plugin = samples()[2].clone();
     no_plugin.plugins.clear();
     let missing = plugin(2).0;
-    check(no_plugin, Refusal::PluginMissing { plugin: missing });
+    check(
+        no_plugin,
+        CheckpointRefusal::PluginMissing { plugin: missing },
+    );
     let report = store.reader.verify(None).unwrap();
     assert!(report.is_sound() && report.chunks == 3, "{report:?}");
     samples()[1].write(&mut store).unwrap();

@@ -41,9 +41,9 @@ fn touch(state: &mut StateStore, first: usize, step: usize, round: u64) {
 #[test]
 fn it_does_not_grow_with_the_number_of_checkpoints() {
     let most = |compression| {
-        let settings = StoreSettings {
+        let settings = CheckpointStorageSettings {
             compression,
-            ..StoreSettings::default()
+            ..CheckpointStorageSettings::default()
         };
         let mut store = CheckpointStore::in_memory(settings).unwrap();
         let max = MaxParallelism::DEFAULT;

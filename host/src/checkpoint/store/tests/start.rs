@@ -60,7 +60,7 @@ fn the_mark_is_there_exactly_while_a_commit_is_under_way() {
     let refused = samples()[0].write(&mut store);
     assert!(matches!(refused, Err(StoreError::Refused { .. })));
     assert!(!writing(&path), "nothing was written");
-    let spoiled = store.transact(|_| -> Result<(), Fault> { panic!("as redb does") });
+    let spoiled = store.transact(|_| -> Result<(), StoreFault> { panic!("as redb does") });
     assert!(spoiled.is_err() && writing(&path));
     // The pages are sound, as the next write finds.
     samples()[3].write_keeping(&mut store, KEEP_ALL).unwrap();
@@ -71,7 +71,7 @@ fn the_mark_is_there_exactly_while_a_commit_is_under_way() {
 /// What a quick start reads is damaged: it finds the same as a thorough one.
 #[test]
 fn damaged_books_lead_to_a_thorough_start() {
-    let check = |change: fn(&redb::WriteTransaction) -> Result<(), Fault>, expect: u64| {
+    let check = |change: fn(&redb::WriteTransaction) -> Result<(), StoreFault>, expect: u64| {
         let folder = folder();
         let path = put(&folder, &image());
         let mut store = CheckpointStore::open(&path, SETTINGS).unwrap();

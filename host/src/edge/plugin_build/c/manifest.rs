@@ -30,28 +30,28 @@ impl Dialect {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     pub(super) path: PathBuf,
     pub(super) dialect: Dialect,
 }
 
 /// A manifest that makes sense: what it names is there. All paths but those of the plugin's name are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plugin {
+pub(super) struct CheckedManifest {
     pub(super) name: String,
     pub(super) version: String,
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<SourceFile>,
     pub(super) include: Vec<PathBuf>,
     pub(super) sdk: PathBuf,
     pub(super) sdk_sources: Vec<PathBuf>,
     pub(super) flags: Vec<String>,
-    unread: Vec<Column>,
+    unread: Vec<UnreadColumn>,
 }
 
 /// A part of records that the plugin does not look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Column {
+enum UnreadColumn {
     Values,
     Timestamps,
 }
@@ -59,7 +59,7 @@ enum Column {
 /// What was typed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct ManifestFile {
     plugin: Typed,
 }
 
@@ -75,10 +75,10 @@ struct Typed {
     #[serde(default)]
     flags: Vec<String>,
     #[serde(default)]
-    unread: Vec<Column>,
+    unread: Vec<UnreadColumn>,
 }
 
-impl Plugin {
+impl CheckedManifest {
     pub(super) fn read(folder: &Path) -> Result<Self, PluginBuildError> {
         let path = folder.join(FILE);
         read(folder, &path).map_err(|reason| PluginBuildError::Manifest { path, reason })
@@ -92,8 +92,8 @@ impl Plugin {
             format!("-DFM_PLUGIN_VERSION=\"{}\"", self.version),
         ];
         let unread = self.unread.iter().map(|column| match column {
-            Column::Values => "-DFM_UNREAD_VALUES".to_owned(),
-            Column::Timestamps => "-DFM_UNREAD_TIMESTAMPS".to_owned(),
+            UnreadColumn::Values => "-DFM_UNREAD_VALUES".to_owned(),
+            UnreadColumn::Timestamps => "-DFM_UNREAD_TIMESTAMPS".to_owned(),
         });
         names.into_iter().chain(unread).collect()
     }
@@ -119,9 +119,10 @@ impl Plugin {
     }
 }
 
-fn read(folder: &Path, path: &Path) -> Result<Plugin, String> {
+fn read(folder: &Path, path: &Path) -> Result<CheckedManifest, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let typed: Manifest = toml::from_str(&text).map_err(|error| format!("is wrong: {error}"))?;
+    let typed: ManifestFile =
+        toml::from_str(&text).map_err(|error| format!("is wrong: {error}"))?;
     let typed = typed.plugin;
     let folder = folder.canonicalize();
     let folder = folder.map_err(|error| format!("has no folder: {error}"))?;
@@ -147,7 +148,7 @@ fn read(folder: &Path, path: &Path) -> Result<Plugin, String> {
     }
     let include = typed.include.iter();
     let include = include.map(|path| there(&folder, "include", path));
-    Ok(Plugin {
+    Ok(CheckedManifest {
         sources: sources(&folder, &typed.sources)?,
         include: include.collect::<Result<_, _>>()?,
         sdk_sources: matching(&sdk, "src/*.c")?,
@@ -164,7 +165,7 @@ fn there(folder: &Path, field: &str, path: &str) -> Result<PathBuf, String> {
     full.map_err(|error| format!("names `{path}` in `{field}`, which cannot be used: {error}"))
 }
 
-fn sources(folder: &Path, patterns: &[String]) -> Result<Vec<Source>, String> {
+fn sources(folder: &Path, patterns: &[String]) -> Result<Vec<SourceFile>, String> {
     let mut sources = Vec::new();
     for pattern in patterns {
         let found = matching(folder, pattern)?;
@@ -179,7 +180,7 @@ fn sources(folder: &Path, patterns: &[String]) -> Result<Vec<Source>, String> {
                     "names `{pattern}` in `sources`, which is neither C (`.c`), C++ (`.cpp`, `.cc`, `.cxx`) nor Zig (`.zig`)"
                 ));
             };
-            sources.push(Source { path, dialect });
+            sources.push(SourceFile { path, dialect });
         }
     }
     if sources.is_empty() {
@@ -228,7 +229,7 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         fs::write(folder.path().join(FILE), manifest).unwrap();
-        let read = match Plugin::read(folder.path()) {
+        let read = match CheckedManifest::read(folder.path()) {
             Ok(plugin) => format!(
                 "{:?}",
                 plugin.sources.iter().map(|s| s.dialect).collect::<Vec<_>>()
@@ -301,7 +302,7 @@ mod tests {
         let text =
             "name = \"demo\"\nsources = [\"src/*.c\"]\nsdk = \"../sdk\"\ninclude = [\"../shared\"]";
         fs::write(folder.join(FILE), with(text)).unwrap();
-        let elsewhere = Plugin::read(&folder).unwrap().elsewhere(&folder);
+        let elsewhere = CheckedManifest::read(&folder).unwrap().elsewhere(&folder);
         assert_eq!(
             elsewhere,
             ["sdk/include", "sdk/src", "shared"].map(|path| root.join(path))

@@ -99,12 +99,12 @@ fn started(command: &[PathBuf], folder: &Path) -> Command {
 }
 
 /// A compiler that was found.
-pub(super) struct Compiler {
+pub(super) struct CCompiler {
     command: Vec<PathBuf>,
     is_zig: bool,
 }
 
-impl Compiler {
+impl CCompiler {
     pub(super) fn of(tools: &Tools) -> Self {
         Self {
             command: tools.command.clone(),
