@@ -8,6 +8,12 @@
 //!
 //! Both components count records by key; `plugins/word-count` is one. The counts are in `data/counts`.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program says what it does, and waits a moment before it dies"
+)]
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
