@@ -1,4 +1,5 @@
-//! `floodmark build`: makes a component of a plugin's folder, and says what it is: size, imports, ports and states.
+//! `floodmark build`: compiles a plugin folder to a component, checks it, and prints its size, imports, ports and
+//! states.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -16,14 +17,14 @@ use crate::guest::Plugin;
 use crate::pipeline::duration;
 use crate::state::StateKind;
 
-/// Builds the plugin in a folder, checks it, and says what it is
+/// Builds the plugin in a folder, checks it, and prints its size, imports, ports and states
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-The language is known by the manifest: `Cargo.toml` (Rust), `go.mod` (Go), `pyproject.toml` (Python), `package.json`
-(JavaScript, TypeScript) or `plugin.toml` (C, C++, Zig). What a language needs is looked for where it usually is, and if it
-is missing, the message has the command that installs it. `floodmark run` builds folders in the same way.")]
+The manifest names the language: `Cargo.toml` (Rust), `go.mod` (Go), `pyproject.toml` (Python), `package.json` (JavaScript,
+TypeScript) or `plugin.toml` (C, C++, Zig). Tools are searched in their usual places; if one is missing, the error message
+has the command that installs it. `floodmark run` builds folders in the same way.")]
 pub struct BuildArguments {
-    /// The folder of a plugin, or a `.wasm` file to check
+    /// Folder of the plugin, or a `.wasm` file to check
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
     /// Also copies the component to this file
@@ -31,10 +32,10 @@ pub struct BuildArguments {
     out: Option<PathBuf>,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When there is no such plugin, a tool is missing, or what was built is no plugin.
+/// When there is no such plugin, a tool is missing, or the build result is not a plugin.
 #[expect(
     clippy::disallowed_methods,
     reason = "how long a build took is said to people, and nothing depends on it"

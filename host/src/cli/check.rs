@@ -19,7 +19,7 @@ use crate::pipeline::{GraphExchange, GraphNode, NodeKind};
 use crate::pipeline::{duration, size};
 use crate::runtime::plan::{Operator, Role};
 
-/// The id of the data folder of a job that does not run.
+/// Data folder id of a job that does not run.
 const NO_DATA: &str = "";
 
 /// Loads a pipeline and its plugins, and prints what a run would do
@@ -29,7 +29,7 @@ pub struct CheckArguments {
     pipeline: PipelineArguments,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
 /// When the pipeline cannot run.
@@ -83,7 +83,7 @@ fn describe(assembled: &Assembled) -> String {
     text
 }
 
-/// What to say of a storage that does not outlive the process.
+/// A warning for a storage that does not outlive the process.
 pub(super) fn forgetful(storage: &StorageSetting) -> Option<&'static str> {
     (*storage == StorageSetting::Memory).then_some(
         "checkpoints are kept in memory only: they are lost with the process, so a job that dies starts over; `checkpoint.storage = \"redb\"` keeps them",

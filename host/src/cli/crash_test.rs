@@ -1,8 +1,9 @@
-//! `floodmark crash-test`: kills the user's own pipeline at every step of its checkpoints, commits and recoveries, and looks
-//! whether its output is exactly once.
+//! `floodmark crash-test`: kills the user's pipeline at every step of its checkpoints, commits and recoveries, and
+//! checks that its output is exactly once.
 //!
-//! This file refuses what cannot be tested and leads all that is written into a temporary folder; the runs themselves are
-//! `edge::crash_test`. The user's outputs, checkpoints and data folder are not touched, and hooks are not called.
+//! This file refuses pipelines that cannot be tested, and redirects all writes to a temporary folder.
+//! `edge::crash_test` does the runs. The user's outputs, checkpoints and data folder are not touched, and hooks are not
+//! called.
 
 mod fit;
 mod shown;
@@ -32,31 +33,33 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// Kills a pipeline at every step of a checkpoint, and checks that its output is exactly once
 ///
-/// The pipeline runs twice undisturbed, which gives the lines that are expected. Then, for each point of a checkpoint, commit or
-/// recovery, it runs in a process of its own that dies there as `kill -9` does, comes back, dies again, and at last runs to
-/// its end; the lines of each sink must be the same, each as often. All that is written is in a temporary folder: outputs,
-/// checkpoints and the data folder of the job are not touched, and `on-checkpoint` is not called. Input is read where it is, and
-/// must have an end. Exits with 1 if anything differs, and keeps the folder then.
+/// First the pipeline runs twice without a crash, which gives the expected lines. Then, for each point of a checkpoint,
+/// commit or recovery, it runs in a process of its own that dies at this point as with `kill -9`, restarts, dies again,
+/// and finally runs to its end. Each sink must then have the same lines, each as often as expected.
+///
+/// Everything is written to a temporary folder: outputs, checkpoints and the data folder of the job are not touched,
+/// and `on-checkpoint` is not called. Input is read from where it is, and must have an end. If anything differs, the
+/// exit code is 1 and the folder is kept.
 #[derive(Debug, Args)]
 pub struct CrashTestArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// How often the job is killed at each point
+    /// Number of kills at each point
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     kills: u32,
-    /// Swaps the plugin of an operator in each run that is killed (the expected output is that of the old one, so both must
-    /// give the same)
+    /// Swaps the plugin of an operator in each run that is killed. The expected output comes from the old plugin, so
+    /// both must give the same output
     #[arg(long, value_name = "OPERATOR=NEW.wasm")]
     swap: Option<String>,
     /// Changes the parallelism in each run that is killed
     #[arg(long, value_name = "N", conflicts_with = "swap")]
     rescale: Option<u16>,
-    /// Only this point; may be given several times. `--point list` prints all
+    /// Tests only this point; may be given several times. `--point list` prints all points
     #[arg(long = "point", value_name = "NAME")]
     points: Vec<String>,
 }
 
-/// What is asked of a job while it runs: the verb, and what follows the data folder.
+/// An operation on the running job: the command, and its arguments after the data folder.
 type JobCommand = (String, Vec<String>);
 
 fn asked(arguments: &CrashTestArguments) -> Result<Option<JobCommand>, CommandError> {
@@ -77,10 +80,10 @@ fn asked(arguments: &CrashTestArguments) -> Result<Option<JobCommand>, CommandEr
     Ok(Some(("swap".to_owned(), rest)))
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the pipeline cannot be tested, or does not do what it promises.
+/// When the pipeline cannot be tested, or its output is not exactly once.
 pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), CommandError> {
     if arguments.points.iter().any(|name| name == "list") {
         return print(&listed());
@@ -130,7 +133,7 @@ fn listed() -> String {
     Point::ALL.iter().map(line).collect()
 }
 
-/// A temporary folder, which goes unless it is kept.
+/// A temporary folder, removed on drop unless it is kept.
 struct Folder(Option<PathBuf>);
 
 impl Folder {
@@ -157,22 +160,22 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // What cannot be removed is in the folder for temporary files.
+            // // A leftover is harmless: it is in the system's temporary folder.
             let _ = std::fs::remove_dir_all(path);
         }
     }
 }
 
-/// A pipeline that is ready to be killed.
+/// A pipeline, prepared for the test.
 struct Test<'a> {
     subject: Subject,
     folder: &'a Path,
-    /// Whether the order of lines is a promise: with one task and one source.
+    /// Whether the order of lines is guaranteed: only with one task and one source.
     has_order: bool,
 }
 
 impl<'a> Test<'a> {
-    /// Builds the plugins, once, and finds out how to lead everything into the folder.
+    /// Builds the plugins once, and redirects all outputs to the folder.
     fn prepare(
         arguments: &CrashTestArguments,
         pipeline: LoadedPipeline,
@@ -214,7 +217,7 @@ impl<'a> Test<'a> {
         })
     }
 
-    /// Tests the points that are named, or all that the pipeline may come to; nothing if it was interrupted.
+    /// Tests the named points, or all that the pipeline can reach; `None` if interrupted.
     fn run(
         &self,
         points: &[Point],
@@ -251,7 +254,7 @@ impl<'a> Test<'a> {
                 return Ok(None);
             }
             if !is_wrong(&result) {
-                // Space is for what is to be looked into.
+                // Only folders of failed points are kept, to save space.
                 let _ = std::fs::remove_dir_all(self.folder.join(point.name()));
             }
             tested.push(result);
@@ -259,7 +262,7 @@ impl<'a> Test<'a> {
         Ok(Some(tested))
     }
 
-    /// Whether a run can come to a point at all.
+    /// Whether a run can reach a point.
     fn may_reach(&self, point: Point) -> bool {
         match point {
             Point::StoreFilled | Point::StoreCommitted => !self.subject.stores_objects,
@@ -272,8 +275,8 @@ impl<'a> Test<'a> {
             | Point::CheckpointDurable
             | Point::SinkCommitted
             | Point::SinkRecovered => true,
-            // The remaining points need an operation that the test asks for. No swap is on trial, and no run starts from a
-            // savepoint.
+            // The remaining points need an operation that this test does not trigger: no swap is on trial, and no run
+            // starts from a savepoint.
             Point::SwapReverting | Point::SwapReverted => false,
             other => {
                 let asked = self.subject.asked.as_ref();

@@ -1,4 +1,4 @@
-//! How a command ends that could not do what it was asked: one message, and an exit code by cause.
+//! The failure of a command: one message and an exit code by cause.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ pub(super) const EXIT_PLUGIN: u8 = 3;
 pub(super) const EXIT_DATA: u8 = 4;
 pub(super) const EXIT_CONNECTOR: u8 = 5;
 
-/// Why a command did not do what it was asked, for people.
+/// A message for the user, and the exit code.
 #[derive(Debug)]
 pub struct CommandError {
     code: u8,

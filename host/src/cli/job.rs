@@ -1,4 +1,4 @@
-//! Which job a command is about: by its pipeline, or by its data folder.
+//! The arguments that select a job (by pipeline or data folder), and calls to it while it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,41 +13,41 @@ use crate::edge::pipeline_file::{self, PipelineFileError};
 use crate::pipeline::Connectors;
 use crate::pipeline::settings::StorageSetting;
 
-/// A job, running or not.
+/// Selects a job, running or not.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct JobArguments {
-    /// The pipeline file of the job, or the folder of a `pipeline.toml`
+    /// The pipeline file of the job, or a folder with a `pipeline.toml`
     #[arg(value_name = "PIPELINE")]
     pipeline: Option<PathBuf>,
-    /// The same, as the commands that look take it
+    /// Same as PIPELINE: the form that `checkpoint` and `state` commands use
     #[arg(
         long = "pipeline",
         value_name = "PIPELINE",
         conflicts_with = "pipeline"
     )]
     pipeline_flag: Option<PathBuf>,
-    /// The data folder of the job: needed if `run` was given one, or if its pipeline is not at hand
+    /// The data folder of the job: needed if `run` was given one, or if the pipeline file is not available
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Where a job has its things.
+/// The folder and checkpoint storage of a job.
 #[derive(Debug)]
 pub(super) struct JobLocation {
     pub(super) data_dir: PathBuf,
-    /// Where its checkpoints are, as far as its pipeline says.
+    /// The checkpoint storage, as the pipeline file or the last run says.
     pub(super) storage: StorageSetting,
 }
 
 impl JobArguments {
-    /// The pipeline, if it was named: its file or folder.
+    /// The pipeline file or folder, if one was given.
     pub(super) fn pipeline(&self) -> Option<PathBuf> {
         let named = self.pipeline.as_ref().or(self.pipeline_flag.as_ref());
         named.filter(|path| !is_data_folder(path)).cloned()
     }
 
-    /// As if it had been typed so.
+    /// Builds the arguments as if the user had typed these paths.
     pub(super) fn of(pipeline: &Path, data_dir: Option<&Path>) -> Self {
         Self {
             pipeline: Some(pipeline.to_path_buf()),
@@ -97,29 +97,29 @@ fn is_data_folder(path: &Path) -> bool {
 }
 
 impl JobLocation {
-    /// Asks the running job something.
+    /// Queries the running job.
     pub(super) fn look(&self, path: &str) -> Result<Value, AskError> {
         control::ask(&self.data_dir, path, None)
     }
 
-    /// Has the running job do something.
+    /// Sends an operation to the running job and waits for its result.
     pub(super) fn call(&self, path: &str, wish: &Value) -> Result<Value, AskError> {
         control::ask(&self.data_dir, path, Some(wish))
     }
 
-    /// Has the running job take a checkpoint, and copy it if there is somewhere to.
+    /// Takes a checkpoint of the running job; with `to`, also copies it to that file.
     pub(super) fn take_checkpoint(&self, to: Option<&str>) -> Result<u64, AskError> {
         let done = self.call("/v1/checkpoints", &json!({ "savepoint": to }))?;
         Ok(id_of(&done))
     }
 }
 
-/// The checkpoint that an answer names.
+/// The checkpoint id in an answer.
 pub(super) fn id_of(answer: &Value) -> u64 {
     answer["id"].as_u64().unwrap_or_default()
 }
 
-/// A path as it goes into a call.
+/// The path as text, for a request.
 pub(super) fn as_text(path: &Path) -> Result<&str, CommandError> {
     path.to_str().ok_or_else(|| {
         let message = format!(
@@ -140,7 +140,7 @@ impl From<AskError> for CommandError {
     }
 }
 
-/// A path that means the same to another process.
+/// The path as another process can use it, with any working directory.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     std::path::absolute(path).map_err(|error| {
         let message = format!("cannot tell where `{}` is: {error}", path.display());

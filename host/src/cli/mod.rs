@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Results go to standard output, everything else to standard error. Commands read like sentences; what they do is decided
-//! elsewhere.
+//! Results go to standard output, everything else to standard error. Commands only parse arguments and print; the work
+//! is done in other modules.
 
 pub mod build;
 pub mod check;
@@ -52,17 +52,17 @@ Exit codes:
 
 const FIRST_STEPS: &str = "\
 First steps:
-  floodmark check PIPELINE                     is it right, and what would it do?
-  floodmark run PIPELINE                       run it, or go on after a stop or a crash
-  floodmark status PIPELINE                    what is it at, how fast, and since when?
+  floodmark check PIPELINE                     check it, and show what a run would do
+  floodmark run PIPELINE                       run it, or resume after a stop or a crash
+  floodmark status PIPELINE                    show its state, speed and uptime
   floodmark stop PIPELINE                      stop it with a checkpoint
-  floodmark checkpoint list --pipeline FILE    what was kept of a job
-  floodmark new --language python NAME         an operator of your own, in one of five languages
-  floodmark test DIR                           does it do what its vectors say?
+  floodmark checkpoint list --pipeline FILE    list the checkpoints of a job
+  floodmark new --language python NAME         create an operator of your own, in one of five languages
+  floodmark test DIR                           run the test vectors of a plugin
 
 A pipeline is a TOML file that names sources, operators and sinks; `plugins/word-count/pipeline.toml` is one.";
 
-/// Runs streams through sandboxed WebAssembly plugins, exactly once.
+/// Runs stream pipelines of sandboxed WebAssembly plugins, exactly once.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, after_help = FIRST_STEPS, after_long_help = long_help())]
 struct Arguments {
@@ -84,48 +84,48 @@ enum Command {
     New(new::NewArguments),
     Build(build::BuildArguments),
     Test(test::TestArguments),
-    /// Copies checkpoints to files that can be carried elsewhere
+    /// Copies checkpoints to files that can be moved to other machines
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
-    /// Looks into checkpoints and savepoints, compares, deletes and compacts them
+    /// Shows, verifies, compares, deletes and compacts checkpoints and savepoints
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
-    /// Looks at the records that operators could not handle, and hands them back
+    /// Lists the records that operators could not handle, and replays them
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
-    /// Looks into the state of a checkpoint or savepoint, and makes savepoints of state from elsewhere
+    /// Shows the state in a checkpoint or savepoint, and creates savepoints from rows of state
     #[command(subcommand)]
     State(state::StateCommand),
 }
 
 const ENVIRONMENT: &str = "\
 Environment:
-  FLOODMARK_CACHE_DIR  where compiled plugins are kept, for all jobs of a user, or `off` to keep none
+  FLOODMARK_CACHE_DIR  the folder for compiled plugins of all jobs of this user, or `off` to keep none
                        [default: `~/.cache/floodmark`, or `floodmark` in `$XDG_CACHE_HOME`]; 1 GiB at most; may be
                        deleted at any time
-  FLOODMARK_TOKEN      the token that requests to `run --listen` have to bring";
+  FLOODMARK_TOKEN      the token that requests to `run --listen` must carry";
 
 fn long_help() -> String {
     format!("{FIRST_STEPS}\n\n{EXIT_CODES}\n\n{ENVIRONMENT}")
 }
 
-/// A pipeline and how it is to differ from its file.
+/// A pipeline, and settings that override its file.
 #[derive(Debug, clap::Args)]
 pub struct PipelineArguments {
     /// The pipeline file, or a folder with a `pipeline.toml`
     #[arg(value_name = "PIPELINE")]
     pub pipeline: PathBuf,
-    /// Sets a field of the pipeline file, such as `source.text.path=/var/log/app.log`; may be given several times. A relative
-    /// path starts in the current folder, one in the file starts in the folder of the file
+    /// Sets a field of the pipeline file, such as `source.text.path=/var/log/app.log`; may be given several times.
+    /// Relative paths start in the current folder; those in the file start in the folder of the file
     #[arg(long = "set", value_name = "path.to.field=value")]
     pub sets: Vec<String>,
-    /// How many tasks each node has: short for `--set job.parallelism=N`
+    /// Number of tasks of each node, short for `--set job.parallelism=N`
     #[arg(long, value_name = "N")]
     pub parallelism: Option<u16>,
 }
 
 impl PipelineArguments {
-    /// All that goes before what the file says.
+    /// The settings that override the pipeline file.
     #[must_use]
     pub fn overrides(&self) -> Vec<String> {
         let parallelism = self
@@ -135,7 +135,7 @@ impl PipelineArguments {
     }
 }
 
-/// Has the process die where tests of crashes want it to.
+/// Arms the crash point that a crash test set in the environment, if any.
 fn arm() -> Result<(), CommandError> {
     let Some(text) = std::env::var_os(crash::VARIABLE) else {
         return Ok(());
@@ -151,7 +151,7 @@ fn arm() -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command from the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {

@@ -1,4 +1,4 @@
-//! `floodmark new`: the folder of a new plugin, which builds and passes its test at once.
+//! `floodmark new`: creates the folder of a new plugin, which builds and passes its test without changes.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,18 @@ use super::print::print;
 use crate::edge::new_plugin;
 use crate::edge::plugin_build::Language;
 
-/// Makes the folder of a new plugin, with an operator, its test, and the SDK of its language
+/// Creates the folder of a new plugin, with an operator, its test, and the SDK of its language
 #[derive(Debug, Args)]
 pub struct NewArguments {
     /// `rust`, `go`, `python`, `typescript` (or `javascript`), `c`
     #[arg(long, short, value_name = "LANG", value_parser = language)]
     language: Language,
-    /// The folder to make; its last part is the plugin's name
+    /// The folder to create; its last part becomes the plugin's name
     #[arg(value_name = "NAME")]
     folder: PathBuf,
 }
 
-/// What people call languages.
+/// Accepted names of languages.
 const NAMES: [(&str, Language); 11] = [
     ("rust", Language::Rust),
     ("rs", Language::Rust),
@@ -51,10 +51,10 @@ fn language(typed: &str) -> Result<Language, String> {
     })
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When there cannot be such a folder; nothing was written.
+/// When the folder cannot be created; nothing is left behind.
 pub fn new(arguments: &NewArguments) -> Result<(), CommandError> {
     let NewArguments { language, folder } = arguments;
     new_plugin::create(*language, folder)

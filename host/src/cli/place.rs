@@ -1,7 +1,7 @@
-//! Which checkpoints a command is about: those of a job, found by its pipeline or its data folder, or a savepoint.
+//! The arguments that select checkpoints: those of a job, by pipeline or data folder, or a savepoint.
 //!
-//! Commands that look open a reader, which cannot change anything and does not care whether the job runs. Commands that
-//! change something hold the data folder, as a job does.
+//! Commands that only read open a reader, which cannot change anything and works while the job runs. Commands that
+//! change something lock the data folder, as a job does.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,28 +22,28 @@ use crate::pipeline::Connectors;
 use crate::pipeline::settings::{CheckpointSection, StorageSetting};
 use crate::stream::CheckpointId;
 
-/// Where the checkpoints are. Without any of these: those of the pipeline in the current folder.
+/// Selects the checkpoints of a job. Without arguments: those of the pipeline in the current folder.
 #[derive(Debug, Clone, Args)]
 pub struct PlaceArguments {
-    /// The pipeline whose job it is: a file, or a folder with a `pipeline.toml`
+    /// The pipeline of the job: a file, or a folder with a `pipeline.toml`
     #[arg(long, value_name = "PIPELINE", conflicts_with = "data_dir")]
     pub pipeline: Option<PathBuf>,
-    /// The data folder of the job: `.floodmark/NAME` beside the pipeline file, unless `run` was told otherwise
+    /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
-/// The same, or a savepoint.
+/// Selects the checkpoints of a job, or a savepoint.
 #[derive(Debug, Clone, Args)]
 pub struct PlaceOrSavepoint {
     #[command(flatten)]
     pub place: PlaceArguments,
-    /// A savepoint, instead of the checkpoints of a job
+    /// A savepoint file, instead of the checkpoints of a job
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "pipeline"])]
     pub savepoint: Option<PathBuf>,
 }
 
-/// Checkpoints that can be looked at.
+/// A reader of checkpoints, and where they came from.
 pub(super) struct OpenedCheckpoints {
     pub(super) reader: Arc<dyn CheckpointReader>,
     /// For messages.
@@ -53,7 +53,7 @@ pub(super) struct OpenedCheckpoints {
 }
 
 impl PlaceArguments {
-    /// The data folder that is meant.
+    /// The data folder that the arguments select.
     pub(super) fn data_dir(&self) -> Result<PathBuf, CommandError> {
         if let Some(folder) = &self.data_dir {
             return Ok(folder.clone());
@@ -74,7 +74,7 @@ impl PlaceArguments {
         Ok(DataDir::default_path(&file.folder, &file.spec.name))
     }
 
-    /// Looks at the checkpoints of the job, which may be running.
+    /// Opens the checkpoints of the job for reading. The job may be running.
     pub(super) fn open(&self) -> Result<OpenedCheckpoints, CommandError> {
         let folder = self.data_dir()?;
         let setting = storage_of(&folder)?;
@@ -94,7 +94,7 @@ impl PlaceArguments {
         })
     }
 
-    /// Holds the data folder, so that no job runs in it, and opens its storage.
+    /// Locks the data folder, so that no job runs in it, and opens its storage.
     pub(super) fn hold(&self) -> Result<(DataDir, Box<dyn CheckpointStorage>), CommandError> {
         let folder = self.data_dir()?;
         let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
@@ -106,7 +106,7 @@ impl PlaceArguments {
         Ok((held, storage))
     }
 
-    /// The same for a storage that is a file, which alone can be compacted.
+    /// Like [`Place::hold`], for a storage that is a file: only files can be compacted.
     pub(super) fn hold_file(&self) -> Result<(DataDir, CheckpointStore), CommandError> {
         let folder = self.data_dir()?;
         let held = DataDir::open_existing(&folder).map_err(|error| in_data_dir(&error))?;
@@ -147,7 +147,7 @@ impl PlaceOrSavepoint {
 }
 
 impl OpenedCheckpoints {
-    /// The checkpoint that is asked for, or the newest one.
+    /// The given checkpoint, or the newest one.
     pub(super) fn checkpoint(&self, id: Option<u64>) -> Result<Checkpoint, CommandError> {
         if let Some(id) = id {
             return Ok(self.reader.read(CheckpointId(id))?);
@@ -170,7 +170,7 @@ impl OpenedCheckpoints {
     }
 }
 
-/// A file for chunks of state that do not fit into memory.
+/// A temporary file for chunks of state that do not fit into memory.
 pub(super) fn scratch_file() -> Result<File, CommandError> {
     scratch::file_in(&std::env::temp_dir()).map_err(|error| {
         CommandError::new(EXIT_DATA, format!("cannot make a temporary file: {error}"))

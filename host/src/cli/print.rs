@@ -18,7 +18,7 @@ pub(super) fn print_json(value: &Value) -> Result<(), CommandError> {
     print(&format!("{value:#}\n"))
 }
 
-/// Prints line by line, much of it.
+/// Prints many lines, buffered.
 pub(super) struct LinePrinter(BufWriter<StdoutLock<'static>>);
 
 impl LinePrinter {
@@ -26,7 +26,7 @@ impl LinePrinter {
         Self(BufWriter::with_capacity(64 << 10, std::io::stdout().lock()))
     }
 
-    /// Prints a line; whether the output is still open.
+    /// Prints a line; returns whether the output is still open.
     pub(super) fn line(&mut self, line: &str) -> Result<bool, CommandError> {
         let written = self
             .0
@@ -35,7 +35,7 @@ impl LinePrinter {
         go_on(written)
     }
 
-    /// Hands over what is left.
+    /// Flushes the remaining lines.
     pub(super) fn finish(mut self) -> Result<(), CommandError> {
         go_on(self.0.flush()).map(drop)
     }

@@ -1,7 +1,7 @@
-//! `floodmark run --profile`: what the user wants to see of where the time goes, and the file with it.
+//! `floodmark run --profile`: reads the option and writes the profile.
 //!
-//! The file is written when the job is over, however it ended. How it ended is what the exit code is about, so a file that
-//! cannot be written then is a warning; one that cannot be written from the start ends the command before the job begins.
+//! The file is written when the job ends, also if it failed. The exit code is about the job, so a file that cannot be
+//! written then is only a warning. A path that is not writable from the start is an error before the job begins.
 
 use std::path::Path;
 use std::process;
@@ -14,17 +14,17 @@ use crate::engine::number::{count, things};
 use crate::guest::{GuestEngine, Profiling};
 use crate::observe::{Observer, Profile};
 
-/// What is to be seen of where the time goes.
+/// The kind of profile that `--profile` asks for.
 pub(super) enum Profiled {
-    /// Nothing.
+    /// No profile.
     Not,
-    /// `perf` looks itself.
+    /// `perf` samples; the engine only names its functions.
     ByPerf,
-    /// A file has it at the end.
+    /// A file, written when the job ends.
     Into(WholeFile, ProfileFormat),
 }
 
-/// What the file is.
+/// The format of the file, by its extension.
 #[derive(Clone, Copy)]
 pub(super) enum ProfileFormat {
     Svg,
@@ -72,7 +72,7 @@ impl Profiled {
         Ok(Self::Into(file, format))
     }
 
-    /// What the engine has to do for it.
+    /// The profiling mode of the engine for this profile.
     pub(super) fn profiling(&self) -> Profiling {
         match self {
             Self::Not => Profiling::Off,
@@ -81,7 +81,7 @@ impl Profiled {
         }
     }
 
-    /// Says what to do beside the job that begins.
+    /// Prints how to use `perf` with the job that starts.
     pub(super) fn tell(&self, terminal: &Terminal) {
         if let Self::ByPerf = self {
             let process = process::id();
@@ -91,7 +91,7 @@ impl Profiled {
         }
     }
 
-    /// Writes the file, the job being over.
+    /// Writes the file. The job has ended.
     pub(super) fn finish(self, observer: &Observer, engine: &GuestEngine, terminal: &Terminal) {
         let (Self::Into(file, format), Some(samples)) = (self, engine.samples()) else {
             return;

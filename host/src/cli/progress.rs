@@ -1,5 +1,5 @@
-//! Tells how a job goes: records, records a second, the age of the last checkpoint, and for input with an end how much is
-//! left. A bar on a terminal, a line every few seconds elsewhere.
+//! Shows the progress of a job: records, records per second, the age of the last checkpoint, and for input with an end
+//! how much is left. A bar on a terminal, a line every few seconds elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,17 +20,17 @@ use crate::runtime::plan::Plan;
 use crate::runtime::worker::Counters;
 use crate::stream::CheckpointId;
 
-/// How often a line is told where there is no bar.
+/// Interval of progress lines where there is no bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// Over what time records a second are counted.
+/// Records per second are an average over this time.
 const RATE_SPAN: Duration = Duration::from_secs(2);
-/// How often a line about a periodic checkpoint is told.
+/// Shortest time between two lines about periodic checkpoints.
 const CHECKPOINT_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows one job.
+/// Prints the progress of one job.
 pub(super) struct ProgressDisplay {
     terminal: Terminal,
-    /// Who hears of checkpoints besides, and the job's name for them.
+    /// The hooks to notify of checkpoints, and the job's name for them.
     hooks: Option<(Hooks, String)>,
     fresh: bool,
     watched: Watched,
@@ -41,7 +41,7 @@ pub(super) struct ProgressDisplay {
     totals: RunTotals,
 }
 
-/// What a job has done since it began.
+/// Totals since the job started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RunTotals {
     pub(super) elapsed: Duration,
@@ -65,7 +65,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Has commands and addresses hear of each checkpoint.
+    /// Notifies these hooks of each checkpoint.
     pub(super) fn telling(self, hooks: Hooks, job: &str) -> Self {
         Self {
             hooks: Some((hooks, job.to_owned())),
@@ -73,7 +73,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Tells the hooks; returns at once.
+    /// Notifies the hooks; returns at once.
     fn tell(&self, notice: &Notice) {
         let Some((hooks, job)) = &self.hooks else {
             return;
@@ -174,7 +174,7 @@ impl ProgressDisplay {
             .say(&format!("the job gives up: {limit}; {kept}"));
     }
 
-    /// Tells the result of an operation that a user asked for, or of the trial of a swap.
+    /// Reports the result of an operation, or of the trial of a swap.
     fn changed(&mut self, notice: &Notice) {
         let quoted = |names: &[String]| {
             let quoted = names.iter().map(|name| format!("`{name}`"));
@@ -222,7 +222,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Records a second over the last while.
+    /// Records per second over [`RATE_SPAN`], read and processed.
     fn rate(&mut self, now: Duration, records: u64, done: u64) -> (f64, f64) {
         self.samples.push((now, records, done));
         let old = self
@@ -237,7 +237,7 @@ impl ProgressDisplay {
             return (0.0, 0.0);
         }
         (
-            // After a failure the job goes back, and so do its counts.
+            // After a failure the counters return to those of the checkpoint.
             records.saturating_sub(records_then) as f64 / seconds,
             done.saturating_sub(done_then) as f64 / seconds,
         )
@@ -356,7 +356,7 @@ impl Watcher for ProgressDisplay {
             Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
             None => "no checkpoint yet".to_owned(),
         });
-        // An endless source has the largest number for a total.
+        // An endless source reports the largest number as its total.
         let total = total.filter(|total| (1..u64::MAX).contains(total));
         if let Some(total) = total {
             parts.push(format!(
@@ -389,7 +389,7 @@ impl Watcher for ProgressDisplay {
     }
 }
 
-/// Checkpoints that a rollback has deleted.
+/// A text about the checkpoints that a rollback deleted.
 pub(super) fn gone(deleted: &[CheckpointId]) -> String {
     let names: Vec<_> = deleted.iter().map(ToString::to_string).collect();
     match names.is_empty() {

@@ -1,5 +1,5 @@
-//! `floodmark replay`: what a plugin makes of the records after a checkpoint, with the state that it holds: the time machine for
-//! debugging.
+//! `floodmark replay`: feeds an operator the records after a checkpoint, with the checkpoint's state, and prints what
+//! it does with each.
 //!
 //! Nothing is changed: the checkpoint is read beside the job that may be running, input is read, and output is printed
 //! instead of written.
@@ -30,38 +30,38 @@ use crate::pipeline::{takeover, words};
 use crate::runtime::plan::{Operator, Plan, Role, StateBackend};
 use crate::runtime::replay::{Replay, ReplayOf};
 
-/// State that is in memory at a time.
+/// Memory for state; the rest goes to a temporary file.
 const STATE_BYTES: u64 = 256 << 20;
 
-/// Shows what an operator makes of the records after a checkpoint, one at a time; changes nothing
+/// Shows what an operator does with each record after a checkpoint; changes nothing
 ///
-/// Each record is printed with what left the operator, what changed in the state of its key, what the plugin logged, and why it
-/// failed, if it did. Sources read on from where the checkpoint has them, and the plugins are those that the checkpoint holds,
-/// with its configuration and its state; `--plugin` asks another one in the operator's place. Time stands still at the moment
-/// of the checkpoint, so the same command prints the same bytes each time. The job may be running.
+/// Prints for each record what the operator emitted, how the state of the record's key changed, what the plugin logged,
+/// and why it failed, if it did. Sources continue at the checkpoint's positions. The plugins, their configuration and
+/// their state are those of the checkpoint; `--plugin` puts another plugin in the operator's place. The clock is fixed
+/// at the time of the checkpoint, so the same command prints the same bytes each time. The job may be running.
 #[derive(Debug, Args)]
 pub struct ReplayArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// The checkpoint, given its number, or a savepoint, given its file; the newest checkpoint unless named
+    /// The number of a checkpoint, or a savepoint file [default: the newest checkpoint]
     #[arg(long, value_name = "ID|FILE")]
     from: Option<String>,
-    /// The operator that is looked at; may be left out if there is only one
+    /// The operator to replay; may be left out if there is only one
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<String>,
-    /// Another plugin for it: a `.wasm` file, or a folder to build
+    /// Another plugin for the operator: a `.wasm` file, or a folder to build
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
     /// Sets a field of the operator's configuration; may be given several times
     #[arg(long = "config", value_name = "field=value")]
     configs: Vec<String>,
-    /// How many records
+    /// Number of records to replay
     #[arg(long, value_name = "N", default_value_t = 10)]
     records: u64,
-    /// Prints a line of JSON for each record
+    /// Prints one line of JSON for each record
     #[arg(long)]
     json: bool,
-    /// Replays even if saved state has no place in the plugin any more
+    /// Replays even if the plugin does not declare some of the saved state any more
     #[arg(long)]
     allow_dropped_state: bool,
     /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
@@ -69,10 +69,10 @@ pub struct ReplayArguments {
     data_dir: Option<PathBuf>,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the checkpoint cannot be read or is not this pipeline's, or the plugin does not take its state over.
+/// When the checkpoint cannot be read or is not this pipeline's, or the plugin does not accept its state.
 pub fn replay(arguments: &ReplayArguments) -> Result<(), CommandError> {
     let pipeline = read(&arguments.pipeline)?;
     let (opened, checkpoint) = open(arguments, &pipeline)?;
@@ -167,7 +167,7 @@ fn operator_name(
     }
 }
 
-/// The plan with the plugins and configurations that the checkpoint has. Operators that it does not know are the pipeline's.
+/// The plan with the checkpoint's plugins and configurations. Operators that it does not have come from the pipeline.
 fn plan(
     arguments: &ReplayArguments,
     pipeline: LoadedPipeline,
@@ -192,7 +192,7 @@ fn plan(
         if let (Role::Operator(operator), Some(saved)) =
             (&mut node.role, saved(checkpoint, &node.name))
         {
-            // Checkpoints of old versions do not say.
+            // Checkpoints of old versions have no configuration.
             if !saved.config.is_empty() {
                 operator.config.clone_from(&saved.config);
             }
@@ -211,7 +211,7 @@ fn saved<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSnaps
     operators.find(|operator| operator.name == name)
 }
 
-/// The operator as it is asked about: with another plugin or configuration, perhaps.
+/// The operator to replay, with another plugin or configuration if given.
 fn asked(
     arguments: &ReplayArguments,
     plan: &Plan,

@@ -1,4 +1,4 @@
-//! `floodmark rescale`: has a running job go on with another number of tasks per node, in the same process.
+//! `floodmark rescale`: changes the number of tasks per node of a running job, in the same process.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::job::JobArguments;
 use super::print::{print, print_json};
 use super::progress::micros;
 
-/// Changes the parallelism of a running job at a checkpoint, without a restart of its process
+/// Changes the parallelism of a running job at a checkpoint, without restarting its process
 ///
-/// The number stays as long as the pipeline file says the same `parallelism` as now: a later `run` resumes with it.
+/// A later `run` keeps this number until `parallelism` in the pipeline file changes.
 #[derive(Debug, Args)]
 #[command(allow_missing_positional = true)]
 pub struct RescaleArguments {
     #[command(flatten)]
     job: JobArguments,
-    /// Tasks per node from now on, 1 to `max-parallelism`
+    /// Number of tasks per node, from 1 to `max-parallelism`
     #[arg(value_name = "N", required = true)]
     parallelism: u16,
     /// Prints JSON
@@ -26,7 +26,7 @@ pub struct RescaleArguments {
     json: bool,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
 /// When no job runs there, or it was not rescaled: it then continues as before, unless the message says otherwise.

@@ -1,7 +1,7 @@
 //! `floodmark rollback`: returns a job permanently to an earlier checkpoint, code and state together.
 //!
-//! A running job is asked. Of one that does not run, later checkpoints are deleted here, and the next run takes their output
-//! back. What the checkpoint names is loaded before anything changes.
+//! A running job does this itself. For a stopped job, this command deletes the later checkpoints, and the next run
+//! takes back their output. Plugins of the checkpoint are loaded before anything changes.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -25,19 +25,19 @@ use crate::engine::what_runs::{PluginLoader, for_rollback, replacements};
 use crate::pipeline::settings::CheckpointSection;
 use crate::stream::CheckpointId;
 
-/// Goes back to an earlier checkpoint, with the plugins of that time, and deletes what came after it
+/// Returns a job to an earlier checkpoint and the plugins it ran then; deletes everything after it
 ///
-/// Later checkpoints are deleted, and output since then is taken back. A running job resumes from there at once; a
-/// stopped one does so with the next `run`. The plugins and configurations of the checkpoint stay until the pipeline file
-/// names others than now.
+/// Later checkpoints are deleted, and output written since then is taken back. A running job resumes from the
+/// checkpoint at once; a stopped one resumes from it with the next `run`. The plugins and configurations of the
+/// checkpoint are used until those in the pipeline file change.
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
     #[command(flatten)]
     job: JobArguments,
-    /// The checkpoint; `floodmark checkpoint list` shows those that are there
+    /// The number of the checkpoint; `floodmark checkpoint list` shows them
     #[arg(long, value_name = "CHECKPOINT")]
     to: u64,
-    /// How `run` differs from the pipeline file, if the job does not run: the same `--set` as there
+    /// The `--set` options that `run` is given, if the job does not run
     #[arg(long = "set", value_name = "path.to.field=value")]
     sets: Vec<String>,
     /// Prints JSON
@@ -45,10 +45,10 @@ pub struct RollbackArguments {
     json: bool,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the checkpoint is not there or damaged, or what it names cannot run: nothing has changed then.
+/// When the checkpoint does not exist or is damaged, or its plugins cannot run: nothing has changed then.
 pub fn rollback(arguments: &RollbackArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     let done = match place.call("/v1/rollback", &json!({ "to": arguments.to })) {
@@ -81,7 +81,7 @@ pub fn rollback(arguments: &RollbackArguments) -> Result<(), CommandError> {
     print(&text)
 }
 
-/// Of a job that does not run.
+/// Rolls back a job that does not run.
 fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
     let place = arguments.job.place()?;
     let Some(pipeline) = arguments.job.pipeline() else {

@@ -31,45 +31,47 @@ use crate::runtime::JobError;
 
 /// Runs a pipeline; resumes from its newest checkpoint, if there is one
 ///
-/// Plugins that are given as folders are built first. Ctrl-C, SIGTERM and SIGHUP stop the job with a checkpoint, and the same
-/// command resumes from there. After a crash it resumes from the last checkpoint that was completed. Output of the file
-/// sink appears when a checkpoint completes.
+/// Plugins that are given as folders are built first. Ctrl-C, SIGTERM and SIGHUP stop the job with a checkpoint, and
+/// the same command resumes from there. After a crash, the job resumes from the last completed checkpoint. The file
+/// sink makes output visible when a checkpoint completes.
 ///
-/// A large plugin begins with quickly compiled code, and is optimised while the job runs. Compiled code is kept in
-/// `~/.cache/floodmark`, or where the environment variable `FLOODMARK_CACHE_DIR` says.
+/// Large plugins start with quickly compiled code and are optimised while the job runs. Compiled code is kept in
+/// `~/.cache/floodmark`, or in the folder that the environment variable `FLOODMARK_CACHE_DIR` names.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// The folder that keeps the job's checkpoints [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
+    /// The folder for the job's checkpoints [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Forgets this job's checkpoints and removes the output that it has committed, then starts from the beginning
+    /// Deletes this job's checkpoints and the output that it has committed, then starts from the beginning
     #[arg(long)]
     fresh: bool,
-    /// Starts from a savepoint, given its file, in a data folder without checkpoints; or goes back to an older checkpoint of
-    /// this job, given its number, and deletes those after it
+    /// Starts from a savepoint file, in a data folder without checkpoints; or, given the number of a checkpoint,
+    /// returns to it and deletes all later ones
     #[arg(long, value_name = "FILE|ID")]
     from: Option<String>,
-    /// Runs even if saved state has no place in the pipeline any more, and leaves it behind: state of an operator that is
-    /// gone, or state that its plugin does not declare any more
+    /// Runs even if the pipeline has no place for some of the saved state, and drops it: state of an operator that was
+    /// removed, or state that its plugin does not declare any more
     #[arg(long)]
     allow_dropped_state: bool,
-    /// Shows where the time goes, when the job is over: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers
+    /// Writes a profile when the job ends: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers
     /// and editors; `perf` names functions for `perf`
     ///
-    /// The file has the time of each operator by stage (source, exchange, lookup, guest, apply, sink), which is measured, and that
-    /// of plugins by function, from a sample each millisecond; that costs a few per cent of speed. It is written also when the job
-    /// is stopped or fails. Functions have the names that the component has: in Python and TypeScript those of the interpreter.
-    /// `perf` writes `/tmp/perf-PID.map`, so that `perf record -g -p PID` knows functions of plugins; that costs a moment at the
-    /// start and nothing later.
+    /// The file has the measured time of each operator by stage (source, exchange, lookup, guest, apply, sink), and the
+    /// time of plugins by function, sampled every millisecond. Sampling costs a few per cent of speed. The file is
+    /// written also when the job is stopped or fails. Function names are those in the component: in Python and
+    /// TypeScript, those of the interpreter.
+    ///
+    /// `perf` writes `/tmp/perf-PID.map`, so that `perf record -g -p PID` can name functions of plugins. This takes a
+    /// moment at the start and costs nothing later.
     #[arg(long, value_name = "FILE|perf")]
     profile: Option<PathBuf>,
     #[command(flatten)]
     listen: ListenArguments,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
 /// When the job cannot begin or go on. Its last checkpoint is as it was.

@@ -1,7 +1,8 @@
-//! `floodmark savepoint`: copies a checkpoint to a file of its own, which may be carried elsewhere.
+//! `floodmark savepoint`: copies a checkpoint to a file of its own, which can be moved to other machines.
 //!
-//! A running job is asked for a checkpoint and makes the copy itself: only it sees checkpoints that are in its memory, and
-//! it has what it takes to reach the others. The copy of a given checkpoint is made here, beside the job.
+//! A running job takes the checkpoint and copies it itself: only the job has checkpoints that are kept in memory, and
+//! it can already reach all others. This command copies only checkpoints that are given by number, and those of stopped
+//! jobs.
 
 use std::path::PathBuf;
 
@@ -23,27 +24,27 @@ use crate::stream::CheckpointId;
     reason = "the names say it, and the help texts are on the arguments"
 )]
 pub enum SavepointCommand {
-    /// Copies a checkpoint to a file, from which `run --from FILE` starts; has a running job take one for it
+    /// Copies a checkpoint to a file, from which `run --from FILE` starts; a running job takes a new checkpoint for it
     Create(CreateArguments),
 }
 
-/// Which checkpoint, and where to.
+/// The checkpoint to copy, and the file.
 #[derive(Debug, Args)]
 pub struct CreateArguments {
     #[command(flatten)]
     job: JobArguments,
-    /// The checkpoint to copy, instead of a new one of a running job, or the newest one of a job that does not run
+    /// The number of the checkpoint to copy [default: a new one of a running job, the newest one of a stopped job]
     #[arg(long, value_name = "ID")]
     from_checkpoint: Option<u64>,
-    /// The file to make
+    /// The file to create
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When there is no such checkpoint, or the file cannot be made: nothing is there then.
+/// When there is no such checkpoint, or the file cannot be created: no file is left behind.
 pub fn savepoint(command: &SavepointCommand) -> Result<(), CommandError> {
     let SavepointCommand::Create(arguments) = command;
     let place = arguments.job.place()?;
@@ -63,7 +64,7 @@ pub fn savepoint(command: &SavepointCommand) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Refuses what cannot become a savepoint before a checkpoint is taken for it, or a job is stopped.
+/// Refuses an impossible path before a checkpoint is taken for it, or a job is stopped.
 pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), CommandError> {
     let refuse = |message: String| Err(CommandError::new(EXIT_DATA, message));
     if to.exists() {
@@ -81,7 +82,7 @@ pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), CommandError> {
     }
 }
 
-/// Copies a checkpoint, or the newest one that can be read.
+/// Copies the given checkpoint, or the newest one that can be read.
 fn copy(
     place: &JobLocation,
     id: Option<CheckpointId>,

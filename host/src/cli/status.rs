@@ -1,7 +1,7 @@
-//! `floodmark status`: what a job is at.
+//! `floodmark status`: prints the status of a job.
 //!
-//! A running job is asked; of one that does not run, its newest checkpoint is what there is to tell. Nothing is computed here
-//! that the job does not say itself: `--json` prints its answer as it is.
+//! A running job answers itself, and `--json` prints its answer unchanged: nothing is computed here. For a stopped job,
+//! the newest checkpoint is shown.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -19,20 +19,20 @@ use crate::engine::number::{bytes, count, date, rate, span, things};
 use crate::engine::storage;
 use crate::observe::Stage;
 
-/// Shows what a job is at: its state, how fast each node is, its plugins, state and checkpoints
+/// Shows what a job is doing: its state, the speed of each node, its plugins and its checkpoints
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     #[command(flatten)]
     job: JobArguments,
-    /// Prints JSON, as `GET /v1/status` answers it
+    /// Prints JSON, the same as `GET /v1/status` returns
     #[arg(long)]
     json: bool,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the job gives no answer, or its checkpoints cannot be read.
+/// When the job does not answer, or its checkpoints cannot be read.
 pub fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     match place.look("/v1/status") {
@@ -43,7 +43,7 @@ pub fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
     }
 }
 
-/// What there is to say of a job that does not run.
+/// Prints the status of a job that does not run.
 fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
     let newest = newest(place)?;
     if wants_json {
@@ -210,7 +210,7 @@ fn nodes(vertices: &[Value]) -> String {
     table(&rows)
 }
 
-/// Where the time went: a row a node, a column a stage, with its share of the time in all of them.
+/// Time by stage: one row per node, one column per stage, with the stage's share of the time of all nodes.
 fn stages(vertices: &[Value]) -> String {
     let time = |vertex: &Value, stage: &str| vertex["stage-times"][stage].as_f64();
     let times = |vertex| Stage::ALL.map(|stage| time(vertex, stage.name()));
@@ -231,7 +231,7 @@ fn stages(vertices: &[Value]) -> String {
     format!("\n{}", table(&rows))
 }
 
-/// What a node is and how it is called.
+/// The kind and the name of a node.
 fn name(vertex: &Value) -> String {
     format!(
         "{} `{}`",
@@ -266,7 +266,7 @@ fn operator(vertex: &Value) -> String {
     )
 }
 
-/// Which code a plugin runs.
+/// The kind of code that a plugin runs.
 fn code(plugin: &Value) -> &'static str {
     match (plugin["code"] == "quick", plugin["optimising"] == true) {
         (false, _) => "optimised",
@@ -279,18 +279,18 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-/// Text, without what would move the cursor of a terminal.
+/// Text of a JSON value, without control characters of terminals.
 fn text_of(value: &Value) -> String {
     printable(value.as_str().unwrap_or_default())
 }
 
-/// The rest, such as what a plugin has printed, is in the JSON.
+/// The first line only; the whole text, such as a plugin's output, is in the JSON.
 fn first_line(value: &Value) -> String {
     let line = value.as_str().unwrap_or_default().lines().next();
     printable(line.unwrap_or_default())
 }
 
-/// What a plugin says of itself is its own choice.
+/// Removes control characters: a plugin chooses its own name and version.
 fn printable(text: &str) -> String {
     let visible = |char: char| if char.is_control() { '\u{fffd}' } else { char };
     text.chars().map(visible).collect()
@@ -300,7 +300,7 @@ fn millis(ms: u64) -> String {
     span(std::time::Duration::from_millis(ms))
 }
 
-/// A time in milliseconds with a fraction.
+/// Milliseconds with decimals.
 fn fine(ms: &Value) -> String {
     format!("{:.1} ms", ms.as_f64().unwrap_or_default())
 }
@@ -314,7 +314,7 @@ fn times(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a screen that lacks what it is looked at for, and one that a plugin can write on.
+    //! Catches missing figures, and plugin names that write to the terminal.
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! `floodmark stop`: has a running job take a last checkpoint and end, and waits for that.
+//! `floodmark stop`: stops a running job with a last checkpoint, and waits until it has ended.
 
 use std::path::PathBuf;
 
@@ -16,18 +16,18 @@ use crate::edge::data_dir;
 pub struct StopArguments {
     #[command(flatten)]
     job: JobArguments,
-    /// Ends the job as if its input had ended here: nothing that waits for more stays behind
+    /// Ends the job as if its input ended here: operators emit everything that waits for more input
     #[arg(long)]
     drain: bool,
-    /// Copies the last checkpoint to this file, which may be carried elsewhere: `run --from FILE` starts from it
+    /// Also copies the last checkpoint to this file, from which `run --from FILE` starts
     #[arg(long, value_name = "FILE")]
     savepoint: Option<PathBuf>,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When no job runs there, or its last checkpoint or the savepoint cannot be made: the message says which.
+/// When no job runs there, or the last checkpoint or the savepoint fails: the message says which.
 pub fn stop(arguments: &StopArguments) -> Result<(), CommandError> {
     let place = arguments.job.place()?;
     let savepoint = arguments.savepoint.as_deref().map(absolute).transpose()?;
@@ -35,7 +35,7 @@ pub fn stop(arguments: &StopArguments) -> Result<(), CommandError> {
     let to = savepoint.as_deref().map(as_text).transpose()?;
     let wish = json!({ "drain": arguments.drain, "savepoint": to });
     let id = id_of(&place.call("/v1/stop", &wish)?);
-    // A script may want to start the next run at once.
+    // A script can start the next run as soon as this command returns.
     data_dir::wait_until_free(&place.data_dir);
     let copied = savepoint.map(|path| format!(", copied to `{}`", path.display()));
     Terminal::new().say(&format!(

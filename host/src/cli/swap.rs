@@ -1,7 +1,7 @@
 //! `floodmark swap`: replaces plugins of a running job between two records, or of a stopped one.
 //!
-//! A running job does all of it itself (`edge::swap`); what it finds out is printed here. Of a stopped one, a checkpoint is
-//! written that names the new plugins (`stopped`).
+//! A running job does the swap itself (`edge::swap`), and this command prints its findings. For a stopped job, this
+//! command writes a checkpoint that names the new plugins (`stopped`).
 
 mod show;
 mod stopped;
@@ -22,37 +22,39 @@ use crate::edge::plugin_build;
 use crate::edge::swap::Findings;
 use crate::pipeline::duration;
 
-/// Replaces plugins of a running job between two records, after proving that they fit; or of a stopped job
+/// Replaces plugins of a running job between two records, after checking that they fit; or of a stopped job
 ///
-/// The new plugin is compiled, its ports and states are compared, and it is tried on the state of the newest checkpoint, while
-/// the job keeps running. Then it takes the old one's place at the barrier of a checkpoint: records before it are the old
-/// plugin's, those after it the new one's. A crash comes back with the old plugin and its state, or with the new plugin and
-/// its state. When anything does not fit, nothing has changed: exit code 3 is the plugin's fault, 4 the job's.
+/// While the job keeps running, the new plugin is compiled, its ports and states are compared with the old one's, and
+/// it is tried on the state of the newest checkpoint. It takes over at the barrier of a checkpoint: the old plugin
+/// processes the records before the barrier, the new one those after it. After a crash, the job resumes with the old
+/// plugin and its state, or with the new plugin and its state. If the swap is refused, nothing has changed: exit code 3
+/// means that the plugin does not fit, 4 that the job cannot swap.
 #[derive(Debug, Args)]
 pub struct SwapArguments {
-    /// The pipeline file of the job, or the folder of a `pipeline.toml`
+    /// The pipeline file of the job, or a folder with a `pipeline.toml`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
-    /// Operators, each with its new plugin, a `.wasm` file or a folder that is built first, or `same` to change only its
-    /// configuration; all take their places at one barrier
+    /// Operators with their new plugins: a `.wasm` file, a folder that is built first, or `same` to change only the
+    /// configuration; all are replaced at one barrier
     #[arg(value_name = "OPERATOR NEW", num_args = 2.., required = true)]
     replacements: Vec<String>,
-    /// Sets a field of the new plugin's configuration, over that of the old one; with several operators `OPERATOR.key=value`
+    /// Sets a field of the new plugin's configuration, on top of the old one's; with several operators
+    /// `OPERATOR.key=value`
     #[arg(long = "config", value_name = "key=value")]
     configs: Vec<String>,
-    /// Has both plugins handle N records after the newest checkpoint first, and prints the differences in what they emit
+    /// Lets both plugins process N records after the newest checkpoint first, and prints where their output differs
     #[arg(long, value_name = "N", default_value_t = 0)]
     shadow: u64,
-    /// Proves that it would work, and changes nothing
+    /// Does all checks, and changes nothing
     #[arg(long)]
     dry_run: bool,
-    /// If the job fails within this time, such as `30s`, it goes back to the old plugin and its state by itself
+    /// Reverts to the old plugin and its state if the job fails within this time, such as `30s`
     #[arg(long, value_name = "TIME")]
     trial: Option<String>,
-    /// Leaves state behind that the new plugin does not declare any more
+    /// Drops state that the new plugin does not declare any more
     #[arg(long)]
     allow_dropped_state: bool,
-    /// Prints what was found out and done as JSON
+    /// Prints the findings and the result as JSON
     #[arg(long)]
     json: bool,
     /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
@@ -60,18 +62,18 @@ pub struct SwapArguments {
     data_dir: Option<PathBuf>,
 }
 
-/// What was typed for one operator.
+/// The replacement of one operator, as typed.
 struct ReplacementArgument {
     operator: String,
-    /// The component; none for the same plugin.
+    /// The component; `None` for the same plugin.
     file: Option<PathBuf>,
     config: BTreeMap<String, String>,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the plugin does not fit, or the job cannot go on with it. The old one is in its place then.
+/// When the plugin does not fit, or the job cannot continue with it. The old plugin stays in its place.
 pub fn swap(arguments: &SwapArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let replacements = replacements(arguments, &terminal)?;

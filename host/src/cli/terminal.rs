@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::Say;
 
-/// Where a command tells what it does.
+/// Prints messages of a command to standard error.
 #[derive(Debug, Clone)]
 pub(super) struct Terminal {
     bar: Option<ProgressBar>,
@@ -28,7 +28,7 @@ impl Terminal {
         self.bar.is_some()
     }
 
-    /// Tells a line.
+    /// Prints a line above the bar.
     pub(super) fn say(&self, line: &str) {
         let write = || {
             // A closed standard error is ignored: there is no other place to report to.
@@ -46,7 +46,7 @@ impl Terminal {
         Arc::new(move |line| terminal.say(line))
     }
 
-    /// Shows how far a job is; with a share done, as a bar.
+    /// Shows the progress of a job; with a share done, as a bar.
     pub(super) fn show(&self, done: Option<(u64, u64)>, text: &str) {
         let Some(bar) = &self.bar else {
             return;
@@ -61,7 +61,7 @@ impl Terminal {
         bar.set_message(text.to_owned());
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -76,7 +76,7 @@ fn bounded_style(bounded: bool) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-/// Tells a line where no terminal is held.
+/// Prints a warning where no [`Terminal`] is available.
 pub(super) fn warn(line: &str) {
     // A closed standard error is ignored: there is no other place to report to.
     let _ = writeln!(stderr(), "{line}");

@@ -1,4 +1,4 @@
-//! `floodmark test`: holds a plugin to its test vectors, without a pipeline.
+//! `floodmark test`: runs the test vectors of a plugin, without a pipeline.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::engine::limits::Ticking;
 use crate::vectors::find::{self, VectorFiles};
 use crate::vectors::{self, Vectors};
 
-/// Runs a plugin on test vectors: records in, expected records out, kills and checkpoints between
+/// Runs test vectors of a plugin: records in, expected records out, with kills and checkpoints between
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A file of vectors is TOML, and the same for every language:
@@ -26,25 +26,26 @@ A file of vectors is TOML, and the same for every language:
   emits = [[\"k\", \"1 a\"], [\"k\", \"2 a,b\", 1000]]
 
   [[step]]
-  kill = true                           # back to the last checkpoint; the records since then come again
+  kill = true                           # restarts at the last checkpoint; later records are replayed
 
   [[step]]
   state = { values = { k = [\"a\", \"b\"] } }     # state, key, value as JSON; a list is a list, a map is a table
 
-Steps do one thing each: `records` (with `input`, `emits`, `rejects`, `fails`, `fails-by`), `drop-instance`, `checkpoint`,
-`kill`, `restart`, `passes = \"1h\"` or `state`. Of several output ports write `emits = { PORT = [..] }`. `rejects` has
+Each step does one thing: `records` (with `input`, `emits`, `rejects`, `fails`, `fails-by`), `drop-instance`, `checkpoint`,
+`kill`, `restart`, `passes = \"1h\"` or `state`. With several output ports, write `emits = { PORT = [..] }`. `rejects` has
 `[record, part of the reason]`, records counted from 0; `fails` is a part of the message of a call that fails, and `fails-by`
-is \"error\", \"trap\", \"time\", \"memory\" or \"output\". With `refuses = \"text\"` instead of steps the configuration has to be
-refused. Bytes that are no text are `{ hex = \"ff00\" }`, values that TOML does not have `{ json = \"null\" }`, and keys of a
-state that are no text stand in a list of `[key, value]`. What is left out is expected not to happen: records that `emits`
-does not name, records that are rejected, and keys that `state` does not name.
+is \"error\", \"trap\", \"time\", \"memory\" or \"output\". With `refuses = \"text\"` instead of steps, the configuration must be
+refused. Bytes that are not text are `{ hex = \"ff00\" }`, values that TOML does not have `{ json = \"null\" }`, and a state
+with keys that are not text is a list of `[key, value]`. Anything that a step does not list fails the test: other records
+emitted or rejected, and other keys in `state`.
 
-Each file is run as written; record by record; with a fresh instance for each call; and killed and restored after each step.
-A plugin that exports `operator-compact` or `operator-packed` is also called through `operator`, which has to answer the same.
+Each file runs several times: as written; record by record; with a fresh instance for each call; and killed and restored
+after each step. A plugin that exports `operator-compact` or `operator-packed` is also called through `operator`, which must
+give the same results.
 
 Exit codes: 0 all pass, 1 one does not, 2 a file or the command line is wrong, 3 the plugin cannot be built or loaded.")]
 pub struct TestArguments {
-    /// The folder of a plugin, or a `.wasm` file
+    /// Folder of the plugin, or a `.wasm` file
     #[arg(value_name = "PLUGIN", default_value = ".")]
     plugin: PathBuf,
     /// A file of vectors, or a folder with some; may be given several times [default: `vectors.toml` and `vectors/` in the
@@ -53,13 +54,13 @@ pub struct TestArguments {
     vectors: Vec<PathBuf>,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the plugin does not pass, there are no vectors or wrong ones, or the plugin cannot be built or loaded.
+/// When the plugin does not pass, the vectors are missing or invalid, or the plugin cannot be built or loaded.
 pub fn test(arguments: &TestArguments) -> Result<(), CommandError> {
     let refused = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
-    // A typo in a file costs no compile time.
+    // Vectors are read first: a mistake in them is reported before the plugin is compiled.
     let files = match arguments.plugin.exists() {
         true => files(arguments)?,
         false => Vec::new(),
@@ -95,7 +96,7 @@ pub fn test(arguments: &TestArguments) -> Result<(), CommandError> {
     }
 }
 
-/// All vectors, read.
+/// Reads all files of vectors.
 fn files(arguments: &TestArguments) -> Result<Vec<Vectors>, CommandError> {
     let usage = |message: String| CommandError::new(EXIT_USAGE, message);
     let mut found = VectorFiles::default();

@@ -1,8 +1,9 @@
-//! Sources that are in no pipeline file: those of letters that are handed back to their operators.
+//! Adds sources that are in no pipeline file: they read letters that are replayed to their operators.
 //!
-//! They are in what runs, and not in the graph, so that a job is the same whether or not letters were ever handed back. Their
-//! names have dots, which those of a pipeline file cannot have. They are there for each input of an operator that sets records
-//! aside, and of one that has letters from a time when it did: its positions must stay in the checkpoints.
+//! These sources are in the plan and not in the graph, so that a job's identity does not depend on replays. Their names
+//! have dots, which names in a pipeline file cannot have. There is one for each input of an operator that sets records
+//! aside, and of an operator that has replayed letters from an earlier time: its positions must stay in the
+//! checkpoints.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ impl From<ReplayFolderError> for EngineError {
     }
 }
 
-/// Adds the sources to a plan; with `follow` they wait for letters. Returns what there is to say.
+/// Adds the sources to a plan; with `follow` they wait for more letters. Returns warnings for the user.
 ///
 /// # Errors
-/// When the folders of letters cannot be read or made.
+/// When the folders of letters cannot be read or created.
 pub(crate) fn add_sources(
     plan: &mut Plan,
     data_dir: &Path,
@@ -76,7 +77,7 @@ pub(crate) fn add_sources(
     Ok(unread.into_iter().map(warning).collect())
 }
 
-/// How records come into an operator.
+/// The routing of records to an operator.
 fn routing(edges: &[Edge], to: usize) -> Routing {
     let known = edges.iter().find(|edge| edge.to.0 == to);
     known.expect("every input port has an edge").routing

@@ -1,5 +1,5 @@
-//! From the limits that a user typed to the engine that enforces them: how large its pool is, whether it counts fuel, and
-//! what each operator's plugin may use.
+//! Builds the engine that enforces a pipeline's limits: the size of its instance pool, whether it counts fuel, and the
+//! limits of each operator's plugin.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits, Profiling};
 use crate::pipeline::Spec;
 
-/// Tasks of an operator that a job has room for, so that it can be rescaled while it runs, if the pool allows so many.
+/// Instances reserved for each operator, so that a running job can be rescaled; fewer if the pool would be too large.
 const TASKS_MIN: u32 = 128;
-/// Tasks of all operators that a job has room for, so that it can be rescaled.
+/// Limit on the instances reserved for all operators together.
 const TASKS_SUM_MAX: u32 = 512;
-/// Spare instances that a small pool must have room for.
+/// Least number of spare instances in a small pool.
 const SPARES_MIN: u32 = 16;
 
-/// An engine that is ticked.
+/// An engine with a running `Ticker`, so that time limits are enforced.
 pub(crate) struct Ticking {
     pub(crate) engine: GuestEngine,
     _optimiser: Option<Optimiser>,
@@ -40,7 +40,7 @@ impl Ticking {
         })
     }
 
-    /// An engine for tools that ask plugins about values.
+    /// An engine for commands that only decode and encode values.
     pub(crate) fn for_tools() -> Result<Self, EngineError> {
         Self::new(EngineSettings::default())
     }
@@ -53,13 +53,13 @@ impl Ticking {
         })
     }
 
-    /// The same, which takes compiled code from this user's cache folder and keeps it there, or else in this folder.
+    /// Keeps compiled code in the user's cache folder, or in `otherwise` if there is none.
     pub(crate) fn keeping(mut self, otherwise: Option<PathBuf>, say: &Say) -> Self {
         self.engine = self.engine.keeping(kept_in(otherwise, say));
         self
     }
 
-    /// The same, whose large plugins begin with quickly compiled code and are optimised meanwhile.
+    /// Starts large plugins with quickly compiled code and optimises them in the background.
     pub(crate) fn optimising(mut self, say: &Say) -> Self {
         let say = Arc::clone(say);
         let (engine, optimiser) = Optimiser::start(self.engine, move |line| say(line));
@@ -68,8 +68,8 @@ impl Ticking {
         self
     }
 
-    /// An engine that has room for all that this pipeline needs, and counts fuel if an operator wants that. Compiled code is kept as
-    /// with [`Ticking::keeping`].
+    /// An engine for this pipeline: its pool fits all operators, and it counts fuel if an operator has a fuel limit.
+    /// Compiled code is kept as with [`Ticking::keeping`].
     pub(crate) fn for_job(
         spec: &Spec,
         otherwise: Option<PathBuf>,
@@ -78,7 +78,7 @@ impl Ticking {
         Self::for_profiled_job(spec, otherwise, Profiling::Off, say)
     }
 
-    /// The same, which helps to find where the time of plugins goes.
+    /// Like [`Ticking::for_job`], with support for profiling plugins.
     pub(crate) fn for_profiled_job(
         spec: &Spec,
         otherwise: Option<PathBuf>,
@@ -111,13 +111,13 @@ impl Ticking {
             );
             return Err(EngineError::usage(problem.to_string()));
         }
-        // Clients of the job can ask where the time of calls goes.
+        // Clients of the job can request the times of calls.
         ticking.engine = ticking.engine.measured_by(clock::nanos());
         Ok(ticking)
     }
 }
 
-/// Where compiled code is kept; says so if that is not where the user may look for it.
+/// The folder for compiled code; warns if it is not the user's cache folder.
 fn kept_in(otherwise: Option<PathBuf>, say: &Say) -> Option<PathBuf> {
     let folder = cache_folder(otherwise);
     if let Some(warning) = folder.warning {
@@ -126,7 +126,7 @@ fn kept_in(otherwise: Option<PathBuf>, say: &Say) -> Option<PathBuf> {
     folder.path
 }
 
-/// What the plugin of an operator may use.
+/// The limits of an operator's plugin.
 pub(crate) fn limits_of(spec: &Spec, operator: &str) -> Limits {
     edge::limits::limits(spec.limits_of(operator))
 }

@@ -1,4 +1,4 @@
-//! Where a job starts: what is said of it, and which checkpoints are refused because they are not this pipeline's.
+//! Reports where a job resumes, and refuses checkpoints of another pipeline.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::edge::data_dir::DataDir;
 use crate::pipeline::{difference, takeover};
 use crate::runtime::plan::{Operator, Plan, Role};
 
-/// Says where the job starts; refuses checkpoints of another pipeline.
+/// Reports where the job starts; refuses checkpoints of another pipeline.
 pub(crate) fn tell_recovery(
     recovery: &Recovery,
     is_carried: bool,
@@ -60,7 +60,7 @@ pub(crate) fn tell_recovery(
     Ok(())
 }
 
-/// Whether the checkpoint is this pipeline's; what is not as it was, if it may be so.
+/// Checks that the checkpoint belongs to this pipeline. Returns the differences that are allowed, for the user.
 pub(crate) fn check(
     checkpoint: &Checkpoint,
     is_carried: bool,
@@ -75,8 +75,8 @@ pub(crate) fn check(
             checkpoint.job, plan.job
         )));
     }
-    // One that was carried here is of a run that went on elsewhere, or of another graph. So is what was imported by a run
-    // that died before its first own checkpoint.
+    // A carried checkpoint is from a run that continued elsewhere, or from another graph. The same holds for one that
+    // was imported by a run that died before its first own checkpoint.
     let is_carried = is_carried
         || (!checkpoint.data_folder.is_empty() && checkpoint.data_folder != plan.data_folder);
     let mut changes = Vec::new();
@@ -126,7 +126,7 @@ fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
     dropped
 }
 
-/// Says what runs otherwise than when the checkpoint was taken.
+/// Reports the plugins and configurations that differ from those of the checkpoint.
 fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
     if checkpoint.parallelism != plan.parallelism {
         say(&format!(
@@ -141,7 +141,7 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
             .find(|operator| operator.name == node.name);
         if let (Role::Operator(Operator { plugin, .. }), Some(saved)) = (&node.role, saved)
             && plugin.digest() != saved.plugin
-            // What was replaced, or replaces it, is told elsewhere.
+            // Replaced plugins are reported elsewhere.
             && saved.replaces.is_none()
         {
             say(&format!(

@@ -1,10 +1,10 @@
-//! What the section `[restart]` means: the strategy that decides, and what `check` says of it.
+//! Translates the section `[restart]` to a restart strategy, and describes it for `check`.
 
 use crate::job::restart::{Backoff, Strategy};
 use crate::pipeline::duration::format as span;
 use crate::pipeline::restart::RestartSettings;
 
-/// The strategy that was typed.
+/// The restart strategy of these settings.
 pub(crate) fn strategy(settings: &RestartSettings) -> Strategy {
     match settings {
         RestartSettings::None => Strategy::None,
@@ -28,7 +28,7 @@ pub(crate) fn strategy(settings: &RestartSettings) -> Strategy {
     }
 }
 
-/// One line for people.
+/// The settings as one line for people.
 pub(crate) fn describe(settings: &RestartSettings) -> String {
     let times = |attempts: Option<u32>| match attempts {
         Some(1) => "once".to_owned(),

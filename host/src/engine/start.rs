@@ -1,6 +1,6 @@
-//! Which checkpoint a run starts from: the newest, an older one, or one that was carried here as a savepoint.
+//! Selects the checkpoint that a run starts from: the newest, an older one, or a savepoint.
 //!
-//! Nothing is forgotten or imported before it is sure that what is to come instead can be read and is this pipeline's.
+//! Nothing is deleted or imported before the selected checkpoint was read and accepted for this pipeline.
 
 use std::path::PathBuf;
 
@@ -16,13 +16,13 @@ use crate::edge::rolled_back::RolledBackNote;
 use crate::runtime::plan::Plan;
 use crate::stream::CheckpointId;
 
-/// Where a run starts.
+/// The start of a run.
 pub(crate) enum StartPoint {
     /// From the newest sound checkpoint, or from the beginning.
     Newest,
     /// From this checkpoint.
     At(CheckpointId),
-    /// From a savepoint that was opened.
+    /// From an opened savepoint.
     Carried {
         savepoint: Box<ReadOnlyStore>,
         checkpoint: Box<Checkpoint>,
@@ -31,7 +31,7 @@ pub(crate) enum StartPoint {
 }
 
 impl StartPoint {
-    /// Opens a savepoint, if that is where the job starts.
+    /// Opens the savepoint, if the run starts from one.
     pub(crate) fn open(
         from: &StartFrom,
         plan: &Plan,
@@ -52,12 +52,12 @@ impl StartPoint {
         }
     }
 
-    /// Whether the checkpoint comes from elsewhere.
+    /// Whether the run starts from a savepoint.
     pub(crate) fn is_carried(&self) -> bool {
         matches!(self, Self::Carried { .. })
     }
 
-    /// Finds the checkpoint, which is imported first if it was carried here.
+    /// Finds the checkpoint. A savepoint is imported first.
     pub(crate) fn recover(
         &self,
         storage: &mut dyn CheckpointStorage,
@@ -65,7 +65,7 @@ impl StartPoint {
     ) -> Result<Recovery, EngineError> {
         let (depth, at) = match self {
             Self::Newest => (Depth::Quick, None),
-            // Those after it are deleted: it has to be sound.
+            // Later ones are deleted, so this one must be sound.
             Self::At(id) => (Depth::Thorough, Some(*id)),
             Self::Carried {
                 savepoint,
@@ -92,7 +92,7 @@ impl StartPoint {
         })
     }
 
-    /// The plan that resumes from the checkpoint; `plan` is the one that the pipeline names.
+    /// The plan that resumes from the checkpoint; `plan` is what the pipeline names.
     pub(crate) fn what_runs(
         &self,
         plan: &Plan,
@@ -106,7 +106,8 @@ impl StartPoint {
                 says: Vec::new(),
             });
         };
-        // A note belongs to the newest checkpoint. A user who names a checkpoint means the pipeline as it is.
+        // The note is about the newest checkpoint. A user who names a checkpoint wants the plugins that the pipeline
+        // names.
         let note = match self {
             Self::Newest => RolledBackNote::read(data_dir.path()),
             Self::At(_) | Self::Carried { .. } => None,
@@ -115,8 +116,8 @@ impl StartPoint {
         runs.map_err(EngineError::plugin)
     }
 
-    /// Deletes the checkpoints after the one that the job goes back to. Their output is taken back after that, so that no
-    /// checkpoint is ever there without its output.
+    /// Deletes the checkpoints after the one that the job returns to. Their output is taken back afterwards, so that a
+    /// checkpoint never exists without its output.
     pub(crate) fn forget_later(
         &self,
         storage: &mut dyn CheckpointStorage,

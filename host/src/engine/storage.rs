@@ -1,7 +1,7 @@
-//! Opens the storage that a job's pipeline names: the file in its data folder, memory, or an object store.
+//! Opens the checkpoint storage that a pipeline names: the file in its data folder, memory, or an object store.
 //!
-//! All commands go through here, so that a job's checkpoints are looked for where it keeps them. What is in a storage is
-//! not looked at.
+//! All jobs and commands use this module, so that they look for checkpoints in the same place. This module does not read
+//! checkpoints.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::pipeline::Spec;
 use crate::pipeline::settings::{self, CheckpointSection, StateBackendSetting, StorageSetting};
 use crate::stream::CheckpointId;
 
-/// Memory for writing a large checkpoint where state is kept out of memory.
+/// Cache for writing large checkpoints when state is kept on disk, in bytes.
 const CACHE_BYTES_MAX_DISK: usize = 64 << 20;
 
-/// How chunks are kept from now on.
+/// Store settings for new chunks.
 pub(crate) fn settings(compression: settings::CompressionSetting) -> CheckpointStorageSettings {
     CheckpointStorageSettings {
         compression: match compression {
@@ -38,7 +38,7 @@ fn object_settings(settings: CheckpointStorageSettings) -> ObjectSettings {
     }
 }
 
-/// Opens the storage of the job that holds this data folder.
+/// Opens the storage of a job. The caller holds its data folder.
 pub(crate) fn open(
     checkpoint: &CheckpointSection,
     data_dir: &DataDir,
@@ -46,7 +46,7 @@ pub(crate) fn open(
     open_with(checkpoint, settings(checkpoint.compression), data_dir)
 }
 
-/// The same for a job that runs, and whose state may have a budget.
+/// Like [`open`], for a job that will run and may have a limit on memory for state.
 pub(crate) fn open_to_run(
     spec: &Spec,
     data_dir: &DataDir,
@@ -72,7 +72,7 @@ fn open_with(
     })
 }
 
-/// Forgets all checkpoints of the job that holds this data folder, which does not run.
+/// Deletes all checkpoints of a stopped job. The caller holds its data folder.
 pub(crate) fn forget(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Result<(), StoreError> {
     if checkpoint.storage == StorageSetting::Redb {
         return store::remove(&data_dir.checkpoints());
@@ -85,13 +85,13 @@ pub(crate) fn forget(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Resu
     }
 }
 
-/// Looks at the storage of a job that may run.
+/// Opens the storage for reading. The job may be running.
 pub(crate) fn reader(
     storage: &StorageSetting,
     data_dir: &Path,
 ) -> Result<Arc<dyn CheckpointReader>, StoreError> {
     Ok(match storage {
-        // A job that keeps nothing has nothing to show once it is over.
+        // A job with checkpoints in memory has none after it ended.
         StorageSetting::Redb | StorageSetting::Memory => {
             Arc::new(ReadOnlyStore::open(DataDir::checkpoints_in(data_dir))?)
         }
@@ -101,12 +101,12 @@ pub(crate) fn reader(
     })
 }
 
-/// All checkpoints, newest first, damaged ones too.
+/// All checkpoints, newest first, including damaged ones.
 pub(crate) fn ids(reader: &dyn CheckpointReader) -> Result<Vec<CheckpointId>, StoreError> {
     Ok(reader.list()?.into_iter().map(|(id, _)| id).collect())
 }
 
-/// Where the checkpoints of a data folder are, as its last run has noted.
+/// The storage that the last run of this data folder noted.
 pub(crate) fn noted(data_dir: &Path) -> Result<Option<StorageSetting>, EngineError> {
     let unreadable = |reason: String| EngineError::data(reason);
     let text = DataDir::storage_of(data_dir).map_err(|error| unreadable(error.to_string()))?;
@@ -121,7 +121,7 @@ pub(crate) fn noted(data_dir: &Path) -> Result<Option<StorageSetting>, EngineErr
     parsed.transpose()
 }
 
-/// Refuses to begin anew elsewhere while the checkpoints of the data folder are somewhere else.
+/// Refuses to start fresh in another storage while this data folder's checkpoints are elsewhere.
 pub(crate) fn check_noted(data_dir: &DataDir, now: &StorageSetting) -> Result<(), EngineError> {
     let before = match noted(data_dir.path())? {
         Some(before) if before != *now && before != StorageSetting::Memory => before,

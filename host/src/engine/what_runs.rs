@@ -1,8 +1,10 @@
-//! The plugins, configurations and parallelism of a job that resumes: those of its pipeline, or those of its checkpoint.
+//! Selects what a resuming job runs: the plugins, configurations and parallelism of its pipeline, or those of its
+//! checkpoint.
 //!
-//! A plugin may have been swapped, and a job rescaled or rolled back, while the pipeline file stayed as it was. A checkpoint
-//! names what runs from it, and what the pipeline named when it was taken. While the pipeline still names the same, the
-//! checkpoint's choice runs; once the pipeline names another, the pipeline wins. Either is reported.
+//! A plugin may have been swapped, and a job rescaled or rolled back, while the pipeline file stayed the same. A
+//! checkpoint records what runs from it, and what the pipeline named when it was taken. While the pipeline still names
+//! the same, the checkpoint's choice runs; once the pipeline names something else, the pipeline wins. Either is
+//! reported.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +16,10 @@ use crate::pipeline::difference;
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::stream::CheckpointId;
 
-/// The checkpoints of a job, as long as it runs: clients that wait for a copy may outlive it.
+/// The checkpoints of a job while it runs: clients that wait for a copy may outlive it.
 pub(crate) type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 
-/// Loads what checkpoints name.
+/// Loads the plugins of checkpoints.
 pub(crate) struct PluginLoader<'a> {
     pub(crate) reader: &'a dyn CheckpointReader,
     pub(crate) engine: &'a GuestEngine,
@@ -25,7 +27,7 @@ pub(crate) struct PluginLoader<'a> {
 
 /// Prepares a rollback of a running job, on the thread of the client's call.
 pub(crate) struct Preparing {
-    /// What the pipeline names.
+    /// The plan that the pipeline names.
     pub(crate) named: Arc<Plan>,
     pub(crate) engine: GuestEngine,
 }
@@ -59,10 +61,10 @@ pub(crate) struct Runs {
     pub(crate) says: Vec<String>,
 }
 
-/// The plan that resumes from a checkpoint; `plan` is the one that the pipeline names.
+/// The plan that resumes from a checkpoint; `plan` is what the pipeline names.
 ///
 /// # Errors
-/// When a plugin of the checkpoint cannot run in its place: the operator, and why.
+/// When a plugin of the checkpoint cannot run in its operator's place: the operator, and the reason.
 pub(crate) fn from_checkpoint(
     plan: &Plan,
     checkpoint: &Checkpoint,
@@ -111,11 +113,11 @@ pub(crate) fn from_checkpoint(
     Ok(runs)
 }
 
-/// What a rollback to a checkpoint runs, all of which is read, loaded and compiled here; `plan` is what the pipeline names.
-/// Notes in the data folder what that is.
+/// Reads, loads and compiles everything that a rollback to the checkpoint runs, and returns it with the note for the
+/// data folder; `plan` is what the pipeline names.
 ///
 /// # Errors
-/// When there is no going back there, for people. Nothing has changed then.
+/// When the job cannot return to this checkpoint: the reason, for the user. Nothing has changed then.
 pub(crate) fn for_rollback(
     plan: &Plan,
     to: CheckpointId,
@@ -151,7 +153,7 @@ pub(crate) fn for_rollback(
     Ok((operators_then, note))
 }
 
-/// What of a rollback's operators is not what the pipeline names, for people.
+/// A line for the user about each operator that differs from what the pipeline names.
 pub(crate) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
     let replaced = operators.iter().filter_map(|(name, operator)| {
         let replaced = operator.replaces.as_ref()?;
@@ -165,7 +167,7 @@ pub(crate) fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
 }
 
 impl PluginLoader<'_> {
-    /// The operator of a checkpoint in the place of the one that the pipeline names.
+    /// The operator as the checkpoint has it, in place of the one that the pipeline names.
     fn operator(
         &self,
         name: &str,
@@ -207,7 +209,7 @@ impl PluginLoader<'_> {
     }
 }
 
-/// In what two plugins differ that the graph is made of.
+/// A difference that keeps one plugin from taking the other's place in the graph.
 fn misfit(one: &Plugin, other: &Plugin) -> Option<&'static str> {
     let (one, other) = (one.description(), other.description());
     if one.inputs != other.inputs || one.outputs != other.outputs {
@@ -228,7 +230,7 @@ fn saved_of<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSn
     saved.find(|operator| operator.name == name)
 }
 
-/// A plugin, told from others.
+/// A short name that distinguishes a plugin from others.
 fn short(choice: &PluginChoice) -> String {
     format!("plugin {:.12}", choice.plugin.to_string())
 }

@@ -1,4 +1,4 @@
-//! `floodmark checkpoint delete` and `compact`: the commands that change stored checkpoints. No job may run meanwhile.
+//! `floodmark checkpoint delete` and `compact`: change stored checkpoints of a job that does not run.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ use crate::stream::CheckpointId;
 
 /// Deletes checkpoints of a job that does not run
 ///
-/// What other checkpoints need stays. The space is used again by the next checkpoints; `compact` gives it back to the file
-/// system. Without any checkpoint the job starts from the beginning.
+/// Data that other checkpoints need is kept. New checkpoints reuse the space; `compact` returns it to the file system.
+/// Without any checkpoint, the job starts from the beginning.
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// The checkpoints
+    /// The numbers of the checkpoints
     #[arg(value_name = "ID", required = true)]
     ids: Vec<u64>,
-    /// Deletes the newest one, too: the job then resumes from an older one, or starts from the beginning
+    /// Also deletes the newest one: the job then resumes from an older one, or starts from the beginning
     #[arg(long)]
     newest: bool,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub struct Delete {
     json: bool,
 }
 
-/// Gives the space of what was deleted and retired back to the file system; the job must not run
+/// Shrinks the storage file: returns the space of deleted checkpoints to the file system; the job must not run
 #[derive(Debug, Args)]
 pub struct Compact {
     #[command(flatten)]

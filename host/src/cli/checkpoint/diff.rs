@@ -1,4 +1,4 @@
-//! `floodmark checkpoint diff`: what changed from one checkpoint to another.
+//! `floodmark checkpoint diff`: shows the differences between two checkpoints.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::engine::number::{bytes, count, date, span, things};
 use crate::runtime::saved::SavedState;
 use crate::state::{StateError, StateSchema, TreeError};
 
-/// Tells what changed from one checkpoint to another: records, positions, plugins, and the keys of each state
+/// Shows the differences between two checkpoints: records, positions, plugins, and the keys of each state
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// The earlier checkpoint
+    /// The number of the earlier checkpoint
     #[arg(value_name = "A")]
     a: u64,
-    /// The later one
+    /// The number of the later checkpoint
     #[arg(value_name = "B")]
     b: u64,
-    /// Names each key that is new, gone or changed
+    /// Lists each key that is new, gone or changed
     #[arg(long)]
     keys: bool,
     #[command(flatten)]
@@ -36,14 +36,14 @@ pub struct Diff {
     json: bool,
 }
 
-/// What became of the keys of a state.
+/// Counts of new, gone, changed and unchanged keys of a state.
 #[derive(Debug, Default)]
 struct Changes {
     new: u64,
     gone: u64,
     changed: u64,
     same: u64,
-    /// With `--keys`: what, and which.
+    /// With `--keys`: each difference (`+`, `-` or `~`) and its key.
     named: Vec<(char, Vec<u8>)>,
 }
 

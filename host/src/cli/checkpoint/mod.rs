@@ -1,6 +1,6 @@
-//! `floodmark checkpoint`: looks into checkpoints and savepoints, compares, deletes and compacts them.
+//! `floodmark checkpoint`: lists, shows, verifies, compares, deletes and compacts checkpoints and savepoints.
 //!
-//! Looking changes nothing and works beside a running job; deleting and compacting hold the data folder, as a job does.
+//! Reading changes nothing and works while the job runs. Deleting and compacting lock the data folder, as a job does.
 
 mod change;
 mod diff;
@@ -34,22 +34,22 @@ pub enum CheckpointCommand {
     /// Lists the checkpoints, newest first
     List(CheckpointArguments),
     /// Shows what a checkpoint holds: positions, state, output and plugins
-    #[command(mut_arg("id", |id| id.help("The checkpoint; the newest one unless named")))]
+    #[command(mut_arg("id", |id| id.help("The number of the checkpoint [default: the newest one]")))]
     Show(Chosen),
-    /// Compares every byte with its checksum: of one checkpoint, or of all, and then the storage's books as well
-    #[command(mut_arg("id", |id| id.help("The checkpoint; all of them unless named")))]
+    /// Verifies the checksums of one checkpoint or of all, and the storage's own tables
+    #[command(mut_arg("id", |id| id.help("The number of the checkpoint [default: all of them]")))]
     Verify(Chosen),
-    /// Has the running job take a checkpoint now
+    /// Takes a checkpoint of a running job now
     Trigger(JobArguments),
-    /// Tells what changed from one checkpoint to another: records, positions, plugins, and the keys of each state
+    /// Shows the differences between two checkpoints: records, positions, plugins, and the keys of each state
     Diff(diff::Diff),
     /// Deletes checkpoints of a job that does not run
     Delete(change::Delete),
-    /// Gives the space of what was deleted and retired back to the file system; the job must not run
+    /// Shrinks the storage file: returns the space of deleted checkpoints to the file system; the job must not run
     Compact(change::Compact),
 }
 
-/// Whose checkpoints, and how they are printed.
+/// Selects the checkpoints, and the output format.
 #[derive(Debug, Args)]
 pub struct CheckpointArguments {
     #[command(flatten)]
@@ -59,17 +59,17 @@ pub struct CheckpointArguments {
     json: bool,
 }
 
-/// Which checkpoint.
+/// Selects one checkpoint.
 #[derive(Debug, Args)]
 pub struct Chosen {
-    /// The checkpoint
+    /// The number of the checkpoint
     #[arg(value_name = "ID")]
     id: Option<u64>,
     #[command(flatten)]
     listing: CheckpointArguments,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
 /// When the checkpoints cannot be read, or `verify` has found damage.
@@ -130,7 +130,7 @@ fn list(listing: &CheckpointArguments) -> Result<(), CommandError> {
     print(&(table(&rows) + &damage))
 }
 
-/// What a state is, in words.
+/// The kind, version and expiry of a state, in words.
 pub(super) fn describe_state(state: &StateSchema) -> String {
     let kind = match state.kind {
         StateKind::Value => "one value a key",
@@ -196,13 +196,13 @@ fn show(chosen: &Chosen) -> Result<(), CommandError> {
     }
 }
 
-/// A split and its position: which connector it is of, the job's identity tells.
+/// A split and its position. The job's identity names the connector that the split belongs to.
 fn describe_split(checkpoint: &Checkpoint, source: &str, split: &Split) -> String {
     let connector = field(&checkpoint.identity, &format!("source.{source}.connector"));
     match connector.as_deref() {
         Some("file") => file_source::describe(split),
         Some("generator") => generator::describe(split),
-        // One that the engine has added, for letters that are handed back.
+        // The engine adds such sources to replay dead letters.
         None if source.contains('.') => file_source::describe(split),
         _ => things(split.0.len() as u64, "byte"),
     }

@@ -1,4 +1,5 @@
-//! Which pipelines can be tested, and what is set instead of what they say: nothing of the user's is written or called.
+//! Refuses pipelines that cannot be tested, and overrides their settings so that nothing of the user's is written or
+//! called.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use crate::cli::terminal::Terminal;
 use crate::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
 use crate::pipeline::{Spec, duration};
 
-/// Refuses a pipeline that has no end, or that promises less.
+/// Refuses a pipeline whose input has no end, or that promises less than exactly once.
 pub(super) fn check(spec: &Spec) -> Result<(), CommandError> {
     let refuse = |path: &[&str], message: &str| {
         let problem = spec.problem(path, message);
@@ -34,10 +35,10 @@ pub(super) fn check(spec: &Spec) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// What is set instead of what the pipeline says, besides paths: nothing of the user's may be written or called.
+/// Settings that override the pipeline's, besides paths, so that nothing of the user's is written or called.
 pub(super) fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
     let mut sets = Vec::new();
-    // As many checkpoints as there can be.
+    // As many checkpoints as possible.
     sets.push(format!(
         "checkpoint.interval={}",
         duration::format(INTERVAL_MIN)

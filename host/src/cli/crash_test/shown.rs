@@ -1,11 +1,11 @@
-//! What became of the points, for people: a table, and below it what is wrong.
+//! Prints the results of a crash test: a table of all points, and below it the differences.
 
 use crate::cli::CommandError;
 use crate::cli::failure::EXIT_FAILED;
 use crate::edge::crash_test::{OutputDifference, PointTested, Undecided, Verdict};
 use crate::engine::number::things;
 
-/// Why nothing can be told.
+/// The failure of a test that cannot give a result.
 pub(super) fn undecidable(undecided: Undecided) -> CommandError {
     let message = match undecided {
         Undecided::Failed(reason) => {
@@ -20,7 +20,7 @@ pub(super) fn undecidable(undecided: Undecided) -> CommandError {
     CommandError::new(EXIT_FAILED, message)
 }
 
-/// Whether the pipeline did not keep its promise there.
+/// Whether the output was not exactly once at this point.
 pub(super) fn is_wrong(tested: &PointTested) -> bool {
     !matches!(tested.verdict, Verdict::ExactlyOnce | Verdict::NotReached)
 }
@@ -39,7 +39,7 @@ fn differing(differences: &[OutputDifference]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The table of all points, and below it what is wrong.
+/// The table of all points, and below it the differences.
 pub(super) fn shown(tested: &[PointTested]) -> String {
     let mut table = format!("{:<20}  killed  recovering  output\n", "point");
     let mut wrong = String::new();

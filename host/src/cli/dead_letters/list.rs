@@ -1,4 +1,4 @@
-//! `floodmark dead-letters list`: which records were set aside, and why.
+//! `floodmark dead-letters list`: prints the records that were set aside, and the reasons.
 
 use std::path::PathBuf;
 
@@ -12,22 +12,23 @@ use super::{FoundLetter, data_dir, sinks};
 use crate::connector::letter::{Letter, LetterPlace};
 use crate::edge::replay_folder::ReplayFolder;
 
-/// Characters of a reason in the table, and of a key and a value.
+/// Characters of a reason that the table shows, and of a key and a value.
 const REASON_CHARS: usize = 60;
 const BYTES_CHARS: usize = 30;
 
-/// What is listed.
+/// Selects the letters to list.
 #[derive(Debug, Args)]
 pub struct ListArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// Only those of this operator
+    /// Lists only the letters of this operator
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<String>,
-    /// Prints each letter as one JSON object a line, with all of its bytes, and whether it was `replayed`
+    /// Prints each letter as one line of JSON, with all of its bytes, and whether it was `replayed`
     #[arg(long)]
     json: bool,
-    /// The data folder of the job, which knows what was replayed [default: `.floodmark/NAME` beside the pipeline file]
+    /// The data folder of the job, which records the letters that were replayed [default: `.floodmark/NAME` beside the
+    /// pipeline file]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
-//! `floodmark dead-letters`: looks at the records that operators could not handle, and hands them back.
+//! `floodmark dead-letters`: lists the records that operators could not handle, and replays them.
 //!
-//! Dead letters are where the pipeline's own file sinks have written them, and only what is committed is read: looking works
-//! beside a running job. Letters that went to other sinks are not found.
+//! Dead letters are read from the pipeline's own file sinks, and only committed files are read, so these commands work
+//! while the job runs. Letters that went to other sinks are not found.
 
 mod list;
 mod replay;
@@ -29,17 +29,17 @@ use crate::stream::{CheckpointId, DEAD_LETTERS};
 pub enum DeadLettersCommand {
     /// Lists the records that operators could not handle, in the order in which they were set aside
     List(list::ListArguments),
-    /// Hands records that were set aside back to their operators: all that were not handed back before, exactly once
+    /// Returns records that were set aside to their operators: each record once, however often the command is given
     ///
-    /// A running job that does not end by itself processes them at once, any other job when it is run the next time. A record
-    /// that fails again is set aside again, as a new dead letter. Mend the plugin first.
+    /// A running job whose input has no end processes them at once; any other job processes them in its next run. A
+    /// record that fails again is set aside again, as a new dead letter: fix the plugin first.
     Replay(replay::LetterReplayArguments),
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
-/// When the pipeline is wrong, no sink keeps its dead letters, or they cannot be read or handed back.
+/// When the pipeline is invalid, no file sink has its dead letters, or they cannot be read or replayed.
 pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), CommandError> {
     match command {
         DeadLettersCommand::List(arguments) => list::list(arguments),
@@ -47,7 +47,7 @@ pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), CommandError> {
     }
 }
 
-/// A letter in a committed file.
+/// A letter, and the committed file it was found in.
 struct FoundLetter<'a> {
     /// The file.
     part: &'a PathBuf,
@@ -59,7 +59,7 @@ struct FoundLetter<'a> {
 struct LetterSink<'a> {
     name: &'a str,
     folder: &'a Path,
-    /// Whose letters it reads.
+    /// The operators whose letters it reads.
     operators: Vec<&'a str>,
 }
 
@@ -69,7 +69,7 @@ fn data_dir(given: Option<&Path>, pipeline: &LoadedPipeline) -> PathBuf {
     given.map_or_else(default, Path::to_path_buf)
 }
 
-/// The file sinks that read dead letters of the operator, or of any.
+/// The file sinks that receive dead letters of the operator, or of any operator.
 ///
 /// # Errors
 /// When there is no such operator, or no file sink.
@@ -114,7 +114,8 @@ fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a
 }
 
 impl LetterSink<'_> {
-    /// Hands on all committed letters, or those of one operator, in order, until `each` says `false`; whether it did not.
+    /// Passes all committed letters, or those of one operator, to `each` in order, until it returns `false`. Returns
+    /// whether all were passed.
     ///
     /// # Errors
     /// When one cannot be read.
@@ -148,14 +149,14 @@ impl LetterSink<'_> {
             CommandError::new(EXIT_CONNECTOR, message)
         };
         let file = match File::open(part) {
-            // Taken back since the folder was read, or moved away.
+            // The file was taken back or moved away since the folder was read.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
             file => file.map_err(unreadable)?,
         };
         let name = part.file_name().unwrap_or_default().to_string_lossy();
         for (number, line) in (1..).zip(BufReader::new(file).split(b'\n')) {
             let line = line.map_err(unreadable)?;
-            // A sink may also have written records that are no letters.
+            // A sink may also contain records that are not letters.
             let letter = std::str::from_utf8(&line).ok().map(Letter::from_json);
             let Some(Ok(letter)) = letter else {
                 continue;

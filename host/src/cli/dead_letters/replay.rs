@@ -1,7 +1,7 @@
-//! `floodmark dead-letters replay`: hands letters back to their operators, each once.
+//! `floodmark dead-letters replay`: returns letters to their operators, each once.
 //!
-//! It only writes files that the job reads like any input (`edge::replay_folder`), so exactly once is the checkpoints' doing.
-//! A letter is known by where it was found: sink, file and line.
+//! It only writes files that the job reads like any input (`edge::replay_folder`), so checkpoints make the replay
+//! exactly once. A letter is identified by the place where it was found: sink, file and line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,21 +20,21 @@ use crate::engine::number::things;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::OnErrorSetting;
 
-/// Which letters are handed back.
+/// Selects the letters to replay.
 #[derive(Debug, Args)]
 pub struct LetterReplayArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// Only those of this operator
+    /// Replays only the letters of this operator
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<String>,
-    /// Only those that came by this input port
+    /// Replays only records that arrived at this input port
     #[arg(long, value_name = "PORT")]
     input: Option<String>,
-    /// Only those with this text in their reason or position; given several times, with all of the texts
+    /// Replays only letters with this text in their reason or position; given several times, with all of the texts
     #[arg(long = "where", value_name = "TEXT")]
     texts: Vec<String>,
-    /// Says how many there are, and hands none back
+    /// Prints the number of letters, and replays none
     #[arg(long)]
     dry_run: bool,
     /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
@@ -52,14 +52,14 @@ impl LetterReplayArguments {
     }
 }
 
-/// What was done.
+/// The counts of a replay.
 #[derive(Default)]
 struct ReplayCounts {
     /// By operator and input: letters handed back.
     letters: BTreeMap<(String, String), u64>,
-    /// Letters that were handed back before.
+    /// Letters that were replayed before.
     before: u64,
-    /// Letters that are meant, these included.
+    /// All letters that the options select, including these.
     all: u64,
 }
 
@@ -81,7 +81,7 @@ pub(super) fn replay(arguments: &LetterReplayArguments) -> Result<(), CommandErr
     print(&describe(&done, arguments, spec, &data_dir))
 }
 
-/// Hands the letters back, sink by sink: a file has those of one sink, in the order of its parts.
+/// Writes the letters of each sink to one file, in the order of the sink's parts.
 fn hand_back(
     arguments: &LetterReplayArguments,
     spec: &Spec,
@@ -124,7 +124,8 @@ fn hand_back(
             draft.add(&letter, &place)?;
             Ok(true)
         })?;
-        // The job may have gone back meanwhile, and taken output with letters back: their records come by themselves then.
+        // The job may have returned to a checkpoint and taken back output with letters. Their records are then
+        // processed again anyway.
         if let Some(gone) = parts.iter().find(|part| !part.exists()) {
             let message = format!(
                 "`{}` has gone while its letters were read, so none of sink `{}` were handed back; try again",
@@ -140,7 +141,7 @@ fn hand_back(
     Ok(done)
 }
 
-/// Letters are output, which others may have changed, and the input becomes the name of a folder.
+/// Others may have changed the letters, which are output, and the input becomes the name of a folder.
 fn check_input(input: &str) -> Result<(), CommandError> {
     let allowed = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
     if !input.is_empty() && input.len() <= 64 && input.chars().all(allowed) {
@@ -185,7 +186,7 @@ fn describe(
     text
 }
 
-/// When the job processes what was handed back.
+/// A text that says when the job will process the letters.
 fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
     let sets_aside = spec
         .operators
@@ -198,7 +199,7 @@ fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
     }
 }
 
-/// An operator that does not exist.
+/// The failure for an operator that does not exist.
 pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> CommandError {
     let names: Vec<_> = spec
         .operators

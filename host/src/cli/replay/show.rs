@@ -1,4 +1,4 @@
-//! Prints what came of replayed records: for people, or a line of JSON each.
+//! Prints replayed records and their effects: for people, or one line of JSON each.
 //!
 //! ```text
 //! {"record":1,"input":"words","key":"rain","value":"","timestamp":null,"position":"…","output":[{"port":"counts","key":"rain","value":"rain,3",
@@ -6,8 +6,8 @@
 //! {"summary":{"records":1,"output":1,"failed":0}}
 //! ```
 //!
-//! Keys and values are text where they are UTF-8, and `{"hex": …}` where not, as rows of `floodmark state` have them. A list shows its
-//! last items (`items`), a map what was set and removed (`set`, `removed`), so that a line stays short.
+//! Keys and values are text if they are UTF-8, and `{"hex": …}` otherwise, as in rows of `floodmark state`. A list
+//! shows its last items (`items`), a map what was set and removed (`set`, `removed`), so that a line stays short.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -25,9 +25,9 @@ use crate::runtime::saved::{MapEntry, Saved};
 use crate::state::{StateId, StateKind, StateSchema};
 use crate::stream::{NO_TIMESTAMP, Timestamp};
 
-/// Items of a list, and entries of a map, that are shown.
+/// Limit on the items of a list, and entries of a map, that are shown.
 const ITEMS_MAX: usize = 20;
-/// Characters of a key or value that people are shown.
+/// Characters of a key or value that are shown to people.
 const CHARS_MAX: usize = 200;
 
 /// Prints records one after the other.
@@ -83,7 +83,7 @@ struct ShownState {
     became: Became,
 }
 
-/// What a state of a key has become.
+/// The change of a key's state.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Became {
@@ -133,7 +133,7 @@ impl Printer {
         })
     }
 
-    /// Says what is replayed; whether the output is still open.
+    /// Prints a header; returns whether the output is still open.
     pub(super) fn begin(&mut self, checkpoint: &Checkpoint) -> Result<bool, CommandError> {
         if self.json {
             return Ok(true);
@@ -148,7 +148,7 @@ impl Printer {
         ))
     }
 
-    /// Prints a record; whether the output is still open.
+    /// Prints a record; returns whether the output is still open.
     pub(super) fn record(&mut self, replayed: &ReplayedRecord) -> Result<bool, CommandError> {
         self.summary.records += 1;
         self.summary.output += replayed.outcome.emitted.len() as u64;
@@ -172,7 +172,7 @@ impl Printer {
         self.lines.line(&text)
     }
 
-    /// What changed in a state.
+    /// The change of one state.
     fn state(&mut self, change: &Change) -> Option<ShownState> {
         let schema = self.states.get(usize::from(change.state))?.clone();
         let mut show = |saved: Option<Saved>| {
@@ -205,7 +205,7 @@ impl Printer {
         })
     }
 
-    /// Ends with what it was in all.
+    /// Prints the totals.
     pub(super) fn end(mut self, asked: u64) -> Result<(), CommandError> {
         let summary = self.summary;
         let text = match self.json {
@@ -261,7 +261,7 @@ fn line<'a>(
     }
 }
 
-/// A record for people.
+/// A record as text for people.
 fn page(line: &ShownRecord<'_>, replayed: &ReplayedRecord, with_input: bool) -> String {
     let input = match with_input {
         true => format!(" {}", line.input),
@@ -322,7 +322,7 @@ impl Became {
     }
 }
 
-/// The end of a list.
+/// The last items of a list.
 fn last(saved: Option<&Saved>) -> Option<Saved> {
     match saved? {
         Saved::List(items) => {
@@ -333,7 +333,7 @@ fn last(saved: Option<&Saved>) -> Option<Saved> {
     }
 }
 
-/// Entries of a map that another has not: under the same key the same value, or any.
+/// Entries of a map that another map does not have: with the same value, or with any.
 fn entries_beside(map: Option<&Saved>, other: Option<&Saved>, same_value: bool) -> Option<Saved> {
     fn entries(saved: Option<&Saved>) -> &[MapEntry] {
         match saved {
@@ -386,7 +386,7 @@ fn level(level: LogLevel) -> &'static str {
     }
 }
 
-/// A text cut for people.
+/// A text, shortened for people.
 fn short(text: &str) -> String {
     match text.char_indices().nth(CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,6 +1,6 @@
-//! Turns values into JSON and back, as the plugin that wrote them says.
+//! Converts values to JSON and back, with the plugin that wrote them.
 //!
-//! A plugin that cannot be loaded, or does not know a state any more, is no obstacle: its values are shown raw.
+//! If the plugin cannot be loaded, or does not know a state any more, values are shown raw.
 
 use super::row::{Bytes, Shown, json_of};
 use crate::checkpoint::{CheckpointReader, OperatorSnapshot};
@@ -15,12 +15,12 @@ pub(in crate::cli) struct Decoder {
 }
 
 impl Decoder {
-    /// Shows bytes as they are.
+    /// A decoder without a plugin: shows bytes as they are.
     pub(in crate::cli) fn raw() -> Self {
         Self { plugin: None }
     }
 
-    /// A plugin that is at hand.
+    /// A decoder with a plugin that is already loaded.
     pub(in crate::cli) fn with(plugin: Plugin, operator: &str) -> Result<Self, GuestError> {
         let instance = plugin.start(operator)?;
         Ok(Self {
@@ -28,7 +28,7 @@ impl Decoder {
         })
     }
 
-    /// The plugin that the checkpoint holds; raw, with a warning, if it cannot be used.
+    /// A decoder with the plugin that the checkpoint holds; raw, with a warning, if it cannot be used.
     pub(super) fn of(
         engine: &GuestEngine,
         reader: &dyn CheckpointReader,
@@ -61,7 +61,8 @@ impl Decoder {
         self.plugin.is_none()
     }
 
-    /// All that some keys have, with one call of the plugin. From the first that it cannot decode on, all is raw.
+    /// Decodes the values of several keys with one call of the plugin. If the plugin cannot decode them, these and all
+    /// later values are raw.
     pub(in crate::cli) fn show_all(
         &mut self,
         schema: &StateSchema,
@@ -120,7 +121,7 @@ impl Decoder {
             )),
         };
         match decoded {
-            // A text may be laid out over several lines; a row is one.
+            // The plugin may return JSON on several lines; a row is one line.
             Ok(texts) => texts
                 .iter()
                 .map(|text| String::from_utf8_lossy(text).replace(['\n', '\r'], " "))
@@ -140,7 +141,7 @@ fn raw(bytes: &Column) -> Vec<String> {
     bytes.iter().map(json_of).collect()
 }
 
-/// The bytes that texts of a row stand for: encoded by `instance`, or raw.
+/// Converts the texts of a row to bytes: with `instance`, or raw.
 pub(super) fn encode(
     instance: Option<&mut Instance>,
     state: u16,

@@ -1,4 +1,4 @@
-//! `floodmark state dump`: all keys of a state, in the order of their bytes.
+//! `floodmark state dump`: prints all keys of a state, in the order of their bytes.
 
 use clap::{Args, ValueEnum};
 
@@ -16,19 +16,20 @@ use crate::guest::GuestEngine;
 use crate::runtime::saved::SavedState;
 use crate::state::StateSchema;
 
-/// Keys whose values the plugin decodes at a time.
+/// Keys whose values are decoded in one call of the plugin.
 const KEYS_A_CALL: usize = 1000;
 
-/// Prints all keys of a state with what they have, one a line
+/// Prints all keys of a state with their values, one per line
 #[derive(Debug, Args)]
 pub struct Dump {
-    /// Only this operator
+    /// Prints only states of this operator
     #[arg(value_name = "OPERATOR")]
     operator: Option<String>,
-    /// Only this state
+    /// Prints only this state
     #[arg(value_name = "STATE", requires = "operator")]
     state: Option<String>,
-    /// How: rows that `load` takes, or a line for each value with the columns operator, state, key, sub-key and value
+    /// The output format: rows that `load` reads, or one line for each value with the columns operator, state, key,
+    /// sub-key and value
     #[arg(long, value_enum, default_value_t = DumpFormat::Jsonl)]
     format: DumpFormat,
     #[command(flatten)]
@@ -95,7 +96,7 @@ struct Dumping<'a> {
 }
 
 impl Dumping<'_> {
-    /// Prints a state; whether the output is still open.
+    /// Prints a state; returns whether the output is still open.
     fn state(
         &mut self,
         state: &StateSchema,
@@ -163,7 +164,7 @@ impl Dumping<'_> {
     }
 }
 
-/// A JSON text as a cell: a string stands for itself.
+/// A JSON text as a table cell: strings without quotes.
 fn plain(json: &str) -> String {
     serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
 }

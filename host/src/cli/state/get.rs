@@ -1,4 +1,4 @@
-//! `floodmark state get`.
+//! `floodmark state get`: prints the value of one key.
 
 use clap::Args;
 
@@ -14,19 +14,19 @@ use crate::cli::terminal::warn;
 use crate::engine::limits::Ticking;
 use crate::runtime::saved::SavedState;
 
-/// Prints what one key has in a state
+/// Prints the value, list or map of one key in a state
 #[derive(Debug, Args)]
 pub struct Get {
-    /// The operator
+    /// The name of the operator
     #[arg(value_name = "OPERATOR")]
     operator: String,
-    /// The state
+    /// The name of the state
     #[arg(value_name = "STATE")]
     state: String,
-    /// The key
+    /// The key, as text
     #[arg(value_name = "KEY")]
     key: String,
-    /// The key is given in hexadecimal digits
+    /// Reads the key as hexadecimal digits
     #[arg(long)]
     hex: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `floodmark state list`.
+//! `floodmark state list`: prints the states of each operator and their sizes.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,12 +12,12 @@ use crate::cli::table::table;
 use crate::engine::number::{bytes, count};
 use crate::runtime::saved::SavedState;
 
-/// Lists the states of each operator, and how large they are
+/// Lists the states of each operator, and their sizes
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     source: StateArguments,
-    /// Counts the keys of each state, for which all of it is read
+    /// Also counts the keys of each state, which reads all of it
     #[arg(long)]
     count: bool,
     /// Prints JSON

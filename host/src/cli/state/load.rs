@@ -1,7 +1,8 @@
-//! `floodmark state load`: makes a savepoint of rows.
+//! `floodmark state load`: creates a savepoint from rows.
 //!
-//! The pipeline says which operators and states there are; its plugins encode the values. Without a base, sources begin at
-//! the beginning: that is how a job starts with state from elsewhere. With one, all that the rows do not speak of is the base's.
+//! The pipeline names the operators and states; its plugins encode the values. Without a base, sources start at the
+//! beginning: a job can start with state from elsewhere. With a base, everything that the rows do not mention is taken
+//! from it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,24 +38,24 @@ use crate::runtime::schema::States;
 use crate::state::{Chunk, ChunkId, ChunkIds, Sealed, StateId, StateKind, StateSchema};
 use crate::stream::CheckpointId;
 
-/// The longest row.
+/// Longest row, in bytes.
 const ROW_BYTES_MAX: u64 = 1 << 30;
 
-/// Makes a savepoint of the rows that `dump` prints: to start a job with state, or to repair one
+/// Creates a savepoint from the rows that `dump` prints: to start a job with state, or to repair one
 ///
 /// Start the job from it with `floodmark run PIPELINE --from FILE`.
 #[derive(Debug, Args)]
 pub struct Load {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// The rows, one a line; `-` for standard input
+    /// The file of rows, one per line; `-` for standard input
     #[arg(value_name = "ROWS")]
     rows: PathBuf,
-    /// The savepoint to make
+    /// The savepoint file to create
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// A savepoint to change: positions, and all state that the rows do not speak of, are taken from it. A state that has
-    /// rows holds these alone
+    /// A savepoint to change: positions, and all states without rows, are taken from it. A state with rows has only the
+    /// keys of these rows
     #[arg(long, value_name = "SAVEPOINT")]
     base: Option<PathBuf>,
 }
@@ -129,18 +130,18 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
     )
 }
 
-/// Rows on their way into a checkpoint.
+/// Collects rows for a checkpoint.
 struct StateLoader<'a> {
     assembled: &'a Assembled,
     operators: BTreeMap<&'a str, LoadedOperator>,
 }
 
-/// What was loaded of one operator.
+/// The loaded keys of one operator.
 struct LoadedOperator {
     plugin: Arc<Plugin>,
     instance: Instance,
     schemas: Vec<StateSchema>,
-    /// By state: what keys have.
+    /// For each state, the value of each key.
     states: BTreeMap<StateId, BTreeMap<Vec<u8>, Saved>>,
 }
 
@@ -215,7 +216,7 @@ impl<'a> StateLoader<'a> {
 type LoadedCheckpoint = (Checkpoint, Arc<dyn CheckpointReader>);
 
 impl StateLoader<'_> {
-    /// Keys that have something.
+    /// Number of keys with a value.
     fn keys(&self) -> u64 {
         let states = self
             .operators
@@ -224,7 +225,7 @@ impl StateLoader<'_> {
         states.map(|keys| keys.len() as u64).sum()
     }
 
-    /// A checkpoint of what was loaded, and of what the base has beyond it.
+    /// A checkpoint of the loaded keys, and of the rest of the base.
     fn finish(
         mut self,
         base: Option<(ReadOnlyStore, Checkpoint)>,
@@ -275,7 +276,7 @@ impl StateLoader<'_> {
 }
 
 impl LoadedOperator {
-    /// Adds the states of the base that have no rows.
+    /// Copies the states of the base that have no rows.
     fn take_over(
         &mut self,
         reader: &Arc<dyn CheckpointReader>,
@@ -319,7 +320,7 @@ impl LoadedOperator {
     }
 }
 
-/// A checkpoint without state: positions and counts are those of the base, if there is one.
+/// A checkpoint without state; positions and counts are those of the base, if there is one.
 fn empty(plan: &Plan, base: Option<&Checkpoint>, now_ms: u64) -> Checkpoint {
     let id = base.map_or(CheckpointId(1), |base| base.id);
     Checkpoint {
@@ -340,7 +341,7 @@ fn empty(plan: &Plan, base: Option<&Checkpoint>, now_ms: u64) -> Checkpoint {
     }
 }
 
-/// What a row says that its key has.
+/// The value of a row, encoded.
 fn saved(
     (kind, state): (StateKind, u16),
     row: &Row,

@@ -1,7 +1,7 @@
-//! `floodmark state`: looks into the state that a checkpoint or savepoint holds, and builds savepoints from rows.
+//! `floodmark state`: shows the state in a checkpoint or savepoint, and creates savepoints from rows.
 //!
-//! Nothing here changes a checkpoint; `load` writes a new savepoint. Values are decoded by the plugin that the checkpoint
-//! holds: it runs in the same sandbox as in a job.
+//! Nothing here changes a checkpoint; `load` writes a new savepoint. The plugin in the checkpoint decodes the values,
+//! in the same sandbox as in a job.
 
 pub(super) mod decoder;
 mod dump;
@@ -25,30 +25,30 @@ use crate::state::StateSchema;
     reason = "the names say it, and the help texts are on the arguments"
 )]
 pub enum StateCommand {
-    /// Lists the states of each operator, and how large they are
+    /// Lists the states of each operator, and their sizes
     List(list::List),
-    /// Prints what one key has in a state
+    /// Prints the value, list or map of one key in a state
     Get(get::Get),
-    /// Prints all keys of a state with what they have, one a line
+    /// Prints all keys of a state with their values, one per line
     Dump(dump::Dump),
-    /// Makes a savepoint of the rows that `dump` prints: to start a job with state, or to repair one
+    /// Creates a savepoint from the rows that `dump` prints: to start a job with state, or to repair one
     Load(load::Load),
 }
 
-/// Which checkpoint, and whether values are decoded.
+/// Selects a checkpoint, and whether values are decoded.
 #[derive(Debug, Args)]
 pub struct StateArguments {
     #[command(flatten)]
     place: PlaceOrSavepoint,
-    /// The checkpoint; the newest one unless named
+    /// The number of the checkpoint [default: the newest one]
     #[arg(long, value_name = "ID")]
     checkpoint: Option<u64>,
-    /// Prints the bytes as they are stored, instead of having the plugin decode them
+    /// Prints the stored bytes, without decoding them
     #[arg(long)]
     raw: bool,
 }
 
-/// Carries the command out.
+/// Runs the command.
 ///
 /// # Errors
 /// When the checkpoint cannot be read, or has no such operator, state or key.

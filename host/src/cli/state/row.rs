@@ -1,4 +1,4 @@
-//! Rows: what one key has in a state, as a line of JSON. `dump` prints them and `load` reads them.
+//! Rows: the value of one key in a state, as a line of JSON. `dump` prints them and `load` reads them.
 //!
 //! ```text
 //! {"operator":"count","state":"count","key":"rain","value":3}
@@ -7,8 +7,8 @@
 //! {"operator":"count","state":"count","key":{"hex":"ff00"},"value":"\u0003","raw":true}
 //! ```
 //!
-//! Keys are bytes: text where they are UTF-8, `{"hex": …}` where not. Values and sub-keys are what the plugin says they are,
-//! or, in a row with `raw`, bytes like keys.
+//! Keys are bytes: text if they are UTF-8, `{"hex": …}` otherwise. Values and sub-keys are JSON from the plugin or, in
+//! a row with `raw`, bytes like keys.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,11 +20,11 @@ use crate::runtime::saved::Saved;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(in crate::cli) enum Bytes {
-    /// They are UTF-8.
+    /// Valid UTF-8.
     Text(String),
-    /// They are not.
+    /// Any other bytes.
     Hex {
-        /// Two digits a byte.
+        /// Two digits per byte.
         hex: String,
     },
 }
@@ -47,7 +47,7 @@ impl Bytes {
     }
 }
 
-/// The bytes of hexadecimal digits.
+/// Parses hexadecimal digits.
 pub(super) fn from_hex(hex: &str) -> Result<Vec<u8>, String> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let pair = |pair: &[u8]| match *pair {
@@ -58,7 +58,7 @@ pub(super) fn from_hex(hex: &str) -> Result<Vec<u8>, String> {
     bytes.ok_or_else(|| format!("`{hex}` is not an even number of hexadecimal digits"))
 }
 
-/// Any JSON text, kept as it is typed.
+/// Any JSON text, kept as typed.
 pub(super) type JsonText = Box<RawValue>;
 
 /// A row.
@@ -78,7 +78,7 @@ pub(super) struct Row {
     pub(super) raw: bool,
 }
 
-/// What a key has, with each value as JSON.
+/// The value of a key, each part as JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) enum Shown {
     Value(String),
@@ -87,7 +87,7 @@ pub(in crate::cli) enum Shown {
 }
 
 impl Shown {
-    /// The next texts for what was saved: as many values, and for a map as many sub-keys, as it has.
+    /// Takes the next texts, one for each value and sub-key of `saved`.
     pub(super) fn of(
         saved: &Saved,
         values: &mut impl Iterator<Item = String>,
@@ -100,7 +100,7 @@ impl Shown {
         }
     }
 
-    /// The row of a key.
+    /// The row of this key.
     pub(super) fn row(self, operator: &str, state: &str, key: &[u8], raw: bool) -> Row {
         let text = |text: String| {
             RawValue::from_string(text).expect("what is shown was checked to be JSON")
@@ -125,7 +125,7 @@ impl Shown {
         row
     }
 
-    /// For people: a value on its line, items and entries below each other.
+    /// The value for people: on one line, or one line for each item or entry.
     pub(super) fn page(&self) -> String {
         match self {
             Self::Value(value) => format!("{value}\n"),
@@ -164,7 +164,7 @@ pub(in crate::cli) fn json_of(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches bytes that do not come back, and rows that cannot be read as they were printed.
+    //! Catches bytes that do not survive a round trip, and rows that cannot be read as they were printed.
 
     use super::*;
 

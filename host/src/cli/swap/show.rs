@@ -1,4 +1,4 @@
-//! What a swap has found out and done, for people or as JSON.
+//! Prints the findings and the result of a swap, for people or as JSON.
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::engine::number::{span, things};
 /// Characters of a digest that are shown.
 const DIGEST_CHARS: usize = 12;
 
-/// Prints it to standard output.
+/// Prints to standard output.
 ///
 /// # Errors
-/// When that cannot be written.
+/// When it cannot be written.
 pub(super) fn print(
     found: &Findings,
     as_json: bool,

@@ -1,8 +1,8 @@
-//! A swap of a stopped job: a checkpoint like the newest one that names the new plugins. The next run resumes from it, as
-//! long as the pipeline file still names what it named before.
+//! Swaps plugins of a stopped job: writes a copy of the newest checkpoint that names the new plugins. The next run
+//! resumes from it, as long as the pipeline file does not change.
 //!
-//! All state, positions and output are those of the checkpoint before it, which stays, too. Which plugin the pipeline file
-//! names is known from that checkpoint.
+//! State, positions and output are those of the copied checkpoint, which is kept. It also says which plugins the
+//! pipeline file names.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub(super) fn swap(
         checkpoint: &checkpoint,
         chunks: &[],
         plugins: &plugins,
-        // The one before it is the way back.
+        // The copied checkpoint is kept: it is the way back.
         retained: NonZeroU32::MAX,
     })?;
     findings.swapped = Some(CompletedSwap {
@@ -111,7 +111,7 @@ pub(super) fn swap(
 
 type Components = Vec<(PluginDigest, Arc<[u8]>)>;
 
-/// What a checkpoint names.
+/// The plugins that a checkpoint names.
 fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Components, CommandError> {
     let mut components: Components = Vec::new();
     for operator in &of.operators {
@@ -148,7 +148,7 @@ fn load(
     loaded.map_err(|error| of_plugin(error.to_string()))
 }
 
-/// The graph stays as it is, so the new plugin has to have the ports of the old one.
+/// The graph does not change, so the new plugin must have the ports of the old one.
 fn check_ports(
     guests: &Ticking,
     saved: &OperatorSnapshot,
@@ -164,7 +164,7 @@ fn check_ports(
     fit.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))
 }
 
-/// Has a checkpoint name the new plugin.
+/// Names the new plugin in a checkpoint.
 fn change(
     replacement: &ReplacementArgument,
     saved: &mut OperatorSnapshot,
@@ -187,7 +187,7 @@ fn change(
     };
     let states = compare(name, plugin, &saved.states).map_err(refused)?;
     refuse_states(name, &states, allow_dropped).map_err(refused)?;
-    // It has to open with its configuration.
+    // The plugin must open with its configuration.
     drop(plugin.open(name, &new.config)?);
     let operator = Operator::new(Arc::new(plugin.clone()), new.config.clone());
     let over = std::mem::take(&mut saved.states);
