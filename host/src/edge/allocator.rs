@@ -1,15 +1,15 @@
-//! Has the system's allocator give large buffers back.
+//! Makes the system's allocator return large buffers to the system.
 //!
-//! glibc raises the size from which it maps memory of its own for a buffer as soon as such a buffer is freed, and takes later ones
-//! from its heaps, of which there is one a thread. Chunks of state are made by workers and freed by the writer, so the
-//! heaps fill with holes: with a state on disk that was measured as 250 MiB beyond the budget. A fixed size keeps each
-//! chunk in a mapping of its own. Other allocators are left alone.
+//! When a large buffer is freed, glibc raises the size from which a buffer gets a memory mapping of its own, and takes
+//! later ones from its heaps, of which there is one per thread. Workers allocate chunks of state and the writer frees
+//! them, so the heaps fragment: with a state on disk, 250 MiB beyond the budget were measured. With a fixed size, each
+//! chunk stays in a mapping of its own. Other allocators are left alone.
 
-/// From this size on a buffer is mapped on its own.
+/// Buffers of this size or more get a mapping of their own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_BYTES: i32 = 256 << 10;
 
-/// To be called before threads start; for jobs that promise to stay within a budget.
+/// Sets the size. Call it before threads start, for jobs that must stay within a memory budget.
 pub fn return_large_buffers() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

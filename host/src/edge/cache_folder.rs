@@ -1,8 +1,10 @@
-//! Where compiled code of plugins is kept: in the user's cache folder, so that a plugin is compiled once for all jobs of a user.
+//! Finds the folder for compiled plugins: the user's cache folder, so that a plugin is compiled once for all jobs of a
+//! user.
 //!
-//! `FLOODMARK_CACHE_DIR` names another folder, or `off` for none. Without it the folder is `floodmark` in `XDG_CACHE_HOME`, or in
-//! `.cache` of the home folder. Where that does not work (no home, a full or read-only disk, another user's folder after `sudo`),
-//! code is kept in the job's data folder. What may be trusted of a folder is decided in `guest::compiled`.
+//! `FLOODMARK_CACHE_DIR` names another folder, or `off` for none. Without it the folder is `floodmark` in
+//! `XDG_CACHE_HOME`, or in `.cache` of the home folder. If that folder cannot be used (no home, a full or read-only
+//! disk, another user's folder after `sudo`), code is kept in the job's data folder. `guest::compiled` decides which
+//! files in the folder to trust.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -10,21 +12,21 @@ use std::path::{Path, PathBuf};
 
 use crate::guest::prepare_cache;
 
-/// Names the folder.
+/// The environment variable that names the folder.
 pub const VARIABLE: &str = "FLOODMARK_CACHE_DIR";
-/// Instead of a folder: code is not kept.
+/// The value that disables the cache.
 const OFF: &str = "off";
 
-/// Where compiled code is kept.
+/// The folder for compiled code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheFolder {
-    /// The folder, if it is kept at all.
+    /// The folder; `None` if compiled code is not kept.
     pub path: Option<PathBuf>,
-    /// Why it is not where the user may look for it.
+    /// The reason why it is not the user's cache folder, for the user.
     pub warning: Option<String>,
 }
 
-/// Where compiled code is kept; `otherwise` is used if there is no usable cache folder of this user.
+/// Finds the folder for compiled code. `otherwise` is used if this user has no usable cache folder.
 #[must_use]
 pub fn cache_folder(otherwise: Option<PathBuf>) -> CacheFolder {
     find(|variable| std::env::var_os(variable), otherwise)
@@ -75,14 +77,14 @@ fn unusable(path: &Path, error: &std::io::Error, otherwise: Option<&Path>) -> St
     )
 }
 
-/// This user's folder for what may be deleted, by the XDG Base Directory Specification, which has relative paths ignored.
+/// This user's cache folder by the XDG Base Directory Specification, which says to ignore relative paths.
 fn of_user(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| {
         let path = variable(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())
     };
     let caches = absolute("XDG_CACHE_HOME").or_else(|| {
-        // A home is not made here, and that of another user, as after `sudo`, is not written to.
+        // This never creates a home folder, and never writes to that of another user, as after `sudo`.
         let home = absolute("HOME")?;
         is_own(&home).then(|| home.join(".cache"))
     })?;
@@ -97,7 +99,8 @@ fn is_own(folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    //! Catches compiled code that is kept where the user did not say, in a folder of which another user has a say, or not at all.
+    //! Catches compiled code that is kept in a folder that the user did not choose, that another user can write to, or
+    //! nowhere.
 
     use std::fs;
     use std::os::unix::fs::PermissionsExt;

@@ -1,11 +1,11 @@
-//! The one place that asks what time it is.
+//! The only place that reads the system's clocks.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::guest::GuestClock;
 
-/// The clock that measures what work takes: nanoseconds from a start that is the same within a process.
+/// A clock for measuring durations: nanoseconds since a start that is the same within a process.
 #[must_use]
 pub fn nanos() -> GuestClock {
     static BEGIN: OnceLock<Clock> = OnceLock::new();
@@ -13,14 +13,14 @@ pub fn nanos() -> GuestClock {
     Arc::new(move || u64::try_from(begin.now().as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Time since a job began, and the time of day.
+/// Time since a job began, and wall-clock time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     begin: Instant,
 }
 
 impl Clock {
-    /// Begins now.
+    /// Starts at zero.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
     pub fn start() -> Self {

@@ -1,20 +1,21 @@
-//! How a running job is talked with: HTTP/1.1 with JSON, on a socket in its data folder and, if `run` is told to, on TCP.
+//! The interface to a running job: HTTP/1.1 with JSON, on a socket in its data folder and, with `run --listen`, on TCP.
 //!
 //! ```text
-//! GET  /v1                                     what there is
-//! GET  /v1/status                              the job, its nodes and their numbers
-//! GET  /v1/checkpoints                         what became of checkpoints
-//! POST /v1/checkpoints  {"savepoint": path}    takes one now
+//! GET  /v1                                     lists the routes
+//! GET  /v1/status                              the job, its nodes and their metrics
+//! GET  /v1/checkpoints                         recent checkpoints and their results
+//! POST /v1/checkpoints  {"savepoint": path}    takes a checkpoint now
 //! POST /v1/stop         {"drain": bool, "savepoint": path}
-//! POST /v1/rescale      {"parallelism": 3}      another number of tasks per node
-//! POST /v1/rollback     {"to": 3}               goes back to a checkpoint permanently
-//! GET  /metrics                                for Prometheus
+//! POST /v1/rescale      {"parallelism": 3}      changes the number of tasks per node
+//! POST /v1/rollback     {"to": 3}               returns to a checkpoint permanently
+//! GET  /metrics                                metrics for Prometheus
 //! ```
 //!
-//! Answers are JSON; a refusal is `{"error":{"code","message"}}` with a matching status. [`routes`] defines routes, [`job`]
-//! has those of every job, and `client` is the calling side. The socket is only for users who may write into the folder;
-//! `address` and `guard` say who may use TCP. A socket's path may have about a hundred bytes, and a data folder's may be
-//! longer, so long ones are reached through the folder's descriptor. Nothing is decided here: requests to a job are `job::Request`s.
+//! Answers are JSON; a refusal is `{"error":{"code","message"}}` with a matching status. [`routes`] defines the table
+//! of routes, [`job`] has the routes of every job, and `client` is the calling side. Only users who may write to the
+//! folder can use the socket; `address` and `guard` decide who may use TCP. A socket's path is limited to about a
+//! hundred bytes. A data folder's path may be longer, so such sockets are opened through the folder's descriptor.
+//! Requests to a job are `job::Request`s, and the job decides on them.
 
 pub mod routes;
 
@@ -39,10 +40,10 @@ pub use serve::{Doors, Serving};
 
 /// The name of the socket in a data folder.
 pub const FILE_NAME: &str = "control.sock";
-/// Bytes of a path that a socket surely takes.
+/// Longest path in bytes that every system accepts for a socket.
 const PATH_BYTES_MAX: usize = 100;
 
-/// Calls with a path of a file in the folder that is short enough for a socket.
+/// Calls `call` with a path of a file in the folder that is short enough for a socket.
 fn reach<T>(folder: &Path, name: &str, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = folder.join(name);
     if path.as_os_str().len() <= PATH_BYTES_MAX {

@@ -21,71 +21,71 @@ pub use self::process::{Round, RunEnded, Subject};
 use super::clock::Clock;
 use crate::crash::{CrashAt, Point};
 
-/// What a run may take at least, and how many times what an undisturbed one took.
+/// Least time limit of a run, and its limit as a multiple of the time of an undisturbed run.
 const AT_MOST: Duration = Duration::from_secs(60);
 const AT_MOST_TIMES: u32 = 20;
 
-/// The undisturbed runs.
+/// The results of the undisturbed runs.
 #[derive(Debug)]
 pub struct ReferenceRuns {
-    /// The folder of the first, whose output is what is expected.
+    /// The folder of the first run, whose output is the expected output.
     pub folder: PathBuf,
-    /// What it put out.
+    /// The expected output.
     pub output: RunOutput,
-    /// Whether the second put out the same lines in the same order.
+    /// Whether the second run wrote the same lines in the same order.
     pub is_in_order: bool,
-    /// How long the longer one took.
+    /// The time that the longer run took.
     pub took: Duration,
-    /// How many checkpoints the one with more of them has taken.
+    /// The larger number of checkpoints that a run took.
     pub checkpoints: u64,
 }
 
-/// Why there is nothing to compare with.
+/// The reason why there is no expected output.
 #[derive(Debug)]
 pub enum Undecided {
     /// An undisturbed run failed.
     Failed(String),
-    /// Two of them did not put out the same lines.
+    /// Two undisturbed runs wrote different lines.
     NotDeterministic(Vec<OutputDifference>),
-    /// Everything is to end.
+    /// The user interrupted the test.
     Interrupted,
 }
 
-/// What became of a point.
+/// The result of testing one crash point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PointTested {
-    /// The point.
+    /// The crash point.
     pub point: Point,
-    /// How often a run died there.
+    /// Number of runs that died at the point.
     pub kills: u32,
-    /// How often the next one died as it recovered.
+    /// Number of runs that died during recovery afterwards.
     pub kills_recovering: u32,
-    /// What came of it.
+    /// The comparison of the output.
     pub verdict: Verdict,
 }
 
-/// Whether the output is what it should be.
+/// The result of comparing the output with the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Each line as often as it should be there.
+    /// The same lines, each as often as expected.
     ExactlyOnce,
-    /// The same lines in another order, though undisturbed runs agree on theirs.
+    /// The same lines in another order, although undisturbed runs agree on the order.
     OtherOrder,
-    /// No run ever came to the point, so nothing is known.
+    /// No run reached the point, so it was not tested.
     NotReached,
-    /// Not so.
+    /// Lines are missing, or there are too many.
     Differs(Vec<OutputDifference>),
-    /// A run after a kill did not come back: why.
+    /// A run after a kill failed: the reason.
     Failed(String),
-    /// Everything is to end.
+    /// The user interrupted the test.
     Interrupted,
 }
 
 impl Subject {
-    /// Runs it twice, without asking anything of it.
+    /// Runs the pipeline twice without a crash.
     ///
     /// # Errors
-    /// When files cannot be made or read, or no process be started.
+    /// When files cannot be created or read, or no process can be started.
     pub fn expect(&self, folder: &Path) -> io::Result<Result<ReferenceRuns, Undecided>> {
         let mut outputs = Vec::new();
         let mut took = Duration::ZERO;
@@ -125,8 +125,9 @@ impl Subject {
         }))
     }
 
-    /// Has it die at a point up to `kills` times: the first time that it comes there, then spread over its life, and after every
-    /// other one again as it recovers. Then it runs to its end, and its output is compared; the order only if `with_order`.
+    /// Kills the job at a point up to `kills` times: the first time it gets there, then spread over its life, and after
+    /// every second kill again during recovery. Then the job runs to its end, and its output is compared; the order
+    /// only if `with_order`.
     ///
     /// # Errors
     /// As [`Subject::expect`].
@@ -147,7 +148,7 @@ impl Subject {
             kills_recovering: 0,
             verdict: Verdict::NotReached,
         };
-        // So that the job comes on, and dies in each part of its life.
+        // Later kills wait for checkpoints, so that the job makes progress and dies in each part of its life.
         let later = (expected.checkpoints / (u64::from(kills) + 1)).max(1);
         let mut dies_recovering = false;
         loop {

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! .floodmark/word-count/
-//!   lock               held for the life of the process; has its number
-//!   id                 what sinks mark their output with
-//!   storage            where the job's checkpoints are: `redb`, `memory` or a URL
-//!   control.sock       where the running job can be asked; see `control`
-//!   checkpoints.redb   made by the checkpoint store
+//!   lock               held for the life of the process; contains its id
+//!   id                 identifies the data folder; sinks mark their output with it
+//!   storage            the storage of the job's checkpoints: `redb`, `memory` or a URL
+//!   control.sock       the socket of the running job; see `control`
+//!   checkpoints.redb   the file of the checkpoint store
 //!   checkpoints.damaged-7.redb   set aside by the checkpoint store when it was found damaged; may be deleted
-//!   replay/            dead letters that were handed back; see `replay_folder`
+//!   replay/            dead letters that are replayed; see `replay_folder`
 //!   compiled/          precompiled plugins, if the user has no cache folder; may be deleted
 //! ```
 //!
@@ -24,20 +24,20 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Clock;
 
-/// Says where the checkpoints are.
+/// The file with the storage of the checkpoints.
 const STORAGE: &str = "storage";
 /// Bytes of an id: 16 digits and a newline.
 const ID_BYTES: usize = 17;
 
-/// How often a lock that another process holds is tried again, and after what time.
+/// Number of attempts to take a lock that another process holds, and the time between two.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_DELAY: Duration = Duration::from_millis(25);
 
-/// Why a data folder cannot be used.
+/// The reason why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataDirError {
-    /// Another process has it.
+    /// Another process uses the folder.
     #[error(
         "the data folder `{}` is in use by {}; stop it first, or use another `--data-dir`",
         path.display(),
@@ -46,23 +46,23 @@ pub enum DataDirError {
     InUse {
         /// The folder.
         path: PathBuf,
-        /// The process, if it has written down its id already.
+        /// The process id of the holder, if it is already written.
         holder: Option<u32>,
     },
-    /// There is none.
+    /// There is no data folder at the path.
     #[error("there is no data folder `{}`; give the one of a job that has run with `--data-dir`", path.display())]
     Missing {
         /// The folder.
         path: PathBuf,
     },
-    /// The system refused. What was made before is still there, and harmless.
+    /// An I/O error. Files that were created before it remain, and are harmless.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -71,18 +71,18 @@ pub enum DataDirError {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Locked.
+    /// Keeps the lock.
     _lock: File,
 }
 
 impl DataDir {
-    /// Where a job keeps its data unless told otherwise: beside its pipeline file.
+    /// The default data folder of a job: beside its pipeline file.
     #[must_use]
     pub fn default_path(pipeline_folder: &Path, job: &str) -> PathBuf {
         pipeline_folder.join(".floodmark").join(job)
     }
 
-    /// Holds the folder, and makes it first if need be.
+    /// Locks the folder, and creates it first if it is missing.
     ///
     /// # Errors
     /// When another process holds it, or the system refuses.
@@ -95,10 +95,10 @@ impl DataDir {
         Self::open_existing(path)
     }
 
-    /// Holds the folder, which must be there.
+    /// Locks the folder, which must exist.
     ///
     /// # Errors
-    /// When it is not there, another process holds it, or the system refuses.
+    /// When it does not exist, another process holds it, or the system refuses.
     pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
         if !path.is_dir() {
             return Err(DataDirError::Missing {
@@ -138,7 +138,8 @@ impl DataDir {
         })
     }
 
-    /// What tells this folder from any other, also when it is moved: made with it, and kept in it.
+    /// The id of this folder, unique among all folders. It is created with the folder and kept in it, so it survives a
+    /// move.
     ///
     /// # Errors
     /// When it cannot be read or written.
@@ -171,7 +172,7 @@ impl DataDir {
         Ok(id.trim_end().to_owned())
     }
 
-    /// Notes where the job's checkpoints are, for commands that are given only this folder.
+    /// Notes the storage of the job's checkpoints, for commands that are given only this folder.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -188,10 +189,10 @@ impl DataDir {
         })
     }
 
-    /// Where the checkpoints of a folder are that is not held, if that was noted.
+    /// The noted storage of a folder that is not locked; `None` if none was noted.
     ///
     /// # Errors
-    /// When the folder is not there, or the note cannot be read.
+    /// When the folder does not exist, or the note cannot be read.
     pub fn storage_of(path: &Path) -> Result<Option<String>, DataDirError> {
         if !path.is_dir() {
             return Err(DataDirError::Missing {
@@ -216,13 +217,13 @@ impl DataDir {
         &self.path
     }
 
-    /// The file of the checkpoint store.
+    /// The path of the checkpoint store's file.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
         Self::checkpoints_in(&self.path)
     }
 
-    /// The file of the checkpoint store of a folder that is not held.
+    /// The path of the checkpoint store's file in a folder that is not locked.
     #[must_use]
     pub fn checkpoints_in(path: &Path) -> PathBuf {
         path.join("checkpoints.redb")
@@ -234,7 +235,8 @@ impl DataDir {
         Self::compiled_in(&self.path)
     }
 
-    /// The same for a data folder that the caller need not hold: entries are added and removed as a whole.
+    /// The folder of precompiled plugins in a data folder that need not be locked: entries are added and removed
+    /// atomically.
     #[must_use]
     pub fn compiled_in(path: &Path) -> PathBuf {
         path.join("compiled")
@@ -248,7 +250,7 @@ pub fn is_held(path: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Waits for the process that holds a folder to end, for ten seconds at most. A folder that is not held is not touched.
+/// Waits up to ten seconds for the process that holds a folder to end. A folder that is not held is not touched.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing runs here that could wait instead"
@@ -265,7 +267,7 @@ pub fn wait_until_free(path: &Path) {
     }
 }
 
-/// Locks the file; waits a moment for a process that was killed just now and is not gone yet.
+/// Locks the file. Retries for a moment, since a killed process may not have ended yet.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing runs yet that could wait instead"
@@ -292,7 +294,7 @@ fn holder(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Makes a folder and those above it. Each is durable when it is reported: a checkpoint that was acknowledged must not be lost
+/// Creates a folder and its parents. Each is durable before this returns: an acknowledged checkpoint must not be lost
 /// with the folder that it is in.
 pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     if path.is_dir() {
@@ -305,7 +307,7 @@ pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     create_durably(parent)?;
     match fs::create_dir(path) {
         Ok(()) => {}
-        // Another process was faster.
+        // Another process created it first.
         Err(_) if path.is_dir() => {}
         Err(source) => return Err((path.to_path_buf(), source)),
     }

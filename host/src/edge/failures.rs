@@ -1,13 +1,13 @@
-//! The failures of a job, kept in its data folder, so that a restarted process continues to count.
+//! Keeps the failures of a job in its data folder, so that a restarted process continues to count.
 //!
 //! ```text
 //! failures    {"at-ms":1790000000000,"delay-ms":100,"records-in":500,"checkpoint":7,"reason":"…"}   a line each, oldest first
 //!             {"ended-ms":1790000001000}                                         the job ended well: those above do not count
 //! ```
 //!
-//! The file is for looking at and for counting, not for recovery: it is written as a whole, under another name first, and a
-//! line that cannot be read is left out. When it cannot be written, the job counts in memory. What follows from the failures
-//! is decided in `job::restart`.
+//! The file is for people and for counting, not for recovery. It is written as a whole, under another name first, and a
+//! line that cannot be read is skipped. If it cannot be written, the job counts in memory. `job::restart` decides what
+//! to do after a failure.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,13 +20,13 @@ use crate::stream::CheckpointId;
 
 /// The name of the file in a data folder.
 pub const FILE_NAME: &str = "failures";
-/// Its name before it is whole.
+/// The name while the file is being written.
 const NEW_FILE_NAME: &str = "failures.new";
-/// Lines that are kept.
+/// Number of failures that are kept.
 const LINES_MAX: usize = FAILURES_MAX;
-/// Bytes of a reason that are kept.
+/// Longest reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 500;
-/// Bytes of a file that are read: no file of ours is longer.
+/// Largest file that is read, in bytes. Files written by this module are smaller.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// A line of the file.
@@ -56,13 +56,13 @@ struct EndEntry {
 /// The failures of a job.
 #[derive(Debug, Default)]
 pub struct FailureLog {
-    /// None for a job that keeps nothing.
+    /// `None` for a job that keeps nothing.
     folder: Option<PathBuf>,
     lines: Vec<Line>,
 }
 
 impl FailureLog {
-    /// Those of a data folder that this process holds. What cannot be read counts as not there.
+    /// Reads the failures in a data folder that this process holds. An unreadable file counts as empty.
     #[must_use]
     pub fn of(folder: &Path) -> Self {
         let text = read(&folder.join(FILE_NAME)).unwrap_or_default();
@@ -77,7 +77,7 @@ impl FailureLog {
         log
     }
 
-    /// Those that count, oldest first.
+    /// The failures that count, oldest first.
     #[must_use]
     pub fn counting(&self) -> Vec<Failure> {
         let ended = |line: &Line| matches!(line, Line::Ended(_));
@@ -96,7 +96,7 @@ impl FailureLog {
     /// Adds a failure, after which the job resumes from `checkpoint`, or gives up.
     ///
     /// # Errors
-    /// When the file cannot be written. The failure counts for this process.
+    /// When the file cannot be written. The failure still counts in this process.
     pub fn add(
         &mut self,
         failure: Failure,
@@ -115,10 +115,10 @@ impl FailureLog {
         self.write()
     }
 
-    /// The job has ended well, or is begun anew: earlier failures do not count any more.
+    /// Records that the job ended well, or starts fresh: earlier failures do not count any more.
     ///
     /// # Errors
-    /// When the file cannot be written. They count for the next process then.
+    /// When the file cannot be written. The failures then count for the next process.
     pub fn end(&mut self, ended_ms: u64) -> io::Result<()> {
         if matches!(self.lines.last(), None | Some(Line::Ended(_))) {
             return Ok(());
@@ -162,8 +162,8 @@ fn read(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches failures that are forgotten with the process, or counted after the job has ended well, and a file that grows
-    //! without bound or is believed when it is damaged.
+    //! Catches failures that are forgotten with the process, or counted after the job has ended well, and a file that
+    //! grows without bound or is trusted when it is damaged.
 
     use super::*;
 

@@ -1,9 +1,10 @@
-//! Tells commands and HTTP addresses of the pipeline file what became of a checkpoint: best effort, never in the way.
+//! Notifies commands and HTTP addresses of completed and failed checkpoints. Best effort: the job never waits for a
+//! hook.
 //!
-//! One thread tells one event after the other; the job only puts them into a queue. When a listener is so slow that the
-//! queue is full, the oldest event is dropped. Each listener has a limited time, after which it is killed, with all that it
-//! started. The first failure is told in full, and the rest is counted: a listener that is down for a day must not fill
-//! a log. A listener cannot answer, and what it does has no effect on the job.
+//! The job puts events into a queue, and one thread delivers them in order. If a listener is so slow that the queue is
+//! full, the oldest event is dropped. Each listener has a time limit, after which it is killed with all its child
+//! processes. The first failure is reported in full and later ones are counted: a listener that is down for a day must
+//! not fill a log. Answers of listeners have no effect on the job.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -17,28 +18,29 @@ use serde::Serialize;
 
 use super::clock::Clock;
 
-/// How many events wait at most.
+/// Largest number of queued events.
 const QUEUED_MAX: usize = 64;
-/// A longer reason is cut, so that an event fits into the pipe of a command that does not read it.
+/// Longest reason in bytes; longer ones are cut, so that an event fits into the pipe of a command that does not read
+/// it.
 const REASON_BYTES_MAX: usize = 4096;
 const COMMAND_TIME: Duration = Duration::from_secs(30);
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// How long the end of a job waits for what is queued.
+/// Time that the end of a job waits for queued events.
 const STOP_TIME: Duration = Duration::from_secs(3);
-/// How often a running command is looked at.
+/// Interval of checking whether a running command has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Who is to be told.
+/// A listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hook {
-    /// A command line for `sh -c`; the event is on its standard input.
+    /// A command line for `sh -c`, which gets the event on its standard input.
     Command(String),
-    /// An address to which the event is posted.
+    /// An address that the event is posted to.
     Url(String),
 }
 
 impl Hook {
-    /// What the pipeline file means by `text`: an address if it begins with `http://` or `https://`, else a command.
+    /// Parses a hook: an address if it begins with `http://` or `https://`, otherwise a command.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let is_url = ["http://", "https://"].iter().any(|scheme| {
@@ -61,40 +63,40 @@ impl std::fmt::Display for Hook {
     }
 }
 
-/// What became of a checkpoint.
+/// A completed or failed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckpointEvent {
-    /// How it ended.
+    /// The outcome.
     pub event: CheckpointOutcome,
-    /// The job's name.
+    /// The name of the job.
     pub job: String,
-    /// The checkpoint's id.
+    /// The id of the checkpoint.
     pub checkpoint: u64,
     /// Wall-clock time of its trigger, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_ms: u64,
-    /// Why it was taken.
+    /// The reason for taking it, such as `interval`.
     pub trigger: String,
-    /// Bytes of state that it names.
+    /// Bytes of state in it.
     pub state_bytes: u64,
-    /// From the trigger to its end.
+    /// Time from the trigger to the outcome, in milliseconds.
     pub duration_ms: u64,
-    /// Why it failed.
+    /// The reason for a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How a checkpoint ended.
+/// The outcome of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckpointOutcome {
-    /// It is durable.
+    /// The checkpoint is durable.
     Completed,
-    /// It is not durable, or it is unknown whether it is.
+    /// The checkpoint is not durable, or it is unknown whether it is.
     Failed,
 }
 
-/// How long things may take.
+/// Time limits.
 #[derive(Debug, Clone, Copy)]
 struct TimeLimits {
     command: Duration,
@@ -108,7 +110,7 @@ const LIMITS: TimeLimits = TimeLimits {
     stop: STOP_TIME,
 };
 
-/// The thread that tells, and its queue.
+/// The thread that delivers events, and its queue.
 #[derive(Debug)]
 pub struct Hooks {
     queue: Arc<Queue>,
@@ -127,7 +129,7 @@ struct QueueState {
     events: VecDeque<CheckpointEvent>,
     dropped: u64,
     is_stopping: bool,
-    /// The job does not wait any longer: the command or request that is under way is to be ended.
+    /// The job stopped waiting: the running command or request is to be ended.
     is_given_up: bool,
     is_over: bool,
 }
@@ -137,7 +139,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next event; `None` once the job is over and all were taken.
+    /// The next event; `None` once the job has ended and all events were taken.
     fn next(&self) -> Option<CheckpointEvent> {
         let waits = |state: &mut QueueState| state.events.is_empty() && !state.is_stopping;
         let waited = self.changed.wait_while(self.state(), waits);
@@ -148,7 +150,7 @@ impl Queue {
         state.events.pop_front()
     }
 
-    /// Waits for this long, or until the job does not wait for its hooks any longer; returns whether that is so.
+    /// Waits for this long, or until the job stops waiting for its hooks; returns whether it has stopped.
     fn rest(&self, at_most: Duration) -> bool {
         let waited = self
             .changed
@@ -158,7 +160,7 @@ impl Queue {
 }
 
 impl Hooks {
-    /// Begins to listen for events. Commands run in `folder`; `warn` gets lines for people.
+    /// Starts the thread. Commands run in `folder`; `warn` receives warnings for the user.
     #[must_use]
     pub fn start(
         hooks: Vec<Hook>,
@@ -198,7 +200,7 @@ impl Hooks {
         }
     }
 
-    /// Puts an event into the queue; returns at once.
+    /// Queues an event; returns at once.
     pub fn tell(&self, mut event: CheckpointEvent) {
         if self.thread.is_none() {
             return;
@@ -217,7 +219,7 @@ impl Hooks {
         self.queue.changed.notify_all();
     }
 
-    /// Waits a few seconds for what is queued, and then gives up: a command that runs is killed.
+    /// Waits a few seconds for queued events, and then gives up: a running command is killed.
     pub fn stop(self) {
         drop(self);
     }
@@ -238,7 +240,7 @@ impl Hooks {
         state.is_given_up = true;
         drop(state);
         self.queue.changed.notify_all();
-        // It ends soon: a command is killed, and a request is given up.
+        // The thread ends soon: a running command is killed, and a request is dropped.
         let _ = thread.join();
     }
 }
@@ -249,7 +251,7 @@ impl Drop for Hooks {
     }
 }
 
-/// Says that the thread is over, also when `warn` has panicked.
+/// Marks the thread as ended, also when `warn` has panicked.
 struct EndSignal(Arc<Queue>);
 
 impl Drop for EndSignal {
@@ -259,9 +261,9 @@ impl Drop for EndSignal {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Teller {
-    /// Each with the number of its failures.
+    /// The listeners, each with its number of failures.
     hooks: Vec<(Hook, u64)>,
     folder: PathBuf,
     limits: TimeLimits,
@@ -319,7 +321,7 @@ impl Teller {
     }
 }
 
-/// Runs a command to its end, or kills it with all that it started.
+/// Runs a command to its end, or kills it with all its child processes.
 fn run(
     line: &str,
     folder: &Path,
@@ -334,16 +336,16 @@ fn run(
         .args(["-c", line])
         .current_dir(folder)
         .stdin(Stdio::piped())
-        // What it prints is for people; standard output belongs to the job's records.
+        // The command's output is not the job's: standard output belongs to the job's records.
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
-        // A group of its own, so that Ctrl-C does not end it and all that it starts can be killed.
+        // A process group of its own: Ctrl-C does not end it, and it can be killed with its child processes.
         .process_group(0);
     let mut child = command
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // A pipe holds an event, so that this does not block. Not everybody reads it.
+        // A pipe has room for an event, so this does not block even if the command does not read it.
         let _ = input.write_all(json);
     }
     let clock = Clock::start();
@@ -387,13 +389,13 @@ fn kill(child: &mut Child) {
         .stderr(Stdio::null())
         .status();
     if !killed.is_ok_and(|status| status.success()) {
-        // Then at least the shell.
+        // Kills at least the shell.
         let _ = child.kill();
     }
     let _ = child.wait();
 }
 
-/// Posts events; its runtime waits on the thread that calls, and looks up names of hosts on one of its own.
+/// Posts events. Its runtime runs on the calling thread, and resolves host names on a thread of its own.
 struct Client {
     client: reqwest::Client,
     runtime: tokio::runtime::Runtime,
@@ -401,7 +403,7 @@ struct Client {
 
 impl Client {
     fn new() -> Result<Self, String> {
-        // There may be one already, the same.
+        // The same provider may already be installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .user_agent(concat!("floodmark/", env!("CARGO_PKG_VERSION")))
@@ -444,7 +446,7 @@ impl Client {
     }
 }
 
-/// An error with what caused it: the outer ones only say that something failed.
+/// The error with its causes: the outer ones only say that something failed.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,9 +1,9 @@
-//! From the limits that a user typed to those of a guest.
+//! Converts the limits in a pipeline file to those of a guest.
 
 use crate::guest::Limits;
 use crate::pipeline::limits::LimitSettings;
 
-/// What was typed, and the default where nothing was.
+/// The given limits, with defaults for the others.
 #[must_use]
 pub fn limits(typed: LimitSettings) -> Limits {
     let default = Limits::default();

@@ -1,8 +1,9 @@
-//! Reads the chunks that a job's state was restored without, in the background, so that lookups find them in memory.
+//! Reads the chunks of state that a restored job does not have in memory yet, in the background, so that lookups find
+//! them.
 //!
-//! The newest come first: they have what was written last. A chunk goes to its workers through short channels, so that at
-//! most a few MiB are on their way; a worker takes a few between its steps. What cannot be read is left to the lookup that
-//! needs it, since it may pass; damage is told at once, as by a lookup.
+//! The newest chunks come first: they have the latest writes. Short channels bring chunks to their workers, so that at
+//! most a few MiB are in flight; a worker takes a few between its steps. If a chunk cannot be read, the lookup that
+//! needs it tries again, since the cause may be temporary. Damage fails the job at once, as in a lookup.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,15 +18,15 @@ use crate::runtime::report::{Report, Reports};
 use crate::runtime::worker::Worker;
 use crate::state::{Chunk, ChunkId, ChunkReader, ChunkRef};
 
-/// Chunks that wait for a worker: of 1 MiB each.
+/// Chunks that wait for a worker, 1 MiB each.
 const WAITING_MAX: usize = 2;
 /// A state up to this size is read before the job begins, which takes some milliseconds.
 const AT_ONCE_BYTES: u64 = 16 << 20;
 
-/// A chunk for the task of a node.
+/// A chunk, and the node whose task needs it.
 pub(super) type Loaded = (usize, Arc<Chunk>);
 
-/// What a worker does not have in memory: chunks, each with the node that wants it.
+/// The chunks that a worker does not have in memory, each with the nodes that need it.
 type Wanted = BTreeMap<ChunkId, (ChunkRef, Vec<Taker>)>;
 
 /// The task that a chunk is for.
@@ -35,14 +36,15 @@ struct Taker {
     node: usize,
 }
 
-/// The thread that reads.
+/// The loader thread.
 pub(super) struct Loader {
     thread: Option<JoinHandle<()>>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Loader {
-    /// Begins to read what workers miss. `proof` becomes true when all of it was read, and was sound. Returns where each of them gets it.
+    /// Starts reading the chunks that workers lack. `proof` becomes true when all were read and are sound. Returns a
+    /// receiver of chunks for each worker.
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     pub(super) fn start(
         workers: &mut [Worker],
@@ -82,7 +84,7 @@ impl Loader {
         (Self { thread, is_over }, receivers)
     }
 
-    /// Ends it, after the chunk that it is reading. Its workers must be over: it may be waiting for one.
+    /// Stops the thread after the current chunk. The workers must have ended before: the thread may be waiting for one.
     pub(super) fn stop(self) -> Result<(), JobError> {
         self.is_over.store(true, Ordering::Relaxed);
         let ended = self.thread.map_or(Ok(()), JoinHandle::join);
@@ -92,13 +94,13 @@ impl Loader {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Reading {
     chunks: Arc<dyn ChunkReader>,
     names: Vec<String>,
     lanes: Vec<(mpsc::SyncSender<Loaded>, Arc<Bell>)>,
     is_over: Arc<AtomicBool>,
-    /// Set when all was read.
+    /// Set when all chunks were read.
     proof: Arc<AtomicBool>,
     reports: Reports,
 }
@@ -129,7 +131,7 @@ impl Reading {
         let chunk = Arc::new(Chunk { id, bytes });
         for taker in takers {
             let (sender, bell) = &self.lanes[taker.worker];
-            // A worker that is over wants nothing.
+            // A worker that has ended needs no chunks.
             if sender.send((taker.node, Arc::clone(&chunk))).is_ok() {
                 bell.wake();
             }
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
     use crate::state::ChunkUnreadable;
 
-    /// Chunks of one byte, their ids; of some there is only a reason.
+    /// A storage of one-byte chunks by id; some cannot be read.
     struct Shelf(Vec<(u64, bool)>);
 
     impl ChunkReader for Shelf {
@@ -177,7 +179,7 @@ mod tests {
         }
     }
 
-    /// What two workers get of chunks 1 to 5, of which the second wants 3 alone, and what is reported.
+    /// The chunks that two workers get of chunks 1 to 5, of which the second needs only 3, and the reported problems.
     fn load(unreadable: &[(u64, bool)]) -> (Vec<Vec<u64>>, Vec<String>) {
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::sync_channel(8)).unzip();
         let (reporter, reported) = mpsc::channel();

@@ -1,6 +1,7 @@
-//! Where the engine touches the machine: clock, threads, signals, files of its own, and processes.
+//! The engine's access to the machine: clock, threads, signals, its own files, and processes.
 //!
-//! Everything else gets from here what it needs, as values. Connectors open their own files. Nothing is decided here.
+//! All other modules get what they need from here, as values. Connectors open their own files. Decisions are made in
+//! other modules.
 
 pub mod control;
 pub mod crash_test;

@@ -1,8 +1,8 @@
-//! Makes the folder of a new plugin: a small operator with its test, and a copy of the SDK of its language.
+//! Creates the folder of a new plugin: a small operator with its test, and a copy of the SDK of its language.
 //!
-//! The SDKs are part of the command, so that a project has the one that fits the contract which the command builds for, and
-//! needs no network for it. The copy is the user's from then on. A folder is written beside its place and renamed, so that it is
-//! there as a whole or not at all.
+//! The SDKs are part of the command, so that a project gets the one for the contract that the command builds for, and
+//! needs no network for it. The user owns the copy from then on. The folder is written beside its final place and
+//! renamed, so it appears as a whole or not at all.
 
 mod files;
 
@@ -13,14 +13,14 @@ use std::path::{Component, Path, PathBuf};
 use self::files::{SDKS, TemplateFile};
 use super::plugin_build::{Language, contract};
 
-/// Characters of a name, as of a plugin's.
+/// Longest name of a plugin, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
-/// Why there is no new plugin. Nothing was written.
+/// The reason why no plugin was created. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewPluginError {
-    /// No plugin may be called so.
+    /// The name is not valid.
     #[error(
         "`{name}` cannot be the name of a plugin; take 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`, beginning with a letter"
     )]
@@ -28,7 +28,7 @@ pub enum NewPluginError {
         /// The name.
         name: String,
     },
-    /// Something is there already.
+    /// The path exists already.
     #[error("`{}` exists already; name a folder that does not", path.display())]
     Exists {
         /// The folder.
@@ -39,15 +39,15 @@ pub enum NewPluginError {
     Unwritable {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Makes `folder`, which does not exist yet, a plugin that is called as its last part.
+/// Creates a plugin in `folder`, which must not exist yet. The last part of the path is the plugin's name.
 ///
 /// # Errors
-/// Says why not; nothing is left behind.
+/// When it cannot be created; nothing is left behind.
 pub fn create(language: Language, folder: &Path) -> Result<(), NewPluginError> {
     let name = match folder.components().next_back() {
         Some(Component::Normal(name)) => name.to_string_lossy().into_owned(),
@@ -91,7 +91,7 @@ fn fill(language: Language, name: &str, folder: &Path) -> io::Result<()> {
     for TemplateFile { path, bytes } in sdk.template {
         let text = String::from_utf8_lossy(bytes);
         let path = named(path);
-        // Under its own name the file would hold in this repository, too.
+        // A file named `.gitignore` would also take effect in this repository.
         let path = if path == "gitignore" {
             ".gitignore"
         } else {
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// Whether a file in an SDK's folder is only for development of the SDK, not for plugins that use it.
+    /// Whether a file of an SDK is only for development of the SDK, not for plugins that use it.
     fn is_inner(path: &str) -> bool {
         path.starts_with("tests/")
             || path.starts_with("test/")

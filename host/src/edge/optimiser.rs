@@ -1,11 +1,11 @@
-//! The thread that optimises plugins while their job runs with the code of the quick compiler.
+//! Optimises plugins in the background, while their job runs code from the quick compiler.
 //!
-//! One plugin at a time. The compiler works on as many threads as there are cores, [`THREADS_MAX`] at most, all of them at a
-//! lower priority: an idle machine is done soonest that way, and on a busy one the job keeps three quarters of its cores or more.
-//! To give it less would cost the job more, which runs slower until this is done.
+//! One plugin at a time. The compiler uses as many threads as there are cores, up to [`THREADS_MAX`], all of them at a
+//! lower priority: an idle machine finishes soonest this way, and on a busy one the job keeps at least three quarters
+//! of its cores. Less for the compiler would cost the job more, since it runs slower until the code is optimised.
 //!
-//! The end of a job does not wait for this thread: a compilation cannot be interrupted, so it ends with the process. The
-//! quick compiler's code is stored first, on a short-lived thread of its own, and the end of a job does wait for that:
+//! The end of a job does not wait for this thread: a compilation cannot be interrupted, so it ends with the process.
+//! The quick compiler's code is stored first, on a short-lived thread of its own, and the end of a job waits for that:
 //! otherwise a job that is shorter than a compilation would compile again at each start.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 
 use crate::guest::{GuestEngine, Unoptimised};
 
-/// Threads of the compiler.
+/// Largest number of compiler threads.
 const THREADS_MAX: usize = 4;
-/// How far the threads of the compiler stand back: 0 is as any other thread, 19 the most.
+/// The niceness of compiler threads: 0 is normal priority, 19 the lowest.
 const NICENESS: libc::c_int = 5;
 
 /// Optimises plugins until it is dropped.
@@ -26,11 +26,11 @@ pub struct Optimiser {
     keepers: Keepers,
 }
 
-/// Threads that keep quick code. Those that are done are forgotten when the next one comes.
+/// Threads that store quick code. Finished ones are removed when the next one starts.
 type Keepers = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
 impl Optimiser {
-    /// Starts, and returns the engine that hands its plugins over. `say` hears what became of each.
+    /// Starts the thread, and returns an engine that sends its plugins to it. `say` receives a line about each result.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     pub fn start(engine: GuestEngine, say: impl Fn(&str) + Send + 'static) -> (GuestEngine, Self) {
@@ -42,7 +42,7 @@ impl Optimiser {
             let sender = sender.clone();
             let keeper = std::thread::spawn(move || {
                 plugin.keep();
-                // Without the thread that optimises, plugins run the code that they have.
+                // Without the optimising thread, plugins keep running the code they have.
                 let _ = sender.send(plugin);
             });
             let mut keepers = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,13 +72,13 @@ impl Drop for Optimiser {
         self.is_over.store(true, Ordering::Relaxed);
         let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
         for keeper in keepers.drain(..) {
-            // One that has ended by a panic has kept nothing, which costs time at the next start.
+            // If the thread panicked, no code was stored, which only costs time at the next start.
             let _ = keeper.join();
         }
     }
 }
 
-/// Optimises a plugin; returns what is to be told of it.
+/// Optimises a plugin; returns a line for the user.
 fn optimise(plugin: Unoptimised, threads: Option<&rayon::ThreadPool>) -> Option<String> {
     let operator = plugin.operator().to_owned();
     let optimised = match threads {
@@ -87,7 +87,7 @@ fn optimise(plugin: Unoptimised, threads: Option<&rayon::ThreadPool>) -> Option<
     };
     match optimised {
         Ok(true) => Some(format!("operator `{operator}`: optimised code is ready")),
-        // It was replaced meanwhile.
+        // The plugin was replaced meanwhile.
         Ok(false) => None,
         Err(error) => Some(format!(
             "operator `{operator}` runs without optimised code, which could not be made: {error}"
@@ -95,7 +95,8 @@ fn optimise(plugin: Unoptimised, threads: Option<&rayon::ThreadPool>) -> Option<
     }
 }
 
-/// Threads of their own: those that the compiler would share with others are as important as any. None if the system refuses.
+/// A thread pool only for the compiler: threads shared with others would have their priority. `None` if the system
+/// refuses.
 fn threads_of_compiler() -> Option<rayon::ThreadPool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = rayon::ThreadPoolBuilder::new()
@@ -105,11 +106,11 @@ fn threads_of_compiler() -> Option<rayon::ThreadPool> {
     threads.build().ok()
 }
 
-/// Has this thread stand back behind others.
+/// Lowers the priority of this thread.
 fn stand_back() {
     #[expect(unsafe_code, reason = "the standard library knows no priorities")]
-    // SAFETY: the call touches no memory. On Linux it sets the priority of the calling thread alone; one that is refused keeps
-    // the priority that it has.
+    // SAFETY: the call touches no memory. On Linux it sets the priority of the calling thread alone; if it is refused,
+    // the priority does not change.
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
     }

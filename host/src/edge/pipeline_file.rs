@@ -1,36 +1,36 @@
 //! Finds and reads the pipeline file.
 //!
-//! What it says is read in `pipeline`, which opens nothing.
+//! `pipeline` parses the content and opens no files.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::pipeline::{self, Connectors, PipelineText, Problems, Spec};
 
-/// The name of the file in a folder that is given instead.
+/// The name of the pipeline file if a folder is given.
 pub const FILE_NAME: &str = "pipeline.toml";
-/// The largest file that is read.
+/// Largest file that is read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// Why there is no spec.
+/// The reason why a pipeline file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PipelineFileError {
     /// The file cannot be read.
     #[error("cannot read the pipeline `{}`: {source}", path.display())]
     Read {
-        /// As typed.
+        /// The path as typed.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is larger than a pipeline written by hand.
     #[error("the pipeline `{}` is larger than 1 MiB; is it the right file?", path.display())]
     TooLarge {
-        /// As typed.
+        /// The path as typed.
         path: PathBuf,
     },
-    /// The file was read, and is wrong.
+    /// The file was read, and is invalid.
     #[error(transparent)]
     Invalid(#[from] Problems),
 }
@@ -38,16 +38,16 @@ pub enum PipelineFileError {
 /// A pipeline, and the folder that it is in.
 #[derive(Debug, Clone)]
 pub struct PipelineFile {
-    /// What was typed.
+    /// The parsed pipeline.
     pub spec: Spec,
-    /// Absolute and free of links.
+    /// The absolute path of the folder, without symbolic links.
     pub folder: PathBuf,
 }
 
-/// Reads the pipeline at `path`: a file, or a folder with a `pipeline.toml`. It may name these connectors.
+/// Reads the pipeline at `path`: a file, or a folder with a `pipeline.toml`. Only these connectors are known.
 ///
 /// # Errors
-/// When it cannot be read, or is no sound pipeline. Nothing has been changed.
+/// When it cannot be read, or is not a valid pipeline. Nothing has been changed.
 pub fn load(
     path: &Path,
     sets: &[String],

@@ -1,10 +1,10 @@
-//! The thread that reads files ahead of the workers of a job, so that none of them waits while the system copies.
+//! Reads files ahead of the workers of a job, on one thread, so that workers do not wait while the system copies.
 //!
-//! One thread serves all workers, since copying is several times as fast as anything that a worker does with the bytes; it
-//! starts with the first part that is asked for. It helps only where a core is free for it: with as many workers as cores,
-//! workers read for themselves. And a worker that comes for a part whose turn has not come takes it back and reads it
-//! itself, so that it never waits for other workers' parts. While its own part is being read it waits without spinning: the
-//! read takes as long as its own would, and the core that it leaves is the one that the thread may need.
+//! One thread serves all workers, since copying is several times as fast as a worker's processing of the bytes. It
+//! starts with the first request. It helps only if a core is free for it: with as many workers as cores, workers read
+//! for themselves. A worker that needs a part which the thread has not started yet takes it back and reads it itself,
+//! so it never waits for other workers' parts. While its own part is being read, it waits without spinning: the read
+//! takes as long as its own would, and the thread may need the core.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -13,15 +13,15 @@ use std::thread::JoinHandle;
 use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
 use crate::runtime::JobError;
 
-/// A part and the room before it stay below the size from which buffers are mapped on their own (`allocator`).
+/// A part and the room before it stay below the size from which buffers get a mapping of their own (`allocator`).
 const PART_BYTES: usize = 192 << 10;
 
-/// The thread, and what workers are given.
+/// The thread, and the service that workers use.
 pub(super) struct ReadingThread {
     reads: Option<Arc<Reads>>,
 }
 
-/// Takes parts to read. The thread is there once one was asked for.
+/// Accepts requests to read parts. Starts the thread with the first one.
 struct Reads {
     thread: Mutex<Thread>,
 }
@@ -32,17 +32,17 @@ enum Thread {
     Over,
 }
 
-/// A part until its turn: the thread takes it to read it, or the worker takes it back.
+/// A queued part: the thread takes it to read it, or the worker takes it back.
 type Turn = Mutex<Option<(ReadPart, mpsc::SyncSender<ReadPart>)>>;
 
-/// A part that was asked for.
+/// A requested part.
 struct RequestedPart {
     turn: Arc<Turn>,
     read: mpsc::Receiver<ReadPart>,
 }
 
 impl ReadingThread {
-    /// A thread for a job of this many workers, if that is worth it.
+    /// Creates a reading thread for this many workers, if a core is free for it.
     pub(super) fn new(workers: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
@@ -50,13 +50,13 @@ impl ReadingThread {
         }
     }
 
-    /// What sources ask.
+    /// The service for sources; `None` if workers read for themselves.
     pub(super) fn service(&self) -> Option<Arc<dyn ReadAhead>> {
         let reads = Arc::clone(self.reads.as_ref()?);
         Some(reads)
     }
 
-    /// Ends it, after the part that it is reading. What is asked for later comes back unread.
+    /// Stops the thread after the current part. Later requests are returned unread.
     pub(super) fn stop(self) -> Result<(), JobError> {
         self.reads.map_or(Ok(()), |reads| reads.stop())
     }
@@ -76,7 +76,7 @@ impl Reads {
             *thread = start();
         }
         if let Thread::Running(turns, _) = &*thread {
-            // A thread that is gone leaves the part where its worker finds it.
+            // If the thread has ended, its worker finds the part still queued.
             let _ = turns.send(Arc::clone(&turn));
         }
         RequestedPart { turn, read }
@@ -119,9 +119,9 @@ fn start() -> Thread {
 fn read(turn: &Turn) {
     let asked = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((mut part, done)) = asked {
-        // An error is left to the worker, which reads the part again.
+        // The worker reads the part again and handles the error.
         let _ = part.read();
-        // The receiver is gone when the worker has given the part up.
+        // The receiver is gone if the worker has dropped the part.
         let _ = done.send(part);
     }
 }
@@ -135,7 +135,7 @@ impl RequestedPart {
 
 impl PendingRead for RequestedPart {
     fn take(self: Box<Self>) -> Option<ReadPart> {
-        // The other side is gone without an answer only if the thread has panicked.
+        // A closed channel without an answer means that the thread has panicked.
         self.take_back().or_else(|| self.read.recv().ok())
     }
 }
@@ -148,8 +148,8 @@ impl Drop for RequestedPart {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a thread that reads the wrong bytes, stops at what it cannot read or reads what was given up, and a worker that waits
-    //! for a part whose turn has not come, or for a thread that is over.
+    //! Catches a thread that reads the wrong bytes, stops at an unreadable part or reads a dropped one, and a worker
+    //! that waits for a part that is not started, or for a thread that has ended.
 
     use std::fs::File;
 
@@ -223,7 +223,7 @@ mod tests {
         let taken = taken.take().unwrap();
         assert_eq!((taken.offset, taken.len), (7, 0));
         drop((taken, dropped));
-        // Only this one is left: neither buffer waits for the thread.
+        // Only this reference is left: no buffer waits for the thread.
         assert_eq!(Arc::strong_count(&file), 1);
         drop(held);
         reads.stop().unwrap();

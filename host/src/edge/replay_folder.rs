@@ -1,14 +1,14 @@
-//! Dead letters that were handed back to their operators, in the data folder: files that the job reads like any input.
+//! Keeps replayed dead letters in the data folder, as files that the job reads like any input.
 //!
 //! ```text
 //! .floodmark/word-count/
-//!   replay.lock                          held while letters are handed back; never deleted
+//!   replay.lock                          held while letters are added; never deleted
 //!   replay/count/in/000001-00000007.jsonl    letters for the input `in` of operator `count`, the newest of checkpoint 7
 //! ```
 //!
-//! Each line is a letter and the place where it was found, so the files themselves say which letters were handed back, and no
-//! index beside them can be wrong. A file is written aside, under a name that no reader looks at, and appears whole. It never
-//! changes and is never deleted, but with all others: positions in checkpoints are about it.
+//! Each line is a letter and the place where it was found. So the files themselves say which letters were replayed, and
+//! no separate index can be wrong. A file is written under a name that readers ignore, and then renamed. It never
+//! changes and is only deleted together with all others: positions in checkpoints refer to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,14 +19,14 @@ use super::data_dir::create_durably;
 use crate::connector::letter::{Letter, LetterPlace};
 use crate::stream::CheckpointId;
 
-/// The folder of a data folder.
+/// The folder of replayed letters in a data folder.
 #[derive(Debug, Clone)]
 pub struct ReplayFolder {
     path: PathBuf,
     lock: PathBuf,
 }
 
-/// What the system refused.
+/// An I/O error of the replay folder.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`: {source}", path.display())]
 pub struct ReplayFolderError {
@@ -35,7 +35,7 @@ pub struct ReplayFolderError {
     source: io::Error,
 }
 
-/// For `map_err`: what was tried, on what.
+/// For `map_err`: the attempted action and its path.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ReplayFolderError {
     move |source| ReplayFolderError {
         action,
@@ -45,7 +45,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Repl
 }
 
 impl ReplayFolder {
-    /// That of this data folder, which may have none.
+    /// The replay folder of this data folder, which may not exist.
     #[must_use]
     pub fn of(data_dir: &Path) -> Self {
         Self {
@@ -54,13 +54,13 @@ impl ReplayFolder {
         }
     }
 
-    /// Where the letters for an input of an operator are.
+    /// The folder of letters for an input of an operator.
     #[must_use]
     pub fn port(&self, operator: &str, input: &str) -> PathBuf {
         self.path.join(operator).join(input)
     }
 
-    /// The same, and makes the folder.
+    /// Like [`ReplayFolder::port`], and creates the folder.
     ///
     /// # Errors
     /// When the system refuses.
@@ -70,7 +70,7 @@ impl ReplayFolder {
         Ok(port)
     }
 
-    /// The operators and inputs that there are folders for.
+    /// The operators and inputs that have folders.
     ///
     /// # Errors
     /// When the system refuses.
@@ -83,7 +83,7 @@ impl ReplayFolder {
         Ok(ports)
     }
 
-    /// Which letters were handed back.
+    /// The letters that were replayed.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -104,7 +104,7 @@ impl ReplayFolder {
         Ok(handed_back)
     }
 
-    /// Waits until no other process hands letters back, and keeps others from it.
+    /// Waits until no other process replays letters, and keeps others from it.
     ///
     /// # Errors
     /// When the system refuses.
@@ -122,12 +122,12 @@ impl ReplayFolder {
     }
 }
 
-/// Letters that were handed back: by sink and file, their lines.
+/// Replayed letters: by sink and file, their lines.
 #[derive(Debug, Default)]
 pub struct HandedBack(BTreeMap<String, BTreeMap<String, BTreeSet<u64>>>);
 
 impl HandedBack {
-    /// Whether a letter is among them.
+    /// Whether a letter was replayed.
     #[must_use]
     pub fn contains(&self, sink: &str, part: &str, line: u64) -> bool {
         let lines = self.0.get(sink).and_then(|parts| parts.get(part));
@@ -144,7 +144,7 @@ impl Extend<LetterPlace> for HandedBack {
     }
 }
 
-/// The same, with no other process that hands letters back.
+/// The replay folder, locked against other processes that replay letters.
 #[derive(Debug)]
 pub struct HeldReplayFolder {
     folder: ReplayFolder,
@@ -152,7 +152,7 @@ pub struct HeldReplayFolder {
 }
 
 impl HeldReplayFolder {
-    /// Begins a file for an input of an operator. A job does not see it yet.
+    /// Starts a file for an input of an operator. The job does not see it yet.
     ///
     /// # Errors
     /// When the system refuses.
@@ -165,7 +165,7 @@ impl HeldReplayFolder {
         let numbers = names(&folder)?.into_iter();
         let numbers = numbers.filter_map(|name| LetterPlace::parse_file_name(&name));
         let number = numbers.map(|(_, number)| number).max().unwrap_or(0) + 1;
-        // What a process that died has left is overwritten.
+        // Overwrites the draft of a process that died.
         let aside = folder.join(".draft");
         let file = File::create(&aside).map_err(io_error("create", &aside))?;
         Ok(ReplayFileWriter {
@@ -178,10 +178,10 @@ impl HeldReplayFolder {
         })
     }
 
-    /// Removes all letters, for a job that begins anew.
+    /// Removes all letters, for a job that starts fresh.
     ///
     /// # Errors
-    /// When some may still be there.
+    /// When some letters could not be removed.
     pub fn clear(&self) -> Result<(), ReplayFolderError> {
         let path = &self.folder.path;
         match fs::remove_dir_all(path) {
@@ -203,7 +203,7 @@ pub struct ReplayFileWriter {
 }
 
 impl ReplayFileWriter {
-    /// Adds a letter; those of older checkpoints come first.
+    /// Adds a letter. Letters of older checkpoints must be added first.
     ///
     /// # Errors
     /// When the system refuses.
@@ -218,7 +218,7 @@ impl ReplayFileWriter {
         written.map_err(io_error("write", &self.aside))
     }
 
-    /// How many letters there are.
+    /// Number of letters in the file.
     #[must_use]
     pub fn letters(&self) -> u64 {
         self.letters
@@ -227,7 +227,7 @@ impl ReplayFileWriter {
     /// Makes the file durable, and visible to the job.
     ///
     /// # Errors
-    /// When the system refuses. The letters may have been handed back or not; to hand them back again does the right thing.
+    /// When the system refuses. It is unknown whether the letters were replayed; replaying them again is safe.
     pub fn finish(self) -> Result<(), ReplayFolderError> {
         let name = LetterPlace::file_name(self.newest, self.number);
         let file = self
@@ -244,7 +244,7 @@ impl ReplayFileWriter {
     }
 }
 
-/// What is in a folder but for hidden things, in order; nothing if there is no folder.
+/// The names in a folder in order, except hidden ones; none if there is no folder.
 fn names(folder: &Path) -> Result<Vec<String>, ReplayFolderError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -302,7 +302,7 @@ mod tests {
         let mut draft = held.draft("count", "in").unwrap();
         draft.add(&letter(), &place(3, 1)).unwrap();
         draft.add(&letter(), &place(7, 2)).unwrap();
-        // Dropped like the draft of a process that dies: nothing was handed back.
+        // Dropped like the draft of a process that dies: nothing is replayed.
         draft.file.flush().unwrap();
         drop(draft);
         assert!(!folder.replayed().unwrap().contains("letters", "part-3", 1));

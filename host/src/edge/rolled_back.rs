@@ -1,4 +1,4 @@
-//! Notes in the data folder that a job was rolled back, for the time until its next checkpoint says so itself.
+//! Notes a rollback in the data folder, until the job's next checkpoint records it.
 //!
 //! ```text
 //! rollback    {"checkpoint":7,"named":{"count":{"plugin":"<sha256>","config":{"a":"b"}}}}
@@ -20,17 +20,17 @@ use crate::stream::CheckpointId;
 
 /// The name of the file in a data folder.
 const FILE_NAME: &str = "rollback";
-/// Its name before it is whole.
+/// The name while the file is being written.
 const NEW_FILE_NAME: &str = "rollback.new";
-/// Bytes of a file that are read.
+/// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// What the pipeline named when a job was rolled back.
+/// A rollback, and the plugins that the pipeline named at the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolledBackNote {
-    /// The checkpoint that it went back to.
+    /// The checkpoint that the job returned to.
     pub checkpoint: CheckpointId,
-    /// By operator.
+    /// Plugins and configurations that the pipeline named, by operator.
     pub named: BTreeMap<String, PluginChoice>,
 }
 
@@ -49,10 +49,10 @@ struct Choice {
 }
 
 impl RolledBackNote {
-    /// Writes it into a data folder. It is durable when this returns.
+    /// Writes the note to a data folder. It is durable when this returns.
     ///
     /// # Errors
-    /// When it cannot be written: an earlier note is as it was.
+    /// When it cannot be written: an earlier note is unchanged.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let choice = |(name, choice): (&String, &PluginChoice)| {
             let choice = Choice {
@@ -73,7 +73,7 @@ impl RolledBackNote {
         File::open(folder)?.sync_all()
     }
 
-    /// Reads that of a data folder.
+    /// Reads the note of a data folder; `None` if there is no readable note.
     #[must_use]
     pub fn read(folder: &Path) -> Option<Self> {
         use std::io::Read;
@@ -110,7 +110,7 @@ fn digest(text: &str) -> Option<PluginDigest> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a note that is not read as it was written, and one that is believed when it is damaged.
+    //! Catches a note that is not read as it was written, and one that is trusted when it is damaged.
 
     use super::*;
 

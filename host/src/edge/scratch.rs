@@ -1,4 +1,4 @@
-//! Files that no other process sees, for state that does not fit into memory.
+//! Creates nameless temporary files, for state that does not fit into memory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Makes an empty file in a folder and takes its name away, so that it goes with the process however that ends.
+/// Creates an empty file in a folder and removes its name, so that the file is freed when the process ends, for any
+/// reason.
 ///
 /// # Errors
 /// When the system refuses.
@@ -21,7 +22,7 @@ pub fn file_in(folder: &Path) -> io::Result<File> {
             .create_new(true)
             .open(&path);
         match opened {
-            // Left by a process that died between its two steps, and whose number came again.
+            // Left by a process with the same id that died between the two steps.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(file) => {

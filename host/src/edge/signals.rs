@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks the job to stop with a checkpoint, the second ends the process at once.
+//! Handles Ctrl-C, SIGTERM and SIGHUP: the first stops the job with a checkpoint, the second ends the process at once.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use super::clock::Clock;
 use super::drive::{Inputs, request};
 use crate::job::Request;
 
-/// Exit code of a process that was told twice to stop, as a shell gives it for SIGINT.
+/// Exit code after a second signal, the same as of a shell after SIGINT.
 const EXIT_TOLD_TWICE: i32 = 130;
 
-/// Signals that follow each other faster are one.
+/// Signals closer together than this count as one.
 const SAME_WISH: Duration = Duration::from_millis(200);
 
-/// Reports the first signal to the job. `told` is called for each, with its number from 1.
+/// Reports the first signal to the job. `told` is called for each signal with its number, from 1.
 ///
 /// # Errors
 /// When the operating system refuses: signals then end the process as they do by default.
@@ -31,7 +31,7 @@ pub fn report_stop(inputs: Inputs, told: impl Fn(u32) + Send + 'static) -> io::R
         let mut number = 0;
         for _ in signals.forever() {
             let now = clock.now();
-            // A shell or `timeout` may send one wish to the process and to its group.
+            // A shell or `timeout` may signal both the process and its group.
             if last.replace(now).is_some_and(|last| now < last + SAME_WISH) {
                 continue;
             }
@@ -50,7 +50,7 @@ pub fn report_stop(inputs: Inputs, told: impl Fn(u32) + Send + 'static) -> io::R
     Ok(())
 }
 
-/// Sets a flag on Ctrl-C, SIGTERM and SIGHUP, for a command that has to clean up before it ends.
+/// Sets a flag on Ctrl-C, SIGTERM and SIGHUP, for a command that must clean up before it ends.
 ///
 /// # Errors
 /// When the operating system refuses: signals then end the process as they do by default.

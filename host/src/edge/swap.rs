@@ -1,12 +1,12 @@
-//! Replaces plugins of a running job, after it was proven that they fit: on the thread that handles the request, while the
-//! job keeps running.
+//! Prepares and requests a swap of plugins in a running job, on the thread that handles the request, while the job
+//! keeps running.
 //!
 //! ```text
-//!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open an instance a task ─▶ the job
+//!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open one instance per task ─▶ the job
 //! ```
 //!
-//! Up to the last step nothing of the job is touched, and a refusal leaves it as it is. What happens at the barrier is in
-//! `runtime::swap`. The job may change while a swap is prepared; then the job refuses it.
+//! Until the last step the job is not touched, and a refusal changes nothing. `runtime::swap` does the swap at the
+//! barrier. If the job changes while a swap is prepared, the job refuses the swap.
 
 mod compare;
 mod rehearse;
@@ -30,61 +30,61 @@ use crate::runtime::plan::{Operator, Plan, Role, Scratch};
 use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
 use crate::state::StateSchema;
 
-/// A checkpoint, and what reads it.
+/// A checkpoint, and a reader of its storage.
 type Readable = (Arc<dyn CheckpointReader>, Checkpoint);
 
-/// How often a plugin is tried on a checkpoint, if the job retires them meanwhile.
+/// Largest number of checkpoints to try, if the job retires them meanwhile.
 const PROVE_ATTEMPTS_MAX: u32 = 10;
-/// How long a trial may be.
+/// Longest trial.
 const TRIAL_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How many records a shadow run may have.
+/// Largest number of records in a shadow run.
 const SHADOW_MAX: u64 = 10_000_000;
 
-/// What it takes to swap plugins of one running job.
+/// Swaps plugins of one running job.
 #[derive(Clone)]
 pub struct Swapper {
-    /// Compiles.
+    /// Compiles the new plugins.
     pub engine: GuestEngine,
-    /// Where the job hears what is asked.
+    /// Sends requests to the job.
     pub inputs: Inputs,
-    /// Looks at its checkpoints, as long as it runs.
+    /// Opens the job's checkpoints; `None` once the job has ended.
     pub reader: Arc<dyn Fn() -> Option<Arc<dyn CheckpointReader>> + Send + Sync>,
-    /// Makes files for state that is read again.
+    /// Creates files for state that is read for rehearsals.
     pub scratch: Scratch,
-    /// Measures.
+    /// Measures durations.
     pub clock: Clock,
 }
 
-/// A plugin for an operator.
+/// A new plugin for an operator.
 #[derive(Debug, Clone)]
 pub struct NewPlugin {
     /// The operator.
     pub operator: String,
-    /// The component; none for the same one with another configuration.
+    /// The component; empty to keep the plugin and change its configuration.
     pub component: Vec<u8>,
     /// Fields of the configuration that change.
     pub config: Vec<(String, String)>,
 }
 
-/// How plugins are to be swapped.
+/// A request to swap plugins.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
-    /// Which, all at one barrier.
+    /// The plugins, all swapped at one barrier.
     pub plugins: Vec<NewPlugin>,
-    /// How many records both are to handle before, side by side.
+    /// Number of records that both plugins process side by side first; 0 for none.
     pub shadow: u64,
-    /// Whether it ends before anything changes.
+    /// Whether to stop before anything changes.
     pub dry_run: bool,
-    /// How long a failure brings the old ones back.
+    /// The trial period, in which a failure reverts the swap; `None` for no trial.
     pub trial: Option<Duration>,
-    /// Whether state that a plugin does not declare any more is left behind.
+    /// Whether to drop state that a new plugin does not declare any more.
     pub allow_dropped_state: bool,
 }
 
-/// Why plugins were not swapped. The job continues as before, unless the message says that it went back.
+/// The reason why plugins were not swapped. The job continues as before, unless the message says that it reverted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwapRefusal {
-    /// The plugin is not fit.
+    /// The plugin does not fit.
     Plugin(String),
     /// The job, its state or its graph does not allow it.
     Job(String),
@@ -117,64 +117,64 @@ impl From<SwapError> for SwapRefusal {
     }
 }
 
-/// What was found out, and done.
+/// The findings and the result of a swap.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Findings {
-    /// By operator.
+    /// The findings by operator.
     pub operators: Vec<OperatorComparison>,
-    /// By operator, if records were handled side by side.
+    /// The shadow runs by operator, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadows: Vec<Shadow>,
-    /// What was done; nothing in a dry run, and when all is as it is wished already.
+    /// The result; `None` in a dry run, and if nothing had to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swapped: Option<CompletedSwap>,
 }
 
-/// What was found out about one operator.
+/// The findings about one operator.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct OperatorComparison {
-    /// Its name.
+    /// The name of the operator.
     pub operator: String,
-    /// The plugin that ran, by the SHA-256 of its component.
+    /// The old plugin, by the SHA-256 of its component.
     pub before: String,
-    /// The new one.
+    /// The new plugin, by the SHA-256 of its component.
     pub plugin: String,
-    /// Its name and version, as it says.
+    /// The name and version that the new plugin declares.
     pub name: String,
-    /// Whether plugin and configuration are what runs already.
+    /// Whether plugin and configuration are the same as before.
     pub is_same: bool,
-    /// How long it took to compile, or to load compiled code.
+    /// Microseconds to compile it, or to load compiled code.
     pub compiled_us: u64,
-    /// How the swap handles its states.
+    /// The effect of the swap on each state.
     pub states: Vec<StateRow>,
-    /// What was tried on saved state.
+    /// The rehearsal on saved state, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsed: Option<Rehearsed>,
 }
 
-/// A swap that is done.
+/// A completed swap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CompletedSwap {
-    /// The checkpoint at whose barrier it was.
+    /// The checkpoint at whose barrier the plugins were swapped.
     pub checkpoint: u64,
-    /// The one before it, to which the old plugins belong.
+    /// The checkpoint before it, which belongs to the old plugins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
-    /// The longest time that a worker stood still for it.
+    /// The longest pause of a worker for the swap, in microseconds.
     pub pause_us: u64,
-    /// The same by worker.
+    /// The pause of each worker, in microseconds.
     pub pauses_us: Vec<u64>,
-    /// From the request to the job until it was durable.
+    /// Time from the request until the swap was durable, in microseconds.
     pub total_us: u64,
-    /// For how long a failure undoes it.
+    /// The trial period, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_ms: Option<u64>,
 }
 
-/// Another plugin and configuration in the place of what an operator has; what the pipeline file names is kept in mind.
+/// The operator with another plugin and configuration; it keeps a note of what the pipeline file names.
 #[must_use]
 pub fn succeed(old: &Operator, plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Operator {
     let mut new = Operator {
@@ -186,7 +186,7 @@ pub fn succeed(old: &Operator, plugin: Arc<Plugin>, config: Vec<(String, String)
     new
 }
 
-/// What a new choice replaces: what the pipeline file names, unless it is that itself.
+/// The choice that a new one replaces: the one in the pipeline file; `None` if the new one is the same.
 #[must_use]
 pub fn replaced_by(
     old: PluginChoice,
@@ -208,10 +208,10 @@ pub fn configured(
 }
 
 impl Swapper {
-    /// Proves that plugins fit, and has them take the place of others.
+    /// Checks that the plugins fit, and swaps them.
     ///
     /// # Errors
-    /// When they do not fit or the swap cannot be done. The job has its old plugins and state then.
+    /// When they do not fit or the swap cannot be done. The job then has its old plugins and state.
     pub fn swap(&self, wish: &Wish) -> Result<Findings, SwapRefusal> {
         check(wish)?;
         let running = self.ask(Request::Describe)?;
@@ -232,7 +232,7 @@ impl Swapper {
         if wish.dry_run {
             return Ok(findings);
         }
-        // What is replaced is freed here, and not by a worker.
+        // The old plugins are freed here and not by a worker.
         let held = prepared.hold();
         let clock = self.clock;
         let stopwatch: Stopwatch = Arc::new(move || clock.now());
@@ -290,7 +290,7 @@ impl Swapper {
         Ok((found, operator))
     }
 
-    /// Tries the plugins on what checkpoints hold. The job may retire a checkpoint meanwhile; then the next one is taken.
+    /// Tries the plugins on a checkpoint. If the job retires it meanwhile, the next one is tried.
     fn prove(
         &self,
         wish: &Wish,
@@ -347,7 +347,7 @@ impl Swapper {
         Ok(())
     }
 
-    /// The newest checkpoint that is there by now.
+    /// The newest checkpoint at this moment.
     fn newest(&self) -> Result<Readable, SwapRefusal> {
         let unreadable = |reason: String| {
             SwapRefusal::Job(format!(
@@ -364,7 +364,7 @@ impl Swapper {
 
     fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, SwapRefusal> {
         let (caller, answer): (_, mpsc::Receiver<_>) = Caller::new();
-        // A job that is over drops the caller, which ends the wait below.
+        // A job that has ended drops the caller, which ends the wait below.
         request(&self.inputs, wish(caller));
         match answer.recv() {
             Ok(answer) => answer.map_err(SwapRefusal::Job),
@@ -413,7 +413,7 @@ pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The saved states of a plugin that count, newest version first; those that were left behind have no name.
+/// The saved states of a plugin, newest version first, without those that were dropped, which have no name.
 fn named(schemas: &[StateSchema]) -> impl Iterator<Item = &StateSchema> {
     schemas.iter().filter(|schema| !schema.name.is_empty())
 }

@@ -1,7 +1,8 @@
-//! The threads of a job: one per worker, one for the writer of checkpoints, and those of `loader` and `read_ahead`.
+//! Runs the threads of a job: one per worker, one for the writer of checkpoints, and those of `loader` and
+//! `read_ahead`.
 //!
 //! Workers step until they are idle and then wait to be woken. A thread that panics is reported at once, since the job
-//! would otherwise not learn of it before the end of the job. Nothing is decided here.
+//! would otherwise not learn of it before it ends. Decisions are made in `job`.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,10 +19,10 @@ use crate::runtime::worker::{Control, Progress, Worker};
 use crate::runtime::writer::{WriteRequest, Writer};
 use crate::state::ChunkReader;
 
-/// How long a worker waits at most, so that its idle time shows while it passes.
+/// Longest wait of a worker, so that its idle time is reported while it passes.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Wakes a thread that waits. If it does not wait yet, its next wait ends at once.
+/// Wakes a waiting thread. If the thread does not wait yet, its next wait ends at once.
 #[derive(Default)]
 pub(super) struct Bell {
     rung: Mutex<bool>,
@@ -102,7 +103,7 @@ impl Threads {
 
     pub(super) fn tell(&self, control: Control) {
         for (sender, bell) in self.controls.iter().zip(&self.bells) {
-            // A worker that is gone has reported why.
+            // A worker that has ended has reported why.
             let _ = sender.send(control.clone());
             bell.wake();
         }
@@ -110,12 +111,12 @@ impl Threads {
 
     pub(super) fn write(&self, request: WriteRequest) {
         if let Some(requests) = &self.requests {
-            // A writer that is gone has reported why.
+            // A writer that has ended has reported why.
             let _ = requests.send(request);
         }
     }
 
-    /// Waits for all threads, after what they have begun. The workers come back if the state of all can be used.
+    /// Waits until all threads finish their current work. Returns the workers if the state of all can be used.
     pub(super) fn stop(mut self) -> Result<(Writer, Option<Vec<Worker>>), JobError> {
         self.tell(Control::Shutdown);
         self.requests = None;
@@ -133,7 +134,7 @@ impl Threads {
     }
 }
 
-/// Moves a worker until it is over or fails, and gives it back if its state can be used.
+/// Steps a worker until it ends or fails, and returns it if its state can be used.
 fn work(
     mut worker: Worker,
     loaded: &mpsc::Receiver<Loaded>,
@@ -145,13 +146,13 @@ fn work(
     let mut is_sound = true;
     let mut noted = clock.now();
     loop {
-        // What the last step left behind, a wait after it included.
+        // Time since the end of the last step, including a wait.
         let begun = clock.now();
         worker.note_time(begun.saturating_sub(noted));
         noted = begun;
         let mut has_loaded = false;
         let mut step = |now| {
-            // One a step, since each is looked through.
+            // One per step, since each chunk is scanned.
             if let Ok((node, chunk)) = loaded.try_recv() {
                 has_loaded = true;
                 worker.supply(node, chunk)?;
@@ -180,7 +181,7 @@ fn work(
     is_sound.then_some(worker)
 }
 
-/// Reports a thread that panics: the job would otherwise not learn of it before the end of the job.
+/// Reports a panic of a thread: the job would otherwise not learn of it before it ends.
 struct PanicGuard<'a> {
     reports: &'a Reports,
     what: &'static str,

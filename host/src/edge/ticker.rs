@@ -1,8 +1,8 @@
-//! The threads that advance an engine's epoch, on which its guests notice that time has passed.
+//! Advances an engine's epoch and triggers its profiler, on threads of their own.
 //!
-//! One ticks: without a running [`Ticker`], the time limits of calls are not enforced. Another makes guests note more often
-//! what they are doing, if their engine takes samples. A late tick lets a call run longer, never shorter, so a busy machine
-//! does not end a call before its limit.
+//! Without a running [`Ticker`], the time limits of calls are not enforced. A second ticker samples guests more often,
+//! if their engine takes samples. A late tick lets a call run longer, never shorter, so a busy machine does not end a
+//! call before its limit.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::guest::{GuestEngine, SAMPLE, TICK};
 
-/// Calls an engine again and again as long as it is there.
+/// Ticks an engine at an interval until it is dropped.
 pub struct Ticker {
     ending: Arc<StopSignal>,
     thread: Option<JoinHandle<()>>,
@@ -23,13 +23,13 @@ struct StopSignal {
 }
 
 impl Ticker {
-    /// Starts to tick.
+    /// Starts ticking.
     #[must_use]
     pub fn start(engine: &GuestEngine) -> Self {
         Self::every(TICK, engine, GuestEngine::tick)
     }
 
-    /// Starts to sample, for an engine that does.
+    /// Starts sampling; `None` if the engine takes no samples.
     #[must_use]
     pub fn sampling(engine: &GuestEngine) -> Option<Self> {
         engine.samples()?;

@@ -1,11 +1,11 @@
-//! A file that is there as a whole or not at all.
+//! Writes a file as a whole or not at all.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
-/// A place for a file, in a folder that can be written.
+/// The path of a file to write, in a folder that can be written.
 #[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,
@@ -13,10 +13,10 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Looks whether there can be a file of this name. One that is there already stays as it is until the new one is written.
+    /// Checks that a file can be written at this path. An existing file stays until the new one is written.
     ///
     /// # Errors
-    /// When the folder is missing or cannot be written, or the name is that of a folder.
+    /// When the folder is missing or cannot be written, or the path is a folder.
     pub fn at(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -32,16 +32,16 @@ impl WholeFile {
         Ok(file)
     }
 
-    /// Where it is.
+    /// The path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes it under another name, and gives it its own.
+    /// Writes the file under another name and renames it.
     ///
     /// # Errors
-    /// When the system refuses. What was there before is still there.
+    /// When the system refuses. An existing file is unchanged.
     pub fn write(self, content: &[u8]) -> io::Result<()> {
         let written = self.put(content);
         let written = written.and_then(|()| fs::rename(&self.unfinished, &self.path));
@@ -52,7 +52,7 @@ impl WholeFile {
     }
 
     fn put(&self, content: &[u8]) -> io::Result<()> {
-        // Of an earlier process of the same number.
+        // Left by an earlier process with the same id.
         let _ = fs::remove_file(&self.unfinished);
         let mut file = OpenOptions::new()
             .write(true)
@@ -64,7 +64,7 @@ impl WholeFile {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a file that is half there, and one that is lost although nothing was written.
+    //! Catches a file that is only half written, and one that is lost although nothing was written.
 
     use super::*;
 

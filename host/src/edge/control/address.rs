@@ -1,16 +1,16 @@
-//! The TCP address on which a job listens, and the token that clients have to know.
+//! The TCP address on which a job listens, and the token that clients must know.
 //!
-//! - An address that other machines can reach needs a token.
+//! - An address that other machines can reach requires a token.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-/// Bytes of a token at least: short ones can be guessed.
+/// Shortest token in bytes: shorter ones can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// A secret that callers have to show.
+/// A secret that clients must present.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
@@ -21,10 +21,10 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// From text; white space around it does not count.
+    /// A token from text, without the white space around it.
     ///
     /// # Errors
-    /// When it is too short, or cannot stand in a header.
+    /// When it is too short, or contains characters that a header cannot have.
     pub fn new(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.len() < TOKEN_BYTES_MIN {
@@ -39,7 +39,7 @@ impl Token {
         Ok(Self(Sha256::digest(text).into()))
     }
 
-    /// Whether this is the token. How long that takes says nothing of how much of it is right.
+    /// Compares in constant time, so that the time does not tell how much of it is right.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
         let shown: [u8; 32] = Sha256::digest(shown).into();
         let pairs = self.0.iter().zip(shown);
@@ -48,27 +48,27 @@ impl Token {
     }
 }
 
-/// Why a job does not listen on TCP.
+/// The reason why a job cannot listen on TCP.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// What was typed is no address.
+    /// The text is not an address.
     #[error(
         "`--listen {typed}` is no address; give `:PORT` for this machine alone, or `ADDRESS:PORT` such as `127.0.0.1:8081` or `[::1]:8081`"
     )]
     Address {
-        /// What was typed.
+        /// The text as typed.
         typed: String,
     },
     /// The token cannot be used.
     #[error("cannot use the token of `{from}`: {reason}")]
     Token {
-        /// Where it is from.
+        /// The file or variable that has the token.
         from: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Everybody could stop the job.
+    /// Other machines could control the job without a token.
     #[error(
         "`--listen {address}` lets other machines control the job, so it needs a token; give one with `--listen-token-file FILE` or in `FLOODMARK_TOKEN`, or listen on `127.0.0.1:{}`",
         address.port()
@@ -77,30 +77,30 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
     },
-    /// The system refused.
+    /// The system refused to listen.
     #[error("cannot listen on `{address}`: {source}; give another `--listen`")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What it said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// Where to listen, and for whom.
+/// An address to listen on, with its token.
 #[derive(Debug, Clone)]
 pub struct Listen {
     /// The address.
     pub address: SocketAddr,
-    /// What callers have to show, if anything.
+    /// The token that clients must present, if any.
     pub token: Option<Token>,
 }
 
 impl Listen {
-    /// From what was typed, a file with a token, and a token in the environment; the file goes before.
+    /// Combines the typed address with a token from a file or from the environment; the file takes precedence.
     ///
     /// # Errors
-    /// When it is no address, the token is none, or there has to be one.
+    /// When the address is invalid, the token is invalid, or a required token is missing.
     pub fn new(
         typed: &str,
         token_file: Option<&PathBuf>,
@@ -142,7 +142,7 @@ fn parse(typed: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an address that is taken for this machine's though it is not, and a token that is none.
+    //! Catches an address that is taken for a local one although it is not, and an invalid token that is accepted.
 
     use super::*;
 

@@ -1,12 +1,12 @@
-//! Changes of a running job that a client asks for and waits for: another number of tasks, and a permanent rollback.
+//! The routes that change a running job and wait for the result: rescale, and permanent rollback.
 //!
 //! ```text
 //! rescale   {"from":1,"to":3,"checkpoint":7,"pause-us":5210}
 //! rollback  {"to":3,"deleted":[4,5],"records-in":1000,"checkpoint":6,"says":["…"]}
 //! ```
 //!
-//! Slow work, such as reading a checkpoint and compiling its plugins, is done here, on the thread that handles the request,
-//! before the job hears of it.
+//! Slow work, such as reading a checkpoint and compiling its plugins, is done on the thread that handles the request,
+//! before the job is notified.
 
 use std::sync::Arc;
 
@@ -21,17 +21,17 @@ use crate::job::{Request, RollbackRequest};
 use crate::runtime::plan::Operator;
 use crate::stream::CheckpointId;
 
-/// A rollback that can be done.
+/// A rollback that was checked and can be done.
 pub struct PreparedRollback {
-    /// What runs from there, by node.
+    /// The operators that run after it, by node.
     pub operators: Vec<(String, Operator)>,
-    /// For the data folder.
+    /// The note for the data folder.
     pub note: RolledBackNote,
-    /// What is to be told of it.
+    /// Lines about it for the user.
     pub says: Vec<String>,
 }
 
-/// Reads a checkpoint whole and loads what it names, or says why the job cannot go back to it.
+/// Reads a whole checkpoint and loads its plugins; or returns the reason why the job cannot return to it.
 pub type Rollbacks = Arc<dyn Fn(CheckpointId) -> Result<PreparedRollback, String> + Send + Sync>;
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +46,7 @@ struct RollbackWish {
     to: u64,
 }
 
-/// Adds what is here to what a job can be asked.
+/// Adds the routes of this module.
 #[must_use]
 pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
     let (rescaled, rolled_back) = (side.clone(), side.clone());
@@ -65,7 +65,7 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
         )
 }
 
-/// Tells the job to continue with another number of tasks per node; returns when a checkpoint with that number is durable.
+/// Tells the job to change the number of tasks per node; returns when a checkpoint with that number is durable.
 fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     let RescaleWish { parallelism } = call.json()?;
     crash::point(Point::RescaleAsked);
@@ -81,7 +81,7 @@ fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     }))
 }
 
-/// Tells the job to go back permanently to a checkpoint; returns when it runs from there and its next checkpoint is durable.
+/// Tells the job to return permanently to a checkpoint; returns when it has resumed and its next checkpoint is durable.
 fn roll_back(
     side: &JobSide,
     rollbacks: &Rollbacks,

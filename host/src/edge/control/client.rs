@@ -1,6 +1,6 @@
-//! The side that asks: one call by the socket of a data folder.
+//! Calls a running job through the socket in its data folder.
 //!
-//! It speaks as much of HTTP as it takes to talk with a server of the same program.
+//! Implements only the part of HTTP that a server of the same program needs.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::{FILE_NAME, reach};
 
-/// How long the job may take to hear a call.
+/// Longest time to send a call to the job.
 const WRITE_MAX: Duration = Duration::from_secs(5);
-/// Bytes of an answer.
+/// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
-/// Why an answer is not the one that was wished for.
+/// The reason why a call has no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
@@ -26,23 +26,23 @@ pub enum AskError {
         /// The folder.
         folder: PathBuf,
     },
-    /// The system refused.
+    /// An I/O error.
     #[error("cannot talk with the job on `{}`: {source}", folder.display())]
     Io {
         /// The folder.
         folder: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The job said no.
+    /// The job refused the call.
     #[error("{message}")]
     Refused {
-        /// The word for programs.
+        /// The reason as a code for programs.
         code: String,
-        /// The sentence for people.
+        /// The reason as a sentence for people.
         message: String,
     },
-    /// The job ended without an answer, or gave none that can be read.
+    /// The job ended without an answer, or its answer cannot be read.
     #[error(
         "the job on `{}` gave no answer, so whether it did what it was asked is unknown; look with `floodmark checkpoint list`",
         folder.display()
@@ -53,10 +53,11 @@ pub enum AskError {
     },
 }
 
-/// Asks the job that runs on a data folder, and waits for as long as it takes. Without a body the call only looks.
+/// Calls the job that runs on a data folder, and waits for the answer without a time limit. A call without a body only
+/// reads.
 ///
 /// # Errors
-/// See [`AskError`]. After [`AskError::NotRunning`] nothing was asked.
+/// See [`AskError`]. [`AskError::NotRunning`] means that no call was made.
 pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, AskError> {
     let io = |source| AskError::Io {
         folder: folder.to_path_buf(),
@@ -109,7 +110,7 @@ fn request(path: &str, body: Option<&Value>) -> String {
     }
 }
 
-/// Status and body. The server closes the connection after them, so they are all there is.
+/// The status and body. The server closes the connection after an answer, so it ends with the body.
 fn parse(answer: &[u8]) -> Option<(u16, Value)> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;

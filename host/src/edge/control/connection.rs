@@ -1,8 +1,8 @@
-//! One connection: one call, read within bounds, answered, and closed.
+//! Serves one connection: reads one call within limits, answers it, and closes.
 //!
-//! - A request reaches the job only after it was read whole and let in.
-//! - A client that is slow, sends too much or does not speak HTTP is refused, and holds its connection for a few seconds at
-//!   most.
+//! - A request reaches the job only after it was read completely and accepted by the [`Guard`].
+//! - A client that is slow, sends too much or does not speak HTTP is refused, and holds its connection for a few
+//!   seconds at most.
 //! - A call that waits has a thread of its own; a client that disconnects meanwhile leaves nothing behind.
 
 use std::convert::Infallible;
@@ -28,26 +28,26 @@ use super::guard::Guard;
 use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Route, Routes};
 use super::serve::{Busy, OpenCalls};
 
-/// How long a head, and then a body, may take to arrive.
+/// Longest time for a head, and then for a body, to arrive.
 const READ_MAX: Duration = Duration::from_secs(5);
-/// How long an answer may take to be written, from when the client first does not take it.
+/// Longest time to write an answer, from the moment the client stops accepting bytes.
 const WRITE_MAX: Duration = Duration::from_secs(10);
-/// Bytes of a body.
+/// Largest body, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
-/// Bytes of a head.
+/// Largest head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Headers of a head.
+/// Largest number of headers.
 const HEADERS_MAX: usize = 64;
-/// What is still read and dropped after an answer, so that the answer arrives before the end of the connection.
+/// Bytes that are still read and dropped after an answer, so that the answer arrives before the connection is closed.
 const LEFT_BYTES_MAX: u64 = 256 << 10;
 const LEFT_MAX: Duration = Duration::from_secs(1);
 
-/// What a connection goes through.
+/// A socket or TCP stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// What all connections of a door share.
+/// State shared by all connections of a door.
 pub(super) struct ConnectionContext {
     pub(super) guard: Guard,
     pub(super) routes: Arc<Routes>,
@@ -57,7 +57,7 @@ pub(super) struct ConnectionContext {
 /// Serves one connection to its end.
 pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<ConnectionContext>) {
     let heard = AtomicBool::new(false);
-    // Until the answer is on its way, the process does not end.
+    // The process does not end before the answer is sent.
     let busy = Mutex::new(None);
     let service = service_fn(|request| {
         heard.store(true, Ordering::Relaxed);
@@ -100,11 +100,11 @@ async fn refuse(stream: &mut Box<dyn Stream>, refusal: &HttpRefusal) {
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len(),
     );
-    // A client that does not read the answer gets none.
+    // A client that does not read gets no answer.
     let _ = timeout(READ_MAX, stream.write_all(text.as_bytes())).await;
 }
 
-/// Ends a connection so that what was answered arrives: to close one with unread bytes would take the answer back.
+/// Closes a connection after its answer has arrived: closing it with unread bytes would discard the answer.
 async fn close(mut stream: Box<dyn Stream>) {
     if stream.shutdown().await.is_err() {
         return;
@@ -174,7 +174,7 @@ async fn answer(
     Ok(response)
 }
 
-/// Lets a call in, and reads it.
+/// Checks and reads a call.
 async fn admit(
     request: Request<Incoming>,
     desk: &ConnectionContext,
@@ -191,7 +191,7 @@ async fn admit(
     Ok((route, HttpRequest { body, is_local }))
 }
 
-/// The route that says which there are.
+/// The route that lists all routes.
 fn index(routes: &Arc<Routes>) -> Route {
     let routes = Arc::clone(routes);
     Route {
@@ -224,7 +224,7 @@ async fn read(body: Incoming) -> Result<Vec<u8>, HttpRefusal> {
     }
 }
 
-/// Has a thread of its own answer a call.
+/// Handles a call on a thread of its own.
 #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
 async fn wait(
     route: Route,
@@ -251,15 +251,15 @@ async fn wait(
     receiver.await.unwrap_or_else(lost)
 }
 
-/// A stream as the HTTP server sees it.
+/// A stream, wrapped for the HTTP server.
 ///
-/// - Until a call was heard, writes are dropped: errors of the server itself are not JSON.
+/// - Until a call was accepted, writes are dropped: errors of the server itself are not JSON.
 /// - Writes to a client that does not read time out.
 /// - Only the owner closes it.
 struct Io<'a> {
     stream: &'a mut Box<dyn Stream>,
     heard: &'a AtomicBool,
-    /// Started when the client first does not take what is written.
+    /// Started when the client stops accepting bytes.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,8 +1,8 @@
-//! Who may call, before anything of a call is looked at.
+//! Decides which clients may call, before anything else of a call is read.
 //!
-//! On this machine's own addresses every program may, but no web page: a browser sends along where a page is from, and a
-//! name that was bent to this machine shows in the header `Host`. A browser asks before it sends JSON to another site, and
-//! is refused.
+//! On addresses of this machine, every program may call, but no web page: browsers send the origin of a page, and a
+//! host name that resolves to this machine shows in the header `Host`. A browser asks for permission before it sends
+//! JSON to another site, and is refused.
 
 use std::net::IpAddr;
 
@@ -12,14 +12,14 @@ use hyper::{HeaderMap, Method, Request};
 use super::address::Token;
 use super::routes::HttpRefusal;
 
-/// Lets callers in.
+/// The rule of a door.
 #[derive(Debug, Clone)]
 pub(super) enum Guard {
-    /// By the socket comes only who may write into the folder.
+    /// Only users who may write to the folder can open the socket.
     Socket,
-    /// By TCP.
+    /// Clients on TCP.
     Tcp {
-        /// What they have to show, if anything.
+        /// The token that clients must present, if any.
         token: Option<Token>,
     },
 }
@@ -55,7 +55,7 @@ fn check_site<B>(request: &Request<B>, has_token: bool) -> Result<(), HttpRefusa
     if target.is_some_and(|target| target != host) {
         return foreign("the header `Host` is not that of the request");
     }
-    // With a token, it may have any name: a page does not know the token.
+    // With a token, any host name is fine: a web page does not know the token.
     if !has_token && !is_here(host) {
         return foreign("the header `Host` has to be `localhost` or an address, with the port");
     }

@@ -1,4 +1,4 @@
-//! The routes of every job: what it is at, its checkpoints, and to stop it.
+//! The routes of every job: status, checkpoints and stop.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,28 +14,28 @@ use crate::job::{Answer, Caller, Request};
 use crate::observe::Observer;
 use crate::stream::CheckpointId;
 
-/// The folder in a data folder for savepoints that are named without a path.
+/// The folder in a data folder for savepoints that are given by name instead of path.
 pub const SAVEPOINTS: &str = "savepoints";
-/// Characters of such a name.
+/// Longest name of a savepoint, in characters.
 const NAME_MAX: usize = 128;
 
 /// Copies a checkpoint to a file.
 pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), String> + Send + Sync>;
 
-/// A job, as far as it can be asked.
+/// A handle to a running job.
 #[derive(Clone)]
 pub struct JobSide {
-    /// Takes requests to it.
+    /// Sends requests to the job.
     pub inputs: Inputs,
-    /// What can be seen of it.
+    /// The job's status and metrics.
     pub observer: Arc<Observer>,
-    /// The clock that it goes by.
+    /// The job's clock.
     pub clock: Clock,
-    /// Copies its checkpoints.
+    /// Copies its checkpoints to files.
     pub savepoints: Savepoints,
     /// Its data folder.
     pub folder: PathBuf,
-    /// Whether a stop was answered with a savepoint.
+    /// Whether a stop request was answered with a savepoint.
     pub stopped_with_savepoint: Arc<AtomicBool>,
 }
 
@@ -55,7 +55,7 @@ struct StopWish {
     savepoint: Option<String>,
 }
 
-/// What every job can be asked.
+/// Builds the routes.
 #[must_use]
 pub fn routes(side: &JobSide) -> Routes {
     let (status, checkpoints, metrics) = (side.clone(), side.clone(), side.clone());
@@ -127,10 +127,10 @@ impl JobSide {
     /// Sends a request to the job and waits for its answer.
     ///
     /// # Errors
-    /// When the job refuses, or ends before it could do that.
+    /// When the job refuses, or ends before it has answered.
     pub fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, HttpRefusal> {
         let (caller, answer): (_, mpsc::Receiver<Answer<T>>) = Caller::new();
-        // A job that is over drops the caller, which ends the wait below.
+        // A job that has ended drops the caller, which ends the wait below.
         request(&self.inputs, wish(caller));
         match answer.recv() {
             Ok(Ok(answer)) => Ok(answer),
@@ -155,8 +155,8 @@ impl JobSide {
         Ok(())
     }
 
-    /// Where a savepoint goes. By the socket any path is fine: who may write there may write to this machine as the job's
-    /// user. Others name a file, and the job says where.
+    /// The path of a savepoint. Clients of the socket may give any path: they can already write to this machine as the
+    /// job's user. Clients of TCP give a name, and the job chooses the folder.
     fn savepoint_path(
         &self,
         call: &HttpRequest,

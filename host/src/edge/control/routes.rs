@@ -1,19 +1,19 @@
-//! What can be asked: a table of routes, which grows by [`Routes::with`].
+//! The table of routes, which [`Routes::with`] extends.
 //!
-//! A handler gets the whole call and answers it; one that waits has a thread of its own meanwhile. Who may call was decided
-//! before.
+//! A handler gets the whole call and answers it; a handler that waits has a thread of its own. The `guard` has accepted
+//! the client before.
 
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// What a call is meant to do.
+/// The method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Look.
+    /// Reads.
     Get,
-    /// Change something.
+    /// Changes something.
     Post,
 }
 
@@ -26,37 +26,37 @@ impl Method {
     }
 }
 
-/// How long a handler may take.
+/// The time that a handler takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandlerPace {
-    /// It answers from what is in memory.
+    /// Answers from memory.
     AtOnce,
-    /// It waits for the job, or works. The process does not end before it is answered.
+    /// Waits for the job, or computes. The process does not end before it has answered.
     Waits,
-    /// The same, and it is heard however many others wait: it ends what they wait for.
+    /// Like `Waits`, and accepted however many others wait: it ends what they wait for.
     WaitsAlways,
 }
 
 /// One call.
 #[derive(Debug, Clone)]
 pub struct HttpRequest {
-    /// What was sent along.
+    /// The body.
     pub body: Vec<u8>,
-    /// Whether it came by the socket in the data folder, so from a user who may write there.
+    /// Whether it came through the socket in the data folder, and so from a user who may write there.
     pub is_local: bool,
 }
 
 impl HttpRequest {
-    /// What was sent along, as the handler's own type; nothing is as good as `{}`.
+    /// The body as the handler's own type; an empty body counts as `{}`.
     ///
     /// # Errors
-    /// When it is something else: nothing was done.
+    /// When the body is anything else: nothing was done.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpRefusal> {
         let body: &[u8] = match self.body.is_empty() {
             true => b"{}",
             false => &self.body,
         };
-        // A struct would be read from a list, too.
+        // Serde would also read a struct from a list.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(HttpRefusal::bad_request(
                 "this is no request: it is no JSON object",
@@ -67,7 +67,7 @@ impl HttpRequest {
     }
 }
 
-/// What a handler answers.
+/// The answer of a handler.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HttpReply {
     /// JSON.
@@ -76,19 +76,19 @@ pub enum HttpReply {
     Metrics(String),
 }
 
-/// Why a call is not answered as it was wished for.
+/// The reason why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpRefusal {
-    /// The status of HTTP.
+    /// The HTTP status.
     pub status: u16,
-    /// A word for programs.
+    /// A code for programs.
     pub code: &'static str,
     /// A sentence for people.
     pub message: String,
 }
 
 impl HttpRefusal {
-    /// With all its parts.
+    /// A refusal from its parts.
     #[must_use]
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -98,62 +98,62 @@ impl HttpRefusal {
         }
     }
 
-    /// The call makes no sense.
+    /// The call is invalid.
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "bad-request", message)
     }
 
-    /// It makes sense, but not as the job stands.
+    /// The call is valid, but the job's state does not allow it.
     #[must_use]
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(409, "conflict", message)
     }
 
-    /// It was tried, and failed.
+    /// The call was tried, and failed.
     #[must_use]
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(500, "failed", message)
     }
 
-    /// As it is sent.
+    /// The refusal as it is sent.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({ "error": { "code": self.code, "message": self.message } })
     }
 }
 
-/// Answers calls.
+/// Answers calls of a route.
 pub type Handler = Arc<dyn Fn(&HttpRequest) -> Result<HttpReply, HttpRefusal> + Send + Sync>;
 
-/// One thing that can be asked.
+/// A method and path with its handler.
 #[derive(Clone)]
 pub struct Route {
-    /// To look or to change.
+    /// The method.
     pub method: Method,
     /// The whole path.
     pub path: &'static str,
-    /// What it does, in a line, for the list of routes.
+    /// A short description, for the list of routes.
     pub about: &'static str,
-    /// How long it may take.
+    /// The time that the handler takes.
     pub pace: HandlerPace,
-    /// What answers.
+    /// The handler.
     pub handler: Handler,
 }
 
-/// All that can be asked.
+/// All routes.
 #[derive(Clone, Default)]
 pub struct Routes(Vec<Route>);
 
 impl Routes {
-    /// With one more.
+    /// Adds a route.
     #[must_use]
     pub fn with(mut self, route: Route) -> Self {
         self.0.push(route);
         self
     }
 
-    /// With one more that answers JSON.
+    /// Adds a route that answers JSON.
     #[must_use]
     pub fn with_json(
         self,
@@ -171,7 +171,7 @@ impl Routes {
         })
     }
 
-    /// What there is.
+    /// The list of routes.
     #[must_use]
     pub fn index(&self) -> Value {
         let routes = self.0.iter().map(|route| {
@@ -180,10 +180,10 @@ impl Routes {
         json!({ "floodmark": env!("CARGO_PKG_VERSION"), "routes": routes.collect::<Value>() })
     }
 
-    /// Finds a route.
+    /// Finds the route for a method and path.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no such route.
     pub fn find(&self, method: &str, path: &str) -> Result<&Route, HttpRefusal> {
         // A HEAD request is answered as a GET request; the server leaves the body out.
         let method = if method == "HEAD" { "GET" } else { method };

@@ -1,7 +1,8 @@
-//! The doors by which calls come in, and the one thread that serves them all.
+//! Listens on the socket and on TCP, and serves all calls on one thread.
 //!
-//! The socket belongs to the holder of the folder's lock, who removes one that was left behind. Each door takes so many
-//! connections at once; the next ones are told so. A call that waits for the job costs it one report.
+//! The socket belongs to the process that holds the folder's lock, which removes a leftover one. Each door has a limit
+//! on open connections; further ones are refused with an answer. A call that waits for the job costs the job one
+//! report.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -20,27 +21,27 @@ use super::guard::Guard;
 use super::routes::Routes;
 use super::{FILE_NAME, reach};
 
-/// Connections at once, by door.
+/// Largest number of open connections of a door.
 const CONNECTIONS_MAX: usize = 32;
-/// Those that are told that there are too many; more are closed unheard.
+/// Connections beyond it that get an answer; more are closed without one.
 const TURNED_AWAY_MAX: usize = 32;
-/// Calls that wait for the job at once.
+/// Largest number of calls that wait for the job.
 const WAITING_MAX: usize = 16;
-/// The name of the socket before it may be used.
+/// The name of the socket while its mode is being set.
 const NEW_FILE_NAME: &str = "control.new";
 
-/// The calls that wait for the job.
+/// Counts the calls that wait for the job.
 #[derive(Default)]
 pub(super) struct OpenCalls {
     waiting: Mutex<usize>,
     fewer: Condvar,
 }
 
-/// A call that waits for the job, or whose answer has not left yet.
+/// A call that waits for the job, or whose answer is not sent yet.
 pub(super) struct Busy(Arc<OpenCalls>);
 
 impl OpenCalls {
-    /// Counts one more, unless there are too many.
+    /// Counts another call; `None` if there are too many.
     pub(super) fn begin(open: &Arc<Self>, is_always_heard: bool) -> Option<Busy> {
         let mut waiting = open.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if *waiting >= WAITING_MAX && !is_always_heard {
@@ -63,7 +64,7 @@ impl Drop for Busy {
     }
 }
 
-/// Listeners for calls, which are not served yet.
+/// Listeners that are not served yet.
 #[derive(Default)]
 pub struct Doors {
     socket: Option<(UnixListener, PathBuf)>,
@@ -71,10 +72,10 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// By a socket in a data folder that this process holds.
+    /// Listens on a socket in a data folder that this process holds.
     ///
     /// # Errors
-    /// When the system refuses: clients cannot use the socket then.
+    /// When the system refuses: the socket cannot be used then.
     pub fn on_socket(&mut self, folder: &Path) -> io::Result<()> {
         let path = folder.join(FILE_NAME);
         let new = folder.join(NEW_FILE_NAME);
@@ -84,7 +85,7 @@ impl Doors {
                 _ => {}
             }
         }
-        // It gets the name that clients look for only when its mode makes it the owner's alone.
+        // It gets its final name only after its mode restricts it to the owner.
         let listener = reach(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
@@ -93,7 +94,7 @@ impl Doors {
         Ok(())
     }
 
-    /// By TCP. Returns the address, with the port that was given if any was fine.
+    /// Listens on TCP. Returns the address with the actual port, if any port was requested.
     ///
     /// # Errors
     /// When the system refuses.
@@ -144,7 +145,7 @@ impl Doors {
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                // Sent or dropped, it means that calls are not served any more.
+                // A message or a dropped sender means that serving ends.
                 let _ = runtime.block_on(closed);
             })?;
         Ok(Serving {
@@ -174,7 +175,7 @@ impl Door {
         let doorstep = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
         loop {
             let Ok(stream) = self.next().await else {
-                // With too many files open, it is not tried without a break.
+                // With too many open files, retries only after a pause.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -194,7 +195,7 @@ impl Door {
     }
 }
 
-/// A job that can be asked, until this is dropped.
+/// Serves calls until it is dropped.
 pub struct Serving {
     path: Option<PathBuf>,
     open: Arc<OpenCalls>,
@@ -202,7 +203,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Waits until all that the job has heard is answered, the job being over: savepoints are made then.
+    /// Waits until all accepted calls are answered, including savepoints. The job must have ended.
     pub fn finish(self) {
         let waiting = self.open.waiting.lock();
         let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +214,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // One that stays behind is removed by the next job.
+            // The next job removes a leftover socket.
             let _ = fs::remove_file(path);
         }
     }

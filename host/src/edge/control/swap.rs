@@ -5,10 +5,10 @@
 //!                 "shadow":0, "dry-run":false, "trial-ms":30000, "allow-dropped-state":false}
 //! ```
 //!
-//! A component is named by its file and read by the job: by the socket any path is fine, since who may write there may read as
-//! the job's user. Others name a file in the folder `plugins` of the data folder. So no call has to be as large as a
-//! component. Without a file the operator keeps its plugin and gets another configuration. The answer is
-//! [`crate::edge::swap::Findings`] as JSON.
+//! A call names the file of a component, and the job reads it, so that a call need not be as large as a component.
+//! Clients of the socket may give any path: they can already read files as the job's user. Clients of TCP name a file
+//! in the folder `plugins` of the data folder. Without a file the operator keeps its plugin and gets another
+//! configuration. The answer is [`crate::edge::swap::Findings`] as JSON.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,17 +22,17 @@ use serde_json::{Value, json};
 use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
 use crate::edge::swap::{self, NewPlugin, Swapper, Wish};
 
-/// The path.
+/// The path of the route.
 pub const PATH: &str = "/v1/swap";
-/// The word for a plugin that does not fit.
+/// The error code for a plugin that does not fit.
 pub const UNFIT: &str = "plugin-unfit";
-/// The folder in a data folder with components that are named without a path.
+/// The folder in a data folder for components that are given by name instead of path.
 pub const PLUGINS: &str = "plugins";
-/// Bytes of a component.
+/// Largest component, in bytes.
 const COMPONENT_BYTES_MAX: u64 = 256 << 20;
-/// Operators in one call.
+/// Largest number of operators in one call.
 const OPERATORS_MAX: usize = 64;
-/// Characters of a name of a file.
+/// Longest file name, in characters.
 const NAME_MAX: usize = 128;
 
 #[derive(Debug, Deserialize)]
@@ -59,7 +59,7 @@ struct WishedPlugin {
     config: BTreeMap<String, String>,
 }
 
-/// The routes of a job with this one, too. `folder` is the data folder.
+/// Adds the route. `folder` is the data folder.
 #[must_use]
 pub fn with_swap(routes: Routes, swapper: Swapper, folder: PathBuf) -> Routes {
     routes.with_json(
@@ -102,7 +102,7 @@ fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, H
     Ok(json!(found))
 }
 
-/// Where a component is.
+/// The path of a component.
 fn path(call: &HttpRequest, folder: &Path, file: &str) -> Result<PathBuf, HttpRefusal> {
     let path = Path::new(file);
     if call.is_local && path.is_absolute() {

@@ -1,5 +1,5 @@
-//! Catches a call that reaches the job though it may not or is none, a caller that holds the job or others up, a page of
-//! another site that is let in, a socket that others may use, and one that cannot be reached in a deep folder.
+//! Catches an invalid or forbidden call that reaches the job, a client that blocks the job or other clients, a page of
+//! another site that is accepted, a socket that other users can open, and one that cannot be reached in a deep folder.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -100,10 +100,10 @@ impl Started {
         ask(self.folder.path(), path, body.as_ref())
     }
 
-    /// What is answered on TCP to these bytes, and no more; nothing if the connection is closed.
+    /// The answer on TCP to exactly these bytes; empty if the connection is closed.
     fn said(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        // One that is answered already takes no more bytes.
+        // The server may answer, and stop reading, before all bytes are sent.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
@@ -111,7 +111,7 @@ impl Started {
         String::from_utf8(answer).unwrap()
     }
 
-    /// Asserts that this is refused, in JSON.
+    /// Asserts that this is refused, with JSON.
     #[track_caller]
     fn refuses(&self, bytes: impl AsRef<[u8]>, status: u16, code: &str) {
         let answer = self.said(bytes.as_ref());
@@ -131,7 +131,7 @@ fn post(path: &str, body: &str) -> String {
     with("POST", path, "content-type: application/json\r\n", body)
 }
 
-/// A request by TCP with these headers more.
+/// A request for TCP with additional headers.
 fn with(method: &str, path: &str, headers: &str, body: &str) -> String {
     format!(
         "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {}\r\n\r\n{body}",
@@ -157,7 +157,7 @@ fn calls_reach_the_job_and_answers_come_back() {
     let wish = json!({ "savepoint": to });
     started.ask("/v1/checkpoints", Some(wish)).unwrap();
     assert_eq!(std::fs::read_to_string(to).unwrap(), "7");
-    // Over TCP a name is given, and the job says where it goes.
+    // Over TCP a client gives a name, and the job chooses the folder.
     let named = started.said(post("/v1/stop", r#"{"savepoint":"a.b-1"}"#).as_bytes());
     assert!(named.starts_with("HTTP/1.1 200 OK\r\n"), "{named}");
     let kept = std::fs::read_to_string(folder.join("savepoints/a.b-1"));
@@ -291,7 +291,7 @@ fn there_is_nothing_but_what_there_is() {
         let wish = format!("{{\"savepoint\":\"{savepoint}\"}}");
         started.refuses(post("/v1/checkpoints", &wish), 400, "bad-savepoint");
     }
-    // By the socket a path is fine, but not one that depends on where the job was started.
+    // Clients of the socket may give a path, but not one that depends on where the job was started.
     let relative = started.ask("/v1/stop", Some(json!({ "savepoint": "a/b" })));
     let relative = relative.unwrap_err().to_string();
     assert!(relative.contains("an absolute path"), "{relative}");
@@ -307,7 +307,7 @@ fn pages_of_other_sites_are_not_let_in() {
     };
     let port = started.address.port();
     for (headers, status) in [
-        // A name that its owner has bent to this machine.
+        // A host name whose owner resolves it to this machine.
         ("host: example.org\r\n".to_owned(), 403),
         (format!("host: example.org:{port}\r\n"), 403),
         ("host: localhost.example.org\r\n".to_owned(), 403),
@@ -342,7 +342,7 @@ fn pages_of_other_sites_are_not_let_in() {
     }
     let elsewhere = post("http://example.org/v1/checkpoints", "{}");
     started.refuses(elsewhere, 403, "foreign-site");
-    // A form can send these without asking before.
+    // A web form can send these without asking for permission first.
     for kind in [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -417,13 +417,13 @@ fn silent_clients_do_not_block_others() {
         .collect();
     let begun = Clock::start();
     started.refuses(with("GET", "/v1/status", "", ""), 503, "busy");
-    // The socket is a door of its own.
+    // The socket has limits of its own.
     started.ask("/v1/status", None).unwrap();
     let mut more: Vec<_> = (0..100)
         .map(|_| TcpStream::connect(started.address).unwrap())
         .collect();
     drop(silent);
-    // The places of those who left are free in a moment.
+    // The places of clients that left are free in a moment.
     let answer = std::iter::repeat_with(|| started.said(with("GET", "/v1", "", "").as_bytes()));
     let answer = answer
         .take(1000)

@@ -1,8 +1,8 @@
-//! What a run has put out, and how it differs from what it should be.
+//! Reads the output of a run and compares it with the expected output.
 //!
-//! A line is kept as its hash of 64 bits, so that much output fits into memory; texts of lines that differ are looked for in the
-//! files when they are to be shown. Lines are compared as multisets: each as often as it should be there, in any order. The
-//! order by part is compared on its own.
+//! Each line is kept as a hash of 64 bits, so that large output fits into memory; the text of a line that differs is
+//! read from the files when it is shown. Lines are compared as multisets: each as often as expected, in any order. The
+//! order of lines by part is compared separately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Lines that are shown of each kind, and bytes of each.
+/// Lines of each kind that are shown, and bytes of each.
 const SHOWN_MAX: usize = 5;
 const SHOWN_BYTES_MAX: usize = 200;
 
@@ -28,27 +28,27 @@ struct SinkLines {
     order: u64,
 }
 
-/// How the output of a sink is not what it should be.
+/// The difference between a sink's output and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputDifference {
     /// The sink.
     pub sink: String,
-    /// How many lines are missing.
+    /// Number of missing lines.
     pub missing: u64,
-    /// How many are there that should not be, or once more than they should.
+    /// Number of lines that were not expected, or appear too often.
     pub extra: u64,
-    /// Some of them, for people.
+    /// Some of these lines, for people.
     pub shown: Vec<String>,
 }
 
-/// Where a sink's output of a run is.
+/// The folder of a sink's output in a run.
 #[must_use]
 pub fn folder_of(run: &Path, sink: &str) -> PathBuf {
     run.join("out").join(sink)
 }
 
 impl RunOutput {
-    /// Reads what the sinks of a run have made visible.
+    /// Reads the visible output of a run.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -67,13 +67,13 @@ impl RunOutput {
         Ok(Self(output))
     }
 
-    /// How many lines there are.
+    /// Number of lines.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.0.values().map(|lines| lines.hashes.len() as u64).sum()
     }
 
-    /// Whether the lines come in the same order by part.
+    /// Whether the lines are in the same order by part.
     #[must_use]
     pub fn is_in_order_of(&self, other: &Self) -> bool {
         self.0.iter().all(|(sink, lines)| {
@@ -84,8 +84,8 @@ impl RunOutput {
         })
     }
 
-    /// How another run's output differs from this one; nothing if it has the same lines. The runs' folders are looked into for
-    /// what to show.
+    /// The differences of another run's output from this one; empty if it has the same lines. Lines to show are read
+    /// from the runs' folders.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -116,7 +116,7 @@ impl RunOutput {
     }
 }
 
-/// What is in one ascending list more often than in another.
+/// The elements that are in one ascending list more often than in another.
 fn beside(hashes: &[u64], others: &[u64]) -> Vec<u64> {
     let mut others = others.iter().peekable();
     let mut beside = Vec::new();
@@ -148,7 +148,8 @@ fn texts(folder: &Path, hashes: &[u64], what: &str) -> io::Result<Vec<String>> {
     Ok(texts)
 }
 
-/// Calls for each line of each visible part of a folder, in the order of the parts' names. A folder that is not there has none.
+/// Calls `each` with each line of each visible part of a folder, in the order of the parts' names. A missing folder has
+/// no lines.
 fn each_line(folder: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -179,8 +180,8 @@ fn each_line(folder: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a comparison that does not see a lost line, a doubled one, or one that was visible too early, and one that takes
-    //! another order or other parts for a difference.
+    //! Catches a comparison that misses a lost line, a doubled one, or one that was visible too early, and one that
+    //! reports another order or other parts as a difference.
 
     use super::*;
 

@@ -1,7 +1,7 @@
-//! One run of the command in a process of its own, which may be told to die at a crash point.
+//! Runs the command once in a process of its own, which may die at a crash point.
 //!
-//! Every run of a round has the same folder: `data`, `out`, and `said` with its messages. Children are in process groups of
-//! their own, so that Ctrl-C reaches only the process that started them, which then ends them by their handles.
+//! All runs of a round share a folder with `data`, `out`, and `said` (their messages). Child processes are in process
+//! groups of their own, so that Ctrl-C reaches only the process that started them, which then ends them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -19,38 +19,39 @@ use crate::crash::{self, CrashAt};
 use crate::edge::clock::Clock;
 use crate::edge::control;
 
-/// How often it is looked whether a child has ended.
+/// Interval of checking whether a child process has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-/// Bytes of the end of what a run said that are told.
+/// Bytes of the end of a run's messages that are reported.
 const SAID_BYTES_MAX: usize = 2000;
 
-/// What is run, again and again.
+/// The command that is run repeatedly.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// The command.
+    /// The path of the program.
     pub program: PathBuf,
-    /// Its arguments, without those that lead into a folder.
+    /// Its arguments, without those that redirect it to a folder.
     pub arguments: Vec<String>,
-    /// The names of all sinks, whose paths are led into a folder.
+    /// The names of all sinks, whose paths are redirected.
     pub sinks: Vec<String>,
     /// Whether checkpoints are kept as objects.
     pub stores_objects: bool,
-    /// What is asked of each job while it runs, until it has been done once: the verb, and what follows the data folder.
+    /// An operation to request from each running job until it was done once: the command, and its arguments after the
+    /// data folder.
     pub asked: Option<(String, Vec<String>)>,
-    /// Set when everything is to end.
+    /// Set when the user interrupts the test.
     pub interrupted: Arc<AtomicBool>,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEnded {
-    /// As it should.
+    /// The job finished.
     Finished,
-    /// At its crash point.
+    /// It died at its crash point.
     Killed,
-    /// Otherwise: the reason for people.
+    /// It ended otherwise: the reason for people.
     Failed(String),
-    /// It was ended because everything is to end.
+    /// It was ended because the user interrupted the test.
     Interrupted,
 }
 
@@ -63,10 +64,10 @@ pub struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    /// In a new folder, with compiled plugins of an earlier round.
+    /// Starts a round in a new folder, with compiled plugins of an earlier round.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the folder cannot be created.
     pub fn new(subject: &'a Subject, folder: PathBuf, compiled: Option<&Path>) -> io::Result<Self> {
         fs::create_dir_all(folder.join("data"))?;
         if let Some(from) = compiled.filter(|from| from.is_dir()) {
@@ -90,10 +91,10 @@ impl<'a> Round<'a> {
         &self.folder
     }
 
-    /// The highest number of a checkpoint that its runs have told of: they do not tell of each.
+    /// The highest checkpoint number in the messages of its runs, which do not mention every checkpoint.
     ///
     /// # Errors
-    /// When what they told cannot be read.
+    /// When the messages cannot be read.
     pub fn checkpoints(&self) -> io::Result<u64> {
         let said = fs::read(self.folder.join("said"))?;
         let said = String::from_utf8_lossy(&said);
@@ -105,7 +106,8 @@ impl<'a> Round<'a> {
         Ok(numbers.max().unwrap_or(0))
     }
 
-    /// Runs the command until it ends, or dies at `at`; one that takes longer than `at_most` is ended, as a failure.
+    /// Runs the command until it ends, or dies at `at`. A run that takes longer than `at_most` is killed and counts as
+    /// a failure.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -157,7 +159,7 @@ impl<'a> Round<'a> {
         Ok(command)
     }
 
-    /// The arguments that lead everything into the folder of the round.
+    /// The arguments that redirect everything to the folder of the round.
     fn places(&self) -> Vec<String> {
         let quoted = |path: PathBuf| {
             let text = path.display().to_string();
@@ -178,7 +180,7 @@ impl<'a> Round<'a> {
         places
     }
 
-    /// Asks the job for what is to be asked, as long as it was not done.
+    /// Requests the operation from the job, unless it was done before.
     fn ask(&mut self, asking: &mut Option<Ends>) -> io::Result<()> {
         let Some((verb, rest)) = &self.subject.asked else {
             return Ok(());
@@ -205,7 +207,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// What the run said at its end.
+    /// The last messages of the run.
     fn reason(&self, status: ExitStatus, begun: u64) -> String {
         let said = fs::read(self.folder.join("said")).unwrap_or_default();
         let said = said.get(begun as usize..).unwrap_or_default();
@@ -217,13 +219,13 @@ impl<'a> Round<'a> {
     }
 }
 
-/// A child process that is killed and waited for when this is dropped.
+/// A child process that is killed and waited for on drop.
 #[derive(Debug)]
 struct Ends(Child);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        // One that has ended already is not there to be killed.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

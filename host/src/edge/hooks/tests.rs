@@ -1,4 +1,5 @@
-//! Catches a listener that holds the job, is not told, is told twice, or fills the log; and what it started and left behind.
+//! Catches a listener that blocks the job, is not notified, is notified twice, or fills the log; and child processes
+//! left behind.
 #![expect(
     clippy::disallowed_methods,
     reason = "listeners are real processes, in real time"
@@ -133,7 +134,7 @@ fn a_full_queue_drops_the_oldest() {
     assert!(warnings.lock().unwrap()[0].contains("5 of them"));
 }
 
-/// Answers requests on loopback, one at a time; hands over what was posted.
+/// Answers requests on loopback, one at a time, and sends what was posted to the receiver.
 fn listen(status: &'static str) -> (String, mpsc::Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?a=b", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! The files of the SDKs and of the first plugins, as parts of the command. A test compares the lists with the folders.
+//! The files of the SDKs and of the first plugins, embedded in the command. A test compares the lists with the folders.
 
 use crate::edge::plugin_build::Language;
 
@@ -11,9 +11,9 @@ pub(super) struct TemplateFile {
 /// The SDK of a language.
 pub(super) struct Sdk {
     pub(super) language: Language,
-    /// Where a project has its copy.
+    /// The folder of the copy in a project.
     pub(super) folder: &'static str,
-    /// What of the SDK's own folder is copied.
+    /// The folder of the SDK that is copied.
     #[cfg(test)]
     pub(super) source: &'static str,
     pub(super) files: &'static [TemplateFile],

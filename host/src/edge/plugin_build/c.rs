@@ -1,8 +1,9 @@
-//! C, C++ and Zig: a core module by `zig cc` or by a clang with a WASI library, and a component of it by ourselves.
+//! Builds plugins in C, C++ and Zig: `zig cc` or a clang with a WASI library makes a core module, which is then wrapped
+//! as a component.
 //!
-//! The SDK is compiled with each plugin: it is a few small files, and so there is nothing to install but the compiler. It
-//! implements the contract by hand and answers all system calls, so the component imports nothing else. There is no build
-//! description beyond `plugin.toml`: who needs one builds a `.wasm` file with the tools of their own.
+//! The SDK is compiled with each plugin: it is a few small files, so only the compiler must be installed. It implements
+//! the contract by hand and answers all system calls, so the component imports nothing else. `plugin.toml` is the only
+//! build description; users who need more build a `.wasm` file with their own tools.
 
 mod manifest;
 
@@ -18,7 +19,7 @@ use super::{PluginBuildError, Project, Tools};
 use manifest::{CheckedManifest, Dialect};
 use toolchain::CCompiler;
 
-/// What every compilation is told. The SDK becomes a part of the plugin's code: a call of a function costs more here than
+/// Flags of every compilation. The SDK is inlined into the plugin's code: a function call costs more here than what
 /// most functions do.
 const TARGET: [&str; 5] = [
     "-O2",
@@ -50,7 +51,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
         compiler: CCompiler::of(tools),
         plugin,
     };
-    // Objects of sources that are gone must not be linked.
+    // Objects of removed sources must not be linked.
     match fs::remove_dir_all(&build.objects) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(unusable(project)(error));
@@ -67,7 +68,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     fs::write(out, component).map_err(unusable(project))
 }
 
-/// Explains the tools' error about imports that the contract does not have, and says what to do about it.
+/// Explains the error about imports that the contract does not have, and suggests a fix.
 fn explained(reason: String) -> String {
     if reason.contains("wasi_snapshot_preview1") {
         return format!(
@@ -130,7 +131,7 @@ impl Build {
         all.map(|path| format!("-I{}", path.display())).collect()
     }
 
-    /// Zig takes the header as a module, so the source says `@import("floodmark")`.
+    /// Zig gets the header as a module, for `@import("floodmark")`.
     fn compile_zig(&self, source: &Path, object: &Path) -> Result<(), PluginBuildError> {
         if !self.compiler.knows_zig() {
             return Err(toolchain::missing(&self.folder, "a source is in Zig"));
@@ -177,7 +178,7 @@ impl Build {
     }
 
     fn run(&self, command: &mut Command) -> Result<(), PluginBuildError> {
-        // Results go to standard output, so nothing of the compiler may.
+        // Standard output is for results, so the compiler's output goes to standard error.
         let status = command
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -230,7 +231,7 @@ mod tests {
         fs::write(folder.join(source), text).unwrap();
     }
 
-    /// Nothing, if the tools are missing.
+    /// `None` if the tools are missing.
     fn built(source: &str, text: &str, more: &str) -> Option<Result<Vec<u8>, PluginBuildError>> {
         let tools = or_skip(tools(Path::new(".")))?;
         Some(built_with(&tools, source, text, more))

@@ -1,5 +1,5 @@
-//! The contract between engine and plugins, as text: it is part of the command, so that plugins are built for the contract of
-//! the command that builds them, wherever that is.
+//! The contract between engine and plugins as text, embedded in the command: plugins are built for the contract of the
+//! command that builds them, wherever it is installed.
 
 use std::fs;
 use std::io;
@@ -40,12 +40,12 @@ pub const FILES: [(&str, &str); 11] = [
 
 /// The world that a plugin implements.
 pub const WORLD: &str = "plugin";
-/// The world of a plugin that is called with numbers as bytes.
+/// The world of a plugin whose calls have numbers packed as bytes.
 pub const PACKED_WORLD: &str = "packed-plugin";
-/// The world of a plugin that is called in fewer bytes.
+/// The world of a plugin whose calls have fewer bytes.
 pub const COMPACT_WORLD: &str = "compact-plugin";
 
-/// The world of a core module: a project may have a copy of an SDK that knows plain calls only.
+/// The world of a core module: a project may have a copy of an SDK that only supports plain calls.
 fn world_of(module: &[u8]) -> &'static str {
     let compact = b"floodmark:engine/operator-compact@0.1.0#process";
     match memchr::memmem::find(module, compact) {
@@ -54,7 +54,7 @@ fn world_of(module: &[u8]) -> &'static str {
     }
 }
 
-/// Writes the files into a folder, which is made if need be.
+/// Writes the files to a folder, which is created if it is missing.
 pub(super) fn unpack(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for (name, text) in FILES {
@@ -63,10 +63,10 @@ pub(super) fn unpack(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What an adapter of ours may use: it is told as the plugin's own.
+/// The world of an adapter: it may log, as if the plugin did.
 const ADAPTER: (&str, &str) = ("adapter.wit", "world adapter { import log; }");
 
-/// The contract, parsed, and one of its worlds.
+/// The parsed contract, and one of its worlds.
 fn resolved(world: &str) -> (Resolve, WorldId) {
     let mut source = SourceMap::default();
     for (name, text) in FILES.iter().chain([&ADAPTER]) {
@@ -81,18 +81,18 @@ fn resolved(world: &str) -> (Resolve, WorldId) {
     (resolve, world.expect("the contract has this world"))
 }
 
-/// Marks a core module as one that implements a world of the contract.
+/// Marks a core module as an implementation of a world of the contract.
 fn mark(module: &mut Vec<u8>, world: &str) -> Result<(), String> {
     let (resolve, world) = resolved(world);
     wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
         .map_err(|error| format!("{error:#}"))
 }
 
-/// Makes a component of a core module that implements the contract by the names of its imports and exports. An adapter
-/// implements the imports of the module that it is named by; it may use the contract's `log`.
+/// Wraps a core module, which implements the contract by the names of its imports and exports, as a component. An
+/// adapter implements the module's imports of the same name; it may use the contract's `log`.
 ///
 /// # Errors
-/// Says which import or export does not fit.
+/// When an import or export does not fit: which one.
 pub(super) fn component_of(
     mut module: Vec<u8>,
     adapters: &[(&str, &str)],

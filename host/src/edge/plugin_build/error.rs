@@ -1,4 +1,4 @@
-//! Why there is no component, in words that say what to do.
+//! Errors of building a plugin, with messages that say what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 
 use super::{COMPONENT_BYTES_MAX, Language};
 
-/// Why there is no component.
+/// The reason why a plugin was not built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PluginBuildError {
@@ -16,19 +16,19 @@ pub enum PluginBuildError {
         /// The plugin.
         path: PathBuf,
     },
-    /// It is a device, a pipe or the like.
+    /// The path is a device, a pipe or the like.
     #[error("the plugin `{}` is no ordinary file; name a `.wasm` file or a folder to build", path.display())]
     NotAFile {
         /// The plugin.
         path: PathBuf,
     },
-    /// No plugin is that large.
+    /// The file is larger than any plugin.
     #[error("the plugin `{}` has more than {} MiB, so it is none; name a `.wasm` file", path.display(), COMPONENT_BYTES_MAX >> 20)]
     TooLarge {
         /// The plugin.
         path: PathBuf,
     },
-    /// The folder is of no known language.
+    /// The language of the folder is unknown.
     #[error(
         "`{}` has no {}, so it is not known how to build it; name the folder of a plugin, make one with `floodmark new`, or name a `.wasm` file",
         path.display(),
@@ -38,29 +38,29 @@ pub enum PluginBuildError {
         /// The folder.
         path: PathBuf,
     },
-    /// A tool is not there.
+    /// A tool is missing.
     #[error(
         "{tool} is missing, which builds plugins of {language} such as `{}` ({reason}); install it: {install}",
         path.display()
     )]
     NoTool {
-        /// Of which language.
+        /// The language of the plugin.
         language: Language,
-        /// The tool, in words.
+        /// The tool, for people.
         tool: &'static str,
         /// The folder.
         path: PathBuf,
-        /// What happened when it was looked for.
+        /// The result of looking for it.
         reason: String,
         /// The command that installs it.
         install: String,
     },
-    /// The manifest of a project does not say what it must.
+    /// The manifest of a project is invalid.
     #[error("`{}` {reason}", path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// What is wrong, and what to write.
+        /// The mistake, and how to correct it.
         reason: String,
     },
     /// A folder cannot be read or written.
@@ -68,34 +68,34 @@ pub enum PluginBuildError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What the compiler made cannot be a component.
+    /// The compiled module cannot become a component.
     #[error("what was built of `{}` is no plugin: {reason}", path.display())]
     NotAPlugin {
         /// The folder.
         path: PathBuf,
-        /// Which import or export does not fit.
+        /// The import or export that does not fit.
         reason: String,
     },
-    /// The target is not there, and cannot be added.
+    /// The target is missing, and cannot be added.
     #[error(
         "the Rust target `wasm32-wasip2` is missing and could not be added ({reason}); run `rustup target add wasm32-wasip2`, or install it as you installed Rust"
     )]
     NoTarget {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The compiler has said why.
+    /// The compiler failed, and has printed why.
     #[error("building the plugin `{}` failed ({status}); the compiler's messages are above", path.display())]
     Failed {
         /// The folder.
         path: PathBuf,
-        /// How the tool ended.
+        /// The exit status of the tool.
         status: ExitStatus,
     },
-    /// The crate is no plugin.
+    /// The crate does not yield a component.
     #[error(
         "the crate `{}` yields no component; add `crate-type = [\"cdylib\"]` under `[lib]` in its `Cargo.toml`",
         path.display()
@@ -104,7 +104,7 @@ pub enum PluginBuildError {
         /// The folder.
         path: PathBuf,
     },
-    /// Which one is meant?
+    /// The crate yields several components.
     #[error(
         "the crate `{}` yields {}; name the one you mean as a `.wasm` file",
         path.display(),
@@ -113,7 +113,7 @@ pub enum PluginBuildError {
     ManyComponents {
         /// The folder.
         path: PathBuf,
-        /// What it yields.
+        /// The components.
         components: Vec<PathBuf>,
     },
 }
@@ -126,7 +126,7 @@ fn shown(paths: &[PathBuf]) -> String {
     shown.join(" and ")
 }
 
-/// The manifests of all languages, in words.
+/// The names of the manifests of all languages, as text.
 fn manifests() -> String {
     let shown = Language::ALL.map(|language| format!("`{}`", language.manifest()));
     let (last, others) = shown.split_last().expect("there are languages");

@@ -1,7 +1,7 @@
-//! Whether a component is still the one that its project would yield.
+//! Decides whether a built component is up to date with its project.
 //!
-//! Everything that it is made of is digested: names and bytes of the files of project and SDK, versions of the tools, the
-//! contract, and the version of this command. Times of files are not looked at: a checkout sets them as it likes.
+//! All inputs are hashed: names and bytes of the files of project and SDK, versions of the tools, the contract, and the
+//! version of this command. Modification times are ignored, since a checkout changes them.
 
 use std::fs;
 use std::io;
@@ -11,16 +11,16 @@ use sha2::{Digest, Sha256};
 
 use super::{LineReporter, PluginBuildError, Project, Tools, contract};
 
-/// Folders that hold what tools made.
+/// Folders with output of tools.
 const MADE: [&str; 4] = ["build", "node_modules", "target", "__pycache__"];
-/// What a folder has that a job writes its output to.
+/// A folder that has this entry is the output folder of a job.
 const STAGED: &str = ".staged";
-/// Files of a project at most: what has more is not a plugin's folder, but the folder of everything.
+/// Largest number of files in a project: a folder with more is not a plugin's.
 const FILES_MAX: usize = 20_000;
 
-/// The component of a project: the one that was made before, if nothing changed since, or a new one, which `make` writes to the
-/// path that it is given. A job must also restart on a machine without compilers: where `tools` are missing, a component
-/// that was made of the same files is taken, no matter which tools made it.
+/// The component of a project: an earlier build if nothing has changed since, otherwise a new one, which `make` writes
+/// to the given path. A job must also restart on a machine without compilers: if `tools` are missing, any earlier build
+/// of the same files is used.
 pub(super) fn up_to_date(
     project: &Project,
     tools: Result<Tools, PluginBuildError>,
@@ -35,7 +35,7 @@ pub(super) fn up_to_date(
         source,
     };
     fs::create_dir_all(&dir).map_err(unusable)?;
-    // Several jobs may want the same plugin at once; the lock ends with the file handle.
+    // Several jobs may build the same plugin at once; the lock ends with the file handle.
     let lock = fs::File::create(dir.join(".lock")).map_err(unusable)?;
     lock.lock().map_err(unusable)?;
     let files = digest(project)?;
@@ -57,13 +57,13 @@ pub(super) fn up_to_date(
         .and_then(|()| fs::rename(&unfinished, &component).map_err(unusable))
         .and_then(|()| fs::write(&note, format!("{files}\n{}", tools.version)).map_err(unusable));
     if made.is_err() {
-        // It may not be there at all.
+        // The file may not exist.
         let _ = fs::remove_file(&unfinished);
     }
     made.map(|()| component)
 }
 
-/// What a project's component is made of, but for the tools.
+/// A hash of all inputs of a project's component, except the tools.
 fn digest(project: &Project) -> Result<String, PluginBuildError> {
     let mut digest = Sha256::new();
     let mut put = |bytes: &[u8]| {
@@ -93,7 +93,7 @@ fn digest(project: &Project) -> Result<String, PluginBuildError> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// All files below a folder but hidden ones and those that tools made.
+/// All files below a folder, except hidden ones and output of tools.
 fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -119,7 +119,7 @@ fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a component that is outdated and taken, and one that is made again without need.
+    //! Catches an outdated component that is used, and an unnecessary build.
 
     use std::cell::Cell;
 

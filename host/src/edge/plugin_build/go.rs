@@ -1,8 +1,9 @@
-//! Go: the ordinary compiler, for WASI preview 1, as a library whose functions have the contract's names.
+//! Builds plugins in Go: the ordinary compiler for WASI preview 1, as a library whose functions have the contract's
+//! names.
 //!
-//! The SDK speaks the canonical ABI by itself, so there is nothing to generate. What Go's run-time asks of an operating system is
-//! answered by an adapter that needs none (`go/preview1.wat`); modules come from wherever the user's `go` gets them, and the SDK alone
-//! needs none. No other tool chain is ever fetched.
+//! The SDK implements the canonical ABI itself, so there is no generated code. An adapter that needs no operating
+//! system answers the system calls of Go's run-time (`go/preview1.wat`). Modules come from wherever the user's `go`
+//! gets them; the SDK needs none. No other tool chain is downloaded.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,17 +13,18 @@ use std::process::Stdio;
 use super::tool::tool;
 use super::{Language, PluginBuildError, Project, Tools, contract};
 
-/// The version that knows `//go:wasmexport`.
+/// The first version with `//go:wasmexport`.
 const NEEDED: (u32, u32) = (1, 24);
 const INSTALL: &str = "see https://go.dev/doc/install (Go 1.24 or later; no TinyGo)";
-/// How the SDK's `go.mod` says that it is the SDK.
+/// The line that identifies the SDK's `go.mod`.
 const SDK_MODULE: &str = "module floodmark.dev/sdk";
-/// A profile in this file says where calls spend their time. The SDK has one; a project's own one is taken instead.
+/// A profile in this file guides optimisation. The SDK has one; a project's own file takes precedence.
 const PROFILE: &str = "default.pgo";
-/// What the run-time imports, and who answers.
+/// The module that the run-time imports from, and its adapter.
 const ADAPTERS: [(&str, &str); 1] = [("wasi_snapshot_preview1", include_str!("go/preview1.wat"))];
 
-/// The project is called as the last part of its module's path; what it is built from elsewhere is what `replace` says.
+/// The project. Its name is the last part of its module's path; `replace` names the other folders that it is built
+/// from.
 pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
     let manifest = folder.join(Language::Go.manifest());
     let text = fs::read_to_string(&manifest).map_err(|source| PluginBuildError::Folder {
@@ -46,7 +48,7 @@ pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
     })
 }
 
-/// What comes last in the module's path, without the version that may end it.
+/// The last part of the module's path, without a version at the end.
 fn module_name(manifest: &str) -> Option<&str> {
     let path = manifest
         .lines()
@@ -60,7 +62,7 @@ fn module_name(manifest: &str) -> Option<&str> {
     parts.next().filter(|name| !name.is_empty())
 }
 
-/// The folders that stand in for modules.
+/// The folders that replace modules.
 fn replaced(manifest: &str) -> impl Iterator<Item = &str> {
     manifest
         .lines()
@@ -79,7 +81,7 @@ fn unquoted(text: &str) -> &str {
     text.trim().trim_matches(['"', '`'])
 }
 
-/// Looks for `go`, and whether it is new enough.
+/// Finds `go`, and checks its version.
 pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
     tools_by(Path::new("go"), folder)
 }
@@ -106,7 +108,7 @@ fn tools_by(program: &Path, folder: &Path) -> Result<Tools, PluginBuildError> {
     })
 }
 
-/// Reads what `go version` says, such as `go version go1.26.1 linux/amd64`.
+/// Parses the output of `go version`, such as `go version go1.26.1 linux/amd64`.
 fn check_version(said: &str) -> Result<(), String> {
     let words = said.split_whitespace();
     let number = words
@@ -118,7 +120,7 @@ fn check_version(said: &str) -> Result<(), String> {
         });
     match number {
         Some(found) if found >= NEEDED => Ok(()),
-        // A compiler that was built from its source has no number.
+        // A compiler built from source has no version number.
         None if said.starts_with("go version devel") => Ok(()),
         Some((major, minor)) => Err(format!(
             "Go {major}.{minor} is there, and {}.{} or later is needed",
@@ -128,7 +130,7 @@ fn check_version(said: &str) -> Result<(), String> {
     }
 }
 
-/// Compiles, and makes a component of the module.
+/// Compiles the project, and wraps the module as a component.
 pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), PluginBuildError> {
     let module = out.with_extension("module");
     let made = compile(project, tools, &module).and_then(|()| {
@@ -142,19 +144,19 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
         })?;
         fs::write(out, component).map_err(|source| folder_error(project, source))
     });
-    // It may not be there at all.
+    // The file may not exist.
     let _ = fs::remove_file(&module);
     made
 }
 
 fn compile(project: &Project, tools: &Tools, module: &Path) -> Result<(), PluginBuildError> {
-    // The tool runs in the project's folder, and `out` may be named from elsewhere.
+    // The tool runs in the project's folder, and `out` may be relative to another.
     let module = std::path::absolute(module).map_err(|source| folder_error(project, source))?;
     let status = tool(&tools.command[0], &project.folder)
         .env("GOOS", "wasip1")
         .env("GOARCH", "wasm")
         .env("GOTOOLCHAIN", "local")
-        // Neither paths of this machine nor the state of the repository get into the component.
+        // Keeps paths of this machine and the state of the repository out of the component.
         .args([
             "build",
             "-buildmode=c-shared",
@@ -179,7 +181,7 @@ fn compile(project: &Project, tools: &Tools, module: &Path) -> Result<(), Plugin
     }
 }
 
-/// The compiler looks for a profile in the project's folder by itself.
+/// The profile of the SDK, if the project has none: the compiler finds the project's own one by itself.
 fn profile(project: &Project) -> Option<OsString> {
     if project.folder.join(PROFILE).is_file() {
         return None;
@@ -188,7 +190,7 @@ fn profile(project: &Project) -> Option<OsString> {
         let manifest = fs::read_to_string(folder.join(Language::Go.manifest()));
         manifest.is_ok_and(|text| text.lines().any(|line| without_comment(line) == SDK_MODULE))
     })?;
-    // The tool runs in the project's folder, and `sdk` may be named from elsewhere.
+    // The tool runs in the project's folder, and `sdk` may be relative to another.
     let profile = std::path::absolute(sdk.join(PROFILE)).ok()?;
     let mut flag = OsString::from("-pgo=");
     flag.push(&profile);
@@ -204,8 +206,8 @@ fn folder_error(project: &Project, source: std::io::Error) -> PluginBuildError {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a component that imports more than the contract, a run-time that never stops waiting, and messages that do
-    //! not help.
+    //! Catches a component that imports more than the contract, a run-time that never stops waiting, and unhelpful
+    //! messages.
 
     use super::super::tool::or_skip;
     use super::*;
@@ -318,7 +320,7 @@ func main() {}
         let component = fs::read(&out).unwrap();
         let engine = GuestEngine::new(None).unwrap();
         check_runs(&engine.load("demo", &component).unwrap());
-        // What is not Go is left to the compiler, and what is no plugin is said here.
+        // The compiler reports code that is not Go; this module reports code that is not a plugin.
         fs::write(
             folder.path().join("main.go"),
             "package main\nfunc main() { x }\n",

@@ -1,7 +1,8 @@
-//! JavaScript and TypeScript: esbuild makes one module of the operator and its SDK, componentize-qjs puts it into QuickJS.
+//! Builds plugins in JavaScript and TypeScript: esbuild bundles the operator and its SDK into one module, and
+//! componentize-qjs combines it with QuickJS.
 //!
-//! Nothing is run of what `package.json` says but its `floodmark` table, so a build does what it does everywhere. Types are not
-//! checked: that is `tsc`, and the editor.
+//! Only the `floodmark` table of `package.json` is used and none of its scripts run, so a build does the same
+//! everywhere. Types are not checked: that is the job of `tsc` and the editor.
 
 use std::fs;
 use std::io;
@@ -15,12 +16,12 @@ use super::{Language, PluginBuildError, Project, Tools, contract};
 
 const COMPONENTIZE: &str = "componentize-qjs";
 const ESBUILD: &str = "esbuild";
-/// The command that installs what is missing, in versions that are known to work.
+/// The command that installs the tools, in versions that are known to work.
 const INSTALL: &str = "npm install --save-dev componentize-qjs@0.4.5 esbuild@0.28.2";
-/// Characters of a plugin's name.
+/// Longest name of a plugin, in characters.
 const NAME_LEN_MAX: usize = 64;
 
-/// `package.json`, as far as it is ours.
+/// The fields of `package.json` that are used.
 #[derive(Deserialize)]
 struct Manifest {
     name: Option<String>,
@@ -30,7 +31,7 @@ struct Manifest {
     dev_dependencies: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Its table `floodmark`.
+/// The table `floodmark`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Table {
@@ -49,7 +50,7 @@ impl Default for Table {
     }
 }
 
-/// What a manifest says, checked.
+/// A checked manifest.
 struct Stated {
     name: String,
     version: String,
@@ -84,7 +85,7 @@ fn stated(folder: &Path) -> Result<Stated, PluginBuildError> {
     let manifest = manifest(folder)?;
     let table = manifest.floodmark.unwrap_or_default();
     let name = manifest.name.unwrap_or_default();
-    // A scope says who publishes a package, not what it is.
+    // A scope names the publisher of a package, so it is removed.
     let name = name.rsplit('/').next().unwrap_or_default().to_owned();
     let is_name_byte =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -128,7 +129,7 @@ fn stated(folder: &Path) -> Result<Stated, PluginBuildError> {
     })
 }
 
-/// `command` is componentize-qjs, and after it esbuild.
+/// Finds the tools: `command` is componentize-qjs, followed by esbuild.
 pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -158,7 +159,7 @@ fn tools_on(folder: &Path, path: &[PathBuf]) -> Result<Tools, PluginBuildError> 
     })
 }
 
-/// A tool of the project, of one of the folders that it is in, or of the user.
+/// A tool of the project, of one of its parent folders, or of the user.
 fn find(name: &'static str, folder: &Path, path: &[PathBuf]) -> Result<PathBuf, PluginBuildError> {
     let absolute = folder
         .canonicalize()
@@ -195,7 +196,7 @@ fn no_tool(name: &'static str, folder: &Path, reason: String) -> PluginBuildErro
     }
 }
 
-/// The version of a tool that does not tell it, by the manifest of its package.
+/// The version of a tool that does not print it, from the manifest of its package.
 fn version_of(tool: &Path) -> String {
     let real = tool.canonicalize().unwrap_or_else(|_| tool.to_path_buf());
     let of_package = |folder: &Path| manifest(folder).ok()?.version;
@@ -211,7 +212,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
         path: project.folder.clone(),
         source,
     };
-    // The tools start in the folder, so paths that were relative to here would not be found.
+    // The tools run in the folder, so relative paths would not be found.
     let folder = project.folder.canonicalize().map_err(unusable)?;
     let out = std::path::absolute(out).map_err(unusable)?;
     let stated = stated(&folder)?;
@@ -252,7 +253,8 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     )
 }
 
-/// Joins the operator, the SDK and the engine. The world is closed first: modules are loaded in order.
+/// Imports the operator, the SDK and the engine. The module that closes the world comes first: modules are loaded in
+/// order.
 fn entry_module(stated: &Stated) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     format!(
@@ -291,8 +293,8 @@ fn run(command: &mut Command, project: &Project) -> Result<(), PluginBuildError>
 
 #[cfg(test)]
 mod tests {
-    //! Catches a manifest that is taken although it is wrong, a message that does not say the command, and a build that does
-    //! not yield a component.
+    //! Catches an invalid manifest that is accepted, a message without the command to run, and a build that does not
+    //! yield a component.
 
     use super::super::tool::or_skip;
     use super::*;
@@ -343,7 +345,7 @@ mod tests {
             r#"{"devDependencies": {"componentize-qjs": "0.4.5"}}"#,
             "run `npm install` in",
         );
-        // Those of a folder above will do.
+        // Tools of a parent folder are used as well.
         let bin = folder.path().join("node_modules/.bin");
         fs::create_dir_all(&bin).unwrap();
         fs::write(bin.join(COMPONENTIZE), "").unwrap();

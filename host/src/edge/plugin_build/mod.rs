@@ -1,9 +1,10 @@
 //! Builds a plugin that is given as a folder, with the tools of its language.
 //!
-//! A folder is of the language whose manifest it has. Cargo knows by itself what has to be built; for the other languages a
-//! component is made anew when a file of the project, its SDK, the tools or the contract changed, and lies in the folder's
-//! `build`; where tools are missing, one that fits the files will do. Nothing is installed here but the target of Rust: a message says what is missing and the command that installs it.
-//! What a component offers is checked by `guest`, when it is loaded.
+//! The manifest in a folder decides its language. Cargo knows itself when to rebuild. For other languages, a component
+//! is rebuilt when a file of the project, its SDK, the tools or the contract changed; it is kept in the folder's
+//! `build`. If tools are missing, an earlier build of the same files is used. Only Rust's target is installed
+//! automatically: for everything else, a message says what is missing and which command installs it. `guest` checks a
+//! component when it is loaded.
 
 mod c;
 mod go;
@@ -23,13 +24,13 @@ use std::path::{Path, PathBuf};
 pub use self::error::PluginBuildError;
 use self::fresh::up_to_date;
 
-/// Bytes of a component.
+/// Largest component, in bytes.
 const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 
-/// The folder in a project's folder where all that is made of it goes.
+/// The folder in a project's folder for all build output.
 const BUILD: &str = "build";
 
-/// Takes a line for people.
+/// Receives lines for the user.
 type LineReporter<'a> = &'a mut dyn FnMut(&str);
 
 /// A language that plugins are built from.
@@ -41,14 +42,14 @@ pub enum Language {
     Go,
     /// `pyproject.toml`
     Python,
-    /// `package.json`; TypeScript, too.
+    /// `package.json`, also for TypeScript
     JavaScript,
-    /// `plugin.toml`; C++ and Zig, too.
+    /// `plugin.toml`, also for C++ and Zig
     C,
 }
 
 impl Language {
-    /// All of them.
+    /// All languages.
     pub const ALL: [Self; 5] = [
         Self::Rust,
         Self::Go,
@@ -57,7 +58,7 @@ impl Language {
         Self::C,
     ];
 
-    /// Its name on the command line, and that of its folder beside the other languages' in this repository.
+    /// The name on the command line, and of the language's folders in this repository.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,7 +70,7 @@ impl Language {
         }
     }
 
-    /// The file by which a folder is known to be of this language.
+    /// The file that identifies a folder of this language.
     #[must_use]
     pub const fn manifest(self) -> &'static str {
         match self {
@@ -81,17 +82,18 @@ impl Language {
         }
     }
 
-    /// The language of a folder, if it is known.
+    /// The language of a folder; `None` if unknown.
     #[must_use]
     pub fn of(folder: &Path) -> Option<Self> {
         let has = |language: &Self| folder.join(language.manifest()).is_file();
         Self::ALL.into_iter().find(has)
     }
 
-    /// Whether this machine has the tools to build such plugins. `folder` is one, since tools may be installed beside it.
+    /// Checks that this machine has the tools to build such plugins. `folder` is a plugin, since tools may be installed
+    /// beside it.
     ///
     /// # Errors
-    /// [`PluginBuildError::NoTool`] says what is missing, and how to install it.
+    /// [`PluginBuildError::NoTool`] names the missing tool and the command that installs it.
     pub fn find_tools(self, folder: &Path) -> Result<(), PluginBuildError> {
         match self {
             Self::Rust => rust::find_tools(folder),
@@ -115,35 +117,36 @@ impl fmt::Display for Language {
     }
 }
 
-/// A folder with a plugin, as its manifest tells of it.
+/// A folder with a plugin, as described by its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Project {
     folder: PathBuf,
-    /// What the component is called.
+    /// The name of the component.
     name: String,
-    /// Folders elsewhere that it is built from, such as an SDK.
+    /// Other folders that it is built from, such as an SDK.
     elsewhere: Vec<PathBuf>,
 }
 
 impl Project {
-    /// Where all that is made of it goes.
+    /// The folder for all build output.
     fn build_dir(&self) -> PathBuf {
         self.folder.join(BUILD)
     }
 }
 
-/// The component of a plugin: `path` itself if it is a file, what its folder yields otherwise. The compiler's messages go to
-/// standard error, and `report` gets a line for people when something is installed or takes long.
+/// The component of a plugin: `path` itself if it is a file, otherwise the result of building the folder. The
+/// compiler's messages go to standard error, and `report` gets a line for the user when something is installed or takes
+/// long.
 ///
 /// # Errors
-/// When there is no such plugin, or it cannot be built. A target that was added stays, and so does an older component.
+/// When there is no such plugin, or it cannot be built. An added target stays, and so does an older component.
 pub fn component(path: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
     if path.is_dir() {
         return build(path, report);
     }
     let path = path.to_path_buf();
     match path.metadata() {
-        // Bytes of a device never end, and those of a pipe may never come.
+        // Reading a device may never end, and reading a pipe may never start.
         Ok(file) if !file.is_file() => Err(PluginBuildError::NotAFile { path }),
         Ok(file) if file.len() > COMPONENT_BYTES_MAX => Err(PluginBuildError::TooLarge { path }),
         Ok(_) => Ok(path),
@@ -186,12 +189,12 @@ fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuild
     }
 }
 
-/// What is needed to build plugins of a language.
+/// The tools to build plugins of a language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tools {
-    /// How to start the tool: a program, and arguments that go before all others.
+    /// The program and its first arguments.
     command: Vec<PathBuf>,
-    /// What it says of its version: another one builds anew.
+    /// The version that the tool reports; another version rebuilds.
     version: String,
 }
 
@@ -202,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Names differ between tests: with a target folder of the user's all crates share it.
+    /// Names differ between tests, since all crates may share a target folder of the user.
     fn crate_in(folder: &Path, name: &str, library: &str, code: &str) {
         let manifest = format!(
             "[package]\nname = \"{name}\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n{library}\n[workspace]\n"

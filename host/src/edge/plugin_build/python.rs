@@ -1,7 +1,8 @@
-//! Python: `componentize-py` makes a component of modules, its own CPython, and what their import left in memory.
+//! Builds plugins in Python: `componentize-py` makes a component of modules, its own CPython, and the memory after
+//! importing them.
 //!
-//! It asks one module for the exports, which is written here: it imports the user's module and lets the SDK do the rest. Modules
-//! are looked for in the project, in the folders of `path`, and among the packages of the environment that has the tool.
+//! It takes exports from one module, which is generated here: it imports the user's module and calls the SDK. Modules
+//! are searched in the project, in the folders of `path`, and among the packages of the environment that has the tool.
 
 use std::fs;
 use std::io;
@@ -13,15 +14,15 @@ use serde::Deserialize;
 use super::tool::tool;
 use super::{Language, PluginBuildError, Project, Tools, contract};
 
-/// The version that the SDK is tested with.
+/// The command that installs the version that the SDK is tested with.
 const INSTALL: &str = "pip install componentize-py==0.25.1";
-/// Starts the tool where it is installed as a module, but its command is not on the path.
+/// Starts the tool if it is installed as a module, but its command is not on the path.
 const AS_MODULE: &str = "import sys; from componentize_py import script; sys.exit(script())";
-/// The module that the tool is given. No user's module has this name.
+/// The generated module. No user's module has this name.
 const ENTRY: &str = "floodmark_entry";
 const NAME_CHARS_MAX: usize = 64;
 
-/// `pyproject.toml`, as far as it is ours.
+/// The fields of `pyproject.toml` that are used.
 #[derive(Deserialize)]
 struct PyprojectFile {
     project: Option<About>,
@@ -40,18 +41,18 @@ struct Tables {
     floodmark: Option<Table>,
 }
 
-/// `[tool.floodmark]`
+/// The table `[tool.floodmark]`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Table {
     /// The module with the operator.
     module: String,
-    /// Folders with further modules, the SDK's among them if the project has no copy of it.
+    /// Folders with further modules, including the SDK's if the project has no copy of it.
     #[serde(default)]
     path: Vec<PathBuf>,
 }
 
-/// What a manifest says, checked.
+/// A checked manifest.
 struct Said {
     name: String,
     version: String,
@@ -122,7 +123,8 @@ fn said(folder: &Path) -> Result<Said, PluginBuildError> {
     })
 }
 
-/// The name of a project as plugins have them; names of packages do not differ by case, nor by what parts their words.
+/// The name of a project as a plugin's name: in lower case with `-` between words, since names of packages are compared
+/// that way.
 fn plugin_name(name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase().replace(['_', '.'], "-");
     let is_fine = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
@@ -130,7 +132,7 @@ fn plugin_name(name: &str) -> Option<String> {
     is_name.then_some(name)
 }
 
-/// Whether this is a name such as `package.module`, which may stand in code.
+/// Whether this is a name such as `package.module` that is safe in code.
 fn is_module(name: &str) -> bool {
     name.split('.').all(|part| {
         let mut chars = part.chars();
@@ -141,7 +143,7 @@ fn is_module(name: &str) -> bool {
     })
 }
 
-/// The tool of the project's own environment, or else the one on the path.
+/// The tool in the project's own environment, otherwise the one on the path.
 pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let of_project = folder
@@ -194,7 +196,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     let mut command = tool(&tools.command[0], &project.folder);
     command.args(&tools.command[1..]);
     if let Some(environment) = environment_of(&tools.command[0]) {
-        // So it finds the packages that are installed beside it.
+        // With this variable the tool finds the packages that are installed beside it.
         command.env("VIRTUAL_ENV", environment);
     }
     command.arg("-d").arg(contract);
@@ -209,7 +211,7 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     for folder in folders.iter().chain(&said.elsewhere) {
         command.arg("-p").arg(absolute(folder));
     }
-    // Its standard output only says that it succeeded.
+    // Its standard output only reports success.
     let status = command
         .arg("-o")
         .arg(absolute(out))
@@ -226,16 +228,16 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
     Ok(())
 }
 
-/// The virtual environment that a tool is part of.
+/// The virtual environment of a tool.
 fn environment_of(tool: &Path) -> Option<&Path> {
     let environment = tool.parent()?.parent()?;
     let is_one = environment.join("pyvenv.cfg").is_file();
     is_one.then_some(environment)
 }
 
-/// The module that the tool asks for exports.
+/// The module that exports the operator.
 fn entry(said: &Said) -> String {
-    // Strings of JSON are strings of Python, too.
+    // JSON strings are also Python strings.
     let text = |text: &str| serde_json::Value::from(text).to_string();
     format!(
         "\"\"\"Made by `floodmark build`.\"\"\"\n\n\
@@ -250,8 +252,8 @@ fn entry(said: &Said) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a manifest whose mistake goes unnoticed or unnamed, a missing tool that is not named with the command that
-    //! installs it, and a component that is not what its project says.
+    //! Catches a manifest whose mistake is not noticed or not named, a missing tool without the command that installs
+    //! it, and a component that differs from its project.
 
     use super::super::tool::or_skip;
     use super::*;

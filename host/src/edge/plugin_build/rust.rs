@@ -1,4 +1,4 @@
-//! Rust: `cargo build` for `wasm32-wasip2`, whose linker emits a component by itself.
+//! Builds plugins in Rust: `cargo build` for `wasm32-wasip2`, whose linker emits a component.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::{Language, LineReporter, PluginBuildError};
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// Looks for cargo; the target is added when it is needed.
+/// Finds cargo; the target is added when it is needed.
 pub(super) fn find_tools(folder: &Path) -> Result<(), PluginBuildError> {
     let asked = tool("cargo", folder).arg("--version").output();
     asked.map(drop).map_err(no_tool("cargo", folder))
@@ -46,7 +46,7 @@ pub(super) fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, 
     }
 }
 
-/// Adds the target unless the tool chain that builds this folder has it.
+/// Adds the target if the folder's tool chain lacks it.
 fn ensure_target(folder: &Path, report: LineReporter<'_>) -> Result<(), PluginBuildError> {
     let asked = tool("rustc", folder)
         .args(["--print", "target-libdir", "--target", TARGET])
@@ -85,7 +85,7 @@ fn no_tool(tool: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Plugi
     }
 }
 
-/// What cargo says of an artifact, as far as it is needed.
+/// The fields of a cargo message about an artifact that are used.
 #[derive(Deserialize)]
 struct CargoMessage {
     reason: String,
@@ -103,7 +103,7 @@ struct CargoTarget {
     kind: Vec<String>,
 }
 
-/// The components that the crate with this manifest yields. Its dependencies' are not meant.
+/// The components of the crate with this manifest, without those of its dependencies.
 fn components(messages: &[u8], manifest: &Path) -> Vec<PathBuf> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let manifest = real(manifest);

@@ -1,4 +1,4 @@
-//! Tools of other languages, started as if the user had started them in the folder.
+//! Starts tools of other languages as if the user had started them in the folder.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -16,8 +16,8 @@ pub(super) fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
     command
 }
 
-/// Whether a variable was made for another build than this one: by an outer `cargo run` or `cargo test`, or flags and
-/// wrappers that suit the host's compiler. What configures cargo for a user stays.
+/// Whether a variable is for another build than this one: set by an outer `cargo run` or `cargo test`, or flags and
+/// wrappers for the host's compiler. A user's configuration of cargo is kept.
 pub(super) fn is_of_an_outer_build(variable: &OsStr) -> bool {
     let Some(name) = variable.to_str() else {
         return false;
@@ -59,8 +59,8 @@ pub(super) fn is_of_an_outer_build(variable: &OsStr) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The tools, or nothing, in tests of machines that may lack them: which language is skipped is said, and where all must be
-/// there, a missing one fails.
+/// The tools, or `None` in tests on machines that lack them: prints which language is skipped, and fails where all
+/// languages are required.
 #[cfg(test)]
 pub(super) fn or_skip(
     found: Result<super::Tools, super::PluginBuildError>,
@@ -74,7 +74,7 @@ pub(super) fn or_skip(
     assert!(missing.contains("install"), "{missing}");
     let all = std::env::var_os("FLOODMARK_LANGUAGES").is_some_and(|which| which == "all");
     assert!(!all, "{missing}");
-    // Not `eprintln`, which is kept back when a test passes.
+    // `eprintln` would be captured when a test passes.
     let _ = writeln!(std::io::stderr(), "skipped: {missing}");
     None
 }

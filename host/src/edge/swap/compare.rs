@@ -8,48 +8,48 @@ use crate::guest::Plugin;
 use crate::state::{StateKind, StateSchema};
 use crate::stream::Column;
 
-/// One state.
+/// The comparison of one state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StateRow {
-    /// Its name.
+    /// The name of the state.
     pub state: String,
-    /// `value`, `list` or `map`, as it is saved or, if it is new, as it is declared.
+    /// `value`, `list` or `map`: the saved kind or, for a new state, the declared one.
     pub kind: String,
-    /// The versions of which there may be entries, newest first.
+    /// The versions of saved entries, newest first.
     pub saved: Vec<u32>,
-    /// The version that the plugin declares.
+    /// The version that the plugin declares; `None` if it does not declare the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<u32>,
-    /// How a swap handles it.
+    /// The effect of the swap on the state.
     pub fate: StateCompatibility,
-    /// Why, if there is more to say.
+    /// The reason, if there is more to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How a swap handles a state.
+/// The effect of a swap on a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StateCompatibility {
-    /// It is of the same kind and version.
+    /// Kind and version are the same.
     Fits,
     /// Its values are migrated.
     Migrates,
     /// The plugin does not migrate its values.
     NotMigrated,
-    /// It begins empty.
+    /// The state is new and starts empty.
     New,
-    /// The plugin does not declare it.
+    /// The plugin does not declare it, and it is dropped.
     Dropped,
-    /// It is of another kind.
+    /// Its kind differs.
     OtherKind,
 }
 
-/// Compares what is saved with what a plugin declares.
+/// Compares saved states with those that a plugin declares.
 ///
 /// # Errors
-/// When the plugin cannot be started. What does not fit is no error, but in the table.
+/// When the plugin cannot be started. States that do not fit are not an error; they are in the table.
 pub fn compare(
     operator: &str,
     plugin: &Plugin,
@@ -100,7 +100,7 @@ pub fn compare(
     Ok(rows)
 }
 
-/// Asks the plugin whether it takes over the versions that are not its own.
+/// Asks the plugin whether it migrates values of older versions.
 fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result<(), SwapRefusal> {
     let declared = plugin.description().states.iter().zip(0..);
     let found = declared
@@ -122,10 +122,10 @@ fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result
     Ok(())
 }
 
-/// Refuses what would lose state.
+/// Refuses a swap that would lose state.
 ///
 /// # Errors
-/// With all that does not fit.
+/// When states do not fit: all of them.
 pub fn refuse_states(
     operator: &str,
     rows: &[StateRow],

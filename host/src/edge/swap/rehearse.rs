@@ -1,8 +1,8 @@
-//! Tries a plugin on state that a checkpoint holds: values of another version are migrated, some thousand of each, by an instance
-//! that is then dropped. Nothing is written.
+//! Tries a plugin on the state of a checkpoint: an instance, dropped afterwards, migrates some thousand values of each
+//! state with another version. Nothing is written.
 //!
-//! Only the newest chunks are looked at, so that it takes no longer for a large state: lists and maps with a page in an
-//! older one are passed over.
+//! Only the newest chunks are read, so that a large state takes no longer; lists and maps with a page in an older chunk
+//! are skipped.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ use crate::runtime::plan::Operator;
 use crate::runtime::saved::SavedState;
 use crate::stream::Column;
 
-/// Keys of a state that are looked at.
+/// Largest number of keys of a state that are tried.
 const KEYS_MAX: usize = 2000;
-/// Bytes of chunks that are looked at.
+/// Largest size of chunks that are read, in bytes.
 const CHUNK_BYTES_MAX: u64 = 32 << 20;
-/// Values that are migrated at a time.
+/// Values that are migrated in one call.
 const VALUES_A_CALL: usize = 500;
 
-/// What was tried.
+/// The result of a rehearsal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rehearsed {
-    /// On this checkpoint.
+    /// The checkpoint.
     pub checkpoint: u64,
-    /// Values that were migrated.
+    /// Number of migrated values.
     pub migrated: u64,
-    /// How long it took.
+    /// Its duration in microseconds.
     pub took_us: u64,
 }
 
@@ -45,7 +45,7 @@ impl Swapper {
             checkpoint: checkpoint.id.0,
             ..Rehearsed::default()
         };
-        // It has to open with its configuration before anything else counts.
+        // The plugin must open with its configuration before anything else is tried.
         drop(operator.plugin.open(name, &operator.config)?);
         let mut saved = checkpoint.operators.iter();
         let Some(snapshot) = saved.find(|snapshot| snapshot.name == name) else {
@@ -83,7 +83,7 @@ impl Swapper {
             let step = keys.len().div_ceil(KEYS_MAX).max(1);
             let mut values = Column::new();
             for key in keys.iter().step_by(step) {
-                // What is not whole in these chunks is not tried.
+                // Keys whose entry is incomplete in these chunks are skipped.
                 let Ok(Some(saved)) = state.read(schema.id, key) else {
                     continue;
                 };
@@ -102,7 +102,7 @@ impl Swapper {
     }
 }
 
-/// Only the newest chunks of each task.
+/// The newest chunks of each task.
 fn newest_of(snapshot: &OperatorSnapshot) -> OperatorSnapshot {
     let mut newest = snapshot.clone();
     let share = CHUNK_BYTES_MAX / newest.tasks.len().max(1) as u64;

@@ -1,6 +1,6 @@
-//! Has two plugins handle the same records with the same state, and compares what comes out: two replays side by side.
+//! Runs two plugins on the same records with the same state, and compares their output: two replays side by side.
 //!
-//! Each operator is looked at alone, behind the ancestors that run now, so that both get the same records.
+//! Each operator is tested alone, with the running plugins before it, so that both get the same records.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::replay::{Replay, ReplayOf, ReplayOutcome, ReplayedRecord};
 use crate::runtime::swap::replaced;
 
-/// Differences that are told one by one.
+/// Largest number of differences that are reported.
 const TOLD_MAX: usize = 20;
-/// Characters of a value in such a line.
+/// Characters of a value in a reported difference.
 const SHOWN_CHARS_MAX: usize = 60;
-/// Checkpoints that are tried, if there are too few records after the newer ones.
+/// Largest number of checkpoints to try, if too few records follow the newer ones.
 const CHECKPOINTS_MAX: usize = 10;
 
-/// What came of a shadow run.
+/// The result of a shadow run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shadow {
     /// The operator.
     pub operator: String,
-    /// The checkpoint from which both began.
+    /// The checkpoint from which both plugins started.
     pub checkpoint: u64,
-    /// Records that both have handled.
+    /// Number of records that both plugins processed.
     pub records: u64,
-    /// Of them, those that did not come out alike.
+    /// Number of records with different results.
     pub different: u64,
-    /// The first of these, one line each.
+    /// The first differences, one line each.
     pub differences: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn shadow(
         if best.records >= wish.shadow {
             break;
         }
-        // Earlier ones may be of another plugin, whose state is another's business.
+        // Earlier checkpoints may be of another plugin, with its own state.
         let Some(checkpoint) = found.ok().filter(is_same) else {
             break;
         };
@@ -122,7 +122,7 @@ fn run(
     Ok(shadow)
 }
 
-/// What is not alike, if anything; what is logged does not count.
+/// The difference of two outcomes, if any; logs are not compared.
 fn difference(old: &ReplayOutcome, new: &ReplayOutcome) -> Option<String> {
     match (&old.failure, &new.failure) {
         (None, Some(reason)) => return Some(format!("new failed: {reason}")),
@@ -166,7 +166,7 @@ fn shown(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a difference that is not told, and one that is told although there is none.
+    //! Catches a difference that is not reported, and a reported one that is none.
 
     use super::*;
     use crate::runtime::replay::Emitted;

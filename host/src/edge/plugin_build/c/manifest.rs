@@ -1,4 +1,4 @@
-//! `plugin.toml`: what a plugin is called, and what it is made of.
+//! Reads `plugin.toml`: the name, version and sources of a plugin.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::super::PluginBuildError;
 const FILE: &str = "plugin.toml";
 const NAME_BYTES_MAX: usize = 64;
 
-/// What a source is written in.
+/// The language of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     C,
@@ -35,7 +35,7 @@ pub(super) struct SourceFile {
     pub(super) dialect: Dialect,
 }
 
-/// A manifest that makes sense: what it names is there. All paths but those of the plugin's name are absolute.
+/// A checked manifest: all files that it names exist. All paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CheckedManifest {
     pub(super) name: String,
@@ -48,7 +48,7 @@ pub(super) struct CheckedManifest {
     unread: Vec<UnreadColumn>,
 }
 
-/// A part of records that the plugin does not look at.
+/// A part of records that the plugin does not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum UnreadColumn {
@@ -56,7 +56,7 @@ enum UnreadColumn {
     Timestamps,
 }
 
-/// What was typed.
+/// The manifest as typed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ManifestFile {
@@ -84,8 +84,8 @@ impl CheckedManifest {
         read(folder, &path).map_err(|reason| PluginBuildError::Manifest { path, reason })
     }
 
-    /// Name and version for the compiler, which `describe` returns unless the code says otherwise, and what is not read: its
-    /// fields are then missing from a record.
+    /// Definitions for the compiler: name and version, which `describe` returns by default, and the columns that are
+    /// not read: a record then has no such fields.
     pub(super) fn defines(&self) -> Vec<String> {
         let names = [
             format!("-DFM_PLUGIN_NAME=\"{}\"", self.name),
@@ -98,7 +98,7 @@ impl CheckedManifest {
         names.into_iter().chain(unread).collect()
     }
 
-    /// Folders outside of the plugin's that it is made of.
+    /// Folders outside of the plugin's that it is built from.
     pub(super) fn elsewhere(&self, folder: &Path) -> Vec<PathBuf> {
         let folder = folder
             .canonicalize()
@@ -189,7 +189,7 @@ fn sources(folder: &Path, patterns: &[String]) -> Result<Vec<SourceFile>, String
     Ok(sources)
 }
 
-/// The files that a pattern stands for, in order.
+/// The files that match a pattern, in order.
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("has a wrong pattern `{pattern}`: {error}");
     let prefix = glob::Pattern::escape(&folder.to_string_lossy());
@@ -209,7 +209,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_allowed)
 }
 
-/// It stands between quotes in C.
+/// Whether the version is safe in a C string.
 fn is_version(version: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
     !version.is_empty() && version.len() <= NAME_BYTES_MAX && version.bytes().all(is_allowed)
@@ -217,7 +217,7 @@ fn is_version(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a misspelt field that is taken for a default, and a manifest whose mistake is found by the compiler only.
+    //! Catches a misspelt field that is ignored, and a mistake in the manifest that only the compiler finds.
 
     use super::*;
 

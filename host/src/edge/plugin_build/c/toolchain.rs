@@ -1,4 +1,4 @@
-//! The compiler: zig, which brings its own C library, or a clang that has one for WASI.
+//! Finds the compiler: zig, which brings its own C library, or a clang with one for WASI.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,14 +8,14 @@ use super::super::{Language, PluginBuildError, Tools};
 use super::manifest::Dialect;
 
 const INSTALL: &str = "pip install ziglang==0.17.1";
-/// How the version of each begins, by which it is known afterwards.
+/// Prefixes of the versions, which identify the compiler later.
 const ZIG: &str = "zig ";
 const CLANGS: [&str; 6] = [
     "clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18",
 ];
 const TARGET: &str = "wasm32-wasi";
 
-/// Looks where a user has it: the environment that says so, the path, the project's own Python.
+/// Searches the environment variable, the path, and the project's own Python.
 pub(super) fn find(folder: &Path) -> Result<Tools, PluginBuildError> {
     if let Some(sdk) = std::env::var_os("WASI_SDK_PATH") {
         return clang(&PathBuf::from(sdk).join("bin/clang"), folder).ok_or_else(|| {
@@ -51,7 +51,7 @@ pub(super) fn missing(folder: &Path, reason: &str) -> PluginBuildError {
     }
 }
 
-/// The commands that may be zig.
+/// Commands that may start zig.
 fn zigs(folder: &Path) -> Vec<Vec<PathBuf>> {
     let full = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let environments = full
@@ -84,7 +84,7 @@ fn clang(path: &Path, folder: &Path) -> Option<Tools> {
     })
 }
 
-/// What a command prints, if it succeeds.
+/// The output of a command, if it succeeds.
 fn said(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -130,7 +130,7 @@ impl CCompiler {
         command
     }
 
-    /// A command of zig itself, which clang does not have.
+    /// A subcommand of zig, which clang does not have.
     pub(super) fn zig(&self, subcommand: &str, folder: &Path) -> Command {
         let mut command = started(&self.command, folder);
         command.args([subcommand, "-target", TARGET]);
@@ -150,7 +150,7 @@ fn plus_plus(clang: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a C++ compiler that does not belong to the C compiler, and a message that does not say what to install.
+    //! Catches a C++ compiler that does not belong to the C compiler, and a message without the command to install one.
 
     use super::*;
 
