@@ -1,13 +1,13 @@
-//! The bytes of a checkpoint: the only module that knows them.
+//! Encodes and decodes the manifest of a checkpoint: the only module that knows its bytes.
 //!
 //! ```text
 //! "FLMK-MAN" | version: u16, little-endian | postcard of ManifestV1 | XXH3-64 of all before, little-endian
 //! ```
 //!
-//! The structs in `v1` mirror the domain's, so that a change in the domain cannot change released bytes by accident: a new
-//! version gets structs of its own, and the old ones stay to read what exists. The checksum finds damage, not malice; still, no input makes `decode` panic, or take more memory
-//! than a small multiple of its length. This module neither reads nor writes files, and does not judge whether chunks
-//! or plugins exist.
+//! The structs in `v1` mirror the domain's, so that a change in the domain cannot change released bytes by accident: a
+//! new version gets structs of its own, and the old ones stay to read existing files. The checksum finds damage, not
+//! malice; still, no input makes `decode` panic, or take more memory than a small multiple of its length. This module
+//! does no I/O, and does not check whether chunks or plugins exist.
 
 mod v1;
 
@@ -23,11 +23,11 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: usize = MAGIC.len() + 2;
 const CHECKSUM_BYTES: usize = 8;
 
-/// Why bytes are no checkpoint. Nothing is known of the checkpoint then.
+/// The reason why bytes are not a valid manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// They do not begin as a manifest does, or end too early.
+    /// They do not begin like a manifest, or end too early.
     #[error("the bytes are no checkpoint manifest")]
     NotAManifest,
     /// Another version of Floodmark wrote them.
@@ -35,13 +35,13 @@ pub enum ManifestError {
         "the manifest has version {found}, and this floodmark reads version {VERSION}; use the floodmark that wrote it"
     )]
     OtherVersion {
-        /// Its version.
+        /// The version that was found.
         found: u16,
     },
-    /// They changed after they were written.
+    /// The checksum does not match: the bytes changed after they were written.
     #[error("the manifest's checksum does not match its bytes")]
     Checksum,
-    /// The checksum is right, and the content is not.
+    /// The checksum matches, but the content is invalid.
     #[error("the manifest is malformed: {0}")]
     Malformed(&'static str),
 }
@@ -59,11 +59,11 @@ pub fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     bytes
 }
 
-/// The checkpoint that [`encode`] made these bytes from.
+/// Decodes bytes that [`encode`] returned.
 ///
 /// # Errors
 ///
-/// Says why the bytes are no such checkpoint.
+/// When the bytes are not a valid manifest.
 pub fn decode(bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
     let content = bytes
         .len()
@@ -71,7 +71,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
         .filter(|content| *content >= HEADER_BYTES && bytes.starts_with(MAGIC))
         .ok_or(ManifestError::NotAManifest)?;
     let (content, checksum) = bytes.split_at(content);
-    // The checksum is looked at first: a damaged version is damage, not another version.
+    // The checksum comes first: a damaged version number is damage, not another version.
     if xxh3_64(content).to_le_bytes() != checksum {
         return Err(ManifestError::Checksum);
     }

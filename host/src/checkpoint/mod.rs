@@ -1,7 +1,7 @@
-//! Checkpoints: what one holds, who may act on it, and where it is kept.
+//! The data of a checkpoint, the permit to commit its output, and its storage.
 //!
-//! This file has the plain data and the permit; retiring is decided in `retention`, bytes are in `manifest`, redb
-//! is in `store`, and object stores are in `object`.
+//! This file has the plain data and the permit. `retention` decides which checkpoints to retire, `manifest` encodes
+//! them, `store` keeps them in redb, and `object` keeps them in object stores.
 
 pub mod manifest;
 pub mod object;
@@ -18,49 +18,49 @@ pub use storage::{
 use crate::state::{ChunkRef, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 
-/// All that a job needs to start again where it stood: positions, state, staged output, and the plugins by digest.
+/// Everything that a job needs to resume: positions, state, staged output, and the plugins by digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Its id.
+    /// The id of the checkpoint.
     pub id: CheckpointId,
     /// Wall-clock time of the trigger, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_ms: u64,
-    /// Why it was taken.
+    /// The reason for taking it.
     pub trigger: Trigger,
-    /// The job's name.
+    /// The name of the job.
     pub job: String,
     /// The id of the data folder in which it was taken: sinks mark their output with it.
     pub data_folder: String,
-    /// What makes two runs the same job, as the pipeline module writes it.
+    /// Identifies the job across runs; the pipeline module writes it.
     pub identity: String,
     /// Tasks per operator.
     pub parallelism: u16,
-    /// Tasks per operator as the pipeline said: another number if the job was rescaled while it ran.
+    /// Tasks per operator in the pipeline file: differs from `parallelism` if the job was rescaled while it ran.
     pub configured_parallelism: u16,
-    /// Key groups.
+    /// Number of key groups.
     pub max_parallelism: MaxParallelism,
     /// Records read from sources, over all runs of the job.
     pub records_in: u64,
     /// Records handed to sinks, over all runs of the job.
     pub records_out: u64,
-    /// By node name.
+    /// The sources, by node name.
     pub sources: Vec<SourceSnapshot>,
-    /// By node name.
+    /// The operators, by node name.
     pub operators: Vec<OperatorSnapshot>,
-    /// By node name.
+    /// The sinks, by node name.
     pub sinks: Vec<SinkSnapshot>,
 }
 
-/// Why a checkpoint was taken.
+/// The reason for taking a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// The interval was over.
+    /// The interval has passed.
     Periodic,
     /// A caller requested one.
     Asked,
     /// The job was asked to stop.
     Stop,
-    /// All input was read: nothing is left to do.
+    /// All input was read, so the job ends.
     Final,
     /// A plugin is replaced.
     Swap,
@@ -86,26 +86,26 @@ impl Trigger {
 /// A source in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSnapshot {
-    /// The node.
+    /// The name of the node.
     pub name: String,
-    /// All its splits, of all tasks.
+    /// The splits of all its tasks.
     pub splits: Vec<Split>,
 }
 
 /// An operator in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorSnapshot {
-    /// The node.
+    /// The name of the node.
     pub name: String,
     /// The plugin that runs after this checkpoint: in the checkpoint of a swap, the new one.
     pub plugin: PluginDigest,
-    /// What it is opened with.
+    /// The configuration that the plugin is opened with.
     pub config: Vec<(String, String)>,
-    /// What the pipeline named when this plugin took its place; none if it is the pipeline's own.
+    /// The pipeline's choice that this plugin replaced; `None` if the plugin is the pipeline's own.
     pub replaces: Option<PluginChoice>,
     /// Its states; chunks name them by id.
     pub states: Vec<StateSchema>,
-    /// In order of key groups.
+    /// The tasks, in order of key groups.
     pub tasks: Vec<TaskSnapshot>,
 }
 
@@ -120,10 +120,10 @@ impl OperatorSnapshot {
     }
 }
 
-/// A plugin and what it is opened with.
+/// A plugin and its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginChoice {
-    /// Its component.
+    /// The digest of its component.
     pub plugin: PluginDigest,
     /// Its configuration.
     pub config: Vec<(String, String)>,
@@ -132,22 +132,22 @@ pub struct PluginChoice {
 /// One task's state in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskSnapshot {
-    /// The key groups that it owned.
+    /// The key groups that the task owned.
     pub key_groups: KeyGroupRange,
-    /// All chunks of its log, oldest first.
+    /// All chunks of the task's log, oldest first.
     pub chunks: Vec<ChunkRef>,
-    /// Hashes that two entries of different identity share (`state::chunk_index`); nearly always none.
+    /// Hashes shared by two entries of different identity (`state::chunk_index`); nearly always empty.
     pub collided: Vec<u64>,
 }
 
 /// A sink in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkSnapshot {
-    /// The node.
+    /// The name of the node.
     pub name: String,
     /// Parts to commit once the checkpoint is durable: its own, and those of earlier ones that may not be visible yet.
     pub staged: Vec<Staged>,
-    /// The committer's own.
+    /// State of the connector's committer, in its own encoding.
     pub state: Vec<u8>,
 }
 
@@ -175,20 +175,20 @@ impl std::fmt::Debug for PluginDigest {
     }
 }
 
-/// Shows that a checkpoint is durable: only the store makes one, and only after its transaction.
+/// Proves that a checkpoint is durable: only the store creates a permit, and only after its transaction.
 #[derive(Debug)]
 pub struct CommitPermit {
     checkpoint: CheckpointId,
 }
 
 impl CommitPermit {
-    /// The checkpoint that is durable.
+    /// The durable checkpoint.
     #[must_use]
     pub fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
     }
 
-    /// A permit that no store gave out.
+    /// A permit without a store, for tests.
     #[cfg(test)]
     pub(crate) fn for_test(id: u64) -> Self {
         Self {

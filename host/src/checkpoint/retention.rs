@@ -1,7 +1,7 @@
-//! Which checkpoints to retire: a function over facts, without I/O.
+//! Decides which checkpoints to retire, as a pure function.
 //!
-//! The newest ones stay. A damaged one is retired by the next write, however new it is: it can restore nothing, and must
-//! not push out a sound one. This module does not know what retiring costs; `store` does that.
+//! The newest ones are kept. A damaged one is retired by the next write, however new it is: it cannot be restored, and
+//! must not push out a sound one. `store` and `object` do the retiring.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

@@ -1,7 +1,7 @@
-//! The interface of a place that keeps checkpoints: two traits, one to change it and one to look.
+//! The traits of a checkpoint storage: one to change it and one to read it.
 //!
-//! `store` keeps them in a redb file, which is also what a savepoint is; `object` keeps them in an object store. Callers
-//! that only look get a [`CheckpointReader`], which cannot change anything, and which may be used from several threads.
+//! `store` keeps checkpoints in a redb file, which is also the format of a savepoint; `object` keeps them in an object
+//! store. Callers that only read get a [`CheckpointReader`], which cannot change anything and works on several threads.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{Checkpoint, CommitPermit, PluginDigest};
 use crate::state::{Chunk, ChunkRef};
 use crate::stream::CheckpointId;
 
-/// A checkpoint to be written. What is stored already may be handed over again.
+/// A checkpoint to write. Chunks and plugins that are already stored may be included.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCheckpoint<'a> {
     /// Its manifest.
@@ -20,26 +20,26 @@ pub struct NewCheckpoint<'a> {
     pub chunks: &'a [Arc<Chunk>],
     /// The plugins that it names and that may not be stored yet.
     pub plugins: &'a [(PluginDigest, Arc<[u8]>)],
-    /// How many are to be kept, this one included.
+    /// Number of checkpoints to keep, including this one.
     pub retained: NonZeroU32,
 }
 
-/// How a storage keeps chunks.
+/// The compression of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// The block format of lz4, where it saves a tenth.
+    /// The lz4 block format, for chunks that it shortens by a tenth or more.
     #[default]
     Lz4,
-    /// As they are.
+    /// No compression.
     None,
 }
 
-/// What a storage is told when it is opened.
+/// Settings for opening a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointStorageSettings {
-    /// How chunks are kept from now on; what is stored stays as it is.
+    /// The compression of new chunks; stored chunks do not change.
     pub compression: Compression,
-    /// Memory that one large write may take, beside what is written. With less, more is written.
+    /// Memory that one large write may use beside the written data, in bytes. With less memory, more is written.
     pub cache_bytes_max: usize,
 }
 
@@ -52,91 +52,92 @@ impl Default for CheckpointStorageSettings {
     }
 }
 
-/// How much of a storage is read before a job starts from it.
+/// How thoroughly a storage is checked before a job starts from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// The manifest, and whether all that it names is there. The bytes are compared with their checksums when they are
-    /// read; a caller that finds damage then recovers again with [`Self::Thorough`].
+    /// Reads the manifest, and checks that everything it names exists. Bytes are compared with their checksums when
+    /// they are read later; a caller that finds damage then recovers again with [`Self::Thorough`].
     Quick,
-    /// Every byte of the checkpoint that is chosen, and the storage's own books.
+    /// Reads every byte of the chosen checkpoint, and the storage's own tables.
     Thorough,
 }
 
-/// Looks at checkpoints. Nothing that it does changes one.
+/// Reads checkpoints, and never changes one.
 pub trait CheckpointReader: Send + Sync {
-    /// All checkpoints, newest first; a manifest that cannot be read is in the list with its reason.
+    /// All checkpoints, newest first; for a manifest that cannot be read, the reason.
     ///
     /// # Errors
     /// When the list itself cannot be read.
     fn list(&self) -> Result<Vec<Listed>, StoreError>;
 
-    /// The manifest of one checkpoint. Its chunks are not looked at.
+    /// The manifest of one checkpoint. Its chunks are not read.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchCheckpoint`], or what is wrong with it.
+    /// [`StoreError::NoSuchCheckpoint`], or the damage.
     fn read(&self, id: CheckpointId) -> Result<Checkpoint, StoreError>;
 
-    /// The bytes of a chunk, equal to those that were written.
+    /// The bytes of a chunk, exactly as written.
     ///
     /// # Errors
-    /// When they are not there, have another length, or do not fit their checksum.
+    /// When the chunk is missing, has another length, or does not match its checksum.
     fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, StoreError>;
 
-    /// The index of a chunk as `state::chunk_index` made it; `None` when there is none, or it does not fit its checksum.
+    /// The index of a chunk, as `state::chunk_index` built it; `None` if there is none, or it does not match its
+    /// checksum.
     ///
     /// # Errors
     /// When the storage cannot be read.
     fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// The bytes of a plugin's component, equal to those that were written.
+    /// The bytes of a plugin's component, exactly as written.
     ///
     /// # Errors
-    /// When they are not there, or have another digest.
+    /// When the component is missing, or has another digest.
     fn plugin(&self, plugin: PluginDigest) -> Result<Vec<u8>, StoreError>;
 
-    /// Checks every byte of one checkpoint, or of all and the storage's books as well.
+    /// Checks every byte of one checkpoint, or of all and the storage's own tables.
     ///
     /// # Errors
-    /// When there is no such checkpoint, or the list cannot be read. Damage below that is in the report.
+    /// When there is no such checkpoint, or the list cannot be read. All other damage is in the report.
     fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError>;
 }
 
-/// Keeps the checkpoints of one job.
+/// Stores the checkpoints of one job.
 ///
-/// - A checkpoint is there whole or not at all, after every call and every crash.
-/// - Ids are only ever used once.
+/// - A checkpoint is stored as a whole or not at all, after every call and every crash.
+/// - Ids are never reused.
 pub trait CheckpointStorage: Send {
-    /// Writes a checkpoint and retires those beyond `retained`. It is durable when this returns.
+    /// Writes a checkpoint and retires those beyond `retained`. The checkpoint is durable when this returns.
     ///
     /// # Errors
-    /// After [`StoreError::Refused`], nothing was written. After any other, all that was there is still there, and whether
-    /// this checkpoint is, too, is unknown. Write the next one under a new id then, and hand over the chunks of this one
-    /// again.
+    /// After [`StoreError::Refused`], nothing was written. After any other error, all earlier checkpoints are still
+    /// stored, and it is unknown whether this one is. Write the next one under a new id then, and include the chunks of
+    /// this one again.
     fn write(&mut self, new: &NewCheckpoint<'_>) -> Result<CommitPermit, StoreError>;
 
-    /// Finds the checkpoint to start from: the newest sound one, or `at` when it is given.
+    /// Finds the checkpoint to start from: the newest sound one, or `at` if given.
     ///
     /// # Errors
-    /// When there are checkpoints and none is sound, or `at` is not; and I/O errors, since they may pass.
+    /// When there are checkpoints and none is sound, or `at` is not; and on I/O errors, which may be temporary.
     fn recover(&mut self, depth: Depth, at: Option<CheckpointId>) -> Result<Recovery, StoreError>;
 
-    /// Copies a checkpoint with all that it names from elsewhere, under its own id, which must be above all ids here. A
-    /// chunk at a time is in memory.
+    /// Copies a checkpoint and everything that it names from another storage, under its own id, which must be higher
+    /// than all ids here. Only one chunk at a time is in memory.
     ///
     /// # Errors
-    /// Nothing is there of it then, or all of it.
+    /// On failure, the checkpoint is stored as a whole or not at all.
     fn import(
         &mut self,
         from: &dyn CheckpointReader,
         checkpoint: &Checkpoint,
     ) -> Result<CommitPermit, StoreError>;
 
-    /// Deletes checkpoints and what only they named.
+    /// Deletes checkpoints, and the chunks and plugins that only they name.
     ///
     /// # Errors
-    /// When one is not there, or the storage cannot be written. Each is then there whole or not at all.
+    /// When one does not exist, or the storage cannot be written. Each one is then stored as a whole or not at all.
     fn delete(&mut self, ids: &[CheckpointId]) -> Result<(), StoreError>;
 
-    /// Looks at the same checkpoints, also while one is being written.
+    /// A reader of the same checkpoints, which also works during a write.
     fn reader(&self) -> Arc<dyn CheckpointReader>;
 }

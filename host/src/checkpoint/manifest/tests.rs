@@ -1,5 +1,4 @@
-//! Catches a change of released bytes, a field that is lost on the way, damage that goes unseen, and bytes that make the
-//! decoder panic.
+//! Catches a change of released bytes, a lost field, damage that is not found, and bytes that make the decoder panic.
 
 use std::path::PathBuf;
 
@@ -98,7 +97,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Version 1 is what is in the fixture, byte for byte. Sixteen bytes a line, in hexadecimal.
+/// The fixture has the bytes of version 1. Sixteen bytes per line, in hexadecimal.
 #[test]
 fn golden() {
     let path = fixture("manifest-v1.hex");

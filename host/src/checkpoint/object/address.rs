@@ -1,7 +1,7 @@
-//! From `file:///…` and `s3://…` to a store: addresses, credentials, and how long it is tried.
+//! Opens object stores by address (`file:///…` and `s3://…`), with credentials and retries.
 //!
-//! Credentials come from the environment, under the names that all tools for S3 use. Without any, only the instance that
-//! the job runs on can give some; that is tried for a moment, and then the error names the variables.
+//! Credentials come from the environment variables that all tools for S3 use. Without them, only the machine's instance
+//! metadata can provide credentials; this is tried for a short time, and then the error names the variables.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,21 +19,21 @@ use super::layout;
 use super::remote::Remote;
 use crate::checkpoint::store::StoreError;
 
-/// How long an instance may take to say that it gives no credentials.
+/// Longest wait for credentials from the instance metadata.
 const PROBE: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 const CREDENTIALS: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL as needed)";
 
-/// Whether a storage is made when there is none.
+/// Whether to create a missing storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Make {
     IfAbsent,
     Never,
 }
 
-/// An opened place, and its folder if it is one of files.
+/// An opened store, and its folder if it is one of files.
 pub(super) struct OpenedRemote {
     pub remote: Remote,
     pub folder: Option<PathBuf>,
@@ -70,7 +70,7 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<OpenedRemote, StoreE
             "a folder is given as `file:///` and its path from the root, as in `file:///var/checkpoints`",
         ));
     }
-    // As the pipeline file has it: a path, not percent-encoded.
+    // As in the pipeline file: a path, not percent-encoded.
     let folder = PathBuf::from(path);
     let failed = |source: io::Error| StoreError::Io {
         path: url.into(),
@@ -135,7 +135,7 @@ fn open_bucket(
     ];
     let skip = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
     let is_given = given.iter().any(is_set) || skip.as_deref() == Some("true");
-    // There may be one already, the same.
+    // The same provider may already be installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let remote = |give_up_after| {
         let store = bucket_store(builder.clone(), bucket, give_up_after)
@@ -175,7 +175,7 @@ fn bucket_store(
         max_retries: 30,
         retry_timeout: give_up_after,
     };
-    // What the environment says of the client, as of proxies, is kept.
+    // Settings from the environment, such as proxies, are kept.
     let timeouts = [
         (ClientConfigKey::ConnectTimeout, CONNECT.min(give_up_after)),
         (ClientConfigKey::Timeout, give_up_after / 2),

@@ -1,14 +1,15 @@
-//! The right to write: ids are taken in order, and each process that begins to write takes the next one.
+//! Gives the right to write to one process: ids are taken in order, and each new writer takes the next one.
 //!
 //! ```text
 //! 5 record   6 record   7 mark of B   8 record of B
-//!                        ^ where A, which wrote 6, would have to go on
+//!                        ^ the id that A, which wrote 6, would need next
 //! ```
 //!
-//! Each writer knows the id of its next record. Creating that record fails if another writer has begun meanwhile. The right
-//! is then lost for good: a writer never looks for another free id. Marks stay, since a writer may find out late; only the
-//! newest are kept, so that their number has a limit. A create whose answer was lost is settled by trying to put a mark
-//! there: either the mark is there then, and the lost create can never succeed, or the record is found and counts.
+//! Each writer knows the id of its next record. Creating that record fails if another writer has started meanwhile. The
+//! right is then lost permanently: a writer never looks for another free id. Marks are kept, since a writer may notice
+//! late; only the newest are kept, so that their number has a limit. If the answer to a create was lost, the writer
+//! tries to put a mark there. Either the mark is created, and the lost create can never succeed, or the record is found
+//! and counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,23 +25,23 @@ use crate::checkpoint::{ManifestError, PluginDigest};
 use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
-/// How many marks stay.
+/// Largest number of marks that are kept.
 const MARKS_MAX: usize = 64;
-/// How often another start may be faster before it is said.
+/// Number of lost races against other starting writers before an error is returned.
 const TRIES: usize = 8;
 
 /// Whether this storage may write.
 #[derive(Debug)]
 pub(super) enum ClaimStatus {
-    /// It has not tried.
+    /// It has not tried yet.
     Unclaimed,
-    /// It may, until another writer begins.
+    /// It may write, until another writer starts.
     Writer(Claim),
-    /// It may not: another writer has begun.
+    /// It may not write: another writer has started.
     TakenOver,
 }
 
-/// What a stored checkpoint names.
+/// The chunks and plugins that stored checkpoints name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Named {
     pub chunks: BTreeMap<ChunkId, StoredChunk>,
@@ -56,20 +57,20 @@ impl From<StoredCheckpoint> for Named {
     }
 }
 
-/// The right to write, and what is there.
+/// The right to write, and the known content of the storage.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub writer: WriterId,
     /// The id that the next record must have.
     pub successor: u64,
-    /// The highest id that was tried; from `successor` on, it is not known what became of it.
+    /// The highest id that was tried; it is unknown whether records from `successor` up to it exist.
     pub tried: Option<u64>,
     pub highest_chunk: u64,
-    /// Checkpoints that are there.
+    /// The stored checkpoints.
     pub live: BTreeMap<CheckpointId, Named>,
     /// Records that cannot be read.
     pub damaged: BTreeSet<CheckpointId>,
-    /// The newest checkpoint, when its record is gone.
+    /// The newest checkpoint, if its record is missing.
     pub missing: Option<CheckpointId>,
     pub marks: BTreeSet<u64>,
     /// Whether there may be objects that no record names.
@@ -77,12 +78,12 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Whether there is a record whose fate is unknown.
+    /// Whether it is unknown if some record exists.
     fn is_in_doubt(&self) -> bool {
         self.tried.is_some_and(|tried| tried >= self.successor)
     }
 
-    /// What is stored of a chunk, as some checkpoint knows it.
+    /// The stored chunk with this id, if a checkpoint names it.
     pub(super) fn stored_chunk(&self, id: ChunkId) -> Option<StoredChunk> {
         let mut found = self.live.values().filter_map(|named| named.chunks.get(&id));
         found.next().copied()
@@ -106,7 +107,7 @@ impl Claim {
     }
 }
 
-/// What is under an id that was to be taken.
+/// The object found under an id that was to be taken.
 pub(super) enum Placed {
     Now,
     /// A record that this writer tried to create earlier.
@@ -114,7 +115,7 @@ pub(super) enum Placed {
 }
 
 impl ObjectStorage {
-    /// Sees to it that only this storage writes, and that nothing is in doubt.
+    /// Makes sure that only this storage writes, and that the existence of all records is known.
     pub(super) fn claim(&mut self) -> Result<&mut Claim, StoreError> {
         if matches!(self.standing, ClaimStatus::Unclaimed) {
             self.standing = ClaimStatus::Writer(self.begin()?);
@@ -133,7 +134,7 @@ impl ObjectStorage {
         }
     }
 
-    /// Takes the next id with a mark.
+    /// Claims the right to write, by creating a mark under the next id.
     fn begin(&self) -> Result<Claim, StoreError> {
         if let Some(folder) = &self.folder {
             remove_pieces(folder);
@@ -164,9 +165,9 @@ impl ObjectStorage {
         })
     }
 
-    /// What is there before this storage has begun.
+    /// Reads the content of the storage before claiming it.
     fn look(&self) -> Result<Claim, StoreError> {
-        // The note first: another writer may add records meanwhile, and must not be passed over.
+        // The note is read first: another writer may add records meanwhile, and they must not be missed.
         let newest = self.reader.newest()?;
         let records = self.reader.records()?;
         let mut claim = Claim {
@@ -200,7 +201,7 @@ impl ObjectStorage {
                     }
                     next
                 }
-                // Not ours to go on from, nor to delete: a newer version wrote it.
+                // A newer version wrote it, so this one must not continue from it or delete it.
                 Err(ManifestError::OtherVersion { found }) => {
                     return Err(StoreError::OtherFormat {
                         path: self.remote.url(),
@@ -227,7 +228,7 @@ impl ObjectStorage {
         Ok(claim)
     }
 
-    /// Finds out what became of a record whose creation failed.
+    /// Finds out whether a record exists whose creation failed.
     fn settle(&mut self) -> Result<(), StoreError> {
         let claim = self.claimed()?;
         if !claim.is_in_doubt() {
@@ -238,7 +239,7 @@ impl ObjectStorage {
         self.advance_to(beyond)
     }
 
-    /// Sees to it that the next record may have this id, with a mark for those in between.
+    /// Makes this id the next one, with a mark for the ids before it.
     pub(super) fn advance_to(&mut self, id: u64) -> Result<(), StoreError> {
         loop {
             let claim = self.claimed()?;
@@ -271,7 +272,7 @@ impl ObjectStorage {
         }
     }
 
-    /// Creates the next record. A writer that finds another's record there has lost the right to write.
+    /// Creates the next record. If another writer's record exists, the right to write is lost.
     pub(super) fn place(
         &mut self,
         id: u64,
@@ -295,7 +296,7 @@ impl ObjectStorage {
         })
     }
 
-    /// Refuses an id that was used, or tried, before.
+    /// Refuses an id that was used or tried before.
     pub(super) fn require_new(&mut self, id: CheckpointId) -> Result<(), StoreError> {
         let claim = self.claimed()?;
         let highest = claim.successor.saturating_sub(1);
@@ -307,7 +308,7 @@ impl ObjectStorage {
         Ok(())
     }
 
-    /// Marks that are not needed any more: the oldest, and never the record with the highest id.
+    /// Marks that are no longer needed: the oldest, but never the record with the highest id.
     pub(super) fn old_marks(&mut self) -> Result<Vec<u64>, StoreError> {
         let marks = &mut self.claimed()?.marks;
         let mut old = Vec::new();
@@ -318,7 +319,7 @@ impl ObjectStorage {
     }
 }
 
-/// Removes the unfinished files of processes that died: a file has another name until it is whole. A process that is
+/// Removes unfinished files of processes that died: a file gets its final name when it is complete. A process that is
 /// still writing one is about to lose the right to write.
 fn remove_pieces(folder: &Path) {
     let is_piece = |name: &str| {
@@ -333,7 +334,7 @@ fn remove_pieces(folder: &Path) {
         };
         for entry in entries.flatten() {
             if entry.file_name().to_str().is_some_and(is_piece) {
-                // It only takes space.
+                // A leftover only takes space.
                 let _ = std::fs::remove_file(entry.path());
             }
         }

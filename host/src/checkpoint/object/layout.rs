@@ -1,7 +1,7 @@
-//! The names and bytes of objects: the only module that knows them.
+//! The names and bytes of objects. No other module knows them.
 //!
 //! ```text
-//! checkpoints/<id>           a record: a checkpoint, or a mark that there is none with this id
+//! checkpoints/<id>           a record: a checkpoint, or a mark that no checkpoint has this id
 //! chunks/<id>-<writer>       a chunk, compressed or not, and its index
 //! plugins/<sha256>-<writer>  a plugin's component as it is
 //! newest                     the id of the newest checkpoint, as 20 digits
@@ -42,20 +42,20 @@ const CHECKSUM_BYTES: usize = 8;
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
 
-/// Who wrote an object: the id of the mark that it began with. Later writers have higher ones.
+/// The writer of an object: the id of the mark with which it started. Later writers have higher ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WriterId(pub u64);
 
-/// A chunk as its record knows it.
+/// A chunk as described by its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoredChunk {
     pub chunk: ChunkRef,
     pub writer: WriterId,
-    /// The length of its bytes as they are stored.
+    /// Length of its stored bytes.
     pub stored: u32,
-    /// The length of its index.
+    /// Length of its index; `None` without an index.
     pub index: Option<u32>,
-    /// XXH3-64 of its plain bytes.
+    /// XXH3-64 of its uncompressed bytes.
     pub checksum: u64,
 }
 
@@ -64,27 +64,27 @@ impl StoredChunk {
         chunk_name(self.chunk.id, self.writer)
     }
 
-    /// The length of its object.
+    /// Length of its object.
     pub(super) fn object_bytes(&self) -> u64 {
         let index = self.index.map_or(0, |len| u64::from(len) + 8);
         HEADER_BYTES as u64 + u64::from(self.stored) + index
     }
 
-    /// Where in its object the index and its checksum are.
+    /// The range of the index and its checksum in the object.
     pub(super) fn index_range(&self) -> Option<std::ops::Range<u64>> {
         self.index?;
         Some(HEADER_BYTES as u64 + u64::from(self.stored)..self.object_bytes())
     }
 }
 
-/// A plugin as its record knows it.
+/// A plugin as described by its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoredPlugin {
     pub writer: WriterId,
     pub len: u64,
 }
 
-/// A checkpoint, and where what it names is.
+/// A checkpoint, and its stored chunks and plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredCheckpoint {
     pub checkpoint: Checkpoint,
@@ -92,19 +92,19 @@ pub(super) struct StoredCheckpoint {
     pub plugins: BTreeMap<PluginDigest, StoredPlugin>,
 }
 
-/// What is in an object of `checkpoints/`.
+/// The content of an object in `checkpoints/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CheckpointRecord {
     pub writer: WriterId,
-    /// The id that the next record will have.
+    /// The id of the next record.
     pub next: u64,
-    /// The highest id of a chunk that this writer knew to have ever been used.
+    /// The highest chunk id that was ever used, as far as this writer knew.
     pub highest_chunk: u64,
-    /// None in a mark.
+    /// `None` in a mark.
     pub kept: Option<StoredCheckpoint>,
 }
 
-/// 20 digits, so that names sort as numbers do.
+/// Formats a number with 20 digits, so that names sort like numbers.
 pub(super) fn number(number: u64) -> String {
     format!("{number:020}")
 }
@@ -122,7 +122,7 @@ pub(super) fn plugin_name(plugin: PluginDigest, writer: WriterId) -> String {
     format!("{plugin}-{}", number(writer.0))
 }
 
-/// What comes before the writer in a name, and the writer.
+/// Splits a name into the part before the writer, and the writer.
 pub(super) fn parse_name(name: &str) -> Option<(&str, WriterId)> {
     let (object, writer) = name.split_once('-')?;
     Some((object, WriterId(parse_number(writer)?)))
@@ -162,7 +162,7 @@ struct PluginV1 {
     len: u64,
 }
 
-/// The bytes of the record with this id.
+/// Encodes the record with this id.
 pub(super) fn encode_record(id: u64, record: &CheckpointRecord) -> Vec<u8> {
     let manifest = record
         .kept
@@ -198,7 +198,7 @@ pub(super) fn encode_record(id: u64, record: &CheckpointRecord) -> Vec<u8> {
     bytes
 }
 
-/// The record with this id that [`encode_record`] made these bytes from.
+/// Decodes a record with this id that [`encode_record`] encoded.
 pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<CheckpointRecord, ManifestError> {
     let malformed = ManifestError::Malformed;
     let content = bytes
@@ -297,7 +297,7 @@ impl CheckpointV1<'_> {
     }
 }
 
-/// The object of a chunk, and what its record will say of it.
+/// Encodes the object of a chunk. Also returns the entry for its record.
 pub(super) fn encode_chunk(
     id: ChunkId,
     plain: &[u8],
@@ -309,7 +309,7 @@ pub(super) fn encode_chunk(
         Compression::Lz4 => Some(lz4_flex::block::compress(plain)),
         Compression::None => None,
     };
-    // What does not shrink is stored as it is.
+    // Chunks that do not shrink are stored uncompressed.
     let packed = packed.filter(|packed| packed.len() < plain.len());
     let (codec, bytes) = match &packed {
         Some(packed) => (LZ4, &packed[..]),
@@ -348,7 +348,7 @@ pub(super) fn encode_chunk(
     (stored, object)
 }
 
-/// The plain bytes of the chunk in an object, or what is wrong with it.
+/// The uncompressed bytes of the chunk in an object, or a description of the damage.
 pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<u8>, &'static str> {
     let range = HEADER_BYTES..HEADER_BYTES + expected.stored as usize;
     if object.len() as u64 != expected.object_bytes() {
@@ -379,7 +379,7 @@ pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<
     }
     let plain = match content[10] {
         PLAIN => bytes.to_vec(),
-        // A block of lz4 grows by a factor of 255 at most: no length is believed that its bytes cannot have.
+        // An lz4 block grows by a factor of 255 at most, so larger lengths are refused.
         LZ4 if (expected.chunk.len as usize) / 256 <= bytes.len() => {
             lz4_flex::block::decompress(bytes, expected.chunk.len as usize)
                 .map_err(|_| "cannot be decompressed")?
@@ -392,7 +392,7 @@ pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<
     Ok(plain)
 }
 
-/// The index in what is behind the chunk's bytes; `None` when it is damaged.
+/// The index in the bytes behind the chunk; `None` if it is damaged.
 pub(super) fn decode_index(expected: &StoredChunk, bytes: &[u8]) -> Option<Vec<u8>> {
     let (index, checksum) = bytes.split_at_checked(expected.index? as usize)?;
     let fits = xxh3_64_with_seed(index, expected.chunk.id.0).to_le_bytes() == checksum;

@@ -1,16 +1,18 @@
-//! Checkpoints in an object store: a bucket of S3 or of what speaks like it, or a folder that others see, too.
+//! Stores checkpoints in an object store: a bucket of S3 or a compatible service, or a folder that other machines see
+//! as well.
 //!
-//! An object is there whole or not at all, and can be created on the condition that there is none with its name; more is
-//! not asked of the store. A checkpoint is true once its record is created, after all that it names (`layout`). It is
-//! retired by deleting the record, before what only it named.
+//! The store must write objects atomically, and create an object only if its name is free; nothing more is required. A
+//! checkpoint exists once its record is created, which happens after everything that it names (`layout`). It is retired
+//! by deleting the record, and then what only it named.
 //!
-//! Records are created in the order of their ids without a gap: a writer that skips an id leaves a mark there. A new writer
-//! takes the next id with a mark of its own (`claim`), so that an earlier writer, which may still run on another machine,
-//! can create no more records: its next id is taken. Names of chunks and plugins name their writer. So a writer that has
-//! lost the right and does not know it yet neither replaces nor removes objects of its successor.
+//! Records are created in the order of their ids without a gap: a writer that skips an id leaves a mark there. A new
+//! writer takes the next id with a mark of its own (`claim`), so that an earlier writer, which may still run on another
+//! machine, can create no more records: its next id is taken. Names of chunks and plugins include their writer. So a
+//! writer that has lost the right to write, and does not know it yet, neither replaces nor removes objects of its
+//! successor.
 //!
-//! A storage does not notice another writer until it writes itself. Readers always see whole checkpoints, but one that is
-//! retired meanwhile is gone. Damaged records stay until the next checkpoint is written.
+//! A storage notices another writer only when it writes. Readers always see whole checkpoints, but a checkpoint may be
+//! retired while it is read. Damaged records stay until the next checkpoint is written.
 
 mod address;
 mod claim;
@@ -37,12 +39,12 @@ use claim::ClaimStatus;
 use reader::ObjectReader;
 use remote::Remote;
 
-/// How a storage of objects behaves.
+/// Settings of an object storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectSettings {
-    /// How chunks are kept from now on; what is stored stays as it is.
+    /// The compression of new chunks; stored chunks do not change.
     pub compression: Compression,
-    /// How long one request is tried again before what needs it fails.
+    /// The time for which one request is retried before the operation fails.
     pub give_up_after: Duration,
 }
 
@@ -59,25 +61,25 @@ impl Default for ObjectSettings {
 ///
 /// Invariants, after every call and every crash:
 ///
-/// - A checkpoint is there whole (its record, all chunks and all plugins that it names) or not at all.
-/// - Of all who write under one prefix, only the one that began last can create a record.
-/// - The record with the highest id stays, so that no id of a checkpoint or chunk is given out twice.
+/// - A checkpoint is stored as a whole (its record, all chunks and all plugins that it names) or not at all.
+/// - Of all writers under one prefix, only the last one that started can create a record.
+/// - The record with the highest id stays, so that no id of a checkpoint or chunk is reused.
 #[derive(Debug)]
 pub struct ObjectStorage {
     remote: Arc<Remote>,
     reader: Arc<ObjectReader>,
     settings: ObjectSettings,
-    /// Where it is, if it is in files.
+    /// The folder, if the store is one of files.
     folder: Option<PathBuf>,
     standing: ClaimStatus,
 }
 
 impl ObjectStorage {
-    /// Opens the storage at `file:///path` or `s3://bucket/prefix`. A folder is made when there is none; a bucket is not.
-    /// Another process that writes there is only stopped by the first call that writes or recovers.
+    /// Opens the storage at `file:///path` or `s3://bucket/prefix`. A missing folder is created; a missing bucket is
+    /// not. Another process that writes there is stopped only by the first call that writes or recovers.
     ///
     /// # Errors
-    /// When the address makes no sense, or there are no credentials for it; an I/O error for a folder that cannot be made.
+    /// When the address is invalid, or there are no credentials for it; an I/O error if the folder cannot be created.
     pub fn open(url: &str, settings: ObjectSettings) -> Result<Self, StoreError> {
         let opened = address::open(url, settings, Make::IfAbsent)?;
         Ok(Self::on(opened.remote, opened.folder, settings))
@@ -95,10 +97,10 @@ impl ObjectStorage {
     }
 }
 
-/// Opens the storage at `file:///path` or `s3://bucket/prefix` to look at it, also while a job writes there.
+/// Opens the storage at `file:///path` or `s3://bucket/prefix` for reading, also while a job writes there.
 ///
 /// # Errors
-/// As for [`ObjectStorage::open`], and [`StoreError::Absent`] when there is no such folder.
+/// As for [`ObjectStorage::open`], and [`StoreError::Absent`] if the folder does not exist.
 pub fn open_reader(
     url: &str,
     settings: ObjectSettings,

@@ -1,4 +1,4 @@
-//! What is asked of a place for objects, as requests on their way: all that is needed, and no more.
+//! The requests that are sent to an object store, as a trait: only what checkpoints need.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-/// A request on its way.
+/// A request in flight.
 pub(super) type ObjectFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
-/// A name and the length of what is stored there.
+/// Names, and the lengths of the stored objects.
 pub(super) type Names = BTreeMap<String, u64>;
 
 /// Whether an object was created.
@@ -23,27 +23,27 @@ pub(super) enum Created {
     Before,
 }
 
-/// What was found under a name.
+/// The result of reading an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Got {
     Bytes(Vec<u8>),
-    /// There is no such object, or it ends before what was asked for.
+    /// There is no such object, or it ends before the requested range.
     Missing,
-    /// It is longer than was asked for, and was not read.
+    /// It is longer than `bytes_max`, and was not read.
     TooLong,
 }
 
-/// A place for objects. Each is there whole or not at all.
+/// An object store. Each object is stored as a whole or not at all.
 pub(super) trait Objects: Debug + Send + Sync {
-    /// Puts an object, and replaces the one with that name.
+    /// Writes an object, and replaces an existing one of that name.
     fn put(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<()>;
-    /// Puts an object, unless there is one: of two at the same time, one loses.
+    /// Writes an object if the name is free. Of two at the same time, one fails.
     fn create(&self, path: Path, bytes: Vec<u8>) -> ObjectFuture<Created>;
     /// Reads an object of at most `bytes_max`, or a part of it.
     fn get(&self, path: Path, range: Option<Range<u64>>, bytes_max: u64) -> ObjectFuture<Got>;
-    /// Names in a folder.
+    /// The names in a folder.
     fn list(&self, folder: Path) -> ObjectFuture<Names>;
-    /// Deletes an object; one that is not there is as good as deleted.
+    /// Deletes an object; a missing object is not an error.
     fn delete(&self, path: Path) -> ObjectFuture<()>;
 }
 
@@ -82,7 +82,7 @@ impl Objects for Arc<dyn ObjectStore> {
             let found = match (store.get_opts(&path, options).await, end) {
                 (Ok(found), _) => found,
                 (Err(Error::NotFound { .. }), _) => return Ok(Got::Missing),
-                // Stores answer in different ways when there is nothing at that range.
+                // Stores answer differently if there is nothing in that range.
                 (Err(error), Some(end)) => {
                     let is_short = store.head(&path).await.is_ok_and(|meta| meta.size < end);
                     return if is_short {

@@ -1,7 +1,7 @@
-//! Looks at checkpoints in an object store; changes nothing.
+//! Reads checkpoints in an object store, and changes nothing.
 //!
-//! Records say where chunks are. What they said is kept, so that a chunk costs one request; records are read again when
-//! one is asked for that none named. A record that goes between listing and reading was retired: it is passed over.
+//! Records say where chunks are. This is cached, so that a chunk costs one request; records are read again if no known
+//! record names a chunk. A record that disappears between listing and reading was retired, and is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +17,19 @@ use crate::checkpoint::{Checkpoint, CheckpointReader, ManifestError, PluginDiges
 use crate::state::{ChunkId, ChunkRef};
 use crate::stream::CheckpointId;
 
-/// No record is larger: one names some hundred thousand chunks at most.
+/// Largest record, in bytes: a record names some hundred thousand chunks at most.
 pub(super) const RECORD_BYTES_MAX: u64 = 256 << 20;
 
-/// Records by id, or why one cannot be read.
+/// Records by id; for one that cannot be read, the reason.
 pub(super) type Records = BTreeMap<u64, Result<CheckpointRecord, ManifestError>>;
 
-/// A checkpoint's id and what is kept of it, or why that cannot be read.
+/// A checkpoint's id and its record; or the reason why the record cannot be read.
 type KeptListed = (CheckpointId, Result<StoredCheckpoint, ManifestError>);
 
 #[derive(Debug)]
 pub(super) struct ObjectReader {
     remote: Arc<Remote>,
-    /// What records have named so far.
+    /// The chunks and plugins that known records name.
     known: Mutex<Named>,
 }
 
@@ -41,7 +41,7 @@ impl ObjectReader {
         }
     }
 
-    /// All records, marks included.
+    /// All records, including marks.
     pub(super) fn records(&self) -> Result<Records, StoreError> {
         let names = self.remote.list(layout::CHECKPOINTS)?;
         let ids: BTreeSet<u64> = names
@@ -80,7 +80,7 @@ impl ObjectReader {
         Ok(kept.collect())
     }
 
-    /// The id of the newest checkpoint, as it was noted beside the records; a note that cannot be read is none.
+    /// The id of the newest checkpoint, as noted beside the records; `None` without a readable note.
     pub(super) fn newest(&self) -> Result<Option<u64>, StoreError> {
         let got = self.remote.get("", layout::NEWEST, None, 64)?;
         Ok(match got {
@@ -93,14 +93,14 @@ impl ObjectReader {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps in mind what a new checkpoint named.
+    /// Adds what a new checkpoint names.
     pub(super) fn learn(&self, named: &Named) {
         let mut known = self.known();
         known.chunks.extend(&named.chunks);
         known.plugins.extend(&named.plugins);
     }
 
-    /// Where something is that records name; they are read again when it is not known.
+    /// Finds what a record names; if it is not known, reads the records again.
     fn find<T>(&self, look: impl Fn(&Named) -> Option<T>) -> Result<Option<T>, StoreError> {
         let found = look(&self.known());
         if found.is_some() {
@@ -126,7 +126,7 @@ impl ObjectReader {
         }
     }
 
-    /// Reads chunks, some at a time, and hands each over or says what is wrong with it.
+    /// Reads chunks, several at a time, and passes on each one or a description of its damage.
     pub(super) fn read_chunks(
         &self,
         chunks: impl Iterator<Item = StoredChunk>,
@@ -153,7 +153,7 @@ impl ObjectReader {
         })
     }
 
-    /// The plugin's bytes, or what is wrong with it.
+    /// The plugin's bytes, or a description of the damage.
     pub(super) fn read_plugin(
         &self,
         plugin: PluginDigest,
@@ -308,7 +308,7 @@ impl CheckpointReader for ObjectReader {
 }
 
 impl ObjectReader {
-    /// What is wrong with the newest checkpoint, when its record is not there.
+    /// A description of the damage if the record of the newest checkpoint is missing.
     fn missing(&self, highest: Option<u64>) -> Result<Option<String>, StoreError> {
         let Some(newest) = self.newest()? else {
             return Ok(None);
@@ -316,7 +316,7 @@ impl ObjectReader {
         if highest.is_some_and(|highest| highest >= newest) {
             return Ok(None);
         }
-        // Who deletes the newest one on purpose leaves a mark behind it.
+        // A process that deletes the newest checkpoint on purpose leaves a mark behind it.
         let names = self.remote.list(layout::CHECKPOINTS)?;
         let last = names
             .keys()

@@ -1,4 +1,4 @@
-//! Finds the checkpoint to start from. Nothing is repaired: what is damaged stays until the next checkpoint is written.
+//! Finds the checkpoint to start from. Repairs nothing: damaged objects stay until the next checkpoint is written.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::checkpoint::{CommitPermit, Depth, ManifestError};
 use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
-/// What is stored, by name: enough for a quick look.
+/// The names of all stored objects: enough for [`Depth::Quick`].
 struct StoredNames {
     chunks: Names,
     plugins: Names,
@@ -23,7 +23,7 @@ impl ObjectStorage {
         depth: Depth,
         at: Option<CheckpointId>,
     ) -> Result<Recovery, StoreError> {
-        // From here on no earlier writer can add a checkpoint.
+        // From here on, no earlier writer can add a checkpoint.
         let claim = self.claim()?;
         let (next_id, highest_chunk) = (claim.successor, claim.highest_chunk);
         let missing = claim.missing.filter(|_| at.is_none());
@@ -59,7 +59,7 @@ impl ObjectStorage {
             _ => {}
         }
         if damaged.is_empty() {
-            // It only takes space: the next write tries again.
+            // A failure only leaves garbage: the next write tries again.
             let _ = self.sweep();
         }
         Ok(Recovery {
@@ -71,7 +71,7 @@ impl ObjectStorage {
         })
     }
 
-    /// The checkpoint, or why it is damaged.
+    /// The checkpoint, or a description of its damage.
     fn check(
         &self,
         kept: Result<StoredCheckpoint, ManifestError>,

@@ -1,8 +1,8 @@
-//! Objects by their names under one prefix, many at a time, from ordinary code.
+//! Accesses objects by name under one prefix, several at a time, from synchronous code.
 //!
-//! The runtime drives requests on the thread that calls, and only while it calls. It has threads of its own for what
-//! cannot wait without blocking: files, and the names of hosts; at most as many as requests in flight, gone when idle.
-//! Everything else of checkpoints stays on the thread that asks. Retries with back-off happen in the client (`address`).
+//! The runtime drives requests on the calling thread, and only during a call. It has threads of its own for blocking
+//! work (files, and resolving host names): at most as many as requests in flight, gone when idle. All other work on
+//! checkpoints stays on the calling thread. The client retries with back-off (`address`).
 
 use std::io;
 use std::ops::Range;
@@ -16,10 +16,10 @@ use tokio::task::{JoinError, JoinSet};
 use super::objects::{Created, Got, Names, ObjectFuture, Objects};
 use crate::checkpoint::store::StoreError;
 
-/// How many requests are in flight at most.
+/// Largest number of requests in flight.
 const IN_FLIGHT: usize = 16;
 
-/// A place for objects, and the means to reach it.
+/// An object store and the runtime for its requests.
 #[derive(Debug)]
 pub(super) struct Remote {
     url: PathBuf,
@@ -68,7 +68,7 @@ impl Remote {
         self.folder(folder).join(name)
     }
 
-    /// Waits for an answer. What a store says is never damage: it may pass.
+    /// Waits for an answer. An error of the store is never reported as damage: it may be temporary.
     fn wait<T>(&self, answer: ObjectFuture<T>) -> Result<T, StoreError> {
         let answer = self.runtime.block_on(answer);
         answer.map_err(|error| self.failed(&error))
@@ -115,7 +115,7 @@ impl Remote {
         self.wait(self.objects.get(self.path(folder, name), range, bytes_max))
     }
 
-    /// Gets many objects, some at a time, and hands them over as they come.
+    /// Reads many objects, several at a time, and passes them on in the order of arrival.
     pub(super) fn get_all<T: Copy + Send + 'static>(
         &self,
         folder: &str,
@@ -136,7 +136,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Deletes objects, some at a time.
+    /// Deletes objects, several at a time.
     pub(super) fn delete_all(
         &self,
         folder: &str,
@@ -150,13 +150,13 @@ impl Remote {
         Ok(())
     }
 
-    /// Puts objects, some at a time, as they are handed over.
+    /// Writes objects, several at a time, as the caller adds them.
     pub(super) fn uploads(&self) -> Uploads<'_> {
         Uploads(Flight::new(self))
     }
 }
 
-/// Objects on their way. When it is dropped before its end, some may still arrive.
+/// Uploads in flight. If this is dropped before `finish`, some may still arrive.
 pub(super) struct Uploads<'a>(Flight<'a, ()>);
 
 impl Uploads<'_> {
@@ -171,14 +171,14 @@ impl Uploads<'_> {
         self.0.launch(put).map(|_| ())
     }
 
-    /// Waits until all have arrived.
+    /// Waits for all uploads.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
         while self.0.land()?.is_some() {}
         Ok(())
     }
 }
 
-/// Requests in flight. What makes them runs outside of the runtime, so that it may use another storage.
+/// Requests in flight. The code that creates requests runs outside of the runtime, so it may use another storage.
 struct Flight<'a, T> {
     remote: &'a Remote,
     requests: JoinSet<Result<T, Error>>,
@@ -192,7 +192,7 @@ impl<'a, T: Send + 'static> Flight<'a, T> {
         }
     }
 
-    /// Adds a request, and waits for an earlier one when there are too many.
+    /// Adds a request; waits for an earlier one if there are too many.
     fn launch(
         &mut self,
         request: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -207,7 +207,7 @@ impl<'a, T: Send + 'static> Flight<'a, T> {
         Ok(landed)
     }
 
-    /// Waits for one of them; `None` when there is none left.
+    /// Waits for one request; `None` if there is none left.
     fn land(&mut self) -> Result<Option<T>, StoreError> {
         let landed: Option<Result<_, JoinError>> =
             self.remote.runtime.block_on(self.requests.join_next());

@@ -1,7 +1,7 @@
-//! Writes a checkpoint: what it names first, then its record, and then older ones go.
+//! Writes a checkpoint: first the objects that it names, then its record; then retires older checkpoints.
 //!
-//! What fails before the record leaves objects that no record names; the next write or start removes them (`sweep`). What
-//! fails after it is only a matter of space: the checkpoint is durable, and the next write tries again.
+//! A failure before the record leaves objects that no record names; the next write or start removes them (`sweep`). A
+//! failure after it only costs space: the checkpoint is durable, and the next write retries the removal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::crash::{self, Point};
 use crate::state::{Chunk, ChunkId, ChunkRef, chunk_index};
 use crate::stream::CheckpointId;
 
-/// What a checkpoint names: stored already, or to be stored.
+/// The objects that a checkpoint names: already stored, or to be stored.
 struct Needed<'a> {
     named: Named,
     chunks: BTreeMap<ChunkId, &'a Chunk>,
@@ -64,7 +64,7 @@ impl ObjectStorage {
         uploads.finish()?;
         self.commit(new.checkpoint, named)?;
         self.claimed()?.is_littered = was_littered;
-        // What is left over takes space, and no more: it is tried again with the next checkpoint.
+        // A failure only costs space: the next checkpoint retries.
         let _ = self.retire(new);
         Ok(CommitPermit { checkpoint: id })
     }
@@ -114,12 +114,12 @@ impl ObjectStorage {
         }
         uploads.finish()?;
         self.commit(checkpoint, named)?;
-        // Whether it is noted matters only if the record is lost.
+        // The note only matters if the record is lost.
         let _ = self.note_newest(id);
         Ok(CommitPermit { checkpoint: id })
     }
 
-    /// What must hold before the first object of a checkpoint is written.
+    /// Checks the preconditions before the first object of a checkpoint is written.
     fn prepare(
         &mut self,
         id: CheckpointId,
@@ -134,7 +134,7 @@ impl ObjectStorage {
         Ok(claim.writer)
     }
 
-    /// Creates the record: from here on the checkpoint is there.
+    /// Creates the record: from here on the checkpoint exists.
     fn commit(&mut self, checkpoint: &Checkpoint, named: Named) -> Result<(), StoreError> {
         crash::point(Point::ObjectsStored);
         let id = checkpoint.id;
@@ -152,7 +152,7 @@ impl ObjectStorage {
         };
         match self.place(id.0, &record)? {
             Placed::Now => {}
-            // The client has tried again after its answer was lost. An id is only tried once, so that it is the same.
+            // The client has retried after its answer was lost. An id is tried only once, so it is the same record.
             Placed::Earlier(found) => debug_assert_eq!(*found, record),
         }
         crash::point(Point::ObjectsRecorded);
@@ -164,14 +164,14 @@ impl ObjectStorage {
         Ok(())
     }
 
-    /// Retires what is beyond `retained`, and removes what nothing names.
+    /// Retires checkpoints beyond `retained`, and removes objects that no record names.
     fn retire(&mut self, new: &NewCheckpoint<'_>) -> Result<(), StoreError> {
         let id = new.checkpoint.id;
         let noted = self.note_newest(id);
         let claim = self.claimed()?;
         let stored = claim.live.keys().chain(&claim.damaged).copied().collect();
         let retired = retention::retire(&stored, &claim.damaged, id, new.retained);
-        // What a damaged record named is only found by looking.
+        // The objects that a damaged record names are found only by listing all objects.
         claim.is_littered |= !claim.damaged.is_empty();
         let removed = self.remove(&retired);
         let marks = self.old_marks()?;
@@ -185,7 +185,7 @@ impl ObjectStorage {
             .put("", layout::NEWEST, layout::number(id.0).into_bytes())
     }
 
-    /// Deletes records, and then what only they named.
+    /// Deletes records, and then the objects that only they named.
     fn remove(&mut self, ids: &BTreeSet<CheckpointId>) -> Result<(), StoreError> {
         let names = ids.iter().map(|id| layout::number(id.0));
         self.remote.delete_all(layout::CHECKPOINTS, names)?;
@@ -217,11 +217,11 @@ impl ObjectStorage {
         Ok(())
     }
 
-    /// Removes all objects that no record names, but for those of later writers: those are about to be named.
+    /// Removes all objects that no record names, except those of later writers, which are about to be named.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
         let claim = self.claimed()?;
         claim.is_littered = true;
-        // What an unreadable record names is not known.
+        // It is unknown what an unreadable record names.
         if !claim.damaged.is_empty() {
             return Ok(());
         }
@@ -275,7 +275,7 @@ fn plugin_names(named: &Named) -> impl Iterator<Item = String> {
     plugins.map(|(plugin, stored)| layout::plugin_name(*plugin, stored.writer))
 }
 
-/// What has to be stored for a checkpoint, or how it does not fit what is there.
+/// The objects to store for a checkpoint, or the reason why it does not fit the storage.
 fn needed<'a>(claim: &Claim, new: &NewCheckpoint<'a>) -> Result<Needed<'a>, CheckpointRefusal> {
     let handed_over: BTreeMap<_, _> = new
         .chunks

@@ -1,7 +1,7 @@
-//! What one transaction does: adds what is new, and removes what nothing names any more.
+//! Applies one transaction: adds new data, and removes data that no checkpoint names any more.
 //!
-//! Reference counts are not added to and subtracted from: they are counted anew from the manifests, a few thousand
-//! steps, and those that changed are stored. A damaged count thus never deletes a chunk that is in use.
+//! Reference counts are not updated in place: they are counted again from the manifests, which takes a few thousand
+//! steps, and the changed ones are stored. So a damaged count never deletes a chunk that is in use.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,21 +28,21 @@ pub(super) struct StoreChange<'a> {
     pub(super) compression: Compression,
 }
 
-/// A checkpoint to be added.
+/// A checkpoint to add.
 pub(super) struct New<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) source: ContentSource<'a>,
-    /// How many stay, this one included; all unless it is said.
+    /// Number of checkpoints to keep, including this one; `None` keeps all.
     pub(super) retained: Option<NonZeroU32>,
 }
 
-/// Where the bytes of a new checkpoint are.
+/// The source of a new checkpoint's bytes.
 pub(super) enum ContentSource<'a> {
     Handed(Handed<'a>),
     Reader(&'a dyn CheckpointReader),
 }
 
-/// What is handed over with a checkpoint. What is stored already may be handed over again.
+/// The bytes that come with a new checkpoint. Some may already be stored.
 pub(super) struct Handed<'a> {
     chunks: BTreeMap<ChunkId, &'a Chunk>,
     plugins: BTreeMap<PluginDigest, &'a [u8]>,
@@ -80,7 +80,7 @@ impl ContentSource<'_> {
         }
     }
 
-    /// The highest id of a chunk that comes with the checkpoint, named or not.
+    /// The highest id of a chunk that comes with the checkpoint, whether the checkpoint names it or not.
     fn highest_chunk(&self) -> u64 {
         match self {
             Self::Handed(handed) => handed.chunks.last_key_value().map_or(0, |(id, _)| id.0),
@@ -89,7 +89,7 @@ impl ContentSource<'_> {
     }
 }
 
-/// Stored checkpoints that are to be deleted, and those whose manifests cannot be read.
+/// The stored checkpoints to delete, and those whose manifests cannot be read.
 struct Fates {
     retired: BTreeSet<CheckpointId>,
     damaged: BTreeSet<CheckpointId>,
@@ -123,7 +123,7 @@ impl StoreChange<'_> {
         let stay = stay.map(|(_, checkpoint)| checkpoint);
         let new = self.new.as_ref().map(|new| new.checkpoint);
         let after = CheckpointReferences::of(stay.chain(new));
-        // What only an unreadable manifest named is not in `before`: then all that is stored is looked at.
+        // Chunks that only an unreadable manifest named are not in `before`: then everything stored is examined.
         let sweep = !fates.damaged.is_disjoint(&fates.retired);
         self.update_chunks(transaction, &before, &after, sweep)?;
         self.update_plugins(transaction, &before, &after, sweep)?;
@@ -132,7 +132,7 @@ impl StoreChange<'_> {
         self.update_meta(transaction, meta, left, highest_id)
     }
 
-    /// What goes; refuses a change that must not be.
+    /// Decides which checkpoints to delete; refuses an invalid change.
     fn fates(&self, stored: &[Listed], highest: CheckpointId) -> Result<Fates, StoreFault> {
         if let Some(new) = &self.new
             && new.checkpoint.id <= highest
@@ -143,7 +143,7 @@ impl StoreChange<'_> {
         for (id, manifest) in stored {
             match manifest {
                 Ok(_) => {}
-                // Another version wrote it, which may still need it.
+                // Another version wrote it, and may still need it.
                 Err(ManifestError::OtherVersion { found }) => {
                     return Err(StoreFault::OtherFormat((*found).into()));
                 }
@@ -172,7 +172,7 @@ impl StoreChange<'_> {
         Ok(Fates { retired, damaged })
     }
 
-    /// `left` is the newest that stays, `highest_id` was never exceeded.
+    /// `left` is the newest checkpoint that is kept; `highest_id` is the highest id ever used.
     fn update_meta(
         &self,
         transaction: &WriteTransaction,
@@ -181,7 +181,7 @@ impl StoreChange<'_> {
         highest_id: u64,
     ) -> Result<(), StoreFault> {
         let Some(new) = &self.new else {
-            // The newest may be gone, and its id stays used.
+            // The newest may be deleted, but its id stays used.
             let newest = left.map_or(0, |id| id.0);
             tables::set_meta(transaction, tables::META_CHECKPOINT, newest)?;
             return tables::set_meta(transaction, tables::META_LOST, highest_id);
@@ -201,7 +201,7 @@ impl StoreChange<'_> {
         sweep: bool,
     ) -> Result<(), StoreFault> {
         let mut chunks = ChunkTables::open(transaction)?;
-        // First remove, so that the new bytes find free space as soon as possible.
+        // Removes first, so that new bytes find free space as soon as possible.
         let mut unnamed: BTreeSet<u64> = before.chunks.keys().map(|id| id.0).collect();
         if sweep {
             unnamed.extend(chunks.ids()?);
@@ -217,7 +217,7 @@ impl StoreChange<'_> {
                 new.keep_chunk(&mut chunks, ChunkRef { id, len }, count, self.compression)?;
             }
         }
-        // Those that the new checkpoint does not name, and a retired one did.
+        // Chunks that a retired checkpoint named, and the new one does not.
         for (id, count) in &after.chunks {
             if before.chunks.get(id).is_some_and(|before| before != count) || sweep {
                 chunks.set_count(*id, *count)?;
@@ -299,7 +299,7 @@ impl New<'_> {
     }
 }
 
-/// What checkpoints name.
+/// The chunks and plugins that checkpoints name.
 #[derive(Default)]
 pub(super) struct CheckpointReferences {
     pub(super) chunks: BTreeMap<ChunkId, u32>,

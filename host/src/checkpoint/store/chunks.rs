@@ -1,8 +1,8 @@
-//! How a chunk is stored: compressed if that pays, in pieces, with its checksum and its index.
+//! Stores a chunk: compressed if that saves enough, in pieces, with its checksum and its index.
 //!
-//! The checksum is over the bytes as they were sealed, so a fault of the compression is found as well. A chunk that does not
-//! become a tenth shorter is stored as it is. An index has a checksum that starts
-//! from its chunk's: the index of another chunk does not fit. What is read is never longer than the checkpoint says.
+//! The checksum covers the bytes before compression, so faults of the compression are found as well. A chunk that does
+//! not shrink by a tenth is stored uncompressed. The checksum of an index is seeded with its chunk's, so the index of
+//! another chunk does not match. No more bytes are read than the checkpoint says.
 
 use std::borrow::Cow;
 
@@ -16,18 +16,18 @@ use crate::state::{ChunkId, ChunkRef, chunk_index};
 
 /// The codec of the lz4 block format. A chunk without a codec is stored as it is.
 const LZ4: u8 = 1;
-/// A byte of an lz4 block stands for no more than these.
+/// Largest expansion of an lz4 block: one byte stands for at most this many.
 const LZ4_RATIO_MAX: usize = 255;
-/// In front of an index: its checksum.
+/// Bytes of the checksum in front of an index.
 const INDEX_HEAD_BYTES: usize = 8;
 
-/// What lets a restore find the entries of a chunk without reading it; none for bytes that have no entries.
+/// The index with which a restore finds the entries of a chunk without reading it; `None` for bytes without entries.
 fn chunk_index_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let index = chunk_index::of(bytes);
     (!index.is_empty()).then_some(index)
 }
 
-/// The tables of chunks in a transaction that writes.
+/// The tables of chunks in a write transaction.
 pub(super) struct ChunkTables<'t> {
     stored: Table<'t, u64, ChunkEntry>,
     pieces: Pieces<'t>,
@@ -45,7 +45,7 @@ impl<'t> ChunkTables<'t> {
         })
     }
 
-    /// References, length and checksum of a chunk that is stored.
+    /// References, length and checksum of a stored chunk.
     pub(super) fn get(&self, id: ChunkId) -> Result<Option<(u32, u32, u64)>, StoreFault> {
         Ok(self.stored.get(id.0)?.map(|found| found.value()))
     }
@@ -100,7 +100,7 @@ impl<'t> ChunkTables<'t> {
     }
 }
 
-/// The bytes as they are to be stored: owned if they are compressed.
+/// The bytes to store: owned if they are compressed.
 fn compress(bytes: &[u8], compression: Compression) -> Cow<'_, [u8]> {
     if compression == Compression::Lz4 {
         let compressed = lz4_flex::block::compress(bytes);
@@ -111,7 +111,7 @@ fn compress(bytes: &[u8], compression: Compression) -> Cow<'_, [u8]> {
     Cow::Borrowed(bytes)
 }
 
-/// The bytes of a chunk, equal to those that were written.
+/// The bytes of a chunk, exactly as written.
 pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec<u8>, StoreFault> {
     let damaged = |what| StoreFault::Damaged(format!("chunk {} {what}", chunk.id.0));
     let checksum = checksum_of(transaction, chunk)?;
@@ -160,7 +160,7 @@ fn checksum_of(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<u64, St
     Ok(checksum)
 }
 
-/// A chunk's index, as far as there is one.
+/// The result of reading a chunk's index.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum IndexFound {
     Absent,
@@ -169,7 +169,7 @@ pub(super) enum IndexFound {
 }
 
 impl IndexFound {
-    /// Without its index a chunk is read whole: a damaged one is no loss.
+    /// The index if it is sound. Without one, the chunk is read whole, so a damaged index is no loss.
     pub(super) fn sound(self) -> Option<Vec<u8>> {
         match self {
             Self::Sound(index) => Some(index),

@@ -1,8 +1,9 @@
-//! How much room a store takes, and giving back what it does not need.
+//! Measures the space of a store, and returns unused space to the file system.
 //!
-//! redb reuses the pages that retired checkpoints leave, so a file stops growing by itself; it only gets shorter here. redb
-//! moves pages to the front in transactions of its own, after each of which the store is whole. They do not save its
-//! table of free pages, so one more of ours does: a crash in between costs the next opening a look at all pages.
+//! redb reuses the pages of retired checkpoints, so a file stops growing by itself; only this module makes it shorter.
+//! redb moves pages to the front in transactions of its own, and the store is whole after each. They do not save its
+//! table of free pages, so this module adds a transaction that does: after a crash in between, the next opening scans
+//! all pages.
 
 use redb::{Database, ReadableDatabase};
 
@@ -10,26 +11,26 @@ use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::{CheckpointStore, Health};
 
-/// What a store takes.
+/// The space that a store takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// The length of the file.
+    /// Length of the file, in bytes.
     pub file_bytes: u64,
-    /// The pages in it that are in use.
+    /// Bytes of pages that are in use.
     pub used_bytes: u64,
-    /// What is stored in those: keys and values.
+    /// Bytes of the keys and values in those pages.
     pub stored_bytes: u64,
 }
 
 impl CheckpointStore {
-    /// Gives free pages back to the file system. Returns the length of the file before and after.
+    /// Returns free pages to the file system. Returns the length of the file before and after, in bytes.
     ///
     /// # Errors
     ///
-    /// When the store is damaged, or the disk fails. All checkpoints are there in each case.
+    /// When the store is damaged, or the disk fails. No checkpoint is lost in either case.
     pub fn compact(&mut self) -> Result<(u64, u64), StoreError> {
         self.require_name()?;
-        // A page that is moved is read by redb, which does not look at its checksum.
+        // redb reads the pages that it moves without checking their checksums.
         if matches!(self.health, Health::Sound) {
             self.health = Health::Suspicious;
         }
@@ -44,7 +45,7 @@ impl CheckpointStore {
                     database.get_mut().compact()?;
                     save_free_pages(&database)
                 })?;
-                // After an error it is gone: it is in doubt.
+                // After an error the database is dropped: its state is unknown.
                 slot.database = Some(database);
                 Ok(())
             })
@@ -53,7 +54,7 @@ impl CheckpointStore {
         Ok((before, self.file_bytes()?))
     }
 
-    /// What it takes now.
+    /// The current space of the store.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ impl CheckpointStore {
     pub fn space(&mut self) -> Result<Space, StoreError> {
         let file_bytes = self.file_bytes()?;
         self.reader.with(|database| {
-            // Only a transaction that may write knows.
+            // Only a write transaction has these numbers.
             let transaction = database.begin_write()?;
             let stats = transaction.stats()?;
             transaction.abort()?;
@@ -79,12 +80,12 @@ impl CheckpointStore {
     }
 }
 
-/// A transaction that changes nothing but that.
+/// Commits a transaction that only saves the table of free pages.
 fn save_free_pages(database: &Database) -> Result<(), StoreFault> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     transaction.commit()?;
-    // The one before it is let go of.
+    // Releases the previous transaction's snapshot.
     drop(database.begin_read()?);
     Ok(())
 }

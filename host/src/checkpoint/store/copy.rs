@@ -1,4 +1,4 @@
-//! Fills a new store with checkpoints of another one, in one transaction. A chunk at a time is in memory.
+//! Copies checkpoints of another store into a new one, in one transaction. Only one chunk at a time is in memory.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct Highest {
     pub(super) chunk: u64,
 }
 
-/// Writes all of `sound` with what it names to `new`, which is empty.
+/// Copies all of `sound` and everything they name to `new`, which is empty.
 pub(super) fn copy_to(
     new: &Database,
     from: &dyn CheckpointReader,

@@ -1,6 +1,6 @@
-//! What goes wrong in the store, as its callers see it (`StoreError`) and as its inside sees it (`StoreFault`).
+//! The errors of the store: `StoreError` for its callers, `StoreFault` inside of it.
 //!
-//! redb's own error types stop here: its users match on what they can do, not on who said it.
+//! redb's own error types are not exposed: callers match on what they can do about an error.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use crate::checkpoint::{ManifestError, PluginDigest};
 use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
-/// Why the store did not do what was asked.
+/// The reason why the store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Another process has it open. Nothing was touched.
+    /// Another process has the store open. Nothing was touched.
     #[error("checkpoint store `{}` is in use by another process; stop that job, or use another data folder", path.display())]
     InUse {
         /// The store.
         path: PathBuf,
     },
-    /// There is no such file. Nothing was touched.
+    /// The file does not exist. Nothing was touched.
     #[error("there is no checkpoint store at `{}`; run the job first, or check `--data-dir`", path.display())]
     Absent {
         /// The store.
@@ -31,12 +31,12 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
-    /// The file is something else. Nothing was touched.
+    /// The file is not a store. Nothing was touched.
     #[error("`{}` is not a checkpoint store: {reason}; restore it from a copy, move it away, or use another data folder", path.display())]
     NotAStore {
         /// The store.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// Another version of Floodmark wrote it. Nothing was touched.
@@ -44,17 +44,17 @@ pub enum StoreError {
     OtherFormat {
         /// The store.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: u64,
-        /// The one that this build reads and writes.
+        /// The format that this build reads and writes.
         expected: u64,
     },
-    /// Bytes in it are not those that were written. What else is in it may be sound: `recover` looks for that.
+    /// Bytes in the store differ from those that were written. The rest may be sound: `recover` looks for it.
     #[error("checkpoint store `{}` is damaged: {reason}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display())]
     Damaged {
         /// The store.
         path: PathBuf,
-        /// What was found.
+        /// A description of the damage.
         reason: String,
     },
     /// There are checkpoints, and none can be restored. Nothing was changed.
@@ -62,68 +62,69 @@ pub enum StoreError {
     AllDamaged {
         /// The store.
         path: PathBuf,
-        /// Each with its reason, newest first.
+        /// The checkpoints with the reasons, newest first.
         damaged: Vec<(CheckpointId, String)>,
     },
-    /// The checkpoint that was asked for cannot be restored. Nothing was changed.
+    /// The requested checkpoint cannot be restored. Nothing was changed.
     #[error("checkpoint {id} in `{}` is damaged: {reason}; choose another one, or none to start from the newest that is sound", path.display())]
     ChosenDamaged {
         /// The store.
         path: PathBuf,
         /// The checkpoint.
         id: CheckpointId,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Another process writes to it so often that no look at it came to an end. Nothing is known to be wrong.
+    /// Another process writes so often that no read could finish. No damage is known.
     #[error("checkpoint store `{}` changes faster than it can be read; try again, or while its job does not run", path.display())]
     Busy {
         /// The store.
         path: PathBuf,
     },
-    /// There is something where a savepoint is to be made. It was not touched.
+    /// The path of a new savepoint exists already. It was not touched.
     #[error("`{}` exists; give the savepoint another name, or delete that first", path.display())]
     Exists {
         /// Where.
         path: PathBuf,
     },
-    /// It has none or several checkpoints, and none was chosen.
+    /// The file has no checkpoint or several, and none was chosen.
     #[error("`{}` holds {count} checkpoints, and a savepoint has one; say which checkpoint is meant", path.display())]
     NotOne {
         /// The store.
         path: PathBuf,
-        /// How many there are.
+        /// Number of checkpoints.
         count: usize,
     },
-    /// It is damaged, and what is sound in it could not be brought to a new file. Nothing was changed.
+    /// The store is damaged, and its sound checkpoints could not be copied to a new file. Nothing was changed.
     #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {reason}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display())]
     NotReplaced {
         /// The store.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The disk refused. After a `write`, what was there before is still there; whether the new checkpoint is, is unknown
-    /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has looked.
+    /// The disk failed. After a `write`, all earlier checkpoints are still stored; whether the new one is, is unknown
+    /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has read the file again.
     #[error("checkpoint store `{}` could not be read or written: {source}; check free space and permissions", path.display())]
     Io {
         /// The store.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another process has begun to write there. What was being written is not a checkpoint; nothing else was touched.
+    /// Another process has started to write there. The checkpoint that was being written does not exist; nothing else
+    /// was touched.
     #[error("checkpoint storage `{}` was taken over by another process, so this one cannot write there any more; stop one of them, or give each a prefix of its own", path.display())]
     TakenOver {
-        /// Its address.
+        /// The address of the storage.
         path: PathBuf,
     },
-    /// Its address makes no sense, or there are no credentials for it. Nothing was touched.
+    /// The address is invalid, or there are no credentials for it. Nothing was touched.
     #[error("checkpoint storage `{}` cannot be used: {reason}", path.display())]
     Unusable {
-        /// Its address.
+        /// The address of the storage.
         path: PathBuf,
-        /// Why not, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
     /// There is no checkpoint with this id.
@@ -137,22 +138,22 @@ pub enum StoreError {
     Refused {
         /// The checkpoint.
         id: CheckpointId,
-        /// How.
+        /// The broken rule.
         reason: CheckpointRefusal,
     },
 }
 
-/// How a checkpoint and what was handed over with it do not fit the store.
+/// The reason why a checkpoint and its data do not fit the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointRefusal {
-    /// Its id is not above all that were ever written.
+    /// Its id is not higher than all that were ever written.
     #[error("its id is not above {highest}, the highest ever written")]
     IdNotNew {
-        /// That one.
+        /// The highest id.
         highest: CheckpointId,
     },
-    /// It names a chunk that is neither stored nor handed over.
+    /// It names a chunk that is neither stored nor included.
     #[error("its chunk {} is neither stored nor handed over", chunk.0)]
     ChunkMissing {
         /// The chunk.
@@ -170,7 +171,7 @@ pub enum CheckpointRefusal {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// It names a plugin that is neither stored nor handed over.
+    /// It names a plugin that is neither stored nor included.
     #[error("its plugin {plugin} is neither stored nor handed over")]
     PluginMissing {
         /// The plugin.
@@ -185,27 +186,27 @@ fn reasons(damaged: &[(CheckpointId, String)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// What goes wrong inside, before it is known which store it was.
+/// An error inside the store, before the path is added.
 #[derive(Debug)]
 pub(super) enum StoreFault {
     /// redb failed.
     Redb(redb::Error),
-    /// redb panicked: its handle is not to be used again.
+    /// redb panicked: its handle must not be used again.
     Panicked(String),
-    /// Our own checks found damage; redb is well.
+    /// A check of this module found damage; redb works.
     Damaged(String),
-    /// The file is sound, and not ours.
+    /// The file is sound, but not a store.
     NotAStore(String),
-    /// The file is of another version.
+    /// The file has another format.
     OtherFormat(u64),
-    /// Another process wrote while this one read.
+    /// Another process wrote to the file while it was read.
     Disturbed,
-    /// The caller is wrong, not the file.
+    /// The caller made a mistake; the file is fine.
     Asked(StoreError),
 }
 
 impl StoreFault {
-    /// Whether redb's handle is worthless now (STYLE 20): its view of the file may not be what is on disk.
+    /// Whether redb's handle must be dropped (STYLE 20): its view of the file may differ from the disk.
     pub(super) fn spoils_handle(&self) -> bool {
         matches!(self, Self::Redb(_) | Self::Panicked(_))
     }

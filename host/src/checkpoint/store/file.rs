@@ -1,8 +1,8 @@
-//! Finds, makes and opens the file of a store.
+//! Finds, creates and opens the file of a store.
 //!
-//! A new store is made under another name and gets its own once its first commit is durable: what has the store's name
-//! is always a whole store, or damaged. redb's lock on the open file keeps a second process out, also of one that is
-//! still being made.
+//! A new store is written under another name and renamed once its first commit is durable: a file with the store's name
+//! is always a whole store, or damaged. redb's lock on the open file keeps other processes out, also from a store that
+//! is still being created.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,22 +17,22 @@ use super::guard::guarded;
 use super::handle::{Handle, Storage};
 use super::tables;
 
-/// What redb may keep in memory between writes: half of it buffers small ones, the rest are pages that were used lately.
+/// redb's memory between writes: half of it buffers small writes, the rest caches recently used pages.
 pub(super) const CACHE_BYTES: usize = 16 << 20;
 
-/// How many damaged stores with one highest id are kept.
+/// Largest number of damaged stores that are kept for one highest id.
 const ASIDE_MAX: u32 = 1000;
 
 /// An open store.
 pub(super) type OpenedStore = (Storage, Handle);
 
-/// Opens the store at `path`, and makes it when there is none.
+/// Opens the store at `path`, and creates it if it does not exist.
 pub(super) fn open_or_create(path: &Path) -> Result<OpenedStore, StoreFault> {
     let opened = match open(path) {
         Err(StoreFault::Asked(StoreError::Absent { .. })) => create(path),
         other => other,
     }?;
-    // Left by a process that died before it could replace a damaged store. This process has the lock, so no other uses it.
+    // Left by a process that died before it replaced a damaged store. This process has the lock, so no other uses it.
     remove_if_there(&restored_name(path))?;
     Ok(opened)
 }
@@ -46,11 +46,11 @@ pub(super) fn open(path: &Path) -> Result<OpenedStore, StoreFault> {
     checked(handle(path, false)?)
 }
 
-/// Opens or makes a store on bytes that are not a file with a name.
+/// Opens or creates a store on bytes that are not a named file.
 pub(super) fn open_on(backend: impl StorageBackend) -> Result<OpenedStore, StoreFault> {
     let storage = Storage::new(backend);
     let database = Handle::open(&storage, CACHE_BYTES)?;
-    // A store whose making was cut off has no commit of ours, and so nothing to lose.
+    // Creation was interrupted: no commit of this module exists, so nothing can be lost.
     if guarded(|| never_committed(&database))? {
         guarded(|| initialize(&database))?;
     }
@@ -64,14 +64,14 @@ fn create(path: &Path) -> Result<OpenedStore, StoreFault> {
             let path = path.to_owned();
             return Err(StoreError::InUse { path }.into());
         }
-        // Left by a process that died while it made a store.
+        // Left by a process that died while creating a store.
         Err(_) if making.try_exists()? => {
             fs::remove_file(&making)?;
             handle(&making, true)?
         }
         other => other?,
     };
-    // The lock on the new file is ours now. Another process may have finished a store in the meantime.
+    // This process now has the lock on the new file. Another process may have finished a store in the meantime.
     if path.try_exists()? {
         fs::remove_file(&making)?;
         drop(opened);
@@ -83,7 +83,7 @@ fn create(path: &Path) -> Result<OpenedStore, StoreFault> {
     Ok(opened)
 }
 
-/// Makes a store at `path`, in place of what may be there.
+/// Creates a store at `path`, replacing an existing file.
 pub(super) fn make_anew(path: &Path) -> Result<OpenedStore, StoreFault> {
     remove_if_there(path)?;
     let opened = handle(path, true)?;
@@ -91,19 +91,19 @@ pub(super) fn make_anew(path: &Path) -> Result<OpenedStore, StoreFault> {
     Ok(opened)
 }
 
-/// Gives the damaged store at `path` a second name, and returns it. A name that is taken is left alone.
+/// Gives the damaged store at `path` a second name, and returns it. Existing names are not replaced.
 pub(super) fn keep_aside(path: &Path, highest: u64) -> Result<PathBuf, io::Error> {
     for number in 1..=ASIDE_MAX {
         let aside = aside_name(path, highest, number);
         match fs::hard_link(path, &aside) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Named by a process that died before it could go on.
+                // Named by a process that died before its next step.
                 if !same_file(path, &aside)? {
                     continue;
                 }
             }
-            // Not all file systems have second names.
+            // Not all file systems have hard links.
             Err(_) => copy(path, &aside)?,
         }
         sync_folder(path)?;
@@ -114,7 +114,7 @@ pub(super) fn keep_aside(path: &Path, highest: u64) -> Result<PathBuf, io::Error
     )))
 }
 
-/// Makes a durable copy that is never seen in part.
+/// Creates a durable copy, which appears as a whole.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), io::Error> {
     let part = with_suffix(to, ".part");
     fs::copy(from, &part)?;
@@ -127,13 +127,13 @@ fn same_file(a: &Path, b: &Path) -> Result<bool, io::Error> {
     Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
-/// Deletes the store at `path`, which need not exist. Damaged ones that were kept aside stay.
+/// Deletes the store at `path`, if it exists. Damaged ones that were kept aside stay.
 ///
 /// # Errors
 ///
-/// A store in use is left alone. After an I/O error the store is either there whole or not at all.
+/// A store in use is left alone. After an I/O error the store exists as a whole or not at all.
 pub fn remove(path: &Path) -> Result<(), StoreError> {
-    // Opened, so that it is ours: deleting a running job's store would split its checkpoints over two files.
+    // Opened first, which takes the lock: deleting a running job's store would split its checkpoints over two files.
     let held = match handle(path, false) {
         Err(StoreFault::Redb(redb::Error::DatabaseAlreadyOpen)) => {
             let path = path.to_owned();
@@ -149,7 +149,7 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
     removed.map_err(|error| StoreFault::from(error).of(path))
 }
 
-/// Deletes what may be at `path`.
+/// Deletes the file at `path`, if it exists.
 pub(super) fn remove_if_there(path: &Path) -> Result<(), io::Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -158,17 +158,17 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), io::Error> {
     }
 }
 
-/// A new store's name until its first commit.
+/// The name of a new store until its first commit.
 fn making_name(path: &Path) -> PathBuf {
     with_suffix(path, ".new")
 }
 
-/// The name of a store that is to replace a damaged one. It has checkpoints in it, so a new store must not find it.
+/// The name of a store that will replace a damaged one. It contains checkpoints, so a new store must not use it.
 pub(super) fn restored_name(path: &Path) -> PathBuf {
     with_suffix(path, ".restored")
 }
 
-/// The mark of a commit that is under way.
+/// The name of the marker of a running commit.
 pub(super) fn writing_name(path: &Path) -> PathBuf {
     with_suffix(path, ".writing")
 }
@@ -179,7 +179,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// `checkpoints.damaged-7.redb`, and `checkpoints.damaged-7-2.redb` when that is taken.
+/// `checkpoints.damaged-7.redb`, or `checkpoints.damaged-7-2.redb` if that exists.
 fn aside_name(path: &Path, highest: u64, number: u32) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(format!(".damaged-{highest}"));
@@ -228,7 +228,7 @@ fn checked(opened: OpenedStore) -> Result<OpenedStore, StoreFault> {
     }
 }
 
-/// Opens the file at `path`; an empty one becomes a database only when it is to be created.
+/// Opens the file at `path`; an empty file becomes a database only with `create`.
 fn handle(path: &Path, create: bool) -> Result<OpenedStore, StoreFault> {
     let mut options = File::options();
     let file = options.read(true).write(true).create(create).open(path)?;

@@ -1,10 +1,10 @@
-//! Keeps a panic of redb on a damaged file from taking the job with it.
+//! Turns a panic of redb on a damaged file into an error.
 //!
-//! redb trusts the pages of a file that was closed by its own rules: it checks their checksums only when it repairs. A
-//! flipped bit can thus trip one of its assertions, or an index out of bounds. Letting it verify all pages at each
-//! opening would read the whole file, and refuse it for one bad byte, where an older checkpoint is still sound. So a
-//! panic in here is an error, the handle is thrown away after it, and what was read counts only with our own
-//! checksums. This needs `panic = "unwind"`. It does not help against a stack overflow or memory that is not there.
+//! After a clean close, redb trusts the pages of a file: it checks their checksums only when it repairs. A flipped bit
+//! can thus trip one of its assertions, or an index out of bounds. Verifying all pages at each opening would read the
+//! whole file, and refuse it for one bad byte although an older checkpoint is sound. So a panic in a call becomes an
+//! error, the handle is dropped after it, and data counts only with this module's own checksums. This requires `panic =
+//! "unwind"`. It does not help against a stack overflow or a failed allocation.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -18,7 +18,7 @@ thread_local! {
 
 /// Runs calls into redb; a panic in them becomes [`StoreFault::Panicked`] and prints nothing.
 ///
-/// The hook that prints is one for the whole process, so it is wrapped once, and asks this thread's flag.
+/// There is one printing hook per process, so it is wrapped once, and checks a flag of this thread.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
     static WRAPPED: Once = Once::new();
     WRAPPED.call_once(|| {
@@ -30,7 +30,7 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, StoreFault>) -> Result
         }));
     });
     let before = QUIET.replace(true);
-    // What the call leaves behind half done is redb's handle, and that is dropped after this error.
+    // The call may leave redb's handle half changed, and it is dropped after this error.
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     QUIET.set(before);
     result.unwrap_or_else(|payload| {

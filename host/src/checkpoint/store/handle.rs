@@ -1,12 +1,13 @@
-//! redb's handle on a file, which closes as if the power failed, and leaves the lock to the next one.
+//! Wraps redb's handle on a file: it closes as if the power failed, and passes the lock to the next handle.
 //!
-//! When redb closes, it commits once more: needless here, since each of our commits can be opened as it is, and harmful
-//! when the handle is in doubt or the file damaged. A panic in that commit can even abort the process, since redb may panic
-//! again while it cleans up. So closing first cuts redb off from the file; it then gives up without writing.
+//! When redb closes, it commits once more. This is not needed, since each commit of the store can be opened as it is,
+//! and it is harmful if the handle is in doubt or the file damaged. A panic in that commit can even abort the process,
+//! since redb may panic again during cleanup. So closing first cuts redb off from the file; redb then gives up without
+//! writing.
 //!
-//! A store opens a handle anew after an error, and for a large write. No other process may get in between, so the file
-//! and redb's locks on it belong to `Storage`, which lives as long as the store: the first handle takes the locks, and the
-//! later ones are told that they have them.
+//! A store opens a new handle after an error, and for a large write. No other process may get in between, so `Storage`
+//! owns the file and redb's locks on it, and lives as long as the store: the first handle takes the locks, and later
+//! handles are told that they hold them.
 
 use std::io;
 use std::ops::{Bound, Deref};
@@ -18,7 +19,7 @@ use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend};
 use super::error::StoreFault;
 use super::guard::guarded;
 
-/// The bytes of a store, and the right to them.
+/// The bytes of a store, and the lock on them.
 #[derive(Debug, Clone)]
 pub(super) struct Storage(Arc<Held>);
 
@@ -36,7 +37,7 @@ impl Storage {
         }))
     }
 
-    /// The bytes themselves.
+    /// The backend of the bytes.
     pub(super) fn backend(&self) -> &dyn StorageBackend {
         &*self.0.backend
     }
@@ -44,20 +45,20 @@ impl Storage {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Nothing is left to lose: all that counts was synced.
+        // Nothing can be lost: everything that counts was synced.
         let _ = self.backend.close();
     }
 }
 
 /// An open database.
 pub(super) struct Handle {
-    /// Absent only while it is dropped.
+    /// `None` only during drop.
     database: Option<Database>,
     cut: Arc<AtomicBool>,
 }
 
 impl Handle {
-    /// Opens the database in `storage`, and makes one there when it is empty.
+    /// Opens the database in `storage`, and creates one if it is empty.
     pub(super) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, StoreFault> {
         let cut = Arc::new(AtomicBool::new(false));
         let backend = Severable {
@@ -80,7 +81,7 @@ impl Handle {
         database.expect("it is there until it is dropped")
     }
 
-    /// Has redb check all its pages, and repair what it can.
+    /// Lets redb check all its pages, and repair what it can.
     pub(super) fn check_integrity(&mut self) -> Result<bool, StoreFault> {
         guarded(|| Ok(self.get_mut().check_integrity()?))
     }
@@ -103,9 +104,9 @@ impl Drop for Handle {
             return;
         };
         let _ = guarded(|| {
-            // Its first step is a sync, from whose failure redb knows that it must not write any more.
+            // Its first step is a sync; if that fails, redb knows that it must not write any more.
             match database.check_integrity() {
-                // A transaction that a panic left behind holds on to the database: not even dropping it is safe.
+                // A transaction left by a panic keeps the database in use: even dropping it is unsafe.
                 Err(DatabaseError::TransactionInProgress) => std::mem::forget(database),
                 _ => drop(database),
             }
@@ -129,7 +130,7 @@ impl Severable {
         Ok(&*self.held.backend)
     }
 
-    /// The backend to ask for locks, unless they are held already.
+    /// The backend that takes locks; `None` if they are already held.
     fn unlocked(&self) -> Option<&dyn StorageBackend> {
         let locked = self.held.locked.load(Ordering::Acquire);
         (!locked).then_some(&*self.held.backend)

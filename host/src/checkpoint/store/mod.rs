@@ -1,19 +1,19 @@
-//! Where checkpoints are kept: one redb file, and one transaction for each checkpoint.
+//! Stores checkpoints in one redb file, with one transaction for each checkpoint.
 //!
-//! A transaction makes all of a checkpoint true at once: new chunks, plugins and the manifest come, retired checkpoints and
-//! what only they used go. It commits in two phases and saves redb's table of free pages with it ("quick repair"), so
-//! that opening after a crash reads a few pages and not the file. After an error the handle is thrown away, and the next
-//! call opens the file again and looks what is there. Damage is found by our checksums over manifests, chunks and
-//! plugins, and by redb's over its pages (`pages`); `guard` turns panics of redb into errors. A damaged file is only read:
-//! the job continues in a new one (`renew`).
+//! A transaction applies a whole checkpoint at once: it adds new chunks, plugins and the manifest, and removes retired
+//! checkpoints and what only they used. It commits in two phases and saves redb's table of free pages with it ("quick
+//! repair"), so that opening after a crash reads a few pages and not the file. After an error the handle is dropped,
+//! and the next call opens the file again and checks what was committed. Damage is found by this module's checksums
+//! over manifests, chunks and plugins, and by redb's over its pages (`pages`); `guard` turns panics of redb into
+//! errors. A damaged file is only read: the job continues in a new one (`renew`).
 //!
-//! A start does not read the whole file to find damage. While a transaction is under way, `checkpoints.redb.writing` stands
-//! beside the file (`marker`). A process that finds it there knows that a commit did not return: the process was killed, or
-//! redb ended it over a damaged page. It then checks every page before it writes. Otherwise a start checks what it needs,
+//! A start does not read the whole file to find damage. During a transaction, `checkpoints.redb.writing` exists beside
+//! the file (`marker`). A process that finds it knows that a commit did not return: the process was killed, or redb
+//! ended it over a damaged page. It then checks every page before it writes. Otherwise a start checks what it needs,
 //! and each chunk when it is read.
 //!
-//! Deciding what to retire is in `retention`, bytes of manifests are in `manifest`; this module knows neither clock nor
-//! threads, and does not judge whether a checkpoint fits a pipeline.
+//! `retention` decides which checkpoints to retire, and `manifest` encodes manifests. This module uses no clock and no
+//! threads, and does not check whether a checkpoint fits a pipeline.
 
 mod change;
 mod chunks;
@@ -56,23 +56,23 @@ use error::StoreFault;
 use marker::Marker;
 use reader::StoreReader;
 
-/// A stored checkpoint's id, and its manifest, or why that cannot be read.
+/// A stored checkpoint's id and manifest; or the reason why the manifest cannot be read.
 pub type Listed = (CheckpointId, Result<Checkpoint, ManifestError>);
 
-/// The version of the tables and of what is in them. A store of another one is refused.
+/// The version of the tables and their content. A store with another version is refused.
 const FORMAT: u64 = 1;
 
 /// The checkpoints of one job.
 ///
 /// Invariants, after every call and after every crash:
 ///
-/// - A checkpoint is there whole (its manifest, all chunks and all plugins that it names) or not at all.
-/// - A chunk's reference count is the number of times that stored checkpoints name it, and no chunk has none.
-/// - Ids of checkpoints are only ever used once; the highest one ever written is stored.
+/// - A checkpoint is stored as a whole (its manifest, all chunks and all plugins that it names) or not at all.
+/// - A chunk's reference count is the number of times that stored checkpoints name it, and no chunk has a count of 0.
+/// - Ids of checkpoints are never reused; the highest one ever written is stored.
 pub struct CheckpointStore {
     reader: Arc<StoreReader>,
     settings: CheckpointStorageSettings,
-    /// Of a file with a name, which a new one can replace.
+    /// `None` for a store without a file name, which cannot be replaced by a new file.
     marker: Option<Marker>,
     /// Whether redb may write to it.
     health: Health,
@@ -85,7 +85,7 @@ enum Health {
     Suspicious,
     /// No damage is known.
     Sound,
-    /// They do not fit their checksums, and there is no new file to continue in.
+    /// They do not match their checksums, and there is no new file to continue in.
     Damaged(String),
 }
 
@@ -103,14 +103,14 @@ pub struct FailedWrite {
 pub enum Fate {
     /// The file was not read again yet.
     Unknown,
-    /// It is there, whole and durable, though its write returned an error.
+    /// It is stored, whole and durable, though its write returned an error.
     Durable,
-    /// It is not there.
+    /// It is not stored.
     Absent,
 }
 
 impl CheckpointStore {
-    /// Opens the store at `path`, and makes it when there is none.
+    /// Opens the store at `path`, and creates it if it does not exist.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl CheckpointStore {
         Self::open_by(path.into(), settings, file::open_or_create)
     }
 
-    /// Opens the store at `path`; does not make one.
+    /// Opens the store at `path`; does not create one.
     ///
     /// # Errors
     ///
@@ -154,8 +154,8 @@ impl CheckpointStore {
         })
     }
 
-    /// Opens a store on a backend of the caller's, and makes one there when it is empty. It has no folder, so that
-    /// nothing can be written any more once damage was found, and all is checked before the first write.
+    /// Opens a store on the caller's backend, and creates one there if it is empty. It has no folder: after damage was
+    /// found nothing can be written any more, and everything is checked before the first write.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl CheckpointStore {
         })
     }
 
-    /// A store in memory, which is gone with the process.
+    /// A store in memory, which is lost with the process.
     ///
     /// # Errors
     ///
@@ -183,13 +183,13 @@ impl CheckpointStore {
         Self::open_on(InMemoryBackend::new(), settings)
     }
 
-    /// The last write that failed, and what is known of it.
+    /// The last write that failed, and whether it was stored.
     #[must_use]
     pub fn last_failed(&self) -> Option<FailedWrite> {
         self.reader.alone(|slot| slot.failed)
     }
 
-    /// Looks what became of the last failed write, opening the file again if that is needed.
+    /// Finds out whether the last failed write was stored, opening the file again if needed.
     ///
     /// # Errors
     ///

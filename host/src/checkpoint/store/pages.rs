@@ -1,9 +1,9 @@
-//! Checks every page of redb's file that is in use, those that redb keeps for itself included, and writes nothing.
+//! Checks every page of redb's file that is in use, including redb's internal ones, without writing to the file.
 //!
-//! Our checksums cover what we stored. redb's tables of free and freed pages are its own, and a flipped bit there shows only
-//! when a transaction commits: redb then panics, panics again while it cleans up, and the process is gone. redb can
-//! check all its pages against its own checksums, but wants to repair what it finds. So the check runs on a view of the file
-//! whose writes stay in memory: a repair writes a few pages, never the data.
+//! This module's checksums cover stored data. redb's tables of free and freed pages are internal, and a flipped bit
+//! there shows only when a transaction commits: redb then panics, panics again during cleanup, and the process is gone.
+//! redb can check all its pages against its own checksums, but tries to repair what it finds. So the check runs on a
+//! view of the file whose writes stay in memory: a repair writes a few pages, never the data.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,9 +18,10 @@ use super::handle::{Handle, Storage};
 
 const BLOCK_BYTES: usize = 4096;
 
-/// What is wrong with the pages of the file in `storage`, if anything. No handle on it may be open for writing.
+/// A description of damage in the pages of the file in `storage`; `None` if they are sound. No handle on the file may
+/// be open for writing.
 ///
-/// An I/O error is an error: it may pass, and is no damage.
+/// An I/O error is returned as an error: it may be temporary, and is not damage.
 pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, StoreError> {
     let overlay =
         Overlay::new(storage.clone()).map_err(|error| StoreFault::from(error).of(path))?;
@@ -38,7 +39,7 @@ pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, St
     }
 }
 
-/// A file under a layer of blocks that were written since.
+/// A file with an overlay of blocks in memory that were written since.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: Storage,
@@ -62,11 +63,11 @@ impl Overlay {
     }
 
     fn state(&self) -> MutexGuard<'_, Overlaid> {
-        // No step in here leaves it half done.
+        // No step under this lock leaves it half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes from `offset` on, zeros beyond the end of the file.
+    /// Reads bytes from `offset` on, with zeros beyond the end of the file.
     fn fill(&self, state: &Overlaid, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
         let in_file = self.file.backend().len()?.saturating_sub(offset);
         let in_file = out
@@ -87,7 +88,7 @@ impl Overlay {
     }
 }
 
-/// The blocks that `len` bytes from `offset` touch: number, and from where to where.
+/// The blocks that `len` bytes from `offset` touch: the number, start and end of each.
 fn blocks(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let size = BLOCK_BYTES as u64;
     let end = offset + len as u64;
@@ -99,7 +100,7 @@ fn blocks(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> 
     })
 }
 
-/// Where byte `from` of a block is in a buffer that begins at `offset`.
+/// The position of byte `from` of a block in a buffer that begins at `offset`.
 fn position(offset: u64, number: u64, from: usize) -> usize {
     (number * BLOCK_BYTES as u64 + from as u64 - offset) as usize
 }

@@ -28,7 +28,7 @@ pub(super) fn manifests(
     Ok(listed)
 }
 
-/// A manifest must be stored under its own id: a key has no checksum of ours.
+/// A manifest must be stored under its own id: keys have no checksum of this module.
 fn decode(id: CheckpointId, bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
     let checkpoint = manifest::decode(bytes)?;
     if checkpoint.id != id {
@@ -67,7 +67,7 @@ pub(super) fn plugin(
     Ok(bytes)
 }
 
-/// What a checkpoint names and the store does not list, or lists otherwise. No bytes are read.
+/// What a checkpoint names and the store does not list, or lists differently. No bytes are read.
 pub(super) fn unlisted(
     transaction: &ReadTransaction,
     checkpoint: &Checkpoint,

@@ -1,8 +1,8 @@
-//! Looks at the checkpoints of an open store, from any thread, also while one is being written.
+//! Reads the checkpoints of an open store, from any thread, also during a write.
 //!
-//! redb shows each reader the last commit, also while the next one is being written. So readers share the writer's handle,
-//! and only wait while it is replaced: after an error that leaves it in doubt, and around a large write. Two handles on one
-//! file must never be used at the same time: one would free pages that the other still reads.
+//! redb shows each reader the last commit while the next one is written. So readers share the writer's handle, and wait
+//! only while it is replaced: after an error that leaves it in doubt, and around a large write. Two handles on one file
+//! must never be used at the same time: one would free pages that the other still reads.
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -26,16 +26,16 @@ pub(super) struct StoreReader {
     slot: RwLock<HandleSlot>,
 }
 
-/// Where the handle is.
+/// Holds the handle.
 pub(super) struct HandleSlot {
-    /// Dropped before the storage; absent after an error that leaves redb's view of the file in doubt.
+    /// Dropped before the storage; `None` after an error that leaves redb's view of the file in doubt.
     pub(super) database: Option<Handle>,
     pub(super) storage: Storage,
-    /// What the next handle may keep in memory.
+    /// Cache size of the next handle, in bytes.
     pub(super) cache_bytes: usize,
-    /// The last write that failed. It is settled whenever a handle is opened.
+    /// The last write that failed. Opening a handle settles it.
     pub(super) failed: Option<FailedWrite>,
-    /// How many handles there were.
+    /// Number of handles opened so far.
     opened: u64,
 }
 
@@ -58,8 +58,8 @@ impl StoreReader {
         &self.path
     }
 
-    /// Calls redb on a handle that is not in doubt, and throws the handle away when the call leaves it so. A call must not
-    /// make another one.
+    /// Calls redb with a handle that is not in doubt, and drops the handle if the call leaves it in doubt. A call must
+    /// not make another one.
     pub(super) fn attempt<T>(
         &self,
         call: impl FnOnce(&Database) -> Result<T, StoreFault>,
@@ -85,7 +85,7 @@ impl StoreReader {
         }
     }
 
-    /// The same for those who want to know which store it was.
+    /// Like [`StoreReader::attempt`], with errors that name the store.
     pub(super) fn with<T>(
         &self,
         call: impl FnOnce(&Database) -> Result<T, StoreFault>,
@@ -98,17 +98,17 @@ impl StoreReader {
         call(&mut self.slot.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks what became of the last failed write, opening the file again if that is needed.
+    /// Finds out whether the last failed write was stored, opening the file again if needed.
     pub(super) fn settle(&self) -> Result<Option<FailedWrite>, StoreError> {
         let settled = self.alone(|slot| slot.open().map(|()| slot.failed));
         settled.map_err(|fault| fault.of(&self.path))
     }
 
-    /// What is wrong with the pages of the file, if anything.
+    /// A description of damage in the pages of the file, if any.
     pub(super) fn check_pages(&self) -> Result<Option<String>, StoreError> {
         self.alone(|slot| {
             slot.open().map_err(|fault| fault.of(&self.path))?;
-            // A handle would not see what the check sees, and the other way round.
+            // The handle and the check would not see each other's writes.
             slot.database = None;
             pages::check(&slot.storage, &self.path)
         })
@@ -125,7 +125,7 @@ impl HandleSlot {
         if let Some(failed) = &mut self.failed
             && failed.fate == Fate::Unknown
         {
-            // Opening wrote redb's header and synced it, so that what is seen now is what is on disk.
+            // Opening wrote redb's header and synced it, so what is read now is what is on disk.
             let id = failed.checkpoint.0;
             let look = || {
                 Ok(database

@@ -1,10 +1,10 @@
-//! Looks at a store that another process may be writing, or in a folder that cannot be written.
+//! Reads a store that another process may be writing, or in a folder that cannot be written.
 //!
-//! The file is opened for reading only and without locks; writes of redb stay in memory. redb never writes to a page that
-//! its last commit uses. The first bytes of the file name that commit, and are rewritten at each commit. So a page certainly
-//! belongs to the view's commit if those bytes, after the page was read, are the same as when the view was made. If they
-//! differ, all reads through this view fail from then on, and the query is repeated on a new view. An error on a view whose
-//! commit was still the last one is damage.
+//! The file is opened for reading only and without locks; writes of redb stay in memory. redb never writes to a page
+//! that its last commit uses. The first bytes of the file name that commit, and are rewritten at each commit. So a page
+//! certainly belongs to the view's commit if those bytes, after the page was read, are the same as when the view was
+//! created. If they differ, all reads through this view fail from then on, and the query is repeated on a new view. An
+//! error on a view whose commit was still the last one is damage.
 
 use std::fs::File;
 use std::io;
@@ -25,14 +25,14 @@ use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
 use crate::state::ChunkRef;
 use crate::stream::CheckpointId;
 
-/// The part of the file that tells one commit from the next.
+/// Bytes at the start of the file that identify the commit.
 const HEAD_BYTES: usize = 512;
-/// How often a look is begun anew because of another process that writes.
+/// Number of times that a query is repeated because another process writes.
 const TRIES: usize = 1000;
-/// The same for a look at the whole file, which takes long.
+/// The same for a query on the whole file, which takes long.
 const TRIES_LONG: usize = 3;
 
-/// A store that is only looked at.
+/// A store that is opened for reading only.
 pub struct ReadOnlyStore {
     path: PathBuf,
     view: Mutex<Option<Arc<View>>>,
@@ -47,11 +47,11 @@ struct View {
 }
 
 impl ReadOnlyStore {
-    /// Opens the store at `path`, on which nothing is changed.
+    /// Opens the store at `path` without changing anything.
     ///
     /// # Errors
     ///
-    /// When there is none, or it has another format or is damaged beyond reading.
+    /// When it does not exist, or has another format or is too damaged to read.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self {
             path: path.into(),
@@ -64,7 +64,7 @@ impl ReadOnlyStore {
         Ok(store)
     }
 
-    /// The last view, if it still shows what is there, or a new one.
+    /// The last view if it is still current, or a new one.
     fn current(&self) -> Result<Arc<View>, StoreFault> {
         let mut last = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = &*last
@@ -78,13 +78,14 @@ impl ReadOnlyStore {
         Ok(view)
     }
 
-    /// What `call` returns on a view that was not disturbed meanwhile; nothing if there was none in so many tries.
+    /// Runs `call` on a view until no commit disturbed it; `None` if all attempts were disturbed.
     fn undisturbed<T>(
         &self,
         tries: usize,
         call: impl Fn(&View) -> Result<T, StoreFault>,
     ) -> Result<Option<T>, StoreFault> {
-        // A file that was replaced by another is not disturbed any more: what fails is tried on a new view, too.
+        // After the file was replaced by another, it is not disturbed any more: failures are retried on a new view,
+        // too.
         let mut is_new = false;
         for _ in 0..tries {
             let view = match self.current() {
@@ -184,7 +185,7 @@ impl std::fmt::Debug for ReadOnlyStore {
     }
 }
 
-/// A file that is read as long as no commit disturbs it.
+/// A file that is readable until a commit disturbs it.
 #[derive(Debug)]
 struct Quiet {
     file: File,
@@ -214,7 +215,7 @@ impl Quiet {
         self.disturbed.load(Ordering::Acquire)
     }
 
-    /// Looks, and remembers what it saw.
+    /// Checks the first bytes, and remembers the result.
     fn is_undisturbed(&self) -> bool {
         let mut head = vec![0; self.head.len()];
         let same = self.file.read_exact_at(&mut head, 0).is_ok() && head == self.head;
@@ -225,7 +226,7 @@ impl Quiet {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        // The commits of a file that has become shorter, or was cut, come first.
+        // Reading a file that has become shorter also fails, after newer commits or damage.
         let read = self.file.read_exact_at(out, offset);
         if !self.is_undisturbed() {
             return Err(io::Error::other("another process writes to the file"));
@@ -234,7 +235,7 @@ impl Quiet {
     }
 }
 
-/// What redb gets of it. It never writes, since there is a layer above it that keeps what is written.
+/// The backend that redb gets. It is never written to: the layer above it keeps writes in memory.
 #[derive(Debug)]
 struct ReadOnlyBackend(Arc<Quiet>);
 

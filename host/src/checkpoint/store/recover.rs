@@ -1,7 +1,8 @@
 //! Finds the checkpoint to start from, and makes sure that the job continues in a sound file.
 //!
-//! The quick way reads manifests and books: what they say must fit, and bytes are compared with their checksums when they
-//! are read. Any doubt leads to the thorough way, which reads every byte that the checkpoint names, and all pages.
+//! A quick recovery reads manifests and the store's own tables, which must be consistent; bytes are compared with their
+//! checksums when they are read later. Any doubt leads to a thorough recovery, which reads every byte that the
+//! checkpoint names, and all pages.
 
 use std::path::PathBuf;
 
@@ -16,28 +17,29 @@ use crate::checkpoint::{Checkpoint, CommitPermit, Depth};
 use crate::state::ChunkId;
 use crate::stream::CheckpointId;
 
-/// What a job starts from.
+/// The result of a recovery.
 #[derive(Debug)]
 pub struct Recovery {
-    /// The newest sound checkpoint, or the one that was asked for; none when there never was any.
+    /// The newest sound checkpoint, or the requested one; `None` if there never was any.
     pub restored: Option<RestoredCheckpoint>,
-    /// Those that are damaged, newest first, with what is wrong. Ones older than `restored` are only looked at when
+    /// The damaged checkpoints, newest first, with the reasons. Ones older than `restored` are only checked if
     /// something else is damaged.
     pub damaged: Vec<(CheckpointId, String)>,
-    /// The damaged file, when there was damage: a new file has replaced it, with all sound checkpoints.
+    /// The damaged file, if there was damage: a new file with all sound checkpoints has replaced it.
     pub set_aside: Option<SetAside>,
-    /// Above all ids that were ever written, those of damaged checkpoints included.
+    /// Higher than all ids that were ever written, including those of damaged checkpoints.
     pub next_id: CheckpointId,
-    /// Above all ids of chunks that were ever written: a chunk of a damaged checkpoint must not be taken for a new one.
+    /// Higher than all chunk ids that were ever written: a chunk of a damaged checkpoint must not be taken for a new
+    /// one.
     pub next_chunk: ChunkId,
 }
 
 /// A damaged store, kept so that a user can inspect it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
-    /// Where it is now.
+    /// The new path of the file.
     pub path: PathBuf,
-    /// What was found first.
+    /// The first damage that was found.
     pub reason: String,
 }
 
@@ -46,12 +48,12 @@ pub struct SetAside {
 pub struct RestoredCheckpoint {
     /// Its manifest.
     pub checkpoint: Checkpoint,
-    /// It is durable.
+    /// The proof that it is durable.
     pub permit: CommitPermit,
 }
 
 impl RestoredCheckpoint {
-    /// What shows that a stored checkpoint is durable.
+    /// A permit for a stored checkpoint, which is durable.
     pub(super) fn permit(checkpoint: &Checkpoint) -> CommitPermit {
         CommitPermit {
             checkpoint: checkpoint.id,
@@ -65,16 +67,16 @@ impl RestoredCheckpoint {
 }
 
 impl CheckpointStore {
-    /// Finds the newest checkpoint of which all is sound, or looks at the one that was asked for.
+    /// Finds the newest checkpoint that is sound, or checks the requested one.
     ///
-    /// When the thorough way finds any damage, also in what only redb uses, the sound checkpoints are copied to a new
-    /// file, which replaces the damaged one; that is kept beside it.
+    /// If a thorough recovery finds any damage, also in redb's internal pages, the sound checkpoints are copied to a
+    /// new file. It replaces the damaged one, which is kept beside it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::AllDamaged`] when there are checkpoints and none is sound, [`StoreError::ChosenDamaged`] when `at` is
-    /// not, [`StoreError::NotReplaced`] when the sound ones cannot be copied. An I/O error is returned as it is: it may
-    /// pass, and then going back to an older checkpoint would be wrong. Nothing is changed in each case.
+    /// [`StoreError::AllDamaged`] when there are checkpoints and none is sound, [`StoreError::ChosenDamaged`] when `at`
+    /// is not, [`StoreError::NotReplaced`] when the sound ones cannot be copied. An I/O error is returned unchanged: it
+    /// may be temporary, and then returning to an older checkpoint would be wrong. Nothing is changed in each case.
     pub(super) fn find(
         &mut self,
         depth: Depth,
@@ -94,7 +96,7 @@ impl CheckpointStore {
         Ok(recovery)
     }
 
-    /// What the books say; nothing if they are not as they should be.
+    /// Recovers from the store's own tables; `None` if they are inconsistent.
     fn find_quickly(&self, at: Option<CheckpointId>) -> Result<Option<Recovery>, StoreError> {
         self.reader.view(|transaction| {
             let meta = tables::meta(transaction)?;
@@ -141,7 +143,8 @@ impl CheckpointStore {
         let highest = self.highest(&meta, &listed)?;
         let mut damaged = Vec::new();
         let newest = listed.first().map_or(0, |(id, _)| id.0);
-        // The highest is only ever retired by a higher one, or deleted, and then it is not the highest any more.
+        // The highest checkpoint is retired only by a higher one. If it is deleted, it is not recorded as the highest
+        // any more.
         if let Some(missing) = meta.highest_checkpoint.filter(|id| *id > newest) {
             damaged.push((CheckpointId(missing), "its manifest is missing".to_owned()));
         }
@@ -171,7 +174,7 @@ impl CheckpointStore {
                 let sound: Vec<_> = others.iter().chain([&restored.checkpoint]).collect();
                 self.leave(&sound, highest, reason)?
             }
-            // It may have had checkpoints: to say that there never was one is not for us.
+            // The store may have had checkpoints, so this must not be reported as a fresh start.
             (Some(reason), None) if damaged.is_empty() => {
                 let path = self.path();
                 return Err(StoreError::Damaged { path, reason });
@@ -221,7 +224,7 @@ impl CheckpointStore {
         })
     }
 
-    /// The checkpoint, or why it is damaged.
+    /// The checkpoint, or a description of its damage.
     fn load(
         &self,
         (_, manifest): Listed,
@@ -237,8 +240,8 @@ impl CheckpointStore {
         })
     }
 
-    /// The highest ids that were ever written. The numbers in the store have a checksum, and keys of tables have none: they
-    /// count only when a number is unreadable.
+    /// The highest ids that were ever written. The numbers in the store have a checksum, and keys of tables do not:
+    /// keys are used only if a number is unreadable.
     fn highest(&self, meta: &Meta, listed: &[Listed]) -> Result<Highest, StoreError> {
         let checkpoint = match meta.highest_checkpoint {
             Some(highest) => highest.max(meta.highest_lost.unwrap_or(0)),
@@ -258,7 +261,7 @@ impl CheckpointStore {
         Ok(Highest { checkpoint, chunk })
     }
 
-    /// Leaves the damaged file for a new one. A store that has no name cannot: it is not written to any more.
+    /// Replaces the damaged file with a new one. A store without a file name is not written to any more instead.
     fn leave(
         &mut self,
         sound: &[&Checkpoint],
@@ -274,7 +277,7 @@ impl CheckpointStore {
         Ok(Some(SetAside { path, reason }))
     }
 
-    /// The highest id in the table of chunks; 0 when that table is damaged.
+    /// The highest id in the table of chunks; 0 if that table is damaged.
     fn highest_chunk(&self) -> Result<u64, StoreError> {
         let highest = self.reader.with(|database| {
             let table = database.begin_read()?.open_table(tables::CHUNKS)?;

@@ -1,8 +1,8 @@
-//! The change to a new file when the old one is damaged: nothing is ever written to a file with damage in it.
+//! Replaces a damaged file with a new one: a file with damage in it is never written to.
 //!
 //! ```text
-//! 1. checkpoints.redb.restored       made, gets all that is sound, durable
-//! 2. checkpoints.damaged-7.redb      one more name of the damaged file   (fsync of the folder)
+//! 1. checkpoints.redb.restored       created, filled with all sound checkpoints, synced
+//! 2. checkpoints.damaged-7.redb      second name of the damaged file      (fsync of the folder)
 //! 3. checkpoints.redb.restored       renamed to checkpoints.redb         (fsync of the folder)
 //! ```
 //!
@@ -22,9 +22,9 @@ use crate::checkpoint::Checkpoint;
 use crate::stream::CheckpointId;
 
 impl CheckpointStore {
-    /// Moves to a new file with the sound checkpoints of `listed`, and returns the damaged file's new name.
+    /// Moves to a new file with the sound checkpoints of `listed`, and returns the new name of the damaged file.
     ///
-    /// After an error the store is as it was.
+    /// After an error the store is unchanged.
     pub(super) fn renew(
         &mut self,
         sound: &[&Checkpoint],
@@ -44,7 +44,7 @@ impl CheckpointStore {
         let new = file::restored_name(&path);
         let made = self.copy_and_replace(&path, &new, sound, highest, make);
         made.map_err(|fault| {
-            // The new file is not complete, and the next attempt makes it anew. If it cannot be removed, it does no harm.
+            // The new file is incomplete, and the next attempt creates it again. A leftover does no harm.
             let _ = fs::remove_file(&new);
             let reason = match fault.of(&new) {
                 StoreError::Io { source, .. } => source.to_string(),
@@ -69,14 +69,14 @@ impl CheckpointStore {
         fs::rename(new, path)?;
         file::sync_folder(path)?;
         self.reader.alone(|slot| {
-            // The old handle goes before the old file.
+            // The old handle is dropped before the old file.
             slot.database = Some(database);
             slot.storage = storage;
         });
         Ok(aside)
     }
 
-    /// Those of `listed` that are sound; what is wrong with the others goes to `damaged`.
+    /// The sound checkpoints of `listed`; the others are added to `damaged` with their reasons.
     pub(super) fn sound_ones(
         &mut self,
         listed: Vec<Listed>,

@@ -1,7 +1,7 @@
-//! A savepoint: a store with exactly one checkpoint, in a file of its own that can be copied and kept.
+//! Creates and opens savepoints: stores with exactly one checkpoint, in a file of its own that can be copied and kept.
 //!
-//! It is written as `NAME.part` and renamed once it is durable, so a file with its final name is whole. A `NAME.part` that
-//! a process left when it died is replaced.
+//! A savepoint is written as `NAME.part` and renamed once it is durable, so a file with its final name is whole. A
+//! `NAME.part` left by a process that died is replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::{chunks_of, file};
 use crate::checkpoint::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
 use crate::stream::CheckpointId;
 
-/// Makes a savepoint at `to` of a checkpoint and what it names.
+/// Creates a savepoint of a checkpoint at `to`.
 ///
 /// # Errors
 ///
-/// When there is something at `to`, which is not touched, when the checkpoint or the disk fails, or the checkpoint was
-/// retired in the meantime ([`StoreError::NoSuchCheckpoint`]). Nothing is at `to` then.
+/// When `to` exists (it is not touched), when the checkpoint or the disk fails, or the checkpoint was retired in the
+/// meantime ([`StoreError::NoSuchCheckpoint`]). On failure nothing is left at `to`.
 pub fn create(
     to: &Path,
     from: &dyn CheckpointReader,
@@ -33,7 +33,7 @@ pub fn create(
     let part = file::with_suffix(to, ".part");
     let made = make(&part, to, from, checkpoint, settings);
     made.map_err(|fault| {
-        // If it stays, it does no harm: the next savepoint of that name replaces it.
+        // A leftover does no harm: the next savepoint of that name replaces it.
         let _ = fs::remove_file(&part);
         let error = fault.of(to);
         match from.read(checkpoint.id) {
@@ -68,25 +68,25 @@ fn make(
         )
     })?;
     drop(database);
-    // Another process may have made one: a link never replaces what is there.
+    // Another process may have created one: a link never replaces an existing file.
     match fs::hard_link(part, to) {
         Ok(()) => fs::remove_file(part)?,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             let path = to.to_owned();
             return Err(StoreError::Exists { path }.into());
         }
-        // Not all file systems have second names.
+        // Not all file systems have hard links.
         Err(_) => fs::rename(part, to)?,
     }
     drop(storage);
     Ok(file::sync_folder(to)?)
 }
 
-/// Opens a savepoint, or the store in a data folder with the id of a checkpoint in it.
+/// Opens a savepoint; or the store in a data folder, given the id of a checkpoint in it.
 ///
 /// # Errors
 ///
-/// When it is no store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged.
+/// When it is not a store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged.
 pub fn open(
     path: impl Into<PathBuf>,
     id: Option<CheckpointId>,

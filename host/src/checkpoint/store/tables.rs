@@ -1,45 +1,45 @@
-//! The tables in redb's file, and how bytes of any length are laid out in them.
+//! The tables in redb's file, and the layout of byte strings of any length in them.
 //!
 //! redb keeps a value that does not fit a leaf of 4 KiB in a page of its own, whose size is the next power of two, and
 //! writes that page whole: 600 KB would cost 1 MiB, and 10 MB would cost 16 MiB. So bytes are stored in pieces that
-//! fill their pages: `CHUNK_BYTES_BEST` as long as there are that many, then the powers of two that the rest is made
-//! of, until the next page wastes little. Pieces below a page are padded to one, so that each piece is alone in its leaf: then an
-//! insertion never copies its neighbours. Readers just join the pieces and cut at the length, so the cutting may change
-//! without a new format.
+//! fill their pages: first pieces of `CHUNK_BYTES_BEST`, then the powers of two that the rest is made of, until the
+//! next page wastes little. Pieces smaller than a page are padded to one, so that each piece is alone in its leaf: then
+//! an insertion never copies its neighbours. Readers only join the pieces and cut at the length, so the way of cutting
+//! may change without a new format.
 
 use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StoreFault;
 
-/// References, length, XXH3-64.
+/// Reference count, length, XXH3-64.
 pub(super) type ChunkEntry = (u32, u32, u64);
-/// The pieces of what has a number for an id.
+/// A table of pieces, for data with a numeric id.
 pub(super) type Pieces<'t> = Table<'t, (u64, u32), &'static [u8]>;
 
 pub(super) const CHECKPOINTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("checkpoints");
 /// By id: references from checkpoints, length, XXH3-64 of the bytes.
 pub(super) const CHUNKS: TableDefinition<'_, u64, ChunkEntry> = TableDefinition::new("chunks");
-/// By id: how its bytes are compressed, and how many there are then. Chunks that are stored as they are have no entry.
+/// By id: the codec, and the compressed length. Uncompressed chunks have no entry.
 pub(super) const CHUNK_CODEC: TableDefinition<'_, u64, (u8, u32)> =
     TableDefinition::new("chunk-codec");
-/// By id and number of the piece: the index of the chunk, with a checksum in front.
+/// By id and piece number: the index of the chunk, with a checksum in front.
 pub(super) const CHUNK_INDEX: TableDefinition<'_, (u64, u32), &[u8]> =
     TableDefinition::new("chunk-index");
-/// By id and number of the piece.
+/// By id and piece number: the bytes.
 pub(super) const CHUNK_BYTES: TableDefinition<'_, (u64, u32), &[u8]> =
     TableDefinition::new("chunk-bytes");
 /// By SHA-256: the length.
 pub(super) const PLUGINS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("plugins");
-/// By SHA-256 and number of the piece.
+/// By SHA-256 and piece number: the bytes.
 pub(super) const PLUGIN_BYTES: TableDefinition<'_, ([u8; 32], u32), &[u8]> =
     TableDefinition::new("plugin-bytes");
-/// A number by name, with a checksum of both.
+/// Numbers by name, each with a checksum of number and name.
 const META: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("meta");
 
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_CHECKPOINT: &str = "highest-checkpoint";
-/// The highest checkpoint that was lost to damage: its id is not used again. Absent when none ever was.
+/// The highest checkpoint that was lost to damage: its id is not used again. Missing if none was ever lost.
 pub(super) const META_LOST: &str = "highest-lost-checkpoint";
 pub(super) const META_CHUNK: &str = "highest-chunk";
 
@@ -52,7 +52,7 @@ const PLUGIN_PIECE_OVERHEAD: usize = 8 + 36;
 /// The best length of a full chunk: it fills a page of 1 MiB to the last byte. Chunks may be shorter or longer.
 pub const CHUNK_BYTES_BEST: usize = PAGE_BYTES_MAX - CHUNK_PIECE_OVERHEAD;
 
-/// The lengths of the pieces of `len` bytes; the last may be padded up to what this says.
+/// The lengths of the pieces of `len` bytes; the last may be padded to its length.
 fn pieces(len: usize, overhead: usize) -> impl Iterator<Item = usize> {
     let mut left = len;
     let mut first = true;
@@ -87,8 +87,8 @@ pub(super) fn insert_chunk(
     })
 }
 
-/// As for a chunk, but what does not fill a page shares one with its neighbours: small chunks have indexes of some bytes, and
-/// a reader must get back the length.
+/// Like chunks, but pieces smaller than a page share one with their neighbours: small chunks have indexes of a few
+/// bytes, and a reader needs the exact length.
 pub(super) fn insert_index(
     table: &mut Pieces<'_>,
     id: u64,
@@ -111,7 +111,7 @@ pub(super) fn insert_plugin(
     })
 }
 
-/// `insert` and not `insert_reserve`: redb makes a zeroed value for the latter, and copies that too.
+/// Uses `insert` and not `insert_reserve`: redb fills a value with zeros for the latter, and copies that as well.
 fn insert_pieces(
     bytes: &[u8],
     overhead: usize,
@@ -142,7 +142,7 @@ pub(super) fn read_chunk(
     id: u64,
     len: usize,
 ) -> Result<Vec<u8>, StoreFault> {
-    // The length may be wrong: memory is taken as bytes come.
+    // The length may be wrong, so memory grows with the bytes that are read.
     let mut bytes = Vec::with_capacity(len.min(CHUNK_BYTES_BEST));
     for piece in table.range((id, 0)..=(id, u32::MAX))? {
         join(&mut bytes, piece?.1.value(), len);
@@ -155,7 +155,7 @@ pub(super) fn read_plugin(
     digest: [u8; 32],
     len: usize,
 ) -> Result<Vec<u8>, StoreFault> {
-    // The length is not known to be sound yet: no memory is taken for it in advance.
+    // The length is not verified yet, so no memory is reserved for it.
     let mut bytes = Vec::new();
     for piece in table.range((digest, 0)..=(digest, u32::MAX))? {
         join(&mut bytes, piece?.1.value(), len);
@@ -163,7 +163,7 @@ pub(super) fn read_plugin(
     Ok(bytes)
 }
 
-/// Never longer than `len`, which checksums then judge.
+/// Appends a piece, up to `len` bytes in all. Checksums are verified afterwards.
 fn join(bytes: &mut Vec<u8>, piece: &[u8], len: usize) {
     let wanted = piece.len().min(len.saturating_sub(bytes.len()));
     bytes.extend_from_slice(&piece[..wanted]);
@@ -181,7 +181,7 @@ pub(super) fn remove_pieces(
     Ok(())
 }
 
-/// The numbers that belong to the whole store.
+/// The numbers that describe the whole store.
 pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, StoreFault> {
     let table = match transaction.open_table(META) {
         Err(redb::TableError::Storage(error)) => return Err(error.into()),
@@ -198,7 +198,7 @@ pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, StoreFau
     })
 }
 
-/// Numbers that failed their checksum are `None`.
+/// The numbers; `None` for each that failed its checksum.
 pub(super) struct Meta {
     pub(super) format: u64,
     pub(super) highest_checkpoint: Option<u64>,
@@ -240,7 +240,7 @@ fn meta_checksum(name: &str, number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    //! Catches pieces that lose bytes, and lengths at which a page is filled badly.
+    //! Catches pieces that lose bytes, and lengths that waste much of a page.
 
     use super::*;
 

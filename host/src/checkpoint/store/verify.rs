@@ -1,4 +1,4 @@
-//! Checks every byte that checkpoints name, and the books that the store keeps on them. Repairs nothing.
+//! Checks every byte that checkpoints name, and the store's own tables. Repairs nothing.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,32 +13,32 @@ use crate::checkpoint::{Checkpoint, CheckpointReader, PluginDigest};
 use crate::state::{ChunkId, ChunkRef};
 use crate::stream::CheckpointId;
 
-/// What [`CheckpointReader::verify`] found.
+/// The findings of [`CheckpointReader::verify`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Newest first.
+    /// The checkpoints, newest first.
     pub checkpoints: Vec<CheckpointReport>,
-    /// What is wrong with the store as a whole: reference counts, and bytes that no checkpoint names.
+    /// Problems of the store as a whole: reference counts, and bytes that no checkpoint names.
     pub problems: Vec<String>,
-    /// Whether the store's books could not be checked, since they changed all the time: a job writes to it.
+    /// Whether the store's own tables could not be checked because a job kept writing.
     pub is_busy: bool,
-    /// Different chunks that were read.
+    /// Number of different chunks that were read.
     pub chunks: usize,
-    /// Their bytes.
+    /// Bytes of those chunks.
     pub chunk_bytes: u64,
 }
 
-/// What was found of one checkpoint.
+/// The findings about one checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointReport {
-    /// Which.
+    /// The id of the checkpoint.
     pub id: CheckpointId,
-    /// Empty when all of it is sound.
+    /// The problems; empty if it is sound.
     pub problems: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
@@ -49,17 +49,17 @@ impl VerifyReport {
     }
 }
 
-/// What redb's own check of its pages said.
+/// The result of redb's own check of its pages.
 pub(super) enum PageCheck {
-    /// What is wrong with them, if anything.
+    /// A description of the damage; `None` if they are sound.
     Checked(Option<String>),
-    /// Another process wrote to them all the time.
+    /// Another process kept writing to them.
     Busy,
 }
 
 /// Access to the store as one commit left it.
 pub(super) trait Views {
-    /// What `call` returns; it may be called again.
+    /// Runs `call` on a view. It may be called several times.
     fn view<T>(
         &self,
         call: impl Fn(&ReadTransaction) -> Result<T, StoreFault>,
@@ -69,7 +69,7 @@ pub(super) trait Views {
     fn pages(&self) -> Result<PageCheck, StoreError>;
 }
 
-/// Checks one checkpoint, or all of them and the store's books as well.
+/// Checks one checkpoint, or all of them and the store's own tables.
 pub(super) fn verify(
     reader: &(impl CheckpointReader + Views),
     id: Option<CheckpointId>,
@@ -126,7 +126,7 @@ fn is_gone(reader: &impl CheckpointReader, id: CheckpointId) -> Result<bool, Sto
     }
 }
 
-/// What was read already, with what is wrong with it.
+/// Chunks and plugins that were already read, with their problems.
 #[derive(Default)]
 pub(super) struct VerifiedObjects {
     chunks: BTreeMap<(ChunkId, u32), Option<String>>,
@@ -157,7 +157,7 @@ pub(super) fn check(
     Ok(problems)
 }
 
-/// A damaged index costs time and no state, so it does not count when a checkpoint is chosen.
+/// Checks indexes. A damaged one costs time but no state, so it does not count when a checkpoint is chosen.
 fn check_indexes(
     reader: &impl Views,
     checkpoint: &Checkpoint,
@@ -167,7 +167,7 @@ fn check_indexes(
     for chunk in chunks_of(checkpoint) {
         if let Entry::Vacant(entry) = seen.entry(chunk.id) {
             let found = reader.view(|transaction| chunks::read_index(transaction, chunk));
-            // What is wrong with the chunk itself has been said.
+            // Damage of the chunk itself was already reported.
             let is_damaged = match found {
                 Ok(found) => found == IndexFound::Damaged,
                 Err(StoreError::Damaged { .. }) => false,
@@ -223,7 +223,7 @@ fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault>
     Ok(problems)
 }
 
-/// What is stored for chunks that are not.
+/// Data of chunks that are not stored.
 fn unowned(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault> {
     let chunks = transaction.open_table(tables::CHUNKS)?;
     let mut problems = Vec::new();

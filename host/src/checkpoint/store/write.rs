@@ -1,7 +1,8 @@
-//! Writes a checkpoint that is handed over, copies one from elsewhere, and deletes some: each in one transaction.
+//! Writes a checkpoint, imports one from another storage, and deletes some: each in one transaction.
 //!
-//! redb visits each new page again at the commit, for its checksum, and writes those twice that did not fit its buffer. So
-//! a large write gets a handle whose buffer holds all of it, if the settings allow that much, and gives it back at once.
+//! At a commit redb reads each new page again for its checksum, and writes pages twice that did not fit its buffer. So
+//! a large write gets a handle whose buffer holds all of it, if the settings allow that much memory, and releases it
+//! afterwards.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::checkpoint::{
 use crate::crash::{self, Point};
 use crate::stream::CheckpointId;
 
-/// What the buffer of an ordinary handle holds for sure.
+/// Bytes that the buffer of an ordinary handle certainly holds.
 const WRITE_BYTES_SMALL: usize = file::CACHE_BYTES / 4;
 
 impl CheckpointStorage for CheckpointStore {
@@ -38,7 +39,7 @@ impl CheckpointStorage for CheckpointStore {
         if bytes <= WRITE_BYTES_SMALL {
             return self.write_once(new.checkpoint, &change);
         }
-        // Half of the cache is for writing; pages are a little larger than what is in them.
+        // Half of the cache is for writing; pages are a little larger than their content.
         let cache_bytes = bytes * 2 + bytes / 4 + file::CACHE_BYTES;
         self.reopen(cache_bytes.min(self.settings.cache_bytes_max.max(file::CACHE_BYTES)));
         let written = self.write_once(new.checkpoint, &change);
@@ -85,7 +86,7 @@ impl CheckpointStorage for CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// Has the next handle keep as much in memory.
+    /// Drops the handle, so that the next one has this cache size.
     fn reopen(&mut self, cache_bytes: usize) {
         self.reader.alone(|slot| {
             slot.cache_bytes = cache_bytes;
@@ -101,7 +102,7 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// Refuses a damaged file: redb's commit may take the process with it.
+    /// Refuses a damaged file: redb's commit could end the process.
     fn require_health(&mut self) -> Result<(), StoreError> {
         if matches!(self.health, Health::Suspicious) {
             let found = self.reader.check_pages()?;
@@ -116,7 +117,7 @@ impl CheckpointStore {
         }
     }
 
-    /// Calls redb to write, under the mark of a commit.
+    /// Calls redb to write, under the marker of a commit.
     pub(super) fn transact<T>(
         &mut self,
         call: impl FnOnce(&Database) -> Result<T, StoreFault>,
@@ -128,10 +129,10 @@ impl CheckpointStore {
         &mut self,
         call: impl FnOnce(&Self) -> Result<T, StoreFault>,
     ) -> Result<T, StoreFault> {
-        // The fate of the last one is settled before this one starts.
+        // Whether the last failed write was stored is settled before this one starts.
         self.reader.settle()?;
         self.require_health()?;
-        // Where there is no mark to be had, there is no other way to know that redb will come back.
+        // Without a marker, there is no other sign that redb did not return from a commit.
         if self.marker.as_ref().is_some_and(|marker| !marker.set()) {
             self.health = Health::Suspicious;
             self.require_health()?;
@@ -139,7 +140,7 @@ impl CheckpointStore {
         let done = call(self);
         match &done {
             Err(StoreFault::Redb(redb::Error::Io(_))) => {}
-            // It was not the disk: the next write looks at all pages first.
+            // The cause was not the disk: the next write checks all pages first.
             Err(fault) if fault.spoils_handle() => self.health = Health::Suspicious,
             _ => self.clear_mark(),
         }
@@ -160,7 +161,7 @@ impl CheckpointStore {
         match self.transact(|database| commit(database, change)) {
             Ok(()) => Ok(RestoredCheckpoint::permit(checkpoint)),
             Err(fault) => {
-                // Without a handle the transaction may have been cut off anywhere, its commit included.
+                // Without a handle, the transaction may have been interrupted at any step, including its commit.
                 if fault.spoils_handle() {
                     self.reader.alone(|slot| {
                         slot.failed = Some(FailedWrite {

@@ -13,7 +13,7 @@ fn prepared() -> Arc<dyn ObjectStore> {
     store
 }
 
-/// Whether the object is of no consequence for what is stored: a mark, or the note.
+/// Whether damage of the object is harmless: a mark, or the note.
 fn is_aside(path: &str) -> bool {
     path.ends_with("/newest") || path.ends_with("checkpoints/00000000000000000000")
 }

@@ -13,7 +13,7 @@ fn begin_and_write(store: &Arc<dyn ObjectStore>) -> (u64, u64) {
     assert!(recovery.damaged.is_empty());
     let restored = recovery.restored.unwrap();
     let id = restored.checkpoint.id.0;
-    // It continues from there: with the chunks that it restored, and one of its own.
+    // It continues from there, with the restored chunks and one of its own.
     let first = chunks_of(&restored.checkpoint).next().unwrap().id.0;
     let mut sample = sample(recovery.next_id.0, 2, first + 1..first + 3);
     let own = Arc::new(Chunk {
@@ -112,7 +112,7 @@ fn a_late_record_finds_its_id_taken() {
     let store = in_memory();
     let mut first = open(&store);
     nth(1).write(&mut first).unwrap();
-    // Many starts later, and checkpoints later, the id where the first would go on is still taken.
+    // After many more starts and checkpoints, the id that the first writer needs next is still taken.
     for start in 0..20 {
         let mut storage = open(&store);
         let next = storage.recover(Depth::Quick, None).unwrap().next_id.0;
@@ -131,7 +131,7 @@ fn a_late_record_finds_its_id_taken() {
     let after = objects(&store);
     let is_kept = |(path, bytes): (&String, &Vec<u8>)| after.get(path) == Some(bytes);
     assert!(before.iter().all(is_kept));
-    // What it had uploaded before it knew goes with the next start.
+    // The next start removes what it had uploaded before it noticed.
     open(&store).recover(Depth::Quick, None).unwrap();
     assert_tidy(&store);
 }

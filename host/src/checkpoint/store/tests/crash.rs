@@ -39,7 +39,8 @@ fn power_fails_at_each_operation() {
     );
 }
 
-/// Writes the samples until the disk dies. Which one was the last to be acknowledged, and whether all went well, closing included.
+/// Writes the samples until the disk dies. Returns the last acknowledged one, and whether everything succeeded,
+/// including closing.
 fn run(disk: &Disk) -> (usize, bool) {
     let mut acknowledged = 0;
     if let Ok(mut store) = open(disk) {

@@ -1,7 +1,7 @@
-//! Catches damage that ends in a panic or takes the process with it, in wrong bytes, in a job that starts as if there never
-//! was a checkpoint, or in a file that is written to though it is damaged.
+//! Catches damage that ends in a panic or ends the process, in wrong bytes, in a job that starts fresh although there
+//! was a checkpoint, or in a damaged file that is written to.
 //!
-//! A panic inside a panic ends the process, so the flips run in a child: this test program, started again.
+//! A panic inside a panic ends the process, so the flips run in a child process: this test program, started again.
 
 use std::env;
 use std::io::Write;
@@ -48,7 +48,7 @@ pub(super) fn put(folder: &TempDir, image: &[u8]) -> PathBuf {
     path
 }
 
-/// Where a needle of 64 bytes is.
+/// The position of a needle of 64 bytes.
 fn find(image: &[u8], needle: &[u8]) -> usize {
     let mut windows = image.windows(64);
     windows.position(|window| window == &needle[..64]).unwrap()
@@ -62,12 +62,12 @@ pub(super) fn newest_damaged() -> Vec<u8> {
     image
 }
 
-/// What became of a damaged file.
+/// The effect of a damaged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// The newest checkpoint, in the same file.
+    /// The newest checkpoint was found, in the same file.
     Untouched,
-    /// This checkpoint, in a new file.
+    /// This checkpoint was found, in a new file.
     Restored(u64),
     Refused,
 }
@@ -203,7 +203,7 @@ fn go_on(mut store: CheckpointStore, path: &Path, id: u64, what: &str) {
     }
 }
 
-/// Nothing was lost, and starting anew is possible.
+/// Nothing was lost, and a fresh start is possible.
 fn refused(path: &Path, what: &str) {
     assert_eq!(names(path.parent().unwrap()).len(), 1, "{what}");
     remove(path).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -240,12 +240,12 @@ fn flipped_bytes() {
     let mut outcomes = BTreeMap::<Outcome, usize>::new();
     let mut random = Random(1);
     for (page, bytes) in image.chunks(4096).enumerate() {
-        // Pages that hold nothing but zeros are not in use.
+        // Pages with only zeros are not in use.
         if bytes.iter().all(|byte| *byte == 0) {
             continue;
         }
         let shift = random.below(7) as usize;
-        // In a page full of a chunk's bytes, one is like the other.
+        // In a page full of a chunk's bytes, all positions are alike.
         let books = bytes.iter().filter(|byte| **byte == 0).count() > 64;
         let offsets: Vec<_> = if books && env::var_os(HEAVY).is_some() {
             (0..bytes.len()).collect()

@@ -13,9 +13,9 @@ enum Op {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// What a reader sees.
+    /// The bytes that a reader sees.
     pub(super) bytes: Vec<u8>,
-    /// What is sure to be there after a power failure.
+    /// The bytes that certainly survive a power failure.
     durable: Vec<u8>,
     unsynced: Vec<Op>,
     /// Writes, changes of length and syncs.
@@ -46,7 +46,7 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    /// What may be on the disk if the power fails now, one image for each `seed`.
+    /// A possible content of the disk if the power fails now, one for each `seed`.
     pub(super) fn image(&self, seed: u64) -> Vec<u8> {
         let state = self.state();
         let mut image = state.durable.clone();

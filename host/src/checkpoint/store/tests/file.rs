@@ -1,4 +1,5 @@
-//! Catches a file that is taken for a store and is none, a second process that gets in, and a store that is found half made.
+//! Catches another file that is taken for a store, a second process that gets in, and a store that is found half
+//! created.
 
 use super::*;
 
@@ -11,11 +12,11 @@ fn each_file_gets_its_answer() {
         matches!(absent, Err(StoreError::Absent { .. })),
         "{absent:?}"
     );
-    // Left by a process that died while it made the store.
+    // Left by a process that died while creating the store.
     std::fs::write(folder.path().join("checkpoints.redb.new"), b"half").unwrap();
     let mut store = CheckpointStore::open(&path, SETTINGS).unwrap();
     samples()[0].write(&mut store).unwrap();
-    // A handle that is given up must not let another process in.
+    // A dropped handle must not let another process in.
     store.reader.alone(|slot| slot.database = None);
     let names = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names, 1, "only the store is left");

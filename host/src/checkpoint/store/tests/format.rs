@@ -60,7 +60,8 @@ fn compressed_chunks_come_back() {
     assert!(plain > 750_000 && small < 150_000, "{plain} and {small}");
 }
 
-/// What is said of a chunk's compression is wrong: an error, never another value, never more memory than it may take.
+/// An entry about a chunk's compression is wrong: an error, never another value, never more memory than the chunk may
+/// take.
 #[test]
 fn a_wrong_codec() {
     let check = |codec: Option<(u8, u32)>| {
@@ -121,7 +122,7 @@ fn hostile_blocks() {
     }
 }
 
-/// It is told from none, costs no checkpoint, and is not taken for that of another chunk.
+/// It is recognised, costs no checkpoint, and is not taken for that of another chunk.
 #[test]
 fn a_damaged_index_is_as_good_as_none() {
     let mut store = open(&Disk::default()).unwrap();

@@ -1,5 +1,5 @@
-//! Catches a failed write that loses an earlier checkpoint, one whose fate is told wrongly, and a store that stays broken
-//! once there is space again.
+//! Catches a failed write that loses an earlier checkpoint, one whose fate is reported wrongly, and a store that stays
+//! broken once there is space again.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn check(fail: impl Fn(&Disk), what: &str) -> bool {
     assert!(matches!(error, StoreError::Io { .. }), "{what}: {error}");
     assert_eq!(store.last_failed().unwrap().fate, Fate::Unknown);
     lift();
-    // Another process that looks at the file now would see this.
+    // Another process that reads the file now would see this.
     let fate = store.settle().unwrap().unwrap();
     assert_eq!(fate.checkpoint, CheckpointId(3));
     let newest = store
@@ -37,7 +37,7 @@ fn check(fail: impl Fn(&Disk), what: &str) -> bool {
         Fate::Unknown => panic!("{what}: it was opened again"),
     }
     assert!(store.reader.verify(None).unwrap().is_sound(), "{what}");
-    // The chunks of the failed one come again, under the next id.
+    // The chunks of the failed write are included again, under the next id.
     let mut next = samples[3].clone();
     next.chunks
         .extend(samples[2].chunks.iter().take(1).cloned());

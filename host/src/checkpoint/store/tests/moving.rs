@@ -1,5 +1,5 @@
-//! Catches a look at a store that is wrong or fails because another process writes to it, a savepoint that is seen in part or
-//! replaces something, and an import, a deletion or a compaction that loses anything.
+//! Catches a reader that is wrong or fails because another process writes, a savepoint that is visible in part or
+//! replaces a file, and an import, a deletion or a compaction that loses anything.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn endless(id: u64) -> Sample {
     sample(id, 1 + (id / 5 % 2) as u8, chunks.collect())
 }
 
-/// A reader looks at all there is, as often as it can, while a thread writes.
+/// Reads the whole store, as often as possible, while a thread writes.
 fn look_while_written(
     store: &mut CheckpointStore,
     rounds: u64,
@@ -51,7 +51,7 @@ fn look_while_written(
     });
 }
 
-/// The ids, once all that they name was compared. What is retired meanwhile is not there any more.
+/// The ids, after comparing everything that they name. Checkpoints that were retired meanwhile are left out.
 fn look(reader: &dyn CheckpointReader) -> Vec<u64> {
     let listed = reader.list().unwrap();
     for (id, checkpoint) in &listed {

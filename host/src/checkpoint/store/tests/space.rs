@@ -1,13 +1,13 @@
-//! Catches checkpoints that take more and more room of a state that stays as large as it is.
+//! Catches checkpoints that take more and more space for a state of constant size.
 
 use super::*;
 use crate::state::{ChunkIds, Keys, Lookup, StateId, StateStore};
 use crate::stream::{Column, OptionalColumn, hash_key};
 
 const KEYS: usize = 30_000;
-/// Of a key and its value.
+/// Bytes of a key and its value.
 const ENTRY_BYTES: usize = 100;
-/// Up to here the state lets garbage be, however small it is itself.
+/// The amount of garbage that the state tolerates, however small it is itself.
 const GARBAGE_BYTES: usize = 4 << 20;
 
 fn touch(state: &mut StateStore, first: usize, step: usize, round: u64) {

@@ -27,7 +27,7 @@ fn a_quick_start_reads_no_chunks() {
     assert_eq!(names(folder.path()).len(), 2);
 }
 
-/// The mark of a commit that did not come back.
+/// A marker of a commit that did not return.
 #[test]
 fn a_mark_makes_a_start_thorough() {
     let folder = folder();
@@ -38,7 +38,7 @@ fn a_mark_makes_a_start_thorough() {
     samples()[1].assert_is(&store, &recovery.restored.unwrap());
     assert!(recovery.set_aside.is_some() && !writing(&path));
     drop(store);
-    // Without a recovery it is the first write that looks.
+    // Without a recovery, the first write checks the pages.
     let path = put(&folder, &newest_damaged());
     std::fs::write(file::writing_name(&path), b"").unwrap();
     let mut store = CheckpointStore::open(&path, SETTINGS).unwrap();
