@@ -1,27 +1,28 @@
-//! Holds back an input whose barrier has come until the others' have (Carbone et al., "Lightweight Asynchronous
-//! Snapshots for Distributed Dataflows", 2015). Pure: it is told of barriers and says what they mean.
+//! Aligns barriers: holds back an input after its barrier until the barriers of all other inputs have arrived (Carbone
+//! et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows", 2015). Pure: it receives barriers and
+//! returns what to do.
 //!
-//! At least once, it holds nothing back: the snapshot comes with the last barrier all the same, and has the effects of
-//! records behind the barriers of other inputs, which come again after a failure. Nothing is lost either way, since each
-//! input's records before its barrier are in the snapshot.
+//! In at-least-once mode, it holds nothing back. The snapshot is still taken at the last barrier, but it includes
+//! effects of records behind the barriers of other inputs, and these records are replayed after a failure. Nothing is
+//! lost in either mode, since each input's records before its barrier are in the snapshot.
 
 use crate::stream::CheckpointId;
 
-/// What a checkpoint promises.
+/// The guarantee of checkpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// After a failure each record counts once.
     #[default]
     ExactlyOnce,
-    /// After a failure a record may count again.
+    /// After a failure a record may count more than once.
     AtLeastOnce,
 }
 
 /// Aligns the barriers of one region's inputs.
 ///
-/// - At least once, no input is ever held back; the rest is for exactly once.
+/// - In at-least-once mode, no input is ever held back; the rest is about exactly-once mode.
 /// - While no checkpoint is being aligned, no input is held back.
-/// - An input is held back from its barrier until the last input's, or until a barrier of a later checkpoint comes.
+/// - An input is held back from its own barrier until that of the last input, or until a barrier of a later checkpoint.
 #[derive(Debug)]
 pub struct Aligner {
     mode: Mode,
@@ -30,19 +31,19 @@ pub struct Aligner {
     newest: Option<CheckpointId>,
 }
 
-/// What a barrier has brought about.
+/// The effect of a barrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alignment {
-    /// All inputs have reached the checkpoint: it is time for the snapshot.
+    /// All inputs have reached the checkpoint: the region takes its snapshot now.
     Aligned(CheckpointId),
-    /// Others have not.
+    /// Some inputs have not reached it yet.
     Waiting,
-    /// The barrier is of a checkpoint that was given up.
+    /// The barrier is of an aborted checkpoint.
     Stale,
 }
 
 impl Aligner {
-    /// For a region with this many inputs.
+    /// An aligner for this many inputs.
     #[must_use]
     pub fn new(inputs: usize, mode: Mode) -> Self {
         Self {
@@ -59,7 +60,7 @@ impl Aligner {
         self.mode == Mode::ExactlyOnce && self.arrived[input]
     }
 
-    /// Takes note of a barrier.
+    /// Records a barrier, and returns its effect.
     pub fn barrier(&mut self, input: usize, checkpoint: CheckpointId) -> Alignment {
         if self.newest >= Some(checkpoint) && self.aligning != Some(checkpoint) {
             return Alignment::Stale;
@@ -91,7 +92,7 @@ mod tests {
         check_in(Mode::AtLeastOnce, inputs, barriers, &free);
     }
 
-    /// What is expected when nothing is held back.
+    /// The expected results when no input is held back.
     fn regardless_of_holding(expected: &str) -> String {
         let steps = expected.split("; ").map(|step| {
             let (said, _) = step.split_once(" holds ").expect("it says what is held");

@@ -1,8 +1,8 @@
-//! One operator's task outside of a job, driven call by call: for tools that try a plugin.
+//! Runs one operator's task outside of a job, call by call, for tools that test a plugin.
 //!
-//! The task is built as a job builds it, and its checkpoints are chunks from which it is built anew, as at a start. Nothing
-//! is written: they are in memory. Time is what the caller says. A call that fails is not made again in pieces, as a job
-//! does; otherwise a call here is a call there.
+//! The task is built as in a job, and its checkpoints are chunks in memory from which it is rebuilt as at a start.
+//! Nothing is written to disk. The caller sets the time. Unlike in a job, a failed call is not repeated in pieces;
+//! otherwise a call is the same as in a job.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,18 +36,18 @@ pub struct Alone {
     outputs: Vec<String>,
     dictionary: Dictionary,
     chunks: Arc<Chunks>,
-    /// The last one, if there is one.
+    /// The last checkpoint, if there is one.
     checkpoint: Option<Checkpoint>,
-    /// The time of day, in milliseconds since 1970.
+    /// Wall-clock time in milliseconds since 1970.
     pub wall_ms: u64,
 }
 
-/// What a call gave.
+/// The result of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Called {
-    /// What left, by port and in order.
+    /// The emitted records, by port and in order.
     pub emitted: Vec<Emitted>,
-    /// What was rejected.
+    /// The rejected records.
     pub rejected: Vec<Rejection>,
 }
 
@@ -66,19 +66,19 @@ impl ChunkReader for Chunks {
     }
 
     fn chunk_index(&self, _: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
-        // Without one, the chunk itself is read.
+        // Without an index, the chunk itself is read.
         Ok(None)
     }
 }
 
 impl Alone {
-    /// Without state. What the operator's pipeline would do with records that its plugin cannot handle does not count here.
+    /// Creates a task without state. The pipeline's handling of records that its plugin cannot handle is ignored here.
     ///
     /// # Errors
     /// When the plugin does not open.
     pub fn new(name: &str, operator: &Operator, wall_ms: u64) -> Result<Self, JobError> {
         let operator = Operator {
-            // A call that rejects a record counts.
+            // With this setting, a call that rejects a record succeeds.
             on_error: OnError::DeadLetter,
             ..operator.clone()
         };
@@ -114,11 +114,11 @@ impl Alone {
         })
     }
 
-    /// Calls the plugin with records of an input port. When the call fails nothing of it is applied, and an instance that is
-    /// not to be used again has been replaced.
+    /// Calls the plugin with records of an input port. If the call fails, nothing of it is applied, and an unusable
+    /// instance is replaced.
     ///
     /// # Errors
-    /// When the state cannot be used, or there is no fresh instance: there is nothing to go on with.
+    /// When the state cannot be used, or there is no fresh instance: the task cannot continue.
     pub fn call(
         &mut self,
         input: u16,
@@ -157,13 +157,13 @@ impl Alone {
         Ok(self.task.renew()?)
     }
 
-    /// What the plugin has logged since the last time.
+    /// Takes the lines that the plugin has logged since the last call of this.
     pub fn take_log(&mut self) -> Vec<LogLine> {
         self.task.take_log()
     }
 
-    /// Takes a checkpoint, and has the plugin hear of it. The inner error is one of the plugin at that; it has been replaced
-    /// by a fresh instance then.
+    /// Takes a checkpoint, and notifies the plugin. The inner error is a failure of the plugin in that call; the
+    /// instance was then replaced.
     ///
     /// # Errors
     /// When the state cannot be used, or there is no fresh instance.
@@ -217,8 +217,8 @@ impl Alone {
         }
     }
 
-    /// Throws the task away and builds another one from the last checkpoint, or from nothing if there is none. The time goes
-    /// on.
+    /// Drops the task and builds a new one from the last checkpoint, or without state if there is none. The time is
+    /// kept.
     ///
     /// # Errors
     /// When the plugin does not open, or the state cannot be read.
@@ -229,8 +229,8 @@ impl Alone {
         Ok(())
     }
 
-    /// What each key has in a state, by the position of the state in the plugin's description. Keys that have nothing are left
-    /// out.
+    /// The value of each key in a state, given by the position of the state in the plugin's description. Keys without a
+    /// value are left out.
     ///
     /// # Errors
     /// When the state cannot be used.
@@ -280,7 +280,7 @@ fn value_of(
     Ok(value.map(|value| Saved::Value(value.to_vec())))
 }
 
-/// The task of the only operator of a plan, and the states of it.
+/// The task of a plan's only operator, and its states.
 fn built(
     plan: &Plan,
     restored: Option<&Checkpoint>,

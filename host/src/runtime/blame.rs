@@ -1,10 +1,10 @@
-//! Which record is to blame when a call fails.
+//! Finds the record that makes a call fail.
 //!
-//! A failed call is made again in pieces, in order, on a fresh instance. Each piece is a transaction of its own that
-//! counts when it succeeds; one that fails is cut again, until a record fails alone on a fresh instance: that one is guilty.
-//! So every record before it has counted when it is its turn, and those after it do not notice. What fails in larger calls
-//! only, such as a call that takes too much memory, goes through in pieces. A plugin that does not even open, and state that
-//! cannot be read, are no record's fault.
+//! A failed call is repeated in pieces, in order, on a fresh instance. Each piece is a transaction of its own, which
+//! counts if it succeeds. A piece that fails is cut again, until a single record fails on a fresh instance: that record
+//! is guilty. So all records before it have been processed, and those after it are not affected. If only large calls
+//! fail, for example because they take too much memory, all pieces succeed. A plugin that does not open, and state that
+//! cannot be read, are not blamed on a record.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use super::task::{OperatorTask, TaskError, leaving};
 use crate::guest::{CallOutput, GuestError, Rejection};
 use crate::stream::Batch;
 
-/// Pieces of a call that has failed. A call that ends in a trap costs as much as some thirty small ones, so few of them are
-/// worth more than few pieces.
+/// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
+/// pieces.
 const PIECES: usize = 32;
-/// How long a call of several records may take at least, if a whole one may take longer.
+/// Least time limit for a call of several records, if the limit of a whole call is higher.
 const TIME_MIN: Duration = Duration::from_millis(100);
 
-/// A call that has failed, perhaps by the fault of one of its records. Nothing of it is applied.
+/// A call that failed, possibly because of one of its records. Nothing of it is applied.
 pub(super) struct FailedCall {
     pub(super) error: GuestError,
     /// Whether it was the first call of its instance.
@@ -31,15 +31,15 @@ pub(super) struct FailedCall {
 /// Some of the records of a batch.
 struct BatchPiece {
     records: Range<usize>,
-    /// How often it was cut out of a call that has failed.
+    /// Number of cuts since the call that failed.
     cuts: u32,
 }
 
 impl OperatorTask {
-    /// Handles a batch in pieces that are as large as caution allows, or, if a call with all of it has `failed`, smaller.
+    /// Processes a batch in pieces as large as `Caution` allows; or smaller, if a call with all of it has `failed`.
     ///
     /// # Errors
-    /// As [`OperatorTask::process`], but what comes before a guilty record has been applied.
+    /// As [`OperatorTask::process`], but the records before a guilty one have been applied.
     #[cold]
     pub(super) fn process_in_pieces(
         &mut self,
@@ -91,7 +91,7 @@ impl OperatorTask {
         Ok(leaving)
     }
 
-    /// Makes of the last of the pending pieces, which has failed, smaller ones, or a guilty record.
+    /// Cuts the last pending piece, which has failed, into smaller ones, or finds the guilty record.
     fn blame(
         &mut self,
         input: u16,
@@ -131,8 +131,8 @@ impl OperatorTask {
         Ok(())
     }
 
-    /// Gives the next call less time with each cut, so that a plugin that hangs does not do so for the whole time at each step.
-    /// A record alone has all of it: it would be blamed for being slow among others.
+    /// Shortens the time limit of the next call with each cut, so that a plugin that hangs does not take the whole time
+    /// at each step. A single record gets the whole time: otherwise it could be blamed for being slow in a group.
     fn allow(&mut self, next: &BatchPiece) {
         let whole = self.desk.time_per_call();
         let time = match next.records.len() {
@@ -144,17 +144,17 @@ impl OperatorTask {
         self.instance_mut().set_time_per_call(time);
     }
 
-    /// What the plugin did, without the name of the operator.
+    /// The error in words, without the name of the operator.
     fn in_words(&self, error: &GuestError) -> String {
         let text = error.to_string();
         let prefix = format!("operator `{}` ", self.desk.operator());
         text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
     }
 
-    /// Fails the job if it is to fail at what a call has rejected, of which nothing is applied yet.
+    /// Fails the job if rejections must fail it. Nothing of the call is applied yet.
     ///
     /// # Errors
-    /// With the first of the rejections.
+    /// The first of the rejections.
     pub(super) fn check_rejections(
         &mut self,
         input: u16,
@@ -172,7 +172,7 @@ impl OperatorTask {
         }
     }
 
-    /// What leaves of a call that has succeeded, the records that it rejected included.
+    /// The emitted records of a successful call, including dead letters for rejected records.
     #[inline]
     pub(super) fn finish(
         &mut self,
@@ -205,8 +205,8 @@ fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
     }
 }
 
-/// Joins what is left of a call after a guilty record, and cuts it in pieces of at most `size` records: the small ones were to find
-/// that record.
+/// Joins the rest of a call after a guilty record, and cuts it into pieces of at most `size` records: the small pieces
+/// only served to find that record.
 fn join(pending: &mut Vec<BatchPiece>, size: usize) {
     let (Some(last), Some(first)) = (pending.first(), pending.last()) else {
         return;
@@ -220,7 +220,7 @@ fn join(pending: &mut Vec<BatchPiece>, size: usize) {
     cut(pending, size);
 }
 
-/// Cuts the last of the pending pieces in some of at most `size` records, so that the first of them is last.
+/// Cuts the last pending piece into pieces of at most `size` records, so that the first one is last.
 fn cut(pending: &mut Vec<BatchPiece>, size: usize) {
     let Some(BatchPiece { records, cuts }) = pending.pop() else {
         return;

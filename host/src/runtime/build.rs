@@ -1,4 +1,4 @@
-//! Makes the workers of a job: tasks with their splits and state, regions, and the exchanges between them.
+//! Builds the workers of a job: tasks with their splits and state, regions, and the exchanges between them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,35 +25,34 @@ use crate::state::{
 };
 use crate::stream::{NO_TIMESTAMP, TaskIndex};
 
-/// The workers, and how to talk with them.
+/// The workers, and the channels that control them.
 pub struct Built {
     /// One per unit of parallelism.
     pub workers: Vec<Worker>,
-    /// Tells each worker what to do. Wake it then.
+    /// A channel of controls for each worker. After sending, wake the worker.
     pub controls: Vec<mpsc::Sender<Control>>,
-    /// By node: the states of its operator, none for others.
+    /// By node: the states of its operator; empty for other nodes.
     pub schemas: Vec<Vec<StateSchema>>,
 }
 
-/// What workers are made of.
+/// Everything that workers are built from.
 pub struct WorkerOrigin<'a> {
-    /// What they run.
+    /// The plan to run.
     pub plan: &'a Plan,
-    /// The checkpoint that they go on from.
+    /// The checkpoint to resume from.
     pub restored: Option<&'a Checkpoint>,
     /// Reads its chunks.
     pub chunks: &'a Arc<dyn ChunkReader>,
-    /// Above all ids of chunks that are in use.
+    /// Higher than all ids of chunks in use.
     pub next_chunk: ChunkId,
-    /// State that is as the checkpoint has it already.
+    /// State in memory that is already as in the checkpoint.
     pub left: LeftStates,
 }
 
-/// Builds workers that go on from a checkpoint, or begin. `wakes` wakes each worker.
+/// Builds workers that resume from a checkpoint, or start fresh. `wakes` wakes each worker.
 ///
 /// # Errors
-/// When a plugin cannot be opened, an input or output cannot, or the saved state does not fit the plan. Output is as it
-/// was.
+/// When a plugin, input or output cannot be opened, or the saved state does not fit the plan. Output is unchanged.
 pub fn build(
     mut origin: WorkerOrigin<'_>,
     wakes: &[Arc<dyn Wake>],
@@ -129,7 +128,7 @@ fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(
     }
 }
 
-/// What makes instances of an operator.
+/// A function that opens instances of an operator.
 pub(super) fn opener(name: &str, operator: &Operator) -> InstanceFactory {
     let (plugin, name) = (Arc::clone(&operator.plugin), name.to_owned());
     let config = operator.config.clone();
@@ -141,7 +140,7 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     for node in &plan.nodes {
         let ports = match &node.role {
             Role::Source(_) => 1,
-            // The last one is for dead letters.
+            // The last port is for dead letters.
             Role::Operator(operator) => operator.plugin.description().outputs.len() + 1,
             Role::Sink(_) => 0,
         };
@@ -192,7 +191,7 @@ fn regions(plan: &Plan) -> Vec<Region> {
     (0..count).map(region).collect()
 }
 
-/// Joins the workers: for each edge by key, a channel from each to each.
+/// Connects the workers: for each edge by key, a channel from each worker to each.
 fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
     let numbers = plan.regions();
     for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
@@ -282,7 +281,7 @@ impl WorkerOrigin<'_> {
                 let stores = stores.collect::<Result<Vec<_>, JobError>>()?;
                 states.retain(|id| stores.iter().any(|state| state.store.holds(id)));
                 let task = |LeftState { mut store, seals }| {
-                    // What is left may be of another plugin.
+                    // State in memory may be of another plugin.
                     let _ = store.replace_rules(states.settings());
                     let open = opener(&node.name, operator);
                     let task =
@@ -294,7 +293,7 @@ impl WorkerOrigin<'_> {
         }
     }
 
-    /// The state of an operator's task: that of all saved tasks, as far as this one owns it now.
+    /// The state of an operator's task: the saved state of all tasks, restricted to the key groups of this one.
     fn state(&self, index: usize, task: u16, states: &States) -> Result<StateStore, JobError> {
         let Plan {
             nodes,
@@ -303,7 +302,7 @@ impl WorkerOrigin<'_> {
             ..
         } = self.plan;
         let key_groups = max_parallelism.range(task, *parallelism);
-        // Every task of every node names chunks of its own.
+        // Every task of every node numbers its own chunks.
         let tasks = u64::from(*parallelism);
         let number = index as u64 * tasks + u64::from(task);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
@@ -337,7 +336,7 @@ impl WorkerOrigin<'_> {
         restore.finish().map_err(unusable)
     }
 
-    /// Where a task has its chunks. A task without state needs no file for them.
+    /// The backend of a task's chunks. A task without state needs no file.
     fn backend(&self, index: usize, states: &States) -> Result<Backend, JobError> {
         let StateBackend::Disk {
             memory_bytes,
@@ -361,7 +360,7 @@ impl WorkerOrigin<'_> {
     }
 }
 
-/// Splits in turn, so that tasks have as many each as can be.
+/// Deals splits round-robin: shares differ by at most one.
 fn deal_out(splits: Vec<Split>, tasks: usize) -> Vec<Vec<Split>> {
     let mut shares: Vec<Vec<Split>> = (0..tasks).map(|_| Vec::new()).collect();
     for (number, split) in splits.into_iter().enumerate() {

@@ -1,5 +1,4 @@
-//! Chunks of a stored checkpoint for the state that is restored from it: `state` knows no checkpoints, and says what it needs as
-//! a trait.
+//! Reads chunks of a stored checkpoint for `state`, which is independent of checkpoints and defines a trait for this.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +25,8 @@ impl ChunkReader for CheckpointChunks {
     }
 }
 
-/// The chunks of saved tasks that may hold keys of some key groups, oldest first, each with the key groups for which it is
-/// named.
+/// The chunks of saved tasks that may contain keys of some key groups, oldest first, each with the key groups that it
+/// is used for.
 pub(super) fn named_chunks(
     tasks: &[TaskSnapshot],
     key_groups: &KeyGroupRange,

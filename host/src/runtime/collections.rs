@@ -1,7 +1,7 @@
-//! Lists and maps of a task: read by its guest in the middle of a call, written when the call has succeeded.
+//! Lists and maps of a task: its guest reads them during a call, and they are written when the call has succeeded.
 //!
-//! [`Collections`] owns the task's store. For the length of a call it moves to the guest's instance and back, so that nothing
-//! is shared. What a guest may ask for is checked by `guest`; what a list or map is kept in is up to [`KeyedCollections`].
+//! [`Collections`] owns the task's store. During a call the store moves to the guest's instance and back, so nothing is
+//! shared. `guest` checks the requests of a guest; [`KeyedCollections`] decides how a list or map is stored.
 
 use crate::guest::{
     ListPage, ListWrites, MapPage, MapWrites, PageLimits, StateAccess, SubKeyRange,
@@ -18,13 +18,13 @@ pub struct CollectionPlace<'a> {
     pub key: &'a [u8],
     /// [`crate::stream::hash_key`] of the key.
     pub hash: u64,
-    /// The time of day, in milliseconds since 1970.
+    /// Wall-clock time in milliseconds since 1970.
     pub now_ms: u64,
 }
 
-/// A store of lists and maps by key. After an error a list or map that was being written is unknown.
+/// A store of lists and maps by key. After a failed write, the content of the list or map is unknown.
 pub trait KeyedCollections: Send + 'static {
-    /// Why it cannot be read or written.
+    /// The reason why it cannot be read or written.
     type Error: std::fmt::Display + Send + 'static;
 
     /// The value of a sub-key.
@@ -48,7 +48,7 @@ pub trait KeyedCollections: Send + 'static {
         page: PageLimits,
     ) -> Result<MapPage, Self::Error>;
 
-    /// Sets values of sub-keys, which ascend strictly; an absent one removes the entry.
+    /// Sets values of sub-keys in strictly ascending order; `None` removes the entry.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -85,19 +85,19 @@ pub trait KeyedCollections: Send + 'static {
         items: &[&[u8]],
     ) -> Result<(), Self::Error>;
 
-    /// Removes all of a list or map.
+    /// Removes the whole list or map.
     ///
     /// # Errors
-    /// When that cannot be written.
+    /// When it cannot be written.
     fn clear(&mut self, place: CollectionPlace<'_>) -> Result<(), Self::Error>;
 }
 
-/// A task's store, and of the current call what a read needs.
+/// A task's store, and the data for reads of the current call.
 ///
 /// - `keys` and `hashes` are those of the current call, if its guest may read: slots are their indexes.
 pub struct Collections<S: KeyedCollections> {
     store: S,
-    /// By position in the description.
+    /// The ids of the states, by position in the description.
     states: Vec<StateId>,
     keys: Column,
     hashes: Vec<u64>,
@@ -106,7 +106,7 @@ pub struct Collections<S: KeyedCollections> {
 }
 
 impl<S: KeyedCollections> Collections<S> {
-    /// For states with these ids.
+    /// Wraps a store that has these states.
     pub fn new(store: S, states: Vec<StateId>) -> Self {
         Self {
             store,
@@ -123,17 +123,17 @@ impl<S: KeyedCollections> Collections<S> {
         &mut self.store
     }
 
-    /// Has other states from now on; those of before are in their place.
+    /// Exchanges the states with `states`.
     pub fn exchange_states(&mut self, states: &mut Vec<StateId>) {
         std::mem::swap(&mut self.states, states);
     }
 
-    /// The store, for good.
+    /// Returns the store.
     pub fn into_store(self) -> S {
         self.store
     }
 
-    /// Turns to the keys of a call.
+    /// Sets the keys of the next call.
     pub fn begin(&mut self, keys: &Column, hashes: &[u64], now_ms: u64) {
         self.keys.clone_from(keys);
         self.hashes.clear();
@@ -142,7 +142,7 @@ impl<S: KeyedCollections> Collections<S> {
         self.failure = None;
     }
 
-    /// Why a read failed since `begin`, if one did.
+    /// The reason if a read has failed since `begin`.
     pub fn take_failure(&mut self) -> Option<S::Error> {
         self.failure.take()
     }
@@ -152,8 +152,7 @@ impl<S: KeyedCollections> Collections<S> {
     /// # Errors
     /// When the state cannot be written: some of the writes may be applied.
     ///
-    /// # Panics
-    /// When a state or slot does not belong to the call. The caller must have checked the writes of a guest for this.
+    /// When a state or slot does not belong to the call. The caller must have checked the writes of a guest.
     pub fn write(&mut self, lists: &[ListWrites], maps: &[MapWrites]) -> Result<(), S::Error> {
         for write in lists {
             self.clear(write.state, &write.cleared)?;
@@ -208,7 +207,7 @@ impl<S: KeyedCollections> Collections<S> {
     }
 }
 
-/// Indexes of what is of one slot, for each slot: in order, and by `then` within it.
+/// For each slot, the indexes of its elements in order, and by `then` among equals.
 fn runs(
     slots: &[u32],
     then: impl Fn(usize, usize) -> std::cmp::Ordering,
@@ -276,8 +275,8 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches writes that reach the wrong key or come in the wrong order, clearing that comes after them, and pages of reads
-    //! that lose or repeat what lies where they meet.
+    //! Catches writes that reach the wrong key or are applied in the wrong order, clearing that is applied after them,
+    //! and pages of reads that lose or repeat entries at their borders.
 
     use std::collections::BTreeMap;
 
@@ -299,7 +298,7 @@ mod tests {
         (mixed ^ (mixed >> 31)) % below
     }
 
-    /// What should be kept, by slot.
+    /// The expected content, by slot.
     #[derive(Default)]
     struct Model {
         lists: [Vec<Vec<u8>>; KEYS as usize],
@@ -307,7 +306,7 @@ mod tests {
     }
 
     impl Model {
-        /// Random writes of one call, which are applied here.
+        /// Random writes of one call, which are also applied to the model.
         fn writes(&mut self, seed: &mut u64) -> (ListWrites, MapWrites) {
             let mut list = ListWrites {
                 state: LIST,

@@ -1,8 +1,8 @@
-//! One contract for all: values, lists and maps, with and without a time to live, on each backend and each storage, against
-//! a map.
+//! Tests the contract of state: values, lists and maps, with and without a time to live, on each backend and each
+//! storage, against a map.
 //!
-//! Catches state that depends on where it is kept: over barriers, going back in memory, starting again from the storage with
-//! other numbers of tasks, compaction, and chunks that leave memory for a file.
+//! Catches state that depends on where it is kept: across barriers, returning to a checkpoint in memory, restarts from
+//! the storage with other numbers of tasks, compaction, and chunks that move from memory to a file.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -31,10 +31,10 @@ const MAP: StateId = StateId(2);
 const LIST: StateId = StateId(3);
 const PASSING_MAP: StateId = StateId(4);
 const TTL_MS: u64 = 400;
-/// Of each task: the state is some ten times as large.
+/// Memory of each task; its state is about ten times as large.
 const BUDGET_BYTES: usize = 400 << 10;
 
-/// By state, key and, in maps and lists, sub-key or position: the value, and when it was written.
+/// By state, key and, in maps and lists, sub-key or position: the value, and the time of its write.
 type Model = BTreeMap<(u16, Vec<u8>, Vec<u8>), (Vec<u8>, u64)>;
 
 struct Random(u64);
@@ -62,7 +62,7 @@ struct Subject {
     on_disk: bool,
     tasks: Vec<Trees<NoMigration>>,
     model: Model,
-    /// That of the last checkpoint, and the seals of the tasks in it.
+    /// The model as of the last checkpoint, and the seals of the tasks in it.
     durable: Model,
     next: (CheckpointId, ChunkId),
     positions: BTreeMap<Vec<u8>, u64>,
@@ -142,7 +142,7 @@ impl Subject {
         !passes || self.now_ms < written_ms + TTL_MS
     }
 
-    /// What the model has of a key, by sub-key.
+    /// The model's content of a key, by sub-key.
     fn expected(&self, state: StateId, key: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let from = (state.0, key.to_vec(), Vec::new());
         let of_key = self
@@ -388,7 +388,8 @@ fn check(seed: u64, on_disk: bool, mut open: impl FnMut() -> Box<dyn CheckpointS
         for _ in 0..50 {
             subject.step();
         }
-        // A crash: what came after the last checkpoint is gone. The tasks go first, since they read from the storage.
+        // A crash: everything after the last checkpoint is lost. The tasks are dropped first, since they read from the
+        // storage.
         subject.tasks.clear();
         storage = reopened(storage, &mut open);
     }
@@ -396,7 +397,7 @@ fn check(seed: u64, on_disk: bool, mut open: impl FnMut() -> Box<dyn CheckpointS
     subject.check_all();
 }
 
-/// Closes a storage and opens it again; one in memory stays as it is.
+/// Closes a storage and opens it again; one in memory is kept.
 fn reopened(
     storage: Box<dyn CheckpointStorage>,
     open: &mut impl FnMut() -> Box<dyn CheckpointStorage>,

@@ -1,8 +1,8 @@
-//! How a worker hands records to its tasks, and what they make of them to the next ones.
+//! Passes records to the tasks of a worker, and their output to the next tasks.
 //!
-//! A task whose state is not all in memory yet wants few records at a time at first, so that output does not wait for all
-//! of the state: what it does not get at once waits in its region, a piece
-//! a step, and all that comes after it to that task waits, too.
+//! A task whose state is not all in memory yet takes few records at a time at first, so that output does not wait for
+//! all of the state. The other records wait in the task's region and are processed piece by piece, one per step; later
+//! records for that task wait behind them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::observe::Stage;
 use crate::state::{Chunk, ChunkRef};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
-/// Records that a task gets later.
+/// Records that a task processes later.
 pub(super) struct WaitingBatch {
     node: usize,
     input: u16,
@@ -28,7 +28,7 @@ pub(super) struct WaitingBatch {
 }
 
 impl Worker {
-    /// Hands records of an output port on.
+    /// Passes on records of an output port.
     pub(super) fn emit(&mut self, node: usize, port: u16, batch: Batch) -> Result<(), JobError> {
         let count = self.outlets[node][usize::from(port)].len();
         let mut batch = Some(batch);
@@ -54,7 +54,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives a batch to a task of this worker, in calls of the usual size, with a dictionary if it is to be keyed.
+    /// Passes a batch to a task of this worker, in calls of the usual size, with a dictionary if the task needs one.
     fn hand(
         &mut self,
         from: usize,
@@ -81,7 +81,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives records to a task, or keeps them for the next steps if it wants few at a time.
+    /// Passes records to a task, or keeps them for the next steps if it takes few at a time.
     pub(super) fn give(
         &mut self,
         node: usize,
@@ -106,7 +106,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Handles the first of the records that wait in a region. Whether there were any.
+    /// Processes the first waiting records of a region. Returns whether there were any.
     pub(super) fn take_up(&mut self, at: usize) -> Result<bool, JobError> {
         let Some(WaitingBatch { node, input, batch }) = self.regions[at].waiting.pop_front() else {
             return Ok(false);
@@ -116,7 +116,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Gives records to a task, and what it makes of them to the next ones.
+    /// Passes records to a task, and its output to the next ones.
     fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
         self.note_in(node, &keyed.batch);
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
@@ -166,7 +166,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells all plugins whether a checkpoint is durable: best effort.
+    /// Notifies all plugins of a completed or failed checkpoint. Best effort.
     pub(super) fn hear(
         &mut self,
         checkpoint: CheckpointId,
@@ -197,7 +197,7 @@ impl Worker {
         }
     }
 
-    /// The chunks that its operators do not have in memory, by node.
+    /// The chunks that this worker's operators do not have in memory, by node.
     pub fn missing(&mut self) -> Vec<(usize, ChunkRef)> {
         let mut missing = Vec::new();
         for (node, task) in self.tasks.iter_mut().enumerate() {
@@ -209,10 +209,10 @@ impl Worker {
         missing
     }
 
-    /// Takes a chunk that an operator may be missing.
+    /// Gives an operator a chunk that it may lack.
     ///
     /// # Errors
-    /// When it is damaged, or cannot be kept. The worker is then not to be used again.
+    /// When the chunk is damaged, or cannot be kept. The worker must not be used again.
     pub fn supply(&mut self, node: usize, chunk: Arc<Chunk>) -> Result<(), JobError> {
         let Some(Some(Task::Operator(operator))) = self.tasks.get_mut(node) else {
             return Ok(());

@@ -1,7 +1,8 @@
 //! Bounded channels between workers.
 //!
-//! A channel carries whole batches and the marks between them, in order. A full one refuses, so that pressure reaches the
-//! sources. Sending never blocks: a worker that waited for another could not empty its own inputs.
+//! A channel carries whole batches and the marks between them, in order. A full channel accepts no more, so
+//! backpressure reaches the sources. Sending never blocks: a worker that waited for another could not empty its own
+//! inputs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,17 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::keyed::KeyedBatch;
 use crate::stream::{CheckpointId, Timestamp};
 
-/// Messages that a channel holds.
+/// Largest number of messages in a channel.
 const CAPACITY: usize = 16;
 
-/// What flows between workers.
+/// A message between workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Records, for the input port of the edge that the channel belongs to.
     Records(Box<KeyedBatch>),
-    /// No record before this time will follow.
+    /// No record with an earlier event time will follow.
     Watermark(Timestamp),
-    /// All before belongs to this checkpoint, all after does not.
+    /// Records before it belong to this checkpoint, records after it do not.
     Barrier(CheckpointId),
     /// No record will follow; barriers may.
     EndOfInput,
@@ -27,7 +28,7 @@ pub enum Message {
 
 /// Wakes the thread that runs a worker.
 pub trait Wake: Send + Sync {
-    /// There may be something to do. May be called from any thread, at any time, any number of times.
+    /// Tells the worker that there may be something to do. Any thread may call this at any time, any number of times.
     fn wake(&self);
 }
 
@@ -37,13 +38,13 @@ struct SharedQueue {
     wake_sender: Arc<dyn Wake>,
 }
 
-/// The end that messages go into.
+/// The sending end of a channel.
 pub struct Sender(Arc<SharedQueue>);
 
-/// The end that messages come out of.
+/// The receiving end of a channel.
 pub struct Receiver(Arc<SharedQueue>);
 
-/// A channel between two workers.
+/// Creates a channel between two workers.
 #[must_use]
 pub fn channel(wake_sender: Arc<dyn Wake>, wake_receiver: Arc<dyn Wake>) -> (Sender, Receiver) {
     let shared = Arc::new(SharedQueue {
@@ -55,7 +56,7 @@ pub fn channel(wake_sender: Arc<dyn Wake>, wake_receiver: Arc<dyn Wake>) -> (Sen
 }
 
 impl Sender {
-    /// Puts messages in, from the front of `pending`, as long as there is room.
+    /// Sends messages from the front of `pending` while there is room.
     pub fn send_from(&self, pending: &mut VecDeque<Message>) {
         if pending.is_empty() {
             return;

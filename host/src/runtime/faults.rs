@@ -1,7 +1,7 @@
-//! Records that a plugin cannot handle: they fail the job, are left out, or leave as dead letters. Also how small the calls
-//! of a task are after failures.
+//! Handles records that a plugin cannot handle: they fail the job, are skipped, or become dead letters. Also decides
+//! how large the calls of a task are after failures.
 //!
-//! [`super::blame`] finds out which record it is; this module decides and counts.
+//! [`super::blame`] finds the record; this module decides and counts.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use crate::connector::letter::Letter;
 use crate::guest::{CallTimes, LogLevel, LogLine, Reported};
 use crate::stream::Batch;
 
-/// Warnings of a task in a window of time: what comes after is counted only.
+/// Warnings of a task that are reported in a window of time; further ones are only counted.
 const WARNINGS_MAX: u32 = 5;
 const WARNINGS_WINDOW_MS: u64 = 10_000;
-/// Characters of the reason in a letter or message.
+/// Longest reason in a letter or message, in characters.
 const REASON_CHARS_MAX: usize = 8192;
 
-/// What has gone wrong in the calls of a task.
+/// Counters of what went wrong in the calls of a task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Calls that ended in a way that cost the instance.
+    /// Calls after which the instance had to be replaced.
     pub traps: u64,
-    /// Calls that were made because an earlier one had failed.
+    /// Calls that were repeated because an earlier one failed.
     pub retries: u64,
-    /// Records that the plugin has rejected.
+    /// Records that the plugin rejected.
     pub rejections: u64,
-    /// Records that were left out.
+    /// Records that were skipped.
     pub skipped: u64,
-    /// Records that left as dead letters.
+    /// Records that became dead letters.
     pub dead_letters: u64,
 }
 
-/// The plugin that handles records, and what to do with those that it cannot handle.
+/// The name of an operator, and its handling of records that its plugin cannot handle.
 #[derive(Debug, Clone)]
 pub struct Handling {
     on_error: OnError,
@@ -42,12 +42,12 @@ pub struct Handling {
     plugin: PluginDigest,
     inputs: Vec<String>,
     time_per_call: Duration,
-    /// The port for dead letters: the one after those of the plugin.
+    /// The port for dead letters: the first one after those of the plugin.
     port: u16,
 }
 
 impl Handling {
-    /// As the plan says of an operator.
+    /// The handling that the plan sets for an operator.
     #[must_use]
     pub fn of(name: &str, operator: &Operator) -> Self {
         let description = operator.plugin.description();
@@ -62,22 +62,22 @@ impl Handling {
     }
 }
 
-/// A record that cannot be handled, and why.
+/// A record that the plugin cannot handle, and the reason.
 pub(super) struct Guilty<'a> {
     pub(super) batch: &'a Batch,
     pub(super) record: usize,
-    /// What its plugin did, for a sentence that begins with the operator.
+    /// What the plugin did, for a sentence that begins with the operator.
     pub(super) reason: String,
 }
 
-/// What a task does with guilty records, and what it has done.
+/// Handles a task's guilty records, and counts them.
 pub(super) struct FaultHandler {
     handling: Handling,
     pub(super) faults: Faults,
-    /// Of instances that are gone.
+    /// The times of earlier instances.
     times: CallTimes,
     pub(super) caution: Caution,
-    /// Records that were judged.
+    /// Number of records that were judged.
     pub(super) judged: u64,
     lines: Vec<LogLine>,
     reported: Option<Reported>,
@@ -100,7 +100,7 @@ impl FaultHandler {
         }
     }
 
-    /// With those of instances that are gone.
+    /// The times including those of earlier instances.
     pub(super) fn all_times(&self, times: CallTimes) -> CallTimes {
         CallTimes {
             calls: self.times.calls + times.calls,
@@ -110,7 +110,7 @@ impl FaultHandler {
         }
     }
 
-    /// An instance goes, after these.
+    /// Adds the times of an instance that is being replaced.
     pub(super) fn keep_times(&mut self, times: CallTimes) {
         self.times = self.all_times(times);
     }
@@ -120,12 +120,12 @@ impl FaultHandler {
         &self.handling.operator
     }
 
-    /// How long a call may take.
+    /// The time limit of a call.
     pub(super) fn time_per_call(&self) -> Duration {
         self.handling.time_per_call
     }
 
-    /// Is another plugin's from now on; what was counted stays.
+    /// Switches to another plugin; counters carry over.
     pub(super) fn exchange_handling(&mut self, handling: &mut Handling) {
         std::mem::swap(&mut self.handling, handling);
     }
@@ -134,12 +134,12 @@ impl FaultHandler {
         self.handling.on_error == OnError::Fail
     }
 
-    /// Lines for the job's log, of the instances that are gone and of this one.
+    /// Keeps lines for the job's log, from earlier instances and this one.
     pub(super) fn keep_lines(&mut self, lines: Vec<LogLine>) {
         self.lines.extend(lines);
     }
 
-    /// Numbers that the plugin has reported in a call that counts.
+    /// Adds metrics that the plugin reported in a successful call.
     pub(super) fn keep_reported(&mut self, reported: Reported) {
         match &mut self.reported {
             Some(before) => before.merge(reported),
@@ -147,7 +147,7 @@ impl FaultHandler {
         }
     }
 
-    /// Takes what the plugin has reported since the last time.
+    /// Takes the metrics that the plugin has reported since the last call of this.
     pub(super) fn take_reported(&mut self) -> Option<Reported> {
         self.reported.take()
     }
@@ -156,10 +156,10 @@ impl FaultHandler {
         std::mem::take(&mut self.lines)
     }
 
-    /// Decides about a record; adds to `letters` if it is to leave. It came by `input`.
+    /// Decides about a record that arrived at `input`; adds to `letters` if it becomes a dead letter.
     ///
     /// # Errors
-    /// When the job is to fail.
+    /// When the record must fail the job.
     pub(super) fn judge(
         &mut self,
         guilty: Guilty<'_>,
@@ -193,7 +193,7 @@ impl FaultHandler {
         Ok(())
     }
 
-    /// Hands on the letters, if there are any.
+    /// Emits the letters, if there are any.
     pub(super) fn send(&self, letters: Batch, leaving: &mut Vec<(u16, Batch)>) {
         if !letters.is_empty() {
             leaving.push((self.handling.port, letters));
@@ -241,7 +241,7 @@ impl FaultHandler {
         if held_back > 0 {
             message += &format!("; {held_back} such lines were held back before");
         }
-        // What a plugin has said may have several lines.
+        // A plugin's message may have several lines.
         let lines: Vec<_> = message.lines().map(str::trim).collect();
         self.lines.push(LogLine {
             level: LogLevel::Warn,
@@ -250,11 +250,12 @@ impl FaultHandler {
     }
 }
 
-/// How many records a call has after failures: few where failures are near to each other, since a failed call is made again
-/// in pieces.
+/// Decides how many records a call has after failures: few if failures are close together, since a failed call is
+/// repeated in pieces.
 ///
-/// With one failure in `gap` records, a call costs as much as some 60 records, and half a call is lost with each failure: so
-/// the square root of 60 gaps is best. The gap is the one before the last failure until the records since are more.
+/// With one failure in `gap` records, a call costs as much as about 60 records, and half a call is lost with each
+/// failure; so the square root of 60 gaps is best. The gap is the one before the last failure, until more records than
+/// that have succeeded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caution {
     gap: u64,
@@ -271,20 +272,20 @@ impl Default for Caution {
 }
 
 impl Caution {
-    /// Records that a call may have.
+    /// Largest number of records in the next call.
     pub(super) fn records_max(&self) -> usize {
         let gap = self.gap.max(self.since);
         let best = (gap * 60).isqrt();
         usize::try_from(best).map_or(CALL_RECORDS_MAX, |best| best.clamp(8, CALL_RECORDS_MAX))
     }
 
-    /// A record was to blame.
+    /// Notes that a record was to blame.
     pub(super) fn failed(&mut self) {
         self.gap = self.since.min(u64::MAX / 60);
         self.since = 0;
     }
 
-    /// A call has succeeded.
+    /// Notes that a call has succeeded.
     #[inline]
     pub(super) fn succeeded(&mut self, records: usize) {
         self.since = (self.since + records as u64).min(u64::MAX / 60);
@@ -293,7 +294,7 @@ impl Caution {
 
 #[cfg(test)]
 mod tests {
-    //! Catches calls that stay small when failures are long over, or large while they come often.
+    //! Catches calls that stay small long after the last failure, or large while failures are frequent.
 
     use super::*;
 

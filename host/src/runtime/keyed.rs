@@ -1,8 +1,8 @@
-//! Batches in which each key stands once, and how they are made.
+//! Batches with a dictionary of their keys, and how they are made.
 //!
-//! State is read and written once a key and batch, so a batch for an operator with state carries a dictionary of its keys.
-//! [`Dictionary::keyed`] makes one of a batch that stays on its worker, without moving values; [`Partitioner`] deals records
-//! out to the tasks that own their keys.
+//! State is read and written once per key and batch, so a batch for an operator with state carries a dictionary of its
+//! keys. [`Dictionary::keyed`] makes one for a batch that stays on its worker, without moving values; [`Partitioner`]
+//! distributes records to the tasks that own their keys.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::stream::{Batch, Column, KeyGroup, MaxParallelism, Timestamp, hash_key
 
 /// A batch with a dictionary.
 ///
-/// - Each key stands once in `batch.keys`.
+/// - `batch.keys` has each key once.
 /// - `hashes` has [`hash_key`] of each key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyedBatch {
@@ -22,7 +22,8 @@ pub struct KeyedBatch {
     pub hashes: Vec<u64>,
 }
 
-/// Finds keys that a batch has already. Reused from batch to batch; what an earlier one left is told by its generation.
+/// Finds keys that a batch already has. Reused for many batches; a generation number marks entries of earlier ones as
+/// stale.
 #[derive(Debug, Default)]
 pub struct Dictionary {
     table: Vec<KeySlot>,
@@ -43,14 +44,14 @@ impl KeyedBatch {
         Self { batch, hashes }
     }
 
-    /// Some of the records, with a dictionary of their own. Nothing is hashed again.
+    /// A part of the records, with a dictionary of its own. Nothing is hashed again.
     ///
     /// # Panics
-    /// When there are no such records.
+    /// When the range is out of bounds.
     #[must_use]
     pub fn part(&self, records: Range<usize>) -> Self {
         let mut hashes = Vec::new();
-        // A batch for an operator without state has none.
+        // A batch for an operator without state has no hashes.
         let batch = self.batch.part(records, |slot| {
             hashes.extend(self.hashes.get(slot as usize));
         });
@@ -69,11 +70,11 @@ impl Dictionary {
         self.generation += 1;
     }
 
-    /// The slot of a key among `keys`, or `Err` with the place to note it.
+    /// The slot of a key among `keys`, or `Err` with the place to add it.
     #[inline]
     fn find(&self, keys: &Column, hashes: &[u64], key: &[u8], hash: u64) -> Result<u32, usize> {
         let mask = self.table.len() - 1;
-        // The low bits give the key group, so a task sees few values of them.
+        // The low bits decide the key group, so within a task they vary little.
         let mut place = (hash >> 20) as usize & mask;
         loop {
             let entry = self.table[place];
@@ -97,7 +98,7 @@ impl Dictionary {
         };
     }
 
-    /// Gives a batch a dictionary. Values stay where they are, and so do keys if none stands twice.
+    /// Adds a dictionary to a batch. Values stay where they are, and so do keys if there are no duplicates.
     #[must_use]
     pub fn keyed(&mut self, batch: Batch) -> KeyedBatch {
         self.begin(batch.keys.len());
@@ -116,10 +117,10 @@ impl Dictionary {
         KeyedBatch { batch, hashes }
     }
 
-    /// Some records of a batch, with a dictionary, cut out and looked at in one pass.
+    /// Cuts records out of a batch and adds a dictionary, in one pass.
     ///
     /// # Panics
-    /// When there are no such records.
+    /// When the range is out of bounds.
     #[must_use]
     pub fn keyed_part(&mut self, batch: &Batch, records: Range<usize>) -> KeyedBatch {
         let count = records.len();
@@ -152,7 +153,7 @@ impl Dictionary {
         KeyedBatch { batch, hashes }
     }
 
-    /// The rest of [`Dictionary::keyed`]: as many keys as there are hashes are known to be different.
+    /// The rest of [`Dictionary::keyed`]: the first keys, one for each hash, are known to be different.
     fn keyed_with_duplicates(&mut self, mut batch: Batch, mut hashes: Vec<u64>) -> KeyedBatch {
         let distinct = hashes.len();
         let mut keys = Column::with_capacity(batch.keys.len(), batch.keys.bytes().len());
@@ -185,11 +186,11 @@ impl Dictionary {
     }
 }
 
-/// Deals records out to the tasks that own their keys, a dictionary each.
+/// Distributes records to the tasks that own their keys, with a dictionary each.
 #[derive(Debug)]
 pub struct Partitioner {
     max_parallelism: MaxParallelism,
-    /// By key group.
+    /// The owning task, by key group.
     owners: Vec<u16>,
     targets: Vec<Target>,
     hashes: Vec<u64>,
@@ -199,7 +200,7 @@ pub struct Partitioner {
 struct Target {
     keyed: KeyedBatch,
     dictionary: Dictionary,
-    /// The room that the last full batch took, which the next one gets at once.
+    /// The size of the last full batch, reserved at once for the next one.
     room: Room,
 }
 
@@ -237,7 +238,7 @@ impl Target {
 }
 
 impl Partitioner {
-    /// For this many tasks.
+    /// A partitioner for this many tasks.
     #[must_use]
     pub fn new(max_parallelism: MaxParallelism, tasks: u16) -> Self {
         let groups = (0..max_parallelism.get()).map(KeyGroup);
@@ -251,7 +252,7 @@ impl Partitioner {
         }
     }
 
-    /// Takes a batch; hands full ones on to `send` with the number of their task.
+    /// Takes a batch; passes full batches to `send` with the number of their task.
     pub fn push(&mut self, batch: &Batch, mut send: impl FnMut(usize, KeyedBatch)) {
         self.hashes.clear();
         self.hashes.extend(batch.keys.iter().map(hash_key));
@@ -279,7 +280,7 @@ impl Partitioner {
         }
     }
 
-    /// Sends all records that are held.
+    /// Sends all buffered records.
     pub fn flush(&mut self, mut send: impl FnMut(usize, KeyedBatch)) {
         for (task, target) in self.targets.iter_mut().enumerate() {
             if !target.keyed.batch.is_empty() {
@@ -288,7 +289,7 @@ impl Partitioner {
         }
     }
 
-    /// Whether records are held.
+    /// Whether records are buffered.
     #[must_use]
     pub fn holds_any(&self) -> bool {
         self.targets
@@ -299,7 +300,7 @@ impl Partitioner {
 
 #[cfg(test)]
 mod tests {
-    //! Catches records that change their key or order on the way to a dictionary, and keys that stand twice.
+    //! Catches records whose key or order changes on the way to a dictionary, and duplicate keys.
 
     use super::*;
 

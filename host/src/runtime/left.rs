@@ -1,9 +1,8 @@
-//! The state that the tasks of a job leave when their workers are stopped after a failure, and how it goes back to a
-//! checkpoint without being read again.
+//! Keeps the state of stopped tasks in memory after a failure, and returns it to a checkpoint without reading it again.
 //!
-//! The job goes back in memory as a whole or not at all: only then is every task where the checkpoint has it. A store whose
-//! calls have failed must not be used. If one task has such a store, the driver gets no workers back, and all tasks read
-//! their state again.
+//! The job returns to the checkpoint in memory as a whole or not at all, so that every task is at the same checkpoint.
+//! A store whose calls have failed must not be used. If one task has such a store, the driver gets no workers back, and
+//! all tasks read their state again.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +10,14 @@ use super::worker::Worker;
 use crate::state::{RollbackOutcome, StateError, StateStore};
 use crate::stream::CheckpointId;
 
-/// Which seals of a store are of which checkpoints; `None` is how the job begins without one.
+/// The seals of a store, each with its checkpoint; `None` is the start of the job without a checkpoint.
 ///
 /// - The first is the newest that is known to be durable.
 #[derive(Debug, Clone)]
 pub struct Seals(Vec<(Option<CheckpointId>, u64)>);
 
 impl Seals {
-    /// Those of a store that begins as a checkpoint has it.
+    /// The seals of a store that starts as the checkpoint has it.
     #[must_use]
     pub fn begin(restored: Option<CheckpointId>) -> Self {
         Self(vec![(restored, 0)])
@@ -28,7 +27,7 @@ impl Seals {
         self.0.push((Some(checkpoint), epoch));
     }
 
-    /// Has a store know that a checkpoint is durable. Whether it has a seal of it.
+    /// Tells a store that a checkpoint is durable. Returns whether the store has a seal of it.
     pub(super) fn durable(
         &mut self,
         checkpoint: Option<CheckpointId>,
@@ -43,21 +42,21 @@ impl Seals {
     }
 }
 
-/// The state of one task, and the seals by which it can go back.
+/// The state of one task, and the seals to which it can return.
 #[derive(Debug)]
 pub struct LeftState {
     pub(super) store: StateStore,
     pub(super) seals: Seals,
 }
 
-/// The state of all tasks of a job that is not running.
+/// The state of all tasks of a stopped job.
 ///
-/// - Either each operator has that of all its tasks, or there is nothing.
+/// - Either it has the state of every task of each operator, or it is empty.
 #[derive(Debug, Default)]
 pub struct LeftStates(BTreeMap<(usize, usize), LeftState>);
 
 impl LeftStates {
-    /// Takes the state out of all workers of a job. Those whose state has failed must not be among them.
+    /// Takes the state out of all workers of a job. Workers whose state has failed must not be passed.
     #[must_use]
     pub fn of(workers: Vec<Worker>) -> Self {
         let mut states = BTreeMap::new();
@@ -69,14 +68,14 @@ impl LeftStates {
         Self(states)
     }
 
-    /// Takes all states back to a checkpoint, which is durable. If one of them cannot go back, all are dropped.
+    /// Returns all states to a durable checkpoint. If one of them cannot return, all are dropped.
     #[must_use]
     pub fn back_to(mut self, checkpoint: Option<CheckpointId>) -> Self {
         let go_back = |state: &mut LeftState| -> Result<bool, StateError> {
             let LeftState { store, seals } = state;
             Ok(seals.durable(checkpoint, store) && store.rollback()? == RollbackOutcome::Done)
         };
-        // The reason is dropped: if the cause lasts, reading the state again fails with it.
+        // The reason is dropped: if the cause persists, reading the state again fails with it.
         let is_back = |state: &mut LeftState| matches!(go_back(state), Ok(true));
         match self.0.values_mut().all(is_back) {
             true => {
@@ -89,7 +88,7 @@ impl LeftStates {
         }
     }
 
-    /// Whether there is nothing.
+    /// Whether there is no state.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

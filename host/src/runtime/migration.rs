@@ -1,5 +1,5 @@
-//! Brings values that an earlier version of a plugin wrote to the current version: those of a batch before the plugin sees
-//! them, and a few of the others after each batch, until none is left. The stream never waits for all of them.
+//! Migrates values that an earlier version of a plugin wrote: those of a batch before the plugin sees them, and a few
+//! others after each batch, until none is left. The stream never waits for all of them.
 
 use super::schema::DeclaredState;
 use super::task::{InstanceFactory, TaskError};
@@ -8,8 +8,8 @@ use crate::guest::Instance;
 use crate::state::{Keys, Lookup, Migrate, StateId};
 use crate::stream::{Column, OptionalColumn, hash_key};
 
-/// The values of a lookup, those of earlier versions migrated; `None` if all are current. `index` is the position of the
-/// state in the plugin's description.
+/// The values of a lookup, with values of earlier versions migrated; `None` if all are current. `index` is the position
+/// of the state in the plugin's description.
 ///
 /// # Errors
 /// When the plugin fails. Nothing has changed.
@@ -30,7 +30,7 @@ pub(super) fn migrated(
     let mut replaced: Vec<Option<Column>> = Vec::new();
     for &(id, version) in &state.earlier {
         let old: Column = values_of(values, versions, id).collect();
-        // A plugin that went back to an earlier version finds values of its own.
+        // A plugin that returned to an earlier version may find values of its own.
         replaced.push(match old.is_empty() || version == state.version {
             true => None,
             false => Some(instance.migrate(index, version, &old)?),
@@ -62,10 +62,10 @@ fn values_of<'a>(
     slots.filter_map(move |(slot, version)| (*version == id).then(|| values.get(slot))?)
 }
 
-/// Migrates some values that no batch has asked for. Whether there may be more.
+/// Migrates some values that were not looked up. Returns whether there may be more.
 ///
 /// # Errors
-/// When the plugin fails, or state cannot be read: the task is then not to be used.
+/// When the plugin fails, or state cannot be read: the task must not be used then.
 pub(super) fn migrate_some(
     instance: &mut Instance,
     states: &[DeclaredState],
@@ -94,7 +94,7 @@ pub(super) fn migrate_some(
         let Some(values) = migrated(instance, index, state, &lookup)? else {
             continue;
         };
-        // What expired in the meantime is left to compaction.
+        // Values that have expired meanwhile are left to compaction.
         let slots: Vec<u32> = (0..hashes.len() as u32)
             .filter(|&slot| values.get(slot as usize).is_some())
             .collect();
@@ -115,7 +115,7 @@ pub struct OwnInstance {
 }
 
 impl OwnInstance {
-    /// For a plugin with these states, in its order. It is started when it is needed.
+    /// A migrator for a plugin with these states, in its order. The instance is started when it is needed.
     #[must_use]
     pub fn new(open: InstanceFactory, states: Vec<DeclaredState>) -> Self {
         Self {

@@ -1,8 +1,8 @@
-//! Runs the records of a job: workers that step, exchanges between them, and the writer of checkpoints.
+//! Processes the records of a job: workers that step, exchanges between them, and the writer of checkpoints.
 //!
-//! A [`worker::Worker`] holds one task of every node and advances by `step(now)`: it has no clock, no thread and no sleep
-//! of its own. `build` makes workers from a [`plan::Plan`] and a checkpoint; the [`writer`] makes checkpoints durable and
-//! output visible. When they do that is decided in `job`, and threads are started in `edge`.
+//! A [`worker::Worker`] has one task of every node and advances by `step(now)`: it uses no clock, no thread and no
+//! sleep. `build` creates workers from a [`plan::Plan`] and a checkpoint; the [`writer`] makes checkpoints durable and
+//! output visible. `job` decides when they do so, and `edge` starts the threads.
 
 pub mod plan;
 
@@ -42,34 +42,34 @@ use crate::guest::GuestError;
 use crate::state::{ChunkUnreadable, StateError, TreeError};
 use crate::stream::CheckpointId;
 
-/// Why a job cannot begin or go on. Its last checkpoint is as it was.
+/// The reason why a job cannot start or continue. Its last checkpoint is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// A plugin.
+    /// An error of a plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
-    /// A record that a plugin cannot handle.
+    /// A plugin cannot handle a record.
     #[error(
         "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, or have such records left out with `operator.{operator}.on-error = \"skip\"`, or set aside with `\"dead-letter\"`"
     )]
     Record {
         /// The node.
         operator: String,
-        /// Where the record was read.
+        /// The position of the record in its source.
         position: String,
         /// What the plugin did.
         reason: String,
     },
-    /// A source or sink.
+    /// An error of a source or sink.
     #[error("`{node}`: {reason}")]
     Connector {
         /// The node.
         node: String,
-        /// What is wrong.
+        /// The connector's error.
         reason: ConnectorError,
     },
-    /// Saved state that the plugin does not declare as it was.
+    /// The plugin does not declare saved state as it was.
     #[error(
         "operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`"
     )]
@@ -78,47 +78,47 @@ pub enum JobError {
         operator: String,
         /// The difference.
         reason: String,
-        /// Whose state it is.
+        /// The checkpoint that has the state.
         checkpoint: CheckpointId,
     },
-    /// State that cannot be read or kept.
+    /// State cannot be read or kept.
     #[error(
         "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
     )]
     Chunks {
         /// The node.
         operator: String,
-        /// What is wrong.
+        /// The reason.
         reason: StateError,
     },
-    /// A list or map that is damaged, or that the plugin does not take over.
+    /// A list or map is damaged, or cannot be migrated by the plugin.
     #[error(
         "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
     )]
     Tree {
         /// The node.
         operator: String,
-        /// What is wrong.
+        /// The reason.
         reason: TreeError,
     },
-    /// No file can be made for state that does not fit into memory.
+    /// No file can be created for state that does not fit into memory.
     #[error(
         "operator `{operator}`: cannot make a file for its state beside the checkpoints: {reason}; check the data folder, or use `state.backend = \"memory\"`"
     )]
     Scratch {
         /// The node.
         operator: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The number of key groups is not that of the saved state.
+    /// The number of key groups differs from that of the saved state.
     #[error(
         "`job.max-parallelism` is {now}, and checkpoint {checkpoint} was taken with {before}, which is fixed for the life of the state; set it to {before}, or start over with `--fresh`"
     )]
     MaxParallelism {
-        /// In the pipeline.
+        /// The number in the pipeline.
         now: u16,
-        /// In the checkpoint.
+        /// The number in the checkpoint.
         before: u16,
         /// The checkpoint.
         checkpoint: CheckpointId,
@@ -129,7 +129,7 @@ pub enum JobError {
         since(*.restart)
     )]
     LastCheckpoint {
-        /// Why.
+        /// The reason.
         reason: String,
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
@@ -141,9 +141,9 @@ pub enum JobError {
         since(*.restart)
     )]
     TooManyFailures {
-        /// How many, at least one.
+        /// The number of failures, at least one.
         failures: u32,
-        /// Why the last one did.
+        /// The reason of the last failure.
         reason: String,
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
@@ -153,32 +153,32 @@ pub enum JobError {
         "the plugins could not be replaced, since checkpoint {checkpoint} could not be taken: {reason}"
     )]
     NotSwapped {
-        /// The checkpoint at whose barrier they were.
+        /// The checkpoint at whose barrier they were replaced.
         checkpoint: CheckpointId,
-        /// Why it could not be taken.
+        /// The reason why it could not be taken.
         reason: String,
     },
     /// The pipeline has no operator of that name.
     #[error("there is no operator `{operator}` in the pipeline")]
     NoSuchOperator {
-        /// What was asked for.
+        /// The requested name.
         operator: String,
     },
-    /// The storage of checkpoints.
+    /// An error of the checkpoint storage.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A thread of ours died.
+    /// A thread of the host has died.
     #[error(
         "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command resumes from it"
     )]
     Defect {
-        /// Which thread.
+        /// The thread.
         what: &'static str,
     },
 }
 
 impl JobError {
-    /// Whether going back to the last checkpoint may help: the next attempt may meet another moment.
+    /// Whether returning to the last checkpoint may help, because the cause may be temporary.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -190,7 +190,7 @@ impl JobError {
         }
     }
 
-    /// Whether what is stored has to be looked at again, byte by byte.
+    /// Whether the stored data must be checked again, byte by byte.
     #[must_use]
     pub fn is_of_stored_bytes(&self) -> bool {
         matches!(
@@ -206,13 +206,13 @@ impl JobError {
         )
     }
 
-    /// Whether the state of a task is unknown now: it has to be restored.
+    /// Whether the state of a task is unknown now, so that it must be restored.
     #[must_use]
     pub fn spoils_state(&self) -> bool {
         matches!(self, Self::Chunks { .. } | Self::Tree { .. })
     }
 
-    /// What a task of an operator says.
+    /// The job's error for an error of an operator's task.
     fn of_task(operator: &str, error: TaskError) -> Self {
         let operator = operator.to_owned();
         match error {

@@ -8,8 +8,8 @@ use crate::observe::{Standing, TaskMetrics};
 use crate::stream::Batch;
 
 impl Worker {
-    /// Its regions have stood for so long as they did in the last step. A task of a region that had work counts as busy
-    /// also while the worker was at another one.
+    /// Adds the time that the regions spent in their last standing. A task of a region that had work counts as busy
+    /// also while the worker was processing another region.
     pub fn note_time(&self, took: Duration) {
         let observed = &self.counters.observed;
         for (node, &region) in self.region_of.iter().enumerate() {
@@ -28,7 +28,7 @@ impl Worker {
         observed.times.note(all, took);
     }
 
-    /// A task got a batch.
+    /// Counts a batch that a task received.
     pub(super) fn note_in(&self, node: usize, batch: &Batch) {
         if let Some(task) = self.counters.observed.task(node) {
             task.records_in.add(batch.len() as u64);
@@ -36,7 +36,7 @@ impl Worker {
         }
     }
 
-    /// A task has handed on a batch, or written it.
+    /// Counts a batch that a task passed on or wrote.
     pub(super) fn note_out(&self, node: usize, batch: &Batch) {
         if let Some(task) = self.counters.observed.task(node) {
             task.records_out.add(batch.len() as u64);
@@ -44,7 +44,7 @@ impl Worker {
         }
     }
 
-    /// An operator has handled a batch, or failed at it.
+    /// Updates the metrics after an operator has processed a batch, or failed.
     pub(super) fn note_call(&mut self, node: usize) {
         let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
             return;
@@ -77,7 +77,7 @@ impl Worker {
         }
     }
 
-    /// The tasks of a region have taken their snapshots, or have their state from one.
+    /// Publishes the number of state entries, after the tasks of a region have taken a snapshot or restored one.
     pub(super) fn note_entries(&mut self, at: usize) {
         for &node in &self.regions[at].nodes {
             if let Some(Task::Operator(operator)) = &mut self.tasks[node]
@@ -92,7 +92,7 @@ impl Worker {
         }
     }
 
-    /// A region's watermark is this.
+    /// Publishes a region's watermark.
     pub(super) fn note_watermark(&self, at: usize, watermark: i64) {
         for &node in &self.regions[at].nodes {
             if let Some(task) = self.counters.observed.task(node) {
@@ -102,7 +102,7 @@ impl Worker {
     }
 }
 
-/// The code that an operator runs.
+/// Publishes the kind of code that an operator runs.
 fn note_code(task: &TaskMetrics, operator: &OperatorTask) {
     let (is_quick, is_optimising) = operator.code();
     task.quick_code.set(u64::from(is_quick));

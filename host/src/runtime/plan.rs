@@ -1,5 +1,5 @@
-//! What a job runs: nodes with their components, and edges. Checked before; building tasks of it cannot fail for a wrong
-//! graph.
+//! The plan of a job: nodes with their components, and edges. A plan is checked, so building tasks from it cannot fail
+//! because of a wrong graph.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,45 +19,45 @@ use crate::stream::MaxParallelism;
 /// - Edges into an operator with state go by key.
 #[derive(Clone)]
 pub struct Plan {
-    /// The job's name.
+    /// The name of the job.
     pub job: String,
     /// The id of the data folder.
     pub data_folder: String,
-    /// What makes two runs the same job.
+    /// Identifies the job across runs.
     pub identity: String,
     /// Tasks per node.
     pub parallelism: u16,
-    /// Tasks per node as the pipeline says: another number if the job was rescaled while it ran.
+    /// Tasks per node in the pipeline file: differs from `parallelism` if the job was rescaled while it ran.
     pub configured_parallelism: u16,
-    /// Key groups.
+    /// Number of key groups.
     pub max_parallelism: MaxParallelism,
-    /// What checkpoints promise.
+    /// The guarantee of checkpoints.
     pub mode: Mode,
-    /// Whether saved state that no plugin declares any more is left behind; else it is an error.
+    /// Whether saved state that no plugin declares any more is dropped; otherwise it is an error.
     pub allow_dropped_state: bool,
-    /// Where state is while the job runs.
+    /// The place for state while the job runs.
     pub backend: StateBackend,
     /// Sources, operators and sinks.
     pub nodes: Vec<Node>,
-    /// How records go between them.
+    /// The connections between nodes.
     pub edges: Vec<Edge>,
 }
 
-/// Where state is while a job runs.
+/// The place for state while a job runs.
 #[derive(Clone)]
 pub enum StateBackend {
     /// All of it in memory.
     Memory,
-    /// What was not used for long is in files.
+    /// Recently used state is in memory, and the rest in files.
     Disk {
-        /// How much of it is in memory, over all tasks.
+        /// Bytes of state in memory, over all tasks.
         memory_bytes: u64,
-        /// Makes an empty file that only its caller uses.
+        /// Creates an empty file for its caller alone.
         scratch: Scratch,
     },
 }
 
-/// Makes an empty file that only its caller uses.
+/// Creates an empty file for its caller alone.
 pub type Scratch = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 
 /// A node of the graph.
@@ -65,11 +65,11 @@ pub type Scratch = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 pub struct Node {
     /// Its name in the pipeline file.
     pub name: String,
-    /// What it does.
+    /// The kind of node, with its component.
     pub role: Role,
 }
 
-/// What a node does.
+/// The kind of a node, with its component.
 #[derive(Clone)]
 pub enum Role {
     /// Reads records.
@@ -80,20 +80,20 @@ pub enum Role {
     Sink(Arc<dyn Sink>),
 }
 
-/// What an operator is.
+/// The plugin and settings of an operator.
 #[derive(Clone)]
 pub struct Operator {
     /// The plugin that runs.
     pub plugin: Arc<Plugin>,
-    /// What it is opened with.
+    /// The configuration that the plugin is opened with.
     pub config: Vec<(String, String)>,
-    /// What the pipeline names, if another plugin runs in its place.
+    /// The choice in the pipeline file, if another plugin runs in its place.
     pub replaces: Option<PluginChoice>,
-    /// By state: how long an entry lives, instead of what the plugin declares; `None` is without expiry.
+    /// Time to live of entries by state, in place of the plugin's; `None` is without expiry.
     pub ttl_ms: BTreeMap<String, Option<u64>>,
-    /// What an instance may use: that of the plugin, and of whichever takes its place.
+    /// The limits of an instance, of this plugin and of later replacements.
     pub limits: Limits,
-    /// What to do with records that the plugin cannot handle.
+    /// The handling of records that the plugin cannot handle.
     pub on_error: OnError,
 }
 
@@ -121,43 +121,43 @@ impl Operator {
     }
 }
 
-/// What to do with a record that a plugin cannot handle: one at which it fails, or which it rejects.
+/// The handling of a record that a plugin cannot handle: one at which it fails, or which it rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnError {
     /// The job fails, and the restart strategy decides.
     #[default]
     Fail,
-    /// It is left out.
+    /// The record is skipped.
     Skip,
-    /// It leaves by the port for dead letters.
+    /// The record leaves through the port for dead letters.
     DeadLetter,
 }
 
-/// Which node of a plan.
+/// The index of a node in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIndex(pub usize);
 
-/// Records of one output port go to one input port.
+/// Connects an output port to an input port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
-    /// Where they come from.
+    /// The sending node.
     pub from: NodeIndex,
-    /// By which port.
+    /// The output port.
     pub output: u16,
-    /// Where they go.
+    /// The receiving node.
     pub to: NodeIndex,
-    /// By which port.
+    /// The input port.
     pub input: u16,
-    /// To which task.
+    /// The choice of the receiving task.
     pub routing: Routing,
 }
 
-/// To which task of the next node a record goes.
+/// The choice of the task that receives a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Routing {
-    /// The one on the same worker.
+    /// The task on the same worker.
     Forward,
-    /// The one that owns the record's key.
+    /// The task that owns the record's key.
     ByKey,
 }
 
@@ -173,7 +173,7 @@ impl std::fmt::Debug for Plan {
 }
 
 impl Plan {
-    /// Tasks of operators that declare state.
+    /// Number of tasks of operators that declare state.
     #[must_use]
     pub fn stateful_tasks(&self) -> u64 {
         let is_stateful = |node: &&Node| match &node.role {
@@ -183,11 +183,11 @@ impl Plan {
         self.nodes.iter().filter(is_stateful).count() as u64 * u64::from(self.parallelism)
     }
 
-    /// Whether no task reads the values of the records of a source. A task of an operator does if its plugin does, or if
-    /// records that the plugin cannot handle leave as dead letters.
+    /// Whether no task reads the values of a source's records. An operator's task reads them if its plugin does, or if
+    /// records that the plugin cannot handle become dead letters.
     ///
-    /// With at-least-once checkpoints the answer is no: there, records of before a swap may reach the plugin that comes
-    /// after it, which may read values.
+    /// With at-least-once checkpoints the answer is no: records from before a swap may then reach the new plugin, which
+    /// may read values.
     #[must_use]
     pub fn skips_values(&self, source: NodeIndex) -> bool {
         let reads_values = |edge: &Edge| match &self.nodes[edge.to.0].role {
@@ -219,8 +219,8 @@ impl Plan {
         edge.routing == Routing::Forward || self.parallelism == 1
     }
 
-    /// Groups nodes that hand records on by plain calls. Returns for each node the number of its region; numbers grow
-    /// along the stream.
+    /// Groups nodes that pass records on by function calls. Returns the region of each node; numbers grow along the
+    /// stream.
     #[must_use]
     pub fn regions(&self) -> Vec<usize> {
         let mut region: Vec<usize> = (0..self.nodes.len()).collect();

@@ -1,5 +1,5 @@
-//! What an operator makes of the records after a checkpoint, one at a time: the time machine for debugging, and the shadow run
-//! of a swap.
+//! Replays records after a checkpoint through one operator, one at a time, for debugging and for the shadow run of a
+//! swap.
 //!
 //! ```text
 //! source ─▶ ancestors ─▶ in the operator's place: a sink that keeps      (a worker, as in a job)
@@ -8,13 +8,13 @@
 //!                              the operator with its state               (called here)
 //! ```
 //!
-//! The plan is cut down to the operator and its ancestors, at parallelism 1, and built from the checkpoint as a job's is. Sources
-//! read one record at a time and the operator gets one a call, so that each output belongs to its record. Nothing is
-//! written: there is no committer and no storage, only a reader. Time stands at the moment of the checkpoint, so the same
-//! checkpoint, input and plugin give the same bytes each time.
+//! The plan is cut down to the operator and its ancestors, at parallelism 1, and built from the checkpoint like a
+//! job's. Sources read one record at a time and the operator gets one per call, so that each output belongs to its
+//! record. Nothing is written: there is no committer and no storage, only a reader. The clock is fixed at the time of
+//! the checkpoint, so the same checkpoint, input and plugin give the same bytes each time.
 //!
-//! Not what a job did: a job with several tasks mixes their records, and calls with many at a time. Of a plugin that keeps to the
-//! contract both give the same per key.
+//! The result may differ from what the job did: a job with several tasks mixes their records, and calls have many
+//! records. For a plugin that follows the contract, both give the same per key.
 
 mod cut;
 mod states;
@@ -40,28 +40,28 @@ use crate::guest::LogLine;
 use crate::state::{ChunkId, ChunkReader};
 use crate::stream::{Batch, DEAD_LETTERS, Timestamp};
 
-/// How often in a row sources may be idle before they count as read: a source that follows files never ends by itself.
+/// Number of idle steps in a row after which sources count as read: a source that follows files never ends.
 const IDLE_MAX: u32 = 16;
 
-/// What is replayed.
+/// The settings of a replay.
 #[derive(Clone)]
 pub struct ReplayOf<'a> {
-    /// What runs, with the plugin that is to be asked in the operator's place ([`Plan::with_operator`]).
+    /// The plan, with the plugin to test in the operator's place ([`Plan::with_operator`]).
     pub plan: &'a Plan,
     /// The operator's name.
     pub operator: &'a str,
-    /// Where to begin; at the beginning of the input and without state if there is none.
+    /// The checkpoint to start from; `None` starts at the beginning of the input, without state.
     pub checkpoint: Option<&'a Checkpoint>,
     /// Reads its chunks.
     pub reader: Arc<dyn CheckpointReader>,
-    /// Whether what a record does to the state of its key is looked at, which costs some reads a record.
+    /// Whether to read the state of each record's key before and after it, which costs some reads per record.
     pub with_states: bool,
 }
 
-/// A record, and what came of it.
+/// A replayed record, and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayedRecord {
-    /// By which input port it came.
+    /// The input port at which it arrived.
     pub input: u16,
     /// Its key.
     pub key: Vec<u8>,
@@ -69,30 +69,30 @@ pub struct ReplayedRecord {
     pub value: Vec<u8>,
     /// Its event time, or [`crate::stream::NO_TIMESTAMP`].
     pub timestamp: Timestamp,
-    /// Where it was read, in words, or what it was made of.
+    /// The position where it was read, in words; or a description of the records it was made from.
     pub position: String,
-    /// What came of it.
+    /// What the operator did with it.
     pub outcome: ReplayOutcome,
 }
 
-/// What an operator made of one record.
+/// The effects of one record on an operator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplayOutcome {
-    /// What left it, in order.
+    /// The emitted records, in order.
     pub emitted: Vec<Emitted>,
-    /// What it changed in the state of the record's key; empty unless it was asked for.
+    /// The changes in the state of the record's key; empty unless requested.
     pub changes: Vec<Change>,
-    /// What it logged.
+    /// The lines that the plugin logged.
     pub log: Vec<LogLine>,
-    /// Why it could not handle the record, or rejected it; then nothing left and nothing changed, and the next record met a fresh
-    /// instance. What the pipeline does with such records (`on-error`) does not count here.
+    /// The reason why the plugin could not handle the record, or rejected it. Then nothing was emitted or changed, and
+    /// the next record got a fresh instance. The pipeline's setting for such records (`on-error`) is ignored here.
     pub failure: Option<String>,
 }
 
-/// A record that left an operator.
+/// An emitted record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
-    /// By which output port, as the plugin calls it.
+    /// The output port, by the plugin's name for it.
     pub port: String,
     /// Its key.
     pub key: Vec<u8>,
@@ -105,7 +105,7 @@ pub struct Emitted {
 /// Replays records through one operator.
 pub struct Replay {
     operator: String,
-    /// Of the operator in the worker, which no edge leads to.
+    /// The operator's node in the worker, which has no edges.
     node: usize,
     worker: Worker,
     outputs: Vec<String>,
@@ -121,12 +121,12 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Builds sources, ancestors and the operator with its state, which is migrated if its plugin is another version. Times are
-    /// those of the checkpoint.
+    /// Builds sources, ancestors and the operator with its state, which is migrated if its plugin has another version.
+    /// The time is that of the checkpoint.
     ///
     /// # Errors
-    /// When the plan has no such operator, its plugin does not take the state over or cannot be opened, or the input cannot be
-    /// read. Nothing has changed.
+    /// When the plan has no such operator, its plugin does not accept the state or cannot be opened, or the input
+    /// cannot be read. Nothing has changed.
     pub fn new(of: ReplayOf<'_>) -> Result<Self, JobError> {
         let captured = Captured::default();
         let unknown = || JobError::NoSuchOperator {
@@ -143,7 +143,7 @@ impl Replay {
             plan: &plan,
             restored: of.checkpoint,
             chunks: &chunks,
-            // Above all that are in use; nothing of it is ever written.
+            // Higher than all ids in use; these chunks are never written.
             next_chunk: ChunkId(u64::MAX / 2),
             left: LeftStates::default(),
         };
@@ -184,7 +184,7 @@ impl Replay {
         }
     }
 
-    /// Has the worker make a step, and takes what reached the operator apart into records.
+    /// Steps the worker, and splits what reached the operator into records.
     fn read(&mut self) -> Result<(), JobError> {
         let before = self.counters.records_in.load(Ordering::Relaxed);
         let progress = self.worker.step(self.now, self.wall_ms)?;
@@ -201,7 +201,7 @@ impl Replay {
         for (input, batch) in self.captured.take() {
             for (key, value, timestamp) in batch.iter() {
                 let mut record = Batch {
-                    // One record was read at a time, so that it says nothing of others.
+                    // Sources read one record at a time, so this origin is about this record alone.
                     origin: batch.origin.inherited(),
                     ..Batch::default()
                 };
@@ -268,7 +268,7 @@ impl Replay {
     }
 }
 
-/// What leaves by which port, record by record.
+/// The emitted records of each port, one by one.
 pub(super) fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
     let records = leaving.iter().flat_map(|(port, batch)| {
         let port = outputs.get(usize::from(*port)).cloned();

@@ -1,4 +1,4 @@
-//! What workers and the writer of checkpoints report to their job.
+//! The reports of workers and of the checkpoint writer to their job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use super::snapshot::{RegionId, RegionSnapshot};
 use crate::guest::LogLine;
 use crate::stream::{CheckpointId, TaskIndex};
 
-/// Takes reports to the job. It never waits.
+/// Sends a report to the job, without waiting.
 pub type Reports = Arc<dyn Fn(Report) + Send + Sync>;
 
-/// Something that happened.
+/// An event in a worker or the writer.
 #[derive(Debug)]
 pub enum Report {
     /// A region's share of a checkpoint.
     Snapshot(RegionSnapshot),
-    /// A region has seen the last of its records.
+    /// A region has processed its last record.
     Ended(RegionId),
-    /// A plugin has logged.
+    /// A plugin has logged a line.
     Log {
         /// The node.
         operator: String,
@@ -27,32 +27,32 @@ pub enum Report {
         /// The line.
         line: LogLine,
     },
-    /// A worker stood still this long for a barrier.
+    /// A worker paused for this long at a barrier.
     Stalled(Duration),
-    /// A region has gone on with other plugins, after standing still for this long.
+    /// A region has resumed with other plugins, after this pause.
     PluginsReplaced {
-        /// At the barrier of this checkpoint.
+        /// The checkpoint at whose barrier it happened.
         checkpoint: CheckpointId,
-        /// Which region.
+        /// The region.
         part: RegionId,
-        /// From the barrier until it was ready for the next record.
+        /// Time from the barrier until the region was ready for the next record.
         pause: Duration,
     },
-    /// A worker cannot go on.
+    /// A worker cannot continue.
     Failed(JobError),
-    /// The writer is done with a checkpoint.
+    /// The writer has finished a checkpoint.
     Written(WriteOutcome),
     /// The state of a region that is not in a checkpoint yet exceeds its share of memory.
     StateDirty(RegionId),
 }
 
-/// How the writing of a checkpoint ended.
+/// The result of writing a checkpoint.
 #[derive(Debug)]
 pub struct WriteOutcome {
     /// Its id.
     pub checkpoint: CheckpointId,
-    /// Whether it is durable, and if not why.
+    /// Whether it is durable; otherwise the reason.
     pub durable: Result<(), String>,
-    /// Output that is durable, but not visible yet: it will be with the next checkpoint.
+    /// Sinks whose output is durable but not visible yet; the next checkpoint tries again.
     pub not_visible: Vec<String>,
 }

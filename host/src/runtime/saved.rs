@@ -1,8 +1,8 @@
-//! The state that a checkpoint holds of one operator, for tools that inspect it, and the way back: a checkpoint made of
-//! state from elsewhere.
+//! Reads one operator's state in a checkpoint, for tools that inspect it; and builds a checkpoint from state from
+//! elsewhere.
 //!
-//! Reads go through the store that a job would restore, over all key groups at once, so they return what a job would see.
-//! Time stands still at the moment of the checkpoint: entries that had expired by then are not there.
+//! Reads use the store that a job would restore, over all key groups at once, so they return what a job would see. The
+//! clock is fixed at the time of the checkpoint: entries that had expired at that time are not returned.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::state::{
 };
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 
-/// Chunks of a large state that are in memory at a time.
+/// Memory for chunks of a large state, in bytes.
 const BUDGET_BYTES: usize = 256 << 20;
-/// Items and bytes of a list or map that are read at a time.
+/// Largest page of a list or map, in items and in bytes.
 const PAGE_ITEMS: usize = 10_000;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// A sub-key and its value.
 pub type MapEntry = (Vec<u8>, Vec<u8>);
 
-/// What a key has in a state.
+/// The content of a key in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
     /// A value.
@@ -68,10 +68,10 @@ pub struct SavedState {
 }
 
 impl SavedState {
-    /// Reads its indexes; the rest is read on demand. `scratch` is an empty file that is not used for anything else.
+    /// Reads the indexes; the rest is read on demand. `scratch` is an empty file that is not used for anything else.
     ///
     /// # Errors
-    /// When an index cannot be read, or a chunk without one.
+    /// When an index cannot be read, or a chunk that has no index.
     pub fn open(
         reader: &Arc<dyn CheckpointReader>,
         checkpoint: &Checkpoint,
@@ -129,7 +129,7 @@ impl SavedState {
         Ok(keys)
     }
 
-    /// What a key has in a state, if anything.
+    /// The content of a key in a state, if any.
     ///
     /// # Errors
     /// When a chunk cannot be read.
@@ -169,7 +169,7 @@ impl SavedState {
 }
 
 impl SavedState {
-    /// Whether a later version of the state has something of the key, be it that there is nothing any more.
+    /// Whether a later version of the state has an entry for the key, including a removal.
     fn is_superseded(&mut self, state: StateId, key: &[u8]) -> Result<bool, StateError> {
         let mut schemas = self.schemas.iter();
         let Some(schema) = schemas.find(|schema| schema.id == state) else {
@@ -228,7 +228,7 @@ pub(super) fn map_of<S: KeyedCollections>(
         let Some((last, _)) = entries.last().filter(|_| page.more) else {
             return Ok((!entries.is_empty()).then_some(Saved::Map(entries)));
         };
-        // The next sub-key in the order of bytes.
+        // The next possible sub-key in the order of bytes.
         start = [last.as_slice(), &[0]].concat();
     }
 }
@@ -252,8 +252,7 @@ pub struct SavedStateBuilder {
 }
 
 impl SavedStateBuilder {
-    /// Begins with nothing. Chunks get the numbers `first`, `first + stride` and so on; `now_ms` counts as the time at which
-    /// all was written.
+    /// Starts empty. Chunks get the ids `first`, `first + stride` and so on; `now_ms` counts as the time of all writes.
     #[must_use]
     pub fn new(
         max_parallelism: MaxParallelism,
@@ -271,7 +270,7 @@ impl SavedStateBuilder {
         }
     }
 
-    /// Gives a key what it has in a state, in place of what it had. Sub-keys of a map ascend strictly.
+    /// Sets the content of a key in a state. Sub-keys of a map must be strictly ascending.
     ///
     /// # Errors
     /// When the state is too large to be kept.
@@ -317,7 +316,7 @@ impl SavedStateBuilder {
         Ok(self.trees.store.compact(self.now_ms)?)
     }
 
-    /// All of it, as one task has it.
+    /// Seals everything as the state of one task.
     ///
     /// # Errors
     /// As [`SavedStateBuilder::put`].

@@ -1,9 +1,9 @@
-//! The states of an operator: those that a checkpoint has and those that the plugin declares, as one list.
+//! Merges the states in a checkpoint and those that the plugin declares into one list for an operator.
 //!
-//! A state is known by its name; within the log of a task each of its versions has an id of its own. Saved ids stay as long
-//! as any chunk may have entries of them, so a plugin that declares another version gets a new id, and the earlier ones
-//! become sources of values that it migrates (`migration`). Whether it takes them over is asked here, before the job has seen
-//! a record.
+//! A state is identified by its name; within the log of a task, each of its versions has an id of its own. Saved ids
+//! stay as long as any chunk may have entries of them, so a plugin that declares another version gets a new id, and the
+//! earlier ones become sources of values that it migrates (`migration`). Whether the plugin migrates them is asked
+//! here, before the job has processed a record.
 
 use super::JobError;
 use super::plan::{Node, Operator, Role};
@@ -15,9 +15,9 @@ use crate::stream::{CheckpointId, Column};
 /// The states of a node's tasks.
 #[derive(Debug, Clone, Default)]
 pub struct States {
-    /// All ids that entries may have: those of the plugin, earlier versions, and, without a name, what was left behind.
+    /// All ids that entries may have: those of the plugin, of earlier versions, and, without a name, of dropped states.
     pub schemas: Vec<StateSchema>,
-    /// By position in the plugin's description.
+    /// The plugin's states, by position in its description.
     pub declared: Vec<DeclaredState>,
 }
 
@@ -26,13 +26,13 @@ pub struct States {
 pub struct DeclaredState {
     /// Its id.
     pub id: StateId,
-    /// What it holds a key.
+    /// The kind of its content for each key.
     pub kind: StateKind,
     /// The version of its encoding.
     pub version: u32,
-    /// How long its entries live.
+    /// Time to live of its entries, in milliseconds; `None` is without expiry.
     pub ttl_ms: Option<u64>,
-    /// Ids and versions that were saved before, newest first.
+    /// Ids and versions of saved entries, newest first.
     pub earlier: Vec<(StateId, u32)>,
 }
 
@@ -40,7 +40,7 @@ impl States {
     /// The states of a node that resumes from a checkpoint, or starts without one.
     ///
     /// # Errors
-    /// When the plugin does not take over what was saved.
+    /// When the plugin does not accept the saved state.
     pub fn of(
         node: &Node,
         restored: Option<&Checkpoint>,
@@ -57,10 +57,10 @@ impl States {
         Self::taken_over(&node.name, operator, checkpoint, saved, allow_dropped)
     }
 
-    /// Those of an operator's plugin that takes over what another, or an earlier one, has. `checkpoint` is for messages.
+    /// The states of a plugin that takes over from another plugin or version. `checkpoint` is for messages.
     ///
     /// # Errors
-    /// When the plugin does not take over what is there.
+    /// When the plugin does not accept the existing state.
     pub fn taken_over(
         name: &str,
         Operator { plugin, ttl_ms, .. }: &Operator,
@@ -100,7 +100,7 @@ impl States {
         })
     }
 
-    /// The rules of a task's store.
+    /// The settings of a task's store.
     #[must_use]
     pub fn settings(&self) -> Vec<StateSettings> {
         let settings = |state: &DeclaredState| StateSettings {
@@ -111,7 +111,7 @@ impl States {
         self.declared.iter().map(settings).collect()
     }
 
-    /// Forgets ids that no chunk has entries of any more.
+    /// Removes ids that no chunk has entries of any more.
     pub fn retain(&mut self, is_held: impl Fn(StateId) -> bool) {
         let Self { schemas, declared } = self;
         for state in declared.iter_mut() {
@@ -123,7 +123,7 @@ impl States {
     }
 }
 
-/// What a checkpoint has of a node.
+/// A node's operator in a checkpoint.
 pub(super) fn snapshot_of<'a>(
     node: &Node,
     restored: &'a Checkpoint,
@@ -132,9 +132,9 @@ pub(super) fn snapshot_of<'a>(
     operators.find(|operator| operator.name == node.name)
 }
 
-/// The id of a declared state: that of the version that was saved last if it is the same, else the next. A plugin that goes
-/// back to an earlier version gets a new id, too: what was written under the old one may still lie in chunks, and would hide
-/// what was written since.
+/// The id of a declared state: that of the last saved version if it is the same, otherwise the next free one. A plugin
+/// that returns to an earlier version also gets a new id: entries under the old id may still be in chunks, and would
+/// hide newer ones.
 fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Option<u64>) -> StateId {
     let of_name = schemas
         .iter_mut()
@@ -156,7 +156,7 @@ fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Optio
     id
 }
 
-/// A plugin before what another, or an earlier one, has saved.
+/// A plugin, and the state that another plugin or version has saved.
 struct TakingOver<'a> {
     name: &'a str,
     plugin: &'a Plugin,
@@ -172,7 +172,7 @@ impl TakingOver<'_> {
         let declared = self.plugin.description().states.iter().zip(0..);
         let Some((now, index)) = declared.into_iter().find(|(now, _)| now.name == name) else {
             if allow_dropped {
-                // The id stays taken: entries of it may still be there.
+                // The id stays taken: entries of it may still exist.
                 schema.name.clear();
                 return Ok(());
             }

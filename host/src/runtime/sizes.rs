@@ -1,26 +1,26 @@
-//! How large batches are, and where larger ones are cut.
+//! Decides how large batches are, and where larger ones are cut.
 //!
-//! Sources and partitioners fill batches by bytes. What a batch touches between the lookup of its keys and the write of
-//! their states has to stay in the processor's second cache, of 1 to 2 MiB on most servers: the batch, its copy in the
-//! guest's memory, what comes back, and a few cache lines of state for each key. Batches of 128 KiB do; with more bytes
-//! the write waits for memory that the lookup had already fetched. Small records still come in large batches, since a call
-//! costs a few microseconds however many records it has.
+//! Sources and partitioners fill batches by bytes. The data of a batch between the lookup of its keys and the write of
+//! their states has to stay in the processor's second-level cache, of 1 to 2 MiB on most servers: the batch, its copy
+//! in the guest's memory, the output, and a few cache lines of state for each key. Batches of 128 KiB fit; with more
+//! bytes, the write waits for memory that the lookup had already fetched. Small records still form batches of many
+//! records, since a call costs a few microseconds regardless of its size.
 //!
-//! A batch that a plugin emitted is there already, so it is cut only where it is much larger: a cut copies.
+//! A batch that a plugin emitted already exists, so it is cut only if it is much larger: a cut copies.
 
 use std::ops::Range;
 
 use crate::connector::ReadLimits;
 use crate::stream::Batch;
 
-/// Records in a batch, and in a call of a plugin, at most.
+/// Largest number of records in a batch, and in a call of a plugin.
 pub(super) const CALL_RECORDS_MAX: usize = 4096;
 /// Bytes of keys and values after which a batch is full.
 const BATCH_BYTES: usize = 128 << 10;
-/// Bytes of keys and values up to which a batch that was emitted stays whole.
+/// Largest number of bytes of keys and values up to which an emitted batch is not cut.
 const CALL_BYTES_MAX: usize = 512 << 10;
 
-/// Where a batch that is being filled is full.
+/// Limits at which a batch that is being filled is full.
 pub(super) const BATCH_LIMITS: ReadLimits = ReadLimits {
     records_max: CALL_RECORDS_MAX,
     bytes_max: BATCH_BYTES,
@@ -32,8 +32,8 @@ pub(super) fn is_call_sized(batch: &Batch, records_max: usize) -> bool {
     batch.len() <= records_max && batch.bytes_len() <= CALL_BYTES_MAX
 }
 
-/// Where to cut a batch for calls: the first piece has at most this many records, each other at most twice as many as the
-/// one before, up to the usual size.
+/// The cuts of a batch for calls: the first piece has at most this many records, each other at most twice as many as
+/// the one before, up to the usual size.
 #[must_use]
 pub(super) fn cuts(batch: &Batch, mut records_max: usize) -> Vec<Range<usize>> {
     let mut cuts = Vec::with_capacity(batch.len() / records_max + 1);
@@ -52,7 +52,7 @@ pub(super) fn cuts(batch: &Batch, mut records_max: usize) -> Vec<Range<usize>> {
     cuts
 }
 
-/// A batch in pieces, cut as [`cuts`] says where it is too large.
+/// A batch in pieces: cut by [`cuts`] if it is too large.
 #[must_use]
 pub(super) fn call_sized(batch: Batch, records_max: usize) -> Vec<Batch> {
     if is_call_sized(&batch, records_max) {

@@ -1,4 +1,4 @@
-//! What a region hands over at a barrier.
+//! The snapshot of a region at a barrier.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::connector::ConnectorError;
 use crate::state::{Chunk, ChunkRef, HeldStates, StateError};
 use crate::stream::{CheckpointId, KeyGroupRange};
 
-/// What takes a snapshot of its own: a region of a worker.
+/// The part of a job that takes its own snapshot: a region of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegionId {
     /// The worker.
@@ -20,34 +20,34 @@ pub struct RegionId {
 /// A region's share of a checkpoint.
 #[derive(Debug)]
 pub struct RegionSnapshot {
-    /// Of this checkpoint.
+    /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// Whose it is.
+    /// The region.
     pub part: RegionId,
     /// By node: the splits with their positions, and the records read by this process.
     pub sources: Vec<(usize, Vec<Split>, u64)>,
     /// By node: the task's state.
     pub operators: Vec<(usize, SealedState)>,
-    /// Chunks that no earlier snapshot has handed over.
+    /// Chunks that are in no earlier snapshot.
     pub fresh: Vec<Arc<Chunk>>,
-    /// By node: the part that ends here, and the records written by this process.
+    /// By node: the staged part that ends here, and the records written by this process.
     pub sinks: Vec<(usize, Option<Staged>, u64)>,
 }
 
 /// A task's state in a checkpoint.
 #[derive(Debug, Default)]
 pub struct SealedState {
-    /// Its key groups, in parts, and by part all its chunks, oldest first.
+    /// Ranges of its key groups, each with all its chunks, oldest first.
     pub parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
     /// Hashes that entries of different identity share.
     pub collided: Vec<u64>,
     /// Bytes of all its chunks.
     pub bytes: u64,
-    /// States that they may have entries of.
+    /// States that the chunks may have entries of.
     pub held: HeldStates,
 }
 
-/// Why a task has no share.
+/// The reason why a task has no snapshot.
 #[derive(Debug)]
 pub(super) enum SnapshotError {
     /// A sink cannot end its part.
@@ -57,7 +57,7 @@ pub(super) enum SnapshotError {
 }
 
 impl RegionSnapshot {
-    /// Without any task yet.
+    /// A snapshot without tasks.
     #[must_use]
     pub fn new(checkpoint: CheckpointId, part: RegionId) -> Self {
         Self {
@@ -71,10 +71,10 @@ impl RegionSnapshot {
     }
 }
 
-/// Adds a task's share.
+/// Adds a task's snapshot.
 ///
 /// # Errors
-/// When a sink cannot end its part, or state cannot be sealed. The task is then not to be used.
+/// When a sink cannot end its part, or state cannot be sealed. The task must not be used then.
 pub(super) fn snapshot_task(
     node: usize,
     task: &mut Task,

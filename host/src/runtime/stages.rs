@@ -1,8 +1,8 @@
-//! Where the time of a worker goes, by task and by stage.
+//! Measures the time of a worker by task and by stage.
 //!
-//! A worker does one thing at a time, so its time is cut into laps: a reading of the clock ends one and begins the next. There
-//! are a few a batch and none a record. The clock is handed in; without one nothing is read. Time that belongs to no stage,
-//! such as that of a snapshot, is not counted here.
+//! A worker does one thing at a time, so its time is divided into laps: each reading of the clock ends one and begins
+//! the next. There are a few per batch and none per record. The clock is passed in; without one nothing is measured.
+//! Time that belongs to no stage, such as that of a snapshot, is not counted here.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// Without a clock.
+    /// Measures nothing until a clock is set.
     pub(super) fn new(observed: Arc<WorkerMetrics>) -> Self {
         Self {
             clock: None,
@@ -32,12 +32,12 @@ impl Stages {
         }
     }
 
-    /// Counts by this clock, which must be that of the instances.
+    /// Sets the clock, which must be that of the instances.
     pub(super) fn set_clock(&mut self, clock: GuestClock) {
         self.clock = Some(clock);
     }
 
-    /// From now on the time is that of a task in this stage.
+    /// Starts a lap of a task in this stage.
     #[inline]
     pub(super) fn enter(&mut self, node: usize, stage: Stage) {
         let next = Some((node, stage));
@@ -46,7 +46,7 @@ impl Stages {
         }
     }
 
-    /// From now on the time belongs to no stage.
+    /// Starts a lap that belongs to no stage.
     #[inline]
     pub(super) fn rest(&mut self) {
         if self.current.is_some() {
@@ -55,7 +55,7 @@ impl Stages {
         }
     }
 
-    /// From now on the time is that of a call of an operator, which cuts it by itself.
+    /// Starts a call of an operator, which measures its own laps.
     #[inline]
     pub(super) fn lend(&mut self) -> CallLaps {
         let since = self.lap();
@@ -66,7 +66,7 @@ impl Stages {
         }
     }
 
-    /// A call is over; the task is handing on what came out of it.
+    /// Ends a call; the task now passes on its output.
     #[inline]
     pub(super) fn take_back(&mut self, node: usize, laps: &CallLaps) {
         let Some(since) = laps.since else {
@@ -100,10 +100,10 @@ impl Stages {
     }
 }
 
-/// Where the time of an operator goes while it handles one batch, however often it calls its plugin for that.
+/// Laps of an operator while it processes one batch, in one or more calls of its plugin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct CallLaps {
-    /// The last reading; none if nothing is measured.
+    /// The last reading; `None` if nothing is measured.
     since: Option<u64>,
     /// Whether a call was made.
     has_called: bool,
@@ -113,7 +113,7 @@ pub(super) struct CallLaps {
 }
 
 impl CallLaps {
-    /// State is looked up for a call. What has passed since an earlier call was spent on its consequences.
+    /// Starts the lookup of state for a call. The time since an earlier call was spent on applying it.
     #[inline]
     pub(super) fn look_up(&mut self, instance: &Instance) {
         if std::mem::replace(&mut self.has_called, true) {
@@ -121,7 +121,7 @@ impl CallLaps {
         }
     }
 
-    /// The plugin was called, from the one reading to the other.
+    /// Adds a call of the plugin, between the two readings.
     #[inline]
     pub(super) fn called(&mut self, call: Option<(u64, u64)>) {
         if let (Some(since), Some((begun, ended))) = (&mut self.since, call) {
@@ -131,7 +131,7 @@ impl CallLaps {
         }
     }
 
-    /// What the call wrote is applied.
+    /// Ends the time of applying the call's writes.
     #[inline]
     pub(super) fn applied(&mut self, instance: &Instance) {
         if self.since.is_some() {

@@ -1,10 +1,10 @@
-//! Replaces plugins of a job while it runs: the preparation, and the exchange at the barrier.
+//! Replaces plugins of a running job: the preparation, and the exchange at the barrier.
 //!
 //! The caller that requests a swap does all slow work while the job keeps running: it opens one instance per task, and
-//! decides which old state becomes which new one. The job hands each worker its [`Parcel`] before the barrier of a
+//! decides which old state becomes which new one. The job sends each worker its [`Parcel`] before the barrier of a
 //! checkpoint. Right after the snapshot of that checkpoint, a task and its parcel exchange plugins. So the old plugin
-//! handles the records before the barrier, the new one those after it, and the checkpoint names the new one. The parcel with
-//! the old plugin goes back to the caller, which drops it: a worker does not even free memory for it.
+//! processes the records before the barrier, the new one those after it, and the checkpoint names the new one. The
+//! parcel with the old plugin returns to the caller, which drops it, so a worker does not even free its memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,25 +30,25 @@ use crate::stream::CheckpointId;
 pub struct Running {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// By node: the states of its operator of which there may be entries.
+    /// By node: the states of its operator that may have entries.
     pub schemas: Vec<Vec<StateSchema>>,
-    /// Grows whenever plan or states change.
+    /// Incremented whenever plan or states change.
     pub generation: u64,
-    /// The newest checkpoint that is durable.
+    /// The newest durable checkpoint.
     pub newest: Option<CheckpointId>,
 }
 
-/// Why plugins cannot take the place of others. Nothing has changed.
+/// The reason why plugins cannot be replaced. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SwapError {
     /// There is no such operator.
     #[error("there is no operator `{operator}` in the job")]
     NoOperator {
-        /// What was asked for.
+        /// The requested name.
         operator: String,
     },
-    /// The graph does not fit the plugin.
+    /// The new plugin has other ports.
     #[error(
         "operator `{operator}`: the new plugin has other {direction}s (`{new}`) than the old one (`{old}`), and a swap does not change the graph; give it the same in the same order, or stop the job and change the pipeline"
     )]
@@ -59,31 +59,31 @@ pub enum SwapError {
         direction: &'static str,
         /// The ports of the old plugin.
         old: String,
-        /// Those of the new one.
+        /// The ports of the new plugin.
         new: String,
     },
-    /// A plugin with state where records do not come by key, or the other way round.
+    /// The new plugin has state and the old one has none, or the other way round: its records need other routing.
     #[error(
         "operator `{operator}`: the new plugin keeps {now} and the old one {before}, so its records would have to take another way; stop the job and name the new plugin in the pipeline"
     )]
     OtherRouting {
         /// The operator.
         operator: String,
-        /// What the new one keeps.
+        /// Whether the new one keeps state, in words.
         now: &'static str,
-        /// What the old one keeps.
+        /// Whether the old one keeps state, in words.
         before: &'static str,
     },
-    /// The plugin, or the state.
+    /// An error of the plugin or the state.
     #[error(transparent)]
     Job(#[from] JobError),
 }
 
-/// Plugins that are ready to take the place of others.
+/// New plugins that are ready for the exchange.
 pub struct PreparedSwap {
     pub(super) generation: u64,
     pub(super) plan: Arc<Plan>,
-    /// By node, for those that change.
+    /// By node, for nodes that change.
     pub(super) schemas: BTreeMap<usize, Vec<StateSchema>>,
     pub(super) handover: Handover,
 }
@@ -98,10 +98,10 @@ impl std::fmt::Debug for PreparedSwap {
 }
 
 impl PreparedSwap {
-    /// Makes operators ready, by name. States of theirs that the plugins do not declare are left behind if `allow_dropped`.
+    /// Prepares operators, by name. States that the plugins do not declare are dropped if `allow_dropped`.
     ///
     /// # Errors
-    /// When a plugin does not fit, does not take the state over, or cannot be opened.
+    /// When a plugin does not fit, does not accept the state, or cannot be opened.
     pub fn new(
         running: &Running,
         operators: Vec<(String, Operator)>,
@@ -155,23 +155,23 @@ impl PreparedSwap {
         self.generation
     }
 
-    /// For how many workers it was prepared.
+    /// The number of workers that it was prepared for.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.handover.workers()
     }
 
-    /// Keeps what is exchanged from being freed by a worker, as long as this is held.
+    /// A handle to the exchanged plugins: while it is held, no worker frees them.
     #[must_use]
     pub fn hold(&self) -> Handover {
         self.handover.clone()
     }
 }
 
-/// The plan with other operators in the place of some.
+/// The plan with some operators replaced.
 ///
 /// # Errors
-/// When the graph does not fit any more.
+/// When an operator does not fit the graph.
 pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, SwapError> {
     let mut plan = plan.clone();
     for (name, operator) in operators {
@@ -186,10 +186,11 @@ pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, S
     Ok(plan)
 }
 
-/// Whether a plugin can be where another is in a graph: with the same ports in the same order, and with state if that has some.
+/// Checks that a plugin can replace another in a graph: it has the same ports in the same order, and state if the other
+/// has.
 ///
 /// # Errors
-/// With what does not fit.
+/// The difference.
 pub fn fits(operator: &str, old: &Description, new: &Description) -> Result<(), SwapError> {
     let directions = [
         ("input", &old.inputs, &new.inputs),
@@ -238,18 +239,18 @@ fn node_of(plan: &Plan, name: &str) -> Result<usize, SwapError> {
     })
 }
 
-/// Tells the time since some moment: workers have no clock of their own.
+/// Returns the time since some fixed moment: workers have no clock of their own.
 pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// What one worker needs to go on with other plugins, and afterwards what it had before.
+/// The new plugins for one worker; after the exchange, the old ones.
 pub struct Parcel {
-    /// By node.
+    /// The plugins, by node.
     ready: BTreeMap<usize, ReadyPlugin>,
     /// Nodes that have not been exchanged yet.
     untouched: usize,
 }
 
-/// The parcels of all workers, on their way there and back.
+/// The parcels of all workers, before and after the exchange.
 #[derive(Clone)]
 pub struct Handover(Arc<Vec<Mutex<Option<Parcel>>>>);
 
@@ -271,12 +272,12 @@ impl Handover {
     }
 }
 
-/// A swap as workers are told of it.
+/// A swap, as sent to workers.
 #[derive(Clone)]
 pub struct Replacement {
     /// The checkpoint at whose barrier it happens.
     pub checkpoint: CheckpointId,
-    /// What each worker takes.
+    /// The parcels for the workers.
     pub handover: Handover,
     /// Measures the pause.
     pub stopwatch: Stopwatch,
@@ -290,14 +291,14 @@ impl std::fmt::Debug for Replacement {
     }
 }
 
-/// A parcel that lies ready at a worker.
+/// A parcel that a worker has received.
 pub(super) struct Ready {
     replacement: Replacement,
     parcel: Parcel,
 }
 
 impl Worker {
-    /// Takes what it will need at a barrier.
+    /// Receives the parcel for a later barrier.
     pub(super) fn make_ready(&mut self, replacement: Replacement) {
         crash::point(Point::SwapBeforeBarrier);
         self.read_values();
@@ -308,8 +309,8 @@ impl Worker {
         });
     }
 
-    /// Lets sources read values again if they skip them: the plugin that comes may read them. What they read from now on
-    /// reaches it; records of before the barrier do not.
+    /// Lets sources read values again if they skip them, since the new plugin may read them. Records that are read from
+    /// now on reach the new plugin; records before the barrier do not.
     fn read_values(&mut self) {
         for task in self.tasks.iter_mut().flatten() {
             if let Task::Source(source) = task {
@@ -318,7 +319,7 @@ impl Worker {
         }
     }
 
-    /// Whether the plugins of a region are replaced at this barrier, and the time.
+    /// The start time of a swap, if the plugins of a region are replaced at this barrier.
     pub(super) fn swap_begins(&self, at: usize, checkpoint: CheckpointId) -> Option<Duration> {
         let ready = self.ready.as_ref()?;
         let Replacement { checkpoint: of, .. } = ready.replacement;

@@ -24,7 +24,7 @@ use crate::state::{
 use crate::stream::batch::Room;
 use crate::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
 
-/// Records that an operator gets in its first call, if its state is not all in memory yet.
+/// Records in the first call of an operator whose state is not all in memory yet.
 const CALL_RECORDS_FIRST: usize = 16;
 
 /// One parallel copy of a node.
@@ -39,28 +39,28 @@ pub enum Task {
 
 /// Reads one task's splits of a source.
 pub struct SourceTask {
-    /// Reads.
+    /// The connector's reader.
     pub reader: Box<dyn SourceReader>,
     /// Its node.
     pub name: Arc<str>,
-    /// Whether its event times say nothing of how far the input is.
+    /// Whether its event times do not count for the watermark of the input.
     pub is_beside_input: bool,
     /// Whether no task reads the values of its records, which are then left empty.
     pub skips_values: bool,
-    /// Whether there will never be more.
+    /// Whether the input has ended.
     pub finished: bool,
-    /// Before this there is nothing to read.
+    /// Nothing can be read before this time.
     pub idle_until: Duration,
     /// Records read by this process.
     pub records: u64,
-    /// The room that the last batch took, which the next one gets at once.
+    /// The size of the last batch, reserved at once for the next one.
     pub room: Room,
-    /// The latest event time.
+    /// The latest event time so far.
     pub newest: Timestamp,
 }
 
 impl SourceTask {
-    /// Before its first record.
+    /// A task before its first record.
     #[must_use]
     pub fn new(name: Arc<str>, reader: Box<dyn SourceReader>) -> Self {
         Self {
@@ -111,33 +111,33 @@ impl SourceTask {
 
 /// Calls one instance of a plugin, and keeps its state.
 ///
-/// - `kept` is away only while the guest is being called.
+/// - `kept` is `None` only while the guest is being called.
 pub struct OperatorTask {
     pub(super) instance: Instance,
-    /// Whether it has not been called yet.
+    /// Whether the instance has not been called yet.
     is_fresh: bool,
-    /// By position in the description.
+    /// The states, by position in the description.
     states: Vec<DeclaredState>,
-    /// The same. Lists and maps are not looked up: theirs stay empty.
+    /// Results of lookups, by the same position. Lists and maps are not looked up, so theirs stay empty.
     lookups: Vec<Current>,
-    /// Whether values of earlier versions may be left.
+    /// Whether values of earlier versions may exist.
     is_migrating: bool,
-    /// Whether the guest reads in the middle of calls.
+    /// Whether the guest reads state during calls.
     has_collections: bool,
     kept: Option<Box<TaskCollections>>,
-    /// Makes another instance.
+    /// Opens another instance.
     open: InstanceFactory,
     seals: Seals,
-    /// Records that the next call may have.
+    /// Largest number of records in the next call.
     call_records_max: usize,
-    /// Whether it was said that the state needs a checkpoint.
+    /// Whether it was already reported that the state needs a checkpoint.
     has_told_dirty: bool,
     pub(super) desk: FaultHandler,
-    /// Where the time of the current batch goes.
+    /// Measures the stages of the current batch.
     pub(super) laps: CallLaps,
 }
 
-/// Another plugin for a task, opened and with all that it needs, so that taking it costs nothing but a few moves.
+/// Another plugin for a task, opened and complete, so that the exchange costs only a few moves.
 pub struct ReadyPlugin {
     instance: Instance,
     open: InstanceFactory,
@@ -155,7 +155,7 @@ impl ReadyPlugin {
     /// Opens an instance.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it cannot be opened.
     pub fn open(
         open: InstanceFactory,
         states: &States,
@@ -181,11 +181,11 @@ fn has_collections(states: &[DeclaredState]) -> bool {
     states.iter().any(|state| state.kind != StateKind::Value)
 }
 
-/// What a state has for the keys of a call.
+/// The values of a state for the keys of a call.
 #[derive(Default)]
 struct Current {
     lookup: Lookup,
-    /// Instead of the values of the lookup, if some were of an earlier version.
+    /// Replaces the values of the lookup, if some were of an earlier version.
     migrated: Option<OptionalColumn>,
 }
 
@@ -196,25 +196,25 @@ impl Current {
     }
 }
 
-/// Makes an instance of a task's plugin.
+/// Opens an instance of a task's plugin.
 pub type InstanceFactory = Arc<dyn Fn() -> Result<Instance, GuestError> + Send + Sync>;
 
 type TaskCollections = Collections<Trees<OwnInstance>>;
 
-/// Why a batch could not be handled. Nothing of it is applied.
+/// The reason why a batch could not be processed. Nothing of it is applied.
 #[derive(Debug)]
 pub enum TaskError {
     /// The plugin failed.
     Guest(GuestError),
     /// State cannot be read or kept.
     State(StateError),
-    /// A list or map is damaged, or was not taken over.
+    /// A list or map is damaged, or cannot be migrated.
     Tree(TreeError),
-    /// The plugin cannot handle a record, and the job is to fail then.
+    /// The plugin cannot handle a record, which fails the job.
     Record {
         /// What the plugin did, for a sentence that begins with the operator.
         reason: String,
-        /// Where the record was read.
+        /// The position of the record in its source.
         position: String,
     },
 }
@@ -241,10 +241,10 @@ impl From<StateError> for TaskError {
 }
 
 impl OperatorTask {
-    /// For a plugin with these states, in its order, and a store as the job begins.
+    /// A task for a plugin with these states, in its order, and a store as at the start of a job.
     ///
     /// # Errors
-    /// When there is no instance of it.
+    /// When no instance can be opened.
     pub fn new(
         open: InstanceFactory,
         states: Vec<DeclaredState>,
@@ -279,7 +279,7 @@ impl OperatorTask {
         })
     }
 
-    /// With a store that has been sealed, or that a checkpoint was restored to.
+    /// A task whose store has been sealed or restored, with these seals.
     #[must_use]
     pub fn with_seals(self, seals: Seals) -> Self {
         Self { seals, ..self }
@@ -304,7 +304,7 @@ impl OperatorTask {
         std::mem::swap(&mut self.has_collections, &mut ready.has_collections);
     }
 
-    /// What is left of it when it is not to be used any more.
+    /// The state that is left when the task is dropped, if it can be used.
     pub(super) fn into_state(self) -> Option<LeftState> {
         let store = self.kept?.into_store().store;
         let seals = self.seals;
@@ -319,7 +319,7 @@ impl OperatorTask {
     /// Seals the state for a checkpoint.
     ///
     /// # Errors
-    /// When the state cannot be kept. The task is then not to be used.
+    /// When the state cannot be kept. The task must not be used then.
     pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
         let sealed = self.store_mut().seal()?;
         self.has_told_dirty = false;
@@ -327,17 +327,17 @@ impl OperatorTask {
         Ok(sealed)
     }
 
-    /// What a durable checkpoint holds need not be kept for going back.
+    /// Notes that a checkpoint is durable: older versions of the state need not be kept any more.
     fn completed(&mut self, checkpoint: CheckpointId) {
         let store = &mut kept(&mut self.kept).store_mut().store;
         self.seals.durable(Some(checkpoint), store);
     }
 
-    /// Has the plugin hear what became of a checkpoint. One that crashes at that is replaced by a fresh instance; the reason
-    /// is worth telling, and nothing else has happened.
+    /// Notifies the plugin of a completed or failed checkpoint. If it crashes in that call, a fresh instance replaces
+    /// it; the returned reason is for a warning, and nothing else has happened.
     ///
     /// # Errors
-    /// When there is no fresh instance.
+    /// When no fresh instance can be opened.
     pub fn hear(
         &mut self,
         checkpoint: CheckpointId,
@@ -357,13 +357,13 @@ impl OperatorTask {
         Ok(None)
     }
 
-    /// Records that it wants in a call at most: few at first, while many of its keys are looked for in the storage.
+    /// Largest number of records in a call: few at first, while many keys are looked up in the storage.
     #[must_use]
     pub fn call_records_max(&self) -> usize {
         self.call_records_max
     }
 
-    /// Whether its state needs a checkpoint to keep within its memory, which it says once until the next.
+    /// Whether its state needs a checkpoint to stay within its memory. Returns `true` once until the next checkpoint.
     pub fn is_newly_dirty(&mut self) -> bool {
         if self.has_told_dirty || !self.store_mut().is_dirty() {
             return false;
@@ -393,12 +393,12 @@ impl OperatorTask {
         lines
     }
 
-    /// Where the time of its calls went.
+    /// The times of its calls.
     pub(super) fn times(&self) -> CallTimes {
         self.desk.all_times(self.instance.times())
     }
 
-    /// What has gone wrong in its calls.
+    /// The counters of what went wrong in its calls.
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.desk.faults
@@ -419,12 +419,13 @@ impl OperatorTask {
         &mut self.instance
     }
 
-    /// Handles a batch as one transaction; returns what leaves by which port. The batch of an operator with state has a
-    /// dictionary. `wall_ms` is the time of day, in milliseconds since 1970.
+    /// Processes a batch as one transaction; returns the emitted batches, each with its port. The batch of an operator
+    /// with state has a dictionary. `wall_ms` is wall-clock time in milliseconds since 1970.
     ///
     /// # Errors
-    /// When the plugin does not open, or fails at a record and that is to fail the job; what the records before it did may be
-    /// applied, so the state has to go back. When state cannot be read or kept: the task is then not to be used.
+    /// When the plugin does not open, or fails at a record and this fails the job; the records before it may be
+    /// applied, so the state must return to a checkpoint. When state cannot be read or kept: the task must not be used
+    /// then.
     pub fn process(
         &mut self,
         input: u16,
@@ -445,7 +446,7 @@ impl OperatorTask {
     /// Calls the plugin with a batch, and applies what it wrote.
     ///
     /// # Errors
-    /// When it is no record's fault. The inner one is a call that failed: nothing of it is applied.
+    /// When no record is to blame. The inner error is a call that failed: nothing of it is applied.
     pub(super) fn attempt(
         &mut self,
         input: u16,
@@ -494,7 +495,7 @@ impl OperatorTask {
         Ok(Ok(output))
     }
 
-    /// Calls the guest, with the state on loan if it reads in the middle of calls.
+    /// Calls the guest; it borrows the state if it reads state during calls.
     fn call(
         &mut self,
         input: u16,
@@ -522,7 +523,7 @@ fn kept(kept: &mut Option<Box<TaskCollections>>) -> &mut TaskCollections {
     kept.expect("the state is away only while the guest is being called")
 }
 
-/// What leaves by which port.
+/// The emitted batches, each with its port.
 pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, Batch)> {
     let mut leaving = Vec::with_capacity(emissions.len());
     let last = emissions.len().saturating_sub(1);
@@ -550,7 +551,7 @@ pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, B
 
 /// Writes one task's share of a sink.
 pub struct SinkTask {
-    /// Writes.
+    /// The connector's writer.
     pub writer: Box<dyn SinkWriter>,
     /// Records written by this process.
     pub records: u64,

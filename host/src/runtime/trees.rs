@@ -1,4 +1,4 @@
-//! Lists and maps of a task in its state store: each a tree of pages, each page an entry of the store.
+//! Stores lists and maps of a task as trees of pages; each page is an entry of the state store.
 
 use std::ops::Bound;
 
@@ -7,17 +7,17 @@ use crate::guest::{ListPage, MapPage, PageLimits, SubKeyRange};
 use crate::state::tree::{ScanLimits, Tree, Write};
 use crate::state::{CollectionSlot, Migrate, NoMigration, Pages, StateStore, TreeError};
 
-/// A store, and who migrates the lists and maps in it that an earlier version of their state has written.
+/// A store, and the migration of lists and maps that an earlier version of their state has written.
 #[derive(Debug)]
 pub struct Trees<M> {
     /// The store.
     pub store: StateStore,
-    /// Migrates.
+    /// Migrates values.
     pub migrate: M,
 }
 
 impl Trees<NoMigration> {
-    /// Of a store without earlier versions.
+    /// Wraps a store without earlier versions.
     #[must_use]
     pub fn of_one_version(store: StateStore) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
         page: PageLimits,
     ) -> Result<ListPage, TreeError> {
         let scan = self.at(place, |mut tree| tree.list_read(start, page.into()))?;
-        // A list of one item at the last position of all has no next one.
+        // A list of one item at the last possible position has no next one.
         let next = match scan.sub_keys.len().checked_sub(1) {
             Some(last) if scan.more => {
                 let position = scan.sub_keys.get(last).first_chunk();

@@ -1,8 +1,9 @@
-//! One worker: a task of every node, moved by `step(now)`.
+//! Runs one worker: a task of every node, advanced by `step(now)`.
 //!
-//! Nodes that hand records on by plain calls form a region; regions are joined by exchanges. A step moves each region by at
-//! most one message or one read, downstream first. A region with output that no channel takes stands still, which is how
-//! pressure reaches the sources. A worker has no clock, no thread and no sleep: it says until when it is idle.
+//! Nodes that pass records on by function calls form a region; exchanges connect regions. A step advances each region
+//! by at most one message or one read, downstream first. A region with output that no channel accepts pauses, which is
+//! how backpressure reaches the sources. A worker uses no clock, no thread and no sleep: it returns until when it is
+//! idle.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,48 +29,48 @@ use crate::guest::{CallTimes, GuestClock};
 use crate::observe::{Stage, Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
-/// How long records may wait for others to the same worker.
+/// Longest time that records wait for others to the same worker.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
-/// How often a watermark goes out.
+/// Interval of watermarks.
 const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
-/// How often the progress of sources is counted, which asks every split.
+/// Interval of counting the progress of sources, which asks every split.
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Debug, Clone)]
 pub enum Control {
-    /// Replace plugins at the barrier of a checkpoint that begins next.
+    /// Replace plugins at the barrier of the next checkpoint.
     Replace(Replacement),
     /// Take a checkpoint.
     Begin {
-        /// Its id.
+        /// The id of the checkpoint.
         checkpoint: CheckpointId,
-        /// Whether sources read nothing after it.
+        /// Whether sources stop reading after it.
         last: bool,
     },
-    /// Sources read nothing any more, as if they had come to their end.
+    /// Sources stop reading, as if their input had ended.
     EndInput,
-    /// Sources read on, after a barrier that was to be the last.
+    /// Sources resume reading, after a barrier that was to be the last.
     Resume,
-    /// A checkpoint is durable, and its output visible as far as it can be.
+    /// A checkpoint is durable, and its output is visible as far as possible.
     Completed(CheckpointId),
-    /// A checkpoint that was begun is not durable, and will not be.
+    /// A checkpoint that was begun is not durable, and never will be.
     Aborted(CheckpointId),
-    /// The job is over.
+    /// The job has ended.
     Shutdown,
 }
 
-/// What a step has done.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Something; there may be more at once. `snapshot` if a barrier was among it.
+    /// Work was done; there may be more. `snapshot` if it included a barrier.
     Moved {
         /// Whether a snapshot was taken.
         snapshot: bool,
     },
-    /// Nothing: there is nothing to do before this time, unless something wakes the worker.
+    /// There is nothing to do before this time, unless the worker is woken.
     Idle {
-        /// When a source, or a batch that waits for more records, wants to go on.
+        /// The next time at which a source, or a batch that waits for more records, needs a step.
         until: Option<Duration>,
     },
     /// The worker was shut down.
@@ -83,30 +84,30 @@ pub struct Counters {
     pub records_in: AtomicU64,
     /// Records handed to sinks.
     pub records_out: AtomicU64,
-    /// Units of the sources that are done.
+    /// Units of the sources that are processed.
     pub source_done: AtomicU64,
-    /// Units that there are; `u64::MAX` if that is not known.
+    /// Units in total; `u64::MAX` if unknown.
     pub source_total: AtomicU64,
-    /// What observers see, if there are any.
+    /// Metrics for observers.
     pub observed: Arc<WorkerMetrics>,
 }
 
-/// Where records of an output port go.
+/// The target of an output port.
 pub(super) enum Outlet {
-    /// To a task on this worker.
+    /// A task on this worker.
     Local {
-        /// Its node.
+        /// The node of the task.
         to: usize,
-        /// By which port.
+        /// The input port.
         input: u16,
-        /// Whether it needs a dictionary.
+        /// Whether the task needs a dictionary.
         keyed: bool,
     },
-    /// To an exchange of this worker.
+    /// An exchange of this worker.
     Exchange(usize),
 }
 
-/// An edge to other workers, this one among them.
+/// An edge to all workers, including this one.
 pub(super) struct Exchange {
     pub(super) partitioner: Partitioner,
     pub(super) lanes: Vec<Lane>,
@@ -123,12 +124,12 @@ pub(super) struct Inlet {
     pub(super) to: usize,
     pub(super) input: u16,
     pub(super) ended: bool,
-    /// Whether it has no say in the watermark.
+    /// Whether it does not count for the watermark.
     pub(super) is_beside_input: bool,
     pub(super) watermark: Timestamp,
 }
 
-/// Nodes that hand records on by plain calls. Its inputs are its inlets, then all its sources as one.
+/// Nodes that pass records on by function calls. Its inputs are its inlets, and all its sources together as one more.
 pub(super) struct Region {
     pub(super) nodes: Vec<usize>,
     pub(super) sources: Vec<usize>,
@@ -139,7 +140,7 @@ pub(super) struct Region {
     pub(super) suspended: bool,
     pub(super) ended: bool,
     pub(super) turn: usize,
-    /// Records that are handled before anything else.
+    /// Records that are processed before anything else.
     pub(super) waiting: VecDeque<WaitingBatch>,
     pub(super) flush_at: Option<Duration>,
     pub(super) watermark: Timestamp,
@@ -160,17 +161,17 @@ pub struct Worker {
     pub(super) outlets: Vec<Vec<Vec<Outlet>>>,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) regions: Vec<Region>,
-    /// By node.
+    /// The region, by node.
     pub(super) region_of: Vec<usize>,
     pub(super) dictionary: Dictionary,
-    /// Plugins that take the place of others at a barrier to come.
+    /// New plugins for a later barrier.
     pub(super) ready: Option<Ready>,
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: Reports,
     pub(super) counters: Arc<Counters>,
-    /// By region: how it stood in the last step.
+    /// By region: its standing in the last step.
     pub(super) standings: Vec<Standing>,
-    /// By node: what observers know of the calls of its task.
+    /// By node: the counters of its task that were already published.
     pub(super) known: Vec<(Faults, CallTimes)>,
     pub(super) stages: Stages,
     pub(super) count_at: Duration,
@@ -178,7 +179,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Gives its sources a service that reads files beside it, before the first step.
+    /// Gives its sources a service that reads files ahead. Call it before the first step.
     pub fn read_ahead_by(&mut self, service: &Arc<dyn ReadAhead>) {
         for task in self.tasks.iter_mut().flatten() {
             if let Task::Source(source) = task {
@@ -187,17 +188,17 @@ impl Worker {
         }
     }
 
-    /// The same worker, which measures where its time goes, by the clock that its plugins were loaded with.
+    /// Measures the stages of its tasks by the clock that its plugins were loaded with.
     #[must_use]
     pub fn measured_by(mut self, clock: GuestClock) -> Self {
         self.stages.set_clock(clock);
         self
     }
 
-    /// Moves on, as far as a bounded amount of work goes. `wall_ms` is the time of day, in milliseconds since 1970.
+    /// Does a bounded amount of work. `wall_ms` is wall-clock time in milliseconds since 1970.
     ///
     /// # Errors
-    /// When a task cannot go on. The worker is then not to be used again.
+    /// When a task cannot continue. The worker must not be used again.
     pub fn step(&mut self, now: Duration, wall_ms: u64) -> Result<Progress, JobError> {
         self.wall_ms = wall_ms;
         while let Ok(control) = self.control.try_recv() {
@@ -249,7 +250,7 @@ impl Worker {
             .filter(|region| !region.sources.is_empty())
         {
             region.begin = Some(checkpoint);
-            // Nothing is read between now and the barrier, which is the region's next step.
+            // Nothing is read from now until the barrier, which is the region's next step.
             region.suspended |= last;
         }
     }
@@ -268,7 +269,7 @@ impl Worker {
         }
     }
 
-    /// Sends what waits; whether the region may go on.
+    /// Sends buffered messages; returns whether the region may continue.
     fn drain(&mut self, region: usize) -> bool {
         let mut free = true;
         for &exchange in &self.regions[region].exchanges {
@@ -290,7 +291,7 @@ impl Worker {
         if self.take_up(at)? {
             self.note_held(at, now);
             if self.regions[at].waiting.is_empty() {
-                // What has waited for these records.
+                // The watermark that waited for these records.
                 self.advance_watermark(at, now);
                 self.end_if_done(at);
             }
@@ -326,7 +327,7 @@ impl Worker {
         Ok(Progress::Moved { snapshot: false })
     }
 
-    /// Handles a message that is no barrier.
+    /// Handles a message other than a barrier.
     fn handle(
         &mut self,
         at: usize,
@@ -354,7 +355,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The next message of an inlet that is not held back, inlets taking turns.
+    /// The next message of an inlet that is not held back. Inlets take turns.
     fn receive(&mut self, at: usize) -> Option<(usize, Message)> {
         let region = &mut self.regions[at];
         for _ in 0..region.inlets.len() {
@@ -456,7 +457,7 @@ impl Worker {
             .store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Remembers when records that wait for others have to go.
+    /// Sets the time at which buffered records must be sent.
     fn note_held(&mut self, at: usize, now: Duration) {
         if self.regions[at].flush_at.is_some() {
             return;
@@ -482,7 +483,7 @@ impl Worker {
         }
     }
 
-    /// Sends a mark to all, behind all records.
+    /// Sends a mark to all workers, behind all records.
     fn broadcast(&mut self, at: usize, message: &Message) {
         self.flush(at);
         for &exchange in &self.regions[at].exchanges {
@@ -498,7 +499,7 @@ impl Worker {
         input: usize,
         checkpoint: CheckpointId,
     ) -> Result<Progress, JobError> {
-        // What a checkpoint takes is told with the checkpoint.
+        // The time of a checkpoint is reported with the checkpoint.
         self.stages.rest();
         let aligned = self.regions[at].aligner.barrier(input, checkpoint);
         let Alignment::Aligned(checkpoint) = aligned else {
@@ -554,7 +555,7 @@ impl Worker {
         self.regions[at].watermark_at = now + WATERMARK_INTERVAL;
     }
 
-    /// Ends a region whose inputs have all ended; whether it did so now.
+    /// Ends a region whose inputs have all ended; returns whether it ended now.
     fn end_if_done(&mut self, at: usize) -> bool {
         let region = &self.regions[at];
         let done = region.inlets.iter().all(|inlet| inlet.ended)
@@ -579,7 +580,7 @@ impl Worker {
     }
 
     pub(super) fn report(&self, report: Report) {
-        // The receiver is only gone while the job is being torn down.
+        // The receiver is gone only while the job shuts down.
         (self.reports)(report);
     }
 }

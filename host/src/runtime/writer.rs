@@ -6,9 +6,9 @@
 //! 3. each sink:  commit, with the permit from step 2 (rename)
 //! ```
 //!
-//! A crash before the end of step 2 leaves the earlier checkpoint, whose sinks remove what was staged after it. A crash
-//! after it leaves this one, whose manifest names the parts, so that the next start commits them: step 3 may be done any
-//! number of times. A step that fails ends the attempt, and what was collected goes with the next one.
+//! A crash before the end of step 2 leaves the earlier checkpoint, and its sinks remove what was staged after it. A
+//! crash after step 2 leaves this checkpoint, whose manifest names the parts, so that the next start commits them: step
+//! 3 may be repeated any number of times. If a step fails, the attempt ends, and its data is included in the next one.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use crate::crash::{self, Point};
 use crate::state::Chunk;
 
-/// A checkpoint to be written. `checkpoint.sinks` is empty: the writer knows what is not visible yet.
+/// A checkpoint to write. `checkpoint.sinks` is empty: the writer tracks the parts that are not visible yet.
 #[derive(Debug)]
 pub struct WriteRequest {
-    /// All but the sinks.
+    /// The checkpoint without its sinks.
     pub checkpoint: Checkpoint,
     /// The components that it names.
     pub plugins: Vec<(PluginDigest, Arc<[u8]>)>,
     /// Chunks that may not be durable yet.
     pub chunks: Vec<Arc<Chunk>>,
-    /// By sink, in the order of the plan: parts that are new.
+    /// By sink, in the order of the plan: the new parts.
     pub staged: Vec<Vec<Staged>>,
 }
 
@@ -43,18 +43,18 @@ pub struct WriteRequest {
 pub struct Writer {
     store: Box<dyn CheckpointStorage>,
     retained: NonZeroU32,
-    /// Whether all that the job was restored from is known to be sound.
+    /// Whether everything that the job was restored from is known to be sound.
     is_proven: Arc<AtomicBool>,
-    /// Whether the job may still go back to an earlier checkpoint.
+    /// Whether the job may still revert to an earlier checkpoint.
     is_on_trial: Arc<AtomicBool>,
     sinks: Vec<SinkOutput>,
 }
 
-/// Why the output of a job could not be brought in order.
+/// The reason why the output of a job could not be recovered.
 pub struct NotBegun {
-    /// What has failed.
+    /// The error.
     pub error: JobError,
-    /// The store, as it was handed over.
+    /// The store, returned unchanged.
     pub store: Box<dyn CheckpointStorage>,
 }
 
@@ -64,7 +64,7 @@ impl std::fmt::Debug for NotBegun {
     }
 }
 
-/// A sink's output on its way.
+/// The output of a sink that is not visible yet.
 struct SinkOutput {
     name: String,
     committer: Box<dyn SinkCommitter>,
@@ -74,10 +74,12 @@ struct SinkOutput {
 }
 
 impl Writer {
-    /// Brings the output of a job to where its checkpoint says, or to nothing if `fresh`. Returns what was done, by sink.
+    /// Brings the output of a job to the state of its checkpoint, or removes it if `fresh`. Returns what was done, by
+    /// sink.
     ///
     /// # Errors
-    /// When the output cannot be made what the checkpoint says. The checkpoint is as it was, and the store comes back.
+    /// When the output cannot be brought to the state of the checkpoint. The checkpoint is unchanged, and the store is
+    /// returned.
     pub fn begin(
         plan: &Plan,
         store: Box<dyn CheckpointStorage>,
@@ -99,14 +101,14 @@ impl Writer {
         Ok((writer, done))
     }
 
-    /// What says whether all that the job was restored from was read and is sound. Until it is true, no checkpoint is
-    /// retired: the new ones name chunks that may be damaged, and an older one may be the only sound one.
+    /// A flag that says whether everything that the job was restored from was read and is sound. While it is false, no
+    /// checkpoint is retired: new ones name chunks that may be damaged, and an older one may be the only sound one.
     #[must_use]
     pub fn proof(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_proven)
     }
 
-    /// While that is true, no checkpoint is retired.
+    /// Sets a flag; while it is true, no checkpoint is retired.
     #[must_use]
     pub fn holding(self, is_on_trial: Arc<AtomicBool>) -> Self {
         Self {
@@ -170,19 +172,19 @@ impl Writer {
         outcome(Ok(()), not_visible)
     }
 
-    /// The store, when the sinks are done with.
+    /// Returns the store. The sinks are not used any more.
     #[must_use]
     pub fn into_store(self) -> Box<dyn CheckpointStorage> {
         self.store
     }
 
-    /// Looks at the checkpoints in the store.
+    /// A reader of the checkpoints in the store.
     #[must_use]
     pub fn reader(&self) -> Arc<dyn CheckpointReader> {
         self.store.reader()
     }
 
-    /// What each sink has to say at the end of the job.
+    /// A summary by each sink at the end of the job.
     #[must_use]
     pub fn summaries(&self) -> Vec<(String, String)> {
         let summary = |sink: &SinkOutput| Some((sink.name.clone(), sink.committer.summary()?));
@@ -190,7 +192,7 @@ impl Writer {
     }
 }
 
-/// The sinks of a job, and what was done to bring their output in order.
+/// The sinks of a job, and what was done to recover their output.
 struct Outputs {
     sinks: Vec<SinkOutput>,
     done: Vec<(String, Recovered)>,
@@ -245,7 +247,7 @@ impl SinkOutput {
         });
         let recovered = match snapshot {
             None if fresh => Recovered::default(),
-            // A sink that the checkpoint does not know begins with it.
+            // The checkpoint does not have this sink, so it starts now.
             None => self.committer.recover(None)?,
             Some((restored, snapshot)) => {
                 self.state.clone_from(&snapshot.state);

@@ -1,6 +1,6 @@
-//! A plan cut down to what leads to one operator: its ancestors, with a sink that keeps records where edges led to it.
+//! Cuts a plan down to the ancestors of one operator, and captures the records that would reach the operator.
 //!
-//! The operator itself stays, without edges: it is built like the others, with its state, and called by hand.
+//! The operator itself stays, without edges: it is built like the others, with its state, and called by the replay.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,19 +23,19 @@ impl Captured {
         records.push((input, batch));
     }
 
-    /// All that came since the last time.
+    /// Takes all records since the last call.
     pub(super) fn take(&self) -> Vec<(u16, Batch)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The plan, and the operator's node in it; nothing if there is no such operator.
+/// The plan, and the operator's node in it; `None` if there is no such operator.
 pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(Plan, usize)> {
     let is_meant = |node: &Node| node.name == operator && matches!(node.role, Role::Operator(_));
     let target = plan.nodes.iter().position(is_meant)?;
     let mut is_kept = vec![false; plan.nodes.len()];
     is_kept[target] = true;
-    // From the last node to the first: a node is kept if one that it leads to is, which is known by then.
+    // From the last node to the first: a node is kept if one of its successors is, which is already known.
     for at in (0..plan.nodes.len()).rev() {
         let mut leading = plan.edges.iter().filter(|edge| edge.from.0 == at);
         is_kept[at] |= leading.any(|edge| is_kept[edge.to.0]);
@@ -46,7 +46,7 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
         places[at] = Some(NodeIndex(nodes.len()));
         let role = match &node.role {
             Role::Source(source) => Role::Source(Arc::new(OneByOne(Arc::clone(source)))),
-            // A replay shows at which records the operator fails, so none is skipped.
+            // A replay shows the records at which the operator fails, so none is skipped.
             Role::Operator(operator) if at == target => Role::Operator(Operator {
                 on_error: OnError::Fail,
                 ..operator.clone()
@@ -138,7 +138,7 @@ impl SourceReader for OneByOneReader {
     }
 }
 
-/// Keeps records in the place of an input port.
+/// A sink that captures records of an input port.
 struct CapturingSink {
     captured: Captured,
     input: u16,

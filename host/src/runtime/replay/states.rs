@@ -1,7 +1,7 @@
-//! What a key has in the states of an operator's task, and how that differs after a record.
+//! Compares the content of a key in an operator's states before and after a record.
 //!
-//! Of a long list only the end is read, and of a large map only the beginning. So the cost per record does not grow with the
-//! state of its key.
+//! Only the end of a long list is read, and only the beginning of a large map. So the cost per record does not grow
+//! with the state of its key.
 
 use crate::guest::{PageLimits, SubKeyRange};
 use crate::runtime::collections::{CollectionPlace, KeyedCollections};
@@ -11,26 +11,26 @@ use crate::runtime::task::{OperatorTask, TaskError};
 use crate::state::{Keys, Lookup, StateKind};
 use crate::stream::{Column, hash_key};
 
-/// Items of a list, and entries of a map, that are looked at.
+/// Items of a list, and entries of a map, that are read.
 pub const ITEMS_MAX: usize = 1000;
 const BYTES_MAX: usize = 4 << 20;
 
-/// What a record changed in one state of its key.
+/// A change of one state of the record's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The position of the state in the plugin's description.
     pub state: u16,
-    /// What the key had, as far as it is looked at: [`ITEMS_MAX`].
+    /// The content before, up to [`ITEMS_MAX`]; `None` if there was none.
     pub before: Option<Saved>,
-    /// What it has now.
+    /// The content afterwards.
     pub after: Option<Saved>,
 }
 
-/// What a key has in a state, as far as it was looked at.
+/// The part of a key's state that was read.
 #[derive(Default)]
 pub(super) struct SeenState {
     saved: Option<Saved>,
-    /// Whether a map has entries after these.
+    /// Whether the map has more entries after these.
     is_cut: bool,
 }
 
@@ -41,7 +41,7 @@ impl From<Option<Saved>> for SeenState {
     }
 }
 
-/// What a key has in each state.
+/// The content of a key in each state.
 pub(super) fn of_key(
     task: &mut OperatorTask,
     key: &[u8],
@@ -112,7 +112,7 @@ fn map(task: &mut OperatorTask, place: CollectionPlace<'_>) -> Result<SeenState,
 pub(super) fn changes(before: Vec<SeenState>, after: Vec<SeenState>) -> Vec<Change> {
     let mut changes = Vec::new();
     for ((mut before, mut after), state) in before.into_iter().zip(after).zip(0..) {
-        // An entry that was moved beyond the end of a page is neither new nor gone.
+        // An entry that moved beyond the end of a page is neither new nor gone.
         let ends = [end(&before), end(&after)];
         if let Some(end) = ends.into_iter().flatten().min() {
             keep_to(&mut before, &end);
@@ -145,7 +145,7 @@ fn keep_to(seen: &mut SeenState, end: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an entry of a large map that is told as changed because the page that is looked at has moved.
+    //! Catches an entry of a large map that is reported as changed only because the page of entries has moved.
 
     use super::*;
 
