@@ -1,7 +1,7 @@
-//! A piece of the log: named, written from front to back, then sealed and shared.
+//! A chunk: a piece of the log, written from front to back, then sealed and shared.
 
-/// A chunk of one job. Ids are never used twice, and grow with time: of two entries of a key, the one in the chunk with
-/// the higher id, or further back in the same chunk, is the newer.
+/// The id of a chunk within a job. Ids are never reused, and grow with time: of two entries of a key, the one in the
+/// chunk with the higher id, or further back in the same chunk, is the newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub u64);
 
@@ -24,7 +24,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Names this chunk in a checkpoint.
+    /// The reference to this chunk in a checkpoint.
     #[must_use]
     pub fn as_ref(&self) -> ChunkRef {
         ChunkRef {
@@ -34,8 +34,8 @@ impl Chunk {
     }
 }
 
-/// Names new chunks of one task: `first`, `first + stride`, and so on. Tasks of a job have the same stride and different
-/// firsts, all above the ids of an earlier run.
+/// Allocates ids of new chunks of one task: `first`, `first + stride`, and so on. Tasks of a job have the same stride
+/// and different firsts, all higher than the ids of an earlier run.
 #[derive(Debug, Clone)]
 pub struct ChunkIds {
     next: u64,
@@ -58,7 +58,7 @@ impl ChunkIds {
         id
     }
 
-    /// Skips ids, so that the next one is above `id`: ids grow with time over all tasks of a job.
+    /// Skips ids, so that the next one is higher than `id`: ids grow with time over all tasks of a job.
     pub(super) fn pass(&mut self, id: ChunkId) {
         while self.next <= id.0 {
             self.next += self.stride;

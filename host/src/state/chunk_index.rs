@@ -1,14 +1,14 @@
-//! The index of a chunk: what restoring has to know of each entry, so that the chunks themselves can wait.
+//! The index of a chunk: the facts about each entry that a restore needs, so that the chunk itself can be read later.
 //!
 //! ```text
 //! index = version: u8, 1 │ row for each entry of the chunk, in order
 //! row   = hash of the key: u64 little-endian │ number │ length * 2 + (1 for a tombstone) │ [node]
 //! ```
 //!
-//! `number`, `length` and `node` are LEB128; `number` is the first number of the entry (`layout`), and `node` is there when
-//! it says so. `length` is that of the whole entry, so offsets are sums of lengths. An entry is known by its index hash, in
-//! which [`index_hash`] joins all that makes up its identity. Two entries may share one: the store that sees this notes the
-//! hash in the snapshot, and a restore reads the entries of that hash themselves.
+//! `number`, `length` and `node` are LEB128; `number` is the first number of the entry (`layout`), and says whether
+//! `node` follows. `length` is that of the whole entry, so offsets are sums of lengths. An entry is identified by its
+//! index hash, in which [`index_hash`] combines all parts of its identity. Two entries may have the same hash: the
+//! store that notices this records the hash in the snapshot, and a restore reads the entries of that hash themselves.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,8 +18,8 @@ use crate::stream::hash_key;
 
 const VERSION: u8 = 1;
 
-/// The hash that identifies an entry within a task but for collisions, from that of its key. For state 0 without node it
-/// is the key's.
+/// The hash that identifies an entry within a task, except for collisions; it is derived from the hash of the key. For
+/// state 0 without a node it is the key's hash.
 #[inline]
 #[must_use]
 pub fn index_hash(key_hash: u64, state: StateId, node: Option<u64>) -> u64 {
@@ -33,8 +33,8 @@ pub fn index_hash(key_hash: u64, state: StateId, node: Option<u64>) -> u64 {
     }
 }
 
-/// Each step can be undone, so that different hashes stay different. The constants are those of SplitMix64 (Steele, Lea and
-/// Flood, 2014).
+/// Each step is invertible, so that different hashes stay different. The constants are those of SplitMix64 (Steele, Lea
+/// and Flood, 2014).
 #[inline]
 fn mix(hash: u64, with: u64) -> u64 {
     let mut mixed = hash ^ with.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -42,7 +42,7 @@ fn mix(hash: u64, with: u64) -> u64 {
     mixed ^ (mixed >> 29)
 }
 
-/// The index of a chunk. Of bytes that are no chunk it is one that fits no chunk.
+/// Builds the index of a chunk. For bytes that are not a chunk, the result matches no chunk.
 #[must_use]
 pub fn of(chunk: &[u8]) -> Vec<u8> {
     let mut index = Vec::with_capacity(1 + chunk.len() / 8);
@@ -61,41 +61,41 @@ pub fn of(chunk: &[u8]) -> Vec<u8> {
     index
 }
 
-/// What tells whether a chunk is the one of which an index was made.
+/// A fingerprint that shows whether an index was built from the same chunk.
 #[must_use]
 pub(super) fn fingerprint(index: &[u8]) -> u64 {
     xxh3_64(index)
 }
 
-/// What an index says of an entry.
+/// The facts about one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexRow {
     /// [`hash_key`] of its key.
     pub key_hash: u64,
-    /// Whose state it is.
+    /// The state that it belongs to.
     pub state: StateId,
-    /// Which page of the key's tree it is, if any.
+    /// The page of the key's tree, if it is one.
     pub node: Option<u64>,
     /// Whether it has a write time.
     pub is_timed: bool,
-    /// Whether it says that the key has no value.
+    /// Whether it records that the key has no value.
     pub is_tombstone: bool,
-    /// Where in the chunk it begins.
+    /// Its position in the chunk.
     pub offset: usize,
-    /// Bytes of it.
+    /// Its length in bytes.
     pub len: usize,
 }
 
-/// Bytes that are not the index of the chunk.
+/// The bytes are not an index of the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the index of the chunk does not fit it")]
 pub struct MalformedIndex;
 
-/// Reads the index of a chunk of `chunk_len` bytes, into `rows`, whose earlier rows go. Rows are never more than the bytes
-/// of the index by nine.
+/// Reads the index of a chunk of `chunk_len` bytes into `rows`, replacing earlier rows. There is at most one row for
+/// nine bytes of the index.
 ///
 /// # Errors
-/// When these bytes are no index of such a chunk. `rows` is then of no use.
+/// When the bytes are not an index of such a chunk. `rows` must not be used then.
 pub fn read(
     index: &[u8],
     chunk_len: usize,
@@ -146,8 +146,8 @@ fn read_row(rest: &mut &[u8], offset: usize) -> Option<IndexRow> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an index that says something else than its chunk, one of another release that is misread, and damaged bytes
-    //! that make the reader panic or ask for memory.
+    //! Catches an index that differs from its chunk, one of another release that is misread, and damaged bytes that
+    //! make the reader panic or allocate too much.
 
     use super::super::ChunkId;
     use super::super::layout::{Content, Head};
@@ -172,7 +172,7 @@ mod tests {
         chunk
     }
 
-    /// Released: never written anew.
+    /// The bytes of a released format: never updated.
     #[test]
     fn golden_bytes() {
         let hex: String = of(&chunk())
@@ -241,7 +241,7 @@ mod tests {
             for bit in 0..8 {
                 let mut damaged = index.clone();
                 damaged[byte] ^= 1 << bit;
-                // Some still read: the storage's checksum tells those. None panics.
+                // Some can still be read; the storage's checksum detects those. None panics.
                 let _ = read(&damaged, chunk.len(), &mut rows);
             }
         }

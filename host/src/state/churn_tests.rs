@@ -22,7 +22,7 @@ fn churn(rounds: usize, keys: usize, value: &[u8], clear: bool) -> StateStore {
             let slots: Vec<_> = (0..block.len() as u32).collect();
             let mut values = OptionalColumn::new();
             for slot in 0..block.len() {
-                // A few keys are written in the first round only: they are what compaction has to move.
+                // A few keys are written only in the first round: compaction has to move them.
                 let keep = round > 0 && slot % 10 == 0;
                 let value = if keep {
                     lookup.values().get(slot)

@@ -1,7 +1,7 @@
-//! The scratch file of a task: where sealed chunks are that do not fit into the memory that it may use.
+//! The scratch file of a task: keeps sealed chunks that do not fit into the task's memory.
 //!
-//! A chunk takes one slot of 1 MiB, or several if it is longer; slots of dropped chunks are used again. An entry is read by
-//! itself, for the price of a system call. Nothing here is durable: after a crash the file is of no use, and it is never
+//! A chunk takes one slot of 1 MiB, or several if it is longer; slots of dropped chunks are reused. Each entry is read
+//! on its own, at the cost of a system call. Nothing here is durable: the file is useless after a crash, and is never
 //! synced.
 
 use std::fs::File;
@@ -18,7 +18,7 @@ pub(super) struct ScratchFile {
     free: Vec<u32>,
 }
 
-/// Where a chunk is in the file.
+/// The slots of a chunk in the file.
 #[derive(Debug)]
 pub(super) struct Slots(Box<[u32]>);
 
@@ -75,7 +75,7 @@ fn position(slot: u32, within: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    //! Catches chunks that overlap in the file, and a slot that is used while it is taken.
+    //! Catches chunks that overlap in the file, and a slot that is reused while it is taken.
 
     use super::*;
 

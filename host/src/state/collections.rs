@@ -1,13 +1,14 @@
-//! Lists and maps of keys: for each key a tree, whose pages are entries of the store.
+//! Lists and maps of keys: one tree for each key, whose pages are entries of the store.
 //!
-//! A tree is used for as long as a closure runs, since it borrows the store. The tree of a key is of one version of its
-//! state: one that an earlier version wrote is migrated whole before anything else is done with it, its values going through
-//! [`Migrate`] some pages at a time. The sweep ([`StateStore::stale_entries`]) finds trees that no call uses, and its caller
-//! migrates them with [`StateStore::migrate_tree`]. Sub-keys are the same in all versions.
+//! A tree is used within a closure, since it borrows the store. All pages of a tree have one version of the state: a
+//! tree that an earlier version wrote is first migrated as a whole, with [`Migrate`] converting the values of some
+//! pages at a time. The sweep ([`StateStore::stale_entries`]) finds trees that no call uses, and its caller migrates
+//! them with [`StateStore::migrate_tree`]. Sub-keys are the same in all versions.
 //!
-//! Whole and not page by page: tools read checkpoints without a plugin, and would find keys of two encodings. The price is
-//! a pause by the size of the largest tree of one key, once. Pages are not kept decoded between two reads: finding an item
-//! in one costs less than keeping track of which are still true.
+//! Trees are migrated as a whole and not page by page, because tools read checkpoints without a plugin, and would
+//! otherwise find values in two encodings. The cost is one pause, in proportion to the largest tree of one key. Decoded
+//! pages are not cached between reads: finding an item in a page costs less than tracking which cached pages are
+//! current.
 
 use super::nodes::NodeAddress;
 use super::store::StateStore;
@@ -16,10 +17,10 @@ use super::versions::StaleEntry;
 use super::{StateError, StateId};
 use crate::stream::{Column, hash_key};
 
-/// Bytes of values that are handed over to be migrated at a time, about.
+/// Bytes of values that are migrated at a time, about.
 const MIGRATED_BYTES: usize = 256 << 10;
 
-/// Whose list or map is meant, and when.
+/// A list or map by state and key, with the current time.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectionSlot<'a> {
     /// The state.
@@ -28,7 +29,7 @@ pub struct CollectionSlot<'a> {
     pub key: &'a [u8],
     /// [`crate::stream::hash_key`] of the key.
     pub key_hash: u64,
-    /// The time of day, in milliseconds since 1970.
+    /// Wall-clock time in milliseconds since 1970.
     pub now_ms: u64,
 }
 
@@ -43,17 +44,17 @@ impl<'a> CollectionSlot<'a> {
     }
 }
 
-/// Takes over values of earlier versions of a state.
+/// Migrates values of earlier versions of a state.
 pub trait Migrate {
-    /// The values in the encoding of the newest version, one for one.
+    /// Converts values to the encoding of the newest version, one for one.
     ///
     /// # Errors
-    /// Why that cannot be, for people.
+    /// The reason why they cannot be migrated, for the user.
     fn migrate(&mut self, state: StateId, from: StateId, values: &Column)
     -> Result<Column, String>;
 }
 
-/// For stores without earlier versions: refuses.
+/// Refuses, for stores without earlier versions.
 #[derive(Debug, Clone, Copy)]
 pub struct NoMigration;
 
@@ -63,20 +64,20 @@ impl Migrate for NoMigration {
     }
 }
 
-/// Why a list or map cannot be read or written.
+/// The reason why a list or map cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeError {
-    /// The store cannot be.
+    /// An error of the store.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A page is none, or is not where it should be.
+    /// A page is malformed, or not in its place.
     #[error(transparent)]
     Malformed(#[from] MalformedTree),
-    /// Values of an earlier version were not taken over.
+    /// Values of an earlier version could not be migrated.
     #[error("values of an earlier version of the state cannot be migrated: {reason}")]
     Migration {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -108,11 +109,10 @@ impl Nodes for Pages<'_> {
 }
 
 impl StateStore {
-    /// Does something with the list or map of a key. Writes are there at once; like all others they are undone by a
-    /// rollback.
+    /// Runs `what` on the list or map of a key. Writes are applied at once; a rollback undoes them like all others.
     ///
     /// # Errors
-    /// Those of `what`, and those of a migration, after which the store is not to be used.
+    /// Those of `what`, and those of a migration, after which the store must not be used.
     ///
     /// # Panics
     /// When the key is of a key group that this task does not own.
@@ -130,11 +130,11 @@ impl StateStore {
         what(Tree::new(&mut pages, rules.lifetime()))
     }
 
-    /// Migrates the tree of which the sweep has named a page, unless that was done or the tree has gone since. Entries that
-    /// are no pages are passed over.
+    /// Migrates the tree of a page that the sweep has named, unless that was done or the tree was removed since.
+    /// Entries that are not pages are skipped.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or is not taken over. The store is then not to be used.
+    /// When the tree cannot be read, is damaged, or cannot be migrated. The store must not be used then.
     pub fn migrate_tree(
         &mut self,
         stale: &StaleEntry,
@@ -153,15 +153,15 @@ impl StateStore {
         self.take_over_tree(slot, migrate)
     }
 
-    /// Makes the tree of a key one of the newest version. Nodes keep their numbers, so that each page hides the one that it
-    /// came from.
+    /// Converts the tree of a key to the newest version. Nodes keep their numbers, so that each new page hides its old
+    /// one.
     fn take_over_tree(
         &mut self,
         slot: CollectionSlot<'_>,
         migrate: &mut dyn Migrate,
     ) -> Result<(), TreeError> {
         let root = slot.address(0);
-        // A tree of the newest version, or that there is none any more.
+        // A tree of the newest version, or a removal of it.
         let newest = self.find(root.identity(), self.node_place(root))?;
         if !newest.word.is_empty() {
             return Ok(());
@@ -231,7 +231,7 @@ impl StateStore {
 /// Pages whose values are migrated together.
 #[derive(Default)]
 struct SomePages {
-    /// Number, bytes, and how many values are of it.
+    /// The number, bytes and number of values of each page.
     pages: Vec<(u64, Vec<u8>, usize)>,
     values: Column,
 }

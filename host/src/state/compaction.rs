@@ -1,11 +1,12 @@
-//! Keeps the garbage of a log within bounds: live entries of poor chunks move to the tail, and the chunks go.
+//! Limits the garbage of a log: live entries of poor chunks move to the tail, and the chunks are dropped.
 //!
-//! The work is paid for by writes: each appended byte allows two bytes of a chunk to be looked at. Victims are taken while
-//! the log is more than twice its live entries, so at least half of what is looked at is garbage, and garbage goes at least
-//! as fast as it comes. Two more kinds of victims keep manifests and tombstones few: many small chunks, and the oldest
-//! chunk while tombstones abound, since only its going lets them go. What has expired is dropped on the way, and chunks of
-//! which most has expired are victims, too. The scheme is that of a log-structured file system's
-//! cleaner (Rosenblum and Ousterhout, 1992), with greedy choice. It never runs between a lookup and its write.
+//! Writes pay for the work: each appended byte allows compaction to scan two bytes of a chunk. A chunk is chosen as a
+//! victim while the log is larger than twice its live entries, so at least half of the scanned bytes are garbage, and
+//! garbage is removed at least as fast as it is added. Two more kinds of victims keep manifests small and tombstones
+//! few: many small chunks, and the oldest chunk while there are many tombstones, since they can be removed only after
+//! it. Expired entries are dropped on the way, and chunks with mostly expired entries are victims, too. The scheme is
+//! that of a log-structured file system's cleaner (Rosenblum and Ousterhout, 1992), with greedy choice. It never runs
+//! between a lookup and its write.
 
 use super::index::Word;
 use super::layout::{self, Content, Entry};
@@ -17,13 +18,13 @@ use super::tree::page::{self, Pruned};
 use super::{ChunkId, StateError};
 use crate::stream::hash_key;
 
-/// Bytes that one call looks at, at most: a share of a millisecond.
+/// Most bytes that one call scans: a fraction of a millisecond.
 const SCAN_BYTES_A_CALL: usize = 256 << 10;
 
-/// Below this much garbage nothing is worth moving.
+/// With less garbage than this, nothing is moved.
 const GARBAGE_BYTES_MIN: usize = 4 << 20;
 
-/// A chunk below this length is small, and this many small ones are merged.
+/// A chunk shorter than this is small, and this many small ones are merged.
 const SMALL_CHUNK_BYTES: usize = CHUNK_BYTES / 4;
 const SMALL_CHUNKS_MAX: usize = 16;
 
@@ -33,30 +34,30 @@ const TOMBSTONES_MIN: usize = 64;
 /// Entries whose index slots are fetched together.
 const BLOCK: usize = 32;
 
-/// An entry of the victim that the index may point at.
+/// An entry of the victim that may be the newest of its identity.
 struct Candidate {
     offset: usize,
     key_hash: u64,
     place: IndexPlace,
 }
 
-/// What is done with an entry of the victim.
+/// The treatment of an entry of the victim.
 enum Move {
-    /// It goes: nothing is left that it could hide.
+    /// It is dropped: there are no older entries that it hides.
     Drop,
-    /// It goes, and hides what is older from now on.
+    /// It is replaced by a tombstone, which hides older entries.
     Bury,
-    /// It moves, perhaps with another value.
+    /// It is moved, with a new value if one is given.
     Keep(Option<Vec<u8>>),
 }
 
 impl StateStore {
-    /// Does a bounded amount of compaction, if there is need, and keeps the budget. To be called after each batch; `now_ms`
-    /// is the time of day in milliseconds since 1970.
+    /// Does a bounded amount of compaction if needed, and keeps the budget. Call it after each batch. `now_ms` is
+    /// wall-clock time in milliseconds since 1970.
     ///
     /// # Errors
-    /// When a chunk that is not in memory cannot be read, is damaged, or cannot leave memory. The store is then not to be
-    /// used.
+    /// When a chunk that is not in memory cannot be read, is damaged, or cannot be moved out of memory. The store must
+    /// not be used then.
     pub fn compact(&mut self, now_ms: u64) -> Result<(), StateError> {
         let appended = std::mem::take(&mut self.log.appended_bytes);
         self.log.compaction.allow(2 * appended);
@@ -70,7 +71,7 @@ impl StateStore {
             self.log.compaction.allowed -= looked_at.min(self.log.compaction.allowed);
             budget = budget.saturating_sub(looked_at);
         }
-        // What compaction itself appends pays for nothing.
+        // Bytes that compaction itself appends allow no scanning.
         self.log.appended_bytes = 0;
         match self.log.residency.is_bounded() {
             true => self.bound(),
@@ -78,7 +79,7 @@ impl StateStore {
         }
     }
 
-    /// The chunk at work, or the next one that is worth it.
+    /// The current victim, or the next chunk that is worth compacting.
     fn victim(&mut self, now_ms: u64) -> Option<Victim> {
         if let Some(victim) = self.log.compaction.victim
             && self.is_still_there(victim)
@@ -134,7 +135,7 @@ impl StateStore {
         let versions = self.states.iter().flat_map(|state| &state.aliases);
         let versions = versions.fold(0, |bits, &id| bits | state_bit(id));
         let current = self.states.iter().map(|state| state.id);
-        // Ids from 63 on share a bit: what has it may be all current.
+        // Ids from 63 on share a bit, so their chunks may have only current entries.
         let versions = versions & !current.fold(0, |bits, id| bits | state_bit(id));
         if !forgets && versions == 0 {
             return None;
@@ -149,7 +150,7 @@ impl StateStore {
         })
     }
 
-    /// Moves the live entries of the victim's next bytes; returns how many bytes were looked at.
+    /// Moves the live entries in the victim's next bytes; returns how many bytes were scanned.
     fn scan(
         &mut self,
         mut victim: Victim,
@@ -175,11 +176,11 @@ impl StateStore {
             for candidate in candidates.drain(..) {
                 self.relocate(victim, &candidate, oldest_other, now_ms)?;
                 if !self.is_still_there(victim) {
-                    // Its last live entry has moved, and the chunk went with it.
+                    // Its last live entry was moved, and the chunk was dropped.
                     self.log.compaction.victim = None;
                     return Ok(victim.offset - begin);
                 }
-                // A lookup on the way may have moved it out of memory.
+                // A lookup in between may have moved it out of memory.
                 self.log.make_resident(victim.handle)?;
             }
         }
@@ -212,7 +213,7 @@ impl StateStore {
         }
     }
 
-    /// Moves an entry to the tail if it is the newest of its identity and still counts.
+    /// Moves an entry to the tail if it is the newest of its identity and has not expired.
     fn relocate(
         &mut self,
         victim: Victim,
@@ -282,7 +283,7 @@ impl StateStore {
             node: entry.node,
             key: entry.key,
         };
-        // Moved, it would be younger than the tombstone of a newer version, which could then go before it.
+        // Moving it would make it younger than the tombstone of a newer version, which could then be removed first.
         if self.has_aliases && self.is_superseded(identity, candidate.key_hash)? {
             return Ok(Move::Drop);
         }
@@ -291,14 +292,14 @@ impl StateStore {
             _ if rules.has_expired(entry) && hides => Move::Bury,
             _ if rules.has_expired(entry) => Move::Drop,
             Pruned::Unchanged => Move::Keep(None),
-            // Without its root there is no tree.
+            // A tree without its root does not exist.
             Pruned::Nothing(_) if entry.node == Some(0) && hides => Move::Bury,
             Pruned::Nothing(_) if entry.node == Some(0) => Move::Drop,
             Pruned::Smaller(page) | Pruned::Nothing(page) => Move::Keep(Some(page)),
         })
     }
 
-    /// The settings of the state of an entry, also if it is of an earlier version.
+    /// The settings of an entry's state, also for an entry of an earlier version.
     fn settings_of(&self, entry: &Entry<'_>) -> Option<&super::settings::StateSettings> {
         let mut states = self.states.iter();
         states.find(|state| state.id == entry.state || state.aliases.contains(&entry.state))
@@ -311,7 +312,7 @@ impl StateStore {
         self.rules(state, now_ms)
     }
 
-    /// When an entry expires that moves with this content; 0 if never.
+    /// The expiry time of an entry that is moved with this content; 0 if it never expires.
     fn expires_ms(&self, entry: &Entry<'_>, content: Content<'_>, now_ms: u64) -> u64 {
         if let (Some(_), Content::Value(page)) = (entry.node, content) {
             return page::expires_ms(page, self.rules_of(entry, now_ms).lifetime());
@@ -319,7 +320,7 @@ impl StateStore {
         let ttl = self.settings_of(entry).and_then(|state| state.ttl_ms);
         match (entry.written_ms, ttl) {
             (Some(written), Some(ttl)) => written.saturating_add(ttl),
-            // It carries a time, but its state no longer forgets.
+            // It has a write time, but its state has no expiry any more.
             (Some(_), None) => u64::MAX,
             (None, _) => 0,
         }
@@ -338,7 +339,7 @@ impl StateStore {
     }
 }
 
-/// A page without its expired items. A damaged page stays as it is: the next read of it reports the damage.
+/// A page without its expired items. A damaged page is kept: the next read of it reports the damage.
 fn prune(entry: &Entry<'_>, rules: Rules) -> Pruned {
     match (entry.node, rules.ttl_ms, entry.content) {
         (Some(_), Some(_), Content::Value(page)) => {

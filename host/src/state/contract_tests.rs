@@ -1,8 +1,9 @@
-//! The contract of state with a job, for each backend: values, lists and maps are what plain ones would be, over barriers,
-//! crashes, rollbacks, times that run out, other parallelisms, compaction, and with memory for a tenth of it.
+//! Tests the contract of state with a job, for each backend: values, lists and maps equal those of a plain model,
+//! across barriers, crashes, rollbacks, expiry, other parallelisms, compaction, and with memory for a tenth of the
+//! state.
 //!
-//! Catches a kind of state that is lost, comes back or is another key's after any of these, in any order; each alone has
-//! tests of its own. The same on each storage of checkpoints is tested in `runtime`.
+//! Catches state that is lost, reappears or moves to another key after any of these, in any order; each alone has tests
+//! of its own. `runtime` tests the same on each storage of checkpoints.
 
 mod job;
 
@@ -14,7 +15,7 @@ use super::{Chunk, ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, chunk_index}
 use crate::stream::KeyGroupRange;
 use job::Subject;
 
-/// A barrier of all tasks, as it is kept.
+/// A barrier of all tasks, as a storage keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Barrier {
     /// By task: its key groups, its chunks, and the hashes that entries share.
@@ -22,18 +23,18 @@ struct Barrier {
     created_ms: u64,
 }
 
-/// One way to run.
+/// A configuration of a run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Setup {
     keys: u64,
     rounds: u64,
     /// Whether only a tenth of the state may be in memory.
     is_on_disk: bool,
-    /// Whether the states with an odd number forget, and forgetting is switched at crashes.
+    /// Whether states with an odd number expire, and crashes switch expiry on and off.
     forgets: bool,
 }
 
-/// Says which run has failed.
+/// Prints which run has failed.
 struct Told(u64, Setup);
 
 impl Drop for Told {
@@ -74,7 +75,7 @@ fn run(seed: u64, setup: Setup) {
     subject.check_all();
 }
 
-/// Keeps barriers over crashes.
+/// Keeps barriers across crashes.
 #[derive(Default)]
 struct Keeper {
     chunks: BTreeMap<ChunkId, Arc<Chunk>>,
@@ -92,7 +93,7 @@ impl ChunkReader for BTreeMap<ChunkId, Arc<Chunk>> {
 }
 
 impl Keeper {
-    /// Makes a barrier durable, with those of its chunks that may not be kept yet.
+    /// Makes a barrier durable, with its chunks that may not be stored yet.
     fn keep(&mut self, barrier: &Barrier, fresh: &[Arc<Chunk>]) {
         for chunk in fresh {
             let before = self.chunks.insert(chunk.id, Arc::clone(chunk));
@@ -103,7 +104,7 @@ impl Keeper {
         self.last = Some(barrier.clone());
     }
 
-    /// What a process finds that starts after a crash: the last barrier, its chunks, and the first id for new ones.
+    /// The data that a process finds after a crash: the last barrier, its chunks, and the first id for new ones.
     fn crash(&self) -> (Option<Barrier>, Arc<dyn ChunkReader>, ChunkId) {
         let last = self.chunks.keys().next_back();
         let next = last.map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
@@ -111,7 +112,7 @@ impl Keeper {
     }
 }
 
-/// How much to run: a little, unless much is asked for.
+/// The seeds to run: a few, unless the environment asks for more.
 fn seeds() -> std::ops::Range<u64> {
     match std::env::var_os("FLOODMARK_HEAVY") {
         Some(_) => 0..100,

@@ -1,5 +1,5 @@
-//! Catches a panic, or an entry that is taken for another, when a chunk that was left for later turns out to be damaged,
-//! cut or gone; hashes that entries share; and restoring that takes longer than it may.
+//! Catches a panic, or an entry that is taken for another, when a chunk that is read later is damaged, cut or missing;
+//! hash collisions; and restores that take too long.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 
-/// Chunks, of which one is not what it was.
+/// Chunks, one of which differs from what was written.
 struct Damaged {
     chunks: BTreeMap<ChunkId, Vec<u8>>,
     missing: bool,
@@ -68,7 +68,7 @@ fn get(store: &mut StateStore, state: u16, key: &[u8]) -> Result<Option<Vec<u8>>
     Ok(lookup.values().get(0).map(<[u8]>::to_vec))
 }
 
-/// A store that knows the index of this chunk, and gets other bytes for it.
+/// A store restored from the index of this chunk, which later gets other bytes for it.
 fn restored(sound: &Chunk, bytes: Vec<u8>, missing: bool) -> StateStore {
     let reader = Damaged {
         chunks: [(sound.id, bytes)].into(),
@@ -99,7 +99,7 @@ fn each_flipped_byte_is_an_error_or_only_in_a_value() {
         bytes[at] ^= 0x41;
         let mut store = restored(&sound, bytes, false);
         for key in 0..20 {
-            // Values are up to the checksums of the storage; all else is compared with the index.
+            // The storage's checksum covers values; everything else is compared with the index.
             match get(&mut store, 0, &name(key)) {
                 Ok(value) => assert_eq!(value.map(|value| value.len()), Some(20)),
                 Err(error) => {
@@ -154,7 +154,7 @@ fn without_a_sound_index_the_chunk_itself_must_be_sound() {
     }
 }
 
-/// A node of state 2 whose index hash is that of a node of state 1: each step of the mixing can be undone.
+/// A node of state 2 with the index hash of a node of state 1: each step of the mixing is invertible.
 fn colliding_node(key_hash: u64, node: u64) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     // Newton's iteration doubles the bits of the inverse.
@@ -234,7 +234,7 @@ fn entries_with_one_hash_are_told_apart() {
     );
 }
 
-/// Restores many entries from indexes alone. The figure is for people; the limit is far above it.
+/// Restores many entries from indexes alone. The measured time is printed; the limit is far above it.
 #[test]
 fn many_entries_are_restored_quickly() {
     let entries = match std::env::var_os("FLOODMARK_HEAVY") {

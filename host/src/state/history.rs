@@ -1,43 +1,43 @@
-//! What a rollback needs: which word each entry replaced, what else left the index, and the chunks that were let go.
+//! Keeps the data for rollbacks: the word that each entry replaced, removed words, and dropped chunks.
 //!
-//! An **epoch** is what is appended between two seals, numbered from 1; seal `n` ends epoch `n`, and seal 0 is what the
-//! store began with. Chunks that lost their last live entry wait in limbo until a seal after that is durable. Counts are
-//! noted at each seal, so that a rollback reads no entry but those that it undoes.
+//! An **epoch** is what is appended between two seals, numbered from 1; seal `n` ends epoch `n`, and seal 0 is the
+//! store's initial state. Chunks that lost their last live entry are in limbo until a later seal is durable. Counts are
+//! noted at each seal, so that a rollback reads only the entries that it undoes.
 
 use super::index::Word;
 
 /// Entries and removals since the last durable seal.
 ///
-/// - `durable < epoch`, and `counts` has those of `durable` first, if they are needed.
+/// - `durable < epoch`, and the first of `counts` are those of `durable`, if they are needed.
 /// - A rollback is possible when `durable >= possible_from`.
 #[derive(Debug)]
 pub(super) struct History {
-    /// Whether anything is kept at all.
+    /// Whether data for rollbacks is kept.
     pub(super) is_kept: bool,
-    /// Whether what is appended now is noted.
+    /// Whether current appends are noted.
     pub(super) notes: bool,
     pub(super) epoch: u64,
     pub(super) durable: u64,
-    /// Seals below this and after `durable` were rolled back.
+    /// Seals below this number and after `durable` were rolled back.
     pub(super) void_below: u64,
     pub(super) possible_from: u64,
-    /// Entries ever appended.
+    /// Number of entries ever appended.
     pub(super) appends: u64,
-    /// Words that are kept.
+    /// Number of words that are kept.
     pub(super) words: usize,
     pub(super) counts: Vec<Counts>,
-    /// Chunks and the epochs in which they were begun, oldest first.
+    /// Chunks and the epochs in which they were started, oldest first.
     pub(super) born: Vec<(u64, u32)>,
     pub(super) removed: Vec<Removed>,
-    /// Chunks and the epochs in which they were let go, oldest first.
+    /// Chunks and the epochs in which they were dropped, oldest first.
     pub(super) limbo: Vec<(u64, u32)>,
 }
 
-/// A word that left the index without another in its place.
+/// A word that was removed from the index without a replacement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Removed {
     pub(super) epoch: u64,
-    /// Entries ever appended before it went.
+    /// Number of entries ever appended before its removal.
     pub(super) appends: u64,
     pub(super) table: u32,
     pub(super) word: Word,
@@ -83,7 +83,7 @@ impl History {
         }
     }
 
-    /// Bytes of what is kept, without the chunks.
+    /// Bytes of the kept data, without the chunks.
     pub(super) fn bytes(&self) -> usize {
         self.words * size_of::<Word>() + self.removed.len() * size_of::<Removed>()
     }

@@ -1,8 +1,8 @@
-//! Where the newest entry of each key stands: one small hash table per key group.
+//! The address of the newest entry of each key: one small hash table per key group.
 //!
-//! A table is open addressing with linear probing over 64-bit words. A word holds the top bits of the key's hash, which
-//! also give its home, and the address of its entry; so a table grows and closes gaps without a look at any key, and a
-//! small table per key group grows in well under a millisecond. Keys are compared by the caller, who has the log.
+//! A table uses open addressing with linear probing over 64-bit words. A word has the top bits of the key's hash, which
+//! also determine its home, and the address of its entry; so a table grows and closes gaps without reading any key, and
+//! a small table per key group grows in well under a millisecond. The caller compares keys, since it has the log.
 //!
 //! ```text
 //! word: tag, the top 24 bits of the hash | chunk handle, 20 bits, from 1 | offset in the chunk, 20 bits
@@ -13,9 +13,9 @@ const HANDLE_BITS: u32 = 20;
 const OFFSET_BITS: u32 = 20;
 const CAPACITY_BITS_MIN: u32 = 3;
 
-/// Offsets stay below this.
+/// Offsets are smaller than this.
 pub const OFFSET_LIMIT: usize = 1 << OFFSET_BITS;
-/// Handles stay below this, and above 0.
+/// Handles are smaller than this, and at least 1.
 pub const HANDLE_LIMIT: u32 = 1 << HANDLE_BITS;
 
 /// Tag and address of an entry; never zero.
@@ -23,7 +23,7 @@ pub const HANDLE_LIMIT: u32 = 1 << HANDLE_BITS;
 pub struct Word(u64);
 
 impl Word {
-    /// What stands where no entry is.
+    /// The word of an empty slot.
     pub const EMPTY: Self = Self(0);
 
     /// A word for the entry of a key with this hash.
@@ -35,28 +35,28 @@ impl Word {
         Self(tag << (64 - TAG_BITS) | u64::from(handle) << OFFSET_BITS | offset as u64)
     }
 
-    /// Whether no entry is there.
+    /// Whether the slot is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether a key with this hash may be meant.
+    /// Whether the entry may be of a key with this hash.
     #[inline]
     #[must_use]
     pub fn may_be(self, hash: u64) -> bool {
         (self.0 ^ hash) >> (64 - TAG_BITS) == 0
     }
 
-    /// Which chunk.
+    /// The handle of the chunk.
     #[inline]
     #[must_use]
     pub fn handle(self) -> u32 {
         (self.0 >> OFFSET_BITS) as u32 & (HANDLE_LIMIT - 1)
     }
 
-    /// Where in the chunk.
+    /// The offset in the chunk.
     #[inline]
     #[must_use]
     pub fn offset(self) -> usize {
@@ -67,7 +67,7 @@ impl Word {
 /// The words of one key group.
 ///
 /// - The number of slots is a power of two, and at most three quarters of them are taken.
-/// - From the home of a word to the word there is no empty slot.
+/// - There is no empty slot between the home of a word and the word.
 #[derive(Debug)]
 pub struct IndexTable {
     slots: Box<[Word]>,
@@ -92,14 +92,14 @@ impl IndexTable {
         }
     }
 
-    /// A table into which so many keys go before it grows.
+    /// A table that holds this many keys before it grows.
     #[must_use]
     pub fn with_room(keys: usize) -> Self {
         let slots = (keys * 4).div_ceil(3).next_power_of_two();
         Self::with_capacity_bits(slots.trailing_zeros().max(CAPACITY_BITS_MIN))
     }
 
-    /// Gives back the room that is not needed.
+    /// Frees unused slots.
     pub fn shrink(&mut self) {
         let mut fitting = Self::with_room(self.len);
         if fitting.slots.len() < self.slots.len() {
@@ -111,7 +111,7 @@ impl IndexTable {
         }
     }
 
-    /// Puts a word where a search has ended, in a table that has room for it.
+    /// Stores a word at the position where a search has ended, in a table that has room for it.
     #[inline]
     pub fn fill(&mut self, position: usize, word: Word) {
         debug_assert!(self.slots[position].is_empty());
@@ -131,14 +131,14 @@ impl IndexTable {
         self.len == 0
     }
 
-    /// Where the search for a key with this hash starts.
+    /// The position where the search for a key with this hash starts.
     #[inline]
     #[must_use]
     pub fn home(&self, hash: u64) -> usize {
         ((hash >> self.shift_right) << self.shift_left) as usize
     }
 
-    /// The slots, for a prefetch of the one at a home.
+    /// The slots, for prefetching the one at a home.
     #[inline]
     #[must_use]
     pub fn slots(&self) -> &[Word] {
@@ -159,7 +159,7 @@ impl IndexTable {
         }
     }
 
-    /// The position behind this one.
+    /// The next position.
     #[inline]
     #[must_use]
     pub fn after(&self, position: usize) -> usize {
@@ -184,7 +184,7 @@ impl IndexTable {
         position
     }
 
-    /// Puts a word of the same key in the place of another.
+    /// Replaces a word by another one of the same key.
     #[inline]
     pub fn replace(&mut self, position: usize, word: Word) {
         debug_assert!(!self.slots[position].is_empty());

@@ -1,4 +1,4 @@
-//! The bytes of an entry: the only module that knows them.
+//! The bytes of an entry. No other module knows them.
 //!
 //! ```text
 //! entry     = number  key-length  value-length+1  [node]  [written]  key  value
@@ -6,28 +6,29 @@
 //! number    = state id  + 65,536 if a node follows  + 131,072 if a write time follows
 //! ```
 //!
-//! `number`, `key-length` and `value-length+1` are LEB128 numbers of at most 32 bits, `node` one of at most 64. `written` is
-//! the time of the write, 8 bytes, little-endian, in milliseconds since 1970. `birth` is the id of the chunk in which the
-//! tombstone was first written, 8 bytes, little-endian: a tombstone may go once no chunk is left that is as old, because no
-//! older value of its key is left then. Numbers of 7 bits take one byte, so a small entry without node and time costs 3
-//! bytes beyond its key and value; entries of the first format are exactly those.
+//! `number`, `key-length` and `value-length+1` are LEB128 numbers of at most 32 bits, `node` one of at most 64.
+//! `written` is the time of the write, 8 bytes, little-endian, in milliseconds since 1970. `birth` is the id of the
+//! chunk in which the tombstone was first written, 8 bytes, little-endian: a tombstone may be removed once all chunks
+//! of that age or older are gone, because then no older value of its key exists. Numbers of 7 bits take one byte, so a
+//! small entry without node and time costs 3 bytes beyond its key and value; entries of the first format are exactly
+//! those.
 
 use super::{ChunkId, StateId};
 use crate::stream::short;
 
-/// What an entry belongs to, and when it was written.
+/// The owner of an entry, and its write time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Whose state it is.
+    /// The state that it belongs to.
     pub state: StateId,
-    /// Which page of the key's tree it is, if the state is kept in one.
+    /// The page of the key's tree, if the state is stored in one.
     pub node: Option<u64>,
-    /// When it was written, if its state forgets.
+    /// The time of the write in milliseconds since 1970, if its state has expiry.
     pub written_ms: Option<u64>,
 }
 
 impl Head {
-    /// Of an entry that is no page and that never expires.
+    /// The head of an entry that is not a page and never expires.
     #[must_use]
     pub fn plain(state: StateId) -> Self {
         Self {
@@ -41,22 +42,22 @@ impl Head {
 /// An entry of a log, borrowed from its chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Whose state it is.
+    /// The state that it belongs to.
     pub state: StateId,
-    /// Which page of the key's tree it is, if the state is kept in one.
+    /// The page of the key's tree, if the state is stored in one.
     pub node: Option<u64>,
-    /// When it was written, in milliseconds since 1970, if its state forgot then.
+    /// The time of the write in milliseconds since 1970, if its state had expiry then.
     pub written_ms: Option<u64>,
     /// The key.
     pub key: &'a [u8],
-    /// What the key had from then on.
+    /// The value of the key from this entry on.
     pub content: Content<'a>,
-    /// Bytes of the whole entry.
+    /// Length of the whole entry in bytes.
     pub len: usize,
 }
 
 impl Entry<'_> {
-    /// What it belongs to, and when it was written.
+    /// The owner and the write time.
     #[must_use]
     pub fn head(&self) -> Head {
         Head {
@@ -66,7 +67,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Whether it says that its key has no value.
+    /// Whether it records that its key has no value.
     #[inline]
     #[must_use]
     pub fn is_tombstone(&self) -> bool {
@@ -74,27 +75,27 @@ impl Entry<'_> {
     }
 }
 
-/// What an entry says of its key.
+/// The content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content<'a> {
-    /// It has this value.
+    /// The key has this value.
     Value(&'a [u8]),
-    /// It has none.
+    /// The key has no value.
     Tombstone {
         /// The chunk in which it lost its value.
         birth: ChunkId,
     },
 }
 
-/// Bytes that are no entry.
+/// The bytes are not an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no state entry at byte {offset} of the chunk")]
 pub struct MalformedEntry {
-    /// Where it should be.
+    /// The offset of the entry.
     pub offset: usize,
 }
 
-/// Bytes of the longest header.
+/// Length of the longest header in bytes.
 pub const HEADER_BYTES_MAX: usize = 33;
 const BIRTH_BYTES: usize = 8;
 const WRITTEN_BYTES: usize = 8;
@@ -115,7 +116,7 @@ pub(super) fn number_of(head: Head) -> u32 {
     u32::from(head.state.0) | node | written
 }
 
-/// What the first number of an entry says: state, whether a node follows, whether a write time does.
+/// The parts of an entry's first number: state, whether a node follows, whether a write time follows.
 #[must_use]
 pub(super) fn parts_of(number: u32) -> Option<(StateId, bool, bool)> {
     let state = StateId((number & 0xffff) as u16);
@@ -160,7 +161,7 @@ pub fn append(log: &mut Vec<u8>, head: Head, key: &[u8], content: Content<'_>) {
     }
 }
 
-/// Bytes that [`append`] adds at most.
+/// Largest number of bytes that [`append`] adds.
 #[inline]
 #[must_use]
 pub fn entry_bytes_max(key: &[u8], content: Content<'_>) -> usize {
@@ -171,7 +172,7 @@ pub fn entry_bytes_max(key: &[u8], content: Content<'_>) -> usize {
     HEADER_BYTES_MAX + key.len() + content_bytes
 }
 
-/// Where in an entry of a value its write time stands.
+/// The range of the write time in an entry of a value.
 #[must_use]
 pub(super) fn written_range(entry: &Entry<'_>) -> Option<std::ops::Range<usize>> {
     entry.written_ms?;
@@ -183,18 +184,18 @@ pub(super) fn written_range(entry: &Entry<'_>) -> Option<std::ops::Range<usize>>
     Some(end - WRITTEN_BYTES..end)
 }
 
-/// The entry at `offset` of bytes that [`append`] has written, or that were checked since they were read back.
+/// Reads the entry at `offset` of bytes that [`append`] has written, or that were checked after they were read back.
 ///
 /// # Panics
-/// When there is none: the caller's addresses are wrong.
+/// When there is no entry: the caller's address is wrong.
 #[inline]
 #[must_use]
 pub fn entry_at(chunk: &[u8], offset: usize) -> Entry<'_> {
     read(chunk, offset).expect("an address points at an entry")
 }
 
-/// The value at `offset` of bytes as for [`entry_at`], and the bytes of its entry: of this state and key, in an entry with
-/// the short header, which has neither node nor time. `None` says nothing.
+/// The value at `offset` of bytes as for [`entry_at`], and the length of its entry: only for this state and key, and
+/// only for the short header, without node and time. `None` means that the caller must read the entry.
 #[inline(always)]
 #[must_use]
 pub(super) fn plain_value<'a>(
@@ -217,16 +218,16 @@ pub(super) fn plain_value<'a>(
     short::same(found, key).then_some((value, 3 + key.len() + value.len()))
 }
 
-/// The entry at `offset` of bytes from outside.
+/// Reads the entry at `offset` of untrusted bytes.
 ///
 /// # Errors
-/// When there is none.
+/// When there is no valid entry.
 #[inline]
 pub fn read(chunk: &[u8], offset: usize) -> Result<Entry<'_>, MalformedEntry> {
     read_parts(chunk, offset).ok_or(MalformedEntry { offset })
 }
 
-/// Bytes of the entry whose first bytes these are; `None` when they are too few, or no entry.
+/// The length of the entry that starts with these bytes; `None` if they are too few, or not an entry.
 #[must_use]
 pub(super) fn entry_len(bytes: &[u8]) -> Option<usize> {
     let header = read_long_header(bytes)?;
@@ -330,7 +331,7 @@ fn read_number32(bytes: &[u8], at: &mut usize) -> Option<u32> {
     u32::try_from(read_number(bytes, at)?).ok()
 }
 
-/// The LEB128 number at `at` of bytes from outside.
+/// Reads the LEB128 number at `at` of untrusted bytes.
 #[inline]
 pub(super) fn read_number(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut number = 0u64;
@@ -351,8 +352,8 @@ pub(super) fn read_number(bytes: &[u8], at: &mut usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an entry that reads back as another, bytes of the first format that read as something else, and bytes from
-    //! a damaged disk that make the reader panic.
+    //! Catches an entry that reads back as another, bytes of the first format that are misread, and bytes from a
+    //! damaged disk that make the reader panic.
 
     use super::*;
 
@@ -426,7 +427,7 @@ mod tests {
         assert_eq!(log[range], time.to_le_bytes());
     }
 
-    /// The bytes of released formats are never written anew: a change here is a change of the format.
+    /// The bytes of released formats are never updated: a change here is a change of the format.
     #[test]
     fn golden_bytes() {
         let tombstone = Content::Tombstone { birth: ChunkId(9) };

@@ -1,8 +1,8 @@
 //! The chunks of one task's state: the tail that entries are appended to, and the sealed ones before it.
 //!
-//! Knows entries and addresses, but not keys: which entry is the newest of its key is told by the index in `store`. Where
-//! the bytes of sealed chunks are is up to `residency`, and what a rollback needs to `history`. Buffers of dropped chunks
-//! are used again, since fresh memory costs page faults.
+//! The log knows entries and addresses, but not keys: the index in `store` knows which entry is the newest of its key.
+//! `residency` moves the bytes of sealed chunks, and `history` keeps the data for rollbacks. Buffers of dropped chunks
+//! are reused, since fresh memory costs page faults.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateId};
 use crate::state::cold::Slots;
 use crate::stream::{KeyGroup, KeyGroupRange};
 
-/// Bytes that a chunk is filled to. An entry that is longer has a chunk of its own.
+/// The size that a chunk is filled to, in bytes. A longer entry gets a chunk of its own.
 pub const CHUNK_BYTES: usize = (1 << 20) - 4096;
 const _: () = assert!(CHUNK_BYTES <= OFFSET_LIMIT);
 
-/// Bytes that each barrier allows compaction to look at, even if little was written, so that small chunks are merged.
+/// Bytes that compaction may scan after each barrier, even if little was written, so that small chunks are merged.
 const SCAN_BYTES_A_SEAL: usize = 256 << 10;
 
-/// The chunks of one task, by handle. Handle 0 is never given out.
+/// The chunks of one task, by handle. Handle 0 is never used.
 ///
 /// - Chunks before the tail are sealed and never change; those of the tail have no other owner.
-/// - `live` of a chunk is the number of bytes in it that the index points at; a sealed chunk with none is let go.
-/// - Chunk ids grow in the order in which chunks were begun.
+/// - `live` of a chunk is the number of bytes in it that the index points at; a sealed chunk with 0 is dropped.
+/// - Chunk ids grow in the order in which chunks were started.
 /// - `tombstones` is the number of words of the index that point at one.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -42,57 +42,58 @@ pub(super) struct Log {
     pub(super) history: History,
 }
 
-/// A chunk: what each lookup needs, and the rest.
+/// A chunk: the fields that each lookup needs, and the rest.
 #[derive(Debug)]
 pub(super) struct LogChunk {
     pub(super) place: ChunkPlace,
     pub(super) id: ChunkId,
     pub(super) live: usize,
-    /// Whether it was looked at since eviction last passed by. Only kept up where chunks are evicted.
+    /// Whether it was read since eviction last considered it. Only maintained if chunks are evicted.
     pub(super) is_referenced: bool,
     pub(super) rest: Box<ChunkRest>,
 }
 
-/// Where the bytes of a chunk are.
+/// The place of a chunk's bytes.
 #[derive(Debug)]
 pub(super) enum ChunkPlace {
-    /// Here, and growing.
+    /// In memory, and growing.
     Tail(Vec<u8>),
-    /// Here.
+    /// In memory.
     Resident(Arc<Chunk>),
-    /// In the scratch file.
+    /// In the scratch file only.
     Cold,
     /// In the checkpoint that the store was restored from.
     Stored,
 }
 
-/// What is not needed for a lookup.
+/// The fields that a lookup does not need.
 #[derive(Debug, Default)]
 pub(super) struct ChunkRest {
-    /// Bytes of a sealed chunk.
+    /// Length of a sealed chunk in bytes.
     pub(super) len: u32,
-    /// By entry, the word that it replaced; empty when no rollback needs it.
+    /// By entry, the word that it replaced; empty if no rollback needs it.
     pub(super) replaced: Vec<Word>,
-    /// The number of its first entry among all that were ever appended.
+    /// The number of its first entry among all entries ever appended.
     pub(super) first_append: u64,
-    /// One bit by state id; the last for all ids from 63 on.
+    /// The states of its entries: one bit by state id; the last bit for all ids from 63 on.
     pub(super) states: u64,
     /// Bytes of entries that expire, and of pages with items that do.
     pub(super) timed_bytes: usize,
-    /// When the last of them expires.
+    /// The time when the last of them expires.
     pub(super) expires_ms: u64,
     /// Its copy in the scratch file.
     pub(super) slots: Option<Slots>,
-    /// Entries that were read there since the whole was last in memory.
+    /// Number of entries that were read from the scratch file since the chunk was last in memory.
     pub(super) cold_reads: u32,
-    /// Of its index, if that was all that was read of it.
+    /// Fingerprint of its index, if only the index was read so far.
     pub(super) fingerprint: Option<u64>,
-    /// Whether it is kept for a rollback only.
+    /// Whether it is kept only for a rollback.
     pub(super) is_in_limbo: bool,
-    /// Whether entries of earlier versions have been looked for.
+    /// Whether the sweep has searched it for entries of earlier versions.
     pub(super) is_swept: bool,
-    /// The key groups whose entries count, if it has outdated ones of others that are the task's now; else none. What
-    /// would hide those may be gone, so the next checkpoints must not name it for them either.
+    /// The key groups whose entries are valid, if the chunk also has outdated entries of other key groups that the task
+    /// owns; otherwise empty. Entries that would hide outdated ones may be gone, so later checkpoints must not use the
+    /// chunk for those key groups either.
     pub(super) counts_for: Box<[KeyGroupRange]>,
 }
 
@@ -107,7 +108,7 @@ impl LogChunk {
         }
     }
 
-    /// Its bytes if they are in memory, else none.
+    /// Its bytes if they are in memory, otherwise empty.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.place {
@@ -146,10 +147,10 @@ pub(super) fn state_bit(state: StateId) -> u64 {
     1 << state.0.min(63)
 }
 
-/// How far compaction has come.
+/// The progress of compaction.
 #[derive(Debug, Default)]
 pub(super) struct CompactionProgress {
-    /// Bytes that may be looked at.
+    /// Bytes that may be scanned.
     pub(super) allowed: usize,
     pub(super) victim: Option<Victim>,
 }
@@ -159,7 +160,7 @@ pub(super) struct CompactionProgress {
 pub(super) struct Victim {
     pub(super) handle: u32,
     pub(super) id: ChunkId,
-    /// The entry to look at next.
+    /// The offset of the next entry to examine.
     pub(super) offset: usize,
 }
 
@@ -174,41 +175,41 @@ impl CompactionProgress {
 pub struct Sealed {
     /// All chunks, oldest first.
     pub chunks: Vec<ChunkRef>,
-    /// The same by key groups, which are those of the task: usually one part. A chunk is only in the parts for which it
-    /// counts, and a restore takes nothing else from it.
+    /// The same chunks by ranges of key groups, which together are those of the task; usually one range. A chunk is
+    /// listed only for key groups whose entries in it are valid, and a restore uses no others.
     pub parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
-    /// Those that no earlier barrier has handed over.
+    /// The chunks that no earlier barrier has returned.
     pub fresh: Vec<Arc<Chunk>>,
     /// Index hashes that two entries were ever seen to share, sorted.
     pub collided: Vec<u64>,
-    /// States that a chunk may have entries of.
+    /// States that the chunks may have entries of.
     pub held: HeldStates,
     /// The number of this seal, for [`super::StateStore::durable`].
     pub epoch: u64,
 }
 
-/// A set of states that is too large rather than too small.
+/// A set of states. It may contain too many, but never too few.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeldStates(u64);
 
 impl HeldStates {
-    /// All of which nothing is known.
+    /// The set for chunks about which nothing is known.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// Whether a state may be among them.
+    /// Whether the set may contain a state.
     #[must_use]
     pub fn may_have(self, state: StateId) -> bool {
         self.0 & state_bit(state) != 0
     }
 
-    /// Those of both.
+    /// The union of both sets.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-/// An entry to be appended.
+/// An entry to append.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NewEntry<'a> {
     pub(super) head: Head,
@@ -216,9 +217,9 @@ pub(super) struct NewEntry<'a> {
     pub(super) content: Content<'a>,
     /// Its index hash.
     pub(super) hash: u64,
-    /// When it expires, or the last item of a page; 0 if never.
+    /// The expiry time of the entry, or of the last item of a page; 0 if it never expires.
     pub(super) expires_ms: u64,
-    /// The word of the entry before it.
+    /// The word of the entry that it replaces.
     pub(super) replaces: Word,
 }
 
@@ -239,7 +240,7 @@ impl Log {
         }
     }
 
-    /// The bytes of a chunk if they are in memory, else none.
+    /// The bytes of a chunk if they are in memory, otherwise empty.
     #[inline]
     pub(super) fn bytes(&self, handle: u32) -> &[u8] {
         self.chunk(handle).bytes()
@@ -259,7 +260,7 @@ impl Log {
             .expect("a handle in use names a chunk")
     }
 
-    /// Changes the value of an entry where it stands, if it is in the tail and the new one is as long.
+    /// Overwrites the value of an entry, if the entry is in the tail and the new value has the same length.
     #[inline]
     pub(super) fn update_in_place(
         &mut self,
@@ -361,7 +362,7 @@ impl Log {
         handle
     }
 
-    /// The id of the chunk that the next entry goes to, or would if it has room.
+    /// The id of the chunk that the next entry goes to, if it fits.
     pub(super) fn tail_id(&mut self) -> ChunkId {
         let handle = match self.tail.last() {
             Some(&handle) => handle,
@@ -370,7 +371,7 @@ impl Log {
         self.chunk(handle).id
     }
 
-    /// Counts an entry as garbage, and lets its chunk go if that was its last.
+    /// Counts an entry as garbage, and drops its chunk if it has no other live entry.
     #[inline]
     pub(super) fn discard(&mut self, word: Word, len: usize) {
         let chunk = self.chunk_mut(word.handle());
@@ -382,7 +383,7 @@ impl Log {
         }
     }
 
-    /// Lets a chunk without a live entry go: for good, or until no rollback can need it.
+    /// Drops a chunk without a live entry: at once, or when no rollback can need it any more.
     pub(super) fn let_go(&mut self, handle: u32) {
         let chunk = self.chunk_mut(handle);
         assert_eq!(
@@ -400,7 +401,7 @@ impl Log {
         }
     }
 
-    /// Frees a chunk and its handle. The counts are as if it were not there already.
+    /// Frees a chunk and its handle. The counts no longer include it.
     pub(super) fn free(&mut self, handle: u32) {
         let chunk = self.chunks[handle as usize]
             .take()
@@ -457,7 +458,7 @@ impl Log {
         }
     }
 
-    /// The sealed chunks by key groups: as few parts of the task's as there can be.
+    /// The sealed chunks by ranges of the task's key groups: as few ranges as possible.
     pub(super) fn parts(&self, own: &KeyGroupRange) -> Vec<(KeyGroupRange, Vec<ChunkRef>)> {
         let own = own.0.clone();
         let mut chunks: Vec<_> = self.sealed().map(|(_, chunk)| chunk).collect();
@@ -490,7 +491,7 @@ impl Log {
         parts
     }
 
-    /// Notes what a rollback to this seal makes of the counts.
+    /// Notes the counts that a rollback to this seal restores.
     pub(super) fn note_counts(&mut self, seal: u64) {
         if self.history.is_kept {
             let live = self.sealed().map(|(handle, chunk)| (handle, chunk.live));
@@ -505,7 +506,7 @@ impl Log {
         }
     }
 
-    /// The sealed chunks that count, and their handles.
+    /// The sealed chunks that are not in limbo, and their handles.
     pub(super) fn sealed(&self) -> impl Iterator<Item = (u32, &LogChunk)> {
         self.chunks
             .iter()

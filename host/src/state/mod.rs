@@ -49,27 +49,28 @@ pub use settings::{Backend, StateSettings, StoreSettings};
 pub use store::{Keys, Lookup, StateStore};
 pub use versions::{StaleEntry, StaleSweep};
 
-/// A state of an operator, as checkpoints know it: chunks name it by id, so that a new version of a plugin may declare
-/// its states in another order.
+/// A state of an operator in checkpoints. Chunks refer to it by id, so that a new version of a plugin may declare its
+/// states in another order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateSchema {
-    /// Which entries are its.
+    /// The id in its entries.
     pub id: StateId,
     /// The name that the plugin declares.
     pub name: String,
-    /// What it holds a key.
+    /// The kind of its content for each key.
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
-    /// How long an entry lives after its last write; `None` without expiry. For tools: a job applies its own setting.
+    /// Time to live after the last write in milliseconds; `None` is without expiry. For tools: a job applies its own
+    /// setting.
     pub ttl_ms: Option<u64>,
 }
 
-/// A state within the log of one operator's tasks.
+/// The id of a state within the log of one operator's tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateId(pub u16);
 
-/// What a state holds a key.
+/// The kind of a state's content for each key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateKind {
     /// One value.
@@ -80,56 +81,56 @@ pub enum StateKind {
     Map,
 }
 
-/// Reads chunks of the checkpoint that a store was restored from, when they are needed. Chunks of checkpoints stay readable
-/// as long as the store that was restored from them names them.
+/// Reads chunks of the checkpoint that a store was restored from, when they are needed. Chunks of checkpoints stay
+/// readable as long as the restored store refers to them.
 pub trait ChunkReader: Send + Sync {
-    /// The bytes of a chunk, equal to those that were sealed.
+    /// The bytes of a chunk, exactly as they were sealed.
     ///
     /// # Errors
     /// When they cannot be read now, or are damaged.
     fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable>;
 
-    /// The index that was stored with a chunk; `None` when it has none.
+    /// The index that was stored with a chunk; `None` if it has none.
     ///
     /// # Errors
-    /// When it cannot be read now. A damaged index is as good as none.
+    /// When it cannot be read now. A damaged index counts as none.
     fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable>;
 }
 
-/// Why a chunk could not be read.
+/// The reason why a chunk could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("chunk {} cannot be read: {reason}", chunk.0)]
 pub struct ChunkUnreadable {
-    /// Which.
+    /// The chunk.
     pub chunk: ChunkId,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Whether its bytes are damaged; else it may pass.
+    /// Whether its bytes are damaged; otherwise the cause may be temporary.
     pub is_damaged: bool,
 }
 
-/// Why a store cannot do what it is asked.
+/// The reason why a store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
     /// A chunk of the checkpoint cannot be read.
     #[error(transparent)]
     Unreadable(#[from] ChunkUnreadable),
-    /// A chunk was read, but is not what it should be.
+    /// A chunk was read, but its content is wrong.
     #[error("chunk {} is damaged: {reason}", chunk.0)]
     Damaged {
-        /// Which.
+        /// The chunk.
         chunk: ChunkId,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A page of a map or list does not fit the others.
+    /// A page of a map or list does not fit the other pages.
     #[error(transparent)]
     Page(#[from] tree::MalformedTree),
     /// The scratch file cannot be used.
     #[error("the scratch file of the state cannot be used: {reason}; make room in the data folder")]
     Scratch {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -141,7 +142,7 @@ impl StateError {
         }
     }
 
-    /// The damaged chunk of the checkpoint, if that is the cause: another checkpoint may be sound.
+    /// The damaged chunk of the checkpoint, if it is the cause: another checkpoint may be sound.
     #[must_use]
     pub fn damaged_chunk(&self) -> Option<ChunkId> {
         match self {

@@ -1,5 +1,5 @@
-//! Catches a store that disagrees with a map: after updates in place and not, over seals, compaction, eviction, rollbacks,
-//! times that run out, lazy restores of every barrier, and other parallelisms.
+//! Catches a store that disagrees with a map: after updates in place or by appending, over seals, compaction, eviction,
+//! rollbacks, expiry, lazy restores of every barrier, and other parallelisms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
-/// By state, node and key: the value, and when it was written if the state forgot then.
+/// By state, node and key: the value, and the time of its write if the state had expiry then.
 type Model = BTreeMap<(u16, Option<u64>, Vec<u8>), (Vec<u8>, Option<u64>)>;
 
 const TTL_MS: u64 = 400;
-/// State 1 may forget; state 2 has pages.
+/// State 1 may have expiry; state 2 has pages.
 const FORGETFUL: u16 = 1;
 const PAGES: u16 = 2;
 
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-/// What checkpoints keep.
+/// The stored checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) chunks: BTreeMap<ChunkId, Arc<Chunk>>,
@@ -71,7 +71,7 @@ struct Barrier {
     model: Model,
 }
 
-/// A job's tasks, the durable chunks, and what the state should be.
+/// A job's tasks, the durable chunks, and a model of the state.
 struct Subject {
     setup: Setup,
     max: MaxParallelism,
@@ -256,7 +256,7 @@ impl Subject {
         }
     }
 
-    /// Goes back to the last durable barrier in the process, where that is possible.
+    /// Rolls back to the last durable barrier within the process, if possible.
     fn roll_back(&mut self, barrier: &Barrier) {
         let mut came: Vec<_> = self.tasks.iter_mut().map(|task| task.rollback()).collect();
         came.dedup();
@@ -264,7 +264,7 @@ impl Subject {
             Some(Ok(RollbackOutcome::Done)) if came.is_empty() => {
                 self.model = barrier.model.clone()
             }
-            // Some tasks have given up what it needs.
+            // Some tasks no longer have the data for it.
             _ => {
                 assert!(self.setup.budget.is_some());
                 self.restore(barrier, self.tasks.len() as u16);
@@ -272,7 +272,7 @@ impl Subject {
         }
     }
 
-    /// Starts again from a barrier with `parallelism` tasks.
+    /// Restarts from a barrier with `parallelism` tasks.
     fn restore(&mut self, barrier: &Barrier, parallelism: u16) {
         self.model = barrier.model.clone();
         let mut named: BTreeMap<ChunkId, (ChunkRef, Vec<KeyGroupRange>)> = BTreeMap::new();
@@ -302,7 +302,7 @@ impl Subject {
             .collect();
     }
 
-    /// Has a loader in the background supply some chunks.
+    /// Supplies some chunks, as a loader in the background does.
     fn load(&mut self) {
         for task in &mut self.tasks {
             for chunk in task.missing() {
@@ -345,7 +345,7 @@ impl Subject {
         }
     }
 
-    /// Switches forgetting on or off, which a restart does. What had expired is there again or is gone for good.
+    /// Switches expiry on or off, as a restart can. Expired values are visible again or are gone permanently.
     fn switch_forgetting(&mut self, barrier: &Barrier, parallelism: u16) {
         self.forgets = !self.forgets;
         self.restore(barrier, parallelism);
@@ -365,7 +365,7 @@ impl Subject {
             return;
         };
         for task in &self.tasks {
-            // The tail may be larger than the budget; then nothing else is in memory but what was looked at last.
+            // The tail may be larger than the budget; then only the chunk that was read last is in memory.
             let resident = task.resident_bytes();
             assert!(resident <= budget.max(3 << 20), "{resident} bytes");
         }
@@ -420,7 +420,7 @@ fn run(seed: u64, setup: Setup) {
                 subject.restore(&barrier, parallelism);
             }
             subject.check_all();
-            // A restored store goes back to what it began with.
+            // A restored store rolls back to its initial state.
             if setup.rolls_back {
                 let begun = Barrier {
                     model: subject.model.clone(),

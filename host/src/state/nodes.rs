@@ -1,7 +1,7 @@
 //! Entries that are pages of a tree: each is found by state, key and node number, one at a time.
 //!
-//! What a page holds is up to `tree`, and to which tree it belongs up to `collections`; here it is bytes. Pages have no
-//! write time: each item in them has its own.
+//! `tree` knows the content of a page, and `collections` the tree that it belongs to; here it is bytes. Pages have no
+//! write time: each of their items has its own.
 
 use super::layout::{Content, Head};
 use super::search::{Identity, IndexPlace};
@@ -9,7 +9,7 @@ use super::store::StateStore;
 use super::tree::page;
 use super::{StateError, StateId};
 
-/// Which page of which tree is meant.
+/// The address of a page: its state, key and node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NodeAddress<'a> {
     pub(super) state: StateId,
@@ -33,7 +33,7 @@ impl StateStore {
     /// The bytes of a page.
     ///
     /// # Errors
-    /// When a chunk that is not in memory cannot be read, or is damaged. The store is as it was.
+    /// When a chunk that is not in memory cannot be read, or is damaged. The store is unchanged.
     ///
     /// # Panics
     /// When the key is of a key group that this task does not own.
@@ -48,7 +48,8 @@ impl StateStore {
         }
     }
 
-    /// Writes a page, or removes it: in place if it is in the tail and as long as before. One that is not there stays so.
+    /// Writes or removes a page: in place if it is in the tail and the length is the same. Removing a missing page does
+    /// nothing.
     ///
     /// # Errors
     /// As [`StateStore::node`].
@@ -68,7 +69,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// Writes a page of the newest version of a state in the place of the one that an earlier version has of the same node.
+    /// Writes a page of the newest version of a state, replacing the page of the same node that an earlier version has.
     ///
     /// # Errors
     /// As [`StateStore::node`].
@@ -101,7 +102,7 @@ impl StateStore {
         self.place(address.key_hash, address.state, Some(address.node))
     }
 
-    /// The head of a page's entry, and when the last of its items expires.
+    /// The head of a page's entry, and the time when the last of its items expires.
     fn node_head(&self, address: NodeAddress<'_>, page: Option<&[u8]>, now_ms: u64) -> (Head, u64) {
         let head = Head {
             state: address.state,

@@ -1,6 +1,6 @@
-//! Asks the processor for memory that is needed soon. A hint: without it everything works the same, only slower.
+//! Prefetches memory into the processor's caches. It is only a hint: without it everything works the same, only slower.
 
-/// Asks for the item at `index`, if there is one.
+/// Prefetches the item at `index`, if there is one.
 #[inline(always)]
 pub fn prefetch<T>(items: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -10,7 +10,7 @@ pub fn prefetch<T>(items: &[T], index: usize) {
             unsafe_code,
             reason = "the intrinsic takes a pointer; a prefetch never faults and changes nothing"
         )]
-        // SAFETY: prefetching has no effect but on caches, and the pointer comes from a reference.
+        // SAFETY: prefetching only affects caches, and the pointer comes from a reference.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(item).cast());
         }

@@ -1,5 +1,5 @@
-//! Catches what was cleared and comes back with another number of tasks: a chunk that one task needs holds outdated entries
-//! of another, which has forgotten that they were cleared.
+//! Catches cleared values that reappear with another number of tasks: a chunk that one task needs has outdated entries
+//! of another task, whose tombstones are already gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn what_was_cleared_stays_so_although_another_task_keeps_its_chunk() {
     let parts = seal(&mut alone, &mut disk);
     assert_eq!(parts.len(), 1);
 
-    // The first of two tasks clears its key, and works until the tombstone has gone.
+    // The first of two tasks clears its key, and continues until the tombstone is removed.
     let mut first = restore(&disk, &parts, 0, 2);
     let mut second = restore(&disk, &parts, 1, 2);
     assert_eq!(
@@ -92,7 +92,7 @@ fn what_was_cleared_stays_so_although_another_task_keeps_its_chunk() {
     assert_eq!(first.len(), 40, "the tombstone is still there");
     parts.extend(seal(&mut second, &mut disk));
 
-    // One task again names the chunk only for the keys that the second one had.
+    // With one task again, the chunk is used only for the keys that the second task had.
     for round in 0..3 {
         let mut alone = restore(&disk, &parts, 0, 1);
         assert_eq!(

@@ -1,10 +1,10 @@
-//! Where the bytes of sealed chunks are: in memory, in the task's scratch file, or still in the checkpoint that the store
-//! was restored from.
+//! Moves the bytes of sealed chunks between memory, the task's scratch file, and the checkpoint that the store was
+//! restored from.
 //!
-//! A chunk of the checkpoint is fetched whole when an entry of it is needed, or supplied before by a loader in the
-//! background. With a budget, chunks leave memory for the scratch file, by the clock algorithm (Corbató, 1968), and entries
-//! are read there one by one; a chunk of which many were read comes back whole. What is read back is compared with what was
-//! said of it, since the rest of the store relies on it.
+//! A chunk of the checkpoint is read as a whole when an entry of it is needed, or supplied earlier by a loader in the
+//! background. With a budget, chunks move from memory to the scratch file, chosen by the clock algorithm (Corbató,
+//! 1968), and entries are read from there one by one; a chunk with many such reads is loaded as a whole. Chunks that
+//! are read back are compared with their index, since the rest of the store relies on it.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ const SPARE_BUFFERS_MAX: usize = 32;
 /// The same where memory is short.
 const SPARE_BUFFERS_MAX_DISK: usize = 2;
 
-/// Entries of a cold chunk that are read before it comes back whole.
+/// Entries of a cold chunk that are read before the whole chunk is loaded.
 const COLD_READS_MAX: u32 = 1024;
-/// Bytes that are read of a cold entry at first: most entries are shorter.
+/// Bytes of a cold entry that are read first: most entries are shorter.
 const COLD_READ_BYTES: usize = 256;
 
-/// Where chunks can be, and how many bytes of sealed ones are in memory.
+/// The places for chunks, and the bytes of sealed ones in memory.
 pub(super) struct Residency {
     reader: Option<Arc<dyn ChunkReader>>,
     disk: Option<Disk>,
@@ -82,13 +82,13 @@ impl Residency {
         self.disk.is_some()
     }
 
-    /// Bytes that may be in memory.
+    /// Largest number of bytes in memory.
     pub(super) fn budget_bytes(&self) -> usize {
         let disk = self.disk.as_ref();
         disk.map_or(usize::MAX, |disk| disk.budget_bytes)
     }
 
-    /// Bytes that a rollback may cost.
+    /// Largest number of bytes for rollback data.
     pub(super) fn history_bytes_max(&self) -> usize {
         match self.disk {
             None => usize::MAX,
@@ -109,7 +109,7 @@ impl Residency {
         }
     }
 
-    /// Gives back what a dropped chunk had.
+    /// Frees what a dropped chunk used.
     pub(super) fn forget(&mut self, chunk: LogChunk) {
         if let (Some(slots), Some(disk)) = (chunk.rest.slots, &mut self.disk) {
             disk.scratch.release(slots);
@@ -129,7 +129,7 @@ fn damaged(chunk: ChunkId, reason: &str) -> StateError {
 }
 
 impl Log {
-    /// The entry at an address, from wherever it is.
+    /// The entry at an address, wherever its chunk is.
     #[inline]
     pub(super) fn entry(&mut self, word: Word) -> Result<Entry<'_>, StateError> {
         if self.bytes(word.handle()).is_empty() {
@@ -189,7 +189,7 @@ impl Log {
             .map_err(|_| damaged(chunk.id, "its copy in the scratch file is"))
     }
 
-    /// Brings the bytes of a chunk into memory; others may leave it.
+    /// Loads the bytes of a chunk into memory; other chunks may be evicted.
     pub(super) fn make_resident(&mut self, handle: u32) -> Result<(), StateError> {
         let chunk = self.chunk(handle);
         let bytes = match chunk.place {
@@ -259,7 +259,7 @@ impl Log {
         self.evict(None)
     }
 
-    /// Moves chunks out of memory until the budget is kept, or none is left that may go. `keep` stays.
+    /// Moves chunks out of memory until the budget is kept, or no other chunk can be moved. `keep` stays in memory.
     pub(super) fn evict(&mut self, keep: Option<u32>) -> Result<(), StateError> {
         let Some(budget) = self.residency.disk.as_ref().map(|disk| disk.budget_bytes) else {
             return Ok(());
@@ -319,7 +319,7 @@ impl Log {
     }
 }
 
-/// Compares the bytes of a chunk with what its index has said when the store was restored.
+/// Compares the bytes of a chunk with the index that the store was restored from.
 fn check(chunk: &LogChunk, bytes: &[u8]) -> Result<(), StateError> {
     if bytes.len() != chunk.len() {
         return Err(damaged(

@@ -1,10 +1,11 @@
-//! Rebuilds the index of a store from the indexes of a checkpoint's chunks. The chunks themselves wait until they are
-//! needed.
+//! Rebuilds the index of a store from the indexes of a checkpoint's chunks. The chunks themselves are read later, when
+//! they are needed.
 //!
-//! Rows are dealt out by key group, oldest chunk first, and each group is then gone through from its newest row down: of
-//! rows with one index hash the first is the newest, and the others are garbage. A group fits into a processor's cache,
-//! which is what makes it fast. Of hashes that are known to be shared, the entries themselves are read. What a task does not
-//! own, or its checkpoint did not own, is passed over: that is all that another parallelism needs.
+//! Rows are distributed by key group, oldest chunk first, and each group is then scanned from its newest row to its
+//! oldest: of rows with the same index hash, the first is the newest, and the others are garbage. A group fits into a
+//! processor's cache, which makes this fast. For hashes that are known to be shared, the entries themselves are read.
+//! Rows of key groups that the task, or the task of the checkpoint, does not own are skipped: nothing else is needed
+//! for another parallelism.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,25 +27,25 @@ pub struct Restore {
     created_ms: u64,
     collided: BTreeSet<u64>,
     last: Option<ChunkId>,
-    /// By key group of the task.
+    /// Rows by key group of the task.
     groups: Vec<Vec<GroupRow>>,
     rows: Vec<IndexRow>,
 }
 
-/// A row of a key group: index hash, and where the entry is.
+/// A row of a key group: index hash, and the address of the entry.
 ///
 /// ```text
 /// at: chunk handle, 20 bits | offset, 20 bits | length, 23 bits | tombstone, 1 bit
 /// ```
 ///
-/// A length of all ones is that of the rest of the chunk: only an entry that is alone in its chunk is so long.
+/// A length of all ones means the rest of the chunk: only an entry that is alone in its chunk is that long.
 #[derive(Debug, Clone, Copy)]
 struct GroupRow {
     hash: u64,
     at: u64,
 }
 
-/// So many rows ahead, memory is asked for.
+/// Number of rows that memory is prefetched ahead.
 const PREFETCH_ROWS: usize = 12;
 
 const LEN_BITS: u32 = 23;
@@ -78,8 +79,8 @@ impl GroupRow {
 }
 
 impl Restore {
-    /// Begins with nothing. `created_ms` is when the checkpoint was taken, `collided` what its snapshots say of shared
-    /// hashes, and `reader` has its chunks.
+    /// Starts empty. `created_ms` is the time of the checkpoint, `collided` are the shared hashes in its snapshots, and
+    /// `reader` reads its chunks.
     #[must_use]
     pub fn new(
         settings: StoreSettings,
@@ -99,14 +100,14 @@ impl Restore {
         }
     }
 
-    /// Adds a chunk by its index. Of its keys those count that this task owns, and that the tasks owned in whose snapshots
-    /// the chunk stands: what it holds of others is out of date. Without an index that fits, the chunk is read whole.
+    /// Adds a chunk by its index. Only keys count that this task owns and for which the snapshots list the chunk: its
+    /// entries for other keys are out of date. Without a matching index, the chunk is read as a whole.
     ///
     /// # Errors
-    /// When the chunk has to be read and cannot, or is damaged. The store is then not to be used.
+    /// When the chunk must be read and cannot, or is damaged. The store must not be used then.
     ///
     /// # Panics
-    /// When the chunks do not come oldest first.
+    /// When chunks are not added oldest first.
     pub fn add(
         &mut self,
         chunk: ChunkRef,
@@ -151,7 +152,7 @@ impl Restore {
         Ok(ChunkPlace::Resident(Arc::new(Chunk { id, bytes })))
     }
 
-    /// Deals the rows of a chunk out to their key groups.
+    /// Distributes the rows of a chunk to their key groups.
     fn deal_out(&mut self, handle: u32, named_for: &[KeyGroupRange]) {
         let own = self.store.key_groups.0.clone();
         let counts: Vec<bool> = own
@@ -179,7 +180,7 @@ impl Restore {
             has_outdated |= counts.get(group) == Some(&false);
             if counts.get(group) == Some(&true) {
                 states |= state_bit(row.state);
-                // Pages have times within, of which the index says nothing.
+                // Pages contain times that the index does not have.
                 let is_page = row.node.is_some() && !row.is_tombstone;
                 let has_times = is_page && forgetful & state_bit(row.state) != 0;
                 if row.is_timed || has_times {
@@ -200,10 +201,10 @@ impl Restore {
         }
     }
 
-    /// The store with all that was added.
+    /// The store with all added chunks.
     ///
     /// # Errors
-    /// When entries have to be read because their hashes are shared, and cannot.
+    /// When entries with shared hashes cannot be read.
     pub fn finish(mut self) -> Result<StateStore, StateError> {
         let mut undecided = Vec::new();
         let mut hashes = Vec::new();
@@ -227,7 +228,7 @@ impl Restore {
 }
 
 impl StateStore {
-    /// Makes the table of a key group from all its rows, oldest first, but those of shared hashes.
+    /// Builds the table of a key group from all its rows, oldest first, except those of shared hashes.
     fn adopt(
         &mut self,
         table: usize,
@@ -236,7 +237,7 @@ impl StateStore {
         shared: &BTreeSet<u64>,
     ) {
         let mut index = IndexTable::with_room(rows.len());
-        // The whole hash of each word; what stands where no word is does not matter.
+        // The whole hash of each word; values for empty slots do not matter.
         if hashes.len() < index.slots().len() {
             hashes.resize(index.slots().len(), 0);
         }
@@ -270,7 +271,7 @@ impl StateStore {
         self.tables[table] = index;
     }
 
-    /// Takes a row of a shared hash unless there is a newer one of the same identity; they come newest first.
+    /// Adds a row of a shared hash unless there is a newer one of the same identity; rows arrive newest first.
     fn adopt_shared(&mut self, table: usize, row: GroupRow) -> Result<(), StateError> {
         let entry = self.log.entry(row.word())?;
         let key = entry.key.to_vec();
@@ -303,7 +304,7 @@ impl StateStore {
         self.log.tombstones += usize::from(row.is_tombstone());
     }
 
-    /// Drops the chunks of which nothing counts.
+    /// Drops the chunks without live entries.
     fn drop_garbage(&mut self) {
         let chunks = self.log.sealed().filter(|(_, chunk)| chunk.live == 0);
         let garbage: Vec<_> = chunks

@@ -1,7 +1,8 @@
-//! Goes back to the last durable seal, in the process: undoes what was appended since, from the newest entry down.
+//! Rolls a store back to the last durable seal, within the process: undoes later entries, from the newest to the
+//! oldest.
 //!
-//! The cost is by the entries since that seal, not by the state: each undone entry gives the index the word back that it
-//! replaced, and the counts of the seal were noted then. Ids of chunks are not used again.
+//! The cost depends on the number of entries since that seal, not on the size of the state: for each undone entry the
+//! index gets back the word that it replaced, and the counts were noted at the seal. Ids of chunks are not reused.
 
 use super::chunk_index::index_hash;
 use super::history::{Counts, Removed};
@@ -12,16 +13,16 @@ use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
 
-/// What came of a rollback.
+/// The result of a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollbackOutcome {
-    /// The store is as it was at the last durable seal, or as it began when there is none.
+    /// The store is as at the last durable seal, or in its initial state if there is none.
     Done,
-    /// What it needs was not kept; the store is as it was, and has to be restored from the checkpoint.
+    /// The data for it was not kept; the store is unchanged, and must be restored from the checkpoint.
     RestoreNeeded,
 }
 
-/// An entry that is to be undone.
+/// An entry to undo.
 struct Undone {
     offset: usize,
     key_hash: u64,
@@ -30,8 +31,8 @@ struct Undone {
 }
 
 impl StateStore {
-    /// Says that all up to the seal of this number is durable, so that what only an earlier one needs can go. Numbers of
-    /// seals that were rolled back are passed over.
+    /// Tells the store that everything up to the seal of this number is durable, so that data for earlier seals can be
+    /// dropped. Numbers of seals that were rolled back are ignored.
     pub fn durable(&mut self, epoch: u64) {
         let history = &mut self.log.history;
         let is_known = epoch < history.epoch && epoch > history.durable;
@@ -56,10 +57,10 @@ impl StateStore {
         }
     }
 
-    /// Goes back to the last durable seal. No call of [`StateStore::durable`] may be under way for a later one.
+    /// Rolls back to the last durable seal. There must be no pending call of [`StateStore::durable`] for a later one.
     ///
     /// # Errors
-    /// When chunks that have left memory cannot be read. The store is then not to be used.
+    /// When chunks that are not in memory cannot be read. The store must not be used then.
     pub fn rollback(&mut self) -> Result<RollbackOutcome, StateError> {
         let history = &mut self.log.history;
         if !history.is_kept || history.durable < history.possible_from {
@@ -114,7 +115,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// Gives words back that were removed when at least so many entries had ever been appended.
+    /// Restores words that were removed after this many entries had been appended.
     fn bring_back(&mut self, removed: &mut Vec<Removed>, appends: u64) {
         while let Some(last) = removed.pop_if(|last| last.appends >= appends) {
             self.tables[last.table as usize].insert(last.word);
@@ -123,7 +124,7 @@ impl StateStore {
 }
 
 impl Log {
-    /// The counts of the last durable seal, and without the chunks of these epochs.
+    /// Restores the counts of the last durable seal, without the chunks of these epochs.
     fn reset_to_durable(&mut self, undone: &[(u64, u32)]) {
         let history = &mut self.history;
         let durable = history.durable;
@@ -158,13 +159,13 @@ impl Log {
             let chunk = self.chunk_mut(handle);
             chunk.live = live;
             chunk.rest.is_in_limbo = false;
-            // What was migrated on the way is not any more.
+            // Migrations since then are undone as well.
             chunk.rest.is_swept = false;
         }
         self.history.counts.push(counts);
     }
 
-    /// Drops all that a rollback needs; one is possible again once the seal that comes next is durable.
+    /// Drops all rollback data; rollbacks are possible again once the next seal is durable.
     pub(super) fn give_rollback_up(&mut self) {
         let history = &mut self.history;
         history.notes = false;

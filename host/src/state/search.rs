@@ -1,16 +1,16 @@
-//! What an entry is searched by, what a search finds, and which values it shows: plain data of [`super::store`].
+//! The plain data of searches in [`super::store`]: the key of a search, its result, and the rules for visible values.
 
 use super::StateId;
 use super::index::Word;
 use super::layout::{Content, Entry, Head};
 use super::tree::Lifetime;
 
-/// What a search has found: the word of the entry, or the empty one.
+/// The result of a search: the word of the entry, or the empty one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SearchResult {
     pub(super) word: Word,
     pub(super) position: u32,
-    /// Bytes of the entry, twice, and 1 if it is a tombstone.
+    /// Length of the entry in bytes times 2, plus 1 if it is a tombstone.
     len: u32,
 }
 
@@ -32,11 +32,11 @@ impl SearchResult {
 
     #[inline]
     pub(super) fn note(&mut self, entry: &Entry<'_>) {
-        // Entries of 2 GiB are refused long before: a guest has 1 GiB of memory.
+        // Entries of 2 GiB are refused much earlier: a guest has 1 GiB of memory.
         self.len = (entry.len as u32) << 1 | u32::from(entry.is_tombstone());
     }
 
-    /// Notes that its entry has a value, and `len` bytes in all.
+    /// Notes that its entry has a value, and is `len` bytes long.
     #[inline]
     pub(super) fn note_value(&mut self, len: usize) {
         self.len = (len as u32) << 1;
@@ -53,14 +53,14 @@ impl SearchResult {
     }
 }
 
-/// Where an identity belongs in the index.
+/// The position of an identity in the index.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct IndexPlace {
     pub(super) table: u32,
     pub(super) hash: u64,
 }
 
-/// What an entry of a state is searched by.
+/// The identity that an entry is searched by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity<'a> {
     pub(super) state: StateId,
@@ -68,7 +68,7 @@ pub(super) struct Identity<'a> {
     pub(super) key: &'a [u8],
 }
 
-/// How a state forgets, at this time.
+/// The expiry of a state, at this time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) ttl_ms: Option<u64>,
@@ -77,7 +77,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Whether an entry counts no more.
+    /// Whether an entry has expired.
     #[inline]
     pub(super) fn has_expired(self, entry: &Entry<'_>) -> bool {
         match (self.ttl_ms, entry.written_ms) {

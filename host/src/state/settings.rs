@@ -1,30 +1,30 @@
-//! What a store is told when it begins: whose keys it has, where their bytes may be, and how long states remember.
+//! The settings of a store: its key groups, the place for its bytes, and the expiry of states.
 
 use std::fs::File;
 
 use super::{ChunkIds, StateId};
 use crate::stream::{KeyGroupRange, MaxParallelism};
 
-/// What a store is made from.
+/// The settings of a store.
 #[derive(Debug)]
 pub struct StoreSettings {
-    /// Key groups of the job.
+    /// Number of key groups of the job.
     pub max_parallelism: MaxParallelism,
-    /// Those of this task.
+    /// The key groups of this task.
     pub key_groups: KeyGroupRange,
-    /// Names of its new chunks.
+    /// The ids of its new chunks.
     pub ids: ChunkIds,
-    /// Where sealed chunks may be.
+    /// The place for sealed chunks.
     pub backend: Backend,
-    /// Rules of states that have any; entries of the others never expire.
+    /// Settings of states; entries of all others never expire.
     pub states: Vec<StateSettings>,
-    /// Whether the store keeps what [`super::StateStore::rollback`] needs. If so, the owner of the store says
-    /// by [`super::StateStore::durable`] what is no longer needed.
+    /// Whether the store keeps data for [`super::StateStore::rollback`]. If so, the owner of the store must call
+    /// [`super::StateStore::durable`], so that unneeded data is dropped.
     pub keeps_rollback: bool,
 }
 
 impl StoreSettings {
-    /// All in memory, no rules, no rollback.
+    /// All in memory, no expiry, no rollback.
     #[must_use]
     pub fn in_memory(
         max_parallelism: MaxParallelism,
@@ -42,33 +42,34 @@ impl StoreSettings {
     }
 }
 
-/// Where sealed chunks may be.
+/// The place for sealed chunks.
 #[derive(Debug)]
 pub enum Backend {
     /// In memory.
     Memory,
-    /// In memory up to a budget, beyond it in a file of the task's own.
+    /// In memory up to a budget, the rest in a file of the task's own.
     Disk {
         /// An empty file that no other store uses. It is not durable, and need not have a name.
         scratch: File,
-        /// Bytes of chunks and of what a rollback needs. The unsealed tail counts, but only sealed chunks leave memory.
+        /// Limit on the bytes of chunks and rollback data. The unsealed tail counts, but only sealed chunks leave
+        /// memory.
         budget_bytes: usize,
     },
 }
 
-/// Rules of a state.
+/// The settings of a state.
 #[derive(Debug, Clone)]
 pub struct StateSettings {
-    /// Which state.
+    /// The id of the state.
     pub id: StateId,
-    /// How long an entry lives after its last write; `None` without expiry.
+    /// Time to live after the last write in milliseconds; `None` is without expiry.
     pub ttl_ms: Option<u64>,
-    /// Ids of its earlier versions, newest first. What they have counts as long as this one has nothing of a key.
+    /// Ids of its earlier versions, newest first. Their entries count while this version has none for a key.
     pub aliases: Vec<StateId>,
 }
 
 impl StateSettings {
-    /// A state without rules.
+    /// A state without expiry and earlier versions.
     #[must_use]
     pub fn plain(id: StateId) -> Self {
         Self {

@@ -1,9 +1,9 @@
-//! The state of one task: a log of entries, and for each of them the address of the newest.
+//! The state of one task: a log of entries, and an index with the address of the newest entry of each key.
 //!
-//! Writing appends to the tail, or changes an entry in place while the tail is not sealed. Sealing is what a barrier does:
-//! it hands over the chunks of the tail without copying them. Keys of a batch are looked up together, so that the memory
-//! that one key needs is on its way while others are compared. `compaction` keeps the garbage within bounds, `residency`
-//! the memory, and `rollback` goes back to a barrier. The time of day is handed in with each call.
+//! A write appends to the tail, or changes an entry in place while the tail is not sealed. A barrier seals the tail: it
+//! returns its chunks without copying them. Keys of a batch are looked up together, so that memory for one key is
+//! fetched while others are compared. `compaction` limits the garbage, `residency` the memory, and `rollback` returns
+//! to a barrier. The caller passes wall-clock time with each call.
 
 use std::collections::BTreeSet;
 
@@ -20,16 +20,16 @@ use super::{StateError, StateId};
 use crate::stream::short;
 use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
-/// Keys that are looked up together: enough to hide the memory's latency, few enough to stay in the first cache.
+/// Keys that are looked up together: enough to hide the memory's latency, few enough to stay in the first-level cache.
 const LOOKUP_BLOCK: usize = 64;
 
-/// Writes that memory is asked for ahead of.
+/// Number of writes that memory is prefetched ahead.
 const WRITE_AHEAD: usize = 16;
 
 /// A task's state.
 ///
-/// - Each word of the index points at the newest entry of its identity (key, state, node); what lost its value has a
-///   tombstone.
+/// - Each word of the index points at the newest entry of its identity (key, state, node); an identity that lost its
+///   value has a tombstone.
 /// - Two entries of the index have the same index hash only if `collided` has it.
 #[derive(Debug)]
 pub struct StateStore {
@@ -51,7 +51,8 @@ pub struct Keys<'a> {
     pub hashes: &'a [u64],
 }
 
-/// What one state has for the keys of a batch. Good until the state of these keys is written or the store compacts.
+/// The values of one state for the keys of a batch. Valid until these keys of the state are written or the store
+/// compacts.
 #[derive(Debug, Default)]
 pub struct Lookup {
     values: OptionalColumn,
@@ -66,8 +67,8 @@ impl Lookup {
         &self.values
     }
 
-    /// By key, of which version of the state its value is: the id of the state, or of an earlier version, whose value has
-    /// to be migrated. `None` when the state has no earlier versions.
+    /// The version of each key's value: the id of the state, or of an earlier version, whose value must be migrated.
+    /// `None` if the state has no earlier versions.
     #[must_use]
     pub fn versions(&self) -> Option<&[StateId]> {
         (!self.versions.is_empty()).then_some(&self.versions)
@@ -112,8 +113,8 @@ impl StateStore {
         }
     }
 
-    /// Replaces the rules and returns the previous ones, when another plugin takes over the same state. The cost grows with
-    /// the number of chunks.
+    /// Replaces the settings of states and returns the previous ones, when another plugin takes over the state. The
+    /// cost grows with the number of chunks.
     #[must_use]
     pub fn replace_rules(&mut self, states: Vec<StateSettings>) -> Vec<StateSettings> {
         let has_aliases = states.iter().any(|state| !state.aliases.is_empty());
@@ -150,8 +151,8 @@ impl StateStore {
         self.log.total_bytes
     }
 
-    /// Bytes that were appended since the last seal. They stay in memory until the next one, also beyond the budget: a
-    /// caller with a budget asks for a checkpoint when they are a large part of it.
+    /// Bytes appended since the last seal. They stay in memory until the next one, even beyond the budget: a caller
+    /// with a budget requests a checkpoint when they are a large part of it.
     #[must_use]
     pub fn unsealed_bytes(&self) -> usize {
         let tail = self.log.tail.iter();
@@ -165,7 +166,7 @@ impl StateStore {
             && self.unsealed_bytes() > self.log.residency.budget_bytes() / 4
     }
 
-    /// Bytes of sealed chunks in memory, and of what a rollback needs beside them.
+    /// Bytes of sealed chunks in memory, plus rollback data.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
         self.log.residency.resident_bytes + self.log.history.bytes()
@@ -179,7 +180,7 @@ impl StateStore {
             "the key belongs to this task"
         );
         IndexPlace {
-            // Of a key of another task this is no table.
+            // For a key of another task this is not a valid table.
             table: u32::from(group.0).wrapping_sub(u32::from(self.key_groups.0.start)),
             hash: index_hash(key_hash, state, node),
         }
@@ -205,10 +206,10 @@ impl StateStore {
         }
     }
 
-    /// Looks the values of a state up; `now_ms` is the time of day in milliseconds since 1970.
+    /// Looks up the values of a state. `now_ms` is wall-clock time in milliseconds since 1970.
     ///
     /// # Errors
-    /// When a chunk that is not in memory cannot be read, or is damaged. The store is as it was.
+    /// When a chunk that is not in memory cannot be read, or is damaged. The store is unchanged.
     ///
     /// # Panics
     /// When a key is of a key group that this task does not own.
@@ -240,7 +241,7 @@ impl StateStore {
                 if !word.is_empty() {
                     let chunk = self.log.chunk(word.handle());
                     prefetch(chunk.bytes(), word.offset());
-                    // The key and a short value may reach into the next line.
+                    // The key and a short value may reach into the next cache line.
                     prefetch(chunk.bytes(), word.offset() + 24);
                     if is_bounded {
                         self.log.chunk_mut(word.handle()).is_referenced = true;
@@ -280,7 +281,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// Follows a candidate until its entry is the one meant, and shows it to `take`; or until there is none.
+    /// Checks candidates until an entry has the identity, and passes it to `take`; or until there are no more.
     #[inline]
     pub(super) fn follow(
         &mut self,
@@ -323,7 +324,7 @@ impl StateStore {
         Ok(found)
     }
 
-    /// Says of which version the value of the last key is; if there is nothing of the newest, looks at the earlier ones.
+    /// Sets the version of the last key's value; if the newest version has no entry, searches the earlier ones.
     #[cold]
     fn look_at_versions(
         &mut self,
@@ -352,12 +353,12 @@ impl StateStore {
         Ok(())
     }
 
-    /// Writes values of a state: `values[i]` for the key `slots[i]`; an absent one clears it. `lookup` is what
-    /// [`StateStore::read`] found for the same keys and state just before.
+    /// Writes values of a state: `values[i]` for the key `slots[i]`; `None` clears it. `lookup` is the result of
+    /// [`StateStore::read`] for the same keys and state immediately before.
     ///
     /// # Panics
-    /// When a slot is not an index of the keys, or there are not as many slots as values. Callers check this for slots that
-    /// a guest returned, and that no slot appears twice.
+    /// When a slot is not an index of the keys, or the numbers of slots and values differ. Callers check this for slots
+    /// that a guest returned, and that no slot appears twice.
     pub fn write(
         &mut self,
         state: StateId,
@@ -388,7 +389,7 @@ impl StateStore {
         }
     }
 
-    /// Asks for the memory that a write is going to change: after the guest's call it may be far away again.
+    /// Prefetches the memory that a write will change: after the guest's call it may no longer be cached.
     #[inline]
     fn expect_write(&self, keys: Keys<'_>, state: StateId, lookup: &Lookup, slot: usize) {
         let found = lookup.found[slot];
@@ -405,7 +406,7 @@ impl StateStore {
         }
     }
 
-    /// Writes an entry, with the time at which it expires, in the place of what was found.
+    /// Writes an entry with its expiry time, replacing the one that was found.
     #[inline]
     pub(super) fn put(
         &mut self,
@@ -458,7 +459,7 @@ impl StateStore {
         self.log.discard(found.word, found.len());
     }
 
-    /// Takes an entry out of the index. Older entries of the same slot must be hidden, or there must be none.
+    /// Removes an entry from the index. There must be no older entries of the same identity, or they must be hidden.
     pub(super) fn remove(&mut self, place: IndexPlace, found: SearchResult) {
         let table = place.table as usize;
         let position = self.tables[table].position_of(found.position as usize, found.word);
@@ -468,10 +469,10 @@ impl StateStore {
         self.log.discard(found.word, found.len());
     }
 
-    /// Seals the tail, as a barrier does: costs by the number of chunks, not by their bytes.
+    /// Seals the tail, as a barrier does. The cost depends on the number of chunks, not on their bytes.
     ///
     /// # Errors
-    /// When chunks cannot leave memory for the scratch file. The store is then not to be used.
+    /// When chunks cannot be moved to the scratch file. The store must not be used then.
     pub fn seal(&mut self) -> Result<Sealed, StateError> {
         let mut sealed = self.log.seal();
         sealed.parts = self.log.parts(&self.key_groups);
@@ -480,7 +481,7 @@ impl StateStore {
         Ok(sealed)
     }
 
-    /// Keeps the budget.
+    /// Evicts chunks to keep the budget.
     pub(super) fn bound(&mut self) -> Result<(), StateError> {
         if self.log.history.bytes() > self.log.residency.history_bytes_max() {
             self.log.give_rollback_up();
@@ -488,17 +489,17 @@ impl StateStore {
         self.log.evict(None)
     }
 
-    /// The chunks that are only in the checkpoint from which the store was restored, newest first. They are fetched when
-    /// they are needed; a loader may read them earlier, and hand them to [`StateStore::supply`].
+    /// The chunks that are only in the checkpoint from which the store was restored, newest first. They are read when
+    /// they are needed; a loader may read them earlier, and pass them to [`StateStore::supply`].
     #[must_use]
     pub fn missing(&self) -> Vec<super::ChunkRef> {
         self.log.missing()
     }
 
-    /// Takes a chunk that may be missing. One that is not is passed over.
+    /// Takes a chunk that may be missing. A chunk that is not missing is ignored.
     ///
     /// # Errors
-    /// When it is not what the checkpoint says. The store is as it was.
+    /// When it differs from what the checkpoint says. The store is unchanged.
     pub fn supply(&mut self, chunk: std::sync::Arc<super::Chunk>) -> Result<(), StateError> {
         self.log.supply(chunk)
     }

@@ -1,5 +1,5 @@
-//! An ordered map from sub-keys to values, kept as a B+ tree of small pages: what a `map` state has for one key, and, with
-//! positions as sub-keys, a `list` state.
+//! An ordered map from sub-keys to values, stored as a B+ tree of small pages. A `map` state has one for each key; so
+//! has a `list` state, with positions as sub-keys.
 //!
 //! ```text
 //!                 node 0: the root            most trees are this one page, a leaf
@@ -7,17 +7,17 @@
 //!            node 3    node 1   node 2        a page keeps its number when it splits; the new ones get the next
 //! ```
 //!
-//! Pages instead of one entry an item: a key with few items costs one index word and one look-up, a scan reads items side
-//! by side, and no key is stored once more for each of its items. Pages instead of one long value: a key with a million
-//! items pays for the pages that change. `page` has the bytes, `apply` writes (`rewrite` a leaf, `cut` what is too long), `scan` reads ranges
-//! and lists.
+//! Pages, instead of one entry per item: a key with few items costs one index word and one lookup, a scan reads
+//! adjacent items, and the key is not stored again for each item. Pages, instead of one long value: for a key with a
+//! million items, only the changed pages are written. `page` has the bytes, `apply` writes (`rewrite` a leaf, `cut`
+//! long ones), `scan` reads ranges and lists.
 //!
-//! Where the pages lie is told by [`Nodes`]. They come from disk: a malformed one is an error, and never a panic or an
-//! endless loop, since the level of a page is one below its parent's, and sub-keys ascend over the whole of a walk.
-//! Bytes that are damaged and still make pages are found by the checksum of the chunk that they lie in, not here.
+//! [`Nodes`] stores the pages. They come from disk, so a malformed page is an error, and never a panic or an endless
+//! loop: the level of a page is one below its parent's, and sub-keys ascend over a whole walk. Damaged bytes that still
+//! are valid pages are detected by the checksum of their chunk, not here.
 //!
-//! Not kept: the number of items. It would change the root with each write, and be wrong as soon as time passes.
-//! Not done: filling of pages that lost items, beyond what [`Tree::apply`] says.
+//! The number of items is not stored: it would change the root with each write, and become wrong as items expire. Pages
+//! that lost items are not refilled, beyond what [`Tree::apply`] says.
 
 pub mod page;
 
@@ -36,27 +36,27 @@ pub use scan::{Scan, ScanLimits};
 
 use page::{MalformedPage, Page};
 
-/// Where the pages of one key's tree are.
+/// Stores the pages of one key's tree.
 pub trait Nodes {
-    /// Why a page cannot be read or written.
+    /// The reason why a page cannot be read or written.
     type Error: From<MalformedTree>;
 
-    /// The page of a node; `None` when there is none.
+    /// The page of a node; `None` if it has none.
     ///
     /// # Errors
     /// When it cannot be read.
     fn read(&mut self, node: u64) -> Result<Option<&[u8]>, Self::Error>;
 
-    /// Makes this the page of a node.
+    /// Sets the page of a node.
     ///
     /// # Errors
     /// When it cannot be written.
     fn write(&mut self, node: u64, page: &[u8]) -> Result<(), Self::Error>;
 
-    /// Makes a node have no page. It may have none already.
+    /// Removes the page of a node, if it has one.
     ///
     /// # Errors
-    /// When that cannot be written.
+    /// When it cannot be written.
     fn remove(&mut self, node: u64) -> Result<(), Self::Error>;
 }
 
@@ -64,9 +64,9 @@ pub trait Nodes {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("page {node} of a map or list is damaged: {reason}")]
 pub struct MalformedTree {
-    /// Which.
+    /// The node.
     pub node: u64,
-    /// What is wrong.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -79,18 +79,18 @@ impl MalformedPage {
     }
 }
 
-/// How long items live, and what time it is.
+/// The time to live of items, and the current time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// How long an item lives after it was written; `None` without expiry.
+    /// Time to live of an item after its write in milliseconds; `None` is without expiry.
     pub ttl_ms: Option<u64>,
-    /// Milliseconds since 1970.
+    /// Wall-clock time in milliseconds since 1970.
     pub now_ms: u64,
 }
 
 impl Lifetime {
-    /// Whether an item that was written at this time has expired. One without a time was written while items did not expire,
-    /// and never does.
+    /// Whether an item that was written at this time has expired. An item without a time was written while items did
+    /// not expire, and never expires.
     #[must_use]
     pub fn is_expired(self, written_ms: Option<u64>) -> bool {
         match (self.ttl_ms, written_ms) {
@@ -99,19 +99,19 @@ impl Lifetime {
         }
     }
 
-    /// The time that an item is written with now.
+    /// The write time for new items; `None` without expiry.
     #[must_use]
     pub fn stamp(self) -> Option<u64> {
         self.ttl_ms.map(|_| self.now_ms)
     }
 }
 
-/// The tree of one key, for a while.
+/// The tree of one key, borrowed.
 ///
 /// - Node 0 is the root. A tree without items has no page.
 /// - All leaves are on level 0, and each page is one level below its parent.
 /// - No page is empty. Each but the root is the child of one other.
-/// - All numbers of nodes are below the next free one, which stands in the root; 1 if the root is a leaf.
+/// - All numbers of nodes are below the next free one, which is stored in the root; 1 if the root is a leaf.
 #[derive(Debug)]
 pub struct Tree<'a, N> {
     nodes: &'a mut N,
@@ -119,13 +119,13 @@ pub struct Tree<'a, N> {
 }
 
 impl<'a, N: Nodes> Tree<'a, N> {
-    /// The tree that lies in these nodes.
+    /// The tree in these nodes.
     #[must_use]
     pub fn new(nodes: &'a mut N, lifetime: Lifetime) -> Self {
         Self { nodes, lifetime }
     }
 
-    /// The value of a sub-key. Reads as many pages as the tree is high.
+    /// The value of a sub-key. Reads one page on each level.
     ///
     /// # Errors
     /// When a page cannot be read, or is damaged.
@@ -150,7 +150,7 @@ impl<'a, N: Nodes> Tree<'a, N> {
         }
     }
 
-    /// The page of a node, which is on this level, unless it is the root's.
+    /// The page of a node, which must be on this level unless it is the root.
     fn page(&mut self, node: u64, level: Option<u8>) -> Result<Option<Page<'_>>, N::Error> {
         let missing = |reason| MalformedTree { node, reason };
         let Some(bytes) = self.nodes.read(node)? else {

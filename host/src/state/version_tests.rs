@@ -1,5 +1,5 @@
-//! Catches values of an earlier version that are lost, come back after they were cleared, or are taken for values of the
-//! newest version; and a sweep that leaves any behind.
+//! Catches values of an earlier version that are lost, reappear after they were cleared, or are taken for values of the
+//! newest version; and a sweep that misses some.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
-//! Earlier versions of a state: their entries have ids of their own, and count until the newest version has something of
-//! their key, be it a tombstone.
+//! Handles earlier versions of a state: their entries have ids of their own, and count until the newest version has an
+//! entry for the key, even a tombstone.
 //!
 //! ```text
 //! lookup of the newest  ──▶ an entry?  it counts
 //!                       └─▶ none: the earlier ids, newest first; the first entry counts
 //! ```
 //!
-//! Writing over an entry of an earlier version takes that one out of the index without a tombstone of its own: the new
-//! entry hides it. After a restore both are in the index again, and the sweep or compaction drops the older one. The sweep
-//! goes through the chunks that may hold entries of earlier versions and names what has to be migrated.
+//! Writing over an entry of an earlier version removes that entry from the index without a tombstone: the new entry
+//! hides it. After a restore both are in the index again, and the sweep or compaction drops the older one. The sweep
+//! scans the chunks that may have entries of earlier versions and returns those to migrate.
 
 use super::chunk_index::index_hash;
 use super::layout::{Content, Head};
@@ -18,25 +18,25 @@ use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
 
-/// Bytes that one call of the sweep looks at, about.
+/// Bytes that one call of the sweep scans, about.
 const SWEEP_BYTES: usize = 256 << 10;
 
 /// An entry of an earlier version of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleEntry {
-    /// The id of that version.
+    /// The id of its version.
     pub version: StateId,
-    /// The id of the newest one.
+    /// The id of the newest version.
     pub state: StateId,
     /// Its key.
     pub key: Vec<u8>,
-    /// Which page of the key's tree it is, if any.
+    /// The page of the key's tree, if it is one.
     pub node: Option<u64>,
 }
 
 impl StateStore {
-    /// The entry that counts for an identity of which the newest version has nothing, and its version. It can be had from
-    /// the log again at once.
+    /// The valid entry of an identity for which the newest version has none, and its version. The log can return the
+    /// same entry again immediately afterwards.
     pub(super) fn find_earlier(
         &mut self,
         identity: Identity<'_>,
@@ -60,7 +60,7 @@ impl StateStore {
         Ok(None)
     }
 
-    /// Writes an entry of the newest version where one of an earlier version was found.
+    /// Writes an entry of the newest version to replace the one of an earlier version that was found.
     #[expect(
         clippy::too_many_arguments,
         reason = "all of it is what a write is made of, and it is called in one place"
@@ -108,7 +108,7 @@ impl StateStore {
         newest.map(|state| state.id)
     }
 
-    /// Whether an entry of an earlier version counts no more, since a newer version has something of its key.
+    /// Whether an entry of an earlier version is superseded, because a newer version has an entry for its key.
     pub(super) fn is_superseded(
         &mut self,
         identity: Identity<'_>,
@@ -136,8 +136,8 @@ impl StateStore {
         Ok(false)
     }
 
-    /// Whether any chunk may hold an entry of this state, also one that does not count. When none does, no checkpoint from
-    /// now on needs the id.
+    /// Whether any chunk may have an entry of this state, even an outdated one. If none does, no later checkpoint needs
+    /// the id.
     #[must_use]
     pub fn holds(&self, state: StateId) -> bool {
         let chunks = self.log.chunks.iter().flatten();
@@ -146,12 +146,13 @@ impl StateStore {
             .any(|chunk| chunk.may_hold(state))
     }
 
-    /// Continues the search for entries of earlier versions in sealed chunks; to be called between batches. Each is named
-    /// once. The caller migrates it: it reads the state of that key and writes it in the newest version. When nothing is
-    /// named and `is_done`, all that is left of earlier versions is garbage, which compaction removes.
+    /// Continues the search for entries of earlier versions in sealed chunks. Call it between batches. Each entry is
+    /// returned once. The caller migrates it: it reads the state of that key and writes it in the newest version. When
+    /// nothing is returned and `is_done`, all remaining entries of earlier versions are garbage, which compaction
+    /// removes.
     ///
     /// # Errors
-    /// When a chunk that is not in memory cannot be read, or is damaged. The store is then not to be used.
+    /// When a chunk that is not in memory cannot be read, or is damaged. The store must not be used then.
     pub fn stale_entries(&mut self) -> Result<StaleSweep, StateError> {
         let mut sweep = StaleSweep::default();
         let versions = self.states.iter().flat_map(|state| &state.aliases);
@@ -179,7 +180,7 @@ impl StateStore {
         let super::log::ChunkPlace::Resident(chunk) = &self.log.chunk(handle).place else {
             unreachable!("the chunk was just made resident")
         };
-        // Bytes are held while the chunk may go.
+        // Keeps the bytes while the chunk may be dropped.
         let chunk = std::sync::Arc::clone(chunk);
         self.log.chunk_mut(handle).rest.is_swept = true;
         let mut offset = 0;
@@ -253,11 +254,11 @@ impl StateStore {
     }
 }
 
-/// What one step of the sweep has found.
+/// The result of one step of the sweep.
 #[derive(Debug, Default)]
 pub struct StaleSweep {
-    /// Values to migrate.
+    /// Entries to migrate.
     pub entries: Vec<StaleEntry>,
-    /// Whether no sealed chunk is left to look at.
+    /// Whether all sealed chunks were scanned.
     pub is_done: bool,
 }

@@ -1,4 +1,4 @@
-//! Goes through all entries that count, chunk by chunk, sealed or not: for tools, which have time.
+//! Visits all valid entries, chunk by chunk, sealed or not. For tools: it is slow.
 
 use std::sync::Arc;
 
@@ -11,8 +11,7 @@ use super::{Chunk, StateError, StateId, StateKind};
 use crate::stream::hash_key;
 
 impl StateStore {
-    /// The keys that have something in a state, in no order that means anything: a value, or pages of a tree. What has
-    /// expired may be among them.
+    /// The keys with a value or a tree in a state, in no particular order. Expired ones may be included.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged.
@@ -27,7 +26,7 @@ impl StateStore {
         Ok(keys)
     }
 
-    /// Whether there is an entry of a key in a state, be it that it has nothing any more.
+    /// Whether a state has an entry for a key, including a tombstone.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged.
@@ -52,7 +51,7 @@ impl StateStore {
         for handle in handles {
             self.log.make_resident(handle)?;
             let chunk = self.log.chunk(handle);
-            // The bytes stay while looking others up moves chunks out.
+            // Keeps the bytes: lookups of other entries may evict the chunk.
             let chunk = match &chunk.place {
                 ChunkPlace::Resident(chunk) => Arc::clone(chunk),
                 ChunkPlace::Tail(bytes) => Arc::new(Chunk {

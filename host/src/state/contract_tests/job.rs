@@ -1,4 +1,4 @@
-//! A job that keeps all kinds of state, and a model of what it should have.
+//! A job that keeps all kinds of state, and a model of its expected state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,7 +13,7 @@ use crate::state::{
 };
 use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
 
-/// States with an odd number may forget.
+/// States with an odd number may have expiry.
 const VALUES: [u16; 2] = [0, 1];
 const LISTS: [u16; 2] = [2, 3];
 const MAPS: [u16; 2] = [4, 5];
@@ -23,7 +23,7 @@ const ALL: ScanLimits = ScanLimits {
     bytes: usize::MAX,
 };
 
-/// A value, and when it was written if its state forgot then.
+/// A value, and the time of its write if its state had expiry then.
 type Item = (Vec<u8>, Option<u64>);
 type Place = (u16, Vec<u8>);
 
@@ -34,16 +34,16 @@ struct Model {
     maps: BTreeMap<Place, BTreeMap<Vec<u8>, Item>>,
 }
 
-/// A job, and what its state should be.
+/// A job, and a model of its state.
 pub(super) struct Subject {
     setup: Setup,
     max: MaxParallelism,
     keeper: Keeper,
     tasks: Vec<StateStore>,
     budget_bytes: usize,
-    /// Sealed chunks that no barrier was kept with.
+    /// Sealed chunks that are in no kept barrier.
     unwritten: BTreeMap<ChunkId, Arc<Chunk>>,
-    /// The last barrier that is kept: its seals, and the model then.
+    /// The last kept barrier: its seals, and the model at that time.
     kept: Option<(Barrier, Vec<u64>, Model)>,
     model: Model,
     pub(super) random: Random,
@@ -53,7 +53,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Before its first record.
+    /// A job before its first record.
     pub(super) fn new(seed: u64, setup: Setup) -> Self {
         let mut subject = Self {
             setup,
@@ -103,7 +103,7 @@ impl Subject {
         state.is_multiple_of(2) || !self.forgets || !item.1.is_some_and(expired)
     }
 
-    /// A new value, unlike all others.
+    /// A new value, different from all others.
     fn value(&mut self) -> Vec<u8> {
         self.written += 1;
         let len = match self.random.below(2000) {
@@ -141,7 +141,7 @@ impl Subject {
         done.unwrap()
     }
 
-    /// What one call of an operator does, and compaction after it.
+    /// One call of an operator, followed by compaction.
     pub(super) fn round(&mut self) {
         self.now_ms += self.random.below(20);
         self.change_values();
@@ -348,7 +348,7 @@ impl Subject {
         }
     }
 
-    /// A barrier, which is kept nearly always. Tasks hear of it nearly always.
+    /// A barrier, which is nearly always kept. Tasks are nearly always notified.
     pub(super) fn barrier(&mut self) {
         let tasks = self.tasks.len() as u16;
         let mut barrier = Barrier {
@@ -366,7 +366,7 @@ impl Subject {
             barrier.tasks.extend(parts);
             epochs.push(sealed.epoch);
             let budget = self.budget_bytes / usize::from(tasks);
-            // What was looked at last may be beyond it.
+            // The chunk that was read last may exceed it.
             let resident = store.resident_bytes();
             assert!(
                 !self.setup.is_on_disk || resident <= budget + (2 << 20),
@@ -390,7 +390,7 @@ impl Subject {
         }
     }
 
-    /// Tells the tasks of the last barrier that is kept.
+    /// Notifies the tasks of the last kept barrier.
     fn tell(&mut self) {
         let epochs = self.kept.iter().flat_map(|(_, epochs, _)| epochs);
         for (task, &epoch) in self.tasks.iter_mut().zip(epochs) {
@@ -398,7 +398,7 @@ impl Subject {
         }
     }
 
-    /// Goes back in the process where that is possible, and else as after a crash.
+    /// Rolls back within the process if possible, otherwise restarts as after a crash.
     pub(super) fn roll_back(&mut self) {
         self.tell();
         let tasks = self.tasks.len() as u16;
@@ -423,7 +423,7 @@ impl Subject {
         self.unwritten.clear();
     }
 
-    /// Starts again from what is kept.
+    /// Restarts from the last kept barrier.
     pub(super) fn crash(&mut self, parallelism: u16) {
         let (found, reader, first) = self.keeper.crash();
         self.unwritten.clear();
@@ -468,12 +468,12 @@ impl Subject {
         });
         self.tasks = tasks.collect();
         if let Some((_, epochs, _)) = &mut self.kept {
-            // A restored store begins with seal 0, which is durable.
+            // A restored store starts with seal 0, which is durable.
             *epochs = vec![0; usize::from(parallelism)];
         }
     }
 
-    /// Switches forgetting, and starts again. What had expired is there again, or is gone for good.
+    /// Switches expiry, and restarts. Expired values are visible again, or are gone permanently.
     pub(super) fn switch_forgetting(&mut self, parallelism: u16) {
         self.forgets = !self.forgets;
         self.crash(parallelism);

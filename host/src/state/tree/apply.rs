@@ -1,14 +1,14 @@
-//! Writes to a tree: a batch at a time, each page at most once.
+//! Writes to a tree: one batch at a time, each page at most once.
 //!
-//! One walk goes down to the pages that a batch is for and comes back with what they became: nothing, one page, or several
-//! where one was too long. The results are held back until the walk is over, so after a page that cannot be read or is
-//! damaged the tree is as before, and a page that changes twice is written once. What is read: the pages on the way down,
-//! and the neighbours of a leaf that shrank below a quarter. What is written: the pages that changed, and the root
-//! where a new number was given out.
+//! One walk descends to the pages that a batch changes, and returns the results: no page, one page, or several if one
+//! was too long. The results are buffered until the walk is complete, so after a page that cannot be read or is damaged
+//! the tree is unchanged, and a page that changes twice is written once. The walk reads the pages on the way down, and
+//! the neighbours of a leaf that shrank below a quarter. It writes the pages that changed, and the root if a new number
+//! was allocated.
 //!
-//! A leaf that lost all items goes away, and so does an inner page without children; a root with one child takes its place.
-//! A leaf that shrank is joined with a neighbour under the same parent if both fill no more than half a page. That is all:
-//! pages are not filled from their neighbours otherwise, and inner pages are not joined.
+//! A leaf that lost all items is removed, and so is an inner page without children; a root with one child is replaced
+//! by it. A leaf that shrank is joined with a neighbour under the same parent if both fill no more than half a page.
+//! Otherwise pages are not filled from their neighbours, and inner pages are not joined.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,72 +18,73 @@ use super::page::{self, Child, LEVEL_MAX, MalformedPage, PAGE_BYTES, Page};
 use super::rewrite::{is_expired, leaf, rewrite};
 use super::{Lifetime, MalformedTree, Nodes, Tree};
 
-/// A leaf below this length is small enough to look for a neighbour to join.
+/// A leaf shorter than this may be joined with a neighbour.
 const SMALL_LEAF_BYTES: usize = PAGE_BYTES / 4;
-/// What two leaves may have together to be joined.
+/// Longest two leaves together that are joined.
 const JOINED_LEAF_BYTES_MAX: usize = PAGE_BYTES / 2;
-/// Wholly expired leaves that an append takes off the front of a list: more than it adds, so that they cannot pile up.
+/// Fully expired leaves that an append removes from the front of a list: more than it adds, so that they cannot
+/// accumulate.
 const TRIMMED_LEAVES_MAX: usize = 4;
 
 /// A new value of a sub-key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Write<'a> {
-    /// Which.
+    /// The sub-key.
     pub sub_key: &'a [u8],
-    /// Its new value; an absent one removes it.
+    /// Its new value; `None` removes it.
     pub value: Option<&'a [u8]>,
 }
 
-/// What a part of a tree is to become.
+/// A change of a part of a tree.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Edit<'e> {
-    /// These writes are for it.
+    /// Applies these writes.
     Write(&'e [Write<'e>]),
-    /// These values go to its end, each under the position behind the last.
+    /// Appends these values at the end, each at the position after the last.
     Append(&'e [&'e [u8]]),
-    /// Nothing, but it is the front of a list: expired leaves may go.
+    /// Only removes expired leaves at the front of a list.
     Trim,
 }
 
-/// What became of a page.
+/// The result for a page.
 enum PageOutcome {
-    /// It is as before.
+    /// It is unchanged.
     Same,
-    /// It is these now, in order; nothing is left of it if there are none.
+    /// It was replaced by these pages, in order; by none if it was removed.
     Pieces {
         pieces: Vec<NewPage>,
-        /// Whether it is worth a look at its neighbour.
+        /// Whether it may be joined with a neighbour.
         shrank: bool,
     },
 }
 
-/// A child while its parent is written anew.
+/// A child while its parent is rewritten.
 pub(super) struct ChildEntry<'p> {
     pub(super) separator: Cow<'p, [u8]>,
     pub(super) node: u64,
     shrank: bool,
 }
 
-/// A walk, and what it is to change.
+/// A walk, and its buffered changes.
 struct ApplyWalk<'w, N> {
     nodes: &'w mut N,
     lifetime: Lifetime,
     next_free: u64,
-    /// The new page of each node, or that it has none any more.
+    /// The new page of each node; `None` if it was removed.
     changes: BTreeMap<u64, Option<Vec<u8>>>,
-    /// How many more leaves may be taken off the front.
+    /// Number of further leaves that may be removed from the front.
     trims: usize,
 }
 
 impl<N: Nodes> Tree<'_, N> {
-    /// Applies writes, which ascend strictly by sub-key. Expired items of the leaves that change go, too.
+    /// Applies writes in strictly ascending order of sub-keys. Expired items of the changed leaves are dropped.
     ///
     /// # Errors
-    /// When a page cannot be read or is damaged, the tree is as before. When one cannot be written, what it holds is
+    /// When a page cannot be read or is damaged: the tree is unchanged. When one cannot be written: its content is
     /// unknown.
     ///
     /// # Panics
-    /// When the writes do not ascend.
+    /// When the writes are not in ascending order.
     pub fn apply(&mut self, writes: &[Write<'_>]) -> Result<(), N::Error> {
         assert!(
             writes.is_sorted_by(|one, next| one.sub_key < next.sub_key),
@@ -95,8 +96,8 @@ impl<N: Nodes> Tree<'_, N> {
         self.edit(Edit::Write(writes), 0)
     }
 
-    /// Appends values to a list: each gets the position behind the last, as 8 bytes, big-endian, from 0 on. Wholly expired
-    /// leaves at the front go, too, a few at a time.
+    /// Appends values to a list: each gets the position after the last, as 8 bytes, big-endian, starting at 0. Fully
+    /// expired leaves at the front are removed, a few at a time.
     ///
     /// # Errors
     /// As [`Tree::apply`].
@@ -139,7 +140,7 @@ impl<N: Nodes> Tree<'_, N> {
 }
 
 impl<N: Nodes> ApplyWalk<'_, N> {
-    /// The bytes of a node that is there.
+    /// The page of an existing node.
     fn bytes(&mut self, node: u64) -> Result<Vec<u8>, N::Error> {
         match self.nodes.read(node)? {
             Some(bytes) => Ok(bytes.to_vec()),
@@ -202,7 +203,7 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         let mut rest = edit;
         for (index, child) in children.iter().enumerate() {
             let before = children.get(index + 1).map(|next| next.separator);
-            // The front of a list moves on while its leaves go.
+            // When its leaves are removed, the next one becomes the front of the list.
             let is_front = self.trims > 0 && kept.is_empty();
             match rest.split_off(before, is_front) {
                 None => kept.push(ChildEntry::same(child)),
@@ -229,7 +230,7 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         Ok(PageOutcome::pieces(cut_inner(level, &kept, at_end), false))
     }
 
-    /// Takes the pieces of a child in its place: the first keeps its number.
+    /// Replaces a child by its pieces: the first one keeps its number.
     fn replace<'p>(
         &mut self,
         child: &Child<'p>,
@@ -256,12 +257,12 @@ impl<N: Nodes> ApplyWalk<'_, N> {
 
     fn take_number(&mut self) -> u64 {
         let node = self.next_free;
-        // One that is forged to be near the end is refused when it is read; counting does not get there.
+        // A forged number near the end is refused when it is read; counting cannot get there.
         self.next_free += 1;
         node
     }
 
-    /// Joins leaves that shrank with a neighbour; says whether any was.
+    /// Joins leaves that shrank with a neighbour; returns whether any was joined.
     fn join_small_leaves(&mut self, kept: &mut Vec<ChildEntry<'_>>) -> Result<bool, N::Error> {
         let before = kept.len();
         let mut index = 0;
@@ -279,7 +280,7 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         Ok(kept.len() < before)
     }
 
-    /// Puts a leaf behind the one before it, if both together are short; says whether they are.
+    /// Joins a leaf with the one before it, if both together are short enough; returns whether they are.
     fn join(&mut self, node: u64, next: u64) -> Result<bool, N::Error> {
         let mut page = self.newest(node)?;
         let next_page = self.newest(next)?;
@@ -295,7 +296,7 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         Ok(true)
     }
 
-    /// The page of a node as this walk leaves it.
+    /// The page of a node after the changes of this walk.
     fn newest(&mut self, node: u64) -> Result<Vec<u8>, N::Error> {
         match self.changes.get(&node) {
             Some(Some(page)) => Ok(page.clone()),
@@ -303,7 +304,7 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         }
     }
 
-    /// Makes the root of what became of it, adding levels where it is several pages and dropping those of one child.
+    /// Builds the root from the result, adding levels if it is several pages and dropping levels with one child.
     fn grow(&mut self, mut pieces: Vec<NewPage>, mut level: u8) -> Result<(), N::Error> {
         while pieces.len() > 1 {
             if level == LEVEL_MAX {
@@ -370,7 +371,7 @@ impl<'p> ChildEntry<'p> {
 }
 
 impl<'e> Edit<'e> {
-    /// Splits off what is for a child whose next one begins at `before`; `None` if that is nothing.
+    /// Splits off the part for a child whose successor starts at `before`; `None` if there is nothing for it.
     fn split_off(&mut self, before: Option<&[u8]>, is_front: bool) -> Option<Edit<'e>> {
         let trim = is_front.then_some(Edit::Trim);
         let Some(before) = before else {

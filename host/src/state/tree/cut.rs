@@ -1,23 +1,24 @@
-//! Cuts what is too long for a page into pages.
+//! Cuts content that is too long for one page into several.
 //!
-//! Leaves are cut anywhere between items, inner pages between children. Does not number the pages.
+//! Leaves are cut between items, inner pages between children. Pages get their numbers later.
 
 use super::apply::ChildEntry;
 use super::page::{self, Leaf, MalformedPage, PAGE_BYTES};
 use super::rewrite::leaf;
 
-/// Inner pages have at least as many children before they are cut, however long the separators: each level then has at
-/// most half the pages of the one below.
+/// Inner pages have at least this many children before they are cut, however long the separators: each level then has
+/// at most half as many pages as the one below.
 const CHILDREN_MIN: usize = 4;
 
-/// A page that has no number yet.
+/// A page without a number yet.
 pub(super) struct NewPage {
-    /// What is in it is not below this. Of the first piece the parent knows it.
+    /// The lower bound of its content. The parent knows that of the first piece.
     pub(super) separator: Vec<u8>,
     pub(super) page: Vec<u8>,
 }
 
-/// Bytes to fill each of several pages to: all alike where items may come anywhere, full ones where they come at the end.
+/// The number of bytes to fill each page with: equal if items may be inserted anywhere, full if they are added at the
+/// end.
 fn fill(total: usize, at_end: bool) -> usize {
     match at_end {
         true => PAGE_BYTES,
@@ -54,13 +55,13 @@ pub(super) fn cut_leaf(page: Vec<u8>, at_end: bool) -> Result<Vec<NewPage>, Malf
     Ok(pieces)
 }
 
-/// The shortest bytes above `low` that are not above `high`.
+/// The shortest bytes that are above `low` and not above `high`.
 fn shortest_between<'a>(low: &[u8], high: &'a [u8]) -> &'a [u8] {
     let alike = low.iter().zip(high).take_while(|(low, high)| low == high);
     &high[..high.len().min(alike.count() + 1)]
 }
 
-/// Makes inner pages of children; none of no children.
+/// Builds inner pages from children; none from no children.
 pub(super) fn cut_inner(level: u8, children: &[ChildEntry<'_>], at_end: bool) -> Vec<NewPage> {
     let bytes_of = |child: &ChildEntry<'_>| child.separator.len() + 4;
     let total: usize = children.iter().map(bytes_of).sum();

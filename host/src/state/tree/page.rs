@@ -1,4 +1,4 @@
-//! The bytes of one page of a tree: the only module that knows them.
+//! The bytes of one page of a tree. No other module knows them.
 //!
 //! ```text
 //! page    version: 1 │ level │ contents to the end of the page
@@ -7,30 +7,31 @@
 //! inner   next free number, of node 0 only │ children: separator length │ node number │ separator
 //! ```
 //!
-//! Numbers are LEB128 of at most 64 bits; a time is milliseconds since 1970, 8 bytes little-endian. Sub-keys and separators
-//! ascend strictly, as bytes. What is below a child is at or above its separator, and below the next child's; the first
-//! separator is empty. No page is empty. Sub-keys do not share prefixes: a page is small, and finding an item in it is one
-//! pass over its lengths. There is no checksum: the chunk that a page lies in has one.
+//! Numbers are LEB128 of at most 64 bits; a time is milliseconds since 1970, 8 bytes little-endian. Sub-keys and
+//! separators are in strictly ascending order of bytes. Sub-keys below a child are at or above its separator, and below
+//! the next child's; the first separator is empty. No page is empty. Sub-keys do not share prefixes: a page is small,
+//! and finding an item is one pass over its lengths. There is no checksum: the chunk that contains the page has one.
 
 use super::Lifetime;
 use crate::stream::Column;
 
-/// Bytes that a page is filled to. It is longer only where an item or a few separators are, or after values were replaced.
+/// The size that a page is filled to. A page is longer only for a long item or few long separators, or after values
+/// were migrated.
 pub const PAGE_BYTES: usize = 2048;
 
-/// The highest level of a page: a page of a higher one is refused, so that no walk is endless.
+/// The highest level of a page. Pages of higher levels are refused, so that every walk ends.
 pub const LEVEL_MAX: u8 = 31;
 
-/// Numbers of nodes stay below this, so that counting them never overflows.
+/// Numbers of nodes are smaller than this, so that counting them never overflows.
 const NODES_MAX: u64 = 1 << 63;
 
 const VERSION: u8 = 1;
 const HAS_NEXT_FREE: u8 = 0x80;
 
-/// A leaf without items: how each begins, and no page of a tree.
+/// A leaf without items: the start of every leaf, but not a valid page.
 pub const BLANK_LEAF: &[u8] = &[VERSION, 0];
 
-/// Why bytes are no page.
+/// The reason why bytes are not a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MalformedPage(pub &'static str);
@@ -53,9 +54,9 @@ pub struct Leaf<'a> {
 /// A page with children.
 #[derive(Debug, Clone, Copy)]
 pub struct Inner<'a> {
-    /// How many levels are below; at least 1.
+    /// Number of levels below; at least 1.
     pub level: u8,
-    /// The number that a new node gets; only in the root.
+    /// The number of the next new node; only in the root.
     pub next_free: Option<u64>,
     contents: &'a [u8],
 }
@@ -67,7 +68,7 @@ pub struct Item<'a> {
     pub sub_key: &'a [u8],
     /// Its value.
     pub value: &'a [u8],
-    /// When it was written, if the state had a time to live then.
+    /// The time of its write, if the state had a time to live then.
     pub written_ms: Option<u64>,
     /// All its bytes.
     pub raw: &'a [u8],
@@ -76,17 +77,17 @@ pub struct Item<'a> {
 /// A child of an inner page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Child<'a> {
-    /// What is below it is not below this.
+    /// The lower bound of the sub-keys below it.
     pub separator: &'a [u8],
-    /// Its page.
+    /// The node of its page.
     pub node: u64,
 }
 
 impl<'a> Page<'a> {
-    /// Reads the head of a page. The contents are checked as they are read.
+    /// Reads the head of a page. The content is checked when it is read.
     ///
     /// # Errors
-    /// When these bytes are no page.
+    /// When the bytes are not a page.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, MalformedPage> {
         let [version, level, contents @ ..] = bytes else {
             return Err(MalformedPage("it is shorter than its head"));
@@ -119,7 +120,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// How many levels are below.
+    /// Number of levels below.
     #[must_use]
     pub fn level(&self) -> u8 {
         match self {
@@ -155,7 +156,7 @@ impl<'a> Leaf<'a> {
     /// The item of a sub-key.
     ///
     /// # Errors
-    /// When there is no page up to where it should be.
+    /// When the page is malformed before the item's place.
     pub fn find(self, sub_key: &[u8]) -> Result<Option<Item<'a>>, MalformedPage> {
         for item in self.items() {
             let item = item?;
@@ -168,7 +169,7 @@ impl<'a> Leaf<'a> {
 }
 
 impl<'a> Inner<'a> {
-    /// The children, in order. At least one.
+    /// The children, in order; at least one.
     pub fn children(self) -> impl Iterator<Item = Result<Child<'a>, MalformedPage>> {
         let mut rest = self.contents;
         let mut last: Option<&[u8]> = None;
@@ -197,10 +198,10 @@ impl<'a> Inner<'a> {
         })
     }
 
-    /// The child that a sub-key is below.
+    /// The child that a sub-key belongs to.
     ///
     /// # Errors
-    /// When there is no page up to where it should be.
+    /// When the page is malformed before the child's place.
     pub fn child_of(self, sub_key: &[u8]) -> Result<u64, MalformedPage> {
         let mut node = None;
         for child in self.children() {
@@ -226,7 +227,7 @@ pub fn push_item(page: &mut Vec<u8>, sub_key: &[u8], value: &[u8], written_ms: O
     page.extend_from_slice(value);
 }
 
-/// Puts the items of a leaf behind those of another, all of whose sub-keys are below them.
+/// Appends the items of a leaf to another, whose sub-keys are all lower.
 pub fn join_leaves(page: &mut Vec<u8>, next: Leaf<'_>) {
     page.extend_from_slice(next.contents);
 }
@@ -245,10 +246,10 @@ pub fn push_child(page: &mut Vec<u8>, separator: &[u8], node: u64) {
     page.extend_from_slice(separator);
 }
 
-/// An inner page as node 0 has it. `next_free` takes the place of the number that is there, if one is.
+/// An inner page with a next free number, as for node 0. `next_free` replaces an existing number.
 ///
 /// # Errors
-/// When these bytes are no inner page.
+/// When the bytes are not an inner page.
 pub fn with_next_free(page: &[u8], next_free: u64) -> Result<Vec<u8>, MalformedPage> {
     let Page::Inner(inner) = Page::parse(page)? else {
         return Err(MalformedPage("a leaf has no next free number"));
@@ -260,22 +261,22 @@ pub fn with_next_free(page: &[u8], next_free: u64) -> Result<Vec<u8>, MalformedP
     Ok(root)
 }
 
-/// What is left of a page without its expired items.
+/// A page without its expired items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pruned {
-    /// The same: nothing in it is expired, or it has no items.
+    /// Unchanged: nothing in it has expired, or it has no items.
     Unchanged,
-    /// This.
+    /// The remaining page.
     Smaller(Vec<u8>),
-    /// Nothing. Node 0 may be removed then, and with it the tree; any other page must stay, and this is the least that
-    /// can stand for it: its last item, expired as it is.
+    /// All items have expired. Node 0 may be removed, and with it the tree; any other page must stay, and this is the
+    /// smallest one that can replace it: its last item, although expired.
     Nothing(Vec<u8>),
 }
 
-/// Drops the expired items of a page, as compaction does. The tree stays sound without another page being touched.
+/// Drops the expired items of a page, as compaction does. The tree stays valid without changing any other page.
 ///
 /// # Errors
-/// When these bytes are no page.
+/// When the bytes are not a page.
 pub fn prune(page: &[u8], lifetime: Lifetime) -> Result<Pruned, MalformedPage> {
     let Page::Leaf(leaf) = Page::parse(page)? else {
         return Ok(Pruned::Unchanged);
@@ -301,7 +302,7 @@ pub fn prune(page: &[u8], lifetime: Lifetime) -> Result<Pruned, MalformedPage> {
     }
 }
 
-/// When the last item of a page expires that has not yet; 0 when there is none that will.
+/// The time when the last unexpired item of a page expires; 0 if none will.
 #[must_use]
 pub fn expires_ms(page: &[u8], lifetime: Lifetime) -> u64 {
     let (Some(ttl_ms), Ok(Page::Leaf(leaf))) = (lifetime.ttl_ms, Page::parse(page)) else {
@@ -315,10 +316,10 @@ pub fn expires_ms(page: &[u8], lifetime: Lifetime) -> u64 {
         .unwrap_or(0)
 }
 
-/// Adds the values of a page in order, so that they can be migrated; none of an inner page.
+/// Appends the values of a page in order, for a migration; nothing for an inner page.
 ///
 /// # Errors
-/// When these bytes are no page.
+/// When the bytes are not a page.
 pub fn push_values(page: &[u8], values: &mut Column) -> Result<(), MalformedPage> {
     if let Page::Leaf(leaf) = Page::parse(page)? {
         for item in leaf.items() {
@@ -328,14 +329,14 @@ pub fn push_values(page: &[u8], values: &mut Column) -> Result<(), MalformedPage
     Ok(())
 }
 
-/// The same page with other values: as many as [`push_values`] gave. Sub-keys and times stay. It may be longer than
-/// [`PAGE_BYTES`] then, and is cut when it is written next.
+/// The page with other values: as many as [`push_values`] returned. Sub-keys and times are kept. The page may then be
+/// longer than [`PAGE_BYTES`], and is cut when it is written next.
 ///
 /// # Errors
-/// When these bytes are no page.
+/// When the bytes are not a page.
 ///
 /// # Panics
-/// When there are not as many values as items. Callers check this for values that a guest returned.
+/// When the numbers of values and items differ. Callers check this for values that a guest returned.
 pub fn with_values<'v>(
     page: &[u8],
     values: impl ExactSizeIterator<Item = &'v [u8]>,

@@ -1,5 +1,5 @@
-//! Catches pages whose bytes change between versions, and pages from a damaged disk that make a reader or writer
-//! panic, loop without end, or use what does not fit.
+//! Catches pages whose bytes change between versions, and pages from a damaged disk that make a reader or writer panic,
+//! loop without end, or use invalid content.
 
 use std::ops::Bound;
 
@@ -56,7 +56,7 @@ fn pages_of_version_1() {
     assert_eq!(with_next_free(&root, 302).unwrap()[2..4], [0xae, 2]);
 }
 
-/// Everything that can be done with a tree; what comes of it does not matter.
+/// Calls every method of a tree; the results do not matter.
 fn use_it(pages: &Kept) {
     for lifetime in [FOR_EVER, LATER] {
         let some: [(&[u8], Option<&[u8]>); 4] = [

@@ -1,5 +1,5 @@
-//! A leaf with an edit applied, however long it becomes: one pass over its items and the writes, both in order. Expired items
-//! are left out, so each write of a leaf drops them. Does not cut: `cut` does.
+//! Applies an edit to a leaf, in one pass over its items and the writes, both in order. Expired items are left out, so
+//! each write of a leaf drops them. The result may be too long for a page: `cut` cuts it.
 
 use super::Lifetime;
 use super::apply::{Edit, Write};
@@ -8,11 +8,11 @@ use super::page::{self, Leaf, MalformedPage, Page};
 /// A leaf with an edit applied, however long.
 pub(super) struct Rewritten {
     pub(super) page: Vec<u8>,
-    /// Whether all that is new is at its end.
+    /// Whether all new items are at its end.
     pub(super) at_end: bool,
 }
 
-/// Applies an edit to a leaf, and drops what is expired.
+/// Applies an edit to a leaf, and drops expired items.
 pub(super) fn rewrite(
     leaf: Option<Leaf<'_>>,
     edit: Edit<'_>,
@@ -55,7 +55,7 @@ pub(super) fn rewrite(
     Ok(Rewritten { page, at_end })
 }
 
-/// Adds values under the positions behind the last one.
+/// Appends values at the positions after the last one.
 fn append(
     page: &mut Vec<u8>,
     last: Option<&[u8]>,
@@ -87,7 +87,7 @@ fn append(
     Ok(())
 }
 
-/// A leaf of a page that may be blank, which none is in a tree.
+/// The leaf of a page; `None` for a blank page, which is never part of a tree.
 pub(super) fn leaf(page: &[u8]) -> Result<Option<Leaf<'_>>, MalformedPage> {
     if page == page::BLANK_LEAF {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Reads of ranges: items in order or backwards, a bounded number at a time, and how many there are.
+//! Reads ranges: items in ascending or descending order, a bounded number at a time, and their count.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow, RangeBounds};
@@ -7,27 +7,27 @@ use super::page::{Inner, Item, Leaf, MalformedPage, Page};
 use super::{Lifetime, MalformedTree, Nodes, Tree};
 use crate::stream::Column;
 
-/// How much a scan returns at most.
+/// Limits on the result of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanLimits {
-    /// Number of items.
+    /// Largest number of items.
     pub items: usize,
-    /// Bytes of their sub-keys and values. The first item may be longer.
+    /// Largest number of bytes of sub-keys and values. The first item may be longer.
     pub bytes: usize,
 }
 
-/// A page of a scan. The next one starts behind its last sub-key.
+/// A part of a scan. The next one starts after its last sub-key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {
     /// The sub-keys, in the order of the scan.
     pub sub_keys: Column,
     /// The value of each.
     pub values: Column,
-    /// Whether the range has more.
+    /// Whether there are more items in the range.
     pub more: bool,
 }
 
-/// Where a walk goes.
+/// The range and direction of a walk.
 struct Range<'r> {
     start: Bound<&'r [u8]>,
     end: Bound<&'r [u8]>,
@@ -39,7 +39,7 @@ impl Range<'_> {
         RangeBounds::<[u8]>::contains(&(self.start, self.end), sub_key)
     }
 
-    /// Whether anything from `first` on and below `before` may be in the range.
+    /// Whether the range may include sub-keys from `first` on and below `before`.
     fn touches(&self, first: &[u8], before: Option<&[u8]>) -> bool {
         let is_behind = match self.end {
             Bound::Included(end) => first > end,
@@ -57,15 +57,15 @@ impl Range<'_> {
 /// A walk over leaves.
 struct ScanWalk<'w, F> {
     range: Range<'w>,
-    /// The sub-key that the walk has come to.
+    /// The sub-key that the walk has reached.
     last: Option<Vec<u8>>,
-    /// Gets each item of the range that is not expired.
+    /// Receives each unexpired item of the range.
     visit: F,
 }
 
 impl<N: Nodes> Tree<'_, N> {
-    /// The items between two bounds. An item costs little, and each page on the way one read; expired items cost like
-    /// others until their page is written anew or compacted. A range that ends before it starts is empty.
+    /// The items between two bounds. Each page on the way costs one read, and items cost little; expired items cost the
+    /// same until their page is rewritten or compacted. A range that ends before it starts is empty.
     ///
     /// # Errors
     /// When a page cannot be read, or is damaged.
@@ -99,8 +99,8 @@ impl<N: Nodes> Tree<'_, N> {
         Ok(scan)
     }
 
-    /// Values of a list in order of their positions, which are the sub-keys, from a position on. Where the front of a list
-    /// has expired, positions begin above 0, and they begin at 0 again once nothing is left of it.
+    /// Values of a list in order of their positions, which are the sub-keys, starting at a position. If the front of a
+    /// list has expired, positions start above 0; they start at 0 again once the list is empty.
     ///
     /// # Errors
     /// When a page cannot be read, or is damaged.
@@ -109,8 +109,7 @@ impl<N: Nodes> Tree<'_, N> {
         self.scan(Bound::Included(&start), Bound::Unbounded, limits, false)
     }
 
-    /// How many items are not expired, of a map or list. Reads every page: nothing that is counted beforehand stays right
-    /// while time passes.
+    /// Number of unexpired items of a map or list. Reads every page: a stored count would become wrong as items expire.
     ///
     /// # Errors
     /// When a page cannot be read, or is damaged.
@@ -131,7 +130,7 @@ impl<N: Nodes> Tree<'_, N> {
     /// Removes all items. Reads the inner pages, and removes every page.
     ///
     /// # Errors
-    /// When a page cannot be read or is damaged, the tree is as before. When one cannot be removed, what it holds is
+    /// When a page cannot be read or is damaged: the tree is unchanged. When one cannot be removed: its content is
     /// unknown.
     pub fn clear(&mut self) -> Result<(), N::Error> {
         for node in self.nodes()? {
@@ -148,7 +147,7 @@ impl<N: Nodes> Tree<'_, N> {
         let mut nodes = BTreeSet::new();
         let mut to_do = vec![(0, None)];
         while let Some((node, level)) = to_do.pop() {
-            // Without this check, a walk of forged pages that name each other would never end.
+            // Without this check, a walk over forged pages that refer to each other would never end.
             if !nodes.insert(node) {
                 let reason = "it has two parents";
                 return Err(MalformedTree { node, reason }.into());
@@ -189,7 +188,7 @@ impl<N: Nodes> Tree<'_, N> {
     {
         let lifetime = self.lifetime;
         let children = match self.page(node, level)? {
-            // Only the root is allowed to be absent: an empty tree.
+            // Only the root may be missing: the tree is empty.
             None => return Ok(ControlFlow::Break(())),
             Some(Page::Leaf(leaf)) => {
                 let flow = walk.leaf(leaf, lifetime);
@@ -216,7 +215,7 @@ impl<N: Nodes> Tree<'_, N> {
     }
 }
 
-/// The children of an inner page, copied: their pages are read next.
+/// The children of an inner page, copied, since their pages are read next.
 struct Children {
     level: u8,
     separators: Column,
@@ -240,8 +239,8 @@ impl Children {
 }
 
 impl<F: FnMut(&Item<'_>) -> ControlFlow<()>> ScanWalk<'_, F> {
-    /// Visits the items of a leaf that are in the range and not expired. Each leaf has to take the walk further, so
-    /// it ends on forged pages, too.
+    /// Visits the items of a leaf that are in the range and not expired. Each leaf must advance the walk, so that it
+    /// ends on forged pages as well.
     fn leaf(
         &mut self,
         leaf: Leaf<'_>,

@@ -1,5 +1,5 @@
-//! Catches a tree that disagrees with a map: after any writes, in any direction, page by page, over time; one that breaks
-//! its own rules; and one that reads or writes pages more often than it says.
+//! Catches a tree that disagrees with a map: after any writes, in both directions, page by page, over time; one that
+//! breaks its invariants; and one that reads or writes more pages than documented.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
@@ -7,7 +7,7 @@ use std::ops::{Bound, RangeBounds};
 use super::page::{PAGE_BYTES, Page, Pruned, prune};
 use super::*;
 
-/// Pages in memory, and how often each was asked for.
+/// Pages in memory, and the number of accesses to each.
 #[derive(Debug, Default, Clone)]
 pub struct Kept {
     pub pages: BTreeMap<u64, Vec<u8>>,
@@ -62,7 +62,7 @@ const ALL: ScanLimits = ScanLimits {
     bytes: usize::MAX,
 };
 
-/// A value, and when it was written, if it can expire.
+/// A value, and the time of its write if it can expire.
 type Model = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
 
 struct Random(u64);
@@ -77,7 +77,7 @@ impl Random {
         (mixed ^ (mixed >> 31)) % limit
     }
 
-    /// Short ones, long ones, and ones that begin alike.
+    /// Short sub-keys, long ones, and ones with common prefixes.
     fn sub_key(&mut self, keys: u64) -> Vec<u8> {
         let number = self.below(keys);
         match number % 50 {
@@ -264,7 +264,7 @@ fn run(seed: u64, keys: u64, rounds: u64, ttl: bool) {
         } else {
             2
         };
-        // The time to live is switched on on the way; what was written before has no time.
+        // The time to live is switched on during the run; earlier items have no time.
         let ttl_ms = (ttl && round * 3 > rounds).then_some(20);
         let lifetime = Lifetime {
             ttl_ms,
@@ -356,7 +356,7 @@ fn random_writes_leave_no_page_nearly_empty() {
     kept.check();
     let used: usize = kept.pages.values().map(Vec::len).sum();
     assert!(used * 10 > kept.pages.len() * PAGE_BYTES * 6, "{used}");
-    // Nine of ten go, one by one.
+    // Nine of ten are removed, one by one.
     let keys = kept
         .tree(FOR_EVER)
         .scan(Bound::Unbounded, Bound::Unbounded, ALL, false)
@@ -398,7 +398,7 @@ fn a_batch_touches_a_page_once_and_a_look_costs_the_depth() {
     );
     assert_eq!(kept.reads.values().sum::<usize>(), 3);
 
-    // Values that stay as long: the leaves are written, and nothing above them.
+    // New values of the same length: the leaves are written, and nothing above them.
     kept.reads.clear();
     kept.writes.clear();
     let batch: Model = (0..200)
@@ -415,7 +415,7 @@ fn a_batch_touches_a_page_once_and_a_look_costs_the_depth() {
         [(0, 2)]
     );
 
-    // The same once more writes nothing.
+    // Repeating it writes nothing.
     kept.writes.clear();
     kept.put(&batch, FOR_EVER);
     assert!(kept.writes.is_empty());
@@ -511,7 +511,7 @@ fn a_list_keeps_its_positions_while_its_front_expires() {
         now_ms: 5000,
     };
     assert_eq!(kept.tree(later).count().unwrap(), 0);
-    // Nothing is left to be seen, but what comes next still comes behind it.
+    // No item is visible, but the next one is still appended after it.
     kept.tree(later).append(&[b"next"]).unwrap();
     let read = kept.tree(later).list_read(0, ALL).unwrap();
     assert_eq!(read.sub_keys.get(0), 2000u64.to_be_bytes());
