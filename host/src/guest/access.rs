@@ -1,8 +1,8 @@
-//! Reads of a task's lists and maps by its guest, in the middle of a call.
+//! Lets a guest read lists and maps of its task during a call.
 //!
-//! The caller of a guest lends it the state for the length of the call, as a value that moves in and comes back, also
-//! after a crash: so nothing is shared and nothing is locked. Each request of a guest is checked here, before the state
-//! sees it. Independent of how the state is stored.
+//! The caller of a guest lends it the state for the length of the call, as a value that moves in and is returned, also
+//! after a crash: so nothing is shared and nothing is locked. Each request of a guest is checked here, before it
+//! reaches the state. Independent of how the state is stored.
 
 use std::any::Any;
 
@@ -17,19 +17,19 @@ use super::output::SUB_KEY_BYTES_MAX;
 use crate::state::StateKind;
 use crate::stream::{Column, OptionalColumn};
 
-/// Items of one answer.
+/// Largest number of items in one answer.
 const PAGE_ITEMS_MAX: usize = 1 << 16;
 /// Bytes after which an answer is full.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Lists and maps of the keys of one call. States are named by position, keys by slot; both are checked.
+/// Lists and maps of the keys of one call. States are given by position, keys by slot; both are checked.
 ///
 /// A failed read, such as of a damaged chunk, fails the whole call: `process` returns its reason.
 pub trait StateAccess: Any + Send {
-    /// Adds the values of entries of maps to `values`, one for each pair of slot and sub-key, until the page is full.
+    /// Appends the values of map entries to `values`, one for each pair of slot and sub-key, until the page is full.
     ///
     /// # Errors
-    /// When the state cannot be read; the reason is for people.
+    /// When the state cannot be read; the reason is for the user.
     fn map_get(
         &mut self,
         state: u16,
@@ -70,25 +70,25 @@ pub trait StateAccess: Any + Send {
     fn list_len(&mut self, state: u16, slots: &[u32]) -> Result<Vec<u64>, String>;
 }
 
-/// Sub-keys from `start` on and before `end`.
+/// Sub-keys from `start` up to but not including `end`.
 #[derive(Debug, Clone, Copy)]
 pub struct SubKeyRange<'a> {
-    /// The first one, or what comes before it.
+    /// The lower bound, inclusive.
     pub start: &'a [u8],
-    /// What comes after the last one, if there is an end.
+    /// The upper bound, exclusive; `None` if there is none.
     pub end: Option<&'a [u8]>,
-    /// Whether the last one comes first.
+    /// Whether the order is descending.
     pub descending: bool,
 }
 
-/// Entries of a map, in the order that was asked for.
+/// Entries of a map, in the requested order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapPage {
     /// The sub-keys.
     pub sub_keys: Column,
     /// The value of each.
     pub values: Column,
-    /// Whether the range has more.
+    /// Whether there are more items in the range.
     pub more: bool,
 }
 
@@ -97,21 +97,21 @@ pub struct MapPage {
 pub struct ListPage {
     /// The items.
     pub values: Column,
-    /// The position to go on from, if there are more.
+    /// The position to continue from; `None` at the end.
     pub next: Option<u64>,
 }
 
-/// How much one answer may hold. The first item always fits.
+/// Limits on one answer. The first item always fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimits {
-    /// Items, at least 1.
+    /// Largest number of items, at least 1.
     pub items: usize,
     /// Bytes after which it is full.
     pub bytes: usize,
 }
 
 impl PageLimits {
-    /// At most `items` items, 0 counting as 1, and nothing more once there are `bytes` bytes.
+    /// A page of at most `items` items (0 counts as 1), which is full at `bytes` bytes.
     #[must_use]
     pub fn new(items: usize, bytes: usize) -> Self {
         Self {
@@ -120,19 +120,19 @@ impl PageLimits {
         }
     }
 
-    /// Whether nothing more goes into an answer that has this much.
+    /// Whether an answer of this size is full.
     #[must_use]
     pub fn is_full(self, items: usize, bytes: usize) -> bool {
         items >= self.items || (items > 0 && bytes >= self.bytes)
     }
 }
 
-/// The state of a call, on loan to its guest.
+/// The state of a call, lent to its guest.
 pub(super) struct Lent {
     pub(super) access: Box<dyn StateAccess>,
-    /// Keys of the call.
+    /// Number of keys of the call.
     pub(super) keys: usize,
-    /// Why a read failed, if one did.
+    /// The reason if a read failed.
     pub(super) failure: Option<String>,
 }
 
@@ -146,7 +146,7 @@ impl Lent {
         }
     }
 
-    /// The answer, unless the state could not be read: then the call ends here.
+    /// Returns the answer; if the state could not be read, ends the call.
     fn answer<T>(&mut self, read: Result<T, String>) -> Result<T> {
         match read {
             Ok(answer) => Ok(answer),
@@ -219,7 +219,7 @@ impl Host for GuestState {
     ) -> Result<Entries> {
         let lent = self.lent(state, StateKind::Map)?;
         lent.check_slots(&[slot])?;
-        // To go on behind the longest sub-key takes one byte more.
+        // Continuing after the longest sub-key takes one byte more.
         let range = SubKeyRange {
             start: &start,
             end: end.as_deref(),
@@ -276,7 +276,7 @@ fn column(column: Column) -> WitColumn {
     WitColumn { ends, bytes }
 }
 
-/// A kind of state, for messages.
+/// The name of a kind of state, for messages.
 pub(super) fn word(kind: StateKind) -> &'static str {
     match kind {
         StateKind::Value => "value",

@@ -1,5 +1,5 @@
-//! What the host keeps beside a guest: its log, the end of its standard error, its random numbers, its bounds, and for the
-//! length of a call the state that it may read.
+//! Per-instance host state (the `T` of `Store<T>`): the log, the end of standard error, random numbers, limits, and
+//! during a call the state that the guest may read.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use super::share::Share;
 use super::times::Timer;
 use crate::state::StateKind;
 
-/// Characters of a log line.
+/// Longest log line in characters.
 pub(super) const LOG_LINE_CHARS_MAX: usize = 2048;
-/// Log lines of one call.
+/// Largest number of log lines of one call.
 const LOG_LINES_MAX: usize = 100;
-/// Bytes of standard error that are kept: the last ones.
+/// Bytes of standard error that are kept, from its end.
 const STDERR_BYTES_MAX: usize = 4096;
-/// Where random numbers of plugins start.
+/// The seed of the random numbers of plugins.
 const RANDOM_SEED: u64 = 0x666c_6f6f_646d_6172;
 
-/// How important a log line is.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// For developers of the plugin, in detail.
@@ -33,49 +33,49 @@ pub enum LogLevel {
     Debug,
     /// For users who watch the job.
     Info,
-    /// Something is not as it should be.
+    /// For problems that do not stop the operator.
     Warn,
-    /// Something went wrong.
+    /// For failures.
     Error,
 }
 
 /// A line that a plugin logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// How important it is.
+    /// The severity.
     pub level: LogLevel,
     /// One line, without control characters.
     pub message: String,
 }
 
-/// What the host keeps beside a guest.
+/// Per-instance host state.
 pub(super) struct GuestState {
     log: Vec<LogLine>,
     log_lines_cut: u64,
-    /// What the plugin reports of its own.
+    /// Metrics that the plugin reports.
     pub(super) reporting: Reporting,
-    /// When it was last said that lines were left out.
+    /// The tick at which the last warning about dropped lines was logged.
     cut_said: Option<u64>,
     pub(super) limits: Limits,
     pub(super) share: Arc<Share>,
     /// Whether the engine counts fuel.
     pub(super) has_fuel: bool,
-    /// Bytes of all memories.
+    /// Bytes of all linear memories.
     memory_bytes: u64,
-    /// What the last growth added.
+    /// Bytes that the last growth added.
     memory_grown: u64,
-    /// What this call was refused.
+    /// The limit that this call exceeded.
     pub(super) refused: Option<Exceeded>,
     pub(super) timer: Timer,
-    /// Whether its stack is sampled, which ends its calls in time, too.
+    /// Whether the stack is sampled; the sampler then also enforces the time limit.
     pub(super) is_sampled: bool,
-    /// The tick at which a call that is sampled has had its time.
+    /// The tick at which the time of a sampled call is over.
     pub(super) ends_at_tick: u64,
     pub(super) stderr: Vec<u8>,
     random: u64,
     /// The kinds of the states that the plugin declares.
     pub(super) kinds: Vec<StateKind>,
-    /// What may be read, within `process`.
+    /// The state that may be read during `process`.
     pub(super) lent: Option<Lent>,
 }
 
@@ -102,13 +102,13 @@ impl GuestState {
         }
     }
 
-    /// Whether this call has had its time.
+    /// Whether the time of this call is over.
     pub(super) fn is_out_of_time(&self) -> bool {
         self.share.now() >= self.ends_at_tick
     }
 
-    /// Takes the lines that were logged since the last time. A line says once a second how many were left out, or after each
-    /// call if the engine has no ticker.
+    /// Takes the lines that were logged since the last call of this. A line reports how many were dropped: once per
+    /// second, or after each call if the engine has no ticker.
     pub(super) fn take_log(&mut self) -> Vec<LogLine> {
         let mut lines = std::mem::take(&mut self.log);
         let now = self.share.now();

@@ -1,7 +1,7 @@
-//! The contract in `wit/` as Rust. Generated; parameters are borrowed, so that columns are copied once, into the guest.
-//! Reads of state trap where a guest breaks their rules.
+//! Generated Rust bindings of the contract in `wit/`. Parameters are borrowed, so that columns are copied only once,
+//! into the guest. Reads of state trap if a guest breaks their rules.
 //!
-//! The world has every export that any plugin may have; `exports` looks for those that one has.
+//! The world has every export that any plugin may have; `exports` finds those that a plugin has.
 
 wasmtime::component::bindgen!({
     path: "../wit",

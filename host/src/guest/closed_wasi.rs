@@ -1,9 +1,9 @@
-//! The WASI that plugins get: closed.
+//! Implements the closed WASI for plugins, which gives no access to the system.
 //!
-//! Language runtimes insist on some WASI imports. Here they all exist and lead nowhere: no environment, no arguments, no
-//! folders, no network, no input, a clock that stands still and random numbers from a fixed seed, so that the same batches
-//! always give the same outputs. What is written to standard output and error is kept for messages about crashes. Any other
-//! function, such as one that waits for time to go by, traps and says so.
+//! Language runtimes require some WASI imports. Here they all exist and give nothing: no environment, no arguments, no
+//! folders, no network, no input, a fixed clock and random numbers from a fixed seed, so that the same batches always
+//! give the same outputs. Standard output and standard error are kept for messages about crashes. All other functions,
+//! such as those that wait for time to pass, trap with an explanation.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
@@ -20,21 +20,21 @@ const PACKAGES: [&str; 6] = [
     "wasi:sockets/",
 ];
 
-/// Bytes that a stream says it can take at once.
+/// Number of bytes that a stream reports it can accept.
 const WRITE_BYTES: u64 = 64 << 10;
 
-/// Random bytes that one call gives at most.
+/// Largest number of random bytes from one call.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
-/// What every resource of the closed WASI is.
+/// The host's value of every resource of the closed WASI.
 struct Closed;
 
-/// Whether an import is one that runtimes insist on.
+/// Whether an import is one that runtimes require.
 pub(super) fn knows(import: &str) -> bool {
     PACKAGES.iter().any(|package| import.starts_with(package))
 }
 
-/// Defines all that the component imports from WASI.
+/// Defines everything that the component imports from WASI.
 ///
 /// # Errors
 /// When an import is neither a function nor a resource.
@@ -91,7 +91,7 @@ fn call(
             let closed = Resource::<Closed>::new_own(1).try_into_resource_any(&mut *store)?;
             Val::Resource(closed)
         }
-        // Only streams hand out pollables, and they are always ready: wasi-libc asks before each write.
+        // Only streams return pollables, and they are always ready: wasi-libc polls before each write.
         ("wasi:io/poll", "[method]pollable.block") => return Ok(()),
         ("wasi:io/poll", "[method]pollable.ready") => Val::Bool(true),
         ("wasi:io/streams", "[method]output-stream.check-write") => ok(Some(Val::U64(WRITE_BYTES))),
@@ -130,7 +130,7 @@ fn call(
             Val::Tuple(vec![Val::U64(first), Val::U64(second)])
         }
         ("wasi:cli/exit", _) => bail!("the plugin asked to exit"),
-        // Who waits for input finds its end.
+        // Input is always at its end.
         ("wasi:io/streams", "[method]input-stream.read" | "[method]input-stream.blocking-read") => {
             Val::Result(Err(Some(Box::new(Val::Variant("closed".to_owned(), None)))))
         }
@@ -144,7 +144,7 @@ fn call(
     Ok(())
 }
 
-/// Ends what the guest has lent for the call: the call traps otherwise.
+/// Drops the resources that the guest has lent for the call: the call would trap otherwise.
 fn give_back(store: &mut StoreContextMut<'_, GuestState>, params: &[Val]) -> Result<()> {
     for param in params {
         if let Val::Resource(lent) = param {
@@ -158,7 +158,7 @@ fn ok(value: Option<Val>) -> Val {
     Val::Result(Ok(value.map(Box::new)))
 }
 
-/// The clocks stand at zero.
+/// All clocks are fixed at zero.
 fn clock(interface: &str, function: &str, results: &mut [Val]) -> Result<()> {
     let Some(result) = results.first_mut() else {
         return Ok(());

@@ -1,22 +1,23 @@
-//! Compiled code on disk, by digest of the component.
+//! Stores compiled code on disk, by digest of the component.
 //!
-//! Compiling takes tens of milliseconds to seconds, loading compiled code far less. But what is loaded runs as machine code
-//! outside of every sandbox, so an entry is loaded only if this user's own process wrote it, byte for byte, with this version
-//! and these settings for this kind of processor. Each entry is signed (HMAC-SHA-256) with a key that lies beside the entries
-//! in `key`: 32 random bytes that belong to this user and that no other user may read. A checksum alone would detect damage,
-//! but not forgery: every process that can write to the folder can compute the checksum of what it wrote.
+//! Compiling takes tens of milliseconds to seconds, loading compiled code far less. But loaded code runs as machine
+//! code outside of every sandbox, so an entry is loaded only if this user's own process wrote it, byte for byte, with
+//! this version and these settings for this kind of processor. Each entry is signed (HMAC-SHA-256) with the key in the
+//! file `key` in the same folder: 32 random bytes in a file that this user owns and no other user may read. A checksum
+//! alone would detect damage, but not forgery: every process that can write to the folder can compute the checksum of
+//! what it wrote.
 //!
-//! - An entry that is damaged, cut, forged, or another's under this name is compiled anew.
-//! - A key that another user owns or may read, that has a second hard link, or that is not a plain file is not trusted: it
-//!   is replaced, and all entries are compiled anew. This also happens after another user copied a data folder.
+//! - An entry that is damaged, cut, forged, or of another component is compiled again.
+//! - A key that another user owns or may read, that has a second hard link, or that is not a plain file is not trusted:
+//!   it is replaced, and all entries are compiled again. This also happens after another user copied a data folder.
 //! - A folder that another user owns or may write to is not used at all.
-//! - Bytes are checked and loaded from memory. To map the file would save a copy, but a process that writes to it after the
-//!   check would change code that already runs.
-//! - All entries together have at most [`CACHE_BYTES_MAX`]: those that were not used for longest go first. Nothing but entries is ever
-//!   removed, even if a user names a folder with other files in it.
-//! - Several processes may use a folder. Entries come and go as a whole.
+//! - Bytes are checked and loaded from memory. Mapping the file would save a copy, but a process that writes to it
+//!   after the check would change code that already runs.
+//! - All entries together have at most [`CACHE_BYTES_MAX`]: the least recently used are removed first. Only entries are
+//!   ever removed, even if a user names a folder with other files in it.
+//! - Several processes may use a folder. Entries are added and removed atomically.
 //!
-//! It does not guard against processes of this user or of root: they could change the command as well.
+//! It does not protect against processes of this user or of root: they could change the command as well.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -31,15 +32,15 @@ use wasmtime::component::Component;
 use super::compiler::Compiler;
 use crate::checkpoint::PluginDigest;
 
-/// What all entries of a folder have at most, in bytes.
+/// Largest size of all entries of a folder, in bytes.
 const CACHE_BYTES_MAX: u64 = 1 << 30;
 const SIGNATURE_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
-/// Bytes that SHA-256 takes in at once.
+/// Block size of SHA-256, in bytes.
 const BLOCK_BYTES: usize = 64;
-/// What the name of an entry ends in.
+/// The file extension of an entry.
 const ENDING: &str = "compiled";
-/// What the name of an entry that is being written ends in.
+/// The file extension of an entry that is being written.
 const UNFINISHED: &str = "unfinished";
 
 type Key = [u8; KEY_BYTES];
@@ -51,10 +52,10 @@ pub(super) struct CompiledCache {
     bytes_max: u64,
 }
 
-/// Makes a folder ready for compiled code, if it is not.
+/// Prepares a folder for compiled code.
 ///
 /// # Errors
-/// When it cannot be written to, or another user owns it or may write to it: nothing may be kept there then.
+/// When it cannot be written to, or another user owns it or may write to it: nothing may be stored there.
 pub fn prepare_cache(dir: &Path) -> io::Result<()> {
     CompiledCache::new(dir.to_path_buf()).prepare().map(drop)
 }
@@ -77,7 +78,7 @@ impl CompiledCache {
         self.dir.join("key")
     }
 
-    /// The compiled component, if it is there and this user's own.
+    /// The compiled component, if it is stored and signed by this user.
     pub(super) fn load(&self, compiler: &Compiler, component: PluginDigest) -> Option<Component> {
         check_private(&self.dir).ok()?;
         let mut file = open(&self.path(compiler, component)).ok()?;
@@ -86,7 +87,7 @@ impl CompiledCache {
         let (signature, code) = bytes.split_at_checked(SIGNATURE_BYTES)?;
         let key = key_of(&self.key_path())?;
         let expected = sign(&key, compiler, component, code);
-        // All bytes are looked at, so that how long it takes tells nothing about the right ones.
+        // All bytes are compared, so that the time does not depend on how many match.
         let difference = |(one, other): (&u8, &u8)| one ^ other;
         let differences = signature.iter().zip(&expected).map(difference);
         if differences.fold(0, |all, one| all | one) != 0 {
@@ -96,25 +97,25 @@ impl CompiledCache {
             unsafe_code,
             reason = "loading machine code cannot be made safe; its signature was just compared"
         )]
-        // SAFETY: the bytes are in memory of our own, and this user's process signed them when this version of wasmtime had
-        // made them with these settings.
+        // SAFETY: the bytes are in this process's memory, and this user's process signed them after this version of
+        // wasmtime had created them with these settings.
         let compiled = unsafe { Component::deserialize(compiler.wasmtime(), code) };
         let compiled = compiled.ok()?;
         note_use(&file);
         Some(compiled)
     }
 
-    /// Keeps a compiled component. A cache that cannot be written costs time, nothing else.
+    /// Stores a compiled component. If the cache cannot be written, this only costs time later.
     pub(super) fn store(&self, compiler: &Compiler, component: PluginDigest, compiled: &Component) {
         if let Ok(code) = compiled.serialize() {
-            // A failure has no effect on the caller: the next load compiles anew.
+            // A failure has no effect on the caller: the next load compiles again.
             let _ = self.write(compiler, component, &code);
         }
     }
 
-    /// Removes an entry for which there is no more use.
+    /// Removes an entry that is no longer needed.
     pub(super) fn forget(&self, compiler: &Compiler, component: PluginDigest) {
-        // It may not be there.
+        // The entry may not exist.
         let _ = fs::remove_file(self.path(compiler, component));
     }
 
@@ -125,7 +126,7 @@ impl CompiledCache {
         put(&self.path(compiler, component), &[&signature, code])
     }
 
-    /// Makes the folder and its key, if they are not there.
+    /// Creates the folder and its key, if they do not exist.
     fn prepare(&self) -> io::Result<Key> {
         DirBuilder::new()
             .recursive(true)
@@ -139,16 +140,16 @@ impl CompiledCache {
         let mut key = [0; KEY_BYTES];
         File::open("/dev/urandom")?.read_exact(&mut key)?;
         put(&key_path, &[&key])?;
-        // Not on a file system that gives files to others.
+        // For example on a file system that assigns files to another owner.
         key_of(&key_path).ok_or_else(|| refused("files in it do not belong to this user alone"))
     }
 
-    /// Removes entries that were not used for longest, until there is room for one of so many bytes.
+    /// Removes the least recently used entries until one of this size fits.
     fn make_room(&self, bytes: u64) -> io::Result<()> {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.dir)? {
             let path = file?.path();
-            // One that another process has just removed is no matter.
+            // Another process may have just removed it.
             if let (true, Ok(known)) = (is_entry(&path), fs::symlink_metadata(&path)) {
                 entries.push((known.mtime(), known.mtime_nsec(), known.len(), path));
             }
@@ -166,7 +167,7 @@ impl CompiledCache {
     }
 }
 
-/// Whether a file is an entry, or what a process has left of one.
+/// Whether a file is an entry, or an unfinished one.
 fn is_entry(path: &Path) -> bool {
     let ending = path
         .extension()
@@ -178,7 +179,7 @@ fn is_entry(path: &Path) -> bool {
     ending && digest.is_some_and(|(digest, _)| is_digest(digest))
 }
 
-/// Checks that this user owns a folder, and that no other user may put files there.
+/// Checks that this user owns a folder, and that no other user may create files in it.
 fn check_private(dir: &Path) -> io::Result<()> {
     let known = fs::metadata(dir)?;
     if !known.is_dir() {
@@ -197,14 +198,14 @@ fn refused(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, reason)
 }
 
-/// Notes that an entry was used just now.
+/// Notes that an entry was used now.
 fn note_use(file: &File) {
     #[expect(
         unsafe_code,
         reason = "the standard library sets a time, and the system alone knows which it is"
     )]
-    // SAFETY: the descriptor is open, and no times are given, so the system takes its own. If it refuses, the entry is taken for
-    // older than it is.
+    // SAFETY: the descriptor is open, and no times are passed, so the system uses the current time. If it refuses, the
+    // entry appears older than it is.
     unsafe {
         libc::futimens(file.as_raw_fd(), std::ptr::null());
     }
@@ -217,11 +218,11 @@ fn sign(
     code: &[u8],
 ) -> [u8; SIGNATURE_BYTES] {
     let settings = compiler.settings().to_le_bytes();
-    // Of fixed length but for the last part, so that no two entries sign the same bytes.
+    // All parts but the last have a fixed length, so no two entries sign the same bytes.
     hmac(key, &[&component.0, &settings, code])
 }
 
-/// HMAC-SHA-256 (RFC 2104) of bytes that stand one after the other.
+/// HMAC-SHA-256 (RFC 2104) of concatenated parts.
 fn hmac(key: &Key, parts: &[&[u8]]) -> [u8; SIGNATURE_BYTES] {
     let padded = |pad: u8| {
         let mut block = [pad; BLOCK_BYTES];
@@ -237,7 +238,7 @@ fn hmac(key: &Key, parts: &[&[u8]]) -> [u8; SIGNATURE_BYTES] {
     outer.finalize().into()
 }
 
-/// The key, if no other user can know it or have put it there.
+/// The key, if no other user can have read or created it.
 fn key_of(path: &Path) -> Option<Key> {
     let file = open(path).ok()?;
     let known = file.metadata().ok()?;
@@ -250,7 +251,7 @@ fn key_of(path: &Path) -> Option<Key> {
     Some(key)
 }
 
-/// Opens a plain file: no link, and nothing that has a reader wait.
+/// Opens a plain file: no link, and nothing that can block a reader.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -262,14 +263,14 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Writes a file that only this user may read, whole or not at all.
+/// Writes a file that only this user may read, atomically.
 fn put(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     // Threads of one process may write the same entry.
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
     let unfinished = path.with_extension(format!("{process}-{number}.{UNFINISHED}"));
-    // Left by an earlier process of the same number, or a link that another process has put there.
+    // Left by an earlier process with the same id, or a link that another process has created.
     let _ = fs::remove_file(&unfinished);
     let written = OpenOptions::new()
         .write(true)
@@ -284,7 +285,7 @@ fn put(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     written
 }
 
-/// As whom this process acts.
+/// The user id of this process.
 fn user() -> u32 {
     #[expect(unsafe_code, reason = "the standard library does not tell")]
     // SAFETY: the call takes nothing and cannot fail.
@@ -295,7 +296,8 @@ fn user() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    //! Catches compiled code that runs although it was damaged or is not this user's own, or is never found again.
+    //! Catches compiled code that runs although it was damaged or written by another user, or that is never found
+    //! again.
 
     use std::os::unix::fs::PermissionsExt;
 
@@ -355,7 +357,7 @@ mod tests {
         let sound = fs::read(&path).expect("an entry");
         let mut code = sound[SIGNATURE_BYTES..].to_vec();
         *code.last_mut().expect("some code") ^= 1;
-        // A plain checksum, one with a key that is no secret, and what an entry of the version before had.
+        // A plain checksum, one with a public key, and the format of the version before.
         let mut checksum = Sha256::new();
         checksum.update(COMPONENT.0);
         checksum.update(engine.settings().to_le_bytes());
@@ -398,13 +400,13 @@ mod tests {
 
     #[test]
     fn a_key_of_somebody_else_is_worth_nothing() {
-        // Root's own, and a folder.
+        // Files of root, and a folder.
         for path in ["/dev/null", "/"] {
             assert_eq!(key_of(Path::new(path)), None);
         }
         let (_dir, engine, cache) = cache();
         let key = cache.key_path();
-        // Only root may give files away; others cannot try it.
+        // Only root can change the owner of a file.
         if user() == 0 {
             std::os::unix::fs::chown(&key, Some(12_345), None).expect("root may");
             assert!(cache.load(&engine, COMPONENT).is_none());
@@ -471,7 +473,7 @@ mod tests {
 
     #[test]
     fn signatures_are_those_of_the_standard() {
-        // RFC 4231, test case 1: a shorter key is one with zeros behind it.
+        // RFC 4231, test case 1: a shorter key is padded with zeros.
         let mut key = [0; KEY_BYTES];
         key[..20].fill(0x0b);
         let signature: String = hmac(&key, &[b"Hi ", b"There"])

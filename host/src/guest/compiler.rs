@@ -1,9 +1,9 @@
-//! One of the two compilers that plugins are compiled with, with the pool that instances of its code live in.
+//! One of the two compilers for plugins, with the pool for instances of its code.
 //!
-//! A component takes seconds to optimise if it carries an interpreter. The quick compiler (Winch) goes over it once, which
-//! takes a quarter of the time, and makes code that runs at half to two thirds of the speed. Both run under the same limits,
-//! canonicalize NaNs and lay memory out alike, so a call returns the same bytes whichever has compiled it. wasmtime ties compiled
-//! code to an engine, and an engine to one compiler, so there are two engines. Who uses which is decided in `engine`.
+//! Optimising a component that contains an interpreter takes seconds. The quick compiler (Winch) needs one pass and a
+//! quarter of the time, and its code runs at half to two thirds of the speed. Both enforce the same limits,
+//! canonicalize NaNs and lay out memory alike, so a call returns the same bytes with either. wasmtime ties compiled
+//! code to an engine, and an engine to one compiler, so there are two engines. `engine` decides which one to use.
 
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -18,27 +18,27 @@ use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::samples::{FRAMES_MAX, Profiling};
 use super::{EngineSettings, GuestError};
 
-/// Core instances of one component: languages with linked libraries have dozens.
+/// Largest number of core instances of one component: languages with linked libraries have dozens.
 const CORE_INSTANCES_MAX: u32 = 128;
-/// Memories of one component.
+/// Largest number of memories of one component.
 const MEMORIES_MAX: u32 = 4;
-/// Tables of one component.
+/// Largest number of tables of one component.
 const TABLES_MAX: u32 = 8;
-/// Stack of a guest.
+/// Stack size of a guest, in bytes.
 const STACK_BYTES: usize = 512 << 10;
-/// Stack of a guest whose code is of the quick compiler, which keeps more in memory and less in registers: a call takes up to
-/// three times the stack, so recursion of the same depth has to fit.
+/// Stack size of a guest with code of the quick compiler, in bytes. It keeps more in memory and less in registers, so a
+/// call takes up to three times the stack, and recursion of the same depth must fit.
 const QUICK_STACK_BYTES: usize = 3 * STACK_BYTES;
-/// What of a memory or table stays with the pool when its instance is dropped: a fresh instance in its place then costs no page
-/// faults, of which there would be more than of anything else after a trap.
+/// Bytes of a memory or table that stay resident in the pool when its instance is dropped: a new instance in its place
+/// then causes no page faults, which would dominate the cost after a trap.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 
-/// Which compiler.
+/// The kind of compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tier {
-    /// Compiles fast. It refuses some components that the other takes.
+    /// Compiles fast. It refuses some components that the other accepts.
     Quick,
-    /// Makes fast code.
+    /// Generates fast code.
     Optimising,
 }
 
@@ -47,15 +47,15 @@ pub(super) enum Tier {
 pub(super) struct Compiler {
     engine: Engine,
     tier: Tier,
-    /// A digest of all settings that compiled code depends on.
+    /// A hash of all settings that compiled code depends on.
     settings: u64,
 }
 
 impl Compiler {
-    /// With room for so many live instances.
+    /// A compiler with a pool for this many live instances.
     ///
     /// # Errors
-    /// When the machine cannot run compiled WebAssembly, or has not the address space.
+    /// When the machine cannot run compiled WebAssembly, or lacks the address space.
     pub(super) fn new(
         tier: Tier,
         instances: u32,
@@ -77,7 +77,7 @@ impl Compiler {
             .max_wasm_stack(stack_bytes)
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
         if tier == Tier::Optimising {
-            // The quick compiler refuses these instructions altogether.
+            // The quick compiler refuses these instructions anyway.
             config.relaxed_simd_deterministic(true);
         }
         match settings.profiling {
@@ -113,7 +113,7 @@ impl Compiler {
         self.tier
     }
 
-    /// What tells its code from that of other settings, versions and kinds of processor.
+    /// Identifies its code among other settings, versions and kinds of processor.
     pub(super) fn settings(&self) -> u64 {
         self.settings
     }
@@ -121,7 +121,7 @@ impl Compiler {
     /// Compiles a component.
     ///
     /// # Errors
-    /// Says what is wrong with it; of the quick compiler, it may be only more than that can do.
+    /// When the component is invalid, with the reason. For the quick compiler, it may only lack a feature.
     pub(super) fn compile(
         &self,
         operator: &str,

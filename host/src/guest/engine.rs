@@ -1,9 +1,9 @@
-//! The engine that compiles all plugins of a process and keeps their code, and chooses one of two compilers for a component.
+//! Compiles all plugins of a process and caches their code; chooses one of two compilers for each component.
 //!
-//! A pool reserves address space for each memory that an instance may have, so how many instances fit is settled when the
-//! engine is made. The pool of the quick compiler is as large, and made when the first component wants it; where the machine does not
-//! grant the address space, all are optimised at once. Nothing here ticks by itself: the owner of the engine calls
-//! [`GuestEngine::tick`], which reaches both.
+//! A pool reserves address space for each memory that an instance may have, so the number of instances is fixed when
+//! the engine is created. The quick compiler has a pool of the same size, which is created for the first component that
+//! uses it; if the machine does not grant the address space, all components are optimised at once. The engine does not
+//! tick by itself: its owner calls [`GuestEngine::tick`], which advances both compilers' engines.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -19,29 +19,29 @@ use super::tiers::Unoptimised;
 use super::{GuestClock, GuestError, Limits, Plugin};
 use crate::checkpoint::PluginDigest;
 
-/// Live instances of a process at most: four memories of 4 GiB each make 32 TiB of address space.
+/// Largest number of live instances in a process: four memories of 4 GiB each make 32 TiB of address space.
 const POOL_INSTANCES_MAX: u32 = 2048;
-/// Live instances that there is always room for.
+/// Number of live instances that always fit.
 const POOL_INSTANCES_MIN: u32 = 64;
-/// Components of this size and more take longer than a user should wait to optimise: about half a second.
+/// Components of this size or more take too long to optimise before the start: more than about half a second.
 const QUICK_BYTES_MIN: usize = 512 << 10;
 
-/// What an engine is made for.
+/// Settings of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {
-    /// Where compiled code is kept, if anywhere.
+    /// The folder for compiled code; `None` stores none.
     pub cache_dir: Option<PathBuf>,
-    /// Whether fuel is counted, so that [`Limits::fuel_per_call`] may be set. It costs time in each call.
+    /// Whether fuel is counted, so that [`Limits::fuel_per_call`] may be set. It makes each call slower.
     pub fuel: bool,
-    /// How it helps to find where time goes.
+    /// The kind of profiling.
     pub profiling: Profiling,
-    /// Operators of the job.
+    /// Number of operators of the job.
     pub operators: u32,
-    /// Tasks of an operator at most. A swap may have as many instances again.
+    /// Largest number of tasks of an operator. A swap may use the same number of instances again.
     pub tasks: u32,
-    /// Instances beyond those, over all operators.
+    /// Number of instances beyond those, over all operators.
     pub spares: u32,
-    /// Components of this many bytes and more begin with the code of the quick compiler, if the engine has an optimiser.
+    /// Components of this many bytes or more start with code of the quick compiler, if the engine has an optimiser.
     pub quick_bytes_min: usize,
 }
 
@@ -60,7 +60,7 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
-    /// How many instances the pool of such an engine has room for.
+    /// Number of instances in the pool of such an engine.
     fn instances(&self) -> u32 {
         let working = self.operators.saturating_mul(self.tasks);
         let wanted = working.saturating_mul(2).saturating_add(self.spares);
@@ -68,14 +68,14 @@ impl EngineSettings {
     }
 }
 
-/// Takes plugins that are to be optimised. It returns at once.
+/// Receives plugins to optimise. It must return at once.
 pub type Optimise = Arc<dyn Fn(Unoptimised) + Send + Sync>;
 
 /// Compiles plugins.
 #[derive(Clone)]
 pub struct GuestEngine {
     optimising: Compiler,
-    /// Shared by all copies; nothing in it if the machine cannot have it.
+    /// Shared by all clones; contains `None` if the machine cannot provide it.
     quick: Arc<OnceLock<Option<Compiler>>>,
     quick_bytes_min: usize,
     optimise: Option<Optimise>,
@@ -89,7 +89,7 @@ pub struct GuestEngine {
 }
 
 impl GuestEngine {
-    /// An engine of the default size that keeps compiled code in `cache_dir`, if there is one.
+    /// An engine of the default size that stores compiled code in `cache_dir`, if given.
     ///
     /// # Errors
     /// When the machine cannot run compiled WebAssembly.
@@ -100,10 +100,10 @@ impl GuestEngine {
         })
     }
 
-    /// An engine that is made for this.
+    /// An engine with these settings.
     ///
     /// # Errors
-    /// When the machine cannot run compiled WebAssembly, or has not the address space.
+    /// When the machine cannot run compiled WebAssembly, or lacks the address space.
     pub fn with(settings: EngineSettings) -> Result<Self, GuestError> {
         let instances = settings.instances();
         Ok(Self {
@@ -121,29 +121,30 @@ impl GuestEngine {
         })
     }
 
-    /// The same engine, whose instances measure where the time of their calls goes, by this clock. Without one they do not.
+    /// Measures the time of calls by this clock. Without a clock, instances measure nothing.
     #[must_use]
     pub fn measured_by(mut self, clock: GuestClock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// The same engine, which keeps compiled code in this folder, if there is one.
+    /// Stores compiled code in this folder, if given.
     #[must_use]
     pub fn keeping(mut self, cache_dir: Option<PathBuf>) -> Self {
         self.cache = cache_dir.map(CompiledCache::new);
         self
     }
 
-    /// The same engine, whose large plugins begin with the code of the quick compiler and are handed over to be optimised. Not
-    /// where fuel is counted, which the two compilers do differently. Without this, all plugins are optimised when they are loaded.
+    /// Starts large plugins with code of the quick compiler, and passes them to `optimise`. Has no effect if fuel is
+    /// counted, since the two compilers count differently. Without this, all plugins are optimised when they are
+    /// loaded.
     #[must_use]
     pub fn optimised_by(mut self, optimise: Optimise) -> Self {
         self.optimise = Some(optimise);
         self
     }
 
-    /// Lets [`TICK`](super::TICK) go by for all calls of all instances. Cheap, and may be called from any thread.
+    /// Advances the epoch by one [`TICK`](super::TICK) for all calls of all instances. Cheap; any thread may call it.
     pub fn tick(&self) {
         self.shares.tick();
         self.optimising.wasmtime().increment_epoch();
@@ -152,19 +153,18 @@ impl GuestEngine {
         }
     }
 
-    /// Has guests that are being called note what they are doing, in an engine that samples. Cheap, and may be called from any
-    /// thread.
+    /// Makes running guests record a sample of their stack, in an engine that samples. Cheap; any thread may call it.
     pub fn sample(&self) {
         self.optimising.wasmtime().increment_epoch();
     }
 
-    /// The samples of an engine that samples.
+    /// The samples; `None` if the engine does not sample.
     #[must_use]
     pub fn samples(&self) -> Option<&Arc<Samples>> {
         self.samples.as_ref()
     }
 
-    /// How many live instances there is room for, over all plugins.
+    /// Largest number of live instances, over all plugins.
     #[must_use]
     pub fn instances_max(&self) -> u32 {
         self.instances
@@ -173,16 +173,16 @@ impl GuestEngine {
     /// As [`GuestEngine::load_within`], with the default limits.
     ///
     /// # Errors
-    /// Says what is wrong with the component.
+    /// When the component is not a valid plugin.
     pub fn load(&self, operator: &str, component: &[u8]) -> Result<Plugin, GuestError> {
         self.load_within(operator, component, Limits::default())
     }
 
-    /// Compiles a component, or takes what was compiled before, and checks that it is a plugin. `operator` names the node
-    /// in errors. All its instances have these limits, also the one that is asked what it is.
+    /// Compiles a component, or loads stored code, and checks that it is a plugin. `operator` names the node in errors.
+    /// All its instances have these limits, including the one that is used to describe it.
     ///
     /// # Errors
-    /// Says what is wrong with the component.
+    /// When the component is not a valid plugin.
     pub fn load_within(
         &self,
         operator: &str,
@@ -192,11 +192,11 @@ impl GuestEngine {
         self.load_telling(operator, component, limits, &mut || ())
     }
 
-    /// The same. `compiles` is called when there is no compiled code of the component, before it is compiled: perhaps for each of
-    /// two compilers.
+    /// Like [`GuestEngine::load_within`]. `compiles` is called before the component is compiled, if there is no stored
+    /// code: possibly once for each of the two compilers.
     ///
     /// # Errors
-    /// Says what is wrong with the component.
+    /// When the component is not a valid plugin.
     pub fn load_telling(
         &self,
         operator: &str,
@@ -218,8 +218,8 @@ impl GuestEngine {
         Plugin::check(self, operator, of, (&self.optimising, &compiled), limits)
     }
 
-    /// A plugin with the code of the quick compiler, which is handed over to be optimised; `None` if it is better optimised at
-    /// once: a small one, and one that the quick compiler does not take.
+    /// A plugin with code of the quick compiler, passed on to be optimised; `None` if it should be optimised at once: a
+    /// small one, or one that the quick compiler refuses.
     fn load_quick(
         &self,
         operator: &str,
@@ -233,19 +233,19 @@ impl GuestEngine {
         let is_kept = kept.is_some();
         let compile = || {
             compiles();
-            // Whether it is the component or the compiler that is to blame, the other compiler says.
+            // The other compiler shows whether the component or the quick compiler is at fault.
             quick.compile(operator, component).ok()
         };
         let compiled = kept.or_else(compile)?;
         let of = (digest, component);
         let plugin = match Plugin::check(self, operator, of, (quick, &compiled), limits) {
             Ok(plugin) => plugin,
-            // Perhaps only for want of time or stack, of which the quick code takes more.
+            // The cause may be the quick code, which takes more time and stack.
             Err(GuestError::Trapped { .. } | GuestError::Limit { .. }) => return None,
             Err(error) => return Some(Err(error)),
         };
         optimise(Unoptimised {
-            // One that hands nothing over: nothing waits for itself then.
+            // An engine without an optimiser, so that plugins do not keep their own optimiser alive.
             engine: Self {
                 optimise: None,
                 ..self.clone()
@@ -259,9 +259,9 @@ impl GuestEngine {
         Some(Ok(plugin))
     }
 
-    /// The quick compiler, if a component is to begin with its code.
+    /// The quick compiler, if a component should start with its code.
     fn quick_for(&self, component: &[u8]) -> Option<&Compiler> {
-        // A profile is one of the code that the job runs for most of its life.
+        // A profile should show the code that the job runs for most of its life.
         let is_measured = self.profiling != Profiling::Off;
         let is_wanted = self.optimise.is_some() && !self.has_fuel && !is_measured;
         if !is_wanted || component.len() < self.quick_bytes_min {
@@ -272,7 +272,7 @@ impl GuestEngine {
         self.quick.get_or_init(make).as_ref()
     }
 
-    /// Code of the optimising compiler, which is kept.
+    /// Compiles with the optimising compiler, or loads stored code; new code is stored.
     pub(super) fn optimised(
         &self,
         operator: &str,
@@ -296,7 +296,7 @@ impl GuestEngine {
         self.cache.as_ref()?.load(compiler, digest)
     }
 
-    /// Keeps code of the quick compiler.
+    /// Stores code of the quick compiler.
     pub(super) fn keep_quick(&self, compiled: &Component, digest: PluginDigest) {
         if let (Some(cache), Some(Some(quick))) = (&self.cache, self.quick.get()) {
             cache.store(quick, digest, compiled);

@@ -1,26 +1,26 @@
-//! What can be wrong with a plugin, at load time and in a call.
+//! Errors of plugins, at load time and in calls.
 
 use super::limits::Exceeded;
 use super::output::BadOutput;
 
-/// Why a plugin cannot be used, or cannot go on.
+/// The reason why a plugin cannot be used, or cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuestError {
     /// The compiler could not be set up on this machine.
     #[error("cannot set up the WebAssembly engine: {reason}")]
     Engine {
-        /// What wasmtime said.
+        /// The error of wasmtime.
         reason: String,
     },
-    /// The bytes are no component.
+    /// The bytes are not a component.
     #[error(
         "operator `{operator}`: the plugin is not a WebAssembly component ({reason}); build it for `wasm32-wasip2`, or give the folder of its source as `plugin`"
     )]
     NotAComponent {
         /// The node.
         operator: String,
-        /// What is there instead.
+        /// The kind of file, or the reason.
         reason: String,
     },
     /// The component has more parts than an instance may have.
@@ -30,7 +30,7 @@ pub enum GuestError {
     TooLarge {
         /// The node.
         operator: String,
-        /// What there is too much of.
+        /// The exceeded limit of wasmtime.
         reason: String,
     },
     /// The component does not export the contract.
@@ -40,7 +40,7 @@ pub enum GuestError {
     NoContract {
         /// The node.
         operator: String,
-        /// What it should export.
+        /// The name of the missing export.
         wanted: &'static str,
     },
     /// The component exports another version of the contract.
@@ -52,21 +52,21 @@ pub enum GuestError {
         operator: String,
         /// Whether it exports or imports it.
         does: &'static str,
-        /// What it has.
+        /// The version in the component.
         found: String,
-        /// What it should have.
+        /// The version of this host.
         wanted: String,
     },
-    /// The component wants something that plugins do not get.
+    /// The component has an import that plugins may not have.
     #[error(
         "operator `{operator}`: the plugin imports `{import}`: {why}; plugins may import `log`, `metrics` and `state` of `floodmark:engine`, and a closed WASI 0.2 without files, network or clock, and nothing else"
     )]
     UnknownImport {
         /// The node.
         operator: String,
-        /// What it wants.
+        /// The name of the import.
         import: String,
-        /// Why it does not get it, and what to do.
+        /// The reason, and what to do.
         why: &'static str,
     },
     /// The exports or imports have other types than the contract.
@@ -79,14 +79,14 @@ pub enum GuestError {
         /// The difference.
         reason: String,
     },
-    /// What the plugin says of itself cannot be used.
+    /// The plugin's description of itself is invalid.
     #[error(
         "operator `{operator}`: the plugin's description is not usable: {reason}; correct the plugin"
     )]
     BadDescription {
         /// The node.
         operator: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// The plugin refused its configuration.
@@ -96,18 +96,18 @@ pub enum GuestError {
     Open {
         /// The node.
         operator: String,
-        /// Its own words.
+        /// The plugin's message.
         reason: String,
     },
-    /// The plugin said that it cannot go on.
+    /// The plugin reported a failure.
     #[error("operator `{operator}` failed in `process`: {reason}")]
     Failed {
         /// The node.
         operator: String,
-        /// Its own words.
+        /// The plugin's message.
         reason: String,
     },
-    /// The guest crashed. The instance is not to be used again.
+    /// The guest crashed. The instance must not be used again.
     #[error("operator `{operator}` crashed in `{call}`: {reason}{}", said(.stderr))]
     Trapped {
         /// The node.
@@ -116,10 +116,10 @@ pub enum GuestError {
         call: &'static str,
         /// The trap.
         reason: String,
-        /// The end of what it wrote to its standard error, such as a panic message.
+        /// The end of its standard error, such as a panic message.
         stderr: String,
     },
-    /// The guest went beyond a limit and was stopped. The instance is not to be used again, and nothing of the call is
+    /// The guest exceeded a limit and was stopped. The instance must not be used again, and nothing of the call is
     /// applied.
     #[error("{}", exceeded.said_of(operator, call))]
     Limit {
@@ -127,10 +127,10 @@ pub enum GuestError {
         operator: String,
         /// The exported function.
         call: &'static str,
-        /// Which limit, and how far.
+        /// The limit, and by how much.
         exceeded: Exceeded,
     },
-    /// The state could not be read in the middle of a call. Nothing of the call is applied.
+    /// The state could not be read during a call. Nothing of the call is applied.
     #[error("the state of operator `{operator}` could not be read for its plugin: {reason}")]
     StateUnreadable {
         /// The node.
@@ -138,14 +138,14 @@ pub enum GuestError {
         /// The error of the state that was lent to the guest.
         reason: String,
     },
-    /// The plugin does not take values over, or does not turn them into JSON or back.
+    /// The plugin cannot migrate values, or cannot convert them to JSON or back.
     #[error("operator `{operator}` refused in `{call}`: {reason}")]
     Values {
         /// The node.
         operator: String,
         /// The exported function.
         call: &'static str,
-        /// Its own words.
+        /// The plugin's message.
         reason: String,
     },
     /// The guest broke the contract in a call that changes nothing.
@@ -157,7 +157,7 @@ pub enum GuestError {
         operator: String,
         /// The exported function.
         call: &'static str,
-        /// What is wrong.
+        /// The broken rule.
         reason: String,
     },
     /// The guest broke the contract. Nothing of the call is applied.
@@ -167,13 +167,13 @@ pub enum GuestError {
     BadOutput {
         /// The node.
         operator: String,
-        /// What is wrong.
+        /// The broken rule.
         reason: BadOutput,
     },
 }
 
 impl GuestError {
-    /// Whether it came up in a call of a job that runs, and not when the plugin was loaded or opened.
+    /// Whether it occurred in a call of a running job, and not when the plugin was loaded or opened.
     #[must_use]
     pub fn is_of_a_call(&self) -> bool {
         match self {
@@ -185,8 +185,7 @@ impl GuestError {
         }
     }
 
-    /// Whether the instance that it came from is not to be used again. After its own word that it cannot go on, an instance
-    /// still can.
+    /// Whether the instance must not be used again. After a failure that the plugin itself reported, it still can be.
     #[must_use]
     pub fn spoils_instance(&self) -> bool {
         !matches!(self, Self::Failed { .. } | Self::Values { .. })

@@ -1,4 +1,4 @@
-//! The exports of a plugin: those that each one has, and the fastest of the ways to call `process` that it offers.
+//! Finds the exports of a plugin: the required ones, and the fastest `process` that it offers.
 
 use wasmtime::Store;
 use wasmtime::component::{Instance as LiveInstance, InstancePre};
@@ -12,7 +12,7 @@ const COMPACT: &str = "floodmark:engine/operator-compact@0.1.0";
 const PACKED: &str = "floodmark:engine/operator-packed@0.1.0";
 const INPUT_COLUMNS: &str = "floodmark:engine/input-columns@0.1.0";
 
-/// Where the exports of a plugin are.
+/// The positions of a plugin's exports.
 #[derive(Clone)]
 pub(super) struct ExportIndices {
     operator: operator::GuestIndices,
@@ -22,7 +22,7 @@ pub(super) struct ExportIndices {
     process: ProcessIndices,
 }
 
-/// Where the `process` is that the host calls.
+/// The position of the `process` that the host calls.
 #[derive(Clone)]
 enum ProcessIndices {
     Plain,
@@ -41,11 +41,11 @@ pub(super) struct Exports {
 
 /// The `process` that the host calls.
 pub(super) enum Process {
-    /// That of `operator`.
+    /// The one of `operator`.
     Plain,
-    /// That of `operator-compact`.
+    /// The one of `operator-compact`.
     Compact(operator_compact::Guest),
-    /// That of `operator-packed`.
+    /// The one of `operator-packed`.
     Packed(operator_packed::Guest),
 }
 
@@ -53,7 +53,7 @@ impl ExportIndices {
     /// Finds the exports of a component.
     ///
     /// # Errors
-    /// When one that each plugin has is not there, or one that is there has not the functions of the contract.
+    /// When a required export is missing, or an export lacks functions of the contract.
     pub(super) fn find(pre: &InstancePre<GuestState>) -> wasmtime::Result<Self> {
         let has = |interface| {
             let component = pre.component();
@@ -79,7 +79,7 @@ impl ExportIndices {
         })
     }
 
-    /// The same plugin, called as by a host that knows only `operator`.
+    /// The same exports, but with the `process` of `operator`.
     pub(super) fn plain(&self) -> Self {
         Self {
             input_columns: None,
@@ -88,7 +88,7 @@ impl ExportIndices {
         }
     }
 
-    /// Whether the host calls another `process` than that of `operator`.
+    /// Whether the host calls the `process` of `operator`.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.process, ProcessIndices::Plain)
     }
@@ -96,7 +96,7 @@ impl ExportIndices {
     /// The exports of an instance of the component.
     ///
     /// # Errors
-    /// When one has other types than those of the contract.
+    /// When an export has other types than the contract.
     pub(super) fn load(
         &self,
         store: &mut Store<GuestState>,

@@ -1,7 +1,7 @@
-//! What a plugin may import, and why it may not import the rest.
+//! Checks the imports of a plugin, and explains refusals.
 //!
-//! The contract's interfaces and the closed WASI are all there is. For anything else a refusal says why plugins do not get it
-//! and what to use in its place: most are asked for by a library that a plugin's author did not choose for that.
+//! Only the contract's interfaces and the closed WASI are allowed. For any other import, the refusal says why it is not
+//! available and what to use instead: most come from a library that the plugin's author did not choose for this import.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -11,10 +11,10 @@ use super::{GuestError, closed_wasi};
 /// The package of the contract.
 const PACKAGE: &str = "floodmark:engine/";
 const VERSION: &str = "@0.1.0";
-/// Its interfaces that plugins import.
+/// The interfaces of the contract that plugins may import.
 const INTERFACES: [&str; 4] = ["log", "metrics", "state", "types"];
 
-/// What imports that plugins do not get begin with, and why; the first that fits counts.
+/// Prefixes of imports that are not available, with reasons; the first match counts.
 const REASONS: [(&str, &str); 15] = [
     (
         "wasi:http/",
@@ -83,7 +83,7 @@ const NOT_OURS: &str =
 const OTHER_WASI: &str =
     "it is of another WASI than 0.2; build the plugin for WASI 0.2, in Rust for `wasm32-wasip2`";
 
-/// Refuses a component that wants what plugins do not get.
+/// Refuses a component with an import that is not available.
 pub(super) fn check(
     engine: &Engine,
     operator: &str,
@@ -128,7 +128,7 @@ fn check_import(operator: &str, import: &str) -> Result<(), GuestError> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an import that gets by, and a refusal that does not say what to do.
+    //! Catches a forbidden import that is accepted, and a refusal without advice.
 
     use super::*;
 

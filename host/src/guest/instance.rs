@@ -1,7 +1,7 @@
 //! A live guest: one instance of a plugin, with memory of its own.
 //!
-//! An instance serves one task. After a trap it is not to be used again; dropping it frees all that it had. Each call begins
-//! with its limits set anew: see [`super::limits`].
+//! An instance serves one task. After a trap it must not be used again; dropping it frees all its resources. The limits
+//! are set again for each call: see [`super::limits`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, OptionalColumn};
 
-/// What wasmtime says when a guest hands over more than its hostcall fuel.
+/// A part of wasmtime's message when a guest passes more than its hostcall fuel.
 const HANDED_TOO_MUCH: &str = "fuel allocated for hostcalls";
 
 /// A live guest.
@@ -36,12 +36,12 @@ pub struct Instance {
     pub(super) store: Store<GuestState>,
     pub(super) exports: Exports,
     outputs: usize,
-    /// By input port: what calls come without.
+    /// By input port: the columns that calls leave out.
     unread: Vec<UnreadColumns>,
     tier: Tier,
-    /// The code of its plugin, if that may become better than its own.
+    /// The code of its plugin, if better code than its own may become available.
     improving: Option<Arc<Tiers>>,
-    /// Counts it among the live ones until its memory is free.
+    /// Counts it as live until its memory is freed.
     _alive: Alive,
 }
 
@@ -66,7 +66,8 @@ impl Instance {
         })
     }
 
-    /// What a plugin says of itself, and of the columns that it does not read, from an instance that is then dropped.
+    /// The plugin's description of itself, and the columns that it does not read, from an instance that is then
+    /// dropped.
     pub(super) fn describe(
         operator: &str,
         start: &InstanceTemplate,
@@ -103,7 +104,7 @@ impl Instance {
         }
     }
 
-    /// Whether there is faster code by now than what it runs, so that an instance in its place is worth it.
+    /// Whether faster code than its own is available, so that replacing the instance is worth it.
     #[inline]
     #[must_use]
     pub fn has_better_code(&self) -> bool {
@@ -111,37 +112,36 @@ impl Instance {
         improving.is_some_and(|tiers| tiers.code() == Code::Optimised)
     }
 
-    /// Whether faster code than what it runs is being made, or is there.
+    /// Whether faster code than its own is being compiled, or is available.
     #[must_use]
     pub fn awaits_better_code(&self) -> bool {
         let improving = self.improving.as_ref();
         improving.is_some_and(|tiers| tiers.code() != Code::Quick)
     }
 
-    /// Runs what it runs as long as it is there: there is no instance of better code to be had.
+    /// Keeps its code for its lifetime: an instance of better code could not be opened.
     pub fn keep_code(&mut self) {
         self.improving = None;
     }
 
-    /// Whether its code is that of the quick compiler.
+    /// Whether its code is from the quick compiler.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.tier == Tier::Quick
     }
 
-    /// Gives each later call this much time, instead of what the limits say, so that the caller can find the record that
-    /// makes a call too long.
+    /// Sets the time limit of later calls, so that the caller can find the record that makes a call too long.
     pub fn set_time_per_call(&mut self, time: Duration) {
         self.store.data_mut().limits.time_per_call = time;
     }
 
-    /// Handles a batch: `states` has an item for each declared state, the values of all keys of the batch for a `value`
-    /// state and nothing for others. Those are read from `lent`, which is gone during the call and back when this returns,
-    /// also after an error; a plugin without lists and maps needs none.
+    /// Processes a batch. `states` has an item for each declared state: the values of all keys of the batch for a
+    /// `value` state, nothing for others. Lists and maps are read from `lent`, which is moved away during the call and
+    /// returned afterwards, also after an error; a plugin without lists and maps needs none.
     ///
     /// # Errors
-    /// When the plugin fails, crashes, or returns what the contract forbids, or when the state cannot be read. Nothing of the
-    /// call is to be applied; after a crash and a failed read the instance is not to be used again.
+    /// When the plugin fails, crashes, or breaks the contract, or when the state cannot be read. Nothing of the call
+    /// may be applied; after a crash or a failed read the instance must not be used again.
     pub fn process(
         &mut self,
         input: u16,
@@ -165,19 +165,19 @@ impl Instance {
         output
     }
 
-    /// Where the time of its calls of [`Instance::process`] went; only the calls are counted unless the engine has a clock.
+    /// The times of its calls of [`Instance::process`]; without a clock in the engine, only the number of calls.
     #[must_use]
     pub fn times(&self) -> CallTimes {
         self.store.data().timer.times()
     }
 
-    /// The time of the engine's clock, for callers that measure what is around a call; `None` without a clock.
+    /// The time by the engine's clock, for callers that measure around a call; `None` without a clock.
     #[must_use]
     pub fn now(&self) -> Option<u64> {
         self.store.data().timer.now()
     }
 
-    /// When the latest call of [`Instance::process`] began and when it ended.
+    /// The start and end of the latest call of [`Instance::process`].
     #[must_use]
     pub fn last_call(&self) -> Option<(u64, u64)> {
         self.store.data().timer.call()
@@ -228,7 +228,7 @@ impl Instance {
         }
     }
 
-    /// Calls the guest. The innermost error is an output that is no numbers.
+    /// Calls the guest. The innermost error is output that cannot be unpacked to numbers.
     fn call_process(
         &mut self,
         input: u16,
@@ -285,12 +285,12 @@ impl Instance {
         self.store.data_mut().take_log()
     }
 
-    /// Takes the numbers that calls have reported since the last time, those that failed left out.
+    /// Takes the metrics that successful calls have reported since the last call of this.
     pub fn take_reported(&mut self) -> Option<Reported> {
         self.store.data_mut().reporting.take()
     }
 
-    /// Whether a call returned as much as it may.
+    /// Checks that a call did not return too many bytes.
     pub(super) fn check_returned(&self, call: &'static str, bytes: u64) -> Result<(), GuestError> {
         let allowed = self.store.data().limits.output_bytes_per_call;
         if bytes <= allowed {
@@ -343,7 +343,7 @@ fn instantiate(
         }
         trapped(operator, "instantiate", &error, store.data())
     })?;
-    // Types of exports are compared here and no earlier.
+    // The types of exports are checked here and no earlier.
     let exports = match start.is_plain {
         true => code.exports.plain().load(&mut store, &instance),
         false => code.exports.load(&mut store, &instance),
@@ -355,7 +355,7 @@ fn instantiate(
     Ok((store, exports, alive))
 }
 
-/// Makes the store measure its calls if there is a clock, and sample them if the job is profiled.
+/// Lets the store measure calls if there is a clock, and sample them if the job is profiled.
 fn watch(store: &mut Store<GuestState>, operator: &str, start: &InstanceTemplate) {
     if let Some(samples) = start.samples.clone() {
         let operator = operator.to_owned();
@@ -427,7 +427,7 @@ fn trapped(
     }
 }
 
-/// The limit that ended a call, if it was one. A guest that was refused memory usually gives up by a trap of its own.
+/// The limit that ended a call, if any. A guest that is refused memory usually traps by itself afterwards.
 fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option<Exceeded> {
     let limits = &state.limits;
     match error.downcast_ref::<Trap>() {
@@ -445,7 +445,7 @@ fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option
     }
 }
 
-/// A guest's own words, for a message.
+/// A message of a guest, shortened.
 pub(super) fn shortened(reason: &str) -> String {
     let printable = |char: char| if char.is_control() { ' ' } else { char };
     reason

@@ -1,40 +1,41 @@
 //! The limits on what a guest may use, as plain data, and the messages when it exceeds one.
 //!
-//! Every call of every export is under these limits, instantiation and `describe` included. They bound the work of the guest
-//! itself; `instance` enforces them. Time is counted in ticks of the engine, which its owner must give: without a ticker no
-//! call is too long, which is what tests and simulations want. The cost of compiling a plugin is not bounded here.
+//! Every call of every export is under these limits, including instantiation and `describe`. They bound the work of the
+//! guest itself; `instance` enforces them. Time is counted in ticks of the engine, which its owner must provide:
+//! without a ticker there is no time limit, as tests and simulations require. The cost of compiling a plugin is not
+//! limited here.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The least memory: one page.
+/// Smallest memory limit: one page.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 10;
-/// The most memory: what 32 bits can name, and what the pool reserves for each memory.
+/// Largest memory limit: what 32 bits can address, and what the pool reserves for each memory.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 32;
-/// The time between two ticks of an engine.
+/// The interval of an engine's ticks.
 pub const TICK: Duration = Duration::from_millis(10);
-/// Ticks of a second.
+/// Ticks per second.
 pub(super) const TICKS_PER_SECOND: u64 = 100;
-/// Elements of one table.
+/// Largest number of elements of one table.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 1 << 16;
-/// What a guest may hand over at once in any case: text of its log and questions about state are no output.
+/// Bytes that a guest may always pass at once: log lines and reads of state are not output.
 const HANDED_BYTES_MIN: u64 = 1 << 20;
 
-/// What one operator's plugin may use.
+/// Limits on one operator's plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of an instance, over all its memories: [`MEMORY_BYTES_MIN`] to [`MEMORY_BYTES_MAX`].
+    /// Bytes of linear memory of an instance, over all its memories: [`MEMORY_BYTES_MIN`] to [`MEMORY_BYTES_MAX`].
     pub memory_bytes: u64,
-    /// Time of one call, that of the state reads it makes included. Rounded up to ticks.
+    /// Time of one call, including its reads of state. Rounded up to ticks.
     pub time_per_call: Duration,
-    /// Bytes that one call may return.
+    /// Largest output of one call, in bytes.
     pub output_bytes_per_call: u64,
-    /// Lines that an operator may log in a second, over all its instances.
+    /// Log lines of an operator per second, over all its instances.
     pub log_lines_per_second: u32,
-    /// Live instances of an operator beyond two for each task (the one that works, and the one that a swap puts in its
-    /// place): spares for retries and rehearsals.
+    /// Live instances of an operator beyond two for each task (the working one, and its replacement in a swap): spares
+    /// for retries and rehearsals.
     pub instances: u32,
-    /// Units of deterministic fuel that one call may use, if they are counted. The engine must have been made for it.
+    /// Units of deterministic fuel for one call; `None` without a limit. The engine must count fuel.
     pub fuel_per_call: Option<u64>,
 }
 
@@ -52,62 +53,63 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What may be lifted out of the guest at once.
+    /// Bytes that may be lifted out of the guest at once.
     pub(super) fn handed_bytes(&self) -> usize {
         let bytes = self.output_bytes_per_call.max(HANDED_BYTES_MIN);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
 
-/// Ticks after which a call that may take `time` is over. One more than fit, since the first may come at once.
+/// Number of ticks after which a call with this time limit is over: one more than fit, since the first may come at
+/// once.
 pub(super) fn ticks(time: Duration) -> u64 {
     let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
     u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1) + 1
 }
 
-/// A limit that a guest went beyond.
+/// A limit that a guest exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exceeded {
     /// `memory`
     Memory {
-        /// What it would have had.
+        /// The requested size in bytes.
         asked: u64,
-        /// What it may have.
+        /// The limit in bytes.
         allowed: u64,
     },
     /// `time-per-call`
     Time {
-        /// What it may take.
+        /// The limit.
         allowed: Duration,
     },
     /// `output-per-call`
     Output {
-        /// What it returned, if it was measured.
+        /// The returned bytes, if they were counted.
         bytes: Option<u64>,
-        /// What it may return.
+        /// The limit in bytes.
         allowed: u64,
     },
     /// `fuel-per-call`
     Fuel {
-        /// What it may use, and used.
+        /// The limit, which was used up.
         allowed: u64,
     },
     /// `instances`
     Instances {
-        /// How many there may be.
+        /// The limit.
         allowed: u32,
     },
     /// Elements of a table. No setting raises them.
     Table {
-        /// What it would have had.
+        /// The requested number.
         asked: u64,
-        /// What it may have.
+        /// The limit.
         allowed: u64,
     },
     /// Instances, memories or tables of all plugins of the process.
     Pool {
-        /// How many instances there is room for.
+        /// Number of instances that fit.
         allowed: u32,
     },
 }
@@ -126,7 +128,7 @@ impl Exceeded {
         })
     }
 
-    /// The sentence about operator and call.
+    /// A sentence about operator and call.
     pub(super) fn said_of(&self, operator: &str, call: &str) -> String {
         let what = match *self {
             Self::Memory { asked, allowed } => format!(
@@ -186,14 +188,14 @@ impl Exceeded {
 struct ByteCount(u64);
 
 impl ByteCount {
-    /// The largest unit that makes it a whole number.
+    /// The number in the largest unit in which it is whole.
     fn unit(&self) -> (u64, &'static str) {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         let whole = |(unit, _): &(u64, _)| self.0 >= *unit && self.0.is_multiple_of(*unit);
         units.into_iter().find(whole).unwrap_or((1, "bytes"))
     }
 
-    /// As a multiple of the unit of another number, which it has passed: rounded up, so that it is not the same.
+    /// In the unit of another number, which it exceeds: rounded up, so that it is not equal.
     fn in_unit_of(&self, other: u64) -> String {
         let (unit, name) = ByteCount(other).unit();
         let tenths = (u128::from(self.0) * 10).div_ceil(u128::from(unit));
@@ -213,7 +215,7 @@ impl fmt::Display for ByteCount {
 
 #[cfg(test)]
 mod tests {
-    //! Catches two numbers in one message that cannot be compared at a glance.
+    //! Catches two numbers in one message that are hard to compare.
 
     use super::*;
 

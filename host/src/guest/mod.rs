@@ -1,9 +1,9 @@
-//! Plugins and their instances: the only place that names wasmtime.
+//! Plugins and their instances. No other module uses wasmtime.
 //!
-//! A [`GuestEngine`] compiles components, quickly at first if they are large, and keeps what it compiled; a [`Plugin`] is one
-//! that was checked, so starting it cannot fail for lack of an import or export; an [`Instance`] is a live guest with memory
-//! of its own. Everything that a guest returns is checked in `output` before any other module sees it. Nothing here
-//! depends on workers or checkpoints.
+//! A [`GuestEngine`] compiles components, quickly at first if they are large, and stores the code; a [`Plugin`] is a
+//! checked component, so starting it cannot fail because of a missing import or export; an [`Instance`] is a live guest
+//! with memory of its own. `output` checks everything that a guest returns before any other module sees it. This module
+//! is independent of workers and checkpoints.
 
 pub mod engine;
 pub mod plugin;

@@ -1,4 +1,4 @@
-//! Checks on the values that a guest returned, before any other module sees them: guests are hostile.
+//! Checks the values that a guest returned, before any other module sees them: guests are untrusted.
 
 use super::access::word;
 use super::bindings::exports::floodmark::engine::operator as wit;
@@ -7,54 +7,54 @@ use super::returned::{self, Items, OptionalItems, Returned, Rows, Selection};
 use crate::state::StateKind;
 use crate::stream::{Batch, Column, MalformedColumn, OptionalColumn, Timestamp};
 
-/// Bytes of a sub-key of a map.
+/// Longest sub-key of a map, in bytes.
 pub const SUB_KEY_BYTES_MAX: usize = 1 << 16;
 
-/// What one call returned. Slots are indexes of the keys that they speak of, ports and states those of the description.
+/// The checked output of one call. Slots are indexes of keys; ports and states are positions in the description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallOutput {
-    /// Records that leave, in order.
+    /// Emitted records, in order.
     pub emissions: Vec<Emission>,
-    /// New values of `value` states, at most one item a state.
+    /// New values of `value` states, at most one item per state.
     pub values: Vec<ValueWrites>,
-    /// Changes of `list` states, at most one item a state.
+    /// Changes of `list` states, at most one item per state.
     pub lists: Vec<ListWrites>,
-    /// Changes of `map` states, at most one item a state.
+    /// Changes of `map` states, at most one item per state.
     pub maps: Vec<MapWrites>,
-    /// Records of the call that the plugin does not want: each at most once, in ascending order.
+    /// Rejected records of the call: each at most once, in ascending order.
     pub rejections: Vec<Rejection>,
 }
 
-/// A record that the plugin does not want.
+/// A record that the plugin rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// Its index among the records of the call.
     pub record: u32,
-    /// The plugin's own words, of bounded length and on one line.
+    /// The plugin's reason, shortened to one line.
     pub reason: String,
 }
 
-/// Records that leave by one port: as many slots, values and timestamps as there are records.
+/// Records emitted at one port: as many slots, values and timestamps as there are records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emission {
     /// The output port.
     pub output: u16,
-    /// Whose keys the slots name.
+    /// The keys that the slots refer to.
     pub keys: EmittedKeys,
-    /// For each record its key.
+    /// The key of each record.
     pub slots: Vec<u32>,
-    /// For each record its value.
+    /// The value of each record.
     pub values: Column,
-    /// For each record its event time.
+    /// The event time of each record.
     pub timestamps: Vec<Timestamp>,
 }
 
-/// Whose keys an emission has.
+/// The keys of an emission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmittedKeys {
-    /// Those of the call.
+    /// The keys of the call.
     Input,
-    /// These.
+    /// New keys.
     Fresh(Column),
 }
 
@@ -65,101 +65,101 @@ pub struct ValueWrites {
     pub state: u16,
     /// Keys of the call.
     pub slots: Vec<u32>,
-    /// For each of them the new value, or that it is cleared.
+    /// The new value of each; `None` clears it.
     pub values: OptionalColumn,
 }
 
-/// Changes of one list state: what is cleared first, then what is appended, in order. No slot is cleared twice.
+/// Changes of one list state: lists are cleared first, then items are appended, in order. No slot is cleared twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListWrites {
     /// The state, by position.
     pub state: u16,
     /// Keys of the call whose lists lose all items.
     pub cleared: Vec<u32>,
-    /// Keys of the call, as often as they get items.
+    /// Keys of the call, once for each appended item.
     pub slots: Vec<u32>,
-    /// For each of them the item.
+    /// The appended items.
     pub values: Column,
 }
 
-/// Changes of one map state: what is cleared first, then new values. No slot is cleared twice, and no sub-key of a slot
-/// appears twice.
+/// Changes of one map state: maps are cleared first, then values are set. No slot is cleared twice, and no sub-key of a
+/// slot appears twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapWrites {
     /// The state, by position.
     pub state: u16,
     /// Keys of the call whose maps lose all entries.
     pub cleared: Vec<u32>,
-    /// Keys of the call, as often as entries of them change.
+    /// Keys of the call, once for each changed entry.
     pub slots: Vec<u32>,
-    /// For each of them the sub-key, of at most [`SUB_KEY_BYTES_MAX`] bytes.
+    /// The sub-key of each, of at most [`SUB_KEY_BYTES_MAX`] bytes.
     pub sub_keys: Column,
-    /// For each of them the new value, or that the entry goes.
+    /// The new value of each; `None` removes the entry.
     pub values: OptionalColumn,
 }
 
-/// How a guest broke the contract.
+/// A violation of the contract by a guest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadOutput {
-    /// A column is none.
+    /// A column is malformed.
     #[error("{what}: {reason}")]
     Column {
-        /// Which one.
+        /// The column.
         what: &'static str,
-        /// Why.
+        /// The reason.
         reason: MalformedColumn,
     },
     /// Columns that belong together have different lengths.
     #[error("an emission has {slots} slots, {values} values and {timestamps} timestamps")]
     Lengths {
-        /// How many.
+        /// Number of slots.
         slots: usize,
-        /// How many.
+        /// Number of values.
         values: usize,
-        /// How many.
+        /// Number of timestamps.
         timestamps: usize,
     },
-    /// An emission has not one key, value or time a record.
+    /// An emission does not have one key, value or time per record.
     #[error("an emission of {records} records has {items} {what}")]
     EmissionLengths {
-        /// How many records it comes from.
+        /// Number of records that it was made from.
         records: usize,
-        /// Of what.
+        /// The kind of item.
         what: &'static str,
-        /// How many.
+        /// Number of items.
         items: usize,
     },
-    /// An emission comes from a record that the call does not have.
+    /// An emission refers to a record that the call does not have.
     #[error("an emission from record {record}, of {records} records")]
     Record {
         /// The record.
         record: u32,
-        /// How many there are.
+        /// Number of records.
         records: usize,
     },
-    /// Bytes that are no whole numbers.
+    /// Packed bytes are not a whole number of numbers.
     #[error("{bytes} bytes of numbers of {each} bytes each")]
     Packed {
-        /// How many.
+        /// Number of bytes.
         bytes: usize,
-        /// Bytes of a number.
+        /// Bytes of one number.
         each: usize,
     },
-    /// A write has not one value a slot.
+    /// A write does not have one value per slot.
     #[error("a write has {slots} slots and {values} values")]
     WriteLengths {
-        /// How many.
+        /// Number of slots.
         slots: usize,
-        /// How many.
+        /// Number of values.
         values: usize,
     },
-    /// A slot names no key.
+    /// A slot is not the index of a key.
     #[error("slot {slot} of {keys} keys")]
     Slot {
         /// The slot.
         slot: u32,
-        /// How many there are.
+        /// Number of keys.
         keys: usize,
     },
     /// A slot is written twice in one call.
@@ -170,14 +170,14 @@ pub enum BadOutput {
         /// The slot.
         slot: u32,
     },
-    /// A change of a map has not one sub-key and one value a slot.
+    /// A change of a map does not have one sub-key and one value per slot.
     #[error("a change of a map has {slots} slots, {sub_keys} sub-keys and {values} values")]
     MapLengths {
-        /// How many.
+        /// Number of slots.
         slots: usize,
-        /// How many.
+        /// Number of sub-keys.
         sub_keys: usize,
-        /// How many.
+        /// Number of values.
         values: usize,
     },
     /// A sub-key is written twice in one call.
@@ -193,17 +193,17 @@ pub enum BadOutput {
     SubKeyLength {
         /// The state.
         state: u16,
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// A state is written as another kind than it is.
+    /// A state is written as another kind than declared.
     #[error("state {state} is written as a {written}, and declared as a {declared}")]
     Kind {
         /// The state.
         state: u16,
-        /// As what it was written.
+        /// The kind of the write.
         written: &'static str,
-        /// What it is.
+        /// The declared kind.
         declared: &'static str,
     },
     /// A rejected record that the call does not have, or that is rejected twice.
@@ -211,39 +211,39 @@ pub enum BadOutput {
     Rejection {
         /// The record.
         record: u32,
-        /// How many there are.
+        /// Number of records.
         records: usize,
     },
-    /// A port that is not declared.
+    /// A port is not declared.
     #[error("output {output} of {outputs} declared ones")]
     Output {
         /// The port.
         output: u16,
-        /// How many there are.
+        /// Number of ports.
         outputs: usize,
     },
-    /// A state that is not declared, or was written already.
+    /// A state is not declared, or was already written.
     #[error("writes to state {state}, of {states} declared ones, each at most once")]
     State {
         /// The state.
         state: u16,
-        /// How many there are.
+        /// Number of states.
         states: usize,
     },
 }
 
-/// What a call may speak of.
+/// The records, ports and states that the output of a call may refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Declared<'a> {
     /// The records of the call.
     pub(super) batch: &'a Batch,
-    /// Output ports.
+    /// Number of output ports.
     pub(super) outputs: usize,
     /// The kinds of the states.
     pub(super) states: &'a [StateKind],
 }
 
-/// Checks what a call returned.
+/// Checks the output of a call.
 pub(super) fn check_output(
     output: Returned,
     declared: Declared<'_>,
@@ -281,7 +281,7 @@ pub(super) fn check_output(
     })
 }
 
-/// Records of the call, each once.
+/// Checks that rejections are of records of the call, each once.
 fn check_rejections(
     rejections: Vec<wit::Rejection>,
     records: usize,
@@ -417,7 +417,7 @@ fn check_emission(
     }
 }
 
-/// The selected records, if they are not all.
+/// The selected records; `None` if all are selected.
 fn check_selection(selection: Selection, batch: &Batch) -> Result<Option<Vec<u32>>, BadOutput> {
     let Selection::Listed(listed) = selection else {
         return Ok(None);
@@ -429,7 +429,7 @@ fn check_selection(selection: Selection, batch: &Batch) -> Result<Option<Vec<u32
     }
 }
 
-/// An item a selected record.
+/// The items of the selected records.
 fn of_records<T: Copy>(items: &[T], records: &Option<Vec<u32>>) -> Vec<T> {
     match records {
         None => items.to_vec(),
@@ -517,7 +517,7 @@ fn check_map(write: returned::ReturnedMapWrites, keys: usize) -> Result<MapWrite
     })
 }
 
-/// Each sub-key of a slot once. SDKs write them in order, so that is looked at first.
+/// Checks that each sub-key of a slot appears once. SDKs write them in order, so that is checked first.
 fn check_sub_keys(state: u16, slots: &[u32], sub_keys: &Column) -> Result<(), BadOutput> {
     let entry = |index: usize| (slots[index], sub_keys.get(index));
     if (1..slots.len()).all(|index| entry(index - 1) < entry(index)) {
@@ -535,7 +535,7 @@ fn check_sub_keys(state: u16, slots: &[u32], sub_keys: &Column) -> Result<(), Ba
     }
 }
 
-/// Slots of the call, each once.
+/// Checks that slots are of the call, each once.
 fn check_distinct(state: u16, slots: &[u32], keys: usize) -> Result<(), BadOutput> {
     check_slots(slots, keys)?;
     if slots.is_empty() {

@@ -1,4 +1,4 @@
-//! A component that was checked: its imports are closed, its exports fit, and its description is usable.
+//! A checked component: all its imports are available, its exports match, and its description is valid.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -19,30 +19,30 @@ use crate::checkpoint::PluginDigest;
 use crate::state::StateKind;
 use crate::stream::DEAD_LETTERS;
 
-/// The interface that a plugin exports.
+/// The interface that a plugin must export.
 const CONTRACT: &str = "floodmark:engine/operator@0.1.0";
-/// What comes before its version.
+/// Its name without the version.
 const CONTRACT_NAME: &str = "floodmark:engine/operator@";
 
 const NAME_CHARS_MAX: usize = 64;
 const NAMES_MAX: usize = 256;
-/// How long a value may live at most: 100 years.
+/// Longest time to live in milliseconds: 100 years.
 const TTL_MS_MAX: u64 = 36_525 * 24 * 3600 * 1000;
 
-/// What a plugin says of itself, checked.
+/// A plugin's description of itself, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// Its name.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Its states; position is identity within a call.
+    /// Its states; calls refer to them by position.
     pub states: Vec<StateDeclaration>,
     /// Its input ports, at least one.
     pub inputs: Vec<String>,
     /// Its output ports, at least one.
     pub outputs: Vec<String>,
-    /// By input port: the columns that it does not read, and does not get.
+    /// By input port: the columns that it does not read and that calls leave out.
     pub unread: Vec<UnreadColumns>,
 }
 
@@ -58,17 +58,17 @@ pub struct UnreadColumns {
 /// A state that a plugin declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDeclaration {
-    /// Identity across versions.
+    /// The name, which identifies the state across versions.
     pub name: String,
-    /// What it holds a key.
+    /// The kind of its content for each key.
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
-    /// How long a value lives after it was last written, 1 ms to 100 years; `None` without expiry.
+    /// Time to live after the last write in milliseconds, 1 ms to 100 years; `None` is without expiry.
     pub ttl_ms: Option<u64>,
 }
 
-/// A component that was checked and can be started.
+/// A checked component that can be started.
 #[derive(Clone)]
 pub struct Plugin {
     digest: PluginDigest,
@@ -78,25 +78,25 @@ pub struct Plugin {
     start: InstanceTemplate,
 }
 
-/// All that is needed to start an instance.
+/// Everything that is needed to start an instance.
 #[derive(Clone)]
 pub(super) struct InstanceTemplate {
     pub(super) tiers: Arc<Tiers>,
-    /// Whether calls go through `operator` even if the component exports other interfaces.
+    /// Whether calls use `operator` even if the component exports other interfaces.
     pub(super) is_plain: bool,
     pub(super) limits: Limits,
     pub(super) shares: Arc<Shares>,
     pub(super) has_fuel: bool,
-    /// Of the whole process.
+    /// Largest number of instances in the whole process.
     pub(super) instances_max: u32,
-    /// Measures calls, if the engine was given a clock.
+    /// Measures calls, if the engine has a clock.
     pub(super) clock: Option<GuestClock>,
-    /// Where samples of its stack go, if the job is profiled.
+    /// Collects samples of its stack, if the job is profiled.
     pub(super) samples: Option<Arc<Samples>>,
 }
 
 impl InstanceTemplate {
-    /// Whether calls go through `operator`.
+    /// Whether calls use `operator`.
     fn calls_operator(&self) -> bool {
         self.is_plain || self.tiers.newest().exports.is_plain()
     }
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// The name of a component by its content.
+    /// The digest of a component.
     #[must_use]
     pub fn digest_of(component: &[u8]) -> PluginDigest {
         PluginDigest(Sha256::digest(component).into())
@@ -153,7 +153,7 @@ impl Plugin {
         })
     }
 
-    /// What code its new instances run.
+    /// The kind of code that its new instances run.
     #[must_use]
     pub fn code(&self) -> Code {
         self.start.tiers.code()
@@ -175,22 +175,22 @@ impl Plugin {
         &self.component
     }
 
-    /// What it imports, by name.
+    /// The names of its imports.
     #[must_use]
     pub fn imports(&self) -> &[String] {
         &self.imports
     }
 
-    /// What its instances may use.
+    /// The limits of its instances.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.start.limits
     }
 
-    /// The same plugin, whose instances may use this.
+    /// The same plugin with other limits for its instances.
     ///
     /// # Errors
-    /// When fuel is limited and the engine was not made to count it.
+    /// When fuel is limited and the engine does not count it.
     pub fn within(&self, operator: &str, limits: Limits) -> Result<Self, GuestError> {
         check_fuel(operator, limits, self.start.has_fuel)?;
         let start = InstanceTemplate {
@@ -203,7 +203,7 @@ impl Plugin {
         })
     }
 
-    /// The same plugin, called as by a host that knows only the interface `operator`; `None` if it is called so anyway.
+    /// The same plugin, called through the interface `operator`; `None` if it is called that way already.
     #[must_use]
     pub fn called_plainly(&self) -> Option<Self> {
         if self.start.calls_operator() {
@@ -215,25 +215,25 @@ impl Plugin {
         Some(plain)
     }
 
-    /// What it says of itself.
+    /// Its description of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Starts an instance without a configuration: for what tools ask of it, [`Instance::migrate`], [`Instance::to_json`] and
-    /// [`Instance::from_json`]. It is not to process anything.
+    /// Starts an instance without a configuration, only for [`Instance::migrate`], [`Instance::to_json`] and
+    /// [`Instance::from_json`]. It must not process records.
     ///
     /// # Errors
-    /// When it crashes as it starts.
+    /// When it crashes during its start.
     pub fn unopened(&self, operator: &str) -> Result<Instance, GuestError> {
         Instance::start(operator, &self.start, &self.description)
     }
 
-    /// Starts an instance without opening it, for callers that ask it about values of its states.
+    /// Starts an instance without opening it, for callers that convert values of its states.
     ///
     /// # Errors
-    /// When it crashes at once.
+    /// When it crashes during its start.
     pub fn start(&self, operator: &str) -> Result<Instance, GuestError> {
         Instance::start(operator, &self.start, &self.description)
     }
@@ -253,10 +253,10 @@ impl Plugin {
     }
 }
 
-/// Ties the imports of compiled code to what the host has.
+/// Links the imports of compiled code to the host's functions.
 ///
 /// # Errors
-/// When an import or export is not of the type that the contract says.
+/// When an import or export has another type than the contract.
 pub(super) fn link(
     compiler: &Compiler,
     operator: &str,
@@ -282,7 +282,7 @@ pub(super) fn link(
     })
 }
 
-/// Refuses a limit of fuel for an engine that does not count it.
+/// Refuses a limit on fuel for an engine that does not count it.
 pub(super) fn check_fuel(operator: &str, limits: Limits, has_fuel: bool) -> Result<(), GuestError> {
     if limits.fuel_per_call.is_none() || has_fuel {
         return Ok(());
@@ -327,7 +327,7 @@ fn describe(operator: &str, start: &InstanceTemplate) -> Result<Description, Gue
         reason,
     };
     let unread = match start.calls_operator() {
-        // Calls of `operator` come with all columns.
+        // Calls of `operator` have all columns.
         true => vec![UnreadColumns::default(); found.inputs.len()],
         false => check_unread(&unread, found.inputs.len()).map_err(bad_description)?,
     };
@@ -356,7 +356,7 @@ fn describe(operator: &str, start: &InstanceTemplate) -> Result<Description, Gue
     Ok(description)
 }
 
-/// By input port the columns that a plugin does not read.
+/// By input port: the columns that a plugin does not read.
 fn check_unread(unread: &[WitUnread], inputs: usize) -> Result<Vec<UnreadColumns>, String> {
     let mut by_input = vec![None; inputs];
     for columns in unread {
@@ -442,7 +442,7 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A name that may be anything, for a message.
+/// An arbitrary name, escaped for a message.
 fn escaped(name: &str) -> String {
     let chars = name.chars().take(NAME_CHARS_MAX);
     chars.flat_map(char::escape_default).collect()

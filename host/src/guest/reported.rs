@@ -1,8 +1,9 @@
-//! The numbers that a guest reports: counters, gauges and histograms of its own, within bounds.
+//! The metrics that a guest reports: counters, gauges and histograms of its own, within limits.
 //!
-//! What a call reports waits until it is taken after the call; when the call fails it is forgotten. Nothing is allocated for a
-//! call that reports nothing. A wrong name, a name beyond those that an operator may have, and observations beyond those of a
-//! call are left out, and the log hears of each of the three once an operator. What the numbers add up to is not known here.
+//! Reports of a call are buffered until they are taken after the call; if the call fails, they are dropped. A call that
+//! reports nothing allocates nothing. Reports with an invalid name, with a new name beyond the operator's limit, and
+//! observations beyond the limit of a call are dropped, and each of the three reasons is logged once per operator. The
+//! sums of the numbers are kept elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,33 +12,33 @@ use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::metrics::Host as MetricsHost;
 use super::share::Share;
 
-/// Names of an operator, over all its tasks and versions of its plugin.
+/// Largest number of metrics of an operator, over all its tasks and versions of its plugin.
 const NAMES_MAX: usize = 256;
 const NAME_CHARS_MAX: usize = 64;
-/// Observations of a call, over all its histograms.
+/// Largest number of observations of a call, over all its histograms.
 const OBSERVATIONS_MAX: usize = 1 << 16;
-/// Characters of a wrong name that a message shows.
+/// Characters of an invalid name that a message shows.
 const SHOWN_CHARS_MAX: usize = 100;
 
-/// Numbers that a plugin reported since they were last taken. In names `_` stands for `-`, too.
+/// Metrics that a plugin reported since they were last taken. In names, `-` is replaced by `_`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reported {
-    /// What was added, by counter.
+    /// Sums of increments, by counter.
     pub counters: BTreeMap<String, u64>,
-    /// What was set last, by gauge: finite.
+    /// Latest values, by gauge; all finite.
     pub gauges: BTreeMap<String, f64>,
-    /// What was observed, by histogram: finite.
+    /// Observations, by histogram; all finite.
     pub histograms: BTreeMap<String, Vec<f64>>,
 }
 
 impl Reported {
-    /// Whether there is nothing.
+    /// Whether there is no state.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty() && self.gauges.is_empty() && self.histograms.is_empty()
     }
 
-    /// Adds what was reported after this.
+    /// Adds later reports.
     pub fn merge(&mut self, later: Self) {
         for (name, delta) in later.counters {
             let sum = self.counters.entry(name).or_default();
@@ -50,7 +51,7 @@ impl Reported {
     }
 }
 
-/// What an instance has reported, and which names its operator is known to have.
+/// The reports of an instance, and the names that its operator is known to have.
 #[derive(Debug, Default)]
 pub(super) struct Reporting {
     reported: Reported,
@@ -59,18 +60,18 @@ pub(super) struct Reporting {
 }
 
 impl Reporting {
-    /// Takes what calls that succeeded have reported.
+    /// Takes the reports of successful calls.
     pub(super) fn take(&mut self) -> Option<Reported> {
         self.observations = 0;
         (!self.reported.is_empty()).then(|| std::mem::take(&mut self.reported))
     }
 
-    /// The call has failed.
+    /// Drops the reports of a failed call.
     pub(super) fn forget(&mut self) {
         drop(self.take());
     }
 
-    /// Whether the operator may have the name.
+    /// Whether the operator may use the name.
     fn may_have(&mut self, name: &str, share: &Share) -> Result<(), LeftOut> {
         if self.known.contains(name) {
             return Ok(());
@@ -88,10 +89,10 @@ impl Reporting {
     }
 }
 
-/// Why a number is left out. Each is said once an operator.
+/// The reason for dropping a report. Each is logged once per operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeftOut {
-    /// Its name is none.
+    /// Its name is invalid.
     Name,
     /// There are too many names.
     Names,
@@ -121,7 +122,7 @@ impl LeftOut {
 }
 
 impl GuestState {
-    /// The name as it is told, if its number counts.
+    /// The name in its reported form, if the report is accepted.
     fn admitted(&mut self, mut name: String) -> Option<String> {
         if name.len() <= NAME_CHARS_MAX && name.contains('-') {
             name = name.replace('-', "_");
@@ -185,7 +186,7 @@ impl MetricsHost for GuestState {
 
 #[cfg(test)]
 mod tests {
-    //! Catches names and numbers that get by the bounds, and numbers of a call that failed.
+    //! Catches names and numbers that exceed the limits, and reports of a failed call.
 
     use super::*;
     use crate::guest::share::Shares;

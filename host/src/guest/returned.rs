@@ -1,7 +1,7 @@
-//! What a guest returned from any `process`, in one shape and not checked yet.
+//! The unchecked output of a guest, in one form for all three kinds of `process`.
 //!
-//! The three interfaces differ in how they say whose keys and times emissions have, and in whether numbers are lists or
-//! bytes. All of that ends here; `output` checks the rest.
+//! The three interfaces differ in how they refer to the keys and times of emissions, and in whether numbers are lists
+//! or bytes. Those differences end here; `output` checks the rest.
 
 use super::bindings::exports::floodmark::engine::operator::{self, Rejection};
 use super::bindings::exports::floodmark::engine::{operator_compact, operator_packed};
@@ -17,43 +17,43 @@ pub(super) struct Returned {
     pub(super) rejections: Vec<Rejection>,
 }
 
-/// A column.
+/// A column, unchecked.
 #[derive(Default)]
 pub(super) struct Items {
     pub(super) ends: Vec<u32>,
     pub(super) bytes: Vec<u8>,
 }
 
-/// A column with gaps.
+/// A column with absent items, unchecked.
 #[derive(Default)]
 pub(super) struct OptionalItems {
     pub(super) present: Vec<u8>,
     pub(super) items: Items,
 }
 
-/// Some of the items of a call.
+/// A selection of the items of a call.
 pub(super) enum Selection {
     All,
     Listed(Vec<u32>),
 }
 
-/// Records that leave by one port.
+/// Records emitted at one port.
 pub(super) struct ReturnedEmission {
     pub(super) output: u16,
     pub(super) rows: Rows,
-    /// None if all are empty.
+    /// `None` if all are empty.
     pub(super) values: Option<Items>,
 }
 
 /// Keys and times of emissions.
 pub(super) enum Rows {
-    /// As `operator` says them: slots of the call, or of these keys.
+    /// From `operator`: slots of the call's keys, or of these keys.
     Slots {
         keys: Option<Items>,
         slots: Vec<u32>,
         timestamps: Vec<i64>,
     },
-    /// As the others say them: those of the records, but for what is given.
+    /// From the other interfaces: those of the records, unless others are given.
     Records {
         records: Selection,
         keys: Option<Items>,
@@ -83,7 +83,7 @@ pub(super) struct ReturnedMapWrites {
 }
 
 impl Returned {
-    /// What it takes, in bytes of the host.
+    /// Its size in the host's memory, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let emissions = self.emissions.iter().map(|emission| {
             let values = emission.values.as_ref().map_or(0, Items::size);
@@ -286,10 +286,10 @@ impl From<operator_compact::Output> for Returned {
 }
 
 impl Returned {
-    /// Takes the numbers out of what a packed call returned.
+    /// Unpacks the numbers in the output of a packed call.
     ///
     /// # Errors
-    /// When bytes are cut in the middle of a number.
+    /// When bytes end in the middle of a number.
     pub(super) fn unpack(output: operator_packed::Output) -> Result<Self, BadOutput> {
         let values = output.values.into_iter().map(|write| {
             Ok(ReturnedValueWrites {
@@ -381,7 +381,7 @@ fn u32s(bytes: &[u8]) -> Result<Vec<u32>, BadOutput> {
     numbers(bytes, u32::from_le_bytes)
 }
 
-/// The numbers that lie in bytes.
+/// Unpacks numbers from bytes.
 fn numbers<const BYTES: usize, N>(
     bytes: &[u8],
     from_le_bytes: fn([u8; BYTES]) -> N,
@@ -396,7 +396,7 @@ fn numbers<const BYTES: usize, N>(
     Ok(numbers.iter().copied().map(from_le_bytes).collect())
 }
 
-/// Numbers as the bytes that a packed call gets.
+/// Packs numbers to bytes for a packed call.
 pub(super) fn packed_u32s(numbers: &[u32]) -> Vec<u8> {
     numbers
         .iter()
@@ -414,7 +414,7 @@ pub(super) fn packed_i64s(numbers: &[i64]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches numbers that change on the way through bytes, or bytes of a hostile guest that are no whole numbers.
+    //! Catches numbers that change when packed, and bytes of a hostile guest that are not whole numbers.
 
     use super::*;
 

@@ -1,12 +1,13 @@
-//! Samples of what guests are doing: for a run that is profiled, the functions on the stack of a guest, a thousand times a second.
+//! Samples the functions on the stacks of guests, a thousand times a second, for a profiled run.
 //!
-//! Compiled code looks at the engine's epoch at the entry of each function and at the head of each loop, which is how calls
-//! are ended in time. In an engine that samples, the epoch moves on with each sample, too ([`GuestEngine::sample`]), and a
-//! guest that notices comes to [`look`], which notes its stack and sees to its time itself. So nothing else is compiled, and
-//! an engine that does not sample has none of it. Between two looks a guest is at most one loop or call further, which is how
-//! exact a sample is. Only calls of `process` are sampled.
+//! Compiled code reads the engine's epoch at the entry of each function and at the head of each loop, which is also how
+//! time limits are enforced. In an engine that samples, each sample advances the epoch as well
+//! ([`GuestEngine::sample`]), and a guest that notices calls [`look`], which records its stack and checks its time
+//! limit. So the compiled code is the same, and an engine that does not sample has no extra cost. Between two checks a
+//! guest executes at most one loop or call, which is the precision of a sample. Only calls of `process` are sampled.
 //!
-//! Names of functions are what components say, so they are cut, made printable, and bounded in number, as are stacks.
+//! Components choose the names of functions, so names are shortened, made printable, and limited in number, as are
+//! stacks.
 //!
 //! [`GuestEngine::sample`]: super::GuestEngine::sample
 
@@ -20,34 +21,34 @@ use super::beside::GuestState;
 
 /// The time between two samples.
 pub const SAMPLE: Duration = Duration::from_millis(1);
-/// Functions of a stack: the innermost ones.
+/// Functions of a stack that are kept: the innermost ones.
 pub(super) const FRAMES_MAX: usize = 128;
-/// Stacks that differ, over all operators.
+/// Largest number of different stacks, over all operators.
 const STACKS_MAX: usize = 1 << 15;
-/// Functions that differ, over all operators.
+/// Largest number of different functions, over all operators.
 const FUNCTIONS_MAX: usize = 1 << 15;
-/// Characters of a function's name.
+/// Longest name of a function, in characters.
 const NAME_CHARS_MAX: usize = 200;
-/// What a function is called of which more is not known.
+/// The name of functions without a name.
 const UNNAMED: &str = "[unnamed]";
-/// In place of functions beyond [`FUNCTIONS_MAX`].
+/// The name of functions beyond [`FUNCTIONS_MAX`].
 const OTHERS: &str = "[others]";
-/// In place of functions beyond [`FRAMES_MAX`].
+/// The name of functions beyond [`FRAMES_MAX`].
 const DEEPER: &str = "[outer functions]";
 
-/// How an engine helps to find where the time of its guests goes.
+/// The kind of profiling of guests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Profiling {
-    /// Not at all.
+    /// No profiling.
     #[default]
     Off,
     /// Stacks are sampled.
     Samples,
-    /// `perf` is told which function is where, by a file of the process in `/tmp`.
+    /// A file in `/tmp` tells `perf` the addresses of functions.
     PerfMap,
 }
 
-/// A stack, outermost function first, and in how many samples it was seen.
+/// A stack, outermost function first, and the number of samples with it.
 pub type SampledStack = (Vec<String>, u64);
 
 /// The samples of all guests of an engine.
@@ -58,9 +59,9 @@ pub struct Samples {
 
 #[derive(Debug, Default)]
 struct SampleCounts {
-    /// Operators and functions by name.
+    /// Numbers of operators and functions, by name.
     names: BTreeMap<String, u32>,
-    /// By operator and stack.
+    /// Number of samples, by operator and stack.
     stacks: BTreeMap<(u32, Vec<u32>), u64>,
     left_out: u64,
 }
@@ -70,7 +71,7 @@ impl Samples {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stacks that were seen, by operator.
+    /// The sampled stacks, by operator.
     #[must_use]
     pub fn by_operator(&self) -> BTreeMap<String, Vec<SampledStack>> {
         let seen = self.seen();
@@ -90,7 +91,7 @@ impl Samples {
         stacks
     }
 
-    /// Samples that were left out, since there were too many different stacks.
+    /// Number of samples that were dropped because there were too many different stacks.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.seen().left_out
@@ -102,7 +103,7 @@ impl Samples {
 }
 
 impl SampleCounts {
-    /// Innermost function first.
+    /// Adds a sample, innermost function first.
     fn note<'a>(&mut self, operator: &str, functions: impl Iterator<Item = &'a str>) {
         let operator = self.number(operator);
         let mut stack = Vec::new();
@@ -124,7 +125,7 @@ impl SampleCounts {
         }
     }
 
-    /// The number of a name. Those of the host always have one.
+    /// The number of a name. Names given by the host always get one.
     fn number(&mut self, name: &str) -> u32 {
         if let Some(&number) = self.names.get(name) {
             return number;
@@ -139,10 +140,10 @@ impl SampleCounts {
     }
 }
 
-/// A function's name as people read it: of Rust, without what the compiler has added.
+/// A function's name for people: for Rust, without the compiler's additions.
 fn shown(name: &str) -> String {
     let demangled = format!("{:#}", rustc_demangle::demangle(name));
-    // What separates the names of a stack is not part of one.
+    // The separator of names in a stack must not be part of a name.
     let printable = |char: char| match char {
         ';' => ':',
         char if char.is_control() => ' ',
@@ -159,7 +160,7 @@ fn shown(name: &str) -> String {
     shown
 }
 
-/// A guest has noticed that the epoch moved on: its stack is noted, and a call that has had its time ends.
+/// Called when a guest notices a new epoch: records its stack, and ends a call whose time is over.
 pub(super) fn look(
     store: &StoreContextMut<'_, GuestState>,
     operator: &str,
@@ -178,8 +179,8 @@ pub(super) fn look(
     UpdateDeadline::Continue(1)
 }
 
-/// The time that the host has taken is not the guest's: the next sample is the first one from here on. A guest whose time is
-/// over is to notice at once.
+/// Schedules the next sample after the host returns to the guest, so that time in the host is not counted as the
+/// guest's. A guest whose time is over must notice at once.
 pub(super) fn enter_guest(store: &mut StoreContextMut<'_, GuestState>) {
     let ticks = u64::from(!store.data().is_out_of_time());
     store.set_epoch_deadline(ticks);
@@ -192,7 +193,8 @@ pub(super) fn shared(profiling: Profiling) -> Option<Arc<Samples>> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches samples that are lost, counted for another stack, or without bounds, and names that break what they are put in.
+    //! Catches samples that are lost, counted for another stack, or without limit, and names that break the formats
+    //! they are written to.
 
     use super::*;
 

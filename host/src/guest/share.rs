@@ -1,5 +1,5 @@
-//! What the instances of one operator share, over all tasks and versions of its plugin: how many are alive, how much they may
-//! still log, and the names of the metrics that they report.
+//! State shared by all instances of one operator, over all tasks and versions of its plugin: the number of live
+//! instances, the remaining log lines, and the names of reported metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::limits::{Exceeded, Limits, TICKS_PER_SECOND};
 use super::reported::LeftOut;
 
-/// What an engine keeps of its operators.
+/// The shared state of all operators of an engine.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// Tasks of an operator at most.
+    /// Largest number of tasks of an operator.
     tasks: u32,
-    /// Ticks since the engine was made.
+    /// Ticks since the engine was created.
     ticks: Arc<AtomicU64>,
     by_operator: Mutex<BTreeMap<String, Arc<Share>>>,
 }
@@ -52,7 +52,7 @@ impl Shares {
     }
 }
 
-/// What the instances of one operator share.
+/// State shared by the instances of one operator.
 #[derive(Debug)]
 pub(super) struct Share {
     tasks: u32,
@@ -61,7 +61,7 @@ pub(super) struct Share {
     log: Mutex<LogWindow>,
     /// The names of the metrics.
     metrics: Mutex<BTreeSet<String>>,
-    /// Which reasons to leave a metric out were said: a bit for each.
+    /// The reasons for dropping metrics that were already logged: one bit each.
     left_out: AtomicU32,
 }
 
@@ -73,7 +73,7 @@ struct LogWindow {
 }
 
 impl Share {
-    /// Counts one more instance, if there may be one.
+    /// Counts another instance, if the limit allows it.
     pub(super) fn enter(self: &Arc<Self>, limits: &Limits) -> Result<Alive, Exceeded> {
         let allowed = self.tasks.saturating_mul(2);
         let allowed = allowed.saturating_add(limits.instances);
@@ -87,12 +87,12 @@ impl Share {
         }
     }
 
-    /// Ticks since the engine was made; 0 without a ticker.
+    /// Ticks since the engine was created; 0 without a ticker.
     pub(super) fn now(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
     }
 
-    /// Whether one more line may be logged in this second. Without a ticker there are no seconds, and it may.
+    /// Whether another line may be logged in this second. Without a ticker there are no seconds, so there is no limit.
     pub(super) fn may_log(&self, lines_per_second: u32) -> bool {
         let now = self.now();
         if now == 0 {
@@ -110,7 +110,7 @@ impl Share {
         may
     }
 
-    /// Whether the operator may have a metric of this name, of so many in all.
+    /// Whether the operator may have a metric of this name, with at most `names_max` names.
     pub(super) fn may_report(&self, name: &str, names_max: usize) -> bool {
         let mut names = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() < names_max && !names.contains(name) {
@@ -119,14 +119,14 @@ impl Share {
         names.contains(name)
     }
 
-    /// Whether this reason to leave a metric out comes up for the first time.
+    /// Whether this reason for dropping a metric occurs for the first time.
     pub(super) fn is_first(&self, why: LeftOut) -> bool {
         let bit = 1 << why as u32;
         self.left_out.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 }
 
-/// An instance that is counted as long as this is there.
+/// Counts an instance as live until it is dropped.
 #[derive(Debug)]
 pub(super) struct Alive(Arc<Share>);
 

@@ -1,11 +1,11 @@
-//! The code of a plugin: of the quick compiler at first, perhaps, and of the optimising one when that is done.
+//! The code of a plugin: possibly from the quick compiler at first, and from the optimising one once that has finished.
 //!
-//! All copies of a plugin share one [`Tiers`]. Each new instance takes the newest code; an instance of the quick code can ask
-//! whether there is better by now, which is one load. Nothing here starts to compile by itself: [`GuestEngine`] hands an
+//! All clones of a plugin share one [`Tiers`]. Each new instance uses the newest code; an instance of quick code can
+//! check for better code with one atomic load. Compilation is not started here: [`GuestEngine`] passes an
 //! [`Unoptimised`] to its optimiser, which calls [`Unoptimised::optimise`] on a thread of its own.
 //!
-//! - Code goes from quick to optimised once, and never back.
-//! - The code of a plugin never becomes that of another: an `Unoptimised` knows the one `Tiers` that it is for.
+//! - Code changes from quick to optimised once, and never back.
+//! - Code never moves to another plugin: an `Unoptimised` has a reference to its own `Tiers`.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,22 +19,22 @@ use super::plugin::link;
 use super::{GuestEngine, GuestError};
 use crate::checkpoint::PluginDigest;
 
-/// What code new instances of a plugin run.
+/// The kind of code that new instances of a plugin run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// That of the optimising compiler.
+    /// Optimised code.
     Optimised,
-    /// That of the quick compiler, until the optimising one is done.
+    /// Quick code, until optimisation has finished.
     Optimising,
-    /// That of the quick compiler, since the other one has failed.
+    /// Quick code, because optimisation has failed.
     Quick,
 }
 
 /// Compiled code that is ready to be instantiated.
 pub(super) struct Linked {
     pub(super) pre: InstancePre<GuestState>,
-    /// Where its exports are.
+    /// The positions of its exports.
     pub(super) exports: ExportIndices,
     pub(super) tier: Tier,
 }
@@ -42,7 +42,7 @@ pub(super) struct Linked {
 /// The code of a plugin.
 pub(super) struct Tiers {
     newest: Mutex<Arc<Linked>>,
-    /// A [`Code`]: changed after `newest`, so who sees it sees that, too.
+    /// A [`Code`]. It is changed after `newest`, so a thread that sees it also sees the new code.
     standing: AtomicU8,
 }
 
@@ -58,7 +58,7 @@ impl Tiers {
         }
     }
 
-    /// What a new instance is to run.
+    /// The code for new instances.
     pub(super) fn newest(&self) -> Arc<Linked> {
         let newest = self.newest.lock();
         Arc::clone(&newest.unwrap_or_else(PoisonError::into_inner))
@@ -73,7 +73,7 @@ impl Tiers {
         }
     }
 
-    /// Gives new instances this code. The quick code is freed with the last instance of it.
+    /// Sets the code for new instances. The quick code is freed with the last instance of it.
     fn improve(&self, linked: Linked) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = Arc::new(linked);
@@ -86,14 +86,14 @@ impl Tiers {
     }
 }
 
-/// A plugin that runs the code of the quick compiler, and is to be compiled by the other one.
+/// A plugin that runs quick code and should be optimised.
 pub struct Unoptimised {
     pub(super) engine: GuestEngine,
     pub(super) operator: String,
     pub(super) component: Arc<[u8]>,
     pub(super) digest: PluginDigest,
     pub(super) tiers: Weak<Tiers>,
-    /// Code of the quick compiler that is not kept yet.
+    /// Quick code that is not stored yet.
     pub(super) unkept: Option<Component>,
 }
 
@@ -104,18 +104,18 @@ impl Unoptimised {
         &self.operator
     }
 
-    /// Keeps the code that it runs for the next start, where code is kept. Takes about a tenth of a second.
+    /// Stores its quick code for the next start, if the engine has a cache. Takes about a tenth of a second.
     pub fn keep(&mut self) {
         if let Some(quick) = self.unkept.take() {
             self.engine.keep_quick(&quick, self.digest);
         }
     }
 
-    /// Compiles it, or takes what another process has compiled meanwhile; new instances of the plugin run that then. Takes
-    /// seconds. Returns whether there is any use for it: a plugin that is dropped is not compiled.
+    /// Compiles it, or loads code that another process has compiled meanwhile; new instances of the plugin then run
+    /// that code. Takes seconds. Returns whether it is still used: a plugin that was dropped is not compiled.
     ///
     /// # Errors
-    /// When the optimising compiler refuses what the quick one took. The plugin runs the quick code from then on.
+    /// When the optimising compiler refuses what the quick one accepted. The plugin keeps running the quick code.
     pub fn optimise(self) -> Result<bool, GuestError> {
         if self.tiers.strong_count() == 0 {
             return Ok(false);

@@ -1,54 +1,54 @@
-//! Where the time of calls goes: into the guest, into its questions to the host, or into copying to and fro.
+//! Measures the time of calls: in the guest, in host functions that it calls, and copying between both.
 //!
-//! A whole call is measured by two readings. To tell its parts apart takes a reading at each crossing of the boundary: one
-//! or two dozen a call, for small batches too. So of calls with few records only some are looked into, and the others are
-//! divided in the same proportion. The clock is handed in; without one nothing is read and nothing is counted.
+//! Two clock readings measure a whole call. Measuring its parts takes a reading at each crossing of the boundary: one
+//! or two dozen per call, even for small batches. So for calls with few records only some are measured in detail, and
+//! the time of the others is divided in the same proportion. The clock is passed in; without one nothing is measured.
 
 use std::sync::Arc;
 
 use wasmtime::CallHook;
 
-/// A call with as many records or more is always looked into.
+/// Calls with this many records or more are always measured in detail.
 const RECORDS_MANY: usize = 64;
-/// Of calls with fewer records, one of so many is.
+/// Of calls with fewer records, one in this many is measured in detail.
 const LOOKED_INTO_EVERY: u64 = 16;
 
 /// A clock in nanoseconds, from any start.
 pub type GuestClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// Where the time of an instance's calls of `process` went.
+/// The times of an instance's calls of `process`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallTimes {
-    /// Calls, counted without a clock too.
+    /// Number of calls, also without a clock.
     pub calls: u64,
-    /// In the guest.
+    /// Nanoseconds in the guest.
     pub guest_ns: u64,
-    /// Copying into the guest and out of it, and checking what came.
+    /// Nanoseconds for copying into the guest and out of it, and for checks.
     pub copy_ns: u64,
-    /// In functions of the host that the guest called, such as reads of state.
+    /// Nanoseconds in host functions that the guest called, such as reads of state.
     pub host_ns: u64,
 }
 
 impl CallTimes {
-    /// Time in calls, all parts together.
+    /// Time of all calls.
     fn all_ns(&self) -> u64 {
         self.guest_ns + self.copy_ns + self.host_ns
     }
 }
 
-/// Counts the times of an instance.
+/// Measures the times of an instance.
 ///
-/// - Between `begin` and `end` all time goes to exactly one of the three.
+/// - Between `begin` and `end`, each moment counts for exactly one of the three parts.
 pub(super) struct Timer {
     clock: Option<GuestClock>,
     times: CallTimes,
-    /// What the calls that were looked into have shown, the latest counting most.
+    /// Times of calls that were measured in detail; the latest count most.
     shown: CallTimes,
     /// The first and the last reading of the latest call.
     call: Option<(u64, u64)>,
-    /// The last crossing, within a call that is looked into, and the times before that call.
+    /// The last crossing of a call that is measured in detail, and the times before that call.
     since: Option<(u64, CallTimes)>,
-    /// Calls of the host that the guest waits for.
+    /// Number of host functions that the guest is currently inside of.
     host_calls: u32,
     is_in_call: bool,
 }
@@ -70,7 +70,7 @@ impl Timer {
         self.times
     }
 
-    /// What time it is.
+    /// The time by the clock.
     pub(super) fn now(&self) -> Option<u64> {
         self.clock.as_ref().map(|clock| clock())
     }
@@ -80,12 +80,12 @@ impl Timer {
         self.call
     }
 
-    /// Whether `process` is being called.
+    /// Whether `process` is running.
     pub(super) fn is_in_call(&self) -> bool {
         self.is_in_call
     }
 
-    /// A call with so many records begins.
+    /// Starts a call with this many records.
     pub(super) fn begin(&mut self, records: usize) {
         let is_looked_into =
             records >= RECORDS_MANY || self.times.calls.is_multiple_of(LOOKED_INTO_EVERY);
@@ -97,7 +97,7 @@ impl Timer {
         self.is_in_call = true;
     }
 
-    /// The time until here is that of the side that is left.
+    /// Adds the time since the last crossing to the side that is left.
     pub(super) fn cross(&mut self, crossing: CallHook) {
         let Some(spent) = self.spent() else {
             return;
@@ -132,7 +132,7 @@ impl Timer {
         }
     }
 
-    /// Remembers how the time of a call was divided.
+    /// Notes how the time of a call was divided.
     fn show(&mut self, before: CallTimes) {
         let fade = |shown: u64, now: u64, before: u64| shown / 2 + now.saturating_sub(before);
         let (shown, times) = (self.shown, self.times);
@@ -144,7 +144,7 @@ impl Timer {
         };
     }
 
-    /// Divides the time of a call that was not looked into.
+    /// Divides the time of a call that was not measured in detail.
     fn divide(&mut self, spent: u64) {
         let all = u128::from(self.shown.all_ns().max(1));
         let share = |part: u64| (u128::from(spent) * u128::from(part) / all) as u64;

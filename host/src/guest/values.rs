@@ -1,5 +1,5 @@
-//! What a plugin does with values outside of the stream: taking over older versions of a state, and JSON for tools. And what
-//! it hears of checkpoints.
+//! Calls of a plugin outside of the stream: migrating values of older versions, converting values to JSON for tools,
+//! and notifications of checkpoints.
 
 use super::GuestError;
 use super::bindings::exports::floodmark::engine::state_values::{ColumnResult as WitColumn, Part};
@@ -7,7 +7,7 @@ use super::bindings::floodmark::engine::types::ColumnParam;
 use super::instance::{Instance, arm, shortened};
 use crate::stream::Column;
 
-/// Which bytes of a state are meant.
+/// The part of a state that values belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatePart {
     /// Values; items of a list.
@@ -17,12 +17,12 @@ pub enum StatePart {
 }
 
 impl Instance {
-    /// Values that an older version of a state wrote, as the current version writes them, one for one. Without values it
-    /// tells whether the plugin takes that version over.
+    /// Converts values of an older version of a state to the current version, one for one. Without values, it tests
+    /// whether the plugin can migrate that version.
     ///
     /// # Errors
-    /// When the plugin does not take them over, crashes, or returns what the contract forbids. After a crash the instance
-    /// is not to be used again.
+    /// When the plugin cannot migrate them, crashes, or breaks the contract. After a crash the instance must not be
+    /// used again.
     pub fn migrate(
         &mut self,
         state: u16,
@@ -39,7 +39,7 @@ impl Instance {
         self.one_for_one("migrate", values.len(), answer)
     }
 
-    /// Values or sub-keys of a state as JSON text, one for one.
+    /// Converts values or sub-keys of a state to JSON, one for one.
     ///
     /// # Errors
     /// As [`Instance::migrate`].
@@ -69,7 +69,7 @@ impl Instance {
         Ok(texts)
     }
 
-    /// The other way round: the bytes of JSON texts, one for one.
+    /// Converts JSON back to bytes, one for one.
     ///
     /// # Errors
     /// As [`Instance::migrate`].
@@ -89,10 +89,10 @@ impl Instance {
         self.one_for_one("from-json", texts.len(), answer)
     }
 
-    /// Tells the plugin that a checkpoint is durable.
+    /// Notifies the plugin that a checkpoint is durable.
     ///
     /// # Errors
-    /// When it crashes: then the instance is not to be used again.
+    /// When it crashes: the instance must not be used again then.
     pub fn completed(&mut self, checkpoint: u64) -> Result<(), GuestError> {
         arm(&mut self.store);
         self.exports
@@ -101,7 +101,7 @@ impl Instance {
             .map_err(|error| self.crashed("completed", &error))
     }
 
-    /// Tells the plugin that a checkpoint was given up.
+    /// Notifies the plugin that a checkpoint was aborted.
     ///
     /// # Errors
     /// As [`Instance::completed`].

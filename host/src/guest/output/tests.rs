@@ -1,5 +1,5 @@
-//! Catches rejections of records that the call does not have or that would count twice, emissions from records that are not
-//! there or with too few parts, and words for the whole call that are taken for something else.
+//! Catches rejections of records that the call does not have or that would count twice, emissions from missing records
+//! or with too few parts, and markers for the whole call that are misread.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn items(items: &[&str]) -> Items {
     Items { ends, bytes }
 }
 
-/// What an emission by `records` comes to: key, value and time of each record that leaves, as text.
+/// The effect of an emission by `records`: key, value and time of each emitted record, as text.
 fn emitted(
     records: Selection,
     keys: Option<&[&str]>,
