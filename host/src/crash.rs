@@ -1,20 +1,21 @@
-//! Places at which the process can be had to die, so that what comes back is looked at: the crash points.
+//! Crash points: steps at which a process can be made to die, so that tests can check its recovery.
 //!
-//! Each step of a checkpoint, commit, recovery, swap, rescale and rollback calls [`point`] with its own [`Point`]. A process is
-//! armed once, for one point and the number of times it is reached until then; there it kills itself as `kill -9` does:
-//! nothing is flushed, dropped or told. That is how `floodmark crash-test` and the tests of swaps walk all the steps, and
-//! why the points are in the command that users run and not only in one that is built for tests. Not armed, a point costs
+//! Each step of a checkpoint, commit, recovery, swap, rescale and rollback calls [`point`] with its own [`Point`]. A
+//! process is armed once, for one point and the number of times it must be reached; then it kills itself as `kill -9`
+//! does: nothing is flushed, dropped or reported. `floodmark crash-test` and the tests of swaps use this to cover all
+//! steps, so the points are in the command that users run and not only in a test build. When not armed, a point costs
 //! one relaxed load.
 //!
-//! What dies is the process, not the machine: what was not synced is still there. Power failures are looked at by the tests
-//! of the checkpoint store, with a disk of their own.
+//! The process dies, not the machine: data that was not synced is still there. The tests of the checkpoint store cover
+//! power failures, with a simulated disk.
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use signal_hook::consts::SIGKILL;
 
-/// Arms the process when it starts: `NAME:NTH`, a name of a point and a number from 1. Hidden: a tool for tests.
+/// The variable that arms the process when it starts: `NAME:NTH`, the name of a point and a number from 1. Hidden: a
+/// tool for tests.
 pub const VARIABLE: &str = "FLOODMARK_CRASH_AT";
 
 macro_rules! points {
@@ -26,10 +27,10 @@ macro_rules! points {
         }
 
         impl Point {
-            /// All of them, in the order of their steps.
+            /// All points, in the order of their steps.
             pub const ALL: &[Self] = &[$(Self::$point,)+];
 
-            /// What it is called on the command line.
+            /// Its name on the command line.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -37,7 +38,7 @@ macro_rules! points {
                 }
             }
 
-            /// When it is reached, as a sentence for people.
+            /// A sentence for people about when it is reached.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {
@@ -124,12 +125,12 @@ impl FromStr for Point {
     }
 }
 
-/// Where a process is to die.
+/// The point at which a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashAt {
-    /// At which point.
+    /// The point.
     pub point: Point,
-    /// When it is reached for which time, from 1.
+    /// The number of times that it must be reached, from 1.
     pub nth: u64,
 }
 
@@ -158,13 +159,13 @@ const OFF: u32 = u32::MAX;
 static ARMED: AtomicU32 = AtomicU32::new(OFF);
 static LEFT: AtomicU64 = AtomicU64::new(0);
 
-/// Has this process die there. For the first lines of a process, not for tests within one.
+/// Arms this process. For the start of a process, not for tests within one.
 pub fn arm(at: CrashAt) {
     LEFT.store(at.nth, Ordering::Relaxed);
     ARMED.store(at.point as u32, Ordering::Release);
 }
 
-/// The process is at this step; if it was armed for it, it ends here.
+/// Marks a step; the process ends here if it was armed for it.
 #[inline]
 pub fn point(point: Point) {
     if ARMED.load(Ordering::Relaxed) == point as u32 {
@@ -174,10 +175,10 @@ pub fn point(point: Point) {
 
 #[cold]
 fn reach() {
-    // Others may pass the same point at the same moment; one of them is the one.
+    // Others may pass the same point at the same moment; one of them is the last.
     if LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
         let _ = signal_hook::low_level::raise(SIGKILL);
-        // Not reached: a process cannot refuse that signal.
+        // Not reached: a process cannot ignore that signal.
         std::process::abort();
     }
 }

@@ -1,8 +1,8 @@
-//! The discard sink: drops records, and knows how many they were and what they hash to.
+//! The discard sink: drops records, and counts and hashes them.
 //!
 //! The checksum is the wrapping sum of XXH3-64 (seed 0) over each record's key length (4 bytes, little endian), key,
-//! value length (likewise) and value. So it does not depend on the order of records or on event times.
-//! Totals are part of the checkpoint: they are those of a run without failures.
+//! value length (likewise) and value. So it does not depend on the order of records or on event times. Totals are part
+//! of the checkpoint: they are those of a run without failures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,16 +19,16 @@ use crate::checkpoint::{CommitPermit, Staged};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
 const VERSION: u8 = 1;
-/// Bytes of a length in front of a key or value.
+/// Bytes of the length in front of a key or value.
 const LEN_BYTES: usize = 4;
-/// Bytes of a short key or value.
+/// Longest short key or value, in bytes.
 const SHORT_BYTES: usize = 16;
-/// Short records that are put together before they are hashed.
+/// Number of short records that are collected before they are hashed.
 const WAITING_MAX: usize = 64;
 const WHAT_STAGED: &str = "a part of a discard sink";
 const WHAT_STATE: &str = "the state of a discard sink";
 
-/// What a user says of a discard sink: nothing yet.
+/// The settings of a discard sink: none yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscardSinkSettings {}
@@ -37,7 +37,7 @@ pub struct DiscardSinkSettings {}
 #[derive(Debug, Default)]
 pub struct DiscardSink;
 
-/// Records that were dropped.
+/// Number and checksum of dropped records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct DiscardedTotal {
     records: u64,
@@ -135,8 +135,8 @@ impl SinkWriter for DiscardWriter {
     }
 }
 
-/// Records with short keys and values, put together to be hashed soon: a processor that reads at once what it has just
-/// written in pieces waits for longer than the hash takes.
+/// Records with short keys and values, collected to be hashed later: a processor that reads data immediately after
+/// writing it in pieces stalls for longer than the hash takes.
 struct WaitingRecords {
     records: [[u8; 2 * (LEN_BYTES + SHORT_BYTES)]; WAITING_MAX],
     lens: [usize; WAITING_MAX],
@@ -159,7 +159,7 @@ impl WaitingRecords {
         self.count == WAITING_MAX
     }
 
-    /// Each write ends with bytes of no meaning, which the next one replaces.
+    /// Each write ends with unused bytes, which the next one overwrites.
     ///
     /// # Panics
     /// When it is full.
@@ -177,7 +177,7 @@ impl WaitingRecords {
         self.count += 1;
     }
 
-    /// The total of what has waited; none does then.
+    /// Returns the total of the collected records, and empties the buffer.
     fn take(&mut self) -> DiscardedTotal {
         let records = self.records.iter().zip(self.lens).take(self.count);
         let checksums = records.map(|(record, len)| xxh3_64(&record[..len]));
@@ -187,7 +187,7 @@ impl WaitingRecords {
     }
 }
 
-/// The checksum of any record, put together in `record`.
+/// The checksum of any record, assembled in `record`.
 fn checksum_of(key: &[u8], value: &[u8], record: &mut Vec<u8>) -> u64 {
     record.clear();
     for part in [key, value] {
@@ -198,7 +198,7 @@ fn checksum_of(key: &[u8], value: &[u8], record: &mut Vec<u8>) -> u64 {
     xxh3_64(record)
 }
 
-/// - `prepared` is `committed` and all of `pending`.
+/// - `prepared` is `committed` plus all of `pending`.
 #[derive(Default)]
 struct DiscardCommitter {
     prepared: DiscardedTotal,
@@ -232,7 +232,7 @@ impl SinkCommitter for DiscardCommitter {
 
     fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError> {
         self.pending.clear();
-        // The state counts the restored parts already.
+        // The state already includes the restored parts.
         self.committed = match restored {
             Some(restored) => encoding::decode(WHAT_STATE, VERSION, restored.state)?,
             None => DiscardedTotal::default(),
@@ -319,7 +319,7 @@ mod tests {
     fn totals_survive_restarts_and_count_each_part_once() {
         let mut committer = DiscardSink.committer().unwrap();
         committer.recover(None).unwrap();
-        // The checkpoint of the first part fails; the second carries both.
+        // The checkpoint of the first part fails; the second includes both.
         let mut staged = written(0, 1, &[batch(&[("a", "1")])]);
         committer.prepare(&staged).unwrap();
         let more = written(1, 2, &[batch(&[("b", "2")])]);

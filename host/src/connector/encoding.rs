@@ -1,20 +1,20 @@
-//! What connectors put into a checkpoint: one version byte, then postcard.
+//! Encodes the data of connectors in a checkpoint: one version byte, then postcard.
 //!
-//! Each connector has private structs for this, so that its own types can change and old checkpoints still read. Bytes
-//! that come back are not trusted: they may be of another version, or damaged.
+//! Each connector has private structs for this, so that its own types can change and old checkpoints can still be read.
+//! Bytes that are read are not trusted: they may be of another version, or damaged.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ConnectorError;
 
-/// The bytes of `value`, behind `version`.
+/// Encodes `value`, with `version` in front.
 pub(super) fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![version])
         .expect("plain structs always encode, and a vector takes any length")
 }
 
-/// Reads what [`encode`] wrote; `what` names it in the error.
+/// Decodes what [`encode`] returned; `what` names it in the error.
 pub(super) fn decode<T: DeserializeOwned>(
     what: &'static str,
     version: u8,
@@ -38,7 +38,7 @@ pub(super) fn decode<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
-    //! Catches bytes that are not ours, but are taken for it.
+    //! Catches foreign bytes that are accepted.
 
     use super::*;
 

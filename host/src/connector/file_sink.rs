@@ -1,16 +1,16 @@
 //! The file sink: a folder of parts, each visible once its checkpoint is durable.
 //!
 //! ```text
-//! out/.staged/owner              whose folder this is
-//! out/.staged/open-001           what task 1 writes now
+//! out/.staged/owner              identifies the owner of the folder
+//! out/.staged/open-001           the file that task 1 is writing
 //! out/.staged/part-00000007-001.csv   staged for checkpoint 7, durable once prepared
 //! out/part-00000006-001.csv      committed, by one rename
 //! ```
 //!
-//! Only files of these names are ever touched. Readers of the output may move committed parts away: a part of the
-//! restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker `owner` shows that the
-//! staging folder is the one that was staged into. When the marker is gone too, the folder was removed, and the job does
-//! not resume. The removal of a single staged part by hand is not detected. When the job falls back to an older
+//! Only files with these names are ever touched. Readers of the output may move committed parts away: a part of the
+//! restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker `owner` shows
+//! that the staging folder is still the same. If the marker is also missing, the folder was removed, and the job does
+//! not resume. If a user removes a single staged part, this is not detected. When the job returns to an older
 //! checkpoint, parts that were moved away since cannot be taken back.
 
 mod committer;
@@ -34,13 +34,13 @@ use committer::FileCommitter;
 use part::PartName;
 use writer::FileWriter;
 
-/// What a user says of a file sink.
+/// The settings of a file sink.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FileSinkSettings {
-    /// The folder, which is made if need be.
+    /// The output folder, which is created if it is missing.
     pub path: PathBuf,
-    /// How records are written.
+    /// The format of records.
     #[serde(default)]
     pub format: SinkFormat,
 }
@@ -80,7 +80,7 @@ pub struct FileSink {
     owner: Owner,
 }
 
-/// The committed parts in a folder, in the order in which they were committed; none if there is no such folder.
+/// The committed parts in a folder, in the order of their commits; none if the folder does not exist.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -100,25 +100,25 @@ pub fn committed(folder: &Path) -> Result<Vec<PathBuf>, ConnectorError> {
     Ok(parts.iter().map(path).collect())
 }
 
-/// The checkpoint that made a part visible; `None` for a file that is no part.
+/// The checkpoint that made a part visible; `None` for a file that is not a part.
 #[must_use]
 pub fn checkpoint_of(part: &Path) -> Option<CheckpointId> {
     let name = part.file_name()?.to_str()?;
     Some(PartName::parse(name)?.checkpoint)
 }
 
-/// Who may write into a folder.
+/// The job and sink that may write to a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
     job: String,
     sink: String,
-    /// The data folder whose checkpoints the parts belong to.
+    /// The data folder with the checkpoints that the parts belong to.
     data: String,
 }
 
 impl FileSink {
-    /// A sink of node `sink` of `job`, whose checkpoints are in the data folder with the id `data`; a relative path starts
-    /// at `base`, the pipeline file's folder.
+    /// A sink of node `sink` of `job`, whose checkpoints are in the data folder with the id `data`. A relative path
+    /// starts at `base`, the pipeline file's folder.
     #[must_use]
     pub fn new(
         settings: &FileSinkSettings,
@@ -152,7 +152,7 @@ impl Sink for FileSink {
         )))
     }
 
-    /// Only one lives at a time, over all processes: it holds a lock on the folder.
+    /// Only one committer exists at a time, over all processes: it holds a lock on the folder.
     fn committer(&self) -> Result<Box<dyn SinkCommitter>, ConnectorError> {
         let committer = FileCommitter::open(self.folder.clone(), self.owner.clone())?;
         Ok(Box::new(committer))

@@ -1,10 +1,10 @@
 //! The file source: one file, all files below a folder, or those that match a pattern.
 //!
-//! A large file of lines is cut into byte ranges that are read in parallel; a record belongs to the range in which its
-//! first byte lies. The cut depends on lengths alone, never on the parallelism. With `follow`, files may grow and new
-//! ones may come: each of a fixed number of watches answers for the new names that hash to it, so exactly one task picks
-//! each one up. Files are only ever appended to: a file that is rewritten in place or renamed is not noticed unless it
-//! becomes shorter or is gone.
+//! A large file of lines is cut into byte ranges that are read in parallel; a record belongs to the range that contains
+//! its first byte. The cuts depend only on lengths, never on the parallelism. With `follow`, files may grow and new
+//! ones may be added: each of a fixed number of watches is responsible for the new names that hash to it, so exactly
+//! one task picks up each file. Files must only be appended to: a file that is rewritten in place or renamed is not
+//! noticed unless it becomes shorter or disappears.
 
 mod ahead;
 mod line;
@@ -35,31 +35,31 @@ use split::{FileSourceSplit, FileSplit, Watch};
 
 pub use replayed::ReplayedLetters;
 
-/// Between two looks at files that may grow.
+/// Interval of checking files that may grow.
 const POLL: Duration = Duration::from_millis(200);
 
-/// What a user says of a file source.
+/// The settings of a file source.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FileSourceSettings {
-    /// A file, a folder (all files below it but hidden ones), or a pattern with `*`, `**`, `?` and `[…]`.
+    /// A file, a folder (all files below it except hidden ones), or a pattern with `*`, `**`, `?` and `[…]`.
     pub path: PathBuf,
-    /// What is in the files.
+    /// The format of the files.
     #[serde(default)]
     pub format: SourceFormat,
-    /// Where the key is: a field such as `user.id` in `jsonl`, a column in `csv`. Without it keys are empty.
+    /// The key: a field such as `user.id` in `jsonl`, a column in `csv`. Without it, keys are empty.
     #[serde(default)]
     pub key: Option<String>,
-    /// In `lines`: what stands before it is the key, what stands after it the value. Without it keys are empty.
+    /// In `lines`: separates the key from the value. Without it, keys are empty.
     #[serde(default)]
     pub key_separator: Option<String>,
-    /// Where the event time is, as `key`: milliseconds since 1970 or RFC 3339. Without it records have no event time.
+    /// The event time, given like `key`: milliseconds since 1970 or RFC 3339. Without it, records have no event time.
     #[serde(default)]
     pub timestamp: Option<String>,
-    /// Whether files may grow and new ones may come.
+    /// Whether files may grow and new ones may be added.
     #[serde(default)]
     pub follow: bool,
-    /// How long the ranges are that are read in parallel.
+    /// Length of the ranges that are read in parallel, in bytes.
     #[serde(default = "FileSourceSettings::default_split_bytes")]
     pub split_bytes: NonZeroU64,
 }
@@ -99,7 +99,7 @@ impl FileSourceSettings {
     }
 }
 
-/// The format of a read file.
+/// The format of an input file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceFormat {
@@ -108,14 +108,14 @@ pub enum SourceFormat {
     Lines,
     /// A record is a line with one JSON text. Empty lines are skipped.
     Jsonl,
-    /// A record is a row after RFC 4180, made a JSON object. The first row names the columns.
+    /// A record is a row by RFC 4180, converted to a JSON object. The first row names the columns.
     Csv,
-    /// A record is what a dead letter, a line of JSON, was written about: with its key, value and event time.
+    /// A record is the one that a dead letter, a line of JSON, is about: with its key, value and event time.
     DeadLetters,
 }
 
 impl SourceFormat {
-    /// The word for it in a pipeline file.
+    /// Its name in a pipeline file.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -134,13 +134,13 @@ pub struct FileSource {
     listing: Arc<Listing>,
     fields: Arc<RecordFields>,
     follow: bool,
-    /// `None` where files are not cut.
+    /// `None` if files are not cut.
     split_bytes: Option<NonZeroU64>,
-    /// Between two looks at files that may grow.
+    /// Interval of checking files that may grow.
     poll: Duration,
 }
 
-/// How bytes become records.
+/// How to get the parts of a record from its bytes.
 #[derive(Debug)]
 struct RecordFields {
     format: SourceFormat,
@@ -153,7 +153,7 @@ impl FileSource {
     /// A source of the files that `settings` name; relative paths start at `base`, the pipeline file's folder.
     ///
     /// # Errors
-    /// When settings contradict each other. No file has been looked at.
+    /// When settings contradict each other. No file was accessed.
     pub fn new(settings: FileSourceSettings, base: &Path) -> Result<Self, ConnectorError> {
         check(&settings)?;
         let cuts = !settings.follow && settings.format != SourceFormat::Csv;
@@ -186,12 +186,12 @@ impl FileSource {
         Ok(piece)
     }
 
-    /// The lengths of all files: those of the listing, and restored ones, which must still hold what was read.
+    /// The lengths of all files: those in the listing, and restored ones, which must still contain what was read.
     fn lengths(&self, restored: &[FileSplit]) -> Result<BTreeMap<OsString, u64>, ConnectorError> {
         let mut lengths = match self.listing.list() {
-            // Restored files are looked for one by one, and missing ones have an error of their own.
+            // Restored files are checked one by one, and missing ones have an error of their own.
             Err(ConnectorError::NoInput { .. }) if !restored.is_empty() => BTreeMap::new(),
-            // A folder or a pattern may be empty at first, a single file has to be there.
+            // A folder or pattern may match no file at first, but a single file must exist.
             Err(ConnectorError::NoInput { .. }) if self.follow && self.listing.is_open() => {
                 BTreeMap::new()
             }
@@ -232,7 +232,7 @@ impl Source for FileSource {
     ) -> Result<Vec<Split>, ConnectorError> {
         let mut files = Vec::new();
         for split in restored.iter().flatten() {
-            // Watches are made anew from the files that are known now.
+            // Watches are rebuilt from the files that are known now.
             if let FileSourceSplit::File(file) = self.decode(split)? {
                 files.push(file);
             }
@@ -274,7 +274,7 @@ impl Source for FileSource {
     }
 }
 
-/// A split and its position for people, on one line; its file is named as the pipeline file names it.
+/// A split and its position for people, on one line; its file has the name that the pipeline file uses.
 #[must_use]
 pub fn describe(split: &Split) -> String {
     match FileSourceSplit::decode(split, Path::new("")) {
@@ -323,7 +323,7 @@ fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
     }
 }
 
-/// A path's bytes, as they are on this system.
+/// The bytes of a path on this system.
 fn bytes_of(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }

@@ -1,4 +1,4 @@
-//! The generator source: records out of nothing, the same ones every time.
+//! The generator source: creates records, the same ones every time.
 //!
 //! Record `n`, from 0, is made of `r`, the `n`-th output of SplitMix64 (Steele, Lea, Flood 2014) with the state `seed`:
 //! - its key is `r` modulo `keys`, in decimal, with zeros in front up to 8 digits;
@@ -6,8 +6,8 @@
 //!   `r`: of each output first the low halves of its bytes, least significant byte first, then the high halves;
 //! - its event time is `n` milliseconds.
 //!
-//! Split `i` of 8 makes the records whose number leaves `i` when divided by 8. With a rate, record `k` after the start of a
-//! run is due `k / rate` seconds after it; the clock is the caller's.
+//! Split `i` of 8 creates the records whose number modulo 8 is `i`. With a rate, record `k` after the start of a run is
+//! due `k / rate` seconds after the start; the caller provides the clock.
 
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -31,19 +31,19 @@ const VALUE_BYTES_MAX: usize = 64 << 20;
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 const NANOSECONDS: u128 = 1_000_000_000;
 
-/// What a user says of a generator source.
+/// The settings of a generator source.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct GeneratorSettings {
-    /// How many records; endless without it.
+    /// Number of records; endless if absent.
     pub records: Option<u64>,
-    /// How many distinct keys.
+    /// Number of distinct keys.
     pub keys: NonZeroU64,
-    /// How long a value is.
+    /// Length of a value, in bytes.
     pub value_bytes: usize,
-    /// Records a second, of all tasks together; as fast as they are taken without it.
+    /// Records per second, of all tasks together; unlimited if absent.
     pub rate: Option<NonZeroU64>,
-    /// Another seed gives other records.
+    /// The seed of the random numbers: another seed gives other records.
     pub seed: u64,
 }
 
@@ -86,7 +86,7 @@ impl Default for GeneratorSettings {
     }
 }
 
-/// Makes records.
+/// Creates records.
 #[derive(Debug, Clone)]
 pub struct GeneratorSource {
     records: Option<u64>,
@@ -94,7 +94,7 @@ pub struct GeneratorSource {
     recipe: Recipe,
 }
 
-/// What a record depends on.
+/// The settings that determine a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Recipe {
     seed: u64,
@@ -106,13 +106,13 @@ struct Recipe {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct GeneratorSplit {
     index: u64,
-    /// Records that have been made.
+    /// Number of records created so far.
     count: u64,
     recipe: Recipe,
 }
 
 impl GeneratorSource {
-    /// A source of records after `settings`.
+    /// A source with these settings.
     ///
     /// # Errors
     /// When values would be longer than 64 MiB.
@@ -234,7 +234,7 @@ pub fn describe(split: &Split) -> String {
     }
 }
 
-/// What a reader of these splits is called.
+/// The name of a reader of these splits.
 fn label(splits: &[GeneratorSplit]) -> Arc<str> {
     let indexes: Vec<_> = splits.iter().map(|split| split.index.to_string()).collect();
     let plural = if indexes.len() == 1 { "" } else { "s" };
@@ -250,10 +250,10 @@ struct GeneratorReader {
     value: Vec<u8>,
 }
 
-/// When records are due.
+/// The schedule of records.
 struct Pace {
     rate: NonZeroU64,
-    /// For each split its count when the reader was made.
+    /// The count of each split when the reader was created.
     first: Vec<u64>,
     /// The time of the first read.
     started: Option<Duration>,
@@ -378,7 +378,7 @@ fn split_mix(state: u64, number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    //! Catches records that depend on who makes them, when or after which restart, and a rate that is not kept.
+    //! Catches records that depend on the number of readers, on time or on restarts, and a rate that is not kept.
 
     use super::*;
 
@@ -402,7 +402,7 @@ mod tests {
         }
     }
 
-    /// All records in the order of their event times, made by `tasks` readers that are restarted after each batch.
+    /// All records in the order of their event times, created by `tasks` readers that are restarted after each batch.
     fn check(records: u64, tasks: usize, batch_max: usize) -> Vec<Made> {
         let source = source(Some(records), None);
         let mut splits = source.splits(None, None).unwrap();

@@ -1,7 +1,7 @@
-//! A dead letter: a record that an operator could not handle, with why and where it was read, as one JSON object.
+//! A dead letter: a record that an operator could not handle, the reason, and where it was read, as one JSON object.
 //!
-//! Bytes come back as they were: those that are not text are written in base64. Reading a letter does not take the plugin. A
-//! letter that is handed to its operator again is a line of a file of such letters, which says where it was found.
+//! Bytes are preserved exactly: those that are not text are encoded in base64. Reading a letter does not need the
+//! plugin. A replayed letter is a line of a file of such letters, and the line says where it was found.
 
 use std::fmt;
 
@@ -13,15 +13,15 @@ use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 /// A record that an operator could not handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// The operator.
+    /// The name of the operator.
     pub operator: String,
     /// The digest of its plugin, in hexadecimal digits.
     pub plugin: String,
-    /// Why it could not handle the record.
+    /// The reason why it could not handle the record.
     pub reason: String,
-    /// Where the record was read.
+    /// The position where the record was read.
     pub position: String,
-    /// The input port by which it came.
+    /// The input port at which it arrived.
     pub input: String,
     /// Its key.
     pub key: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct Letter {
     pub timestamp: Timestamp,
 }
 
-/// A text that is no letter.
+/// A text that is not a letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a dead letter: {reason}")]
 pub struct NoLetter {
@@ -39,13 +39,13 @@ pub struct NoLetter {
 }
 
 impl Letter {
-    /// As one JSON object on one line.
+    /// The letter as one JSON object on one line.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.to_value().to_string()
     }
 
-    /// The same with another field.
+    /// The letter with another field.
     #[must_use]
     pub fn to_json_with(&self, field: &str, value: impl Into<Value>) -> String {
         let mut letter = self.to_value();
@@ -66,10 +66,10 @@ impl Letter {
         })
     }
 
-    /// The other way round.
+    /// Parses a letter.
     ///
     /// # Errors
-    /// Says what is wrong with the text.
+    /// When the text is not a letter: the reason.
     pub fn from_json(text: &str) -> Result<Self, NoLetter> {
         let fields: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;
         let field = |name: &str| {
@@ -104,7 +104,7 @@ impl Letter {
     }
 }
 
-/// Where a letter was found that is handed to its operator again: what tells it from all others.
+/// The place where a replayed letter was found, which identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterPlace {
     /// The checkpoint that made it visible.
@@ -113,11 +113,11 @@ pub struct LetterPlace {
     pub sink: String,
     /// The name of the file.
     pub part: String,
-    /// Which line, from 1.
+    /// The number of the line, from 1.
     pub line: u64,
 }
 
-/// The field with the place, in a letter that is handed on again.
+/// The field of a replayed letter that contains the place.
 const REPLAYED: &str = "replayed";
 
 #[derive(Deserialize)]
@@ -158,13 +158,13 @@ impl LetterPlace {
         })
     }
 
-    /// What a file of such lines is called, given the newest checkpoint among them and a number that no other file has.
+    /// The name of a file of such lines, given the newest checkpoint among them and a number that no other file has.
     #[must_use]
     pub fn file_name(newest: CheckpointId, number: u64) -> String {
         format!("{number:06}-{:08}.jsonl", newest.0)
     }
 
-    /// What [`Self::file_name`] was given; `None` for other names.
+    /// The inverse of [`Self::file_name`]; `None` for other names.
     #[must_use]
     pub fn parse_file_name(name: &str) -> Option<(CheckpointId, u64)> {
         let (number, newest) = name.strip_suffix(".jsonl")?.split_once('-')?;
@@ -236,7 +236,7 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches letters whose bytes do not come back, and texts that are taken for letters.
+    //! Catches letters whose bytes change, and other texts that are accepted as letters.
 
     use super::*;
 

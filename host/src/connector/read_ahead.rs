@@ -1,9 +1,9 @@
-//! Reading files beside the worker that needs them: what a connector asks for, and what it gets back.
+//! The interface for reading files in the background: the requests of a connector, and the results.
 //!
-//! Connectors start no threads. `edge` hands a [`ReadAhead`] to the readers of a job; without one, they read everything
-//! themselves. A part that comes back unread, or shorter than asked for, is no error and no end of the file: the connector
-//! reads there itself, and what the system says then is what counts. So nothing that a reader does or reports depends on
-//! whether, or when, parts were read for it.
+//! Connectors start no threads. `edge` provides a [`ReadAhead`] to the readers of a job; without one, they read
+//! everything themselves. A part that is returned unread, or shorter than requested, is not an error and not the end of
+//! the file: the connector then reads it itself, and that result counts. So the records and errors of a reader never
+//! depend on whether, or when, parts were read in the background.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -11,18 +11,19 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// Reads parts of files while the caller does something else.
+/// Reads parts of files in the background.
 pub trait ReadAhead: Send + Sync {
-    /// How many bytes a part is worth asking for. A caller has room for at most three such parts at a time.
+    /// The size of a part that is worth a request, in bytes. A caller has memory for at most three such parts at a
+    /// time.
     fn part_bytes(&self) -> usize;
 
-    /// Begins to read a part; returns at once. Dropping the return value gives the part up.
+    /// Requests a part; returns at once. Dropping the return value cancels the request.
     fn begin(&self, part: ReadPart) -> Box<dyn PendingRead>;
 }
 
-/// A part that was asked for.
+/// A requested part.
 pub trait PendingRead: Send {
-    /// Returns the part, unread if its turn has not come. Waits only while it is being read. `None` if it is lost.
+    /// Returns the part, unread if reading has not started. Waits only while it is being read. `None` if it is lost.
     fn take(self: Box<Self>) -> Option<ReadPart>;
 }
 
@@ -31,21 +32,21 @@ pub trait PendingRead: Send {
 pub struct ReadPart {
     /// The file.
     pub file: Arc<File>,
-    /// Its first byte that is wanted.
+    /// The position of its first byte.
     pub offset: u64,
-    /// Where the bytes go.
+    /// The buffer for the bytes.
     pub buffer: Vec<u8>,
-    /// Which bytes of the buffer they go to.
+    /// The range of the buffer to fill.
     pub room: Range<usize>,
-    /// How many were read; 0 before that, and if it failed.
+    /// Number of bytes read; 0 before that, and after a failure.
     pub len: usize,
 }
 
 impl ReadPart {
-    /// Reads once: as many bytes as the system gives, none at the end of the file.
+    /// Reads once: as many bytes as the system returns, 0 at the end of the file.
     ///
     /// # Errors
-    /// What the system says; the part is unread then.
+    /// The system's error; the part is unread then.
     pub fn read(&mut self) -> io::Result<()> {
         let room = &mut self.buffer[self.room.clone()];
         self.len = read_at(&self.file, room, self.offset)?;
@@ -53,7 +54,7 @@ impl ReadPart {
     }
 }
 
-/// Reads once, and again if a signal came in between.
+/// Reads once, and retries after a signal.
 pub(super) fn read_at(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
     loop {
         match file.read_at(room, offset) {

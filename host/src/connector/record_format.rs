@@ -1,7 +1,7 @@
-//! How sinks write a record: shared by all that write text.
+//! Formats records as text, for all sinks that write text.
 //!
-//! Bytes are written as they are, and event times are not written. `lines` writes a value that has newlines in it as several
-//! lines; a user whose readers must tell records apart chooses `csv` or `jsonl`.
+//! Bytes are written unchanged, and event times are not written. `lines` writes a value that contains newlines as
+//! several lines; a user whose readers must separate records chooses `csv` or `jsonl`.
 
 use memchr::{memchr2, memchr3};
 use serde::Deserialize;
@@ -23,7 +23,7 @@ pub enum SinkFormat {
 }
 
 impl SinkFormat {
-    /// The word for it in a pipeline file.
+    /// Its name in a pipeline file.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl SinkFormat {
         }
     }
 
-    /// The ending of a file's name.
+    /// The extension of file names.
     pub(super) fn extension(self) -> &'static str {
         match self {
             Self::Lines => "txt",
@@ -45,7 +45,7 @@ impl SinkFormat {
     /// Adds one record to `out`.
     ///
     /// # Errors
-    /// When the value does not fit the format; nothing has been added.
+    /// When the value does not fit the format; nothing was added.
     pub(super) fn write_record(
         self,
         key: &[u8],
@@ -73,7 +73,7 @@ fn write_json(value: &[u8], out: &mut Vec<u8>) -> Result<(), ConnectorError> {
     };
     let text = std::str::from_utf8(value).map_err(|error| unwritable(error.to_string()))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| unwritable(error.to_string()))?;
-    // Inside a JSON string a line break is escaped, so those that stand here are only layout.
+    // Inside a JSON string a line break is escaped, so these are only layout.
     if memchr2(b'\n', b'\r', value).is_none() {
         out.extend_from_slice(value);
     } else {
@@ -100,7 +100,7 @@ fn write_field(field: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    //! Catches output that a reader of the format takes for other records than were written.
+    //! Catches output that a reader of the format reads as other records than were written.
 
     use super::*;
 

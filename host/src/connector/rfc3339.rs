@@ -1,4 +1,4 @@
-//! Event times as people write them: RFC 3339, such as `2026-02-03T04:05:06.789Z` or `2026-02-03 04:05:06+01:00`.
+//! Parses event times in RFC 3339, such as `2026-02-03T04:05:06.789Z` or `2026-02-03 04:05:06+01:00`.
 //!
 //! Digits after the millisecond are dropped. A leap second counts as the second after it, as POSIX time does.
 
@@ -37,7 +37,7 @@ fn number(digits: &[u8], min: i64, max: i64) -> Option<i64> {
     (min..=max).contains(&value).then_some(value)
 }
 
-/// The milliseconds of an optional fraction, and what follows it.
+/// The milliseconds of an optional fraction, and the rest after it.
 fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     let Some(rest) = rest.strip_prefix(b".") else {
         return Some((0, rest));

@@ -1,8 +1,8 @@
-//! The stdout sink: records as text, as soon as they come.
+//! The stdout sink: writes records as text, as soon as they arrive.
 //!
-//! What is written cannot be taken back, so it is at least once: after a failure, records since the last checkpoint are
-//! written again. Tasks take turns batch by batch. A closed pipe is an error that
-//! [`ConnectorError::is_closed_pipe`] tells from others; whether that is a failure is not decided here.
+//! Written output cannot be taken back, so it is at least once: after a failure, records since the last checkpoint are
+//! written again. Tasks take turns batch by batch. A closed pipe is an error that [`ConnectorError::is_closed_pipe`]
+//! recognises; the caller decides whether it is a failure.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -17,14 +17,14 @@ use super::{
 use crate::checkpoint::{CommitPermit, Staged};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
-/// A buffer that grew over this is not kept.
+/// A larger buffer is freed after use.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
-/// What a user says of a stdout sink.
+/// The settings of a stdout sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StdoutSinkSettings {
-    /// How records are written.
+    /// The format of records.
     pub format: SinkFormat,
 }
 
@@ -35,7 +35,7 @@ pub struct StdoutSink {
 }
 
 impl StdoutSink {
-    /// A sink after `settings`.
+    /// A sink with these settings.
     #[must_use]
     pub fn new(settings: &StdoutSinkSettings) -> Self {
         Self {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_out_when_write_returns() {
-        // A line writer holds back what has no newline at its end, and a buffered one all of it.
+        // A line writer holds back an incomplete last line, and a buffered writer everything.
         let mut writer = StreamWriter {
             format: SinkFormat::Csv,
             buffer: Vec::new(),

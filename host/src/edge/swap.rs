@@ -58,7 +58,7 @@ pub struct Swapper {
 /// A new plugin for an operator.
 #[derive(Debug, Clone)]
 pub struct NewPlugin {
-    /// The operator.
+    /// The name of the operator.
     pub operator: String,
     /// The component; empty to keep the plugin and change its configuration.
     pub component: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Why the engine cannot do what its caller wants: one message for people, and a cause.
+//! Errors of the engine: one message for people, and a cause.
 
 use crate::checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
@@ -9,10 +9,10 @@ use crate::guest::GuestError;
 use crate::pipeline::Problems;
 use crate::runtime::JobError;
 
-/// What an error is about.
+/// The cause of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The pipeline, a setting or an argument is wrong.
+    /// The pipeline, a setting or an argument is invalid.
     Usage,
     /// A plugin cannot be built, loaded or started.
     Plugin,
@@ -24,13 +24,13 @@ pub enum Cause {
     Failed,
 }
 
-/// Why the engine cannot do what its caller wants. Displays what happened, why, and what to do.
+/// The reason why the engine failed. Displays what happened, why, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
     cause: Cause,
     message: String,
-    /// Whether the output of the job was closed by its reader, which ends it without an error.
+    /// Whether the reader of the job's output closed it, which ends the job without an error.
     is_closed_pipe: bool,
 }
 
@@ -59,13 +59,13 @@ impl EngineError {
         Self::new(Cause::Failed, message)
     }
 
-    /// What it is about.
+    /// The cause.
     #[must_use]
     pub fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Whether the output of the job was closed by its reader, such as `head`: the last checkpoint is kept.
+    /// Whether the reader of the job's output, such as `head`, closed it: the last checkpoint is kept.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         self.is_closed_pipe

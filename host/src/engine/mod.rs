@@ -16,12 +16,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A program may add sources and sinks of its own: a settings type that implements [`SourceSettings`] or [`SinkSettings`]
-//! and serde's `Deserialize` is registered under a name, which pipelines then give as `connector`. `examples/embed.rs` is a
-//! whole program with both.
+//! A program may add sources and sinks of its own: a settings type that implements [`SourceSettings`] or
+//! [`SinkSettings`] and serde's `Deserialize` is registered under a name, which pipelines then use as `connector`.
+//! `examples/embed.rs` is a complete program with both.
 //!
-//! What belongs to the command and not to the engine: HTTP, the socket in the data folder, hooks
-//! (`checkpoint.on-checkpoint`), signals, and lines on the terminal.
+//! These belong to the command and not to the engine: HTTP, the socket in the data folder, hooks
+//! (`checkpoint.on-checkpoint`), signals, and output to the terminal.
 
 pub(crate) mod assemble;
 mod error;
@@ -51,10 +51,10 @@ use crate::edge::pipeline_file;
 use crate::guest::Profiling;
 use crate::pipeline::Connectors;
 
-/// Takes lines for people, from any thread.
+/// Receives lines for the user, on any thread.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A pipeline file, and settings that go before what it says.
+/// A pipeline file, and settings that override it.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     path: PathBuf,
@@ -62,7 +62,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The pipeline at `path`: a file, or a folder with a `pipeline.toml`. What it says is read when a job is started.
+    /// The pipeline at `path`: a file, or a folder with a `pipeline.toml`. The content is read when a job is started.
     ///
     /// # Errors
     /// When there is no such file or folder.
@@ -81,7 +81,7 @@ impl Pipeline {
         })
     }
 
-    /// The same with a setting such as `job.parallelism=2`, which goes before what the file says.
+    /// Overrides a setting of the file, such as `job.parallelism=2`.
     #[must_use]
     pub fn set(mut self, setting: impl Into<String>) -> Self {
         self.sets.push(setting.into());
@@ -89,27 +89,27 @@ impl Pipeline {
     }
 }
 
-/// Where a job starts.
+/// The start of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFrom {
-    /// At the newest sound checkpoint of its data folder, or at the beginning if there is none.
+    /// Resumes from the newest sound checkpoint of its data folder, or starts fresh if there is none.
     Newest,
-    /// At the beginning: its checkpoints are forgotten, and output that they had committed is removed.
+    /// Starts fresh: deletes its checkpoints, and removes the output that they had committed.
     Beginning,
-    /// At this checkpoint; later ones are deleted, and their output is taken back.
+    /// Returns to this checkpoint: later ones are deleted, and their output is taken back.
     Checkpoint(u64),
-    /// At the checkpoint in this savepoint, in a data folder without checkpoints or, with `fresh`, one whose checkpoints are
-    /// forgotten.
+    /// Resumes from the checkpoint in this savepoint, in a data folder without checkpoints or, with `fresh`, one whose
+    /// checkpoints are deleted.
     Savepoint {
         /// The file.
         path: PathBuf,
-        /// Whether checkpoints of the data folder are forgotten.
+        /// Whether checkpoints of the data folder are deleted.
         fresh: bool,
     },
 }
 
 impl StartFrom {
-    /// Whether checkpoints of the data folder are forgotten first.
+    /// Whether checkpoints of the data folder are deleted first.
     pub(crate) fn forgets(&self) -> bool {
         matches!(self, Self::Beginning | Self::Savepoint { fresh: true, .. })
     }
@@ -128,7 +128,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Makes an [`Engine`].
+/// Builds an [`Engine`].
 #[derive(Clone)]
 pub struct EngineBuilder {
     connectors: Connectors,
@@ -157,14 +157,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Takes what the engine would tell a person at a terminal: where a job resumes, warnings, plugins that are compiled.
+    /// Sets a receiver of lines for the user: where a job resumes, warnings, plugins that are compiled.
     #[must_use]
     pub fn say(mut self, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.say = Arc::new(say);
         self
     }
 
-    /// Makes the engine.
+    /// Builds the engine.
     #[must_use]
     pub fn build(self) -> Engine {
         Engine {
@@ -175,7 +175,7 @@ impl EngineBuilder {
 }
 
 impl Engine {
-    /// With the connectors `file`, `generator`, `stdout` and `discard`, and without a taker of lines.
+    /// A builder with the connectors `file`, `generator`, `stdout` and `discard`, and without a receiver of lines.
     #[must_use]
     pub fn builder() -> EngineBuilder {
         EngineBuilder {
@@ -184,12 +184,12 @@ impl Engine {
         }
     }
 
-    /// Builds and loads the plugins of a pipeline, and runs it on threads of its own. The data folder is held until the job
-    /// is over.
+    /// Builds and loads the plugins of a pipeline, and runs it on threads of its own. The data folder is locked until
+    /// the job has ended.
     ///
     /// # Errors
-    /// When the pipeline is wrong, a plugin cannot be built or loaded, the data folder holds checkpoints of another pipeline,
-    /// or the job cannot start. Nothing has changed then, unless checkpoints were to be forgotten.
+    /// When the pipeline is invalid, a plugin cannot be built or loaded, the data folder has checkpoints of another
+    /// pipeline, or the job cannot start. Nothing has changed then, unless checkpoints were to be deleted.
     pub fn start(
         &self,
         pipeline: Pipeline,

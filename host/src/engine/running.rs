@@ -1,4 +1,4 @@
-//! A job that was started by [`Engine::start`](super::Engine::start), as its program holds it.
+//! A handle to a job that [`Engine::start`](super::Engine::start) has started.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -20,8 +20,8 @@ use crate::stream::CheckpointId;
 
 /// A job that runs on threads of its own.
 ///
-/// Requests wait until a durable checkpoint has what they change. Dropping the value stops the job with a last checkpoint
-/// and waits for it, as [`RunningJob::stop`] does, but without telling how that went.
+/// Requests return when a checkpoint that includes their effect is durable. Dropping the value stops the job with a
+/// last checkpoint and waits for it, like [`RunningJob::stop`], but without returning the result.
 pub struct RunningJob {
     inputs: Inputs,
     watched: Watched,
@@ -29,7 +29,7 @@ pub struct RunningJob {
     preparing: Preparing,
     reader: LookedAt,
     folder: PathBuf,
-    /// `None` once it was waited for.
+    /// `None` after waiting for it.
     thread: Option<JoinHandle<Result<JobSummary, EngineError>>>,
 }
 
@@ -39,28 +39,28 @@ impl std::fmt::Debug for RunningJob {
     }
 }
 
-/// Whether a job that is stopped first handles the rest of its input.
+/// Whether a job that is stopped first emits what its operators hold back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
-    /// It stops where it stands; the next start resumes there.
+    /// It stops at its current positions, and the next start resumes there.
     No,
     /// It ends as if its input had ended: operators emit what they hold back.
     Yes,
 }
 
-/// How plugins are replaced.
+/// Options of a swap.
 #[derive(Debug, Clone, Default)]
 pub struct SwapOptions {
-    /// Replaces the configuration of the plugin where it has these fields.
+    /// Fields of the configuration to replace.
     pub config: Vec<(String, String)>,
-    /// How long a failure of the job brings the old plugin back; `None` for no trial.
+    /// The time in which a failure of the job reverts to the old plugin; `None` for no trial.
     pub trial: Option<Duration>,
-    /// Whether states that the new plugin does not declare may be left behind.
+    /// Whether states that the new plugin does not declare may be dropped.
     pub allow_dropped_state: bool,
 }
 
 impl SwapOptions {
-    /// With a trial of this length.
+    /// Options with a trial of this length.
     #[must_use]
     pub fn trial(time: Duration) -> Self {
         Self {
@@ -70,32 +70,32 @@ impl SwapOptions {
     }
 }
 
-/// A swap that is durable.
+/// A durable swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SwapSummary {
-    /// The checkpoint at whose barrier the plugins were replaced; `None` if the job ran that plugin already.
+    /// The checkpoint at whose barrier the plugins were replaced; `None` if the job already ran that plugin.
     pub checkpoint: Option<u64>,
-    /// Longest that a task stood still for it.
+    /// The longest pause of a task for the swap.
     pub pause: Duration,
 }
 
-/// A job that has ended well.
+/// A job that has ended without a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSummary {
-    /// Whether it has handled all its input, or was stopped before.
+    /// Whether it has processed all its input; `false` if it was stopped before.
     pub is_complete: bool,
-    /// Its last checkpoint, from which the next start resumes; `None` if it never had one.
+    /// Its last checkpoint, from which the next start resumes; `None` if it had none.
     pub checkpoint: Option<u64>,
     /// Records read since it was started.
     pub records_in: u64,
-    /// Records handed to sinks since it was started.
+    /// Records passed to sinks since it was started.
     pub records_out: u64,
-    /// What sinks have to say, by node.
+    /// A summary by each sink.
     pub sinks: Vec<(String, String)>,
 }
 
 impl RunningJob {
-    /// Runs a job that was opened.
+    /// Runs an opened job.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is where its thread comes from"
@@ -144,16 +144,16 @@ impl RunningJob {
     /// Takes a checkpoint. Returns its id.
     ///
     /// # Errors
-    /// When it could not be taken, or the job is over.
+    /// When it failed, or the job has ended.
     pub fn checkpoint(&self) -> Result<u64, EngineError> {
         Ok(self.ask(Request::Checkpoint)?.0)
     }
 
-    /// Replaces the plugin of an operator by this component, at the barrier of a checkpoint: it was proven before that ports
+    /// Replaces the plugin of an operator by this component, at the barrier of a checkpoint, after checking that ports
     /// and saved state fit.
     ///
     /// # Errors
-    /// When they do not fit, or the swap cannot be done. The job continues with its old plugin and state.
+    /// When they do not fit, or the swap fails. The job continues with its old plugin and state.
     pub fn swap(
         &self,
         operator: &str,
@@ -177,10 +177,10 @@ impl RunningJob {
         })
     }
 
-    /// Continues with another number of tasks per node. Returns the first checkpoint with that number.
+    /// Changes the number of tasks per node. Returns the first checkpoint with that number.
     ///
     /// # Errors
-    /// When it is not between 1 and `job.max-parallelism`, or the new tasks cannot be made.
+    /// When it is not between 1 and `job.max-parallelism`, or the new tasks cannot be created.
     pub fn rescale(&self, parallelism: u16) -> Result<u64, EngineError> {
         let rescaled = self.ask(|caller| Request::Rescale {
             parallelism,
@@ -189,11 +189,11 @@ impl RunningJob {
         Ok(rescaled.checkpoint.0)
     }
 
-    /// Goes back permanently to a checkpoint: later ones are deleted, their output is taken back, and the plugins as of that
-    /// checkpoint run again. Returns the first checkpoint since.
+    /// Returns permanently to a checkpoint: later ones are deleted, their output is taken back, and the plugins as of
+    /// that checkpoint run again. Returns the first checkpoint since.
     ///
     /// # Errors
-    /// When the checkpoint is not there, not sound, or of another pipeline: the job continues as it was.
+    /// When the checkpoint does not exist, is damaged, or is of another pipeline: the job continues unchanged.
     pub fn rollback(&self, to: u64) -> Result<u64, EngineError> {
         let to = CheckpointId(to);
         let reader = self
@@ -221,7 +221,7 @@ impl RunningJob {
         Ok(back.checkpoint.0)
     }
 
-    /// The state of the job, its nodes and their numbers: the JSON text of `GET /v1/status`.
+    /// The state of the job, its nodes and their metrics: the JSON text of `GET /v1/status`.
     #[must_use]
     pub fn status(&self) -> String {
         let clock = self.watched.clock;
@@ -232,16 +232,16 @@ impl RunningJob {
     /// Stops the job with a last checkpoint, and waits for its end.
     ///
     /// # Errors
-    /// When the last checkpoint could not be taken, or the job has failed before.
+    /// When the last checkpoint failed, or the job has failed before.
     pub fn stop(mut self, drain: Drain) -> Result<JobSummary, EngineError> {
         self.request_stop(drain);
         self.join()
     }
 
-    /// Waits until the job ends by itself: its input ends, or it fails.
+    /// Waits until the job ends: its input ends, or it fails.
     ///
     /// # Errors
-    /// When it fails. Its last checkpoint is as it was.
+    /// When it fails. Its last checkpoint is unchanged.
     pub fn wait(mut self) -> Result<JobSummary, EngineError> {
         self.join()
     }

@@ -1,4 +1,4 @@
-//! From an assembled pipeline to a job that runs: its storage is opened, its checkpoint is found, and it is driven.
+//! Turns an assembled pipeline into a running job: opens its storage, finds its checkpoint, and drives it.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, mpsc};
@@ -26,12 +26,12 @@ use crate::runtime::JobError;
 use crate::runtime::plan::{self, Plan, Role};
 use crate::stream::CheckpointId;
 
-/// A job whose plugins and storage are open, and whose checkpoint was not looked for yet.
+/// A job whose plugins and storage are open, before its checkpoint is found.
 pub(crate) struct OpenedJob {
     pub(crate) guests: Ticking,
     pub(crate) data_dir: DataDir,
     pub(crate) graph: pipeline::PipelineGraph,
-    /// What the pipeline names.
+    /// The plan that the pipeline names.
     pub(crate) named: Plan,
     pub(crate) clock: Clock,
     store: Box<dyn CheckpointStorage>,
@@ -40,12 +40,12 @@ pub(crate) struct OpenedJob {
     say: Say,
 }
 
-/// A job that is about to run.
+/// A job that is ready to run.
 pub(crate) struct ReadyJob {
     pub(crate) guests: Ticking,
     pub(crate) graph: pipeline::PipelineGraph,
     pub(crate) clock: Clock,
-    /// What runs.
+    /// The plan that runs.
     pub(crate) plan: Arc<Plan>,
     /// The checkpoint from which the job resumes.
     pub(crate) restored: Option<CheckpointId>,
@@ -54,7 +54,7 @@ pub(crate) struct ReadyJob {
     settings: DriveSettings,
 }
 
-/// A job that has run.
+/// A job that has ended.
 pub(crate) struct EndedJob {
     pub(crate) guests: Ticking,
     pub(crate) ended: Result<Ended, JobError>,
@@ -63,7 +63,7 @@ pub(crate) struct EndedJob {
 }
 
 impl OpenedJob {
-    /// Opens the storage of a job. With [`StartFrom::Beginning`] its checkpoints are forgotten.
+    /// Opens the storage of a job. With [`StartFrom::Beginning`] its checkpoints are deleted.
     pub(crate) fn open(
         assembled: Assembled,
         guests: Ticking,
@@ -83,7 +83,8 @@ impl OpenedJob {
         if fresh {
             check_inputs(&plan)?;
             storage::forget(checkpoint, &data_dir)?;
-            // Only then: letters without checkpoints are never read, and checkpoints without letters would not know what was.
+            // In this order: letters without checkpoints are never read, but checkpoints without letters would lack
+            // files they refer to.
             ReplayFolder::of(data_dir.path()).hold()?.clear()?;
         }
         for line in add_sources(&mut plan, data_dir.path(), !graph.spec.has_end())? {
@@ -106,7 +107,7 @@ impl OpenedJob {
         })
     }
 
-    /// Looks at the checkpoints of the job, also while it runs.
+    /// A reader of the job's checkpoints, which also works while the job runs.
     pub(crate) fn reader(&self) -> Arc<dyn CheckpointReader> {
         self.store.reader()
     }
@@ -181,8 +182,8 @@ impl ReadyJob {
 }
 
 impl EndedJob {
-    /// Deletes the checkpoints of a job that was stopped, if its pipeline says so and no client has a copy of the last one.
-    /// Returns whether that was done.
+    /// Deletes the checkpoints of a stopped job, if its pipeline says so and no client has a copy of the last one.
+    /// Returns whether they were deleted.
     pub(crate) fn delete_on_cancel(&self, has_savepoint: bool) -> Result<bool, EngineError> {
         let checkpoint = &self.graph.spec.checkpoint;
         let is_stopped = matches!(&self.ended, Ok(ended) if ended.ending == Ending::Stopped);
@@ -212,7 +213,7 @@ fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
     }
 }
 
-/// Where the job has its state; files for it are in the data folder, and have no name there.
+/// The place for the job's state; on disk, it is in nameless files in the data folder.
 fn backend(settings: &StateSection, data_dir: &DataDir) -> plan::StateBackend {
     match settings.backend {
         StateBackendSetting::Memory => plan::StateBackend::Memory,
@@ -227,7 +228,7 @@ fn backend(settings: &StateSection, data_dir: &DataDir) -> plan::StateBackend {
     }
 }
 
-/// Nothing is forgotten for a job that cannot begin, such as one with a typo in the path of its input.
+/// Checks the inputs before anything is deleted, so that a typo in the path of an input loses no checkpoints.
 fn check_inputs(plan: &Plan) -> Result<(), EngineError> {
     for node in &plan.nodes {
         if let Role::Source(source) = &node.role {

@@ -1,4 +1,4 @@
-//! What observers see of a job, as its notices and plans say.
+//! Updates a job's observer from its notices and plans.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -24,7 +24,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// A job that is about to begin.
+    /// Observes a job that is about to start.
     pub(crate) fn new(plan: &Plan, clock: Clock) -> Self {
         let observer = Observer::new(
             &plan.job,
@@ -39,18 +39,18 @@ impl Watched {
         }
     }
 
-    /// The job runs this from now on.
+    /// Sets the plan that the job runs from now on.
     pub(crate) fn planned(&self, plan: &Plan, is_on_trial: bool) {
         self.observer
             .runs(plan.parallelism, nodes(plan), is_on_trial);
     }
 
-    /// Records may flow.
+    /// The job processes records from now on.
     pub(crate) fn begun(&self) {
         self.observer.is_now(JobState::Running);
     }
 
-    /// Some time has passed.
+    /// Takes a sample of the counters.
     pub(crate) fn watch(&self, now: Duration) {
         self.observer.sample(now);
     }
@@ -135,7 +135,7 @@ fn nodes(plan: &Plan) -> Vec<NodeFacts> {
     nodes.collect()
 }
 
-/// What a plugin says of itself.
+/// The plugin's description of itself.
 fn plugin_facts(plugin: &Plugin) -> PluginFacts {
     let description = plugin.description();
     PluginFacts {

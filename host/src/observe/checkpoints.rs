@@ -1,39 +1,39 @@
-//! What became of a job's checkpoints since the process began: how many, and the last ones one by one.
+//! The history of a job's checkpoints since the process began: counts, and the last ones in detail.
 //!
-//! Names of fields are those of Flink's `/jobs/:jobid/checkpoints` where the thing is the same. Times are in milliseconds.
+//! Fields have the names of Flink's `/jobs/:jobid/checkpoints` if they mean the same. Times are in milliseconds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How many are told one by one.
+/// Number of checkpoints in the history.
 const HISTORY_MAX: usize = 20;
 
-/// A checkpoint that is durable, or is not.
+/// A completed or failed checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckpointFacts {
-    /// Its id.
+    /// The id of the checkpoint.
     pub id: u64,
-    /// Why it was taken, in words.
+    /// The reason for taking it, in words.
     pub trigger: &'static str,
-    /// Time of day of its trigger, in milliseconds since 1970.
+    /// Wall-clock time of its trigger, in milliseconds since 1970.
     pub created_ms: u64,
-    /// From the trigger until it was durable or given up.
+    /// Time from the trigger until it was durable or aborted.
     pub total: Duration,
-    /// From the trigger until all had handed over their snapshots.
+    /// Time from the trigger until all snapshots were collected.
     pub collecting: Duration,
-    /// Longest that a worker stood still for its barrier.
+    /// Longest pause of a worker for its barrier.
     pub stall: Duration,
     /// Bytes of state that it added.
     pub state_bytes_new: u64,
-    /// Bytes of state that it holds.
+    /// Bytes of state in it.
     pub state_bytes: u64,
     /// Records read, over all runs of the job.
     pub records_in: u64,
-    /// Why it is not durable.
+    /// The reason for a failure.
     pub failure: Option<String>,
-    /// Where it was copied to.
+    /// The file it was copied to.
     pub savepoint: Option<String>,
 }
 
@@ -69,20 +69,20 @@ impl CheckpointFacts {
     }
 }
 
-/// All that is known of a job's checkpoints.
+/// The history of a job's checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     completed: u64,
     failed: u64,
     restored: u64,
-    /// Id, reason and time of the one under way.
+    /// Id, reason and time of the running checkpoint.
     under_way: Option<(u64, &'static str, u64)>,
     latest_completed: Option<CheckpointFacts>,
     latest_failed: Option<CheckpointFacts>,
     latest_savepoint: Option<CheckpointFacts>,
-    /// Id and when.
+    /// Id and time.
     latest_restored: Option<(u64, u64)>,
-    /// Oldest first.
+    /// The latest outcomes, oldest first.
     history: VecDeque<CheckpointFacts>,
 }
 
@@ -106,7 +106,8 @@ impl Checkpoints {
         self.history.push_back(outcome);
     }
 
-    /// The job was restored, from this checkpoint if there is one. A checkpoint that was under way gets no outcome.
+    /// The job was restored from this checkpoint, or started without one. A checkpoint that was running gets no
+    /// outcome.
     pub(super) fn restored(&mut self, id: Option<u64>, now_ms: u64) {
         self.under_way = None;
         if let Some(id) = id {
@@ -151,7 +152,7 @@ impl Checkpoints {
         })
     }
 
-    /// How many, and the latest of each kind.
+    /// Counts, and the latest of each kind.
     pub(super) fn summary(&self) -> Value {
         let latest =
             |outcome: &Option<CheckpointFacts>| outcome.as_ref().map(CheckpointFacts::json);
@@ -176,7 +177,7 @@ impl Checkpoints {
         })
     }
 
-    /// The same with the last ones, newest first.
+    /// The summary and the latest checkpoints, newest first.
     pub(super) fn json(&self) -> Value {
         let ended = self.history.iter().rev().map(CheckpointFacts::json);
         let mut value = self.summary();
@@ -191,7 +192,7 @@ pub(super) fn ms(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    //! Catches counts that do not add up, and a history that grows without end or is in the wrong order.
+    //! Catches counts that do not add up, and a history that grows without limit or is in the wrong order.
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The observer of one job: its shape, what happened to it, and the numbers of its workers.
+//! The observer of one job: its nodes, its events, and the metrics of its workers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use super::rates::{NodeTotals, Rates};
 use super::task::{Stage, WorkerMetrics};
 use super::{prometheus, status};
 
-/// What a job is at, in Flink's words.
+/// The state of a job, in Flink's words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum JobState {
-    /// Its state is being restored, and its output brought in order.
+    /// State and output are being restored.
     #[default]
     Initializing,
-    /// Records may flow.
+    /// Records are processed.
     Running,
-    /// It has failed and goes back to a checkpoint.
+    /// It has failed and returns to a checkpoint.
     Restarting,
     /// Its input was read to the end.
     Finished,
     /// It was stopped with a checkpoint.
     Suspended,
-    /// It has failed for good.
+    /// It has failed permanently.
     Failed,
 }
 
 impl JobState {
-    /// All there are.
+    /// All states.
     pub(super) const ALL: [Self; 6] = [
         Self::Initializing,
         Self::Running,
@@ -58,27 +58,27 @@ impl JobState {
 /// A plugin that an operator runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginFacts {
-    /// As it names itself.
+    /// The name in the plugin's description.
     pub name: String,
-    /// The version that it gives itself.
+    /// The version in the plugin's description.
     pub version: String,
     /// SHA-256 of the component, in hexadecimal digits.
     pub digest: String,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// It reads records.
+    /// Reads records.
     Source,
-    /// It calls a plugin.
+    /// Calls a plugin.
     Operator(PluginFacts),
-    /// It writes records.
+    /// Writes records.
     Sink,
 }
 
 impl Kind {
-    /// The stages that a worker goes through for such a node.
+    /// The stages of a worker's time for such a node.
     #[must_use]
     pub fn stages(&self) -> &'static [Stage] {
         match self {
@@ -94,7 +94,7 @@ impl Kind {
 pub struct NodeFacts {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// The kind of node.
     pub kind: Kind,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct FailureFacts {
     pub(super) at_ms: u64,
 }
 
-/// What changes rarely.
+/// Facts that change rarely.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) name: String,
@@ -114,35 +114,35 @@ pub(super) struct Facts {
     pub(super) parallelism: u16,
     pub(super) max_parallelism: u16,
     pub(super) nodes: Vec<NodeFacts>,
-    /// Of each worker that there has been.
+    /// The metrics of all workers so far.
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) checkpoints: Checkpoints,
     pub(super) failure: Option<FailureFacts>,
     rates: Rates,
 }
 
-/// Watches one job, for as long as its process lives.
+/// Observes one job, for the life of its process.
 #[derive(Debug)]
 pub struct Observer {
     facts: Mutex<Facts>,
-    /// How long checkpoints took that are durable.
+    /// Durations of completed checkpoints.
     pub(super) checkpoint_durations: Histogram,
-    /// Failures of a worker, the last one included.
+    /// Failures of the job, including the last one.
     pub(super) failures: Counter,
-    /// How often the job began again without the process ending.
+    /// Restarts of the job within the process.
     pub(super) restarts: Counter,
-    /// How long workers stood still for swaps.
+    /// Pauses of workers for swaps.
     pub(super) swap_pauses: Histogram,
-    /// Swaps that were taken back.
+    /// Swaps that were reverted.
     pub(super) swaps_undone: Counter,
-    /// How often the parallelism was changed.
+    /// Changes of the parallelism.
     pub(super) rescales: Counter,
     /// Whether a swap is on trial.
     pub(super) on_trial: Gauge,
 }
 
 impl Observer {
-    /// For a job that begins. `start_ms` is the time of day, in milliseconds since 1970.
+    /// An observer of a starting job. `start_ms` is wall-clock time in milliseconds since 1970.
     #[must_use]
     pub fn new(
         name: &str,
@@ -179,7 +179,8 @@ impl Observer {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a worker writes. The same for the worker of the same index that comes after it, so that nothing goes back.
+    /// The metrics that a worker writes. A later worker with the same index gets the same, so that counters never
+    /// decrease.
     #[must_use]
     pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
         let mut facts = self.facts();
@@ -190,13 +191,13 @@ impl Observer {
         Arc::clone(&facts.workers[index])
     }
 
-    /// The job is at something else.
+    /// Sets the state of the job.
     pub fn is_now(&self, state: JobState) {
         self.facts().state = state;
     }
 
-    /// The job runs this from now on; the nodes are the same but for their plugins. `is_on_trial` while a failure takes a
-    /// swap back.
+    /// Sets the parallelism and the nodes, which only differ in their plugins. `is_on_trial` while a failure would
+    /// revert a swap.
     pub fn runs(&self, parallelism: u16, nodes: Vec<NodeFacts>, is_on_trial: bool) {
         let mut facts = self.facts();
         facts.parallelism = parallelism;
@@ -204,32 +205,32 @@ impl Observer {
         self.on_trial.set(is_on_trial.into());
     }
 
-    /// The parallelism was changed while the job ran.
+    /// Counts a change of the parallelism.
     pub fn rescaled(&self) {
         self.rescales.add(1);
     }
 
-    /// Plugins were replaced; `pause` is the longest that a worker stood still for it.
+    /// Counts a swap; `pause` is the longest pause of a worker for it.
     pub fn swapped(&self, pause: Duration) {
         self.swap_pauses.note(pause);
     }
 
-    /// A swap was taken back.
+    /// Counts a reverted swap.
     pub fn swap_undone(&self) {
         self.swaps_undone.add(1);
     }
 
-    /// What was on trial has passed it, or failed.
+    /// The trial of a swap has ended.
     pub fn trial_is_over(&self) {
         self.on_trial.set(0);
     }
 
-    /// A checkpoint is under way.
+    /// A checkpoint was started.
     pub fn checkpoint_begun(&self, id: u64, trigger: &'static str, created_ms: u64) {
         self.facts().checkpoints.begun(id, trigger, created_ms);
     }
 
-    /// A checkpoint is durable, or is not.
+    /// A checkpoint was completed or failed.
     pub fn checkpoint_ended(&self, outcome: CheckpointFacts) {
         if outcome.failure.is_none() {
             self.checkpoint_durations.note(outcome.total);
@@ -256,13 +257,13 @@ impl Observer {
         });
     }
 
-    /// The job begins again, after a failure.
+    /// The job restarts after a failure.
     pub fn restarting(&self) {
         self.restarts.add(1);
         self.is_now(JobState::Restarting);
     }
 
-    /// Notes how far all is, for what is told by the second. To be called now and then.
+    /// Takes a sample of all counters, for rates. Call it regularly.
     pub fn sample(&self, now: Duration) {
         let mut facts = self.facts();
         if facts.rates.wants(now) {
@@ -271,7 +272,7 @@ impl Observer {
         }
     }
 
-    /// All that is known, as JSON. `now` is that of [`Observer::sample`], `now_ms` the time of day.
+    /// The status as JSON. `now` is that of [`Observer::sample`], `now_ms` wall-clock time.
     #[must_use]
     pub fn status(&self, now: Duration, now_ms: u64) -> Value {
         let facts = self.facts();
@@ -280,19 +281,19 @@ impl Observer {
         status::json(self, &facts, &lately, now_ms)
     }
 
-    /// What became of the checkpoints, as JSON.
+    /// The history of checkpoints, as JSON.
     #[must_use]
     pub fn checkpoints(&self) -> Value {
         self.facts().checkpoints.json()
     }
 
-    /// Where the time went until now, that in plugins divided as they were seen in samples.
+    /// The profile so far; time in plugins is divided by their samples.
     #[must_use]
     pub fn profile(&self, stacks: &SampledStacks) -> Profile {
         Profile::of(&self.facts(), stacks)
     }
 
-    /// All numbers, as text for Prometheus.
+    /// All metrics, as text for Prometheus.
     #[must_use]
     pub fn prometheus(&self, now_ms: u64) -> String {
         prometheus::text(self, &self.facts(), now_ms)
@@ -300,7 +301,7 @@ impl Observer {
 }
 
 impl Facts {
-    /// How far each node is, over all its tasks.
+    /// The counters of each node, over all its tasks.
     fn totals(&self) -> Vec<NodeTotals> {
         let nodes = 0..self.nodes.len();
         nodes
@@ -308,7 +309,7 @@ impl Facts {
             .collect()
     }
 
-    /// The workers that there are now.
+    /// The current workers.
     pub(super) fn live_workers(&self) -> impl Iterator<Item = &Arc<WorkerMetrics>> {
         self.workers.iter().take(usize::from(self.parallelism))
     }

@@ -1,8 +1,8 @@
-//! Facts and numbers of a running job, which clients read without pausing it.
+//! Facts and metrics of a running job, which clients read without pausing it.
 //!
-//! Workers write numbers once a batch ([`task`]); rare events (checkpoints, failures, swaps) go through a lock. Clients get
-//! both as JSON (`status`) or as text for Prometheus (`prometheus`). There is no clock here: callers pass times in. The
-//! module is independent of workers and how they run.
+//! Workers update metrics once per batch ([`task`]); rare events (checkpoints, failures, swaps) are recorded under a
+//! lock. Clients get both as JSON (`status`) or as text for Prometheus (`prometheus`). This module uses no clock:
+//! callers pass times in. It is independent of workers and how they run.
 
 pub mod job;
 

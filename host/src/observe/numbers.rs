@@ -1,9 +1,9 @@
-//! Numbers that one thread writes and any other reads, without either waiting.
+//! Metrics that one thread writes and any other reads, without locks.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that only grows while the process lives.
+/// A number that only grows while the process runs.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -20,14 +20,14 @@ impl Counter {
         self.add(nanos(more));
     }
 
-    /// What it is by now.
+    /// The current number.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A number that is what it was last set to.
+/// A number that can be set.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -38,14 +38,14 @@ impl Gauge {
         self.0.store(number, Ordering::Relaxed);
     }
 
-    /// What it is by now.
+    /// The current number.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A time of an event, or none yet.
+/// The time of an event, if there was one.
 #[derive(Debug)]
 pub struct EventTime(AtomicI64);
 
@@ -62,14 +62,14 @@ impl EventTime {
         self.0.store(time, Ordering::Relaxed);
     }
 
-    /// What it is by now.
+    /// The current time, in milliseconds since 1970; `None` before the first event.
     #[must_use]
     pub fn get(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&time| time != i64::MIN)
     }
 }
 
-/// How many of some durations took at most how long.
+/// Counts of durations by upper bound.
 ///
 /// - `buckets` has one more than `BOUNDS_MICROS`: the last one has no bound.
 #[derive(Debug, Default)]
@@ -80,23 +80,23 @@ pub struct Histogram {
     longest: AtomicU64,
 }
 
-/// What a histogram held at one moment.
+/// The content of a histogram at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Durations {
-    /// How many there are; the k-th is within the k-th bound, those of smaller bounds included.
+    /// Cumulative counts: the k-th is the number of durations up to the k-th bound.
     pub within: [u64; Histogram::BOUNDS_MICROS.len()],
-    /// How many in all.
+    /// Number of durations.
     pub count: u64,
-    /// All together.
+    /// Sum of all durations.
     pub sum: Duration,
-    /// The last one.
+    /// The last duration.
     pub last: Duration,
-    /// The longest one.
+    /// The longest duration.
     pub longest: Duration,
 }
 
 impl Histogram {
-    /// The bounds: from the pause of a swap to a checkpoint of much state on a slow disk.
+    /// The bounds: from the pause of a swap to a checkpoint of a large state on a slow disk.
     pub const BOUNDS_MICROS: [u64; 16] = [
         250,
         500,
@@ -116,7 +116,7 @@ impl Histogram {
         300_000_000,
     ];
 
-    /// Takes a duration in.
+    /// Adds a duration.
     pub fn note(&self, duration: Duration) {
         let micros = duration.as_nanos().div_ceil(1000);
         let bucket = Self::BOUNDS_MICROS.partition_point(|&bound| u128::from(bound) < micros);
@@ -126,7 +126,7 @@ impl Histogram {
         self.longest.fetch_max(nanos(duration), Ordering::Relaxed);
     }
 
-    /// What it holds.
+    /// The current content.
     #[must_use]
     pub fn get(&self) -> Durations {
         let mut count = 0;

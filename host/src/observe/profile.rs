@@ -1,8 +1,9 @@
-//! A picture of where the time of a job went: job, operator, stage, and within a plugin its functions.
+//! A profile of a job's time: by job, operator, stage, and for plugins by function.
 //!
-//! The time in each stage is measured. Functions are known from samples, which tell shares and no times, so the measured time
-//! in a plugin is divided as its samples were. Other work of workers, such as checkpoints, is a box of its own; time
-//! without work is left out. Formats: [`Profile::svg`] to look at, [`Profile::folded`] and [`Profile::json`] for other tools.
+//! The time in each stage is measured. Functions are sampled, which gives shares and not times, so the measured time in
+//! a plugin is divided in proportion to its samples. Other work of workers, such as checkpoints, is a separate entry;
+//! idle time is left out. Formats: [`Profile::svg`] for people, [`Profile::folded`] and [`Profile::json`] for other
+//! tools.
 
 mod folded;
 mod json;
@@ -16,25 +17,25 @@ use self::tree::ProfileTree;
 use super::job::{Facts, Kind};
 use super::task::{Stage, TaskMetrics};
 
-/// What copying to and from a plugin is called.
+/// The entry for copying to and from a plugin.
 const COPY: &str = "[copy]";
-/// What functions of the host are called that a plugin calls.
+/// The entry for host functions that a plugin calls.
 const HOST: &str = "[host]";
-/// What the plugin is called if nothing is known of its functions.
+/// The entry for a plugin without samples.
 const PLUGIN: &str = "[plugin]";
-/// What workers do outside of all stages.
+/// The entry for work of workers outside of all stages.
 const ENGINE: &str = "[engine]";
 
-/// The functions that a plugin was seen in, outermost first, and how often. By operator.
+/// Sampled stacks of plugins by operator, outermost function first, each with its number of samples.
 pub type SampledStacks = BTreeMap<String, Vec<(Vec<String>, u64)>>;
 
-/// Where the time of a job went.
+/// A profile of a job's time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     job: String,
-    /// Below the job.
+    /// The entries below the job.
     tree: ProfileTree,
-    /// Samples of plugins.
+    /// Number of samples of plugins.
     samples: u64,
 }
 
@@ -73,7 +74,7 @@ impl Profile {
         profile
     }
 
-    /// The time in calls of an operator's plugin: in the plugin, copying, in the host.
+    /// Adds the time in calls of an operator's plugin: in the plugin, copying, in the host.
     fn add_guest(
         &mut self,
         operator: &str,
@@ -90,7 +91,7 @@ impl Profile {
         }
         let (mut seen, mut given) = (0, 0);
         for (stack, count) in stacks {
-            // What is left by rounding goes to the next, so all of the time is given away.
+            // The remainder from rounding goes to the next one, so that all time is distributed.
             seen += u128::from(*count);
             let until = (u128::from(plugin) * seen / u128::from(samples.max(1))) as u64;
             let outer = [operator, guest].into_iter();
@@ -100,13 +101,13 @@ impl Profile {
         }
     }
 
-    /// Samples of plugins that it was made from.
+    /// Number of samples of plugins in it.
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// All time in it.
+    /// The total time.
     #[must_use]
     pub fn total(&self) -> Duration {
         Duration::from_nanos(self.tree.total())

@@ -1,4 +1,4 @@
-//! All numbers as text that Prometheus reads, version 0.0.4 of its format: base units, `_total` for what only grows.
+//! Formats all metrics as text for Prometheus, version 0.0.4 of its format: base units, `_total` for counters.
 
 mod plugins;
 
@@ -10,7 +10,7 @@ use super::job::{Facts, JobState, Kind, Observer};
 use super::numbers::{Counter, Durations, Gauge, Histogram};
 use super::task::{TaskMetrics, Times, WorkerMetrics};
 
-/// Text that grows by families.
+/// The text, built family by family.
 struct MetricsText {
     text: String,
     job: String,
@@ -20,7 +20,7 @@ type Labels<'a> = &'a [(&'a str, &'a str)];
 
 impl MetricsText {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // To write to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -186,7 +186,7 @@ fn checkpoints(text: &mut MetricsText, observer: &Observer, facts: &Facts, now_m
     );
 }
 
-/// A way to stand, and how its time is read.
+/// A standing, and the counter of its time.
 type Stood = (&'static str, &'static str, fn(&Times) -> &Counter);
 
 const STOOD: [Stood; 3] = [
@@ -210,14 +210,14 @@ fn workers(text: &mut MetricsText, facts: &Facts) {
     }
 }
 
-/// Whom a family is about.
+/// The kinds of nodes that have a metric.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
     All,
     Operators,
 }
 
-/// A number of a task that only grows.
+/// A counter of a task.
 type Counted = (&'static str, &'static str, Of, fn(&TaskMetrics) -> &Counter);
 
 const COUNTED: [Counted; 10] = [
@@ -280,7 +280,7 @@ const COUNTED: [Counted; 10] = [
     ),
 ];
 
-/// A time of a task, which only grows.
+/// Times of a task, which only grow.
 const TIMED: [Counted; 6] = [
     (
         "busy",
@@ -317,7 +317,7 @@ const TIMED: [Counted; 6] = [
     ),
 ];
 
-/// A number of a task as it is.
+/// A gauge of a task.
 type Level = (&'static str, &'static str, fn(&TaskMetrics) -> &Gauge);
 
 const LEVELS: [Level; 4] = [
@@ -420,7 +420,7 @@ fn stages(text: &mut MetricsText, facts: &Facts) {
     }
 }
 
-/// One sample for each task that has the number.
+/// Adds one sample for each task that has the metric.
 fn each(
     text: &mut MetricsText,
     facts: &Facts,
@@ -446,7 +446,7 @@ fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
-/// The value of a label, as it stands between quotes.
+/// The value of a label, escaped for use between quotes.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {

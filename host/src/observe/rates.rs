@@ -1,4 +1,4 @@
-//! What nodes did lately: how many records a second, and which share of the time they were busy.
+//! Rates of nodes over the last few seconds: records per second, and the share of time in which they were busy.
 //!
 //! Samples of the last few seconds are kept, half a second apart.
 
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::task::WorkerMetrics;
 
-/// From one sample to the next.
+/// Interval of samples.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How far back "lately" goes.
+/// The time that rates are computed over.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// How far a node is.
+/// The counters of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct NodeTotals {
     pub(super) records_in: u64,
@@ -37,12 +37,12 @@ impl NodeTotals {
     }
 }
 
-/// What a node did lately.
+/// The recent rates of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Lately {
     pub(super) records_in_per_second: f64,
     pub(super) records_out_per_second: f64,
-    /// Shares of the time, which add up to one if any is known.
+    /// Shares of the time, which add up to one if known.
     pub(super) busy: f64,
     pub(super) idle: f64,
     pub(super) back_pressured: f64,
@@ -50,7 +50,7 @@ pub(super) struct Lately {
 
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    /// Oldest first.
+    /// The samples, oldest first.
     samples: VecDeque<(Duration, Vec<NodeTotals>)>,
 }
 
@@ -61,7 +61,7 @@ impl Rates {
     }
 
     pub(super) fn note(&mut self, now: Duration, totals: Vec<NodeTotals>) {
-        // One that is as old as the window or older is kept to compare with.
+        // One sample as old as the window or older is kept for comparison.
         while self
             .samples
             .get(1)
@@ -72,7 +72,7 @@ impl Rates {
         self.samples.push_back((now, totals));
     }
 
-    /// By node.
+    /// The rates by node.
     pub(super) fn lately(&self, now: Duration, totals: &[NodeTotals]) -> Vec<Lately> {
         let Some((at, then)) = self.samples.front() else {
             return vec![Lately::default(); totals.len()];
@@ -104,14 +104,14 @@ impl Lately {
 
 #[cfg(test)]
 mod tests {
-    //! Catches rates over the whole life of a job instead of lately, and samples that pile up.
+    //! Catches rates over the whole life of a job instead of recent ones, and samples that accumulate.
 
     use super::*;
 
     #[test]
     fn a_rate_is_that_of_the_last_seconds() {
         let mut rates = Rates::default();
-        // A million records in the first second, then ten a second.
+        // A million records in the first second, then ten per second.
         for tick in 0..200_u64 {
             let now = Duration::from_millis(100 * tick);
             let totals = NodeTotals {

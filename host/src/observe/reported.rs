@@ -1,12 +1,12 @@
-//! The numbers that a plugin reports of its own, by name, as one task has added them up.
+//! The metrics that a plugin reports, by name, as sums of one task.
 //!
-//! Names are checked and bounded before they come here. A lock is taken once for a call that has reported something, never
-//! for one that has not.
+//! Names were already checked and limited. A lock is taken once for a call that has reported something, and never for
+//! one that has not.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the plugin of a task has reported.
+/// The metrics that a task's plugin has reported.
 #[derive(Debug, Default)]
 pub struct PluginNumbers(Mutex<Numbers>);
 
@@ -18,7 +18,7 @@ pub(super) struct Numbers {
 }
 
 impl PluginNumbers {
-    /// Adds to a counter, for each of these.
+    /// Adds to counters.
     pub fn add(&self, counters: impl IntoIterator<Item = (String, u64)>) {
         let mut numbers = self.lock();
         for (name, delta) in counters {
@@ -32,7 +32,7 @@ impl PluginNumbers {
         self.lock().gauges.extend(gauges);
     }
 
-    /// Takes values into histograms.
+    /// Adds values to histograms.
     pub fn observe(&self, histograms: impl IntoIterator<Item = (String, Vec<f64>)>) {
         let mut numbers = self.lock();
         for (name, values) in histograms {
@@ -43,7 +43,7 @@ impl PluginNumbers {
         }
     }
 
-    /// What there is by now.
+    /// The current metrics.
     pub(super) fn get(&self) -> Numbers {
         self.lock().clone()
     }
@@ -53,7 +53,7 @@ impl PluginNumbers {
     }
 }
 
-/// How many of some values are at most how large.
+/// Counts of values by upper bound.
 ///
 /// - `buckets` has one more than `BOUNDS`: the last one has no bound.
 #[derive(Debug, Clone, Copy)]
@@ -72,8 +72,9 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// The same for all histograms, since a plugin does not say what it is going to observe: fine from a millisecond in
-    /// seconds to a thousand of anything, coarse up to gigabytes. What is not above zero is by itself.
+    /// The same bounds for all histograms, since a plugin does not say what it will observe: fine from a millisecond in
+    /// seconds to a thousand of anything, coarse up to gigabytes. Values that are not above zero have a bucket of their
+    /// own.
     pub(super) const BOUNDS: [f64; 30] = [
         0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
         50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 1e6, 1e7, 1e8, 1e9,
@@ -85,7 +86,7 @@ impl Distribution {
         self.sum = (self.sum + value).clamp(f64::MIN, f64::MAX);
     }
 
-    /// For each bound how many values are within it, and how many there are in all.
+    /// For each bound the number of values up to it, and the number of all values.
     pub(super) fn within(&self) -> ([u64; Self::BOUNDS.len()], u64) {
         let mut count = 0;
         let mut within = [0; Self::BOUNDS.len()];

@@ -1,5 +1,6 @@
-//! A job's status as JSON: Flink's names of `/jobs/:jobid` where the thing is the same, and its way of writing names for the
-//! rest. Times are in milliseconds, counted over all tasks of a node; what is "accumulated" is since the process began.
+//! A job's status as JSON: fields have the names of Flink's `/jobs/:jobid` if they mean the same, and follow its naming
+//! style otherwise. Times are in milliseconds, summed over all tasks of a node; "accumulated" values are since the
+//! process began.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +85,7 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
     value
 }
 
-/// A node's tasks of all workers that there have been.
+/// A node's tasks of all workers so far.
 fn all(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
     facts
         .workers
@@ -92,7 +93,7 @@ fn all(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
         .filter_map(move |worker| worker.task(node))
 }
 
-/// A node's tasks.
+/// A node's current tasks.
 fn live(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
     facts
         .live_workers()
@@ -127,7 +128,7 @@ fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
     })
 }
 
-/// By stage, with a fraction: a worker may be in one for less than a millisecond.
+/// Times by stage in fractional milliseconds: a worker may be in a stage for less than one.
 fn stage_times(facts: &Facts, index: usize, node: &NodeFacts) -> Value {
     let stages = node.kind.stages().iter().map(|&stage| {
         let nanos = all(facts, index).map(|task| task.stages.of(stage).get());
@@ -156,7 +157,7 @@ fn calls(facts: &Facts, node: usize) -> Value {
     })
 }
 
-/// What the plugin reports of its own, over all tasks of a node: sums, and of gauges also the least and the greatest.
+/// Metrics that the plugin reports, over all tasks of a node: sums, and for gauges also the minimum and the maximum.
 fn reported(facts: &Facts, node: usize) -> Value {
     let mut counters = BTreeMap::<String, u64>::new();
     let mut histograms = BTreeMap::<String, (u64, f64)>::new();

@@ -1,24 +1,24 @@
-//! What a worker says of itself and of its tasks: a few atomics a batch.
+//! Metrics of a worker and its tasks: a few atomics that are updated once per batch.
 //!
-//! A worker that is not observed has none of them; what it reports is dropped.
+//! A worker that is not observed has none; its updates are dropped.
 
 use std::time::Duration;
 
 use super::numbers::{Counter, EventTime, Gauge};
 use super::reported::PluginNumbers;
 
-/// How long something was at work, had nothing to do, or could not hand on what it had.
+/// Time by standing: busy, idle or back-pressured.
 #[derive(Debug, Default)]
 pub struct Times {
-    /// At work, or with work to do while its worker was at other tasks. Nanoseconds.
+    /// With work to do, also while its worker was processing other tasks. Nanoseconds.
     pub busy: Counter,
-    /// Without anything to do. Nanoseconds.
+    /// Without work. Nanoseconds.
     pub idle: Counter,
     /// With output that cannot be passed on. Nanoseconds.
     pub back_pressured: Counter,
 }
 
-/// How something stood in a step of its worker.
+/// The standing of a task or worker in a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
     /// It had work.
@@ -31,7 +31,7 @@ pub enum Standing {
 }
 
 impl Times {
-    /// It has stood so for this long.
+    /// Adds time in a standing.
     pub fn note(&self, standing: Standing, took: Duration) {
         match standing {
             Standing::Busy => self.busy.add_time(took),
@@ -41,16 +41,16 @@ impl Times {
     }
 }
 
-/// What a worker does for a task.
+/// A stage of a worker's time for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Reading input and cutting it into records.
+    /// Reading input and splitting it into records.
     Source,
-    /// Handing records on and taking them up: dictionary, partitioner, channels.
+    /// Sending and receiving records: dictionary, partitioner, channels.
     Exchange,
     /// Reading state.
     Lookup,
-    /// Calling the plugin, with copying to and fro.
+    /// Calling the plugin, including copying.
     Guest,
     /// Writing state, and compacting it.
     Apply,
@@ -59,7 +59,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All there are, as a record meets them.
+    /// All stages, in the order in which a record passes them.
     pub const ALL: [Self; 6] = [
         Self::Source,
         Self::Exchange,
@@ -83,7 +83,7 @@ impl Stage {
     }
 }
 
-/// How long a worker was in each stage of a task. Nanoseconds.
+/// Time of a worker in each stage of a task, in nanoseconds.
 #[derive(Debug, Default)]
 pub struct StageTimes([Counter; Stage::ALL.len()]);
 
@@ -96,22 +96,22 @@ impl StageTimes {
     }
 }
 
-/// One task of a node.
+/// Metrics of one task of a node.
 #[derive(Debug, Default)]
 pub struct TaskMetrics {
-    /// Records that it got; of a source, that it has read.
+    /// Records received; for a source, records read.
     pub records_in: Counter,
     /// Bytes of their keys and values.
     pub bytes_in: Counter,
-    /// Records that it has handed on; of a sink, that it has written.
+    /// Records passed on; for a sink, records written.
     pub records_out: Counter,
     /// Bytes of their keys and values.
     pub bytes_out: Counter,
-    /// How it stood.
+    /// Time by standing.
     pub times: Times,
-    /// Where the time went that its worker had for it.
+    /// Time of its worker by stage.
     pub stages: StageTimes,
-    /// No record before this time will follow.
+    /// No record with an earlier event time will follow.
     pub watermark: EventTime,
     /// Calls of the guest.
     pub calls: Counter,
@@ -123,13 +123,13 @@ pub struct TaskMetrics {
     pub host: Counter,
     /// Calls that ended in a trap or at a limit.
     pub traps: Counter,
-    /// Calls that were made again, with fewer records.
+    /// Calls that were repeated with fewer records.
     pub retries: Counter,
-    /// Records that the plugin itself has rejected.
+    /// Records that the plugin rejected.
     pub rejections: Counter,
-    /// Records that were left out.
+    /// Records that were skipped.
     pub skipped: Counter,
-    /// Records that went to the dead letters.
+    /// Records that became dead letters.
     pub dead_letters: Counter,
     /// Bytes of the state's newest entries.
     pub state_bytes: Gauge,
@@ -137,25 +137,25 @@ pub struct TaskMetrics {
     pub state_entries: Gauge,
     /// Instances of the plugin.
     pub instances: Gauge,
-    /// How many of them run code of the quick compiler, as of the last batch.
+    /// Number of them that run code of the quick compiler, as of the last batch.
     pub quick_code: Gauge,
-    /// For how many of those optimised code is being made.
+    /// Number of those that are being optimised.
     pub optimising: Gauge,
-    /// What the plugin reports of its own.
+    /// Metrics that the plugin reports.
     pub reported: PluginNumbers,
 }
 
-/// One worker, and its task of every node.
+/// Metrics of one worker, and of its task of every node.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
-    /// How it stood: busy if any of its tasks was, then back-pressured if any was.
+    /// Time by standing: busy if any of its tasks was, otherwise back-pressured if any was.
     pub times: Times,
-    /// By node.
+    /// Metrics of its tasks, by node.
     tasks: Vec<TaskMetrics>,
 }
 
 impl WorkerMetrics {
-    /// With tasks of so many nodes.
+    /// Metrics for tasks of this many nodes.
     #[must_use]
     pub fn new(nodes: usize) -> Self {
         Self {
@@ -164,7 +164,7 @@ impl WorkerMetrics {
         }
     }
 
-    /// Its task of a node, if that is observed.
+    /// The metrics of its task of a node, if observed.
     #[inline]
     #[must_use]
     pub fn task(&self, node: usize) -> Option<&TaskMetrics> {

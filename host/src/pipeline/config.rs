@@ -1,6 +1,6 @@
-//! The `config` of an operator: text, numbers and truth values, handed to the plugin as text.
+//! Reads the `config` of an operator: text, numbers and booleans, which the plugin gets as text.
 //!
-//! What a `--set` gives stays as it was typed: `1.50` is not made `1.5`.
+//! The value of a `--set` is kept as typed: `1.50` does not become `1.5`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-/// Reads text, numbers and truth values as text.
+/// Reads text, numbers and booleans as text.
 ///
 /// # Errors
-/// When something is a list, a table or a date.
+/// When a value is a list, a table or a date.
 pub fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {

@@ -1,4 +1,4 @@
-//! The registry of connectors: which names `connector = "…"` may have, and how the settings of each are read.
+//! The registry of connectors: the names that `connector = "…"` may have, and how the settings of each are read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::connector::{
 
 type Read<T> = Arc<dyn Fn(&TomlNode) -> Result<Arc<T>, DeserializeFault> + Send + Sync>;
 
-/// The connectors that pipelines may name.
+/// The connectors that pipelines may use.
 #[derive(Clone, Default)]
 pub struct Connectors {
     sources: BTreeMap<String, Read<dyn SourceSettings>>,
@@ -34,7 +34,7 @@ impl fmt::Debug for Connectors {
 }
 
 impl Connectors {
-    /// Those of this engine.
+    /// The connectors of this engine.
     #[must_use]
     pub fn built_in() -> Self {
         Self::default()
@@ -45,7 +45,7 @@ impl Connectors {
             .with_sink::<DiscardSinkSettings>("discard")
     }
 
-    /// The same with a source of this name. It takes the place of another of that name.
+    /// Adds a source with this name, replacing an existing one.
     #[must_use]
     pub fn with_source<S: SourceSettings + DeserializeOwned + 'static>(
         mut self,
@@ -56,7 +56,7 @@ impl Connectors {
         self
     }
 
-    /// The same with a sink of this name. It takes the place of another of that name.
+    /// Adds a sink with this name, replacing an existing one.
     #[must_use]
     pub fn with_sink<S: SinkSettings + DeserializeOwned + 'static>(mut self, name: &str) -> Self {
         let reader: Read<dyn SinkSettings> = Arc::new(|node| Ok(Arc::new(read::<S>(node)?)));

@@ -1,7 +1,7 @@
-//! Durations as people write them: `200ms`, `10s`, `5min`, `1.5h`.
+//! Parses and formats durations such as `200ms`, `10s`, `5min`, `1.5h`.
 //!
-//! Written here rather than taken from a crate: five units and one number need 40 lines, and the point is the message for
-//! a number without a unit. Composed forms such as `1h 30min` are not read.
+//! Written here rather than taken from a crate: five units and one number need 40 lines, and the point is the message
+//! for a number without a unit. Composed forms such as `1h 30min` are not accepted.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000),
 ];
 
-/// Reads a duration of 1 ms to [`DURATION_MAX`].
+/// Parses a duration of 1 ms to [`DURATION_MAX`].
 ///
 /// ```
 /// use floodmark::pipeline::duration::parse;
@@ -29,7 +29,7 @@ const UNITS: &[(&str, u64)] = &[
 /// ```
 ///
 /// # Errors
-/// With a sentence for people when it is none.
+/// When it is not a duration: a sentence for the user.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let split = text
@@ -58,7 +58,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(ms.round() as u64))
 }
 
-/// For people: the largest unit that gives a whole number.
+/// Formats in the largest unit that gives a whole number.
 #[must_use]
 pub fn format(duration: Duration) -> String {
     let ms = duration.as_millis();
@@ -137,7 +137,7 @@ impl Visitor<'_> for DurationVisitor {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a wrong unit, and a bad duration that is taken or refused without saying how to write it.
+    //! Catches a wrong unit, and a bad duration that is accepted, or refused without saying how to write it.
 
     use super::{format, parse};
 

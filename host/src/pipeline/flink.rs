@@ -1,11 +1,11 @@
-//! Settings by their names in Apache Flink: a user who types one by habit is told its name here.
+//! Recognises settings by their names in Apache Flink, and tells the user the name here.
 //!
 //! Only whole paths, such as `state.checkpoints.dir`; single words are in `words`.
 
 use super::problem::{Document, Problem};
 use super::tree::{TomlNode, TomlTable, Value};
 
-/// Flink's path, and what to write instead.
+/// A path in Flink, and the setting to use instead.
 const SETTINGS: [(&str, &str); 30] = [
     ("execution.checkpointing.dir", "`checkpoint.storage`"),
     (
@@ -90,7 +90,7 @@ const SETTINGS: [(&str, &str); 30] = [
     ),
 ];
 
-/// Takes Flink's settings out of the tree, with a problem for each.
+/// Removes Flink's settings from the tree, with a problem for each.
 pub(super) fn take(root: &mut TomlTable, document: &Document) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (path, instead) in SETTINGS {
@@ -107,7 +107,7 @@ pub(super) fn take(root: &mut TomlTable, document: &Document) -> Vec<Problem> {
     problems
 }
 
-/// Removes what is at `path`, and the tables that are empty then.
+/// Removes the value at `path`, and tables that become empty.
 fn remove(table: &mut TomlTable, path: &[&str]) -> bool {
     let (first, rest) = match path {
         [] => return false,

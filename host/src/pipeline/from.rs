@@ -1,6 +1,6 @@
 //! References to nodes: `from = "node"`, `"node.port"`, a list of those, or a table with one of these for each input port.
 //!
-//! Only the form is read here; whether there is such a node or port is for `wiring` and `plan` to say.
+//! Only the form is read here; `wiring` and `plan` check that the node and port exist.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value};
 
-/// What an operator reads.
+/// The inputs of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
-    /// All of it comes in by the only input port.
+    /// For the only input port.
     Only(Vec<Reference>),
     /// By input port.
     ByInput(BTreeMap<String, Vec<Reference>>),
@@ -35,7 +35,7 @@ impl From {
 pub struct Reference {
     /// The source or operator.
     pub node: String,
-    /// Its output port, where there are several.
+    /// Its output port, if it has several.
     pub port: Option<String>,
 }
 

@@ -1,8 +1,8 @@
-//! What makes two runs the same job, so that one may go on where the other stopped.
+//! Builds the identity of a job, which decides whether a run may resume from another's checkpoint.
 //!
-//! A text, because it is kept in checkpoints and shown to people: one `field = "value"` a line, sorted by field. It has what
-//! changes the meaning of saved positions, state or staged output, and nothing else: checkpoint settings, parallelism,
-//! plugins and their configuration may change between two runs.
+//! It is a text, because it is stored in checkpoints and shown to people: one `field = "value"` per line, sorted by
+//! field. It has the settings that change the meaning of saved positions, state or staged output, and nothing else:
+//! checkpoint settings, parallelism, plugins and their configuration may change between two runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,7 @@ fn section(kind: NodeKind) -> &'static str {
     }
 }
 
-/// What an identity says of a field such as `source.text.connector`.
+/// The value of a field such as `source.text.connector` in an identity.
 #[must_use]
 pub fn field(identity: &str, name: &str) -> Option<String> {
     fields(identity).remove(name)
@@ -97,7 +97,7 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
     if old == new {
         return None;
     }
-    // A whole node that came or went says more than its fields.
+    // An added or removed node is a better message than its fields.
     let (old_nodes, new_nodes) = (nodes(&old), nodes(&new));
     if let Some((section, name)) = old_nodes.difference(&new_nodes).next() {
         return Some(format!("the {section} `{name}` is gone"));
@@ -113,7 +113,7 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
         .or_else(|| Some("it is written down in another form".to_owned()))
 }
 
-/// Takes out the sinks that were added only to read dead letters: nothing saved depends on them, and a user whose job fails
+/// Removes sinks that were added only to read dead letters: nothing saved depends on them, and a user whose job fails
 /// at a record must be able to set that record aside and resume.
 fn leave_out_new_letters(old: &IdentityFields, new: &mut IdentityFields) {
     let known: BTreeSet<String> = nodes(old)
@@ -153,7 +153,8 @@ pub(super) fn changed(field: &str, old: Option<&String>, new: Option<&String>) -
     }
 }
 
-/// The lines of an identity. What is no `field = "value"` stands for itself, so that any change is a difference.
+/// The fields of an identity. A line that is not `field = "value"` is kept as it is, so that any change is a
+/// difference.
 pub(super) fn fields(identity: &str) -> IdentityFields {
     let fields = identity.lines().map(|line| {
         let (field, value) = line.split_once(" = ").unwrap_or((line, ""));

@@ -1,7 +1,7 @@
-//! The section `[limits]` and the tables `[operator.NAME.limits]`: what was typed.
+//! Reads the section `[limits]` and the tables `[operator.NAME.limits]`.
 //!
-//! A limit that was not typed is `None`: the code that enforces it has the default. Values that no plugin could start with,
-//! or that bound nothing, are refused here.
+//! A limit that is not given is `None`: the code that enforces it has the default. Values with which no plugin could
+//! start, or that limit nothing, are refused here.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use super::{duration, size};
 
-/// The least memory: one page of WebAssembly.
+/// Smallest memory limit in bytes: one page of WebAssembly.
 const MEMORY_MIN: u64 = 64 << 10;
-/// The most memory: what a plugin of 32 bits can name.
+/// Largest memory limit in bytes: what a 32-bit plugin can address.
 const MEMORY_MAX: u64 = 1 << 32;
-/// The shortest time: it is measured in steps of this.
+/// Shortest time limit: time is measured in steps of this.
 const TIME_MIN: Duration = Duration::from_millis(10);
-/// The least output: less has no room for one record.
+/// Smallest output limit in bytes: less has no room for one record.
 const OUTPUT_MIN: u64 = 1 << 10;
-/// The most output of one call.
+/// Largest output limit of one call, in bytes.
 const OUTPUT_MAX: u64 = 2 << 30;
-/// Spare instances of one operator.
+/// Largest number of spare instances of one operator.
 const INSTANCES_MAX: u32 = 1024;
 
-/// Limits as typed. A table of an operator goes before the section.
+/// Limits as typed. A table of an operator takes precedence over the section.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct LimitSettings {
-    /// Linear memory of an instance.
+    /// Bytes of linear memory of an instance.
     #[serde(deserialize_with = "memory")]
     pub memory: Option<u64>,
     /// Time of a call.
@@ -37,17 +37,17 @@ pub struct LimitSettings {
     /// Bytes that a call may return.
     #[serde(deserialize_with = "output")]
     pub output_per_call: Option<u64>,
-    /// Lines that an operator may log in a second.
+    /// Lines that an operator may log per second.
     pub log_lines_per_second: Option<u32>,
-    /// Spare instances of an operator.
+    /// Number of spare instances of an operator.
     #[serde(deserialize_with = "instances")]
     pub instances: Option<u32>,
-    /// Units of fuel of a call.
+    /// Units of fuel for a call.
     pub fuel_per_call: Option<Fuel>,
 }
 
 impl LimitSettings {
-    /// These, and where nothing was typed, those of `general`.
+    /// These limits, with those of `general` where none is given.
     #[must_use]
     pub fn over(self, general: Self) -> Self {
         Self {
@@ -61,10 +61,10 @@ impl LimitSettings {
     }
 }
 
-/// Units of fuel of a call, or that they are not counted.
+/// Units of fuel for a call, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fuel(
-    /// At least one, or none if it is off.
+    /// At least one; `None` if fuel is off.
     pub Option<u64>,
 );
 

@@ -1,12 +1,12 @@
-//! From the pipeline file to a checked graph.
+//! Reads the pipeline file, and builds a checked graph from it.
 //!
 //! ```text
 //! text ── tree ──> spec (what was typed, names and references checked) ──> plan (ports matched, edges decided)
 //!           ^ --set                                                         ^ what the plugins say of themselves
 //! ```
 //!
-//! All of it is pure: reading the file and building plugins is in `edge`. Each problem is reported with its line, or
-//! with the `--set` that brought it, and as many as possible at once. Nothing here loads a plugin or opens a file.
+//! All of it is pure: `edge` reads the file and builds plugins. Each problem is reported with its line, or with the
+//! `--set` that caused it, and as many as possible at once. Nothing here loads a plugin or opens a file.
 
 pub mod config;
 pub mod connectors;

@@ -1,7 +1,7 @@
-//! From text to a spec.
+//! Parses the text of a pipeline file to a spec.
 //!
-//! Names, fields, values and references are checked here, before anything is built, so that a typo costs no compile time.
-//! Ports are checked by [`super::plan`], which needs the plugins. Nothing here opens a file.
+//! Names, fields, values and references are checked here, before anything is built, so that a typo is reported without
+//! compiling. [`super::plan`] checks ports, which needs the plugins. Nothing here opens a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,24 +33,24 @@ const SECTIONS: [&str; 8] = [
     "sink",
 ];
 
-/// A pipeline file, read.
+/// The text of a pipeline file.
 #[derive(Debug, Clone, Copy)]
 pub struct PipelineText<'a> {
-    /// What messages call the file: the path as typed.
+    /// The name of the file in messages: the path as typed.
     pub name: &'a str,
     /// Its content.
     pub text: &'a str,
     /// The name of a job that has none: see [`Spec::name`].
     pub default_job_name: &'a str,
-    /// What paths in it are relative to: absolute, and free of links.
+    /// The folder that relative paths in it start from: absolute, and without symbolic links.
     pub folder: &'a Path,
 }
 
 /// Reads a pipeline. Each of `sets` is a `path.to.field=value` that goes before what the file says; a relative path in one
-/// is relative to `current_dir`, which must be absolute and free of links. `connectors` are those that it may name.
+/// is relative to `current_dir`, which must be absolute and without symbolic links. `connectors` are the known ones.
 ///
 /// # Errors
-/// With all that is wrong, as far as it can be told at once.
+/// With all problems that can be found at once.
 pub fn parse(
     file: PipelineText<'_>,
     sets: &[String],
@@ -132,7 +132,7 @@ impl Default for JobSection {
     }
 }
 
-/// The sections of the file on their way into a [`Spec`], with what is wrong so far.
+/// The sections of the file while the [`Spec`] is built, with the problems so far.
 struct Sections<'a> {
     root: TomlTable,
     document: &'a Document,
@@ -330,7 +330,7 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes a field out of a node: what stays is its connector's.
+/// Removes a field from a node: the remaining fields are its connector's.
 fn take(node: &mut TomlNode, field: &'static str) -> Result<TomlNode, DeserializeFault> {
     let place = node.place;
     let Value::Table(table) = &mut node.value else {
@@ -341,7 +341,7 @@ fn take(node: &mut TomlNode, field: &'static str) -> Result<TomlNode, Deserializ
         .ok_or_else(|| DeserializeFault::missing_field(field).at(place))
 }
 
-/// Takes the name of a connector out of a node, with its place.
+/// Removes the name of the connector from a node; returns it with its place.
 fn take_connector(node: &mut TomlNode) -> Result<(String, TextPosition), DeserializeFault> {
     let name = take(node, "connector")?;
     let text = read(&name).map_err(|fault| fault.within("connector"))?;
@@ -360,7 +360,7 @@ fn source(mut node: TomlNode, connectors: &Connectors) -> Result<SourceSpec, Des
 fn sink(mut node: TomlNode, connectors: &Connectors) -> Result<SinkSpec, DeserializeFault> {
     let (connector, place) = take_connector(&mut node)?;
     let from = take(&mut node, "from");
-    // An unknown field may be a mistyped `from`: of the two problems it says more.
+    // An unknown field may be a mistyped `from`: that problem says more.
     let settings = connectors.sink(&connector, place, &node);
     let settings = settings.map_err(|fault| fault.knowing(&["connector", "from"]))?;
     let from: References = read(&from?).map_err(|fault| fault.within("from"))?;

@@ -1,4 +1,4 @@
-//! The checked graph of a spec, with every port matched and every edge decided.
+//! The checked graph of a spec, with all ports matched and the routing of all edges decided.
 //!
 //! Pure: the caller loads the plugins and passes their descriptions. An operator with state gets its input by key;
 //! everything else stays on its task. The runtime decides which tasks are chained.
@@ -11,7 +11,7 @@ use super::spec::Spec;
 use super::{wiring, words};
 use crate::stream::DEAD_LETTERS;
 
-/// What a plugin says of itself, as far as the graph is concerned.
+/// The parts of a plugin's description that the graph depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginInterface {
     /// Input ports, at least one.
@@ -22,68 +22,68 @@ pub struct PluginInterface {
     pub states: Vec<String>,
 }
 
-/// A place in [`PipelineGraph::nodes`].
+/// An index of [`PipelineGraph::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
-/// A place in [`GraphNode::outputs`].
+/// An index of [`GraphNode::outputs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputPort(pub u16);
 
-/// A place in [`GraphNode::inputs`].
+/// An index of [`GraphNode::inputs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InputPort(pub u16);
 
 /// A node of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphNode {
-    /// Its place in the plan.
+    /// Its index in the plan.
     pub id: NodeId,
-    /// Unique; its settings are in the spec under it.
+    /// The name, which is unique; the spec has its settings under this name.
     pub name: String,
-    /// What it is.
+    /// The kind of node.
     pub kind: NodeKind,
-    /// Names of input ports: those of the plugin; one without a name for a sink.
+    /// Names of input ports: those of the plugin; for a sink, one with an empty name.
     pub inputs: Vec<String>,
-    /// Names of output ports: those of the plugin and [`DEAD_LETTERS`]; one without a name for a source.
+    /// Names of output ports: those of the plugin and [`DEAD_LETTERS`]; for a source, one with an empty name.
     pub outputs: Vec<String>,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKind {
-    /// Brings records in.
+    /// Reads records from outside.
     Source,
-    /// A plugin.
+    /// Calls a plugin.
     Operator {
         /// Whether it has state, and so gets its input by key.
         stateful: bool,
     },
-    /// Takes records out.
+    /// Writes records to the outside.
     Sink,
 }
 
-/// From an output port to an input port.
+/// Connects an output port to an input port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GraphEdge {
     /// The node that writes.
     pub from: NodeId,
-    /// By which port.
+    /// The output port.
     pub output: OutputPort,
     /// The node that reads.
     pub to: NodeId,
-    /// By which port.
+    /// The input port.
     pub input: InputPort,
-    /// Which task gets a record.
+    /// The choice of the task that gets a record.
     pub exchange: GraphExchange,
 }
 
-/// Which task gets a record.
+/// The choice of the task that gets a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GraphExchange {
-    /// The one with the number of the task that wrote it.
+    /// The task with the same number as the one that wrote it.
     Forward,
-    /// The owner of its key.
+    /// The task that owns its key.
     ByKey,
 }
 
@@ -91,14 +91,14 @@ pub enum GraphExchange {
 ///
 /// - `nodes[i].id` is `i`, and every edge goes from a smaller id to a larger one.
 /// - Edges are sorted and no two are equal.
-/// - Every input port and every output port has an edge, but that for dead letters need not.
+/// - Every input port and every output port has an edge, except that for dead letters it is optional.
 #[derive(Debug, Clone)]
 pub struct PipelineGraph {
-    /// What was typed.
+    /// The parsed pipeline.
     pub spec: Spec,
-    /// In topological order.
+    /// The nodes, in topological order.
     pub nodes: Vec<GraphNode>,
-    /// By writer, output port, reader and input port.
+    /// The edges, sorted by writer, output port, reader and input port.
     pub edges: Vec<GraphEdge>,
 }
 
@@ -106,10 +106,10 @@ impl PipelineGraph {
     /// Matches the ports. `plugins` has the facts of every operator of the spec, by its name.
     ///
     /// # Errors
-    /// With every `from` that does not fit the ports, and every port without an edge.
+    /// With every `from` that does not match the ports, and every port without an edge.
     ///
     /// # Panics
-    /// When an operator has no facts.
+    /// When `plugins` lacks an operator.
     pub fn new(spec: Spec, plugins: &BTreeMap<String, PluginInterface>) -> Result<Self, Problems> {
         Problems::none(unknown_states(&spec, plugins))?;
         let nodes = nodes(&spec, plugins)?;
@@ -154,7 +154,7 @@ impl PipelineGraph {
     }
 }
 
-/// What is said of states that no plugin declares.
+/// Problems about states that no plugin declares.
 fn unknown_states(spec: &Spec, plugins: &BTreeMap<String, PluginInterface>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, operator) in &spec.operators {
@@ -205,7 +205,7 @@ fn nodes(
     Ok((0..).zip(order).map(node).collect())
 }
 
-/// Edges on their way into a [`PipelineGraph`], with what is wrong so far.
+/// The edges while a [`PipelineGraph`] is built, with the problems so far.
 struct Matching<'a> {
     spec: &'a Spec,
     nodes: &'a [GraphNode],
@@ -324,7 +324,7 @@ impl Matching<'_> {
     }
 }
 
-/// The output port that a reference means.
+/// The output port that a reference names.
 fn output(node: &GraphNode, port: Option<&str>) -> Result<OutputPort, String> {
     let name = &node.name;
     let names = || node.outputs.iter().map(String::as_str);

@@ -1,6 +1,6 @@
-//! What is wrong with a pipeline, and where it was typed.
+//! Problems of a pipeline, and where they were typed.
 //!
-//! A fault is found deep in the tree and learns its path on the way up; a problem is a fault with its line, ready to be
+//! A fault is found deep in the tree and gets its path on the way up; a problem is a fault with its line, ready to be
 //! printed. All problems of one step are reported together.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde::de::{Error, Expected, Unexpected};
 
 use super::words;
 
-/// Where something was typed.
+/// The place where something was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TextPosition {
     /// Line of the pipeline file, from 1.
@@ -19,19 +19,19 @@ pub(super) enum TextPosition {
     Set(usize),
 }
 
-/// A pipeline file as it was handed in: where each field stands.
+/// A pipeline file with the place of each field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Document {
-    /// What messages call the file.
+    /// The name of the file in messages.
     pub(super) name: String,
     pub(super) text: String,
     pub(super) sets: Vec<String>,
-    /// By path.
+    /// The place of each field, by path.
     pub(super) places: BTreeMap<Vec<String>, TextPosition>,
 }
 
 impl Document {
-    /// A problem of the field at `path`, or with it missing, of the nearest table around it.
+    /// A problem of the field at `path`; if it is missing, of the nearest table around it.
     pub(super) fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         let path: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
         let place = (1..=path.len())
@@ -67,7 +67,7 @@ impl Document {
     }
 }
 
-/// The characters of a quoted line: longer ones are cut.
+/// Characters of a quoted line that are shown.
 const QUOTED_CHARS_MAX: usize = 100;
 
 fn quote(line: usize, text: &str) -> String {
@@ -80,7 +80,7 @@ fn quote(line: usize, text: &str) -> String {
     format!("{line:>5} | {shown}")
 }
 
-/// One thing that is wrong, and where.
+/// A problem, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     place: Option<TextPosition>,
@@ -93,7 +93,7 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.at)?;
-        // A `--set` names its field already.
+        // A `--set` already names its field.
         let named = self.at.strip_prefix("--set ").is_some_and(|argument| {
             argument
                 .split_once('=')
@@ -110,15 +110,15 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a pipeline, as far as one step can see. Never empty.
+/// All problems of a pipeline that one step found. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Nothing wrong gives `Ok`.
+    /// Returns `Ok` without problems.
     ///
     /// # Errors
-    /// With the problems if there are any, in the order of the file.
+    /// With the problems, if there are any, in the order of the file.
     pub(super) fn none(mut problems: Vec<Problem>) -> Result<(), Self> {
         problems.sort_by_key(|problem| problem.place);
         if problems.is_empty() {
@@ -128,7 +128,7 @@ impl Problems {
         }
     }
 
-    /// One at a time.
+    /// The problems, one at a time.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
@@ -154,10 +154,10 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// What serde found wrong, before it is known where in the file.
+/// A problem that serde found, before its place in the file is known.
 #[derive(Debug)]
 pub(super) struct DeserializeFault {
-    /// From the inside out.
+    /// The path, from the inside out.
     path: Vec<String>,
     place: Option<TextPosition>,
     complaint: Complaint,
@@ -173,19 +173,19 @@ enum Complaint {
 }
 
 impl DeserializeFault {
-    /// The same, found below `key`.
+    /// Adds `key` in front of the path.
     pub(super) fn within(mut self, key: &str) -> Self {
         self.path.push(key.to_owned());
         self
     }
 
-    /// The same, at this place unless a more exact one is known.
+    /// Sets the place, unless a more exact one is known.
     pub(super) fn at(mut self, place: TextPosition) -> Self {
         self.place.get_or_insert(place);
         self
     }
 
-    /// The same; these fields are known too.
+    /// Adds known fields.
     pub(super) fn knowing(mut self, fields: &[&'static str]) -> Self {
         // Only the table that was read has them, not one inside of it.
         if let (Complaint::UnknownField { known, .. }, 1) = (&mut self.complaint, self.path.len()) {
@@ -215,7 +215,7 @@ impl fmt::Display for DeserializeFault {
 
 impl std::error::Error for DeserializeFault {}
 
-/// What serde expects, in words for people.
+/// The value that serde expects, in words for people.
 fn expected(expected: &dyn Expected) -> String {
     match expected.to_string().as_str() {
         "u8" => "a whole number from 0 to 255".to_owned(),

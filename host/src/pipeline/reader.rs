@@ -1,7 +1,7 @@
-//! Reads settings structs out of the tree, with serde.
+//! Reads settings structs from the tree, with serde.
 //!
-//! A deserializer of our own gives what the ready ones do not: the place of a fault, and text for fields that want text
-//! where a `--set` looks like a number. It reads what settings need: no enums with data, no bytes, no borrowed text.
+//! This deserializer adds what the existing ones lack: the place of a fault, and text for text fields where a `--set`
+//! looks like a number. It supports only what settings need: no enums with data, no bytes, no borrowed text.
 
 use serde::Deserialize;
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
@@ -14,7 +14,7 @@ use super::tree::{TomlNode, TomlTable, Value};
 /// Reads a node.
 ///
 /// # Errors
-/// With the first thing that does not fit.
+/// With the first fault.
 pub(super) fn read<'de, T: Deserialize<'de>>(node: &'de TomlNode) -> Result<T, DeserializeFault> {
     T::deserialize(node)
 }
@@ -89,7 +89,7 @@ impl<'de> Deserializer<'de> for &'de TomlNode {
     }
 }
 
-/// Wants a word, to have serde say what it got instead.
+/// Expects a word, so that serde reports what it got instead.
 struct WordVisitor;
 
 impl Visitor<'_> for WordVisitor {

@@ -1,14 +1,15 @@
-//! What relative paths are relative to: the pipeline's folder in the file, the current folder after `--set`.
+//! Makes relative paths absolute: those in the file start from the pipeline's folder, those after `--set` from the
+//! current folder.
 //!
-//! Happens in the tree, before settings are read, because only the tree knows where a path was typed. Opens nothing: whether
-//! a path leads anywhere is for its reader to find out.
+//! This is done in the tree, before settings are read, because only the tree knows where a path was typed. It opens
+//! nothing: the reader of a path finds out whether it exists.
 
 use std::path::{Component, Path};
 
 use super::problem::{Document, Problem, TextPosition};
 use super::tree::{TomlNode, TomlTable, Value};
 
-/// The fields that hold a path, in every node of a section.
+/// The fields with paths, in every node of a section.
 const PATH_FIELDS: &[(&str, &str)] =
     &[("source", "path"), ("sink", "path"), ("operator", "plugin")];
 
@@ -39,7 +40,7 @@ pub(super) fn paths(
                 TextPosition::Line(_) => folder,
                 TextPosition::Set(_) => current_dir,
             };
-            // What is not text is reported when the settings are read.
+            // A value that is not text is reported when the settings are read.
             let Some(typed) = path.text() else { continue };
             match absolute(base, typed) {
                 Ok(absolute) => {
@@ -53,8 +54,8 @@ pub(super) fn paths(
     problems
 }
 
-/// `typed` from `base`, which must be absolute and free of links, so that `..` at the beginning is its parent folder: the
-/// same file then has the same path from wherever a job is started.
+/// `typed` relative to `base`, which must be absolute and without symbolic links, so that a leading `..` is its parent
+/// folder: a file then has the same path wherever a job is started.
 fn absolute(base: &Path, typed: &str) -> Result<String, String> {
     if typed.is_empty() {
         return Err("is empty; write a path".to_owned());
@@ -76,7 +77,7 @@ fn absolute(base: &Path, typed: &str) -> Result<String, String> {
             base.display()
         )
     })?;
-    // The folder is meant as it is, even where its name would be a pattern.
+    // The folder is taken literally, even if its name looks like a pattern.
     let base = if has_wildcard(typed) && has_wildcard(base) {
         glob::Pattern::escape(base)
     } else {
@@ -84,7 +85,7 @@ fn absolute(base: &Path, typed: &str) -> Result<String, String> {
     };
     let path = Path::new(&base).join(rest.as_path());
     let text = path.to_str().expect("both parts are UTF-8");
-    // A path of dots only leaves nothing to join but a slash.
+    // For a path of only dots, nothing is left to join but a slash.
     let trimmed = text.trim_end_matches('/');
     Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
 }

@@ -1,6 +1,7 @@
-//! The section `[restart]`: what was typed, with its defaults. What a strategy does is not decided here.
+//! Reads the section `[restart]`, with its defaults. What a strategy does is decided elsewhere.
 //!
-//! Its fields depend on `strategy`, so each strategy has a struct of its own, and a field of another one is told to be that.
+//! The fields depend on `strategy`, so each strategy has a struct of its own, and a field of another strategy is
+//! reported as such.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::settings::count_or_unlimited;
 use super::tree::{TomlNode, Value};
 use super::{duration, words};
 
-/// More than this is a slip.
+/// A larger number is probably a mistake.
 const MULTIPLIER_MAX: f64 = 1000.0;
 
 /// The section `[restart]`.
@@ -39,10 +40,10 @@ impl Default for RestartSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct FixedDelay {
-    /// How often in a row, without a checkpoint with more records in between; `None` for any number.
+    /// Number of restarts in a row, without a checkpoint with more records in between; `None` for any number.
     #[serde(deserialize_with = "count_or_unlimited")]
     pub attempts: Option<u32>,
-    /// How long to wait.
+    /// The delay before a restart.
     #[serde(deserialize_with = "duration::deserialize_or_zero")]
     pub delay: Duration,
 }
@@ -60,12 +61,12 @@ impl Default for FixedDelay {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct FailureRate {
-    /// How many failures within `interval` are borne.
+    /// Number of failures within `interval` that are tolerated.
     pub max_failures: u32,
-    /// Within what time.
+    /// The time in which failures are counted.
     #[serde(deserialize_with = "duration::deserialize")]
     pub interval: Duration,
-    /// How long to wait.
+    /// The delay before a restart.
     #[serde(deserialize_with = "duration::deserialize_or_zero")]
     pub delay: Duration,
 }
@@ -90,16 +91,16 @@ pub struct ExponentialDelay {
     /// The longest delay.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_backoff: Duration,
-    /// How much longer each delay is than the one before.
+    /// The factor by which each delay is longer than the one before.
     #[serde(deserialize_with = "number")]
     pub backoff_multiplier: f64,
-    /// How far a delay may be from that, as a part of it.
+    /// Largest random deviation of a delay, as a fraction of it.
     #[serde(deserialize_with = "number")]
     pub jitter_factor: f64,
-    /// After this long without a failure, the next one is the first again.
+    /// After this long without a failure, the next one counts as the first.
     #[serde(deserialize_with = "duration::deserialize")]
     pub reset_backoff_threshold: Duration,
-    /// How often in a row; `None` for any number.
+    /// Number of restarts in a row; `None` for any number.
     #[serde(deserialize_with = "count_or_unlimited")]
     pub attempts: Option<u32>,
 }
@@ -135,7 +136,7 @@ const STRATEGIES: [(&str, &[&str]); 4] = [
     ("none", &[]),
 ];
 
-/// What Apache Flink calls them besides.
+/// Other names for them in Apache Flink.
 const STRATEGIES_OF_FLINK: [(&str, &str); 9] = [
     ("off", "none"),
     ("disable", "none"),
@@ -148,7 +149,7 @@ const STRATEGIES_OF_FLINK: [(&str, &str); 9] = [
     ("fallback", "exponential-delay"),
 ];
 
-/// Reads the section; what is not wholly there has its default.
+/// Reads the section; missing fields have their defaults.
 pub(super) fn settings(node: &TomlNode) -> Result<RestartSettings, DeserializeFault> {
     let mut node = node.clone();
     let mut strategy = STRATEGIES[0].0;
@@ -214,7 +215,7 @@ fn of_another(strategy: &str, field: &str) -> Result<(), String> {
 }
 
 impl RestartSettings {
-    /// What is wrong with the numbers: the field, and why.
+    /// Problems with the numbers: the field, and the reason.
     pub(super) fn check(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
         match self {
@@ -250,7 +251,7 @@ impl RestartSettings {
     }
 }
 
-/// A number, whole or not.
+/// A number, integer or not.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     struct NumberVisitor;
 

@@ -1,7 +1,7 @@
-//! The sections `[checkpoint]` and `[state]`, and the `ttl` of an operator's states: what was typed, with its defaults.
+//! Reads the sections `[checkpoint]` and `[state]`, and the `ttl` of an operator's states, with their defaults.
 //!
-//! Numbers and words only. Names that Apache Flink uses for the same things are answered with ours. Whether a storage can
-//! be reached is not looked at here.
+//! Numbers and words only. Names that Apache Flink uses for the same things are answered with the names here. Whether a
+//! storage can be reached is not checked here.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::{duration, size, words};
 
-/// Checkpoints kept.
+/// Largest number of checkpoints to keep.
 pub const RETAINED_MAX: u16 = 1000;
-/// The shortest time between two checkpoints: below it, a job does little else.
+/// Shortest time between two checkpoints: with less, a job would do little else.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// The least memory for state on disk: below it, a few chunks would go in and out all the time.
+/// Least memory for state on disk, in bytes: with less, a few chunks would be swapped all the time.
 pub const MEMORY_MIN: u64 = 8 << 20;
-/// Hooks after a checkpoint.
+/// Largest number of hooks.
 pub const HOOKS_MAX: usize = 16;
 
-/// The field `on-error` of an operator: what happens to a record that its plugin fails at or rejects.
+/// The field `on-error` of an operator: the handling of a record that its plugin fails at or rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnErrorSetting {
     /// The job fails, and the restart strategy decides.
     #[default]
     Fail,
-    /// It is left out.
+    /// The record is skipped.
     Skip,
-    /// It leaves by the port `dead-letters`.
+    /// The record leaves through the port `dead-letters`.
     DeadLetter,
 }
 
@@ -38,29 +38,29 @@ pub enum OnErrorSetting {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct CheckpointSection {
-    /// Time between triggers; `None` means only when the job stops or ends, or when a user asks.
+    /// Time between triggers; `None` means only when the job stops or ends, or on request.
     #[serde(deserialize_with = "duration::deserialize_or_off")]
     pub interval: Option<Duration>,
     /// A checkpoint that takes longer fails.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
-    /// At least this long between the end of one and the start of the next.
+    /// Least time between the end of one checkpoint and the start of the next.
     #[serde(deserialize_with = "duration::deserialize_or_zero")]
     pub min_pause: Duration,
-    /// How many are kept, at least one.
+    /// Number of checkpoints to keep, at least one.
     pub retained: u16,
-    /// How many may fail in a row before the job does; `None` for any number.
+    /// Number of failures in a row that are tolerated before the job fails; `None` for any number.
     #[serde(deserialize_with = "count_or_unlimited")]
     pub tolerable_failures: Option<u32>,
-    /// What a checkpoint promises.
+    /// The guarantee of checkpoints.
     pub mode: CheckpointMode,
     /// Whether the checkpoints are kept when the user stops the job.
     pub on_cancel: OnCancel,
-    /// How chunks are stored.
+    /// The compression of chunks.
     pub compression: CompressionSetting,
-    /// Where checkpoints are kept.
+    /// The storage of checkpoints.
     pub storage: StorageSetting,
-    /// Commands and addresses that hear of each checkpoint.
+    /// Commands and addresses to notify of each checkpoint.
     #[serde(deserialize_with = "texts")]
     pub on_checkpoint: Vec<String>,
 }
@@ -82,13 +82,13 @@ impl Default for CheckpointSection {
     }
 }
 
-/// What a checkpoint promises.
+/// The guarantee of checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckpointMode {
     /// After a failure each record counts once.
     ExactlyOnce,
-    /// After a failure a record may count again; no input waits for another's barrier.
+    /// After a failure a record may count more than once; no input waits for another's barrier.
     AtLeastOnce,
 }
 
@@ -96,32 +96,32 @@ pub enum CheckpointMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnCancel {
-    /// They stay.
+    /// They are kept.
     Keep,
-    /// They are deleted, unless a savepoint was asked for.
+    /// They are deleted, unless a savepoint was requested.
     Delete,
 }
 
-/// How chunks are stored.
+/// The compression of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompressionSetting {
-    /// Compressed where that makes them smaller.
+    /// Compressed if that makes them smaller.
     Lz4,
-    /// As they are.
+    /// No compression.
     None,
 }
 
-/// Where checkpoints are kept.
+/// The storage of checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageSetting {
-    /// In a file of the data folder.
+    /// A file in the data folder.
     Redb,
-    /// In the memory of the process: lost with it.
+    /// The memory of the process: lost with it.
     Memory,
-    /// Below a folder of this or another machine: `file:///…`, an absolute path.
+    /// A folder of this or another machine: `file:///…`, an absolute path.
     Folder(PathBuf),
-    /// In an object store: `s3://BUCKET/PREFIX`, as typed.
+    /// An object store: `s3://BUCKET/PREFIX`, as typed.
     S3(String),
 }
 
@@ -136,7 +136,7 @@ impl fmt::Display for StorageSetting {
     }
 }
 
-/// What Apache Flink calls storages of checkpoints.
+/// Names of checkpoint storages in Apache Flink.
 const STORAGES_OF_FLINK: [(&str, &str); 8] = [
     ("jobmanager", "memory"),
     ("filesystem", "file:///PATH"),
@@ -149,10 +149,10 @@ const STORAGES_OF_FLINK: [(&str, &str); 8] = [
 ];
 
 impl StorageSetting {
-    /// Reads it as it is typed.
+    /// Parses the setting.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// The problem, for the user.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "redb" => return Ok(Self::Redb),
@@ -202,9 +202,9 @@ impl<'de> Deserialize<'de> for StorageSetting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StateSection {
-    /// Where state is while the job runs.
+    /// The place for state while the job runs.
     pub backend: StateBackendSetting,
-    /// How much of it is in memory, over all tasks, with the backend `disk`.
+    /// Bytes of state in memory, over all tasks, with the backend `disk`.
     #[serde(deserialize_with = "size::deserialize")]
     pub memory: u64,
 }
@@ -218,17 +218,17 @@ impl Default for StateSection {
     }
 }
 
-/// Where state is while the job runs.
+/// The place for state while the job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateBackendSetting {
     /// All of it in memory.
     Memory,
-    /// What was not used for long is on disk.
+    /// Recently used state is in memory, the rest on disk.
     Disk,
 }
 
 impl StateBackendSetting {
-    /// The word for it in a pipeline file.
+    /// Its name in a pipeline file.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -238,7 +238,7 @@ impl StateBackendSetting {
     }
 }
 
-/// What Apache Flink calls backends.
+/// Names of backends in Apache Flink.
 const BACKENDS_OF_FLINK: [(&str, &str); 9] = [
     ("hashmap", "memory"),
     ("hashmapstatebackend", "memory"),
@@ -272,11 +272,11 @@ impl<'de> Deserialize<'de> for StateBackendSetting {
     }
 }
 
-/// How long an entry lives after its last write, instead of what the plugin declares; `None` without expiry.
+/// Time to live of an entry after its last write, in place of the plugin's; `None` is without expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Ttl(
-    /// At least a millisecond.
+    /// At least one millisecond.
     #[serde(deserialize_with = "duration::deserialize_or_off")]
     pub Option<Duration>,
 );

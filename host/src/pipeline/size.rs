@@ -1,4 +1,4 @@
-//! Sizes as people write them: `512B`, `64KiB`, `256MiB`, `1.5GiB`.
+//! Parses and formats sizes such as `512B`, `64KiB`, `256MiB`, `1.5GiB`.
 //!
 //! Binary units only: a user who writes `MB` is asked which one is meant, since guessing would be wrong by 5 %.
 
@@ -17,7 +17,7 @@ const UNITS: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
 ];
 
-/// Reads a size of 1 byte to [`SIZE_MAX`].
+/// Parses a size of 1 byte to [`SIZE_MAX`].
 ///
 /// ```
 /// use floodmark::pipeline::size::parse;
@@ -25,7 +25,7 @@ const UNITS: &[(&str, u64)] = &[
 /// ```
 ///
 /// # Errors
-/// With a sentence for people when it is none.
+/// When it is not a size: a sentence for the user.
 pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let split = text
@@ -57,7 +57,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     Ok(bytes.round() as u64)
 }
 
-/// For people: the largest unit that gives a whole number.
+/// Formats in the largest unit that gives a whole number.
 #[must_use]
 pub fn format(bytes: u64) -> String {
     let mut units = UNITS.iter().rev();
@@ -95,7 +95,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
 
 #[cfg(test)]
 mod tests {
-    //! Catches a wrong unit, and a bad size that is taken or refused without saying how to write it.
+    //! Catches a wrong unit, and a bad size that is accepted, or refused without saying how to write it.
 
     use super::{format, parse};
 

@@ -1,7 +1,7 @@
-//! What the user typed: the pipeline file with the `--set` arguments laid over it, as far as it can be checked without
-//! loading a plugin.
+//! The pipeline as typed: the file with the `--set` arguments applied, checked as far as possible without loading a
+//! plugin.
 //!
-//! Plain data; [`super::parse`] makes it. What it means is [`super::plan`].
+//! Plain data; [`super::parse`] builds it. [`super::plan`] interprets it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,62 +18,62 @@ use super::settings::{CheckpointSection, OnErrorSetting, StateSection, Ttl};
 use crate::connector::{SinkSettings, SourceSettings};
 use crate::stream::MaxParallelism;
 
-/// Nodes in a pipeline.
+/// Largest number of nodes in a pipeline.
 pub const NODES_MAX: usize = 1000;
-/// Characters in a name.
+/// Longest name, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
 
 /// A pipeline as typed.
 ///
-/// Made by [`super::parse`] only, so:
-/// - every name is one, and unique over all kinds of nodes;
+/// Only [`super::parse`] creates it, so:
+/// - every name is valid, and unique over all kinds of nodes;
 /// - every reference names a source or operator, and every source and operator is referred to;
 /// - the graph has a source and a sink, no cycle, and at most [`NODES_MAX`] nodes;
 /// - `1 <= parallelism <= max_parallelism`;
 /// - all paths are absolute.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// The folder of the pipeline file: absolute, and free of links.
+    /// The folder of the pipeline file: absolute, and without symbolic links.
     pub folder: PathBuf,
-    /// The job's name; the folder of the file unless typed.
+    /// The job's name; by default that of the file's folder.
     pub name: String,
-    /// Tasks per operator; 1 unless typed, so that the order of output is the same on every machine.
+    /// Tasks per operator; 1 by default, so that the order of output is the same on every machine.
     pub parallelism: u16,
-    /// Key groups; fixed for the life of the state.
+    /// Number of key groups; fixed for the life of the state.
     pub max_parallelism: MaxParallelism,
     /// When checkpoints are taken, and where and how many are kept.
     pub checkpoint: CheckpointSection,
-    /// Where state is while the job runs.
+    /// The place for state while the job runs.
     pub state: StateSection,
-    /// What plugins may use, unless their operator says otherwise.
+    /// Limits of plugins, unless their operator sets others.
     pub limits: LimitSettings,
-    /// What happens after a failure.
+    /// The handling of failures.
     pub restart: RestartSettings,
-    /// By name.
+    /// The sources, by name.
     pub sources: BTreeMap<String, SourceSpec>,
-    /// By name.
+    /// The operators, by name.
     pub operators: BTreeMap<String, OperatorSpec>,
-    /// By name.
+    /// The sinks, by name.
     pub sinks: BTreeMap<String, SinkSpec>,
     pub(super) document: Document,
 }
 
 impl Spec {
-    /// Whether all sources come to an end by themselves.
+    /// Whether the input of all sources ends.
     #[must_use]
     pub fn has_end(&self) -> bool {
         let mut sources = self.sources.values();
         sources.all(|source| source.settings.endless().is_none())
     }
 
-    /// A problem of a field that showed later, such as when its plugin was loaded. `path` is for example
-    /// `["operator", "count", "config"]`; a field that was not typed is reported at the table around it.
+    /// A problem of a field that was found later, such as when its plugin was loaded. `path` is for example
+    /// `["operator", "count", "config"]`; a field that is not in the file is reported at the table around it.
     #[must_use]
     pub fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         self.document.problem(path, message)
     }
 
-    /// What the plugin of an operator may use, as far as it was typed.
+    /// The limits of an operator's plugin, as far as they were typed.
     #[must_use]
     pub fn limits_of(&self, operator: &str) -> LimitSettings {
         match self.operators.get(operator) {
@@ -98,18 +98,18 @@ pub struct SourceSpec {
 pub struct OperatorSpec {
     /// A `.wasm` file, or a folder to build.
     pub plugin: PathBuf,
-    /// What it reads.
+    /// Its inputs.
     pub from: From,
-    /// Handed to the plugin.
+    /// The configuration of the plugin.
     #[serde(default, deserialize_with = "config::deserialize")]
     pub config: BTreeMap<String, String>,
-    /// By state of the plugin: how long an entry lives, instead of what the plugin declares.
+    /// Time to live of entries by state, in place of the plugin's.
     #[serde(default)]
     pub ttl: BTreeMap<String, Ttl>,
-    /// What its plugin may use, instead of what the section `[limits]` says.
+    /// Limits of its plugin, in place of the section `[limits]`.
     #[serde(default)]
     pub limits: LimitSettings,
-    /// What happens to a record that the plugin cannot handle.
+    /// The handling of a record that the plugin cannot handle.
     #[serde(default)]
     pub on_error: OnErrorSetting,
 }
@@ -117,7 +117,7 @@ pub struct OperatorSpec {
 /// A table `[sink.NAME]`.
 #[derive(Debug, Clone)]
 pub struct SinkSpec {
-    /// What it reads.
+    /// Its inputs.
     pub from: Vec<Reference>,
     /// The name of its connector.
     pub connector: String,

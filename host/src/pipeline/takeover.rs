@@ -1,20 +1,21 @@
-//! Whether a pipeline can take over the checkpoint of another: one that was carried here as a savepoint, or one of the same
-//! job before its graph was changed.
+//! Decides whether a pipeline can take over a checkpoint of another: one that was carried here as a savepoint, or one
+//! of the same job before its graph was changed.
 //!
-//! Nodes are matched by name. A source resumes where its namesake stood, so it has to be of the same kind; everything else
-//! may change, and each change is reported. State is not compared here, since that takes the plugins.
+//! Nodes are matched by name. A source resumes at the position of the source with its name, so it must be of the same
+//! kind; everything else may change, and each change is reported. State is not compared here, since that needs the
+//! plugins.
 
 use std::collections::BTreeSet;
 
 use super::identity::{IdentityFields, changed, fields, nodes};
 
-/// Facts of a source without which a position means nothing.
+/// Fields of a source that give a position its meaning.
 const MEANING: [&str; 4] = ["connector", "keys", "value-bytes", "seed"];
 
-/// What is not as it was, one sentence each.
+/// Returns what has changed, one sentence each.
 ///
 /// # Errors
-/// With why it cannot be taken over, in words.
+/// The reason why it cannot be taken over, in words.
 pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, String> {
     let (old, new) = (fields(old), fields(new));
     let groups = "job.max-parallelism";
@@ -64,7 +65,7 @@ pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, String> {
     Ok(said)
 }
 
-/// The fields below `prefix` that are not the same.
+/// The fields below `prefix` that differ.
 fn differing(old: &IdentityFields, new: &IdentityFields, prefix: &str) -> BTreeSet<String> {
     let names = old.keys().chain(new.keys());
     let of_node = names.filter(|field| field.starts_with(prefix));
@@ -74,7 +75,8 @@ fn differing(old: &IdentityFields, new: &IdentityFields, prefix: &str) -> BTreeS
 
 #[cfg(test)]
 mod tests {
-    //! Catches a position that is taken over by a source for which it means something else, and a change that is not told.
+    //! Catches a position that is taken over by a source for which it has another meaning, and a change that is not
+    //! reported.
 
     use super::takeover;
 

@@ -1,7 +1,7 @@
-//! Catches a wrong edge, a path from the wrong folder, an override that is read as a number, and a change that should or
-//! should not make two runs different jobs.
+//! Catches a wrong edge, a path relative to the wrong folder, an override that is read as a number, and a change that
+//! should or should not make two runs different jobs.
 //!
-//! Everything goes through [`check`]: a file and `--set` arguments in, the printed plan or the printed problems out.
+//! All tests use [`check`]: a file and `--set` arguments in, the printed plan or the printed problems out.
 
 mod limits;
 mod problems;
@@ -84,7 +84,7 @@ fn check(text: &str, sets: &[&str], expected: &str) {
     assert_eq!(printed, expected, "\nprinted:\n{printed}\n");
 }
 
-/// A sound pipeline without operators, to add to.
+/// A valid pipeline without operators, to add to.
 const COPY: &str =
     "source.a = { connector = 'generator' }\nsink.z = { connector = 'discard', from = 'a' }\n";
 

@@ -1,4 +1,4 @@
-//! Other files that are written and read like a pipeline file: what is wrong is said with its line and the nearest known word.
+//! Reads other TOML files like a pipeline file: problems are reported with the line and the nearest known word.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ pub struct TomlFile {
 }
 
 impl TomlFile {
-    /// Reads text; messages call the file `name`.
+    /// Parses text; messages call the file `name`.
     ///
     /// # Errors
-    /// With what is not TOML.
+    /// When it is not TOML: the problems.
     pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
         let mut document = Document {
             name: name.to_owned(),
@@ -35,7 +35,7 @@ impl TomlFile {
     /// Its content as a value.
     ///
     /// # Errors
-    /// With the first thing that does not fit.
+    /// With the first fault.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let root = TomlNode::new(TextPosition::Line(1), Value::Table(self.root.clone()));
         read(&root).map_err(|fault| fault.into_problem(&self.document))
@@ -60,7 +60,7 @@ impl TomlFile {
         }
     }
 
-    /// A problem of a field that stands at a line.
+    /// A problem of a field at a line.
     #[must_use]
     pub fn problem(&self, line: usize, field: &str, message: impl Into<String>) -> Problem {
         let place = Some(TextPosition::Line(line));

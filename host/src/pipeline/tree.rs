@@ -1,7 +1,7 @@
-//! The pipeline file as a tree in which every value knows where it was typed, with the `--set` arguments laid over it.
+//! The pipeline file as a tree in which every value knows where it was typed, with the `--set` arguments applied.
 //!
-//! A tree of our own, because a `toml::Value` forgets lines, and because what follows `--set` is text until the field says
-//! what it wants: `--set job.name=7` names a job `7`.
+//! A `toml::Value` does not have lines; and the value of a `--set` is text until the type of the field is known: `--set
+//! job.name=7` names a job `7`.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Document, Problem, Problems, TextPosition};
 use super::words;
 
-/// Problems of syntax that are reported at once: later ones are often echoes.
+/// Largest number of syntax problems that are reported at once: later ones are often caused by earlier ones.
 const SYNTAX_PROBLEMS_MAX: usize = 3;
 
-/// A value and where it was typed.
+/// A value and the place where it was typed.
 #[derive(Debug, Clone)]
 pub(super) struct TomlNode {
     pub(super) place: TextPosition,
-    /// The characters after `--set …=`, for fields that want text.
+    /// The characters after `--set …=`, for text fields.
     pub(super) typed: Option<String>,
     pub(super) value: Value,
 }
@@ -45,7 +45,7 @@ impl TomlNode {
         }
     }
 
-    /// The text that a field of text gets.
+    /// The text for a text field.
     pub(super) fn text(&self) -> Option<&str> {
         match (&self.value, &self.typed) {
             (Value::Text(text), _) | (_, Some(text)) => Some(text),
@@ -54,10 +54,10 @@ impl TomlNode {
     }
 }
 
-/// Reads the text of the document.
+/// Parses the text of the document.
 ///
 /// # Errors
-/// With what is not TOML.
+/// When it is not TOML: the problems.
 pub(super) fn from_text(document: &Document) -> Result<TomlTable, Problems> {
     let lines = LineStarts::new(&document.text);
     let (root, errors) = DeTable::parse_recoverable(&document.text);
@@ -79,7 +79,7 @@ pub(super) fn from_text(document: &Document) -> Result<TomlTable, Problems> {
     })
 }
 
-/// Where lines begin.
+/// The start of each line.
 struct LineStarts(Vec<usize>);
 
 impl LineStarts {
@@ -144,7 +144,7 @@ fn convert(
     })
 }
 
-/// Lays `--set PATH=VALUE`, the `index`-th one, over the tree.
+/// Applies `--set PATH=VALUE`, the `index`-th one, to the tree.
 ///
 /// # Errors
 /// When the argument has no path, or the path leads through something that is not a table, or to a node that the file

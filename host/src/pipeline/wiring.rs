@@ -1,6 +1,6 @@
-//! What can be said of the graph without plugins: references lead somewhere, nothing goes in circles, nothing is unread.
+//! Checks the graph without plugins: references exist, there is no cycle, and every node is read.
 //!
-//! Ports are not looked at here.
+//! Ports are not checked here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::spec::Spec;
 use super::words;
 use crate::stream::DEAD_LETTERS;
 
-/// Everything wrong with the wiring.
+/// All problems of the wiring.
 pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     if spec.sources.is_empty() {
@@ -21,7 +21,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     }
     feeding_itself(spec, &mut problems);
     dangling(spec, &mut problems);
-    // With a reference that leads nowhere, the node that it meant looks unread.
+    // After a reference to a missing node, the intended node looks unread.
     if problems.is_empty() {
         unread(spec, &mut problems);
         lost_letters(spec, &mut problems);
@@ -34,7 +34,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     problems
 }
 
-/// A sink that writes files where a source reads files: each run would read what the one before has written.
+/// A sink that writes files where a source reads files: each run would read the output of the one before.
 fn feeding_itself(spec: &Spec, problems: &mut Vec<Problem>) {
     for (name, sink) in &spec.sinks {
         let Some(written) = sink.settings.writes() else {
@@ -59,7 +59,7 @@ fn feeding_itself(spec: &Spec, problems: &mut Vec<Problem>) {
     }
 }
 
-/// How patterns of file sources match: `*` stays in its folder.
+/// The rules for patterns of file sources: `*` does not match across folders.
 const PATTERN: glob::MatchOptions = glob::MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
@@ -127,7 +127,7 @@ fn unread(spec: &Spec, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Dead letters that no node reads.
+/// Problems about dead letters that no node reads.
 fn lost_letters(spec: &Spec, problems: &mut Vec<Problem>) {
     let of_operators = spec.operators.values();
     let of_operators = of_operators.flat_map(|operator| operator.from.references());
@@ -149,10 +149,10 @@ fn lost_letters(spec: &Spec, problems: &mut Vec<Problem>) {
     }
 }
 
-/// All nodes, each after those that it reads from; among equals, by name.
+/// All nodes, each after those that it reads from; otherwise by name.
 ///
 /// # Errors
-/// With a cycle, if there is one.
+/// When there is a cycle.
 pub(super) fn order(spec: &Spec) -> Result<Vec<&str>, Problem> {
     let readers = readers(spec);
     let mut waiting: BTreeMap<&str, BTreeSet<&str>> = readers
@@ -186,7 +186,7 @@ fn cycle<'a>(waiting: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Option<Vec<&'a s
     let mut path: Vec<&str> = vec![waiting.keys().next()?];
     loop {
         let last = path.last()?;
-        // Each waiting node waits for one that waits too, so going back always ends in a cycle.
+        // Each waiting node waits for another waiting one, so following them always leads into a cycle.
         let next = waiting[last]
             .iter()
             .find(|node| waiting.contains_key(*node))?;

@@ -1,9 +1,9 @@
-//! The nearest known word for one that is not known.
+//! Finds the nearest known word for an unknown one.
 //!
-//! Habits from Apache Flink come first, because a likeness of letters would miss them; then case and underscores, then the
-//! edit distance. Does not decide what is known where: the caller hands that in.
+//! Names from Apache Flink come first, because similarity of letters would not find them; then case and underscores,
+//! then the edit distance. The caller passes the known words.
 
-/// What people type by habit, and what it is called here.
+/// Words from habit, and their names here.
 const HABITS: &[(&str, &str)] = &[
     ("blackhole", "discard"),
     ("backend", "storage"),
@@ -51,7 +51,7 @@ pub(super) fn nearest<'a>(
     if let Some(found) = habit.and_then(|(_, new)| find(new)) {
         return Some(found);
     }
-    // A third of the letters may be wrong: with more, the guess says more about the guesser.
+    // A third of the letters may be wrong: with more, the guess would be arbitrary.
     let distance_max = (plain.chars().count() / 3).max(1);
     known
         .into_iter()
@@ -66,7 +66,7 @@ pub(super) fn nearest<'a>(
         .map(|(_, name)| name)
 }
 
-/// The end of a message about an unknown word: `; did you mean …?`, or what there is instead.
+/// The end of a message about an unknown word: `; did you mean …?`, or the known words.
 pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = nearest(word, known.clone()) {
         return format!("; did you mean `{name}`?");
@@ -85,7 +85,7 @@ pub(super) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a typo that gets no help, and help that is far off.
+    //! Catches a typo without a suggestion, and a suggestion that is far off.
 
     use super::nearest;
 

@@ -1,8 +1,8 @@
-//! A batch of records, column by column.
+//! A batch of records, stored by column.
 //!
-//! Keys stand beside the records and are named by index, so that state is read and written once a key, not once a
-//! record. Whether each key stands only once is up to who made the batch: the partitioner promises it to operators with
-//! state, sources and plugins need not.
+//! Keys are stored beside the records and referenced by index, so that state is read and written once per key, not once
+//! per record. Whether keys are unique depends on the producer of the batch: the partitioner guarantees it for
+//! operators with state; sources and plugins need not.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::{Column, Origin};
 /// Milliseconds since 1970-01-01T00:00:00Z in event time, or [`NO_TIMESTAMP`].
 pub type Timestamp = i64;
 
-/// The timestamp of a record that has none.
+/// The timestamp of a record without event time.
 pub const NO_TIMESTAMP: Timestamp = i64::MIN;
 
 /// Records in arrival order.
@@ -20,21 +20,21 @@ pub const NO_TIMESTAMP: Timestamp = i64::MIN;
 /// - Each slot is an index of `keys`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// The keys that records point at.
+    /// The keys that records refer to.
     pub keys: Column,
-    /// For each record the index of its key.
+    /// The index of the key of each record.
     pub slots: Vec<u32>,
-    /// For each record its value.
+    /// The value of each record.
     pub values: Column,
-    /// For each record its event time.
+    /// The event time of each record.
     pub timestamps: Vec<Timestamp>,
-    /// Where the records were read.
+    /// The place where the records were read.
     pub origin: Origin,
     /// Whether [`Batch::push`] leaves values empty, since no task reads them.
     pub skips_values: bool,
 }
 
-/// How much a batch holds: records, keys, bytes of keys, bytes of values.
+/// The size of a batch: records, keys, bytes of keys, bytes of values.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Room {
     records: usize,
@@ -43,11 +43,11 @@ pub struct Room {
     value_bytes: usize,
 }
 
-/// Short items are written eight bytes at a time, the last one too.
+/// Short items are written eight bytes at a time, including the last one.
 const SLACK_BYTES: usize = 16;
 
 impl Batch {
-    /// An empty batch that takes as much without growing.
+    /// An empty batch that can grow to this size without reallocating.
     #[must_use]
     pub fn with_room(room: Room) -> Self {
         if room.records == 0 {
@@ -62,7 +62,7 @@ impl Batch {
         }
     }
 
-    /// How much this one holds.
+    /// The size of this batch.
     #[must_use]
     pub fn room(&self) -> Room {
         Room {
@@ -91,10 +91,11 @@ impl Batch {
         self.keys.bytes().len() + self.values.bytes().len()
     }
 
-    /// Adds a record with a key of its own slot, and an empty value if values are skipped. The empty key is shared with the record before, if that has it too.
+    /// Adds a record with a key slot of its own, and an empty value if values are skipped. An empty key is shared with
+    /// the record before, if that is also empty.
     ///
     /// # Panics
-    /// When the batch would pass 2³² keys.
+    /// When the batch would exceed 2³² keys.
     #[inline]
     pub fn push(&mut self, key: &[u8], value: &[u8], timestamp: Timestamp) {
         let shares = key.is_empty()
@@ -123,7 +124,7 @@ impl Batch {
         })
     }
 
-    /// Removes all records and keeps the room.
+    /// Removes all records and keeps the capacity.
     pub fn clear(&mut self) {
         self.keys.clear();
         self.slots.clear();
@@ -132,10 +133,10 @@ impl Batch {
         self.origin = Origin::default();
     }
 
-    /// Some of the records, each with a key of its own unless the one before has the same slot.
+    /// Copies some of the records, each with a key of its own unless the one before has the same slot.
     ///
     /// # Panics
-    /// When there are no such records.
+    /// When the range is out of bounds.
     #[must_use]
     pub fn cut(&self, records: Range<usize>) -> Self {
         let count = records.len();
@@ -158,11 +159,11 @@ impl Batch {
         }
     }
 
-    /// Some of the records, with only their keys, each once for each slot. `key_of` hears of each slot that is taken, in the
-    /// order in which they get their new numbers.
+    /// Copies some of the records, with only their keys, one for each slot. `key_of` is called with each slot, in the
+    /// order of their new numbers.
     ///
     /// # Panics
-    /// When there are no such records.
+    /// When the range is out of bounds.
     #[must_use]
     pub fn part(&self, records: Range<usize>, mut key_of: impl FnMut(u32)) -> Self {
         let mut renamed = vec![u32::MAX; self.keys.len()];

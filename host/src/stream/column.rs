@@ -1,7 +1,7 @@
-//! Byte strings laid end to end, as they cross the guest boundary (`wit/types.wit`).
+//! Byte strings stored end to end, in the form in which they cross the guest boundary (`wit/types.wit`).
 //!
-//! A column has two allocations whatever its length, so moving a batch is two copies and no work per record. It does not
-//! know what the bytes mean.
+//! A column has two allocations whatever its length, so moving a batch is two copies and no work per record. It is
+//! independent of the meaning of the bytes.
 
 use std::ops::Range;
 
@@ -18,18 +18,18 @@ pub struct Column {
     bytes: Vec<u8>,
 }
 
-/// Parts that are no column.
+/// The reason why parts are not a column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MalformedColumn {
-    /// An end lies before the one in front of it.
+    /// An end is smaller than the one before it.
     #[error("end {index} is {end}, before the one in front of it ({previous})")]
     Decreasing {
-        /// Which end.
+        /// The index of the end.
         index: usize,
         /// Its value.
         end: u32,
-        /// The value before.
+        /// The value before it.
         previous: u32,
     },
     /// The last end is not the length of the bytes.
@@ -40,7 +40,7 @@ pub enum MalformedColumn {
         /// The number of bytes.
         bytes: usize,
     },
-    /// The bitmap has another length than the items ask for.
+    /// The length of the bitmap does not match the number of items.
     #[error("a bitmap of {bytes} bytes cannot cover {items} items")]
     Bitmap {
         /// Bytes of the bitmap.
@@ -51,7 +51,7 @@ pub enum MalformedColumn {
     /// An item is marked absent, but has bytes.
     #[error("item {index} is absent, but has bytes")]
     AbsentWithBytes {
-        /// Which item.
+        /// The index of the item.
         index: usize,
     },
 }
@@ -84,7 +84,7 @@ impl Column {
     /// A column of untrusted parts.
     ///
     /// # Errors
-    /// Says what is wrong with the parts.
+    /// When the parts are not a column: the reason.
     pub fn from_parts(ends: Vec<u32>, bytes: Vec<u8>) -> Result<Self, MalformedColumn> {
         check_ends(&ends, bytes.len())?;
         Ok(Self { ends, bytes })
@@ -105,7 +105,7 @@ impl Column {
     /// Adds an item.
     ///
     /// # Panics
-    /// When the column would pass 4 GiB. Callers bound their columns far below that.
+    /// When the column would exceed 4 GiB. Callers limit their columns far below that.
     #[inline]
     pub fn push(&mut self, item: &[u8]) {
         short::append(&mut self.bytes, item);
@@ -116,18 +116,18 @@ impl Column {
     /// Item `index`.
     ///
     /// # Panics
-    /// When there is no such item.
+    /// When the index is out of bounds.
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> &[u8] {
         &self.bytes[start_of(&self.ends, index)..self.ends[index] as usize]
     }
 
-    /// Item `index` if it has at most sixteen bytes, and how many it has. What follows them in the array is of no meaning:
-    /// it is what a copy without branches, which random lengths would mispredict, takes along.
+    /// Item `index` if it has at most sixteen bytes, and its length. The bytes after it in the array are arbitrary:
+    /// copying a fixed number avoids branches, which random lengths would mispredict.
     ///
     /// # Panics
-    /// When there is no such item.
+    /// When the index is out of bounds.
     #[inline]
     #[must_use]
     pub fn short(&self, index: usize) -> Option<([u8; 16], usize)> {
@@ -148,7 +148,7 @@ impl Column {
     /// Adds item `index` of another column.
     ///
     /// # Panics
-    /// When there is no such item, or this column would pass 4 GiB.
+    /// When the index is out of bounds, or this column would exceed 4 GiB.
     #[inline]
     pub fn push_from(&mut self, other: &Self, index: usize) {
         let Some((bytes, len)) = other.short(index) else {
@@ -164,23 +164,23 @@ impl Column {
     /// Bytes of item `index`.
     ///
     /// # Panics
-    /// When there is no such item.
+    /// When the index is out of bounds.
     #[inline]
     #[must_use]
     pub fn len_of(&self, index: usize) -> usize {
         self.ends[index] as usize - start_of(&self.ends, index)
     }
 
-    /// Items that it takes without growing.
+    /// Number of items that fit without reallocating.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.ends.capacity()
     }
 
-    /// Some of the items.
+    /// Copies some of the items.
     ///
     /// # Panics
-    /// When there are no such items.
+    /// When the range is out of bounds.
     #[must_use]
     pub fn part(&self, items: Range<usize>) -> Self {
         let start = start_of(&self.ends, items.start) as u32;
@@ -207,7 +207,7 @@ impl Column {
         &self.bytes
     }
 
-    /// Removes all items and keeps the room.
+    /// Removes all items and keeps the capacity.
     pub fn clear(&mut self) {
         self.ends.clear();
         self.bytes.clear();
@@ -230,10 +230,10 @@ impl<'a> FromIterator<&'a [u8]> for Column {
     }
 }
 
-/// A column with gaps.
+/// A column with absent items.
 ///
-/// - The column is sound as [`Column`] says.
-/// - `present` has one bit an item, lowest first, and zeros after the last.
+/// - The column is valid as [`Column`] requires.
+/// - `present` has one bit per item, lowest first, and zeros after the last.
 /// - An absent item has no bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptionalColumn {
@@ -251,7 +251,7 @@ impl OptionalColumn {
     /// A column of untrusted parts. Bits after the last item are cleared.
     ///
     /// # Errors
-    /// Says what is wrong with the parts.
+    /// When the parts are not a column: the reason.
     pub fn from_parts(
         mut present: Vec<u8>,
         ends: Vec<u32>,
@@ -279,19 +279,19 @@ impl OptionalColumn {
         Ok(column)
     }
 
-    /// Number of items, absent ones included.
+    /// Number of items, including absent ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there is no item at all.
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Makes room for items of a few bytes each.
+    /// Reserves capacity for items of a few bytes each.
     pub fn reserve(&mut self, items: usize) {
         self.present.reserve(items.div_ceil(8));
         self.items.ends.reserve(items);
@@ -311,10 +311,10 @@ impl OptionalColumn {
         self.items.push(item.unwrap_or_default());
     }
 
-    /// Item `index`, if it is there.
+    /// Item `index`; `None` if it is absent.
     ///
     /// # Panics
-    /// When the column is shorter.
+    /// When the index is out of bounds.
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
@@ -326,7 +326,7 @@ impl OptionalColumn {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// One bit an item, lowest first.
+    /// One bit per item, lowest first.
     #[must_use]
     pub fn present(&self) -> &[u8] {
         &self.present
@@ -344,7 +344,7 @@ impl OptionalColumn {
         self.items.bytes()
     }
 
-    /// Removes all items and keeps the room.
+    /// Removes all items and keeps the capacity.
     pub fn clear(&mut self) {
         self.present.clear();
         self.items.clear();
@@ -377,7 +377,7 @@ fn start_of(ends: &[u32], index: usize) -> usize {
 }
 
 fn check_ends(ends: &[u32], bytes: usize) -> Result<(), MalformedColumn> {
-    // Without a way out in the middle, so that it takes many at a time.
+    // Without an early exit, so that it can be vectorised.
     let falls = |falls: bool, two: &[u32; 2]| falls | (two[0] > two[1]);
     let is_sound = match ends.split_last() {
         None => bytes == 0,
@@ -408,7 +408,7 @@ fn check_ends(ends: &[u32], bytes: usize) -> Result<(), MalformedColumn> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches parts of a hostile guest that are taken for a column, and gaps that read as empty items.
+    //! Catches parts of a hostile guest that are accepted as a column, and absent items that read as empty ones.
 
     use super::*;
 
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn items_of_any_length_go_over_from_another_column() {
         let bytes: Vec<u8> = (1..=40).collect();
-        // Short ones last, so that sixteen bytes reach beyond the end.
+        // Short ones last, so that sixteen bytes extend beyond the end.
         let column: Column = (0..30).rev().map(|len| &bytes[..len]).collect();
         let mut copy = Column::new();
         for index in 0..column.len() {

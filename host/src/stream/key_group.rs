@@ -1,8 +1,8 @@
-//! Which task a key belongs to.
+//! Maps keys to key groups and tasks.
 //!
 //! The hash of a key is part of the checkpoint format: XXH3 with 64 bits and seed 0 over the key's bytes (Collet,
-//! xxHash specification 0.2). Its remainder by the maximum parallelism is the key group; a task owns a contiguous range of
-//! groups, so that another parallelism deals whole groups out anew.
+//! xxHash specification 0.2). Its remainder by the maximum parallelism is the key group; a task owns a contiguous range
+//! of groups, so that another parallelism redistributes whole groups.
 
 use std::ops::Range;
 
@@ -20,9 +20,9 @@ pub fn hash_key(key: &[u8]) -> u64 {
 pub struct MaxParallelism(u16);
 
 impl MaxParallelism {
-    /// What a job gets that does not ask for more.
+    /// The default number.
     pub const DEFAULT: Self = Self(128);
-    /// The largest one.
+    /// The largest number.
     pub const LIMIT: u16 = 1 << 15;
 
     /// `groups` key groups, or `None` outside 1 to 32,768.
@@ -41,7 +41,7 @@ impl MaxParallelism {
     #[inline]
     #[must_use]
     pub fn group_of(self, hash: u64) -> KeyGroup {
-        // A division takes some five nanoseconds, and the default is a power of two.
+        // A division takes about five nanoseconds, and the default is a power of two.
         if self.0.is_power_of_two() {
             return KeyGroup(hash as u16 & (self.0 - 1));
         }
@@ -69,12 +69,12 @@ impl MaxParallelism {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyGroup(pub u16);
 
-/// Contiguous key groups.
+/// A range of contiguous key groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyGroupRange(pub Range<u16>);
 
 impl KeyGroupRange {
-    /// Whether the group is one of these.
+    /// Whether the group is in the range.
     #[inline]
     #[must_use]
     pub fn contains(&self, group: KeyGroup) -> bool {
@@ -84,7 +84,7 @@ impl KeyGroupRange {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a key group that two tasks own, or none, and a hash that changes under existing checkpoints.
+    //! Catches a key group that two tasks or no task own, and a hash that changes under existing checkpoints.
 
     use super::*;
 

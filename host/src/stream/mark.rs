@@ -1,13 +1,13 @@
-//! The names of checkpoints and tasks, as barriers and messages carry them.
+//! Ids of checkpoints and tasks, as barriers and messages carry them.
 
 use std::fmt;
 
-/// A checkpoint of a job. Ids start at 1 and only ever grow, over restarts too.
+/// The id of a checkpoint in a job. Ids start at 1 and only grow, also across restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CheckpointId(pub u64);
 
 impl CheckpointId {
-    /// The one after this.
+    /// The next id.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -20,7 +20,7 @@ impl fmt::Display for CheckpointId {
     }
 }
 
-/// Which parallel copy of an operator, from 0.
+/// The index of a parallel copy of an operator, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskIndex(pub u16);
 

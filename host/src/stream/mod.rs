@@ -1,6 +1,6 @@
-//! What flows: records in batches, and the marks between them. Plain data, without I/O.
+//! The data of a stream: records in batches, and the marks between them. Plain data, without I/O.
 //!
-//! Everything else in the host knows these types, and they know nothing of it.
+//! All other modules use these types; this module is independent of them.
 
 pub mod batch;
 pub mod column;
@@ -15,5 +15,5 @@ pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism, hash_key};
 pub use mark::{CheckpointId, TaskIndex};
 pub use origin::{Origin, Unit};
 
-/// The output port that every operator has beside those of its plugin: records that the plugin could not handle leave by it.
+/// The output port that every operator has beside those of its plugin, for records that the plugin could not handle.
 pub const DEAD_LETTERS: &str = "dead-letters";

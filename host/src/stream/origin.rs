@@ -1,19 +1,20 @@
-//! Where the records of a batch were read, for messages that name one of them.
+//! The places where the records of a batch were read, for messages about single records.
 //!
-//! An origin travels with its batch and costs nothing per record: a source notes what it read for the whole batch, and code
-//! that mixes batches joins their origins. Output of an operator inherits the origin of its input, so it names what was
-//! read, not what was made.
+//! An origin is stored once per batch and costs nothing per record: a source notes what it read for the whole batch,
+//! and code that mixes batches joins their origins. Output of an operator inherits the origin of its input, so it names
+//! the records that were read, not the ones that were made from them.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Spans of a batch: more would cost more than they tell.
+/// Largest number of spans of a batch: more would cost more than they are worth.
 const SPANS_MAX: usize = 8;
 
-/// Where the records of a batch were read.
+/// The places where the records of a batch were read.
 ///
 /// - At most eight spans; `has_others` if there were more.
-/// - If there is a `first`, the records of the batch are, in order and without gaps, those of the spans from that one on.
+/// - If there is a `first`, the records of the batch are, in order and without gaps, those of the spans from that one
+///   on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     spans: Vec<Span>,
@@ -32,7 +33,7 @@ struct Span {
     records: usize,
 }
 
-/// What the numbers of a span count.
+/// The unit of a span's positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes of a file.
@@ -51,7 +52,8 @@ impl Unit {
 }
 
 impl Origin {
-    /// Notes that `records` records of a split were read, from a position up to another one. For a source that fills a batch.
+    /// Notes that `records` records of a split were read, from a position up to another one. For sources that fill a
+    /// batch.
     pub fn read(&mut self, split: &Arc<str>, unit: Unit, (from, to): (u64, u64), records: usize) {
         let has_room = self.spans.len() < SPANS_MAX;
         match self.spans.last_mut() {
@@ -71,7 +73,7 @@ impl Origin {
         }
     }
 
-    /// Names the source of all spans. From now on it is known which record is which.
+    /// Sets the name of the source of all spans. From now on it is known which record is which.
     pub fn of_source(&mut self, source: &Arc<str>) {
         for span in &mut self.spans {
             span.source = Some(Arc::clone(source));
@@ -79,7 +81,7 @@ impl Origin {
         self.first = Some(0);
     }
 
-    /// Joins what another batch says, some of whose records come into this one.
+    /// Adds the origin of another batch, some of whose records are added to this one.
     pub fn join(&mut self, other: &Self) {
         self.first = None;
         self.has_others |= other.has_others;
@@ -88,7 +90,7 @@ impl Origin {
         }
     }
 
-    /// That of records which were made of these.
+    /// The origin of records that were made from these.
     #[must_use]
     pub fn inherited(&self) -> Self {
         Self {
@@ -97,7 +99,7 @@ impl Origin {
         }
     }
 
-    /// That of the records from the `index`-th on.
+    /// The origin of the records from the `index`-th on.
     #[must_use]
     pub fn from_record(&self, index: usize) -> Self {
         Self {
@@ -106,7 +108,7 @@ impl Origin {
         }
     }
 
-    /// Where one record of the batch was read, in words.
+    /// The place where one record of the batch was read, in words.
     #[must_use]
     pub fn describe(&self, record: usize) -> String {
         if let Some((span, index)) = self.span_of(record) {
@@ -126,7 +128,7 @@ impl Origin {
         text
     }
 
-    /// The span of a record, and its index there, if that is known for sure.
+    /// The span of a record, and its index there, if both are known for sure.
     fn span_of(&self, record: usize) -> Option<(&Span, usize)> {
         let mut index = self.first? + record;
         for span in &self.spans {
@@ -172,7 +174,7 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a position that names another record than the one that is meant, and origins that grow without end.
+    //! Catches a position of another record than the intended one, and origins that grow without limit.
 
     use super::*;
 

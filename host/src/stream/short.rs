@@ -1,4 +1,4 @@
-//! Copies and compares of byte strings that are mostly shorter than a cache line, without a call of the C library.
+//! Copies and compares byte strings that are mostly shorter than a cache line, without calling the C library.
 
 /// Appends `bytes`.
 #[inline(always)]
@@ -22,7 +22,7 @@ pub fn append(to: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Fewer than eight bytes as a number, the first lowest.
+/// Up to seven bytes as a number, the first one lowest.
 #[inline(always)]
 fn word(bytes: &[u8]) -> u64 {
     let len = bytes.len();
@@ -65,7 +65,7 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    //! Catches bytes that get lost, or differences that are overlooked, at any length around the short ones.
+    //! Catches lost bytes and missed differences, at any length around the short ones.
 
     use super::*;
 

@@ -1,4 +1,5 @@
-//! Bytes and records as they stand in a file: text or `{ hex = ".." }`, and `[key, value]` or `[key, value, event time]`.
+//! Bytes and records in the notation of a file: text or `{ hex = ".." }`, and `[key, value]` or `[key, value, event
+//! time]`.
 
 use std::fmt;
 
@@ -8,7 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use super::Timestamp;
 use crate::stream::NO_TIMESTAMP;
 
-/// A record that goes in or comes out.
+/// An input or output record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) key: Vec<u8>,

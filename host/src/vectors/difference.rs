@@ -1,4 +1,5 @@
-//! What a plugin did otherwise than its vectors say: where, and line by line what was expected and what came.
+//! The difference between a plugin's results and its vectors: the place, and line by line what was expected and what
+//! came.
 
 use std::fmt;
 
@@ -7,21 +8,21 @@ use super::{Call, Emits, Expected, FailsBy, Variation, show};
 use crate::guest::{Exceeded, GuestError};
 use crate::runtime::alone::Called;
 
-/// Lines of a difference that are shown.
+/// Largest number of lines of a difference that are shown.
 const LINES_MAX: usize = 20;
-/// Lines that are the same, before and after those that differ.
+/// Equal lines that are shown before and after those that differ.
 const CONTEXT: usize = 2;
 
-/// A step whose outcome is not as it should be.
+/// A step with an unexpected result.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// Its number, from 1, and its line in the file; nothing when the plugin does not even open.
+    /// Its number, from 1, and its line in the file; `None` if the plugin does not open.
     pub step: Option<(usize, usize)>,
-    /// How the plugin was run.
+    /// The variation of the run.
     pub variation: &'static str,
-    /// What is not as it should be.
+    /// A description of the difference.
     pub what: String,
-    /// What was expected (`-`), what came (`+`), and what the plugin logged.
+    /// Lines that were expected (`-`), lines that came (`+`), and what the plugin logged.
     pub lines: Vec<String>,
 }
 
@@ -39,7 +40,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Why a variation ends before its last step.
+/// The reason why a variation ends before its last step.
 #[derive(Debug)]
 pub(super) struct Stop {
     pub(super) what: String,
@@ -52,7 +53,7 @@ impl Stop {
         Self { what, lines }
     }
 
-    /// As the difference at a step, with what the plugin said there.
+    /// The difference at a step, with what the plugin logged there.
     pub(super) fn at(
         self,
         step: (usize, usize),
@@ -77,10 +78,10 @@ impl Stop {
     }
 }
 
-/// What a call gave, or why it failed.
+/// The result of a call, or its failure.
 pub(super) type CallOutcome = Result<Called, Failed>;
 
-/// A call that has failed.
+/// A failed call.
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     by: Option<FailsBy>,
@@ -96,7 +97,7 @@ impl Failed {
     }
 }
 
-/// How a call has failed.
+/// The kind of a failure.
 fn fails_by(error: &GuestError) -> Option<FailsBy> {
     match error {
         GuestError::Failed { .. } => Some(FailsBy::Error),
@@ -111,7 +112,7 @@ fn fails_by(error: &GuestError) -> Option<FailsBy> {
     }
 }
 
-/// Compares an outcome with what a file expects.
+/// Compares a result with what a file expects.
 ///
 /// # Errors
 /// With the difference.
@@ -154,7 +155,7 @@ pub(super) fn compare(call: &Call, outcome: &CallOutcome, outputs: &[String]) ->
     }
 }
 
-/// Compares what came of the same records a second time.
+/// Compares the results of the same records in two runs.
 ///
 /// # Errors
 /// With the difference.

@@ -1,4 +1,4 @@
-//! Which files of vectors a plugin is held to.
+//! Finds the files of vectors for a plugin.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use crate::pipeline::toml_file::TomlFile;
 /// Files that were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VectorFiles {
-    /// With vectors, sorted.
+    /// Files with vectors, sorted.
     pub files: Vec<PathBuf>,
-    /// TOML files without.
+    /// TOML files without vectors.
     pub others: Vec<PathBuf>,
 }
 
-/// The vectors of a plugin: `vectors.toml` and the files of the folder `vectors`, beside the component or in the plugin's
-/// folder; if there are none, in its parent, so that a plugin in several languages has them once.
+/// The vectors of a plugin: `vectors.toml` and the files of the folder `vectors`, beside the component or in the
+/// plugin's folder; if there are none, in its parent, so that a plugin in several languages needs only one copy.
 ///
 /// # Errors
 /// When a folder cannot be read.
 pub fn of_plugin(plugin: &Path) -> io::Result<VectorFiles> {
     let own = match plugin.is_dir() {
         true => Some(plugin),
-        // That of a bare name is the current one.
+        // The parent of a bare name is the current folder.
         false => plugin
             .parent()
             .map(|parent| match parent.as_os_str().is_empty() {
@@ -88,7 +88,7 @@ fn in_folder(folder: &Path) -> io::Result<VectorFiles> {
     Ok(VectorFiles { files, others })
 }
 
-/// Whether there are vectors in a file. One that cannot be read has some, so that it is not passed over.
+/// Whether a file has vectors. `true` for a file that cannot be read, so that it is reported and not skipped.
 fn has_vectors(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else {
         return true;

@@ -1,4 +1,5 @@
-//! From the text of a file to vectors. What is wrong is said with its line, and the nearest known word where one is unknown.
+//! Parses the text of a file to vectors. Problems are reported with the line, and with the nearest known word for an
+//! unknown one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::pipeline::limits::LimitSettings;
 use crate::pipeline::toml_file::TomlFile;
 use crate::pipeline::{Problem, Problems, config, duration, words};
 
-/// Records of a step: a job calls with no more.
+/// Largest number of records of a step, the same as in a job's calls.
 const RECORDS_MAX: usize = 4096;
 
 #[derive(Default, Deserialize)]
@@ -51,7 +52,7 @@ fn passes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>
     duration::deserialize(deserializer).map(Some)
 }
 
-/// A word, or several of which one is right.
+/// A word, or several of which one must match.
 fn fails_by<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<FailsBy>>, D::Error> {
     struct Words;
 
@@ -124,10 +125,10 @@ impl<'de> Deserialize<'de> for Emits {
 }
 
 impl Vectors {
-    /// Reads the text of a file; messages call it `name`.
+    /// Parses the text of a file; messages call it `name`.
     ///
     /// # Errors
-    /// With what is wrong.
+    /// With the problems.
     pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
         let file = TomlFile::parse(name, text)?;
         let typed: VectorFile = file.read().map_err(Problems::from)?;
@@ -153,10 +154,10 @@ impl Vectors {
         })
     }
 
-    /// Ports and states that the plugin has not.
+    /// Checks that the plugin has the named ports and states.
     ///
     /// # Errors
-    /// With all of them.
+    /// With all that it lacks.
     pub(super) fn check(&self, description: &Description) -> Result<(), Problems> {
         let Expects::Steps(steps) = &self.expects else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Values of states: what a file expects, and what the plugin's own JSON says.
+//! Values of states: the expected ones in a file, and the JSON of the plugin.
 //!
 //! TOML has no null, and no integers above 63 bits: `{ json = "null" }` is any JSON text.
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use super::bytes::TypedBytes;
 
-/// A value as it stands in a file.
+/// A value in the notation of a file.
 pub(super) struct Json(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Json {
@@ -71,7 +71,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
-/// What keys have in a state: a table, or where a key is no text, a list of `[key, value]`.
+/// The values of a state by key: a table, or a list of `[key, value]` if a key is not text.
 #[derive(Default)]
 pub(super) struct ByKey(pub(super) Vec<(Vec<u8>, Value)>);
 
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for ByKey {
     }
 }
 
-/// Whether two values mean the same: `1` is `1.0`.
+/// Whether two values are equal: `1` equals `1.0`.
 pub(super) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
@@ -131,7 +131,7 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// A map of the plugin, in the form in which the file has it: a table by the text of sub-keys, or pairs in order.
+/// A map of the plugin, in the notation of the file: a table by the text of sub-keys, or pairs in order.
 pub(super) fn map_like(expected: Option<&Value>, entries: Vec<(Value, Value)>) -> Value {
     if let Some(Value::Array(_)) = expected {
         let pairs = entries.into_iter();
@@ -151,7 +151,7 @@ pub(super) fn map_like(expected: Option<&Value>, entries: Vec<(Value, Value)>) -
 
 #[cfg(test)]
 mod tests {
-    //! Catches values that count as the same and are not, and the other way round.
+    //! Catches different values that count as equal, and equal ones that count as different.
 
     use serde_json::json;
 

@@ -1,13 +1,13 @@
-//! Test vectors: what an operator makes of records, written down in a file that operators in any language can be held to.
+//! Test vectors: a file of records and the expected results of an operator, for operators in any language.
 //!
 //! ```text
 //! file ── format ──▶ Vectors ── run ──▶ each variation: an operator alone, call by call ──▶ Report
 //! ```
 //!
-//! A file is run as written, and in variations that a plugin which keeps to the contract does not notice: record by record, a
-//! fresh instance for each call, killed and restored after each step, and called through the interface `operator` where the
-//! host would call another one. The first difference ends it. The plugin runs as in a
-//! job, with its limits and its state in chunks; there is no pipeline, and nothing is written.
+//! A file is run as written, and in variations that a plugin which follows the contract does not notice: record by
+//! record, with a fresh instance for each call, killed and restored after each step, and called through the interface
+//! `operator` if the host would use another one. The first difference ends the run. The plugin runs as in a job, with
+//! its limits and its state in chunks; there is no pipeline, and nothing is written.
 
 pub mod find;
 
@@ -30,7 +30,7 @@ use crate::stream::Timestamp;
 /// A file of vectors.
 #[derive(Debug, Clone)]
 pub struct Vectors {
-    /// What messages call the file.
+    /// The name of the file in messages.
     pub name: String,
     file: TomlFile,
     config: Vec<(String, String)>,
@@ -40,7 +40,7 @@ pub struct Vectors {
 
 #[derive(Debug, Clone)]
 enum Expects {
-    /// The plugin does not open, and says this.
+    /// The plugin does not open, and its message contains this.
     Refusal(String),
     Steps(Vec<Step>),
 }
@@ -64,7 +64,7 @@ enum Action {
 
 #[derive(Debug, Clone)]
 struct Call {
-    /// The first port if it is not said.
+    /// The first port if absent.
     input: Option<String>,
     records: Vec<Record>,
     expected: Expected,
@@ -74,12 +74,12 @@ struct Call {
 enum Expected {
     Output {
         emits: Emits,
-        /// Records by position, and a part of the reason.
+        /// Rejected records by position, each with a part of the reason.
         rejects: Vec<(usize, String)>,
     },
     Failure {
         says: String,
-        /// One of these, or anything if there are none.
+        /// The expected kinds of failure; empty for any.
         by: Vec<FailsBy>,
     },
 }
@@ -90,23 +90,23 @@ enum Emits {
     ByPort(Vec<(String, Vec<Record>)>),
 }
 
-/// How a call fails.
+/// The kind of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum FailsBy {
-    /// The plugin says so.
+    /// The plugin reports an error.
     Error,
     /// It crashes.
     Trap,
     /// It takes too long.
     Time,
-    /// It wants too much memory.
+    /// It exceeds its memory limit.
     Memory,
-    /// It returns too much.
+    /// It exceeds its output limit.
     Output,
 }
 
-/// What exactly the keys of a state have.
+/// The complete content of a state, by key.
 #[derive(Debug, Clone)]
 struct ExpectedState {
     state: String,
@@ -114,21 +114,21 @@ struct ExpectedState {
 }
 
 impl Vectors {
-    /// Whether the engine that runs them has to count fuel.
+    /// Whether the engine must count fuel.
     #[must_use]
     pub fn need_fuel(&self) -> bool {
         self.limits.fuel_per_call.is_some()
     }
 }
 
-/// How a plugin is run.
+/// A way of running a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variation {
     AsWritten,
     RecordByRecord,
     FreshInstances,
     Killed,
-    /// Only for a plugin that the host calls otherwise.
+    /// Only for a plugin that the host calls through another interface.
     ThroughOperator,
 }
 
@@ -144,18 +144,18 @@ impl Variation {
     }
 }
 
-/// What came of a file of vectors.
+/// The result of a file of vectors.
 #[derive(Debug, Clone)]
 pub struct VectorReport {
     /// The file.
     pub name: String,
-    /// Its steps; none if it is about a configuration that is refused.
+    /// Number of its steps; 0 if it is about a configuration that is refused.
     pub steps: usize,
-    /// In how many variations it was run, to the end or to the difference.
+    /// Number of variations that were run, to the end or to the difference.
     pub variations: usize,
-    /// Its records.
+    /// Number of its records.
     pub records: usize,
-    /// What was not as it should be; nothing if the plugin passes.
+    /// The first difference; `None` if the plugin passes.
     pub difference: Option<Difference>,
 }
 

@@ -19,15 +19,15 @@ use crate::runtime::plan::Operator;
 use crate::runtime::saved::Saved;
 use crate::stream::{Batch, Column};
 
-/// When vectors begin, in milliseconds since 1970: 2026-01-01T00:00:00Z.
+/// The start time of vectors, in milliseconds since 1970: 2026-01-01T00:00:00Z.
 const BEGIN_MS: u64 = 1_767_225_600_000;
-/// Lines of a plugin's log that are told with a difference.
+/// Lines of a plugin's log that are shown with a difference.
 const LOG_LINES_MAX: usize = 5;
 
-/// Runs a plugin on vectors. The caller has to tick its engine; otherwise the time limits of calls are not enforced.
+/// Runs a plugin on vectors. The caller must tick its engine; otherwise the time limits of calls are not enforced.
 ///
 /// # Errors
-/// When the file names ports or states that the plugin has not.
+/// When the file names ports or states that the plugin lacks.
 pub fn run(plugin: &Plugin, vectors: &Vectors) -> Result<VectorReport, Problems> {
     let description = plugin.description();
     vectors.check(description)?;
@@ -89,7 +89,7 @@ fn calls(steps: &[Step]) -> impl Iterator<Item = &Call> {
     })
 }
 
-/// Those that make a difference for these steps.
+/// The variations that matter for these steps.
 fn variations(steps: &[Step]) -> Vec<Variation> {
     let mut variations = vec![Variation::AsWritten];
     if calls(steps).any(is_cut) {
@@ -104,7 +104,7 @@ fn variations(steps: &[Step]) -> Vec<Variation> {
     variations
 }
 
-/// Whether its records may come one by one: of those of a call that fails, some would not fail.
+/// Whether its records may be passed one by one: some records of a failing call would not fail alone.
 fn is_cut(call: &Call) -> bool {
     call.records.len() > 1 && matches!(call.expected, Expected::Output { .. })
 }
@@ -166,16 +166,16 @@ fn level(level: LogLevel) -> &'static str {
     }
 }
 
-/// One variation on its way.
+/// A run of one variation.
 struct VariationRun<'a> {
     plugin: &'a Plugin,
     alone: Alone,
     variation: Variation,
-    /// Turns values into JSON. It was never opened, and never handles records.
+    /// Converts values to JSON. It is never opened, and never processes records.
     teller: Option<Instance>,
     /// Calls since the last checkpoint.
     since: Vec<PastCall>,
-    /// Of the step.
+    /// The plugin's log of the step.
     log: Vec<LogLine>,
 }
 
@@ -245,7 +245,7 @@ impl VariationRun<'_> {
         }
     }
 
-    /// Goes back to the last checkpoint and replays the calls since, each at its original time.
+    /// Returns to the last checkpoint and replays the calls since, each at its original time.
     fn kill(&mut self) -> Result<(), Stop> {
         self.alone.restore()?;
         let now_ms = self.alone.wall_ms;
@@ -260,7 +260,7 @@ impl VariationRun<'_> {
         Ok(())
     }
 
-    /// The end of what the plugin has logged in this step.
+    /// The last lines that the plugin logged in this step.
     fn last_words(&mut self) -> Vec<String> {
         self.hear_log();
         let from = self.log.len().saturating_sub(LOG_LINES_MAX);
@@ -352,7 +352,7 @@ impl VariationRun<'_> {
         Ok(all)
     }
 
-    /// The lines of the keys that have something else.
+    /// The lines of keys with another value.
     fn compare_state(&mut self, expected: &ExpectedState) -> Result<Vec<String>, Stop> {
         let name = &expected.state;
         let mut states = self.plugin.description().states.iter().zip(0..);
@@ -386,7 +386,7 @@ impl VariationRun<'_> {
         Ok(lines)
     }
 
-    /// What keys have, in the words of the plugin.
+    /// The values of keys, as JSON of the plugin.
     fn tell<'a>(
         &mut self,
         state: u16,

@@ -1,5 +1,5 @@
-//! Bytes, records and messages for people: cut, and without what would command a terminal. All of it may come from a hostile
-//! plugin.
+//! Bytes, records and messages for people: shortened, and without control sequences of terminals. All of it may come
+//! from a hostile plugin.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ const CHARS_MAX: usize = 100;
 const MESSAGE_CHARS_MAX: usize = 1500;
 const MESSAGE_LINES_MAX: usize = 10;
 
-/// Bytes as they stand in a file, or their beginning.
+/// Bytes in the notation of a file, or their beginning.
 pub(super) fn bytes(bytes: &[u8]) -> String {
     let (shown, is_cut) = match std::str::from_utf8(bytes) {
         Ok(text) => {
@@ -33,7 +33,7 @@ pub(super) fn bytes(bytes: &[u8]) -> String {
     }
 }
 
-/// A record as it stands in a file.
+/// A record in the notation of a file.
 pub(super) fn record(record: &Record) -> String {
     let (key, value) = (bytes(&record.key), bytes(&record.value));
     match record.timestamp {
@@ -67,7 +67,7 @@ pub(super) fn message(text: &str) -> String {
     shown
 }
 
-/// Text between quotes, as a file has it.
+/// Text between quotes, as in a file.
 fn escaped(text: &str) -> String {
     text.chars().map(|char| escaped_char(char, true)).collect()
 }
@@ -83,7 +83,7 @@ fn escaped_char(char: char, in_quotes: bool) -> String {
         '\t' => "\\t".to_owned(),
         '\r' => "\\r".to_owned(),
         '"' | '\'' | '\\' => char.to_string(),
-        // Control characters, and what turns text around or is not to be seen.
+        // Control characters, and those that change the direction of text or are invisible.
         _ if char.escape_debug().len() > 1 => format!("\\u{:04X}", u32::from(char)),
         _ if ('\u{200b}'..='\u{202f}').contains(&char) => format!("\\u{:04X}", u32::from(char)),
         _ => char.to_string(),
@@ -92,7 +92,7 @@ fn escaped_char(char: char, in_quotes: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches what a plugin could tell a terminal to do, and output that never ends.
+    //! Catches control sequences that a plugin could send to a terminal, and output without end.
 
     use super::*;
 

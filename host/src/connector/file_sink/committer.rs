@@ -1,4 +1,4 @@
-//! Makes parts durable, then visible, and puts the folder right after a failure.
+//! Makes parts durable, then visible, and repairs the folder after a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
@@ -14,8 +14,8 @@ use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, e
 
 const VERSION: u8 = 1;
 
-/// - `prepared` is `committed` and all of `pending`.
-/// - While it lives, it holds the lock of the staging folder.
+/// - `prepared` is `committed` plus all of `pending`.
+/// - While it exists, it holds the lock of the staging folder.
 pub(super) struct FileCommitter {
     folder: PathBuf,
     staging: PathBuf,
@@ -28,23 +28,23 @@ pub(super) struct FileCommitter {
     _lock: File,
 }
 
-/// What the staging folder says of whose it is.
+/// The owner of the staging folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mark {
-    /// Nothing.
+    /// There is no marker.
     Absent,
-    /// This owner's, from earlier.
+    /// This owner, from an earlier run.
     Ours,
-    /// The same sink's, but its checkpoints are in the data folder with this id.
+    /// The same sink, but its checkpoints are in the data folder with this id.
     OtherData(String),
 }
 
-/// Where a restored checkpoint comes from, as far as this folder is concerned.
+/// The origin of a restored checkpoint, with respect to this folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CheckpointOrigin {
     /// From this job's data folder.
     Own,
-    /// It was carried here, and this is the folder that it was carried from.
+    /// It was carried here from the data folder that wrote this folder.
     TakenOver,
     /// It was carried here, and this folder is new.
     Carried,
@@ -58,13 +58,13 @@ struct CommittedTotal {
 
 struct PendingPart {
     size: Size,
-    /// Whether it has been made visible, though that may not be durable.
+    /// Whether it was made visible; this may not be durable yet.
     is_renamed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// Parts of checkpoints up to this one were committed when the state was made.
+    /// Parts of checkpoints up to this one were committed when the state was saved.
     committed_through: Option<u64>,
     total: CommittedTotal,
 }
@@ -87,7 +87,7 @@ impl FileCommitter {
             Err(TryLockError::WouldBlock) => {
                 return Err(ConnectorError::OutputInUse { path: folder });
             }
-            // Some network file systems have no locks; the owner is checked there too.
+            // Some network file systems have no locks; the owner is checked there as well.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => {
                 return Err(ConnectorError::io("lock", &staging)(error));
@@ -149,7 +149,7 @@ impl FileCommitter {
         }
     }
 
-    /// Removes visible parts that `retracts`, and all that is staged.
+    /// Removes visible parts for which `retracts` returns true, and all staged files.
     fn remove(
         &self,
         retracts: impl Fn(&PartName) -> bool,
@@ -174,7 +174,7 @@ impl FileCommitter {
         Ok(names.iter().filter_map(|it| PartName::parse(it)).collect())
     }
 
-    /// Writes down whose folder this is. A marker that a crash cut short has no newline, and counts as none.
+    /// Writes the owner of this folder. A marker that a crash cut short has no newline, and counts as missing.
     fn mark(&mut self) -> Result<(), ConnectorError> {
         if self.mark == Mark::Ours {
             return Ok(());
@@ -191,7 +191,7 @@ impl FileCommitter {
         Ok(())
     }
 
-    /// What a restored checkpoint has to do with this folder, which has this many visible parts.
+    /// The relation of a restored checkpoint to this folder, which has this many visible parts.
     fn origin(
         &self,
         restored: RestoredSink<'_>,
@@ -230,8 +230,8 @@ impl FileCommitter {
             let was_committed = state
                 .committed_through
                 .is_some_and(|through| part.name.checkpoint.0 <= through);
-            // With the marker the staging folder is whole, so the part was committed and taken away by its reader.
-            // A folder that is new never had it.
+            // With the marker the staging folder is complete, so the part was committed and moved away by a reader. A
+            // new folder never had it.
             let may_be_gone =
                 was_committed || self.mark == Mark::Ours || origin != CheckpointOrigin::Own;
             if !self.rename(part, &mut recovered)? && !may_be_gone {
@@ -255,7 +255,8 @@ impl SinkCommitter for FileCommitter {
         }
         let parts = decode_all(staged)?;
         if !parts.is_empty() {
-            // After a failed sync it is unknown what is on disk, and a second sync may succeed without writing the rest.
+            // After a failed sync the content of the disk is unknown, and a second sync may succeed without writing the
+            // rest.
             self.has_failed_sync = true;
             self.sync_parts(&parts)?;
             self.has_failed_sync = false;
@@ -291,7 +292,7 @@ impl SinkCommitter for FileCommitter {
         let parts = decode_all(staged)?;
         for part in &parts {
             let is_there = self.rename(part, &mut Recovered::default())?;
-            // One that is not pending was committed before, and one that is renamed may have been taken since.
+            // A part that is not pending was committed before, and one that is renamed may have been moved away since.
             if let Some(pending) = self.pending.get_mut(&part.name) {
                 if !is_there && !pending.is_renamed {
                     return Err(ConnectorError::PartGone {
@@ -403,7 +404,7 @@ fn decode_all(staged: &[Staged]) -> Result<Vec<Part>, ConnectorError> {
     staged.iter().map(Part::decode).collect()
 }
 
-/// The names in a folder that are UTF-8, as all of ours are.
+/// The names in a folder that are UTF-8, as all names used here are.
 fn names(folder: &Path) -> Result<Vec<String>, ConnectorError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(ConnectorError::io("read", folder))? {

@@ -1,4 +1,4 @@
-//! What a part is called, and how a checkpoint keeps it.
+//! The file name of a part, and its entry in a checkpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::stream::{CheckpointId, TaskIndex};
 
 const VERSION: u8 = 1;
 
-/// The output of one task for one checkpoint. Its file's name follows from it, so a checkpoint cannot name other files.
+/// The output of one task for one checkpoint. It determines the file name, so a checkpoint cannot refer to other files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PartName {
     pub(super) checkpoint: CheckpointId,
@@ -16,14 +16,14 @@ pub(super) struct PartName {
     extension: &'static str,
 }
 
-/// A part and what is in it.
+/// A part and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) name: PartName,
     pub(super) size: Size,
 }
 
-/// How much was written.
+/// The size of a part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Size {
     pub(super) records: u64,
@@ -52,7 +52,7 @@ impl PartName {
         format!("part-{checkpoint:08}-{task:03}.{}", self.extension)
     }
 
-    /// The part that a file's name means; `None` if it is not exactly one that we give.
+    /// The part with this file name; `None` if it is not exactly one that this sink uses.
     pub(super) fn parse(file_name: &str) -> Option<Self> {
         let (stem, extension) = file_name.strip_prefix("part-")?.split_once('.')?;
         let (checkpoint, task) = stem.split_once('-')?;

@@ -1,5 +1,5 @@
-//! Catches output that is lost, doubled or seen too early when the process dies at any step, files that are not ours and
-//! are touched, and two writers in one folder. Dying is dropping everything but the folder and the last checkpoint.
+//! Catches output that is lost, doubled or visible too early when the process dies at any step, foreign files that are
+//! touched, and two writers in one folder. Dying means dropping everything except the folder and the last checkpoint.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn stage(sink: &FileSink, task: u16, checkpoint: u64, value: &str) -> Staged {
     writer.stage(CheckpointId(checkpoint)).unwrap().unwrap()
 }
 
-/// Visible files and what is in them, sorted.
+/// Visible files and their content, sorted.
 fn visible(folder: &TempDir) -> String {
     let mut files: Vec<_> = fs::read_dir(folder.path().join("out"))
         .unwrap()
@@ -48,7 +48,7 @@ fn staged_files(folder: &TempDir) -> Vec<String> {
     names.filter(|name| name != "owner").collect()
 }
 
-/// What a checkpoint keeps of the sink.
+/// The data of the sink in a checkpoint.
 struct Saved {
     id: u64,
     staged: Vec<Staged>,
@@ -127,7 +127,7 @@ fn dying_at_any_step_ends_as_if_nothing_had_happened() {
             let saved = if durable { &second } else { &first };
             let expected = if durable { BOTH } else { FIRST };
             let records = if durable { "4 records" } else { "2 records" };
-            // The recovery may be cut short and done again.
+            // The recovery may be interrupted and repeated.
             for round in 0..2 {
                 let mut committer = sink(&folder).committer().unwrap();
                 let recovered = recover(&mut *committer, Some(saved)).unwrap();
@@ -205,7 +205,7 @@ fn a_reader_may_take_parts_away_but_not_the_staging_folder() {
     committer.commit(&permit, &second.staged).unwrap();
     drop(committer);
     fs::remove_dir_all(folder.path().join("out")).unwrap();
-    // It stays refused: asking again does not make it right.
+    // It stays refused, also when it is tried again.
     for _ in 0..2 {
         let mut committer = sink(&folder).committer().unwrap();
         let refused = recover(&mut *committer, Some(&second));
@@ -250,7 +250,7 @@ fn runs_with_other_data_folders_do_not_touch_each_others_output() {
         assert!(matches!(refused, Err(ConnectorError::OtherRun { .. })));
     }
     assert_eq!(visible(&folder), seen, "nothing was touched");
-    // With the user's word it takes the folder over, and the first run is refused from then on.
+    // With the user's consent it takes the folder over, and the first run is refused from then on.
     assert_eq!(committer.clear().unwrap().retracted, 2);
     drop(committer);
     let mut committer = sink(&folder).committer().unwrap();
@@ -316,7 +316,7 @@ fn what_cannot_be_written_or_read_is_an_error() {
     }
     let forged = Staged(second.staged[0].0.iter().map(|byte| byte ^ 0x40).collect());
     assert!(committer.prepare(&[forged]).is_err());
-    // A part that is shorter than it was when it was staged must fail the checkpoint, and all after it.
+    // A part that became shorter after it was staged must fail the checkpoint, and all later ones.
     let third = stage(&sink(&folder), 0, 3, "three");
     fs::write(folder.path().join("out/.staged/part-00000003-000.csv"), "k").unwrap();
     assert!(committer.prepare(&[third]).is_err());
@@ -355,7 +355,7 @@ fn a_savepoint_takes_the_output_over_that_it_belongs_to() {
     let permit = CommitPermit::for_test(2);
     committer.commit(&permit, &second.staged).unwrap();
     drop(committer);
-    // What came after the savepoint is taken back, and twice is the same as once.
+    // Output after the savepoint is taken back, and twice has the same effect as once.
     let (taken, recovered) = carried(&folder, &first).unwrap();
     assert_eq!(recovered.retracted, 2);
     assert_eq!(visible(&folder), FIRST);

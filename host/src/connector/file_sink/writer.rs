@@ -1,7 +1,8 @@
-//! One task's share of a file sink: fills a file in the staging folder and gives it its part's name at a barrier.
+//! One task's share of a file sink: writes a file in the staging folder, and renames it to its part's name at a
+//! barrier.
 //!
-//! Nothing is synced here: the committer does that, off the stream's path. After an error the writer is of no more use;
-//! what it leaves is removed when the job recovers.
+//! Nothing is synced here: the committer does that, off the stream's path. After an error the writer must not be used
+//! again; recovery removes its files.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +13,7 @@ use crate::checkpoint::Staged;
 use crate::connector::{ConnectorError, SinkFormat, SinkWriter};
 use crate::stream::{Batch, CheckpointId, TaskIndex};
 
-/// Handed to the system at once.
+/// Bytes that are written at once.
 const WRITE_BYTES: usize = 256 << 10;
 
 pub(super) struct FileWriter {
@@ -51,18 +52,18 @@ impl FileWriter {
             .map_err(ConnectorError::io("write", &self.path))?;
         self.size.bytes += self.buffer.len() as u64;
         self.buffer.clear();
-        // One long record must not keep its memory for good.
+        // One long record must not keep its memory permanently.
         self.buffer.shrink_to(2 * WRITE_BYTES);
         Ok(())
     }
 }
 
-/// What a task's file is called until it is a part.
+/// The name of a task's file until it becomes a part.
 fn open_name(task: TaskIndex) -> String {
     format!("open-{:03}", task.0)
 }
 
-/// Whether a file in the staging folder is one that a writer has not ended.
+/// Whether a file in the staging folder is one that a writer has not finished.
 pub(super) fn is_open_name(name: &str) -> bool {
     let task = name.strip_prefix("open-").and_then(|it| it.parse().ok());
     task.is_some_and(|task| open_name(TaskIndex(task)) == name)

@@ -1,7 +1,7 @@
-//! Parts of one file that are read ahead of the window: at most two, one after the other, in buffers that are used again.
+//! Parts of one file that are read ahead of the window: at most two consecutive ones, in reused buffers.
 //!
-//! - Parts follow each other without a gap; none reaches beyond `end`.
-//! - Short files, and the ends of long ones, are not worth a part: nothing is asked for then.
+//! - Parts follow each other without a gap; none extends beyond `end`.
+//! - Short files, and the ends of long ones, are not worth a request, and are not read ahead.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
 
-/// Parts that are asked for at a time: one may be read while the one before it waits for the worker.
+/// Largest number of requested parts: one may be read while the one before it waits for the worker.
 const PARTS_MAX: usize = 2;
-/// A buffer has room before its part for the start of a record that continues in it: the length of a part, divided by this.
+/// A buffer has room in front of its part for the start of a record that continues in it: the length of a part, divided
+/// by this.
 const HEAD_SHARE: usize = 8;
 
 pub(super) struct Ahead {
     service: Arc<dyn ReadAhead>,
     file: Arc<File>,
-    /// No part begins here or later.
+    /// No part begins at or after this position.
     end: u64,
     asked: VecDeque<RequestedRange>,
     spare: Vec<Vec<u8>>,
@@ -40,24 +41,24 @@ impl Ahead {
         }
     }
 
-    /// How many bytes a part has.
+    /// The size of a part, in bytes.
     pub(super) fn part_bytes(&self) -> usize {
         self.service.part_bytes()
     }
 
-    /// The part that begins at `next`, read or not; `None` if none was asked for.
+    /// The part that begins at `next`, read or not; `None` if it was not requested.
     pub(super) fn take(&mut self, next: u64) -> Option<ReadPart> {
         match self.asked.front() {
             Some(asked) if asked.from == next => self.asked.pop_front()?.pending.take(),
             _ => {
-                // The part before them was shorter than asked for.
+                // The part before them was shorter than requested.
                 self.asked.clear();
                 None
             }
         }
     }
 
-    /// Asks for what follows `next`, the byte after what is in memory.
+    /// Requests the parts after `next`, the position after the bytes in memory.
     pub(super) fn ask(&mut self, next: u64) {
         let part_bytes = self.service.part_bytes();
         if self.asked.front().is_some_and(|asked| asked.from != next) {
@@ -86,7 +87,7 @@ impl Ahead {
         }
     }
 
-    /// Takes a buffer that is not needed any more.
+    /// Takes back a buffer for reuse.
     pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
         let part_bytes = self.part_bytes();
         let is_one = buffer.len() == part_bytes / HEAD_SHARE + part_bytes;

@@ -1,5 +1,6 @@
-//! Catches parts that change what is read: ones that come late, short, unread, out of place or not at all, or from before the
-//! file grew or became shorter. The model is a reader that reads everything itself, a call at a time beside the other.
+//! Catches parts that change what is read: parts that are late, short, unread, out of place, missing, or from before
+//! the file grew or became shorter. The model is a reader that reads everything itself, called alternately with the
+//! other.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -14,11 +15,11 @@ use crate::connector::ReadOutcome;
 use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
 use crate::stream::Batch;
 
-/// Answers in each way that a service may, at random.
+/// Answers in every way that a service may, at random.
 struct Odd {
     random: Mutex<Random>,
     part_bytes: usize,
-    /// Parts that came back with bytes, and without.
+    /// Number of parts that were returned with bytes, and without.
     read: AtomicUsize,
     unread: AtomicUsize,
 }
@@ -86,7 +87,7 @@ impl PendingRead for OddPart {
     }
 }
 
-/// A file of a format, with records of all lengths around that of a part and the room before it.
+/// A file of a format, with records of lengths around that of a part and of the room before it.
 fn content(format: &str, part_bytes: usize, random: &mut Random) -> Vec<u8> {
     let mut content = Vec::new();
     if format == "csv" {
@@ -107,7 +108,7 @@ fn content(format: &str, part_bytes: usize, random: &mut Random) -> Vec<u8> {
     content
 }
 
-/// How much of a file is there next: often whole lines.
+/// The next length of a growing file: often whole lines.
 fn grown(content: &[u8], from: usize, random: &mut Random) -> usize {
     let to = from + random.below(content.len() - from + 1);
     match content[to..].iter().position(|&byte| byte == b'\n') {
@@ -233,7 +234,7 @@ fn short_files_and_the_end_of_a_range_ask_for_nothing() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("f"), "line\n".repeat(99)).unwrap();
     for (toml, expected) in [
-        // The worker reads the first 100 bytes itself; the last 95 are not worth a part.
+        // The worker reads the first 100 bytes itself; the last 95 are not worth a request.
         ("path = 'f'", 3),
         ("path = 'f'\nsplit-bytes = 250", 2),
         ("path = 'f'\nsplit-bytes = 198", 0),

@@ -1,7 +1,7 @@
-//! Records that are lines: `lines`, `jsonl` and `dead-letters`.
+//! Reads records that are lines: `lines`, `jsonl` and `dead-letters`.
 //!
-//! A line of `lines` goes from the window straight into the batch. A line of `jsonl` is checked as a whole and handed on
-//! as it stands; of its fields only key and event time are looked at.
+//! A line of `lines` is copied from the window to the batch. A line of `jsonl` is checked as a whole and passed on
+//! unchanged; only its key and event time are extracted.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -41,8 +41,8 @@ pub(super) fn open(
     Ok(window)
 }
 
-/// Adds lines until the batch is full; `true` when there are no more in the range for now. The position is right after
-/// success only.
+/// Adds lines until the batch is full; returns `true` if there are no more in the range for now. The position is valid
+/// only after success.
 pub(super) fn read(
     fields: &RecordFields,
     window: &mut Window,
@@ -153,7 +153,7 @@ fn add_json(
     Ok(())
 }
 
-/// Adds the record that a dead letter was written about.
+/// Adds the record that a dead letter is about.
 fn add_letter(line: &[u8], batch: &mut Batch) -> Result<(), String> {
     if line.trim_ascii().is_empty() {
         return Ok(());
@@ -167,7 +167,7 @@ fn add_letter(line: &[u8], batch: &mut Batch) -> Result<(), String> {
     Ok(())
 }
 
-/// The time that a field of text has.
+/// The event time in the text of a field.
 pub(super) fn timestamp_of(text: &[u8]) -> Result<Timestamp, String> {
     let number = std::str::from_utf8(text)
         .ok()
@@ -193,8 +193,8 @@ fn scalar_of<'a>(value: &'a str, path: &str) -> Result<Cow<'a, str>, String> {
     }
 }
 
-/// The JSON text of the field that a path such as `user.id` names. The last of several with one name counts. Checks the
-/// whole text.
+/// The JSON text of the field that a path such as `user.id` names. If a name appears several times, the last one
+/// counts. Checks the whole text.
 fn field<'a>(text: &'a str, path: &str) -> Result<Option<&'a str>, serde_json::Error> {
     let mut inner: &RawValue = serde_json::from_str(text)?;
     for name in path.split('.') {

@@ -1,7 +1,7 @@
-//! Which files a configured path stands for, and how long they are.
+//! Lists the files that a configured path matches, and their lengths.
 //!
-//! Looks at the disk and keeps nothing. Symbolic links to files are followed, those to folders below the configured one
-//! are not, so that no walk goes round in circles.
+//! Reads the disk and caches nothing. Symbolic links to files are followed; those to folders below the configured one
+//! are not, so that no walk is endless.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ impl Listing {
         }
     }
 
-    /// Whether files can join: not so for a single one.
+    /// Whether files can be added: not for a single file.
     pub(super) fn is_open(&self) -> bool {
         let path = self.path();
         path.is_dir() || (self.is_pattern() && !path.exists())
@@ -38,7 +38,7 @@ impl Listing {
     /// All files with their lengths, in the order of their paths' bytes.
     ///
     /// # Errors
-    /// [`ConnectorError::NoInput`] when there is none, and what the system says of those that cannot be read.
+    /// [`ConnectorError::NoInput`] when there is none, and the system's errors for files that cannot be read.
     pub(super) fn list(&self) -> Result<BTreeMap<OsString, u64>, ConnectorError> {
         let path = self.path();
         let mut files = BTreeMap::new();
@@ -74,7 +74,7 @@ impl Listing {
         let (Some(base), Some(configured)) = (self.base.to_str(), self.configured.to_str()) else {
             return Err(refuse("a pattern has to be UTF-8".to_owned()));
         };
-        // Only what the user wrote is a pattern, not the folder that the pipeline happens to be in.
+        // Only the text that the user wrote is a pattern, not the folder of the pipeline.
         let pattern = Path::new(&glob::Pattern::escape(base)).join(configured);
         let pattern = pattern.to_str().expect("two strings make a string");
         let options = MatchOptions {
@@ -96,7 +96,7 @@ impl Listing {
     }
 }
 
-/// The length of a file that can be read.
+/// The length of a readable file.
 pub(super) fn length_of(path: &Path) -> Result<u64, ConnectorError> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -106,7 +106,7 @@ pub(super) fn length_of(path: &Path) -> Result<u64, ConnectorError> {
         }
         found => found.map_err(ConnectorError::io("read", path))?,
     };
-    // Opening a pipe would wait for its other end, so what it is comes first.
+    // Opening a pipe would wait for its other end, so the file type is checked first.
     if !metadata.is_file() {
         let reason = io::Error::new(ErrorKind::InvalidInput, "it is not a regular file");
         return Err(ConnectorError::io("read", path)(reason));
@@ -147,7 +147,7 @@ fn add(path: &Path, files: &mut BTreeMap<OsString, u64>) -> Result<(), Connector
     Ok(())
 }
 
-/// Leaves out a file that was removed since its folder was read.
+/// Skips a file that was removed since its folder was read.
 fn add_if_there(path: &Path, files: &mut BTreeMap<OsString, u64>) -> Result<(), ConnectorError> {
     match add(path, files) {
         Err(ConnectorError::NoInput { .. }) => Ok(()),

@@ -1,8 +1,8 @@
 //! One task's share of a file source.
 //!
-//! Files are read one after the other, each to its end. With `follow` the reader continues in rounds: after each it is idle
-//! for a moment, then looks for files that have grown and for new files in its watches. A file that was removed while it is
-//! followed is taken as read; one that became shorter is an error.
+//! Files are read one after the other, each to its end. With `follow` the reader continues in rounds: after each it is
+//! idle for a moment, then checks for files that have grown and for new files in its watches. A file that is removed
+//! while it is followed counts as read; one that becomes shorter is an error.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,28 +19,28 @@ use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{ConnectorError, ReadLimits, ReadOutcome, SourceProgress, SourceReader};
 use crate::stream::{Batch, Unit};
 
-/// Files that are opened in one call: a folder of very many empty ones must not hold up the worker.
+/// Files that are opened in one call: a folder with very many empty files must not block the worker.
 const FILES_PER_READ: usize = 64;
 
 pub(super) struct FileReader {
     base: PathBuf,
     fields: Arc<RecordFields>,
-    /// Present when files may grow.
+    /// `Some` if files may grow.
     follow: Option<Arc<Listing>>,
     files: Vec<FileSplit>,
     watches: Vec<Watch>,
-    /// Between two looks at files that may grow.
+    /// Interval of checking files that may grow.
     poll: Duration,
-    /// Which file is read next.
+    /// The index of the file that is read next.
     current: usize,
     open: Option<OpenFile>,
-    /// What the open file is called.
+    /// The name of the open file, for messages.
     label: Arc<str>,
-    /// No file has news before this time.
+    /// No file is checked before this time.
     idle_until: Duration,
-    /// Whether all files have been looked at once; from then on only what has grown is opened.
+    /// Whether all files were read once; afterwards only files that have grown are opened.
     has_read_round: bool,
-    /// Present when parts of files are read ahead.
+    /// `Some` if parts of files are read ahead.
     ahead: Option<Arc<dyn ReadAhead>>,
 }
 
@@ -100,7 +100,7 @@ impl FileReader {
         Ok(true)
     }
 
-    /// Adds the files that have come since, as far as they fall to this task.
+    /// Adds new files that hash to this task's watches.
     fn pick_up_new(&mut self) -> Result<(), ConnectorError> {
         let Some(listing) = self.follow.as_ref().filter(|_| !self.watches.is_empty()) else {
             return Ok(());
@@ -118,7 +118,7 @@ impl FileReader {
                 .find(|watch| watch.bucket == bucket && !watch.known.contains(&name));
             if let Some(watch) = watch {
                 watch.known.insert(name);
-                // With length 0 it counts as grown when it is its turn.
+                // With length 0 it counts as grown when its turn comes.
                 self.files
                     .push(FileSplit::whole(path.into(), self.fields.format, 0));
             }
@@ -127,7 +127,7 @@ impl FileReader {
     }
 }
 
-/// Takes the file's length anew; whether there is something that has not been looked at.
+/// Reads the file's length again; returns whether there is something unread.
 fn look_again(split: &mut FileSplit, was_read: bool) -> Result<bool, ConnectorError> {
     let len = match std::fs::metadata(&split.path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

@@ -1,10 +1,11 @@
-//! Dead letters that are handed to their operator again: the files of one folder, which another process adds whole and never
-//! changes.
+//! Reads dead letters that are replayed to their operator: the files of one folder, which another process adds as a
+//! whole and never changes.
 //!
-//! It is a file source but for this: an empty folder is no error, nor is a file that is gone, since a checkpoint may have been
-//! carried elsewhere. And a letter of output that was taken back is not read: the job went back to before that record failed,
-//! so it comes by itself once more. A file has its letters in the order of the checkpoints that they were written in, so those
-//! are the end of a file that the checkpoint does not know, and the split is cut there for good.
+//! It is a file source with these differences: an empty folder is not an error, nor is a missing file, since a
+//! checkpoint may have been carried elsewhere. Letters of output that was taken back are not read: the job returned to
+//! a checkpoint from before that record failed, so the record is processed again anyway. A file has its letters in the
+//! order of the checkpoints that they were written in, so such letters are at the end of a file that the checkpoint
+//! does not have, and the split is permanently cut before them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,17 +22,17 @@ use crate::connector::letter::LetterPlace;
 use crate::connector::{ConnectorError, Source, SourceReader};
 use crate::stream::CheckpointId;
 
-/// Between two looks for new files: people write them, so a second is soon enough.
+/// Interval of checking for new files: people add them, so a second is short enough.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Reads letters that an operator is given again.
+/// Reads letters that are replayed to an operator.
 #[derive(Debug)]
 pub struct ReplayedLetters {
     files: FileSource,
 }
 
 impl ReplayedLetters {
-    /// A source of the files of `folder`, which is there. With `follow` it waits for new ones, and does not end.
+    /// A source of the files of `folder`, which must exist. With `follow` it waits for new ones, and does not end.
     #[must_use]
     pub fn new(folder: &Path, follow: bool) -> Self {
         let files = FileSource {
@@ -51,7 +52,7 @@ impl ReplayedLetters {
         Self { files }
     }
 
-    /// The splits of files that are there, and the paths of these files.
+    /// The splits of existing files, and the paths of these files.
     fn there(&self, splits: Vec<Split>) -> Result<(Vec<Split>, BTreeSet<PathBuf>), ConnectorError> {
         let (mut kept, mut paths) = (Vec::new(), BTreeSet::new());
         for split in splits {
@@ -66,7 +67,7 @@ impl ReplayedLetters {
         Ok((kept, paths))
     }
 
-    /// Cuts off what was taken back when the job went back to the checkpoint.
+    /// Cuts off letters that were taken back when the job returned to the checkpoint.
     fn without_taken_back(
         &self,
         split: Split,
@@ -88,7 +89,7 @@ impl ReplayedLetters {
     }
 }
 
-/// Where in a file the letters begin that were written after a checkpoint, if there are any.
+/// The position in a file of the first letter written after a checkpoint, if there is one.
 fn taken_back_at(path: &Path, from: Option<CheckpointId>) -> Result<Option<u64>, ConnectorError> {
     let from = from.unwrap_or(CheckpointId(0));
     let name = path.file_name().and_then(|name| name.to_str());
@@ -105,7 +106,7 @@ fn taken_back_at(path: &Path, from: Option<CheckpointId>) -> Result<Option<u64>,
         if read.map_err(ConnectorError::io("read", path))? == 0 {
             return Ok(None);
         }
-        // A line that says nothing is the reader's to refuse.
+        // The reader reports an invalid line.
         let replayed = std::str::from_utf8(&line)
             .ok()
             .and_then(LetterPlace::of_line);
@@ -145,8 +146,8 @@ impl Source for ReplayedLetters {
 
 #[cfg(test)]
 mod tests {
-    //! Catches letters that are read although they were taken back, once or after the next checkpoint, ones that are left out
-    //! although they were not, and files that have come or gone and stop the job.
+    //! Catches letters that are read although they were taken back, at once or after the next checkpoint, ones that are
+    //! skipped although they were not, and added or removed files that stop the job.
 
     use std::fs;
 
@@ -187,7 +188,7 @@ mod tests {
         path
     }
 
-    /// All values that are there now, and the splits after them.
+    /// All values that can be read now, and the splits afterwards.
     fn read(
         source: &ReplayedLetters,
         from: u64,
@@ -226,7 +227,7 @@ mod tests {
             assert_eq!(read(&source, 2, None).0, "");
             let (values, splits) = read(&source, 4, None);
             assert_eq!(values, "1.3");
-            // At checkpoint 20, letters that are written from now on are read; those that were left out stay out.
+            // At checkpoint 20, letters that are written from now on are read; those that were skipped stay skipped.
             write(&folder, 3, &[8]);
             let (values, splits) = read(&source, 20, Some(splits));
             assert_eq!(values, "3.8");

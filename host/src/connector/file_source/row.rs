@@ -1,7 +1,7 @@
-//! Records that are CSV rows, made JSON objects with the columns in order.
+//! Reads records that are CSV rows, converted to JSON objects with the columns in order.
 //!
-//! Rows come in any length and may have newlines in quotes, so a file is one split and is parsed from its header on. The
-//! position between rows is enough to go on: the parser starts anew there. Empty lines are skipped.
+//! Rows have any length and may contain newlines in quotes, so a file is one split and is parsed from its header on.
+//! The position between rows is enough to resume: a new parser starts there. Empty lines are skipped.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::stream::{Batch, NO_TIMESTAMP};
 
 /// Reads the rows of one file.
 ///
-/// - Without a header nothing but the start of the file has been read.
+/// - Without a header, only the start of the file was read.
 pub(super) struct RowReader {
     window: Window,
     parser: Reader,
@@ -36,7 +36,7 @@ struct SourceRow {
 }
 
 struct RowHeader {
-    /// For each column what stands before its text: `{"first":` or `,"other":`.
+    /// For each column the text before its value: `{"first":` or `,"other":`.
     labels: Vec<Vec<u8>>,
     key: Option<usize>,
     timestamp: Option<usize>,
@@ -44,14 +44,14 @@ struct RowHeader {
 
 enum Parsed {
     Row,
-    /// No more rows.
+    /// There are no more rows.
     End,
-    /// No more whole rows, in a file that may grow.
+    /// There are no more whole rows, in a file that may grow.
     Unfinished,
 }
 
 impl RowReader {
-    /// Opens a file and reads its header, which may not be whole yet in a file that grows.
+    /// Opens a file and reads its header, which may be incomplete in a file that grows.
     pub(super) fn open(
         fields: &RecordFields,
         split: &mut FileSplit,
@@ -73,15 +73,16 @@ impl RowReader {
             if split.position > reader.window.position() {
                 reader.window = Window::open(split, split.position, limit, ahead)?;
                 reader.parser = Reader::new();
-                // The parser would take a byte order mark away here, where it is data: it does so before any input.
+                // The parser would remove a byte order mark here, where it is data: it only does so at the very
+                // beginning.
                 reader.parser.read_record(b"\n", &mut [0], &mut [0]);
             }
         }
         Ok(reader)
     }
 
-    /// Adds rows until the batch is full; `true` when there are no more for now. The position is right after success
-    /// only.
+    /// Adds rows until the batch is full; returns `true` if there are no more for now. The position is valid only after
+    /// success.
     pub(super) fn read(
         &mut self,
         split: &mut FileSplit,
@@ -134,7 +135,7 @@ impl RowReader {
         }
     }
 
-    /// A last row may lack its newline, but not the end of its quotes.
+    /// A last row may lack its newline, but not its closing quote.
     fn parse_end(&mut self, start: u64, takes_tail: bool) -> Result<Parsed, ConnectorError> {
         if !takes_tail {
             return Ok(Parsed::Unfinished);
@@ -143,7 +144,7 @@ impl RowReader {
         if is_row(self.row.extend(&mut self.parser, b"\n")) {
             return Ok(Parsed::Row);
         }
-        // Between rows, this would be one; within quotes, it is text.
+        // Between rows, this would be a row; within quotes, it is text.
         if is_row(self.row.extend(&mut self.parser, b"probe\n")) {
             return Ok(Parsed::End);
         }
@@ -160,7 +161,7 @@ impl SourceRow {
         self.ends_len = 0;
     }
 
-    /// Parses on; the bytes that were taken. Room is made as needed.
+    /// Continues parsing; returns the number of bytes consumed. Grows the buffers as needed.
     fn extend(&mut self, parser: &mut Reader, input: &[u8]) -> (ReadRecordResult, usize) {
         let mut passed = 0;
         loop {

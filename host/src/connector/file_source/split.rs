@@ -1,8 +1,8 @@
-//! What is read of which file, how far it is, and how files are cut: without looking at the disk.
+//! The splits of a file source: ranges of files, positions in them, and how files are cut. Does not access the disk.
 //!
 //! ```text
 //! file     aaaa\nbbbb\ncccc\ndd
-//! ranges   [0      )[7      )[14         the last has no end: it takes what the file grows by
+//! ranges   [0      )[7      )[14         the last has no end: it includes what the file grows by
 //! records  aaaa bbbb    cccc    dd
 //! ```
 
@@ -33,37 +33,37 @@ pub(super) enum FileSourceSplit {
 /// A range of a file and the position in it.
 ///
 /// - `start <= position`, and `start < end` if there is an end.
-/// - It is read when the position has reached the end, or `len` where there is no end.
+/// - It is read when the position has reached the end, or `len` if there is no end.
 /// - Of the ranges of one file only the last has no end, and all have the same `len`, so that all agree on where the
 ///   last line ends, even when the file grows while they read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileSplit {
     pub(super) path: PathBuf,
     pub(super) format: SourceFormat,
-    /// The first byte of the range.
+    /// The position of the first byte of the range.
     pub(super) start: u64,
-    /// The byte after the range.
+    /// The position after the range; `None` for the rest of the file.
     pub(super) end: Option<u64>,
-    /// The next byte to read.
+    /// The position of the next byte to read.
     pub(super) position: u64,
-    /// What is there.
+    /// The kind of content at the position.
     pub(super) at: At,
-    /// How long the file was when the splits were made.
+    /// Length of the file when the splits were created.
     pub(super) len: u64,
 }
 
-/// What stands at a position.
+/// The kind of content at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum At {
-    /// Any byte: the first record is that after the next newline, counted from the byte before.
+    /// Any byte: the first record starts after the next newline, searched from the byte before.
     Anywhere,
-    /// A record.
+    /// The start of a record.
     Record,
-    /// What came after the end of a file whose last line had no newline, and was a record already.
+    /// The continuation of a last line that had no newline, and was already read as a record.
     Unfinished,
 }
 
-/// Answers for new files whose names hash to its bucket.
+/// Responsible for new files whose names hash to its bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watch {
     pub(super) bucket: u8,
@@ -166,17 +166,17 @@ impl FileSplit {
         }
     }
 
-    /// Whether no record starts in the range any more.
+    /// Whether no record starts in the rest of the range.
     pub(super) fn is_read(&self) -> bool {
         self.end.is_some_and(|end| self.position >= end)
     }
 
-    /// Bytes of the range that are read.
+    /// Number of bytes of the range that are read.
     pub(super) fn done(&self) -> u64 {
         self.position.min(self.last()) - self.start
     }
 
-    /// Bytes of the range.
+    /// Number of bytes in the range.
     pub(super) fn total(&self) -> u64 {
         self.last() - self.start
     }
@@ -201,7 +201,7 @@ impl fmt::Display for FileSplit {
 }
 
 impl Watch {
-    /// How many there are: as many tasks can share the new files of a source.
+    /// Number of watches, and so of tasks that can share the new files of a source.
     pub(super) const COUNT: u8 = 16;
 
     /// All watches of a source that knows these files.
@@ -220,19 +220,19 @@ impl Watch {
         watches
     }
 
-    /// Which watch answers for a name.
+    /// The watch that is responsible for a name.
     pub(super) fn bucket_of(name: &[u8]) -> u8 {
         (xxh3_64(name) % u64::from(Self::COUNT)) as u8
     }
 }
 
-/// A path as splits keep it: without the base, so that a project can be moved as a whole.
+/// A path as splits store it: without the base, so that a project can be moved as a whole.
 pub(super) fn name_of(path: &Path, base: &Path) -> Vec<u8> {
     bytes_of(path.strip_prefix(base).unwrap_or(path)).to_vec()
 }
 
-/// All ranges to read, file by file: restored ones go on from their positions, and new ones are added for new files and
-/// for what files have grown by. `lengths` has every file of `restored`.
+/// All ranges to read, file by file: restored ones continue from their positions, and new ones are added for new files
+/// and for the growth of files. `lengths` has every file of `restored`.
 pub(super) fn plan(
     lengths: &BTreeMap<OsString, u64>,
     restored: Vec<FileSplit>,
@@ -261,13 +261,13 @@ pub(super) fn plan(
     planned
 }
 
-/// A last line without a newline may have started in any range. The last range reads what the file grows by, so it takes
-/// over the position after what was read of that line.
+/// A last line without a newline may have started in any range. The last range reads the growth of the file, so it
+/// takes over the position after the part of that line that was read.
 fn hand_over_unfinished(ranges: &mut [FileSplit]) {
     let Some((last, others)) = ranges.split_last_mut() else {
         return;
     };
-    // A range that is not read to its end yet reads the rest of the line itself.
+    // A range that is not read to its end reads the rest of the line itself.
     let handed_over = |other: &&mut FileSplit| other.at == At::Unfinished && other.is_read();
     for other in others.iter_mut().filter(handed_over) {
         other.at = At::Record;

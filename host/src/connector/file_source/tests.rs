@@ -1,6 +1,6 @@
 //! Catches records that are lost, doubled or cut when a file is read in ranges, by several tasks, with restarts at any
-//! point, or while it grows; and input errors that pass in silence. Everything goes through the traits and real files;
-//! the model is a split at newlines.
+//! point, or while it grows; and input errors that are not reported. All tests use the traits and real files; the model
+//! is a split at newlines.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
 
 type Read = (Vec<u8>, Vec<u8>, Timestamp);
 
-/// SplitMix64: a failing round is found again by its seed.
+/// SplitMix64: a failing round can be repeated by its seed.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -48,8 +48,8 @@ pub(super) fn limits(records_max: usize) -> ReadLimits {
     }
 }
 
-/// Reads with a random number of tasks and batches, and begins anew from the splits at random moments, until all tasks
-/// are finished or, with `stops`, a random moment. Returns the splits at the end.
+/// Reads with a random number of tasks and batches, and restarts from the splits at random moments, until all tasks are
+/// finished or, with `stops`, a random moment. Returns the splits at the end.
 fn run(
     source: &FileSource,
     mut restored: Option<Vec<Split>>,
@@ -151,7 +151,7 @@ fn what_a_file_grew_by_is_read_once() {
         let mut restored = None;
         for _ in 0..4 {
             let more = random.bytes(b"abc\r\n\n", 40);
-            // A newline at first ends a last line that has been read.
+            // A newline at the start ends a last line that was already read.
             let is_unfinished = file.last().is_some_and(|&last| last != b'\n');
             let new = match more.as_slice() {
                 [b'\n', new @ ..] | [b'\r', b'\n', new @ ..] if is_unfinished => new,
@@ -450,7 +450,7 @@ fn followed_files_grow_and_new_ones_have_one_reader() {
             .collect();
         let mut read = |expected: &[String]| {
             for reader in &mut readers {
-                // Twice: new files are found after a round, and read in the next.
+                // Several rounds: new files are found after a round, and read in the next.
                 for _ in 0..3 {
                     let mut batch = Batch::default();
                     while reader.read(now, limits(2), &mut batch).unwrap() == ReadOutcome::More {}

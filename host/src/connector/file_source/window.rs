@@ -1,10 +1,11 @@
-//! The part of a file that is in memory: large reads at an offset, and lines found in place.
+//! The part of a file that is in memory: large reads at a position, with lines found in place.
 //!
 //! - `cursor <= filled <= buffer.len()`.
 //! - `buffer[filled]` would be byte `next` of the file; nothing at or after `limit` is read.
 //!
-//! Parts that were read ahead take the place of the buffer; the bytes before them that are still needed, the start of a record,
-//! are copied to the room before the part. The start of a longer record stays where it is, and the part is copied behind it.
+//! Parts that were read ahead replace the buffer; the bytes before them that are still needed, the start of a record,
+//! are copied to the room in front of the part. The start of a longer record is kept in the old buffer, and the part is
+//! copied behind it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -19,9 +20,9 @@ use super::split::FileSplit;
 use crate::connector::ConnectorError;
 use crate::connector::read_ahead::{ReadAhead, ReadPart, read_at};
 
-/// How much is read at once.
+/// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
-/// The longest record.
+/// Longest record, in bytes.
 pub(super) const RECORD_BYTES_MAX: usize = 1 << 30;
 
 pub(super) struct Window {
@@ -35,11 +36,11 @@ pub(super) struct Window {
     ahead: Option<Ahead>,
 }
 
-/// What stands at the cursor. Ranges are those of [`Window::bytes`].
+/// The content at the cursor. Ranges are those of [`Window::bytes`].
 pub(super) enum CursorLine {
     /// A line, without its newline.
     Whole(Range<usize>),
-    /// The bytes before the limit, which have no newline. They are not passed.
+    /// The bytes before the limit, which have no newline. The cursor is not moved past them.
     Tail(Range<usize>),
     /// The limit.
     End,
@@ -56,7 +57,8 @@ impl Window {
         let path = split.path.clone();
         let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
         let file = Arc::new(file);
-        // Another reader reads what is behind the end of the split, except for the rest of a record that crosses the end.
+        // Another reader reads the bytes after the end of the split, except for the rest of a record that crosses the
+        // end.
         let end = split.end.map_or(limit, |end| end.min(limit));
         let ahead = service.map(|service| Ahead::new(Arc::clone(service), Arc::clone(&file), end));
         Ok(Self {
@@ -71,17 +73,17 @@ impl Window {
         })
     }
 
-    /// Where the cursor is in the file.
+    /// The position of the cursor in the file.
     pub(super) fn position(&self) -> u64 {
         self.next - (self.filled - self.cursor) as u64
     }
 
-    /// What a [`CursorLine`] names.
+    /// The bytes of a [`CursorLine`].
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
 
-    /// What is in memory from the cursor on.
+    /// The bytes in memory from the cursor on.
     pub(super) fn rest(&self) -> &[u8] {
         &self.buffer[self.cursor..self.filled]
     }
@@ -92,7 +94,7 @@ impl Window {
         self.cursor += bytes;
     }
 
-    /// Finds the line at the cursor and passes it, if it is whole.
+    /// Finds the line at the cursor and moves past it, if it is whole.
     #[inline]
     pub(super) fn line(&mut self) -> Result<CursorLine, ConnectorError> {
         let mut searched = 0;
@@ -119,7 +121,7 @@ impl Window {
         }
     }
 
-    /// Passes all up to the next newline, and that; `false` if the limit comes first.
+    /// Moves past the next newline; returns `false` if the limit comes first.
     pub(super) fn skip_line(&mut self) -> Result<bool, ConnectorError> {
         loop {
             if let Some(at) = memchr(b'\n', self.rest()) {
@@ -133,7 +135,7 @@ impl Window {
         }
     }
 
-    /// Reads on behind what is in memory; `false` at the limit.
+    /// Reads more bytes; returns `false` at the limit.
     pub(super) fn fill(&mut self) -> Result<bool, ConnectorError> {
         if self.next >= self.limit {
             return Ok(false);
@@ -158,9 +160,9 @@ impl Window {
         Ok(true)
     }
 
-    /// Reads on in the buffer; how many bytes.
+    /// Reads more bytes into the buffer; returns their number.
     fn fill_now(&mut self) -> io::Result<usize> {
-        // With parts that are read ahead, this is what bridges to the first.
+        // With parts that are read ahead, this only bridges the gap to the first.
         let parts = self.ahead.as_ref().map_or(usize::MAX, Ahead::part_bytes);
         self.make_room(0);
         let room = self.buffer.len() - self.filled;
@@ -171,7 +173,7 @@ impl Window {
         Ok(read)
     }
 
-    /// Continues with a part that was read ahead; how many bytes it has.
+    /// Continues with a part that was read ahead; returns the number of its bytes.
     fn fill_with(&mut self, mut part: ReadPart) -> io::Result<usize> {
         if part.len == 0 {
             part.read()?;
@@ -196,7 +198,7 @@ impl Window {
         Ok(len)
     }
 
-    /// A record of this file that is not in the format.
+    /// The error for a record of this file that does not have the format.
     pub(super) fn malformed(&self, offset: u64, reason: String) -> ConnectorError {
         ConnectorError::Malformed {
             path: self.path.clone(),
@@ -205,7 +207,8 @@ impl Window {
         }
     }
 
-    /// Drops what is passed, and grows when a record takes more than half of the buffer, or more room is needed.
+    /// Drops the bytes before the cursor, and grows the buffer if a record takes more than half of it, or more room is
+    /// needed.
     fn make_room(&mut self, needed: usize) {
         if self.cursor > 0 {
             self.buffer.copy_within(self.cursor..self.filled, 0);

@@ -1,6 +1,6 @@
 //! Serves one connection: reads one call within limits, answers it, and closes.
 //!
-//! - A request reaches the job only after it was read completely and accepted by the [`Guard`].
+//! - A request reaches the job only after it was read completely and accepted by the `guard`.
 //! - A client that is slow, sends too much or does not speak HTTP is refused, and holds its connection for a few
 //!   seconds at most.
 //! - A call that waits has a thread of its own; a client that disconnects meanwhile leaves nothing behind.

@@ -23,7 +23,7 @@ const CHECKPOINTS_MAX: usize = 10;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shadow {
-    /// The operator.
+    /// The name of the operator.
     pub operator: String,
     /// The checkpoint from which both plugins started.
     pub checkpoint: u64,

@@ -1,5 +1,5 @@
-//! Collapsed stacks, which tools for flame graphs read: a line has the names from the outermost on, between semicolons, and
-//! the nanoseconds.
+//! Formats a profile as collapsed stacks, which flame graph tools read: each line has the names from the outermost on,
+//! separated by semicolons, and the nanoseconds.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::Profile;
 use super::tree::ProfileTree;
 
 impl Profile {
-    /// As collapsed stacks, in nanoseconds.
+    /// The profile as collapsed stacks, in nanoseconds.
     #[must_use]
     pub fn folded(&self) -> String {
         let mut text = String::new();
@@ -18,7 +18,7 @@ impl Profile {
 
 fn lines(tree: &ProfileTree, path: &str, text: &mut String) {
     if tree.own > 0 {
-        // To write to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{path} {}", tree.own);
     }
     for (below, tree) in &tree.below {
@@ -26,7 +26,7 @@ fn lines(tree: &ProfileTree, path: &str, text: &mut String) {
     }
 }
 
-/// A name without what separates names and lines.
+/// A name without the characters that separate names and lines.
 fn name(name: &str) -> String {
     let char = |char: char| match char {
         ';' => ':',

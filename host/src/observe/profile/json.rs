@@ -1,5 +1,5 @@
-//! The format `cpuprofile` of V8, which browsers' developer tools, the Firefox Profiler, speedscope and editors read: a list of
-//! nodes that name those below them, and how long each was at work, in microseconds.
+//! Formats a profile as `cpuprofile` of V8, which browsers' developer tools, the Firefox Profiler, speedscope and
+//! editors read: a list of nodes with their children, and the time of each in microseconds.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ struct Written {
 }
 
 impl Profile {
-    /// As JSON.
+    /// The profile as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let mut written = Written::default();
@@ -36,7 +36,7 @@ impl Profile {
 }
 
 impl Written {
-    /// Adds a node and all below; returns its id.
+    /// Adds a node and its children; returns its id.
     fn node(&mut self, name: &str, tree: &ProfileTree) -> usize {
         let at = self.nodes.len();
         let id = at + 1;

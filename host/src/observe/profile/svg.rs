@@ -1,7 +1,8 @@
-//! A flame graph as one SVG file that needs nothing else: boxes as wide as their time, each below the one that it is part of.
+//! Formats a profile as a flame graph, in one SVG file without dependencies: boxes as wide as their time, each below
+//! the box that contains it.
 //!
-//! A click on a box makes it as wide as the picture, one on the box at the top goes back, and a box under the pointer tells its
-//! name and time. Without scripts it is a picture with the same texts.
+//! A click on a box makes it as wide as the picture, a click on the top box resets it, and hovering shows the name and
+//! time of a box. Without scripts it is a picture with the same texts.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,18 +10,18 @@ use std::time::Duration;
 use super::Profile;
 use super::tree::ProfileTree;
 
-/// How wide the picture is, in pixels.
+/// Width of the picture, in pixels.
 const WIDTH: f64 = 1200.0;
-/// How high a box is, with the gap below it.
+/// Height of a box with the gap below it, in pixels.
 const ROW: usize = 18;
-/// Where the first box begins.
+/// Vertical position of the first box, in pixels.
 const TOP: usize = 44;
-/// Boxes that are narrower are left out.
+/// Narrower boxes are left out, in pixels.
 const NARROW: f64 = 0.2;
-/// Pixels of a character, in a font of 12 pixels.
+/// Width of a character in a font of 12 pixels, in pixels.
 const CHAR: f64 = 7.0;
 
-/// How it looks, and what a click does.
+/// The styles, and the script for clicks.
 const STYLE_AND_SCRIPT: &str = include_str!("svg.xml");
 
 struct Boxes {
@@ -30,7 +31,7 @@ struct Boxes {
 }
 
 impl Profile {
-    /// As a flame graph.
+    /// The profile as a flame graph.
     #[must_use]
     pub fn svg(&self) -> String {
         let total = self.tree.total();
@@ -55,7 +56,7 @@ impl Profile {
 }
 
 impl Boxes {
-    /// Draws a box and all below; `begin` is where it begins, in nanoseconds.
+    /// Draws a box and its children; `begin` is its start, in nanoseconds.
     fn draw(&mut self, name: &str, tree: &ProfileTree, depth: usize, begin: f64, kind: &str) {
         let spent = tree.total();
         let (left, width) = (
@@ -68,7 +69,7 @@ impl Boxes {
         self.depth = self.depth.max(depth);
         let top = TOP + depth * ROW;
         let percent = 100.0 * spent as f64 / self.total;
-        // To write to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             self.svg,
             "<g class=\"{kind}\" data-x=\"{left:.3}\" data-w=\"{width:.3}\" data-d=\"{depth}\"><title>{name}: {time} ({percent:.2} %)</title><rect x=\"{left:.3}\" y=\"{top}\" width=\"{width:.3}\" height=\"{height}\"{fill}/><text x=\"{text:.3}\" y=\"{base}\">{label}</text></g>",
@@ -88,7 +89,7 @@ impl Boxes {
     }
 }
 
-/// What a box is, by what it is part of.
+/// The kind of a box, by the one that contains it.
 fn kind_below(kind: &str, name: &str) -> &'static str {
     match kind {
         "job" => "node",
@@ -98,7 +99,7 @@ fn kind_below(kind: &str, name: &str) -> &'static str {
     }
 }
 
-/// Functions of plugins have a colour each, by name; all else has one by its kind.
+/// The colour: by name for functions of plugins, by kind for all others.
 fn fill(kind: &str, name: &str) -> String {
     if kind != "guest" {
         return String::new();
@@ -110,7 +111,7 @@ fn fill(kind: &str, name: &str) -> String {
     format!(" fill=\"rgb(245,{green},{blue})\"")
 }
 
-/// As much of a name as fits.
+/// The part of a name that fits.
 fn label(name: &str, width: f64) -> String {
     let room = ((width - 6.0) / CHAR).max(0.0) as usize;
     if name.chars().count() <= room {
@@ -139,7 +140,7 @@ fn escaped(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML has no way to write them.
+            // XML cannot represent them.
             char if char.is_control() || matches!(char, '\u{fffe}' | '\u{ffff}') => {
                 escaped.push(' ')
             }

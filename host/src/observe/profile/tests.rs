@@ -1,4 +1,4 @@
-//! Catches time that is lost or shown twice, functions below the wrong operator, and a name that breaks the file that it is in.
+//! Catches time that is lost or shown twice, functions below the wrong operator, and names that break the file formats.
 
 use super::*;
 use crate::observe::{NodeFacts, Observer, PluginFacts};
@@ -72,7 +72,7 @@ fn measured_time_is_divided_as_samples_were() {
             "words;text;source 2000",
         ]
     );
-    // All that workers did, and nothing of what they did not.
+    // All work of the workers, without their idle time.
     assert_eq!(profile(&stacks).total(), Duration::from_nanos(20_000));
     assert_eq!(profile(&stacks).samples(), 3);
     // Thirds leave nothing over.

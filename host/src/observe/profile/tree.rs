@@ -1,11 +1,11 @@
-//! Times by path: a box for each name below another one, with the time that is its own.
+//! Times by path: a tree of names, each with its own time.
 
 use std::collections::BTreeMap;
 
-/// What is below a name.
+/// A name's own time and its children.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ProfileTree {
-    /// Nanoseconds that belong to none of those below.
+    /// Nanoseconds that belong to none of the children.
     pub(super) own: u64,
     pub(super) below: BTreeMap<String, ProfileTree>,
 }
@@ -22,7 +22,7 @@ impl ProfileTree {
         at.own += nanos;
     }
 
-    /// Its own time and that of all below.
+    /// Its own time and that of all children.
     pub(super) fn total(&self) -> u64 {
         self.own + self.below.values().map(Self::total).sum::<u64>()
     }

@@ -1,12 +1,12 @@
-//! The numbers that plugins report, as families of their own.
+//! Formats the metrics that plugins report, as families of their own.
 //!
-//! A counter `late` is `floodmark_plugin_late_total`, a gauge `floodmark_plugin_late`, a histogram has `_bucket`, `_sum` and
-//! `_count`. All operators that report a name share its family. Plugins choose the names, so these rules ensure that no two
-//! families or series of one text ever have the same name:
+//! A counter `late` is `floodmark_plugin_late_total`, a gauge `floodmark_plugin_late`, a histogram has `_bucket`,
+//! `_sum` and `_count`. All operators that report a name share its family. Plugins choose the names, so these rules
+//! ensure that no two families or series of one text ever have the same name:
 //!
-//! - Everything begins with `floodmark_plugin_`, and nothing of the host does.
-//! - Only counters end in `_total`, and only series of histograms in `_bucket`, `_sum` and `_count`: another number that is
-//!   called so, or as the next words end, has its kind appended, so `late_total` as a gauge is `late_total_gauge`.
+//! - Every name begins with `floodmark_plugin_`, and no metric of the host does.
+//! - Only counters end in `_total`, and only series of histograms in `_bucket`, `_sum` and `_count`: any other metric
+//!   whose name ends so, or in a kind, has its kind appended, so `late_total` as a gauge is `late_total_gauge`.
 //! - A gauge with the name of a histogram has `_gauge` appended as well.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use super::super::reported::{Distribution, Numbers};
 use super::MetricsText;
 
 const PREFIX: &str = "floodmark_plugin_";
-/// Endings that mean something.
+/// Endings with a meaning.
 const ENDINGS: [&str; 6] = [
     "_total",
     "_bucket",
@@ -26,7 +26,7 @@ const ENDINGS: [&str; 6] = [
     "_histogram",
 ];
 
-/// What one task has reported.
+/// The reports of one task.
 struct OfTask<'a> {
     operator: &'a str,
     task: String,
@@ -34,7 +34,7 @@ struct OfTask<'a> {
     numbers: Numbers,
 }
 
-/// All numbers of all plugins.
+/// Adds all metrics of all plugins.
 pub(super) fn plugins(text: &mut MetricsText, facts: &Facts) {
     let tasks = tasks(facts);
     let histograms = names(&tasks, |numbers| numbers.histograms.keys());
@@ -52,7 +52,7 @@ pub(super) fn plugins(text: &mut MetricsText, facts: &Facts) {
         }
     }
     for name in names(&tasks, |numbers| numbers.gauges.keys()) {
-        // A task that is gone has no level.
+        // A task that has ended has no gauges.
         let mut live = tasks.iter().filter(|of| of.is_live).peekable();
         let mut family = family(name, "gauge");
         if families.contains(&family) {
@@ -98,7 +98,7 @@ fn tasks(facts: &Facts) -> Vec<OfTask<'_>> {
     tasks
 }
 
-/// The names of one kind, each once.
+/// The names of one kind of metric, each once.
 fn names<'a, N: Iterator<Item = &'a String>>(
     tasks: &'a [OfTask<'_>],
     of: fn(&'a Numbers) -> N,

@@ -1,12 +1,13 @@
-//! Catches text that Prometheus would refuse or misread: a sample without its family, a family twice, a name, label or
-//! number that is none, a counter that is not named as one, and histograms that do not add up.
+//! Catches text that Prometheus would refuse or misread: a sample without its family, a family twice, an invalid name,
+//! label or number, a counter with the name of another kind, and histograms that do not add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::observe::{CheckpointFacts, NodeFacts, PluginFacts, Stage};
 
-/// Reads the text as strictly as its format says. Returns all samples: name and labels, as they stand, with their value.
+/// Parses the text as strictly as the format requires. Returns all samples: name and labels as written, with their
+/// value.
 pub(super) fn parsed(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with('\n'));
     let mut samples = BTreeMap::new();
@@ -97,7 +98,7 @@ pub(super) fn nodes(plugin: PluginFacts) -> Vec<NodeFacts> {
 
 pub(super) fn plugin() -> PluginFacts {
     PluginFacts {
-        // What a plugin says of itself is its own choice.
+        // A plugin chooses its own name and version.
         name: "a \"b\"\\\n}{,".to_owned(),
         version: "1 2".to_owned(),
         digest: "00ff".to_owned(),

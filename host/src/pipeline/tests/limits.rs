@@ -1,5 +1,5 @@
-//! Catches a limit that is read wrongly or for the wrong operator, and one that bounds nothing or stops everything but is
-//! taken.
+//! Catches a limit that is misread or applied to the wrong operator, and a limit that has no effect or stops everything
+//! but is accepted.
 
 use std::time::Duration;
 

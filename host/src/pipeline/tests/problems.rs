@@ -1,4 +1,4 @@
-//! Catches a mistake in a pipeline that goes unnoticed, or is reported at the wrong place or without saying what to do.
+//! Catches a mistake in a pipeline that is not noticed, or is reported at the wrong place or without advice.
 
 use super::{COPY, WORDS, check, plan};
 

@@ -1,5 +1,5 @@
-//! Catches a restart strategy that is read wrongly, has other defaults than are written down, or takes a field of another one
-//! in silence; and Flink's names that get no answer.
+//! Catches a restart strategy that is misread, has other defaults than documented, or accepts a field of another one
+//! without a message; and Flink's names without an answer.
 
 use std::time::Duration;
 

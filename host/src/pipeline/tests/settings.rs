@@ -1,5 +1,5 @@
-//! Catches a setting of checkpoints or state that is read wrongly, has another default than is written down, or is refused
-//! without saying what to write; and Flink's names that get no answer.
+//! Catches a setting of checkpoints or state that is misread, has another default than documented, or is refused
+//! without saying what to write; and Flink's names without an answer.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn state(fields: &str) -> Result<StateSection, String> {
     Ok(plan.spec.state)
 }
 
-/// One line after `[checkpoint]` and what is said of it, without where and the quoted line.
+/// One line after `[checkpoint]` and the problem reported for it, without its place and the quoted line.
 #[track_caller]
 fn refused(section: fn(&str) -> Result<(), String>, line: &str, expected: &str) {
     let said = section(line).unwrap_err();

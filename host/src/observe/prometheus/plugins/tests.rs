@@ -47,7 +47,7 @@ fn numbers_arrive_under_their_names() {
     });
     assert_eq!(status["vertices"][1]["plugin-metrics"], expected);
     assert!(status["vertices"][0]["plugin-metrics"].is_null());
-    // A task that is gone keeps what it has counted, and has no level.
+    // A task that has ended keeps its counters, and has no gauges.
     observer.runs(1, nodes(plugin()), false);
     let samples = parsed(&observer.prometheus(1_000));
     let is_there = |part: &str| {
@@ -77,7 +77,7 @@ fn no_two_numbers_meet_under_one_name() {
         reported.set(named(name, 2.0));
         reported.observe(named(name, vec![3.0]));
     }
-    // The reader refuses a family or a series that comes twice, and one that is not of its family.
+    // The parser refuses duplicate families and series, and series outside of their family.
     let samples = parsed(&observer.prometheus(1_000));
     let of_plugins = samples
         .keys()
