@@ -69,7 +69,7 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// What it is called in lists and events.
+    /// Its name in lists and events.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -48,7 +48,7 @@ pub(super) struct OpenedCheckpoints {
     pub(super) reader: Arc<dyn CheckpointReader>,
     /// For messages.
     pub(super) name: String,
-    /// Where the job keeps compiled plugins.
+    /// The folder of the job's compiled plugins.
     pub(super) compiled: Option<PathBuf>,
 }
 

@@ -88,7 +88,7 @@ pub struct MapPage {
     pub sub_keys: Column,
     /// The value of each.
     pub values: Column,
-    /// Whether there are more items in the range.
+    /// Whether there are more entries in the range.
     pub more: bool,
 }
 

@@ -32,7 +32,7 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// Whether there is no state.
+    /// Whether there are no reports.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty() && self.gauges.is_empty() && self.histograms.is_empty()

@@ -66,7 +66,7 @@ impl Handling {
 pub(super) struct Guilty<'a> {
     pub(super) batch: &'a Batch,
     pub(super) record: usize,
-    /// What the plugin did, for a sentence that begins with the operator.
+    /// The failure of the plugin, as the end of a sentence that begins with the operator.
     pub(super) reason: String,
 }
 

@@ -58,7 +58,7 @@ pub enum JobError {
         operator: String,
         /// The position of the record in its source.
         position: String,
-        /// What the plugin did.
+        /// The failure of the plugin, as the end of a sentence that begins with the operator.
         reason: String,
     },
     /// An error of a source or sink.

@@ -71,7 +71,7 @@ pub struct ReplayedRecord {
     pub timestamp: Timestamp,
     /// The position where it was read, in words; or a description of the records it was made from.
     pub position: String,
-    /// What the operator did with it.
+    /// The effects of processing it.
     pub outcome: ReplayOutcome,
 }
 
@@ -167,11 +167,11 @@ impl Replay {
         })
     }
 
-    /// Handles the next record that reaches the operator; `None` when the sources have no more.
+    /// Processes the next record that reaches the operator; `None` when the sources have no more.
     ///
     /// # Errors
-    /// When a source, an ancestor or the state fails: there is nothing to go on with. What the operator itself does wrong is an
-    /// [`ReplayOutcome`].
+    /// When a source, an ancestor or the state fails: the replay cannot continue. Failures of the operator itself are
+    /// in the [`ReplayOutcome`].
     pub fn advance(&mut self) -> Result<Option<ReplayedRecord>, JobError> {
         loop {
             if let Some((input, record)) = self.waiting.pop_front() {

@@ -212,7 +212,7 @@ pub enum TaskError {
     Tree(TreeError),
     /// The plugin cannot handle a record, which fails the job.
     Record {
-        /// What the plugin did, for a sentence that begins with the operator.
+        /// The failure of the plugin, as the end of a sentence that begins with the operator.
         reason: String,
         /// The position of the record in its source.
         position: String,

@@ -121,7 +121,7 @@ pub enum StateError {
     Damaged {
         /// The chunk.
         chunk: ChunkId,
-        /// The reason.
+        /// A description of the damage.
         reason: String,
     },
     /// A page of a map or list does not fit the other pages.

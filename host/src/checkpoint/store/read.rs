@@ -67,7 +67,7 @@ pub(super) fn plugin(
     Ok(bytes)
 }
 
-/// What a checkpoint names and the store does not list, or lists differently. No bytes are read.
+/// The chunks and plugins of a checkpoint that the store does not list, or lists differently. No bytes are read.
 pub(super) fn unlisted(
     transaction: &ReadTransaction,
     checkpoint: &Checkpoint,

@@ -33,7 +33,7 @@ use crate::stream::CheckpointId;
 pub enum CheckpointCommand {
     /// Lists the checkpoints, newest first
     List(CheckpointArguments),
-    /// Shows what a checkpoint holds: positions, state, output and plugins
+    /// Shows the contents of a checkpoint: positions, state, output and plugins
     #[command(mut_arg("id", |id| id.help("The number of the checkpoint [default: the newest one]")))]
     Show(Chosen),
     /// Verifies the checksums of one checkpoint or of all, and the storage's own tables

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! page    version: 1 │ level │ contents to the end of the page
-//! level   bits 0 to 6: 0 for a leaf, else how many levels are below; bit 7: the next free number stands first
+//! level   bits 0 to 6: 0 for a leaf, else how many levels are below; bit 7: the next free number comes first
 //! leaf    items: sub-key length × 2 (+ 1 if a time follows) │ value length │ time │ sub-key │ value
 //! inner   next free number, of node 0 only │ children: separator length │ node number │ separator
 //! ```

@@ -74,7 +74,7 @@ fn the_writer_that_begins_last_may_write() {
                 Err(error) => panic!("{at}: {error}"),
             }
         }
-        // The first one may have begun after the other was ready; else the other has what the first was told is durable.
+        // The first one may have started after the other was ready; otherwise the other has what was reported durable to it.
         if last > written {
             assert!(restored <= 3, "{at}");
         } else {
