@@ -17,10 +17,10 @@ use floodmark::runtime::schema::States;
 use floodmark::runtime::task::{OperatorTask, TaskError};
 use floodmark::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 use floodmark::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit};
+use floodmark_testing::Random;
 
 use crate::job::Job;
 use crate::plugins::plugin;
-use crate::text::Random;
 
 static FAULTY: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
     let engine = GuestEngine::new(None).unwrap();

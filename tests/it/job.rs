@@ -52,6 +52,25 @@ impl Outcome {
 }
 
 impl Job {
+    /// A job without an end that counts numbers into files, with these lines before.
+    pub fn endless(lines: &str) -> Self {
+        let job = Self::new();
+        job.write(
+            "pipeline.toml",
+            format!(
+                r#"
+job.name = "words"
+{lines}
+source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
+operator.count = {{ plugin = {:?}, from = "numbers" }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+"#,
+                plugin("word-count")
+            ),
+        );
+        job
+    }
+
     /// A job whose input is still to be written.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();

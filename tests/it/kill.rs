@@ -5,9 +5,11 @@
 
 use std::time::{Duration, Instant};
 
+use floodmark_testing::Random;
+
 use crate::job::{Job, Outcome};
 use crate::output::{Seen, counted_by_tools};
-use crate::text::{Random, text};
+use crate::text::text;
 
 struct Measure {
     text_bytes: usize,

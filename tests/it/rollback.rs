@@ -9,22 +9,7 @@ use crate::plugins::plugin;
 
 /// A job without an end that takes checkpoints when it is told to.
 fn endless() -> Job {
-    let job = Job::new();
-    job.write(
-        "pipeline.toml",
-        format!(
-            r#"
-job.name = "words"
-checkpoint.interval = "off"
-checkpoint.retained = 10
-source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
-operator.count = {{ plugin = {:?}, from = "numbers" }}
-sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
-"#,
-            plugin("word-count")
-        ),
-    );
-    job
+    Job::endless("checkpoint.interval = \"off\"\ncheckpoint.retained = 10")
 }
 
 fn trigger(job: &Job) {

@@ -20,6 +20,7 @@ use floodmark::checkpoint::{
 };
 use floodmark::state::{Chunk, ChunkId};
 use floodmark::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
+use floodmark_testing::from_hex;
 
 const SERVER: &str = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0";
 const URL: &str = "s3://ckpt/jobs/words";
@@ -214,11 +215,7 @@ fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, Plugin) {
     };
     // SHA-256 of nothing.
     let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let mut plugin = [0; 32];
-    for (at, byte) in plugin.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digest[at * 2..at * 2 + 2], 16).unwrap();
-    }
-    let plugin = PluginDigest(plugin);
+    let plugin = PluginDigest(from_hex(digest).try_into().unwrap());
     let operator = OperatorSnapshot {
         name: "count".into(),
         plugin,

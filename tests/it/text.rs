@@ -1,21 +1,6 @@
 //! Text and chance, both from one seed; and how a word is found in a text.
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
+use floodmark_testing::Random;
 
 /// At least this many bytes of lines of words. A few words are frequent and most are rare; some need quotes in CSV.
 pub fn text(bytes: usize, seed: u64) -> Vec<u8> {

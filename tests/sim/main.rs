@@ -27,10 +27,11 @@ use floodmark::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
 use floodmark::stream::MaxParallelism;
+use floodmark_testing::Random;
 
 use model::RestartModel;
 use process::{Death, Process};
-use world::{Disk, Numbers, Random, Shelf};
+use world::{Disk, Numbers, Shelf};
 
 /// Counts by key, and the same with another digest: a custom section more, which says nothing.
 static COUNT: LazyLock<[Plugin; 2]> = LazyLock::new(|| {

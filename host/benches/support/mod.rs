@@ -26,22 +26,10 @@ use floodmark::runtime::plan::{
 };
 use floodmark::runtime::worker::Counters;
 use floodmark::stream::MaxParallelism;
+pub use floodmark_testing::Random;
 
 /// Bytes of the values that benchmarks use.
 pub const VALUE_BYTES: usize = 100;
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
 
 /// A number given by an environment variable, or the default.
 pub fn setting(name: &str, default: u64) -> u64 {

@@ -15,6 +15,7 @@ use crate::guest::Limits;
 use crate::pipeline::settings::{
     CheckpointMode, OnErrorSetting, StateBackendSetting, StorageSetting,
 };
+use crate::pipeline::spec::OperatorSpec;
 use crate::pipeline::{GraphExchange, GraphNode, NodeKind};
 use crate::pipeline::{duration, size};
 use crate::runtime::plan::{Operator, Role};
@@ -115,28 +116,8 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
             );
         }
     }
-    let operator = assembled.graph.spec.operators.get(&node.name);
-    if let Some(operator) = operator {
-        text += match operator.on_error {
-            OnErrorSetting::Fail => {
-                "  errors  a record that the plugin cannot handle fails the job\n"
-            }
-            OnErrorSetting::Skip => {
-                "  errors  a record that the plugin cannot handle is left out\n"
-            }
-            OnErrorSetting::DeadLetter => {
-                "  errors  a record that the plugin cannot handle is set aside as a dead letter\n"
-            }
-        };
-    }
-    for (state, ttl) in operator.into_iter().flat_map(|operator| &operator.ttl) {
-        text += &match ttl.0 {
-            Some(ttl) => format!(
-                "          `{state}` lives {} after its last write\n",
-                duration::format(ttl)
-            ),
-            None => format!("          `{state}` never expires\n"),
-        };
+    if let Some(operator) = assembled.graph.spec.operators.get(&node.name) {
+        text += &describe_handling(operator);
     }
     if let Role::Sink(sink) = role {
         text += match sink.guarantee() {
@@ -159,6 +140,28 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
             GraphExchange::ByKey => ", by key",
         };
         text += &format!("  from    `{}`{port}{how}\n", from.name);
+    }
+    text
+}
+
+/// How records that the plugin cannot handle are handled, and how long its states live.
+fn describe_handling(operator: &OperatorSpec) -> String {
+    let mut text = match operator.on_error {
+        OnErrorSetting::Fail => "  errors  a record that the plugin cannot handle fails the job\n",
+        OnErrorSetting::Skip => "  errors  a record that the plugin cannot handle is left out\n",
+        OnErrorSetting::DeadLetter => {
+            "  errors  a record that the plugin cannot handle is set aside as a dead letter\n"
+        }
+    }
+    .to_owned();
+    for (state, ttl) in &operator.ttl {
+        text += &match ttl.0 {
+            Some(ttl) => format!(
+                "          `{state}` lives {} after its last write\n",
+                duration::format(ttl)
+            ),
+            None => format!("          `{state}` never expires\n"),
+        };
     }
     text
 }

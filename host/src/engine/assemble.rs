@@ -129,44 +129,17 @@ fn plan(
     data: &str,
 ) -> Result<Plan, EngineError> {
     let spec = &graph.spec;
-    let context = |node| NodeContext {
-        job: &spec.name,
-        node,
-        folder,
-        data_folder: data,
-    };
-    let of_node = |section: &str, name: &str, error: ConnectorError| {
-        let problem = spec.problem(&[section, name], error.to_string());
-        EngineError::usage(problem.to_string())
-    };
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
-        let name = node.name.as_str();
-        let role = match node.kind {
-            NodeKind::Operator { .. } => {
-                let config = spec.operators[name].config.clone().into_iter().collect();
-                Role::Operator(Operator {
-                    ttl_ms: ttl_ms(&spec.operators[name].ttl),
-                    on_error: match spec.operators[name].on_error {
-                        OnErrorSetting::Fail => plan::OnError::Fail,
-                        OnErrorSetting::Skip => plan::OnError::Skip,
-                        OnErrorSetting::DeadLetter => plan::OnError::DeadLetter,
-                    },
-                    ..Operator::new(Arc::clone(&plugins[name]), config)
-                })
-            }
-            NodeKind::Source => {
-                let made = spec.sources[name].settings.open(&context(name));
-                Role::Source(made.map_err(|error| of_node("source", name, error))?)
-            }
-            NodeKind::Sink => {
-                let made = spec.sinks[name].settings.open(&context(name));
-                Role::Sink(made.map_err(|error| of_node("sink", name, error))?)
-            }
+        let context = NodeContext {
+            job: &spec.name,
+            node: &node.name,
+            folder,
+            data_folder: data,
         };
         nodes.push(Node {
-            name: name.to_owned(),
-            role,
+            name: node.name.clone(),
+            role: role(spec, node.kind, plugins, &context)?,
         });
     }
     let edges = graph.edges.iter().map(|edge| Edge {
@@ -194,6 +167,43 @@ fn plan(
         backend: StateBackend::Memory,
         edges: edges.collect(),
         nodes,
+    })
+}
+
+/// What a node does: its plugin with its settings, or its connector, which is made.
+fn role(
+    spec: &Spec,
+    kind: NodeKind,
+    plugins: &BTreeMap<String, Arc<Plugin>>,
+    context: &NodeContext<'_>,
+) -> Result<Role, EngineError> {
+    let name = context.node;
+    let of_node = |section: &str, error: ConnectorError| {
+        let problem = spec.problem(&[section, name], error.to_string());
+        EngineError::usage(problem.to_string())
+    };
+    Ok(match kind {
+        NodeKind::Operator { .. } => {
+            let operator = &spec.operators[name];
+            let config = operator.config.clone().into_iter().collect();
+            Role::Operator(Operator {
+                ttl_ms: ttl_ms(&operator.ttl),
+                on_error: match operator.on_error {
+                    OnErrorSetting::Fail => plan::OnError::Fail,
+                    OnErrorSetting::Skip => plan::OnError::Skip,
+                    OnErrorSetting::DeadLetter => plan::OnError::DeadLetter,
+                },
+                ..Operator::new(Arc::clone(&plugins[name]), config)
+            })
+        }
+        NodeKind::Source => {
+            let made = spec.sources[name].settings.open(context);
+            Role::Source(made.map_err(|error| of_node("source", error))?)
+        }
+        NodeKind::Sink => {
+            let made = spec.sinks[name].settings.open(context);
+            Role::Sink(made.map_err(|error| of_node("sink", error))?)
+        }
     })
 }
 

@@ -117,17 +117,8 @@ fn call(
         | ("wasi:clocks/wall-clock", "now") => {
             return clock(interface, function, results);
         }
-        (
-            "wasi:random/random" | "wasi:random/insecure",
-            "get-random-u64" | "get-insecure-random-u64",
-        ) => Val::U64(store.data_mut().random()),
-        (
-            "wasi:random/random" | "wasi:random/insecure",
-            "get-random-bytes" | "get-insecure-random-bytes",
-        ) => random_bytes(store.data_mut(), params)?,
-        ("wasi:random/insecure-seed", _) => {
-            let (first, second) = (store.data_mut().random(), store.data_mut().random());
-            Val::Tuple(vec![Val::U64(first), Val::U64(second)])
+        ("wasi:random/random" | "wasi:random/insecure" | "wasi:random/insecure-seed", _) => {
+            random(store.data_mut(), interface, function, params)?
         }
         ("wasi:cli/exit", _) => bail!("the plugin asked to exit"),
         // Input is always at its end.
@@ -144,7 +135,19 @@ fn call(
     Ok(())
 }
 
-/// Drops the resources that the guest has lent for the call: the call would trap otherwise.
+/// Numbers that are random for no attacker, and the same in each run.
+fn random(state: &mut GuestState, interface: &str, function: &str, params: &[Val]) -> Result<Val> {
+    Ok(match function {
+        "get-random-u64" | "get-insecure-random-u64" => Val::U64(state.random()),
+        "get-random-bytes" | "get-insecure-random-bytes" => random_bytes(state, params)?,
+        _ if interface == "wasi:random/insecure-seed" => {
+            Val::Tuple(vec![Val::U64(state.random()), Val::U64(state.random())])
+        }
+        _ => bail!("`{interface}#{function}` is closed to plugins"),
+    })
+}
+
+/// Ends what the guest has lent for the call: the call traps otherwise.
 fn give_back(store: &mut StoreContextMut<'_, GuestState>, params: &[Val]) -> Result<()> {
     for param in params {
         if let Val::Resource(lent) = param {

@@ -378,46 +378,56 @@ fn check_emission(
             keys,
             timestamps,
         } => {
-            let batch = declared.batch;
-            let records = check_selection(records, batch)?;
-            let count = records.as_ref().map_or(batch.len(), Vec::len);
-            let same = |what, items: usize| match items == count {
-                true => Ok(()),
-                false => Err(BadOutput::EmissionLengths {
-                    records: count,
-                    what,
-                    items,
-                }),
-            };
-            let values = values.unwrap_or_else(|| Column::of_empty_items(count));
-            same("values", values.len())?;
-            let (keys, slots) = match keys {
-                Some(keys) => {
-                    let keys = check_column("keys of an emission", keys)?;
-                    same("keys", keys.len())?;
-                    (EmittedKeys::Fresh(keys), (0..count as u32).collect())
-                }
-                None => (EmittedKeys::Input, of_records(&batch.slots, &records)),
-            };
-            let timestamps = match timestamps {
-                Some(timestamps) => {
-                    same("times", timestamps.len())?;
-                    timestamps
-                }
-                None => of_records(&batch.timestamps, &records),
-            };
-            Ok(Emission {
-                output,
-                keys,
-                slots,
-                values,
-                timestamps,
-            })
+            let rows = (records, keys, timestamps);
+            check_emission_of_records(output, rows, values, declared.batch)
         }
     }
 }
 
-/// The selected records; `None` if all are selected.
+/// An emission that names records of its input by selection.
+fn check_emission_of_records(
+    output: u16,
+    (records, keys, timestamps): (Selection, Option<Items>, Option<Vec<i64>>),
+    values: Option<Column>,
+    batch: &Batch,
+) -> Result<Emission, BadOutput> {
+    let records = check_selection(records, batch)?;
+    let count = records.as_ref().map_or(batch.len(), Vec::len);
+    let same = |what, items: usize| match items == count {
+        true => Ok(()),
+        false => Err(BadOutput::EmissionLengths {
+            records: count,
+            what,
+            items,
+        }),
+    };
+    let values = values.unwrap_or_else(|| Column::of_empty_items(count));
+    same("values", values.len())?;
+    let (keys, slots) = match keys {
+        Some(keys) => {
+            let keys = check_column("keys of an emission", keys)?;
+            same("keys", keys.len())?;
+            (EmittedKeys::Fresh(keys), (0..count as u32).collect())
+        }
+        None => (EmittedKeys::Input, of_records(&batch.slots, &records)),
+    };
+    let timestamps = match timestamps {
+        Some(timestamps) => {
+            same("times", timestamps.len())?;
+            timestamps
+        }
+        None => of_records(&batch.timestamps, &records),
+    };
+    Ok(Emission {
+        output,
+        keys,
+        slots,
+        values,
+        timestamps,
+    })
+}
+
+/// The selected records, if they are not all.
 fn check_selection(selection: Selection, batch: &Batch) -> Result<Option<Vec<u32>>, BadOutput> {
     let Selection::Listed(listed) = selection else {
         return Ok(None);

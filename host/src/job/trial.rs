@@ -185,18 +185,15 @@ mod tests {
     //! Catches a failure on trial that is laid to another plugin, and a checkpoint of a swap that is read with the states of
     //! the plugin that failed.
 
+    use floodmark_testing::from_hex;
+
     use super::*;
     use crate::checkpoint::manifest;
 
     #[test]
     fn only_the_checkpoint_of_the_swap_is_amended() {
         let text = include_str!("../../../tests/fixtures/manifest-v1.hex");
-        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let byte = |pair: &[u8]| {
-            let text = std::str::from_utf8(pair).unwrap();
-            u8::from_str_radix(text, 16).unwrap()
-        };
-        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let bytes = from_hex(text);
         let Ok(checkpoint) = manifest::decode(&bytes) else {
             panic!("the fixture cannot be read");
         };

@@ -9,6 +9,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
+use floodmark_testing::Random;
+
 use super::chunks::{CheckpointChunks, named_chunks};
 use super::collections::{CollectionPlace, KeyedCollections};
 use super::trees::Trees;
@@ -37,22 +39,10 @@ const BUDGET_BYTES: usize = 400 << 10;
 /// By state, key and, in maps and lists, sub-key or position: the value, and the time of its write.
 type Model = BTreeMap<(u16, Vec<u8>, Vec<u8>), (Vec<u8>, u64)>;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        // SplitMix64 (Steele, Lea and Flood, 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn bytes(&mut self, len_max: u64) -> Vec<u8> {
-        let (len, byte) = (self.below(len_max), self.below(256) as u8);
-        vec![byte; len as usize]
-    }
+/// The same byte, so many times or less.
+fn filled(random: &mut Random, len_max: u64) -> Vec<u8> {
+    let (len, byte) = (random.below(len_max), random.below(256) as u8);
+    vec![byte; len as usize]
 }
 
 struct Subject {
@@ -178,7 +168,7 @@ impl Subject {
         let key = format!("key-{}", self.random.below(300)).into_bytes();
         self.check(state, &key);
         let (task, place) = (self.task(&key), self.place(state, &key));
-        let (long, short) = (self.random.bytes(6000), self.random.bytes(60));
+        let (long, short) = (filled(&mut self.random, 6000), filled(&mut self.random, 60));
         let sub_key = format!("{:03}", self.random.below(60)).into_bytes();
         let removes = self.random.below(5) == 0;
         let store = &mut self.tasks[task];

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use floodmark_testing::Random;
+
 use super::chunk_index::index_hash;
-use super::model_tests::Random;
 use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};

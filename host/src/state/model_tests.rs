@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use floodmark_testing::Random;
+
 use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
@@ -16,20 +18,7 @@ const TTL_MS: u64 = 400;
 const FORGETFUL: u16 = 1;
 const PAGES: u16 = 2;
 
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        // SplitMix64 (Steele, Lea and Flood, 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
-/// The stored checkpoints.
+/// What checkpoints keep.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) chunks: BTreeMap<ChunkId, Arc<Chunk>>,

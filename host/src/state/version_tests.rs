@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::model_tests::{Disk, Random};
+use floodmark_testing::Random;
+
+use super::model_tests::Disk;
 use super::*;
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::{ReplacementArgument, SwapArguments, refuse};
 use crate::checkpoint::{
-    Checkpoint, CheckpointReader, Depth, NewCheckpoint, OperatorSnapshot, PluginChoice,
-    PluginDigest, Trigger,
+    Checkpoint, CheckpointReader, CheckpointStorage, Depth, NewCheckpoint, OperatorSnapshot,
+    PluginChoice, PluginDigest, Trigger,
 };
 use crate::cli::CommandError;
 use crate::cli::failure::EXIT_PLUGIN;
@@ -90,23 +90,34 @@ pub(super) fn swap(
     if is_same || arguments.dry_run {
         return Ok(findings);
     }
-    let named = |digest: PluginDigest| checkpoint.operators.iter().any(|one| one.plugin == digest);
-    plugins.retain(|(digest, _)| named(*digest));
-    plugins.sort_unstable_by_key(|(digest, _)| *digest);
-    plugins.dedup_by_key(|(digest, _)| *digest);
-    storage.write(&NewCheckpoint {
-        checkpoint: &checkpoint,
-        chunks: &[],
-        plugins: &plugins,
-        // The copied checkpoint is kept: it is the way back.
-        retained: NonZeroU32::MAX,
-    })?;
+    write(&mut *storage, &checkpoint, plugins)?;
     findings.swapped = Some(CompletedSwap {
         checkpoint: checkpoint.id.0,
         before: Some(before.id.0),
         ..CompletedSwap::default()
     });
     Ok(findings)
+}
+
+/// Writes a checkpoint of new plugins, with those of these components that it names.
+fn write(
+    storage: &mut dyn CheckpointStorage,
+    checkpoint: &Checkpoint,
+    components: Vec<(PluginDigest, Arc<[u8]>)>,
+) -> Result<(), CommandError> {
+    let mut plugins = components;
+    let named = |digest: PluginDigest| checkpoint.operators.iter().any(|one| one.plugin == digest);
+    plugins.retain(|(digest, _)| named(*digest));
+    plugins.sort_unstable_by_key(|(digest, _)| *digest);
+    plugins.dedup_by_key(|(digest, _)| *digest);
+    storage.write(&NewCheckpoint {
+        checkpoint,
+        chunks: &[],
+        plugins: &plugins,
+        // The one before it is the way back.
+        retained: NonZeroU32::MAX,
+    })?;
+    Ok(())
 }
 
 type Components = Vec<(PluginDigest, Arc<[u8]>)>;

@@ -7,9 +7,10 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use floodmark_testing::Random;
 use tempfile::TempDir;
 
-use super::tests::{Random, limits, model, source};
+use super::tests::{limits, model, source};
 use super::*;
 use crate::connector::ReadOutcome;
 use crate::connector::read_ahead::{PendingRead, ReadAhead, ReadPart};
@@ -49,7 +50,7 @@ impl ReadAhead for Odd {
         assert_eq!(part.room.len(), self.part_bytes);
         let mut random = self.random.lock().unwrap();
         let mut reads_late = false;
-        let kind = random.below(8);
+        let kind = random.index(8);
         match kind {
             0 => reads_late = true,
             1 => {}
@@ -62,7 +63,7 @@ impl ReadAhead for Odd {
             }
             3 => {
                 let room = part.room.clone();
-                part.room.end = room.start + random.below(room.len());
+                part.room.end = room.start + random.index(room.len());
                 part.read().unwrap();
                 part.room = room;
             }
@@ -93,13 +94,13 @@ fn content(format: &str, part_bytes: usize, random: &mut Random) -> Vec<u8> {
     if format == "csv" {
         content.extend_from_slice(b"a,b\n");
     }
-    for _ in 0..random.below(60) {
-        let len_max = [3, part_bytes / 4, part_bytes * 4][random.below(3)];
+    for _ in 0..random.index(60) {
+        let len_max = [3, part_bytes / 4, part_bytes * 4][random.index(3)];
         let text = random.bytes(b"abc ", len_max);
         let (before, after): (&[u8], &[u8]) = match format {
             "jsonl" => (b"{\"k\":\"", b"\"}\n"),
             "csv" => (b"\"x\n\"\"", b"\",y\n"),
-            _ => (b"", [b"\n".as_slice(), b"\r\n"][random.below(2)]),
+            _ => (b"", [b"\n".as_slice(), b"\r\n"][random.index(2)]),
         };
         content.extend_from_slice(before);
         content.extend_from_slice(&text);
@@ -110,9 +111,9 @@ fn content(format: &str, part_bytes: usize, random: &mut Random) -> Vec<u8> {
 
 /// The next length of a growing file: often whole lines.
 fn grown(content: &[u8], from: usize, random: &mut Random) -> usize {
-    let to = from + random.below(content.len() - from + 1);
+    let to = from + random.index(content.len() - from + 1);
     match content[to..].iter().position(|&byte| byte == b'\n') {
-        Some(at) if random.below(4) > 0 => to + at + 1,
+        Some(at) if random.index(4) > 0 => to + at + 1,
         _ => to,
     }
 }
@@ -136,12 +137,12 @@ fn whatever_comes_of_parts_the_records_are_the_same() {
     let (mut read, mut unread) = (0, 0);
     for seed in 0..300 {
         let mut random = Random(seed);
-        let part_bytes = 8 + random.below(60);
-        let format = ["lines", "jsonl", "csv"][random.below(3)];
+        let part_bytes = 8 + random.index(60);
+        let format = ["lines", "jsonl", "csv"][random.index(3)];
         let content = content(format, part_bytes, &mut random);
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("f");
-        let (follow, split_bytes) = (random.below(2) == 0, 20 + random.below(2000));
+        let (follow, split_bytes) = (random.index(2) == 0, 20 + random.index(2000));
         let source = source(
             &folder,
             &format!(
@@ -161,14 +162,14 @@ fn whatever_comes_of_parts_the_records_are_the_same() {
             let mut plain = source.reader(splits.clone()).unwrap();
             let mut ahead = source.reader(splits).unwrap();
             ahead.read_ahead_by(&service);
-            for _ in 0..random.below(60) {
-                if random.below(8) == 0 {
+            for _ in 0..random.index(60) {
+                if random.index(8) == 0 {
                     let to = grown(&content, there, &mut random);
                     file.write_all(&content[there..to]).unwrap();
                     there = to;
                 }
                 now += Duration::from_millis(100);
-                let records_max = 1 + random.below(9);
+                let records_max = 1 + random.index(9);
                 let expected = call(&mut *plain, now, records_max);
                 let found = call(&mut *ahead, now, records_max);
                 assert_eq!(found, expected, "seed {seed}");
@@ -189,7 +190,7 @@ fn a_file_that_shrinks_is_an_error_behind_what_was_read() {
     let mut errors = 0;
     for seed in 0..200 {
         let mut random = Random(seed);
-        let part_bytes = 8 + random.below(60);
+        let part_bytes = 8 + random.index(60);
         let content = content("lines", part_bytes, &mut random);
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("f");
@@ -199,12 +200,12 @@ fn a_file_that_shrinks_is_an_error_behind_what_was_read() {
         let mut reader = source.reader(splits).unwrap();
         let service: Arc<dyn ReadAhead> = Odd::new(seed, part_bytes);
         reader.read_ahead_by(&service);
-        let shrinks_at = random.below(30);
+        let shrinks_at = random.index(30);
         let mut values: Vec<Vec<u8>> = Vec::new();
         for step in 0.. {
             if step == shrinks_at {
                 let file = OpenOptions::new().write(true).open(&path).unwrap();
-                file.set_len(random.below(content.len() + 1) as u64)
+                file.set_len(random.index(content.len() + 1) as u64)
                     .unwrap();
             }
             let mut batch = Batch::default();

@@ -5,6 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
+use floodmark_testing::Random;
 use tempfile::TempDir;
 
 use super::*;
@@ -12,26 +13,6 @@ use crate::connector::{ReadLimits, ReadOutcome};
 use crate::stream::{Batch, NO_TIMESTAMP, Timestamp};
 
 type Read = (Vec<u8>, Vec<u8>, Timestamp);
-
-/// SplitMix64: a failing round can be repeated by its seed.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    pub(super) fn bytes(&mut self, alphabet: &[u8], len_max: usize) -> Vec<u8> {
-        let len = self.below(len_max + 1);
-        (0..len)
-            .map(|_| alphabet[self.below(alphabet.len())])
-            .collect()
-    }
-}
 
 fn settings(toml: &str) -> FileSourceSettings {
     toml::from_str(toml).unwrap()
@@ -59,7 +40,7 @@ fn run(
 ) -> Vec<Split> {
     loop {
         let splits = source.splits(None, restored).unwrap();
-        let tasks = 1 + random.below(4);
+        let tasks = 1 + random.index(4);
         let mut readers: Vec<_> = (0..tasks)
             .map(|task| {
                 let own = splits.iter().skip(task).step_by(tasks).cloned();
@@ -67,13 +48,13 @@ fn run(
             })
             .collect();
         let mut finished = vec![false; tasks];
-        let mut steps = 1 + random.below(30);
+        let mut steps = 1 + random.index(30);
         while steps > 0 && finished.contains(&false) {
             steps -= 1;
-            let task = random.below(tasks);
+            let task = random.index(tasks);
             let mut batch = Batch::default();
             let outcome =
-                readers[task].read(Duration::ZERO, limits(1 + random.below(9)), &mut batch);
+                readers[task].read(Duration::ZERO, limits(1 + random.index(9)), &mut batch);
             finished[task] = outcome.unwrap() == ReadOutcome::Finished;
             records.extend(batch.iter().map(|(k, v, t)| (k.to_vec(), v.to_vec(), t)));
         }
@@ -129,7 +110,7 @@ fn any_cut_and_any_restart_gives_the_lines_of_the_file() {
         let folder = TempDir::new().unwrap();
         let bytes = random.bytes(b"ab\r\n\n\xff\0 ", 120);
         fs::write(folder.path().join("f"), &bytes).unwrap();
-        let split_bytes = 1 + random.below(25);
+        let split_bytes = 1 + random.index(25);
         let source = source(&folder, &format!("path = 'f'\nsplit-bytes = {split_bytes}"));
         let mut records = Vec::new();
         run(&source, None, &mut random, false, &mut records);
@@ -145,7 +126,7 @@ fn what_a_file_grew_by_is_read_once() {
     for seed in 0..100 {
         let mut random = Random(seed);
         let folder = TempDir::new().unwrap();
-        let split_bytes = 1 + random.below(12);
+        let split_bytes = 1 + random.index(12);
         let source = source(&folder, &format!("path = 'f'\nsplit-bytes = {split_bytes}"));
         let (mut file, mut expected, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let mut restored = None;
@@ -172,7 +153,7 @@ fn a_file_that_grows_while_it_is_read_loses_and_doubles_no_byte() {
     for seed in 0..100 {
         let mut random = Random(seed);
         let folder = TempDir::new().unwrap();
-        let split_bytes = 1 + random.below(12);
+        let split_bytes = 1 + random.index(12);
         let source = source(&folder, &format!("path = 'f'\nsplit-bytes = {split_bytes}"));
         let (mut file, mut records, mut restored) = (Vec::new(), Vec::new(), None);
         for round in 0..8 {

@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Barrier, Keeper, Setup};
-use crate::state::model_tests::Random;
+use floodmark_testing::Random;
+
 use crate::state::tree::{ScanLimits, Tree, Write};
 use crate::state::{
     Backend, Chunk, ChunkId, ChunkIds, ChunkRef, CollectionSlot, Keys, Lookup, NoMigration, Pages,

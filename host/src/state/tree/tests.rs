@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 
+use floodmark_testing::Random;
+
 use super::page::{PAGE_BYTES, Page, Pruned, prune};
 use super::*;
 
@@ -65,35 +67,22 @@ const ALL: ScanLimits = ScanLimits {
 /// A value, and the time of its write if it can expire.
 type Model = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        // SplitMix64 (Steele, Lea and Flood, 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
+/// Short ones, long ones, and ones that begin alike.
+fn sub_key(random: &mut Random, keys: u64) -> Vec<u8> {
+    let number = random.below(keys);
+    match number % 50 {
+        0 => format!("{}{number}", "long".repeat(200)).into_bytes(),
+        1 => Vec::from(&number.to_be_bytes()[..(number % 9) as usize]),
+        _ => format!("{number}").into_bytes(),
     }
+}
 
-    /// Short sub-keys, long ones, and ones with common prefixes.
-    fn sub_key(&mut self, keys: u64) -> Vec<u8> {
-        let number = self.below(keys);
-        match number % 50 {
-            0 => format!("{}{number}", "long".repeat(200)).into_bytes(),
-            1 => Vec::from(&number.to_be_bytes()[..(number % 9) as usize]),
-            _ => format!("{number}").into_bytes(),
-        }
-    }
-
-    fn value(&mut self) -> Vec<u8> {
-        let len = match self.below(200) {
-            0 => self.below(10_000),
-            _ => self.below(30),
-        };
-        vec![self.below(256) as u8; len as usize]
-    }
+fn value(random: &mut Random) -> Vec<u8> {
+    let len = match random.below(200) {
+        0 => random.below(10_000),
+        _ => random.below(30),
+    };
+    vec![random.below(256) as u8; len as usize]
 }
 
 impl Kept {
@@ -197,7 +186,7 @@ fn bound(bytes: &[u8], kind: u64) -> Bound<&[u8]> {
 
 /// Reads a range page by page, and compares it with the model's.
 fn check_scan(kept: &mut Kept, model: &Model, lifetime: Lifetime, random: &mut Random) {
-    let (low, high) = (random.sub_key(3000), random.sub_key(3000));
+    let (low, high) = (sub_key(random, 3000), sub_key(random, 3000));
     let (low, high) = (bound(&low, random.below(3)), bound(&high, random.below(3)));
     let is_reverse = random.below(2) == 0;
     let limits = ScanLimits {
@@ -272,8 +261,8 @@ fn run(seed: u64, keys: u64, rounds: u64, ttl: bool) {
         };
         let mut batch = BTreeMap::new();
         for _ in 0..random.below(if round % 50 == 0 { keys / 2 } else { 30 }) {
-            let value = (random.below(10) < puts).then(|| random.value());
-            batch.insert(random.sub_key(keys), value);
+            let value = (random.below(10) < puts).then(|| value(&mut random));
+            batch.insert(sub_key(&mut random, keys), value);
         }
         let writes: Vec<_> = batch
             .iter()
@@ -294,7 +283,7 @@ fn run(seed: u64, keys: u64, rounds: u64, ttl: bool) {
             kept.compact(lifetime);
         }
         for _ in 0..10 {
-            let sub_key = random.sub_key(keys);
+            let sub_key = sub_key(&mut random, keys);
             let item = model.get(&sub_key);
             let item = item.filter(|(_, written)| !lifetime.is_expired(*written));
             let expected = item.map(|(value, _)| value.clone());

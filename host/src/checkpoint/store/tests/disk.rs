@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use floodmark_testing::Random;
 use redb::StorageBackend;
 
 #[derive(Debug, Clone)]
@@ -146,22 +147,5 @@ impl StorageBackend for Disk {
         apply(&mut state.bytes, &op, 8);
         state.unsynced.push(op);
         Ok(())
-    }
-}
-
-/// Numbers from one seed (Steele, Lea, Flood: splitmix64).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
     }
 }

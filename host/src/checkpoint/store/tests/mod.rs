@@ -26,7 +26,8 @@ use crate::checkpoint::{
 };
 use crate::state::{Chunk, ChunkId};
 use crate::stream::{KeyGroupRange, MaxParallelism};
-use disk::{Disk, Random};
+use disk::Disk;
+use floodmark_testing::Random;
 
 const SETTINGS: CheckpointStorageSettings = CheckpointStorageSettings {
     compression: Compression::Lz4,
