@@ -62,6 +62,10 @@ impl Aligner {
 
     /// Records a barrier, and returns its effect.
     pub fn barrier(&mut self, input: usize, checkpoint: CheckpointId) -> Alignment {
+        debug_assert!(
+            self.aligning.is_some() || !self.arrived.contains(&true),
+            "no input is held back while no checkpoint is being aligned"
+        );
         if self.newest >= Some(checkpoint) && self.aligning != Some(checkpoint) {
             return Alignment::Stale;
         }

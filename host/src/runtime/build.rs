@@ -60,6 +60,7 @@ pub fn build(
     reports: &Reports,
 ) -> Result<Built, JobError> {
     let WorkerOrigin { plan, restored, .. } = origin;
+    plan.assert_sound();
     check_max_parallelism(plan, restored)?;
     let mut states = plan
         .nodes

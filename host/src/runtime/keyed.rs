@@ -50,6 +50,10 @@ impl KeyedBatch {
     /// When the range is out of bounds.
     #[must_use]
     pub fn part(&self, records: Range<usize>) -> Self {
+        debug_assert!(
+            self.hashes.is_empty() || self.hashes.len() == self.batch.keys.len(),
+            "each key has its hash"
+        );
         let mut hashes = Vec::new();
         // A batch for an operator without state has no hashes.
         let batch = self.batch.part(records, |slot| {

@@ -13,6 +13,7 @@ use crate::stream::CheckpointId;
 /// The seals of a store, each with its checkpoint; `None` is the start of the job without a checkpoint.
 ///
 /// - The first is the newest that is known to be durable.
+/// - They are in the order of checkpoints.
 #[derive(Debug, Clone)]
 pub struct Seals(Vec<(Option<CheckpointId>, u64)>);
 
@@ -24,6 +25,11 @@ impl Seals {
     }
 
     pub(super) fn note(&mut self, checkpoint: CheckpointId, epoch: u64) {
+        let newest = self.0.last().map(|(id, epoch)| (*id, *epoch));
+        assert!(
+            newest < Some((Some(checkpoint), epoch)),
+            "seals are noted in the order of checkpoints"
+        );
         self.0.push((Some(checkpoint), epoch));
     }
 

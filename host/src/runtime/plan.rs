@@ -173,7 +173,41 @@ impl std::fmt::Debug for Plan {
 }
 
 impl Plan {
-    /// Number of tasks of operators that declare state.
+    /// Checks what is said above of the graph: who makes a plan has checked it already, so what does not hold is a defect.
+    ///
+    /// # Panics
+    /// When it does not hold.
+    pub(super) fn assert_sound(&self) {
+        let ports = |node: &Node| match &node.role {
+            Role::Source(_) => (0, 1),
+            Role::Sink(_) => (1, 0),
+            Role::Operator(operator) => {
+                let description = operator.plugin.description();
+                // Dead letters leave by one port more.
+                (description.inputs.len(), description.outputs.len() + 1)
+            }
+        };
+        for edge in &self.edges {
+            assert!(edge.from < edge.to, "edges lead to later nodes");
+            let (from, to) = (&self.nodes[edge.from.0], &self.nodes[edge.to.0]);
+            let has_ports =
+                usize::from(edge.output) < ports(from).1 && usize::from(edge.input) < ports(to).0;
+            assert!(has_ports, "the ports of edges exist");
+            let has_state = match &to.role {
+                Role::Operator(operator) => !operator.plugin.description().states.is_empty(),
+                Role::Source(_) | Role::Sink(_) => false,
+            };
+            assert!(
+                !has_state || edge.routing == Routing::ByKey,
+                "records go by key to operators with state"
+            );
+        }
+        let parallelism = self.parallelism;
+        let groups = self.max_parallelism.get();
+        assert!((1..=groups).contains(&parallelism), "a task has key groups");
+    }
+
+    /// Tasks of operators that declare state.
     #[must_use]
     pub fn stateful_tasks(&self) -> u64 {
         let is_stateful = |node: &&Node| match &node.role {

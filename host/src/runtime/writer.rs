@@ -25,6 +25,7 @@ use crate::checkpoint::{
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use crate::crash::{self, Point};
 use crate::state::Chunk;
+use crate::stream::CheckpointId;
 
 /// A checkpoint to write. `checkpoint.sinks` is empty: the writer tracks the parts that are not visible yet.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Writer {
     /// Whether the job may still revert to an earlier checkpoint.
     is_on_trial: Arc<AtomicBool>,
     sinks: Vec<SinkOutput>,
+    /// The id of the checkpoint that was written last, or restored.
+    newest: Option<CheckpointId>,
 }
 
 /// The reason why the output of a job could not be recovered.
@@ -96,6 +99,7 @@ impl Writer {
             retained,
             is_proven: Arc::new(AtomicBool::new(true)),
             is_on_trial: Arc::default(),
+            newest: restored.map(|restored| restored.checkpoint.id),
             sinks,
         };
         Ok((writer, done))
@@ -134,6 +138,8 @@ impl Writer {
             staged,
         } = request;
         let id = checkpoint.id;
+        assert!(self.newest < Some(id), "ids of checkpoints only grow");
+        self.newest = Some(id);
         for (sink, staged) in self.sinks.iter_mut().zip(staged) {
             sink.unprepared.extend(staged);
         }
