@@ -295,7 +295,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .say(|line| println!("{line}"))
         .build();
     let is_first = !data.join("job").exists();
-    let folder = DataDir::open(&data.join("job"))?;
+    let folder = DataDir::open(data.join("job"))?;
     let job = engine.start(Pipeline::from_file(&file)?, folder, StartFrom::Newest)?;
     let checkpoint = job.checkpoint()?;
     println!("checkpoint {checkpoint}");

@@ -156,7 +156,7 @@ fn state_is_not_left_behind_unasked() {
     job.run(&[&arguments[..], &["--allow-dropped-state"]].concat())
         .succeeded()
         .says("warning: state `count` of operator `count` is left behind");
-    // The state is gone for good: the next run needs no flag, and a later count starts at one.
+    // The state is gone: the next run needs no flag, and a later count starts at one.
     job.run(&arguments).succeeded();
     fs::remove_dir_all(job.path("out")).unwrap();
     job.write("in.txt", "a b a\na\n");

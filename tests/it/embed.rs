@@ -59,7 +59,7 @@ fn start(folder: &TempDir, from: StartFrom) -> RunningJob {
         plugin("word-count")
     );
     std::fs::write(&file, text).unwrap();
-    let data = DataDir::open(&folder.path().join("data")).unwrap();
+    let data = DataDir::open(folder.path().join("data")).unwrap();
     let engine = Engine::builder().build();
     let pipeline = Pipeline::from_file(&file).unwrap();
     engine.start(pipeline, data, from).unwrap()
@@ -128,7 +128,7 @@ fn a_pipeline_that_is_wrong_is_refused_with_its_cause() {
         "job.name = 'embedded'\nsource.a = { connector = 'dice' }\nsink.z = { connector = 'discard', from = 'a' }\n",
     )
     .unwrap();
-    let data = DataDir::open(&folder.path().join("data")).unwrap();
+    let data = DataDir::open(folder.path().join("data")).unwrap();
     let pipeline = Pipeline::from_file(&file).unwrap();
     let error = Engine::builder()
         .build()

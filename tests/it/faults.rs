@@ -401,7 +401,7 @@ fn a_job_that_fails_at_a_record_names_it_and_goes_on_when_the_plugin_is_mended()
         .says("the record: source `text`: `in.txt`, bytes 27 to 55, record 2 of these")
         .says("operator.count.on-error");
     assert_eq!(counts(&job), ["a,1 good-1", "a,2 good-2", "b,1 good-3"]);
-    // To mend it and to set the record aside are two ways to go on; the second one adds a sink.
+    // To mend it and to set the record aside are two ways to continue; the second one adds a sink.
     job.run(&["--set", "operator.count.config.mended=true"])
         .succeeded();
     let all = [

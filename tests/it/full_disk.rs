@@ -1,4 +1,4 @@
-//! Catches a disk without room that ends a job which could go on, or harms the checkpoint that it had.
+//! Catches a disk without room that ends a job which could continue, or harms the checkpoint that it had.
 //!
 //! The room is taken away by a limit on the length of files, which needs no rights and holds for the process alone. The
 //! output goes to a sink that counts and keeps no file, so it is the store of checkpoints that meets the limit.

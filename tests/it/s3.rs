@@ -1,4 +1,4 @@
-//! Catches a half checkpoint, a lost one, and a job that cannot go on, on a real server for S3 that is killed and started
+//! Catches a half checkpoint, a lost one, and a job that cannot continue, on a real server for S3 that is killed and started
 //! again in the middle of checkpoints; and a recovery that needs anything but the bucket.
 //!
 //! The server is gofakes3, installed with Go into the target folder; a machine without Go skips these tests, and says so.

@@ -131,7 +131,7 @@ const WITH_PROSE: [&str; 11] = [
 const GENERATED: [&str; 4] = ["target", "build", "node_modules", "__pycache__"];
 
 /// Words that leave a reader guessing, and what to write instead. In two halves, so that this file has none of them.
-const UNCLEAR: [(&str, &str, &str); 9] = [
+const UNCLEAR: [(&str, &str, &str); 11] = [
     ("who", "ever", "name the caller, worker, client or user"),
     ("whom", "ever", "name the caller, worker, client or user"),
     ("some", "body", "name the caller, worker, client or user"),
@@ -149,6 +149,8 @@ const UNCLEAR: [(&str, &str, &str); 9] = [
         "`resumes`, `continues` or `while the job runs`",
     ),
     ("comes", " again", "`is replayed`"),
+    ("made", " anew", "`remade` or `built again`"),
+    ("for", " good", "`permanently`"),
 ];
 
 /// A source file: its path in the repository, and its text.

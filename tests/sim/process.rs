@@ -418,7 +418,7 @@ impl<'a> Process<'a> {
         Ok(schemas)
     }
 
-    /// Now and then workers cannot be made: for now, because of damage, or for good with another number of tasks.
+    /// Now and then workers cannot be made: for now, because of damage, or never with another number of tasks.
     fn reason_not_to_start(&mut self, start: &Start) -> Option<JobError> {
         if !self.scenario.has_faults {
             return None;

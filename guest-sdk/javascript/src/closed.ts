@@ -2,7 +2,7 @@
  * The world as an operator finds it: a `console` that is the job's log, and neither a clock nor randomness, since a replay after
  * a failure has to give the same output. What would need one throws a sentence that says so.
  *
- * The entry module of a component closes the world for good, before the operator's own modules are loaded; a unit test closes
+ * The entry module of a component closes the world permanently, before the operator's own modules are loaded; a unit test closes
  * it for each call.
  */
 

@@ -96,7 +96,7 @@ export class Kept {
     }
   }
 
-  /** The reads of the contract, for the keys of a call. Answers are short, so that operators have to go on asking. */
+  /** The reads of the contract, for the keys of a call. Answers are short, so that operators have to ask again. */
   reads(keys: readonly string[]): Host["state"] {
     const PAGE = 3;
     return {

@@ -18,7 +18,7 @@ class Entries(Protocol):
 
 
 class Items(Protocol):
-    """Items of a list; `next` is the position to go on from, if there are more."""
+    """Items of a list; `next` is the position to continue from, if there are more."""
 
     values: Column
     next: int | None

@@ -2,7 +2,7 @@
 
 One pass over the records. The loop writes two numbers into the record and calls the operator, and that is all that the SDK
 does for a record that is not looked at. After an exception the operator may have seen half of a batch, so it is dropped,
-and the next call meets a fresh one. Only a lack of memory is left to the caller: nothing can go on after it.
+and the next call meets a fresh one. Only a lack of memory is left to the caller: nothing can run after it.
 """
 
 from collections.abc import Callable, Sequence

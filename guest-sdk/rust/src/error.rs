@@ -1,4 +1,4 @@
-//! Why an operator cannot go on.
+//! Why an operator cannot continue.
 //!
 //! The contract carries a sentence for people, so an error is one. It does not keep its cause: the host, on the other
 //! side of the boundary, could not downcast it.

@@ -173,7 +173,7 @@ impl<P: Plugin> Instance<P> {
     /// Handles one batch.
     ///
     /// # Errors
-    /// The plugin cannot go on; the next call meets a fresh one.
+    /// The plugin cannot continue; the next call meets a fresh one.
     pub fn process(
         &self,
         input: u16,

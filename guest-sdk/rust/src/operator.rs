@@ -34,7 +34,7 @@ pub trait Operator: States + Sized + 'static {
     /// Handles one record. States are those of its key.
     ///
     /// # Errors
-    /// The job cannot go on; nothing of the batch is applied.
+    /// The job cannot continue; nothing of the batch is applied.
     fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result;
 
     /// Hears that a checkpoint is durable: what was processed before it is never processed again. No state can be used here.

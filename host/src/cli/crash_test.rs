@@ -119,7 +119,7 @@ pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), CommandError> {
 }
 
 fn failed(error: &std::io::Error) -> CommandError {
-    CommandError::new(EXIT_FAILED, format!("the test cannot go on: {error}"))
+    CommandError::new(EXIT_FAILED, format!("the test cannot continue: {error}"))
 }
 
 fn named(names: &[String]) -> Result<Vec<Point>, CommandError> {

@@ -40,7 +40,7 @@ fn language(typed: &str) -> Result<Language, String> {
     let lower = typed.to_lowercase();
     let known = NAMES.iter().find(|(name, _)| *name == lower);
     if ["c++", "cpp", "zig"].contains(&lower.as_str()) {
-        return Err("a plugin in C++ or Zig begins as one in C: `--language c`; its README.md says how to go on".to_owned());
+        return Err("a plugin in C++ or Zig begins as one in C: `--language c`; its README.md says how to continue".to_owned());
     }
     known.map(|(_, language)| *language).ok_or_else(|| {
         let (names, _): (Vec<_>, Vec<_>) = NAMES.into_iter().unzip();
@@ -67,7 +67,7 @@ pub fn new(arguments: &NewArguments) -> Result<(), CommandError> {
         Language::C => "make test",
     };
     print(&format!(
-        "made `{0}`, a plugin in {language}; to go on:\n  cd {0}\n  {test:<24} # its test, without WebAssembly\n  {1:<24} # makes the component\n  {2:<24} # runs it as the engine does, on vectors.toml\n",
+        "made `{0}`, a plugin in {language}; next:\n  cd {0}\n  {test:<24} # its test, without WebAssembly\n  {1:<24} # makes the component\n  {2:<24} # runs it as the engine does, on vectors.toml\n",
         folder.display(),
         "floodmark build",
         "floodmark test .",

@@ -74,7 +74,7 @@ pub struct RunArguments {
 /// Runs the command.
 ///
 /// # Errors
-/// When the job cannot begin or go on. Its last checkpoint is as it was.
+/// When the job cannot begin or resume. Its last checkpoint is as it was.
 pub fn run(arguments: &RunArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let done = run_on(arguments, &terminal);
@@ -217,7 +217,7 @@ impl RunArguments {
     }
 }
 
-/// The commands and addresses that hear of checkpoints.
+/// The hooks: commands and addresses that are told of each checkpoint.
 fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
     let hooks = spec.checkpoint.on_checkpoint.iter();
     let teller = terminal.clone();

@@ -228,7 +228,7 @@ pub struct Recovered {
     pub retracted: usize,
 }
 
-/// Why a source or sink cannot go on.
+/// Why a source or sink cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectorError {

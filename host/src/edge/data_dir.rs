@@ -86,7 +86,8 @@ impl DataDir {
     ///
     /// # Errors
     /// When another process holds it, or the system refuses.
-    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, DataDirError> {
+        let path = path.as_ref();
         create_durably(path).map_err(|(at, source)| DataDirError::Io {
             action: "create the data folder",
             path: at,

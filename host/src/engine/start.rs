@@ -74,7 +74,7 @@ impl StartPoint {
             } => {
                 if let Some(newest) = storage::ids(&*storage.reader())?.first() {
                     let message = format!(
-                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if they are of this start, leave out `--from` to go on",
+                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if they are of this start, leave out `--from` to resume",
                         data_dir.path().display(),
                         path.display()
                     );

@@ -190,7 +190,7 @@ struct PastCall {
 impl From<JobError> for Stop {
     fn from(error: JobError) -> Self {
         let lines = vec![format!("+ {}", show::message(&error.to_string()))];
-        Self::new("the plugin cannot go on", lines)
+        Self::new("the plugin cannot continue", lines)
     }
 }
 

@@ -152,7 +152,7 @@ type Entries struct {
 // Items are what a read of a list answers.
 type Items struct {
 	Values Column
-	// Next is the position to go on from, if HasNext.
+	// Next is the position to continue from, if HasNext.
 	Next    uint64
 	HasNext bool
 }

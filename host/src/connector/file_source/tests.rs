@@ -517,13 +517,13 @@ fn hostile_splits_never_panic() {
         "path = '.'\nfollow = true",
     ] {
         let source = source(&folder, toml);
-        for good in source.splits(None, None).unwrap() {
-            for len in 0..good.0.len() {
-                assert!(source.reader(vec![Split(good.0[..len].to_vec())]).is_err());
+        for whole in source.splits(None, None).unwrap() {
+            for len in 0..whole.0.len() {
+                assert!(source.reader(vec![Split(whole.0[..len].to_vec())]).is_err());
             }
-            for at in 0..good.0.len() {
+            for at in 0..whole.0.len() {
                 for byte in [0, 1, 2, 3, 5, 127, 128, 255] {
-                    let mut bytes = good.0.clone();
+                    let mut bytes = whole.0.clone();
                     bytes[at] = byte;
                     let split = Split(bytes);
                     assert!(!describe(&split).is_empty());

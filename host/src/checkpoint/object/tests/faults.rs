@@ -101,7 +101,10 @@ fn any_request_may_fail() {
                 break;
             }
             if fault != Fault::DownFromHere && first != 9 {
-                assert!(written.len() >= 2, "{fault:?} {at}: the job does not go on");
+                assert!(
+                    written.len() >= 2,
+                    "{fault:?} {at}: the job does not continue"
+                );
             }
         }
     }
