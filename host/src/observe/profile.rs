@@ -58,8 +58,8 @@ impl Profile {
                 in_stages += time;
                 match (stage, &node.kind) {
                     (Stage::Guest, Kind::Operator(_)) => {
-                        let copy = sum(&|task| task.copy.get()).min(time);
-                        let host = sum(&|task| task.host.get()).min(time - copy);
+                        let copy = sum(&|task| task.calls.copy.get()).min(time);
+                        let host = sum(&|task| task.calls.host.get()).min(time - copy);
                         let guest = (time - copy - host, copy, host);
                         let stacks = stacks.get(&node.name).map_or(&[][..], Vec::as_slice);
                         profile.add_guest(&node.name, guest, stacks);

@@ -225,58 +225,58 @@ const COUNTED: [Counted; 10] = [
         "records_in",
         "Records that a task got; a source, has read.",
         Of::All,
-        |task| &task.records_in,
+        |task| &task.input.records,
     ),
     (
         "bytes_in",
         "Bytes of their keys and values.",
         Of::All,
-        |task| &task.bytes_in,
+        |task| &task.input.bytes,
     ),
     (
         "records_out",
         "Records that a task handed on; a sink, has written.",
         Of::All,
-        |task| &task.records_out,
+        |task| &task.output.records,
     ),
     (
         "bytes_out",
         "Bytes of their keys and values.",
         Of::All,
-        |task| &task.bytes_out,
+        |task| &task.output.bytes,
     ),
     ("calls", "Calls of the plugin.", Of::Operators, |task| {
-        &task.calls
+        &task.calls.count
     }),
     (
         "traps",
         "Calls that ended in a trap or at a limit.",
         Of::Operators,
-        |task| &task.traps,
+        |task| &task.faults.traps,
     ),
     (
         "retries",
         "Calls that were made again with fewer records.",
         Of::Operators,
-        |task| &task.retries,
+        |task| &task.faults.retries,
     ),
     (
         "rejected_records",
         "Records that the plugin rejected.",
         Of::Operators,
-        |task| &task.rejections,
+        |task| &task.faults.rejections,
     ),
     (
         "skipped_records",
         "Records that were left out.",
         Of::Operators,
-        |task| &task.skipped,
+        |task| &task.faults.skipped,
     ),
     (
         "dead_letters",
         "Records that went to the dead letters.",
         Of::Operators,
-        |task| &task.dead_letters,
+        |task| &task.faults.dead_letters,
     ),
 ];
 
@@ -301,19 +301,19 @@ const TIMED: [Counted; 6] = [
         |task| &task.times.back_pressured,
     ),
     ("guest", "Time in the plugin.", Of::Operators, |task| {
-        &task.guest
+        &task.calls.guest
     }),
     (
         "copy",
         "Time of copying to and from the plugin.",
         Of::Operators,
-        |task| &task.copy,
+        |task| &task.calls.copy,
     ),
     (
         "host",
         "Time of the host in calls of the plugin.",
         Of::Operators,
-        |task| &task.host,
+        |task| &task.calls.host,
     ),
 ];
 
@@ -322,20 +322,20 @@ type Level = (&'static str, &'static str, fn(&TaskMetrics) -> &Gauge);
 
 const LEVELS: [Level; 4] = [
     ("state_bytes", "The state's newest entries.", |task| {
-        &task.state_bytes
+        &task.state.bytes
     }),
     (
         "state_entries",
         "Entries of the state, at its last snapshot.",
-        |task| &task.state_entries,
+        |task| &task.state.entries,
     ),
     ("instances", "Live instances of the plugin.", |task| {
-        &task.instances
+        &task.instances.live
     }),
     (
         "quick_instances",
         "Live instances that run code of the quick compiler.",
-        |task| &task.quick_code,
+        |task| &task.instances.quick_code,
     ),
 ];
 

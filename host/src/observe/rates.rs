@@ -27,8 +27,8 @@ impl NodeTotals {
     pub(super) fn of(workers: &[Arc<WorkerMetrics>], node: usize) -> Self {
         let mut totals = Self::default();
         for task in workers.iter().filter_map(|worker| worker.task(node)) {
-            totals.records_in += task.records_in.get();
-            totals.records_out += task.records_out.get();
+            totals.records_in += task.input.records.get();
+            totals.records_out += task.output.records.get();
             totals.busy += task.times.busy.get();
             totals.idle += task.times.idle.get();
             totals.back_pressured += task.times.back_pressured.get();

@@ -69,17 +69,17 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
             "name": plugin.name,
             "version": plugin.version,
             "digest": plugin.digest,
-            "code": match sum(|task| &task.quick_code) {
+            "code": match sum(|task| &task.instances.quick_code) {
                 0 => "optimised",
                 _ => "quick",
             },
-            "optimising": sum(|task| &task.optimising) > 0,
+            "optimising": sum(|task| &task.instances.optimising) > 0,
         });
         value["calls"] = calls(facts, index);
         value["plugin-metrics"] = reported(facts, index);
         value["state"] = json!({
-            "bytes": live(facts, index).map(|task| task.state_bytes.get()).sum::<u64>(),
-            "entries": live(facts, index).map(|task| task.state_entries.get()).sum::<u64>(),
+            "bytes": live(facts, index).map(|task| task.state.bytes.get()).sum::<u64>(),
+            "entries": live(facts, index).map(|task| task.state.entries.get()).sum::<u64>(),
         });
     }
     value
@@ -111,10 +111,10 @@ fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
     let watermark = watermarks.and_then(|times| times.into_iter().min());
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     json!({
-        "read-records": sum(|task| &task.records_in),
-        "read-bytes": sum(|task| &task.bytes_in),
-        "write-records": sum(|task| &task.records_out),
-        "write-bytes": sum(|task| &task.bytes_out),
+        "read-records": sum(|task| &task.input.records),
+        "read-bytes": sum(|task| &task.input.bytes),
+        "write-records": sum(|task| &task.output.records),
+        "write-bytes": sum(|task| &task.output.bytes),
         "read-records-per-second": per_second(lately.records_in_per_second),
         "write-records-per-second": per_second(lately.records_out_per_second),
         "accumulated-busy-time": sum(|task| &task.times.busy) / 1_000_000,
@@ -144,16 +144,16 @@ fn calls(facts: &Facts, node: usize) -> Value {
     };
     let time = |nanos: u64| ms(std::time::Duration::from_nanos(nanos));
     json!({
-        "count": sum(|task| &task.calls),
-        "guest-time": time(sum(|task| &task.guest)),
-        "copy-time": time(sum(|task| &task.copy)),
-        "host-time": time(sum(|task| &task.host)),
-        "traps": sum(|task| &task.traps),
-        "retries": sum(|task| &task.retries),
-        "rejections": sum(|task| &task.rejections),
-        "skipped": sum(|task| &task.skipped),
-        "dead-letters": sum(|task| &task.dead_letters),
-        "instances": live(facts, node).map(|task| task.instances.get()).sum::<u64>(),
+        "count": sum(|task| &task.calls.count),
+        "guest-time": time(sum(|task| &task.calls.guest)),
+        "copy-time": time(sum(|task| &task.calls.copy)),
+        "host-time": time(sum(|task| &task.calls.host)),
+        "traps": sum(|task| &task.faults.traps),
+        "retries": sum(|task| &task.faults.retries),
+        "rejections": sum(|task| &task.faults.rejections),
+        "skipped": sum(|task| &task.faults.skipped),
+        "dead-letters": sum(|task| &task.faults.dead_letters),
+        "instances": live(facts, node).map(|task| task.instances.live.get()).sum::<u64>(),
     })
 }
 

@@ -96,31 +96,40 @@ impl StageTimes {
     }
 }
 
-/// Metrics of one task of a node.
+/// Records that went one way, into a task or out of it.
 #[derive(Debug, Default)]
-pub struct TaskMetrics {
-    /// Records received; for a source, records read.
-    pub records_in: Counter,
+pub struct Traffic {
+    /// How many.
+    pub records: Counter,
     /// Bytes of their keys and values.
-    pub bytes_in: Counter,
-    /// Records passed on; for a sink, records written.
-    pub records_out: Counter,
-    /// Bytes of their keys and values.
-    pub bytes_out: Counter,
-    /// Time by standing.
-    pub times: Times,
-    /// Time of its worker by stage.
-    pub stages: StageTimes,
-    /// No record with an earlier event time will follow.
-    pub watermark: EventTime,
-    /// Calls of the guest.
-    pub calls: Counter,
+    pub bytes: Counter,
+}
+
+impl Traffic {
+    /// A batch went this way.
+    #[inline]
+    pub fn add(&self, records: usize, bytes: usize) {
+        self.records.add(records as u64);
+        self.bytes.add(bytes as u64);
+    }
+}
+
+/// Calls of the guest, and where their time went.
+#[derive(Debug, Default)]
+pub struct CallTotals {
+    /// How many.
+    pub count: Counter,
     /// Time in the guest. Nanoseconds.
     pub guest: Counter,
     /// Time of copying to and from the guest. Nanoseconds.
     pub copy: Counter,
     /// Time of the host in calls. Nanoseconds.
     pub host: Counter,
+}
+
+/// What went wrong in calls of the guest, and what became of the records.
+#[derive(Debug, Default)]
+pub struct FaultTotals {
     /// Calls that ended in a trap or at a limit.
     pub traps: Counter,
     /// Calls that were repeated with fewer records.
@@ -131,17 +140,50 @@ pub struct TaskMetrics {
     pub skipped: Counter,
     /// Records that became dead letters.
     pub dead_letters: Counter,
-    /// Bytes of the state's newest entries.
-    pub state_bytes: Gauge,
-    /// Entries of the state, at its last snapshot.
-    pub state_entries: Gauge,
-    /// Instances of the plugin.
-    pub instances: Gauge,
-    /// Number of them that run code of the quick compiler, as of the last batch.
+}
+
+/// How much state a task has.
+#[derive(Debug, Default)]
+pub struct StateVolume {
+    /// Bytes of the newest entries.
+    pub bytes: Gauge,
+    /// Entries, at the last snapshot.
+    pub entries: Gauge,
+}
+
+/// Instances of a plugin, and the code that they run.
+#[derive(Debug, Default)]
+pub struct InstanceGauges {
+    /// How many.
+    pub live: Gauge,
+    /// How many of them run code of the quick compiler, as of the last batch.
     pub quick_code: Gauge,
     /// Number of those that are being optimised.
     pub optimising: Gauge,
-    /// Metrics that the plugin reports.
+}
+
+/// One task of a node.
+#[derive(Debug, Default)]
+pub struct TaskMetrics {
+    /// What it got; of a source, what it has read.
+    pub input: Traffic,
+    /// What it has handed on; of a sink, what it has written.
+    pub output: Traffic,
+    /// How it stood.
+    pub times: Times,
+    /// Where the time went that its worker had for it.
+    pub stages: StageTimes,
+    /// No record before this time will follow.
+    pub watermark: EventTime,
+    /// Its calls of the guest.
+    pub calls: CallTotals,
+    /// What went wrong in them.
+    pub faults: FaultTotals,
+    /// Its state.
+    pub state: StateVolume,
+    /// Its instances of the plugin.
+    pub instances: InstanceGauges,
+    /// What the plugin reports of its own.
     pub reported: PluginNumbers,
 }
 

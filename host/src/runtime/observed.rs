@@ -31,16 +31,14 @@ impl Worker {
     /// Counts a batch that a task received.
     pub(super) fn note_in(&self, node: usize, batch: &Batch) {
         if let Some(task) = self.counters.observed.task(node) {
-            task.records_in.add(batch.len() as u64);
-            task.bytes_in.add(batch.bytes_len() as u64);
+            task.input.add(batch.len(), batch.bytes_len());
         }
     }
 
     /// Counts a batch that a task passed on or wrote.
     pub(super) fn note_out(&self, node: usize, batch: &Batch) {
         if let Some(task) = self.counters.observed.task(node) {
-            task.records_out.add(batch.len() as u64);
-            task.bytes_out.add(batch.bytes_len() as u64);
+            task.output.add(batch.len(), batch.bytes_len());
         }
     }
 
@@ -59,19 +57,26 @@ impl Worker {
             let faults = operator.faults();
             let times = operator.times();
             let (known, known_times) = std::mem::replace(&mut self.known[node], (faults, times));
-            let since = |now: u64, known: u64| now.saturating_sub(known);
-            task.calls.add(since(times.calls, known_times.calls));
-            task.guest.add(since(times.guest_ns, known_times.guest_ns));
-            task.copy.add(since(times.copy_ns, known_times.copy_ns));
-            task.host.add(since(times.host_ns, known_times.host_ns));
-            task.traps.add(since(faults.traps, known.traps));
-            task.retries.add(since(faults.retries, known.retries));
-            task.rejections
-                .add(since(faults.rejections, known.rejections));
-            task.skipped.add(since(faults.skipped, known.skipped));
-            task.dead_letters
-                .add(since(faults.dead_letters, known.dead_letters));
-            task.state_bytes
+            let (calls, totals) = (&task.calls, &task.faults);
+            for (total, now, known) in [
+                (&calls.count, times.calls, known_times.calls),
+                (&calls.guest, times.guest_ns, known_times.guest_ns),
+                (&calls.copy, times.copy_ns, known_times.copy_ns),
+                (&calls.host, times.host_ns, known_times.host_ns),
+                (&totals.traps, faults.traps, known.traps),
+                (&totals.retries, faults.retries, known.retries),
+                (&totals.rejections, faults.rejections, known.rejections),
+                (&totals.skipped, faults.skipped, known.skipped),
+                (
+                    &totals.dead_letters,
+                    faults.dead_letters,
+                    known.dead_letters,
+                ),
+            ] {
+                total.add(now.saturating_sub(known));
+            }
+            task.state
+                .bytes
                 .set(operator.store_mut().live_bytes() as u64);
             note_code(task, operator);
         }
@@ -85,9 +90,9 @@ impl Worker {
             {
                 note_code(task, operator);
                 let store = operator.store_mut();
-                task.state_bytes.set(store.live_bytes() as u64);
-                task.state_entries.set(store.len() as u64);
-                task.instances.set(1);
+                task.state.bytes.set(store.live_bytes() as u64);
+                task.state.entries.set(store.len() as u64);
+                task.instances.live.set(1);
             }
         }
     }
@@ -105,6 +110,6 @@ impl Worker {
 /// Publishes the kind of code that an operator runs.
 fn note_code(task: &TaskMetrics, operator: &OperatorTask) {
     let (is_quick, is_optimising) = operator.code();
-    task.quick_code.set(u64::from(is_quick));
-    task.optimising.set(u64::from(is_optimising));
+    task.instances.quick_code.set(u64::from(is_quick));
+    task.instances.optimising.set(u64::from(is_optimising));
 }

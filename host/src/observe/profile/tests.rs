@@ -34,9 +34,9 @@ fn profile(stacks: &SampledStacks) -> Profile {
             worker.task(node).unwrap().stages.of(stage).add(nanos);
         }
         let task = worker.task(1).unwrap();
-        task.guest.add(3_000);
-        task.copy.add(700);
-        task.host.add(300);
+        task.calls.guest.add(3_000);
+        task.calls.copy.add(700);
+        task.calls.host.add(300);
     }
     observer.profile(stacks)
 }

@@ -135,11 +135,11 @@ fn numbers_arrive_under_their_names() {
         let worker = observer.worker(index);
         worker.times.busy.add_time(Duration::from_millis(1_500));
         let task = worker.task(1).unwrap();
-        task.records_in.add(7 + index as u64);
-        task.guest.add_time(Duration::from_micros(250));
+        task.input.records.add(7 + index as u64);
+        task.calls.guest.add_time(Duration::from_micros(250));
         let lookup = task.stages.of(Stage::Lookup);
         lookup.add_time(Duration::from_micros(125));
-        task.state_bytes.set(1 << 40);
+        task.state.bytes.set(1 << 40);
         task.watermark.set(2_000);
     }
     observer.checkpoint_begun(3, "interval", 2_000);
@@ -231,8 +231,8 @@ fn a_job_that_was_rescaled_down_keeps_its_counters_and_drops_its_levels() {
     let observer = observer();
     for index in 0..2 {
         let worker = observer.worker(index);
-        worker.task(1).unwrap().records_in.add(5);
-        worker.task(1).unwrap().state_bytes.set(100);
+        worker.task(1).unwrap().input.records.add(5);
+        worker.task(1).unwrap().state.bytes.set(100);
     }
     observer.runs(1, nodes(plugin()), false);
     let samples = parsed(&observer.prometheus(5_000));
