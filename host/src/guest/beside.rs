@@ -48,24 +48,59 @@ pub struct LogLine {
     pub message: String,
 }
 
-/// Per-instance host state.
-pub(super) struct GuestState {
-    log: Vec<LogLine>,
-    log_lines_cut: u64,
-    /// Metrics that the plugin reports.
-    pub(super) reporting: Reporting,
-    /// The tick at which the last warning about dropped lines was logged.
+/// The lines that a guest has logged since they were last taken.
+#[derive(Default)]
+struct GuestLog {
+    lines: Vec<LogLine>,
+    /// How many were left out since it was last said.
+    cut: u64,
+    /// When it was last said that lines were left out.
     cut_said: Option<u64>,
+}
+
+impl GuestLog {
+    fn is_full(&self) -> bool {
+        self.lines.len() >= LOG_LINES_MAX
+    }
+
+    /// Takes the lines. One says once a second how many were left out, or each time if the engine has no ticker.
+    fn take(&mut self, now: u64) -> Vec<LogLine> {
+        let mut lines = std::mem::take(&mut self.lines);
+        let said_lately = |said: u64| now != 0 && now.saturating_sub(said) < TICKS_PER_SECOND;
+        if self.cut > 0 && !self.cut_said.is_some_and(said_lately) {
+            let cut = std::mem::take(&mut self.cut);
+            self.cut_said = Some(now);
+            lines.push(LogLine {
+                level: LogLevel::Warn,
+                message: format!(
+                    "{cut} more lines were left out; see `limits.log-lines-per-second`"
+                ),
+            });
+        }
+        lines
+    }
+}
+
+/// What a guest may take, and what it has.
+pub(super) struct GuestBounds {
     pub(super) limits: Limits,
-    pub(super) share: Arc<Share>,
-    /// Whether the engine counts fuel.
-    pub(super) has_fuel: bool,
-    /// Bytes of all linear memories.
+    /// Bytes of all memories.
     memory_bytes: u64,
     /// Bytes that the last growth added.
     memory_grown: u64,
     /// The limit that this call exceeded.
     pub(super) refused: Option<Exceeded>,
+}
+
+/// What the host keeps beside a guest.
+pub(super) struct GuestState {
+    log: GuestLog,
+    /// What the plugin reports of its own.
+    pub(super) reporting: Reporting,
+    pub(super) bounds: GuestBounds,
+    pub(super) share: Arc<Share>,
+    /// Whether the engine counts fuel.
+    pub(super) has_fuel: bool,
     pub(super) timer: Timer,
     /// Whether the stack is sampled; the sampler then also enforces the time limit.
     pub(super) is_sampled: bool,
@@ -82,15 +117,15 @@ pub(super) struct GuestState {
 impl GuestState {
     pub(super) fn new(kinds: Vec<StateKind>, start: &InstanceTemplate, share: Arc<Share>) -> Self {
         Self {
-            log: Vec::new(),
-            log_lines_cut: 0,
-            cut_said: None,
+            log: GuestLog::default(),
             reporting: Reporting::default(),
-            limits: start.limits,
+            bounds: GuestBounds {
+                limits: start.limits,
+                memory_bytes: 0,
+                memory_grown: 0,
+                refused: None,
+            },
             share,
-            memory_bytes: 0,
-            memory_grown: 0,
-            refused: None,
             has_fuel: start.has_fuel,
             timer: Timer::new(start.clock.clone()),
             is_sampled: false,
@@ -107,23 +142,9 @@ impl GuestState {
         self.share.now() >= self.ends_at_tick
     }
 
-    /// Takes the lines that were logged since the last call of this. A line reports how many were dropped: once per
-    /// second, or after each call if the engine has no ticker.
+    /// Takes the lines that were logged since the last time.
     pub(super) fn take_log(&mut self) -> Vec<LogLine> {
-        let mut lines = std::mem::take(&mut self.log);
-        let now = self.share.now();
-        let said_lately = |said: u64| now != 0 && now.saturating_sub(said) < TICKS_PER_SECOND;
-        if self.log_lines_cut > 0 && !self.cut_said.is_some_and(said_lately) {
-            let cut = std::mem::take(&mut self.log_lines_cut);
-            self.cut_said = Some(now);
-            lines.push(LogLine {
-                level: LogLevel::Warn,
-                message: format!(
-                    "{cut} more lines were left out; see `limits.log-lines-per-second`"
-                ),
-            });
-        }
-        lines
+        self.log.take(self.share.now())
     }
 
     pub(super) fn write_stderr(&mut self, bytes: impl Iterator<Item = u8>) {
@@ -146,13 +167,13 @@ impl wit::Host for GuestState {}
 
 impl LogHost for GuestState {
     fn line(&mut self, level: Level, message: String) {
-        let is_full = self.log.len() >= LOG_LINES_MAX;
-        if is_full || !self.share.may_log(self.limits.log_lines_per_second) {
-            self.log_lines_cut += 1;
+        let per_second = self.bounds.limits.log_lines_per_second;
+        if self.log.is_full() || !self.share.may_log(per_second) {
+            self.log.cut += 1;
             return;
         }
         let printable = |char: char| if char.is_control() { ' ' } else { char };
-        self.log.push(LogLine {
+        self.log.lines.push(LogLine {
             level: match level {
                 Level::Trace => LogLevel::Trace,
                 Level::Debug => LogLevel::Debug,
@@ -169,7 +190,7 @@ impl LogHost for GuestState {
     }
 }
 
-impl ResourceLimiter for GuestState {
+impl ResourceLimiter for GuestBounds {
     fn memory_growing(
         &mut self,
         current: usize,

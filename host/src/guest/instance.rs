@@ -132,7 +132,7 @@ impl Instance {
 
     /// Sets the time limit of later calls, so that the caller can find the record that makes a call too long.
     pub fn set_time_per_call(&mut self, time: Duration) {
-        self.store.data_mut().limits.time_per_call = time;
+        self.store.data_mut().bounds.limits.time_per_call = time;
     }
 
     /// Processes a batch. `states` has an item for each declared state: the values of all keys of the batch for a
@@ -292,7 +292,7 @@ impl Instance {
 
     /// Checks that a call did not return too many bytes.
     pub(super) fn check_returned(&self, call: &'static str, bytes: u64) -> Result<(), GuestError> {
-        let allowed = self.store.data().limits.output_bytes_per_call;
+        let allowed = self.store.data().bounds.limits.output_bytes_per_call;
         if bytes <= allowed {
             return Ok(());
         }
@@ -327,7 +327,7 @@ fn instantiate(
         })?;
     let state = GuestState::new(kinds, start, share);
     let mut store = Store::new(code.pre.engine(), state);
-    store.limiter(|state| state);
+    store.limiter(|state| &mut state.bounds);
     store.set_hostcall_fuel(start.limits.handed_bytes());
     watch(&mut store, operator, start);
     arm(&mut store);
@@ -382,8 +382,8 @@ fn watch(store: &mut Store<GuestState>, operator: &str, start: &InstanceTemplate
 /// Sets the limits of the next call.
 pub(super) fn arm(store: &mut Store<GuestState>) {
     let state = store.data_mut();
-    state.refused = None;
-    let (limits, has_fuel) = (state.limits, state.has_fuel);
+    state.bounds.refused = None;
+    let (limits, has_fuel) = (state.bounds.limits, state.has_fuel);
     let ticks = ticks(limits.time_per_call);
     match state.is_sampled {
         false => store.set_epoch_deadline(ticks),
@@ -429,7 +429,7 @@ fn trapped(
 
 /// The limit that ended a call, if any. A guest that is refused memory usually traps by itself afterwards.
 fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option<Exceeded> {
-    let limits = &state.limits;
+    let limits = &state.bounds.limits;
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Some(Exceeded::Time {
             allowed: limits.time_per_call,
@@ -441,7 +441,7 @@ fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option
             bytes: None,
             allowed: limits.handed_bytes() as u64,
         }),
-        _ => state.refused,
+        _ => state.bounds.refused,
     }
 }
 
