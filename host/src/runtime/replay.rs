@@ -102,13 +102,19 @@ pub struct Emitted {
     pub timestamp: Timestamp,
 }
 
+/// The operator that is called with one record at a time.
+struct ReplayedOperator {
+    name: String,
+    /// Its node in the worker, which no edge leads to.
+    node: usize,
+    /// Its output ports, as the plugin calls them.
+    outputs: Vec<String>,
+}
+
 /// Replays records through one operator.
 pub struct Replay {
-    operator: String,
-    /// The operator's node in the worker, which has no edges.
-    node: usize,
+    operator: ReplayedOperator,
     worker: Worker,
-    outputs: Vec<String>,
     captured: Captured,
     waiting: VecDeque<(u16, Batch)>,
     counters: Arc<Counters>,
@@ -151,10 +157,12 @@ impl Replay {
         let built = build(origin, &[], &[Arc::clone(&counters)], &reports)?;
         let mut workers = built.workers.into_iter();
         Ok(Self {
-            operator: of.operator.to_owned(),
-            node,
+            operator: ReplayedOperator {
+                name: of.operator.to_owned(),
+                node,
+                outputs,
+            },
             worker: workers.next().expect("there is a worker a counter"),
-            outputs,
             captured,
             waiting: VecDeque::new(),
             counters,
@@ -213,7 +221,6 @@ impl Replay {
     }
 
     fn call(&mut self, input: u16, record: Batch) -> Result<ReplayedRecord, JobError> {
-        let operator = self.operator.clone();
         let (key, value, timestamp) = {
             let mut records = record.iter();
             let (key, value, timestamp) = records.next().expect("it is one record");
@@ -221,7 +228,7 @@ impl Replay {
         };
         let position = record.origin.describe(0);
         let outcome = self.outcome(input, &key, record);
-        let outcome = outcome.map_err(|error| JobError::of_task(&operator, error))?;
+        let outcome = outcome.map_err(|error| JobError::of_task(&self.operator.name, error))?;
         Ok(ReplayedRecord {
             input,
             key,
@@ -239,7 +246,7 @@ impl Replay {
         record: Batch,
     ) -> Result<ReplayOutcome, TaskError> {
         let wall_ms = self.wall_ms;
-        let Some(Some(Task::Operator(task))) = self.worker.tasks.get_mut(self.node) else {
+        let Some(Some(Task::Operator(task))) = self.worker.tasks.get_mut(self.operator.node) else {
             unreachable!("the operator's task is one of an operator")
         };
         let before = match self.with_states {
@@ -249,9 +256,9 @@ impl Replay {
         let keyed = self.dictionary.keyed(record);
         let mut outcome = ReplayOutcome::default();
         match task.process(input, keyed, wall_ms) {
-            Ok(leaving) => outcome.emitted = emitted(&self.outputs, &leaving),
+            Ok(leaving) => outcome.emitted = emitted(&self.operator.outputs, &leaving),
             Err(TaskError::Record { reason, .. }) => {
-                outcome.failure = Some(format!("operator `{}` {reason}", self.operator));
+                outcome.failure = Some(format!("operator `{}` {reason}", self.operator.name));
             }
             Err(error) => return Err(error),
         }
