@@ -9,13 +9,14 @@ impl OperatorTask {
     /// Switches to an instance of optimised code, if one is ready. If it does not open, the working instance is kept:
     /// this is not a failure.
     pub(super) fn improve(&mut self) {
-        if self.instance.has_better_code() && self.renew().is_err() {
-            self.instance.keep_code();
+        if self.plugin.instance.has_better_code() && self.renew().is_err() {
+            self.plugin.instance.keep_code();
         }
     }
 
     /// Whether the task runs code of the quick compiler, and whether that will be replaced.
     pub(super) fn code(&self) -> (bool, bool) {
-        (self.instance.is_quick(), self.instance.awaits_better_code())
+        let instance = &self.plugin.instance;
+        (instance.is_quick(), instance.awaits_better_code())
     }
 }

@@ -109,14 +109,12 @@ impl SourceTask {
     }
 }
 
-/// Calls one instance of a plugin, and keeps its state.
-///
-/// - `kept` is `None` only while the guest is being called.
-pub struct OperatorTask {
+/// A plugin in its place in a task: an instance, and the states that it declares.
+pub(super) struct OpenedPlugin {
     pub(super) instance: Instance,
-    /// Whether the instance has not been called yet.
-    is_fresh: bool,
-    /// The states, by position in the description.
+    /// Makes another instance.
+    open: InstanceFactory,
+    /// By position in the description.
     states: Vec<DeclaredState>,
     /// Results of lookups, by the same position. Lists and maps are not looked up, so theirs stay empty.
     lookups: Vec<Current>,
@@ -124,9 +122,29 @@ pub struct OperatorTask {
     is_migrating: bool,
     /// Whether the guest reads state during calls.
     has_collections: bool,
+}
+
+impl OpenedPlugin {
+    fn new(open: InstanceFactory, states: Vec<DeclaredState>) -> Result<Self, GuestError> {
+        Ok(Self {
+            instance: open()?,
+            open,
+            lookups: states.iter().map(|_| Current::default()).collect(),
+            is_migrating: states.iter().any(|state| !state.earlier.is_empty()),
+            has_collections: states.iter().any(|state| state.kind != StateKind::Value),
+            states,
+        })
+    }
+}
+
+/// Calls one instance of a plugin, and keeps its state.
+///
+/// - `kept` is away only while the guest is being called.
+pub struct OperatorTask {
+    pub(super) plugin: OpenedPlugin,
+    /// Whether its instance has not been called yet.
+    is_fresh: bool,
     kept: Option<Box<TaskCollections>>,
-    /// Opens another instance.
-    open: InstanceFactory,
     seals: Seals,
     /// Largest number of records in the next call.
     call_records_max: usize,
@@ -139,16 +157,11 @@ pub struct OperatorTask {
 
 /// Another plugin for a task, opened and complete, so that the exchange costs only a few moves.
 pub struct ReadyPlugin {
-    instance: Instance,
-    open: InstanceFactory,
-    states: Vec<DeclaredState>,
+    plugin: OpenedPlugin,
     ids: Vec<StateId>,
-    lookups: Vec<Current>,
     rules: Vec<StateSettings>,
     migrate: OwnInstance,
     handling: Handling,
-    is_migrating: bool,
-    has_collections: bool,
 }
 
 impl ReadyPlugin {
@@ -163,25 +176,16 @@ impl ReadyPlugin {
     ) -> Result<Self, GuestError> {
         let declared = states.declared.clone();
         Ok(Self {
-            instance: open()?,
             ids: declared.iter().map(|state| state.id).collect(),
-            lookups: declared.iter().map(|_| Current::default()).collect(),
             rules: states.settings(),
             migrate: OwnInstance::new(Arc::clone(&open), declared.clone()),
-            is_migrating: declared.iter().any(|state| !state.earlier.is_empty()),
-            has_collections: has_collections(&declared),
-            states: declared,
+            plugin: OpenedPlugin::new(open, declared)?,
             handling,
-            open,
         })
     }
 }
 
-fn has_collections(states: &[DeclaredState]) -> bool {
-    states.iter().any(|state| state.kind != StateKind::Value)
-}
-
-/// The values of a state for the keys of a call.
+/// What a state has for the keys of a call.
 #[derive(Default)]
 struct Current {
     lookup: Lookup,
@@ -251,8 +255,6 @@ impl OperatorTask {
         store: StateStore,
         handling: Handling,
     ) -> Result<Self, GuestError> {
-        let instance = open()?;
-        let has_collections = has_collections(&states);
         let call_records_max = match store.missing().is_empty() {
             true => CALL_RECORDS_MAX,
             false => CALL_RECORDS_FIRST,
@@ -263,10 +265,7 @@ impl OperatorTask {
         };
         let kept = Collections::new(trees, states.iter().map(|state| state.id).collect());
         Ok(Self {
-            lookups: states.iter().map(|_| Current::default()).collect(),
-            is_migrating: states.iter().any(|state| !state.earlier.is_empty()),
-            states,
-            has_collections,
+            plugin: OpenedPlugin::new(open, states)?,
             kept: Some(Box::new(kept)),
             seals: Seals::begin(None),
             call_records_max,
@@ -274,8 +273,6 @@ impl OperatorTask {
             desk: FaultHandler::new(handling),
             laps: CallLaps::default(),
             is_fresh: true,
-            instance,
-            open,
         })
     }
 
@@ -295,13 +292,8 @@ impl OperatorTask {
         ready.rules = trees.store.replace_rules(std::mem::take(&mut ready.rules));
         self.desk.exchange_handling(&mut ready.handling);
         self.is_fresh = true;
-        self.desk.keep_times(self.instance.times());
-        std::mem::swap(&mut self.instance, &mut ready.instance);
-        std::mem::swap(&mut self.open, &mut ready.open);
-        std::mem::swap(&mut self.states, &mut ready.states);
-        std::mem::swap(&mut self.lookups, &mut ready.lookups);
-        std::mem::swap(&mut self.is_migrating, &mut ready.is_migrating);
-        std::mem::swap(&mut self.has_collections, &mut ready.has_collections);
+        self.desk.keep_times(self.plugin.instance.times());
+        std::mem::swap(&mut self.plugin, &mut ready.plugin);
     }
 
     /// The state that is left when the task is dropped, if it can be used.
@@ -346,9 +338,9 @@ impl OperatorTask {
         let heard = match is_durable {
             true => {
                 self.completed(checkpoint);
-                self.instance.completed(checkpoint.0)
+                self.plugin.instance.completed(checkpoint.0)
             }
-            false => self.instance.aborted(checkpoint.0),
+            false => self.plugin.instance.aborted(checkpoint.0),
         };
         if let Err(error) = heard {
             self.renew()?;
@@ -377,11 +369,11 @@ impl OperatorTask {
     /// # Errors
     /// When a fresh instance cannot be opened; the old one stays.
     pub(super) fn renew(&mut self) -> Result<(), GuestError> {
-        let lines = self.instance.take_log();
+        let lines = self.plugin.instance.take_log();
         self.desk.keep_lines(lines);
-        let fresh = (self.open)()?;
-        self.desk.keep_times(self.instance.times());
-        self.instance = fresh;
+        let fresh = (self.plugin.open)()?;
+        self.desk.keep_times(self.plugin.instance.times());
+        self.plugin.instance = fresh;
         self.is_fresh = true;
         Ok(())
     }
@@ -389,13 +381,13 @@ impl OperatorTask {
     /// Takes the lines for the job's log.
     pub fn take_log(&mut self) -> Vec<LogLine> {
         let mut lines = self.desk.take_lines();
-        lines.extend(self.instance.take_log());
+        lines.extend(self.plugin.instance.take_log());
         lines
     }
 
     /// The times of its calls.
     pub(super) fn times(&self) -> CallTimes {
-        self.desk.all_times(self.instance.times())
+        self.desk.all_times(self.plugin.instance.times())
     }
 
     /// The counters of what went wrong in its calls.
@@ -406,7 +398,7 @@ impl OperatorTask {
 
     /// Its states, by position in the plugin's description.
     pub(super) fn states(&self) -> &[DeclaredState] {
-        &self.states
+        &self.plugin.states
     }
 
     /// The lists and maps in its state.
@@ -416,7 +408,7 @@ impl OperatorTask {
 
     /// The instance, for its log.
     pub fn instance_mut(&mut self) -> &mut Instance {
-        &mut self.instance
+        &mut self.plugin.instance
     }
 
     /// Processes a batch as one transaction; returns the emitted batches, each with its port. The batch of an operator
@@ -458,24 +450,27 @@ impl OperatorTask {
             keys: &batch.keys,
             hashes,
         };
-        self.laps.look_up(&self.instance);
+        self.laps.look_up(&self.plugin.instance);
         let store = &mut kept(&mut self.kept).store_mut().store;
-        for ((state, current), index) in self.states.iter().zip(&mut self.lookups).zip(0..) {
+        let plugin = &mut self.plugin;
+        let states = plugin.states.iter().zip(&mut plugin.lookups).zip(0..);
+        for ((state, current), index) in states {
             if state.kind == StateKind::Value {
                 store.read(state.id, keys, wall_ms, &mut current.lookup)?;
-                current.migrated = migrated(&mut self.instance, index, state, &current.lookup)?;
+                current.migrated = migrated(&mut plugin.instance, index, state, &current.lookup)?;
             }
         }
         let was_fresh = std::mem::take(&mut self.is_fresh);
         let output = self.call(input, batch, hashes, wall_ms)?;
-        self.laps.called(self.instance.last_call());
+        self.laps.called(self.plugin.instance.last_call());
         let output = match output {
             Ok(output) => output,
             Err(error @ GuestError::StateUnreadable { .. }) => return Err(error.into()),
             Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
         };
         self.check_rejections(input, &output, batch, wall_ms)?;
-        if let Some(reported) = self.instance.take_reported() {
+        let plugin = &mut self.plugin;
+        if let Some(reported) = plugin.instance.take_reported() {
             self.desk.keep_reported(reported);
         }
         let kept = kept(&mut self.kept);
@@ -484,14 +479,15 @@ impl OperatorTask {
         let store = &mut trees.store;
         for write in &output.values {
             let state = usize::from(write.state);
-            let (id, lookup) = (self.states[state].id, &self.lookups[state].lookup);
+            let (id, lookup) = (plugin.states[state].id, &plugin.lookups[state].lookup);
             store.write(id, keys, wall_ms, lookup, &write.slots, &write.values);
         }
-        if self.is_migrating {
-            self.is_migrating = migrate_some(&mut self.instance, &self.states, trees, wall_ms)?;
+        if plugin.is_migrating {
+            plugin.is_migrating =
+                migrate_some(&mut plugin.instance, &plugin.states, trees, wall_ms)?;
         }
         trees.store.compact(wall_ms)?;
-        self.laps.applied(&self.instance);
+        self.laps.applied(&plugin.instance);
         Ok(Ok(output))
     }
 
@@ -503,13 +499,14 @@ impl OperatorTask {
         hashes: &[u64],
         wall_ms: u64,
     ) -> Result<Result<CallOutput, GuestError>, TaskError> {
-        let values: Vec<_> = self.lookups.iter().map(Current::values).collect();
-        if !self.has_collections {
-            return Ok(self.instance.process(input, batch, &values, &mut None));
+        let plugin = &mut self.plugin;
+        let values: Vec<_> = plugin.lookups.iter().map(Current::values).collect();
+        if !plugin.has_collections {
+            return Ok(plugin.instance.process(input, batch, &values, &mut None));
         }
         kept(&mut self.kept).begin(&batch.keys, hashes, wall_ms);
         let mut lent = self.kept.take().map(|kept| kept as Box<dyn StateAccess>);
-        let output = self.instance.process(input, batch, &values, &mut lent);
+        let output = plugin.instance.process(input, batch, &values, &mut lent);
         self.kept = lent.and_then(|lent| (lent as Box<dyn Any>).downcast().ok());
         if let Some(failure) = kept(&mut self.kept).take_failure() {
             return Err(failure.into());
