@@ -17,7 +17,9 @@ use super::report::Reports;
 use super::schema::{States, snapshot_of};
 use super::stages::Stages;
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
-use super::worker::{Control, Counters, Exchange, Inlet, Lane, Outlet, Region, Worker};
+use super::worker::{
+    Control, Counters, Exchange, Inlet, Lane, Outlet, Region, SentWatermark, Worker,
+};
 use crate::checkpoint::{Checkpoint, Split};
 use crate::observe::Standing;
 use crate::state::{
@@ -185,8 +187,7 @@ fn regions(plan: &Plan) -> Vec<Region> {
             turn: 0,
             waiting: VecDeque::new(),
             flush_at: None,
-            watermark: NO_TIMESTAMP,
-            watermark_at: Duration::ZERO,
+            watermark: SentWatermark::none(),
         }
     };
     (0..count).map(region).collect()

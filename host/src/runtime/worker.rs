@@ -143,8 +143,31 @@ pub(super) struct Region {
     /// Records that are processed before anything else.
     pub(super) waiting: VecDeque<WaitingBatch>,
     pub(super) flush_at: Option<Duration>,
-    pub(super) watermark: Timestamp,
-    pub(super) watermark_at: Duration,
+    pub(super) watermark: SentWatermark,
+}
+
+/// The watermark that a region has sent, and when it looks for a later one.
+pub(super) struct SentWatermark {
+    time: Timestamp,
+    next_at: Duration,
+}
+
+impl SentWatermark {
+    /// Before any was sent.
+    pub(super) fn none() -> Self {
+        Self {
+            time: NO_TIMESTAMP,
+            next_at: Duration::ZERO,
+        }
+    }
+
+    /// Whether this one is later, so that it is to be sent. The next look comes after the interval.
+    fn rises(&mut self, time: Timestamp, now: Duration) -> bool {
+        self.next_at = now + WATERMARK_INTERVAL;
+        let is_later = time > self.time;
+        self.time = self.time.max(time);
+        is_later
+    }
 }
 
 impl Region {
@@ -433,7 +456,7 @@ impl Worker {
             self.count_at = now + COUNT_INTERVAL;
             self.count_sources();
         }
-        if has_times && now >= self.regions[at].watermark_at {
+        if has_times && now >= self.regions[at].watermark.next_at {
             self.advance_watermark(at, now);
         }
         self.end_if_done(at);
@@ -547,12 +570,10 @@ impl Worker {
         let Some(watermark) = inlets.chain(sources).min() else {
             return;
         };
-        if watermark > region.watermark {
-            self.regions[at].watermark = watermark;
+        if self.regions[at].watermark.rises(watermark, now) {
             self.note_watermark(at, watermark);
             self.broadcast(at, &Message::Watermark(watermark));
         }
-        self.regions[at].watermark_at = now + WATERMARK_INTERVAL;
     }
 
     /// Ends a region whose inputs have all ended; returns whether it ended now.
