@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use super::JobError;
 use super::aligner::Aligner;
@@ -12,16 +11,15 @@ use super::exchange::{Receiver, Sender, Wake, channel};
 use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
 use super::left::{LeftState, LeftStates, Seals};
+use super::observed::Meters;
 use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
 use super::report::Reports;
 use super::schema::{States, snapshot_of};
-use super::stages::Stages;
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{
-    Control, Counters, Exchange, Inlet, Lane, Outlet, Region, SentWatermark, Worker,
+    Control, Counters, Exchange, Inlet, JobLink, Lane, Outlet, Region, SentWatermark, Worker,
 };
 use crate::checkpoint::{Checkpoint, Split};
-use crate::observe::Standing;
 use crate::state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Restore, StateSchema, StateStore, StoreSettings,
 };
@@ -74,23 +72,23 @@ pub fn build(
     for (index, counters) in counters.iter().enumerate() {
         let (control_sender, control) = mpsc::channel();
         controls.push(control_sender);
+        let regions = regions(plan);
+        let meters = Meters::new(Arc::clone(counters), plan.nodes.len(), regions.len());
         workers.push(Worker {
             index,
             names: plan.nodes.iter().map(|node| node.name.clone()).collect(),
             tasks: Vec::new(),
             outlets: outlets(plan),
             exchanges: Vec::new(),
-            regions: regions(plan),
+            regions,
             region_of: plan.regions(),
             dictionary: Dictionary::default(),
             ready: None,
-            control,
-            reports: reports.clone(),
-            counters: Arc::clone(counters),
-            standings: Vec::new(),
-            known: vec![Default::default(); plan.nodes.len()],
-            stages: Stages::new(Arc::clone(&counters.observed)),
-            count_at: Duration::ZERO,
+            link: JobLink {
+                control,
+                reports: reports.clone(),
+            },
+            meters,
             wall_ms: 0,
         });
     }
@@ -106,7 +104,6 @@ pub fn build(
         region.aligner = Aligner::new(inputs, plan.mode);
     }
     for worker in &mut workers {
-        worker.standings = vec![Standing::Idle; worker.regions.len()];
         for region in 0..worker.regions.len() {
             worker.note_entries(region);
         }

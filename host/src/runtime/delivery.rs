@@ -38,7 +38,7 @@ impl Worker {
             let batch = batch.expect("only the last outlet takes the batch");
             match self.outlets[node][usize::from(port)][outlet] {
                 Outlet::Exchange(exchange) => {
-                    self.stages.enter(node, Stage::Exchange);
+                    self.meters.stages.enter(node, Stage::Exchange);
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
                     partitioner.push(&batch, |task, keyed| {
                         lanes[task]
@@ -62,7 +62,7 @@ impl Worker {
         is_keyed: bool,
         batch: Batch,
     ) -> Result<(), JobError> {
-        self.stages.enter(from, Stage::Exchange);
+        self.meters.stages.enter(from, Stage::Exchange);
         if is_call_sized(&batch, CALL_RECORDS_MAX) {
             let whole = match is_keyed {
                 true => self.dictionary.keyed(batch),
@@ -71,7 +71,7 @@ impl Worker {
             return self.give(to, input, whole);
         }
         for records in cuts(&batch, CALL_RECORDS_MAX) {
-            self.stages.enter(from, Stage::Exchange);
+            self.meters.stages.enter(from, Stage::Exchange);
             let piece = match is_keyed {
                 true => self.dictionary.keyed_part(&batch, records),
                 false => KeyedBatch::without_dictionary(batch.cut(records)),
@@ -118,31 +118,33 @@ impl Worker {
 
     /// Passes records to a task, and its output to the next ones.
     fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
-        self.note_in(node, &keyed.batch);
+        self.meters.note_in(node, &keyed.batch);
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
-                self.stages.enter(node, Stage::Sink);
+                self.meters.stages.enter(node, Stage::Sink);
                 sink.writer
                     .write(&keyed.batch)
                     .map_err(|reason| JobError::connector(&self.names[node], reason))?;
                 sink.records += keyed.batch.len() as u64;
-                self.counters
+                self.meters
+                    .counters
                     .records_out
                     .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
-                self.note_out(node, &keyed.batch);
+                self.meters.note_out(node, &keyed.batch);
                 return Ok(());
             }
             Task::Operator(operator) => {
-                operator.laps = self.stages.lend();
+                operator.laps = self.meters.stages.lend();
                 let leaving = operator.process(input, keyed, self.wall_ms);
-                self.stages.take_back(node, &operator.laps);
+                self.meters.stages.take_back(node, &operator.laps);
                 let lines = operator.take_log();
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
+                self.meters.note_call(node, operator);
                 self.report_log(node, lines);
-                self.note_call(node);
                 if is_dirty {
-                    self.report(Report::StateDirty(self.part(self.region_of[node])));
+                    self.link
+                        .report(Report::StateDirty(self.part(self.region_of[node])));
                 }
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
@@ -160,7 +162,7 @@ impl Worker {
             }
         };
         for (port, batch) in leaving {
-            self.note_out(node, &batch);
+            self.meters.note_out(node, &batch);
             self.emit(node, port, batch)?;
         }
         Ok(())
@@ -189,7 +191,7 @@ impl Worker {
 
     fn report_log(&self, node: usize, lines: Vec<LogLine>) {
         for line in lines {
-            self.report(Report::Log {
+            self.link.report(Report::Log {
                 operator: self.names[node].clone(),
                 task: TaskIndex(self.index as u16),
                 line,

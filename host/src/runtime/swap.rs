@@ -348,7 +348,7 @@ impl Worker {
             }
         }
         let pause = (replacement.stopwatch)().saturating_sub(begun);
-        self.report(Report::PluginsReplaced {
+        self.link.report(Report::PluginsReplaced {
             checkpoint: replacement.checkpoint,
             part: RegionId {
                 worker: self.index,

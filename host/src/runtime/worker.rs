@@ -16,16 +16,15 @@ use super::aligner::{Aligner, Alignment};
 use super::delivery::WaitingBatch;
 
 use super::exchange::{Message, Receiver, Sender};
-use super::faults::Faults;
 use super::keyed::{Dictionary, Partitioner};
+use super::observed::Meters;
 use super::report::{Report, Reports};
 use super::snapshot::{RegionId, RegionSnapshot, SnapshotError, snapshot_task};
-use super::stages::Stages;
 use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::connector::read_ahead::ReadAhead;
 use crate::crash::{self, Point};
-use crate::guest::{CallTimes, GuestClock};
+use crate::guest::GuestClock;
 use crate::observe::{Stage, Standing, WorkerMetrics};
 use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
@@ -33,8 +32,6 @@ use crate::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
 /// Interval of watermarks.
 const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
-/// Interval of counting the progress of sources, which asks every split.
-const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A command to a worker.
 #[derive(Debug, Clone)]
@@ -176,6 +173,19 @@ impl Region {
     }
 }
 
+/// How a worker is told what to do, and reports what it has done.
+pub(super) struct JobLink {
+    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) reports: Reports,
+}
+
+impl JobLink {
+    pub(super) fn report(&self, report: Report) {
+        // The receiver is only gone while the job is being torn down.
+        (self.reports)(report);
+    }
+}
+
 /// One worker of a job.
 pub struct Worker {
     pub(super) index: usize,
@@ -189,15 +199,8 @@ pub struct Worker {
     pub(super) dictionary: Dictionary,
     /// New plugins for a later barrier.
     pub(super) ready: Option<Ready>,
-    pub(super) control: mpsc::Receiver<Control>,
-    pub(super) reports: Reports,
-    pub(super) counters: Arc<Counters>,
-    /// By region: its standing in the last step.
-    pub(super) standings: Vec<Standing>,
-    /// By node: the counters of its task that were already published.
-    pub(super) known: Vec<(Faults, CallTimes)>,
-    pub(super) stages: Stages,
-    pub(super) count_at: Duration,
+    pub(super) link: JobLink,
+    pub(super) meters: Meters,
     pub(super) wall_ms: u64,
 }
 
@@ -214,7 +217,7 @@ impl Worker {
     /// Measures the stages of its tasks by the clock that its plugins were loaded with.
     #[must_use]
     pub fn measured_by(mut self, clock: GuestClock) -> Self {
-        self.stages.set_clock(clock);
+        self.meters.stages.set_clock(clock);
         self
     }
 
@@ -224,7 +227,7 @@ impl Worker {
     /// When a task cannot continue. The worker must not be used again.
     pub fn step(&mut self, now: Duration, wall_ms: u64) -> Result<Progress, JobError> {
         self.wall_ms = wall_ms;
-        while let Ok(control) = self.control.try_recv() {
+        while let Ok(control) = self.link.control.try_recv() {
             match control {
                 Control::Shutdown => return Ok(Progress::Over),
                 Control::Replace(replacement) => self.make_ready(replacement),
@@ -239,27 +242,26 @@ impl Worker {
         let mut snapshot = false;
         let mut until: Option<Duration> = None;
         for region in (0..self.regions.len()).rev() {
-            self.stages
-                .enter(self.regions[region].nodes[0], Stage::Exchange);
+            let first = self.regions[region].nodes[0];
+            self.meters.stages.enter(first, Stage::Exchange);
             if !self.drain(region) {
-                self.standings[region] = Standing::BackPressured;
+                self.meters.standings[region] = Standing::BackPressured;
                 continue;
             }
-            self.standings[region] = Standing::Idle;
+            self.meters.standings[region] = Standing::Idle;
             match self.advance(region, now)? {
                 Progress::Moved { snapshot: taken } => {
                     moved = true;
                     snapshot |= taken;
-                    self.standings[region] = Standing::Busy;
-                    self.stages
-                        .enter(self.regions[region].nodes[0], Stage::Exchange);
+                    self.meters.standings[region] = Standing::Busy;
+                    self.meters.stages.enter(first, Stage::Exchange);
                     self.drain(region);
                 }
                 Progress::Idle { until: next } => until = [until, next].into_iter().flatten().min(),
                 Progress::Over => {}
             }
         }
-        self.stages.rest();
+        self.meters.stages.rest();
         match moved {
             true => Ok(Progress::Moved { snapshot }),
             false => Ok(Progress::Idle { until }),
@@ -436,25 +438,25 @@ impl Worker {
         let Some(Task::Source(source)) = &mut self.tasks[node] else {
             unreachable!("sources of a region are sources")
         };
-        self.stages.enter(node, Stage::Source);
+        self.meters.stages.enter(node, Stage::Source);
         let batch = source
             .read(now)
             .map_err(|reason| JobError::connector(&self.names[node], reason))?;
-        self.stages.enter(node, Stage::Exchange);
+        self.meters.stages.enter(node, Stage::Exchange);
         let has_times = source.newest != NO_TIMESTAMP;
         let has_finished = source.finished;
-        self.counters
+        self.meters
+            .counters
             .records_in
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
-            self.note_in(node, &batch);
-            self.note_out(node, &batch);
+            self.meters.note_in(node, &batch);
+            self.meters.note_out(node, &batch);
             self.emit(node, 0, batch)?;
             self.note_held(at, now);
         }
-        if has_finished || now >= self.count_at {
-            self.count_at = now + COUNT_INTERVAL;
-            self.count_sources();
+        if has_finished || now >= self.meters.count_at {
+            self.meters.count_sources(&self.tasks, now);
         }
         if has_times && now >= self.regions[at].watermark.next_at {
             self.advance_watermark(at, now);
@@ -463,24 +465,7 @@ impl Worker {
         Ok(())
     }
 
-    fn count_sources(&self) {
-        let (mut done, mut total) = (0, Some(0));
-        for task in self.tasks.iter().flatten() {
-            if let Task::Source(source) = task {
-                let progress = source.reader.progress();
-                done += progress.done;
-                total = total
-                    .zip(progress.total)
-                    .map(|(sum, more): (u64, u64)| sum + more);
-            }
-        }
-        self.counters.source_done.store(done, Ordering::Relaxed);
-        self.counters
-            .source_total
-            .store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Sets the time at which buffered records must be sent.
+    /// Remembers when records that wait for others have to go.
     fn note_held(&mut self, at: usize, now: Duration) {
         if self.regions[at].flush_at.is_some() {
             return;
@@ -522,8 +507,8 @@ impl Worker {
         input: usize,
         checkpoint: CheckpointId,
     ) -> Result<Progress, JobError> {
-        // The time of a checkpoint is reported with the checkpoint.
-        self.stages.rest();
+        // What a checkpoint takes is told with the checkpoint.
+        self.meters.stages.rest();
         let aligned = self.regions[at].aligner.barrier(input, checkpoint);
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
@@ -544,7 +529,7 @@ impl Worker {
         if let Some(begun) = swap {
             self.swap(at, begun);
         }
-        self.report(Report::Snapshot(snapshot));
+        self.link.report(Report::Snapshot(snapshot));
         Ok(Progress::Moved { snapshot: true })
     }
 
@@ -571,7 +556,8 @@ impl Worker {
             return;
         };
         if self.regions[at].watermark.rises(watermark, now) {
-            self.note_watermark(at, watermark);
+            let nodes = &self.regions[at].nodes;
+            self.meters.note_watermark(nodes, watermark);
             self.broadcast(at, &Message::Watermark(watermark));
         }
     }
@@ -589,7 +575,7 @@ impl Worker {
         }
         self.regions[at].ended = true;
         self.broadcast(at, &Message::EndOfInput);
-        self.report(Report::Ended(self.part(at)));
+        self.link.report(Report::Ended(self.part(at)));
         true
     }
 
@@ -598,10 +584,5 @@ impl Worker {
             worker: self.index,
             region,
         }
-    }
-
-    pub(super) fn report(&self, report: Report) {
-        // The receiver is gone only while the job shuts down.
-        (self.reports)(report);
     }
 }
