@@ -9,7 +9,7 @@ use std::sync::Arc;
 use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{
     Checkpoint, CheckpointStorage, CheckpointStorageSettings, Compression, NewCheckpoint,
-    OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger,
+    OperatorSnapshot, PluginDigest, Scale, TaskSnapshot, Trigger,
 };
 use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
 use floodmark::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
@@ -27,9 +27,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
         job: "bench".to_owned(),
         data_folder: String::new(),
         identity: "bench".to_owned(),
-        parallelism: 1,
-        configured_parallelism: 1,
-        max_parallelism,
+        scale: Scale::configured(1, max_parallelism),
         records_in: 0,
         records_out: 0,
         sources: Vec::new(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use floodmark::checkpoint::store::CheckpointStore;
 use floodmark::checkpoint::{
     Checkpoint, CheckpointStorage, CheckpointStorageSettings, NewCheckpoint, OperatorSnapshot,
-    PluginDigest, TaskSnapshot, Trigger,
+    PluginDigest, Scale, TaskSnapshot, Trigger,
 };
 use floodmark::connector::DiscardSink;
 use floodmark::state::{ChunkId, ChunkIds, Keys, Lookup, Sealed, StateId, StateStore};
@@ -75,9 +75,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
         job: "bench".to_owned(),
         data_folder: String::new(),
         identity: "bench".to_owned(),
-        parallelism: 1,
-        configured_parallelism: 1,
-        max_parallelism,
+        scale: Scale::configured(1, max_parallelism),
         records_in: 0,
         records_out: 0,
         sources: Vec::new(),

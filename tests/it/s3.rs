@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use floodmark::checkpoint::object::{ObjectSettings, ObjectStorage, open_reader};
 use floodmark::checkpoint::{
     Checkpoint, CheckpointStorage, Compression, Depth, NewCheckpoint, OperatorSnapshot,
-    PluginDigest, TaskSnapshot, Trigger,
+    PluginDigest, Scale, TaskSnapshot, Trigger,
 };
 use floodmark::state::{Chunk, ChunkId};
 use floodmark::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
@@ -231,9 +231,7 @@ fn checkpoint(id: u64) -> (Checkpoint, Vec<Arc<Chunk>>, Plugin) {
         job: "words".into(),
         data_folder: String::new(),
         identity: "words".into(),
-        parallelism: 1,
-        configured_parallelism: 1,
-        max_parallelism: MaxParallelism::DEFAULT,
+        scale: Scale::configured(1, MaxParallelism::DEFAULT),
         records_in: 0,
         records_out: 0,
         sources: Vec::new(),

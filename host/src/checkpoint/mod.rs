@@ -33,12 +33,8 @@ pub struct Checkpoint {
     pub data_folder: String,
     /// Identifies the job across runs; the pipeline module writes it.
     pub identity: String,
-    /// Tasks per operator.
-    pub parallelism: u16,
-    /// Tasks per operator in the pipeline file: differs from `parallelism` if the job was rescaled while it ran.
-    pub configured_parallelism: u16,
-    /// Number of key groups.
-    pub max_parallelism: MaxParallelism,
+    /// In how many tasks it ran.
+    pub scale: Scale,
     /// Records read from sources, over all runs of the job.
     pub records_in: u64,
     /// Records handed to sinks, over all runs of the job.
@@ -51,7 +47,36 @@ pub struct Checkpoint {
     pub sinks: Vec<SinkSnapshot>,
 }
 
-/// The reason for taking a checkpoint.
+/// In how many tasks a job ran, and could have run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// Tasks per operator.
+    pub parallelism: u16,
+    /// Tasks per operator as the pipeline said: another number if the job was rescaled while it ran.
+    pub configured_parallelism: u16,
+    /// Key groups.
+    pub max_parallelism: MaxParallelism,
+}
+
+impl Scale {
+    /// So many tasks per operator, as the pipeline says.
+    #[must_use]
+    pub fn configured(parallelism: u16, max_parallelism: MaxParallelism) -> Self {
+        Self {
+            parallelism,
+            configured_parallelism: parallelism,
+            max_parallelism,
+        }
+    }
+
+    /// The key groups of a task.
+    #[must_use]
+    pub fn key_groups(&self, task: u16) -> KeyGroupRange {
+        self.max_parallelism.range(task, self.parallelism)
+    }
+}
+
+/// Why a checkpoint was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
     /// The interval has passed.

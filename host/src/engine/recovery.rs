@@ -128,10 +128,10 @@ fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
 
 /// Reports the plugins and configurations that differ from those of the checkpoint.
 fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
-    if checkpoint.parallelism != plan.parallelism {
+    if checkpoint.scale.parallelism != plan.parallelism {
         say(&format!(
             "parallelism was {}, now is {}",
-            checkpoint.parallelism, plan.parallelism
+            checkpoint.scale.parallelism, plan.parallelism
         ));
     }
     for node in &plan.nodes {

@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice};
+use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice, Scale};
 use crate::edge::control::changes::{PreparedRollback, Rollbacks};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Limits, Plugin};
@@ -103,7 +103,11 @@ pub(crate) fn from_checkpoint(
             short(replaced)
         ));
     }
-    let (was, configured) = (checkpoint.parallelism, checkpoint.configured_parallelism);
+    let Scale {
+        parallelism: was,
+        configured_parallelism: configured,
+        ..
+    } = checkpoint.scale;
     if was != configured && configured == plan.parallelism {
         runs.plan.parallelism = was;
         runs.says.push(format!(

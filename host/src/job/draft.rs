@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Moment;
 use super::schedule::UnderWay;
 use crate::checkpoint::{
-    Checkpoint, OperatorSnapshot, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
+    Checkpoint, OperatorSnapshot, Scale, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::snapshot::{RegionSnapshot, SealedState};
@@ -92,9 +92,11 @@ impl Draft {
             job: plan.job.clone(),
             data_folder: plan.data_folder.clone(),
             identity: plan.identity.clone(),
-            parallelism: plan.parallelism,
-            configured_parallelism: plan.configured_parallelism,
-            max_parallelism: plan.max_parallelism,
+            scale: Scale {
+                parallelism: plan.parallelism,
+                configured_parallelism: plan.configured_parallelism,
+                max_parallelism: plan.max_parallelism,
+            },
             records_in: 0,
             records_out: 0,
             sources: sources.iter().map(named).collect(),
@@ -117,17 +119,17 @@ impl Draft {
     }
 
     pub(super) fn parallelism(&self) -> u16 {
-        self.template.parallelism
+        self.template.scale.parallelism
     }
 
     pub(super) fn max_parallelism(&self) -> MaxParallelism {
-        self.template.max_parallelism
+        self.template.scale.max_parallelism
     }
 
     /// Workers run from a checkpoint on. What was collected is dropped, since its records are replayed.
     pub(super) fn start(&mut self, plan: &Plan, schemas: Vec<Vec<StateSchema>>, from: EarlierRuns) {
         self.operators = operators(plan, schemas);
-        self.template.parallelism = plan.parallelism;
+        self.template.scale.parallelism = plan.parallelism;
         self.template.records_in = from.records_in;
         self.template.records_out = from.records_out;
         self.last_durable = from.checkpoint;
@@ -206,7 +208,7 @@ impl Draft {
         for (source, node) in checkpoint.sources.iter_mut().zip(&self.sources) {
             source.splits = collected.splits.remove(node).unwrap_or_default();
         }
-        let parallelism = checkpoint.parallelism;
+        let scale = checkpoint.scale;
         let mut chunks = Vec::new();
         let mut plugins = Vec::new();
         for operator in operators {
@@ -216,12 +218,11 @@ impl Draft {
                 component,
             } = operator;
             plugins.push((operator.plugin, component));
-            for task in 0..parallelism {
+            for task in 0..scale.parallelism {
                 let sealed = collected.states.remove(&(node, usize::from(task)));
                 let mut state = sealed.unwrap_or_default();
                 if state.parts.is_empty() {
-                    let key_groups = checkpoint.max_parallelism.range(task, parallelism);
-                    state.parts.push((key_groups, Vec::new()));
+                    state.parts.push((scale.key_groups(task), Vec::new()));
                 }
                 for (key_groups, named) in state.parts {
                     let unwritten = named

@@ -19,7 +19,7 @@ use super::report::Reports;
 use super::saved::{Saved, list_of, map_of};
 use super::task::{OperatorTask, Task, TaskError, leaving};
 use super::worker::Counters;
-use crate::checkpoint::{Checkpoint, OperatorSnapshot, TaskSnapshot, Trigger};
+use crate::checkpoint::{Checkpoint, OperatorSnapshot, Scale, TaskSnapshot, Trigger};
 use crate::guest::{GuestError, LogLine, Rejection};
 use crate::state::{
     ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, Keys, Lookup, StateError, StateKind,
@@ -206,9 +206,7 @@ impl Alone {
             job: self.plan.job.clone(),
             data_folder: String::new(),
             identity: String::new(),
-            parallelism: 1,
-            configured_parallelism: 1,
-            max_parallelism: self.plan.max_parallelism,
+            scale: Scale::configured(1, self.plan.max_parallelism),
             records_in: 0,
             records_out: 0,
             sources: Vec::new(),

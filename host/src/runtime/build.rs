@@ -117,10 +117,10 @@ pub fn build(
 
 fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(), JobError> {
     match restored {
-        Some(checkpoint) if checkpoint.max_parallelism != plan.max_parallelism => {
+        Some(checkpoint) if checkpoint.scale.max_parallelism != plan.max_parallelism => {
             Err(JobError::MaxParallelism {
                 now: plan.max_parallelism.get(),
-                before: checkpoint.max_parallelism.get(),
+                before: checkpoint.scale.max_parallelism.get(),
                 checkpoint: checkpoint.id,
             })
         }

@@ -18,7 +18,7 @@ use crate::checkpoint::object::{ObjectSettings, ObjectStorage};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{
     Checkpoint, CheckpointStorage, CheckpointStorageSettings, Depth, NewCheckpoint,
-    OperatorSnapshot, PluginDigest, TaskSnapshot, Trigger,
+    OperatorSnapshot, PluginDigest, Scale, TaskSnapshot, Trigger,
 };
 use crate::guest::{PageLimits, SubKeyRange};
 use crate::state::{
@@ -234,9 +234,7 @@ impl Subject {
             job: "contract".to_owned(),
             data_folder: String::new(),
             identity: String::new(),
-            parallelism: self.tasks.len() as u16,
-            configured_parallelism: self.tasks.len() as u16,
-            max_parallelism: self.max,
+            scale: Scale::configured(self.tasks.len() as u16, self.max),
             records_in: 0,
             records_out: 0,
             sources: Vec::new(),

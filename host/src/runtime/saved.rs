@@ -79,7 +79,7 @@ impl SavedState {
         scratch: File,
     ) -> Result<Self, StateError> {
         let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(Arc::clone(reader)));
-        let max_parallelism = checkpoint.max_parallelism;
+        let max_parallelism = checkpoint.scale.max_parallelism;
         let settings = StoreSettings {
             backend: Backend::Disk {
                 scratch,

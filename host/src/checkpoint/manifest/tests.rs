@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::{
-    OperatorSnapshot, PluginChoice, PluginDigest, SinkSnapshot, SourceSnapshot, Split, Staged,
-    TaskSnapshot, Trigger,
+    OperatorSnapshot, PluginChoice, PluginDigest, Scale, SinkSnapshot, SourceSnapshot, Split,
+    Staged, TaskSnapshot, Trigger,
 };
 use crate::state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
@@ -21,9 +21,11 @@ fn sample() -> Checkpoint {
         job: "word-count".into(),
         data_folder: "0c2f-77".into(),
         identity: "text|split|count|counts".into(),
-        parallelism: 2,
-        configured_parallelism: 1,
-        max_parallelism: MaxParallelism::DEFAULT,
+        scale: Scale {
+            parallelism: 2,
+            configured_parallelism: 1,
+            max_parallelism: MaxParallelism::DEFAULT,
+        },
         records_in: 1_000,
         records_out: 5_000_000_000,
         sources: vec![SourceSnapshot {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ManifestError;
 use crate::checkpoint::{
-    Checkpoint, OperatorSnapshot, PluginChoice, PluginDigest, SinkSnapshot, SourceSnapshot, Split,
-    Staged, TaskSnapshot, Trigger,
+    Checkpoint, OperatorSnapshot, PluginChoice, PluginDigest, Scale, SinkSnapshot, SourceSnapshot,
+    Split, Staged, TaskSnapshot, Trigger,
 };
 use crate::state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
 use crate::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
@@ -20,9 +20,7 @@ pub(super) struct ManifestV1<'a> {
     job: &'a str,
     data_folder: &'a str,
     identity: &'a str,
-    parallelism: u16,
-    configured_parallelism: u16,
-    max_parallelism: u16,
+    scale: ScaleV1,
     records_in: u64,
     records_out: u64,
     #[serde(borrow)]
@@ -31,6 +29,13 @@ pub(super) struct ManifestV1<'a> {
     operators: Vec<OperatorV1<'a>>,
     #[serde(borrow)]
     sinks: Vec<SinkV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ScaleV1 {
+    parallelism: u16,
+    configured_parallelism: u16,
+    max_parallelism: u16,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,14 +128,22 @@ impl<'a> From<&'a Checkpoint> for ManifestV1<'a> {
             job: &checkpoint.job,
             data_folder: &checkpoint.data_folder,
             identity: &checkpoint.identity,
-            parallelism: checkpoint.parallelism,
-            configured_parallelism: checkpoint.configured_parallelism,
-            max_parallelism: checkpoint.max_parallelism.get(),
+            scale: ScaleV1::from(checkpoint.scale),
             records_in: checkpoint.records_in,
             records_out: checkpoint.records_out,
             sources: checkpoint.sources.iter().map(SourceV1::from).collect(),
             operators: checkpoint.operators.iter().map(OperatorV1::from).collect(),
             sinks: checkpoint.sinks.iter().map(SinkV1::from).collect(),
+        }
+    }
+}
+
+impl From<Scale> for ScaleV1 {
+    fn from(scale: Scale) -> Self {
+        Self {
+            parallelism: scale.parallelism,
+            configured_parallelism: scale.configured_parallelism,
+            max_parallelism: scale.max_parallelism.get(),
         }
     }
 }
@@ -218,11 +231,9 @@ impl<'a> ChoiceV1<'a> {
 
 impl ManifestV1<'_> {
     pub(super) fn into_checkpoint(self) -> Result<Checkpoint, ManifestError> {
-        let max_parallelism = MaxParallelism::new(self.max_parallelism).ok_or(
-            ManifestError::Malformed("its number of key groups is out of range"),
-        )?;
+        let scale = self.scale.into_scale()?;
         let operators = self.operators.into_iter();
-        let operators = operators.map(|operator| operator.into_snapshot(max_parallelism));
+        let operators = operators.map(|operator| operator.into_snapshot(scale.max_parallelism));
         Ok(Checkpoint {
             id: CheckpointId(self.id),
             created_ms: self.created_ms,
@@ -237,9 +248,7 @@ impl ManifestV1<'_> {
             job: self.job.to_owned(),
             data_folder: self.data_folder.to_owned(),
             identity: self.identity.to_owned(),
-            parallelism: self.parallelism,
-            configured_parallelism: self.configured_parallelism,
-            max_parallelism,
+            scale,
             records_in: self.records_in,
             records_out: self.records_out,
             sources: self
@@ -249,6 +258,19 @@ impl ManifestV1<'_> {
                 .collect(),
             operators: operators.collect::<Result<_, _>>()?,
             sinks: self.sinks.into_iter().map(SinkV1::into_snapshot).collect(),
+        })
+    }
+}
+
+impl ScaleV1 {
+    fn into_scale(self) -> Result<Scale, ManifestError> {
+        let max_parallelism = MaxParallelism::new(self.max_parallelism).ok_or(
+            ManifestError::Malformed("its number of key groups is out of range"),
+        )?;
+        Ok(Scale {
+            parallelism: self.parallelism,
+            configured_parallelism: self.configured_parallelism,
+            max_parallelism,
         })
     }
 }

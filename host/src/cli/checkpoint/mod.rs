@@ -123,7 +123,7 @@ fn list(listing: &CheckpointArguments) -> Result<(), CommandError> {
                 count(checkpoint.records_in),
                 count(checkpoint.records_out),
                 bytes(state_bytes(checkpoint)),
-                checkpoint.parallelism.to_string(),
+                checkpoint.scale.parallelism.to_string(),
             ]),
         }
     }
@@ -179,8 +179,8 @@ pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
         "created": date(checkpoint.created_ms),
         "trigger": checkpoint.trigger.word(),
         "job": checkpoint.job,
-        "parallelism": checkpoint.parallelism,
-        "max-parallelism": checkpoint.max_parallelism.get(),
+        "parallelism": checkpoint.scale.parallelism,
+        "max-parallelism": checkpoint.scale.max_parallelism.get(),
         "records-in": checkpoint.records_in,
         "records-out": checkpoint.records_out,
         "state-bytes": state_bytes(checkpoint),
@@ -217,8 +217,8 @@ fn page(checkpoint: &Checkpoint) -> String {
         checkpoint.trigger.word(),
         count(checkpoint.records_in),
         count(checkpoint.records_out),
-        checkpoint.parallelism,
-        checkpoint.max_parallelism.get(),
+        checkpoint.scale.parallelism,
+        checkpoint.scale.max_parallelism.get(),
     );
     for source in &checkpoint.sources {
         text += &format!("source `{}`\n", source.name);

@@ -18,7 +18,7 @@ use super::unreadable as unreadable_state;
 use crate::checkpoint::store::{CheckpointStore, ReadOnlyStore, savepoint};
 use crate::checkpoint::{
     Checkpoint, CheckpointReader, CheckpointStorage, CheckpointStorageSettings, NewCheckpoint,
-    OperatorSnapshot, TaskSnapshot, Trigger,
+    OperatorSnapshot, Scale, TaskSnapshot, Trigger,
 };
 use crate::cli::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::cli::pipeline::read;
@@ -330,9 +330,7 @@ fn empty(plan: &Plan, base: Option<&Checkpoint>, now_ms: u64) -> Checkpoint {
         job: plan.job.clone(),
         data_folder: base.map_or(String::new(), |base| base.data_folder.clone()),
         identity: base.map_or(plan.identity.clone(), |base| base.identity.clone()),
-        parallelism: 1,
-        configured_parallelism: 1,
-        max_parallelism: plan.max_parallelism,
+        scale: Scale::configured(1, plan.max_parallelism),
         records_in: base.map_or(0, |base| base.records_in),
         records_out: base.map_or(0, |base| base.records_out),
         sources: base.map_or(Vec::new(), |base| base.sources.clone()),

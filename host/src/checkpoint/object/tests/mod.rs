@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::checkpoint::store::{CheckpointRefusal, RestoredCheckpoint};
-use crate::checkpoint::{OperatorSnapshot, TaskSnapshot, Trigger};
+use crate::checkpoint::{OperatorSnapshot, Scale, TaskSnapshot, Trigger};
 use crate::state::{Chunk, ChunkId, chunk_index};
 use crate::stream::{KeyGroupRange, MaxParallelism};
 
@@ -81,9 +81,7 @@ fn sample(id: u64, plugin_number: u8, chunks: impl Iterator<Item = u64>) -> Samp
         job: "job".into(),
         data_folder: String::new(),
         identity: "identity".into(),
-        parallelism: 1,
-        configured_parallelism: 1,
-        max_parallelism: MaxParallelism::DEFAULT,
+        scale: Scale::configured(1, MaxParallelism::DEFAULT),
         records_in: id,
         records_out: id,
         sources: vec![],

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::checkpoint::{
     CheckpointReader, CheckpointStorage, CommitPermit, Compression, Depth, NewCheckpoint,
-    OperatorSnapshot, TaskSnapshot, Trigger,
+    OperatorSnapshot, Scale, TaskSnapshot, Trigger,
 };
 use crate::state::{Chunk, ChunkId};
 use crate::stream::{KeyGroupRange, MaxParallelism};
@@ -86,9 +86,7 @@ fn sample(id: u64, plugin_number: u8, chunks: Vec<Arc<Chunk>>) -> Sample {
         job: "job".into(),
         data_folder: String::new(),
         identity: "identity".into(),
-        parallelism: 1,
-        configured_parallelism: 1,
-        max_parallelism: MaxParallelism::DEFAULT,
+        scale: Scale::configured(1, MaxParallelism::DEFAULT),
         records_in: id,
         records_out: id,
         sources: vec![],
