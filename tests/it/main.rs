@@ -48,6 +48,7 @@ mod vectors;
 mod tidy;
 
 mod engines;
+mod items;
 mod job;
 mod output;
 mod plugins;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::items::{declared_types, items};
 use crate::plugins::repository;
 use crate::text::has_word;
 
@@ -116,11 +117,14 @@ const CRATES: [(&str, &str); 4] = [
 
 const LINES_MAX: usize = 600;
 
+/// So many fields a struct may have.
+const FIELDS_MAX: usize = 12;
+
+/// So many lines a function may have, from its first to its last.
+const FUNCTION_LINES_MAX: usize = 70;
+
 /// Of 100 names of types in the host, so many may stand in more than one file.
 const SHARED_NAMES_PERCENT_MAX: usize = 2;
-
-/// What declares a type.
-const TYPE_WORDS: [&str; 5] = ["struct", "enum", "trait", "type", "union"];
 
 /// The ends of the names of files that have prose.
 const WITH_PROSE: [&str; 11] = [
@@ -175,6 +179,24 @@ impl Source {
             }
         });
         code.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether it is a file of the host without tests alone.
+    fn is_code_of_host(&self) -> bool {
+        let is_test = self.path.split('/').any(|part| part.contains("tests"));
+        self.is_below("host/src") && !is_test
+    }
+
+    /// The code of the host that is no test: what comes before the tests at the end of the file, or nothing in a file of tests.
+    fn untested_code(&self) -> Option<String> {
+        if !self.is_code_of_host() {
+            return None;
+        }
+        let mut code = self.code();
+        if let Some(tests) = code.find("#[cfg(test)]\nmod tests {") {
+            code.truncate(tests);
+        }
+        Some(code)
     }
 
     /// The module of the host that it is in.
@@ -282,29 +304,6 @@ fn expand<'a>(prefix: &str, text: &'a str, named: &mut Vec<String>) -> &'a str {
             }
         }
     }
-}
-
-/// The names of the types that a file declares outside of functions: those whose lines have no indent.
-fn declared_types(code: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    for line in code.lines() {
-        let line = match line.strip_prefix("pub") {
-            Some(rest) if rest.starts_with('(') => {
-                rest.split_once(')').map_or("", |(_, rest)| rest)
-            }
-            Some(rest) => rest,
-            None if line.starts_with(' ') => continue,
-            None => line,
-        };
-        let Some((word, rest)) = line.trim_start().split_once(' ') else {
-            continue;
-        };
-        if TYPE_WORDS.contains(&word) {
-            let end = rest.find(|char: char| !char.is_alphanumeric() && char != '_');
-            names.push(&rest[..end.unwrap_or(rest.len())]);
-        }
-    }
-    names
 }
 
 /// The names that follow `super::`.
@@ -419,19 +418,12 @@ fn files_have_names_that_say_something() {
     none(&found);
 }
 
-#[test]
-fn declarations_of_types_are_found() {
-    let code = "struct A;\npub enum B<'a> {\n    type No = u8;\n}\npub(super) type C<T> = D<T>;\npub(in crate::e) trait F: G {}\nfn h(structure: I) {}\nunion J {";
-    assert_eq!(declared_types(code), ["A", "B", "C", "F", "J"]);
-}
-
 /// Else a reader who meets a name in a signature cannot tell which type it is.
 #[test]
 fn type_names_stand_once() {
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources() {
-        let is_test = source.path.split('/').any(|part| part.contains("tests"));
-        if source.is_below("host/src") && !is_test {
+        if source.is_code_of_host() {
             for name in declared_types(&source.code()) {
                 let files = files.entry(name.to_owned()).or_default();
                 files.push(source.path.clone());
@@ -452,6 +444,49 @@ fn type_names_stand_once() {
         found.len(),
         files.len()
     ));
+    none(&found);
+}
+
+/// Else a reader has to find out which of its fields belong together.
+#[test]
+fn structs_are_small() {
+    let mut found = Vec::new();
+    let mut count = 0;
+    for source in sources() {
+        let code = source.untested_code().unwrap_or_default();
+        for item in items(&code, "struct") {
+            count += 1;
+            let (name, fields) = (item.name, item.fields());
+            if fields > FIELDS_MAX {
+                found.push(format!(
+                    "{}: `{name}` has {fields} fields, more than {FIELDS_MAX}: group those that belong together",
+                    source.path
+                ));
+            }
+        }
+    }
+    assert!(count > 100, "{count}");
+    none(&found);
+}
+
+#[test]
+fn functions_are_short() {
+    let mut found = Vec::new();
+    let mut count = 0;
+    for source in sources() {
+        let code = source.untested_code().unwrap_or_default();
+        for item in items(&code, "fn") {
+            count += 1;
+            let (name, lines) = (item.name, item.lines.len());
+            if lines > FUNCTION_LINES_MAX {
+                found.push(format!(
+                    "{}: `{name}` has {lines} lines, more than {FUNCTION_LINES_MAX}",
+                    source.path
+                ));
+            }
+        }
+    }
+    assert!(count > 1000, "{count}");
     none(&found);
 }
 
