@@ -154,3 +154,76 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
     assert_eq!(refused.code, Some(4));
     refused.says("there is no checkpoint 2");
 }
+
+/// Catches output of deleted checkpoints that a checkpoint written meanwhile takes for its own.
+#[test]
+fn a_swap_after_a_stopped_rollback_shows_nothing_twice() {
+    let job = Job::new();
+    let mut text = String::new();
+    for more in ["a\n", "a b\n", "a b c\n"] {
+        text += more;
+        job.write("in.txt", &text);
+        job.run(&[]).succeeded();
+    }
+    let ids = job.checkpoint_ids();
+    let to = ids.last().unwrap().to_string();
+    let said = job.command(&["rollback", ".", "--to", &to]).succeeded();
+    assert!(said.stdout.contains("deleted"), "{}", said.stdout);
+    let mut component = fs::read(plugin("word-count")).unwrap();
+    component.extend_from_slice(&[0, 2, 1, b'b']);
+    job.write("other.wasm", component);
+    job.command(&["swap", ".", "count", "other.wasm"])
+        .succeeded();
+    job.run(&[]).succeeded();
+    let seen = job.output();
+    seen.is_exactly(&seen.counts());
+}
+
+/// Catches a rollback that uses up the id of the next checkpoint, with objects in a folder.
+#[test]
+fn a_running_job_goes_back_in_a_folder_of_objects() {
+    let job = endless();
+    let storage = format!(
+        "checkpoint.storage=file://{}",
+        job.path("objects").display()
+    );
+    let mut run = job.start(&["--set", &storage]);
+    run.wait_for("starts from the beginning");
+    for round in 0..2 {
+        for _ in 0..3 {
+            trigger(&job);
+        }
+        let to = job.checkpoint_ids()[2].to_string();
+        let back = job.command(&["rollback", ".", "--to", &to]).succeeded();
+        assert!(
+            back.stdout.contains("the job runs from there"),
+            "{round}: {}",
+            back.stdout
+        );
+    }
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+    let seen = job.output();
+    seen.is_exactly(&seen.counts());
+}
+
+/// Catches two rollbacks that write each other's note in the data folder.
+#[test]
+fn rollbacks_at_the_same_time_are_carried_out_or_refused() {
+    let job = endless();
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    trigger(&job);
+    let asked = (0..6).map(|_| job.start_command(&["rollback", ".", "--to", "1"]));
+    let asked: Vec<_> = asked.collect();
+    let mut done = 0;
+    for outcome in asked.into_iter().map(|mut run| run.wait()) {
+        match outcome.code {
+            Some(0) => done += 1,
+            _ => drop(outcome.says("the job is being rolled back already")),
+        }
+    }
+    assert!(done > 0);
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+}

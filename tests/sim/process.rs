@@ -10,8 +10,8 @@ use std::time::Duration;
 use floodmark::checkpoint::store::{CheckpointStore, Recovery, RestoredCheckpoint, StoreError};
 use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
 use floodmark::job::{
-    EarlierRuns, Ending, Found, Input, Job, Moment, NotStarted, Notice, Output, Recover, Reply,
-    Request, Start,
+    DeletedLater, EarlierRuns, Ending, Found, Input, Job, Moment, NotStarted, Notice, Output,
+    Recover, Reply, Request, Start,
 };
 use floodmark::runtime::JobError;
 use floodmark::runtime::build::{Built, WorkerOrigin, build};
@@ -355,7 +355,7 @@ impl<'a> Process<'a> {
         Ok(found)
     }
 
-    fn delete_after(&mut self, at: CheckpointId) -> Vec<CheckpointId> {
+    fn delete_after(&mut self, at: CheckpointId) -> DeletedLater {
         let listed = self.store().reader().list().expect("it is readable");
         let mut later: Vec<_> = listed.into_iter().map(|(id, _)| id).collect();
         later.retain(|id| *id > at);
@@ -363,7 +363,14 @@ impl<'a> Process<'a> {
             self.store().delete(&later).expect("they are there");
         }
         self.scenario.shelf.take_back();
-        later
+        let recovery = self.store().recover(Depth::Quick, Some(at));
+        let recovery = recovery.expect("it is sound");
+        let next_id = recovery.next_id;
+        self.recovery = Some(recovery);
+        DeletedLater {
+            ids: later,
+            next_id,
+        }
     }
 
     fn begin_output(&mut self, start: &Start) -> (Writer, Option<Recovery>) {

@@ -304,6 +304,7 @@ impl Watcher for ProgressDisplay {
             Notice::NotVisible { reason } => self.terminal.say(&format!(
                 "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
             )),
+            Notice::Failed { reason } => self.terminal.say(&format!("warning: the job failed: {reason}")),
             Notice::WentBack(went_back) => self.went_back(&went_back),
             Notice::GaveUp { limit, kept } => self.gave_up(limit, kept),
             Notice::StoppedAtRest { at } => {

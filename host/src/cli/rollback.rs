@@ -20,6 +20,7 @@ use crate::edge::data_dir::DataDir;
 use crate::engine::assemble::assemble;
 use crate::engine::limits::Ticking;
 use crate::engine::number::things;
+use crate::engine::session::bring_output_to;
 use crate::engine::storage;
 use crate::engine::what_runs::{PluginLoader, for_rollback, replacements};
 use crate::pipeline::settings::CheckpointSection;
@@ -130,6 +131,11 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         store.delete(&later)?;
     }
     crash::point(Point::RollbackDeleted);
+    if let Some(restored) = &recovery.restored {
+        // Else a checkpoint that is written before the next run, by a swap, would take later output for its own.
+        let spec = &assembled.graph.spec;
+        bring_output_to(spec, &spec.folder, &data, restored)?;
+    }
     let records_in = recovery
         .restored
         .map(|restored| restored.checkpoint.records_in);

@@ -94,6 +94,7 @@ impl Watched {
                 failure: Some(reason.clone()),
                 ..CheckpointFacts::default()
             }),
+            Notice::Failed { reason } => self.observer.failed(reason, self.clock.wall_ms()),
             Notice::WentBack(went_back) => {
                 let now_ms = self.clock.wall_ms();
                 self.observer.failed(&went_back.reason, now_ms);

@@ -83,7 +83,7 @@ pub enum Input {
     /// The storage was looked through, before the first start or after [`Output::Recover`].
     Recovered(Result<Found, StoreError>),
     /// Later checkpoints are gone, after [`Output::DeleteAfter`].
-    Deleted(Result<Vec<CheckpointId>, StoreError>),
+    Deleted(Result<DeletedLater, StoreError>),
     /// Workers run, after [`Output::Start`]: by node, the states of its operator.
     Started(Result<Vec<Vec<StateSchema>>, NotStarted>),
     /// The output is as the last checkpoint says, after [`Output::CloseOutput`].
@@ -143,6 +143,15 @@ pub struct Found {
     pub damaged: Vec<(CheckpointId, String)>,
     /// Whether the state in memory has gone back to the checkpoint, so that it need not be read.
     pub in_memory: bool,
+}
+
+/// The checkpoints after the one to which a job goes, which are gone.
+#[derive(Debug, Clone)]
+pub struct DeletedLater {
+    /// Their ids, lowest first.
+    pub ids: Vec<CheckpointId>,
+    /// The id of the next checkpoint: deleting may use one up.
+    pub next_id: CheckpointId,
 }
 
 /// What workers are made of, besides what was recovered.
@@ -302,6 +311,10 @@ impl Job {
     /// The job is over. Callers that still wait learn of it when their requests are dropped.
     fn finish(&mut self, result: Result<Ending, JobError>, outputs: &mut Vec<Output>) {
         self.phase = Phase::Over;
+        if let Err(error) = &result {
+            self.rollback_has_failed(error, outputs);
+            self.refuse_operation(&error.to_string(), outputs);
+        }
         self.operation = None;
         self.callers = Callers::default();
         outputs.push(Output::Finish(result));

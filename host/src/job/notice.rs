@@ -43,6 +43,11 @@ pub enum Notice {
     },
     /// Plugins have taken the place of others.
     Swapped(Swapped),
+    /// A worker has failed while the job stops or is rolled back, so nothing else follows from it.
+    Failed {
+        /// What has failed.
+        reason: String,
+    },
     /// A worker has failed, and the job resumes from a checkpoint.
     WentBack(WentBack),
     /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.

@@ -8,8 +8,8 @@ use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
-    EarlierRuns, Ending, Found, Job, KeptFailure, Moment, NotStarted, Notice, Output, Recover,
-    Reply, Start, WentBack,
+    DeletedLater, EarlierRuns, Ending, Found, Job, KeptFailure, Moment, NotStarted, Notice, Output,
+    Recover, Reply, Start, WentBack,
 };
 use crate::checkpoint::Depth;
 use crate::checkpoint::store::StoreError;
@@ -44,6 +44,8 @@ impl Job {
             StopCause::Rescale => self.rescale(outputs),
             StopCause::Rollback => self.roll_back(outputs),
             StopCause::Failed(error) if self.wishes_rollback() && error.may_pass() => {
+                let reason = error.to_string();
+                outputs.push(Output::Notify(Notice::Failed { reason }));
                 self.roll_back(outputs);
             }
             StopCause::Failed(error) => match self.take_failed_trial(now, &error) {
@@ -108,18 +110,20 @@ impl Job {
     pub(super) fn deleted(
         &mut self,
         now: Moment,
-        result: Result<Vec<CheckpointId>, StoreError>,
+        result: Result<DeletedLater, StoreError>,
         outputs: &mut Vec<Output>,
     ) {
-        let Phase::Deleting(back, found) = std::mem::replace(&mut self.phase, Phase::Over) else {
+        let Phase::Deleting(back, mut found) = std::mem::replace(&mut self.phase, Phase::Over)
+        else {
             debug_assert!(false, "checkpoints are deleted only on request");
             return;
         };
         match result {
             Err(error) => self.finish(Err(error.into()), outputs),
             Ok(deleted) => {
+                found.next_id = deleted.next_id;
                 match back.purpose {
-                    Purpose::Rollback(_) => self.note_deleted(deleted),
+                    Purpose::Rollback(_) => self.note_deleted(deleted.ids),
                     _ => crash::point(Point::SwapReverted),
                 }
                 self.arrived(now, back, found, outputs);
@@ -158,7 +162,11 @@ impl Job {
         }
         match &back.failure {
             None => self.start(back, found, outputs),
-            Some(_) if self.schedule.is_to_stop() && !back.is_damage => self.close(&found, outputs),
+            Some(error) if self.schedule.is_to_stop() && !back.is_damage => {
+                let reason = error.to_string();
+                outputs.push(Output::Notify(Notice::Failed { reason }));
+                self.close(&found, outputs);
+            }
             Some(_) => self.wait(now, was_swapping, (back, found), outputs),
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Rollback {
     /// The swap whose place it has taken; how that ended is known once the storage is looked through.
     pub(super) interrupted: Option<Swap>,
     deleted: Vec<CheckpointId>,
+    /// Whether later checkpoints are gone.
+    has_gone_back: bool,
 }
 
 impl Job {
@@ -47,6 +49,7 @@ impl Job {
             request,
             interrupted,
             deleted: Vec::new(),
+            has_gone_back: false,
         }));
         match self.phase {
             Phase::Running | Phase::Stopping(StopCause::Rescale) => {
@@ -99,6 +102,7 @@ impl Job {
         crash::point(Point::RollbackDeleted);
         if let Some(Operation::Rollback(rollback)) = &mut self.operation {
             rollback.deleted = deleted;
+            rollback.has_gone_back = true;
         }
     }
 
@@ -116,9 +120,10 @@ impl Job {
         }
     }
 
-    /// The job has gone back, and cannot run there.
+    /// The job has failed. If it has gone back before, the client learns both.
     pub(super) fn rollback_has_failed(&mut self, error: &JobError, outputs: &mut Vec<Output>) {
-        if let Some(Operation::Rollback(rollback)) = self.operation.take() {
+        let has_gone = |operation: &mut Operation| matches!(operation, Operation::Rollback(rollback) if rollback.has_gone_back);
+        if let Some(Operation::Rollback(rollback)) = self.operation.take_if(has_gone) {
             let to = rollback.request.to;
             let reason =
                 format!("the job went back to checkpoint {to}, and cannot resume there: {error}");

@@ -18,6 +18,7 @@ use crate::cli::job::JobLocation;
 use crate::cli::terminal::Terminal;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
+use crate::edge::rolled_back::RolledBackNote;
 use crate::edge::swap::{
     CompletedSwap, Findings, OperatorComparison, SwapRefusal, compare, configured, refuse_states,
     replaced_by,
@@ -25,7 +26,7 @@ use crate::edge::swap::{
 use crate::engine::limits::Ticking;
 use crate::engine::storage;
 use crate::guest::Plugin;
-use crate::pipeline::settings::CheckpointSection;
+use crate::pipeline::settings::{CheckpointSection, StorageSetting};
 use crate::runtime::plan::Operator;
 use crate::runtime::schema::States;
 use crate::runtime::swap::fits;
@@ -58,6 +59,16 @@ pub(super) fn swap(
         ));
     };
     let before = restored.checkpoint;
+    let is_rolled_back =
+        RolledBackNote::read(held.path()).is_some_and(|note| note.checkpoint == before.id);
+    // Objects use up ids for other reasons, too.
+    let is_file = place.storage == StorageSetting::Redb;
+    if is_file && recovery.next_id > before.id.next() && !is_rolled_back {
+        return Err(refuse(format!(
+            "checkpoints after {} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, and swap then",
+            before.id
+        )));
+    }
     let guests = Ticking::for_tools()?.keeping(Some(held.compiled()), &Terminal::new().saying());
     let clock = Clock::start();
     let mut checkpoint = Checkpoint {

@@ -8,7 +8,7 @@
 //! Slow work, such as reading a checkpoint and compiling its plugins, is done on the thread that handles the request,
 //! before the job is notified.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,6 +50,7 @@ struct RollbackWish {
 #[must_use]
 pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
     let (rescaled, rolled_back) = (side.clone(), side.clone());
+    let preparing = Mutex::new(());
     routes
         .with_json(
             (Method::Post, "/v1/rescale"),
@@ -61,7 +62,7 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
             (Method::Post, "/v1/rollback"),
             "goes back permanently to the checkpoint `to`, with the plugins as of that checkpoint",
             HandlerPace::Waits,
-            move |call| roll_back(&rolled_back, &rollbacks, call),
+            move |call| roll_back(&rolled_back, (&rollbacks, &preparing), call),
         )
 }
 
@@ -84,11 +85,16 @@ fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
 /// Tells the job to return permanently to a checkpoint; returns when it has resumed and its next checkpoint is durable.
 fn roll_back(
     side: &JobSide,
-    rollbacks: &Rollbacks,
+    (rollbacks, preparing): (&Rollbacks, &Mutex<()>),
     call: &HttpRequest,
 ) -> Result<Value, HttpRefusal> {
     let RollbackWish { to } = call.json()?;
     let to = CheckpointId(to);
+    // One at a time also while it is prepared: its note in the data folder must be that of the one which is carried out.
+    let Ok(_alone) = preparing.try_lock() else {
+        let reason = "the job is being rolled back already; ask again once it is done";
+        return Err(HttpRefusal::conflict(reason.to_owned()));
+    };
     let prepared = rollbacks(to).map_err(HttpRefusal::conflict)?;
     // If the process dies after the rollback and before the next checkpoint, it restarts with the plugins as of `to`.
     prepared.note.write(&side.folder).map_err(|error| {

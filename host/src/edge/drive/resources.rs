@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::super::clock::{self, Clock};
 use super::super::threads::{Bell, Threads};
 use super::{Inputs, Watcher};
-use crate::checkpoint::CheckpointStorage;
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint, StoreError};
+use crate::checkpoint::{CheckpointStorage, Depth};
 use crate::connector::Recovered;
-use crate::job::{EarlierRuns, Found, Input, NotStarted, Recover, Start};
+use crate::job::{DeletedLater, EarlierRuns, Found, Input, NotStarted, Recover, Start};
 use crate::runtime::JobError;
 use crate::runtime::build::{Built, WorkerOrigin, build};
 use crate::runtime::chunks::CheckpointChunks;
@@ -128,10 +128,7 @@ impl Resources {
         Ok(found)
     }
 
-    pub(super) fn delete_after(
-        &mut self,
-        at: CheckpointId,
-    ) -> Result<Vec<CheckpointId>, StoreError> {
+    pub(super) fn delete_after(&mut self, at: CheckpointId) -> Result<DeletedLater, StoreError> {
         let store = store(&mut self.store);
         let listed = store.reader().list()?;
         let mut later: Vec<_> = listed.into_iter().map(|(id, _)| id).collect();
@@ -140,7 +137,13 @@ impl Resources {
             store.delete(&later)?;
         }
         later.sort_unstable();
-        Ok(later)
+        let recovery = store.recover(Depth::Quick, Some(at))?;
+        let next_id = recovery.next_id;
+        self.recovery = Some(recovery);
+        Ok(DeletedLater {
+            ids: later,
+            next_id,
+        })
     }
 
     /// Brings the output in order, makes workers and runs them. Returns the states of operators, by node.

@@ -167,7 +167,13 @@ impl Script {
                 let error = StoreError::NoSuchCheckpoint { id: id(2) };
                 self.step(Input::Recovered(Err(error)));
             }
-            "deleted" => self.step(Input::Deleted(Ok(Vec::new()))),
+            "deleted" => {
+                let deleted = DeletedLater {
+                    ids: Vec::new(),
+                    next_id: id(2),
+                };
+                self.step(Input::Deleted(Ok(deleted)));
+            }
             "started" => self.step(Input::Started(Ok(vec![Vec::new()]))),
             "unable" => self.step(Input::Started(Err(NotStarted {
                 error: JobError::Defect { what: "a worker" },
