@@ -217,7 +217,7 @@ fn rollbacks_at_the_same_time_are_carried_out_or_refused() {
     let asked = (0..6).map(|_| job.start_command(&["rollback", ".", "--to", "1"]));
     let asked: Vec<_> = asked.collect();
     let mut done = 0;
-    for outcome in asked.into_iter().map(|mut run| run.wait()) {
+    for outcome in asked.into_iter().map(|run| run.wait()) {
         match outcome.code {
             Some(0) => done += 1,
             _ => drop(outcome.says("the job is being rolled back already")),

@@ -136,7 +136,7 @@ fn run_on(
     let pipeline = read(&arguments.pipeline)?;
     let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
     let path = arguments.data_dir.clone().unwrap_or_else(default);
-    let data_dir = DataDir::open(&path)?;
+    let data_dir = DataDir::open(path)?;
     let say = terminal.saying();
     let (compiled, profiling) = (Some(data_dir.compiled()), profiled.profiling());
     let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiling, &say)?;

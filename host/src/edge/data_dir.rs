@@ -357,7 +357,7 @@ mod tests {
     fn a_file_in_the_way_is_named() {
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("x"), "").unwrap();
-        let error = DataDir::open(&outer.path().join("x/y"))
+        let error = DataDir::open(outer.path().join("x/y"))
             .unwrap_err()
             .to_string();
         assert!(

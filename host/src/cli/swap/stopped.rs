@@ -30,6 +30,7 @@ use crate::pipeline::settings::{CheckpointSection, StorageSetting};
 use crate::runtime::plan::Operator;
 use crate::runtime::schema::States;
 use crate::runtime::swap::fits;
+use crate::stream::CheckpointId;
 
 /// Writes the checkpoint.
 ///
@@ -59,16 +60,7 @@ pub(super) fn swap(
         ));
     };
     let before = restored.checkpoint;
-    let is_rolled_back =
-        RolledBackNote::read(held.path()).is_some_and(|note| note.checkpoint == before.id);
-    // Objects use up ids for other reasons, too.
-    let is_file = place.storage == StorageSetting::Redb;
-    if is_file && recovery.next_id > before.id.next() && !is_rolled_back {
-        return Err(refuse(format!(
-            "checkpoints after {} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, and swap then",
-            before.id
-        )));
-    }
+    check_output(place, &held, before.id, recovery.next_id)?;
     let guests = Ticking::for_tools()?.keeping(Some(held.compiled()), &Terminal::new().saying());
     let clock = Clock::start();
     let mut checkpoint = Checkpoint {
@@ -108,6 +100,25 @@ pub(super) fn swap(
         ..CompletedSwap::default()
     });
     Ok(findings)
+}
+
+/// Refuses a job with output that no checkpoint names: the new one would take it for its own. A rollback has taken it back.
+fn check_output(
+    place: &JobLocation,
+    held: &DataDir,
+    newest: CheckpointId,
+    next: CheckpointId,
+) -> Result<(), CommandError> {
+    // Objects use up ids for other reasons, too.
+    let is_file = place.storage == StorageSetting::Redb;
+    let note = RolledBackNote::read(held.path());
+    let is_rolled_back = note.is_some_and(|note| note.checkpoint == newest);
+    match is_file && next > newest.next() && !is_rolled_back {
+        false => Ok(()),
+        true => Err(refuse(format!(
+            "checkpoints after {newest} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, and swap then"
+        ))),
+    }
 }
 
 /// Writes a checkpoint of new plugins, with those of these components that it names.
@@ -213,13 +224,7 @@ fn change(
     drop(plugin.open(name, &new.config)?);
     let operator = Operator::new(Arc::new(plugin.clone()), new.config.clone());
     let over = std::mem::take(&mut saved.states);
-    let taken_over = States::taken_over(
-        name,
-        &operator,
-        crate::stream::CheckpointId(0),
-        over,
-        allow_dropped,
-    )?;
+    let taken_over = States::taken_over(name, &operator, CheckpointId(0), over, allow_dropped)?;
     let description = plugin.description();
     let found = OperatorComparison {
         operator: name.clone(),
