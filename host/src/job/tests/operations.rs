@@ -139,7 +139,7 @@ fn a_rollback_deletes_resumes_and_settles() {
         "1 rollback 5
          1 rollback 4
          2 found 5
-         3 deleted
+         3 deleted 6
          4 started
          5 swap
          5 ack 6 a
@@ -179,7 +179,7 @@ fn a_rollback_takes_the_place_of_a_rescale() {
         "1 rescale
          2 rollback 5
          3 found 5
-         3 deleted",
+         3 deleted 6",
         "1 begin 1 Rescale
          2 refuse rescale: the job was not rescaled: something else was requested
          2 recover 5
@@ -244,7 +244,7 @@ fn a_trial_ends_with_time_or_is_undone_by_a_failure() {
         ),
     );
     check(
-        &format!("{begin}9 tick\n9 fail\n9 found 1\n9 deleted\n9 started"),
+        &format!("{begin}9 tick\n9 fail\n9 found 1\n9 deleted 2\n9 started"),
         &format!(
             "{begun}9 retain all: false
              9 undo swap 1
