@@ -17,8 +17,8 @@ use floodmark::runtime::JobError;
 use floodmark::runtime::build::{Built, WorkerOrigin, build};
 use floodmark::runtime::chunks::CheckpointChunks;
 use floodmark::runtime::exchange::Wake;
-use floodmark::runtime::left::LeftStates;
 use floodmark::runtime::report::{Report, Reports};
+use floodmark::runtime::retained_state::RetainedStates;
 use floodmark::runtime::worker::{Counters, Progress, Worker};
 use floodmark::runtime::writer::{WriteRequest, Writer};
 use floodmark::state::{Chunk, ChunkId, ChunkReader, StateError, StateSchema};
@@ -65,7 +65,7 @@ pub struct Process<'a> {
     recovery: Option<Recovery>,
     pub live: Option<Live>,
     ended: Vec<Worker>,
-    left: LeftStates,
+    left: RetainedStates,
     pub waiting: Vec<Waiting>,
     /// While that is true, no checkpoint is retired.
     retains_all: Arc<AtomicBool>,
@@ -96,7 +96,7 @@ impl<'a> Process<'a> {
             recovery: Some(recovery),
             live: None,
             ended: Vec::new(),
-            left: LeftStates::default(),
+            left: RetainedStates::default(),
             waiting: Vec::new(),
             retains_all: Arc::default(),
             waits_until: Duration::ZERO,
@@ -329,7 +329,7 @@ impl<'a> Process<'a> {
 
     fn recover(&mut self, what: Recover) -> Result<Found, StoreError> {
         let ended = std::mem::take(&mut self.ended);
-        self.left = LeftStates::default();
+        self.left = RetainedStates::default();
         if let Some(at) = what.at {
             self.store().reader().read(at)?;
         }
@@ -348,7 +348,7 @@ impl<'a> Process<'a> {
         recovery.damaged = damaged;
         if what.in_memory && !ended.is_empty() {
             let at = earlier_runs(recovery.restored.as_ref()).checkpoint;
-            self.left = LeftStates::of(ended).back_to(at);
+            self.left = RetainedStates::of(ended).back_to(at);
         }
         let found = found(&mut recovery, !self.left.is_empty());
         self.recovery = Some(recovery);

@@ -26,7 +26,7 @@ use crate::engine::assemble::{LoadedPipeline, load, put_together};
 use crate::engine::letters::add_sources;
 use crate::engine::limits::{Ticking, limits_of};
 use crate::guest::{GuestEngine, Limits, Plugin};
-use crate::pipeline::{takeover, words};
+use crate::pipeline::{suggestions, takeover};
 use crate::runtime::plan::{Operator, Plan, Role, StateBackend};
 use crate::runtime::replay::{Replay, ReplayOf};
 
@@ -150,7 +150,7 @@ fn operator_name(
     match (&arguments.operator, names.as_slice()) {
         (Some(name), names) if names.contains(&name) => Ok(name.clone()),
         (Some(name), names) => {
-            let hint = words::hint(name, names.iter().map(|name| name.as_str()));
+            let hint = suggestions::hint(name, names.iter().map(|name| name.as_str()));
             Err(of(format!("the pipeline has no operator `{name}`{hint}")))
         }
         (None, [only]) => Ok((*only).clone()),

@@ -12,7 +12,7 @@ use super::bindings::floodmark::engine::state::{
     Column as WitColumn, Entries, Host, Items, OptionalColumn as WitValues,
 };
 
-use super::beside::GuestState;
+use super::guest_state::GuestState;
 use super::output::SUB_KEY_BYTES_MAX;
 use crate::state::StateKind;
 use crate::stream::{Column, OptionalColumn};

@@ -9,7 +9,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
 use wasmtime::{Engine, Result, StoreContextMut, bail};
 
-use super::beside::GuestState;
+use super::guest_state::GuestState;
 
 const PACKAGES: [&str; 6] = [
     "wasi:cli/",

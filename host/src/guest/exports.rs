@@ -3,10 +3,10 @@
 use wasmtime::Store;
 use wasmtime::component::{Instance as LiveInstance, InstancePre};
 
-use super::beside::GuestState;
 use super::bindings::exports::floodmark::engine::{
     checkpoint_listener, input_columns, operator, operator_compact, operator_packed, state_values,
 };
+use super::guest_state::GuestState;
 
 const COMPACT: &str = "floodmark:engine/operator-compact@0.1.0";
 const PACKED: &str = "floodmark:engine/operator-packed@0.1.0";

@@ -9,13 +9,13 @@ use std::time::Duration;
 use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap};
 
 use super::access::Lent;
-use super::beside::{GuestState, LOG_LINE_CHARS_MAX};
 use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
 use super::bindings::exports::floodmark::engine::operator::Description as WitDescription;
 use super::bindings::exports::floodmark::engine::operator_packed as packed;
 use super::bindings::floodmark::engine::types as wit;
 use super::compiler::Tier;
 use super::exports::{Exports, Process};
+use super::guest_state::{GuestState, LOG_LINE_CHARS_MAX};
 use super::limits::{Exceeded, ticks};
 use super::output::{BadOutput, CallOutput, Declared, check_output};
 use super::plugin::{InstanceTemplate, UnreadColumns};

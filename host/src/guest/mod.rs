@@ -16,13 +16,13 @@ pub mod access;
 
 mod values;
 
-mod beside;
 mod bindings;
 mod closed_wasi;
 mod compiled;
 mod compiler;
 mod error;
 mod exports;
+mod guest_state;
 mod imports;
 mod reported;
 mod returned;
@@ -32,10 +32,10 @@ mod tiers;
 mod times;
 
 pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
-pub use beside::{LogLevel, LogLine};
 pub use compiled::prepare_cache;
 pub use engine::{EngineSettings, GuestEngine, Optimise};
 pub use error::GuestError;
+pub use guest_state::{LogLevel, LogLine};
 pub use instance::Instance;
 pub use limits::{Exceeded, Limits, TICK};
 pub use output::{

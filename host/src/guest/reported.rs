@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::beside::GuestState;
 use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::metrics::Host as MetricsHost;
+use super::guest_state::GuestState;
 use super::share::Share;
 
 /// Largest number of metrics of an operator, over all its tasks and versions of its plugin.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use wasmtime::{AsContext, StoreContextMut, UpdateDeadline, WasmBacktrace};
 
-use super::beside::GuestState;
+use super::guest_state::GuestState;
 
 /// The time between two samples.
 pub const SAMPLE: Duration = Duration::from_millis(1);

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wasmtime::component::{Component, InstancePre};
 
-use super::beside::GuestState;
 use super::compiler::Tier;
 use super::exports::ExportIndices;
+use super::guest_state::GuestState;
 use super::plugin::link;
 use super::{GuestEngine, GuestError};
 use crate::checkpoint::PluginDigest;

@@ -8,8 +8,8 @@ use serde::de::{DeserializeOwned, Error};
 
 use super::problem::{DeserializeFault, TextPosition};
 use super::reader::read;
+use super::suggestions;
 use super::tree::TomlNode;
-use super::words;
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings, SinkSettings,
     SourceSettings, StdoutSinkSettings,
@@ -93,7 +93,7 @@ fn read_as<T: ?Sized>(
     match known.get(name) {
         Some(read) => read(node),
         None => {
-            let hint = words::hint(name, known.keys().map(String::as_str));
+            let hint = suggestions::hint(name, known.keys().map(String::as_str));
             let fault = DeserializeFault::custom(format!("`{name}` is not known here{hint}"));
             Err(fault.within("connector").at(place))
         }

@@ -27,9 +27,9 @@ mod from;
 mod parse;
 mod reader;
 mod resolve;
+pub mod suggestions;
 mod tree;
 mod wiring;
-pub mod words;
 
 #[cfg(test)]
 mod tests;

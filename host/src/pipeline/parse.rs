@@ -19,7 +19,7 @@ use super::settings::{
 };
 use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkSpec, SourceSpec, Spec};
 use super::tree::{self, TomlNode, TomlTable, Value};
-use super::{duration, flink, resolve, size, wiring, words};
+use super::{duration, flink, resolve, size, suggestions, wiring};
 use crate::stream::MaxParallelism;
 
 const SECTIONS: [&str; 8] = [
@@ -153,7 +153,7 @@ impl Sections<'_> {
             .keys()
             .filter(|key| !SECTIONS.contains(&key.as_str()))
         {
-            let hint = words::hint(section, SECTIONS);
+            let hint = suggestions::hint(section, SECTIONS);
             found.push((vec![section.clone()], format!("unknown section{hint}")));
         }
         for section in ["source", "operator", "sink"] {

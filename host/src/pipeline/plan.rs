@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::from::{From, Reference};
 use super::problem::{Problem, Problems};
 use super::spec::Spec;
-use super::{wiring, words};
+use super::{suggestions, wiring};
 use crate::stream::DEAD_LETTERS;
 
 /// The parts of a plugin's description that the graph depends on.
@@ -160,7 +160,7 @@ fn unknown_states(spec: &Spec, plugins: &BTreeMap<String, PluginInterface>) -> V
     for (name, operator) in &spec.operators {
         let states = &plugins[name].states;
         for state in operator.ttl.keys().filter(|state| !states.contains(state)) {
-            let hint = words::hint(state, states.iter().map(String::as_str));
+            let hint = suggestions::hint(state, states.iter().map(String::as_str));
             let message = format!("the plugin has no state `{state}`{hint}");
             problems.push(spec.problem(&["operator", name, "ttl", state], message));
         }
@@ -237,7 +237,7 @@ impl Matching<'_> {
                 self.edges(node, InputPort(0), references, &path);
             }
             Some(From::Only(_)) => {
-                let inputs = words::list(node.inputs.iter().map(String::as_str));
+                let inputs = suggestions::list(node.inputs.iter().map(String::as_str));
                 let first = &node.inputs[0];
                 let message = format!(
                     "the plugin has the inputs {inputs}; say which reads what, as in `from = {{ {first} = \"NODE\", … }}`"
@@ -255,7 +255,7 @@ impl Matching<'_> {
             match (0..).zip(&node.inputs).find(|(_, name)| *name == input) {
                 Some((port, _)) => self.edges(node, InputPort(port), references, &path),
                 None => {
-                    let hint = words::hint(input, node.inputs.iter().map(String::as_str));
+                    let hint = suggestions::hint(input, node.inputs.iter().map(String::as_str));
                     let message = format!("the plugin has no input `{input}`{hint}");
                     self.problems.push(spec.problem(&path, message));
                 }
@@ -333,7 +333,7 @@ fn output(node: &GraphNode, port: Option<&str>) -> Result<OutputPort, String> {
         None if own().count() == 1 => Ok(OutputPort(0)),
         None => {
             let choices: Vec<String> = own().map(|port| format!("{name}.{port}")).collect();
-            let choices = words::list(choices.iter().map(String::as_str));
+            let choices = suggestions::list(choices.iter().map(String::as_str));
             Err(format!(
                 "`{name}` has several outputs; write one of {choices}"
             ))
@@ -348,7 +348,7 @@ fn output(node: &GraphNode, port: Option<&str>) -> Result<OutputPort, String> {
             .ok_or_else(|| {
                 format!(
                     "`{name}` has no output `{port}`{}",
-                    words::hint(port, names())
+                    suggestions::hint(port, names())
                 )
             }),
     }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{Error, Expected, Unexpected};
 
-use super::words;
+use super::suggestions;
 
 /// The place where something was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,7 +200,7 @@ impl DeserializeFault {
         let message = match self.complaint {
             Complaint::Said(message) => message,
             Complaint::UnknownField { field, known } => {
-                format!("unknown field{}", words::hint(&field, known))
+                format!("unknown field{}", suggestions::hint(&field, known))
             }
         };
         document.place_problem(self.place, &path.join("."), message)
@@ -269,7 +269,7 @@ impl Error for DeserializeFault {
     }
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
-        let hint = words::hint(variant, known.iter().copied());
+        let hint = suggestions::hint(variant, known.iter().copied());
         Self::custom(format!("`{variant}` is not known here{hint}"))
     }
 

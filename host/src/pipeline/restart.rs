@@ -12,7 +12,7 @@ use super::problem::DeserializeFault;
 use super::reader::read;
 use super::settings::count_or_unlimited;
 use super::tree::{TomlNode, Value};
-use super::{duration, words};
+use super::{duration, suggestions};
 
 /// A larger number is probably a mistake.
 const MULTIPLIER_MAX: f64 = 1000.0;
@@ -193,7 +193,7 @@ fn known(text: &str) -> Result<&'static str, String> {
     let habit = STRATEGIES_OF_FLINK.iter().find(|(old, _)| *old == plain);
     let hint = match habit {
         Some((_, new)) => format!("; it is called `{new}` here"),
-        None => words::hint(&plain, names),
+        None => suggestions::hint(&plain, names),
     };
     Err(format!("`{text}` is not known here{hint}"))
 }

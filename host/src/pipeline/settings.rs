@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
-use super::{duration, size, words};
+use super::{duration, size, suggestions};
 
 /// Largest number of checkpoints to keep.
 pub const RETAINED_MAX: u16 = 1000;
@@ -185,7 +185,7 @@ impl StorageSetting {
         let habit = STORAGES_OF_FLINK.iter().find(|(old, _)| *old == plain);
         let hint = match habit {
             Some((_, new)) => format!("; it is called `{new}` here"),
-            None => words::hint(&plain, known),
+            None => suggestions::hint(&plain, known),
         };
         Err(format!("`{text}` is not known here{hint}"))
     }
@@ -264,7 +264,7 @@ impl<'de> Deserialize<'de> for StateBackendSetting {
         let hint = match habit {
             Some((_, new)) => format!("; it is called `{new}` here"),
             None if plain == "redb" => "; did you mean `disk`?".to_owned(),
-            None => words::hint(&plain, ["memory", "disk"]),
+            None => suggestions::hint(&plain, ["memory", "disk"]),
         };
         Err(D::Error::custom(format!(
             "`{text}` is not known here{hint}"

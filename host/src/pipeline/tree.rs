@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Document, Problem, Problems, TextPosition};
-use super::words;
+use super::suggestions;
 
 /// Largest number of syntax problems that are reported at once: later ones are often caused by earlier ones.
 const SYNTAX_PROBLEMS_MAX: usize = 3;
@@ -218,7 +218,7 @@ fn check_node(root: &TomlTable, path: &[String]) -> Result<(), String> {
     if known.contains(&name.as_str()) {
         return Ok(());
     }
-    let hint = words::hint(name, known);
+    let hint = suggestions::hint(name, known);
     Err(format!("the pipeline has no {section} `{name}`{hint}"))
 }
 

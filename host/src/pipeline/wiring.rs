@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::problem::Problem;
 use super::settings::OnErrorSetting;
 use super::spec::Spec;
-use super::words;
+use super::suggestions;
 use crate::stream::DEAD_LETTERS;
 
 /// All problems of the wiring.
@@ -101,7 +101,10 @@ fn dangling(spec: &Spec, problems: &mut Vec<Problem>) {
                     .map(String::as_str)
                     .filter(|&other| other != name)
                     .collect();
-                format!("there is no node `{node}`{}", words::hint(node, known))
+                format!(
+                    "there is no node `{node}`{}",
+                    suggestions::hint(node, known)
+                )
             };
             let mut path = vec![section, name, "from"];
             path.extend(port);
@@ -174,7 +177,8 @@ pub(super) fn order(spec: &Spec) -> Result<Vec<&str>, Problem> {
         None => Ok(order),
         Some(cycle) => {
             let first = cycle[0];
-            let shown = words::list(cycle.iter().copied().chain([first])).replace(", ", " -> ");
+            let shown =
+                suggestions::list(cycle.iter().copied().chain([first])).replace(", ", " -> ");
             let message = format!("goes in a circle: {shown}; a pipeline has to have an end");
             Err(spec.problem(&["operator", first, "from"], message))
         }

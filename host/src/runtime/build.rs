@@ -10,10 +10,10 @@ use super::chunks::{named_chunks, overlap};
 use super::exchange::{Receiver, Sender, Wake, channel};
 use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
-use super::left::{LeftState, LeftStates, Seals};
 use super::observed::Meters;
 use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
 use super::report::Reports;
+use super::retained_state::{RetainedState, RetainedStates, Seals};
 use super::schema::{States, snapshot_of};
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{
@@ -46,7 +46,7 @@ pub struct WorkerOrigin<'a> {
     /// Higher than all ids of chunks in use.
     pub next_chunk: ChunkId,
     /// State in memory that is already as in the checkpoint.
-    pub left: LeftStates,
+    pub left: RetainedStates,
 }
 
 /// Builds workers that resume from a checkpoint, or start fresh. `wakes` wakes each worker.
@@ -272,14 +272,14 @@ impl WorkerOrigin<'_> {
                 let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
                     Some(left) => Ok(left),
-                    None => Ok(LeftState {
+                    None => Ok(RetainedState {
                         store: self.state(index, task, states)?,
                         seals: seals.clone(),
                     }),
                 });
                 let stores = stores.collect::<Result<Vec<_>, JobError>>()?;
                 states.retain(|id| stores.iter().any(|state| state.store.holds(id)));
-                let task = |LeftState { mut store, seals }| {
+                let task = |RetainedState { mut store, seals }| {
                     // State in memory may be of another plugin.
                     let _ = store.replace_rules(states.settings());
                     let open = opener(&node.name, operator);

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use super::JobError;
 use super::exchange::Message;
 use super::keyed::KeyedBatch;
-use super::left::LeftState;
 use super::report::Report;
+use super::retained_state::RetainedState;
 use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
 use super::task::{Task, TaskError};
 use super::worker::{Exchange, Outlet, Worker};
@@ -230,7 +230,7 @@ impl Worker {
     }
 
     /// The state of its operators, by node.
-    pub(super) fn into_states(self) -> impl Iterator<Item = (usize, LeftState)> {
+    pub(super) fn into_states(self) -> impl Iterator<Item = (usize, RetainedState)> {
         let tasks = self.tasks.into_iter().enumerate();
         tasks.filter_map(|(node, task)| match task {
             Some(Task::Operator(operator)) => Some((node, operator.into_state()?)),

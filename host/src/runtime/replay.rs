@@ -30,9 +30,9 @@ use super::JobError;
 use super::build::{WorkerOrigin, build};
 use super::chunks::CheckpointChunks;
 use super::keyed::Dictionary;
-use super::left::LeftStates;
 use super::plan::{Plan, Role};
 use super::report::Reports;
+use super::retained_state::RetainedStates;
 use super::task::{Task, TaskError};
 use super::worker::{Counters, Progress, Worker};
 use crate::checkpoint::{Checkpoint, CheckpointReader};
@@ -151,7 +151,7 @@ impl Replay {
             chunks: &chunks,
             // Higher than all ids in use; these chunks are never written.
             next_chunk: ChunkId(u64::MAX / 2),
-            left: LeftStates::default(),
+            left: RetainedStates::default(),
         };
         let reports: Reports = Arc::new(|_| ());
         let built = build(origin, &[], &[Arc::clone(&counters)], &reports)?;

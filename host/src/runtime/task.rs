@@ -8,8 +8,8 @@ use super::blame::FailedCall;
 use super::collections::Collections;
 use super::faults::{FaultHandler, Faults, Handling};
 use super::keyed::KeyedBatch;
-use super::left::{LeftState, Seals};
 use super::migration::{OwnInstance, migrate_some, migrated};
+use super::retained_state::{RetainedState, Seals};
 use super::schema::{DeclaredState, States};
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use super::stages::CallLaps;
@@ -297,10 +297,10 @@ impl OperatorTask {
     }
 
     /// The state that is left when the task is dropped, if it can be used.
-    pub(super) fn into_state(self) -> Option<LeftState> {
+    pub(super) fn into_state(self) -> Option<RetainedState> {
         let store = self.kept?.into_store().store;
         let seals = self.seals;
-        Some(LeftState { store, seals })
+        Some(RetainedState { store, seals })
     }
 
     /// The state.

@@ -11,7 +11,7 @@ use super::index::{HANDLE_LIMIT, OFFSET_LIMIT, Word};
 use super::layout::{self, Content, Head};
 use super::residency::Residency;
 use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateId};
-use crate::state::cold::Slots;
+use crate::state::scratch_file::Slots;
 use crate::stream::{KeyGroup, KeyGroupRange};
 
 /// The size that a chunk is filled to, in bytes. A longer entry gets a chunk of its own.

@@ -15,7 +15,6 @@ mod visit;
 
 pub mod chunk;
 pub mod chunk_index;
-mod cold;
 mod compaction;
 mod history;
 mod index;
@@ -25,6 +24,7 @@ mod prefetch;
 mod residency;
 mod restore;
 mod rollback;
+mod scratch_file;
 mod search;
 
 #[cfg(test)]

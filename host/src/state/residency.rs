@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
-use super::cold::ScratchFile;
 use super::index::Word;
 use super::layout::{self, Entry};
 use super::log::{CHUNK_BYTES, ChunkPlace, Log, LogChunk};
+use super::scratch_file::ScratchFile;
 use super::settings::Backend;
 use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError, chunk_index};
 

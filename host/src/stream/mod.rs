@@ -4,15 +4,15 @@
 
 pub mod batch;
 pub mod column;
+pub mod ids;
 pub mod key_group;
-pub mod mark;
 pub mod origin;
 pub mod short;
 
 pub use batch::{Batch, NO_TIMESTAMP, Timestamp};
 pub use column::{Column, MalformedColumn, OptionalColumn};
+pub use ids::{CheckpointId, TaskIndex};
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism, hash_key};
-pub use mark::{CheckpointId, TaskIndex};
 pub use origin::{Origin, Unit};
 
 /// The output port that every operator has beside those of its plugin, for records that the plugin could not handle.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::bytes::Record;
 use super::{Call, Emits, Expected, FailsBy, Variation, show};
 use crate::guest::{Exceeded, GuestError};
-use crate::runtime::alone::Called;
+use crate::runtime::single_operator::Called;
 
 /// Largest number of lines of a difference that are shown.
 const LINES_MAX: usize = 20;

@@ -14,7 +14,7 @@ use crate::edge::limits::limits;
 use crate::guest::Description;
 use crate::pipeline::limits::LimitSettings;
 use crate::pipeline::toml_file::TomlFile;
-use crate::pipeline::{Problem, Problems, config, duration, words};
+use crate::pipeline::{Problem, Problems, config, duration, suggestions};
 
 /// Largest number of records of a step, the same as in a job's calls.
 const RECORDS_MAX: usize = 4096;
@@ -167,7 +167,7 @@ impl Vectors {
         let (inputs, outputs) = (&description.inputs, &description.outputs);
         for Step { line, action } in steps {
             let unknown = |what: &str, field: &str, name: &str, known: Vec<&String>| {
-                let hint = words::hint(name, known.iter().map(|name| name.as_str()));
+                let hint = suggestions::hint(name, known.iter().map(|name| name.as_str()));
                 let message = format!("the plugin has no {what} `{name}`{hint}");
                 Err(self.file.problem(*line, field, message).into())
             };

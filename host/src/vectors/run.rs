@@ -14,9 +14,9 @@ use super::{
 use crate::guest::{Description, GuestError, Instance, LogLevel, LogLine, Plugin, StatePart};
 use crate::pipeline::Problems;
 use crate::runtime::JobError;
-use crate::runtime::alone::{Alone, Called};
 use crate::runtime::plan::Operator;
 use crate::runtime::saved::Saved;
+use crate::runtime::single_operator::{Called, SingleOperator};
 use crate::stream::{Batch, Column};
 
 /// The start time of vectors, in milliseconds since 1970: 2026-01-01T00:00:00Z.
@@ -136,7 +136,7 @@ fn run_variation(
 ) -> Option<Difference> {
     let name = &plugin.description().name;
     let operator = Operator::new(Arc::clone(plugin), config.to_vec());
-    let mut trial = match Alone::new(name, &operator, BEGIN_MS) {
+    let mut trial = match SingleOperator::new(name, &operator, BEGIN_MS) {
         Ok(alone) => VariationRun {
             plugin,
             alone,
@@ -169,7 +169,7 @@ fn level(level: LogLevel) -> &'static str {
 /// A run of one variation.
 struct VariationRun<'a> {
     plugin: &'a Plugin,
-    alone: Alone,
+    alone: SingleOperator,
     variation: Variation,
     /// Converts values to JSON. It is never opened, and never processes records.
     teller: Option<Instance>,

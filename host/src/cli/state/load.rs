@@ -31,7 +31,7 @@ use crate::engine::assemble::{Assembled, assemble};
 use crate::engine::limits::Ticking;
 use crate::engine::number::things;
 use crate::guest::{Instance, Plugin, StatePart};
-use crate::pipeline::words;
+use crate::pipeline::suggestions;
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::saved::{Saved, SavedState, SavedStateBuilder};
 use crate::runtime::schema::States;
@@ -181,7 +181,7 @@ impl<'a> StateLoader<'a> {
                 format!(
                     "the pipeline has no operator with state called `{}`{}",
                     row.operator,
-                    words::hint(&row.operator, names)
+                    suggestions::hint(&row.operator, names)
                 )
             })?;
         let schema = operator
@@ -194,7 +194,7 @@ impl<'a> StateLoader<'a> {
                 "operator `{}` has no state `{}`{}",
                 row.operator,
                 row.state,
-                words::hint(&row.state, names)
+                suggestions::hint(&row.state, names)
             )
         })?;
         let (id, kind) = (schema.id, schema.kind);

@@ -16,7 +16,7 @@ use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::place::{OpenedCheckpoints, PlaceOrSavepoint};
 use crate::checkpoint::{Checkpoint, OperatorSnapshot};
-use crate::pipeline::words;
+use crate::pipeline::suggestions;
 use crate::state::StateSchema;
 
 #[derive(Debug, Subcommand)]
@@ -83,7 +83,7 @@ fn operator<'a>(
             .operators
             .iter()
             .map(|operator| operator.name.as_str());
-        let hint = words::hint(name, names);
+        let hint = suggestions::hint(name, names);
         CommandError::new(
             EXIT_USAGE,
             format!(
@@ -107,7 +107,7 @@ fn schemas<'a>(
     found.sort_by_key(|state| state.version);
     if found.is_empty() {
         let names = operator.states.iter().map(|state| state.name.as_str());
-        let hint = words::hint(name, names);
+        let hint = suggestions::hint(name, names);
         return Err(CommandError::new(
             EXIT_USAGE,
             format!("operator `{}` has no state `{name}`{hint}", operator.name),

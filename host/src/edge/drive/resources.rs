@@ -16,8 +16,8 @@ use crate::runtime::JobError;
 use crate::runtime::build::{Built, WorkerOrigin, build};
 use crate::runtime::chunks::CheckpointChunks;
 use crate::runtime::exchange::Wake;
-use crate::runtime::left::LeftStates;
 use crate::runtime::report::Reports;
+use crate::runtime::retained_state::RetainedStates;
 use crate::runtime::worker::{Control, Counters, Worker};
 use crate::runtime::writer::{WriteRequest, Writer};
 use crate::state::{ChunkReader, StateSchema};
@@ -42,7 +42,7 @@ pub(super) struct Resources {
     /// Workers that have ended, if the state of all can be used.
     ended: Option<Vec<Worker>>,
     /// State that has gone back to the checkpoint that was recovered.
-    left: LeftStates,
+    left: RetainedStates,
     /// What sinks have to say.
     pub(super) summaries: Vec<(String, String)>,
 }
@@ -72,7 +72,7 @@ impl Resources {
             recovery: Some(recovery),
             threads: None,
             ended: None,
-            left: LeftStates::default(),
+            left: RetainedStates::default(),
             summaries: Vec::new(),
         };
         (resources, found)
@@ -112,7 +112,7 @@ impl Resources {
     /// Looks for a checkpoint, and takes the state in memory back to it if that is wanted and possible.
     pub(super) fn recover(&mut self, what: Recover) -> Result<Found, StoreError> {
         let ended = self.ended.take();
-        self.left = LeftStates::default();
+        self.left = RetainedStates::default();
         let store = store(&mut self.store);
         if let Some(at) = what.at {
             // Nothing has changed yet if it is not there.
@@ -121,7 +121,7 @@ impl Resources {
         let mut recovery = store.recover(what.depth, what.at)?;
         if let (true, Some(workers)) = (what.in_memory, ended) {
             let at = earlier_runs(recovery.restored.as_ref()).checkpoint;
-            self.left = LeftStates::of(workers).back_to(at);
+            self.left = RetainedStates::of(workers).back_to(at);
         }
         let found = found(&mut recovery, !self.left.is_empty());
         self.recovery = Some(recovery);

@@ -15,14 +15,14 @@ mod rust;
 pub mod contract;
 
 mod error;
-mod fresh;
 mod tool;
+mod up_to_date;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::error::PluginBuildError;
-use self::fresh::up_to_date;
+use self::up_to_date::up_to_date;
 
 /// Largest component, in bytes.
 const COMPONENT_BYTES_MAX: u64 = 256 << 20;

@@ -12,10 +12,10 @@ use super::aligner::Mode;
 use super::build::{WorkerOrigin, build};
 use super::collections::CollectionPlace;
 use super::keyed::{Dictionary, KeyedBatch};
-use super::left::LeftStates;
 use super::plan::{Node, OnError, Operator, Plan, Role, StateBackend};
 use super::replay::{Emitted, emitted};
 use super::report::Reports;
+use super::retained_state::RetainedStates;
 use super::saved::{Saved, list_of, map_of};
 use super::task::{OperatorTask, Task, TaskError, leaving};
 use super::worker::Counters;
@@ -28,7 +28,7 @@ use crate::state::{
 use crate::stream::{Batch, CheckpointId, Column, MaxParallelism, hash_key};
 
 /// One operator, its state, and its checkpoints.
-pub struct Alone {
+pub struct SingleOperator {
     name: String,
     plan: Plan,
     task: Box<OperatorTask>,
@@ -71,7 +71,7 @@ impl ChunkReader for Chunks {
     }
 }
 
-impl Alone {
+impl SingleOperator {
     /// Creates a task without state. The pipeline's handling of records that its plugin cannot handle is ignored here.
     ///
     /// # Errors
@@ -294,7 +294,7 @@ fn built(
         restored,
         chunks: &reader,
         next_chunk: ChunkId(last),
-        left: LeftStates::default(),
+        left: RetainedStates::default(),
     };
     let counters: Arc<Counters> = Arc::default();
     let reports: Reports = Arc::new(|_| ());

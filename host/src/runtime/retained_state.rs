@@ -50,7 +50,7 @@ impl Seals {
 
 /// The state of one task, and the seals to which it can return.
 #[derive(Debug)]
-pub struct LeftState {
+pub struct RetainedState {
     pub(super) store: StateStore,
     pub(super) seals: Seals,
 }
@@ -59,9 +59,9 @@ pub struct LeftState {
 ///
 /// - Either it has the state of every task of each operator, or it is empty.
 #[derive(Debug, Default)]
-pub struct LeftStates(BTreeMap<(usize, usize), LeftState>);
+pub struct RetainedStates(BTreeMap<(usize, usize), RetainedState>);
 
-impl LeftStates {
+impl RetainedStates {
     /// Takes the state out of all workers of a job. Workers whose state has failed must not be passed.
     #[must_use]
     pub fn of(workers: Vec<Worker>) -> Self {
@@ -77,12 +77,12 @@ impl LeftStates {
     /// Returns all states to a durable checkpoint. If one of them cannot return, all are dropped.
     #[must_use]
     pub fn back_to(mut self, checkpoint: Option<CheckpointId>) -> Self {
-        let go_back = |state: &mut LeftState| -> Result<bool, StateError> {
-            let LeftState { store, seals } = state;
+        let go_back = |state: &mut RetainedState| -> Result<bool, StateError> {
+            let RetainedState { store, seals } = state;
             Ok(seals.durable(checkpoint, store) && store.rollback()? == RollbackOutcome::Done)
         };
         // The reason is dropped: if the cause persists, reading the state again fails with it.
-        let is_back = |state: &mut LeftState| matches!(go_back(state), Ok(true));
+        let is_back = |state: &mut RetainedState| matches!(go_back(state), Ok(true));
         match self.0.values_mut().all(is_back) {
             true => {
                 let seals = self.0.values_mut().map(|state| &mut state.seals);
@@ -100,7 +100,7 @@ impl LeftStates {
         self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, node: usize, task: u16) -> Option<LeftState> {
+    pub(super) fn take(&mut self, node: usize, task: u16) -> Option<RetainedState> {
         self.0.remove(&(node, usize::from(task)))
     }
 }
