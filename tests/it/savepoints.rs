@@ -5,7 +5,6 @@ use std::fs;
 
 use crate::job::{Job, Outcome};
 use crate::output::counted_by_tools;
-use crate::plugins::plugin;
 
 const FIRST: &str = "one two two\n";
 const MORE: &str = "two three\n";
@@ -120,19 +119,7 @@ fn a_job_goes_back_to_an_older_checkpoint() {
 #[test]
 fn a_running_job_makes_savepoints_whatever_its_storage() {
     for storage in ["redb", "memory"] {
-        let job = Job::new();
-        job.write(
-            "pipeline.toml",
-            format!(
-                r#"
-job.name = "words"
-source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
-operator.count = {{ plugin = {:?}, from = "numbers" }}
-sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
-"#,
-                plugin("word-count")
-            ),
-        );
+        let job = Job::endless("");
         let set = format!("checkpoint.storage={storage}");
         let mut run = job.start(&["--set", &set, "--set", "checkpoint.on-cancel=delete"]);
         run.wait_for("starts from the beginning");

@@ -14,21 +14,7 @@ use crate::plugins::plugin;
 
 /// A job without an end that takes a checkpoint when it is asked to.
 fn endless() -> Job {
-    let job = Job::new();
-    job.write(
-        "pipeline.toml",
-        format!(
-            r#"
-job.name = "words"
-checkpoint.interval = "off"
-source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
-operator.count = {{ plugin = {:?}, from = "numbers" }}
-sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
-"#,
-            plugin("word-count")
-        ),
-    );
-    job
+    Job::endless("checkpoint.interval = \"off\"")
 }
 
 /// The address that a job says it listens on.

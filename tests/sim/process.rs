@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use floodmark::checkpoint::store::{CheckpointStore, Recovery, RestoredCheckpoint, StoreError};
-use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
+use floodmark::checkpoint::store::{CheckpointStore, Recovery, StoreError};
+use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth, delete_after};
 use floodmark::job::{
-    DeletedLater, EarlierRuns, Ending, Found, Input, Job, Moment, NotStarted, Notice, Output,
-    Recover, Reply, Request, Start,
+    DeletedLater, EarlierRuns, Ending, Found, Input, Job, Moment, Notice, Output, Recover, Reply,
+    Request, Start,
 };
 use floodmark::runtime::JobError;
 use floodmark::runtime::build::{Built, WorkerOrigin, build};
@@ -84,7 +84,7 @@ impl<'a> Process<'a> {
         let mut store = CheckpointStore::open_on(disk, CheckpointStorageSettings::default())
             .expect("the store opens after a crash");
         let mut recovery = store.recover(Depth::Quick, None).expect("it is sound");
-        let found = found(&mut recovery, false);
+        let found = Found::of(&mut recovery, false);
         let inbox: Arc<Mutex<VecDeque<Input>>> = Arc::default();
         let reporting = Arc::clone(&inbox);
         let mut process = Self {
@@ -347,21 +347,16 @@ impl<'a> Process<'a> {
         assert!(recovery.damaged.is_empty(), "{:?}", recovery.damaged);
         recovery.damaged = damaged;
         if what.in_memory && !ended.is_empty() {
-            let at = earlier_runs(recovery.restored.as_ref()).checkpoint;
+            let at = EarlierRuns::of(recovery.restored.as_ref()).checkpoint;
             self.left = RetainedStates::of(ended).back_to(at);
         }
-        let found = found(&mut recovery, !self.left.is_empty());
+        let found = Found::of(&mut recovery, !self.left.is_empty());
         self.recovery = Some(recovery);
         Ok(found)
     }
 
     fn delete_after(&mut self, at: CheckpointId) -> DeletedLater {
-        let listed = self.store().reader().list().expect("it is readable");
-        let mut later: Vec<_> = listed.into_iter().map(|(id, _)| id).collect();
-        later.retain(|id| *id > at);
-        if !later.is_empty() {
-            self.store().delete(&later).expect("they are there");
-        }
+        let later = delete_after(self.store(), at).expect("they are there");
         self.scenario.shelf.take_back();
         let recovery = self.store().recover(Depth::Quick, Some(at));
         let recovery = recovery.expect("it is sound");
@@ -388,14 +383,11 @@ impl<'a> Process<'a> {
         (writer.holding(Arc::clone(&self.retains_all)), recovery)
     }
 
-    fn start(&mut self, start: &Start) -> Result<Vec<Vec<StateSchema>>, NotStarted> {
+    fn start(&mut self, start: &Start) -> Result<Vec<Vec<StateSchema>>, JobError> {
         assert!(self.now >= self.waits_until, "a delay is waited for");
         if let Some(error) = self.reason_not_to_start(start) {
             self.scenario.counts.not_started += 1;
-            return Err(NotStarted {
-                error,
-                has_storage: true,
-            });
+            return Err(error);
         }
         let (writer, recovery) = self.begin_output(start);
         let recovery = recovery.expect("a job starts after it was recovered");
@@ -475,22 +467,4 @@ fn supply(worker: &mut Worker, chunks: &dyn ChunkReader) {
         bytes,
     });
     worker.supply(node, chunk).expect("it is sound");
-}
-
-fn found(recovery: &mut Recovery, in_memory: bool) -> Found {
-    Found {
-        earlier: earlier_runs(recovery.restored.as_ref()),
-        next_id: recovery.next_id,
-        damaged: std::mem::take(&mut recovery.damaged),
-        in_memory,
-    }
-}
-
-fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
-    let earlier = restored.map(|restored| EarlierRuns {
-        checkpoint: Some(restored.checkpoint.id),
-        records_in: restored.checkpoint.records_in,
-        records_out: restored.checkpoint.records_out,
-    });
-    earlier.unwrap_or_default()
 }

@@ -12,7 +12,7 @@ pub mod store;
 pub use manifest::ManifestError;
 pub use storage::{
     CheckpointReader, CheckpointStorage, CheckpointStorageSettings, Compression, Depth,
-    NewCheckpoint,
+    NewCheckpoint, delete_after,
 };
 
 use crate::state::{ChunkRef, StateSchema};

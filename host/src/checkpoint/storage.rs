@@ -141,3 +141,22 @@ pub trait CheckpointStorage: Send {
     /// A reader of the same checkpoints, which also works during a write.
     fn reader(&self) -> Arc<dyn CheckpointReader>;
 }
+
+/// Deletes the checkpoints after one. Returns their ids, lowest first. Their output is taken back after that, so that a
+/// checkpoint never exists without its output.
+///
+/// # Errors
+/// When the storage cannot be read or written. Each of them is then there whole or not at all.
+pub fn delete_after(
+    storage: &mut dyn CheckpointStorage,
+    at: CheckpointId,
+) -> Result<Vec<CheckpointId>, StoreError> {
+    let listed = storage.reader().list()?;
+    let mut later: Vec<_> = listed.into_iter().map(|(id, _)| id).collect();
+    later.retain(|id| *id > at);
+    if !later.is_empty() {
+        storage.delete(&later)?;
+    }
+    later.sort_unstable();
+    Ok(later)
+}

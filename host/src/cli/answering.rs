@@ -14,6 +14,7 @@ use crate::edge::control::job::{JobSide, Savepoints, routes};
 use crate::edge::control::swap::with_swap;
 use crate::edge::control::{self, Doors, Serving, changes};
 use crate::edge::drive::Inputs;
+use crate::edge::rollback::Rollbacks;
 use crate::engine::watched::{Watched, swapper};
 use crate::engine::what_runs::{LookedAt, Preparing};
 use crate::observe::{JobState, Observer};
@@ -99,7 +100,8 @@ impl Answering {
                 folder.join(control::FILE_NAME).display()
             ));
         }
-        let rollbacks = preparing.rollbacks(&looked_at);
+        let prepare = preparing.rollbacks(&looked_at);
+        let rollbacks = Rollbacks::new(side.inputs.clone(), side.folder.clone(), prepare);
         let routes = changes::with(routes(&side), &side, rollbacks);
         let serving = doors.open(with_swap(routes, swapper, folder.to_path_buf()));
         let refused = |error: &std::io::Error| {

@@ -9,7 +9,7 @@ use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::edge::control::{self, AskError};
 use crate::edge::data_dir::DataDir;
-use crate::edge::pipeline_file::{self, PipelineFileError};
+use crate::edge::pipeline_file;
 use crate::pipeline::Connectors;
 use crate::pipeline::settings::StorageSetting;
 
@@ -65,13 +65,7 @@ impl JobArguments {
             // The user named the data folder itself.
             Some(path) if is_data_folder(path) => (Some(path.clone()), StorageSetting::Redb),
             Some(path) => {
-                let file =
-                    pipeline_file::load(path, &[], &Connectors::built_in()).map_err(|error| {
-                        match error {
-                            PipelineFileError::Invalid(problems) => problems.into(),
-                            other => CommandError::new(EXIT_USAGE, other.to_string()),
-                        }
-                    })?;
+                let file = pipeline_file::load(path, &[], &Connectors::built_in())?;
                 let data_dir = DataDir::default_path(&file.folder, &file.spec.name);
                 (Some(data_dir), file.spec.checkpoint.storage)
             }

@@ -1,7 +1,9 @@
 //! `floodmark rollback`: returns a job permanently to an earlier checkpoint, code and state together.
 //!
-//! A running job does this itself. For a stopped job, this command deletes the later checkpoints, and the next run
-//! takes back their output. Plugins of the checkpoint are loaded before anything changes.
+//! A running job does this itself. For a stopped job, this command deletes the later checkpoints and takes back
+//! their output. Plugins of the checkpoint are loaded before anything changes.
+
+use std::num::NonZeroU32;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,17 +15,17 @@ use super::print::{print, print_json};
 use super::progress::gone;
 use super::terminal::Terminal;
 use super::{CommandError, PipelineArguments};
-use crate::checkpoint::Depth;
+use crate::checkpoint::{Depth, delete_after};
 use crate::crash::{self, Point};
 use crate::edge::control::AskError;
 use crate::edge::data_dir::DataDir;
 use crate::engine::assemble::assemble;
 use crate::engine::limits::Ticking;
 use crate::engine::number::things;
-use crate::engine::session::bring_output_to;
 use crate::engine::storage;
 use crate::engine::what_runs::{PluginLoader, for_rollback, replacements};
 use crate::pipeline::settings::CheckpointSection;
+use crate::runtime::writer::Writer;
 use crate::stream::CheckpointId;
 
 /// Returns a job to an earlier checkpoint and the plugins it ran then; deletes everything after it
@@ -124,18 +126,12 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         ))
     })?;
     crash::point(Point::RollbackJoined);
-    let mut later = storage::ids(&*store.reader())?;
-    later.retain(|id| *id > to);
-    later.sort_unstable();
-    if !later.is_empty() {
-        store.delete(&later)?;
-    }
+    let later = delete_after(&mut *store, to)?;
     crash::point(Point::RollbackDeleted);
-    if let Some(restored) = &recovery.restored {
-        // Else a checkpoint that is written before the next run, by a swap, would take later output for its own.
-        let spec = &assembled.graph.spec;
-        bring_output_to(spec, &spec.folder, &data, restored)?;
-    }
+    // Now and not at the next start: a swap may write a checkpoint before, which would take later output for its own.
+    let restored = recovery.restored.as_ref();
+    Writer::begin(&assembled.plan, store, NonZeroU32::MIN, restored, false)
+        .map_err(|failed| failed.error)?;
     let records_in = recovery
         .restored
         .map(|restored| restored.checkpoint.records_in);

@@ -22,7 +22,9 @@ use crate::checkpoint::CheckpointStorage;
 use crate::checkpoint::store::Recovery;
 use crate::connector::Recovered;
 use crate::crash::{self, Point};
-use crate::job::{Ending, Input, Job, JobSettings, Moment, Notice, Output, Reply, Request};
+use crate::job::{
+    Answer, Caller, Ending, Input, Job, JobSettings, Moment, Notice, Output, Reply, Request,
+};
 use crate::observe::WorkerMetrics;
 use crate::runtime::JobError;
 use crate::runtime::plan::Plan;
@@ -79,6 +81,14 @@ pub type Inputs = mpsc::Sender<Input>;
 /// Sends a request to a job. One that is over drops it, and with it the caller.
 pub fn request(inputs: &Inputs, request: Request) {
     let _ = inputs.send(Input::Request(request));
+}
+
+/// Sends a request to a job and waits for the answer; `None` if the job has ended without one.
+pub fn ask<T>(inputs: &Inputs, of: impl FnOnce(Caller<T>) -> Request) -> Option<Answer<T>> {
+    let (caller, answer) = Caller::new();
+    request(inputs, of(caller));
+    // A job that has ended drops the caller.
+    answer.recv().ok()
 }
 
 /// Runs a job to its end on this thread and others. `inputs` is a channel to which clients may send requests, too.

@@ -23,6 +23,7 @@ pub mod optimiser;
 pub mod pipeline_file;
 pub mod plugin_build;
 pub mod replay_folder;
+pub mod rollback;
 pub mod rolled_back;
 pub mod scratch;
 pub mod signals;

@@ -12,7 +12,7 @@ mod compare;
 mod rehearse;
 mod shadow;
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub use self::compare::{StateCompatibility, StateRow, compare, refuse_states};
 pub use self::rehearse::Rehearsed;
 pub use self::shadow::Shadow;
 use super::clock::Clock;
-use super::drive::{Inputs, request};
+use super::drive::{Inputs, ask};
 use crate::checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
 use crate::guest::{GuestEngine, GuestError, Plugin};
 use crate::job::{Caller, Request, SwapRequest};
@@ -363,12 +363,9 @@ impl Swapper {
     }
 
     fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, SwapRefusal> {
-        let (caller, answer): (_, mpsc::Receiver<_>) = Caller::new();
-        // A job that has ended drops the caller, which ends the wait below.
-        request(&self.inputs, wish(caller));
-        match answer.recv() {
-            Ok(answer) => answer.map_err(SwapRefusal::Job),
-            Err(_) => Err(SwapRefusal::Job(
+        match ask(&self.inputs, wish) {
+            Some(answer) => answer.map_err(SwapRefusal::Job),
+            None => Err(SwapRefusal::Job(
                 "the job ended before it could do that; its last checkpoint is kept".to_owned(),
             )),
         }

@@ -129,48 +129,35 @@ impl std::fmt::Debug for Engine {
 }
 
 /// Builds an [`Engine`].
-#[derive(Clone)]
-pub struct EngineBuilder {
-    connectors: Connectors,
-    say: Say,
-}
-
-impl std::fmt::Debug for EngineBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let connectors = &self.connectors;
-        f.debug_tuple("EngineBuilder").field(connectors).finish()
-    }
-}
+#[derive(Debug, Clone)]
+pub struct EngineBuilder(Engine);
 
 impl EngineBuilder {
     /// Adds a source: `connector = "NAME"` in a table `[source.…]`, whose other fields are those of `S`.
     #[must_use]
     pub fn source<S: SourceSettings + DeserializeOwned + 'static>(mut self, name: &str) -> Self {
-        self.connectors = self.connectors.with_source::<S>(name);
+        self.0.connectors = self.0.connectors.with_source::<S>(name);
         self
     }
 
     /// Adds a sink: `connector = "NAME"` in a table `[sink.…]`, whose other fields are those of `S`, besides `from`.
     #[must_use]
     pub fn sink<S: SinkSettings + DeserializeOwned + 'static>(mut self, name: &str) -> Self {
-        self.connectors = self.connectors.with_sink::<S>(name);
+        self.0.connectors = self.0.connectors.with_sink::<S>(name);
         self
     }
 
     /// Sets a receiver of lines for the user: where a job resumes, warnings, plugins that are compiled.
     #[must_use]
     pub fn say(mut self, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.say = Arc::new(say);
+        self.0.say = Arc::new(say);
         self
     }
 
     /// Builds the engine.
     #[must_use]
     pub fn build(self) -> Engine {
-        Engine {
-            connectors: self.connectors,
-            say: self.say,
-        }
+        self.0
     }
 }
 
@@ -178,10 +165,10 @@ impl Engine {
     /// A builder with the connectors `file`, `generator`, `stdout` and `discard`, and without a receiver of lines.
     #[must_use]
     pub fn builder() -> EngineBuilder {
-        EngineBuilder {
+        EngineBuilder(Self {
             connectors: Connectors::built_in(),
             say: Arc::new(|_| ()),
-        }
+        })
     }
 
     /// Builds and loads the plugins of a pipeline, and runs it on threads of its own. The data folder is locked until

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::session::{EndedJob, OpenedJob};
 use super::watched::{Watched, swapper};
-use super::what_runs::{LookedAt, Preparing, for_rollback};
-use super::{Cause, EngineError, what_runs};
+use super::what_runs::{LookedAt, Preparing};
+use super::{Cause, EngineError};
 use crate::connector::Recovered;
-use crate::edge::drive::{Inputs, Watcher, request};
+use crate::edge::drive::{Inputs, Watcher, ask, request};
+use crate::edge::rollback::{RollbackRefusal, Rollbacks};
 use crate::edge::swap::{NewPlugin, Swapper, Wish};
-use crate::job::{Answer, Caller, Ending, Notice, Request, RollbackRequest};
+use crate::job::{Caller, Ending, Notice, Request};
 use crate::observe::{JobState, WorkerMetrics};
 use crate::runtime::plan::Plan;
 use crate::runtime::worker::Counters;
@@ -26,8 +27,7 @@ pub struct RunningJob {
     inputs: Inputs,
     watched: Watched,
     swapper: Swapper,
-    preparing: Preparing,
-    reader: LookedAt,
+    rollbacks: Rollbacks,
     folder: PathBuf,
     /// `None` after waiting for it.
     thread: Option<JoinHandle<Result<JobSummary, EngineError>>>,
@@ -111,6 +111,8 @@ impl RunningJob {
             named: Arc::new(opened.named.clone()),
             engine,
         };
+        let prepare = preparing.rollbacks(&reader);
+        let rollbacks = Rollbacks::new(inputs.clone(), folder.clone(), prepare);
         let ready = opened.recover()?;
         let wall_ms = watched.clock.wall_ms();
         watched.planned(&ready.plan, false);
@@ -123,19 +125,17 @@ impl RunningJob {
             counted: (0, 0),
         };
         let channel = (inputs.clone(), inbox);
-        let looked_at = Arc::clone(&reader);
         let thread = std::thread::spawn(move || {
             let over = ready.drive(channel, &mut watching);
             // The store is closed with its last reader.
-            *looked_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
             watching.end(over)
         });
         Ok(Self {
             inputs,
             watched,
             swapper,
-            preparing,
-            reader,
+            rollbacks,
             folder,
             thread: Some(thread),
         })
@@ -195,28 +195,13 @@ impl RunningJob {
     /// # Errors
     /// When the checkpoint does not exist, is damaged, or is of another pipeline: the job continues unchanged.
     pub fn rollback(&self, to: u64) -> Result<u64, EngineError> {
-        let to = CheckpointId(to);
-        let reader = self
-            .reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let reader = reader.ok_or_else(over)?;
-        let loading = what_runs::PluginLoader {
-            reader: &*reader,
-            engine: &self.preparing.engine,
-        };
-        let prepared = for_rollback(&self.preparing.named, to, &loading);
-        let (operators, note) = prepared.map_err(EngineError::failed)?;
-        // If the process dies after the rollback and before the next checkpoint, it resumes with the plugins as of `to`.
-        let noted = note.write(&self.folder);
-        noted.map_err(|error| EngineError::data(error.to_string()))?;
-        let back = self.ask(|caller| {
-            Request::Rollback(Box::new(RollbackRequest {
-                to,
-                operators,
-                caller,
-            }))
+        let rolled_back = self.rollbacks.roll_back(CheckpointId(to));
+        let (back, _) = rolled_back.map_err(|refusal| match refusal {
+            RollbackRefusal::Conflict(reason) | RollbackRefusal::Job(reason) => {
+                EngineError::failed(reason)
+            }
+            RollbackRefusal::Folder(reason) => EngineError::data(reason),
+            RollbackRefusal::Ended => over(),
         })?;
         Ok(back.checkpoint.0)
     }
@@ -266,11 +251,9 @@ impl RunningJob {
     }
 
     fn ask<T>(&self, of: impl FnOnce(Caller<T>) -> Request) -> Result<T, EngineError> {
-        let (caller, answer): (_, mpsc::Receiver<Answer<T>>) = Caller::new();
-        request(&self.inputs, of(caller));
-        match answer.recv() {
-            Ok(answer) => answer.map_err(EngineError::failed),
-            Err(_) => Err(over()),
+        match ask(&self.inputs, of) {
+            Some(answer) => answer.map_err(EngineError::failed),
+            None => Err(over()),
         }
     }
 }

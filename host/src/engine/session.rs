@@ -1,7 +1,6 @@
 //! Turns an assembled pipeline into a running job: opens its storage, finds its checkpoint, and drives it.
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use super::assemble::Assembled;
@@ -13,9 +12,7 @@ use super::start::StartPoint;
 use super::storage;
 use super::what_runs::PluginLoader;
 use super::{EngineError, Say, StartFrom};
-use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{CheckpointReader, CheckpointStorage};
-use crate::connector::{NodeContext, RestoredSink};
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, Watcher, drive};
@@ -196,41 +193,6 @@ impl EndedJob {
         }
         Ok(deletes)
     }
-}
-
-/// Brings the output of a job that does not run to where a checkpoint says: later output is taken back.
-pub(crate) fn bring_output_to(
-    spec: &Spec,
-    folder: &Path,
-    data_folder: &str,
-    restored: &RestoredCheckpoint,
-) -> Result<(), EngineError> {
-    for (name, sink) in &spec.sinks {
-        let context = NodeContext {
-            job: &spec.name,
-            node: name,
-            folder,
-            data_folder,
-        };
-        let of_sink = |error| EngineError::from((name.as_str(), error));
-        let mut committer = sink
-            .settings
-            .open(&context)
-            .and_then(|sink| sink.committer())
-            .map_err(of_sink)?;
-        let mut saved = restored.checkpoint.sinks.iter();
-        let Some(saved) = saved.find(|saved| saved.name == *name) else {
-            continue;
-        };
-        let recovered = committer.recover(Some(RestoredSink {
-            permit: &restored.permit,
-            data_folder: &restored.checkpoint.data_folder,
-            staged: &saved.staged,
-            state: &saved.state,
-        }));
-        recovered.map_err(of_sink)?;
-    }
-    Ok(())
 }
 
 fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {

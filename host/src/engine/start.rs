@@ -9,7 +9,7 @@ use super::storage;
 use super::what_runs::{PluginLoader, Runs, from_checkpoint};
 use super::{EngineError, Say, StartFrom};
 use crate::checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
-use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth};
+use crate::checkpoint::{Checkpoint, CheckpointStorage, Depth, delete_after};
 use crate::crash::{self, Point};
 use crate::edge::data_dir::DataDir;
 use crate::edge::rolled_back::RolledBackNote;
@@ -126,13 +126,11 @@ impl StartPoint {
         let Self::At(start) = self else {
             return Ok(());
         };
-        let mut later = storage::ids(&*storage.reader())?;
-        later.retain(|id| id > start);
+        let later = delete_after(storage, *start)?;
         if later.is_empty() {
             return Ok(());
         }
-        storage.delete(&later)?;
-        let names: Vec<_> = later.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = later.iter().rev().map(ToString::to_string).collect();
         say(&format!(
             "checkpoints after {start} are deleted, and their output is taken back: {}",
             names.join(", ")

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice, Scale};
-use crate::edge::control::changes::{PreparedRollback, Rollbacks};
+use crate::edge::rollback::{PrepareRollback, PreparedRollback};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::difference;
@@ -33,7 +33,7 @@ pub(crate) struct Preparing {
 }
 
 impl Preparing {
-    pub(crate) fn rollbacks(self, reader: &LookedAt) -> Rollbacks {
+    pub(crate) fn rollbacks(self, reader: &LookedAt) -> PrepareRollback {
         let reader = Arc::clone(reader);
         Arc::new(move |to| {
             let reader = reader

@@ -217,19 +217,16 @@ impl From<operator::Output> for Returned {
         Self {
             emissions: emissions.collect(),
             values: values.collect(),
-            lists: output
-                .lists
-                .into_iter()
-                .map(ReturnedListWrites::from)
-                .collect(),
-            maps: output
-                .maps
-                .into_iter()
-                .map(ReturnedMapWrites::from)
-                .collect(),
+            lists: all(output.lists),
+            maps: all(output.maps),
             rejections: output.rejections,
         }
     }
+}
+
+/// The same items in the host's types.
+fn all<T, U: From<T>>(items: Vec<T>) -> Vec<U> {
+    items.into_iter().map(U::from).collect()
 }
 
 impl From<operator_compact::Selection> for Selection {
@@ -270,16 +267,8 @@ impl From<operator_compact::Output> for Returned {
         Self {
             emissions: emissions.collect(),
             values: values.collect(),
-            lists: output
-                .lists
-                .into_iter()
-                .map(ReturnedListWrites::from)
-                .collect(),
-            maps: output
-                .maps
-                .into_iter()
-                .map(ReturnedMapWrites::from)
-                .collect(),
+            lists: all(output.lists),
+            maps: all(output.maps),
             rejections: output.rejections,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Moment;
 use super::schedule::UnderWay;
+use crate::checkpoint::store::RestoredCheckpoint;
 use crate::checkpoint::{
     Checkpoint, OperatorSnapshot, Scale, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
@@ -24,6 +25,19 @@ pub struct EarlierRuns {
     pub records_in: u64,
     /// Records written by earlier runs.
     pub records_out: u64,
+}
+
+impl EarlierRuns {
+    /// Those of a checkpoint; all zero without one.
+    #[must_use]
+    pub fn of(restored: Option<&RestoredCheckpoint>) -> Self {
+        let earlier = restored.map(|restored| Self {
+            checkpoint: Some(restored.checkpoint.id),
+            records_in: restored.checkpoint.records_in,
+            records_out: restored.checkpoint.records_out,
+        });
+        earlier.unwrap_or_default()
+    }
 }
 
 /// An operator as a checkpoint has it, without its tasks.

@@ -51,7 +51,7 @@ use self::schedule::Schedule;
 pub use self::trial::Amended;
 use self::trial::Trial;
 use crate::checkpoint::Depth;
-use crate::checkpoint::store::StoreError;
+use crate::checkpoint::store::{Recovery, StoreError};
 use crate::runtime::JobError;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::Report;
@@ -85,7 +85,7 @@ pub enum Input {
     /// Later checkpoints are gone, after [`Output::DeleteAfter`].
     Deleted(Result<DeletedLater, StoreError>),
     /// Workers run, after [`Output::Start`]: by node, the states of its operator.
-    Started(Result<Vec<Vec<StateSchema>>, NotStarted>),
+    Started(Result<Vec<Vec<StateSchema>>, JobError>),
     /// The output is as the last checkpoint says, after [`Output::CloseOutput`].
     Closed(Result<(), JobError>),
 }
@@ -145,6 +145,19 @@ pub struct Found {
     pub in_memory: bool,
 }
 
+impl Found {
+    /// What a look through the storage has found; takes the list of damaged checkpoints out of it.
+    #[must_use]
+    pub fn of(recovery: &mut Recovery, in_memory: bool) -> Self {
+        Self {
+            earlier: EarlierRuns::of(recovery.restored.as_ref()),
+            next_id: recovery.next_id,
+            damaged: std::mem::take(&mut recovery.damaged),
+            in_memory,
+        }
+    }
+}
+
 /// The checkpoints after the one to which a job goes, which are gone.
 #[derive(Debug, Clone)]
 pub struct DeletedLater {
@@ -163,15 +176,6 @@ pub struct Start {
     pub amended: Option<Arc<Amended>>,
     /// Whether output of earlier runs is removed.
     pub fresh: bool,
-}
-
-/// Workers that could not be made.
-#[derive(Debug)]
-pub struct NotStarted {
-    /// Why.
-    pub error: JobError,
-    /// Whether the storage can be used for another attempt.
-    pub has_storage: bool,
 }
 
 /// A failure, for the log of failures.

@@ -8,8 +8,8 @@ use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
-    DeletedLater, EarlierRuns, Ending, Found, Job, KeptFailure, Moment, NotStarted, Notice, Output,
-    Recover, Reply, Start, WentBack,
+    DeletedLater, EarlierRuns, Ending, Found, Job, KeptFailure, Moment, Notice, Output, Recover,
+    Reply, Start, WentBack,
 };
 use crate::checkpoint::Depth;
 use crate::checkpoint::store::StoreError;
@@ -292,7 +292,7 @@ impl Job {
     pub(super) fn started(
         &mut self,
         now: Moment,
-        result: Result<Vec<Vec<StateSchema>>, NotStarted>,
+        result: Result<Vec<Vec<StateSchema>>, JobError>,
         outputs: &mut Vec<Output>,
     ) {
         let Phase::Starting(back, found) = std::mem::replace(&mut self.phase, Phase::Over) else {
@@ -301,7 +301,7 @@ impl Job {
         };
         let schemas = match result {
             Ok(schemas) => schemas,
-            Err(failed) => return self.not_started(now, failed, (back, found), outputs),
+            Err(error) => return self.not_started(now, error, (back, found), outputs),
         };
         self.phase = Phase::Running;
         self.has_begun = true;
@@ -330,13 +330,12 @@ impl Job {
     fn not_started(
         &mut self,
         now: Moment,
-        failed: NotStarted,
+        error: JobError,
         (back, found): (Return, Found),
         outputs: &mut Vec<Output>,
     ) {
-        let NotStarted { error, has_storage } = failed;
         let is_first = !self.has_begun && back.purpose == Purpose::Begin;
-        if has_storage && error.is_of_stored_bytes() && back.depth == Depth::Quick {
+        if error.is_of_stored_bytes() && back.depth == Depth::Quick {
             let mut back = back.after(error);
             back.is_damage = true;
             return self.recover(back, None, false, outputs);
@@ -349,15 +348,11 @@ impl Job {
             return self.finish(Err(error), outputs);
         }
         match back.purpose {
-            _ if has_storage && error.may_pass() => {
+            _ if error.may_pass() => {
                 let back = back.after(error);
                 self.recover(back, None, false, outputs);
             }
-            Purpose::Rescale if has_storage => self.undo_rescale(&error, outputs),
-            Purpose::Rollback(_) => {
-                self.rollback_has_failed(&error, outputs);
-                self.finish(Err(error), outputs);
-            }
+            Purpose::Rescale => self.undo_rescale(&error, outputs),
             _ => self.finish(Err(error), outputs),
         }
     }

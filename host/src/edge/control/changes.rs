@@ -8,31 +8,15 @@
 //! Slow work, such as reading a checkpoint and compiling its plugins, is done on the thread that handles the request,
 //! before the job is notified.
 
-use std::sync::{Arc, Mutex};
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::rolled_back::RolledBackNote;
-use super::job::JobSide;
+use super::super::rollback::{RollbackRefusal, Rollbacks};
+use super::job::{JobSide, job_ended};
 use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
 use crate::crash::{self, Point};
-use crate::job::{Request, RollbackRequest};
-use crate::runtime::plan::Operator;
+use crate::job::Request;
 use crate::stream::CheckpointId;
-
-/// A rollback that was checked and can be done.
-pub struct PreparedRollback {
-    /// The operators that run after it, by node.
-    pub operators: Vec<(String, Operator)>,
-    /// The note for the data folder.
-    pub note: RolledBackNote,
-    /// Lines about it for the user.
-    pub says: Vec<String>,
-}
-
-/// Reads a whole checkpoint and loads its plugins; or returns the reason why the job cannot return to it.
-pub type Rollbacks = Arc<dyn Fn(CheckpointId) -> Result<PreparedRollback, String> + Send + Sync>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,8 +33,7 @@ struct RollbackWish {
 /// Adds the routes of this module.
 #[must_use]
 pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
-    let (rescaled, rolled_back) = (side.clone(), side.clone());
-    let preparing = Mutex::new(());
+    let rescaled = side.clone();
     routes
         .with_json(
             (Method::Post, "/v1/rescale"),
@@ -62,7 +45,7 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
             (Method::Post, "/v1/rollback"),
             "goes back permanently to the checkpoint `to`, with the plugins as of that checkpoint",
             HandlerPace::Waits,
-            move |call| roll_back(&rolled_back, (&rollbacks, &preparing), call),
+            move |call| roll_back(&rollbacks, call),
         )
 }
 
@@ -83,33 +66,15 @@ fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
 }
 
 /// Tells the job to return permanently to a checkpoint; returns when it has resumed and its next checkpoint is durable.
-fn roll_back(
-    side: &JobSide,
-    (rollbacks, preparing): (&Rollbacks, &Mutex<()>),
-    call: &HttpRequest,
-) -> Result<Value, HttpRefusal> {
+fn roll_back(rollbacks: &Rollbacks, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     let RollbackWish { to } = call.json()?;
-    let to = CheckpointId(to);
-    // One at a time also while it is prepared: its note in the data folder must be that of the one which is carried out.
-    let Ok(_alone) = preparing.try_lock() else {
-        let reason = "the job is being rolled back already; ask again once it is done";
-        return Err(HttpRefusal::conflict(reason.to_owned()));
-    };
-    let prepared = rollbacks(to).map_err(HttpRefusal::conflict)?;
-    // If the process dies after the rollback and before the next checkpoint, it restarts with the plugins as of `to`.
-    prepared.note.write(&side.folder).map_err(|error| {
-        let folder = side.folder.display();
-        HttpRefusal::failed(format!(
-            "cannot write into `{folder}`: {error}; nothing has changed"
-        ))
-    })?;
-    let operators = prepared.operators;
-    let back = side.ask(|caller| {
-        Request::Rollback(Box::new(RollbackRequest {
-            to,
-            operators,
-            caller,
-        }))
+    let rolled_back = rollbacks.roll_back(CheckpointId(to));
+    let (back, says) = rolled_back.map_err(|refusal| match refusal {
+        RollbackRefusal::Conflict(reason) => HttpRefusal::conflict(reason),
+        RollbackRefusal::Folder(reason) | RollbackRefusal::Job(reason) => {
+            HttpRefusal::failed(reason)
+        }
+        RollbackRefusal::Ended => job_ended(),
     })?;
     let deleted: Vec<_> = back.deleted.iter().map(|id| id.0).collect();
     Ok(json!({
@@ -117,6 +82,6 @@ fn roll_back(
         "deleted": deleted,
         "records-in": back.records_in,
         "checkpoint": back.checkpoint.0,
-        "says": prepared.says,
+        "says": says,
     }))
 }

@@ -1,16 +1,16 @@
 //! The routes of every job: status, checkpoints and stop.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::clock::Clock;
-use super::super::drive::{Inputs, request};
+use super::super::drive::{Inputs, ask};
 use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
-use crate::job::{Answer, Caller, Request};
+use crate::job::{Caller, Request};
 use crate::observe::Observer;
 use crate::stream::CheckpointId;
 
@@ -101,6 +101,15 @@ pub fn routes(side: &JobSide) -> Routes {
         .with(metrics)
 }
 
+/// The refusal of a request to which the job has not answered.
+pub(super) fn job_ended() -> HttpRefusal {
+    HttpRefusal::new(
+        409,
+        "job-ended",
+        "the job ended before it could do that; its last checkpoint is kept",
+    )
+}
+
 impl JobSide {
     fn take_checkpoint(&self, call: &HttpRequest) -> Result<Value, HttpRefusal> {
         let wish: CheckpointWish = call.json()?;
@@ -129,17 +138,9 @@ impl JobSide {
     /// # Errors
     /// When the job refuses, or ends before it has answered.
     pub fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, HttpRefusal> {
-        let (caller, answer): (_, mpsc::Receiver<Answer<T>>) = Caller::new();
-        // A job that has ended drops the caller, which ends the wait below.
-        request(&self.inputs, wish(caller));
-        match answer.recv() {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(reason)) => Err(HttpRefusal::failed(reason)),
-            Err(_) => Err(HttpRefusal::new(
-                409,
-                "job-ended",
-                "the job ended before it could do that; its last checkpoint is kept",
-            )),
+        match ask(&self.inputs, wish) {
+            Some(answer) => answer.map_err(HttpRefusal::failed),
+            None => Err(job_ended()),
         }
     }
 

@@ -9,9 +9,9 @@ use super::super::clock::{self, Clock};
 use super::super::threads::{Bell, Threads};
 use super::{Inputs, Watcher};
 use crate::checkpoint::store::{Recovery, RestoredCheckpoint, StoreError};
-use crate::checkpoint::{CheckpointStorage, Depth};
+use crate::checkpoint::{CheckpointStorage, Depth, delete_after};
 use crate::connector::Recovered;
-use crate::job::{DeletedLater, EarlierRuns, Found, Input, NotStarted, Recover, Start};
+use crate::job::{DeletedLater, EarlierRuns, Found, Input, Recover, Start};
 use crate::runtime::JobError;
 use crate::runtime::build::{Built, WorkerOrigin, build};
 use crate::runtime::chunks::CheckpointChunks;
@@ -57,7 +57,7 @@ impl Resources {
         inputs: Inputs,
     ) -> (Self, Found) {
         let mut recovery = recovery;
-        let found = found(&mut recovery, false);
+        let found = Found::of(&mut recovery, false);
         let resources = Self {
             retained,
             clock,
@@ -120,23 +120,17 @@ impl Resources {
         }
         let mut recovery = store.recover(what.depth, what.at)?;
         if let (true, Some(workers)) = (what.in_memory, ended) {
-            let at = earlier_runs(recovery.restored.as_ref()).checkpoint;
+            let at = EarlierRuns::of(recovery.restored.as_ref()).checkpoint;
             self.left = RetainedStates::of(workers).back_to(at);
         }
-        let found = found(&mut recovery, !self.left.is_empty());
+        let found = Found::of(&mut recovery, !self.left.is_empty());
         self.recovery = Some(recovery);
         Ok(found)
     }
 
     pub(super) fn delete_after(&mut self, at: CheckpointId) -> Result<DeletedLater, StoreError> {
         let store = store(&mut self.store);
-        let listed = store.reader().list()?;
-        let mut later: Vec<_> = listed.into_iter().map(|(id, _)| id).collect();
-        later.retain(|id| *id > at);
-        if !later.is_empty() {
-            store.delete(&later)?;
-        }
-        later.sort_unstable();
+        let later = delete_after(store, at)?;
         let recovery = store.recover(Depth::Quick, Some(at))?;
         let next_id = recovery.next_id;
         self.recovery = Some(recovery);
@@ -151,7 +145,7 @@ impl Resources {
         &mut self,
         start: &Start,
         watcher: &mut dyn Watcher,
-    ) -> Result<Vec<Vec<StateSchema>>, NotStarted> {
+    ) -> Result<Vec<Vec<StateSchema>>, JobError> {
         if self.counters.len() != usize::from(start.plan.parallelism) {
             self.counters = counters(start.plan.parallelism, watcher);
         }
@@ -163,7 +157,7 @@ impl Resources {
             amended.apply(&mut restored.checkpoint);
         }
         let restored = recovery.restored.as_ref();
-        self.count_from(earlier_runs(restored));
+        self.count_from(EarlierRuns::of(restored));
         let (writer, recovered) = self.begin_output(start, restored)?;
         let writer = writer.holding(Arc::clone(&self.retains_all));
         let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(writer.reader()));
@@ -182,10 +176,7 @@ impl Resources {
             Err(failed) => {
                 let (error, writer) = *failed;
                 self.store = Some(writer.into_store());
-                Err(NotStarted {
-                    error,
-                    has_storage: true,
-                })
+                Err(error)
             }
         }
     }
@@ -198,9 +189,9 @@ impl Resources {
     ) -> Result<(), JobError> {
         let recovery = self.recovery.take();
         let restored = recovery.as_ref().and_then(|found| found.restored.as_ref());
-        self.count_from(earlier_runs(restored));
+        self.count_from(EarlierRuns::of(restored));
         let begun = self.begin_output(start, restored);
-        let (writer, recovered) = begun.map_err(|failed| failed.error)?;
+        let (writer, recovered) = begun?;
         self.summaries = writer.summaries();
         watcher.begun(&recovered);
         Ok(())
@@ -210,15 +201,12 @@ impl Resources {
         &mut self,
         start: &Start,
         restored: Option<&RestoredCheckpoint>,
-    ) -> Result<(Writer, Vec<(String, Recovered)>), NotStarted> {
+    ) -> Result<(Writer, Vec<(String, Recovered)>), JobError> {
         let store = self.store.take().expect("no thread holds the storage");
         let begun = Writer::begin(&start.plan, store, self.retained, restored, start.fresh);
         begun.map_err(|failed| {
             self.store = Some(failed.store);
-            NotStarted {
-                error: failed.error,
-                has_storage: true,
-            }
+            failed.error
         })
     }
 
@@ -283,22 +271,4 @@ fn counters(parallelism: u16, watcher: &dyn Watcher) -> Vec<Arc<Counters>> {
     };
     let all = (0..parallelism).map(|worker| Arc::new(counted(worker)));
     all.collect()
-}
-
-fn found(recovery: &mut Recovery, in_memory: bool) -> Found {
-    Found {
-        earlier: earlier_runs(recovery.restored.as_ref()),
-        next_id: recovery.next_id,
-        damaged: std::mem::take(&mut recovery.damaged),
-        in_memory,
-    }
-}
-
-fn earlier_runs(restored: Option<&RestoredCheckpoint>) -> EarlierRuns {
-    let earlier = restored.map(|restored| EarlierRuns {
-        checkpoint: Some(restored.checkpoint.id),
-        records_in: restored.checkpoint.records_in,
-        records_out: restored.checkpoint.records_out,
-    });
-    earlier.unwrap_or_default()
 }

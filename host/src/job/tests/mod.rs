@@ -175,10 +175,7 @@ impl Script {
                 self.step(Input::Deleted(Ok(deleted)));
             }
             "started" => self.step(Input::Started(Ok(vec![Vec::new()]))),
-            "unable" => self.step(Input::Started(Err(NotStarted {
-                error: JobError::Defect { what: "a worker" },
-                has_storage: true,
-            }))),
+            "unable" => self.step(Input::Started(Err(JobError::Defect { what: "a worker" }))),
             "closed" => self.step(Input::Closed(Ok(()))),
             "again" => {
                 if !matches!(self.job.phase, Phase::Recovering(_)) {
