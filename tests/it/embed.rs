@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use floodmark::engine::{
+use floodmark_engine::{
     Cause, DataDir, Drain, Engine, Pipeline, RunningJob, StartFrom, SwapOptions,
 };
 use tempfile::TempDir;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use floodmark::edge::ticker::Ticker;
-use floodmark::guest::{EngineSettings, GuestEngine, Optimise, Profiling};
+use floodmark_engine::edge::ticker::Ticker;
+use floodmark_engine::guest::{EngineSettings, GuestEngine, Optimise, Profiling};
 
 /// An engine that is ticked, for as many plugins as there are.
 pub struct Ticking {

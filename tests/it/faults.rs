@@ -8,15 +8,15 @@ use std::fs;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use floodmark::connector::letter::Letter;
-use floodmark::guest::{GuestEngine, Plugin};
-use floodmark::runtime::faults::{Faults, Handling};
-use floodmark::runtime::keyed::{Dictionary, KeyedBatch, Partitioner};
-use floodmark::runtime::plan::{Node, OnError, Operator, Role};
-use floodmark::runtime::schema::States;
-use floodmark::runtime::task::{OperatorTask, TaskError};
-use floodmark::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
-use floodmark::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit};
+use floodmark_engine::connector::letter::Letter;
+use floodmark_engine::guest::{GuestEngine, Plugin};
+use floodmark_engine::runtime::faults::{Faults, Handling};
+use floodmark_engine::runtime::keyed::{Dictionary, KeyedBatch, Partitioner};
+use floodmark_engine::runtime::plan::{Node, OnError, Operator, Role};
+use floodmark_engine::runtime::schema::States;
+use floodmark_engine::runtime::task::{OperatorTask, TaskError};
+use floodmark_state::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit};
+use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 use floodmark_testing::Random;
 
 use crate::job::Job;

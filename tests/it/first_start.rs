@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use floodmark::guest::{Code, Unoptimised};
-use floodmark::stream::{Batch, OptionalColumn};
+use floodmark_engine::guest::{Code, Unoptimised};
+use floodmark_state::stream::{Batch, OptionalColumn};
 use serde_json::Value;
 
 use crate::engines::Ticking;

@@ -15,11 +15,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use floodmark::guest::{
+use floodmark_engine::guest::{
     CallOutput, Code, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage,
     PageLimits, Plugin, StateAccess, StatePart, SubKeyRange,
 };
-use floodmark::stream::{Batch, Column, OptionalColumn};
+use floodmark_state::stream::{Batch, Column, OptionalColumn};
 
 use crate::engines::Ticking;
 use crate::job::Job;

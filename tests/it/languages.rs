@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::Duration;
 
-use floodmark::edge::plugin_build::Language;
+use floodmark_plugin_build::Language;
 
 use crate::job::{self, Job};
 use crate::plugins::repository;
@@ -32,7 +32,7 @@ const CASES: [&str; 7] = [
 ];
 
 /// Whether plugins of a language can be built here.
-fn is_available(language: Language) -> bool {
+pub fn is_available(language: Language) -> bool {
     let folder = repository().join(CASES[0]).join(language.name());
     let Err(missing) = language.find_tools(&folder) else {
         return true;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use floodmark::connector::letter::Letter;
+use floodmark_engine::connector::letter::Letter;
 
 use crate::job::{Job, Outcome};
 use crate::plugins::plugin;

@@ -27,6 +27,7 @@ mod embed;
 mod faults;
 mod first_start;
 mod full_disk;
+mod go_runtime;
 mod hostile;
 mod languages;
 mod letters;

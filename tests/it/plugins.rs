@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use floodmark::edge::plugin_build;
-
 const FOLDERS: [&str; 16] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
@@ -27,7 +25,10 @@ const FOLDERS: [&str; 16] = [
 
 /// The folder of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
 }
 
 /// A component, by the name of the folder above `rust`.
@@ -35,7 +36,7 @@ pub fn plugin(name: &str) -> &'static Path {
     static BUILT: LazyLock<BTreeMap<&str, PathBuf>> = LazyLock::new(|| {
         let build = |folder: &'static str| {
             let name = folder.rsplit('/').nth(1).unwrap();
-            let built = plugin_build::component(&repository().join(folder), &mut |_| ());
+            let built = floodmark_plugin_build::component(&repository().join(folder), &mut |_| ());
             (name, built.unwrap())
         };
         FOLDERS.map(build).into()

@@ -13,13 +13,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use floodmark::checkpoint::object::{ObjectSettings, ObjectStorage, open_reader};
-use floodmark::checkpoint::{
+use floodmark_checkpoint::object::{ObjectSettings, ObjectStorage, open_reader};
+use floodmark_checkpoint::{
     Checkpoint, CheckpointStorage, Compression, Depth, NewCheckpoint, OperatorSnapshot,
     PluginDigest, Scale, TaskSnapshot, Trigger,
 };
-use floodmark::state::{Chunk, ChunkId};
-use floodmark::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
+use floodmark_state::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
+use floodmark_state::{Chunk, ChunkId};
 use floodmark_testing::from_hex;
 
 const SERVER: &str = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0";

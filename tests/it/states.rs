@@ -7,14 +7,14 @@
 use std::fs;
 use std::sync::Arc;
 
-use floodmark::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
-use floodmark::runtime::faults::Handling;
-use floodmark::runtime::keyed::Dictionary;
-use floodmark::runtime::plan::{Node, Operator, Role};
-use floodmark::runtime::schema::States;
-use floodmark::runtime::task::{OperatorTask, TaskError};
-use floodmark::state::{ChunkId, ChunkIds, StateStore, StoreSettings};
-use floodmark::stream::{Batch, Column, MaxParallelism};
+use floodmark_engine::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
+use floodmark_engine::runtime::faults::Handling;
+use floodmark_engine::runtime::keyed::Dictionary;
+use floodmark_engine::runtime::plan::{Node, Operator, Role};
+use floodmark_engine::runtime::schema::States;
+use floodmark_engine::runtime::task::{OperatorTask, TaskError};
+use floodmark_state::stream::{Batch, Column, MaxParallelism};
+use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 
 use crate::plugins::plugin;
 

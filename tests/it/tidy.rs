@@ -566,7 +566,7 @@ fn every_crash_point_is_reached_somewhere() {
         .map(Source::code)
         .collect();
     let mut found = Vec::new();
-    for point in floodmark::crash::Point::ALL {
+    for point in floodmark_checkpoint::crash::Point::ALL {
         let name = format!("Point::{point:?}");
         let ends = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
         let count = |code: &String| code.split(&name).skip(1).filter(|rest| ends(rest)).count();

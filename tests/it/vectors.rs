@@ -8,8 +8,8 @@ mod made;
 use std::fs;
 use std::path::Path;
 
-use floodmark::guest::{Code, Plugin};
 use floodmark::vectors::{Vectors, find, run};
+use floodmark_engine::guest::{Code, Plugin};
 use toml::{Table, Value};
 
 use crate::engines::Ticking;

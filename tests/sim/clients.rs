@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use floodmark::job::{
+use floodmark_engine::job::{
     Answer, Caller, Input, Request, Rescaled, RollbackRequest, RolledBack, SwapRequest, Swapped,
 };
-use floodmark::runtime::plan::Operator;
-use floodmark::runtime::swap::{PreparedSwap, Running};
-use floodmark::stream::CheckpointId;
+use floodmark_engine::runtime::plan::Operator;
+use floodmark_engine::runtime::swap::{PreparedSwap, Running};
+use floodmark_state::stream::CheckpointId;
 
 use crate::COUNT;
 use crate::process::{Process, push};

@@ -6,8 +6,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use floodmark::job::fault::{Fault, arm};
-use floodmark::runtime::aligner::Mode;
+use floodmark_engine::job::fault::{Fault, arm};
+use floodmark_engine::runtime::aligner::Mode;
 
 use crate::check;
 

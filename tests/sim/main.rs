@@ -18,15 +18,14 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use floodmark::edge::plugin_build;
-use floodmark::guest::{GuestEngine, Plugin};
-use floodmark::job::restart::{Backoff, Failure, Strategy};
-use floodmark::job::{CheckpointSettings, Ending, JobSettings, Output};
-use floodmark::runtime::aligner::Mode;
-use floodmark::runtime::plan::{
+use floodmark_engine::guest::{GuestEngine, Plugin};
+use floodmark_engine::job::restart::{Backoff, Failure, Strategy};
+use floodmark_engine::job::{CheckpointSettings, Ending, JobSettings, Output};
+use floodmark_engine::runtime::aligner::Mode;
+use floodmark_engine::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
-use floodmark::stream::MaxParallelism;
+use floodmark_state::stream::MaxParallelism;
 use floodmark_testing::Random;
 
 use model::RestartModel;
@@ -35,8 +34,8 @@ use world::{Disk, Numbers, Shelf};
 
 /// Counts by key, and the same with another digest: a custom section more, which says nothing.
 static COUNT: LazyLock<[Plugin; 2]> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/word-count/rust");
-    let path = plugin_build::component(&folder, &mut |_| ()).expect("the plugin builds");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/word-count/rust");
+    let path = floodmark_plugin_build::component(&folder, &mut |_| ()).expect("the plugin builds");
     let component = std::fs::read(path).expect("the component is there");
     let other = [component.as_slice(), &[0, 2, 1, b'b']].concat();
     let engine = GuestEngine::new(None).expect("this machine runs WebAssembly");

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use floodmark::job::restart::Strategy;
-use floodmark::job::{EarlierRuns, JobSettings, WentBack};
+use floodmark_engine::job::restart::Strategy;
+use floodmark_engine::job::{EarlierRuns, JobSettings, WentBack};
 
 /// What is known of the failures of a job.
 #[derive(Debug, Default)]

@@ -7,22 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use floodmark::checkpoint::store::{CheckpointStore, Recovery, StoreError};
-use floodmark::checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth, delete_after};
-use floodmark::job::{
+use floodmark_checkpoint::store::{CheckpointStore, Recovery, StoreError};
+use floodmark_checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth, delete_after};
+use floodmark_engine::job::{
     DeletedLater, EarlierRuns, Ending, Found, Input, Job, Moment, Notice, Output, Recover, Reply,
     Request, Start,
 };
-use floodmark::runtime::JobError;
-use floodmark::runtime::build::{Built, WorkerOrigin, build};
-use floodmark::runtime::chunks::CheckpointChunks;
-use floodmark::runtime::exchange::Wake;
-use floodmark::runtime::report::{Report, Reports};
-use floodmark::runtime::retained_state::RetainedStates;
-use floodmark::runtime::worker::{Counters, Progress, Worker};
-use floodmark::runtime::writer::{WriteRequest, Writer};
-use floodmark::state::{Chunk, ChunkId, ChunkReader, StateError, StateSchema};
-use floodmark::stream::CheckpointId;
+use floodmark_engine::runtime::JobError;
+use floodmark_engine::runtime::build::{Built, WorkerOrigin, build};
+use floodmark_engine::runtime::chunks::CheckpointChunks;
+use floodmark_engine::runtime::exchange::Wake;
+use floodmark_engine::runtime::report::{Report, Reports};
+use floodmark_engine::runtime::retained_state::RetainedStates;
+use floodmark_engine::runtime::worker::{Counters, Progress, Worker};
+use floodmark_engine::runtime::writer::{WriteRequest, Writer};
+use floodmark_state::stream::CheckpointId;
+use floodmark_state::{Chunk, ChunkId, ChunkReader, StateError, StateSchema};
 
 use crate::Scenario;
 use crate::clients::Waiting;

@@ -5,13 +5,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use floodmark::checkpoint::{CommitPermit, Split, Staged};
-use floodmark::connector::{
+use floodmark_checkpoint::{CommitPermit, Split, Staged};
+use floodmark_engine::connector::{
     ConnectorError, Guarantee, ReadLimits, ReadOutcome, Recovered, RestoredSink, Sink,
     SinkCommitter, SinkWriter, Source, SourceProgress, SourceReader,
 };
-use floodmark::runtime::aligner::Mode;
-use floodmark::stream::{Batch, CheckpointId, TaskIndex};
+use floodmark_engine::runtime::aligner::Mode;
+use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 use floodmark_testing::Random;
 
 /// A disk for the store. It fails on request, as a full one does.

@@ -1,7 +1,7 @@
 //! Catches a plugin that is taken although it wants or offers something else than the contract, and a refusal that leaves
 //! its author to guess: what it is about, why, and what to do.
 
-use floodmark::guest::GuestEngine;
+use floodmark_engine::guest::GuestEngine;
 
 use super::{assembled, part, text};
 

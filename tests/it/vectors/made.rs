@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use floodmark::guest::Plugin;
+use floodmark_engine::guest::Plugin;
 
 use super::{check, said};
 use crate::engines::Ticking;

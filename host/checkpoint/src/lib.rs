@@ -1,0 +1,226 @@
+//! The data of a checkpoint, the permit to commit its output, and its storage.
+//!
+//! This file has the plain data and the permit. `retention` decides which checkpoints to retire, `manifest` encodes
+//! them, `store` keeps them in redb, and `object` keeps them in object stores.
+
+pub mod crash;
+
+pub mod manifest;
+pub mod object;
+pub mod retention;
+pub mod storage;
+pub mod store;
+
+pub use manifest::ManifestError;
+pub use storage::{
+    CheckpointReader, CheckpointStorage, CheckpointStorageSettings, Compression, Depth,
+    NewCheckpoint, delete_after,
+};
+
+use floodmark_state::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
+use floodmark_state::{ChunkRef, StateSchema};
+
+/// Everything that a job needs to resume: positions, state, staged output, and the plugins by digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The id of the checkpoint.
+    pub id: CheckpointId,
+    /// Wall-clock time of the trigger, in milliseconds since 1970-01-01T00:00:00Z.
+    pub created_ms: u64,
+    /// The reason for taking it.
+    pub trigger: Trigger,
+    /// The name of the job.
+    pub job: String,
+    /// The id of the data folder in which it was taken: sinks mark their output with it.
+    pub data_folder: String,
+    /// Identifies the job across runs; the pipeline module writes it.
+    pub identity: String,
+    /// In how many tasks it ran.
+    pub scale: Scale,
+    /// Records read from sources, over all runs of the job.
+    pub records_in: u64,
+    /// Records handed to sinks, over all runs of the job.
+    pub records_out: u64,
+    /// The sources, by node name.
+    pub sources: Vec<SourceSnapshot>,
+    /// The operators, by node name.
+    pub operators: Vec<OperatorSnapshot>,
+    /// The sinks, by node name.
+    pub sinks: Vec<SinkSnapshot>,
+}
+
+/// In how many tasks a job ran, and could have run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// Tasks per operator.
+    pub parallelism: u16,
+    /// Tasks per operator as the pipeline said: another number if the job was rescaled while it ran.
+    pub configured_parallelism: u16,
+    /// Key groups.
+    pub max_parallelism: MaxParallelism,
+}
+
+impl Scale {
+    /// So many tasks per operator, as the pipeline says.
+    #[must_use]
+    pub fn configured(parallelism: u16, max_parallelism: MaxParallelism) -> Self {
+        Self {
+            parallelism,
+            configured_parallelism: parallelism,
+            max_parallelism,
+        }
+    }
+
+    /// The key groups of a task.
+    #[must_use]
+    pub fn key_groups(&self, task: u16) -> KeyGroupRange {
+        self.max_parallelism.range(task, self.parallelism)
+    }
+}
+
+/// Why a checkpoint was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// The interval has passed.
+    Periodic,
+    /// A caller requested one.
+    Asked,
+    /// The job was asked to stop.
+    Stop,
+    /// All input was read, so the job ends.
+    Final,
+    /// A plugin is replaced.
+    Swap,
+    /// The number of tasks changes.
+    Rescale,
+}
+
+impl Trigger {
+    /// Its name in lists and events.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Periodic => "interval",
+            Self::Asked => "asked for",
+            Self::Stop => "stop",
+            Self::Final => "end of input",
+            Self::Swap => "swap",
+            Self::Rescale => "rescale",
+        }
+    }
+}
+
+/// A source in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSnapshot {
+    /// The name of the node.
+    pub name: String,
+    /// The splits of all its tasks.
+    pub splits: Vec<Split>,
+}
+
+/// An operator in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSnapshot {
+    /// The name of the node.
+    pub name: String,
+    /// The plugin that runs after this checkpoint: in the checkpoint of a swap, the new one.
+    pub plugin: PluginDigest,
+    /// The configuration that the plugin is opened with.
+    pub config: Vec<(String, String)>,
+    /// The pipeline's choice that this plugin replaced; `None` if the plugin is the pipeline's own.
+    pub replaces: Option<PluginChoice>,
+    /// Its states; chunks name them by id.
+    pub states: Vec<StateSchema>,
+    /// The tasks, in order of key groups.
+    pub tasks: Vec<TaskSnapshot>,
+}
+
+impl OperatorSnapshot {
+    /// The plugin that runs after this checkpoint, and its configuration.
+    #[must_use]
+    pub fn choice(&self) -> PluginChoice {
+        PluginChoice {
+            plugin: self.plugin,
+            config: self.config.clone(),
+        }
+    }
+}
+
+/// A plugin and its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginChoice {
+    /// The digest of its component.
+    pub plugin: PluginDigest,
+    /// Its configuration.
+    pub config: Vec<(String, String)>,
+}
+
+/// One task's state in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSnapshot {
+    /// The key groups that the task owned.
+    pub key_groups: KeyGroupRange,
+    /// All chunks of the task's log, oldest first.
+    pub chunks: Vec<ChunkRef>,
+    /// Hashes shared by two entries of different identity (`state::chunk_index`); nearly always empty.
+    pub collided: Vec<u64>,
+}
+
+/// A sink in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkSnapshot {
+    /// The name of the node.
+    pub name: String,
+    /// Parts to commit once the checkpoint is durable: its own, and those of earlier ones that may not be visible yet.
+    pub staged: Vec<Staged>,
+    /// State of the connector's committer, in its own encoding.
+    pub state: Vec<u8>,
+}
+
+/// A part of a source and the position in it, in its connector's own versioned encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split(pub Vec<u8>);
+
+/// A staged part of a sink's output, in its connector's own versioned encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged(pub Vec<u8>);
+
+/// SHA-256 of a plugin's component.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PluginDigest(pub [u8; 32]);
+
+impl std::fmt::Display for PluginDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for PluginDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PluginDigest({self})")
+    }
+}
+
+/// Proves that a checkpoint is durable: only the store creates a permit, and only after its transaction.
+#[derive(Debug)]
+pub struct CommitPermit {
+    checkpoint: CheckpointId,
+}
+
+impl CommitPermit {
+    /// The durable checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint
+    }
+
+    /// A permit without a store, for tests of sinks.
+    #[cfg(feature = "permits-for-tests")]
+    #[must_use]
+    pub fn for_test(id: u64) -> Self {
+        Self {
+            checkpoint: CheckpointId(id),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The errors of the store: `StoreError` for its callers, `StoreFault` inside of it.
+//!
+//! redb's own error types are not exposed: callers match on what they can do about an error.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{ManifestError, PluginDigest};
+use floodmark_state::ChunkId;
+use floodmark_state::stream::CheckpointId;
+
+/// The reason why the store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process has the store open. Nothing was touched.
+    #[error("checkpoint store `{}` is in use by another process; stop that job, or use another data folder", path.display())]
+    InUse {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The file does not exist. Nothing was touched.
+    #[error("there is no checkpoint store at `{}`; run the job first, or check `--data-dir`", path.display())]
+    Absent {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The file was removed after it was opened. Nothing was written.
+    #[error("checkpoint store `{}` was removed while the job runs, so it cannot be written; put it back, or stop the job and start it again with `--fresh`", path.display())]
+    Removed {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The file is not a store. Nothing was touched.
+    #[error("`{}` is not a checkpoint store: {reason}; restore it from a copy, move it away, or use another data folder", path.display())]
+    NotAStore {
+        /// The store.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// Another version of Floodmark wrote it. Nothing was touched.
+    #[error("checkpoint store `{}` has format {found}, and this floodmark reads format {expected}; use the floodmark that wrote it, or another data folder", path.display())]
+    OtherFormat {
+        /// The store.
+        path: PathBuf,
+        /// The format of the file.
+        found: u64,
+        /// The format that this build reads and writes.
+        expected: u64,
+    },
+    /// Bytes in the store differ from those that were written. The rest may be sound: `recover` looks for it.
+    #[error("checkpoint store `{}` is damaged: {reason}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display())]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// A description of the damage.
+        reason: String,
+    },
+    /// There are checkpoints, and none can be restored. Nothing was changed.
+    #[error("no checkpoint in `{}` can be restored: {}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display(), reasons(damaged))]
+    AllDamaged {
+        /// The store.
+        path: PathBuf,
+        /// The checkpoints with the reasons, newest first.
+        damaged: Vec<(CheckpointId, String)>,
+    },
+    /// The requested checkpoint cannot be restored. Nothing was changed.
+    #[error("checkpoint {id} in `{}` is damaged: {reason}; choose another one, or none to start from the newest that is sound", path.display())]
+    ChosenDamaged {
+        /// The store.
+        path: PathBuf,
+        /// The checkpoint.
+        id: CheckpointId,
+        /// The reason.
+        reason: String,
+    },
+    /// Another process writes so often that no read could finish. No damage is known.
+    #[error("checkpoint store `{}` changes faster than it can be read; try again, or while its job does not run", path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The path of a new savepoint exists already. It was not touched.
+    #[error("`{}` exists; give the savepoint another name, or delete that first", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The file has no checkpoint or several, and none was chosen.
+    #[error("`{}` holds {count} checkpoints, and a savepoint has one; say which checkpoint is meant", path.display())]
+    NotOne {
+        /// The store.
+        path: PathBuf,
+        /// Number of checkpoints.
+        count: usize,
+    },
+    /// The store is damaged, and its sound checkpoints could not be copied to a new file. Nothing was changed.
+    #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {reason}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display())]
+    NotReplaced {
+        /// The store.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// The disk failed. After a `write`, all earlier checkpoints are still stored; whether the new one is, is unknown
+    /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has read the file again.
+    #[error("checkpoint store `{}` could not be read or written: {source}; check free space and permissions", path.display())]
+    Io {
+        /// The store.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Another process has started to write there. The checkpoint that was being written does not exist; nothing else
+    /// was touched.
+    #[error("checkpoint storage `{}` was taken over by another process, so this one cannot write there any more; stop one of them, or give each a prefix of its own", path.display())]
+    TakenOver {
+        /// The address of the storage.
+        path: PathBuf,
+    },
+    /// The address is invalid, or there are no credentials for it. Nothing was touched.
+    #[error("checkpoint storage `{}` cannot be used: {reason}", path.display())]
+    Unusable {
+        /// The address of the storage.
+        path: PathBuf,
+        /// The reason, and what to do.
+        reason: String,
+    },
+    /// There is no checkpoint with this id.
+    #[error("there is no checkpoint {id}; `floodmark checkpoint list` shows those that are there")]
+    NoSuchCheckpoint {
+        /// The id.
+        id: CheckpointId,
+    },
+    /// The caller broke the store's contract. Nothing was written.
+    #[error("checkpoint {id} cannot be written: {reason}")]
+    Refused {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// The broken rule.
+        reason: CheckpointRefusal,
+    },
+}
+
+/// The reason why a checkpoint and its data do not fit the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointRefusal {
+    /// Its id is not higher than all that were ever written.
+    #[error("its id is not above {highest}, the highest ever written")]
+    IdNotNew {
+        /// The highest id.
+        highest: CheckpointId,
+    },
+    /// It names a chunk that is neither stored nor included.
+    #[error("its chunk {} is neither stored nor handed over", chunk.0)]
+    ChunkMissing {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// It names a chunk with another length than the chunk has.
+    #[error("it names chunk {} with another length than the chunk has", chunk.0)]
+    ChunkLength {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A chunk with the same id and other bytes is stored.
+    #[error("another chunk {} is already stored: ids of chunks must never be used twice", chunk.0)]
+    ChunkReused {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// It names a plugin that is neither stored nor included.
+    #[error("its plugin {plugin} is neither stored nor handed over")]
+    PluginMissing {
+        /// The plugin.
+        plugin: PluginDigest,
+    },
+}
+
+fn reasons(damaged: &[(CheckpointId, String)]) -> String {
+    let each = damaged
+        .iter()
+        .map(|(id, reason)| format!("checkpoint {id}: {reason}"));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// An error inside the store, before the path is added.
+#[derive(Debug)]
+pub(super) enum StoreFault {
+    /// redb failed.
+    Redb(redb::Error),
+    /// redb panicked: its handle must not be used again.
+    Panicked(String),
+    /// A check of this module found damage; redb works.
+    Damaged(String),
+    /// The file is sound, but not a store.
+    NotAStore(String),
+    /// The file has another format.
+    OtherFormat(u64),
+    /// Another process wrote to the file while it was read.
+    Disturbed,
+    /// The caller made a mistake; the file is fine.
+    Asked(StoreError),
+}
+
+impl StoreFault {
+    /// Whether redb's handle must be dropped (STYLE 20): its view of the file may differ from the disk.
+    pub(super) fn spoils_handle(&self) -> bool {
+        matches!(self, Self::Redb(_) | Self::Panicked(_))
+    }
+
+    pub(super) fn of(self, path: &Path) -> StoreError {
+        let path = path.to_owned();
+        let damaged = |path, reason| StoreError::Damaged { path, reason };
+        match self {
+            Self::Asked(error) => error,
+            Self::Disturbed => StoreError::Busy { path },
+            Self::Damaged(reason) => damaged(path, reason),
+            Self::Panicked(reason) => damaged(path, format!("redb stopped at: {reason}")),
+            Self::NotAStore(reason) => StoreError::NotAStore { path, reason },
+            Self::OtherFormat(found) => StoreError::OtherFormat {
+                path,
+                found,
+                expected: super::FORMAT,
+            },
+            Self::Redb(redb::Error::DatabaseAlreadyOpen) => StoreError::InUse { path },
+            Self::Redb(redb::Error::UpgradeRequired(_)) => StoreError::NotAStore {
+                path,
+                reason: "it is in an older format of redb".to_owned(),
+            },
+            Self::Redb(redb::Error::Io(source)) => match source.kind() {
+                io::ErrorKind::NotFound => StoreError::Absent { path },
+                io::ErrorKind::InvalidData => StoreError::NotAStore {
+                    path,
+                    reason: source.to_string(),
+                },
+                io::ErrorKind::UnexpectedEof => damaged(path, "it ends too early".to_owned()),
+                _ => StoreError::Io { path, source },
+            },
+            Self::Redb(error) => damaged(path, error.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for StoreFault {
+    fn from(error: redb::Error) -> Self {
+        Self::Redb(error)
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident)*) => {$(
+        impl From<redb::$error> for StoreFault {
+            fn from(error: redb::$error) -> Self {
+                Self::Redb(error.into())
+            }
+        }
+    )*};
+}
+
+from_redb!(StorageError TableError TransactionError CommitError DatabaseError CompactionError);
+
+impl From<ManifestError> for StoreFault {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::OtherVersion { found } => Self::OtherFormat(found.into()),
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for StoreFault {
+    fn from(error: StoreError) -> Self {
+        Self::Asked(error)
+    }
+}

@@ -1,0 +1,108 @@
+//! Creates and opens savepoints: stores with exactly one checkpoint, in a file of its own that can be copied and kept.
+//!
+//! A savepoint is written as `NAME.part` and renamed once it is durable, so a file with its final name is whole. A
+//! `NAME.part` left by a process that died is replaced.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::copy::{Highest, copy_to};
+use super::error::{StoreError, StoreFault};
+use super::guard::guarded;
+use super::readonly::ReadOnlyStore;
+use super::{chunks_of, file};
+use crate::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
+use floodmark_state::stream::CheckpointId;
+
+/// Creates a savepoint of a checkpoint at `to`.
+///
+/// # Errors
+///
+/// When `to` exists (it is not touched), when the checkpoint or the disk fails, or the checkpoint was retired in the
+/// meantime ([`StoreError::NoSuchCheckpoint`]). On failure nothing is left at `to`.
+pub fn create(
+    to: &Path,
+    from: &dyn CheckpointReader,
+    checkpoint: &Checkpoint,
+    settings: CheckpointStorageSettings,
+) -> Result<(), StoreError> {
+    if fs::symlink_metadata(to).is_ok() {
+        let path = to.to_owned();
+        return Err(StoreError::Exists { path });
+    }
+    let part = file::with_suffix(to, ".part");
+    let made = make(&part, to, from, checkpoint, settings);
+    made.map_err(|fault| {
+        // A leftover does no harm: the next savepoint of that name replaces it.
+        let _ = fs::remove_file(&part);
+        let error = fault.of(to);
+        match from.read(checkpoint.id) {
+            Err(gone @ StoreError::NoSuchCheckpoint { .. }) => gone,
+            _ => error,
+        }
+    })
+}
+
+fn make(
+    part: &Path,
+    to: &Path,
+    from: &dyn CheckpointReader,
+    checkpoint: &Checkpoint,
+    settings: CheckpointStorageSettings,
+) -> Result<(), StoreFault> {
+    let (storage, database) = file::make_anew(part)?;
+    let highest = Highest {
+        checkpoint: checkpoint.id.0,
+        chunk: chunks_of(checkpoint)
+            .map(|chunk| chunk.id.0)
+            .max()
+            .unwrap_or(0),
+    };
+    guarded(|| {
+        copy_to(
+            &database,
+            from,
+            &[checkpoint],
+            highest,
+            settings.compression,
+        )
+    })?;
+    drop(database);
+    // Another process may have created one: a link never replaces an existing file.
+    match fs::hard_link(part, to) {
+        Ok(()) => fs::remove_file(part)?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let path = to.to_owned();
+            return Err(StoreError::Exists { path }.into());
+        }
+        // Not all file systems have hard links.
+        Err(_) => fs::rename(part, to)?,
+    }
+    drop(storage);
+    Ok(file::sync_folder(to)?)
+}
+
+/// Opens a savepoint; or the store in a data folder, given the id of a checkpoint in it.
+///
+/// # Errors
+///
+/// When it is not a store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged.
+pub fn open(
+    path: impl Into<PathBuf>,
+    id: Option<CheckpointId>,
+) -> Result<(ReadOnlyStore, Checkpoint), StoreError> {
+    let path = path.into();
+    let store = ReadOnlyStore::open(&path)?;
+    let id = match id {
+        Some(id) => id,
+        None => match store.list()?.as_slice() {
+            [(id, _)] => *id,
+            listed => {
+                let count = listed.len();
+                return Err(StoreError::NotOne { path, count });
+            }
+        },
+    };
+    let checkpoint = store.read(id)?;
+    Ok((store, checkpoint))
+}

@@ -1,0 +1,182 @@
+//! `floodmark check`: loads a pipeline and its plugins, and prints what a run would do. Nothing is read or written.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::pipeline::read;
+use super::terminal::Terminal;
+use super::{CommandError, PipelineArguments};
+use floodmark_engine::connector::Guarantee;
+use floodmark_engine::guest::Limits;
+use floodmark_engine::pipeline::settings::{
+    CheckpointMode, OnErrorSetting, StateBackendSetting, StorageSetting,
+};
+use floodmark_engine::pipeline::spec::OperatorSpec;
+use floodmark_engine::pipeline::{GraphExchange, GraphNode, NodeKind};
+use floodmark_engine::pipeline::{duration, size};
+use floodmark_engine::runtime::plan::{Operator, Role};
+use floodmark_engine::session::assemble::{Assembled, assemble};
+use floodmark_engine::session::limits::Ticking;
+use floodmark_engine::session::restart;
+
+/// Data folder id of a job that does not run.
+const NO_DATA: &str = "";
+
+/// Loads a pipeline and its plugins, and prints what a run would do
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the pipeline cannot run.
+pub fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
+    let terminal = Terminal::new();
+    let pipeline = read(&arguments.pipeline)?;
+    let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
+    let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
+        terminal.say(line)
+    })?;
+    let mut out = std::io::stdout().lock();
+    let written = out
+        .write_all(describe(&assembled).as_bytes())
+        .and_then(|()| out.flush());
+    written.or_else(|error| CommandError::of_output(&error))
+}
+
+fn describe(assembled: &Assembled) -> String {
+    let spec = &assembled.graph.spec;
+    let interval = match spec.checkpoint.interval {
+        Some(interval) => format!("every {}", duration::format(interval)),
+        None => "only when the job stops or ends".to_owned(),
+    };
+    let mut text = format!(
+        "job `{}`: parallelism {} of at most {}; checkpoints {interval}, the last {} kept\n",
+        spec.name,
+        spec.parallelism,
+        spec.max_parallelism.get(),
+        spec.checkpoint.retained,
+    );
+    let storage = &spec.checkpoint.storage;
+    if *storage != StorageSetting::Redb {
+        text += &format!("checkpoints are kept in {storage}\n");
+    }
+    if let Some(warning) = forgetful(storage) {
+        text += &format!("warning: {warning}\n");
+    }
+    if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
+        text += "after a failure, records since the last checkpoint may count again: `checkpoint.mode` is `at-least-once`\n";
+    }
+    if spec.state.backend == StateBackendSetting::Disk {
+        text += &format!(
+            "state is on disk, with {} of it in memory\n",
+            size::format(spec.state.memory)
+        );
+    }
+    text += &format!("{}\n", restart::describe(&spec.restart));
+    for node in &assembled.graph.nodes {
+        text += &describe_node(assembled, node);
+    }
+    text
+}
+
+/// A warning for a storage that does not outlive the process.
+pub(super) fn forgetful(storage: &StorageSetting) -> Option<&'static str> {
+    (*storage == StorageSetting::Memory).then_some(
+        "checkpoints are kept in memory only: they are lost with the process, so a job that dies starts over; `checkpoint.storage = \"redb\"` keeps them",
+    )
+}
+
+fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
+    let role = &assembled.plan.nodes[usize::from(node.id.0)].role;
+    let mut text = match node.kind {
+        NodeKind::Source => format!("source `{}`\n", node.name),
+        NodeKind::Sink => format!("sink `{}`\n", node.name),
+        NodeKind::Operator { .. } => format!("operator `{}`\n", node.name),
+    };
+    if let Role::Operator(Operator { plugin, limits, .. }) = role {
+        let description = plugin.description();
+        text += &format!(
+            "  plugin  {} {}, {} bytes, sha256 {}\n          {}\n",
+            description.name,
+            description.version,
+            plugin.component().len(),
+            plugin.digest(),
+            assembled.components[&node.name].display(),
+        );
+        text += &describe_limits(limits);
+        for state in &description.states {
+            text += &format!(
+                "  state   `{}`: one value a key, version {}\n",
+                state.name, state.version
+            );
+        }
+    }
+    if let Some(operator) = assembled.graph.spec.operators.get(&node.name) {
+        text += &describe_handling(operator);
+    }
+    if let Role::Sink(sink) = role {
+        text += match sink.guarantee() {
+            Guarantee::ExactlyOnce => {
+                "  each record is visible exactly once, also after a failure\n"
+            }
+            Guarantee::AtLeastOnce => {
+                "  at least once: after a failure, records since the last checkpoint are written again\n"
+            }
+        };
+    }
+    for edge in assembled.graph.incoming(node.id) {
+        let from = assembled.graph.node(edge.from);
+        let port = match from.outputs[usize::from(edge.output.0)].as_str() {
+            "" => String::new(),
+            port => format!(", output `{port}`"),
+        };
+        let how = match edge.exchange {
+            GraphExchange::Forward => "",
+            GraphExchange::ByKey => ", by key",
+        };
+        text += &format!("  from    `{}`{port}{how}\n", from.name);
+    }
+    text
+}
+
+/// How records that the plugin cannot handle are handled, and how long its states live.
+fn describe_handling(operator: &OperatorSpec) -> String {
+    let mut text = match operator.on_error {
+        OnErrorSetting::Fail => "  errors  a record that the plugin cannot handle fails the job\n",
+        OnErrorSetting::Skip => "  errors  a record that the plugin cannot handle is left out\n",
+        OnErrorSetting::DeadLetter => {
+            "  errors  a record that the plugin cannot handle is set aside as a dead letter\n"
+        }
+    }
+    .to_owned();
+    for (state, ttl) in &operator.ttl {
+        text += &match ttl.0 {
+            Some(ttl) => format!(
+                "          `{state}` lives {} after its last write\n",
+                duration::format(ttl)
+            ),
+            None => format!("          `{state}` never expires\n"),
+        };
+    }
+    text
+}
+
+fn describe_limits(limits: &Limits) -> String {
+    let fuel = match limits.fuel_per_call {
+        Some(units) => format!(" and {units} units of fuel"),
+        None => String::new(),
+    };
+    format!(
+        "  limits  {} of memory; {}, {} of output{fuel} a call; {} log lines a second; {} spare instances\n",
+        size::format(limits.memory_bytes),
+        duration::format(limits.time_per_call),
+        size::format(limits.output_bytes_per_call),
+        limits.log_lines_per_second,
+        limits.instances,
+    )
+}

@@ -1,0 +1,215 @@
+//! `floodmark dead-letters replay`: returns letters to their operators, each once.
+//!
+//! It only writes files that the job reads like any input (`edge::replay_folder`), so checkpoints make the replay
+//! exactly once. A letter is identified by the place where it was found: sink, file and line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::super::pipeline;
+use super::super::print::print;
+use super::super::{CommandError, PipelineArguments};
+use super::{FoundLetter, data_dir, sinks};
+use floodmark_engine::connector::letter::Letter;
+use floodmark_engine::edge::data_dir::is_held;
+use floodmark_engine::edge::replay_folder::{HeldReplayFolder, ReplayFileWriter, ReplayFolder};
+use floodmark_engine::pipeline::Spec;
+use floodmark_engine::pipeline::settings::OnErrorSetting;
+use floodmark_engine::session::number::things;
+
+/// Selects the letters to replay.
+#[derive(Debug, Args)]
+pub struct LetterReplayArguments {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// Replays only the letters of this operator
+    #[arg(long, value_name = "OPERATOR")]
+    operator: Option<String>,
+    /// Replays only records that arrived at this input port
+    #[arg(long, value_name = "PORT")]
+    input: Option<String>,
+    /// Replays only letters with this text in their reason or position; given several times, with all of the texts
+    #[arg(long = "where", value_name = "TEXT")]
+    texts: Vec<String>,
+    /// Prints the number of letters, and replays none
+    #[arg(long)]
+    dry_run: bool,
+    /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl LetterReplayArguments {
+    fn means(&self, letter: &Letter) -> bool {
+        let has = |text: &String| letter.reason.contains(text) || letter.position.contains(text);
+        self.input
+            .as_ref()
+            .is_none_or(|input| *input == letter.input)
+            && self.texts.iter().all(has)
+    }
+}
+
+/// The counts of a replay.
+#[derive(Default)]
+struct ReplayCounts {
+    /// By operator and input: letters handed back.
+    letters: BTreeMap<(String, String), u64>,
+    /// Letters that were replayed before.
+    before: u64,
+    /// All letters that the options select, including these.
+    all: u64,
+}
+
+pub(super) fn replay(arguments: &LetterReplayArguments) -> Result<(), CommandError> {
+    let pipeline = pipeline::read(&arguments.pipeline)?;
+    let spec = &pipeline.spec;
+    let data_dir = data_dir(arguments.data_dir.as_deref(), &pipeline);
+    // Checked first, so that a mistyped operator is not reported as a missing folder.
+    sinks(spec, arguments.operator.as_deref())?;
+    if !data_dir.is_dir() {
+        let message = format!(
+            "there is no data folder `{}`; if the job was run with `--data-dir`, give it here, too",
+            data_dir.display()
+        );
+        return Err(CommandError::new(EXIT_DATA, message));
+    }
+    let held = ReplayFolder::of(&data_dir).hold()?;
+    let done = hand_back(arguments, spec, &data_dir, &held)?;
+    print(&describe(&done, arguments, spec, &data_dir))
+}
+
+/// Writes the letters of each sink to one file, in the order of the sink's parts.
+fn hand_back(
+    arguments: &LetterReplayArguments,
+    spec: &Spec,
+    data_dir: &Path,
+    held: &HeldReplayFolder,
+) -> Result<ReplayCounts, CommandError> {
+    let replayed = ReplayFolder::of(data_dir).replayed()?;
+    let operator = arguments.operator.as_deref();
+    let mut done = ReplayCounts::default();
+    for sink in sinks(spec, operator)? {
+        let mut drafts: BTreeMap<(String, String), ReplayFileWriter> = BTreeMap::new();
+        let mut parts = Vec::new();
+        sink.read(operator, &mut |found| {
+            let FoundLetter {
+                part,
+                letter,
+                place,
+            } = found;
+            if !arguments.means(&letter) {
+                return Ok(true);
+            }
+            done.all += 1;
+            if replayed.contains(&place.sink, &place.part, place.line) {
+                done.before += 1;
+                return Ok(true);
+            }
+            let port = (letter.operator.clone(), letter.input.clone());
+            check_input(&port.1)?;
+            *done.letters.entry(port.clone()).or_default() += 1;
+            if arguments.dry_run {
+                return Ok(true);
+            }
+            if parts.last() != Some(part) {
+                parts.push(part.clone());
+            }
+            if !drafts.contains_key(&port) {
+                drafts.insert(port.clone(), held.draft(&port.0, &port.1)?);
+            }
+            let draft = drafts.get_mut(&port).expect("it was just made");
+            draft.add(&letter, &place)?;
+            Ok(true)
+        })?;
+        // The job may have returned to a checkpoint and taken back output with letters. Their records are then
+        // processed again anyway.
+        if let Some(gone) = parts.iter().find(|part| !part.exists()) {
+            let message = format!(
+                "`{}` has gone while its letters were read, so none of sink `{}` were handed back; try again",
+                gone.display(),
+                sink.name
+            );
+            return Err(CommandError::new(EXIT_DATA, message));
+        }
+        for draft in drafts.into_values() {
+            draft.finish()?;
+        }
+    }
+    Ok(done)
+}
+
+/// Others may have changed the letters, which are output, and the input becomes the name of a folder.
+fn check_input(input: &str) -> Result<(), CommandError> {
+    let allowed = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
+    if !input.is_empty() && input.len() <= 64 && input.chars().all(allowed) {
+        return Ok(());
+    }
+    let shown: String = input
+        .chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect();
+    let message = format!(
+        "a letter says that its record came by the input `{shown}`, which is no name of an input; was its file changed?"
+    );
+    Err(CommandError::new(EXIT_DATA, message))
+}
+
+fn describe(
+    done: &ReplayCounts,
+    arguments: &LetterReplayArguments,
+    spec: &Spec,
+    data_dir: &Path,
+) -> String {
+    if done.letters.is_empty() {
+        return match (done.all, done.before) {
+            (0, _) => "nothing to replay: there are no such dead letters\n".to_owned(),
+            (1, _) => "nothing to replay: the one dead letter was replayed already\n".to_owned(),
+            (all, _) => {
+                let letters = things(all, "dead letter");
+                format!("nothing to replay: all {letters} were replayed already\n")
+            }
+        };
+    }
+    let mut text = String::new();
+    for ((operator, input), count) in &done.letters {
+        let letters = things(*count, "dead letter");
+        let when = match arguments.dry_run {
+            true => "would be replayed".to_owned(),
+            false => format!("replayed: {}", when(operator, spec, data_dir)),
+        };
+        text += &format!("{letters} of operator `{operator}`, input `{input}`, {when}\n");
+    }
+    text
+}
+
+/// A text that says when the job will process the letters.
+fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
+    let sets_aside = spec
+        .operators
+        .get(operator)
+        .is_some_and(|operator| operator.on_error == OnErrorSetting::DeadLetter);
+    match (is_held(data_dir), spec.has_end()) {
+        (true, false) if sets_aside => "the running job processes them now",
+        (true, _) => "the running job does not look for them, the next run processes them",
+        (false, _) => "the next run processes them",
+    }
+}
+
+/// The failure for an operator that does not exist.
+pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> CommandError {
+    let names: Vec<_> = spec
+        .operators
+        .keys()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let there = match names.is_empty() {
+        true => "it has none".to_owned(),
+        false => format!("there are {}", names.join(", ")),
+    };
+    let message = format!("the pipeline has no operator `{operator}`; {there}");
+    CommandError::new(EXIT_USAGE, message)
+}

@@ -1,0 +1,90 @@
+//! The failure of a command: one message and an exit code by cause.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use floodmark_checkpoint::store::StoreError;
+use floodmark_engine::connector::ConnectorError;
+use floodmark_engine::edge::data_dir::DataDirError;
+use floodmark_engine::edge::pipeline_file::PipelineFileError;
+use floodmark_engine::edge::replay_folder::ReplayFolderError;
+use floodmark_engine::edge::swap::SwapRefusal;
+use floodmark_engine::guest::GuestError;
+use floodmark_engine::pipeline::Problems;
+use floodmark_engine::runtime::JobError;
+use floodmark_engine::{Cause, EngineError};
+
+pub(super) const EXIT_FAILED: u8 = 1;
+pub(super) const EXIT_USAGE: u8 = 2;
+pub(super) const EXIT_PLUGIN: u8 = 3;
+pub(super) const EXIT_DATA: u8 = 4;
+pub(super) const EXIT_CONNECTOR: u8 = 5;
+
+/// A message for the user, and the exit code.
+#[derive(Debug)]
+pub struct CommandError {
+    code: u8,
+    message: String,
+}
+
+impl CommandError {
+    pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// A closed pipe is not an error.
+    pub(super) fn of_output(error: &std::io::Error) -> Result<(), Self> {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(Self::new(
+                EXIT_FAILED,
+                format!("cannot write the result: {error}"),
+            )),
+        }
+    }
+
+    pub(super) fn report(&self) -> ExitCode {
+        // A closed standard error is ignored: there is no other place to report to.
+        let _ = writeln!(std::io::stderr(), "error: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<EngineError> for CommandError {
+    fn from(error: EngineError) -> Self {
+        let code = match error.cause() {
+            Cause::Failed => EXIT_FAILED,
+            Cause::Usage => EXIT_USAGE,
+            Cause::Plugin => EXIT_PLUGIN,
+            Cause::Data => EXIT_DATA,
+            Cause::Connector => EXIT_CONNECTOR,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Errors of the engine's parts have the cause that the engine gives them.
+macro_rules! as_the_engine {
+    ($($error:ty),+) => {
+        $(impl From<$error> for CommandError {
+            fn from(error: $error) -> Self {
+                EngineError::from(error).into()
+            }
+        })+
+    };
+}
+
+as_the_engine!(
+    Problems,
+    PipelineFileError,
+    DataDirError,
+    ReplayFolderError,
+    GuestError,
+    SwapRefusal,
+    StoreError,
+    (&str, ConnectorError),
+    JobError
+);

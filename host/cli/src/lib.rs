@@ -1,0 +1,197 @@
+//! The command line: one file per command.
+//!
+//! Results go to standard output, everything else to standard error. Commands only parse arguments and print; the work
+//! is done in other modules.
+
+pub mod build;
+pub mod check;
+pub mod checkpoint;
+pub mod crash_test;
+pub mod dead_letters;
+pub mod job;
+pub mod new;
+pub mod replay;
+pub mod rescale;
+pub mod rollback;
+pub mod run;
+pub mod savepoint;
+pub mod state;
+pub mod status;
+pub mod stop;
+pub mod swap;
+pub mod test;
+pub mod vectors;
+
+mod answering;
+mod failure;
+mod hooks;
+mod pipeline;
+mod place;
+mod print;
+mod profile;
+mod progress;
+mod table;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::CommandError;
+
+use floodmark_checkpoint::crash::{self, CrashAt};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the job is finished, or was stopped as asked, with a checkpoint
+  1  an operator failed, or floodmark itself
+  2  the command line or the pipeline file is wrong
+  3  a plugin cannot be built, loaded or opened
+  4  the data folder or its checkpoints cannot be used
+  5  a source or a sink cannot be read or written
+130  told twice to stop: ended at once, without a checkpoint";
+
+const FIRST_STEPS: &str = "\
+First steps:
+  floodmark check PIPELINE                     check it, and show what a run would do
+  floodmark run PIPELINE                       run it, or resume after a stop or a crash
+  floodmark status PIPELINE                    show its state, speed and uptime
+  floodmark stop PIPELINE                      stop it with a checkpoint
+  floodmark checkpoint list --pipeline FILE    list the checkpoints of a job
+  floodmark new --language python NAME         create an operator of your own, in one of five languages
+  floodmark test DIR                           run the test vectors of a plugin
+
+A pipeline is a TOML file that names sources, operators and sinks; `plugins/word-count/pipeline.toml` is one.";
+
+/// Runs stream pipelines of sandboxed WebAssembly plugins, exactly once.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = FIRST_STEPS, after_long_help = long_help())]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArguments),
+    Check(check::CheckArguments),
+    Status(status::StatusArguments),
+    Stop(stop::StopArguments),
+    Rescale(rescale::RescaleArguments),
+    Rollback(rollback::RollbackArguments),
+    Swap(swap::SwapArguments),
+    Replay(replay::ReplayArguments),
+    CrashTest(crash_test::CrashTestArguments),
+    New(new::NewArguments),
+    Build(build::BuildArguments),
+    Test(test::TestArguments),
+    /// Copies checkpoints to files that can be moved to other machines
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
+    /// Shows, verifies, compares, deletes and compacts checkpoints and savepoints
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+    /// Lists the records that operators could not handle, and replays them
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Shows the state in a checkpoint or savepoint, and creates savepoints from rows of state
+    #[command(subcommand)]
+    State(state::StateCommand),
+}
+
+const ENVIRONMENT: &str = "\
+Environment:
+  FLOODMARK_CACHE_DIR  the folder for compiled plugins of all jobs of this user, or `off` to keep none
+                       [default: `~/.cache/floodmark`, or `floodmark` in `$XDG_CACHE_HOME`]; 1 GiB at most; may be
+                       deleted at any time
+  FLOODMARK_TOKEN      the token that requests to `run --listen` must carry";
+
+fn long_help() -> String {
+    format!("{FIRST_STEPS}\n\n{EXIT_CODES}\n\n{ENVIRONMENT}")
+}
+
+/// A pipeline, and settings that override its file.
+#[derive(Debug, clap::Args)]
+pub struct PipelineArguments {
+    /// The pipeline file, or a folder with a `pipeline.toml`
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// Sets a field of the pipeline file, such as `source.text.path=/var/log/app.log`; may be given several times.
+    /// Relative paths start in the current folder; those in the file start in the folder of the file
+    #[arg(long = "set", value_name = "path.to.field=value")]
+    pub sets: Vec<String>,
+    /// Number of tasks of each node, short for `--set job.parallelism=N`
+    #[arg(long, value_name = "N")]
+    pub parallelism: Option<u16>,
+}
+
+impl PipelineArguments {
+    /// The settings that override the pipeline file.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<String> {
+        let parallelism = self
+            .parallelism
+            .map(|tasks| format!("job.parallelism={tasks}"));
+        self.sets.iter().cloned().chain(parallelism).collect()
+    }
+}
+
+/// Arms the crash point that a crash test set in the environment, if any.
+fn arm() -> Result<(), CommandError> {
+    let Some(text) = std::env::var_os(crash::VARIABLE) else {
+        return Ok(());
+    };
+    let at = text.to_string_lossy().parse::<CrashAt>();
+    let usage = |reason| {
+        CommandError::new(
+            failure::EXIT_USAGE,
+            format!("`{}`: {reason}", crash::VARIABLE),
+        )
+    };
+    crash::arm(at.map_err(usage)?);
+    Ok(())
+}
+
+/// Runs the command from the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is not an error.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                failure::EXIT_USAGE
+            } else {
+                0
+            };
+            return ExitCode::from(code);
+        }
+    };
+    if let Err(failure) = arm() {
+        return failure.report();
+    }
+    let done = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Rescale(arguments) => rescale::rescale(&arguments),
+        Command::Rollback(arguments) => rollback::rollback(&arguments),
+        Command::Swap(arguments) => swap::swap(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
+        Command::New(arguments) => new::new(&arguments),
+        Command::Build(arguments) => build::build(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Savepoint(command) => savepoint::savepoint(&command),
+        Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&command),
+        Command::State(command) => state::state(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

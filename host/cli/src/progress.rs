@@ -1,0 +1,410 @@
+//! Shows the progress of a job: records, records per second, the age of the last checkpoint, and for input with an end
+//! how much is left. A bar on a terminal, a line every few seconds elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::terminal::Terminal;
+use crate::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
+use floodmark_checkpoint::Trigger;
+use floodmark_engine::connector::Recovered;
+use floodmark_engine::edge::drive::Watcher;
+use floodmark_engine::guest::LogLevel;
+use floodmark_engine::job::restart::Limit;
+use floodmark_engine::job::{CompletedCheckpoint, Notice, WentBack};
+use floodmark_engine::observe::WorkerMetrics;
+use floodmark_engine::runtime::plan::Plan;
+use floodmark_engine::runtime::worker::Counters;
+use floodmark_engine::session::number::{bytes, count, rate, span, things};
+use floodmark_engine::session::watched::Watched;
+use floodmark_state::stream::CheckpointId;
+
+/// Interval of progress lines where there is no bar.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Records per second are an average over this time.
+const RATE_SPAN: Duration = Duration::from_secs(2);
+/// Shortest time between two lines about periodic checkpoints.
+const CHECKPOINT_LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Prints the progress of one job.
+pub(super) struct ProgressDisplay {
+    terminal: Terminal,
+    /// The hooks to notify of checkpoints, and the job's name for them.
+    hooks: Option<(Hooks, String)>,
+    fresh: bool,
+    watched: Watched,
+    last_checkpoint: Option<(CheckpointId, Duration)>,
+    samples: Vec<(Duration, u64, u64)>,
+    line_at: Duration,
+    checkpoint_line_at: Duration,
+    totals: RunTotals,
+}
+
+/// Totals since the job started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RunTotals {
+    pub(super) elapsed: Duration,
+    pub(super) records_in: u64,
+    pub(super) records_out: u64,
+    pub(super) last_checkpoint: Option<CheckpointId>,
+}
+
+impl ProgressDisplay {
+    pub(super) fn new(terminal: Terminal, fresh: bool, watched: Watched) -> Self {
+        Self {
+            terminal,
+            hooks: None,
+            fresh,
+            watched,
+            last_checkpoint: None,
+            samples: Vec::new(),
+            line_at: LINE_INTERVAL,
+            checkpoint_line_at: Duration::ZERO,
+            totals: RunTotals::default(),
+        }
+    }
+
+    /// Notifies these hooks of each checkpoint.
+    pub(super) fn telling(self, hooks: Hooks, job: &str) -> Self {
+        Self {
+            hooks: Some((hooks, job.to_owned())),
+            ..self
+        }
+    }
+
+    /// Notifies the hooks; returns at once.
+    fn tell(&self, notice: &Notice) {
+        let Some((hooks, job)) = &self.hooks else {
+            return;
+        };
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let event = match notice {
+            Notice::Completed(checkpoint) => CheckpointEvent {
+                event: CheckpointOutcome::Completed,
+                job: job.clone(),
+                checkpoint: checkpoint.id.0,
+                created_ms: checkpoint.created_ms,
+                trigger: checkpoint.trigger.word().to_owned(),
+                state_bytes: checkpoint.state_bytes,
+                duration_ms: ms(checkpoint.total),
+                reason: None,
+            },
+            Notice::NotCompleted {
+                checkpoint,
+                trigger,
+                created_ms,
+                total,
+                reason,
+            } => CheckpointEvent {
+                event: CheckpointOutcome::Failed,
+                job: job.clone(),
+                checkpoint: checkpoint.0,
+                created_ms: *created_ms,
+                trigger: trigger.word().to_owned(),
+                state_bytes: 0,
+                duration_ms: ms(*total),
+                reason: Some(reason.clone()),
+            },
+            _ => return,
+        };
+        hooks.tell(event);
+    }
+
+    pub(super) fn totals(&self) -> RunTotals {
+        self.totals
+    }
+
+    fn completed(&mut self, now: Duration, checkpoint: CompletedCheckpoint) {
+        self.last_checkpoint = Some((checkpoint.id, now));
+        self.totals.last_checkpoint = Some(checkpoint.id);
+        let told_lately = now < self.checkpoint_line_at;
+        if checkpoint.trigger == Trigger::Periodic && (self.terminal.has_bar() || told_lately) {
+            return;
+        }
+        self.checkpoint_line_at = now + CHECKPOINT_LINE_INTERVAL;
+        self.terminal.say(&format!(
+            "checkpoint {} completed: {} in, {} of state ({} new), {} in all, workers stood still for {}",
+            checkpoint.id,
+            things(checkpoint.records_in, "record"),
+            bytes(checkpoint.state_bytes),
+            bytes(checkpoint.state_bytes_new),
+            span(checkpoint.total),
+            micros(checkpoint.stall),
+        ));
+    }
+
+    fn went_back(&mut self, went_back: &WentBack) {
+        for (id, reason) in &went_back.passed_over {
+            self.terminal.say(&format!(
+                "warning: checkpoint {id} is damaged and passed over: {reason}"
+            ));
+        }
+        let to = match went_back.to {
+            Some(id) => format!("goes back to checkpoint {id} and on from there"),
+            None => "begins again, since it has no checkpoint yet".to_owned(),
+        };
+        let to = match went_back.in_memory {
+            true => format!("{to} with the state in memory"),
+            false => to,
+        };
+        let attempts_max = match went_back.attempts_max {
+            Some(attempts_max) => format!(" of {attempts_max}"),
+            None => String::new(),
+        };
+        let delay = match went_back.delay.is_zero() {
+            true => String::new(),
+            false => format!(", after {}", span(went_back.delay)),
+        };
+        self.terminal.say(&format!(
+            "warning: {}; the job {to} (attempt {}{attempts_max}{delay})",
+            went_back.reason, went_back.attempt,
+        ));
+        self.samples.clear();
+    }
+
+    fn gave_up(&self, limit: Limit, kept: Option<CheckpointId>) {
+        let kept = match kept {
+            Some(id) => format!(
+                "checkpoint {id} is kept, and the same command resumes from it once the cause is removed or the setting changed"
+            ),
+            None => "there is no checkpoint yet, so the same command begins again".to_owned(),
+        };
+        self.terminal
+            .say(&format!("the job gives up: {limit}; {kept}"));
+    }
+
+    /// Reports the result of an operation, or of the trial of a swap.
+    fn changed(&mut self, notice: &Notice) {
+        let quoted = |names: &[String]| {
+            let quoted = names.iter().map(|name| format!("`{name}`"));
+            quoted.collect::<Vec<_>>().join(", ")
+        };
+        self.terminal.say(&match notice {
+            Notice::Rescaled(rescaled) => format!(
+                "rescaled: the parallelism was {}, now is {}; records stood still for {}; checkpoint {}",
+                rescaled.from,
+                rescaled.to,
+                micros(rescaled.pause),
+                rescaled.checkpoint
+            ),
+            Notice::RolledBack(back) => format!(
+                "rolled back to checkpoint {}, {} in; {}; checkpoint {}",
+                back.to,
+                things(back.records_in, "record"),
+                gone(&back.deleted),
+                back.checkpoint
+            ),
+            Notice::TrialFailed {
+                operators,
+                reason,
+                to,
+                ..
+            } => format!(
+                "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
+                quoted(operators)
+            ),
+            Notice::Swapped(swapped) => format!(
+                "{} replaced in {} at checkpoint {}; {}",
+                quoted(&swapped.names()),
+                micros(swapped.pause()),
+                swapped.checkpoint,
+                swapped.way_back(),
+            ),
+            Notice::TrialPassed { operators } => format!(
+                "what took the place of {} has passed its trial",
+                quoted(operators)
+            ),
+            _ => return,
+        });
+        if !matches!(notice, Notice::TrialPassed { .. } | Notice::Swapped(_)) {
+            self.samples.clear();
+        }
+    }
+
+    /// Records per second over [`RATE_SPAN`], read and processed.
+    fn rate(&mut self, now: Duration, records: u64, done: u64) -> (f64, f64) {
+        self.samples.push((now, records, done));
+        let old = self
+            .samples
+            .iter()
+            .position(|(at, ..)| *at + RATE_SPAN >= now)
+            .unwrap_or(0);
+        self.samples.drain(..old.saturating_sub(1));
+        let (at, records_then, done_then) = self.samples[0];
+        let seconds = now.saturating_sub(at).as_secs_f64();
+        if seconds <= 0.0 {
+            return (0.0, 0.0);
+        }
+        (
+            // After a failure the counters return to those of the checkpoint.
+            records.saturating_sub(records_then) as f64 / seconds,
+            done.saturating_sub(done_then) as f64 / seconds,
+        )
+    }
+}
+
+impl Watcher for ProgressDisplay {
+    fn begun(&mut self, recovered: &[(String, Recovered)]) {
+        self.watched.begun();
+        for (
+            sink,
+            Recovered {
+                committed,
+                aborted,
+                retracted,
+            },
+        ) in recovered
+        {
+            let mut done = Vec::new();
+            if *committed > 0 {
+                done.push(format!(
+                    "{} made visible",
+                    things(*committed as u64, "part")
+                ));
+            }
+            if *aborted > 0 {
+                done.push(format!(
+                    "{} removed",
+                    things(*aborted as u64, "unfinished part")
+                ));
+            }
+            if *retracted > 0 {
+                let why = if self.fresh {
+                    "of earlier runs removed"
+                } else {
+                    "of later checkpoints taken back"
+                };
+                done.push(format!("{} {why}", things(*retracted as u64, "part")));
+            }
+            if !done.is_empty() {
+                self.terminal
+                    .say(&format!("sink `{sink}`: {}", done.join(", ")));
+            }
+        }
+    }
+
+    fn notice(&mut self, now: Duration, notice: Notice) {
+        self.tell(&notice);
+        self.watched.notice(&notice);
+        match notice {
+            Notice::Begun { .. } => {}
+            Notice::Completed(checkpoint) => self.completed(now, checkpoint),
+            Notice::NotCompleted {
+                checkpoint, reason, ..
+            } => {
+                let last = match self.last_checkpoint {
+                    Some((id, _)) => format!("checkpoint {id} stays the last one"),
+                    None => "there is none since the start yet".to_owned(),
+                };
+                self.terminal.say(&format!(
+                    "warning: checkpoint {checkpoint} failed: {reason}; the job continues, and {last}"
+                ));
+            }
+            Notice::NotVisible { reason } => self.terminal.say(&format!(
+                "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
+            )),
+            Notice::Failed { reason } => self.terminal.say(&format!("warning: the job failed: {reason}")),
+            Notice::WentBack(went_back) => self.went_back(&went_back),
+            Notice::GaveUp { limit, kept } => self.gave_up(limit, kept),
+            Notice::StoppedAtRest { at } => {
+                self.totals.last_checkpoint = at;
+                let at = match at {
+                    Some(id) => format!("its last checkpoint is {id}"),
+                    None => "it has no checkpoint yet".to_owned(),
+                };
+                self.terminal
+                    .say(&format!("the job stops while it waits after a failure: {at}"));
+            }
+            changed @ (Notice::Rescaled(_)
+            | Notice::Swapped(_)
+            | Notice::RolledBack(_)
+            | Notice::TrialFailed { .. }
+            | Notice::TrialPassed { .. }) => self.changed(&changed),
+            Notice::Log { operator, task, line } => {
+                if line.level < LogLevel::Info {
+                    return;
+                }
+                let level = match line.level {
+                    LogLevel::Warn => "warning: ",
+                    LogLevel::Error => "error: ",
+                    _ => "",
+                };
+                self.terminal.say(&format!("[{operator}/{task}] {level}{}", line.message));
+            }
+        }
+    }
+
+    fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]) {
+        let sum = |read: fn(&Counters) -> u64| {
+            counters.iter().map(|counters| read(counters)).sum::<u64>()
+        };
+        self.watched.watch(now);
+        self.totals.elapsed = now;
+        self.totals.records_in = sum(|counters| counters.records_in.load(Ordering::Relaxed));
+        self.totals.records_out = sum(|counters| counters.records_out.load(Ordering::Relaxed));
+        let done = sum(|counters| counters.source_done.load(Ordering::Relaxed));
+        let totals = counters
+            .iter()
+            .map(|counters| counters.source_total.load(Ordering::Relaxed));
+        let total = totals.into_iter().try_fold(0_u64, u64::checked_add);
+        let (records_rate, done_rate) = self.rate(now, self.totals.records_in, done);
+        let mut parts = vec![
+            format!("{} records in", count(self.totals.records_in)),
+            rate(records_rate),
+        ];
+        parts.push(match self.last_checkpoint {
+            Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
+            None => "no checkpoint yet".to_owned(),
+        });
+        // An endless source reports the largest number as its total.
+        let total = total.filter(|total| (1..u64::MAX).contains(total));
+        if let Some(total) = total {
+            parts.push(format!(
+                "{} %",
+                (u128::from(done) * 100 / u128::from(total)).min(100)
+            ));
+            if done_rate > 0.0 && done < total {
+                let left = (total - done) as f64 / done_rate;
+                parts.push(format!(
+                    "{} left",
+                    span(Duration::from_secs_f64(left.min(1e9)))
+                ));
+            }
+        }
+        let text = parts.join(", ");
+        if self.terminal.has_bar() {
+            self.terminal.show(total.map(|total| (done, total)), &text);
+        } else if now >= self.line_at {
+            self.line_at = now + LINE_INTERVAL;
+            self.terminal.say(&text);
+        }
+    }
+
+    fn planned(&mut self, plan: &Plan, is_on_trial: bool) {
+        self.watched.planned(plan, is_on_trial);
+    }
+
+    fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.watched.worker(worker)
+    }
+}
+
+/// A text about the checkpoints that a rollback deleted.
+pub(super) fn gone(deleted: &[CheckpointId]) -> String {
+    let names: Vec<_> = deleted.iter().map(ToString::to_string).collect();
+    match names.is_empty() {
+        true => "no later checkpoint was there".to_owned(),
+        false => format!(
+            "later checkpoints are deleted, and their output is taken back: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+pub(super) fn micros(stall: Duration) -> String {
+    match stall.as_micros() {
+        micros @ 0..10_000 => format!("{:.1} ms", micros as f64 / 1000.0),
+        _ => span(stall),
+    }
+}

@@ -1,0 +1,177 @@
+//! `floodmark state dump`: prints all keys of a state, in the order of their bytes.
+
+use clap::{Args, ValueEnum};
+
+use super::decoder::Decoder;
+use super::row::{Shown, readable};
+use super::{StateArguments, operator, schemas, unreadable};
+use crate::CommandError;
+use crate::place::{OpenedCheckpoints, scratch_file};
+use crate::print::LinePrinter;
+use crate::terminal::Terminal;
+use crate::terminal::warn;
+use floodmark_checkpoint::OperatorSnapshot;
+use floodmark_engine::guest::GuestEngine;
+use floodmark_engine::runtime::saved::SavedState;
+use floodmark_engine::session::limits::Ticking;
+use floodmark_state::StateSchema;
+
+/// Keys whose values are decoded in one call of the plugin.
+const KEYS_A_CALL: usize = 1000;
+
+/// Prints all keys of a state with their values, one per line
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Prints only states of this operator
+    #[arg(value_name = "OPERATOR")]
+    operator: Option<String>,
+    /// Prints only this state
+    #[arg(value_name = "STATE", requires = "operator")]
+    state: Option<String>,
+    /// The output format: rows that `load` reads, or one line for each value with the columns operator, state, key,
+    /// sub-key and value
+    #[arg(long, value_enum, default_value_t = DumpFormat::Jsonl)]
+    format: DumpFormat,
+    #[command(flatten)]
+    source: StateArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DumpFormat {
+    Jsonl,
+    Csv,
+}
+
+pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
+    let (opened, checkpoint) = arguments.source.open()?;
+    let operators: Vec<_> = match &arguments.operator {
+        Some(name) => vec![operator(&checkpoint, name)?],
+        None => checkpoint.operators.iter().collect(),
+    };
+    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
+    let mut lines = LinePrinter::new();
+    if arguments.format == DumpFormat::Csv && !lines.line("operator,state,key,sub-key,value")? {
+        return Ok(());
+    }
+    for operator in operators {
+        let states: Vec<_> = match &arguments.state {
+            Some(state) => schemas(operator, state)?,
+            None => operator.states.iter().collect(),
+        };
+        if states.is_empty() {
+            continue;
+        }
+        let mut dumping = Dumping {
+            saved: SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
+                .map_err(unreadable)?,
+            operator,
+            format: arguments.format,
+        };
+        for state in states {
+            let mut decoder = decoder(arguments, &guests.engine, &opened, operator);
+            if !dumping.state(state, &mut decoder, &mut lines)? {
+                return Ok(());
+            }
+        }
+    }
+    lines.finish()
+}
+
+fn decoder(
+    arguments: &Dump,
+    engine: &GuestEngine,
+    opened: &OpenedCheckpoints,
+    operator: &OperatorSnapshot,
+) -> Decoder {
+    match arguments.source.raw {
+        true => Decoder::raw(),
+        false => Decoder::of(engine, &*opened.reader, operator, &mut warn),
+    }
+}
+
+struct Dumping<'a> {
+    saved: SavedState,
+    operator: &'a OperatorSnapshot,
+    format: DumpFormat,
+}
+
+impl Dumping<'_> {
+    /// Prints a state; returns whether the output is still open.
+    fn state(
+        &mut self,
+        state: &StateSchema,
+        decoder: &mut Decoder,
+        lines: &mut LinePrinter,
+    ) -> Result<bool, CommandError> {
+        let keys = self.saved.keys(state.id).map_err(unreadable)?;
+        for keys in keys.chunks(KEYS_A_CALL) {
+            let mut there = Vec::with_capacity(keys.len());
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                if let Some(value) = self.saved.read(state.id, key).map_err(unreadable)? {
+                    there.push(key);
+                    found.push(value);
+                }
+            }
+            let shown = decoder.show_all(state, &found, &mut warn);
+            for (key, shown) in there.into_iter().zip(shown) {
+                if !self.print(state, key, shown, decoder.is_raw(), lines)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn print(
+        &self,
+        state: &StateSchema,
+        key: &[u8],
+        shown: Shown,
+        raw: bool,
+        lines: &mut LinePrinter,
+    ) -> Result<bool, CommandError> {
+        let operator = &self.operator.name;
+        if self.format == DumpFormat::Jsonl {
+            let row = shown.row(operator, &state.name, key, raw);
+            let row = serde_json::to_string(&row).map_err(unreadable)?;
+            return lines.line(&row);
+        }
+        let cells: Vec<(String, String)> = match shown {
+            Shown::Value(value) => vec![(String::new(), value)],
+            Shown::List(values) => {
+                let number = |(at, value): (usize, String)| (at.to_string(), value);
+                values.into_iter().enumerate().map(number).collect()
+            }
+            Shown::Map(entries) => {
+                let text = |(key, value): (String, String)| (plain(&key), value);
+                entries.into_iter().map(text).collect()
+            }
+        };
+        for (sub_key, value) in cells {
+            let fields = [
+                operator,
+                &state.name,
+                &readable(key),
+                &sub_key,
+                &plain(&value),
+            ];
+            if !lines.line(&fields.map(|field| quoted(field)).join(","))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A JSON text as a table cell: strings without quotes.
+fn plain(json: &str) -> String {
+    serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
+}
+
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
+    }
+}

@@ -1,0 +1,78 @@
+//! `floodmark state get`: prints the value of one key.
+
+use clap::Args;
+
+use super::decoder::Decoder;
+use super::row::{from_hex, readable};
+use super::{StateArguments, operator, schemas, unreadable};
+use crate::CommandError;
+use crate::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::place::scratch_file;
+use crate::print::print;
+use crate::terminal::Terminal;
+use crate::terminal::warn;
+use floodmark_engine::runtime::saved::SavedState;
+use floodmark_engine::session::limits::Ticking;
+
+/// Prints the value, list or map of one key in a state
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The name of the operator
+    #[arg(value_name = "OPERATOR")]
+    operator: String,
+    /// The name of the state
+    #[arg(value_name = "STATE")]
+    state: String,
+    /// The key, as text
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// Reads the key as hexadecimal digits
+    #[arg(long)]
+    hex: bool,
+    #[command(flatten)]
+    source: StateArguments,
+    /// Prints JSON, as a row of `dump`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
+    let (opened, checkpoint) = arguments.source.open()?;
+    let operator = operator(&checkpoint, &arguments.operator)?;
+    let versions = schemas(operator, &arguments.state)?;
+    let key = match arguments.hex {
+        true => from_hex(&arguments.key).map_err(|reason| CommandError::new(EXIT_USAGE, reason))?,
+        false => arguments.key.clone().into_bytes(),
+    };
+    let mut saved = SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
+        .map_err(unreadable)?;
+    let mut found = None;
+    for state in versions {
+        if let Some(value) = saved.read(state.id, &key).map_err(unreadable)? {
+            found = Some((state, value));
+        }
+    }
+    let Some((schema, value)) = found else {
+        return Err(CommandError::new(
+            EXIT_DATA,
+            format!(
+                "checkpoint {}: key `{}` has nothing in state `{}` of operator `{}`",
+                checkpoint.id,
+                readable(&key),
+                arguments.state,
+                operator.name
+            ),
+        ));
+    };
+    let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
+    let mut decoder = match arguments.source.raw {
+        true => Decoder::raw(),
+        false => Decoder::of(&guests.engine, &*opened.reader, operator, &mut warn),
+    };
+    let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
+    if arguments.json {
+        let row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
+        return print(&(serde_json::to_string(&row).unwrap_or_default() + "\n"));
+    }
+    print(&shown.page())
+}

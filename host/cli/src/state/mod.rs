@@ -1,0 +1,121 @@
+//! `floodmark state`: shows the state in a checkpoint or savepoint, and creates savepoints from rows.
+//!
+//! Nothing here changes a checkpoint; `load` writes a new savepoint. The plugin in the checkpoint decodes the values,
+//! in the same sandbox as in a job.
+
+pub(super) mod decoder;
+mod dump;
+mod get;
+mod list;
+mod load;
+pub(super) mod row;
+
+use clap::{Args, Subcommand};
+
+use super::CommandError;
+use super::failure::{EXIT_DATA, EXIT_USAGE};
+use super::place::{OpenedCheckpoints, PlaceOrSavepoint};
+use floodmark_checkpoint::{Checkpoint, OperatorSnapshot};
+use floodmark_engine::pipeline::suggestions;
+use floodmark_state::StateSchema;
+
+#[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "the names say it, and the help texts are on the arguments"
+)]
+pub enum StateCommand {
+    /// Lists the states of each operator, and their sizes
+    List(list::List),
+    /// Prints the value, list or map of one key in a state
+    Get(get::Get),
+    /// Prints all keys of a state with their values, one per line
+    Dump(dump::Dump),
+    /// Creates a savepoint from the rows that `dump` prints: to start a job with state, or to repair one
+    Load(load::Load),
+}
+
+/// Selects a checkpoint, and whether values are decoded.
+#[derive(Debug, Args)]
+pub struct StateArguments {
+    #[command(flatten)]
+    place: PlaceOrSavepoint,
+    /// The number of the checkpoint [default: the newest one]
+    #[arg(long, value_name = "ID")]
+    checkpoint: Option<u64>,
+    /// Prints the stored bytes, without decoding them
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or has no such operator, state or key.
+pub fn state(command: &StateCommand) -> Result<(), CommandError> {
+    match command {
+        StateCommand::List(arguments) => list::list(arguments),
+        StateCommand::Get(arguments) => get::get(arguments),
+        StateCommand::Dump(arguments) => dump::dump(arguments),
+        StateCommand::Load(arguments) => load::load(arguments),
+    }
+}
+
+impl StateArguments {
+    fn open(&self) -> Result<(OpenedCheckpoints, Checkpoint), CommandError> {
+        let opened = self.place.open()?;
+        let checkpoint = opened.checkpoint(self.checkpoint)?;
+        Ok((opened, checkpoint))
+    }
+}
+
+/// An operator of a checkpoint by name.
+fn operator<'a>(
+    checkpoint: &'a Checkpoint,
+    name: &str,
+) -> Result<&'a OperatorSnapshot, CommandError> {
+    let found = checkpoint
+        .operators
+        .iter()
+        .find(|operator| operator.name == name);
+    found.ok_or_else(|| {
+        let names = checkpoint
+            .operators
+            .iter()
+            .map(|operator| operator.name.as_str());
+        let hint = suggestions::hint(name, names);
+        CommandError::new(
+            EXIT_USAGE,
+            format!(
+                "checkpoint {} has no operator `{name}`{hint}",
+                checkpoint.id
+            ),
+        )
+    })
+}
+
+/// A state of an operator by name: all its versions, newest last.
+fn schemas<'a>(
+    operator: &'a OperatorSnapshot,
+    name: &str,
+) -> Result<Vec<&'a StateSchema>, CommandError> {
+    let mut found: Vec<_> = operator
+        .states
+        .iter()
+        .filter(|state| state.name == name)
+        .collect();
+    found.sort_by_key(|state| state.version);
+    if found.is_empty() {
+        let names = operator.states.iter().map(|state| state.name.as_str());
+        let hint = suggestions::hint(name, names);
+        return Err(CommandError::new(
+            EXIT_USAGE,
+            format!("operator `{}` has no state `{name}`{hint}", operator.name),
+        ));
+    }
+    Ok(found)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> CommandError {
+    CommandError::new(EXIT_DATA, error.to_string())
+}

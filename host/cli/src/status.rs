@@ -1,0 +1,371 @@
+//! `floodmark status`: prints the status of a job.
+//!
+//! A running job answers itself, and `--json` prints its answer unchanged: nothing is computed here. For a stopped job,
+//! the newest checkpoint is shown.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::checkpoint::{state_bytes, summary};
+use super::job::{JobArguments, JobLocation};
+use super::print::{print, print_json};
+use super::table::table;
+use floodmark_checkpoint::Checkpoint;
+use floodmark_checkpoint::store::StoreError;
+use floodmark_control::AskError;
+use floodmark_engine::edge::clock::Clock;
+use floodmark_engine::observe::Stage;
+use floodmark_engine::session::number::{bytes, count, date, rate, span, things};
+use floodmark_engine::session::storage;
+
+/// Shows what a job is doing: its state, the speed of each node, its plugins and its checkpoints
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    /// Prints JSON, the same as `GET /v1/status` returns
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the job does not answer, or its checkpoints cannot be read.
+pub fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
+    let place = arguments.job.place()?;
+    match place.look("/v1/status") {
+        Ok(status) if arguments.json => print_json(&status),
+        Ok(status) => print(&page(&status)),
+        Err(AskError::NotRunning { .. }) => at_rest(&place, arguments.json),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Prints the status of a job that does not run.
+fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
+    let newest = newest(place)?;
+    if wants_json {
+        let checkpoint = newest.as_ref().map(summary);
+        return print_json(&json!({ "state": "NOT_RUNNING", "checkpoint": checkpoint }));
+    }
+    let folder = place.data_dir.display();
+    let Some(checkpoint) = newest else {
+        return print(&format!(
+            "no job runs on the data folder `{folder}`, and it has no checkpoint\n"
+        ));
+    };
+    let age = Clock::start()
+        .wall_ms()
+        .saturating_sub(checkpoint.created_ms);
+    print(&format!(
+        "job `{}` does not run\n  newest checkpoint  {}, taken at {} ({} ago): {} in, {} out, {} of state\n",
+        checkpoint.job,
+        checkpoint.id,
+        date(checkpoint.created_ms),
+        millis(age),
+        things(checkpoint.records_in, "record"),
+        things(checkpoint.records_out, "record"),
+        bytes(state_bytes(&checkpoint)),
+    ))
+}
+
+/// The newest checkpoint that can be read, if there is one.
+fn newest(place: &JobLocation) -> Result<Option<Checkpoint>, CommandError> {
+    let reader = match storage::reader(&place.storage, &place.data_dir) {
+        Ok(reader) => reader,
+        Err(StoreError::Absent { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut listed = reader.list()?.into_iter();
+    Ok(listed.find_map(|(_, found)| found.ok()))
+}
+
+fn page(status: &Value) -> String {
+    let mut text = format!(
+        "job `{}` is {}, since {} ({}), with {} a node\n",
+        text_of(&status["name"]),
+        text_of(&status["state"]).to_lowercase(),
+        date(number(&status["start-time"])),
+        millis(number(&status["duration"])),
+        things(number(&status["parallelism"]), "task"),
+    );
+    text += &checkpoints(&status["checkpoints"], number(&status["now"]));
+    let failures = &status["failures"];
+    if number(&failures["count"]) > 0 {
+        let ago = number(&status["now"]).saturating_sub(number(&failures["latest"]["timestamp"]));
+        text += &format!(
+            "  failures     {}, begun again {}; the last one {} ago: {}\n",
+            number(&failures["count"]),
+            times(number(&status["restarts"])),
+            millis(ago),
+            first_line(&failures["latest"]["message"]),
+        );
+    }
+    let swaps = &status["swaps"];
+    if number(&swaps["count"]) > 0 {
+        let trial = match swaps["on-trial"] == true {
+            true => "; on trial",
+            false => "",
+        };
+        text += &format!(
+            "  swaps        {}, {} taken back, pause {} (longest {}){trial}\n",
+            number(&swaps["count"]),
+            number(&swaps["undone"]),
+            fine(&swaps["last-pause"]),
+            fine(&swaps["longest-pause"]),
+        );
+    }
+    let none = Vec::new();
+    let vertices = status["vertices"].as_array().unwrap_or(&none);
+    text.push('\n');
+    text += &nodes(vertices);
+    text += &stages(vertices);
+    let operators = vertices
+        .iter()
+        .filter(|vertex| vertex["kind"] == "operator");
+    text + &operators.map(operator).collect::<String>()
+}
+
+fn checkpoints(known: &Value, now_ms: u64) -> String {
+    let counts = &known["counts"];
+    let how_many = format!(
+        "{} completed, {} failed",
+        number(&counts["completed"]),
+        number(&counts["failed"])
+    );
+    let last = &known["latest"]["completed"];
+    let last = match last.is_object() {
+        true => format!(
+            "{} ({}), {} ago: {}, {} of state ({} new); ",
+            number(&last["id"]),
+            text_of(&last["trigger"]),
+            millis(now_ms.saturating_sub(number(&last["trigger_timestamp"]))),
+            millis(number(&last["end_to_end_duration"])),
+            bytes(number(&last["state_size"])),
+            bytes(number(&last["checkpointed_size"])),
+        ),
+        false => "none since the start; ".to_owned(),
+    };
+    let restored = &known["latest"]["restored"];
+    let restored = match restored.is_object() {
+        true => format!("  went on from {}\n", number(&restored["id"])),
+        false => String::new(),
+    };
+    let failed = &known["latest"]["failed"];
+    let failed = match failed.is_object() {
+        true => format!(
+            "  last failed  {}: {}\n",
+            number(&failed["id"]),
+            text_of(&failed["failure_message"])
+        ),
+        false => String::new(),
+    };
+    format!("  checkpoint   {last}{how_many}\n{failed}{restored}")
+}
+
+fn nodes(vertices: &[Value]) -> String {
+    let head = [
+        "node",
+        "in",
+        "in a second",
+        "out",
+        "out a second",
+        "busy",
+        "idle",
+        "held back",
+        "state",
+        "watermark lag",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for vertex in vertices {
+        let metrics = &vertex["metrics"];
+        let share = |field: &str| {
+            let share = metrics[field].as_f64().unwrap_or_default();
+            format!("{:.0} %", 100.0 * share)
+        };
+        let per_second = |field: &str| rate(metrics[field].as_f64().unwrap_or_default());
+        let lag = match metrics["watermark-lag"].as_i64() {
+            Some(lag) => millis(u64::try_from(lag).unwrap_or(0)),
+            None => "-".to_owned(),
+        };
+        let state = match &vertex["state"]["bytes"] {
+            Value::Null => "-".to_owned(),
+            size => bytes(number(size)),
+        };
+        rows.push(vec![
+            name(vertex),
+            count(number(&metrics["read-records"])),
+            per_second("read-records-per-second"),
+            count(number(&metrics["write-records"])),
+            per_second("write-records-per-second"),
+            share("busy-share"),
+            share("idle-share"),
+            share("backpressured-share"),
+            state,
+            lag,
+        ]);
+    }
+    table(&rows)
+}
+
+/// Time by stage: one row per node, one column per stage, with the stage's share of the time of all nodes.
+fn stages(vertices: &[Value]) -> String {
+    let time = |vertex: &Value, stage: &str| vertex["stage-times"][stage].as_f64();
+    let times = |vertex| Stage::ALL.map(|stage| time(vertex, stage.name()));
+    let all: f64 = vertices.iter().flat_map(times).flatten().sum();
+    if all <= 0.0 {
+        return String::new();
+    }
+    let stages = Stage::ALL.map(|stage| stage.name().to_owned());
+    let head = ["time by stage".to_owned()].into_iter().chain(stages);
+    let mut rows = vec![head.collect::<Vec<_>>()];
+    for vertex in vertices {
+        let cells = times(vertex).map(|time| match time {
+            Some(time) => format!("{} ({:.0} %)", millis(time as u64), 100.0 * time / all),
+            None => "-".to_owned(),
+        });
+        rows.push([name(vertex)].into_iter().chain(cells).collect());
+    }
+    format!("\n{}", table(&rows))
+}
+
+/// The kind and the name of a node.
+fn name(vertex: &Value) -> String {
+    format!(
+        "{} `{}`",
+        text_of(&vertex["kind"]),
+        text_of(&vertex["name"])
+    )
+}
+
+fn operator(vertex: &Value) -> String {
+    let (plugin, calls) = (&vertex["plugin"], &vertex["calls"]);
+    let digest = text_of(&plugin["digest"]);
+    let of = |field: &str| number(&calls[field]);
+    format!(
+        "\noperator `{}`: plugin `{}` {}, sha256 {}\n  code   {}\n  calls  {}: {} in the plugin, {} copying, {} in the host\n  faults {}, {}; {} rejected, {} skipped, {} to dead letters\n",
+        text_of(&vertex["name"]),
+        printable(&text_of(&plugin["name"])),
+        printable(&text_of(&plugin["version"])),
+        digest.get(..16).unwrap_or(&digest),
+        code(plugin),
+        count(of("count")),
+        millis(of("guest-time")),
+        millis(of("copy-time")),
+        millis(of("host-time")),
+        things(of("traps"), "trap"),
+        match of("retries") {
+            1 => "1 retry".to_owned(),
+            retries => format!("{} retries", count(retries)),
+        },
+        count(of("rejections")),
+        count(of("skipped")),
+        count(of("dead-letters")),
+    )
+}
+
+/// The kind of code that a plugin runs.
+fn code(plugin: &Value) -> &'static str {
+    match (plugin["code"] == "quick", plugin["optimising"] == true) {
+        (false, _) => "optimised",
+        (true, true) => "quick, optimising",
+        (true, false) => "quick",
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+/// Text of a JSON value, without control characters of terminals.
+fn text_of(value: &Value) -> String {
+    printable(value.as_str().unwrap_or_default())
+}
+
+/// The first line only; the whole text, such as a plugin's output, is in the JSON.
+fn first_line(value: &Value) -> String {
+    let line = value.as_str().unwrap_or_default().lines().next();
+    printable(line.unwrap_or_default())
+}
+
+/// Removes control characters: a plugin chooses its own name and version.
+fn printable(text: &str) -> String {
+    let visible = |char: char| if char.is_control() { '\u{fffd}' } else { char };
+    text.chars().map(visible).collect()
+}
+
+fn millis(ms: u64) -> String {
+    span(std::time::Duration::from_millis(ms))
+}
+
+/// Milliseconds with decimals.
+fn fine(ms: &Value) -> String {
+    format!("{:.1} ms", ms.as_f64().unwrap_or_default())
+}
+
+fn times(number: u64) -> String {
+    match number {
+        1 => "once".to_owned(),
+        number => format!("{number} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches missing figures, and plugin names that write to the terminal.
+
+    use super::*;
+
+    #[test]
+    fn a_screen_has_what_matters() {
+        let status = json!({
+            "name": "words", "state": "RUNNING", "start-time": 1_000, "now": 62_000, "duration": 61_000,
+            "parallelism": 2,
+            "checkpoints": {
+                "counts": { "completed": 3, "failed": 1 },
+                "latest": {
+                    "completed": {
+                        "id": 7, "trigger": "interval", "trigger_timestamp": 60_000,
+                        "end_to_end_duration": 15, "state_size": 2048, "checkpointed_size": 1024,
+                    },
+                    "failed": { "id": 6, "failure_message": "the disk is full" },
+                    "restored": { "id": 3 },
+                },
+            },
+            "failures": { "count": 2, "latest": { "message": "a trap", "timestamp": 60_000 } },
+            "restarts": 1,
+            "swaps": { "count": 1, "undone": 0, "on-trial": true, "last-pause": 0.75, "longest-pause": 0.75 },
+            "vertices": [{
+                "name": "count", "kind": "operator",
+                "plugin": {
+                    "name": "a\u{1b}[2Jb", "version": "1", "digest": "0123456789abcdef01",
+                    "code": "quick", "optimising": true,
+                },
+                "state": { "bytes": 4096 },
+                "metrics": { "read-records": 12_345, "read-records-per-second": 1000.0, "busy-share": 0.5 },
+                "calls": { "count": 9, "traps": 1, "retries": 2, "guest-time": 12_000 },
+                "stage-times": { "exchange": 0.25, "lookup": 3_000.0, "guest": 15_000.0, "apply": 1_999.75 },
+            }],
+        });
+        let page = page(&status);
+        for words in [
+            "job `words` is running, since 1970-01-01T00:00:01Z (1 min 1 s), with 2 tasks a node\n",
+            "  checkpoint   7 (interval), 2.0 s ago: 15 ms, 2.0 KiB of state (1.0 KiB new); 3 completed, 1 failed\n",
+            "  last failed  6: the disk is full\n",
+            "  went on from 3\n",
+            "  failures     2, begun again once; the last one 2.0 s ago: a trap\n",
+            "  swaps        1, 0 taken back, pause 0.8 ms (longest 0.8 ms); on trial\n",
+            "operator `count`  12,345        1 k/s",
+            "\ntime by stage     source    exchange        lookup        guest         apply  sink\noperator `count`       -  0 ms (0 %)  3.0 s (15 %)  15 s (75 %)  2.0 s (10 %)     -\n",
+            "operator `count`: plugin `a\u{fffd}[2Jb` 1, sha256 0123456789abcdef\n",
+            "  code   quick, optimising\n",
+            "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
+            "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",
+        ] {
+            assert!(page.contains(words), "not there: {words}\n{page}");
+        }
+        assert!(!page.contains('\u{1b}'));
+    }
+}

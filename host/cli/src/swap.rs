@@ -1,0 +1,177 @@
+//! `floodmark swap`: replaces plugins of a running job between two records, or of a stopped one.
+//!
+//! A running job does the swap itself (`edge::swap`), and this command prints its findings. For a stopped job, this
+//! command writes a checkpoint that names the new plugins (`stopped`).
+
+mod show;
+mod stopped;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::CommandError;
+use super::failure::{EXIT_DATA, EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
+use super::job::{JobArguments, absolute, as_text};
+use super::terminal::Terminal;
+use floodmark_control::client::AskError;
+use floodmark_control::swap::{PATH, UNFIT};
+use floodmark_engine::edge::swap::Findings;
+use floodmark_engine::pipeline::duration;
+
+/// Replaces plugins of a running job between two records, after checking that they fit; or of a stopped job
+///
+/// While the job keeps running, the new plugin is compiled, its ports and states are compared with the old one's, and
+/// it is tried on the state of the newest checkpoint. It takes over at the barrier of a checkpoint: the old plugin
+/// processes the records before the barrier, the new one those after it. After a crash, the job resumes with the old
+/// plugin and its state, or with the new plugin and its state. If the swap is refused, nothing has changed: exit code 3
+/// means that the plugin does not fit, 4 that the job cannot swap.
+#[derive(Debug, Args)]
+pub struct SwapArguments {
+    /// The pipeline file of the job, or a folder with a `pipeline.toml`
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+    /// Operators with their new plugins: a `.wasm` file, a folder that is built first, or `same` to change only the
+    /// configuration; all are replaced at one barrier
+    #[arg(value_name = "OPERATOR NEW", num_args = 2.., required = true)]
+    replacements: Vec<String>,
+    /// Sets a field of the new plugin's configuration, on top of the old one's; with several operators
+    /// `OPERATOR.key=value`
+    #[arg(long = "config", value_name = "key=value")]
+    configs: Vec<String>,
+    /// Lets both plugins process N records after the newest checkpoint first, and prints where their output differs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    shadow: u64,
+    /// Does all checks, and changes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Reverts to the old plugin and its state if the job fails within this time, such as `30s`
+    #[arg(long, value_name = "TIME")]
+    trial: Option<String>,
+    /// Drops state that the new plugin does not declare any more
+    #[arg(long)]
+    allow_dropped_state: bool,
+    /// Prints the findings and the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// The replacement of one operator, as typed.
+struct ReplacementArgument {
+    operator: String,
+    /// The component; `None` for the same plugin.
+    file: Option<PathBuf>,
+    config: BTreeMap<String, String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the plugin does not fit, or the job cannot continue with it. The old plugin stays in its place.
+pub fn swap(arguments: &SwapArguments) -> Result<(), CommandError> {
+    let terminal = Terminal::new();
+    let replacements = replacements(arguments, &terminal)?;
+    let trial = arguments.trial.as_deref().map(duration::parse).transpose();
+    let trial = trial.map_err(|reason| usage(format!("`--trial`: {reason}")))?;
+    let place = JobArguments::of(&arguments.pipeline, arguments.data_dir.as_deref()).place()?;
+    let mut operators = Vec::new();
+    for replacement in &replacements {
+        let file = replacement.file.as_deref().map(as_text).transpose()?;
+        operators.push(json!({
+            "operator": replacement.operator,
+            "file": file,
+            "config": replacement.config,
+        }));
+    }
+    let wish = json!({
+        "operators": operators,
+        "shadow": arguments.shadow,
+        "dry-run": arguments.dry_run,
+        "trial-ms": trial.map(|trial| u64::try_from(trial.as_millis()).unwrap_or(u64::MAX)),
+        "allow-dropped-state": arguments.allow_dropped_state,
+    });
+    let answer = match place.call(PATH, &wish) {
+        Err(AskError::NotRunning { .. }) => {
+            let found = stopped::swap(arguments, &place, &replacements)?;
+            return show::print(&found, arguments.json, true);
+        }
+        Err(AskError::Refused { code, message }) if code == UNFIT => {
+            return Err(CommandError::new(EXIT_PLUGIN, message));
+        }
+        answered => answered?,
+    };
+    let found: Findings = serde_json::from_value(answer).map_err(|error| {
+        let message = format!("the answer of the job cannot be read: {error}");
+        CommandError::new(EXIT_FAILED, message)
+    })?;
+    show::print(&found, arguments.json, false)
+}
+
+fn usage(message: String) -> CommandError {
+    CommandError::new(EXIT_USAGE, message)
+}
+
+fn replacements(
+    arguments: &SwapArguments,
+    terminal: &Terminal,
+) -> Result<Vec<ReplacementArgument>, CommandError> {
+    if !arguments.replacements.len().is_multiple_of(2) {
+        let last = &arguments.replacements[arguments.replacements.len() - 1];
+        return Err(usage(format!(
+            "operator `{last}` has no new plugin; give operators and plugins in turn"
+        )));
+    }
+    let mut replacements = Vec::new();
+    for pair in arguments.replacements.chunks(2) {
+        let file = match pair[1].as_str() {
+            "same" => None,
+            typed => {
+                let built = floodmark_plugin_build::component(Path::new(typed), &mut |line| {
+                    terminal.say(line);
+                });
+                let built =
+                    built.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))?;
+                Some(absolute(&built)?)
+            }
+        };
+        replacements.push(ReplacementArgument {
+            operator: pair[0].clone(),
+            file,
+            config: BTreeMap::new(),
+        });
+    }
+    for typed in &arguments.configs {
+        let (path, value) = typed
+            .split_once('=')
+            .ok_or_else(|| usage(format!("`--config {typed}` has no `=`")))?;
+        let (replacement, key) = match replacements.as_mut_slice() {
+            [only] => (only, path),
+            several => {
+                let (operator, key) = path.split_once('.').ok_or_else(|| {
+                    usage(format!(
+                        "`--config {typed}`: of which operator? Give it as `OPERATOR.{typed}`"
+                    ))
+                })?;
+                let mut several = several.iter_mut();
+                let found = several.find(|replacement| replacement.operator == operator);
+                let found = found.ok_or_else(|| {
+                    usage(format!(
+                        "`--config {typed}`: operator `{operator}` is not replaced here"
+                    ))
+                })?;
+                (found, key)
+            }
+        };
+        replacement.config.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(replacements)
+}
+
+fn refuse(message: impl Into<String>) -> CommandError {
+    CommandError::new(EXIT_DATA, message)
+}

@@ -1,0 +1,243 @@
+//! Swaps plugins of a stopped job: writes a copy of the newest checkpoint that names the new plugins. The next run
+//! resumes from it, as long as the pipeline file does not change.
+//!
+//! State, positions and output are those of the copied checkpoint, which is kept. It also says which plugins the
+//! pipeline file names.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::{ReplacementArgument, SwapArguments, refuse};
+use crate::CommandError;
+use crate::failure::EXIT_PLUGIN;
+use crate::job::JobLocation;
+use crate::terminal::Terminal;
+use floodmark_checkpoint::{
+    Checkpoint, CheckpointReader, CheckpointStorage, Depth, NewCheckpoint, OperatorSnapshot,
+    PluginChoice, PluginDigest, Trigger,
+};
+use floodmark_engine::edge::clock::Clock;
+use floodmark_engine::edge::data_dir::DataDir;
+use floodmark_engine::edge::rolled_back::RolledBackNote;
+use floodmark_engine::edge::swap::{
+    CompletedSwap, Findings, OperatorComparison, SwapRefusal, compare, configured, refuse_states,
+    replaced_by,
+};
+use floodmark_engine::guest::Plugin;
+use floodmark_engine::pipeline::settings::{CheckpointSection, StorageSetting};
+use floodmark_engine::runtime::plan::Operator;
+use floodmark_engine::runtime::schema::States;
+use floodmark_engine::runtime::swap::fits;
+use floodmark_engine::session::limits::Ticking;
+use floodmark_engine::session::storage;
+use floodmark_state::stream::CheckpointId;
+
+/// Writes the checkpoint.
+///
+/// # Errors
+/// When the plugins do not fit, or the checkpoints cannot be used: nothing is written then.
+pub(super) fn swap(
+    arguments: &SwapArguments,
+    place: &JobLocation,
+    replacements: &[ReplacementArgument],
+) -> Result<Findings, CommandError> {
+    if arguments.shadow > 0 || arguments.trial.is_some() {
+        return Err(refuse(
+            "`--shadow` and `--trial` are for a running job, and this one does not run; `floodmark replay --plugin` shows what the new plugin would do",
+        ));
+    }
+    let held =
+        DataDir::open_existing(&place.data_dir).map_err(|error| refuse(error.to_string()))?;
+    let settings = CheckpointSection {
+        storage: place.storage.clone(),
+        ..CheckpointSection::default()
+    };
+    let mut storage = storage::open(&settings, &held)?;
+    let recovery = storage.recover(Depth::Quick, None)?;
+    let Some(restored) = recovery.restored else {
+        return Err(refuse(
+            "the job has no checkpoint yet, so there is nothing that a new plugin could take over; name it in the pipeline file",
+        ));
+    };
+    let before = restored.checkpoint;
+    check_output(place, &held, before.id, recovery.next_id)?;
+    let guests = Ticking::for_tools()?.keeping(Some(held.compiled()), &Terminal::new().saying());
+    let clock = Clock::start();
+    let mut checkpoint = Checkpoint {
+        id: recovery.next_id,
+        created_ms: clock.wall_ms(),
+        trigger: Trigger::Swap,
+        ..before.clone()
+    };
+    let mut findings = Findings::default();
+    let mut plugins = components(&*storage.reader(), &before)?;
+    for replacement in replacements {
+        let mut saved = checkpoint.operators.iter_mut();
+        let Some(saved) = saved.find(|saved| saved.name == replacement.operator) else {
+            let name = &replacement.operator;
+            return Err(refuse(format!(
+                "checkpoint {} has no operator `{name}`",
+                before.id
+            )));
+        };
+        let begun = clock.now();
+        let plugin = load(&guests, replacement, saved, &plugins)?;
+        let compiled = clock.now().saturating_sub(begun);
+        check_ports(&guests, saved, &plugin, &plugins)?;
+        let mut found = change(replacement, saved, &plugin, arguments.allow_dropped_state)?;
+        found.compiled_us = u64::try_from(compiled.as_micros()).unwrap_or(u64::MAX);
+        plugins.push((plugin.digest(), Arc::clone(plugin.component())));
+        findings.operators.push(found);
+    }
+    let is_same = findings.operators.iter().all(|found| found.is_same);
+    if is_same || arguments.dry_run {
+        return Ok(findings);
+    }
+    write(&mut *storage, &checkpoint, plugins)?;
+    findings.swapped = Some(CompletedSwap {
+        checkpoint: checkpoint.id.0,
+        before: Some(before.id.0),
+        ..CompletedSwap::default()
+    });
+    Ok(findings)
+}
+
+/// Refuses a job with output that no checkpoint names: the new one would take it for its own. A rollback has taken it back.
+fn check_output(
+    place: &JobLocation,
+    held: &DataDir,
+    newest: CheckpointId,
+    next: CheckpointId,
+) -> Result<(), CommandError> {
+    // Objects use up ids for other reasons, too.
+    let is_file = place.storage == StorageSetting::Redb;
+    let note = RolledBackNote::read(held.path());
+    let is_rolled_back = note.is_some_and(|note| note.checkpoint == newest);
+    match is_file && next > newest.next() && !is_rolled_back {
+        false => Ok(()),
+        true => Err(refuse(format!(
+            "checkpoints after {newest} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, and swap then"
+        ))),
+    }
+}
+
+/// Writes a checkpoint of new plugins, with those of these components that it names.
+fn write(
+    storage: &mut dyn CheckpointStorage,
+    checkpoint: &Checkpoint,
+    components: Vec<(PluginDigest, Arc<[u8]>)>,
+) -> Result<(), CommandError> {
+    let mut plugins = components;
+    let named = |digest: PluginDigest| checkpoint.operators.iter().any(|one| one.plugin == digest);
+    plugins.retain(|(digest, _)| named(*digest));
+    plugins.sort_unstable_by_key(|(digest, _)| *digest);
+    plugins.dedup_by_key(|(digest, _)| *digest);
+    storage.write(&NewCheckpoint {
+        checkpoint,
+        chunks: &[],
+        plugins: &plugins,
+        // The one before it is the way back.
+        retained: NonZeroU32::MAX,
+    })?;
+    Ok(())
+}
+
+type Components = Vec<(PluginDigest, Arc<[u8]>)>;
+
+/// The plugins that a checkpoint names.
+fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Components, CommandError> {
+    let mut components: Components = Vec::new();
+    for operator in &of.operators {
+        let component = reader.plugin(operator.plugin)?;
+        components.push((operator.plugin, component.into()));
+    }
+    Ok(components)
+}
+
+fn load(
+    guests: &Ticking,
+    replacement: &ReplacementArgument,
+    saved: &OperatorSnapshot,
+    there: &Components,
+) -> Result<Plugin, CommandError> {
+    let of_plugin = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
+    let component: Arc<[u8]> = match &replacement.file {
+        Some(file) => std::fs::read(file)
+            .map_err(|error| {
+                of_plugin(format!(
+                    "cannot read the plugin `{}`: {error}",
+                    file.display()
+                ))
+            })?
+            .into(),
+        None => {
+            let mut there = there.iter();
+            let found = there.find(|(digest, _)| *digest == saved.plugin);
+            let found = found.ok_or_else(|| of_plugin("its plugin is not kept".to_owned()))?;
+            Arc::clone(&found.1)
+        }
+    };
+    let loaded = guests.engine.load(&replacement.operator, &component);
+    loaded.map_err(|error| of_plugin(error.to_string()))
+}
+
+/// The graph does not change, so the new plugin must have the ports of the old one.
+fn check_ports(
+    guests: &Ticking,
+    saved: &OperatorSnapshot,
+    plugin: &Plugin,
+    there: &Components,
+) -> Result<(), CommandError> {
+    let mut there = there.iter();
+    let Some((_, old)) = there.find(|(digest, _)| *digest == saved.plugin) else {
+        return Ok(());
+    };
+    let old = guests.engine.load(&saved.name, old)?;
+    let fit = fits(&saved.name, old.description(), plugin.description());
+    fit.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))
+}
+
+/// Names the new plugin in a checkpoint.
+fn change(
+    replacement: &ReplacementArgument,
+    saved: &mut OperatorSnapshot,
+    plugin: &Plugin,
+    allow_dropped: bool,
+) -> Result<OperatorComparison, CommandError> {
+    let name = &replacement.operator;
+    let refused = |refusal: SwapRefusal| match refusal {
+        SwapRefusal::Plugin(message) => CommandError::new(EXIT_PLUGIN, message),
+        SwapRefusal::Job(message) => refuse(message),
+    };
+    let changes: Vec<_> = replacement.config.clone().into_iter().collect();
+    let old = PluginChoice {
+        plugin: saved.plugin,
+        config: saved.config.clone(),
+    };
+    let new = PluginChoice {
+        plugin: plugin.digest(),
+        config: configured(&saved.config, &changes),
+    };
+    let states = compare(name, plugin, &saved.states).map_err(refused)?;
+    refuse_states(name, &states, allow_dropped).map_err(refused)?;
+    // The plugin must open with its configuration.
+    drop(plugin.open(name, &new.config)?);
+    let operator = Operator::new(Arc::new(plugin.clone()), new.config.clone());
+    let over = std::mem::take(&mut saved.states);
+    let taken_over = States::taken_over(name, &operator, CheckpointId(0), over, allow_dropped)?;
+    let description = plugin.description();
+    let found = OperatorComparison {
+        operator: name.clone(),
+        before: old.plugin.to_string(),
+        plugin: new.plugin.to_string(),
+        name: format!("{} {}", description.name, description.version),
+        is_same: old == new,
+        states,
+        ..OperatorComparison::default()
+    };
+    saved.states = taken_over.schemas;
+    saved.replaces = replaced_by(old, saved.replaces.take(), &new);
+    saved.plugin = new.plugin;
+    saved.config = new.config;
+    Ok(found)
+}

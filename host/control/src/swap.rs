@@ -1,0 +1,145 @@
+//! The route that swaps plugins of the running job.
+//!
+//! ```text
+//! POST /v1/swap  {"operators":[{"operator":"count","file":"/a/new.wasm","config":{"k":"v"}}],
+//!                 "shadow":0, "dry-run":false, "trial-ms":30000, "allow-dropped-state":false}
+//! ```
+//!
+//! A call names the file of a component, and the job reads it, so that a call need not be as large as a component.
+//! Clients of the socket may give any path: they can already read files as the job's user. Clients of TCP name a file
+//! in the folder `plugins` of the data folder. Without a file the operator keeps its plugin and gets another
+//! configuration. The answer is [`floodmark_engine::edge::swap::Findings`] as JSON.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
+use floodmark_engine::edge::swap::{self, NewPlugin, Swapper, Wish};
+
+/// The path of the route.
+pub const PATH: &str = "/v1/swap";
+/// The error code for a plugin that does not fit.
+pub const UNFIT: &str = "plugin-unfit";
+/// The folder in a data folder for components that are given by name instead of path.
+pub const PLUGINS: &str = "plugins";
+/// Largest component, in bytes.
+const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+/// Largest number of operators in one call.
+const OPERATORS_MAX: usize = 64;
+/// Longest file name, in characters.
+const NAME_MAX: usize = 128;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Wished {
+    operators: Vec<WishedPlugin>,
+    #[serde(default)]
+    shadow: u64,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    trial_ms: Option<u64>,
+    #[serde(default)]
+    allow_dropped_state: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct WishedPlugin {
+    operator: String,
+    #[serde(default)]
+    file: Option<String>,
+    #[serde(default)]
+    config: BTreeMap<String, String>,
+}
+
+/// Adds the route. `folder` is the data folder.
+#[must_use]
+pub fn with_swap(routes: Routes, swapper: Swapper, folder: PathBuf) -> Routes {
+    routes.with_json(
+        (Method::Post, PATH),
+        "replaces plugins: `operators` with `operator`, `file` and `config`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`",
+        HandlerPace::Waits,
+        move |call| swap(&swapper, &folder, call),
+    )
+}
+
+fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, HttpRefusal> {
+    let wished: Wished = call.json()?;
+    if wished.operators.len() > OPERATORS_MAX {
+        let message = format!("at most {OPERATORS_MAX} operators are replaced at once");
+        return Err(HttpRefusal::bad_request(message));
+    }
+    let mut plugins = Vec::new();
+    for wished in wished.operators {
+        let component = match &wished.file {
+            Some(file) => component(&path(call, folder, file)?)?,
+            None => Vec::new(),
+        };
+        plugins.push(NewPlugin {
+            operator: wished.operator,
+            component,
+            config: wished.config.into_iter().collect(),
+        });
+    }
+    let found = swapper.swap(&Wish {
+        plugins,
+        shadow: wished.shadow,
+        dry_run: wished.dry_run,
+        trial: wished.trial_ms.map(Duration::from_millis),
+        allow_dropped_state: wished.allow_dropped_state,
+    });
+    let found = found.map_err(|refusal| match refusal {
+        swap::SwapRefusal::Plugin(message) => HttpRefusal::new(422, UNFIT, message),
+        swap::SwapRefusal::Job(message) => HttpRefusal::conflict(message),
+    })?;
+    Ok(json!(found))
+}
+
+/// The path of a component.
+fn path(call: &HttpRequest, folder: &Path, file: &str) -> Result<PathBuf, HttpRefusal> {
+    let path = Path::new(file);
+    if call.is_local && path.is_absolute() {
+        return Ok(path.to_path_buf());
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_name = (1..=NAME_MAX).contains(&file.len())
+        && file.bytes().all(is_plain)
+        && !file.starts_with('.');
+    match is_name {
+        true => Ok(folder.join(PLUGINS).join(file)),
+        false => Err(HttpRefusal::bad_request(
+            "`file` is the name of a file in `plugins` of the data folder, of letters, digits, `.`, `_` and `-`; by the socket it may be an absolute path",
+        )),
+    }
+}
+
+fn component(path: &Path) -> Result<Vec<u8>, HttpRefusal> {
+    let unreadable = |reason: String| {
+        let message = format!("cannot read the plugin `{}`: {reason}", path.display());
+        HttpRefusal::new(422, UNFIT, message)
+    };
+    let opened = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let facts = opened.metadata();
+    let facts = facts.map_err(|error| unreadable(error.to_string()))?;
+    if !facts.is_file() {
+        return Err(unreadable("it is no file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let read = opened.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() as u64 > COMPONENT_BYTES_MAX {
+        let most = COMPONENT_BYTES_MAX >> 20;
+        return Err(unreadable(format!("it has more than {most} MiB")));
+    }
+    if bytes.is_empty() {
+        return Err(unreadable("it is empty".to_owned()));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,428 @@
+//! Makes parts durable, then visible, and repairs the folder after a failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::part::{Part, PartName, Size};
+use super::{Owner, staging, writer};
+use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding};
+use floodmark_checkpoint::{CommitPermit, Staged};
+
+const VERSION: u8 = 1;
+
+/// - `prepared` is `committed` plus all of `pending`.
+/// - While it exists, it holds the lock of the staging folder.
+pub(super) struct FileCommitter {
+    folder: PathBuf,
+    staging: PathBuf,
+    owner: Owner,
+    mark: Mark,
+    prepared: CommittedTotal,
+    committed: CommittedTotal,
+    pending: BTreeMap<PartName, PendingPart>,
+    has_failed_sync: bool,
+    _lock: File,
+}
+
+/// The owner of the staging folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Mark {
+    /// There is no marker.
+    Absent,
+    /// This owner, from an earlier run.
+    Ours,
+    /// The same sink, but its checkpoints are in the data folder with this id.
+    OtherData(String),
+}
+
+/// The origin of a restored checkpoint, with respect to this folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CheckpointOrigin {
+    /// From this job's data folder.
+    Own,
+    /// It was carried here from the data folder that wrote this folder.
+    TakenOver,
+    /// It was carried here, and this folder is new.
+    Carried,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct CommittedTotal {
+    parts: u64,
+    size: Size,
+}
+
+struct PendingPart {
+    size: Size,
+    /// Whether it was made visible; this may not be durable yet.
+    is_renamed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// Parts of checkpoints up to this one were committed when the state was saved.
+    committed_through: Option<u64>,
+    total: CommittedTotal,
+}
+
+impl CommittedTotal {
+    fn add(&mut self, size: Size) {
+        self.parts = self.parts.saturating_add(1);
+        self.size.records = self.size.records.saturating_add(size.records);
+        self.size.bytes = self.size.bytes.saturating_add(size.bytes);
+    }
+}
+
+impl FileCommitter {
+    pub(super) fn open(folder: PathBuf, owner: Owner) -> Result<Self, ConnectorError> {
+        let staging = staging(&folder);
+        fs::create_dir_all(&staging).map_err(ConnectorError::io("create folder", &staging))?;
+        let lock = File::open(&staging).map_err(ConnectorError::io("open", &staging))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(ConnectorError::OutputInUse { path: folder });
+            }
+            // Some network file systems have no locks; the owner is checked there as well.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(ConnectorError::io("lock", &staging)(error));
+            }
+        }
+        let mark = read_mark(&folder, &staging, &owner)?;
+        Ok(Self {
+            folder,
+            staging,
+            owner,
+            mark,
+            prepared: CommittedTotal::default(),
+            committed: CommittedTotal::default(),
+            pending: BTreeMap::new(),
+            has_failed_sync: false,
+            _lock: lock,
+        })
+    }
+
+    fn sync_parts(&self, parts: &[Part]) -> Result<(), ConnectorError> {
+        for part in parts {
+            let path = self.staging.join(part.name.file_name());
+            let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
+            file.sync_all().map_err(ConnectorError::io("sync", &path))?;
+            let metadata = file.metadata().map_err(ConnectorError::io("read", &path))?;
+            if metadata.len() != part.size.bytes {
+                let reason = format!("it has {} bytes, not {}", metadata.len(), part.size.bytes);
+                return Err(ConnectorError::io("stage", &path)(io::Error::new(
+                    ErrorKind::InvalidData,
+                    reason,
+                )));
+            }
+        }
+        sync_folder(&self.staging)
+    }
+
+    /// Makes one part visible; `false` if it is neither staged nor visible.
+    fn rename(&self, part: &Part, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
+        let staged = self.staging.join(part.name.file_name());
+        let visible = self.folder.join(part.name.file_name());
+        if let Ok(metadata) = fs::metadata(&staged)
+            && metadata.len() != part.size.bytes
+        {
+            return Err(ConnectorError::PartDamaged {
+                path: staged,
+                len: metadata.len(),
+                expected: part.size.bytes,
+            });
+        }
+        match fs::rename(&staged, &visible) {
+            Ok(()) => {
+                recovered.committed += 1;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => visible
+                .try_exists()
+                .map_err(ConnectorError::io("read", &visible)),
+            Err(error) => Err(ConnectorError::io("commit", &staged)(error)),
+        }
+    }
+
+    /// Removes visible parts for which `retracts` returns true, and all staged files.
+    fn remove(
+        &self,
+        retracts: impl Fn(&PartName) -> bool,
+        recovered: &mut Recovered,
+    ) -> Result<(), ConnectorError> {
+        for name in names(&self.staging)? {
+            if PartName::parse(&name).is_some() || writer::is_open_name(&name) {
+                remove_file(&self.staging.join(name))?;
+                recovered.aborted += 1;
+            }
+        }
+        for part in self.visible()?.iter().filter(|&part| retracts(part)) {
+            remove_file(&self.folder.join(part.file_name()))?;
+            recovered.retracted += 1;
+        }
+        sync_folder(&self.staging)?;
+        sync_folder(&self.folder)
+    }
+
+    fn visible(&self) -> Result<BTreeSet<PartName>, ConnectorError> {
+        let names = names(&self.folder)?;
+        Ok(names.iter().filter_map(|it| PartName::parse(it)).collect())
+    }
+
+    /// Writes the owner of this folder. A marker that a crash cut short has no newline, and counts as missing.
+    fn mark(&mut self) -> Result<(), ConnectorError> {
+        if self.mark == Mark::Ours {
+            return Ok(());
+        }
+        let path = marker(&self.staging);
+        let mut bytes = serde_json::to_vec(&self.owner).expect("strings always encode");
+        bytes.push(b'\n');
+        let mut file = File::create(&path).map_err(ConnectorError::io("create", &path))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(ConnectorError::io("write", &path))?;
+        sync_folder(&self.staging)?;
+        self.mark = Mark::Ours;
+        Ok(())
+    }
+
+    /// The relation of a restored checkpoint to this folder, which has this many visible parts.
+    fn origin(
+        &self,
+        restored: RestoredSink<'_>,
+        parts: usize,
+    ) -> Result<CheckpointOrigin, ConnectorError> {
+        let is_carried =
+            !restored.data_folder.is_empty() && restored.data_folder != self.owner.data;
+        match &self.mark {
+            Mark::OtherData(data) if is_carried && data == restored.data_folder => {
+                Ok(CheckpointOrigin::TakenOver)
+            }
+            Mark::OtherData(_) | Mark::Absent if is_carried && parts == 0 => {
+                Ok(CheckpointOrigin::Carried)
+            }
+            Mark::Absent if is_carried => {
+                let path = self.folder.clone();
+                Err(ConnectorError::UnmarkedOutput { path, parts })
+            }
+            Mark::OtherData(_) => {
+                let path = self.folder.clone();
+                Err(ConnectorError::OtherRun { path })
+            }
+            Mark::Ours | Mark::Absent => Ok(CheckpointOrigin::Own),
+        }
+    }
+
+    fn restore(
+        &mut self,
+        restored: RestoredSink<'_>,
+        origin: CheckpointOrigin,
+    ) -> Result<Recovered, ConnectorError> {
+        let state: State = encoding::decode("the state of a file sink", VERSION, restored.state)?;
+        let parts = decode_all(restored.staged)?;
+        let mut recovered = Recovered::default();
+        for part in &parts {
+            let was_committed = state
+                .committed_through
+                .is_some_and(|through| part.name.checkpoint.0 <= through);
+            // With the marker the staging folder is complete, so the part was committed and moved away by a reader. A
+            // new folder never had it.
+            let may_be_gone =
+                was_committed || self.mark == Mark::Ours || origin != CheckpointOrigin::Own;
+            if !self.rename(part, &mut recovered)? && !may_be_gone {
+                return Err(ConnectorError::PartGone {
+                    path: self.folder.join(part.name.file_name()),
+                });
+            }
+        }
+        let last = restored.permit.checkpoint();
+        self.remove(|part| part.checkpoint > last, &mut recovered)?;
+        self.committed = state.total;
+        Ok(recovered)
+    }
+}
+
+impl SinkCommitter for FileCommitter {
+    fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError> {
+        if self.has_failed_sync {
+            let reason = io::Error::other("an earlier sync of it failed; start the job again");
+            return Err(ConnectorError::io("sync", &self.staging)(reason));
+        }
+        let parts = decode_all(staged)?;
+        if !parts.is_empty() {
+            // After a failed sync the content of the disk is unknown, and a second sync may succeed without writing the
+            // rest.
+            self.has_failed_sync = true;
+            self.sync_parts(&parts)?;
+            self.has_failed_sync = false;
+        }
+        let committed_through = match self.pending.keys().next() {
+            Some(oldest) => oldest.checkpoint.0.checked_sub(1),
+            None => parts
+                .iter()
+                .map(|part| part.name.checkpoint.0)
+                .min()
+                .and_then(|oldest| oldest.checked_sub(1)),
+        };
+        for part in parts {
+            let pending = PendingPart {
+                size: part.size,
+                is_renamed: false,
+            };
+            if self.pending.insert(part.name, pending).is_none() {
+                self.prepared.add(part.size);
+            }
+        }
+        let total = self.prepared;
+        Ok(encoding::encode(
+            VERSION,
+            &State {
+                committed_through,
+                total,
+            },
+        ))
+    }
+
+    fn commit(&mut self, _: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError> {
+        let parts = decode_all(staged)?;
+        for part in &parts {
+            let is_there = self.rename(part, &mut Recovered::default())?;
+            // A part that is not pending was committed before, and one that is renamed may have been moved away since.
+            if let Some(pending) = self.pending.get_mut(&part.name) {
+                if !is_there && !pending.is_renamed {
+                    return Err(ConnectorError::PartGone {
+                        path: self.staging.join(part.name.file_name()),
+                    });
+                }
+                pending.is_renamed = true;
+            }
+        }
+        if !parts.is_empty() {
+            sync_folder(&self.folder)?;
+        }
+        for part in &parts {
+            if let Some(pending) = self.pending.remove(&part.name) {
+                self.committed.add(pending.size);
+            }
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError> {
+        let parts = self.visible()?.len();
+        let recovered = match restored {
+            Some(restored) => {
+                let origin = self.origin(restored, parts)?;
+                self.restore(restored, origin)?
+            }
+            // A job that starts fresh may take over the folder of another run only if no parts are left in it.
+            None if parts > 0 && matches!(self.mark, Mark::OtherData(_)) => {
+                let path = self.folder.clone();
+                return Err(ConnectorError::OtherRun { path });
+            }
+            None => {
+                if parts > 0 {
+                    let path = self.folder.clone();
+                    return Err(ConnectorError::ForeignOutput { path, parts });
+                }
+                let mut recovered = Recovered::default();
+                self.remove(|_| false, &mut recovered)?;
+                self.committed = CommittedTotal::default();
+                recovered
+            }
+        };
+        self.pending.clear();
+        self.has_failed_sync = false;
+        self.prepared = self.committed;
+        self.mark()?;
+        Ok(recovered)
+    }
+
+    fn clear(&mut self) -> Result<Recovered, ConnectorError> {
+        let parts = self.visible()?.len();
+        if self.mark == Mark::Absent && parts > 0 {
+            let path = self.folder.clone();
+            return Err(ConnectorError::UnmarkedOutput { path, parts });
+        }
+        let mut recovered = Recovered::default();
+        self.remove(|_| true, &mut recovered)?;
+        self.pending.clear();
+        self.has_failed_sync = false;
+        self.committed = CommittedTotal::default();
+        self.prepared = CommittedTotal::default();
+        self.mark()?;
+        Ok(recovered)
+    }
+
+    fn summary(&self) -> Option<String> {
+        let CommittedTotal { parts, size } = self.committed;
+        Some(format!(
+            "{} records, {} bytes in {parts} part{} in `{}`",
+            size.records,
+            size.bytes,
+            if parts == 1 { "" } else { "s" },
+            self.folder.display()
+        ))
+    }
+}
+
+fn marker(staging: &Path) -> PathBuf {
+    staging.join("owner")
+}
+
+fn read_mark(folder: &Path, staging: &Path, owner: &Owner) -> Result<Mark, ConnectorError> {
+    let path = marker(staging);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Mark::Absent),
+        found => found.map_err(ConnectorError::io("read", &path))?,
+    };
+    if !bytes.ends_with(b"\n") {
+        return Ok(Mark::Absent);
+    }
+    let found: Owner = serde_json::from_slice(&bytes)
+        .map_err(|error| ConnectorError::io("read", &path)(error.into()))?;
+    if (&found.job, &found.sink) != (&owner.job, &owner.sink) {
+        return Err(ConnectorError::OutputTaken {
+            path: folder.to_owned(),
+            job: found.job,
+            sink: found.sink,
+        });
+    }
+    Ok(if found.data == owner.data {
+        Mark::Ours
+    } else {
+        Mark::OtherData(found.data)
+    })
+}
+
+fn decode_all(staged: &[Staged]) -> Result<Vec<Part>, ConnectorError> {
+    staged.iter().map(Part::decode).collect()
+}
+
+/// The names in a folder that are UTF-8, as all names used here are.
+fn names(folder: &Path) -> Result<Vec<String>, ConnectorError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(ConnectorError::io("read", folder))? {
+        let entry = entry.map_err(ConnectorError::io("read", folder))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
+fn remove_file(path: &Path) -> Result<(), ConnectorError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(ConnectorError::io("remove", path)),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), ConnectorError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(ConnectorError::io("sync", path))
+}

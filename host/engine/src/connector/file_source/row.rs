@@ -1,0 +1,262 @@
+//! Reads records that are CSV rows, converted to JSON objects with the columns in order.
+//!
+//! Rows have any length and may contain newlines in quotes, so a file is one split and is parsed from its header on.
+//! The position between rows is enough to resume: a new parser starts there. Empty lines are skipped.
+
+use std::sync::Arc;
+
+use csv_core::{ReadRecordResult, Reader};
+
+use super::RecordFields;
+use super::line::timestamp_of;
+use super::split::FileSplit;
+use super::window::{RECORD_BYTES_MAX, Window};
+use crate::connector::read_ahead::ReadAhead;
+use crate::connector::{ConnectorError, ReadLimits};
+use floodmark_state::stream::{Batch, NO_TIMESTAMP};
+
+/// Reads the rows of one file.
+///
+/// - Without a header, only the start of the file was read.
+pub(super) struct RowReader {
+    window: Window,
+    parser: Reader,
+    row: SourceRow,
+    header: Option<RowHeader>,
+    json: Vec<u8>,
+}
+
+/// The fields of a row, end to end.
+#[derive(Default)]
+struct SourceRow {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    bytes_len: usize,
+    ends_len: usize,
+}
+
+struct RowHeader {
+    /// For each column the text before its value: `{"first":` or `,"other":`.
+    labels: Vec<Vec<u8>>,
+    key: Option<usize>,
+    timestamp: Option<usize>,
+}
+
+enum Parsed {
+    Row,
+    /// There are no more rows.
+    End,
+    /// There are no more whole rows, in a file that may grow.
+    Unfinished,
+}
+
+impl RowReader {
+    /// Opens a file and reads its header, which may be incomplete in a file that grows.
+    pub(super) fn open(
+        fields: &RecordFields,
+        split: &mut FileSplit,
+        limit: u64,
+        takes_tail: bool,
+        ahead: Option<&Arc<dyn ReadAhead>>,
+    ) -> Result<Self, ConnectorError> {
+        let mut reader = Self {
+            window: Window::open(split, 0, limit, ahead)?,
+            parser: Reader::new(),
+            row: SourceRow::default(),
+            header: None,
+            json: Vec::new(),
+        };
+        if let Parsed::Row = reader.parse(takes_tail)? {
+            let header = RowHeader::new(fields, &reader.row);
+            reader.header = Some(header.map_err(|reason| reader.window.malformed(0, reason))?);
+            split.position = split.position.max(reader.window.position());
+            if split.position > reader.window.position() {
+                reader.window = Window::open(split, split.position, limit, ahead)?;
+                reader.parser = Reader::new();
+                // The parser would remove a byte order mark here, where it is data: it only does so at the very
+                // beginning.
+                reader.parser.read_record(b"\n", &mut [0], &mut [0]);
+            }
+        }
+        Ok(reader)
+    }
+
+    /// Adds rows until the batch is full; returns `true` if there are no more for now. The position is valid only after
+    /// success.
+    pub(super) fn read(
+        &mut self,
+        split: &mut FileSplit,
+        takes_tail: bool,
+        limits: ReadLimits,
+        batch: &mut Batch,
+    ) -> Result<bool, ConnectorError> {
+        let Some(header) = self.header.take() else {
+            return Ok(true);
+        };
+        let ended = loop {
+            match self.parse(takes_tail)? {
+                Parsed::Row => {}
+                // The start of a row is read again when there is more.
+                Parsed::Unfinished => break true,
+                Parsed::End => {
+                    split.position = self.window.position();
+                    break true;
+                }
+            }
+            header
+                .add(&self.row, &mut self.json, batch)
+                .map_err(|reason| self.window.malformed(split.position, reason))?;
+            split.position = self.window.position();
+            if limits.are_reached(batch) {
+                break false;
+            }
+        };
+        self.header = Some(header);
+        Ok(ended)
+    }
+
+    fn parse(&mut self, takes_tail: bool) -> Result<Parsed, ConnectorError> {
+        let start = self.window.position();
+        self.row.clear();
+        loop {
+            if self.window.rest().is_empty() && !self.window.fill()? {
+                return self.parse_end(start, takes_tail);
+            }
+            let (result, passed) = self.row.extend(&mut self.parser, self.window.rest());
+            self.window.pass(passed);
+            match result {
+                ReadRecordResult::Record => return Ok(Parsed::Row),
+                _ if self.window.position() - start > RECORD_BYTES_MAX as u64 => {
+                    let reason = "the row is longer than 1 GiB; is a quote missing?".to_owned();
+                    return Err(self.window.malformed(start, reason));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A last row may lack its newline, but not its closing quote.
+    fn parse_end(&mut self, start: u64, takes_tail: bool) -> Result<Parsed, ConnectorError> {
+        if !takes_tail {
+            return Ok(Parsed::Unfinished);
+        }
+        let is_row = |(result, _)| result == ReadRecordResult::Record;
+        if is_row(self.row.extend(&mut self.parser, b"\n")) {
+            return Ok(Parsed::Row);
+        }
+        // Between rows, this would be a row; within quotes, it is text.
+        if is_row(self.row.extend(&mut self.parser, b"probe\n")) {
+            return Ok(Parsed::End);
+        }
+        Err(self.window.malformed(
+            start,
+            "the row starts a quoted field that never ends; add the missing quote".to_owned(),
+        ))
+    }
+}
+
+impl SourceRow {
+    fn clear(&mut self) {
+        self.bytes_len = 0;
+        self.ends_len = 0;
+    }
+
+    /// Continues parsing; returns the number of bytes consumed. Grows the buffers as needed.
+    fn extend(&mut self, parser: &mut Reader, input: &[u8]) -> (ReadRecordResult, usize) {
+        let mut passed = 0;
+        loop {
+            let (result, taken, bytes, ends) = parser.read_record(
+                &input[passed..],
+                &mut self.bytes[self.bytes_len..],
+                &mut self.ends[self.ends_len..],
+            );
+            passed += taken;
+            self.bytes_len += bytes;
+            self.ends_len += ends;
+            match result {
+                ReadRecordResult::OutputFull => {
+                    self.bytes.resize((self.bytes.len() * 2).max(1024), 0)
+                }
+                ReadRecordResult::OutputEndsFull => {
+                    self.ends.resize((self.ends.len() * 2).max(32), 0);
+                }
+                _ => return (result, passed),
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.ends_len
+    }
+
+    fn field(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[index]]
+    }
+}
+
+impl RowHeader {
+    fn new(fields: &RecordFields, row: &SourceRow) -> Result<Self, String> {
+        let mut names: Vec<&str> = Vec::new();
+        for index in 0..row.len() {
+            let name = std::str::from_utf8(row.field(index)).map_err(|error| {
+                format!("the name of column {} is not UTF-8: {error}", index + 1)
+            })?;
+            if names.contains(&name) {
+                return Err(format!("two columns are called `{name}`; rename one"));
+            }
+            names.push(name);
+        }
+        let find = |wanted: &Option<String>| match wanted {
+            None => Ok(None),
+            Some(wanted) => match names.iter().position(|name| name == wanted) {
+                Some(index) => Ok(Some(index)),
+                None => Err(format!(
+                    "there is no column `{wanted}`; there are `{}`",
+                    names.join("`, `")
+                )),
+            },
+        };
+        let label = |(index, name): (usize, &&str)| {
+            let mut label = vec![if index == 0 { b'{' } else { b',' }];
+            write_json_text(name, &mut label);
+            label.push(b':');
+            label
+        };
+        Ok(Self {
+            key: find(&fields.key)?,
+            timestamp: find(&fields.timestamp)?,
+            labels: names.iter().enumerate().map(label).collect(),
+        })
+    }
+
+    fn add(&self, row: &SourceRow, json: &mut Vec<u8>, batch: &mut Batch) -> Result<(), String> {
+        if row.len() != self.labels.len() {
+            return Err(format!(
+                "the row has {} fields, the header {}; correct it, or quote what has commas in it",
+                row.len(),
+                self.labels.len()
+            ));
+        }
+        json.clear();
+        for (index, label) in self.labels.iter().enumerate() {
+            let text = std::str::from_utf8(row.field(index))
+                .map_err(|error| format!("field {} is not UTF-8: {error}", index + 1))?;
+            json.extend_from_slice(label);
+            write_json_text(text, json);
+        }
+        json.push(b'}');
+        let key = self.key.map_or(b"".as_slice(), |index| row.field(index));
+        let timestamp = match self.timestamp {
+            None => NO_TIMESTAMP,
+            Some(index) => timestamp_of(row.field(index))?,
+        };
+        batch.push(key, json, timestamp);
+        Ok(())
+    }
+}
+
+fn write_json_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text)
+        .expect("a string always encodes, and a vector takes any length");
+}

@@ -1,0 +1,297 @@
+//! The splits of a file source: ranges of files, positions in them, and how files are cut. Does not access the disk.
+//!
+//! ```text
+//! file     aaaa\nbbbb\ncccc\ndd
+//! ranges   [0      )[7      )[14         the last has no end: it includes what the file grows by
+//! records  aaaa bbbb    cccc    dd
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{SourceFormat, bytes_of};
+use crate::connector::{ConnectorError, encoding};
+use floodmark_checkpoint::Split;
+
+const VERSION: u8 = 1;
+const WHAT: &str = "a split of a file source";
+
+/// A split of a file source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FileSourceSplit {
+    File(FileSplit),
+    Watch(Watch),
+}
+
+/// A range of a file and the position in it.
+///
+/// - `start <= position`, and `start < end` if there is an end.
+/// - It is read when the position has reached the end, or `len` if there is no end.
+/// - Of the ranges of one file only the last has no end, and all have the same `len`, so that all agree on where the
+///   last line ends, even when the file grows while they read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileSplit {
+    pub(super) path: PathBuf,
+    pub(super) format: SourceFormat,
+    /// The position of the first byte of the range.
+    pub(super) start: u64,
+    /// The position after the range; `None` for the rest of the file.
+    pub(super) end: Option<u64>,
+    /// The position of the next byte to read.
+    pub(super) position: u64,
+    /// The kind of content at the position.
+    pub(super) at: At,
+    /// Length of the file when the splits were created.
+    pub(super) len: u64,
+}
+
+/// The kind of content at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum At {
+    /// Any byte: the first record starts after the next newline, searched from the byte before.
+    Anywhere,
+    /// The start of a record.
+    Record,
+    /// The continuation of a last line that had no newline, and was already read as a record.
+    Unfinished,
+}
+
+/// Responsible for new files whose names hash to its bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watch {
+    pub(super) bucket: u8,
+    /// Names in the bucket that have splits.
+    pub(super) known: BTreeSet<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum EncodedPiece {
+    File {
+        name: Vec<u8>,
+        format: SourceFormat,
+        start: u64,
+        end: Option<u64>,
+        position: u64,
+        at: At,
+        len: u64,
+    },
+    Watch {
+        bucket: u8,
+        known: BTreeSet<Vec<u8>>,
+    },
+}
+
+impl FileSourceSplit {
+    pub(super) fn encode(&self, base: &Path) -> Split {
+        let encoded = match self {
+            Self::File(file) => EncodedPiece::File {
+                name: name_of(&file.path, base),
+                format: file.format,
+                start: file.start,
+                end: file.end,
+                position: file.position,
+                at: file.at,
+                len: file.len,
+            },
+            Self::Watch(watch) => EncodedPiece::Watch {
+                bucket: watch.bucket,
+                known: watch.known.clone(),
+            },
+        };
+        Split(encoding::encode(VERSION, &encoded))
+    }
+
+    pub(super) fn decode(split: &Split, base: &Path) -> Result<Self, ConnectorError> {
+        let wrong = |reason: &str| ConnectorError::Undecodable {
+            what: WHAT,
+            reason: reason.to_owned(),
+        };
+        match encoding::decode(WHAT, VERSION, &split.0)? {
+            EncodedPiece::File {
+                name,
+                format,
+                start,
+                end,
+                position,
+                at,
+                len,
+            } => {
+                if position < start || end.is_some_and(|end| end <= start) {
+                    return Err(wrong("its position is not in its range"));
+                }
+                if start > len || position > len {
+                    return Err(wrong("its position is not in its file"));
+                }
+                if at == At::Anywhere && position == 0 {
+                    return Err(wrong("there is no byte before its position"));
+                }
+                Ok(Self::File(FileSplit {
+                    path: base.join(OsStr::from_bytes(&name)),
+                    format,
+                    start,
+                    end,
+                    position,
+                    at,
+                    len,
+                }))
+            }
+            EncodedPiece::Watch { bucket, known } => {
+                if bucket >= Watch::COUNT {
+                    return Err(wrong("there is no such watch"));
+                }
+                Ok(Self::Watch(Watch { bucket, known }))
+            }
+        }
+    }
+}
+
+impl FileSplit {
+    /// A whole file.
+    pub(super) fn whole(path: PathBuf, format: SourceFormat, len: u64) -> Self {
+        Self {
+            path,
+            format,
+            start: 0,
+            end: None,
+            position: 0,
+            at: At::Record,
+            len,
+        }
+    }
+
+    /// Whether no record starts in the rest of the range.
+    pub(super) fn is_read(&self) -> bool {
+        self.end.is_some_and(|end| self.position >= end)
+    }
+
+    /// Number of bytes of the range that are read.
+    pub(super) fn done(&self) -> u64 {
+        self.position.min(self.last()) - self.start
+    }
+
+    /// Number of bytes in the range.
+    pub(super) fn total(&self) -> u64 {
+        self.last() - self.start
+    }
+
+    fn last(&self) -> u64 {
+        let end = self.end.unwrap_or(self.len).min(self.len);
+        end.max(self.start)
+    }
+}
+
+impl fmt::Display for FileSplit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            start, position, ..
+        } = self;
+        write!(f, "`{}` at byte {position}", self.path.display())?;
+        match self.end {
+            Some(end) => write!(f, " of {start} to {end}"),
+            None => write!(f, " of {start} to its end"),
+        }
+    }
+}
+
+impl Watch {
+    /// Number of watches, and so of tasks that can share the new files of a source.
+    pub(super) const COUNT: u8 = 16;
+
+    /// All watches of a source that knows these files.
+    pub(super) fn all(names: &[Vec<u8>]) -> Vec<Self> {
+        let mut watches: Vec<_> = (0..Self::COUNT)
+            .map(|bucket| Self {
+                bucket,
+                known: BTreeSet::new(),
+            })
+            .collect();
+        for name in names {
+            watches[usize::from(Self::bucket_of(name))]
+                .known
+                .insert(name.clone());
+        }
+        watches
+    }
+
+    /// The watch that is responsible for a name.
+    pub(super) fn bucket_of(name: &[u8]) -> u8 {
+        (xxh3_64(name) % u64::from(Self::COUNT)) as u8
+    }
+}
+
+/// A path as splits store it: without the base, so that a project can be moved as a whole.
+pub(super) fn name_of(path: &Path, base: &Path) -> Vec<u8> {
+    bytes_of(path.strip_prefix(base).unwrap_or(path)).to_vec()
+}
+
+/// All ranges to read, file by file: restored ones continue from their positions, and new ones are added for new files
+/// and for the growth of files. `lengths` has every file of `restored`.
+pub(super) fn plan(
+    lengths: &BTreeMap<OsString, u64>,
+    restored: Vec<FileSplit>,
+    format: SourceFormat,
+    split_bytes: Option<NonZeroU64>,
+) -> Vec<FileSplit> {
+    let mut by_path: BTreeMap<OsString, Vec<FileSplit>> = BTreeMap::new();
+    for split in restored {
+        let path = split.path.clone().into_os_string();
+        by_path.entry(path).or_default().push(split);
+    }
+    let mut planned = Vec::new();
+    for (path, &len) in lengths {
+        let mut ranges = by_path
+            .remove(path)
+            .unwrap_or_else(|| vec![FileSplit::whole(path.into(), format, len)]);
+        ranges.sort_by_key(|range| range.start);
+        for range in &mut ranges {
+            range.len = len;
+        }
+        hand_over_unfinished(&mut ranges);
+        let last = ranges.pop().expect("a file has at least one range");
+        planned.append(&mut ranges);
+        cut(last, split_bytes, &mut planned);
+    }
+    planned
+}
+
+/// A last line without a newline may have started in any range. The last range reads the growth of the file, so it
+/// takes over the position after the part of that line that was read.
+fn hand_over_unfinished(ranges: &mut [FileSplit]) {
+    let Some((last, others)) = ranges.split_last_mut() else {
+        return;
+    };
+    // A range that is not read to its end reads the rest of the line itself.
+    let handed_over = |other: &&mut FileSplit| other.at == At::Unfinished && other.is_read();
+    for other in others.iter_mut().filter(handed_over) {
+        other.at = At::Record;
+        if last.position <= other.position {
+            last.position = other.position;
+            last.at = At::Unfinished;
+        }
+    }
+}
+
+/// Cuts a range without an end. The position stays in the first part, which is never empty: it may be within a line.
+fn cut(mut range: FileSplit, split_bytes: Option<NonZeroU64>, planned: &mut Vec<FileSplit>) {
+    if let (Some(split_bytes), None) = (split_bytes, range.end) {
+        while range.len.saturating_sub(range.position) > split_bytes.get() {
+            let end = range.position + split_bytes.get();
+            let rest = FileSplit {
+                start: end,
+                position: end,
+                at: At::Anywhere,
+                ..range.clone()
+            };
+            range.end = Some(end);
+            planned.push(std::mem::replace(&mut range, rest));
+        }
+    }
+    planned.push(range);
+}

@@ -1,0 +1,410 @@
+//! Where records come from and go to: one connector per file, behind two pairs of traits.
+//!
+//! A source is split into parts that can be read independently; a split carries its own position, so a checkpoint keeps
+//! splits as bytes that only their connector reads. A sink is a writer per task, which stages, and one committer per
+//! node, which makes staged output durable before a checkpoint and visible after it. Nothing here knows of workers,
+//! barriers or the checkpoint store.
+
+pub mod file_source;
+pub mod generator;
+
+pub mod letter;
+
+pub mod discard;
+pub mod file_sink;
+pub mod stdout;
+
+pub mod read_ahead;
+
+mod encoding;
+mod record_format;
+mod rfc3339;
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use discard::{DiscardSink, DiscardSinkSettings};
+pub use file_sink::{FileSink, FileSinkSettings};
+
+pub use file_source::{FileSource, FileSourceSettings, ReplayedLetters, SourceFormat};
+pub use generator::{GeneratorSettings, GeneratorSource};
+pub use record_format::SinkFormat;
+pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
+pub use stdout::{StdoutSink, StdoutSinkSettings};
+
+use floodmark_checkpoint::{CommitPermit, Split, Staged};
+use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+use read_ahead::ReadAhead;
+
+/// A source node before it runs.
+pub trait Source: Send + Sync {
+    /// All splits to read: those of the checkpoint (if any) with their positions, and those found since. `from` is the
+    /// checkpoint that the job resumes from, also when it does not know this source.
+    ///
+    /// # Errors
+    /// When the input cannot be read, or lacks what a restored position has read already.
+    fn splits(
+        &self,
+        from: Option<CheckpointId>,
+        restored: Option<Vec<Split>>,
+    ) -> Result<Vec<Split>, ConnectorError>;
+
+    /// Whether its records come beside the input, such as a second time: their event times say nothing of how far the
+    /// input is.
+    fn is_beside_input(&self) -> bool;
+
+    /// A reader of these splits, for one task.
+    ///
+    /// # Errors
+    /// When a split is not of this source, or cannot be opened.
+    fn reader(&self, splits: Vec<Split>) -> Result<Box<dyn SourceReader>, ConnectorError>;
+}
+
+/// One task's share of a source. Never blocks for long: a worker reads other inputs between two calls.
+pub trait SourceReader: Send {
+    /// Adds records to `batch` until a limit is reached or no record is at hand. `now` is the time since the job began.
+    ///
+    /// # Errors
+    /// When the input cannot be read. What has been added to the batch is not to be used.
+    fn read(
+        &mut self,
+        now: Duration,
+        limits: ReadLimits,
+        batch: &mut Batch,
+    ) -> Result<ReadOutcome, ConnectorError>;
+
+    /// Gives it a service that reads files beside the worker, before its first read. What it reads stays the same. One that
+    /// reads no files has no use for it.
+    fn read_ahead_by(&mut self, _service: &Arc<dyn ReadAhead>) {}
+
+    /// The splits with the position after the last record that was read.
+    fn splits(&self) -> Vec<Split>;
+
+    /// How much of the splits is done.
+    fn progress(&self) -> SourceProgress;
+}
+
+/// Where [`SourceReader::read`] stops. At least one record is read, however long it is.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Records in the batch.
+    pub records_max: usize,
+    /// Bytes of keys and values in the batch after which no further record is added.
+    pub bytes_max: usize,
+}
+
+impl ReadLimits {
+    /// Whether no further record is to be added.
+    #[must_use]
+    #[inline]
+    pub fn are_reached(self, batch: &Batch) -> bool {
+        batch.len() >= self.records_max || batch.bytes_len() >= self.bytes_max
+    }
+}
+
+/// What may come after a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// There may be more at once.
+    More,
+    /// There is nothing before this time since the job began.
+    Idle {
+        /// When to try again.
+        until: Duration,
+    },
+    /// There will never be more.
+    Finished,
+}
+
+/// How much of a source is done. Units are the source's own, such as bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceProgress {
+    /// Done, what an earlier run did included.
+    pub done: u64,
+    /// All there is, if that is known.
+    pub total: Option<u64>,
+}
+
+/// A sink node before it runs.
+pub trait Sink: Send + Sync {
+    /// What a reader of the output sees after a failure.
+    fn guarantee(&self) -> Guarantee;
+
+    /// The writer of one task.
+    ///
+    /// # Errors
+    /// When the output cannot be opened.
+    fn writer(&self, task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError>;
+
+    /// The one committer of this node.
+    ///
+    /// # Errors
+    /// When the output cannot be opened.
+    fn committer(&self) -> Result<Box<dyn SinkCommitter>, ConnectorError>;
+}
+
+/// What a sink promises across a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Each record is visible once.
+    ExactlyOnce,
+    /// Each record is visible; those since the last checkpoint may be so again.
+    AtLeastOnce,
+}
+
+/// One task's share of a sink.
+pub trait SinkWriter: Send {
+    /// Takes records, invisibly where the sink is exactly once.
+    ///
+    /// # Errors
+    /// When they cannot be written: how many of them were is unknown.
+    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError>;
+
+    /// Ends what was written since the last call as the part of this checkpoint; `None` if that is nothing. Hands all
+    /// bytes to the operating system, and leaves making them durable to the committer.
+    ///
+    /// # Errors
+    /// When they cannot be written: the part is not to be used.
+    fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError>;
+}
+
+/// Makes staged parts durable, then visible. Lives on the thread that writes checkpoints.
+pub trait SinkCommitter: Send {
+    /// Makes parts durable. Returns what the committer has to know again after a restart, as it will stand once these
+    /// parts are committed. Called once for each part; a part stays prepared when the checkpoint fails.
+    ///
+    /// # Errors
+    /// When a part may not be durable: the checkpoint must fail.
+    fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError>;
+
+    /// Makes prepared parts visible. Doing so again changes nothing.
+    ///
+    /// # Errors
+    /// When some may not be visible: they are committed again with the next checkpoint, or at the next start.
+    fn commit(&mut self, permit: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError>;
+
+    /// Called once before any other, at the start of a job: commits the parts of the restored checkpoint and removes
+    /// all that was staged, or committed, after it. With `None` there is no checkpoint.
+    ///
+    /// # Errors
+    /// When the output is not, and cannot be made, what the checkpoint says; or when there is no checkpoint, but output
+    /// of a run whose checkpoints are gone.
+    fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError>;
+
+    /// Removes all that earlier runs of this job have left, committed or not, so that the job can begin anew.
+    ///
+    /// # Errors
+    /// When something may still be there.
+    fn clear(&mut self) -> Result<Recovered, ConnectorError>;
+
+    /// What has been committed so far, in one line for the end of the job; `None` if there is nothing to say.
+    fn summary(&self) -> Option<String>;
+}
+
+/// What a checkpoint knows of a sink.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoredSink<'a> {
+    /// Shows that the checkpoint is durable.
+    pub permit: &'a CommitPermit,
+    /// The id of the data folder in which it was taken: another one than that of the job now if it was carried here as a
+    /// savepoint. Empty in checkpoints of old versions, which were not carried.
+    pub data_folder: &'a str,
+    /// Its parts, committed or not.
+    pub staged: &'a [Staged],
+    /// What [`SinkCommitter::prepare`] returned.
+    pub state: &'a [u8],
+}
+
+/// What a committer did to earlier output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Parts made visible.
+    pub committed: usize,
+    /// Staged parts removed.
+    pub aborted: usize,
+    /// Visible parts removed, because the job resumes from a checkpoint before them or starts fresh.
+    pub retracted: usize,
+}
+
+/// Why a source or sink cannot continue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectorError {
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// No file matches.
+    #[error("`{}` leads to no file; create one there, or point `path` elsewhere", path.display())]
+    NoInput {
+        /// The configured path.
+        path: PathBuf,
+    },
+    /// A setting that cannot be.
+    #[error("`{setting}` cannot be so: {reason}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// A record is not in the configured format.
+    #[error("`{}`, byte {offset}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where the record starts.
+        offset: u64,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Input that a restored position has read is gone.
+    #[error(
+        "`{}` ends at byte {len}, but the checkpoint has read it to byte {position}; restore the file, or start over with `--fresh`",
+        path.display()
+    )]
+    InputShrank {
+        /// The file.
+        path: PathBuf,
+        /// Its length now.
+        len: u64,
+        /// The restored position.
+        position: u64,
+    },
+    /// A file that a restored position names is gone.
+    #[error(
+        "`{}` is gone, but the checkpoint has read it to byte {position}; restore the file, or start over with `--fresh`",
+        path.display()
+    )]
+    InputGone {
+        /// The file.
+        path: PathBuf,
+        /// The restored position.
+        position: u64,
+    },
+    /// A setting that positions depend on is not what it was.
+    #[error(
+        "`{setting}` was {before} when the checkpoint was made, and is {now}; set it back, or start over with `--fresh`"
+    )]
+    SettingChanged {
+        /// Which one.
+        setting: &'static str,
+        /// In the checkpoint.
+        before: String,
+        /// In the pipeline.
+        now: String,
+    },
+    /// A record cannot be written in the configured format.
+    #[error("a record cannot be written as {format}: {reason}")]
+    Unwritable {
+        /// The format.
+        format: &'static str,
+        /// Why and what to do.
+        reason: String,
+    },
+    /// Output of a run whose checkpoints are gone.
+    #[error(
+        "`{}` holds output of this job (parts: {parts}), but there is no checkpoint that it belongs to; point `path` elsewhere, or run with `--fresh` to remove it and start over",
+        path.display()
+    )]
+    ForeignOutput {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        parts: usize,
+    },
+    /// The folder is another sink's.
+    #[error(
+        "`{}` is the output of sink `{sink}` of job `{job}`; give each sink a folder of its own",
+        path.display()
+    )]
+    OutputTaken {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        job: String,
+        /// Which of its sinks.
+        sink: String,
+    },
+    /// Another sink or process writes into the folder at this moment.
+    #[error(
+        "`{}` is being written by another sink or another run; stop that, or point `path` elsewhere",
+        path.display()
+    )]
+    OutputInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Output of the same sink, but of a run with another data folder.
+    #[error(
+        "`{}` holds the output of a run of this job with another data folder; use that `--data-dir`, point `path` elsewhere, or run with `--fresh` to remove that output and start over",
+        path.display()
+    )]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Files with names of ours in a folder that is not marked as ours.
+    #[error(
+        "`{}` holds files that are named like output ({parts}), but nothing says that they are; move them away, or point `path` elsewhere",
+        path.display()
+    )]
+    UnmarkedOutput {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        parts: usize,
+    },
+    /// A staged part is not what was staged.
+    #[error(
+        "part `{}` has {len} bytes, and the checkpoint says {expected}; restore the file, or start over with `--fresh`",
+        path.display()
+    )]
+    PartDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Its length now.
+        len: u64,
+        /// Its length when it was staged.
+        expected: u64,
+    },
+    /// A part that the checkpoint counts on is gone.
+    #[error("part `{}` of the restored checkpoint is gone; start over with `--fresh`", path.display())]
+    PartGone {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A split, part or state in an encoding that this version does not read.
+    #[error("{what} in the checkpoint cannot be read by this version of floodmark: {reason}")]
+    Undecodable {
+        /// What it is.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ConnectorError {
+    /// Whether the reader of the output has closed it: a clean end for a command that writes to a pipe.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// For `map_err`: what was tried, on what.
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Prepares and requests a swap of plugins in a running job, on the thread that handles the request, while the job
+//! keeps running.
+//!
+//! ```text
+//!   load ─▶ compare ports and states ─▶ rehearse on saved state ─▶ shadow ─▶ open one instance per task ─▶ the job
+//! ```
+//!
+//! Until the last step the job is not touched, and a refusal changes nothing. `runtime::swap` does the swap at the
+//! barrier. If the job changes while a swap is prepared, the job refuses the swap.
+
+mod compare;
+mod rehearse;
+mod shadow;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::compare::{StateCompatibility, StateRow, compare, refuse_states};
+pub use self::rehearse::Rehearsed;
+pub use self::shadow::Shadow;
+use super::clock::Clock;
+use super::drive::{Inputs, ask};
+use crate::guest::{GuestEngine, GuestError, Plugin};
+use crate::job::{Caller, Request, SwapRequest};
+use crate::runtime::JobError;
+use crate::runtime::plan::{Operator, Plan, Role, Scratch};
+use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
+use floodmark_checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
+use floodmark_state::StateSchema;
+
+/// A checkpoint, and a reader of its storage.
+type Readable = (Arc<dyn CheckpointReader>, Checkpoint);
+
+/// Largest number of checkpoints to try, if the job retires them meanwhile.
+const PROVE_ATTEMPTS_MAX: u32 = 10;
+/// Longest trial.
+const TRIAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Largest number of records in a shadow run.
+const SHADOW_MAX: u64 = 10_000_000;
+
+/// Swaps plugins of one running job.
+#[derive(Clone)]
+pub struct Swapper {
+    /// Compiles the new plugins.
+    pub engine: GuestEngine,
+    /// Sends requests to the job.
+    pub inputs: Inputs,
+    /// Opens the job's checkpoints; `None` once the job has ended.
+    pub reader: Arc<dyn Fn() -> Option<Arc<dyn CheckpointReader>> + Send + Sync>,
+    /// Creates files for state that is read for rehearsals.
+    pub scratch: Scratch,
+    /// Measures durations.
+    pub clock: Clock,
+}
+
+/// A new plugin for an operator.
+#[derive(Debug, Clone)]
+pub struct NewPlugin {
+    /// The name of the operator.
+    pub operator: String,
+    /// The component; empty to keep the plugin and change its configuration.
+    pub component: Vec<u8>,
+    /// Fields of the configuration that change.
+    pub config: Vec<(String, String)>,
+}
+
+/// A request to swap plugins.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// The plugins, all swapped at one barrier.
+    pub plugins: Vec<NewPlugin>,
+    /// Number of records that both plugins process side by side first; 0 for none.
+    pub shadow: u64,
+    /// Whether to stop before anything changes.
+    pub dry_run: bool,
+    /// The trial period, in which a failure reverts the swap; `None` for no trial.
+    pub trial: Option<Duration>,
+    /// Whether to drop state that a new plugin does not declare any more.
+    pub allow_dropped_state: bool,
+}
+
+/// The reason why plugins were not swapped. The job continues as before, unless the message says that it reverted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwapRefusal {
+    /// The plugin does not fit.
+    Plugin(String),
+    /// The job, its state or its graph does not allow it.
+    Job(String),
+}
+
+impl From<GuestError> for SwapRefusal {
+    fn from(error: GuestError) -> Self {
+        Self::Plugin(error.to_string())
+    }
+}
+
+impl From<JobError> for SwapRefusal {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Guest(error) => error.into(),
+            other => Self::Job(other.to_string()),
+        }
+    }
+}
+
+impl From<SwapError> for SwapRefusal {
+    fn from(error: SwapError) -> Self {
+        match error {
+            SwapError::Job(error) => error.into(),
+            SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. } => {
+                Self::Plugin(error.to_string())
+            }
+            other => Self::Job(other.to_string()),
+        }
+    }
+}
+
+/// The findings and the result of a swap.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Findings {
+    /// The findings by operator.
+    pub operators: Vec<OperatorComparison>,
+    /// The shadow runs by operator, if requested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<Shadow>,
+    /// The result; `None` in a dry run, and if nothing had to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<CompletedSwap>,
+}
+
+/// The findings about one operator.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OperatorComparison {
+    /// The name of the operator.
+    pub operator: String,
+    /// The old plugin, by the SHA-256 of its component.
+    pub before: String,
+    /// The new plugin, by the SHA-256 of its component.
+    pub plugin: String,
+    /// The name and version that the new plugin declares.
+    pub name: String,
+    /// Whether plugin and configuration are the same as before.
+    pub is_same: bool,
+    /// Microseconds to compile it, or to load compiled code.
+    pub compiled_us: u64,
+    /// The effect of the swap on each state.
+    pub states: Vec<StateRow>,
+    /// The rehearsal on saved state, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<Rehearsed>,
+}
+
+/// A completed swap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CompletedSwap {
+    /// The checkpoint at whose barrier the plugins were swapped.
+    pub checkpoint: u64,
+    /// The checkpoint before it, which belongs to the old plugins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// The longest pause of a worker for the swap, in microseconds.
+    pub pause_us: u64,
+    /// The pause of each worker, in microseconds.
+    pub pauses_us: Vec<u64>,
+    /// Time from the request until the swap was durable, in microseconds.
+    pub total_us: u64,
+    /// The trial period, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ms: Option<u64>,
+}
+
+/// The operator with another plugin and configuration; it keeps a note of what the pipeline file names.
+#[must_use]
+pub fn succeed(old: &Operator, plugin: Arc<Plugin>, config: Vec<(String, String)>) -> Operator {
+    let mut new = Operator {
+        plugin,
+        config,
+        ..old.clone()
+    };
+    new.replaces = replaced_by(old.choice(), old.replaces.clone(), &new.choice());
+    new
+}
+
+/// The choice that a new one replaces: the one in the pipeline file; `None` if the new one is the same.
+#[must_use]
+pub fn replaced_by(
+    old: PluginChoice,
+    old_replaces: Option<PluginChoice>,
+    new: &PluginChoice,
+) -> Option<PluginChoice> {
+    Some(old_replaces.unwrap_or(old)).filter(|of_file| of_file != new)
+}
+
+/// A configuration with some fields changed.
+#[must_use]
+pub fn configured(
+    config: &[(String, String)],
+    changes: &[(String, String)],
+) -> Vec<(String, String)> {
+    let all = config.iter().chain(changes).cloned();
+    let fields: std::collections::BTreeMap<_, _> = all.collect();
+    fields.into_iter().collect()
+}
+
+impl Swapper {
+    /// Checks that the plugins fit, and swaps them.
+    ///
+    /// # Errors
+    /// When they do not fit or the swap cannot be done. The job then has its old plugins and state.
+    pub fn swap(&self, wish: &Wish) -> Result<Findings, SwapRefusal> {
+        check(wish)?;
+        let running = self.ask(Request::Describe)?;
+        let mut findings = Findings::default();
+        let mut operators = Vec::new();
+        for new in &wish.plugins {
+            let (found, operator) = self.look_at(new, &running, wish.allow_dropped_state)?;
+            if !found.is_same {
+                operators.push((new.operator.clone(), operator));
+            }
+            findings.operators.push(found);
+        }
+        if operators.is_empty() {
+            return Ok(findings);
+        }
+        self.prove(wish, &running, &operators, &mut findings)?;
+        let prepared = PreparedSwap::new(&running, operators, wish.allow_dropped_state)?;
+        if wish.dry_run {
+            return Ok(findings);
+        }
+        // The old plugins are freed here and not by a worker.
+        let held = prepared.hold();
+        let clock = self.clock;
+        let stopwatch: Stopwatch = Arc::new(move || clock.now());
+        let swapped = self.ask(|caller| {
+            Request::Swap(Box::new(SwapRequest {
+                prepared,
+                trial: wish.trial,
+                stopwatch,
+                caller,
+            }))
+        })?;
+        drop(held);
+        findings.swapped = Some(CompletedSwap {
+            checkpoint: swapped.checkpoint.0,
+            before: swapped.before.map(|id| id.0),
+            pause_us: micros(swapped.pause()),
+            pauses_us: swapped.pauses.iter().copied().map(micros).collect(),
+            total_us: micros(swapped.total),
+            trial_ms: wish.trial.map(|trial| micros(trial) / 1000),
+        });
+        Ok(findings)
+    }
+
+    fn look_at(
+        &self,
+        new: &NewPlugin,
+        running: &Running,
+        allow_dropped: bool,
+    ) -> Result<(OperatorComparison, Operator), SwapRefusal> {
+        let (node, old) = operator_of(&running.plan, &new.operator)?;
+        let begun = self.clock.now();
+        let plugin = match new.component.is_empty() {
+            true => Arc::clone(&old.plugin),
+            false => Arc::new(self.engine.load_within(
+                &new.operator,
+                &new.component,
+                old.plugin.limits(),
+            )?),
+        };
+        let compiled = self.clock.now().saturating_sub(begun);
+        let operator = succeed(old, plugin, configured(&old.config, &new.config));
+        let states = compare(&new.operator, &operator.plugin, &running.schemas[node])?;
+        refuse_states(&new.operator, &states, allow_dropped)?;
+        let description = operator.plugin.description();
+        let found = OperatorComparison {
+            operator: new.operator.clone(),
+            before: old.plugin.digest().to_string(),
+            plugin: operator.plugin.digest().to_string(),
+            name: format!("{} {}", description.name, description.version),
+            is_same: operator.choice() == old.choice(),
+            compiled_us: micros(compiled),
+            states,
+            rehearsed: None,
+        };
+        Ok((found, operator))
+    }
+
+    /// Tries the plugins on a checkpoint. If the job retires it meanwhile, the next one is tried.
+    fn prove(
+        &self,
+        wish: &Wish,
+        running: &Running,
+        operators: &[(String, Operator)],
+        findings: &mut Findings,
+    ) -> Result<(), SwapRefusal> {
+        if running.newest.is_none() {
+            if wish.shadow > 0 {
+                return Err(SwapRefusal::Job(
+                    "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again".to_owned(),
+                ));
+            }
+            return Ok(());
+        }
+        for _ in 0..PROVE_ATTEMPTS_MAX {
+            let (reader, checkpoint) = self.newest()?;
+            findings.shadows.clear();
+            let on = (&reader, &checkpoint);
+            let proven = self.prove_on(wish, running, operators, on, findings);
+            if proven.is_ok() || reader.read(checkpoint.id).is_ok() {
+                return proven;
+            }
+        }
+        Err(SwapRefusal::Job(
+            "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`".to_owned(),
+        ))
+    }
+
+    fn prove_on(
+        &self,
+        wish: &Wish,
+        running: &Running,
+        operators: &[(String, Operator)],
+        (reader, checkpoint): (&Arc<dyn CheckpointReader>, &Checkpoint),
+        findings: &mut Findings,
+    ) -> Result<(), SwapRefusal> {
+        for (name, operator) in operators {
+            let begun = self.clock.now();
+            let mut rehearsed = self.rehearse(reader, checkpoint, name, operator)?;
+            rehearsed.took_us = micros(self.clock.now().saturating_sub(begun));
+            let mut found = findings.operators.iter_mut();
+            if let Some(found) = found.find(|found| found.operator == *name) {
+                found.rehearsed = Some(rehearsed);
+            }
+        }
+        if wish.shadow > 0 {
+            for (name, operator) in operators {
+                let other = (name.as_str(), operator);
+                let shadow = shadow::shadow(&running.plan, reader, checkpoint, other, wish)?;
+                findings.shadows.push(shadow);
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint at this moment.
+    fn newest(&self) -> Result<Readable, SwapRefusal> {
+        let unreadable = |reason: String| {
+            SwapRefusal::Job(format!(
+                "no checkpoint can be read to try the plugin on: {reason}"
+            ))
+        };
+        let reader = (self.reader)().ok_or_else(|| unreadable("the job is over".to_owned()))?;
+        let listed = reader.list();
+        let listed = listed.map_err(|error| unreadable(error.to_string()))?;
+        let checkpoint = listed.into_iter().find_map(|(_, manifest)| manifest.ok());
+        let checkpoint = checkpoint.ok_or_else(|| unreadable("none is sound".to_owned()))?;
+        Ok((reader, checkpoint))
+    }
+
+    fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, SwapRefusal> {
+        match ask(&self.inputs, wish) {
+            Some(answer) => answer.map_err(SwapRefusal::Job),
+            None => Err(SwapRefusal::Job(
+                "the job ended before it could do that; its last checkpoint is kept".to_owned(),
+            )),
+        }
+    }
+}
+
+fn check(wish: &Wish) -> Result<(), SwapRefusal> {
+    let refuse = |reason: String| Err(SwapRefusal::Job(reason));
+    if wish.plugins.is_empty() {
+        return refuse("no operator is named whose plugin is to be replaced".to_owned());
+    }
+    for (at, new) in wish.plugins.iter().enumerate() {
+        let mut before = wish.plugins[..at].iter();
+        if before.any(|other| other.operator == new.operator) {
+            return refuse(format!("operator `{}` is named twice", new.operator));
+        }
+    }
+    if wish.trial.is_some_and(|trial| trial > TRIAL_MAX) {
+        return refuse("a trial takes at most a day".to_owned());
+    }
+    if wish.shadow > SHADOW_MAX {
+        return refuse(format!("a shadow run has at most {SHADOW_MAX} records"));
+    }
+    Ok(())
+}
+
+fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(usize, &'a Operator), SwapRefusal> {
+    let mut nodes = plan.nodes.iter().enumerate();
+    let found = nodes.find_map(|(index, node)| match &node.role {
+        Role::Operator(operator) if node.name == name => Some((index, operator)),
+        _ => None,
+    });
+    found.ok_or_else(|| {
+        SwapError::NoOperator {
+            operator: name.to_owned(),
+        }
+        .into()
+    })
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The saved states of a plugin, newest version first, without those that were dropped, which have no name.
+fn named(schemas: &[StateSchema]) -> impl Iterator<Item = &StateSchema> {
+    schemas.iter().filter(|schema| !schema.name.is_empty())
+}

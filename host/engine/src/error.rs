@@ -1,0 +1,153 @@
+//! Errors of the engine: one message for people, and a cause.
+
+use crate::connector::ConnectorError;
+use crate::edge::data_dir::DataDirError;
+use crate::edge::pipeline_file::PipelineFileError;
+use crate::edge::swap::SwapRefusal;
+use crate::guest::GuestError;
+use crate::pipeline::Problems;
+use crate::runtime::JobError;
+use floodmark_checkpoint::store::StoreError;
+
+/// The cause of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The pipeline, a setting or an argument is invalid.
+    Usage,
+    /// A plugin cannot be built, loaded or started.
+    Plugin,
+    /// The data folder, the storage of checkpoints or the saved state cannot be used.
+    Data,
+    /// A source or sink cannot be used.
+    Connector,
+    /// The job has failed, or refused a request.
+    Failed,
+}
+
+/// The reason why the engine failed. Displays what happened, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    cause: Cause,
+    message: String,
+    /// Whether the reader of the job's output closed it, which ends the job without an error.
+    is_closed_pipe: bool,
+}
+
+impl EngineError {
+    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self {
+            cause,
+            message: message.into(),
+            is_closed_pipe: false,
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Cause::Usage, message)
+    }
+
+    pub(crate) fn plugin(message: impl Into<String>) -> Self {
+        Self::new(Cause::Plugin, message)
+    }
+
+    pub(crate) fn data(message: impl Into<String>) -> Self {
+        Self::new(Cause::Data, message)
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Cause::Failed, message)
+    }
+
+    /// The cause.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Whether the reader of the job's output, such as `head`, closed it: the last checkpoint is kept.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        self.is_closed_pipe
+    }
+}
+
+impl From<Problems> for EngineError {
+    fn from(problems: Problems) -> Self {
+        Self::usage(problems.to_string())
+    }
+}
+
+impl From<PipelineFileError> for EngineError {
+    fn from(error: PipelineFileError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<DataDirError> for EngineError {
+    fn from(error: DataDirError) -> Self {
+        Self::data(error.to_string())
+    }
+}
+
+impl From<GuestError> for EngineError {
+    fn from(error: GuestError) -> Self {
+        let cause = match &error {
+            error if error.is_of_a_call() => Cause::Failed,
+            _ => Cause::Plugin,
+        };
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<SwapRefusal> for EngineError {
+    fn from(refusal: SwapRefusal) -> Self {
+        match refusal {
+            SwapRefusal::Plugin(message) => Self::plugin(message),
+            SwapRefusal::Job(message) => Self::failed(message),
+        }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::data(error.to_string())
+    }
+}
+
+impl From<(&str, ConnectorError)> for EngineError {
+    fn from((node, error): (&str, ConnectorError)) -> Self {
+        Self::new(Cause::Connector, format!("`{node}`: {error}"))
+    }
+}
+
+impl From<JobError> for EngineError {
+    fn from(error: JobError) -> Self {
+        let cause = match &error {
+            JobError::Guest(error) if error.is_of_a_call() => Cause::Failed,
+            JobError::Guest(_) => Cause::Plugin,
+            JobError::Connector { .. } => Cause::Connector,
+            JobError::Store(_)
+            | JobError::State { .. }
+            | JobError::Scratch { .. }
+            | JobError::Chunks { .. }
+            | JobError::Tree { .. }
+            | JobError::MaxParallelism { .. }
+            | JobError::LastCheckpoint { .. }
+            | JobError::TooManyFailures { .. } => Cause::Data,
+            JobError::NoSuchOperator { .. } => Cause::Usage,
+            JobError::NotSwapped { .. } | JobError::Record { .. } | JobError::Defect { .. } => {
+                Cause::Failed
+            }
+        };
+        let is_closed_pipe = matches!(
+            &error,
+            JobError::Connector { reason, .. } if reason.is_closed_pipe()
+        );
+        Self {
+            cause,
+            message: error.to_string(),
+            is_closed_pipe,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Notices of a job to its observers. Plain data: how they are shown and counted is decided elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::restart::Limit;
+use super::{Rescaled, RolledBack, Swapped};
+use crate::guest::{LogLine, Plugin};
+use floodmark_checkpoint::Trigger;
+use floodmark_state::stream::{CheckpointId, TaskIndex};
+
+/// An event that the observers of a job are told of.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// A checkpoint is under way.
+    Begun {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+    },
+    /// A checkpoint is durable.
+    Completed(CompletedCheckpoint),
+    /// A checkpoint was not completed; the job continues.
+    NotCompleted {
+        /// Its id.
+        checkpoint: CheckpointId,
+        /// Why it was begun.
+        trigger: Trigger,
+        /// Time of day of its trigger, in milliseconds since 1970.
+        created_ms: u64,
+        /// From the trigger until it was given up.
+        total: Duration,
+        /// Why it is not.
+        reason: String,
+    },
+    /// Output is durable, but not visible: it will be with the next checkpoint.
+    NotVisible {
+        /// Which sink, and why.
+        reason: String,
+    },
+    /// Plugins have taken the place of others.
+    Swapped(Swapped),
+    /// A worker has failed while the job stops or is rolled back, so nothing else follows from it.
+    Failed {
+        /// What has failed.
+        reason: String,
+    },
+    /// A worker has failed, and the job resumes from a checkpoint.
+    WentBack(WentBack),
+    /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
+    GaveUp {
+        /// What has been reached.
+        limit: Limit,
+        /// The checkpoint that stays.
+        kept: Option<CheckpointId>,
+    },
+    /// The job was told to stop while it did not run: it ends with this checkpoint.
+    StoppedAtRest {
+        /// None if there is none yet.
+        at: Option<CheckpointId>,
+    },
+    /// The job has another number of tasks.
+    Rescaled(Rescaled),
+    /// The job was rolled back on request.
+    RolledBack(RolledBack),
+    /// New plugins have failed on trial, and the plugins before them run again.
+    TrialFailed {
+        /// By operator: what runs again.
+        plugins: Vec<(String, Arc<Plugin>)>,
+        /// The operators.
+        operators: Vec<String>,
+        /// What has failed.
+        reason: String,
+        /// The checkpoint that the job resumes from.
+        to: CheckpointId,
+    },
+    /// New plugins have passed their trial.
+    TrialPassed {
+        /// The operators.
+        operators: Vec<String>,
+    },
+    /// A plugin has logged.
+    Log {
+        /// The node.
+        operator: String,
+        /// Its task.
+        task: TaskIndex,
+        /// The line.
+        line: LogLine,
+    },
+}
+
+/// How a job went on after a failure, without the process ending.
+#[derive(Debug, Clone)]
+pub struct WentBack {
+    /// What has failed.
+    pub reason: String,
+    /// The checkpoint; none if it began anew.
+    pub to: Option<CheckpointId>,
+    /// The number of the failure, from 1, as the restart strategy counts.
+    pub attempt: u32,
+    /// Up to which number the job goes back; `None` for any number.
+    pub attempts_max: Option<u32>,
+    /// How long it waits before.
+    pub delay: Duration,
+    /// Whether the state that was in memory has gone back; else it is read again.
+    pub in_memory: bool,
+    /// Damaged checkpoints that were passed over, and what is wrong with them.
+    pub passed_over: Vec<(CheckpointId, String)>,
+}
+
+/// A checkpoint that is durable, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct CompletedCheckpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Why it was taken.
+    pub trigger: Trigger,
+    /// Time of day of its trigger, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// From the trigger until all had handed over their snapshots.
+    pub collecting: Duration,
+    /// From the trigger until it was durable and its output visible.
+    pub total: Duration,
+    /// Longest that a worker stood still for its barrier.
+    pub stall: Duration,
+    /// Bytes of state that it added.
+    pub state_bytes_new: u64,
+    /// Bytes of state that it holds.
+    pub state_bytes: u64,
+    /// Records read, over all runs of the job.
+    pub records_in: u64,
+}

@@ -1,0 +1,204 @@
+//! What clients request of a running job, and the answers.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::guest::Plugin;
+use crate::runtime::plan::Operator;
+use crate::runtime::swap::{PreparedSwap, Running, Stopwatch};
+use floodmark_state::stream::CheckpointId;
+
+/// A request of a client.
+#[derive(Debug)]
+pub enum Request {
+    /// Take a checkpoint. The answer is its id, once it is durable.
+    Checkpoint(Caller<CheckpointId>),
+    /// Stop with a last checkpoint.
+    Stop {
+        /// Whether as if the input had ended.
+        drain: bool,
+        /// Gets the id of the last checkpoint, once it is durable.
+        caller: Option<Caller<CheckpointId>>,
+    },
+    /// Tell what runs.
+    Describe(Caller<Running>),
+    /// Replace plugins.
+    Swap(Box<SwapRequest>),
+    /// Run another number of tasks per node.
+    Rescale {
+        /// How many.
+        parallelism: u16,
+        /// Gets the answer.
+        caller: Caller<Rescaled>,
+    },
+    /// Go back permanently to a checkpoint, and to the plugins as of that checkpoint.
+    Rollback(Box<RollbackRequest>),
+}
+
+/// The result of a request, or why it failed.
+pub type Answer<T> = Result<T, String>;
+
+/// A client that waits for an answer. Dropping it without one tells the client that the job is over.
+#[derive(Debug, Clone)]
+pub struct Caller<T>(mpsc::Sender<Answer<T>>);
+
+impl<T> Caller<T> {
+    /// With the other end.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Answer<T>>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Answers.
+    pub fn answer(&self, answer: Answer<T>) {
+        // A client that has stopped waiting needs no answer.
+        let _ = self.0.send(answer);
+    }
+}
+
+/// An answer on its way to a client.
+#[derive(Debug)]
+pub enum Reply {
+    /// To [`Request::Checkpoint`] or [`Request::Stop`].
+    Checkpoint(Caller<CheckpointId>, Answer<CheckpointId>),
+    /// To [`Request::Describe`].
+    Described(Caller<Running>, Running),
+    /// To [`Request::Swap`].
+    Swap(Caller<Swapped>, Answer<Swapped>),
+    /// To [`Request::Rescale`].
+    Rescale(Caller<Rescaled>, Answer<Rescaled>),
+    /// To [`Request::Rollback`].
+    Rollback(Caller<RolledBack>, Answer<RolledBack>),
+}
+
+impl Reply {
+    /// Hands the answer to the client.
+    pub fn send(self) {
+        match self {
+            Self::Checkpoint(caller, answer) => caller.answer(answer),
+            Self::Described(caller, running) => caller.answer(Ok(running)),
+            Self::Swap(caller, answer) => caller.answer(answer),
+            Self::Rescale(caller, answer) => caller.answer(answer),
+            Self::Rollback(caller, answer) => caller.answer(answer),
+        }
+    }
+}
+
+/// Clients that wait for checkpoints.
+#[derive(Default)]
+pub(super) struct Callers {
+    /// For the next checkpoint that begins.
+    pub(super) next: Vec<Caller<CheckpointId>>,
+    /// For the one under way.
+    pub(super) current: Vec<Caller<CheckpointId>>,
+    /// For the last one.
+    pub(super) last: Vec<Caller<CheckpointId>>,
+    /// Whether the job itself wants one as soon as possible.
+    pub(super) is_wanted: bool,
+}
+
+/// A request to replace plugins.
+pub struct SwapRequest {
+    /// By what.
+    pub prepared: PreparedSwap,
+    /// How long a failure of the job undoes it, from when it is durable.
+    pub trial: Option<Duration>,
+    /// Measures the pause.
+    pub stopwatch: Stopwatch,
+    /// Gets the answer.
+    pub caller: Caller<Swapped>,
+}
+
+impl std::fmt::Debug for SwapRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SwapRequest")
+            .field("prepared", &self.prepared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Plugins that have taken the place of others, and durably so.
+#[derive(Debug, Clone)]
+pub struct Swapped {
+    /// By operator.
+    pub plugins: Vec<(String, Arc<Plugin>)>,
+    /// Whether a failure undoes it.
+    pub is_on_trial: bool,
+    /// The checkpoint at whose barrier they did.
+    pub checkpoint: CheckpointId,
+    /// The durable one before it, to which the old plugins belong.
+    pub before: Option<CheckpointId>,
+    /// How long each worker stood still for it, snapshots included.
+    pub pauses: Vec<Duration>,
+    /// From the request until it was durable.
+    pub total: Duration,
+}
+
+impl Swapped {
+    /// The operators.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.plugins.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How the old plugins come back, for people.
+    #[must_use]
+    pub fn way_back(&self) -> String {
+        match self.before {
+            Some(before) => format!(
+                "`floodmark rollback PIPELINE --to {before}` goes back to the old plugin and its state"
+            ),
+            None => "there is no checkpoint of the old plugin to go back to".to_owned(),
+        }
+    }
+
+    /// The longest pause.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.pauses.iter().copied().max().unwrap_or_default()
+    }
+}
+
+/// A job that runs with another number of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rescaled {
+    /// Tasks per node before.
+    pub from: u16,
+    /// Tasks per node now.
+    pub to: u16,
+    /// The first checkpoint with so many.
+    pub checkpoint: CheckpointId,
+    /// From the barrier until the new tasks ran.
+    pub pause: Duration,
+}
+
+/// A request to go back permanently to a checkpoint.
+pub struct RollbackRequest {
+    /// The checkpoint, which is sound.
+    pub to: CheckpointId,
+    /// What runs from there, by node; the others stay as they are.
+    pub operators: Vec<(String, Operator)>,
+    /// Gets the answer.
+    pub caller: Caller<RolledBack>,
+}
+
+impl std::fmt::Debug for RollbackRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RollbackRequest({})", self.to)
+    }
+}
+
+/// A job that has gone back permanently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The checkpoint that it went back to.
+    pub to: CheckpointId,
+    /// Later ones, which are gone, and their output with them.
+    pub deleted: Vec<CheckpointId>,
+    /// Records that had been read there.
+    pub records_in: u64,
+    /// The first checkpoint since.
+    pub checkpoint: CheckpointId,
+}

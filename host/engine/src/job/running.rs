@@ -1,0 +1,253 @@
+//! A job while its workers run: reports and requests come in, checkpoints begin, complete and fail.
+
+use super::operation::Operation;
+use super::phase::{Phase, StopCause};
+use super::schedule::{AfterFailure, Wishes};
+use super::{CompletedCheckpoint, Ending, Job, Moment, Notice, Output, Reply, Request};
+use crate::runtime::JobError;
+use crate::runtime::report::{Report, WriteOutcome};
+use crate::runtime::snapshot::RegionSnapshot;
+use crate::runtime::swap::Running;
+use crate::runtime::worker::Control;
+use floodmark_checkpoint::Trigger;
+use floodmark_checkpoint::crash::{self, Point};
+use floodmark_state::stream::CheckpointId;
+
+impl Job {
+    pub(super) fn report(&mut self, now: Moment, report: Report, outputs: &mut Vec<Output>) {
+        match report {
+            Report::Log {
+                operator,
+                task,
+                line,
+            } => outputs.push(Output::Notify(Notice::Log {
+                operator,
+                task,
+                line,
+            })),
+            Report::Written(outcome) => self.written(now, outcome, outputs),
+            // Workers that end have nothing more to say.
+            _ if !matches!(self.phase, Phase::Running) => {}
+            Report::Snapshot(snapshot) => self.collect(now, snapshot, outputs),
+            Report::Ended(part) => self.schedule.note_end(part),
+            Report::StateDirty(part) => self.schedule.note_dirty(part),
+            Report::Stalled(stall) => {
+                let collected = &mut self.draft.collected;
+                collected.stall = collected.stall.max(stall);
+            }
+            Report::PluginsReplaced {
+                checkpoint,
+                part,
+                pause,
+            } => self.note_pause(checkpoint, part, pause),
+            Report::Failed(error) => self.stop_workers(StopCause::Failed(error), outputs),
+        }
+    }
+
+    pub(super) fn request(&mut self, now: Moment, request: Request, outputs: &mut Vec<Output>) {
+        if let Phase::Stopping(StopCause::Ended(_)) | Phase::Closing(_) | Phase::Over = self.phase {
+            // The job is over, which the caller learns when the request is dropped.
+            return;
+        }
+        match request {
+            Request::Checkpoint(caller) => self.callers.next.push(caller),
+            Request::Stop { drain, caller } => {
+                self.callers.last.extend(caller);
+                self.schedule.stop(drain);
+                self.end_wait(now, drain, outputs);
+            }
+            Request::Describe(caller) => {
+                let running = Running {
+                    plan: self.plans.current().clone(),
+                    schemas: self.draft.schemas(),
+                    generation: self.plans.generation,
+                    newest: self.draft.last_durable,
+                };
+                outputs.push(Output::Answer(Reply::Described(caller, running)));
+            }
+            Request::Swap(request) => self.request_swap(now, request, outputs),
+            Request::Rescale {
+                parallelism,
+                caller,
+            } => self.request_rescale(parallelism, caller, outputs),
+            Request::Rollback(request) => self.request_rollback(request, outputs),
+        }
+    }
+
+    /// Begins a checkpoint, if one is due or wished for.
+    pub(super) fn begin_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        if self.schedule.take_end_of_input() {
+            outputs.push(Output::Tell(Control::EndInput));
+        }
+        let wishes = Wishes {
+            swap: self.wishes_swap(),
+            rescale: self.wishes_rescale(),
+            checkpoint: !self.callers.next.is_empty()
+                || self.callers.is_wanted
+                || self.is_settling(),
+        };
+        let Some(begun) = self.schedule.begin(now, wishes) else {
+            return;
+        };
+        let (checkpoint, trigger) = (begun.checkpoint, begun.trigger);
+        self.draft.begin(now);
+        self.callers.is_wanted = false;
+        self.callers.current = std::mem::take(&mut self.callers.next);
+        if let Some(Operation::Settling(settling)) = &mut self.operation {
+            settling.checkpoint = Some(checkpoint);
+        }
+        outputs.push(Output::Notify(Notice::Begun {
+            checkpoint,
+            trigger,
+            created_ms: now.wall_ms,
+        }));
+        match trigger {
+            Trigger::Swap => self.begin_swap(checkpoint, outputs),
+            Trigger::Rescale => self.begin_rescale(now, checkpoint),
+            Trigger::Stop | Trigger::Final => self.refuse_swap(outputs),
+            Trigger::Periodic | Trigger::Asked => {}
+        }
+        let last = matches!(trigger, Trigger::Stop | Trigger::Final | Trigger::Rescale);
+        outputs.push(Output::Tell(Control::Begin { checkpoint, last }));
+    }
+
+    fn collect(&mut self, now: Moment, snapshot: RegionSnapshot, outputs: &mut Vec<Output>) {
+        let (checkpoint, part) = (snapshot.checkpoint, snapshot.part);
+        let under_way = self.schedule.under_way();
+        let is_due = under_way.is_some_and(|under_way| under_way.checkpoint == checkpoint);
+        self.draft.collect(now, snapshot, is_due);
+        if self.schedule.acknowledge(checkpoint, part)
+            && let Some(under_way) = self.schedule.under_way()
+        {
+            let operators = self.operators_at(checkpoint);
+            let request = self.draft.request(under_way, operators);
+            outputs.push(Output::Write(Box::new(request)));
+        }
+    }
+
+    pub(super) fn give_up_slow_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
+        if let Some(checkpoint) = self.schedule.is_too_slow(now.clock) {
+            let reason = "not all tasks reached its barrier within `checkpoint.timeout`";
+            self.not_completed(now, checkpoint, reason, outputs);
+        }
+    }
+
+    /// The writer is done with a checkpoint. That counts also when the workers end or have failed meanwhile.
+    fn written(&mut self, now: Moment, outcome: WriteOutcome, outputs: &mut Vec<Output>) {
+        if !matches!(self.phase, Phase::Running | Phase::Stopping(_)) {
+            return;
+        }
+        let reasons = outcome.not_visible.into_iter();
+        outputs.extend(reasons.map(|reason| Output::Notify(Notice::NotVisible { reason })));
+        match outcome.durable {
+            Ok(()) => self.completed(now, outcome.checkpoint, outputs),
+            Err(reason) => self.not_completed(now, outcome.checkpoint, &reason, outputs),
+        }
+    }
+
+    fn completed(&mut self, now: Moment, id: CheckpointId, outputs: &mut Vec<Output>) {
+        let Some(under_way) = self.schedule.succeeded(now.clock, id) else {
+            return;
+        };
+        let before = self.draft.completed(id);
+        self.tell(Control::Completed(id), outputs);
+        self.swap_is_durable(now, id, before, outputs);
+        let callers = self.callers.current.drain(..);
+        outputs.extend(callers.map(|caller| Output::Answer(Reply::Checkpoint(caller, Ok(id)))));
+        let collected = &self.draft.collected;
+        let begun = under_way.begun;
+        outputs.push(Output::Notify(Notice::Completed(CompletedCheckpoint {
+            id,
+            trigger: under_way.trigger,
+            created_ms: begun.wall_ms,
+            collecting: collected.at.saturating_sub(begun.clock),
+            total: now.clock.saturating_sub(begun.clock),
+            stall: collected.stall,
+            state_bytes_new: collected.state_bytes_new,
+            state_bytes: collected.state_bytes,
+            records_in: collected.records_in,
+        })));
+        self.settle_with(id, Ok(()), outputs);
+        match under_way.trigger {
+            Trigger::Periodic | Trigger::Asked | Trigger::Swap => {}
+            Trigger::Rescale => {
+                if let Some(Operation::Rescale(_)) = self.operation {
+                    crash::point(Point::RescaleDurable);
+                    self.stop_workers(StopCause::Rescale, outputs);
+                }
+            }
+            Trigger::Stop => self.end(Ending::Stopped, outputs),
+            Trigger::Final => self.end(Ending::Complete, outputs),
+        }
+    }
+
+    fn not_completed(
+        &mut self,
+        now: Moment,
+        id: CheckpointId,
+        reason: &str,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some((under_way, after)) = self.schedule.failed(now.clock, id) else {
+            return;
+        };
+        self.tell(Control::Aborted(id), outputs);
+        self.draft.last_failure = reason.to_owned();
+        let callers = self.callers.current.drain(..);
+        outputs.extend(callers.map(|caller| {
+            let answer = Err(reason.to_owned());
+            Output::Answer(Reply::Checkpoint(caller, answer))
+        }));
+        outputs.push(Output::Notify(Notice::NotCompleted {
+            checkpoint: id,
+            trigger: under_way.trigger,
+            created_ms: under_way.begun.wall_ms,
+            total: now.clock.saturating_sub(under_way.begun.clock),
+            reason: reason.to_owned(),
+        }));
+        self.settle_with(id, Err(reason), outputs);
+        if under_way.trigger == Trigger::Rescale {
+            self.tell(Control::Resume, outputs);
+            self.refuse_operation(reason, outputs);
+        }
+        let restart = self.draft.last_durable;
+        let reason = reason.to_owned();
+        let error = match after {
+            AfterFailure::Continue => match self.failure_of_swap(id, &reason) {
+                // The job goes back anyway if its workers end already.
+                Some(error) if matches!(self.phase, Phase::Running) => error,
+                _ => return,
+            },
+            AfterFailure::TooMany(failures) => JobError::TooManyFailures {
+                failures,
+                reason,
+                restart,
+            },
+            AfterFailure::WithoutLast => JobError::LastCheckpoint { reason, restart },
+        };
+        self.stop_workers(StopCause::Failed(error), outputs);
+    }
+
+    /// Tells workers, if they run.
+    fn tell(&self, control: Control, outputs: &mut Vec<Output>) {
+        if let Phase::Running = self.phase {
+            outputs.push(Output::Tell(control));
+        }
+    }
+
+    /// The last checkpoint is durable: the job ends.
+    fn end(&mut self, ending: Ending, outputs: &mut Vec<Output>) {
+        self.refuse_operation("the job is over", outputs);
+        self.refuse_swap(outputs);
+        if let Some(last) = self.draft.last_durable {
+            let callers = self.callers.next.drain(..);
+            let callers = callers.chain(self.callers.last.drain(..));
+            outputs
+                .extend(callers.map(|caller| Output::Answer(Reply::Checkpoint(caller, Ok(last)))));
+        }
+        self.stop_workers(StopCause::Ended(ending), outputs);
+    }
+}

@@ -1,0 +1,279 @@
+//! Finds the record that makes a call fail.
+//!
+//! A failed call is repeated in pieces, in order, on a fresh instance. Each piece is a transaction of its own, which
+//! counts if it succeeds. A piece that fails is cut again, until a single record fails on a fresh instance: that record
+//! is guilty. So all records before it have been processed, and those after it are not affected. If only large calls
+//! fail, for example because they take too much memory, all pieces succeed. A plugin that does not open, and state that
+//! cannot be read, are not blamed on a record.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::faults::Guilty;
+use super::keyed::KeyedBatch;
+use super::task::{OperatorTask, TaskError, leaving};
+use crate::guest::{CallOutput, GuestError, Rejection};
+use floodmark_state::stream::Batch;
+
+/// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
+/// pieces.
+const PIECES: usize = 32;
+/// Least time limit for a call of several records, if the limit of a whole call is higher.
+const TIME_MIN: Duration = Duration::from_millis(100);
+
+/// A call that failed, possibly because of one of its records. Nothing of it is applied.
+pub(super) struct FailedCall {
+    pub(super) error: GuestError,
+    /// Whether it was the first call of its instance.
+    pub(super) was_fresh: bool,
+}
+
+/// Some of the records of a batch.
+struct BatchPiece {
+    records: Range<usize>,
+    /// Number of cuts since the call that failed.
+    cuts: u32,
+}
+
+impl OperatorTask {
+    /// Processes a batch in pieces as large as `Caution` allows; or smaller, if a call with all of it has `failed`.
+    ///
+    /// # Errors
+    /// As [`OperatorTask::process`], but the records before a guilty one have been applied.
+    #[cold]
+    pub(super) fn process_in_pieces(
+        &mut self,
+        input: u16,
+        whole: &KeyedBatch,
+        failed: Option<FailedCall>,
+        wall_ms: u64,
+    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+        let mut leaving = Vec::new();
+        let mut letters = Batch::default();
+        let mut pending = vec![BatchPiece {
+            records: 0..whole.batch.len(),
+            cuts: 0,
+        }];
+        let reason = failed.as_ref().map(|failed| self.in_words(&failed.error));
+        let judged = self.desk.judged;
+        match failed {
+            None => {
+                let size = self.desk.caution.records_max();
+                cut(&mut pending, size);
+            }
+            Some(failed) => {
+                self.blame(input, whole, failed, wall_ms, &mut pending, &mut letters)?;
+            }
+        }
+        while let Some(next) = pending.pop() {
+            let piece = whole.part(next.records.clone());
+            self.allow(&next);
+            match self.attempt(input, &piece, wall_ms)? {
+                Ok(output) => {
+                    self.desk.send(std::mem::take(&mut letters), &mut leaving);
+                    leaving.extend(self.finish(input, output, piece.batch, wall_ms)?);
+                }
+                Err(failed) => {
+                    pending.push(next);
+                    self.blame(input, whole, failed, wall_ms, &mut pending, &mut letters)?;
+                }
+            }
+        }
+        let whole = self.desk.time_per_call();
+        self.instance_mut().set_time_per_call(whole);
+        self.desk.send(letters, &mut leaving);
+        if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
+            self.desk.caution.failed();
+            self.desk.warn(wall_ms, || {
+                format!("the plugin {reason}\nno record is to blame: all went through in smaller calls of a fresh instance")
+            });
+        }
+        Ok(leaving)
+    }
+
+    /// Cuts the last pending piece, which has failed, into smaller ones, or finds the guilty record.
+    fn blame(
+        &mut self,
+        input: u16,
+        whole: &KeyedBatch,
+        failed: FailedCall,
+        wall_ms: u64,
+        pending: &mut Vec<BatchPiece>,
+        letters: &mut Batch,
+    ) -> Result<(), TaskError> {
+        let FailedCall { error, was_fresh } = failed;
+        let BatchPiece { records, cuts } = pending.pop().expect("the piece that failed is pending");
+        let is_alone = records.len() == 1;
+        let is_guilty = is_alone && was_fresh;
+        self.desk.faults.traps += u64::from(error.spoils_instance());
+        if error.spoils_instance() || (is_alone && !is_guilty) {
+            self.renew()?;
+        }
+        if is_guilty {
+            self.desk.caution.failed();
+            let guilty = Guilty {
+                batch: &whole.batch,
+                record: records.start,
+                reason: self.in_words(&error),
+            };
+            self.desk.judge(guilty, input, wall_ms, letters)?;
+            join(pending, self.desk.caution.records_max());
+            return Ok(());
+        }
+        let size = records.len().div_ceil(PIECES);
+        let before = pending.len();
+        pending.push(BatchPiece {
+            records,
+            cuts: cuts + u32::from(!is_alone),
+        });
+        cut(pending, size);
+        self.desk.faults.retries += (pending.len() - before) as u64;
+        Ok(())
+    }
+
+    /// Shortens the time limit of the next call with each cut, so that a plugin that hangs does not take the whole time
+    /// at each step. A single record gets the whole time: otherwise it could be blamed for being slow in a group.
+    fn allow(&mut self, next: &BatchPiece) {
+        let whole = self.desk.time_per_call();
+        let time = match next.records.len() {
+            1 => whole,
+            _ => (whole / 2_u32.saturating_pow(next.cuts))
+                .max(TIME_MIN)
+                .min(whole),
+        };
+        self.instance_mut().set_time_per_call(time);
+    }
+
+    /// The error in words, without the name of the operator.
+    fn in_words(&self, error: &GuestError) -> String {
+        let text = error.to_string();
+        let prefix = format!("operator `{}` ", self.desk.operator());
+        text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
+    }
+
+    /// Fails the job if rejections must fail it. Nothing of the call is applied yet.
+    ///
+    /// # Errors
+    /// The first of the rejections.
+    pub(super) fn check_rejections(
+        &mut self,
+        input: u16,
+        output: &CallOutput,
+        batch: &Batch,
+        wall_ms: u64,
+    ) -> Result<(), TaskError> {
+        match output.rejections.first() {
+            Some(first) if self.desk.fails_job() => {
+                let guilty = rejected(first, batch);
+                let letters = &mut Batch::default();
+                self.desk.judge(guilty, input, wall_ms, letters)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The emitted records of a successful call, including dead letters for rejected records.
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        input: u16,
+        output: CallOutput,
+        batch: Batch,
+        wall_ms: u64,
+    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+        self.desk.caution.succeeded(batch.len());
+        if output.rejections.is_empty() {
+            return Ok(leaving(output.emissions, batch));
+        }
+        let mut letters = Batch::default();
+        for rejection in &output.rejections {
+            self.desk.faults.rejections += 1;
+            let guilty = rejected(rejection, &batch);
+            self.desk.judge(guilty, input, wall_ms, &mut letters)?;
+        }
+        let mut leaving = leaving(output.emissions, batch);
+        self.desk.send(letters, &mut leaving);
+        Ok(leaving)
+    }
+}
+
+fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
+    Guilty {
+        batch,
+        record: rejection.record as usize,
+        reason: format!("rejected the record: {}", rejection.reason),
+    }
+}
+
+/// Joins the rest of a call after a guilty record, and cuts it into pieces of at most `size` records: the small pieces
+/// only served to find that record.
+fn join(pending: &mut Vec<BatchPiece>, size: usize) {
+    let (Some(last), Some(first)) = (pending.first(), pending.last()) else {
+        return;
+    };
+    let whole = BatchPiece {
+        records: first.records.start..last.records.end,
+        cuts: last.cuts,
+    };
+    pending.clear();
+    pending.push(whole);
+    cut(pending, size);
+}
+
+/// Cuts the last pending piece into pieces of at most `size` records, so that the first one is last.
+fn cut(pending: &mut Vec<BatchPiece>, size: usize) {
+    let Some(BatchPiece { records, cuts }) = pending.pop() else {
+        return;
+    };
+    let starts = records.clone().step_by(size);
+    let pieces = starts.map(|start| BatchPiece {
+        records: start..records.end.min(start + size),
+        cuts,
+    });
+    let from = pending.len();
+    pending.extend(pieces);
+    pending[from..].reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches pieces that leave records out or change their order.
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_joined() {
+        let piece = |records, cuts| BatchPiece { records, cuts };
+        let mut pending = vec![
+            piece(90..100, 1),
+            piece(80..90, 1),
+            piece(75..80, 2),
+            piece(74..75, 3),
+        ];
+        join(&mut pending, 20);
+        let left: Vec<_> = pending
+            .iter()
+            .map(|piece| (piece.records.clone(), piece.cuts))
+            .collect();
+        assert_eq!(left, [(94..100, 1), (74..94, 1)]);
+        join(&mut Vec::new(), 20);
+    }
+
+    #[test]
+    fn pieces_are_the_whole_in_order() {
+        for len in 1..100 {
+            for size in 1..20 {
+                let piece = |records| BatchPiece { records, cuts: 3 };
+                let mut pending = vec![piece(500..501), piece(7..7 + len)];
+                cut(&mut pending, size);
+                let mut records = Vec::new();
+                while pending.len() > 1 {
+                    let piece = pending.pop().unwrap();
+                    assert!((1..=size).contains(&piece.records.len()) && piece.cuts == 3);
+                    records.extend(piece.records);
+                }
+                assert!(records.into_iter().eq(7..7 + len));
+            }
+        }
+    }
+}

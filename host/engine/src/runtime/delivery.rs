@@ -1,0 +1,240 @@
+//! Passes records to the tasks of a worker, and their output to the next tasks.
+//!
+//! A task whose state is not all in memory yet takes few records at a time at first, so that output does not wait for
+//! all of the state. The other records wait in the task's region and are processed piece by piece, one per step; later
+//! records for that task wait behind them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::JobError;
+use super::exchange::Message;
+use super::keyed::KeyedBatch;
+use super::report::Report;
+use super::retained_state::RetainedState;
+use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
+use super::task::{Task, TaskError};
+use super::worker::{Exchange, Outlet, Worker};
+use crate::guest::{LogLevel, LogLine};
+use crate::observe::Stage;
+use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+use floodmark_state::{Chunk, ChunkRef};
+
+/// Records that a task processes later.
+pub(super) struct WaitingBatch {
+    node: usize,
+    input: u16,
+    batch: Batch,
+}
+
+impl Worker {
+    /// Passes on records of an output port.
+    pub(super) fn emit(&mut self, node: usize, port: u16, batch: Batch) -> Result<(), JobError> {
+        let count = self.outlets[node][usize::from(port)].len();
+        let mut batch = Some(batch);
+        for outlet in 0..count {
+            let is_last = outlet + 1 == count;
+            let batch = if is_last { batch.take() } else { batch.clone() };
+            let batch = batch.expect("only the last outlet takes the batch");
+            match self.outlets[node][usize::from(port)][outlet] {
+                Outlet::Exchange(exchange) => {
+                    self.meters.stages.enter(node, Stage::Exchange);
+                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
+                    partitioner.push(&batch, |task, keyed| {
+                        lanes[task]
+                            .pending
+                            .push_back(Message::Records(Box::new(keyed)))
+                    });
+                }
+                Outlet::Local { to, input, keyed } => {
+                    self.hand(node, (to, input), keyed, batch)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a batch to a task of this worker, in calls of the usual size, with a dictionary if the task needs one.
+    fn hand(
+        &mut self,
+        from: usize,
+        (to, input): (usize, u16),
+        is_keyed: bool,
+        batch: Batch,
+    ) -> Result<(), JobError> {
+        self.meters.stages.enter(from, Stage::Exchange);
+        if is_call_sized(&batch, CALL_RECORDS_MAX) {
+            let whole = match is_keyed {
+                true => self.dictionary.keyed(batch),
+                false => KeyedBatch::without_dictionary(batch),
+            };
+            return self.give(to, input, whole);
+        }
+        for records in cuts(&batch, CALL_RECORDS_MAX) {
+            self.meters.stages.enter(from, Stage::Exchange);
+            let piece = match is_keyed {
+                true => self.dictionary.keyed_part(&batch, records),
+                false => KeyedBatch::without_dictionary(batch.cut(records)),
+            };
+            self.give(to, input, piece)?;
+        }
+        Ok(())
+    }
+
+    /// Passes records to a task, or keeps them for the next steps if it takes few at a time.
+    pub(super) fn give(
+        &mut self,
+        node: usize,
+        input: u16,
+        keyed: KeyedBatch,
+    ) -> Result<(), JobError> {
+        let records_max = match &self.tasks[node] {
+            Some(Task::Operator(operator)) => operator.call_records_max(),
+            _ => usize::MAX,
+        };
+        let region = &mut self.regions[self.region_of[node]];
+        let mut waiting = region.waiting.iter();
+        let is_next = waiting.all(|waiting| waiting.node != node);
+        if is_next && keyed.batch.len() <= records_max {
+            return self.process(node, input, keyed);
+        }
+        let pieces = call_sized(keyed.batch, records_max.min(CALL_RECORDS_MAX));
+        let pieces = pieces
+            .into_iter()
+            .map(|batch| WaitingBatch { node, input, batch });
+        region.waiting.extend(pieces);
+        Ok(())
+    }
+
+    /// Processes the first waiting records of a region. Returns whether there were any.
+    pub(super) fn take_up(&mut self, at: usize) -> Result<bool, JobError> {
+        let Some(WaitingBatch { node, input, batch }) = self.regions[at].waiting.pop_front() else {
+            return Ok(false);
+        };
+        let keyed = self.dictionary.keyed(batch);
+        self.process(node, input, keyed)?;
+        Ok(true)
+    }
+
+    /// Passes records to a task, and its output to the next ones.
+    fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
+        self.meters.note_in(node, &keyed.batch);
+        let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
+            Task::Source(_) => unreachable!("no edge leads to a source"),
+            Task::Sink(sink) => {
+                self.meters.stages.enter(node, Stage::Sink);
+                sink.writer
+                    .write(&keyed.batch)
+                    .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+                sink.records += keyed.batch.len() as u64;
+                self.meters
+                    .counters
+                    .records_out
+                    .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                self.meters.note_out(node, &keyed.batch);
+                return Ok(());
+            }
+            Task::Operator(operator) => {
+                operator.laps = self.meters.stages.lend();
+                let leaving = operator.process(input, keyed, self.wall_ms);
+                self.meters.stages.take_back(node, &operator.laps);
+                let lines = operator.take_log();
+                let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
+                self.meters.note_call(node, operator);
+                self.report_log(node, lines);
+                if is_dirty {
+                    self.link
+                        .report(Report::StateDirty(self.part(self.region_of[node])));
+                }
+                leaving.map_err(|error| match error {
+                    TaskError::Guest(error) => JobError::Guest(error),
+                    TaskError::Record { reason, position } => JobError::Record {
+                        operator: self.names[node].clone(),
+                        position,
+                        reason,
+                    },
+                    TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                    TaskError::Tree(reason) => JobError::Tree {
+                        operator: self.names[node].clone(),
+                        reason,
+                    },
+                })?
+            }
+        };
+        for (port, batch) in leaving {
+            self.meters.note_out(node, &batch);
+            self.emit(node, port, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Notifies all plugins of a completed or failed checkpoint. Best effort.
+    pub(super) fn hear(
+        &mut self,
+        checkpoint: CheckpointId,
+        is_durable: bool,
+    ) -> Result<(), JobError> {
+        for node in 0..self.tasks.len() {
+            let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
+                continue;
+            };
+            let failed = operator.hear(checkpoint, is_durable)?;
+            let mut lines = operator.take_log();
+            lines.extend(failed.map(|error| LogLine {
+                level: LogLevel::Warn,
+                message: format!("{error}; the task continues with a fresh instance"),
+            }));
+            self.report_log(node, lines);
+        }
+        Ok(())
+    }
+
+    fn report_log(&self, node: usize, lines: Vec<LogLine>) {
+        for line in lines {
+            self.link.report(Report::Log {
+                operator: self.names[node].clone(),
+                task: TaskIndex(self.index as u16),
+                line,
+            });
+        }
+    }
+
+    /// The chunks that this worker's operators do not have in memory, by node.
+    pub fn missing(&mut self) -> Vec<(usize, ChunkRef)> {
+        let mut missing = Vec::new();
+        for (node, task) in self.tasks.iter_mut().enumerate() {
+            if let Some(Task::Operator(operator)) = task {
+                let chunks = operator.store_mut().missing().into_iter();
+                missing.extend(chunks.map(|chunk| (node, chunk)));
+            }
+        }
+        missing
+    }
+
+    /// Gives an operator a chunk that it may lack.
+    ///
+    /// # Errors
+    /// When the chunk is damaged, or cannot be kept. The worker must not be used again.
+    pub fn supply(&mut self, node: usize, chunk: Arc<Chunk>) -> Result<(), JobError> {
+        let Some(Some(Task::Operator(operator))) = self.tasks.get_mut(node) else {
+            return Ok(());
+        };
+        let supplied = operator.store_mut().supply(chunk);
+        supplied.map_err(|reason| JobError::chunks(&self.names[node], reason))
+    }
+
+    /// The names of all nodes.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.names.clone()
+    }
+
+    /// The state of its operators, by node.
+    pub(super) fn into_states(self) -> impl Iterator<Item = (usize, RetainedState)> {
+        let tasks = self.tasks.into_iter().enumerate();
+        tasks.filter_map(|(node, task)| match task {
+            Some(Task::Operator(operator)) => Some((node, operator.into_state()?)),
+            _ => None,
+        })
+    }
+}

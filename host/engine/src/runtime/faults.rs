@@ -1,0 +1,318 @@
+//! Handles records that a plugin cannot handle: they fail the job, are skipped, or become dead letters. Also decides
+//! how large the calls of a task are after failures.
+//!
+//! [`super::blame`] finds the record; this module decides and counts.
+
+use std::time::Duration;
+
+use super::plan::{OnError, Operator};
+use super::sizes::CALL_RECORDS_MAX;
+use super::task::TaskError;
+use crate::connector::letter::Letter;
+use crate::guest::{CallTimes, LogLevel, LogLine, Reported};
+use floodmark_checkpoint::PluginDigest;
+use floodmark_state::stream::Batch;
+
+/// Warnings of a task that are reported in a window of time; further ones are only counted.
+const WARNINGS_MAX: u32 = 5;
+const WARNINGS_WINDOW_MS: u64 = 10_000;
+/// Longest reason in a letter or message, in characters.
+const REASON_CHARS_MAX: usize = 8192;
+
+/// Counters of what went wrong in the calls of a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Calls after which the instance had to be replaced.
+    pub traps: u64,
+    /// Calls that were repeated because an earlier one failed.
+    pub retries: u64,
+    /// Records that the plugin rejected.
+    pub rejections: u64,
+    /// Records that were skipped.
+    pub skipped: u64,
+    /// Records that became dead letters.
+    pub dead_letters: u64,
+}
+
+/// The name of an operator, and its handling of records that its plugin cannot handle.
+#[derive(Debug, Clone)]
+pub struct Handling {
+    on_error: OnError,
+    operator: String,
+    plugin: PluginDigest,
+    inputs: Vec<String>,
+    time_per_call: Duration,
+    /// The port for dead letters: the first one after those of the plugin.
+    port: u16,
+}
+
+impl Handling {
+    /// The handling that the plan sets for an operator.
+    #[must_use]
+    pub fn of(name: &str, operator: &Operator) -> Self {
+        let description = operator.plugin.description();
+        Self {
+            on_error: operator.on_error,
+            operator: name.to_owned(),
+            plugin: operator.plugin.digest(),
+            inputs: description.inputs.clone(),
+            time_per_call: operator.limits.time_per_call,
+            port: description.outputs.len() as u16,
+        }
+    }
+}
+
+/// A record that the plugin cannot handle, and the reason.
+pub(super) struct Guilty<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) record: usize,
+    /// The failure of the plugin, as the end of a sentence that begins with the operator.
+    pub(super) reason: String,
+}
+
+/// Handles a task's guilty records, and counts them.
+pub(super) struct FaultHandler {
+    handling: Handling,
+    pub(super) faults: Faults,
+    /// The times of earlier instances.
+    times: CallTimes,
+    pub(super) caution: Caution,
+    /// Number of records that were judged.
+    pub(super) judged: u64,
+    lines: Vec<LogLine>,
+    reported: Option<Reported>,
+    window_begin_ms: u64,
+    warnings: u32,
+}
+
+impl FaultHandler {
+    pub(super) fn new(handling: Handling) -> Self {
+        Self {
+            handling,
+            faults: Faults::default(),
+            times: CallTimes::default(),
+            caution: Caution::default(),
+            judged: 0,
+            lines: Vec::new(),
+            reported: None,
+            window_begin_ms: 0,
+            warnings: 0,
+        }
+    }
+
+    /// The times including those of earlier instances.
+    pub(super) fn all_times(&self, times: CallTimes) -> CallTimes {
+        CallTimes {
+            calls: self.times.calls + times.calls,
+            guest_ns: self.times.guest_ns + times.guest_ns,
+            copy_ns: self.times.copy_ns + times.copy_ns,
+            host_ns: self.times.host_ns + times.host_ns,
+        }
+    }
+
+    /// Adds the times of an instance that is being replaced.
+    pub(super) fn keep_times(&mut self, times: CallTimes) {
+        self.times = self.all_times(times);
+    }
+
+    /// The name of the operator.
+    pub(super) fn operator(&self) -> &str {
+        &self.handling.operator
+    }
+
+    /// The time limit of a call.
+    pub(super) fn time_per_call(&self) -> Duration {
+        self.handling.time_per_call
+    }
+
+    /// Switches to another plugin; counters carry over.
+    pub(super) fn exchange_handling(&mut self, handling: &mut Handling) {
+        std::mem::swap(&mut self.handling, handling);
+    }
+
+    pub(super) fn fails_job(&self) -> bool {
+        self.handling.on_error == OnError::Fail
+    }
+
+    /// Keeps lines for the job's log, from earlier instances and this one.
+    pub(super) fn keep_lines(&mut self, lines: Vec<LogLine>) {
+        self.lines.extend(lines);
+    }
+
+    /// Adds metrics that the plugin reported in a successful call.
+    pub(super) fn keep_reported(&mut self, reported: Reported) {
+        match &mut self.reported {
+            Some(before) => before.merge(reported),
+            none => *none = Some(reported),
+        }
+    }
+
+    /// Takes the metrics that the plugin has reported since the last call of this.
+    pub(super) fn take_reported(&mut self) -> Option<Reported> {
+        self.reported.take()
+    }
+
+    pub(super) fn take_lines(&mut self) -> Vec<LogLine> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Decides about a record that arrived at `input`; adds to `letters` if it becomes a dead letter.
+    ///
+    /// # Errors
+    /// When the record must fail the job.
+    pub(super) fn judge(
+        &mut self,
+        guilty: Guilty<'_>,
+        input: u16,
+        wall_ms: u64,
+        letters: &mut Batch,
+    ) -> Result<(), TaskError> {
+        let Guilty {
+            batch,
+            record,
+            reason,
+        } = guilty;
+        self.judged += 1;
+        let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+        let position = batch.origin.describe(record);
+        let done = match self.handling.on_error {
+            OnError::Fail => return Err(TaskError::Record { reason, position }),
+            OnError::Skip => {
+                self.faults.skipped += 1;
+                "skipped"
+            }
+            OnError::DeadLetter => {
+                self.faults.dead_letters += 1;
+                self.write(batch, record, &reason, &position, input, letters);
+                "set aside as a dead letter"
+            }
+        };
+        self.warn(wall_ms, || {
+            format!("a record is {done} ({position}): the plugin {reason}")
+        });
+        Ok(())
+    }
+
+    /// Emits the letters, if there are any.
+    pub(super) fn send(&self, letters: Batch, leaving: &mut Vec<(u16, Batch)>) {
+        if !letters.is_empty() {
+            leaving.push((self.handling.port, letters));
+        }
+    }
+
+    fn write(
+        &self,
+        batch: &Batch,
+        record: usize,
+        reason: &str,
+        position: &str,
+        input: u16,
+        letters: &mut Batch,
+    ) {
+        let key = batch.keys.get(batch.slots[record] as usize);
+        let timestamp = batch.timestamps[record];
+        let letter = Letter {
+            operator: self.handling.operator.clone(),
+            plugin: self.handling.plugin.to_string(),
+            reason: reason.to_owned(),
+            position: position.to_owned(),
+            input: self.handling.inputs[usize::from(input)].clone(),
+            key: key.to_vec(),
+            value: batch.values.get(record).to_vec(),
+            timestamp,
+        };
+        if letters.is_empty() {
+            letters.origin = batch.origin.inherited();
+        }
+        letters.push(key, letter.to_json().as_bytes(), timestamp);
+    }
+
+    pub(super) fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
+        let mut held_back = 0;
+        if wall_ms.abs_diff(self.window_begin_ms) >= WARNINGS_WINDOW_MS {
+            held_back = self.warnings.saturating_sub(WARNINGS_MAX);
+            (self.window_begin_ms, self.warnings) = (wall_ms, 0);
+        }
+        self.warnings = self.warnings.saturating_add(1);
+        if self.warnings > WARNINGS_MAX {
+            return;
+        }
+        let mut message = message();
+        if held_back > 0 {
+            message += &format!("; {held_back} such lines were held back before");
+        }
+        // A plugin's message may have several lines.
+        let lines: Vec<_> = message.lines().map(str::trim).collect();
+        self.lines.push(LogLine {
+            level: LogLevel::Warn,
+            message: lines.join(" "),
+        });
+    }
+}
+
+/// Decides how many records a call has after failures: few if failures are close together, since a failed call is
+/// repeated in pieces.
+///
+/// With one failure in `gap` records, a call costs as much as about 60 records, and half a call is lost with each
+/// failure; so the square root of 60 gaps is best. The gap is the one before the last failure, until more records than
+/// that have succeeded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caution {
+    gap: u64,
+    since: u64,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self {
+            gap: u64::MAX / 60,
+            since: 0,
+        }
+    }
+}
+
+impl Caution {
+    /// Largest number of records in the next call.
+    pub(super) fn records_max(&self) -> usize {
+        let gap = self.gap.max(self.since);
+        let best = (gap * 60).isqrt();
+        usize::try_from(best).map_or(CALL_RECORDS_MAX, |best| best.clamp(8, CALL_RECORDS_MAX))
+    }
+
+    /// Notes that a record was to blame.
+    pub(super) fn failed(&mut self) {
+        self.gap = self.since.min(u64::MAX / 60);
+        self.since = 0;
+    }
+
+    /// Notes that a call has succeeded.
+    #[inline]
+    pub(super) fn succeeded(&mut self, records: usize) {
+        self.since = (self.since + records as u64).min(u64::MAX / 60);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches calls that stay small long after the last failure, or large while failures are frequent.
+
+    use super::*;
+
+    #[test]
+    fn calls_are_as_large_as_failures_are_rare() {
+        let mut caution = Caution::default();
+        assert_eq!(caution.records_max(), CALL_RECORDS_MAX);
+        caution.succeeded(10_000);
+        caution.failed();
+        assert_eq!(caution.records_max(), 774);
+        caution.succeeded(5000);
+        assert_eq!(caution.records_max(), 774);
+        caution.failed();
+        caution.failed();
+        assert_eq!(caution.records_max(), 8);
+        caution.succeeded(100);
+        assert_eq!(caution.records_max(), 77);
+        caution.succeeded(1_000_000);
+        assert_eq!(caution.records_max(), CALL_RECORDS_MAX);
+    }
+}

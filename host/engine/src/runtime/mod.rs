@@ -1,0 +1,253 @@
+//! Processes the records of a job: workers that step, exchanges between them, and the writer of checkpoints.
+//!
+//! A [`worker::Worker`] has one task of every node and advances by `step(now)`: it uses no clock, no thread and no
+//! sleep. `build` creates workers from a [`plan::Plan`] and a checkpoint; the [`writer`] makes checkpoints durable and
+//! output visible. `job` decides when they do so, and `edge` starts the threads.
+
+pub mod plan;
+
+pub mod build;
+pub mod chunks;
+pub mod worker;
+
+pub mod aligner;
+mod blame;
+mod delivery;
+pub mod exchange;
+pub mod faults;
+mod improve;
+pub mod keyed;
+mod observed;
+pub mod replay;
+pub mod report;
+pub mod retained_state;
+pub mod saved;
+pub mod schema;
+pub mod single_operator;
+mod sizes;
+pub mod snapshot;
+mod stages;
+pub mod swap;
+pub mod task;
+pub mod writer;
+
+pub mod collections;
+mod migration;
+pub mod trees;
+
+use self::task::TaskError;
+use crate::connector::ConnectorError;
+use crate::guest::GuestError;
+use floodmark_checkpoint::store::StoreError;
+use floodmark_state::stream::CheckpointId;
+use floodmark_state::{ChunkUnreadable, StateError, TreeError};
+
+/// The reason why a job cannot start or continue. Its last checkpoint is unchanged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// An error of a plugin.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// A plugin cannot handle a record.
+    #[error(
+        "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, or have such records left out with `operator.{operator}.on-error = \"skip\"`, or set aside with `\"dead-letter\"`"
+    )]
+    Record {
+        /// The node.
+        operator: String,
+        /// The position of the record in its source.
+        position: String,
+        /// The failure of the plugin, as the end of a sentence that begins with the operator.
+        reason: String,
+    },
+    /// An error of a source or sink.
+    #[error("`{node}`: {reason}")]
+    Connector {
+        /// The node.
+        node: String,
+        /// The connector's error.
+        reason: ConnectorError,
+    },
+    /// The plugin does not declare saved state as it was.
+    #[error(
+        "operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`"
+    )]
+    State {
+        /// The node.
+        operator: String,
+        /// The difference.
+        reason: String,
+        /// The checkpoint that has the state.
+        checkpoint: CheckpointId,
+    },
+    /// State cannot be read or kept.
+    #[error(
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
+    )]
+    Chunks {
+        /// The node.
+        operator: String,
+        /// The reason.
+        reason: StateError,
+    },
+    /// A list or map is damaged, or cannot be migrated by the plugin.
+    #[error(
+        "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
+    )]
+    Tree {
+        /// The node.
+        operator: String,
+        /// The reason.
+        reason: TreeError,
+    },
+    /// No file can be created for state that does not fit into memory.
+    #[error(
+        "operator `{operator}`: cannot make a file for its state beside the checkpoints: {reason}; check the data folder, or use `state.backend = \"memory\"`"
+    )]
+    Scratch {
+        /// The node.
+        operator: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The number of key groups differs from that of the saved state.
+    #[error(
+        "`job.max-parallelism` is {now}, and checkpoint {checkpoint} was taken with {before}, which is fixed for the life of the state; set it to {before}, or start over with `--fresh`"
+    )]
+    MaxParallelism {
+        /// The number in the pipeline.
+        now: u16,
+        /// The number in the checkpoint.
+        before: u16,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The last checkpoint of a job could not be taken.
+    #[error(
+        "the last checkpoint could not be taken ({reason}), so output since {} is not visible; remove the cause and run the same command again to resume from there",
+        since(*.restart)
+    )]
+    LastCheckpoint {
+        /// The reason.
+        reason: String,
+        /// The checkpoint that the next run resumes from; `None` for the beginning.
+        restart: Option<CheckpointId>,
+    },
+    /// More checkpoints failed in a row than are tolerated.
+    #[error(
+        "{failures} checkpoints in a row have failed (the last one: {reason}), and `checkpoint.tolerable-failures` is {}; remove the cause and run the same command again to resume from {}",
+        failures - 1,
+        since(*.restart)
+    )]
+    TooManyFailures {
+        /// The number of failures, at least one.
+        failures: u32,
+        /// The reason of the last failure.
+        reason: String,
+        /// The checkpoint that the next run resumes from; `None` for the beginning.
+        restart: Option<CheckpointId>,
+    },
+    /// Plugins could not be replaced; the old ones resume from the last checkpoint.
+    #[error(
+        "the plugins could not be replaced, since checkpoint {checkpoint} could not be taken: {reason}"
+    )]
+    NotSwapped {
+        /// The checkpoint at whose barrier they were replaced.
+        checkpoint: CheckpointId,
+        /// The reason why it could not be taken.
+        reason: String,
+    },
+    /// The pipeline has no operator of that name.
+    #[error("there is no operator `{operator}` in the pipeline")]
+    NoSuchOperator {
+        /// The requested name.
+        operator: String,
+    },
+    /// An error of the checkpoint storage.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread of the host has died.
+    #[error(
+        "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command resumes from it"
+    )]
+    Defect {
+        /// The thread.
+        what: &'static str,
+    },
+}
+
+impl JobError {
+    /// Whether returning to the last checkpoint may help, because the cause may be temporary.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Record { .. } => true,
+            Self::Guest(error) => error.is_of_a_call(),
+            Self::Connector { reason, .. } => !reason.is_closed_pipe(),
+            Self::Chunks { .. } | Self::Tree { .. } | Self::NotSwapped { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the stored data must be checked again, byte by byte.
+    #[must_use]
+    pub fn is_of_stored_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Chunks {
+                reason: StateError::Damaged { .. }
+                    | StateError::Unreadable(ChunkUnreadable {
+                        is_damaged: true,
+                        ..
+                    }),
+                ..
+            }
+        )
+    }
+
+    /// Whether the state of a task is unknown now, so that it must be restored.
+    #[must_use]
+    pub fn spoils_state(&self) -> bool {
+        matches!(self, Self::Chunks { .. } | Self::Tree { .. })
+    }
+
+    /// The job's error for an error of an operator's task.
+    fn of_task(operator: &str, error: TaskError) -> Self {
+        let operator = operator.to_owned();
+        match error {
+            TaskError::Guest(error) => Self::Guest(error),
+            TaskError::Record { reason, position } => Self::Record {
+                operator,
+                position,
+                reason,
+            },
+            TaskError::State(reason) => Self::Chunks { operator, reason },
+            TaskError::Tree(reason) => Self::Tree { operator, reason },
+        }
+    }
+
+    fn chunks(operator: &str, reason: StateError) -> Self {
+        Self::Chunks {
+            operator: operator.to_owned(),
+            reason,
+        }
+    }
+
+    fn connector(node: &str, reason: ConnectorError) -> Self {
+        Self::Connector {
+            node: node.to_owned(),
+            reason,
+        }
+    }
+}
+
+fn since(restart: Option<CheckpointId>) -> String {
+    match restart {
+        Some(id) => format!("checkpoint {id}"),
+        None => "the beginning".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod contract_tests;

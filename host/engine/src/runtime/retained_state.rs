@@ -1,0 +1,106 @@
+//! Keeps the state of stopped tasks in memory after a failure, and returns it to a checkpoint without reading it again.
+//!
+//! The job returns to the checkpoint in memory as a whole or not at all, so that every task is at the same checkpoint.
+//! A store whose calls have failed must not be used. If one task has such a store, the driver gets no workers back, and
+//! all tasks read their state again.
+
+use std::collections::BTreeMap;
+
+use super::worker::Worker;
+use floodmark_state::stream::CheckpointId;
+use floodmark_state::{RollbackOutcome, StateError, StateStore};
+
+/// The seals of a store, each with its checkpoint; `None` is the start of the job without a checkpoint.
+///
+/// - The first is the newest that is known to be durable.
+/// - They are in the order of checkpoints.
+#[derive(Debug, Clone)]
+pub struct Seals(Vec<(Option<CheckpointId>, u64)>);
+
+impl Seals {
+    /// The seals of a store that starts as the checkpoint has it.
+    #[must_use]
+    pub fn begin(restored: Option<CheckpointId>) -> Self {
+        Self(vec![(restored, 0)])
+    }
+
+    pub(super) fn note(&mut self, checkpoint: CheckpointId, epoch: u64) {
+        let newest = self.0.last().map(|(id, epoch)| (*id, *epoch));
+        assert!(
+            newest < Some((Some(checkpoint), epoch)),
+            "seals are noted in the order of checkpoints"
+        );
+        self.0.push((Some(checkpoint), epoch));
+    }
+
+    /// Tells a store that a checkpoint is durable. Returns whether the store has a seal of it.
+    pub(super) fn durable(
+        &mut self,
+        checkpoint: Option<CheckpointId>,
+        store: &mut StateStore,
+    ) -> bool {
+        let Some(at) = self.0.iter().position(|(id, _)| *id == checkpoint) else {
+            return false;
+        };
+        self.0.drain(..at);
+        store.durable(self.0[0].1);
+        true
+    }
+}
+
+/// The state of one task, and the seals to which it can return.
+#[derive(Debug)]
+pub struct RetainedState {
+    pub(super) store: StateStore,
+    pub(super) seals: Seals,
+}
+
+/// The state of all tasks of a stopped job.
+///
+/// - Either it has the state of every task of each operator, or it is empty.
+#[derive(Debug, Default)]
+pub struct RetainedStates(BTreeMap<(usize, usize), RetainedState>);
+
+impl RetainedStates {
+    /// Takes the state out of all workers of a job. Workers whose state has failed must not be passed.
+    #[must_use]
+    pub fn of(workers: Vec<Worker>) -> Self {
+        let mut states = BTreeMap::new();
+        for worker in workers {
+            let index = worker.index;
+            let left = worker.into_states();
+            states.extend(left.map(|(node, state)| ((node, index), state)));
+        }
+        Self(states)
+    }
+
+    /// Returns all states to a durable checkpoint. If one of them cannot return, all are dropped.
+    #[must_use]
+    pub fn back_to(mut self, checkpoint: Option<CheckpointId>) -> Self {
+        let go_back = |state: &mut RetainedState| -> Result<bool, StateError> {
+            let RetainedState { store, seals } = state;
+            Ok(seals.durable(checkpoint, store) && store.rollback()? == RollbackOutcome::Done)
+        };
+        // The reason is dropped: if the cause persists, reading the state again fails with it.
+        let is_back = |state: &mut RetainedState| matches!(go_back(state), Ok(true));
+        match self.0.values_mut().all(is_back) {
+            true => {
+                let seals = self.0.values_mut().map(|state| &mut state.seals);
+                // All later seals are undone.
+                seals.for_each(|seals| seals.0.truncate(1));
+                self
+            }
+            false => Self::default(),
+        }
+    }
+
+    /// Whether there is no state.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn take(&mut self, node: usize, task: u16) -> Option<RetainedState> {
+        self.0.remove(&(node, usize::from(task)))
+    }
+}

@@ -1,0 +1,326 @@
+//! Reads one operator's state in a checkpoint, for tools that inspect it; and builds a checkpoint from state from
+//! elsewhere.
+//!
+//! Reads use the store that a job would restore, over all key groups at once, so they return what a job would see. The
+//! clock is fixed at the time of the checkpoint: entries that had expired at that time are not returned.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::chunks::{CheckpointChunks, named_chunks};
+use super::collections::{CollectionPlace, KeyedCollections};
+use super::trees::Trees;
+use crate::guest::{PageLimits, SubKeyRange};
+use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
+use floodmark_state::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
+use floodmark_state::{
+    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, Sealed,
+    StateError, StateId, StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
+    TreeError,
+};
+
+/// Memory for chunks of a large state, in bytes.
+const BUDGET_BYTES: usize = 256 << 20;
+/// Largest page of a list or map, in items and in bytes.
+const PAGE_ITEMS: usize = 10_000;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// A sub-key and its value.
+pub type MapEntry = (Vec<u8>, Vec<u8>);
+
+/// The content of a key in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// A value.
+    Value(Vec<u8>),
+    /// Values in order.
+    List(Vec<Vec<u8>>),
+    /// Values by sub-key, in order.
+    Map(Vec<MapEntry>),
+}
+
+impl Saved {
+    /// All values in it.
+    pub fn values(&self) -> Box<dyn Iterator<Item = &Vec<u8>> + '_> {
+        match self {
+            Self::Value(value) => Box::new(std::iter::once(value)),
+            Self::List(values) => Box::new(values.iter()),
+            Self::Map(entries) => Box::new(entries.iter().map(|(_, value)| value)),
+        }
+    }
+
+    /// The sub-keys of a map.
+    pub fn sub_keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let entries = match self {
+            Self::Map(entries) => entries.as_slice(),
+            Self::Value(_) | Self::List(_) => &[],
+        };
+        entries.iter().map(|(key, _)| key)
+    }
+}
+
+/// The state of one operator in a checkpoint.
+#[derive(Debug)]
+pub struct SavedState {
+    trees: Trees<NoMigration>,
+    schemas: Vec<StateSchema>,
+    now_ms: u64,
+}
+
+impl SavedState {
+    /// Reads the indexes; the rest is read on demand. `scratch` is an empty file that is not used for anything else.
+    ///
+    /// # Errors
+    /// When an index cannot be read, or a chunk that has no index.
+    pub fn open(
+        reader: &Arc<dyn CheckpointReader>,
+        checkpoint: &Checkpoint,
+        operator: &OperatorSnapshot,
+        scratch: File,
+    ) -> Result<Self, StateError> {
+        let chunks: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(Arc::clone(reader)));
+        let max_parallelism = checkpoint.scale.max_parallelism;
+        let settings = StoreSettings {
+            backend: Backend::Disk {
+                scratch,
+                budget_bytes: BUDGET_BYTES,
+            },
+            states: operator.states.iter().map(settings_of).collect(),
+            ..StoreSettings::in_memory(
+                max_parallelism,
+                max_parallelism.range(0, 1),
+                ChunkIds::new(ChunkId(u64::MAX / 2), 0, 1),
+            )
+        };
+        let collided = operator
+            .tasks
+            .iter()
+            .flat_map(|task| &task.collided)
+            .copied();
+        let mut restore = Restore::new(
+            settings,
+            Arc::clone(&chunks),
+            checkpoint.created_ms,
+            collided,
+        );
+        for (chunk, ranges) in named_chunks(&operator.tasks, &max_parallelism.range(0, 1)) {
+            let index = chunks.chunk_index(chunk)?;
+            restore.add(chunk, &ranges, index.as_deref())?;
+        }
+        Ok(Self {
+            trees: Trees::of_one_version(restore.finish()?),
+            schemas: operator.states.clone(),
+            now_ms: checkpoint.created_ms,
+        })
+    }
+
+    /// All keys of a state, in the order of their bytes.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn keys(&mut self, state: StateId) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut keys = Vec::new();
+        for key in self.trees.store.keys_of(state)? {
+            if !self.is_superseded(state, &key)? {
+                keys.push(key);
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// The content of a key in a state, if any.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn read(&mut self, state: StateId, key: &[u8]) -> Result<Option<Saved>, TreeError> {
+        let hash = hash_key(key);
+        if self.is_superseded(state, key)? {
+            return Ok(None);
+        }
+        let schema = self.schemas.iter().find(|schema| schema.id == state);
+        match schema.map(|schema| schema.kind) {
+            None => Ok(None),
+            Some(StateKind::Value) => {
+                let keys: Column = [key].into_iter().collect();
+                let mut lookup = Lookup::default();
+                let keys = Keys {
+                    keys: &keys,
+                    hashes: &[hash],
+                };
+                self.trees
+                    .store
+                    .read(state, keys, self.now_ms, &mut lookup)?;
+                Ok(lookup
+                    .values()
+                    .get(0)
+                    .map(|value| Saved::Value(value.to_vec())))
+            }
+            Some(StateKind::List) => {
+                let place = self.place(state, key, hash);
+                list_of(&mut self.trees, place)
+            }
+            Some(StateKind::Map) => {
+                let place = self.place(state, key, hash);
+                map_of(&mut self.trees, place)
+            }
+        }
+    }
+}
+
+impl SavedState {
+    /// Whether a later version of the state has an entry for the key, including a removal.
+    fn is_superseded(&mut self, state: StateId, key: &[u8]) -> Result<bool, StateError> {
+        let mut schemas = self.schemas.iter();
+        let Some(schema) = schemas.find(|schema| schema.id == state) else {
+            return Ok(false);
+        };
+        let is_later = |later: &&StateSchema| later.name == schema.name && later.id > schema.id;
+        for later in self.schemas.iter().filter(is_later) {
+            if self.trees.store.has_entry(later.id, later.kind, key)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> CollectionPlace<'a> {
+        CollectionPlace {
+            state,
+            key,
+            hash,
+            now_ms: self.now_ms,
+        }
+    }
+}
+
+/// All items of a list.
+pub(super) fn list_of<S: KeyedCollections>(
+    store: &mut S,
+    place: CollectionPlace<'_>,
+) -> Result<Option<Saved>, S::Error> {
+    let mut values = Vec::new();
+    let mut start = Some(0);
+    while let Some(from) = start {
+        let page = store.list_read(place, from, page())?;
+        values.extend(page.values.iter().map(<[u8]>::to_vec));
+        start = page.next;
+    }
+    Ok((!values.is_empty()).then_some(Saved::List(values)))
+}
+
+/// All entries of a map.
+pub(super) fn map_of<S: KeyedCollections>(
+    store: &mut S,
+    place: CollectionPlace<'_>,
+) -> Result<Option<Saved>, S::Error> {
+    let mut entries: Vec<MapEntry> = Vec::new();
+    let mut start = Vec::new();
+    loop {
+        let range = SubKeyRange {
+            start: &start,
+            end: None,
+            descending: false,
+        };
+        let page = store.map_scan(place, range, page())?;
+        let found = page.sub_keys.iter().zip(page.values.iter());
+        entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        let Some((last, _)) = entries.last().filter(|_| page.more) else {
+            return Ok((!entries.is_empty()).then_some(Saved::Map(entries)));
+        };
+        // The next possible sub-key in the order of bytes.
+        start = [last.as_slice(), &[0]].concat();
+    }
+}
+
+fn page() -> PageLimits {
+    PageLimits::new(PAGE_ITEMS, PAGE_BYTES)
+}
+
+fn settings_of(schema: &StateSchema) -> StateSettings {
+    StateSettings {
+        ttl_ms: schema.ttl_ms,
+        ..StateSettings::plain(schema.id)
+    }
+}
+
+/// Builds the state of one operator from values, for a checkpoint of its own.
+#[derive(Debug)]
+pub struct SavedStateBuilder {
+    trees: Trees<NoMigration>,
+    now_ms: u64,
+}
+
+impl SavedStateBuilder {
+    /// Starts empty. Chunks get the ids `first`, `first + stride` and so on; `now_ms` counts as the time of all writes.
+    #[must_use]
+    pub fn new(
+        max_parallelism: MaxParallelism,
+        schemas: &[StateSchema],
+        chunk_ids: ChunkIds,
+        now_ms: u64,
+    ) -> Self {
+        let settings = StoreSettings {
+            states: schemas.iter().map(settings_of).collect(),
+            ..StoreSettings::in_memory(max_parallelism, max_parallelism.range(0, 1), chunk_ids)
+        };
+        Self {
+            trees: Trees::of_one_version(StateStore::new(settings)),
+            now_ms,
+        }
+    }
+
+    /// Sets the content of a key in a state. Sub-keys of a map must be strictly ascending.
+    ///
+    /// # Errors
+    /// When the state is too large to be kept.
+    pub fn put(&mut self, state: StateId, key: &[u8], saved: &Saved) -> Result<(), TreeError> {
+        let hash = hash_key(key);
+        let place = CollectionPlace {
+            state,
+            key,
+            hash,
+            now_ms: self.now_ms,
+        };
+        match saved {
+            Saved::Value(value) => {
+                let keys: Column = [key].into_iter().collect();
+                let keys = Keys {
+                    keys: &keys,
+                    hashes: &[hash],
+                };
+                let mut lookup = Lookup::default();
+                self.trees
+                    .store
+                    .read(state, keys, self.now_ms, &mut lookup)?;
+                let mut values = OptionalColumn::new();
+                values.push(Some(value));
+                self.trees
+                    .store
+                    .write(state, keys, self.now_ms, &lookup, &[0], &values);
+            }
+            Saved::List(values) => {
+                self.trees.clear(place)?;
+                let values: Vec<_> = values.iter().map(Vec::as_slice).collect();
+                self.trees.list_append(place, &values)?;
+            }
+            Saved::Map(entries) => {
+                self.trees.clear(place)?;
+                let entries = entries.iter();
+                let writes: Vec<_> = entries
+                    .map(|(key, value)| (key.as_slice(), Some(value.as_slice())))
+                    .collect();
+                self.trees.map_write(place, &writes)?;
+            }
+        }
+        Ok(self.trees.store.compact(self.now_ms)?)
+    }
+
+    /// Seals everything as the state of one task.
+    ///
+    /// # Errors
+    /// As [`SavedStateBuilder::put`].
+    pub fn finish(mut self) -> Result<Sealed, StateError> {
+        self.trees.store.seal()
+    }
+}

@@ -1,0 +1,251 @@
+//! Turns an assembled pipeline into a running job: opens its storage, finds its checkpoint, and drives it.
+
+pub mod assemble;
+pub mod letters;
+pub mod limits;
+pub mod number;
+pub mod recovery;
+pub mod restart;
+pub mod start;
+pub mod storage;
+pub mod watched;
+pub mod what_runs;
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, mpsc};
+
+use self::assemble::Assembled;
+use self::letters::add_sources;
+use self::limits::Ticking;
+use self::recovery::{tell_recovery, tell_sinks};
+use self::restart::strategy;
+use self::start::StartPoint;
+use self::what_runs::PluginLoader;
+use crate::edge::clock::Clock;
+use crate::edge::data_dir::DataDir;
+use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, Watcher, drive};
+use crate::edge::failures::FailureLog;
+use crate::edge::replay_folder::ReplayFolder;
+use crate::edge::{allocator, scratch};
+use crate::job::{CheckpointSettings, Ending, Input, JobSettings};
+use crate::pipeline::settings::{OnCancel, StateBackendSetting, StateSection};
+use crate::pipeline::{self, Spec};
+use crate::runtime::JobError;
+use crate::runtime::plan::{self, Plan, Role};
+use crate::{EngineError, Say, StartFrom};
+use floodmark_checkpoint::{CheckpointReader, CheckpointStorage};
+use floodmark_state::stream::CheckpointId;
+
+/// A job whose plugins and storage are open, before its checkpoint is found.
+pub struct OpenedJob {
+    pub guests: Ticking,
+    pub data_dir: DataDir,
+    pub graph: pipeline::PipelineGraph,
+    /// The plan that the pipeline names.
+    pub named: Plan,
+    pub clock: Clock,
+    store: Box<dyn CheckpointStorage>,
+    start: StartPoint,
+    fresh: bool,
+    say: Say,
+}
+
+/// A job that is ready to run.
+pub struct ReadyJob {
+    pub guests: Ticking,
+    pub graph: pipeline::PipelineGraph,
+    pub clock: Clock,
+    /// The plan that runs.
+    pub plan: Arc<Plan>,
+    /// The checkpoint from which the job resumes.
+    pub restored: Option<CheckpointId>,
+    data_dir: DataDir,
+    kept: Kept,
+    settings: DriveSettings,
+}
+
+/// A job that has ended.
+pub struct EndedJob {
+    pub guests: Ticking,
+    pub ended: Result<Ended, JobError>,
+    graph: pipeline::PipelineGraph,
+    data_dir: DataDir,
+}
+
+impl OpenedJob {
+    /// Opens the storage of a job. With [`StartFrom::Beginning`] its checkpoints are deleted.
+    pub fn open(
+        assembled: Assembled,
+        guests: Ticking,
+        data_dir: DataDir,
+        from: &StartFrom,
+        allow_dropped_state: bool,
+        say: &Say,
+    ) -> Result<Self, EngineError> {
+        let Assembled {
+            graph, mut plan, ..
+        } = assembled;
+        plan.allow_dropped_state = allow_dropped_state;
+        plan.backend = backend(&graph.spec.state, &data_dir);
+        let checkpoint = &graph.spec.checkpoint;
+        let start = StartPoint::open(from, &plan, &data_dir)?;
+        let fresh = from.forgets();
+        if fresh {
+            check_inputs(&plan)?;
+            storage::forget(checkpoint, &data_dir)?;
+            // In this order: letters without checkpoints are never read, but checkpoints without letters would lack
+            // files they refer to.
+            ReplayFolder::of(data_dir.path()).hold()?.clear()?;
+        }
+        for line in add_sources(&mut plan, data_dir.path(), !graph.spec.has_end())? {
+            say(&line);
+        }
+        if matches!(from, StartFrom::Newest) {
+            storage::check_noted(&data_dir, &checkpoint.storage)?;
+        }
+        let store = storage::open_to_run(&graph.spec, &data_dir)?;
+        Ok(Self {
+            guests,
+            data_dir,
+            named: plan,
+            clock: Clock::start(),
+            store,
+            start,
+            fresh,
+            say: Arc::clone(say),
+            graph,
+        })
+    }
+
+    /// A reader of the job's checkpoints, which also works while the job runs.
+    pub fn reader(&self) -> Arc<dyn CheckpointReader> {
+        self.store.reader()
+    }
+
+    /// Finds the checkpoint from which the job resumes, and the plugins that run from there.
+    pub fn recover(mut self) -> Result<ReadyJob, EngineError> {
+        let recovery = self.start.recover(&mut *self.store, &self.data_dir)?;
+        // A reader keeps the store open, so this one is dropped at the end of the block.
+        let runs = {
+            let loading = PluginLoader {
+                reader: &*self.store.reader(),
+                engine: &self.guests.engine,
+            };
+            let (named, data_dir) = (&self.named, &self.data_dir);
+            self.start.what_runs(named, &recovery, data_dir, &loading)?
+        };
+        tell_recovery(
+            &recovery,
+            self.start.is_carried(),
+            &runs.plan,
+            &self.data_dir,
+            self.clock,
+            &self.say,
+        )?;
+        for line in runs.says {
+            (self.say)(&line);
+        }
+        self.start.forget_later(&mut *self.store, &self.say)?;
+        tell_sinks(&self.named, &self.say);
+        let storage = &self.graph.spec.checkpoint.storage;
+        self.data_dir.note_storage(&storage.to_string())?;
+        let restored = recovery.restored.as_ref();
+        Ok(ReadyJob {
+            settings: settings(&self.graph.spec, self.fresh, self.clock),
+            guests: self.guests,
+            graph: self.graph,
+            clock: self.clock,
+            plan: Arc::new(runs.plan),
+            restored: restored.map(|restored| restored.checkpoint.id),
+            kept: Kept {
+                store: self.store,
+                recovery,
+                failures: FailureLog::of(self.data_dir.path()),
+            },
+            data_dir: self.data_dir,
+        })
+    }
+}
+
+impl ReadyJob {
+    /// Runs the job to its end on this thread and others.
+    pub fn drive(
+        self,
+        channel: (Inputs, mpsc::Receiver<Input>),
+        watcher: &mut dyn Watcher,
+    ) -> EndedJob {
+        let ended = drive(
+            self.plan,
+            self.kept,
+            self.settings,
+            self.clock,
+            channel,
+            watcher,
+        );
+        EndedJob {
+            guests: self.guests,
+            ended,
+            graph: self.graph,
+            data_dir: self.data_dir,
+        }
+    }
+}
+
+impl EndedJob {
+    /// Deletes the checkpoints of a stopped job, if its pipeline says so and no client has a copy of the last one.
+    /// Returns whether they were deleted.
+    pub fn delete_on_cancel(&self, has_savepoint: bool) -> Result<bool, EngineError> {
+        let checkpoint = &self.graph.spec.checkpoint;
+        let is_stopped = matches!(&self.ended, Ok(ended) if ended.ending == Ending::Stopped);
+        let deletes = is_stopped && checkpoint.on_cancel == OnCancel::Delete && !has_savepoint;
+        if deletes {
+            storage::forget(checkpoint, &self.data_dir)?;
+        }
+        Ok(deletes)
+    }
+}
+
+fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
+    let checkpoint = &spec.checkpoint;
+    DriveSettings {
+        job: JobSettings {
+            checkpoints: CheckpointSettings {
+                interval: checkpoint.interval,
+                timeout: checkpoint.timeout,
+                min_pause: checkpoint.min_pause,
+                tolerable_failures: checkpoint.tolerable_failures,
+            },
+            fresh,
+            restart: strategy(&spec.restart),
+            seed: clock.wall_ms(),
+        },
+        retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
+    }
+}
+
+/// The place for the job's state; on disk, it is in nameless files in the data folder.
+fn backend(settings: &StateSection, data_dir: &DataDir) -> plan::StateBackend {
+    match settings.backend {
+        StateBackendSetting::Memory => plan::StateBackend::Memory,
+        StateBackendSetting::Disk => {
+            allocator::return_large_buffers();
+            let folder = data_dir.path().to_path_buf();
+            plan::StateBackend::Disk {
+                memory_bytes: settings.memory,
+                scratch: Arc::new(move || scratch::file_in(&folder)),
+            }
+        }
+    }
+}
+
+/// Checks the inputs before anything is deleted, so that a typo in the path of an input loses no checkpoints.
+fn check_inputs(plan: &Plan) -> Result<(), EngineError> {
+    for node in &plan.nodes {
+        if let Role::Source(source) = &node.role {
+            source
+                .splits(None, None)
+                .map_err(|error| EngineError::from((node.name.as_str(), error)))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! Reports where a job resumes, and refuses checkpoints of another pipeline.
+
+use std::time::Duration;
+
+use super::number::{date, span, things};
+use super::{EngineError, Say};
+use crate::connector::Guarantee;
+use crate::edge::clock::Clock;
+use crate::edge::data_dir::DataDir;
+use crate::pipeline::{difference, takeover};
+use crate::runtime::plan::{Operator, Plan, Role};
+use floodmark_checkpoint::Checkpoint;
+use floodmark_checkpoint::store::Recovery;
+
+/// Reports where the job starts; refuses checkpoints of another pipeline.
+pub fn tell_recovery(
+    recovery: &Recovery,
+    is_carried: bool,
+    plan: &Plan,
+    data_dir: &DataDir,
+    clock: Clock,
+    say: &Say,
+) -> Result<(), EngineError> {
+    for (id, reason) in &recovery.damaged {
+        say(&format!(
+            "warning: checkpoint {id} is damaged and passed over: {reason}"
+        ));
+    }
+    if let Some(aside) = &recovery.set_aside {
+        say(&format!(
+            "warning: the checkpoint store was damaged ({}); the job continues in a new one, and the damaged one is kept as `{}`: delete it when it is not needed any more",
+            aside.reason,
+            aside.path.display()
+        ));
+    }
+    let Some(restored) = &recovery.restored else {
+        let job = &plan.job;
+        say(&format!(
+            "job `{job}` starts from the beginning; checkpoints go to {}",
+            data_dir.path().display()
+        ));
+        return Ok(());
+    };
+    let checkpoint = &restored.checkpoint;
+    let changes = check(checkpoint, is_carried, plan, data_dir)?;
+    let age = Duration::from_millis(clock.wall_ms().saturating_sub(checkpoint.created_ms));
+    say(&format!(
+        "job `{}` resumes from checkpoint {}, taken at {} ({} ago): {} in, {} out so far",
+        checkpoint.job,
+        checkpoint.id,
+        date(checkpoint.created_ms),
+        span(age),
+        things(checkpoint.records_in, "record"),
+        things(checkpoint.records_out, "record"),
+    ));
+    for change in changes {
+        say(&change);
+    }
+    tell_changes(checkpoint, plan, say);
+    Ok(())
+}
+
+/// Checks that the checkpoint belongs to this pipeline. Returns the differences that are allowed, for the user.
+pub fn check(
+    checkpoint: &Checkpoint,
+    is_carried: bool,
+    plan: &Plan,
+    data_dir: &DataDir,
+) -> Result<Vec<String>, EngineError> {
+    let refuse = |message: String| EngineError::data(message);
+    let id = checkpoint.id;
+    if !is_carried && checkpoint.job != plan.job {
+        return Err(refuse(format!(
+            "the checkpoints there are those of job `{}`, and this is job `{}`; give each job a place of its own by `checkpoint.storage` or `--data-dir`, or forget them with `--fresh`",
+            checkpoint.job, plan.job
+        )));
+    }
+    // A carried checkpoint is from a run that continued elsewhere, or from another graph. The same holds for one that
+    // was imported by a run that died before its first own checkpoint.
+    let is_carried = is_carried
+        || (!checkpoint.data_folder.is_empty() && checkpoint.data_folder != plan.data_folder);
+    let mut changes = Vec::new();
+    if is_carried || plan.allow_dropped_state {
+        changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
+            refuse(format!(
+                "checkpoint {id} cannot be taken over by this pipeline: {reason}"
+            ))
+        })?;
+    } else if let Some(difference) = difference(&checkpoint.identity, &plan.identity) {
+        return Err(refuse(format!(
+            "the data folder `{}` holds checkpoints of another pipeline: {difference}; use another `--data-dir`, or `--fresh` to forget these checkpoints and start over",
+            data_dir.path().display()
+        )));
+    }
+    let dropped = dropped(checkpoint, plan);
+    if !dropped.is_empty() && !plan.allow_dropped_state {
+        return Err(refuse(format!(
+            "checkpoint {id} has state that this pipeline has no place for: {}; bring that back, or leave the state behind with `--allow-dropped-state`",
+            dropped.join(", ")
+        )));
+    }
+    changes.extend(
+        dropped
+            .iter()
+            .map(|state| format!("warning: {state} is left behind")),
+    );
+    Ok(changes)
+}
+
+/// The saved states that no operator of the pipeline declares.
+fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
+    let mut dropped = Vec::new();
+    for saved in &checkpoint.operators {
+        let plugin = plan.nodes.iter().find_map(|node| match &node.role {
+            Role::Operator(Operator { plugin, .. }) if node.name == saved.name => Some(plugin),
+            _ => None,
+        });
+        let declared = plugin.map_or(&[][..], |plugin| &plugin.description().states);
+        // States without a name were left behind before.
+        let states = saved.states.iter().filter(|state| !state.name.is_empty());
+        let gone = states.filter(|state| declared.iter().all(|now| now.name != state.name));
+        dropped.extend(
+            gone.map(|state| format!("state `{}` of operator `{}`", state.name, saved.name)),
+        );
+    }
+    dropped
+}
+
+/// Reports the plugins and configurations that differ from those of the checkpoint.
+fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
+    if checkpoint.scale.parallelism != plan.parallelism {
+        say(&format!(
+            "parallelism was {}, now is {}",
+            checkpoint.scale.parallelism, plan.parallelism
+        ));
+    }
+    for node in &plan.nodes {
+        let saved = checkpoint
+            .operators
+            .iter()
+            .find(|operator| operator.name == node.name);
+        if let (Role::Operator(Operator { plugin, .. }), Some(saved)) = (&node.role, saved)
+            && plugin.digest() != saved.plugin
+            // Replaced plugins are reported elsewhere.
+            && saved.replaces.is_none()
+        {
+            say(&format!(
+                "operator `{}`: the plugin is another than before",
+                node.name
+            ));
+        }
+    }
+}
+
+pub fn tell_sinks(plan: &Plan, say: &Say) {
+    for node in &plan.nodes {
+        if let Role::Sink(sink) = &node.role
+            && sink.guarantee() == Guarantee::AtLeastOnce
+        {
+            say(&format!(
+                "sink `{}` writes at least once: after a failure, records since the last checkpoint are written again",
+                node.name
+            ));
+        }
+    }
+}

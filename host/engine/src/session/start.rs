@@ -1,0 +1,147 @@
+//! Selects the checkpoint that a run starts from: the newest, an older one, or a savepoint.
+//!
+//! Nothing is deleted or imported before the selected checkpoint was read and accepted for this pipeline.
+
+use std::path::PathBuf;
+
+use super::recovery::check;
+use super::storage;
+use super::what_runs::{PluginLoader, Runs, from_checkpoint};
+use super::{EngineError, Say, StartFrom};
+use crate::edge::data_dir::DataDir;
+use crate::edge::rolled_back::RolledBackNote;
+use crate::runtime::plan::Plan;
+use floodmark_checkpoint::crash::{self, Point};
+use floodmark_checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
+use floodmark_checkpoint::{Checkpoint, CheckpointStorage, Depth, delete_after};
+use floodmark_state::stream::CheckpointId;
+
+/// The start of a run.
+pub enum StartPoint {
+    /// From the newest sound checkpoint, or from the beginning.
+    Newest,
+    /// From this checkpoint.
+    At(CheckpointId),
+    /// From an opened savepoint.
+    Carried {
+        savepoint: Box<ReadOnlyStore>,
+        checkpoint: Box<Checkpoint>,
+        path: PathBuf,
+    },
+}
+
+impl StartPoint {
+    /// Opens the savepoint, if the run starts from one.
+    pub fn open(from: &StartFrom, plan: &Plan, data_dir: &DataDir) -> Result<Self, EngineError> {
+        match from {
+            StartFrom::Newest | StartFrom::Beginning => Ok(Self::Newest),
+            StartFrom::Checkpoint(id) => Ok(Self::At(CheckpointId(*id))),
+            StartFrom::Savepoint { path, .. } => {
+                let (savepoint, checkpoint) = savepoint::open(path, None)?;
+                check(&checkpoint, true, plan, data_dir)?;
+                Ok(Self::Carried {
+                    savepoint: Box::new(savepoint),
+                    checkpoint: Box::new(checkpoint),
+                    path: path.clone(),
+                })
+            }
+        }
+    }
+
+    /// Whether the run starts from a savepoint.
+    pub fn is_carried(&self) -> bool {
+        matches!(self, Self::Carried { .. })
+    }
+
+    /// Finds the checkpoint. A savepoint is imported first.
+    pub fn recover(
+        &self,
+        storage: &mut dyn CheckpointStorage,
+        data_dir: &DataDir,
+    ) -> Result<Recovery, EngineError> {
+        let (depth, at) = match self {
+            Self::Newest => (Depth::Quick, None),
+            // Later ones are deleted, so this one must be sound.
+            Self::At(id) => (Depth::Thorough, Some(*id)),
+            Self::Carried {
+                savepoint,
+                checkpoint,
+                path,
+            } => {
+                if let Some(newest) = storage::ids(&*storage.reader())?.first() {
+                    let message = format!(
+                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if they are of this start, leave out `--from` to resume",
+                        data_dir.path().display(),
+                        path.display()
+                    );
+                    return Err(EngineError::data(message));
+                }
+                storage.import(&**savepoint, checkpoint)?;
+                crash::point(Point::SavepointImported);
+                (Depth::Quick, None)
+            }
+        };
+        let recovery = storage.recover(depth, at);
+        recovery.map_err(|error| match error {
+            StoreError::NoSuchCheckpoint { id } => no_such(id, storage),
+            other => other.into(),
+        })
+    }
+
+    /// The plan that resumes from the checkpoint; `plan` is what the pipeline names.
+    pub fn what_runs(
+        &self,
+        plan: &Plan,
+        recovery: &Recovery,
+        data_dir: &DataDir,
+        loading: &PluginLoader<'_>,
+    ) -> Result<Runs, EngineError> {
+        let Some(restored) = &recovery.restored else {
+            return Ok(Runs {
+                plan: plan.clone(),
+                says: Vec::new(),
+            });
+        };
+        // The note is about the newest checkpoint. A user who names a checkpoint wants the plugins that the pipeline
+        // names.
+        let note = match self {
+            Self::Newest => RolledBackNote::read(data_dir.path()),
+            Self::At(_) | Self::Carried { .. } => None,
+        };
+        let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
+        runs.map_err(EngineError::plugin)
+    }
+
+    /// Deletes the checkpoints after the one that the job returns to. Their output is taken back afterwards, so that a
+    /// checkpoint never exists without its output.
+    pub fn forget_later(
+        &self,
+        storage: &mut dyn CheckpointStorage,
+        say: &Say,
+    ) -> Result<(), EngineError> {
+        let Self::At(start) = self else {
+            return Ok(());
+        };
+        let later = delete_after(storage, *start)?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = later.iter().rev().map(ToString::to_string).collect();
+        say(&format!(
+            "checkpoints after {start} are deleted, and their output is taken back: {}",
+            names.join(", ")
+        ));
+        Ok(())
+    }
+}
+
+fn no_such(id: CheckpointId, storage: &dyn CheckpointStorage) -> EngineError {
+    let there = storage::ids(&*storage.reader()).unwrap_or_default();
+    let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+    let there = match there.is_empty() {
+        true => "there are none".to_owned(),
+        false => format!("there are {}", there.join(", ")),
+    };
+    let message = format!("there is no checkpoint {id}; {there}");
+    EngineError::data(message)
+}

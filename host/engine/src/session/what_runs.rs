@@ -1,0 +1,240 @@
+//! Selects what a resuming job runs: the plugins, configurations and parallelism of its pipeline, or those of its
+//! checkpoint.
+//!
+//! A plugin may have been swapped, and a job rescaled or rolled back, while the pipeline file stayed the same. A
+//! checkpoint records what runs from it, and what the pipeline named when it was taken. While the pipeline still names
+//! the same, the checkpoint's choice runs; once the pipeline names something else, the pipeline wins. Either is
+//! reported.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::edge::rollback::{PrepareRollback, PreparedRollback};
+use crate::edge::rolled_back::RolledBackNote;
+use crate::guest::{GuestEngine, Limits, Plugin};
+use crate::pipeline::difference;
+use crate::runtime::plan::{Operator, Plan, Role};
+use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice, Scale};
+use floodmark_state::stream::CheckpointId;
+
+/// The checkpoints of a job while it runs: clients that wait for a copy may outlive it.
+pub type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
+
+/// Loads the plugins of checkpoints.
+pub struct PluginLoader<'a> {
+    pub reader: &'a dyn CheckpointReader,
+    pub engine: &'a GuestEngine,
+}
+
+/// Prepares a rollback of a running job, on the thread of the client's call.
+pub struct Preparing {
+    /// The plan that the pipeline names.
+    pub named: Arc<Plan>,
+    pub engine: GuestEngine,
+}
+
+impl Preparing {
+    pub fn rollbacks(self, reader: &LookedAt) -> PrepareRollback {
+        let reader = Arc::clone(reader);
+        Arc::new(move |to| {
+            let reader = reader
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let reader = reader.ok_or("the job is over")?;
+            let loading = PluginLoader {
+                reader: &*reader,
+                engine: &self.engine,
+            };
+            let (operators, note) = for_rollback(&self.named, to, &loading)?;
+            Ok(PreparedRollback {
+                says: replacements(&operators),
+                operators,
+                note,
+            })
+        })
+    }
+}
+
+/// A plan that resumes from a checkpoint, and the lines to tell the user about it.
+pub struct Runs {
+    pub plan: Plan,
+    pub says: Vec<String>,
+}
+
+/// The plan that resumes from a checkpoint; `plan` is what the pipeline names.
+///
+/// # Errors
+/// When a plugin of the checkpoint cannot run in its operator's place: the operator, and the reason.
+pub fn from_checkpoint(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    note: Option<&RolledBackNote>,
+    loading: &PluginLoader<'_>,
+) -> Result<Runs, String> {
+    let mut runs = Runs {
+        plan: plan.clone(),
+        says: Vec::new(),
+    };
+    let note = note.filter(|note| note.checkpoint == checkpoint.id);
+    for (name, named) in operators(plan) {
+        let Some(saved) = saved_of(checkpoint, name) else {
+            continue;
+        };
+        let noted = note.and_then(|note| note.named.get(name));
+        let Some(replaced) = noted.or(saved.replaces.as_ref()) else {
+            continue;
+        };
+        let choice = saved.choice();
+        if named.choice() == choice {
+            continue;
+        }
+        if named.choice() != *replaced {
+            runs.says.push(format!(
+                "operator `{name}`: the pipeline names another plugin or configuration than the one that {} took the place of, and the pipeline wins",
+                short(&choice)
+            ));
+            continue;
+        }
+        let operator = loading.operator(name, named, saved)?;
+        runs.plan = runs.plan.with_operator(name, operator);
+        runs.says.push(format!(
+            "operator `{name}`: continues with {}, which took the place of {}; the pipeline still names the old one: name another there to change that",
+            short(&choice),
+            short(replaced)
+        ));
+    }
+    let Scale {
+        parallelism: was,
+        configured_parallelism: configured,
+        ..
+    } = checkpoint.scale;
+    if was != configured && configured == plan.parallelism {
+        runs.plan.parallelism = was;
+        runs.says.push(format!(
+            "parallelism is {was}, to which the job was rescaled; the pipeline still says {configured}"
+        ));
+    }
+    Ok(runs)
+}
+
+/// Reads, loads and compiles everything that a rollback to the checkpoint runs, and returns it with the note for the
+/// data folder; `plan` is what the pipeline names.
+///
+/// # Errors
+/// When the job cannot return to this checkpoint: the reason, for the user. Nothing has changed then.
+pub fn for_rollback(
+    plan: &Plan,
+    to: CheckpointId,
+    loading: &PluginLoader<'_>,
+) -> Result<(Vec<(String, Operator)>, RolledBackNote), String> {
+    let reader = loading.reader;
+    let checkpoint = reader.read(to).map_err(|error| error.to_string())?;
+    if let Some(difference) = difference(&checkpoint.identity, &plan.identity) {
+        return Err(format!(
+            "checkpoint {to} is of another pipeline: {difference}"
+        ));
+    }
+    let report = reader.verify(Some(to)).map_err(|error| error.to_string())?;
+    let mut problems = report.checkpoints.iter().flat_map(|found| &found.problems);
+    if let Some(problem) = problems.next() {
+        return Err(format!(
+            "checkpoint {to} is damaged ({problem}), so the job cannot go back to it; `floodmark checkpoint verify` says which are sound"
+        ));
+    }
+    let mut operators_then = Vec::new();
+    let mut note = RolledBackNote {
+        checkpoint: to,
+        named: Default::default(),
+    };
+    for (name, named) in operators(plan) {
+        note.named.insert(name.to_owned(), named.choice());
+        let operator = match saved_of(&checkpoint, name) {
+            Some(saved) => loading.operator(name, named, saved)?,
+            None => named.clone(),
+        };
+        operators_then.push((name.to_owned(), operator));
+    }
+    Ok((operators_then, note))
+}
+
+/// A line for the user about each operator that differs from what the pipeline names.
+pub fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
+    let replaced = operators.iter().filter_map(|(name, operator)| {
+        let replaced = operator.replaces.as_ref()?;
+        Some(format!(
+            "operator `{name}`: continues with {} instead of {}, which the pipeline names",
+            short(&operator.choice()),
+            short(replaced)
+        ))
+    });
+    replaced.collect()
+}
+
+impl PluginLoader<'_> {
+    /// The operator as the checkpoint has it, in place of the one that the pipeline names.
+    fn operator(
+        &self,
+        name: &str,
+        named: &Operator,
+        saved: &OperatorSnapshot,
+    ) -> Result<Operator, String> {
+        let choice = saved.choice();
+        if named.choice() == choice {
+            return Ok(named.clone());
+        }
+        let plugin = match named.plugin.digest() == saved.plugin {
+            true => Arc::clone(&named.plugin),
+            false => Arc::new(self.plugin(name, saved, named.limits)?),
+        };
+        if let Some(what) = misfit(&plugin, &named.plugin) {
+            return Err(format!(
+                "operator `{name}`: {} of the checkpoint has other {what} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
+                short(&choice)
+            ));
+        }
+        Ok(Operator {
+            plugin,
+            config: saved.config.clone(),
+            replaces: Some(named.choice()),
+            ..named.clone()
+        })
+    }
+
+    fn plugin(
+        &self,
+        name: &str,
+        saved: &OperatorSnapshot,
+        limits: Limits,
+    ) -> Result<Plugin, String> {
+        let component = self.reader.plugin(saved.plugin);
+        let component = component.map_err(|error| format!("operator `{name}`: {error}"))?;
+        let loaded = self.engine.load_within(name, &component, limits);
+        loaded.map_err(|error| error.to_string())
+    }
+}
+
+/// A difference that keeps one plugin from taking the other's place in the graph.
+fn misfit(one: &Plugin, other: &Plugin) -> Option<&'static str> {
+    let (one, other) = (one.description(), other.description());
+    if one.inputs != other.inputs || one.outputs != other.outputs {
+        return Some("ports");
+    }
+    (one.states.is_empty() != other.states.is_empty()).then_some("needs of state")
+}
+
+fn operators(plan: &Plan) -> impl Iterator<Item = (&str, &Operator)> {
+    plan.nodes.iter().filter_map(|node| match &node.role {
+        Role::Operator(operator) => Some((node.name.as_str(), operator)),
+        Role::Source(_) | Role::Sink(_) => None,
+    })
+}
+
+fn saved_of<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSnapshot> {
+    let mut saved = checkpoint.operators.iter();
+    saved.find(|operator| operator.name == name)
+}
+
+/// A short name that distinguishes a plugin from others.
+fn short(choice: &PluginChoice) -> String {
+    format!("plugin {:.12}", choice.plugin.to_string())
+}
