@@ -15,7 +15,7 @@ use floodmark_engine::runtime::keyed::{Dictionary, KeyedBatch, Partitioner};
 use floodmark_engine::runtime::plan::{Node, OnError, Operator, Role};
 use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::task::{OperatorTask, TaskError};
-use floodmark_state::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit};
+use floodmark_state::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit, TaskIndex};
 use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 use floodmark_testing::Random;
 
@@ -51,21 +51,21 @@ impl Tested {
             role: Role::Operator(operator),
         };
         let max_parallelism = MaxParallelism::DEFAULT;
-        let task = |task: u16| {
+        let task = |task: TaskIndex| {
             let states = States::of(&node, None, false).unwrap();
             let store = StateStore::new(StoreSettings {
                 states: states.settings(),
                 ..StoreSettings::in_memory(
                     max_parallelism,
                     max_parallelism.range(task, parallelism),
-                    ChunkIds::new(ChunkId(0), u64::from(task), u64::from(parallelism)),
+                    ChunkIds::new(ChunkId(0), u64::from(task.0), u64::from(parallelism)),
                 )
             });
             let open = Arc::new(|| FAULTY.open("tested", &[]));
             OperatorTask::new(open, states.declared, store, handling.clone()).unwrap()
         };
         Self {
-            tasks: (0..parallelism).map(task).collect(),
+            tasks: (0..parallelism).map(TaskIndex).map(task).collect(),
             partitioner: Partitioner::new(max_parallelism, parallelism),
             emitted: BTreeMap::new(),
             letters: Vec::new(),
@@ -73,13 +73,13 @@ impl Tested {
     }
 
     fn run(&mut self, batch: &Batch) -> Result<(), TaskError> {
-        let mut shares: Vec<(usize, KeyedBatch)> = Vec::new();
+        let mut shares: Vec<(TaskIndex, KeyedBatch)> = Vec::new();
         self.partitioner
             .push(batch, |task, keyed| shares.push((task, keyed)));
         self.partitioner
             .flush(|task, keyed| shares.push((task, keyed)));
         for (task, keyed) in shares {
-            for (port, batch) in self.tasks[task].process(0, keyed, 1)? {
+            for (port, batch) in self.tasks[usize::from(task.0)].process(0, keyed, 1)? {
                 for (key, value, _) in batch.iter() {
                     match port {
                         LETTERS => {

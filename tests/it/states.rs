@@ -52,7 +52,7 @@ impl Tested {
             states: states.settings(),
             ..StoreSettings::in_memory(
                 max_parallelism,
-                max_parallelism.range(0, 1),
+                max_parallelism.all_groups(),
                 ChunkIds::new(ChunkId(0), 0, 1),
             )
         });

@@ -17,7 +17,7 @@ pub use storage::{
     NewCheckpoint, delete_after,
 };
 
-use floodmark_state::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
+use floodmark_state::stream::{CheckpointId, KeyGroupRange, MaxParallelism, TaskIndex};
 use floodmark_state::{ChunkRef, StateSchema};
 
 /// Everything that a job needs to resume: positions, state, staged output, and the plugins by digest.
@@ -73,7 +73,7 @@ impl Scale {
 
     /// The key groups of a task.
     #[must_use]
-    pub fn key_groups(&self, task: u16) -> KeyGroupRange {
+    pub fn key_groups(&self, task: TaskIndex) -> KeyGroupRange {
         self.max_parallelism.range(task, self.parallelism)
     }
 }

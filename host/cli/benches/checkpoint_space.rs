@@ -38,7 +38,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
             replaces: None,
             states: Vec::new(),
             tasks: vec![TaskSnapshot {
-                key_groups: max_parallelism.range(0, 1),
+                key_groups: max_parallelism.all_groups(),
                 chunks: sealed.chunks.clone(),
                 collided: Vec::new(),
             }],
@@ -88,7 +88,7 @@ fn measure(keys: usize, rounds: usize, compression: Compression) {
     let max = MaxParallelism::DEFAULT;
     let mut state = StateStore::new(floodmark_state::StoreSettings::in_memory(
         max,
-        max.range(0, 1),
+        max.all_groups(),
         ChunkIds::new(ChunkId(0), 0, 1),
     ));
     let mut random = Random(7);

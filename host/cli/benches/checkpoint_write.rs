@@ -39,7 +39,7 @@ impl Table {
         Self {
             store: StateStore::new(floodmark_state::StoreSettings::in_memory(
                 max,
-                max.range(0, 1),
+                max.all_groups(),
                 ChunkIds::new(ChunkId(0), 0, 1),
             )),
             keys: names.chunks(BATCH).map(batch).collect(),
@@ -86,7 +86,7 @@ fn checkpoint(id: u64, sealed: &Sealed) -> Checkpoint {
             replaces: None,
             states: Vec::new(),
             tasks: vec![TaskSnapshot {
-                key_groups: max_parallelism.range(0, 1),
+                key_groups: max_parallelism.all_groups(),
                 chunks: sealed.chunks.clone(),
                 collided: Vec::new(),
             }],

@@ -28,7 +28,7 @@ impl State {
         let max = MaxParallelism::DEFAULT;
         let settings = StoreSettings {
             keeps_rollback,
-            ..StoreSettings::in_memory(max, max.range(0, 1), ChunkIds::new(ChunkId(1), 0, 1))
+            ..StoreSettings::in_memory(max, max.all_groups(), ChunkIds::new(ChunkId(1), 0, 1))
         };
         Self {
             store: StateStore::new(settings),

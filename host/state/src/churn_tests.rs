@@ -7,7 +7,7 @@ use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 fn churn(rounds: usize, keys: usize, value: &[u8], clear: bool) -> StateStore {
     let max = MaxParallelism::DEFAULT;
     let ids = ChunkIds::new(ChunkId(0), 0, 1);
-    let mut store = StateStore::new(StoreSettings::in_memory(max, max.range(0, 1), ids));
+    let mut store = StateStore::new(StoreSettings::in_memory(max, max.all_groups(), ids));
     let names: Vec<_> = (0..keys).map(|key| key.to_string().into_bytes()).collect();
     for round in 0..rounds {
         for block in names.chunks(1000) {

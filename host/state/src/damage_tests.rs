@@ -36,7 +36,7 @@ impl ChunkReader for Damaged {
 
 fn settings() -> StoreSettings {
     let max = MaxParallelism::DEFAULT;
-    StoreSettings::in_memory(max, max.range(0, 1), ChunkIds::new(ChunkId(0), 0, 1))
+    StoreSettings::in_memory(max, max.all_groups(), ChunkIds::new(ChunkId(0), 0, 1))
 }
 
 fn name(key: usize) -> Vec<u8> {
@@ -76,7 +76,7 @@ fn restored(sound: &Chunk, bytes: Vec<u8>, missing: bool) -> StateStore {
         missing,
     };
     let mut restore = Restore::new(settings(), Arc::new(reader), 0, []);
-    let everything = MaxParallelism::DEFAULT.range(0, 1);
+    let everything = MaxParallelism::DEFAULT.all_groups();
     let index = chunk_index::of(&sound.bytes);
     restore
         .add(Chunk::as_ref(sound), &[everything], Some(&index))
@@ -135,7 +135,7 @@ fn cut_and_missing_chunks_are_errors() {
 #[test]
 fn without_a_sound_index_the_chunk_itself_must_be_sound() {
     let sound = one_chunk(20);
-    let everything = MaxParallelism::DEFAULT.range(0, 1);
+    let everything = MaxParallelism::DEFAULT.all_groups();
     for (bytes, is_sound) in [
         (sound.bytes.clone(), true),
         (sound.bytes[1..].to_vec(), false),
@@ -208,7 +208,7 @@ fn entries_with_one_hash_are_told_apart() {
         missing: false,
     };
     let mut restore = Restore::new(settings(), Arc::new(reader), 0, sealed.collided);
-    let everything = MaxParallelism::DEFAULT.range(0, 1);
+    let everything = MaxParallelism::DEFAULT.all_groups();
     for chunk in chunks.values() {
         let index = chunk_index::of(&chunk.bytes);
         restore
@@ -247,7 +247,7 @@ fn many_entries_are_restored_quickly() {
         missing: true,
     };
     let mut restore = Restore::new(settings(), Arc::new(reader), 0, []);
-    let everything = [MaxParallelism::DEFAULT.range(0, 1)];
+    let everything = [MaxParallelism::DEFAULT.all_groups()];
     let mut random = Random(1);
     let per_chunk = 9000;
     let index = |random: &mut Random| {

@@ -8,7 +8,7 @@ use floodmark_testing::Random;
 
 use super::nodes::NodeAddress;
 use super::*;
-use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
+use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, TaskIndex, hash_key};
 
 /// By state, node and key: the value, and the time of its write if the state had expiry then.
 type Model = BTreeMap<(u16, Option<u64>, Vec<u8>), (Vec<u8>, Option<u64>)>;
@@ -89,11 +89,11 @@ impl Subject {
             forgets: setup.forgets,
         };
         let ids = ChunkIds::new(ChunkId(0), 0, 1);
-        subject.tasks = vec![StateStore::new(subject.settings(0, 1, ids))];
+        subject.tasks = vec![StateStore::new(subject.settings(TaskIndex(0), 1, ids))];
         subject
     }
 
-    fn settings(&self, task: u16, tasks: u16, ids: ChunkIds) -> StoreSettings {
+    fn settings(&self, task: TaskIndex, tasks: u16, ids: ChunkIds) -> StoreSettings {
         StoreSettings {
             backend: match self.setup.budget {
                 None => Backend::Memory,
@@ -113,7 +113,7 @@ impl Subject {
 
     fn owner(&self, hash: u64) -> usize {
         let tasks = u16::try_from(self.tasks.len()).expect("few tasks");
-        usize::from(self.max.owner(self.max.group_of(hash), tasks))
+        usize::from(self.max.owner(self.max.group_of(hash), tasks).0)
     }
 
     fn visible<'a>(&'a self, entry: &(u16, Option<u64>, Vec<u8>)) -> Option<&'a [u8]> {
@@ -274,8 +274,9 @@ impl Subject {
         let last = self.disk.chunks.keys().next_back();
         let next = last.map_or(ChunkId(0), |id| ChunkId(id.0 + 1));
         self.tasks = (0..parallelism)
+            .map(TaskIndex)
             .map(|task| {
-                let ids = ChunkIds::new(next, u64::from(task), u64::from(parallelism));
+                let ids = ChunkIds::new(next, u64::from(task.0), u64::from(parallelism));
                 let mut restore = Restore::new(
                     self.settings(task, parallelism, ids),
                     Arc::clone(&self.disk) as _,

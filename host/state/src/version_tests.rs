@@ -34,7 +34,7 @@ fn settings(version: usize, first: u64) -> StoreSettings {
             ..StateSettings::plain(StateId(IDS[version]))
         }],
         keeps_rollback: true,
-        ..StoreSettings::in_memory(max, max.range(0, 1), ids)
+        ..StoreSettings::in_memory(max, max.all_groups(), ids)
     }
 }
 
@@ -109,7 +109,7 @@ impl Subject {
         self.version = version;
         let reader = Arc::clone(&self.disk) as _;
         let mut restore = Restore::new(settings(version, next), reader, 0, []);
-        let everything = MaxParallelism::DEFAULT.range(0, 1);
+        let everything = MaxParallelism::DEFAULT.all_groups();
         for chunk in chunks {
             let index = self.disk.chunk_index(chunk).unwrap();
             restore

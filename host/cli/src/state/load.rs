@@ -250,7 +250,7 @@ impl StateLoader<'_> {
                 replaces: None,
                 states: operator.schemas.clone(),
                 tasks: vec![TaskSnapshot {
-                    key_groups: plan.max_parallelism.range(0, 1),
+                    key_groups: plan.max_parallelism.all_groups(),
                     chunks: sealed.chunks,
                     collided: sealed.collided,
                 }],

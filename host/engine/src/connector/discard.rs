@@ -51,6 +51,12 @@ struct DiscardedPart {
     total: DiscardedTotal,
 }
 
+impl DiscardedPart {
+    fn id(&self) -> (CheckpointId, TaskIndex) {
+        (CheckpointId(self.checkpoint), TaskIndex(self.task))
+    }
+}
+
 impl DiscardedTotal {
     fn add(&mut self, other: Self) {
         self.records = self.records.wrapping_add(other.records);
@@ -203,16 +209,14 @@ fn checksum_of(key: &[u8], value: &[u8], record: &mut Vec<u8>) -> u64 {
 struct DiscardCommitter {
     prepared: DiscardedTotal,
     committed: DiscardedTotal,
-    pending: BTreeMap<(u64, u16), DiscardedTotal>,
+    pending: BTreeMap<(CheckpointId, TaskIndex), DiscardedTotal>,
 }
 
 impl SinkCommitter for DiscardCommitter {
     fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError> {
         for part in staged {
             let part: DiscardedPart = encoding::decode(WHAT_STAGED, VERSION, &part.0)?;
-            let earlier = self
-                .pending
-                .insert((part.checkpoint, part.task), part.total);
+            let earlier = self.pending.insert(part.id(), part.total);
             if earlier.is_none() {
                 self.prepared.add(part.total);
             }
@@ -223,7 +227,7 @@ impl SinkCommitter for DiscardCommitter {
     fn commit(&mut self, _: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError> {
         for part in staged {
             let part: DiscardedPart = encoding::decode(WHAT_STAGED, VERSION, &part.0)?;
-            if let Some(total) = self.pending.remove(&(part.checkpoint, part.task)) {
+            if let Some(total) = self.pending.remove(&part.id()) {
                 self.committed.add(total);
             }
         }

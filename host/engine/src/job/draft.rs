@@ -13,8 +13,11 @@ use floodmark_checkpoint::store::RestoredCheckpoint;
 use floodmark_checkpoint::{
     Checkpoint, OperatorSnapshot, Scale, SourceSnapshot, Split, Staged, TaskSnapshot, Trigger,
 };
-use floodmark_state::stream::{CheckpointId, MaxParallelism};
+use floodmark_state::stream::{CheckpointId, MaxParallelism, TaskIndex};
 use floodmark_state::{Chunk, ChunkId, HeldStates, StateSchema};
+use crate::runtime::plan::{Operator, Plan, Role};
+use crate::runtime::snapshot::{RegionSnapshot, SealedState};
+use crate::runtime::writer::WriteRequest;
 
 /// Where a job's counts stand when it begins or resumes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -232,8 +235,8 @@ impl Draft {
                 component,
             } = operator;
             plugins.push((operator.plugin, component));
-            for task in 0..scale.parallelism {
-                let sealed = collected.states.remove(&(node, usize::from(task)));
+            for task in (0..scale.parallelism).map(TaskIndex) {
+                let sealed = collected.states.remove(&(node, usize::from(task.0)));
                 let mut state = sealed.unwrap_or_default();
                 if state.parts.is_empty() {
                     state.parts.push((scale.key_groups(task), Vec::new()));

@@ -270,7 +270,8 @@ impl WorkerOrigin<'_> {
             Role::Operator(operator) => {
                 let handling = Handling::of(&node.name, operator);
                 let seals = Seals::begin(self.restored.map(|restored| restored.id));
-                let stores = (0..parallelism).map(|task| match self.left.take(index, task) {
+                let tasks = (0..parallelism).map(TaskIndex);
+                let stores = tasks.map(|task| match self.left.take(index, task) {
                     Some(left) => Ok(left),
                     None => Ok(RetainedState {
                         store: self.state(index, task, states)?,
@@ -293,7 +294,12 @@ impl WorkerOrigin<'_> {
     }
 
     /// The state of an operator's task: the saved state of all tasks, restricted to the key groups of this one.
-    fn state(&self, index: usize, task: u16, states: &States) -> Result<StateStore, JobError> {
+    fn state(
+        &self,
+        index: usize,
+        task: TaskIndex,
+        states: &States,
+    ) -> Result<StateStore, JobError> {
         let Plan {
             nodes,
             parallelism,
@@ -303,7 +309,7 @@ impl WorkerOrigin<'_> {
         let key_groups = max_parallelism.range(task, *parallelism);
         // Every task of every node numbers its own chunks.
         let tasks = u64::from(*parallelism);
-        let number = index as u64 * tasks + u64::from(task);
+        let number = index as u64 * tasks + u64::from(task.0);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
         let settings = StoreSettings {
             backend: self.backend(index, states)?,

@@ -395,7 +395,7 @@ mod tests {
         let max_parallelism = MaxParallelism::new(16).expect("a number of key groups");
         let store = StateStore::new(StoreSettings::in_memory(
             max_parallelism,
-            max_parallelism.range(0, 1),
+            max_parallelism.all_groups(),
             ChunkIds::new(ChunkId(0), 0, 1),
         ));
         let trees = Trees::of_one_version(store);

@@ -26,6 +26,7 @@ use floodmark_state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, RollbackOutcome,
     StateId, StateSettings, StateStore,
 };
+use floodmark_state::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, TaskIndex, hash_key};
 
 const VALUE: StateId = StateId(0);
 const PASSING: StateId = StateId(1);
@@ -60,7 +61,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn settings(&self, task: u16, tasks: u16) -> floodmark_state::StoreSettings {
+    fn settings(&self, task: TaskIndex, tasks: u16) -> floodmark_state::StoreSettings {
         let ttl = |id: StateId| StateSettings {
             ttl_ms: (id == PASSING || id == PASSING_MAP).then_some(TTL_MS),
             ..StateSettings::plain(id)
@@ -78,7 +79,7 @@ impl Subject {
             ..floodmark_state::StoreSettings::in_memory(
                 self.max,
                 self.max.range(task, tasks),
-                ChunkIds::new(self.next.1, task.into(), tasks.into()),
+                ChunkIds::new(self.next.1, task.0.into(), tasks.into()),
             )
         }
     }
@@ -89,7 +90,7 @@ impl Subject {
         self.next = (recovery.next_id, recovery.next_chunk);
         let reader: Arc<dyn ChunkReader> = Arc::new(CheckpointChunks(storage.reader()));
         self.tasks.clear();
-        for task in 0..tasks {
+        for task in (0..tasks).map(TaskIndex) {
             let settings = self.settings(task, tasks);
             let groups = settings.key_groups.clone();
             let store = match &recovery.restored {
@@ -115,7 +116,7 @@ impl Subject {
 
     fn task(&self, key: &[u8]) -> usize {
         let group = self.max.group_of(hash_key(key));
-        usize::from(self.max.owner(group, self.tasks.len() as u16))
+        usize::from(self.max.owner(group, self.tasks.len() as u16).0)
     }
 
     fn place<'a>(&self, state: StateId, key: &'a [u8]) -> CollectionPlace<'a> {

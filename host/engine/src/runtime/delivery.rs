@@ -41,7 +41,7 @@ impl Worker {
                     self.meters.stages.enter(node, Stage::Exchange);
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
                     partitioner.push(&batch, |task, keyed| {
-                        lanes[task]
+                        lanes[usize::from(task.0)]
                             .pending
                             .push_back(Message::Records(Box::new(keyed)))
                     });

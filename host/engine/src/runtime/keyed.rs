@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{
-    Batch, Column, KeyGroup, MaxParallelism, Timestamp, hash_key, short,
+    Batch, Column, KeyGroup, MaxParallelism, Timestamp, hash_key, short, TaskIndex,
 };
 
 /// A batch with a dictionary.
@@ -197,7 +197,8 @@ impl Dictionary {
 pub struct Partitioner {
     max_parallelism: MaxParallelism,
     /// The owning task, by key group.
-    owners: Vec<u16>,
+    owners: Vec<TaskIndex>,
+    /// By task.
     targets: Vec<Target>,
     hashes: Vec<u64>,
 }
@@ -258,15 +259,15 @@ impl Partitioner {
         }
     }
 
-    /// Takes a batch; passes full batches to `send` with the number of their task.
-    pub fn push(&mut self, batch: &Batch, mut send: impl FnMut(usize, KeyedBatch)) {
+    /// Takes a batch; passes full batches to `send`, each with its task.
+    pub fn push(&mut self, batch: &Batch, mut send: impl FnMut(TaskIndex, KeyedBatch)) {
         self.hashes.clear();
         self.hashes.extend(batch.keys.iter().map(hash_key));
         for (record, &slot) in batch.slots.iter().enumerate() {
             let hash = self.hashes[slot as usize];
             let group = self.max_parallelism.group_of(hash);
-            let task = usize::from(self.owners[usize::from(group.0)]);
-            let target = &mut self.targets[task];
+            let task = self.owners[usize::from(group.0)];
+            let target = &mut self.targets[usize::from(task.0)];
             target.push(
                 batch.keys.get(slot as usize),
                 hash,
@@ -287,8 +288,8 @@ impl Partitioner {
     }
 
     /// Sends all buffered records.
-    pub fn flush(&mut self, mut send: impl FnMut(usize, KeyedBatch)) {
-        for (task, target) in self.targets.iter_mut().enumerate() {
+    pub fn flush(&mut self, mut send: impl FnMut(TaskIndex, KeyedBatch)) {
+        for (task, target) in (0..).map(TaskIndex).zip(&mut self.targets) {
             if !target.keyed.batch.is_empty() {
                 send(task, std::mem::take(&mut target.keyed));
             }
@@ -366,12 +367,12 @@ mod tests {
         let before = batch(&names);
         let mut partitioner = Partitioner::new(max, 3);
         let mut out = vec![Vec::new(); 3];
-        let mut take = |task: usize, keyed: KeyedBatch| {
+        let mut take = |task: TaskIndex, keyed: KeyedBatch| {
             assert_keyed(&keyed);
             for key in keyed.batch.keys.iter() {
-                assert_eq!(usize::from(max.owner(max.group_of(hash_key(key)), 3)), task);
+                assert_eq!(max.owner(max.group_of(hash_key(key)), 3), task);
             }
-            out[task].extend(rows(&keyed.batch));
+            out[usize::from(task.0)].extend(rows(&keyed.batch));
         };
         partitioner.push(&before, &mut take);
         assert!(partitioner.holds_any());

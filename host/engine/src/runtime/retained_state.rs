@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::worker::Worker;
-use floodmark_state::stream::CheckpointId;
+use floodmark_state::stream::{CheckpointId, TaskIndex};
 use floodmark_state::{RollbackOutcome, StateError, StateStore};
 
 /// The seals of a store, each with its checkpoint; `None` is the start of the job without a checkpoint.
@@ -100,7 +100,7 @@ impl RetainedStates {
         self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, node: usize, task: u16) -> Option<RetainedState> {
-        self.0.remove(&(node, usize::from(task)))
+    pub(super) fn take(&mut self, node: usize, task: TaskIndex) -> Option<RetainedState> {
+        self.0.remove(&(node, usize::from(task.0)))
     }
 }

@@ -88,7 +88,7 @@ impl SavedState {
             states: operator.states.iter().map(settings_of).collect(),
             ..StoreSettings::in_memory(
                 max_parallelism,
-                max_parallelism.range(0, 1),
+                max_parallelism.all_groups(),
                 ChunkIds::new(ChunkId(u64::MAX / 2), 0, 1),
             )
         };
@@ -103,7 +103,7 @@ impl SavedState {
             checkpoint.created_ms,
             collided,
         );
-        for (chunk, ranges) in named_chunks(&operator.tasks, &max_parallelism.range(0, 1)) {
+        for (chunk, ranges) in named_chunks(&operator.tasks, &max_parallelism.all_groups()) {
             let index = chunks.chunk_index(chunk)?;
             restore.add(chunk, &ranges, index.as_deref())?;
         }
@@ -262,7 +262,7 @@ impl SavedStateBuilder {
     ) -> Self {
         let settings = StoreSettings {
             states: schemas.iter().map(settings_of).collect(),
-            ..StoreSettings::in_memory(max_parallelism, max_parallelism.range(0, 1), chunk_ids)
+            ..StoreSettings::in_memory(max_parallelism, max_parallelism.all_groups(), chunk_ids)
         };
         Self {
             trees: Trees::of_one_version(StateStore::new(settings)),

@@ -484,7 +484,7 @@ impl Worker {
         for &exchange in &self.regions[at].exchanges {
             let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
             partitioner.flush(|task, keyed| {
-                lanes[task]
+                lanes[usize::from(task.0)]
                     .pending
                     .push_back(Message::Records(Box::new(keyed)))
             });

@@ -13,6 +13,7 @@ use crate::{
     Backend, Chunk, ChunkId, ChunkIds, ChunkRef, CollectionSlot, Keys, Lookup, NoMigration, Pages,
     Restore, RollbackOutcome, StateId, StateSettings, StateStore, StoreSettings, TreeError,
 };
+use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, TaskIndex, hash_key};
 
 /// States with an odd number may have expiry.
 const VALUES: [u16; 2] = [0, 1];
@@ -74,8 +75,8 @@ impl Subject {
         subject
     }
 
-    fn settings(&self, task: u16, tasks: u16, first: ChunkId) -> StoreSettings {
-        let ids = ChunkIds::new(first, u64::from(task), u64::from(tasks));
+    fn settings(&self, task: TaskIndex, tasks: u16, first: ChunkId) -> StoreSettings {
+        let ids = ChunkIds::new(first, u64::from(task.0), u64::from(tasks));
         let states = [VALUES, LISTS, MAPS].map(|[_, forgetful]| StateSettings {
             ttl_ms: self.forgets.then_some(TTL_MS),
             ..StateSettings::plain(StateId(forgetful))
@@ -96,7 +97,7 @@ impl Subject {
 
     fn owner(&self, key: &[u8]) -> usize {
         let group = self.max.group_of(hash_key(key));
-        usize::from(self.max.owner(group, self.tasks.len() as u16))
+        usize::from(self.max.owner(group, self.tasks.len() as u16).0)
     }
 
     fn is_live(&self, state: u16, item: &Item) -> bool {
@@ -453,7 +454,7 @@ impl Subject {
                 ranges.push(groups.clone());
             }
         }
-        let tasks = (0..parallelism).map(|task| {
+        let tasks = (0..parallelism).map(TaskIndex).map(|task| {
             let settings = self.settings(task, parallelism, first);
             let collided = barrier
                 .tasks

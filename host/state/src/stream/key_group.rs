@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::TaskIndex;
+
 /// The hash of a key. It never changes.
 #[inline]
 #[must_use]
@@ -52,16 +54,23 @@ impl MaxParallelism {
     /// The task that owns a group when there are `parallelism` tasks.
     #[inline]
     #[must_use]
-    pub fn owner(self, group: KeyGroup, parallelism: u16) -> u16 {
-        (u32::from(group.0) * u32::from(parallelism) / u32::from(self.0)) as u16
+    pub fn owner(self, group: KeyGroup, parallelism: u16) -> TaskIndex {
+        TaskIndex((u32::from(group.0) * u32::from(parallelism) / u32::from(self.0)) as u16)
     }
 
-    /// The groups that task `task` of `parallelism` owns: those whose [`MaxParallelism::owner`] it is.
+    /// The groups that a task of `parallelism` owns: those whose [`MaxParallelism::owner`] it is.
     #[must_use]
-    pub fn range(self, task: u16, parallelism: u16) -> KeyGroupRange {
+    pub fn range(self, task: TaskIndex, parallelism: u16) -> KeyGroupRange {
         let (groups, tasks) = (u32::from(self.0), u32::from(parallelism));
         let first = |task: u32| (task * groups).div_ceil(tasks) as u16;
-        KeyGroupRange(first(u32::from(task))..first(u32::from(task) + 1))
+        let task = u32::from(task.0);
+        KeyGroupRange(first(task)..first(task + 1))
+    }
+
+    /// All groups: those of a task that is the only one.
+    #[must_use]
+    pub fn all_groups(self) -> KeyGroupRange {
+        KeyGroupRange(0..self.0)
     }
 }
 
@@ -97,7 +106,7 @@ mod tests {
                 .filter(|&tasks| tasks <= groups)
             {
                 let mut next = 0;
-                for task in 0..parallelism {
+                for task in (0..parallelism).map(TaskIndex) {
                     let range = max.range(task, parallelism);
                     assert_eq!(range.0.start, next);
                     next = range.0.end;
@@ -110,6 +119,7 @@ mod tests {
                 }
                 assert_eq!(next, groups);
             }
+            assert_eq!(max.all_groups(), max.range(TaskIndex(0), 1));
         }
     }
 

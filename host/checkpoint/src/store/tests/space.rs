@@ -49,7 +49,7 @@ fn it_does_not_grow_with_the_number_of_checkpoints() {
         let max = MaxParallelism::DEFAULT;
         let mut state = StateStore::new(floodmark_state::StoreSettings::in_memory(
             max,
-            max.range(0, 1),
+            max.all_groups(),
             ChunkIds::new(ChunkId(0), 0, 1),
         ));
         let (mut early, mut late) = (0, 0);
