@@ -17,6 +17,7 @@ use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::task::{OperatorTask, TaskError};
 use floodmark_state::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit, TaskIndex};
 use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
+use floodmark_state::stream::{Batch, InputPort, MaxParallelism, NO_TIMESTAMP, OutputPort, TaskIndex, Unit};
 use floodmark_testing::Random;
 
 use crate::job::Job;
@@ -29,7 +30,7 @@ static FAULTY: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
 });
 
 /// The port for dead letters: the one after that of the plugin.
-const LETTERS: u16 = 1;
+const LETTERS: OutputPort = OutputPort(1);
 
 /// Tasks of an operator, each with a store of its own.
 struct Tested {
@@ -79,7 +80,8 @@ impl Tested {
         self.partitioner
             .flush(|task, keyed| shares.push((task, keyed)));
         for (task, keyed) in shares {
-            for (port, batch) in self.tasks[usize::from(task.0)].process(0, keyed, 1)? {
+            let task = &mut self.tasks[usize::from(task.0)];
+            for (port, batch) in task.process(InputPort(0), keyed, 1)? {
                 for (key, value, _) in batch.iter() {
                     match port {
                         LETTERS => {
@@ -250,8 +252,8 @@ fn a_failure_names_the_record_and_applies_nothing_of_it() {
         batch.origin.of_source(&"text".into());
         // As on the way of one worker, where the records stay together.
         let keyed = Dictionary::default().keyed(batch);
-        let Err(TaskError::Record { position, reason }) = tested.tasks[0].process(0, keyed, 1)
-        else {
+        let processed = tested.tasks[0].process(InputPort(0), keyed, 1);
+        let Err(TaskError::Record { position, reason }) = processed else {
             panic!("`{word}` passes");
         };
         assert_eq!(

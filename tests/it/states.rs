@@ -13,7 +13,7 @@ use floodmark_engine::runtime::keyed::Dictionary;
 use floodmark_engine::runtime::plan::{Node, Operator, Role};
 use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::task::{OperatorTask, TaskError};
-use floodmark_state::stream::{Batch, Column, MaxParallelism};
+use floodmark_state::stream::{Batch, Column, MaxParallelism, InputPort};
 use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 
 use crate::plugins::plugin;
@@ -73,7 +73,7 @@ impl Tested {
             batch.push(key.as_bytes(), value.as_bytes(), 0);
         }
         let keyed = self.keys.keyed(batch);
-        let leaving = match self.task.process(0, keyed, self.now_ms) {
+        let leaving = match self.task.process(InputPort(0), keyed, self.now_ms) {
             Ok(leaving) => leaving,
             Err(TaskError::Guest(error)) => return Err(error.to_string()),
             Err(TaskError::Record { reason, .. }) => {

@@ -25,7 +25,7 @@ use floodmark_engine::runtime::aligner::Mode;
 use floodmark_engine::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
-use floodmark_state::stream::MaxParallelism;
+use floodmark_state::stream::{InputPort, MaxParallelism, OutputPort};
 use floodmark_testing::Random;
 
 use model::RestartModel;
@@ -117,9 +117,9 @@ impl Scenario {
         };
         let edge = |from, to, routing| Edge {
             from: NodeIndex(from),
-            output: 0,
+            output: OutputPort(0),
             to: NodeIndex(to),
-            input: 0,
+            input: InputPort(0),
             routing,
         };
         let parallelism = 1 + self.random.below(4) as u16;

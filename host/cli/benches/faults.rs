@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use floodmark_engine::connector::DiscardSink;
 use floodmark_engine::runtime::plan::{Edge, Node, NodeIndex, OnError, Plan, Role, Routing};
+use floodmark_state::stream::{InputPort, OutputPort};
 use support::{Random, VALUE_BYTES, count_plan, folder, load, median, run, setting};
 
 /// A file of lines `KEY<tab>VALUE`; one in `one_in` has the key `trap`, at random places.
@@ -46,9 +47,9 @@ fn plan(input: &Path, plugin: &floodmark_engine::guest::Plugin, config: &[(&str,
     });
     plan.edges.push(Edge {
         from: NodeIndex(1),
-        output: 1,
+        output: OutputPort(1),
         to: NodeIndex(3),
-        input: 0,
+        input: InputPort(0),
         routing: Routing::Forward,
     });
     plan

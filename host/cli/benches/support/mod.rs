@@ -25,7 +25,7 @@ use floodmark_engine::runtime::plan::{
     Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
 };
 use floodmark_engine::runtime::worker::Counters;
-use floodmark_state::stream::MaxParallelism;
+use floodmark_state::stream::{InputPort, MaxParallelism, OutputPort};
 pub use floodmark_testing::Random;
 
 /// Bytes of the values that benchmarks use.
@@ -219,9 +219,9 @@ fn operator(name: &str, plugin: &Plugin) -> Node {
 fn edge(from: usize, to: usize, routing: Routing) -> Edge {
     Edge {
         from: NodeIndex(from),
-        output: 0,
+        output: OutputPort(0),
         to: NodeIndex(to),
-        input: 0,
+        input: InputPort(0),
         routing,
     }
 }

@@ -158,7 +158,7 @@ impl Printer {
             .iter()
             .filter_map(|change| self.state(change))
             .collect();
-        let input = self.inputs.get(usize::from(replayed.input));
+        let input = self.inputs.get(usize::from(replayed.input.0));
         let line = line(
             self.summary.records,
             input.map_or("", String::as_str),

@@ -19,7 +19,7 @@ use floodmark_engine::runtime::JobError;
 use floodmark_engine::runtime::plan::Operator;
 use floodmark_engine::runtime::saved::Saved;
 use floodmark_engine::runtime::single_operator::{Called, SingleOperator};
-use floodmark_state::stream::{Batch, Column};
+use floodmark_state::stream::{Batch, Column, InputPort};
 
 /// The start time of vectors, in milliseconds since 1970: 2026-01-01T00:00:00Z.
 const BEGIN_MS: u64 = 1_767_225_600_000;
@@ -183,7 +183,7 @@ struct VariationRun<'a> {
 
 /// A call that was made.
 struct PastCall {
-    input: u16,
+    input: InputPort,
     records: Batch,
     wall_ms: u64,
     outcome: CallOutcome,
@@ -282,12 +282,12 @@ impl VariationRun<'_> {
         let Description {
             inputs, outputs, ..
         } = self.plugin.description();
-        let mut ports = inputs.iter().zip(0..);
+        let mut ports = inputs.iter().zip((0..).map(InputPort));
         let input = match &call.input {
             Some(name) => ports
                 .find(|(port, _)| *port == name)
-                .map_or(0, |(_, at)| at),
-            None => 0,
+                .map_or(InputPort(0), |(_, at)| at),
+            None => InputPort(0),
         };
         let pieces = match self.variation == Variation::RecordByRecord && is_cut(call) {
             true => 1,
@@ -329,7 +329,7 @@ impl VariationRun<'_> {
         Ok(())
     }
 
-    fn call(&mut self, input: u16, records: Batch) -> Result<CallOutcome, Stop> {
+    fn call(&mut self, input: InputPort, records: Batch) -> Result<CallOutcome, Stop> {
         if self.variation == Variation::FreshInstances {
             self.alone.renew()?;
         }

@@ -39,8 +39,7 @@ pub use from::{From, Reference};
 pub use identity::difference;
 pub use parse::{PipelineText, parse};
 pub use plan::{
-    GraphEdge, GraphExchange, GraphNode, InputPort, NodeId, NodeKind, OutputPort, PipelineGraph,
-    PluginInterface,
+    GraphEdge, GraphExchange, GraphNode, NodeId, NodeKind, PipelineGraph, PluginInterface,
 };
 pub use problem::{Problem, Problems};
 pub use spec::Spec;

@@ -9,7 +9,7 @@ use super::from::{From, Reference};
 use super::problem::{Problem, Problems};
 use super::spec::Spec;
 use super::{suggestions, wiring};
-use floodmark_state::stream::DEAD_LETTERS;
+use floodmark_state::stream::{DEAD_LETTERS, InputPort, OutputPort};
 
 /// The parts of a plugin's description that the graph depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +26,6 @@ pub struct PluginInterface {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
-/// An index of [`GraphNode::outputs`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OutputPort(pub u16);
-
-/// An index of [`GraphNode::inputs`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InputPort(pub u16);
-
 /// A node of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphNode {
@@ -43,9 +35,10 @@ pub struct GraphNode {
     pub name: String,
     /// The kind of node.
     pub kind: NodeKind,
-    /// Names of input ports: those of the plugin; for a sink, one with an empty name.
+    /// Names of input ports, by [`InputPort`]: those of the plugin; for a sink, one with an empty name.
     pub inputs: Vec<String>,
-    /// Names of output ports: those of the plugin and [`DEAD_LETTERS`]; for a source, one with an empty name.
+    /// Names of output ports, by [`OutputPort`]: those of the plugin and [`DEAD_LETTERS`]; for a source, one with an
+    /// empty name.
     pub outputs: Vec<String>,
 }
 

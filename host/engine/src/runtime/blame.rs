@@ -13,7 +13,7 @@ use super::faults::Guilty;
 use super::keyed::KeyedBatch;
 use super::task::{OperatorTask, TaskError, leaving};
 use crate::guest::{CallOutput, GuestError, Rejection};
-use floodmark_state::stream::Batch;
+use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
 /// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
 /// pieces.
@@ -43,11 +43,11 @@ impl OperatorTask {
     #[cold]
     pub(super) fn process_in_pieces(
         &mut self,
-        input: u16,
+        input: InputPort,
         whole: &KeyedBatch,
         failed: Option<FailedCall>,
         wall_ms: u64,
-    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError> {
         let mut leaving = Vec::new();
         let mut letters = Batch::default();
         let mut pending = vec![BatchPiece {
@@ -94,7 +94,7 @@ impl OperatorTask {
     /// Cuts the last pending piece, which has failed, into smaller ones, or finds the guilty record.
     fn blame(
         &mut self,
-        input: u16,
+        input: InputPort,
         whole: &KeyedBatch,
         failed: FailedCall,
         wall_ms: u64,
@@ -157,7 +157,7 @@ impl OperatorTask {
     /// The first of the rejections.
     pub(super) fn check_rejections(
         &mut self,
-        input: u16,
+        input: InputPort,
         output: &CallOutput,
         batch: &Batch,
         wall_ms: u64,
@@ -176,11 +176,11 @@ impl OperatorTask {
     #[inline]
     pub(super) fn finish(
         &mut self,
-        input: u16,
+        input: InputPort,
         output: CallOutput,
         batch: Batch,
         wall_ms: u64,
-    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError> {
         self.desk.caution.succeeded(batch.len());
         if output.rejections.is_empty() {
             return Ok(leaving(output.emissions, batch));

@@ -159,7 +159,7 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
             exchanges += 1;
             Outlet::Exchange(exchanges - 1)
         };
-        outlets[edge.from.0][usize::from(edge.output)].push(outlet);
+        outlets[edge.from.0][usize::from(edge.output.0)].push(outlet);
     }
     outlets
 }

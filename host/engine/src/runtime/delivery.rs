@@ -17,26 +17,31 @@ use super::task::{Task, TaskError};
 use super::worker::{Exchange, Outlet, Worker};
 use crate::guest::{LogLevel, LogLine};
 use crate::observe::Stage;
-use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+use floodmark_state::stream::{Batch, CheckpointId, TaskIndex, InputPort, OutputPort};
 use floodmark_state::{Chunk, ChunkRef};
 
 /// Records that a task processes later.
 pub(super) struct WaitingBatch {
     node: usize,
-    input: u16,
+    input: InputPort,
     batch: Batch,
 }
 
 impl Worker {
     /// Passes on records of an output port.
-    pub(super) fn emit(&mut self, node: usize, port: u16, batch: Batch) -> Result<(), JobError> {
-        let count = self.outlets[node][usize::from(port)].len();
+    pub(super) fn emit(
+        &mut self,
+        node: usize,
+        port: OutputPort,
+        batch: Batch,
+    ) -> Result<(), JobError> {
+        let count = self.outlets[node][usize::from(port.0)].len();
         let mut batch = Some(batch);
         for outlet in 0..count {
             let is_last = outlet + 1 == count;
             let batch = if is_last { batch.take() } else { batch.clone() };
             let batch = batch.expect("only the last outlet takes the batch");
-            match self.outlets[node][usize::from(port)][outlet] {
+            match self.outlets[node][usize::from(port.0)][outlet] {
                 Outlet::Exchange(exchange) => {
                     self.meters.stages.enter(node, Stage::Exchange);
                     let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
@@ -58,7 +63,7 @@ impl Worker {
     fn hand(
         &mut self,
         from: usize,
-        (to, input): (usize, u16),
+        (to, input): (usize, InputPort),
         is_keyed: bool,
         batch: Batch,
     ) -> Result<(), JobError> {
@@ -85,7 +90,7 @@ impl Worker {
     pub(super) fn give(
         &mut self,
         node: usize,
-        input: u16,
+        input: InputPort,
         keyed: KeyedBatch,
     ) -> Result<(), JobError> {
         let records_max = match &self.tasks[node] {
@@ -117,7 +122,12 @@ impl Worker {
     }
 
     /// Passes records to a task, and its output to the next ones.
-    fn process(&mut self, node: usize, input: u16, keyed: KeyedBatch) -> Result<(), JobError> {
+    fn process(
+        &mut self,
+        node: usize,
+        input: InputPort,
+        keyed: KeyedBatch,
+    ) -> Result<(), JobError> {
         self.meters.note_in(node, &keyed.batch);
         let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),

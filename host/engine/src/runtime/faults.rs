@@ -11,7 +11,7 @@ use super::task::TaskError;
 use crate::connector::letter::Letter;
 use crate::guest::{CallTimes, LogLevel, LogLine, Reported};
 use floodmark_checkpoint::PluginDigest;
-use floodmark_state::stream::Batch;
+use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
 /// Warnings of a task that are reported in a window of time; further ones are only counted.
 const WARNINGS_MAX: u32 = 5;
@@ -43,7 +43,7 @@ pub struct Handling {
     inputs: Vec<String>,
     time_per_call: Duration,
     /// The port for dead letters: the first one after those of the plugin.
-    port: u16,
+    port: OutputPort,
 }
 
 impl Handling {
@@ -57,7 +57,7 @@ impl Handling {
             plugin: operator.plugin.digest(),
             inputs: description.inputs.clone(),
             time_per_call: operator.limits.time_per_call,
-            port: description.outputs.len() as u16,
+            port: OutputPort(description.outputs.len() as u16),
         }
     }
 }
@@ -163,7 +163,7 @@ impl FaultHandler {
     pub(super) fn judge(
         &mut self,
         guilty: Guilty<'_>,
-        input: u16,
+        input: InputPort,
         wall_ms: u64,
         letters: &mut Batch,
     ) -> Result<(), TaskError> {
@@ -194,7 +194,7 @@ impl FaultHandler {
     }
 
     /// Emits the letters, if there are any.
-    pub(super) fn send(&self, letters: Batch, leaving: &mut Vec<(u16, Batch)>) {
+    pub(super) fn send(&self, letters: Batch, leaving: &mut Vec<(OutputPort, Batch)>) {
         if !letters.is_empty() {
             leaving.push((self.handling.port, letters));
         }
@@ -206,7 +206,7 @@ impl FaultHandler {
         record: usize,
         reason: &str,
         position: &str,
-        input: u16,
+        input: InputPort,
         letters: &mut Batch,
     ) {
         let key = batch.keys.get(batch.slots[record] as usize);
@@ -216,7 +216,7 @@ impl FaultHandler {
             plugin: self.handling.plugin.to_string(),
             reason: reason.to_owned(),
             position: position.to_owned(),
-            input: self.handling.inputs[usize::from(input)].clone(),
+            input: self.handling.inputs[usize::from(input.0)].clone(),
             key: key.to_vec(),
             value: batch.values.get(record).to_vec(),
             timestamp,

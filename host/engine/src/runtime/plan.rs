@@ -10,7 +10,7 @@ use super::aligner::Mode;
 use crate::connector::{Sink, Source};
 use crate::guest::{Limits, Plugin};
 use floodmark_checkpoint::PluginChoice;
-use floodmark_state::stream::MaxParallelism;
+use floodmark_state::stream::{MaxParallelism, InputPort, OutputPort};
 
 /// A checked graph with everything that is needed to run it.
 ///
@@ -143,11 +143,11 @@ pub struct Edge {
     /// The sending node.
     pub from: NodeIndex,
     /// The output port.
-    pub output: u16,
+    pub output: OutputPort,
     /// The receiving node.
     pub to: NodeIndex,
     /// The input port.
-    pub input: u16,
+    pub input: InputPort,
     /// The choice of the receiving task.
     pub routing: Routing,
 }
@@ -190,8 +190,9 @@ impl Plan {
         for edge in &self.edges {
             assert!(edge.from < edge.to, "edges lead to later nodes");
             let (from, to) = (&self.nodes[edge.from.0], &self.nodes[edge.to.0]);
+            let (inputs, outputs) = (ports(to).0, ports(from).1);
             let has_ports =
-                usize::from(edge.output) < ports(from).1 && usize::from(edge.input) < ports(to).0;
+                usize::from(edge.output.0) < outputs && usize::from(edge.input.0) < inputs;
             assert!(has_ports, "the ports of edges exist");
             let has_state = match &to.role {
                 Role::Operator(operator) => !operator.plugin.description().states.is_empty(),
@@ -228,7 +229,8 @@ impl Plan {
             Role::Source(_) | Role::Sink(_) => true,
             Role::Operator(operator) => {
                 let unread = &operator.plugin.description().unread;
-                operator.on_error == OnError::DeadLetter || !unread[usize::from(edge.input)].values
+                operator.on_error == OnError::DeadLetter
+                    || !unread[usize::from(edge.input.0)].values
             }
         };
         let mut edges = self.edges.iter().filter(|edge| edge.from == source);

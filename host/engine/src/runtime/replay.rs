@@ -37,7 +37,7 @@ use super::task::{Task, TaskError};
 use super::worker::{Counters, Progress, Worker};
 use crate::guest::LogLine;
 use floodmark_checkpoint::{Checkpoint, CheckpointReader};
-use floodmark_state::stream::{Batch, DEAD_LETTERS, Timestamp};
+use floodmark_state::stream::{Batch, DEAD_LETTERS, Timestamp, InputPort, OutputPort};
 use floodmark_state::{ChunkId, ChunkReader};
 
 /// Number of idle steps in a row after which sources count as read: a source that follows files never ends.
@@ -62,7 +62,7 @@ pub struct ReplayOf<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayedRecord {
     /// The input port at which it arrived.
-    pub input: u16,
+    pub input: InputPort,
     /// Its key.
     pub key: Vec<u8>,
     /// Its value.
@@ -116,7 +116,7 @@ pub struct Replay {
     operator: ReplayedOperator,
     worker: Worker,
     captured: Captured,
-    waiting: VecDeque<(u16, Batch)>,
+    waiting: VecDeque<(InputPort, Batch)>,
     counters: Arc<Counters>,
     dictionary: Dictionary,
     now: Duration,
@@ -220,7 +220,7 @@ impl Replay {
         Ok(())
     }
 
-    fn call(&mut self, input: u16, record: Batch) -> Result<ReplayedRecord, JobError> {
+    fn call(&mut self, input: InputPort, record: Batch) -> Result<ReplayedRecord, JobError> {
         let (key, value, timestamp) = {
             let mut records = record.iter();
             let (key, value, timestamp) = records.next().expect("it is one record");
@@ -241,7 +241,7 @@ impl Replay {
 
     fn outcome(
         &mut self,
-        input: u16,
+        input: InputPort,
         key: &[u8],
         record: Batch,
     ) -> Result<ReplayOutcome, TaskError> {
@@ -276,9 +276,9 @@ impl Replay {
 }
 
 /// The emitted records of each port, one by one.
-pub(super) fn emitted(outputs: &[String], leaving: &[(u16, Batch)]) -> Vec<Emitted> {
+pub(super) fn emitted(outputs: &[String], leaving: &[(OutputPort, Batch)]) -> Vec<Emitted> {
     let records = leaving.iter().flat_map(|(port, batch)| {
-        let port = outputs.get(usize::from(*port)).cloned();
+        let port = outputs.get(usize::from(port.0)).cloned();
         let port = port.unwrap_or_else(|| DEAD_LETTERS.to_owned());
         batch.iter().map(move |(key, value, timestamp)| Emitted {
             port: port.clone(),

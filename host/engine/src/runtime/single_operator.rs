@@ -26,6 +26,7 @@ use floodmark_state::{
     ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, Keys, Lookup, StateError, StateKind,
     StateSchema, StateStore, TreeError,
 };
+use floodmark_state::stream::{Batch, CheckpointId, Column, InputPort, MaxParallelism, hash_key};
 
 /// One operator, its state, and its checkpoints.
 pub struct SingleOperator {
@@ -121,7 +122,7 @@ impl SingleOperator {
     /// When the state cannot be used, or there is no fresh instance: the task cannot continue.
     pub fn call(
         &mut self,
-        input: u16,
+        input: InputPort,
         records: Batch,
     ) -> Result<Result<Called, GuestError>, JobError> {
         let keyed = match self.schemas.is_empty() {

@@ -23,6 +23,8 @@ use floodmark_state::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn,
 use floodmark_state::{
     Keys, Lookup, Sealed, StateError, StateId, StateKind, StateSettings, StateStore, TreeError,
 };
+use floodmark_state::stream::batch::Room;
+use floodmark_state::stream::{Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp};
 
 /// Records in the first call of an operator whose state is not all in memory yet.
 const CALL_RECORDS_FIRST: usize = 16;
@@ -420,10 +422,10 @@ impl OperatorTask {
     /// then.
     pub fn process(
         &mut self,
-        input: u16,
+        input: InputPort,
         keyed: KeyedBatch,
         wall_ms: u64,
-    ) -> Result<Vec<(u16, Batch)>, TaskError> {
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError> {
         self.improve();
         self.call_records_max = CALL_RECORDS_MAX.min(2 * self.call_records_max);
         if keyed.batch.len() > self.desk.caution.records_max() {
@@ -441,7 +443,7 @@ impl OperatorTask {
     /// When no record is to blame. The inner error is a call that failed: nothing of it is applied.
     pub(super) fn attempt(
         &mut self,
-        input: u16,
+        input: InputPort,
         keyed: &KeyedBatch,
         wall_ms: u64,
     ) -> Result<Result<CallOutput, FailedCall>, TaskError> {
@@ -494,7 +496,7 @@ impl OperatorTask {
     /// Calls the guest; it borrows the state if it reads state during calls.
     fn call(
         &mut self,
-        input: u16,
+        input: InputPort,
         batch: &Batch,
         hashes: &[u64],
         wall_ms: u64,
@@ -502,11 +504,11 @@ impl OperatorTask {
         let plugin = &mut self.plugin;
         let values: Vec<_> = plugin.lookups.iter().map(Current::values).collect();
         if !plugin.has_collections {
-            return Ok(plugin.instance.process(input, batch, &values, &mut None));
+            return Ok(plugin.instance.process(input.0, batch, &values, &mut None));
         }
         kept(&mut self.kept).begin(&batch.keys, hashes, wall_ms);
         let mut lent = self.kept.take().map(|kept| kept as Box<dyn StateAccess>);
-        let output = plugin.instance.process(input, batch, &values, &mut lent);
+        let output = plugin.instance.process(input.0, batch, &values, &mut lent);
         self.kept = lent.and_then(|lent| (lent as Box<dyn Any>).downcast().ok());
         if let Some(failure) = kept(&mut self.kept).take_failure() {
             return Err(failure.into());
@@ -521,7 +523,7 @@ fn kept(kept: &mut Option<Box<TaskCollections>>) -> &mut TaskCollections {
 }
 
 /// The emitted batches, each with its port.
-pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, Batch)> {
+pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(OutputPort, Batch)> {
     let mut leaving = Vec::with_capacity(emissions.len());
     let last = emissions.len().saturating_sub(1);
     let origin = batch.origin.inherited();
@@ -540,7 +542,7 @@ pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(u16, B
             skips_values: false,
         };
         if !emitted.is_empty() {
-            leaving.push((emission.output, emitted));
+            leaving.push((OutputPort(emission.output), emitted));
         }
     }
     leaving

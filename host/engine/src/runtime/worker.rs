@@ -26,7 +26,7 @@ use crate::connector::read_ahead::ReadAhead;
 use crate::guest::GuestClock;
 use crate::observe::{Stage, Standing, WorkerMetrics};
 use floodmark_checkpoint::crash::{self, Point};
-use floodmark_state::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
+use floodmark_state::stream::{CheckpointId, NO_TIMESTAMP, Timestamp, InputPort, OutputPort};
 
 /// Longest time that records wait for others to the same worker.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
@@ -96,7 +96,7 @@ pub(super) enum Outlet {
         /// The node of the task.
         to: usize,
         /// The input port.
-        input: u16,
+        input: InputPort,
         /// Whether the task needs a dictionary.
         keyed: bool,
     },
@@ -119,7 +119,7 @@ pub(super) struct Lane {
 pub(super) struct Inlet {
     pub(super) receiver: Receiver,
     pub(super) to: usize,
-    pub(super) input: u16,
+    pub(super) input: InputPort,
     pub(super) ended: bool,
     /// Whether it does not count for the watermark.
     pub(super) is_beside_input: bool,
@@ -452,7 +452,7 @@ impl Worker {
         if !batch.is_empty() {
             self.meters.note_in(node, &batch);
             self.meters.note_out(node, &batch);
-            self.emit(node, 0, batch)?;
+            self.emit(node, OutputPort(0), batch)?;
             self.note_held(at, now);
         }
         if has_finished || now >= self.meters.count_at {

@@ -143,9 +143,9 @@ fn plan(
     }
     let edges = graph.edges.iter().map(|edge| Edge {
         from: NodeIndex(edge.from.0.into()),
-        output: edge.output.0,
+        output: edge.output,
         to: NodeIndex(edge.to.0.into()),
-        input: edge.input.0,
+        input: edge.input,
         routing: match edge.exchange {
             GraphExchange::Forward => Routing::Forward,
             GraphExchange::ByKey => Routing::ByKey,

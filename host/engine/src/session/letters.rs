@@ -12,6 +12,7 @@ use super::EngineError;
 use crate::connector::ReplayedLetters;
 use crate::edge::replay_folder::{ReplayFolder, ReplayFolderError};
 use crate::runtime::plan::{Edge, Node, NodeIndex, OnError, Plan, Role, Routing};
+use floodmark_state::stream::{InputPort, OutputPort};
 
 impl From<ReplayFolderError> for EngineError {
     fn from(error: ReplayFolderError) -> Self {
@@ -35,7 +36,8 @@ pub fn add_sources(
     let mut places = Vec::new();
     for (index, node) in plan.nodes.drain(..).enumerate() {
         if let Role::Operator(operator) = &node.role {
-            for (port, input) in (0..).zip(&operator.plugin.description().inputs) {
+            let inputs = &operator.plugin.description().inputs;
+            for (port, input) in (0..).map(InputPort).zip(inputs) {
                 let is_there = |(known, of): &(String, String)| *known == node.name && of == input;
                 if operator.on_error != OnError::DeadLetter && !unread.iter().any(is_there) {
                     continue;
@@ -61,7 +63,7 @@ pub fn add_sources(
     }
     let added = edges.into_iter().map(|(from, to, input, routing)| Edge {
         from: NodeIndex(from),
-        output: 0,
+        output: OutputPort(0),
         to: NodeIndex(places[to]),
         input,
         routing,

@@ -1,4 +1,4 @@
-//! Ids of checkpoints and tasks, as barriers and messages carry them.
+//! Ids of checkpoints and indexes of tasks, as barriers and messages carry them, and indexes of ports.
 
 use std::fmt;
 
@@ -29,3 +29,11 @@ impl fmt::Display for TaskIndex {
         self.0.fmt(f)
     }
 }
+
+/// The index of an input port of a node, from 0: those of its plugin in order; a sink has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InputPort(pub u16);
+
+/// The index of an output port of a node, from 0: those of its plugin, then that for dead letters; a source has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputPort(pub u16);

@@ -11,7 +11,7 @@ pub mod short;
 
 pub use batch::{Batch, NO_TIMESTAMP, Timestamp};
 pub use column::{Column, MalformedColumn, OptionalColumn};
-pub use ids::{CheckpointId, TaskIndex};
+pub use ids::{CheckpointId, InputPort, OutputPort, TaskIndex};
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism, hash_key};
 pub use origin::{Origin, Unit};
 

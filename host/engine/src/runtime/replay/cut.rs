@@ -11,20 +11,20 @@ use crate::connector::{
 };
 use crate::runtime::plan::{Edge, Node, NodeIndex, OnError, Operator, Plan, Role};
 use floodmark_checkpoint::{Split, Staged};
-use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+use floodmark_state::stream::{Batch, CheckpointId, TaskIndex, InputPort};
 
 /// Records that reached the operator, with the input port.
 #[derive(Clone, Default)]
-pub(super) struct Captured(Arc<Mutex<Vec<(u16, Batch)>>>);
+pub(super) struct Captured(Arc<Mutex<Vec<(InputPort, Batch)>>>);
 
 impl Captured {
-    fn push(&self, input: u16, batch: Batch) {
+    fn push(&self, input: InputPort, batch: Batch) {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         records.push((input, batch));
     }
 
     /// Takes all records since the last call.
-    pub(super) fn take(&self) -> Vec<(u16, Batch)> {
+    pub(super) fn take(&self) -> Vec<(InputPort, Batch)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -74,11 +74,11 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
         edges.push(Edge {
             from,
             to: NodeIndex(nodes.len()),
-            input: 0,
+            input: InputPort(0),
             ..*edge
         });
         nodes.push(Node {
-            name: format!("{operator}.{}", edge.input),
+            name: format!("{operator}.{}", edge.input.0),
             role: Role::Sink(Arc::new(place)),
         });
     }
@@ -141,7 +141,7 @@ impl SourceReader for OneByOneReader {
 /// A sink that captures records of an input port.
 struct CapturingSink {
     captured: Captured,
-    input: u16,
+    input: InputPort,
 }
 
 impl Sink for CapturingSink {
@@ -164,7 +164,7 @@ impl Sink for CapturingSink {
 
 struct PlaceWriter {
     captured: Captured,
-    input: u16,
+    input: InputPort,
 }
 
 impl SinkWriter for PlaceWriter {
