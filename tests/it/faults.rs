@@ -15,9 +15,10 @@ use floodmark_engine::runtime::keyed::{Dictionary, KeyedBatch, Partitioner};
 use floodmark_engine::runtime::plan::{Node, OnError, Operator, Role};
 use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::task::{OperatorTask, TaskError};
-use floodmark_state::stream::{Batch, MaxParallelism, NO_TIMESTAMP, Unit, TaskIndex};
+use floodmark_state::stream::{
+    Batch, InputPort, MaxParallelism, NO_TIMESTAMP, OutputPort, TaskIndex, Unit,
+};
 use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
-use floodmark_state::stream::{Batch, InputPort, MaxParallelism, NO_TIMESTAMP, OutputPort, TaskIndex, Unit};
 use floodmark_testing::Random;
 
 use crate::job::Job;

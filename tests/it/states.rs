@@ -13,7 +13,7 @@ use floodmark_engine::runtime::keyed::Dictionary;
 use floodmark_engine::runtime::plan::{Node, Operator, Role};
 use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::task::{OperatorTask, TaskError};
-use floodmark_state::stream::{Batch, Column, MaxParallelism, InputPort};
+use floodmark_state::stream::{Batch, Column, InputPort, MaxParallelism};
 use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 
 use crate::plugins::plugin;

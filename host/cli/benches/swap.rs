@@ -21,7 +21,7 @@ use floodmark_engine::guest::GuestEngine;
 use floodmark_engine::job::restart::Strategy;
 use floodmark_engine::job::{CheckpointSettings, JobSettings, Notice, Request};
 use floodmark_engine::observe::WorkerMetrics;
-use floodmark_engine::runtime::plan::{Plan, Role};
+use floodmark_engine::runtime::plan::{Plan, Role, WorkerIndex};
 use floodmark_engine::runtime::worker::Counters;
 use support::{count_plan, folder, plugin, setting};
 
@@ -47,7 +47,7 @@ impl Watcher for Watching {
         self.0.store(read.sum(), Ordering::Relaxed);
     }
 
-    fn observed(&self, _: usize) -> Arc<WorkerMetrics> {
+    fn observed(&self, _: WorkerIndex) -> Arc<WorkerMetrics> {
         Arc::new(WorkerMetrics::new(3))
     }
 }

@@ -14,7 +14,7 @@ use floodmark_engine::guest::LogLevel;
 use floodmark_engine::job::restart::Limit;
 use floodmark_engine::job::{CompletedCheckpoint, Notice, WentBack};
 use floodmark_engine::observe::WorkerMetrics;
-use floodmark_engine::runtime::plan::Plan;
+use floodmark_engine::runtime::plan::{Plan, WorkerIndex};
 use floodmark_engine::runtime::worker::Counters;
 use floodmark_engine::session::number::{bytes, count, rate, span, things};
 use floodmark_engine::session::watched::Watched;
@@ -385,7 +385,7 @@ impl Watcher for ProgressDisplay {
         self.watched.planned(plan, is_on_trial);
     }
 
-    fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {
+    fn observed(&self, worker: WorkerIndex) -> Arc<WorkerMetrics> {
         self.watched.worker(worker)
     }
 }

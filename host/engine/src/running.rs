@@ -15,7 +15,7 @@ use crate::edge::rollback::{RollbackRefusal, Rollbacks};
 use crate::edge::swap::{NewPlugin, Swapper, Wish};
 use crate::job::{Caller, Ending, Notice, Request};
 use crate::observe::{JobState, WorkerMetrics};
-use crate::runtime::plan::Plan;
+use crate::runtime::plan::{Plan, WorkerIndex};
 use crate::runtime::worker::Counters;
 use floodmark_state::stream::CheckpointId;
 
@@ -304,7 +304,7 @@ impl Watcher for Watching {
         self.watched.planned(plan, is_on_trial);
     }
 
-    fn observed(&self, worker: usize) -> Arc<WorkerMetrics> {
+    fn observed(&self, worker: WorkerIndex) -> Arc<WorkerMetrics> {
         self.watched.worker(worker)
     }
 }

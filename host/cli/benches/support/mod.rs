@@ -22,7 +22,7 @@ use floodmark_engine::job::restart::Strategy;
 use floodmark_engine::job::{CheckpointSettings, CompletedCheckpoint, JobSettings, Notice};
 use floodmark_engine::observe::WorkerMetrics;
 use floodmark_engine::runtime::plan::{
-    Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend,
+    Edge, Node, NodeIndex, Operator, Plan, Role, Routing, StateBackend, WorkerIndex,
 };
 use floodmark_engine::runtime::worker::Counters;
 use floodmark_state::stream::{InputPort, MaxParallelism, OutputPort};
@@ -264,7 +264,7 @@ impl Watcher for Told {
 
     fn planned(&mut self, _: &Plan, _: bool) {}
 
-    fn observed(&self, _: usize) -> Arc<WorkerMetrics> {
+    fn observed(&self, _: WorkerIndex) -> Arc<WorkerMetrics> {
         Arc::new(WorkerMetrics::new(4))
     }
 }

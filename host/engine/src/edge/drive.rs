@@ -24,7 +24,7 @@ use crate::job::{
 };
 use crate::observe::WorkerMetrics;
 use crate::runtime::JobError;
-use crate::runtime::plan::Plan;
+use crate::runtime::plan::{Plan, WorkerIndex};
 use crate::runtime::worker::Counters;
 use floodmark_checkpoint::CheckpointStorage;
 use floodmark_checkpoint::crash::{self, Point};
@@ -62,8 +62,8 @@ pub trait Watcher {
     fn watch(&mut self, now: Duration, counters: &[Arc<Counters>]);
     /// From now on the job runs this; a failure may take it back while it is on trial.
     fn planned(&mut self, plan: &Plan, is_on_trial: bool);
-    /// Where the worker of this index writes what observers see.
-    fn observed(&self, worker: usize) -> Arc<WorkerMetrics>;
+    /// Where this worker writes what observers see.
+    fn observed(&self, worker: WorkerIndex) -> Arc<WorkerMetrics>;
 }
 
 /// A job that ended as it should.

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use super::threads::Bell;
 use crate::runtime::JobError;
 use crate::runtime::exchange::Wake;
+use crate::runtime::plan::{NodeIndex, WorkerIndex};
 use crate::runtime::report::{Report, Reports};
 use crate::runtime::worker::Worker;
 use floodmark_state::{Chunk, ChunkId, ChunkReader, ChunkRef};
@@ -24,7 +25,7 @@ const WAITING_MAX: usize = 2;
 const AT_ONCE_BYTES: u64 = 16 << 20;
 
 /// A chunk, and the node whose task needs it.
-pub(super) type Loaded = (usize, Arc<Chunk>);
+pub(super) type Loaded = (NodeIndex, Arc<Chunk>);
 
 /// The chunks that a worker does not have in memory, each with the nodes that need it.
 type Wanted = BTreeMap<ChunkId, (ChunkRef, Vec<Taker>)>;
@@ -32,8 +33,8 @@ type Wanted = BTreeMap<ChunkId, (ChunkRef, Vec<Taker>)>;
 /// The task that a chunk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Taker {
-    worker: usize,
-    node: usize,
+    worker: WorkerIndex,
+    node: NodeIndex,
 }
 
 /// The loader thread.
@@ -115,8 +116,9 @@ impl Reading {
             match self.chunks.chunk(chunk) {
                 Ok(bytes) => self.hand_over(chunk.id, bytes, &takers),
                 Err(reason) if reason.is_damaged => {
-                    let first = takers.first().and_then(|taker| self.names.get(taker.node));
-                    let operator = first.cloned().unwrap_or_default();
+                    let first = takers.first().map(|taker| taker.node);
+                    let operator = first.and_then(|node| self.names.get(node.0));
+                    let operator = operator.cloned().unwrap_or_default();
                     let reason = reason.into();
                     (self.reports)(Report::Failed(JobError::Chunks { operator, reason }));
                     return;
@@ -130,7 +132,7 @@ impl Reading {
     fn hand_over(&self, id: ChunkId, bytes: Vec<u8>, takers: &[Taker]) {
         let chunk = Arc::new(Chunk { id, bytes });
         for taker in takers {
-            let (sender, bell) = &self.lanes[taker.worker];
+            let (sender, bell) = &self.lanes[usize::from(taker.worker.0)];
             // A worker that has ended needs no chunks.
             if sender.send((taker.node, Arc::clone(&chunk))).is_ok() {
                 bell.wake();
@@ -141,10 +143,13 @@ impl Reading {
 
 fn wanted(workers: &mut [Worker]) -> Wanted {
     let mut wanted = Wanted::new();
-    for (worker, missing) in workers.iter_mut().map(Worker::missing).enumerate() {
-        for (node, chunk) in missing {
+    for (index, worker) in (0..).map(WorkerIndex).zip(workers) {
+        for (node, chunk) in worker.missing() {
             let (_, takers) = wanted.entry(chunk.id).or_insert((chunk, Vec::new()));
-            takers.push(Taker { worker, node });
+            takers.push(Taker {
+                worker: index,
+                node,
+            });
         }
     }
     wanted
@@ -192,9 +197,11 @@ mod tests {
             reports: Arc::new(move |report| reporter.send(report).unwrap()),
             proof: Arc::default(),
         };
+        let node = NodeIndex(1);
         let wanted = (1..=5).map(|id| {
             let workers = if id == 3 { 0..2 } else { 0..1 };
-            let takers = workers.map(|worker| Taker { worker, node: 1 });
+            let workers = workers.map(WorkerIndex);
+            let takers = workers.map(|worker| Taker { worker, node });
             let id = ChunkId(id);
             (id, (ChunkRef { id, len: 1 }, takers.collect()))
         });
@@ -202,7 +209,8 @@ mod tests {
         let ids = |inbox: &mpsc::Receiver<Loaded>| {
             let loaded = inbox.try_iter();
             let id = |(node, chunk): Loaded| {
-                assert_eq!((node, u64::from(chunk.bytes[0])), (1, chunk.id.0));
+                assert_eq!(node, NodeIndex(1));
+                assert_eq!(u64::from(chunk.bytes[0]), chunk.id.0);
                 chunk.id.0
             };
             loaded.map(id).collect()

@@ -25,7 +25,7 @@ use super::drive::{Inputs, ask};
 use crate::guest::{GuestEngine, GuestError, Plugin};
 use crate::job::{Caller, Request, SwapRequest};
 use crate::runtime::JobError;
-use crate::runtime::plan::{Operator, Plan, Role, Scratch};
+use crate::runtime::plan::{NodeIndex, Operator, Plan, Role, Scratch};
 use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
 use floodmark_state::StateSchema;
@@ -274,7 +274,7 @@ impl Swapper {
         };
         let compiled = self.clock.now().saturating_sub(begun);
         let operator = succeed(old, plugin, configured(&old.config, &new.config));
-        let states = compare(&new.operator, &operator.plugin, &running.schemas[node])?;
+        let states = compare(&new.operator, &operator.plugin, &running.schemas[node.0])?;
         refuse_states(&new.operator, &states, allow_dropped)?;
         let description = operator.plugin.description();
         let found = OperatorComparison {
@@ -392,8 +392,8 @@ fn check(wish: &Wish) -> Result<(), SwapRefusal> {
     Ok(())
 }
 
-fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(usize, &'a Operator), SwapRefusal> {
-    let mut nodes = plan.nodes.iter().enumerate();
+fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(NodeIndex, &'a Operator), SwapRefusal> {
+    let mut nodes = plan.indexed_nodes();
     let found = nodes.find_map(|(index, node)| match &node.role {
         Role::Operator(operator) if node.name == name => Some((index, operator)),
         _ => None,

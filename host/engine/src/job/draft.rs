@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Moment;
 use super::schedule::UnderWay;
-use crate::runtime::plan::{Operator, Plan, Role};
+use crate::runtime::plan::{NodeIndex, Operator, Plan, Role};
 use crate::runtime::snapshot::{RegionSnapshot, SealedState};
 use crate::runtime::writer::WriteRequest;
 use floodmark_checkpoint::store::RestoredCheckpoint;
@@ -15,9 +15,6 @@ use floodmark_checkpoint::{
 };
 use floodmark_state::stream::{CheckpointId, MaxParallelism, TaskIndex};
 use floodmark_state::{Chunk, ChunkId, HeldStates, StateSchema};
-use crate::runtime::plan::{Operator, Plan, Role};
-use crate::runtime::snapshot::{RegionSnapshot, SealedState};
-use crate::runtime::writer::WriteRequest;
 
 /// Where a job's counts stand when it begins or resumes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,7 +43,7 @@ impl EarlierRuns {
 /// An operator as a checkpoint has it, without its tasks.
 #[derive(Clone)]
 pub(super) struct OperatorDraft {
-    pub(super) node: usize,
+    pub(super) node: NodeIndex,
     pub(super) snapshot: OperatorSnapshot,
     component: Arc<[u8]>,
 }
@@ -62,44 +59,44 @@ pub(super) struct Collected {
     pub(super) state_bytes: u64,
     pub(super) records_in: u64,
     records_out: u64,
-    splits: BTreeMap<usize, Vec<Split>>,
-    states: BTreeMap<(usize, usize), SealedState>,
-    held: BTreeMap<usize, HeldStates>,
+    splits: BTreeMap<NodeIndex, Vec<Split>>,
+    states: BTreeMap<(NodeIndex, TaskIndex), SealedState>,
+    held: BTreeMap<NodeIndex, HeldStates>,
 }
 
 /// What the checkpoints of a job are made of.
 pub(super) struct Draft {
     /// What all checkpoints have in common.
     template: Checkpoint,
-    sources: Vec<usize>,
-    sinks: Vec<usize>,
+    sources: Vec<NodeIndex>,
+    sinks: Vec<NodeIndex>,
     /// How many nodes there are, of any kind.
     nodes: usize,
     pub(super) operators: Vec<OperatorDraft>,
     pub(super) collected: Collected,
     /// Chunks that no durable checkpoint has.
     unwritten: BTreeMap<ChunkId, Arc<Chunk>>,
-    staged: BTreeMap<usize, Vec<Staged>>,
+    staged: BTreeMap<NodeIndex, Vec<Staged>>,
     pub(super) last_durable: Option<CheckpointId>,
     /// Why the last checkpoint that failed did.
     pub(super) last_failure: String,
     /// By node: states of which the last durable checkpoint may have entries. All, if nothing is known.
-    held: BTreeMap<usize, HeldStates>,
+    held: BTreeMap<NodeIndex, HeldStates>,
 }
 
 impl Draft {
     pub(super) fn new(plan: &Plan) -> Self {
         let mut sources = Vec::new();
         let mut sinks = Vec::new();
-        for (index, node) in plan.nodes.iter().enumerate() {
+        for (index, node) in plan.indexed_nodes() {
             match &node.role {
                 Role::Source(_) => sources.push(index),
                 Role::Sink(_) => sinks.push(index),
                 Role::Operator(_) => {}
             }
         }
-        let named = |index: &usize| SourceSnapshot {
-            name: plan.nodes[*index].name.clone(),
+        let named = |index: &NodeIndex| SourceSnapshot {
+            name: plan.node(*index).name.clone(),
             splits: Vec::new(),
         };
         let template = Checkpoint {
@@ -193,7 +190,7 @@ impl Draft {
             collected.state_bytes += state.bytes;
             let held = collected.held.entry(node).or_default();
             *held = held.with(state.held);
-            let task = (node, snapshot.part.worker);
+            let task = (node, snapshot.part.worker.task());
             collected.states.insert(task, state);
         }
         collected.state_bytes_new += bytes_new;
@@ -236,7 +233,7 @@ impl Draft {
             } = operator;
             plugins.push((operator.plugin, component));
             for task in (0..scale.parallelism).map(TaskIndex) {
-                let sealed = collected.states.remove(&(node, usize::from(task.0)));
+                let sealed = collected.states.remove(&(node, task));
                 let mut state = sealed.unwrap_or_default();
                 if state.parts.is_empty() {
                     state.parts.push((scale.key_groups(task), Vec::new()));
@@ -274,12 +271,12 @@ impl Draft {
     pub(super) fn operators_of(
         &self,
         plan: &Plan,
-        changed: &BTreeMap<usize, Vec<StateSchema>>,
+        changed: &BTreeMap<NodeIndex, Vec<StateSchema>>,
     ) -> Vec<OperatorDraft> {
         let mut schemas = vec![Vec::new(); self.nodes];
         for OperatorDraft { node, snapshot, .. } in &self.operators {
             let states = changed.get(node).unwrap_or(&snapshot.states);
-            schemas[*node].clone_from(states);
+            schemas[node.0].clone_from(states);
         }
         operators(plan, schemas)
     }
@@ -298,7 +295,7 @@ impl Draft {
                 let may_be_there = held.is_none_or(|held| held.may_have(state.id));
                 may_be_there || (!state.name.is_empty() && newest(state))
             };
-            schemas[operator.node] = states.iter().filter(is_needed).cloned().collect();
+            schemas[operator.node.0] = states.iter().filter(is_needed).cloned().collect();
         }
         schemas
     }
@@ -307,7 +304,7 @@ impl Draft {
 /// What a checkpoint says of each operator, without its tasks.
 fn operators(plan: &Plan, schemas: Vec<Vec<StateSchema>>) -> Vec<OperatorDraft> {
     let mut operators = Vec::new();
-    for (index, (node, states)) in plan.nodes.iter().zip(schemas).enumerate() {
+    for ((index, node), states) in plan.indexed_nodes().zip(schemas) {
         if let Role::Operator(Operator {
             plugin,
             config,

@@ -12,7 +12,7 @@ use super::{
     Reply, Start, WentBack,
 };
 use crate::runtime::JobError;
-use crate::runtime::plan::Plan;
+use crate::runtime::plan::{Plan, RegionIndex, WorkerIndex};
 use crate::runtime::snapshot::RegionId;
 use floodmark_checkpoint::Depth;
 use floodmark_checkpoint::crash::{self, Point};
@@ -395,9 +395,12 @@ impl Job {
 
 /// What takes snapshots of its own.
 fn parts(plan: &Plan) -> BTreeSet<RegionId> {
-    let regions = plan.regions().into_iter().max().map_or(0, |last| last + 1);
-    let workers = 0..usize::from(plan.parallelism);
-    workers
-        .flat_map(|worker| (0..regions).map(move |region| RegionId { worker, region }))
-        .collect()
+    let last = plan.regions().into_iter().max();
+    let count = last.map_or(0, |last| last.0 + 1);
+    let mut parts = BTreeSet::new();
+    for worker in (0..plan.parallelism).map(WorkerIndex) {
+        let regions = (0..count).map(RegionIndex);
+        parts.extend(regions.map(|region| RegionId { worker, region }));
+    }
+    parts
 }

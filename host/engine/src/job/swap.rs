@@ -144,7 +144,7 @@ impl Job {
         // A worker stands still for all of its regions.
         let mut pauses = vec![Duration::ZERO; usize::from(self.draft.parallelism())];
         for (part, pause) in swap.pauses {
-            pauses[part.worker] += pause;
+            pauses[usize::from(part.worker.0)] += pause;
         }
         let swapped = Swapped {
             plugins,

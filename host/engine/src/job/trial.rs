@@ -11,7 +11,7 @@ use super::fault::{self, Fault};
 use super::phase::{Purpose, Return};
 use super::{Job, Moment, Notice, Output};
 use crate::runtime::JobError;
-use crate::runtime::plan::{Operator, Plan, Role};
+use crate::runtime::plan::{NodeIndex, Operator, Plan, Role};
 use floodmark_checkpoint::Checkpoint;
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_state::StateSchema;
@@ -31,7 +31,7 @@ pub(super) struct Trial {
 #[derive(Clone)]
 struct Before {
     /// Its node in the plan.
-    node: usize,
+    node: NodeIndex,
     name: String,
     /// What ran.
     operator: Operator,
@@ -84,17 +84,17 @@ impl Job {
         &mut self,
         until: Duration,
         checkpoint: CheckpointId,
-        before: Vec<(usize, Vec<StateSchema>)>,
+        before: Vec<(NodeIndex, Vec<StateSchema>)>,
         outputs: &mut Vec<Output>,
     ) {
         let plan = self.plans.current();
         let operators = before.into_iter().filter_map(|(node, schemas)| {
-            let Role::Operator(operator) = &plan.nodes[node].role else {
+            let Role::Operator(operator) = &plan.node(node).role else {
                 return None;
             };
             Some(Before {
                 node,
-                name: plan.nodes[node].name.clone(),
+                name: plan.node(node).name.clone(),
                 operator: operator.clone(),
                 schemas,
             })
@@ -169,7 +169,7 @@ impl Job {
             to: trial.checkpoint,
         }));
         for before in &trial.operators {
-            plan.nodes[before.node].role = Role::Operator(before.operator.clone());
+            plan.nodes[before.node.0].role = Role::Operator(before.operator.clone());
         }
         self.plans.amend(Amended {
             checkpoint: trial.checkpoint,

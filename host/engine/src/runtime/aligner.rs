@@ -18,6 +18,10 @@ pub enum Mode {
     AtLeastOnce,
 }
 
+/// The index of an input of a region, from 0: its inlets in order, then all its sources together as one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionInput(pub usize);
+
 /// Aligns the barriers of one region's inputs.
 ///
 /// - In at-least-once mode, no input is ever held back; the rest is about exactly-once mode.
@@ -26,6 +30,7 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct Aligner {
     mode: Mode,
+    /// By input.
     arrived: Vec<bool>,
     aligning: Option<CheckpointId>,
     newest: Option<CheckpointId>,
@@ -56,12 +61,12 @@ impl Aligner {
 
     /// Whether an input is held back.
     #[must_use]
-    pub fn holds(&self, input: usize) -> bool {
-        self.mode == Mode::ExactlyOnce && self.arrived[input]
+    pub fn holds(&self, input: RegionInput) -> bool {
+        self.mode == Mode::ExactlyOnce && self.arrived[input.0]
     }
 
     /// Records a barrier, and returns its effect.
-    pub fn barrier(&mut self, input: usize, checkpoint: CheckpointId) -> Alignment {
+    pub fn barrier(&mut self, input: RegionInput, checkpoint: CheckpointId) -> Alignment {
         debug_assert!(
             self.aligning.is_some() || !self.arrived.contains(&true),
             "no input is held back while no checkpoint is being aligned"
@@ -74,7 +79,7 @@ impl Aligner {
             self.aligning = Some(checkpoint);
             self.newest = Some(checkpoint);
         }
-        self.arrived[input] = true;
+        self.arrived[input.0] = true;
         if self.arrived.contains(&false) {
             return Alignment::Waiting;
         }
@@ -109,8 +114,9 @@ mod tests {
         let mut aligner = Aligner::new(inputs, mode);
         let mut seen = Vec::new();
         for &(input, checkpoint) in barriers {
-            let alignment = aligner.barrier(input, CheckpointId(checkpoint));
-            let held: Vec<_> = (0..inputs).filter(|&input| aligner.holds(input)).collect();
+            let alignment = aligner.barrier(RegionInput(input), CheckpointId(checkpoint));
+            let is_held = |input: &usize| aligner.holds(RegionInput(*input));
+            let held: Vec<_> = (0..inputs).filter(is_held).collect();
             seen.push(match alignment {
                 Alignment::Aligned(id) => format!("aligned {id} holds {held:?}"),
                 Alignment::Waiting => format!("waits holds {held:?}"),

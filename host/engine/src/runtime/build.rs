@@ -11,13 +11,14 @@ use super::exchange::{Receiver, Sender, Wake, channel};
 use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
 use super::observed::Meters;
-use super::plan::{NodeIndex, Operator, Plan, Role, StateBackend};
+use super::plan::{NodeIndex, Operator, Plan, RegionIndex, Role, StateBackend, WorkerIndex};
 use super::report::Reports;
 use super::retained_state::{RetainedState, RetainedStates, Seals};
 use super::schema::{States, snapshot_of};
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{
-    Control, Counters, Exchange, Inlet, JobLink, Lane, Outlet, Region, SentWatermark, Worker,
+    Control, Counters, Exchange, ExchangeIndex, Inlet, JobLink, Lane, Outlet, Region,
+    SentWatermark, Worker,
 };
 use floodmark_checkpoint::{Checkpoint, Split};
 use floodmark_state::stream::{NO_TIMESTAMP, TaskIndex};
@@ -69,7 +70,7 @@ pub fn build(
         .collect::<Result<Vec<_>, _>>()?;
     let mut controls = Vec::new();
     let mut workers = Vec::new();
-    for (index, counters) in counters.iter().enumerate() {
+    for (index, counters) in (0..).map(WorkerIndex).zip(counters) {
         let (control_sender, control) = mpsc::channel();
         controls.push(control_sender);
         let regions = regions(plan);
@@ -92,8 +93,8 @@ pub fn build(
             wall_ms: 0,
         });
     }
-    for (index, states) in states.iter_mut().enumerate() {
-        let tasks = origin.tasks(index, states)?;
+    for (node, states) in (0..).map(NodeIndex).zip(&mut states) {
+        let tasks = origin.tasks(node, states)?;
         for (worker, task) in workers.iter_mut().zip(tasks) {
             worker.tasks.push(Some(task));
         }
@@ -104,7 +105,7 @@ pub fn build(
         region.aligner = Aligner::new(inputs, plan.mode);
     }
     for worker in &mut workers {
-        for region in 0..worker.regions.len() {
+        for region in (0..worker.regions.len()).map(RegionIndex) {
             worker.note_entries(region);
         }
     }
@@ -151,13 +152,13 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
         let outlet = if plan.is_local(edge) {
             let keyed = edge.routing == super::plan::Routing::ByKey;
             Outlet::Local {
-                to: edge.to.0,
+                to: edge.to,
                 input: edge.input,
                 keyed,
             }
         } else {
             exchanges += 1;
-            Outlet::Exchange(exchanges - 1)
+            Outlet::Exchange(ExchangeIndex(exchanges - 1))
         };
         outlets[edge.from.0][usize::from(edge.output.0)].push(outlet);
     }
@@ -165,13 +166,14 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
 }
 
 fn regions(plan: &Plan) -> Vec<Region> {
-    let numbers = plan.regions();
-    let count = numbers.iter().max().map_or(0, |last| last + 1);
-    let region = |number: usize| {
+    let regions = plan.regions();
+    let count = regions.iter().max().map_or(0, |last| last.0 + 1);
+    let region = |index: RegionIndex| {
         let nodes: Vec<_> = (0..plan.nodes.len())
-            .filter(|&node| numbers[node] == number)
+            .map(NodeIndex)
+            .filter(|node| regions[node.0] == index)
             .collect();
-        let is_source = |node: &usize| matches!(plan.nodes[*node].role, Role::Source(_));
+        let is_source = |node: &NodeIndex| matches!(plan.node(*node).role, Role::Source(_));
         Region {
             sources: nodes.iter().copied().filter(is_source).collect(),
             nodes,
@@ -187,12 +189,12 @@ fn regions(plan: &Plan) -> Vec<Region> {
             watermark: SentWatermark::none(),
         }
     };
-    (0..count).map(region).collect()
+    (0..count).map(RegionIndex).map(region).collect()
 }
 
 /// Connects the workers: for each edge by key, a channel from each worker to each.
 fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
-    let numbers = plan.regions();
+    let regions = plan.regions();
     for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
         let mut receivers: Vec<Vec<Receiver>> = workers.iter().map(|_| Vec::new()).collect();
         for (from, worker) in workers.iter_mut().enumerate() {
@@ -210,20 +212,20 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
                 partitioner: Partitioner::new(plan.max_parallelism, plan.parallelism),
                 lanes,
             });
-            let exchange = worker.exchanges.len() - 1;
-            worker.regions[numbers[edge.from.0]]
-                .exchanges
-                .push(exchange);
+            let exchange = ExchangeIndex(worker.exchanges.len() - 1);
+            let region = regions[edge.from.0];
+            worker.regions[region.0].exchanges.push(exchange);
         }
-        let is_beside_input = match &plan.nodes[edge.from.0].role {
+        let is_beside_input = match &plan.node(edge.from).role {
             Role::Source(source) => source.is_beside_input(),
             Role::Operator(_) | Role::Sink(_) => false,
         };
         for (worker, receivers) in workers.iter_mut().zip(receivers) {
-            let inlets = &mut worker.regions[numbers[edge.to.0]].inlets;
+            let region = regions[edge.to.0];
+            let inlets = &mut worker.regions[region.0].inlets;
             inlets.extend(receivers.into_iter().map(|receiver| Inlet {
                 receiver,
-                to: edge.to.0,
+                to: edge.to,
                 input: edge.input,
                 ended: false,
                 is_beside_input,
@@ -234,8 +236,8 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
 }
 
 impl WorkerOrigin<'_> {
-    fn tasks(&mut self, index: usize, states: &mut States) -> Result<Vec<Task>, JobError> {
-        let node = &self.plan.nodes[index];
+    fn tasks(&mut self, index: NodeIndex, states: &mut States) -> Result<Vec<Task>, JobError> {
+        let node = self.plan.node(index);
         let parallelism = self.plan.parallelism;
         let connector = |reason| JobError::connector(&node.name, reason);
         match &node.role {
@@ -252,7 +254,7 @@ impl WorkerOrigin<'_> {
                 let task = |reader| {
                     Ok(Task::Source(SourceTask {
                         is_beside_input: source.is_beside_input(),
-                        skips_values: self.plan.skips_values(NodeIndex(index)),
+                        skips_values: self.plan.skips_values(index),
                         ..SourceTask::new(Arc::clone(&name), reader)
                     }))
                 };
@@ -296,7 +298,7 @@ impl WorkerOrigin<'_> {
     /// The state of an operator's task: the saved state of all tasks, restricted to the key groups of this one.
     fn state(
         &self,
-        index: usize,
+        index: NodeIndex,
         task: TaskIndex,
         states: &States,
     ) -> Result<StateStore, JobError> {
@@ -306,10 +308,11 @@ impl WorkerOrigin<'_> {
             max_parallelism,
             ..
         } = self.plan;
+        let node = self.plan.node(index);
         let key_groups = max_parallelism.range(task, *parallelism);
         // Every task of every node numbers its own chunks.
         let tasks = u64::from(*parallelism);
-        let number = index as u64 * tasks + u64::from(task.0);
+        let number = index.0 as u64 * tasks + u64::from(task.0);
         let ids = ChunkIds::new(self.next_chunk, number, nodes.len() as u64 * tasks);
         let settings = StoreSettings {
             backend: self.backend(index, states)?,
@@ -319,7 +322,7 @@ impl WorkerOrigin<'_> {
         };
         let saved = self
             .restored
-            .and_then(|restored| Some((restored, snapshot_of(&nodes[index], restored)?)));
+            .and_then(|restored| Some((restored, snapshot_of(node, restored)?)));
         let Some((restored, snapshot)) = saved else {
             return Ok(StateStore::new(settings));
         };
@@ -330,7 +333,7 @@ impl WorkerOrigin<'_> {
         let created_ms = restored.created_ms;
         let collided = overlapping().flat_map(|saved| saved.collided.iter().copied());
         let mut restore = Restore::new(settings, Arc::clone(self.chunks), created_ms, collided);
-        let unusable = |reason| JobError::chunks(&nodes[index].name, reason);
+        let unusable = |reason| JobError::chunks(&node.name, reason);
         for (chunk, ranges) in named_chunks(&snapshot.tasks, &key_groups) {
             let stored = self.chunks.chunk_index(chunk);
             let stored = stored.map_err(|reason| unusable(reason.into()))?;
@@ -342,7 +345,7 @@ impl WorkerOrigin<'_> {
     }
 
     /// The backend of a task's chunks. A task without state needs no file.
-    fn backend(&self, index: usize, states: &States) -> Result<Backend, JobError> {
+    fn backend(&self, index: NodeIndex, states: &States) -> Result<Backend, JobError> {
         let StateBackend::Disk {
             memory_bytes,
             scratch,
@@ -354,7 +357,7 @@ impl WorkerOrigin<'_> {
             return Ok(Backend::Memory);
         }
         let file = scratch().map_err(|error| JobError::Scratch {
-            operator: self.plan.nodes[index].name.clone(),
+            operator: self.plan.node(index).name.clone(),
             reason: error.to_string(),
         })?;
         let share = memory_bytes / self.plan.stateful_tasks().max(1);

@@ -21,12 +21,13 @@ use floodmark_checkpoint::{
     Checkpoint, CheckpointStorage, CheckpointStorageSettings, Depth, NewCheckpoint,
     OperatorSnapshot, PluginDigest, Scale, TaskSnapshot, Trigger,
 };
-use floodmark_state::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, hash_key};
+use floodmark_state::stream::{
+    CheckpointId, Column, MaxParallelism, OptionalColumn, TaskIndex, hash_key,
+};
 use floodmark_state::{
     Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, RollbackOutcome,
     StateId, StateSettings, StateStore,
 };
-use floodmark_state::stream::{CheckpointId, Column, MaxParallelism, OptionalColumn, TaskIndex, hash_key};
 
 const VALUE: StateId = StateId(0);
 const PASSING: StateId = StateId(1);

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::JobError;
 use super::exchange::Message;
 use super::keyed::KeyedBatch;
+use super::plan::{NodeIndex, RegionIndex};
 use super::report::Report;
 use super::retained_state::RetainedState;
 use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
@@ -17,12 +18,12 @@ use super::task::{Task, TaskError};
 use super::worker::{Exchange, Outlet, Worker};
 use crate::guest::{LogLevel, LogLine};
 use crate::observe::Stage;
-use floodmark_state::stream::{Batch, CheckpointId, TaskIndex, InputPort, OutputPort};
+use floodmark_state::stream::{Batch, CheckpointId, InputPort, OutputPort};
 use floodmark_state::{Chunk, ChunkRef};
 
 /// Records that a task processes later.
 pub(super) struct WaitingBatch {
-    node: usize,
+    node: NodeIndex,
     input: InputPort,
     batch: Batch,
 }
@@ -31,20 +32,20 @@ impl Worker {
     /// Passes on records of an output port.
     pub(super) fn emit(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         port: OutputPort,
         batch: Batch,
     ) -> Result<(), JobError> {
-        let count = self.outlets[node][usize::from(port.0)].len();
+        let count = self.outlets[node.0][usize::from(port.0)].len();
         let mut batch = Some(batch);
         for outlet in 0..count {
             let is_last = outlet + 1 == count;
             let batch = if is_last { batch.take() } else { batch.clone() };
             let batch = batch.expect("only the last outlet takes the batch");
-            match self.outlets[node][usize::from(port.0)][outlet] {
+            match self.outlets[node.0][usize::from(port.0)][outlet] {
                 Outlet::Exchange(exchange) => {
                     self.meters.stages.enter(node, Stage::Exchange);
-                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
+                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange.0];
                     partitioner.push(&batch, |task, keyed| {
                         lanes[usize::from(task.0)]
                             .pending
@@ -62,8 +63,8 @@ impl Worker {
     /// Passes a batch to a task of this worker, in calls of the usual size, with a dictionary if the task needs one.
     fn hand(
         &mut self,
-        from: usize,
-        (to, input): (usize, InputPort),
+        from: NodeIndex,
+        (to, input): (NodeIndex, InputPort),
         is_keyed: bool,
         batch: Batch,
     ) -> Result<(), JobError> {
@@ -89,15 +90,15 @@ impl Worker {
     /// Passes records to a task, or keeps them for the next steps if it takes few at a time.
     pub(super) fn give(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         input: InputPort,
         keyed: KeyedBatch,
     ) -> Result<(), JobError> {
-        let records_max = match &self.tasks[node] {
+        let records_max = match &self.tasks[node.0] {
             Some(Task::Operator(operator)) => operator.call_records_max(),
             _ => usize::MAX,
         };
-        let region = &mut self.regions[self.region_of[node]];
+        let region = &mut self.regions[self.region_of[node.0].0];
         let mut waiting = region.waiting.iter();
         let is_next = waiting.all(|waiting| waiting.node != node);
         if is_next && keyed.batch.len() <= records_max {
@@ -112,8 +113,9 @@ impl Worker {
     }
 
     /// Processes the first waiting records of a region. Returns whether there were any.
-    pub(super) fn take_up(&mut self, at: usize) -> Result<bool, JobError> {
-        let Some(WaitingBatch { node, input, batch }) = self.regions[at].waiting.pop_front() else {
+    pub(super) fn take_up(&mut self, at: RegionIndex) -> Result<bool, JobError> {
+        let waiting = self.regions[at.0].waiting.pop_front();
+        let Some(WaitingBatch { node, input, batch }) = waiting else {
             return Ok(false);
         };
         let keyed = self.dictionary.keyed(batch);
@@ -124,18 +126,18 @@ impl Worker {
     /// Passes records to a task, and its output to the next ones.
     fn process(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         input: InputPort,
         keyed: KeyedBatch,
     ) -> Result<(), JobError> {
         self.meters.note_in(node, &keyed.batch);
-        let leaving = match self.tasks[node].as_mut().expect("every node has a task") {
+        let leaving = match self.tasks[node.0].as_mut().expect("every node has a task") {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
                 self.meters.stages.enter(node, Stage::Sink);
                 sink.writer
                     .write(&keyed.batch)
-                    .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+                    .map_err(|reason| JobError::connector(&self.names[node.0], reason))?;
                 sink.records += keyed.batch.len() as u64;
                 self.meters
                     .counters
@@ -154,18 +156,18 @@ impl Worker {
                 self.report_log(node, lines);
                 if is_dirty {
                     self.link
-                        .report(Report::StateDirty(self.part(self.region_of[node])));
+                        .report(Report::StateDirty(self.part(self.region_of[node.0])));
                 }
                 leaving.map_err(|error| match error {
                     TaskError::Guest(error) => JobError::Guest(error),
                     TaskError::Record { reason, position } => JobError::Record {
-                        operator: self.names[node].clone(),
+                        operator: self.names[node.0].clone(),
                         position,
                         reason,
                     },
-                    TaskError::State(reason) => JobError::chunks(&self.names[node], reason),
+                    TaskError::State(reason) => JobError::chunks(&self.names[node.0], reason),
                     TaskError::Tree(reason) => JobError::Tree {
-                        operator: self.names[node].clone(),
+                        operator: self.names[node.0].clone(),
                         reason,
                     },
                 })?
@@ -184,8 +186,8 @@ impl Worker {
         checkpoint: CheckpointId,
         is_durable: bool,
     ) -> Result<(), JobError> {
-        for node in 0..self.tasks.len() {
-            let Some(Task::Operator(operator)) = &mut self.tasks[node] else {
+        for node in (0..self.tasks.len()).map(NodeIndex) {
+            let Some(Task::Operator(operator)) = &mut self.tasks[node.0] else {
                 continue;
             };
             let failed = operator.hear(checkpoint, is_durable)?;
@@ -199,20 +201,20 @@ impl Worker {
         Ok(())
     }
 
-    fn report_log(&self, node: usize, lines: Vec<LogLine>) {
+    fn report_log(&self, node: NodeIndex, lines: Vec<LogLine>) {
         for line in lines {
             self.link.report(Report::Log {
-                operator: self.names[node].clone(),
-                task: TaskIndex(self.index as u16),
+                operator: self.names[node.0].clone(),
+                task: self.index.task(),
                 line,
             });
         }
     }
 
     /// The chunks that this worker's operators do not have in memory, by node.
-    pub fn missing(&mut self) -> Vec<(usize, ChunkRef)> {
+    pub fn missing(&mut self) -> Vec<(NodeIndex, ChunkRef)> {
         let mut missing = Vec::new();
-        for (node, task) in self.tasks.iter_mut().enumerate() {
+        for (node, task) in (0..).map(NodeIndex).zip(&mut self.tasks) {
             if let Some(Task::Operator(operator)) = task {
                 let chunks = operator.store_mut().missing().into_iter();
                 missing.extend(chunks.map(|chunk| (node, chunk)));
@@ -225,12 +227,12 @@ impl Worker {
     ///
     /// # Errors
     /// When the chunk is damaged, or cannot be kept. The worker must not be used again.
-    pub fn supply(&mut self, node: usize, chunk: Arc<Chunk>) -> Result<(), JobError> {
-        let Some(Some(Task::Operator(operator))) = self.tasks.get_mut(node) else {
+    pub fn supply(&mut self, node: NodeIndex, chunk: Arc<Chunk>) -> Result<(), JobError> {
+        let Some(Some(Task::Operator(operator))) = self.tasks.get_mut(node.0) else {
             return Ok(());
         };
         let supplied = operator.store_mut().supply(chunk);
-        supplied.map_err(|reason| JobError::chunks(&self.names[node], reason))
+        supplied.map_err(|reason| JobError::chunks(&self.names[node.0], reason))
     }
 
     /// The names of all nodes.
@@ -240,8 +242,8 @@ impl Worker {
     }
 
     /// The state of its operators, by node.
-    pub(super) fn into_states(self) -> impl Iterator<Item = (usize, RetainedState)> {
-        let tasks = self.tasks.into_iter().enumerate();
+    pub(super) fn into_states(self) -> impl Iterator<Item = (NodeIndex, RetainedState)> {
+        let tasks = (0..).map(NodeIndex).zip(self.tasks);
         tasks.filter_map(|(node, task)| match task {
             Some(Task::Operator(operator)) => Some((node, operator.into_state()?)),
             _ => None,

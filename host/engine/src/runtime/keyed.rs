@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{
-    Batch, Column, KeyGroup, MaxParallelism, Timestamp, hash_key, short, TaskIndex,
+    Batch, Column, KeyGroup, MaxParallelism, TaskIndex, Timestamp, hash_key, short,
 };
 
 /// A batch with a dictionary.

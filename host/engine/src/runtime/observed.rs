@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::faults::Faults;
+use super::plan::{NodeIndex, RegionIndex};
 use super::stages::Stages;
 use super::task::{OperatorTask, Task};
 use super::worker::{Counters, Worker};
@@ -34,7 +35,7 @@ impl Worker {
         let observed = &self.meters.counters.observed;
         for (node, &region) in self.region_of.iter().enumerate() {
             if let Some(task) = observed.task(node) {
-                task.times.note(self.meters.standings[region], took);
+                task.times.note(self.meters.standings[region.0], took);
             }
         }
         let any = |standing| self.meters.standings.contains(&standing);
@@ -49,10 +50,10 @@ impl Worker {
     }
 
     /// The tasks of a region have taken their snapshots, or have their state from one.
-    pub(super) fn note_entries(&mut self, at: usize) {
-        for &node in &self.regions[at].nodes {
-            if let Some(Task::Operator(operator)) = &mut self.tasks[node]
-                && let Some(task) = self.meters.counters.observed.task(node)
+    pub(super) fn note_entries(&mut self, at: RegionIndex) {
+        for &node in &self.regions[at.0].nodes {
+            if let Some(Task::Operator(operator)) = &mut self.tasks[node.0]
+                && let Some(task) = self.meters.counters.observed.task(node.0)
             {
                 note_code(task, operator);
                 let store = operator.store_mut();
@@ -96,23 +97,23 @@ impl Meters {
     }
 
     /// A task got a batch.
-    pub(super) fn note_in(&self, node: usize, batch: &Batch) {
-        if let Some(task) = self.counters.observed.task(node) {
+    pub(super) fn note_in(&self, node: NodeIndex, batch: &Batch) {
+        if let Some(task) = self.counters.observed.task(node.0) {
             task.input.add(batch.len(), batch.bytes_len());
         }
     }
 
     /// Counts a batch that a task passed on or wrote.
-    pub(super) fn note_out(&self, node: usize, batch: &Batch) {
-        if let Some(task) = self.counters.observed.task(node) {
+    pub(super) fn note_out(&self, node: NodeIndex, batch: &Batch) {
+        if let Some(task) = self.counters.observed.task(node.0) {
             task.output.add(batch.len(), batch.bytes_len());
         }
     }
 
     /// An operator has handled a batch, or failed at it.
-    pub(super) fn note_call(&mut self, node: usize, operator: &mut OperatorTask) {
+    pub(super) fn note_call(&mut self, node: NodeIndex, operator: &mut OperatorTask) {
         let reported = operator.desk.take_reported();
-        if let Some(task) = self.counters.observed.task(node) {
+        if let Some(task) = self.counters.observed.task(node.0) {
             if let Some(reported) = reported {
                 task.reported.add(reported.counters);
                 task.reported.set(reported.gauges);
@@ -120,7 +121,7 @@ impl Meters {
             }
             let faults = operator.faults();
             let times = operator.times();
-            let (known, known_times) = std::mem::replace(&mut self.known[node], (faults, times));
+            let (known, known_times) = std::mem::replace(&mut self.known[node.0], (faults, times));
             let (calls, totals) = (&task.calls, &task.faults);
             for (total, now, known) in [
                 (&calls.count, times.calls, known_times.calls),
@@ -147,9 +148,9 @@ impl Meters {
     }
 
     /// The watermark of the region of these nodes is this.
-    pub(super) fn note_watermark(&self, nodes: &[usize], watermark: i64) {
+    pub(super) fn note_watermark(&self, nodes: &[NodeIndex], watermark: i64) {
         for &node in nodes {
-            if let Some(task) = self.counters.observed.task(node) {
+            if let Some(task) = self.counters.observed.task(node.0) {
                 task.watermark.set(watermark);
             }
         }

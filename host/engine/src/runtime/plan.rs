@@ -10,7 +10,7 @@ use super::aligner::Mode;
 use crate::connector::{Sink, Source};
 use crate::guest::{Limits, Plugin};
 use floodmark_checkpoint::PluginChoice;
-use floodmark_state::stream::{MaxParallelism, InputPort, OutputPort};
+use floodmark_state::stream::{InputPort, MaxParallelism, OutputPort, TaskIndex};
 
 /// A checked graph with everything that is needed to run it.
 ///
@@ -133,9 +133,25 @@ pub enum OnError {
     DeadLetter,
 }
 
-/// The index of a node in a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The index of a node in [`Plan::nodes`], from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeIndex(pub usize);
+
+/// The index of a worker, from 0: there are as many as [`Plan::parallelism`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkerIndex(pub u16);
+
+impl WorkerIndex {
+    /// The index of each of its tasks: it has one of every node.
+    #[must_use]
+    pub fn task(self) -> TaskIndex {
+        TaskIndex(self.0)
+    }
+}
+
+/// The index of a region of a worker, from 0; the same on all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RegionIndex(pub usize);
 
 /// Connects an output port to an input port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +189,20 @@ impl std::fmt::Debug for Plan {
 }
 
 impl Plan {
+    /// The node with this index.
+    ///
+    /// # Panics
+    /// When the index is of another plan.
+    #[must_use]
+    pub fn node(&self, index: NodeIndex) -> &Node {
+        &self.nodes[index.0]
+    }
+
+    /// All nodes, each with its index.
+    pub fn indexed_nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
+        (0..).map(NodeIndex).zip(&self.nodes)
+    }
+
     /// Checks what is said above of the graph: who makes a plan has checked it already, so what does not hold is a defect.
     ///
     /// # Panics
@@ -189,7 +219,7 @@ impl Plan {
         };
         for edge in &self.edges {
             assert!(edge.from < edge.to, "edges lead to later nodes");
-            let (from, to) = (&self.nodes[edge.from.0], &self.nodes[edge.to.0]);
+            let (from, to) = (self.node(edge.from), self.node(edge.to));
             let (inputs, outputs) = (ports(to).0, ports(from).1);
             let has_ports =
                 usize::from(edge.output.0) < outputs && usize::from(edge.input.0) < inputs;
@@ -225,7 +255,7 @@ impl Plan {
     /// may read values.
     #[must_use]
     pub fn skips_values(&self, source: NodeIndex) -> bool {
-        let reads_values = |edge: &Edge| match &self.nodes[edge.to.0].role {
+        let reads_values = |edge: &Edge| match &self.node(edge.to).role {
             Role::Source(_) | Role::Sink(_) => true,
             Role::Operator(operator) => {
                 let unread = &operator.plugin.description().unread;
@@ -255,10 +285,10 @@ impl Plan {
         edge.routing == Routing::Forward || self.parallelism == 1
     }
 
-    /// Groups nodes that pass records on by function calls. Returns the region of each node; numbers grow along the
+    /// Groups nodes that pass records on by function calls. Returns the region of each node; indexes grow along the
     /// stream.
     #[must_use]
-    pub fn regions(&self) -> Vec<usize> {
+    pub fn regions(&self) -> Vec<RegionIndex> {
         let mut region: Vec<usize> = (0..self.nodes.len()).collect();
         for edge in self.edges.iter().filter(|edge| self.is_local(edge)) {
             let (left, right) = (region[edge.from.0], region[edge.to.0]);
@@ -273,7 +303,7 @@ impl Plan {
         numbers.dedup();
         region
             .iter()
-            .map(|number| numbers.partition_point(|known| known < number))
+            .map(|number| RegionIndex(numbers.partition_point(|known| known < number)))
             .collect()
     }
 }

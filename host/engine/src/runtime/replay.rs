@@ -30,14 +30,14 @@ use super::JobError;
 use super::build::{WorkerOrigin, build};
 use super::chunks::CheckpointChunks;
 use super::keyed::Dictionary;
-use super::plan::{Plan, Role};
+use super::plan::{NodeIndex, Plan, Role};
 use super::report::Reports;
 use super::retained_state::RetainedStates;
 use super::task::{Task, TaskError};
 use super::worker::{Counters, Progress, Worker};
 use crate::guest::LogLine;
 use floodmark_checkpoint::{Checkpoint, CheckpointReader};
-use floodmark_state::stream::{Batch, DEAD_LETTERS, Timestamp, InputPort, OutputPort};
+use floodmark_state::stream::{Batch, DEAD_LETTERS, InputPort, OutputPort, Timestamp};
 use floodmark_state::{ChunkId, ChunkReader};
 
 /// Number of idle steps in a row after which sources count as read: a source that follows files never ends.
@@ -106,7 +106,7 @@ pub struct Emitted {
 struct ReplayedOperator {
     name: String,
     /// Its node in the worker, which no edge leads to.
-    node: usize,
+    node: NodeIndex,
     /// Its output ports, as the plugin calls them.
     outputs: Vec<String>,
 }
@@ -139,7 +139,7 @@ impl Replay {
             operator: of.operator.to_owned(),
         };
         let (plan, node) = cut(of.plan, of.operator, &captured).ok_or_else(unknown)?;
-        let outputs = match &plan.nodes[node].role {
+        let outputs = match &plan.node(node).role {
             Role::Operator(operator) => operator.plugin.description().outputs.clone(),
             _ => return Err(unknown()),
         };
@@ -246,7 +246,8 @@ impl Replay {
         record: Batch,
     ) -> Result<ReplayOutcome, TaskError> {
         let wall_ms = self.wall_ms;
-        let Some(Some(Task::Operator(task))) = self.worker.tasks.get_mut(self.operator.node) else {
+        let Some(Some(Task::Operator(task))) = self.worker.tasks.get_mut(self.operator.node.0)
+        else {
             unreachable!("the operator's task is one of an operator")
         };
         let before = match self.with_states {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::plan::NodeIndex;
 use super::worker::Worker;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 use floodmark_state::{RollbackOutcome, StateError, StateStore};
@@ -59,7 +60,7 @@ pub struct RetainedState {
 ///
 /// - Either it has the state of every task of each operator, or it is empty.
 #[derive(Debug, Default)]
-pub struct RetainedStates(BTreeMap<(usize, usize), RetainedState>);
+pub struct RetainedStates(BTreeMap<(NodeIndex, TaskIndex), RetainedState>);
 
 impl RetainedStates {
     /// Takes the state out of all workers of a job. Workers whose state has failed must not be passed.
@@ -67,9 +68,9 @@ impl RetainedStates {
     pub fn of(workers: Vec<Worker>) -> Self {
         let mut states = BTreeMap::new();
         for worker in workers {
-            let index = worker.index;
+            let task = worker.index.task();
             let left = worker.into_states();
-            states.extend(left.map(|(node, state)| ((node, index), state)));
+            states.extend(left.map(|(node, state)| ((node, task), state)));
         }
         Self(states)
     }
@@ -100,7 +101,7 @@ impl RetainedStates {
         self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, node: usize, task: TaskIndex) -> Option<RetainedState> {
-        self.0.remove(&(node, usize::from(task.0)))
+    pub(super) fn take(&mut self, node: NodeIndex, task: TaskIndex) -> Option<RetainedState> {
+        self.0.remove(&(node, task))
     }
 }

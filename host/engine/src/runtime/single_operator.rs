@@ -21,12 +21,11 @@ use super::task::{OperatorTask, Task, TaskError, leaving};
 use super::worker::Counters;
 use crate::guest::{GuestError, LogLine, Rejection};
 use floodmark_checkpoint::{Checkpoint, OperatorSnapshot, Scale, TaskSnapshot, Trigger};
-use floodmark_state::stream::{Batch, CheckpointId, Column, MaxParallelism, hash_key};
+use floodmark_state::stream::{Batch, CheckpointId, Column, InputPort, MaxParallelism, hash_key};
 use floodmark_state::{
     ChunkId, ChunkReader, ChunkRef, ChunkUnreadable, Keys, Lookup, StateError, StateKind,
     StateSchema, StateStore, TreeError,
 };
-use floodmark_state::stream::{Batch, CheckpointId, Column, InputPort, MaxParallelism, hash_key};
 
 /// One operator, its state, and its checkpoints.
 pub struct SingleOperator {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
 use super::task::Task;
 use crate::connector::ConnectorError;
 use floodmark_checkpoint::{Split, Staged};
@@ -12,9 +13,9 @@ use floodmark_state::{Chunk, ChunkRef, HeldStates, StateError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegionId {
     /// The worker.
-    pub worker: usize,
+    pub worker: WorkerIndex,
     /// The region.
-    pub region: usize,
+    pub region: RegionIndex,
 }
 
 /// A region's share of a checkpoint.
@@ -25,13 +26,13 @@ pub struct RegionSnapshot {
     /// The region.
     pub part: RegionId,
     /// By node: the splits with their positions, and the records read by this process.
-    pub sources: Vec<(usize, Vec<Split>, u64)>,
+    pub sources: Vec<(NodeIndex, Vec<Split>, u64)>,
     /// By node: the task's state.
-    pub operators: Vec<(usize, SealedState)>,
+    pub operators: Vec<(NodeIndex, SealedState)>,
     /// Chunks that are in no earlier snapshot.
     pub fresh: Vec<Arc<Chunk>>,
     /// By node: the staged part that ends here, and the records written by this process.
-    pub sinks: Vec<(usize, Option<Staged>, u64)>,
+    pub sinks: Vec<(NodeIndex, Option<Staged>, u64)>,
 }
 
 /// A task's state in a checkpoint.
@@ -76,7 +77,7 @@ impl RegionSnapshot {
 /// # Errors
 /// When a sink cannot end its part, or state cannot be sealed. The task must not be used then.
 pub(super) fn snapshot_task(
-    node: usize,
+    node: NodeIndex,
     task: &mut Task,
     snapshot: &mut RegionSnapshot,
 ) -> Result<(), SnapshotError> {

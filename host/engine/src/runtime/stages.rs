@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::plan::NodeIndex;
 use crate::guest::{GuestClock, Instance};
 use crate::observe::{Stage, WorkerMetrics};
 
@@ -18,7 +19,7 @@ pub(super) struct Stages {
     /// The last reading.
     since: u64,
     /// The task and the stage that the time since then belongs to.
-    current: Option<(usize, Stage)>,
+    current: Option<(NodeIndex, Stage)>,
 }
 
 impl Stages {
@@ -39,7 +40,7 @@ impl Stages {
 
     /// Starts a lap of a task in this stage.
     #[inline]
-    pub(super) fn enter(&mut self, node: usize, stage: Stage) {
+    pub(super) fn enter(&mut self, node: NodeIndex, stage: Stage) {
         let next = Some((node, stage));
         if self.current != next && self.lap().is_some() {
             self.current = next;
@@ -68,7 +69,7 @@ impl Stages {
 
     /// Ends a call; the task now passes on its output.
     #[inline]
-    pub(super) fn take_back(&mut self, node: usize, laps: &CallLaps) {
+    pub(super) fn take_back(&mut self, node: NodeIndex, laps: &CallLaps) {
         let Some(since) = laps.since else {
             return;
         };
@@ -93,8 +94,8 @@ impl Stages {
         Some(now)
     }
 
-    fn add(&self, node: usize, stage: Stage, spent: u64) {
-        if let Some(task) = self.observed.task(node) {
+    fn add(&self, node: NodeIndex, stage: Stage, spent: u64) {
+        if let Some(task) = self.observed.task(node.0) {
             task.stages.of(stage).add(spent);
         }
     }
@@ -154,6 +155,9 @@ mod tests {
 
     use super::*;
 
+    const FIRST: NodeIndex = NodeIndex(0);
+    const SECOND: NodeIndex = NodeIndex(1);
+
     /// Stages of two tasks whose clock doubles with each reading.
     fn stages() -> (Stages, Arc<WorkerMetrics>) {
         let observed = Arc::new(WorkerMetrics::new(2));
@@ -166,52 +170,52 @@ mod tests {
         (stages, observed)
     }
 
-    fn spent(observed: &WorkerMetrics, node: usize) -> [u64; 6] {
-        let stages = &observed.task(node).unwrap().stages;
+    fn spent(observed: &WorkerMetrics, node: NodeIndex) -> [u64; 6] {
+        let stages = &observed.task(node.0).unwrap().stages;
         Stage::ALL.map(|stage| stages.of(stage).get())
     }
 
     #[test]
     fn all_time_goes_to_one_stage_of_one_task() {
         let (mut stages, observed) = stages();
-        stages.enter(0, Stage::Source); // at 1
-        stages.enter(0, Stage::Exchange); // at 2
-        stages.enter(0, Stage::Exchange); // no reading: nothing changes
+        stages.enter(FIRST, Stage::Source); // at 1
+        stages.enter(FIRST, Stage::Exchange); // at 2
+        stages.enter(FIRST, Stage::Exchange); // no reading: nothing changes
         let mut laps = stages.lend(); // at 4
         laps.called(Some((5, 8)));
         laps.applied_at(Some(9));
         // A second call for the same batch, after a failure.
         laps.applied_at(Some(11));
         laps.called(Some((12, 15)));
-        stages.take_back(1, &laps);
-        stages.enter(1, Stage::Sink); // at 8, which is before 15: a clock that went back counts nothing
+        stages.take_back(SECOND, &laps);
+        stages.enter(SECOND, Stage::Sink); // at 8, which is before 15: a clock that went back counts nothing
         stages.rest(); // at 16
         stages.rest(); // no reading
-        stages.enter(0, Stage::Source); // at 32: what was before belongs to no stage
+        stages.enter(FIRST, Stage::Source); // at 32: what was before belongs to no stage
         stages.rest(); // at 64
-        assert_eq!(spent(&observed, 0), [1 + 32, 2, 0, 0, 0, 0]);
-        assert_eq!(spent(&observed, 1), [0, 0, 1 + 1, 3 + 3, 1 + 2, 8]);
+        assert_eq!(spent(&observed, FIRST), [1 + 32, 2, 0, 0, 0, 0]);
+        assert_eq!(spent(&observed, SECOND), [0, 0, 1 + 1, 3 + 3, 1 + 2, 8]);
     }
 
     #[test]
     fn without_a_clock_nothing_is_counted() {
         let observed = Arc::new(WorkerMetrics::new(1));
         let mut stages = Stages::new(Arc::clone(&observed));
-        stages.enter(0, Stage::Source);
+        stages.enter(FIRST, Stage::Source);
         let mut laps = stages.lend();
         laps.called(Some((5, 8)));
         laps.applied_at(Some(9));
         assert_eq!(laps, CallLaps::default());
-        stages.take_back(0, &laps);
+        stages.take_back(FIRST, &laps);
         stages.rest();
-        assert_eq!(spent(&observed, 0), [0; 6]);
+        assert_eq!(spent(&observed, FIRST), [0; 6]);
     }
 
     #[test]
     fn an_unobserved_worker_measures_nothing() {
         let mut stages = Stages::new(Arc::default());
         stages.set_clock(Arc::new(|| 7));
-        stages.enter(3, Stage::Source);
+        stages.enter(NodeIndex(3), Stage::Source);
         stages.rest();
     }
 }

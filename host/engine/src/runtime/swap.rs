@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::JobError;
 use super::build::opener;
 use super::faults::Handling;
-use super::plan::{Operator, Plan, Role};
+use super::plan::{NodeIndex, Operator, Plan, RegionIndex, Role, WorkerIndex};
 use super::report::Report;
 use super::schema::States;
 use super::snapshot::RegionId;
@@ -84,7 +84,7 @@ pub struct PreparedSwap {
     pub(super) generation: u64,
     pub(super) plan: Arc<Plan>,
     /// By node, for nodes that change.
-    pub(super) schemas: BTreeMap<usize, Vec<StateSchema>>,
+    pub(super) schemas: BTreeMap<NodeIndex, Vec<StateSchema>>,
     pub(super) handover: Handover,
 }
 
@@ -109,13 +109,13 @@ impl PreparedSwap {
     ) -> Result<Self, SwapError> {
         let plan = replaced(&running.plan, &operators)?;
         let workers = usize::from(plan.parallelism);
-        let mut ready: Vec<BTreeMap<usize, ReadyPlugin>> = Vec::new();
+        let mut ready: Vec<BTreeMap<NodeIndex, ReadyPlugin>> = Vec::new();
         ready.resize_with(workers, BTreeMap::new);
         let mut schemas = BTreeMap::new();
         let newest = running.newest.unwrap_or(CheckpointId(0));
         for (name, operator) in &operators {
             let node = node_of(&plan, name)?;
-            let saved = running.schemas[node].clone();
+            let saved = running.schemas[node.0].clone();
             let states = States::taken_over(name, operator, newest, saved, allow_dropped)?;
             let open = opener(name, operator);
             let handling = Handling::of(name, operator);
@@ -145,7 +145,7 @@ impl PreparedSwap {
 
     /// The states of the new plugins, by node.
     #[must_use]
-    pub fn schemas(&self) -> &BTreeMap<usize, Vec<StateSchema>> {
+    pub fn schemas(&self) -> &BTreeMap<NodeIndex, Vec<StateSchema>> {
         &self.schemas
     }
 
@@ -176,12 +176,12 @@ pub fn replaced(plan: &Plan, operators: &[(String, Operator)]) -> Result<Plan, S
     let mut plan = plan.clone();
     for (name, operator) in operators {
         let node = node_of(&plan, name)?;
-        let Role::Operator(old) = &plan.nodes[node].role else {
+        let Role::Operator(old) = &plan.node(node).role else {
             unreachable!("the node is an operator")
         };
         let (old, new) = (old.plugin.description(), operator.plugin.description());
         fits(name, old, new)?;
-        plan.nodes[node].role = Role::Operator(operator.clone());
+        plan.nodes[node.0].role = Role::Operator(operator.clone());
     }
     Ok(plan)
 }
@@ -222,18 +222,18 @@ pub fn fits(operator: &str, old: &Description, new: &Description) -> Result<(), 
 
 /// The plugin of a node, with its name.
 #[must_use]
-pub fn plugin_at(plan: &Plan, node: usize) -> Option<(String, Arc<Plugin>)> {
-    let node = &plan.nodes[node];
+pub fn plugin_at(plan: &Plan, node: NodeIndex) -> Option<(String, Arc<Plugin>)> {
+    let node = plan.node(node);
     match &node.role {
         Role::Operator(operator) => Some((node.name.clone(), Arc::clone(&operator.plugin))),
         _ => None,
     }
 }
 
-fn node_of(plan: &Plan, name: &str) -> Result<usize, SwapError> {
+fn node_of(plan: &Plan, name: &str) -> Result<NodeIndex, SwapError> {
     let is_meant =
         |node: &super::plan::Node| node.name == name && matches!(node.role, Role::Operator(_));
-    let found = plan.nodes.iter().position(is_meant);
+    let found = plan.nodes.iter().position(is_meant).map(NodeIndex);
     found.ok_or_else(|| SwapError::NoOperator {
         operator: name.to_owned(),
     })
@@ -245,7 +245,7 @@ pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
 /// The new plugins for one worker; after the exchange, the old ones.
 pub struct Parcel {
     /// The plugins, by node.
-    ready: BTreeMap<usize, ReadyPlugin>,
+    ready: BTreeMap<NodeIndex, ReadyPlugin>,
     /// Nodes that have not been exchanged yet.
     untouched: usize,
 }
@@ -264,8 +264,8 @@ impl Handover {
         self.0.len()
     }
 
-    fn exchange(&self, worker: usize, parcel: Option<Parcel>) -> Option<Parcel> {
-        let mut slot = self.0[worker]
+    fn exchange(&self, worker: WorkerIndex, parcel: Option<Parcel>) -> Option<Parcel> {
+        let mut slot = self.0[usize::from(worker.0)]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *slot, parcel)
@@ -320,16 +320,20 @@ impl Worker {
     }
 
     /// The start time of a swap, if the plugins of a region are replaced at this barrier.
-    pub(super) fn swap_begins(&self, at: usize, checkpoint: CheckpointId) -> Option<Duration> {
+    pub(super) fn swap_begins(
+        &self,
+        at: RegionIndex,
+        checkpoint: CheckpointId,
+    ) -> Option<Duration> {
         let ready = self.ready.as_ref()?;
         let Replacement { checkpoint: of, .. } = ready.replacement;
-        let mut nodes = self.regions[at].nodes.iter();
+        let mut nodes = self.regions[at.0].nodes.iter();
         let is_meant = nodes.any(|node| ready.parcel.ready.contains_key(node));
         (of == checkpoint && is_meant).then(|| (ready.replacement.stopwatch)())
     }
 
     /// Replaces the plugins of a region, right after its snapshot.
-    pub(super) fn swap(&mut self, at: usize, begun: Duration) {
+    pub(super) fn swap(&mut self, at: RegionIndex, begun: Duration) {
         let Some(mut ready) = self.ready.take() else {
             return;
         };
@@ -337,10 +341,10 @@ impl Worker {
             replacement,
             parcel,
         } = &mut ready;
-        let region = &self.regions[at];
+        let region = &self.regions[at.0];
         for &node in &region.nodes {
             if let (Some(Task::Operator(operator)), Some(plugin)) =
-                (&mut self.tasks[node], parcel.ready.get_mut(&node))
+                (&mut self.tasks[node.0], parcel.ready.get_mut(&node))
             {
                 operator.exchange(plugin);
                 parcel.untouched -= 1;

@@ -19,12 +19,12 @@ use crate::guest::{
     CallOutput, CallTimes, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess,
 };
 use floodmark_state::stream::batch::Room;
-use floodmark_state::stream::{Batch, CheckpointId, NO_TIMESTAMP, OptionalColumn, Timestamp};
+use floodmark_state::stream::{
+    Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp,
+};
 use floodmark_state::{
     Keys, Lookup, Sealed, StateError, StateId, StateKind, StateSettings, StateStore, TreeError,
 };
-use floodmark_state::stream::batch::Room;
-use floodmark_state::stream::{Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp};
 
 /// Records in the first call of an operator whose state is not all in memory yet.
 const CALL_RECORDS_FIRST: usize = 16;

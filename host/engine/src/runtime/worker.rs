@@ -12,12 +12,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::JobError;
-use super::aligner::{Aligner, Alignment};
+use super::aligner::{Aligner, Alignment, RegionInput};
 use super::delivery::WaitingBatch;
 
 use super::exchange::{Message, Receiver, Sender};
 use super::keyed::{Dictionary, Partitioner};
 use super::observed::Meters;
+use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
 use super::report::{Report, Reports};
 use super::snapshot::{RegionId, RegionSnapshot, SnapshotError, snapshot_task};
 use super::swap::{Ready, Replacement};
@@ -26,7 +27,7 @@ use crate::connector::read_ahead::ReadAhead;
 use crate::guest::GuestClock;
 use crate::observe::{Stage, Standing, WorkerMetrics};
 use floodmark_checkpoint::crash::{self, Point};
-use floodmark_state::stream::{CheckpointId, NO_TIMESTAMP, Timestamp, InputPort, OutputPort};
+use floodmark_state::stream::{CheckpointId, InputPort, NO_TIMESTAMP, OutputPort, Timestamp};
 
 /// Longest time that records wait for others to the same worker.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
@@ -94,15 +95,19 @@ pub(super) enum Outlet {
     /// A task on this worker.
     Local {
         /// The node of the task.
-        to: usize,
+        to: NodeIndex,
         /// The input port.
         input: InputPort,
         /// Whether the task needs a dictionary.
         keyed: bool,
     },
     /// An exchange of this worker.
-    Exchange(usize),
+    Exchange(ExchangeIndex),
 }
+
+/// The index of an exchange of a worker, from 0.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExchangeIndex(pub(super) usize);
 
 /// An edge to all workers, including this one.
 pub(super) struct Exchange {
@@ -118,7 +123,7 @@ pub(super) struct Lane {
 /// An edge from another worker.
 pub(super) struct Inlet {
     pub(super) receiver: Receiver,
-    pub(super) to: usize,
+    pub(super) to: NodeIndex,
     pub(super) input: InputPort,
     pub(super) ended: bool,
     /// Whether it does not count for the watermark.
@@ -128,10 +133,10 @@ pub(super) struct Inlet {
 
 /// Nodes that pass records on by function calls. Its inputs are its inlets, and all its sources together as one more.
 pub(super) struct Region {
-    pub(super) nodes: Vec<usize>,
-    pub(super) sources: Vec<usize>,
+    pub(super) nodes: Vec<NodeIndex>,
+    pub(super) sources: Vec<NodeIndex>,
     pub(super) inlets: Vec<Inlet>,
-    pub(super) exchanges: Vec<usize>,
+    pub(super) exchanges: Vec<ExchangeIndex>,
     pub(super) aligner: Aligner,
     pub(super) begin: Option<CheckpointId>,
     pub(super) suspended: bool,
@@ -168,8 +173,8 @@ impl SentWatermark {
 }
 
 impl Region {
-    fn sources_input(&self) -> usize {
-        self.inlets.len()
+    fn sources_input(&self) -> RegionInput {
+        RegionInput(self.inlets.len())
     }
 }
 
@@ -188,14 +193,14 @@ impl JobLink {
 
 /// One worker of a job.
 pub struct Worker {
-    pub(super) index: usize,
+    pub(super) index: WorkerIndex,
     pub(super) names: Vec<String>,
     pub(super) tasks: Vec<Option<Task>>,
     pub(super) outlets: Vec<Vec<Vec<Outlet>>>,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) regions: Vec<Region>,
     /// The region, by node.
-    pub(super) region_of: Vec<usize>,
+    pub(super) region_of: Vec<RegionIndex>,
     pub(super) dictionary: Dictionary,
     /// New plugins for a later barrier.
     pub(super) ready: Option<Ready>,
@@ -241,19 +246,19 @@ impl Worker {
         let mut moved = false;
         let mut snapshot = false;
         let mut until: Option<Duration> = None;
-        for region in (0..self.regions.len()).rev() {
-            let first = self.regions[region].nodes[0];
+        for region in (0..self.regions.len()).rev().map(RegionIndex) {
+            let first = self.regions[region.0].nodes[0];
             self.meters.stages.enter(first, Stage::Exchange);
             if !self.drain(region) {
-                self.meters.standings[region] = Standing::BackPressured;
+                self.meters.standings[region.0] = Standing::BackPressured;
                 continue;
             }
-            self.meters.standings[region] = Standing::Idle;
+            self.meters.standings[region.0] = Standing::Idle;
             match self.advance(region, now)? {
                 Progress::Moved { snapshot: taken } => {
                     moved = true;
                     snapshot |= taken;
-                    self.meters.standings[region] = Standing::Busy;
+                    self.meters.standings[region.0] = Standing::Busy;
                     self.meters.stages.enter(first, Stage::Exchange);
                     self.drain(region);
                 }
@@ -295,10 +300,10 @@ impl Worker {
     }
 
     /// Sends buffered messages; returns whether the region may continue.
-    fn drain(&mut self, region: usize) -> bool {
+    fn drain(&mut self, region: RegionIndex) -> bool {
         let mut free = true;
-        for &exchange in &self.regions[region].exchanges {
-            for lane in &mut self.exchanges[exchange].lanes {
+        for &exchange in &self.regions[region.0].exchanges {
+            for lane in &mut self.exchanges[exchange.0].lanes {
                 lane.sender.send_from(&mut lane.pending);
                 free &= lane.pending.is_empty();
             }
@@ -306,8 +311,8 @@ impl Worker {
         free
     }
 
-    fn advance(&mut self, at: usize, now: Duration) -> Result<Progress, JobError> {
-        if self.regions[at]
+    fn advance(&mut self, at: RegionIndex, now: Duration) -> Result<Progress, JobError> {
+        if self.regions[at.0]
             .flush_at
             .is_some_and(|flush_at| flush_at <= now)
         {
@@ -315,15 +320,15 @@ impl Worker {
         }
         if self.take_up(at)? {
             self.note_held(at, now);
-            if self.regions[at].waiting.is_empty() {
+            if self.regions[at.0].waiting.is_empty() {
                 // The watermark that waited for these records.
                 self.advance_watermark(at, now);
                 self.end_if_done(at);
             }
             return Ok(Progress::Moved { snapshot: false });
         }
-        if let Some(checkpoint) = self.regions[at].begin.take() {
-            let input = self.regions[at].sources_input();
+        if let Some(checkpoint) = self.regions[at.0].begin.take() {
+            let input = self.regions[at.0].sources_input();
             return self.barrier(at, input, checkpoint);
         }
         let mut moved = false;
@@ -342,7 +347,7 @@ impl Worker {
             if self.end_if_done(at) {
                 return Ok(Progress::Moved { snapshot: false });
             }
-            if self.regions[at].flush_at.is_none() {
+            if self.regions[at.0].flush_at.is_none() {
                 return Ok(Progress::Idle {
                     until: self.next_read(at),
                 });
@@ -355,12 +360,12 @@ impl Worker {
     /// Handles a message other than a barrier.
     fn handle(
         &mut self,
-        at: usize,
-        inlet: usize,
+        at: RegionIndex,
+        inlet: RegionInput,
         message: Message,
         now: Duration,
     ) -> Result<(), JobError> {
-        let source = &mut self.regions[at].inlets[inlet];
+        let source = &mut self.regions[at.0].inlets[inlet.0];
         match message {
             Message::Barrier(_) => unreachable!("barriers are aligned"),
             Message::Records(keyed) => {
@@ -381,23 +386,23 @@ impl Worker {
     }
 
     /// The next message of an inlet that is not held back. Inlets take turns.
-    fn receive(&mut self, at: usize) -> Option<(usize, Message)> {
-        let region = &mut self.regions[at];
+    fn receive(&mut self, at: RegionIndex) -> Option<(RegionInput, Message)> {
+        let region = &mut self.regions[at.0];
         for _ in 0..region.inlets.len() {
             let inlet = region.turn % region.inlets.len();
             region.turn = inlet + 1;
-            if region.aligner.holds(inlet) {
+            if region.aligner.holds(RegionInput(inlet)) {
                 continue;
             }
             if let Some(message) = region.inlets[inlet].receiver.receive() {
-                return Some((inlet, message));
+                return Some((RegionInput(inlet), message));
             }
         }
         None
     }
 
-    fn ready_source(&mut self, at: usize, now: Duration) -> Option<usize> {
-        let region = &self.regions[at];
+    fn ready_source(&mut self, at: RegionIndex, now: Duration) -> Option<NodeIndex> {
+        let region = &self.regions[at.0];
         if region.sources.is_empty()
             || region.suspended
             || region.aligner.holds(region.sources_input())
@@ -406,18 +411,18 @@ impl Worker {
         }
         let count = region.sources.len();
         let order = (0..count).map(|offset| region.sources[(region.turn + offset) % count]);
-        let ready = order.into_iter().find(|&node| match &self.tasks[node] {
+        let ready = order.into_iter().find(|&node| match &self.tasks[node.0] {
             Some(Task::Source(source)) => source.is_ready(now),
             _ => false,
         });
         if region.inlets.is_empty() {
-            self.regions[at].turn = (self.regions[at].turn + 1) % count;
+            self.regions[at.0].turn = (self.regions[at.0].turn + 1) % count;
         }
         ready
     }
 
-    fn next_read(&self, at: usize) -> Option<Duration> {
-        let region = &self.regions[at];
+    fn next_read(&self, at: RegionIndex) -> Option<Duration> {
+        let region = &self.regions[at.0];
         if region.suspended
             || region.sources.is_empty()
             || region.aligner.holds(region.sources_input())
@@ -427,21 +432,21 @@ impl Worker {
         let idle = region
             .sources
             .iter()
-            .filter_map(|&node| match &self.tasks[node] {
+            .filter_map(|&node| match &self.tasks[node.0] {
                 Some(Task::Source(source)) if !source.finished => Some(source.idle_until),
                 _ => None,
             });
         idle.min()
     }
 
-    fn read(&mut self, at: usize, node: usize, now: Duration) -> Result<(), JobError> {
-        let Some(Task::Source(source)) = &mut self.tasks[node] else {
+    fn read(&mut self, at: RegionIndex, node: NodeIndex, now: Duration) -> Result<(), JobError> {
+        let Some(Task::Source(source)) = &mut self.tasks[node.0] else {
             unreachable!("sources of a region are sources")
         };
         self.meters.stages.enter(node, Stage::Source);
         let batch = source
             .read(now)
-            .map_err(|reason| JobError::connector(&self.names[node], reason))?;
+            .map_err(|reason| JobError::connector(&self.names[node.0], reason))?;
         self.meters.stages.enter(node, Stage::Exchange);
         let has_times = source.newest != NO_TIMESTAMP;
         let has_finished = source.finished;
@@ -458,7 +463,7 @@ impl Worker {
         if has_finished || now >= self.meters.count_at {
             self.meters.count_sources(&self.tasks, now);
         }
-        if has_times && now >= self.regions[at].watermark.next_at {
+        if has_times && now >= self.regions[at.0].watermark.next_at {
             self.advance_watermark(at, now);
         }
         self.end_if_done(at);
@@ -466,23 +471,23 @@ impl Worker {
     }
 
     /// Remembers when records that wait for others have to go.
-    fn note_held(&mut self, at: usize, now: Duration) {
-        if self.regions[at].flush_at.is_some() {
+    fn note_held(&mut self, at: RegionIndex, now: Duration) {
+        if self.regions[at.0].flush_at.is_some() {
             return;
         }
-        let holds = self.regions[at]
+        let holds = self.regions[at.0]
             .exchanges
             .iter()
-            .any(|&exchange| self.exchanges[exchange].partitioner.holds_any());
+            .any(|&exchange| self.exchanges[exchange.0].partitioner.holds_any());
         if holds {
-            self.regions[at].flush_at = Some(now + FLUSH_DELAY);
+            self.regions[at.0].flush_at = Some(now + FLUSH_DELAY);
         }
     }
 
-    fn flush(&mut self, at: usize) {
-        self.regions[at].flush_at = None;
-        for &exchange in &self.regions[at].exchanges {
-            let Exchange { partitioner, lanes } = &mut self.exchanges[exchange];
+    fn flush(&mut self, at: RegionIndex) {
+        self.regions[at.0].flush_at = None;
+        for &exchange in &self.regions[at.0].exchanges {
+            let Exchange { partitioner, lanes } = &mut self.exchanges[exchange.0];
             partitioner.flush(|task, keyed| {
                 lanes[usize::from(task.0)]
                     .pending
@@ -492,10 +497,10 @@ impl Worker {
     }
 
     /// Sends a mark to all workers, behind all records.
-    fn broadcast(&mut self, at: usize, message: &Message) {
+    fn broadcast(&mut self, at: RegionIndex, message: &Message) {
         self.flush(at);
-        for &exchange in &self.regions[at].exchanges {
-            for lane in &mut self.exchanges[exchange].lanes {
+        for &exchange in &self.regions[at.0].exchanges {
+            for lane in &mut self.exchanges[exchange.0].lanes {
                 lane.pending.push_back(message.clone());
             }
         }
@@ -503,24 +508,24 @@ impl Worker {
 
     fn barrier(
         &mut self,
-        at: usize,
-        input: usize,
+        at: RegionIndex,
+        input: RegionInput,
         checkpoint: CheckpointId,
     ) -> Result<Progress, JobError> {
         // What a checkpoint takes is told with the checkpoint.
         self.meters.stages.rest();
-        let aligned = self.regions[at].aligner.barrier(input, checkpoint);
+        let aligned = self.regions[at.0].aligner.barrier(input, checkpoint);
         let Alignment::Aligned(checkpoint) = aligned else {
             return Ok(Progress::Moved { snapshot: false });
         };
         crash::point(Point::BarrierReached);
         let swap = self.swap_begins(at, checkpoint);
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
-        for &node in &self.regions[at].nodes {
-            let task = self.tasks[node].as_mut().expect("every node has a task");
+        for &node in &self.regions[at.0].nodes {
+            let task = self.tasks[node.0].as_mut().expect("every node has a task");
             snapshot_task(node, task, &mut snapshot).map_err(|error| match error {
-                SnapshotError::Sink(reason) => JobError::connector(&self.names[node], reason),
-                SnapshotError::State(reason) => JobError::chunks(&self.names[node], reason),
+                SnapshotError::Sink(reason) => JobError::connector(&self.names[node.0], reason),
+                SnapshotError::State(reason) => JobError::chunks(&self.names[node.0], reason),
             })?;
         }
         self.note_entries(at);
@@ -533,8 +538,8 @@ impl Worker {
         Ok(Progress::Moved { snapshot: true })
     }
 
-    fn advance_watermark(&mut self, at: usize, now: Duration) {
-        let region = &self.regions[at];
+    fn advance_watermark(&mut self, at: RegionIndex, now: Duration) {
+        let region = &self.regions[at.0];
         if !region.waiting.is_empty() {
             return;
         }
@@ -546,7 +551,7 @@ impl Worker {
         let sources = region
             .sources
             .iter()
-            .filter_map(|&node| match &self.tasks[node] {
+            .filter_map(|&node| match &self.tasks[node.0] {
                 Some(Task::Source(source)) if !source.finished && !source.is_beside_input => {
                     Some(source.newest)
                 }
@@ -555,31 +560,32 @@ impl Worker {
         let Some(watermark) = inlets.chain(sources).min() else {
             return;
         };
-        if self.regions[at].watermark.rises(watermark, now) {
-            let nodes = &self.regions[at].nodes;
+        if self.regions[at.0].watermark.rises(watermark, now) {
+            let nodes = &self.regions[at.0].nodes;
             self.meters.note_watermark(nodes, watermark);
             self.broadcast(at, &Message::Watermark(watermark));
         }
     }
 
     /// Ends a region whose inputs have all ended; returns whether it ended now.
-    fn end_if_done(&mut self, at: usize) -> bool {
-        let region = &self.regions[at];
-        let done = region.inlets.iter().all(|inlet| inlet.ended)
-            && region.sources.iter().all(|&node| match &self.tasks[node] {
-                Some(Task::Source(source)) => source.finished,
-                _ => false,
-            });
+    fn end_if_done(&mut self, at: RegionIndex) -> bool {
+        let region = &self.regions[at.0];
+        let has_ended = |node: &NodeIndex| match &self.tasks[node.0] {
+            Some(Task::Source(source)) => source.finished,
+            _ => false,
+        };
+        let done =
+            region.inlets.iter().all(|inlet| inlet.ended) && region.sources.iter().all(has_ended);
         if !done || region.ended || !region.waiting.is_empty() {
             return false;
         }
-        self.regions[at].ended = true;
+        self.regions[at.0].ended = true;
         self.broadcast(at, &Message::EndOfInput);
         self.link.report(Report::Ended(self.part(at)));
         true
     }
 
-    pub(super) fn part(&self, region: usize) -> RegionId {
+    pub(super) fn part(&self, region: RegionIndex) -> RegionId {
         RegionId {
             worker: self.index,
             region,

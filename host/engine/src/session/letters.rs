@@ -34,7 +34,7 @@ pub fn add_sources(
     let mut nodes = Vec::new();
     let mut edges = Vec::new();
     let mut places = Vec::new();
-    for (index, node) in plan.nodes.drain(..).enumerate() {
+    for (index, node) in (0..).map(NodeIndex).zip(plan.nodes.drain(..)) {
         if let Role::Operator(operator) = &node.role {
             let inputs = &operator.plugin.description().inputs;
             for (port, input) in (0..).map(InputPort).zip(inputs) {
@@ -47,24 +47,25 @@ pub fn add_sources(
                     true => folder.make_port(&node.name, input)?,
                     false => folder.port(&node.name, input),
                 };
-                edges.push((nodes.len(), index, port, routing(&plan.edges, index)));
+                let from = NodeIndex(nodes.len());
+                edges.push((from, index, port, routing(&plan.edges, index)));
                 nodes.push(Node {
                     name: format!("{}.{input}.replay", node.name),
                     role: Role::Source(Arc::new(ReplayedLetters::new(&letters, follow))),
                 });
             }
         }
-        places.push(nodes.len());
+        places.push(NodeIndex(nodes.len()));
         nodes.push(node);
     }
     for edge in &mut plan.edges {
-        edge.from = NodeIndex(places[edge.from.0]);
-        edge.to = NodeIndex(places[edge.to.0]);
+        edge.from = places[edge.from.0];
+        edge.to = places[edge.to.0];
     }
     let added = edges.into_iter().map(|(from, to, input, routing)| Edge {
-        from: NodeIndex(from),
+        from,
         output: OutputPort(0),
-        to: NodeIndex(places[to]),
+        to: places[to.0],
         input,
         routing,
     });
@@ -80,7 +81,7 @@ pub fn add_sources(
 }
 
 /// The routing of records to an operator.
-fn routing(edges: &[Edge], to: usize) -> Routing {
-    let known = edges.iter().find(|edge| edge.to.0 == to);
+fn routing(edges: &[Edge], to: NodeIndex) -> Routing {
+    let known = edges.iter().find(|edge| edge.to == to);
     known.expect("every input port has an edge").routing
 }

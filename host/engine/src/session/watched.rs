@@ -14,7 +14,7 @@ use crate::job::Notice;
 use crate::observe::{
     CheckpointFacts, JobState, Kind, NodeFacts, Observer, PluginFacts, WorkerMetrics,
 };
-use crate::runtime::plan::{Plan, Role};
+use crate::runtime::plan::{Plan, Role, WorkerIndex};
 
 /// A job that is observed.
 #[derive(Clone)]
@@ -55,8 +55,8 @@ impl Watched {
         self.observer.sample(now);
     }
 
-    pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
-        self.observer.worker(index)
+    pub fn worker(&self, index: WorkerIndex) -> Arc<WorkerMetrics> {
+        self.observer.worker(usize::from(index.0))
     }
 
     pub fn notice(&self, notice: &Notice) {

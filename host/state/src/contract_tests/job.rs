@@ -7,13 +7,12 @@ use std::sync::Arc;
 use super::{Barrier, Keeper, Setup};
 use floodmark_testing::Random;
 
-use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
+use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, TaskIndex, hash_key};
 use crate::tree::{ScanLimits, Tree, Write};
 use crate::{
     Backend, Chunk, ChunkId, ChunkIds, ChunkRef, CollectionSlot, Keys, Lookup, NoMigration, Pages,
     Restore, RollbackOutcome, StateId, StateSettings, StateStore, StoreSettings, TreeError,
 };
-use crate::stream::{Column, KeyGroupRange, MaxParallelism, OptionalColumn, TaskIndex, hash_key};
 
 /// States with an odd number may have expiry.
 const VALUES: [u16; 2] = [0, 1];

@@ -14,6 +14,7 @@ use crate::runtime::JobError;
 use crate::runtime::build::{Built, WorkerOrigin, build};
 use crate::runtime::chunks::CheckpointChunks;
 use crate::runtime::exchange::Wake;
+use crate::runtime::plan::WorkerIndex;
 use crate::runtime::report::Reports;
 use crate::runtime::retained_state::RetainedStates;
 use crate::runtime::worker::{Control, Counters, Worker};
@@ -266,9 +267,10 @@ fn store(store: &mut Option<Box<dyn CheckpointStorage>>) -> &mut dyn CheckpointS
 /// What each worker counts.
 fn counters(parallelism: u16, watcher: &dyn Watcher) -> Vec<Arc<Counters>> {
     let counted = |worker| Counters {
-        observed: watcher.observed(usize::from(worker)),
+        observed: watcher.observed(worker),
         ..Counters::default()
     };
-    let all = (0..parallelism).map(|worker| Arc::new(counted(worker)));
+    let workers = (0..parallelism).map(WorkerIndex);
+    let all = workers.map(|worker| Arc::new(counted(worker)));
     all.collect()
 }

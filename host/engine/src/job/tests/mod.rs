@@ -7,7 +7,7 @@ mod recovery;
 use super::*;
 use crate::connector::DiscardSink;
 use crate::runtime::aligner::Mode;
-use crate::runtime::plan::{Node, Role, StateBackend};
+use crate::runtime::plan::{Node, RegionIndex, Role, StateBackend, WorkerIndex};
 use crate::runtime::report::WriteOutcome;
 use crate::runtime::snapshot::{RegionId, RegionSnapshot};
 use crate::runtime::swap::PreparedSwap;
@@ -130,8 +130,8 @@ impl Script {
         let number = |index: usize| words[index].parse().expect("a number");
         let id = |index: usize| CheckpointId(number(index));
         let part = |name: &str| RegionId {
-            worker: usize::from(name == "b"),
-            region: 0,
+            worker: WorkerIndex(u16::from(name == "b")),
+            region: RegionIndex(0),
         };
         let written = |checkpoint, durable| {
             Input::Report(Report::Written(WriteOutcome {

@@ -11,7 +11,7 @@ use crate::connector::{
 };
 use crate::runtime::plan::{Edge, Node, NodeIndex, OnError, Operator, Plan, Role};
 use floodmark_checkpoint::{Split, Staged};
-use floodmark_state::stream::{Batch, CheckpointId, TaskIndex, InputPort};
+use floodmark_state::stream::{Batch, CheckpointId, InputPort, TaskIndex};
 
 /// Records that reached the operator, with the input port.
 #[derive(Clone, Default)]
@@ -30,7 +30,7 @@ impl Captured {
 }
 
 /// The plan, and the operator's node in it; `None` if there is no such operator.
-pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(Plan, usize)> {
+pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(Plan, NodeIndex)> {
     let is_meant = |node: &Node| node.name == operator && matches!(node.role, Role::Operator(_));
     let target = plan.nodes.iter().position(is_meant)?;
     let mut is_kept = vec![false; plan.nodes.len()];
@@ -88,7 +88,7 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
         edges,
         ..plan.clone()
     };
-    Some((cut, places[target]?.0))
+    Some((cut, places[target]?))
 }
 
 /// Reads one record at a time.
