@@ -181,7 +181,7 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn links_lead_somewhere() {
     let mut dead = Vec::new();
-    let folders = ["", "host/docs", "host/benches", "guest-sdk"];
+    let folders = ["", "host/docs", "host/cli/benches", "guest-sdk"];
     for folder in folders {
         for entry in fs::read_dir(repository().join(folder)).unwrap() {
             let path = entry.unwrap().path();

@@ -17,7 +17,7 @@ fn other_version(component: &[u8]) -> Vec<u8> {
     [component, &[0, 2, 1, b'b']].concat()
 }
 
-/// The program of `host/examples/embed.rs`, which cargo builds with the tests.
+/// The program of `host/engine/examples/embed.rs`, which cargo builds with the tests.
 fn example() -> PathBuf {
     let command = PathBuf::from(env!("CARGO_BIN_EXE_floodmark"));
     command.with_file_name("examples").join("embed")

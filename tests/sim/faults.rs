@@ -1,7 +1,7 @@
 //! Faults that were put into the machine on purpose: the simulator must find each of them, within a bounded number of seeds.
 //!
 //! ```sh
-//! cargo test --workspace --features floodmark/deliberate-faults --test sim deliberate
+//! cargo test --workspace --features floodmark-engine/deliberate-faults --test sim deliberate
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -21,14 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodmark_checkpoint::{CommitPermit, Split, Staged};
 use floodmark_engine::connector::{
-    ConnectorError, Endless, Guarantee, NodeContext, ReadLimits, ReadOutcome, Recovered,
-    RestoredSink, Sink, SinkCommitter, SinkFormat, SinkSettings, SinkWriter, Source,
-    SourceProgress, SourceReader, SourceSettings,
+    Batch, CheckpointId, CommitPermit, ConnectorError, Endless, Guarantee, NodeContext, ReadLimits,
+    ReadOutcome, Recovered, RestoredSink, Sink, SinkCommitter, SinkFormat, SinkSettings,
+    SinkWriter, Source, SourceProgress, SourceReader, SourceSettings, Split, Staged, TaskIndex,
 };
 use floodmark_engine::{DataDir, Engine, Pipeline, StartFrom, SwapOptions};
-use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 use serde::Deserialize;
 
 /// A batch every millisecond, so that the job runs for a moment.

@@ -26,21 +26,22 @@
 mod error;
 mod running;
 
-#[doc(hidden)]
 pub mod connector;
-#[doc(hidden)]
+
+// Not part of the library's face: for the command and tests of this repository. Any of it may change with any version.
+#[cfg_attr(doc, doc(hidden))]
 pub mod edge;
-#[doc(hidden)]
+#[cfg_attr(doc, doc(hidden))]
 pub mod guest;
-#[doc(hidden)]
+#[cfg_attr(doc, doc(hidden))]
 pub mod job;
-#[doc(hidden)]
+#[cfg_attr(doc, doc(hidden))]
 pub mod observe;
-#[doc(hidden)]
+#[cfg_attr(doc, doc(hidden))]
 pub mod pipeline;
-#[doc(hidden)]
+#[cfg_attr(doc, doc(hidden))]
 pub mod runtime;
-#[doc(hidden)]
+#[cfg_attr(doc, doc(hidden))]
 pub mod session;
 
 use std::path::{Path, PathBuf};

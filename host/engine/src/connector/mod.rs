@@ -5,15 +5,22 @@
 //! node, which makes staged output durable before a checkpoint and visible after it. Nothing here knows of workers,
 //! barriers or the checkpoint store.
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod file_source;
+#[cfg_attr(doc, doc(hidden))]
 pub mod generator;
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod letter;
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod discard;
+#[cfg_attr(doc, doc(hidden))]
 pub mod file_sink;
+#[cfg_attr(doc, doc(hidden))]
 pub mod stdout;
 
+#[cfg_attr(doc, doc(hidden))]
 pub mod read_ahead;
 
 mod encoding;
@@ -25,17 +32,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg_attr(doc, doc(hidden))]
 pub use discard::{DiscardSink, DiscardSinkSettings};
+#[cfg_attr(doc, doc(hidden))]
 pub use file_sink::{FileSink, FileSinkSettings};
-
+#[cfg_attr(doc, doc(hidden))]
 pub use file_source::{FileSource, FileSourceSettings, ReplayedLetters, SourceFormat};
+#[cfg_attr(doc, doc(hidden))]
 pub use generator::{GeneratorSettings, GeneratorSource};
-pub use record_format::SinkFormat;
-pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
+#[cfg_attr(doc, doc(hidden))]
 pub use stdout::{StdoutSink, StdoutSinkSettings};
 
-use floodmark_checkpoint::{CommitPermit, Split, Staged};
-use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+// What a connector of a third party needs of the crates below.
+pub use floodmark_checkpoint::{CommitPermit, Split, Staged};
+pub use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+pub use record_format::SinkFormat;
+pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
+
 use read_ahead::ReadAhead;
 
 /// A source node before it runs.
