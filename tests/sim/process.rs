@@ -17,7 +17,7 @@ use floodmark_engine::runtime::JobError;
 use floodmark_engine::runtime::build::{Built, WorkerOrigin, build};
 use floodmark_engine::runtime::chunks::CheckpointChunks;
 use floodmark_engine::runtime::exchange::Wake;
-use floodmark_engine::runtime::report::{Report, Reports};
+use floodmark_engine::runtime::report::{CheckpointFailure, Report, Reports};
 use floodmark_engine::runtime::retained_state::RetainedStates;
 use floodmark_engine::runtime::worker::{Counters, Progress, Worker};
 use floodmark_engine::runtime::writer::{WriteRequest, Writer};
@@ -270,7 +270,11 @@ impl<'a> Process<'a> {
         let (counts, model) = (&mut self.scenario.counts, &mut self.scenario.model);
         match notice {
             Notice::NotCompleted { reason, .. } => {
-                assert!(reason.contains("could not be read or written"), "{reason}");
+                let is_of_disk = matches!(
+                    &reason,
+                    CheckpointFailure::Store(error) if matches!(**error, StoreError::Io { .. })
+                );
+                assert!(is_of_disk, "{reason}");
             }
             Notice::WentBack(went_back) => {
                 counts.gone_back += 1;

@@ -10,7 +10,7 @@ use super::terminal::Terminal;
 use floodmark_checkpoint::store::savepoint;
 use floodmark_checkpoint::{CheckpointReader, CheckpointStorageSettings};
 use floodmark_control::address::{Listen, ListenError};
-use floodmark_control::job::{JobSide, Savepoints, routes};
+use floodmark_control::job::{JobSide, SavepointError, Savepoints, routes};
 use floodmark_control::swap::with_swap;
 use floodmark_control::{Doors, Serving, changes};
 use floodmark_engine::edge::drive::Inputs;
@@ -140,16 +140,14 @@ fn savepoints(reader: &LookedAt) -> Savepoints {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let reader = reader.ok_or("the job is over")?;
-        let checkpoint = reader.read(id);
-        let copied = checkpoint.and_then(|checkpoint| {
-            savepoint::create(
-                to,
-                &*reader,
-                &checkpoint,
-                CheckpointStorageSettings::default(),
-            )
-        });
-        copied.map_err(|error| error.to_string())
+        let reader = reader.ok_or(SavepointError::JobOver)?;
+        let checkpoint = reader.read(id)?;
+        savepoint::create(
+            to,
+            &*reader,
+            &checkpoint,
+            CheckpointStorageSettings::default(),
+        )?;
+        Ok(())
     })
 }

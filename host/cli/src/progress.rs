@@ -104,7 +104,7 @@ impl ProgressDisplay {
                 trigger: trigger.word().to_owned(),
                 state_bytes: 0,
                 duration_ms: ms(*total),
-                reason: Some(reason.clone()),
+                reason: Some(reason.to_string()),
             },
             _ => return,
         };

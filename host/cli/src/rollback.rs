@@ -116,7 +116,8 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         reader: &*store.reader(),
         engine: &guests.engine,
     };
-    let (operators, note) = for_rollback(&assembled.plan, to, &loading).map_err(of_data)?;
+    let prepared = for_rollback(&assembled.plan, to, &loading);
+    let (operators, note) = prepared.map_err(|unfit| of_data(unfit.to_string()))?;
     let recovery = store.recover(Depth::Thorough, Some(to))?;
     let written = note.write(held.path());
     written.map_err(|error| {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::job::{JobSide, job_ended};
+use super::super::rollback::{RollbackRefusal, Rollbacks};
 use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_engine::edge::rollback::{RollbackRefusal, Rollbacks};
@@ -65,17 +66,21 @@ fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     }))
 }
 
+impl From<RollbackRefusal> for HttpRefusal {
+    fn from(refusal: RollbackRefusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            RollbackRefusal::UnderWay | RollbackRefusal::Checkpoint(_) => Self::conflict(message),
+            RollbackRefusal::Job(refusal) => refusal.into(),
+            _ => Self::failed(message),
+        }
+    }
+}
+
 /// Tells the job to return permanently to a checkpoint; returns when it has resumed and its next checkpoint is durable.
 fn roll_back(rollbacks: &Rollbacks, call: &HttpRequest) -> Result<Value, HttpRefusal> {
     let RollbackWish { to } = call.json()?;
-    let rolled_back = rollbacks.roll_back(CheckpointId(to));
-    let (back, says) = rolled_back.map_err(|refusal| match refusal {
-        RollbackRefusal::Conflict(reason) => HttpRefusal::conflict(reason),
-        RollbackRefusal::Folder(reason) | RollbackRefusal::Job(reason) => {
-            HttpRefusal::failed(reason)
-        }
-        RollbackRefusal::Ended => job_ended(),
-    })?;
+    let (back, says) = rollbacks.roll_back(CheckpointId(to))?;
     let deleted: Vec<_> = back.deleted.iter().map(|id| id.0).collect();
     Ok(json!({
         "to": back.to.0,

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::drive::{Inputs, ask};
-use floodmark_engine::job::{Caller, Request};
+use floodmark_engine::job::{Caller, Request, Refusal};
+use floodmark_checkpoint::store::StoreError;
 use floodmark_engine::observe::Observer;
 use floodmark_state::stream::CheckpointId;
 
@@ -20,7 +21,19 @@ pub const SAVEPOINTS: &str = "savepoints";
 const NAME_MAX: usize = 128;
 
 /// Copies a checkpoint to a file.
-pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), String> + Send + Sync>;
+pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), SavepointError> + Send + Sync>;
+
+/// The reason why a checkpoint was not copied. It is still there, unless the job has ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SavepointError {
+    /// The job has ended, so its checkpoints are closed.
+    #[error("the job is over")]
+    JobOver,
+    /// The checkpoint cannot be read, or the file cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// A handle to a running job.
 #[derive(Clone)]
@@ -101,13 +114,14 @@ pub fn routes(side: &JobSide) -> Routes {
         .with(metrics)
 }
 
-/// The refusal of a request to which the job has not answered.
-pub(super) fn job_ended() -> HttpRefusal {
-    HttpRefusal::new(
-        409,
-        "job-ended",
-        "the job ended before it could do that; its last checkpoint is kept",
-    )
+impl From<Refusal> for HttpRefusal {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Ended => Self::new(409, "job-ended", message),
+            _ => Self::failed(message),
+        }
+    }
 }
 
 impl JobSide {
@@ -138,18 +152,15 @@ impl JobSide {
     /// # Errors
     /// When the job refuses, or ends before it has answered.
     pub fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, HttpRefusal> {
-        match ask(&self.inputs, wish) {
-            Some(answer) => answer.map_err(HttpRefusal::failed),
-            None => Err(job_ended()),
-        }
+        Ok(ask(&self.inputs, wish)?)
     }
 
     fn copy(&self, id: CheckpointId, to: Option<&Path>) -> Result<(), HttpRefusal> {
         let Some(to) = to else {
             return Ok(());
         };
-        (self.savepoints)(id, to).map_err(|reason| {
-            let message = format!("checkpoint {id} is there, but not the savepoint: {reason}");
+        (self.savepoints)(id, to).map_err(|error| {
+            let message = format!("checkpoint {id} is there, but not the savepoint: {error}");
             HttpRefusal::new(500, "savepoint-failed", message)
         })?;
         self.observer.savepoint(id.0, &to.display().to_string());

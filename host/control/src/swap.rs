@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
-use floodmark_engine::edge::swap::{self, NewPlugin, Swapper, Wish};
+use floodmark_engine::edge::swap::{NewPlugin, SwapRefusal, Swapper, Wish};
 
 /// The path of the route.
 pub const PATH: &str = "/v1/swap";
@@ -94,12 +94,17 @@ fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, H
         dry_run: wished.dry_run,
         trial: wished.trial_ms.map(Duration::from_millis),
         allow_dropped_state: wished.allow_dropped_state,
-    });
-    let found = found.map_err(|refusal| match refusal {
-        swap::SwapRefusal::Plugin(message) => HttpRefusal::new(422, UNFIT, message),
-        swap::SwapRefusal::Job(message) => HttpRefusal::conflict(message),
     })?;
     Ok(json!(found))
+}
+
+impl From<SwapRefusal> for HttpRefusal {
+    fn from(refusal: SwapRefusal) -> Self {
+        match refusal.is_of_plugin() {
+            true => Self::new(422, UNFIT, refusal.to_string()),
+            false => Self::conflict(refusal.to_string()),
+        }
+    }
 }
 
 /// The path of a component.

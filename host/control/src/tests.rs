@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::address::Listen;
-use super::job::{JobSide, Savepoints};
+use super::job::{JobSide, SavepointError, Savepoints};
 use super::*;
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::job::{Input, Request};
@@ -40,8 +40,11 @@ fn started(token: Option<&str>) -> Started {
 fn started_in(folder: TempDir, listen: Listen, below: &str) -> Started {
     let (inputs, inbox) = mpsc::channel();
     let savepoints: Savepoints = Arc::new(|id, path| match path.ends_with("bad") {
-        true => Err("the disk is full".to_owned()),
-        false => std::fs::write(path, id.to_string()).map_err(|error| error.to_string()),
+        true => Err(SavepointError::JobOver),
+        false => {
+            std::fs::write(path, id.to_string()).unwrap();
+            Ok(())
+        }
     });
     let stopped_with_savepoint = Arc::new(AtomicBool::new(false));
     let at = folder.path().join(below);
@@ -168,7 +171,7 @@ fn calls_reach_the_job_and_answers_come_back() {
     let refused = started.ask("/v1/checkpoints", Some(wish)).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "checkpoint 7 is there, but not the savepoint: the disk is full"
+        "checkpoint 7 is there, but not the savepoint: the job is over"
     );
     let ended = started.ask("/v1/stop", Some(json!({ "drain": true })));
     let ended = ended.unwrap_err().to_string();

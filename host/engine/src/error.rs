@@ -3,8 +3,10 @@
 use crate::connector::ConnectorError;
 use crate::edge::data_dir::DataDirError;
 use crate::edge::pipeline_file::PipelineFileError;
+use crate::edge::rollback::RollbackRefusal;
 use crate::edge::swap::SwapRefusal;
 use crate::guest::GuestError;
+use crate::job::Refusal;
 use crate::pipeline::Problems;
 use crate::runtime::JobError;
 use floodmark_checkpoint::store::StoreError;
@@ -59,6 +61,11 @@ impl EngineError {
         Self::new(Cause::Failed, message)
     }
 
+    /// For a request to a job that has ended.
+    pub(crate) fn over() -> Self {
+        Self::failed("the job is over; `stop` or `wait` tells how it ended")
+    }
+
     /// The cause.
     #[must_use]
     pub fn cause(&self) -> Cause {
@@ -100,11 +107,33 @@ impl From<GuestError> for EngineError {
     }
 }
 
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Ended => Self::over(),
+            refusal => Self::failed(refusal.to_string()),
+        }
+    }
+}
+
 impl From<SwapRefusal> for EngineError {
     fn from(refusal: SwapRefusal) -> Self {
+        let cause = match refusal.is_of_plugin() {
+            true => Cause::Plugin,
+            false => Cause::Failed,
+        };
+        Self::new(cause, refusal.to_string())
+    }
+}
+
+impl From<RollbackRefusal> for EngineError {
+    fn from(refusal: RollbackRefusal) -> Self {
         match refusal {
-            SwapRefusal::Plugin(message) => Self::plugin(message),
-            SwapRefusal::Job(message) => Self::failed(message),
+            RollbackRefusal::Job(refusal) => refusal.into(),
+            RollbackRefusal::Folder { .. } => Self::data(refusal.to_string()),
+            RollbackRefusal::UnderWay | RollbackRefusal::Checkpoint(_) => {
+                Self::failed(refusal.to_string())
+            }
         }
     }
 }

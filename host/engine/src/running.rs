@@ -11,7 +11,7 @@ use super::session::{EndedJob, OpenedJob};
 use super::{Cause, EngineError};
 use crate::connector::Recovered;
 use crate::edge::drive::{Inputs, Watcher, ask, request};
-use crate::edge::rollback::{RollbackRefusal, Rollbacks};
+use crate::edge::rollback::Rollbacks;
 use crate::edge::swap::{NewPlugin, Swapper, Wish};
 use crate::job::{Caller, Ending, Notice, Request};
 use crate::observe::{JobState, WorkerMetrics};
@@ -195,14 +195,7 @@ impl RunningJob {
     /// # Errors
     /// When the checkpoint does not exist, is damaged, or is of another pipeline: the job continues unchanged.
     pub fn rollback(&self, to: u64) -> Result<u64, EngineError> {
-        let rolled_back = self.rollbacks.roll_back(CheckpointId(to));
-        let (back, _) = rolled_back.map_err(|refusal| match refusal {
-            RollbackRefusal::Conflict(reason) | RollbackRefusal::Job(reason) => {
-                EngineError::failed(reason)
-            }
-            RollbackRefusal::Folder(reason) => EngineError::data(reason),
-            RollbackRefusal::Ended => over(),
-        })?;
+        let (back, _) = self.rollbacks.roll_back(CheckpointId(to))?;
         Ok(back.checkpoint.0)
     }
 
@@ -246,15 +239,12 @@ impl RunningJob {
                 Cause::Failed,
                 "the thread of the job stopped unexpectedly: this is a defect of floodmark",
             )),
-            None => Err(over()),
+            None => Err(EngineError::over()),
         }
     }
 
     fn ask<T>(&self, of: impl FnOnce(Caller<T>) -> Request) -> Result<T, EngineError> {
-        match ask(&self.inputs, of) {
-            Some(answer) => answer.map_err(EngineError::failed),
-            None => Err(over()),
-        }
+        Ok(ask(&self.inputs, of)?)
     }
 }
 
@@ -265,10 +255,6 @@ impl Drop for RunningJob {
             let _ = self.join();
         }
     }
-}
-
-fn over() -> EngineError {
-    EngineError::failed("the job is over; `stop` or `wait` tells how it ended")
 }
 
 /// Counts what a job does, for its summary and its status.

@@ -205,9 +205,9 @@ fn change(
     allow_dropped: bool,
 ) -> Result<OperatorComparison, CommandError> {
     let name = &replacement.operator;
-    let refused = |refusal: SwapRefusal| match refusal {
-        SwapRefusal::Plugin(message) => CommandError::new(EXIT_PLUGIN, message),
-        SwapRefusal::Job(message) => refuse(message),
+    let refused = |refusal: SwapRefusal| match refusal.is_of_plugin() {
+        true => CommandError::new(EXIT_PLUGIN, refusal.to_string()),
+        false => refuse(refusal.to_string()),
     };
     let changes: Vec<_> = replacement.config.clone().into_iter().collect();
     let old = PluginChoice {

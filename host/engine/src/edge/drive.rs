@@ -20,7 +20,8 @@ use super::clock::Clock;
 use super::failures::FailureLog;
 use crate::connector::Recovered;
 use crate::job::{
-    Answer, Caller, Ending, Input, Job, JobSettings, Moment, Notice, Output, Reply, Request,
+    Answer, Caller, Ending, Input, Job, JobSettings, Moment, Notice, Output, Refusal, Reply,
+    Request,
 };
 use crate::observe::WorkerMetrics;
 use crate::runtime::JobError;
@@ -83,12 +84,15 @@ pub fn request(inputs: &Inputs, request: Request) {
     let _ = inputs.send(Input::Request(request));
 }
 
-/// Sends a request to a job and waits for the answer; `None` if the job has ended without one.
-pub fn ask<T>(inputs: &Inputs, of: impl FnOnce(Caller<T>) -> Request) -> Option<Answer<T>> {
+/// Sends a request to a job and waits for the answer.
+///
+/// # Errors
+/// When the job refuses or cannot do it; [`Refusal::Ended`] if it has ended without an answer.
+pub fn ask<T>(inputs: &Inputs, of: impl FnOnce(Caller<T>) -> Request) -> Answer<T> {
     let (caller, answer) = Caller::new();
     request(inputs, of(caller));
     // A job that has ended drops the caller.
-    answer.recv().ok()
+    answer.recv().unwrap_or(Err(Refusal::Ended))
 }
 
 /// Runs a job to its end on this thread and others. `inputs` is a channel to which clients may send requests, too.

@@ -1,13 +1,17 @@
 //! Carries out rollbacks that clients of a running job request: reads the checkpoint and loads its plugins, notes the
 //! rollback in the data folder, and waits until the job runs from there.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::drive::{Inputs, ask};
 use super::rolled_back::RolledBackNote;
-use crate::job::{Request, RollbackRequest, RolledBack};
+use crate::guest::GuestError;
+use crate::job::{OperationKind, Refusal, Request, RollbackRequest, RolledBack};
 use crate::runtime::plan::Operator;
+use floodmark_checkpoint::PluginDigest;
+use floodmark_checkpoint::store::StoreError;
 use floodmark_state::stream::CheckpointId;
 
 /// A rollback that was checked and can be done.
@@ -22,19 +26,92 @@ pub struct PreparedRollback {
 
 /// Reads a whole checkpoint and loads its plugins; or returns the reason why the job cannot return to it.
 pub type PrepareRollback =
-    Arc<dyn Fn(CheckpointId) -> Result<PreparedRollback, String> + Send + Sync>;
+    Arc<dyn Fn(CheckpointId) -> Result<PreparedRollback, UnfitCheckpoint> + Send + Sync>;
 
-/// Why a job was not rolled back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The reason why a job was not rolled back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RollbackRefusal {
-    /// It cannot return to that checkpoint, or is being rolled back already. Nothing has changed.
-    Conflict(String),
+    /// Another client has it rolled back. Nothing has changed.
+    #[error("{}", OperationKind::Rollback.refuses_another())]
+    UnderWay,
+    /// It cannot return to that checkpoint. Nothing has changed.
+    #[error(transparent)]
+    Checkpoint(#[from] UnfitCheckpoint),
     /// The note cannot be written. Nothing has changed.
-    Folder(String),
-    /// The answer of the job.
-    Job(String),
+    #[error("cannot write into `{}`: {source}; nothing has changed", folder.display())]
+    Folder {
+        /// The data folder.
+        folder: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The job has refused, could not do it, or has ended.
+    #[error(transparent)]
+    Job(#[from] Refusal),
+}
+
+/// The reason why a job cannot return to a checkpoint. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnfitCheckpoint {
     /// The job has ended.
-    Ended,
+    #[error("the job is over")]
+    JobOver,
+    /// The checkpoint does not exist, or cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is of another pipeline.
+    #[error("checkpoint {checkpoint} is of another pipeline: {difference}")]
+    OtherPipeline {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The first difference, as a sentence.
+        difference: String,
+    },
+    /// It is damaged.
+    #[error(
+        "checkpoint {checkpoint} is damaged ({problem}), so the job cannot go back to it; `floodmark checkpoint verify` says which are sound"
+    )]
+    Damaged {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// A description of the damage.
+        problem: String,
+    },
+    /// One of its plugins cannot run.
+    #[error(transparent)]
+    Plugin(#[from] UnfitPlugin),
+}
+
+/// The reason why a plugin of a checkpoint cannot run in the place of the one that the pipeline names.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnfitPlugin {
+    /// Its component cannot be read.
+    #[error("operator `{operator}`: {source}")]
+    Unreadable {
+        /// The operator.
+        operator: String,
+        /// The error of the storage.
+        source: StoreError,
+    },
+    /// It cannot be loaded.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// It does not fit the graph of the pipeline.
+    #[error(
+        "operator `{operator}`: plugin {:.12} of the checkpoint has other {differing} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
+        plugin.to_string()
+    )]
+    OtherInterface {
+        /// The operator.
+        operator: String,
+        /// The plugin of the checkpoint.
+        plugin: PluginDigest,
+        /// What differs, in words.
+        differing: &'static str,
+    },
 }
 
 /// Rolls back one running job, for clients on any thread.
@@ -68,29 +145,23 @@ impl Rollbacks {
         to: CheckpointId,
     ) -> Result<(RolledBack, Vec<String>), RollbackRefusal> {
         let Ok(_alone) = self.one_at_a_time.try_lock() else {
-            let reason = "the job is being rolled back already; ask again once it is done";
-            return Err(RollbackRefusal::Conflict(reason.to_owned()));
+            return Err(RollbackRefusal::UnderWay);
         };
-        let prepared = (self.prepare)(to).map_err(RollbackRefusal::Conflict)?;
+        let prepared = (self.prepare)(to)?;
         // If the process dies after the rollback and before the next checkpoint, it restarts with the plugins as of `to`.
-        prepared.note.write(&self.folder).map_err(|error| {
-            let folder = self.folder.display();
-            RollbackRefusal::Folder(format!(
-                "cannot write into `{folder}`: {error}; nothing has changed"
-            ))
+        let written = prepared.note.write(&self.folder);
+        written.map_err(|source| RollbackRefusal::Folder {
+            folder: self.folder.clone(),
+            source,
         })?;
         let operators = prepared.operators;
-        let answer = ask(&self.inputs, |caller| {
+        let back = ask(&self.inputs, |caller| {
             Request::Rollback(Box::new(RollbackRequest {
                 to,
                 operators,
                 caller,
             }))
-        });
-        match answer {
-            Some(Ok(back)) => Ok((back, prepared.says)),
-            Some(Err(reason)) => Err(RollbackRefusal::Job(reason)),
-            None => Err(RollbackRefusal::Ended),
-        }
+        })?;
+        Ok((back, prepared.says))
     }
 }

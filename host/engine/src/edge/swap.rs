@@ -9,6 +9,7 @@
 //! barrier. If the job changes while a swap is prepared, the job refuses the swap.
 
 mod compare;
+mod refusal;
 mod rehearse;
 mod shadow;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{StateCompatibility, StateRow, compare, refuse_states};
+pub use self::refusal::SwapRefusal;
 pub use self::rehearse::Rehearsed;
 pub use self::shadow::Shadow;
 use super::clock::Clock;
@@ -26,6 +28,7 @@ use crate::guest::{GuestEngine, GuestError, Plugin};
 use crate::job::{Caller, Request, SwapRequest};
 use crate::runtime::JobError;
 use crate::runtime::plan::{NodeIndex, Operator, Plan, Role, Scratch};
+use floodmark_checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
 use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
 use floodmark_state::StateSchema;
@@ -79,42 +82,6 @@ pub struct Wish {
     pub trial: Option<Duration>,
     /// Whether to drop state that a new plugin does not declare any more.
     pub allow_dropped_state: bool,
-}
-
-/// The reason why plugins were not swapped. The job continues as before, unless the message says that it reverted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SwapRefusal {
-    /// The plugin does not fit.
-    Plugin(String),
-    /// The job, its state or its graph does not allow it.
-    Job(String),
-}
-
-impl From<GuestError> for SwapRefusal {
-    fn from(error: GuestError) -> Self {
-        Self::Plugin(error.to_string())
-    }
-}
-
-impl From<JobError> for SwapRefusal {
-    fn from(error: JobError) -> Self {
-        match error {
-            JobError::Guest(error) => error.into(),
-            other => Self::Job(other.to_string()),
-        }
-    }
-}
-
-impl From<SwapError> for SwapRefusal {
-    fn from(error: SwapError) -> Self {
-        match error {
-            SwapError::Job(error) => error.into(),
-            SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. } => {
-                Self::Plugin(error.to_string())
-            }
-            other => Self::Job(other.to_string()),
-        }
-    }
 }
 
 /// The findings and the result of a swap.
@@ -300,9 +267,7 @@ impl Swapper {
     ) -> Result<(), SwapRefusal> {
         if running.newest.is_none() {
             if wish.shadow > 0 {
-                return Err(SwapRefusal::Job(
-                    "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again".to_owned(),
-                ));
+                return Err(SwapRefusal::NoCheckpoint);
             }
             return Ok(());
         }
@@ -315,9 +280,7 @@ impl Swapper {
                 return proven;
             }
         }
-        Err(SwapRefusal::Job(
-            "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`".to_owned(),
-        ))
+        Err(SwapRefusal::Retired)
     }
 
     fn prove_on(
@@ -349,45 +312,35 @@ impl Swapper {
 
     /// The newest checkpoint at this moment.
     fn newest(&self) -> Result<Readable, SwapRefusal> {
-        let unreadable = |reason: String| {
-            SwapRefusal::Job(format!(
-                "no checkpoint can be read to try the plugin on: {reason}"
-            ))
-        };
-        let reader = (self.reader)().ok_or_else(|| unreadable("the job is over".to_owned()))?;
+        let reader = (self.reader)().ok_or(SwapRefusal::JobOver)?;
         let listed = reader.list();
-        let listed = listed.map_err(|error| unreadable(error.to_string()))?;
+        let listed = listed.map_err(|source| SwapRefusal::Unlistable { source })?;
         let checkpoint = listed.into_iter().find_map(|(_, manifest)| manifest.ok());
-        let checkpoint = checkpoint.ok_or_else(|| unreadable("none is sound".to_owned()))?;
-        Ok((reader, checkpoint))
+        Ok((reader, checkpoint.ok_or(SwapRefusal::NoneSound)?))
     }
 
     fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, SwapRefusal> {
-        match ask(&self.inputs, wish) {
-            Some(answer) => answer.map_err(SwapRefusal::Job),
-            None => Err(SwapRefusal::Job(
-                "the job ended before it could do that; its last checkpoint is kept".to_owned(),
-            )),
-        }
+        Ok(ask(&self.inputs, wish)?)
     }
 }
 
 fn check(wish: &Wish) -> Result<(), SwapRefusal> {
-    let refuse = |reason: String| Err(SwapRefusal::Job(reason));
     if wish.plugins.is_empty() {
-        return refuse("no operator is named whose plugin is to be replaced".to_owned());
+        return Err(SwapRefusal::NoOperator);
     }
     for (at, new) in wish.plugins.iter().enumerate() {
         let mut before = wish.plugins[..at].iter();
         if before.any(|other| other.operator == new.operator) {
-            return refuse(format!("operator `{}` is named twice", new.operator));
+            return Err(SwapRefusal::OperatorTwice {
+                operator: new.operator.clone(),
+            });
         }
     }
     if wish.trial.is_some_and(|trial| trial > TRIAL_MAX) {
-        return refuse("a trial takes at most a day".to_owned());
+        return Err(SwapRefusal::TrialTooLong);
     }
     if wish.shadow > SHADOW_MAX {
-        return refuse(format!("a shadow run has at most {SHADOW_MAX} records"));
+        return Err(SwapRefusal::ShadowTooLong);
     }
     Ok(())
 }

@@ -78,8 +78,6 @@ pub(super) struct Draft {
     unwritten: BTreeMap<ChunkId, Arc<Chunk>>,
     staged: BTreeMap<NodeIndex, Vec<Staged>>,
     pub(super) last_durable: Option<CheckpointId>,
-    /// Why the last checkpoint that failed did.
-    pub(super) last_failure: String,
     /// By node: states of which the last durable checkpoint may have entries. All, if nothing is known.
     held: BTreeMap<NodeIndex, HeldStates>,
 }
@@ -127,7 +125,6 @@ impl Draft {
             unwritten: BTreeMap::new(),
             staged: BTreeMap::new(),
             last_durable: None,
-            last_failure: String::new(),
             held: BTreeMap::new(),
         }
     }

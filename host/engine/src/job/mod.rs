@@ -22,6 +22,7 @@ mod operation;
 mod phase;
 mod plans;
 mod recovery;
+pub mod refusal;
 mod request;
 mod rescale;
 pub mod restart;
@@ -41,6 +42,8 @@ pub use self::notice::{CompletedCheckpoint, Notice, WentBack};
 use self::operation::Operation;
 use self::phase::{Phase, Purpose, Return, StopCause};
 use self::plans::Plans;
+use self::refusal::Interruption;
+pub use self::refusal::{OperationKind, Refusal};
 use self::request::Callers;
 pub use self::request::{
     Answer, Caller, Reply, Request, Rescaled, RollbackRequest, RolledBack, SwapRequest, Swapped,
@@ -317,7 +320,8 @@ impl Job {
         self.phase = Phase::Over;
         if let Err(error) = &result {
             self.rollback_has_failed(error, outputs);
-            self.refuse_operation(&error.to_string(), outputs);
+            let failure = error.to_string();
+            self.refuse_operation(Interruption::JobFailed { failure }, outputs);
         }
         self.operation = None;
         self.callers = Callers::default();

@@ -7,6 +7,7 @@ use super::restart::Limit;
 use super::{Rescaled, RolledBack, Swapped};
 use crate::guest::{LogLine, Plugin};
 use floodmark_checkpoint::Trigger;
+use crate::runtime::report::{CheckpointFailure, SinkFailure};
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 
 /// An event that the observers of a job are told of.
@@ -34,12 +35,12 @@ pub enum Notice {
         /// From the trigger until it was given up.
         total: Duration,
         /// Why it is not.
-        reason: String,
+        reason: CheckpointFailure,
     },
     /// Output is durable, but not visible: it will be with the next checkpoint.
     NotVisible {
         /// Which sink, and why.
-        reason: String,
+        reason: SinkFailure,
     },
     /// Plugins have taken the place of others.
     Swapped(Swapped),

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use super::rescale::{Rescale, unsettled};
-use super::rollback::{Rollback, unsettled_rollback};
+use super::refusal::{Interruption, OperationKind, Refusal};
+use super::rescale::Rescale;
+use super::rollback::Rollback;
 use super::swap::Swap;
-use super::{Answer, Job, Notice, Output, Reply, Rescaled, RolledBack};
+use super::{Job, Notice, Output, Reply, Rescaled, RolledBack};
+use crate::runtime::report::CheckpointFailure;
 use floodmark_state::stream::CheckpointId;
 
 /// What is under way.
@@ -45,20 +47,21 @@ pub(super) enum Done {
 
 impl Operation {
     /// Why another cannot begin now.
-    pub(super) fn refusal(&self) -> &'static str {
-        match self {
-            Self::Swap(_) => "another swap is under way; ask again when it is done",
+    pub(super) fn refusal(&self) -> Refusal {
+        let operation = match self {
+            Self::Swap(_) => OperationKind::Swap,
             Self::Rescale(_)
             | Self::Settling(Settling {
                 done: Done::Rescale { .. },
                 ..
-            }) => "the job is being rescaled already; ask again once it is done",
+            }) => OperationKind::Rescale,
             Self::Rollback(_)
             | Self::Settling(Settling {
                 done: Done::Rollback { .. },
                 ..
-            }) => "the job is being rolled back already; ask again once it is done",
-        }
+            }) => OperationKind::Rollback,
+        };
+        Refusal::UnderWay { operation }
     }
 }
 
@@ -79,39 +82,44 @@ impl Job {
     pub(super) fn settle_with(
         &mut self,
         checkpoint: CheckpointId,
-        outcome: Result<(), &str>,
+        outcome: Result<(), &CheckpointFailure>,
         outputs: &mut Vec<Output>,
     ) {
         let is_meant = |operation: &mut Operation| matches!(operation, Operation::Settling(settling) if settling.checkpoint == Some(checkpoint));
         if let Some(Operation::Settling(settling)) = self.operation.take_if(is_meant) {
-            let answer = outcome.map(|()| checkpoint);
-            settling.done.answer(answer.map_err(str::to_owned), outputs);
+            let answer = match outcome {
+                Ok(()) => Ok(checkpoint),
+                Err(failure) => Err(failure.clone().into()),
+            };
+            settling.done.answer(answer, outputs);
         }
     }
 
     /// Ends a rescale that has not happened, and an operation that no checkpoint will have.
-    pub(super) fn refuse_operation(&mut self, reason: &str, outputs: &mut Vec<Output>) {
+    pub(super) fn refuse_operation(&mut self, reason: Interruption, outputs: &mut Vec<Output>) {
         match self.operation.take() {
             Some(Operation::Rescale(rescale)) => {
-                let reason = format!("the job was not rescaled: {reason}");
-                outputs.push(Output::Answer(Reply::Rescale(rescale.caller, Err(reason))));
+                let refusal = Refusal::NotRescaled { reason };
+                outputs.push(Output::Answer(Reply::Rescale(rescale.caller, Err(refusal))));
             }
-            Some(Operation::Settling(settling)) => {
-                settling.done.answer(Err(reason.to_owned()), outputs);
-            }
+            Some(Operation::Settling(settling)) => settling.done.answer(Err(reason), outputs),
             other => self.operation = other,
         }
     }
 
     /// Why an operation other than a rollback cannot begin now.
-    pub(super) fn operation_refusal(&self) -> Option<&'static str> {
+    pub(super) fn operation_refusal(&self) -> Option<Refusal> {
         self.operation.as_ref().map(Operation::refusal)
     }
 }
 
 impl Done {
-    /// Answers the caller.
-    pub(super) fn answer(self, checkpoint: Answer<CheckpointId>, outputs: &mut Vec<Output>) {
+    /// Answers the caller: the checkpoint that has the operation, or why none has it.
+    pub(super) fn answer(
+        self,
+        checkpoint: Result<CheckpointId, Interruption>,
+        outputs: &mut Vec<Output>,
+    ) {
         match self {
             Self::Rescale { rescale, pause } => {
                 let (from, to) = (rescale.from, rescale.parallelism);
@@ -122,7 +130,8 @@ impl Done {
                     pause,
                 };
                 let answer = checkpoint.map(rescaled);
-                let answer = answer.map_err(|reason| unsettled(to, from, &reason));
+                let answer =
+                    answer.map_err(|reason| Refusal::RescaleNotDurable { from, to, reason });
                 if let Ok(rescaled) = answer {
                     outputs.push(Output::Notify(Notice::Rescaled(rescaled)));
                 }
@@ -141,7 +150,7 @@ impl Done {
                     checkpoint,
                 };
                 let answer = checkpoint.map(rolled_back);
-                let answer = answer.map_err(|reason| unsettled_rollback(to, &reason));
+                let answer = answer.map_err(|reason| Refusal::RollbackNotDurable { to, reason });
                 if let Ok(rolled_back) = &answer {
                     let notice = Notice::RolledBack(rolled_back.clone());
                     outputs.push(Output::Notify(notice));

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::fault::{self, Fault};
 use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
+use super::refusal::{Interruption, Refusal, ReturnCause};
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
     DeletedLater, EarlierRuns, Ending, Found, Job, KeptFailure, Moment, Notice, Output, Recover,
@@ -92,7 +93,7 @@ impl Job {
         };
         match (result, back.purpose) {
             (Err(error), Purpose::Rollback(_)) if back.failure.is_none() => {
-                self.refuse_rollback(&error, outputs);
+                self.refuse_rollback(error, outputs);
             }
             (Err(error), _) => self.finish(Err(error.into()), outputs),
             (Ok(found), Purpose::Rollback(at) | Purpose::UndoSwap(at))
@@ -136,12 +137,14 @@ impl Job {
         let mut back = back;
         let resumes_from = found.earlier.checkpoint;
         let was_swapping = self.is_swapping();
-        let reason = match (&back.failure, back.purpose) {
-            (Some(error), _) => error.to_string(),
-            (None, Purpose::Rollback(_)) => "it was rolled back".to_owned(),
-            (None, _) => "its tasks were remade".to_owned(),
+        let cause = match (&back.failure, back.purpose) {
+            (Some(error), _) => ReturnCause::Failed {
+                failure: error.to_string(),
+            },
+            (None, Purpose::Rollback(_)) => ReturnCause::RolledBack,
+            (None, _) => ReturnCause::Remade,
         };
-        self.settle_swap(now, resumes_from, &reason, outputs);
+        self.settle_swap(now, resumes_from, cause, outputs);
         let is_other = self.plans.go_back_to(resumes_from);
         match back.plan.take() {
             Some(plan) => {
@@ -374,19 +377,16 @@ impl Job {
             return self.finish(Err(error), outputs);
         }
         outputs.push(Output::Notify(Notice::StoppedAtRest { at }));
-        self.refuse_operation("the job is over", outputs);
+        self.refuse_operation(Interruption::JobOver, outputs);
         self.refuse_swap(outputs);
-        let too_late = "the job was stopped while it waited after a failure, before it took one";
         let callers = &mut self.callers;
         let waiting = callers.current.drain(..).chain(callers.next.drain(..));
         outputs.extend(waiting.map(|caller| {
-            let answer = Err(too_late.to_owned());
+            let answer = Err(Refusal::StoppedBefore);
             Output::Answer(Reply::Checkpoint(caller, answer))
         }));
-        let none =
-            "the job was stopped while it waited after a failure, and it has no checkpoint yet";
         outputs.extend(callers.last.drain(..).map(|caller| {
-            let answer = at.ok_or_else(|| none.to_owned());
+            let answer = at.ok_or(Refusal::StoppedWithout);
             Output::Answer(Reply::Checkpoint(caller, answer))
         }));
         self.finish(Ok(Ending::Stopped), outputs);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::refusal::Refusal;
 use crate::guest::Plugin;
 use crate::runtime::plan::Operator;
 use crate::runtime::swap::{PreparedSwap, Running, Stopwatch};
@@ -36,8 +37,8 @@ pub enum Request {
     Rollback(Box<RollbackRequest>),
 }
 
-/// The result of a request, or why it failed.
-pub type Answer<T> = Result<T, String>;
+/// The result of a request, or why it was not done.
+pub type Answer<T> = Result<T, Refusal>;
 
 /// A client that waits for an answer. Dropping it without one tells the client that the job is over.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::fault::{self, Fault};
 use super::operation::{Done, Operation};
 use super::phase::{Phase, Purpose, Return};
+use super::refusal::{Interruption, Refusal};
 use super::{Caller, Job, Moment, Output, Reply, Rescaled};
 use crate::runtime::JobError;
 use crate::runtime::plan::Plan;
@@ -36,18 +37,12 @@ impl Job {
     ) {
         let max = self.draft.max_parallelism().get();
         let from = self.draft.parallelism();
-        let refusal = if let Some(refusal) = self.operation_refusal() {
-            Some(refusal.to_owned())
-        } else if !(1..=max).contains(&parallelism) {
-            Some(format!(
-                "{parallelism} is not between 1 and {max}, the `max-parallelism` of this job"
-            ))
-        } else if parallelism == from {
-            Some(format!(
-                "the job runs with a parallelism of {parallelism} already"
-            ))
-        } else {
-            None
+        let refusal = match self.operation_refusal() {
+            None if !(1..=max).contains(&parallelism) => {
+                Some(Refusal::ParallelismOutOfRange { parallelism, max })
+            }
+            None if parallelism == from => Some(Refusal::SameParallelism { parallelism }),
+            refusal => refusal,
         };
         if let Some(refusal) = refusal {
             outputs.push(Output::Answer(Reply::Rescale(caller, Err(refusal))));
@@ -124,12 +119,11 @@ impl Job {
     pub(super) fn rescale_is_undone(&mut self, outputs: &mut Vec<Output>) {
         let is_meant = |operation: &mut Operation| matches!(operation, Operation::Rescale(rescale) if rescale.failure.is_some());
         if let Some(Operation::Rescale(rescale)) = self.operation.take_if(is_meant) {
-            let reason = format!(
-                "the job was not rescaled, and continues with a parallelism of {}: {}",
-                rescale.from,
-                rescale.failure.unwrap_or_default()
-            );
-            outputs.push(Output::Answer(Reply::Rescale(rescale.caller, Err(reason))));
+            let refusal = Refusal::RescaleUndone {
+                from: rescale.from,
+                failure: rescale.failure.unwrap_or_default(),
+            };
+            outputs.push(Output::Answer(Reply::Rescale(rescale.caller, Err(refusal))));
         }
     }
 
@@ -141,16 +135,6 @@ impl Job {
         {
             self.plans.set(before);
         }
-        self.refuse_operation(
-            "something else was requested of the job before a checkpoint had it",
-            outputs,
-        );
+        self.refuse_operation(Interruption::Superseded, outputs);
     }
-}
-
-/// The answer to the client when the first checkpoint after a rescale failed.
-pub(super) fn unsettled(parallelism: u16, from: u16, reason: &str) -> String {
-    format!(
-        "the job runs with a parallelism of {parallelism}, but the checkpoint that says so failed ({reason}): if it dies before the next one, it comes back with {from}"
-    )
 }

@@ -4,6 +4,7 @@
 
 use super::operation::{Done, Operation};
 use super::phase::{Phase, Purpose, Return, StopCause};
+use super::refusal::Refusal;
 use super::swap::Swap;
 use super::{Found, Job, Output, Reply, RollbackRequest};
 use crate::runtime::JobError;
@@ -32,10 +33,10 @@ impl Job {
         let refusal = match (&self.phase, &self.operation) {
             (_, Some(rollback @ Operation::Rollback(_))) => Some(rollback.refusal()),
             (Phase::Running | Phase::Waiting { .. } | Phase::Stopping(_), _) => None,
-            _ => Some("the job is being restarted; ask again"),
+            _ => Some(Refusal::Restarting),
         };
         if let Some(refusal) = refusal {
-            let reply = Reply::Rollback(request.caller, Err(refusal.to_owned()));
+            let reply = Reply::Rollback(request.caller, Err(refusal));
             outputs.push(Output::Answer(reply));
             return;
         }
@@ -82,17 +83,15 @@ impl Job {
     }
 
     /// The checkpoint cannot be read: the job resumes as it was.
-    pub(super) fn refuse_rollback(&mut self, error: &StoreError, outputs: &mut Vec<Output>) {
+    pub(super) fn refuse_rollback(&mut self, error: StoreError, outputs: &mut Vec<Output>) {
         if let Some(Operation::Rollback(rollback)) = self.operation.take() {
-            let to = rollback.request.to;
-            let reason = match error {
-                StoreError::NoSuchCheckpoint { .. } => {
-                    format!("checkpoint {to} is not there any more; nothing has changed")
-                }
-                other => format!("checkpoint {to} cannot be read: {other}; nothing has changed"),
+            let checkpoint = rollback.request.to;
+            let refusal = match error {
+                StoreError::NoSuchCheckpoint { .. } => Refusal::CheckpointGone { checkpoint },
+                source => Refusal::CheckpointUnreadable { checkpoint, source },
             };
             let caller = rollback.request.caller;
-            outputs.push(Output::Answer(Reply::Rollback(caller, Err(reason))));
+            outputs.push(Output::Answer(Reply::Rollback(caller, Err(refusal))));
             self.operation = rollback.interrupted.map(Operation::Swap);
         }
         self.recover(Return::to(Purpose::Resume), None, true, outputs);
@@ -124,16 +123,12 @@ impl Job {
     pub(super) fn rollback_has_failed(&mut self, error: &JobError, outputs: &mut Vec<Output>) {
         let has_gone = |operation: &mut Operation| matches!(operation, Operation::Rollback(rollback) if rollback.has_gone_back);
         if let Some(Operation::Rollback(rollback)) = self.operation.take_if(has_gone) {
-            let to = rollback.request.to;
-            let reason =
-                format!("the job went back to checkpoint {to}, and cannot resume there: {error}");
+            let refusal = Refusal::NotResumed {
+                to: rollback.request.to,
+                failure: error.to_string(),
+            };
             let caller = rollback.request.caller;
-            outputs.push(Output::Answer(Reply::Rollback(caller, Err(reason))));
+            outputs.push(Output::Answer(Reply::Rollback(caller, Err(refusal))));
         }
     }
-}
-
-/// The answer to the client when the first checkpoint after a rollback failed.
-pub(super) fn unsettled_rollback(to: CheckpointId, reason: &str) -> String {
-    format!("the job went back to checkpoint {to}, but the checkpoint after that failed ({reason})")
 }

@@ -2,10 +2,11 @@
 
 use super::operation::Operation;
 use super::phase::{Phase, StopCause};
+use super::refusal::{Interruption, Refusal};
 use super::schedule::{AfterFailure, Wishes};
 use super::{CompletedCheckpoint, Ending, Job, Moment, Notice, Output, Reply, Request};
 use crate::runtime::JobError;
-use crate::runtime::report::{Report, WriteOutcome};
+use crate::runtime::report::{CheckpointFailure, Report, WriteOutcome};
 use crate::runtime::snapshot::RegionSnapshot;
 use crate::runtime::swap::Running;
 use crate::runtime::worker::Control;
@@ -130,8 +131,7 @@ impl Job {
 
     pub(super) fn give_up_slow_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
         if let Some(checkpoint) = self.schedule.is_too_slow(now.clock) {
-            let reason = "not all tasks reached its barrier within `checkpoint.timeout`";
-            self.not_completed(now, checkpoint, reason, outputs);
+            self.not_completed(now, checkpoint, CheckpointFailure::Timeout, outputs);
         }
     }
 
@@ -144,7 +144,7 @@ impl Job {
         outputs.extend(reasons.map(|reason| Output::Notify(Notice::NotVisible { reason })));
         match outcome.durable {
             Ok(()) => self.completed(now, outcome.checkpoint, outputs),
-            Err(reason) => self.not_completed(now, outcome.checkpoint, &reason, outputs),
+            Err(reason) => self.not_completed(now, outcome.checkpoint, reason, outputs),
         }
     }
 
@@ -188,35 +188,33 @@ impl Job {
         &mut self,
         now: Moment,
         id: CheckpointId,
-        reason: &str,
+        reason: CheckpointFailure,
         outputs: &mut Vec<Output>,
     ) {
         let Some((under_way, after)) = self.schedule.failed(now.clock, id) else {
             return;
         };
         self.tell(Control::Aborted(id), outputs);
-        self.draft.last_failure = reason.to_owned();
         let callers = self.callers.current.drain(..);
         outputs.extend(callers.map(|caller| {
-            let answer = Err(reason.to_owned());
-            Output::Answer(Reply::Checkpoint(caller, answer))
+            let refusal = Refusal::Checkpoint(reason.clone());
+            Output::Answer(Reply::Checkpoint(caller, Err(refusal)))
         }));
         outputs.push(Output::Notify(Notice::NotCompleted {
             checkpoint: id,
             trigger: under_way.trigger,
             created_ms: under_way.begun.wall_ms,
             total: now.clock.saturating_sub(under_way.begun.clock),
-            reason: reason.to_owned(),
+            reason: reason.clone(),
         }));
-        self.settle_with(id, Err(reason), outputs);
+        self.settle_with(id, Err(&reason), outputs);
         if under_way.trigger == Trigger::Rescale {
             self.tell(Control::Resume, outputs);
-            self.refuse_operation(reason, outputs);
+            self.refuse_operation(reason.clone().into(), outputs);
         }
         let restart = self.draft.last_durable;
-        let reason = reason.to_owned();
         let error = match after {
-            AfterFailure::Continue => match self.failure_of_swap(id, &reason) {
+            AfterFailure::Continue => match self.failure_of_swap(id, reason) {
                 // The job goes back anyway if its workers end already.
                 Some(error) if matches!(self.phase, Phase::Running) => error,
                 _ => return,
@@ -240,7 +238,7 @@ impl Job {
 
     /// The last checkpoint is durable: the job ends.
     fn end(&mut self, ending: Ending, outputs: &mut Vec<Output>) {
-        self.refuse_operation("the job is over", outputs);
+        self.refuse_operation(Interruption::JobOver, outputs);
         self.refuse_swap(outputs);
         if let Some(last) = self.draft.last_durable {
             let callers = self.callers.next.drain(..);

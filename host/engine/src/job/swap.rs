@@ -11,9 +11,11 @@ use std::time::Duration;
 use super::draft::OperatorDraft;
 use super::operation::Operation;
 use super::phase::Phase;
+use super::refusal::{Refusal, ReturnCause};
 use super::rollback::Rollback;
 use super::{Job, Moment, Notice, Output, Reply, SwapRequest, Swapped};
 use crate::runtime::JobError;
+use crate::runtime::report::CheckpointFailure;
 use crate::runtime::snapshot::RegionId;
 use crate::runtime::swap::{Replacement, plugin_at};
 use crate::runtime::worker::Control;
@@ -40,16 +42,12 @@ impl Job {
         let prepared = &request.prepared;
         let has_changed = prepared.generation() != self.plans.generation
             || prepared.workers() != usize::from(self.draft.parallelism());
-        let refusal = if let Some(refusal) = self.trial_refusal(now) {
-            Some(refusal)
-        } else if let Some(refusal) = self.operation_refusal() {
-            Some(refusal.to_owned())
-        } else if !matches!(self.phase, Phase::Running) {
-            Some("the job waits after a failure, and no plugin runs; ask again once it runs, or stop it and swap then".to_owned())
-        } else if has_changed {
-            Some("the job has changed while the swap was prepared; ask again".to_owned())
-        } else {
-            None
+        let is_running = matches!(self.phase, Phase::Running);
+        let refusal = self.trial_refusal(now);
+        let refusal = match refusal.or_else(|| self.operation_refusal()) {
+            None if !is_running => Some(Refusal::NotRunning),
+            None if has_changed => Some(Refusal::Changed),
+            refusal => refusal,
         };
         if let Some(refusal) = refusal {
             outputs.push(Output::Answer(Reply::Swap(request.caller, Err(refusal))));
@@ -163,13 +161,10 @@ impl Job {
     pub(super) fn failure_of_swap(
         &self,
         checkpoint: CheckpointId,
-        reason: &str,
+        reason: CheckpointFailure,
     ) -> Option<JobError> {
         let is_meant = self.swap()?.checkpoint == Some(checkpoint);
-        is_meant.then(|| JobError::NotSwapped {
-            checkpoint,
-            reason: reason.to_owned(),
-        })
+        is_meant.then_some(JobError::NotSwapped { checkpoint, reason })
     }
 
     /// Settles and answers the swap, now that the checkpoint from which the job resumes is known: it may be durable although
@@ -178,26 +173,19 @@ impl Job {
         &mut self,
         now: Moment,
         restored: Option<CheckpointId>,
-        reason: &str,
+        cause: ReturnCause,
         outputs: &mut Vec<Output>,
     ) {
         if let Some(restored) = restored {
             self.swap_is_durable(now, restored, self.draft.last_durable, outputs);
         }
         if let Some(swap) = self.take_swap_if(|_| true) {
-            let place = match restored {
-                Some(id) => format!("checkpoint {id}"),
-                None => "the beginning".to_owned(),
+            let to = restored;
+            let refusal = match swap.checkpoint {
+                Some(_) => Refusal::SwapUndone { to, cause },
+                None => Refusal::SwapNotBegun { to, cause },
             };
-            let answer = match swap.checkpoint {
-                Some(_) => format!(
-                    "the job has gone back to {place} with the old plugin and the old state: {reason}"
-                ),
-                None => format!(
-                    "nothing was replaced: the job has gone back to {place} before it could be ({reason}); ask again"
-                ),
-            };
-            let reply = Reply::Swap(swap.request.caller, Err(answer));
+            let reply = Reply::Swap(swap.request.caller, Err(refusal));
             outputs.push(Output::Answer(reply));
         }
     }
@@ -205,8 +193,7 @@ impl Job {
     /// The job ends: a swap whose checkpoint has not begun does not happen.
     pub(super) fn refuse_swap(&mut self, outputs: &mut Vec<Output>) {
         if let Some(swap) = self.take_swap_if(|swap| swap.checkpoint.is_none()) {
-            let reason = "nothing was replaced: the job ends; swap while it is stopped, and the next run uses the new plugin";
-            let reply = Reply::Swap(swap.request.caller, Err(reason.to_owned()));
+            let reply = Reply::Swap(swap.request.caller, Err(Refusal::SwapAtEnd));
             outputs.push(Output::Answer(reply));
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::fault::{self, Fault};
 use super::phase::{Purpose, Return};
+use super::refusal::Refusal;
 use super::{Job, Moment, Notice, Output};
 use crate::runtime::JobError;
 use crate::runtime::plan::{NodeIndex, Operator, Plan, Role};
@@ -109,14 +110,13 @@ impl Job {
     }
 
     /// Why there is no other swap while one is on trial: it would not be clear which of them caused a failure.
-    pub(super) fn trial_refusal(&self, now: Moment) -> Option<String> {
+    pub(super) fn trial_refusal(&self, now: Moment) -> Option<Refusal> {
         let trial = self.trial.as_ref()?;
-        let names = trial.names().join("`, `");
         let left = trial.until.saturating_sub(now.clock);
-        Some(format!(
-            "operator `{names}` is on trial for {} s more; ask again after that",
-            left.as_secs() + 1
-        ))
+        Some(Refusal::OnTrial {
+            operators: trial.names(),
+            seconds_left: left.as_secs() + 1,
+        })
     }
 
     /// Ends a trial whose time is over.

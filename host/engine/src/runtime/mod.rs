@@ -35,6 +35,7 @@ pub mod collections;
 mod migration;
 pub mod trees;
 
+use self::report::CheckpointFailure;
 use self::task::TaskError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
@@ -130,7 +131,7 @@ pub enum JobError {
     )]
     LastCheckpoint {
         /// The reason.
-        reason: String,
+        reason: CheckpointFailure,
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
     },
@@ -144,7 +145,7 @@ pub enum JobError {
         /// The number of failures, at least one.
         failures: u32,
         /// The reason of the last failure.
-        reason: String,
+        reason: CheckpointFailure,
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
     },
@@ -156,7 +157,7 @@ pub enum JobError {
         /// The checkpoint at whose barrier they were replaced.
         checkpoint: CheckpointId,
         /// The reason why it could not be taken.
-        reason: String,
+        reason: CheckpointFailure,
     },
     /// The pipeline has no operator of that name.
     #[error("there is no operator `{operator}` in the pipeline")]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::JobError;
 use super::snapshot::{RegionId, RegionSnapshot};
+use floodmark_checkpoint::store::StoreError;
+use crate::connector::ConnectorError;
 use crate::guest::LogLine;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 
@@ -52,7 +54,38 @@ pub struct WriteOutcome {
     /// Its id.
     pub checkpoint: CheckpointId,
     /// Whether it is durable; otherwise the reason.
-    pub durable: Result<(), String>,
+    pub durable: Result<(), CheckpointFailure>,
     /// Sinks whose output is durable but not visible yet; the next checkpoint tries again.
-    pub not_visible: Vec<String>,
+    pub not_visible: Vec<SinkFailure>,
+}
+
+/// The reason why a checkpoint was not completed. Several callers and observers learn of one failure, so it can be cloned.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointFailure {
+    /// Tasks did not hand over their snapshots in time. Nothing was written.
+    #[error("not all tasks reached its barrier within `checkpoint.timeout`")]
+    Timeout,
+    /// A sink could not make its staged parts durable. The checkpoint does not exist.
+    #[error(transparent)]
+    Sink(#[from] SinkFailure),
+    /// The storage failed: whether the checkpoint exists may be unknown.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+}
+
+impl From<StoreError> for CheckpointFailure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// A sink that could not prepare or commit what it has staged.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("sink `{sink}`: {source}")]
+pub struct SinkFailure {
+    /// The node.
+    pub sink: String,
+    /// The connector's error.
+    pub source: Arc<ConnectorError>,
 }

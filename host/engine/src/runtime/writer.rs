@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
 use super::plan::{Plan, Role};
-use super::report::WriteOutcome;
+use super::report::{WriteOutcome, SinkFailure};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_checkpoint::store::RestoredCheckpoint;
@@ -151,7 +151,7 @@ impl Writer {
         };
         for sink in &mut self.sinks {
             if let Err(error) = sink.prepare() {
-                return outcome(Err(format!("sink `{}`: {error}", sink.name)), Vec::new());
+                return outcome(Err(sink.failure(error).into()), Vec::new());
             }
             crash::point(Point::SinkPrepared);
             checkpoint.sinks.push(sink.snapshot());
@@ -164,14 +164,14 @@ impl Writer {
             retained: self.retained(),
         }) {
             Ok(permit) => permit,
-            Err(error) => return outcome(Err(error.to_string()), Vec::new()),
+            Err(error) => return outcome(Err(error.into()), Vec::new()),
         };
         crash::point(Point::CheckpointDurable);
         let mut not_visible = Vec::new();
         for sink in &mut self.sinks {
             match sink.committer.commit(&permit, &sink.prepared) {
                 Ok(()) => sink.prepared.clear(),
-                Err(error) => not_visible.push(format!("sink `{}`: {error}", sink.name)),
+                Err(error) => not_visible.push(sink.failure(error)),
             }
             crash::point(Point::SinkCommitted);
         }
@@ -275,6 +275,13 @@ impl SinkOutput {
         self.state = self.committer.prepare(&self.unprepared)?;
         self.prepared.append(&mut self.unprepared);
         Ok(())
+    }
+
+    fn failure(&self, error: ConnectorError) -> SinkFailure {
+        SinkFailure {
+            sink: self.name.clone(),
+            source: Arc::new(error),
+        }
     }
 
     fn snapshot(&self) -> SinkSnapshot {

@@ -109,7 +109,7 @@ impl StartPoint {
             Self::At(_) | Self::Carried { .. } => None,
         };
         let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
-        runs.map_err(EngineError::plugin)
+        runs.map_err(|error| EngineError::plugin(error.to_string()))
     }
 
     /// Deletes the checkpoints after the one that the job returns to. Their output is taken back afterwards, so that a

@@ -91,7 +91,7 @@ impl Watched {
                 trigger: trigger.word(),
                 created_ms: *created_ms,
                 total: *total,
-                failure: Some(reason.clone()),
+                failure: Some(reason.to_string()),
                 ..CheckpointFacts::default()
             }),
             Notice::Failed { reason } => self.observer.failed(reason, self.clock.wall_ms()),

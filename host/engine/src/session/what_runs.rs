@@ -8,7 +8,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::edge::rollback::{PrepareRollback, PreparedRollback};
+use crate::edge::rollback::{PrepareRollback, PreparedRollback, UnfitCheckpoint, UnfitPlugin};
+use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice, Scale};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::difference;
@@ -40,7 +41,7 @@ impl Preparing {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
-            let reader = reader.ok_or("the job is over")?;
+            let reader = reader.ok_or(UnfitCheckpoint::JobOver)?;
             let loading = PluginLoader {
                 reader: &*reader,
                 engine: &self.engine,
@@ -64,13 +65,13 @@ pub struct Runs {
 /// The plan that resumes from a checkpoint; `plan` is what the pipeline names.
 ///
 /// # Errors
-/// When a plugin of the checkpoint cannot run in its operator's place: the operator, and the reason.
+/// When a plugin of the checkpoint cannot run in its operator's place.
 pub fn from_checkpoint(
     plan: &Plan,
     checkpoint: &Checkpoint,
     note: Option<&RolledBackNote>,
     loading: &PluginLoader<'_>,
-) -> Result<Runs, String> {
+) -> Result<Runs, UnfitPlugin> {
     let mut runs = Runs {
         plan: plan.clone(),
         says: Vec::new(),
@@ -121,25 +122,27 @@ pub fn from_checkpoint(
 /// data folder; `plan` is what the pipeline names.
 ///
 /// # Errors
-/// When the job cannot return to this checkpoint: the reason, for the user. Nothing has changed then.
+/// When the job cannot return to this checkpoint. Nothing has changed then.
 pub fn for_rollback(
     plan: &Plan,
     to: CheckpointId,
     loading: &PluginLoader<'_>,
-) -> Result<(Vec<(String, Operator)>, RolledBackNote), String> {
+) -> Result<(Vec<(String, Operator)>, RolledBackNote), UnfitCheckpoint> {
     let reader = loading.reader;
-    let checkpoint = reader.read(to).map_err(|error| error.to_string())?;
+    let checkpoint = reader.read(to)?;
     if let Some(difference) = difference(&checkpoint.identity, &plan.identity) {
-        return Err(format!(
-            "checkpoint {to} is of another pipeline: {difference}"
-        ));
+        return Err(UnfitCheckpoint::OtherPipeline {
+            checkpoint: to,
+            difference,
+        });
     }
-    let report = reader.verify(Some(to)).map_err(|error| error.to_string())?;
-    let mut problems = report.checkpoints.iter().flat_map(|found| &found.problems);
-    if let Some(problem) = problems.next() {
-        return Err(format!(
-            "checkpoint {to} is damaged ({problem}), so the job cannot go back to it; `floodmark checkpoint verify` says which are sound"
-        ));
+    let report = reader.verify(Some(to))?;
+    let found = report.checkpoints.into_iter();
+    if let Some(problem) = found.flat_map(|found| found.problems).next() {
+        return Err(UnfitCheckpoint::Damaged {
+            checkpoint: to,
+            problem,
+        });
     }
     let mut operators_then = Vec::new();
     let mut note = RolledBackNote {
@@ -177,7 +180,7 @@ impl PluginLoader<'_> {
         name: &str,
         named: &Operator,
         saved: &OperatorSnapshot,
-    ) -> Result<Operator, String> {
+    ) -> Result<Operator, UnfitPlugin> {
         let choice = saved.choice();
         if named.choice() == choice {
             return Ok(named.clone());
@@ -186,11 +189,12 @@ impl PluginLoader<'_> {
             true => Arc::clone(&named.plugin),
             false => Arc::new(self.plugin(name, saved, named.limits)?),
         };
-        if let Some(what) = misfit(&plugin, &named.plugin) {
-            return Err(format!(
-                "operator `{name}`: {} of the checkpoint has other {what} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
-                short(&choice)
-            ));
+        if let Some(differing) = misfit(&plugin, &named.plugin) {
+            return Err(UnfitPlugin::OtherInterface {
+                operator: name.to_owned(),
+                plugin: choice.plugin,
+                differing,
+            });
         }
         Ok(Operator {
             plugin,
@@ -205,11 +209,13 @@ impl PluginLoader<'_> {
         name: &str,
         saved: &OperatorSnapshot,
         limits: Limits,
-    ) -> Result<Plugin, String> {
+    ) -> Result<Plugin, UnfitPlugin> {
         let component = self.reader.plugin(saved.plugin);
-        let component = component.map_err(|error| format!("operator `{name}`: {error}"))?;
-        let loaded = self.engine.load_within(name, &component, limits);
-        loaded.map_err(|error| error.to_string())
+        let component = component.map_err(|source| UnfitPlugin::Unreadable {
+            operator: name.to_owned(),
+            source,
+        })?;
+        Ok(self.engine.load_within(name, &component, limits)?)
     }
 }
 

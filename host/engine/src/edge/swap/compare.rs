@@ -131,33 +131,44 @@ pub fn refuse_states(
     rows: &[StateRow],
     allow_dropped: bool,
 ) -> Result<(), SwapRefusal> {
-    let mut reasons = Vec::new();
-    for row in rows {
-        let StateRow { state, .. } = row;
-        match row.fate {
-            StateCompatibility::Fits | StateCompatibility::Migrates | StateCompatibility::New => {}
-            StateCompatibility::Dropped if allow_dropped => {}
-            StateCompatibility::Dropped => reasons.push(format!(
-                "it does not declare state `{state}`, which is saved; `--allow-dropped-state` leaves that behind"
-            )),
-            StateCompatibility::OtherKind => reasons.push(format!(
-                "state `{state}` is saved as a {}, and it declares another kind; give the new one another name",
-                row.kind
-            )),
-            StateCompatibility::NotMigrated => reasons.push(format!(
-                "state `{state}` is saved in version {}, and the plugin, which has version {}, does not take it over: {}",
-                row.saved.first().copied().unwrap_or_default(),
-                row.declared.unwrap_or_default(),
-                row.reason.as_deref().unwrap_or("it does not say why"),
-            )),
-        }
-    }
-    match reasons.is_empty() {
+    let is_lost = |row: &&StateRow| match row.fate {
+        StateCompatibility::Dropped => !allow_dropped,
+        _ => loss(row).is_some(),
+    };
+    let lost: Vec<_> = rows.iter().filter(is_lost).cloned().collect();
+    match lost.is_empty() {
         true => Ok(()),
-        false => Err(SwapRefusal::Plugin(format!(
-            "operator `{operator}`: the new plugin cannot take the place of the old one: {}",
-            reasons.join("; ")
-        ))),
+        false => Err(SwapRefusal::States {
+            operator: operator.to_owned(),
+            lost,
+        }),
+    }
+}
+
+/// What is wrong with states that a plugin does not take over, for people.
+pub(super) fn losses(lost: &[StateRow]) -> String {
+    let each: Vec<_> = lost.iter().filter_map(loss).collect();
+    each.join("; ")
+}
+
+/// What is lost of a state, and what to do; `None` if all of it is taken over.
+fn loss(row: &StateRow) -> Option<String> {
+    let StateRow { state, .. } = row;
+    match row.fate {
+        StateCompatibility::Fits | StateCompatibility::Migrates | StateCompatibility::New => None,
+        StateCompatibility::Dropped => Some(format!(
+            "it does not declare state `{state}`, which is saved; `--allow-dropped-state` leaves that behind"
+        )),
+        StateCompatibility::OtherKind => Some(format!(
+            "state `{state}` is saved as a {}, and it declares another kind; give the new one another name",
+            row.kind
+        )),
+        StateCompatibility::NotMigrated => Some(format!(
+            "state `{state}` is saved in version {}, and the plugin, which has version {}, does not take it over: {}",
+            row.saved.first().copied().unwrap_or_default(),
+            row.declared.unwrap_or_default(),
+            row.reason.as_deref().unwrap_or("it does not say why"),
+        )),
     }
 }
 

@@ -64,22 +64,18 @@ impl Swapper {
         if to_migrate.is_empty() {
             return Ok(rehearsed);
         }
-        let scratch = (self.scratch)().map_err(|error| {
-            SwapRefusal::Job(format!("cannot make a file for the rehearsal: {error}"))
-        })?;
-        let unreadable = |reason: String| {
-            SwapRefusal::Job(format!(
-                "operator `{name}`: its state in checkpoint {} cannot be read: {reason}",
-                checkpoint.id
-            ))
+        let scratch = (self.scratch)().map_err(|source| SwapRefusal::Scratch { source })?;
+        let unreadable = |source| SwapRefusal::StateUnreadable {
+            operator: name.to_owned(),
+            checkpoint: checkpoint.id,
+            source,
         };
         let newest = newest_of(snapshot);
-        let mut state = SavedState::open(reader, checkpoint, &newest, scratch)
-            .map_err(|error| unreadable(error.to_string()))?;
+        let state = SavedState::open(reader, checkpoint, &newest, scratch);
+        let mut state = state.map_err(unreadable)?;
         let mut instance = operator.plugin.start(name)?;
         for (schema, index) in to_migrate {
-            let keys = state.keys(schema.id);
-            let keys = keys.map_err(|error| unreadable(error.to_string()))?;
+            let keys = state.keys(schema.id).map_err(unreadable)?;
             let step = keys.len().div_ceil(KEYS_MAX).max(1);
             let mut values = Column::new();
             for key in keys.iter().step_by(step) {

@@ -8,7 +8,7 @@ use super::*;
 use crate::connector::DiscardSink;
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{Node, RegionIndex, Role, StateBackend, WorkerIndex};
-use crate::runtime::report::WriteOutcome;
+use crate::runtime::report::{WriteOutcome, CheckpointFailure};
 use crate::runtime::snapshot::{RegionId, RegionSnapshot};
 use crate::runtime::swap::PreparedSwap;
 use floodmark_state::stream::MaxParallelism;
@@ -189,15 +189,22 @@ impl Script {
                 self.step(Input::Report(Report::Snapshot(snapshot)));
             }
             "written" => self.step(written(id(2), Ok(()))),
-            "failed" => self.step(written(id(2), Err("the disk is full".to_owned()))),
+            "failed" => self.step(written(id(2), Err(full_disk().into()))),
             other => panic!("no event {other}"),
         }
     }
 }
 
+fn full_disk() -> StoreError {
+    StoreError::Io {
+        path: "checkpoints".into(),
+        source: std::io::Error::other("the disk is full"),
+    }
+}
+
 /// What a script shows of an output.
 fn line(output: &Output) -> Option<String> {
-    let refused = |what: &str, reason: &str| Some(format!("refuse {what}: {reason}"));
+    let refused = |what: &str, refusal: &Refusal| Some(format!("refuse {what}: {refusal}"));
     match output {
         Output::Tell(Control::EndInput) => Some("end input".to_owned()),
         Output::Tell(Control::Resume) => Some("resume".to_owned()),
@@ -215,17 +222,19 @@ fn line(output: &Output) -> Option<String> {
             ..
         }) => Some(format!("begin {checkpoint} {trigger:?}")),
         Output::Notify(Notice::NotCompleted {
-            checkpoint, reason, ..
-        }) if reason.contains("timeout") => Some(format!("abandon {checkpoint}")),
+            checkpoint,
+            reason: CheckpointFailure::Timeout,
+            ..
+        }) => Some(format!("abandon {checkpoint}")),
         Output::Notify(Notice::WentBack(went_back)) => {
             Some(format!("wait {} s", went_back.delay.as_secs()))
         }
         Output::Notify(Notice::GaveUp { .. }) => Some("give up".to_owned()),
         Output::Notify(Notice::TrialFailed { to, .. }) => Some(format!("undo swap {to}")),
         Output::Notify(Notice::TrialPassed { .. }) => Some("trial passed".to_owned()),
-        Output::Answer(Reply::Swap(_, Err(reason))) => refused("swap", reason),
-        Output::Answer(Reply::Rescale(_, Err(reason))) => refused("rescale", reason),
-        Output::Answer(Reply::Rollback(_, Err(reason))) => refused("rollback", reason),
+        Output::Answer(Reply::Swap(_, Err(refusal))) => refused("swap", refusal),
+        Output::Answer(Reply::Rescale(_, Err(refusal))) => refused("rescale", refusal),
+        Output::Answer(Reply::Rollback(_, Err(refusal))) => refused("rollback", refusal),
         Output::Answer(Reply::Rescale(_, Ok(done))) => {
             Some(format!("rescaled {}", done.checkpoint))
         }

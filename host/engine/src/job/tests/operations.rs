@@ -45,7 +45,7 @@ fn sources_read_on_after_a_rescale_that_is_not_durable() {
         "1 begin 1 Rescale
          1 write 1
          2 resume
-         2 refuse rescale: the job was not rescaled: the disk is full
+         2 refuse rescale: the job was not rescaled: checkpoint store `checkpoints` could not be read or written: the disk is full
          3 begin 2 Rescale
          33 abandon 2
          33 resume

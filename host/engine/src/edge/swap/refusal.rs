@@ -1,0 +1,134 @@
+//! Why a swap was refused, or has failed: one variant a reason.
+
+use std::io;
+
+use super::SHADOW_MAX;
+use super::compare::{StateRow, losses};
+use crate::guest::GuestError;
+use crate::job::Refusal;
+use crate::runtime::JobError;
+use crate::runtime::swap::SwapError;
+use floodmark_checkpoint::store::StoreError;
+use floodmark_state::StateError;
+use floodmark_state::stream::CheckpointId;
+
+/// The reason why plugins were not swapped. The job continues as before, unless the message says that it reverted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapRefusal {
+    /// The request names no operator.
+    #[error("no operator is named whose plugin is to be replaced")]
+    NoOperator,
+    /// The request names an operator twice.
+    #[error("operator `{operator}` is named twice")]
+    OperatorTwice {
+        /// The operator.
+        operator: String,
+    },
+    /// The trial is too long.
+    #[error("a trial takes at most a day")]
+    TrialTooLong,
+    /// The shadow run is too long.
+    #[error("a shadow run has at most {SHADOW_MAX} records")]
+    ShadowTooLong,
+    /// The new plugin cannot be loaded or opened, or fails when it is tried.
+    #[error(transparent)]
+    Guest(GuestError),
+    /// The job has no such operator, or the new plugin does not fit the graph.
+    #[error(transparent)]
+    Graph(SwapError),
+    /// The new plugin would lose state.
+    #[error(
+        "operator `{operator}`: the new plugin cannot take the place of the old one: {}",
+        losses(lost)
+    )]
+    States {
+        /// The operator.
+        operator: String,
+        /// The states that it does not take over.
+        lost: Vec<StateRow>,
+    },
+    /// A replay on the state of a checkpoint failed.
+    #[error(transparent)]
+    Replay(JobError),
+    /// A shadow run was requested, and there is no checkpoint yet.
+    #[error(
+        "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again"
+    )]
+    NoCheckpoint,
+    /// Each checkpoint on which the plugin was tried was retired meanwhile.
+    #[error(
+        "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`"
+    )]
+    Retired,
+    /// The checkpoints cannot be read: the job has ended.
+    #[error("no checkpoint can be read to try the plugin on: the job is over")]
+    JobOver,
+    /// The checkpoints cannot be listed.
+    #[error("no checkpoint can be read to try the plugin on: {source}")]
+    Unlistable {
+        /// The error of the storage.
+        source: StoreError,
+    },
+    /// All checkpoints are damaged.
+    #[error("no checkpoint can be read to try the plugin on: none is sound")]
+    NoneSound,
+    /// There is no room for state that is read for a rehearsal.
+    #[error("cannot make a file for the rehearsal: {source}")]
+    Scratch {
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The state on which the plugin is tried cannot be read.
+    #[error("operator `{operator}`: its state in checkpoint {checkpoint} cannot be read: {source}")]
+    StateUnreadable {
+        /// The operator.
+        operator: String,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The error of the state.
+        source: StateError,
+    },
+    /// The job has refused the swap, or could not do it.
+    #[error(transparent)]
+    Job(#[from] Refusal),
+}
+
+impl SwapRefusal {
+    /// Whether the plugin does not fit. Otherwise the request, the job, its state or its graph does not allow the swap.
+    #[must_use]
+    pub fn is_of_plugin(&self) -> bool {
+        match self {
+            Self::Guest(_) | Self::States { .. } => true,
+            Self::Graph(error) => matches!(
+                error,
+                SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<GuestError> for SwapRefusal {
+    fn from(error: GuestError) -> Self {
+        Self::Guest(error)
+    }
+}
+
+impl From<JobError> for SwapRefusal {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Guest(error) => Self::Guest(error),
+            error => Self::Replay(error),
+        }
+    }
+}
+
+impl From<SwapError> for SwapRefusal {
+    fn from(error: SwapError) -> Self {
+        match error {
+            SwapError::Job(error) => error.into(),
+            error => Self::Graph(error),
+        }
+    }
+}
