@@ -21,6 +21,7 @@ use floodmark_engine::runtime::report::{CheckpointFailure, Report, Reports};
 use floodmark_engine::runtime::retained_state::RetainedStates;
 use floodmark_engine::runtime::worker::{Counters, Progress, Worker};
 use floodmark_engine::runtime::writer::{WriteRequest, Writer};
+use floodmark_state::{Chunk, ChunkDamage, ChunkId, ChunkReader, StateError, StateSchema};
 use floodmark_state::stream::CheckpointId;
 use floodmark_state::{Chunk, ChunkId, ChunkReader, StateError, StateSchema};
 
@@ -433,7 +434,7 @@ impl<'a> Process<'a> {
                 operator: operator(),
                 reason: StateError::Damaged {
                     chunk,
-                    reason: "for now".to_owned(),
+                    reason: ChunkDamage::ScratchCopy,
                 }
                 .into(),
             }),
@@ -443,7 +444,7 @@ impl<'a> Process<'a> {
                     operator: operator(),
                     reason: StateError::Damaged {
                         chunk,
-                        reason: "it does not match its checksum".to_owned(),
+                        reason: ChunkDamage::Length,
                     },
                 })
             }

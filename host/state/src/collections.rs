@@ -49,9 +49,42 @@ pub trait Migrate {
     /// Converts values to the encoding of the newest version, one for one.
     ///
     /// # Errors
-    /// The reason why they cannot be migrated, for the user.
-    fn migrate(&mut self, state: StateId, from: StateId, values: &Column)
-    -> Result<Column, String>;
+    /// When they cannot be migrated.
+    fn migrate(
+        &mut self,
+        state: StateId,
+        from: StateId,
+        values: &Column,
+    ) -> Result<Column, MigrationError>;
+}
+
+/// The reason why values of an earlier version of a state cannot be migrated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrationError {
+    /// There is no plugin.
+    #[error("this store has no plugin to migrate them")]
+    NoPlugin,
+    /// The plugin does not declare the state.
+    #[error("the plugin does not declare the state")]
+    UnknownState,
+    /// No saved entries are known to be of that version.
+    #[error("the version is not known")]
+    UnknownVersion,
+    /// The plugin cannot be opened, refuses, or crashes.
+    #[error("{message}")]
+    Plugin {
+        /// What it says, or how it failed.
+        message: String,
+    },
+    /// The plugin returned another number of values.
+    #[error("{values} became {migrated}")]
+    Count {
+        /// The number of values.
+        values: usize,
+        /// The number of values that it returned.
+        migrated: usize,
+    },
 }
 
 /// Refuses, for stores without earlier versions.
@@ -59,8 +92,8 @@ pub trait Migrate {
 pub struct NoMigration;
 
 impl Migrate for NoMigration {
-    fn migrate(&mut self, _: StateId, _: StateId, _: &Column) -> Result<Column, String> {
-        Err("this store has no plugin to migrate them".to_owned())
+    fn migrate(&mut self, _: StateId, _: StateId, _: &Column) -> Result<Column, MigrationError> {
+        Err(MigrationError::NoPlugin)
     }
 }
 
@@ -78,7 +111,7 @@ pub enum TreeError {
     #[error("values of an earlier version of the state cannot be migrated: {reason}")]
     Migration {
         /// The reason.
-        reason: String,
+        reason: MigrationError,
     },
 }
 
@@ -214,7 +247,10 @@ impl StateStore {
         };
         let migrated = migrated.map_err(|reason| TreeError::Migration { reason })?;
         if migrated.len() != count {
-            let reason = format!("{count} became {}", migrated.len());
+            let reason = MigrationError::Count {
+                values: count,
+                migrated: migrated.len(),
+            };
             return Err(TreeError::Migration { reason });
         }
         let mut first = 0;

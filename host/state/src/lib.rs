@@ -43,7 +43,7 @@ mod rescale_tests;
 mod version_tests;
 
 pub use chunk::{Chunk, ChunkId, ChunkIds, ChunkRef};
-pub use collections::{CollectionSlot, Migrate, NoMigration, Pages, TreeError};
+pub use collections::{CollectionSlot, Migrate, MigrationError, NoMigration, Pages, TreeError};
 pub use log::{CHUNK_BYTES, HeldStates, Sealed};
 pub use restore::Restore;
 pub use rollback::RollbackOutcome;
@@ -123,8 +123,8 @@ pub enum StateError {
     Damaged {
         /// The chunk.
         chunk: ChunkId,
-        /// A description of the damage.
-        reason: String,
+        /// The damage.
+        reason: ChunkDamage,
     },
     /// A page of a map or list does not fit the other pages.
     #[error(transparent)]
@@ -135,6 +135,27 @@ pub enum StateError {
         /// The reason.
         reason: String,
     },
+}
+
+/// What is wrong with the content of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkDamage {
+    /// Its bytes cannot be read as entries, one after the other.
+    #[error("its bytes are no entries")]
+    NoEntries,
+    /// There is no entry where its index says.
+    #[error(transparent)]
+    NoEntry(#[from] layout::MalformedEntry),
+    /// It has another length than its checkpoint says.
+    #[error("it has another length than its checkpoint says")]
+    Length,
+    /// It has other entries than the index from which the store was restored.
+    #[error("its index and its entries do not fit")]
+    OtherIndex,
+    /// Its copy in the scratch file is damaged.
+    #[error("its copy in the scratch file is")]
+    ScratchCopy,
 }
 
 impl StateError {

@@ -13,7 +13,7 @@ use super::layout::{self, Entry};
 use super::log::{CHUNK_BYTES, ChunkPlace, Log, LogChunk};
 use super::scratch_file::ScratchFile;
 use super::settings::Backend;
-use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError, chunk_index};
+use super::{Chunk, ChunkDamage, ChunkId, ChunkReader, ChunkRef, StateError, chunk_index};
 
 /// Buffers of dropped chunks that are kept for new ones.
 const SPARE_BUFFERS_MAX: usize = 32;
@@ -121,11 +121,8 @@ impl Residency {
     }
 }
 
-fn damaged(chunk: ChunkId, reason: &str) -> StateError {
-    StateError::Damaged {
-        chunk,
-        reason: reason.to_owned(),
-    }
+fn damaged(chunk: ChunkId, reason: ChunkDamage) -> StateError {
+    StateError::Damaged { chunk, reason }
 }
 
 impl Log {
@@ -158,8 +155,7 @@ impl Log {
         }
         self.make_resident(handle)?;
         let chunk = self.chunk(handle);
-        layout::read(chunk.bytes(), offset)
-            .map_err(|malformed| damaged(chunk.id, &malformed.to_string()))
+        layout::read(chunk.bytes(), offset).map_err(|malformed| damaged(chunk.id, malformed.into()))
     }
 
     fn read_cold(&mut self, handle: u32, offset: usize) -> Result<Entry<'_>, StateError> {
@@ -181,12 +177,11 @@ impl Log {
         };
         read(room.min(COLD_READ_BYTES), &mut residency.entry)?;
         let len = layout::entry_len(&residency.entry).filter(|&len| len <= room);
-        let len = len.ok_or_else(|| damaged(chunk.id, "its copy in the scratch file is"))?;
+        let len = len.ok_or_else(|| damaged(chunk.id, ChunkDamage::ScratchCopy))?;
         if len > residency.entry.len() {
             read(len, &mut residency.entry)?;
         }
-        layout::read(&residency.entry, 0)
-            .map_err(|_| damaged(chunk.id, "its copy in the scratch file is"))
+        layout::read(&residency.entry, 0).map_err(|_| damaged(chunk.id, ChunkDamage::ScratchCopy))
     }
 
     /// Loads the bytes of a chunk into memory; other chunks may be evicted.
@@ -322,15 +317,12 @@ impl Log {
 /// Compares the bytes of a chunk with the index that the store was restored from.
 fn check(chunk: &LogChunk, bytes: &[u8]) -> Result<(), StateError> {
     if bytes.len() != chunk.len() {
-        return Err(damaged(
-            chunk.id,
-            "it has another length than its checkpoint says",
-        ));
+        return Err(damaged(chunk.id, ChunkDamage::Length));
     }
     let fingerprint = chunk_index::fingerprint(&chunk_index::of(bytes));
     match chunk.rest.fingerprint {
         Some(expected) if expected != fingerprint => {
-            Err(damaged(chunk.id, "its index and its entries do not fit"))
+            Err(damaged(chunk.id, ChunkDamage::OtherIndex))
         }
         _ => Ok(()),
     }

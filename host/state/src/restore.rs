@@ -17,7 +17,7 @@ use super::prefetch::prefetch;
 use super::search::{self, Identity, SearchResult};
 use super::settings::StoreSettings;
 use super::store::StateStore;
-use super::{Chunk, ChunkId, ChunkReader, ChunkRef, StateError};
+use super::{Chunk, ChunkDamage, ChunkId, ChunkReader, ChunkRef, StateError};
 use crate::stream::{KeyGroup, KeyGroupRange};
 
 /// Rebuilds a store from the chunks of a checkpoint.
@@ -145,7 +145,7 @@ impl Restore {
         if !is_sound {
             return Err(StateError::Damaged {
                 chunk: chunk.id,
-                reason: "its bytes are no entries".to_owned(),
+                reason: ChunkDamage::NoEntries,
             });
         }
         let id = chunk.id;

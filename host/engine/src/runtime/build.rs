@@ -356,9 +356,9 @@ impl WorkerOrigin<'_> {
         if states.declared.is_empty() {
             return Ok(Backend::Memory);
         }
-        let file = scratch().map_err(|error| JobError::Scratch {
+        let file = scratch().map_err(|source| JobError::Scratch {
             operator: self.plan.node(index).name.clone(),
-            reason: error.to_string(),
+            source,
         })?;
         let share = memory_bytes / self.plan.stateful_tasks().max(1);
         Ok(Backend::Disk {

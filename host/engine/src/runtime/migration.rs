@@ -4,7 +4,8 @@
 use super::schema::DeclaredState;
 use super::task::{InstanceFactory, TaskError};
 use super::trees::Trees;
-use crate::guest::Instance;
+use crate::guest::{Instance, GuestError};
+use floodmark_state::{Keys, Lookup, Migrate, MigrationError, StateId};
 use floodmark_state::stream::{Column, OptionalColumn, hash_key};
 use floodmark_state::{Keys, Lookup, Migrate, StateId};
 
@@ -132,21 +133,24 @@ impl Migrate for OwnInstance {
         state: StateId,
         from: StateId,
         values: &Column,
-    ) -> Result<Column, String> {
+    ) -> Result<Column, MigrationError> {
         let mut declared = self.states.iter().zip(0..);
         let declared = declared.find(|(declared, _)| declared.id == state);
-        let (declared, index) = declared.ok_or("the plugin does not declare the state")?;
+        let (declared, index) = declared.ok_or(MigrationError::UnknownState)?;
         let mut earlier = declared.earlier.iter();
         let version = earlier.find_map(|(id, version)| (*id == from).then_some(*version));
-        let version = version.ok_or("the version is not known")?;
+        let version = version.ok_or(MigrationError::UnknownVersion)?;
         if version == declared.version {
             return Ok(values.clone());
         }
+        let failed = |error: GuestError| MigrationError::Plugin {
+            message: error.to_string(),
+        };
         let instance = match &mut self.instance {
             Some(instance) => instance,
-            none => none.insert((self.open)().map_err(|error| error.to_string())?),
+            none => none.insert((self.open)().map_err(failed)?),
         };
         let migrated = instance.migrate(index, version, values);
-        migrated.map_err(|error| error.to_string())
+        migrated.map_err(failed)
     }
 }

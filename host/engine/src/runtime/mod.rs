@@ -36,6 +36,7 @@ mod migration;
 pub mod trees;
 
 use self::report::CheckpointFailure;
+use self::schema::StateMisfit;
 use self::task::TaskError;
 use crate::connector::ConnectorError;
 use crate::guest::GuestError;
@@ -78,7 +79,7 @@ pub enum JobError {
         /// The node.
         operator: String,
         /// The difference.
-        reason: String,
+        reason: StateMisfit,
         /// The checkpoint that has the state.
         checkpoint: CheckpointId,
     },
@@ -104,13 +105,13 @@ pub enum JobError {
     },
     /// No file can be created for state that does not fit into memory.
     #[error(
-        "operator `{operator}`: cannot make a file for its state beside the checkpoints: {reason}; check the data folder, or use `state.backend = \"memory\"`"
+        "operator `{operator}`: cannot make a file for its state beside the checkpoints: {source}; check the data folder, or use `state.backend = \"memory\"`"
     )]
     Scratch {
         /// The node.
         operator: String,
-        /// The reason.
-        reason: String,
+        /// The system's error.
+        source: std::io::Error,
     },
     /// The number of key groups differs from that of the saved state.
     #[error(

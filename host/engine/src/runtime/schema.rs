@@ -7,8 +7,9 @@
 
 use super::JobError;
 use super::plan::{Node, Operator, Role};
-use crate::guest::{Plugin, StateDeclaration};
+use crate::guest::{Plugin, StateDeclaration, GuestError};
 use floodmark_checkpoint::{Checkpoint, OperatorSnapshot};
+use floodmark_state::{StateId, StateKind, StateSchema, StateSettings};
 use floodmark_state::stream::{CheckpointId, Column};
 use floodmark_state::{StateId, StateKind, StateSchema, StateSettings};
 
@@ -156,6 +157,38 @@ fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Optio
     id
 }
 
+/// The reason why a plugin does not take over a saved state.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateMisfit {
+    /// It does not declare the state.
+    #[error("it has saved state `{state}`, and the plugin declares none of that name")]
+    Undeclared {
+        /// The state.
+        state: String,
+    },
+    /// It declares the state as another kind.
+    #[error("state `{state}` was saved as another kind")]
+    OtherKind {
+        /// The state.
+        state: String,
+    },
+    /// It does not migrate the saved version.
+    #[error(
+        "state `{state}` was saved in version {saved}, and the plugin, which has version {declared}, does not take it over: {source}"
+    )]
+    NotMigrated {
+        /// The state.
+        state: String,
+        /// The saved version.
+        saved: u32,
+        /// The version that the plugin declares.
+        declared: u32,
+        /// What the plugin said of it.
+        source: Box<GuestError>,
+    },
+}
+
 /// A plugin, and the state that another plugin or version has saved.
 struct TakingOver<'a> {
     name: &'a str,
@@ -176,12 +209,10 @@ impl TakingOver<'_> {
                 schema.name.clear();
                 return Ok(());
             }
-            return Err(self.refused(format!(
-                "it has saved state `{name}`, and the plugin declares none of that name"
-            )));
+            return Err(self.refused(StateMisfit::Undeclared { state: name }));
         };
         if now.kind != schema.kind {
-            return Err(self.refused(format!("state `{name}` was saved as another kind")));
+            return Err(self.refused(StateMisfit::OtherKind { state: name }));
         }
         if now.version == schema.version {
             return Ok(());
@@ -189,14 +220,16 @@ impl TakingOver<'_> {
         let mut instance = self.plugin.start(self.name)?;
         match instance.migrate(index, schema.version, &Column::new()) {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.refused(format!(
-                "state `{name}` was saved in version {}, and the plugin, which has version {}, does not take it over: {error}",
-                schema.version, now.version
-            ))),
+            Err(error) => Err(self.refused(StateMisfit::NotMigrated {
+                state: name,
+                saved: schema.version,
+                declared: now.version,
+                source: Box::new(error),
+            })),
         }
     }
 
-    fn refused(&self, reason: String) -> JobError {
+    fn refused(&self, reason: StateMisfit) -> JobError {
         JobError::State {
             operator: self.name.to_owned(),
             reason,
