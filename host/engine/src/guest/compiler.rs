@@ -16,7 +16,7 @@ use wasmtime::{
 
 use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::samples::{FRAMES_MAX, Profiling};
-use super::{EngineSettings, GuestError};
+use super::{ComponentFault, EngineSettings, GuestError};
 
 /// Largest number of core instances of one component: languages with linked libraries have dozens.
 const CORE_INSTANCES_MAX: u32 = 128;
@@ -127,21 +127,17 @@ impl Compiler {
         operator: &str,
         component: &[u8],
     ) -> Result<Component, GuestError> {
-        let not_a_component = |reason: String| GuestError::NotAComponent {
+        let not_a_component = |reason| GuestError::NotAComponent {
             operator: operator.to_owned(),
             reason,
         };
         match component {
             [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-                return Err(not_a_component("it is a core module".to_owned()));
+                return Err(not_a_component(ComponentFault::CoreModule));
             }
-            [] => return Err(not_a_component("the file is empty".to_owned())),
-            _ => {
-                return Err(not_a_component(
-                    "it does not begin as WebAssembly does".to_owned(),
-                ));
-            }
+            [] => return Err(not_a_component(ComponentFault::Empty)),
+            _ => return Err(not_a_component(ComponentFault::NoWebAssembly)),
         }
         Component::from_binary(&self.engine, component).map_err(|error| {
             let reason = format!("{error:#}");
@@ -150,7 +146,7 @@ impl Compiler {
                     operator: operator.to_owned(),
                     reason,
                 },
-                false => not_a_component(reason),
+                false => not_a_component(ComponentFault::Invalid { reason }),
             }
         })
     }

@@ -2,6 +2,8 @@
 
 use super::limits::Exceeded;
 use super::output::BadOutput;
+use super::plugin::DescriptionFault;
+use floodmark_state::stream::MalformedColumn;
 
 /// The reason why a plugin cannot be used, or cannot continue.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,14 @@ pub enum GuestError {
         /// The error of wasmtime.
         reason: String,
     },
+    /// The plugin has a limit on fuel, and the engine does not count it.
+    #[error(
+        "cannot set up the WebAssembly engine: operator `{operator}` has `limits.fuel-per-call`, and this engine counts no fuel"
+    )]
+    NoFuel {
+        /// The node.
+        operator: String,
+    },
     /// The bytes are not a component.
     #[error(
         "operator `{operator}`: the plugin is not a WebAssembly component ({reason}); build it for `wasm32-wasip2`, or give the folder of its source as `plugin`"
@@ -21,7 +31,7 @@ pub enum GuestError {
         /// The node.
         operator: String,
         /// The kind of file, or the reason.
-        reason: String,
+        reason: ComponentFault,
     },
     /// The component has more parts than an instance may have.
     #[error(
@@ -87,7 +97,7 @@ pub enum GuestError {
         /// The node.
         operator: String,
         /// The reason.
-        reason: String,
+        reason: DescriptionFault,
     },
     /// The plugin refused its configuration.
     #[error(
@@ -158,7 +168,7 @@ pub enum GuestError {
         /// The exported function.
         call: &'static str,
         /// The broken rule.
-        reason: String,
+        reason: AnswerFault,
     },
     /// The guest broke the contract. Nothing of the call is applied.
     #[error(
@@ -190,6 +200,47 @@ impl GuestError {
     pub fn spoils_instance(&self) -> bool {
         !matches!(self, Self::Failed { .. } | Self::Values { .. })
     }
+}
+
+/// The reason why bytes are not a component.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComponentFault {
+    /// They are WebAssembly without the types of a component.
+    #[error("it is a core module")]
+    CoreModule,
+    /// There are none.
+    #[error("the file is empty")]
+    Empty,
+    /// They are no WebAssembly.
+    #[error("it does not begin as WebAssembly does")]
+    NoWebAssembly,
+    /// They begin like a component, and are none.
+    #[error("{reason}")]
+    Invalid {
+        /// The error of wasmtime.
+        reason: String,
+    },
+}
+
+/// A violation of the contract in the answer to a call that changes nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerFault {
+    /// A text is not JSON.
+    #[error("a text is not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// A column is malformed.
+    #[error(transparent)]
+    Column(#[from] MalformedColumn),
+    /// There is not one item for each that was handed over.
+    #[error("{items} items for {expected}")]
+    Count {
+        /// Number of items.
+        items: usize,
+        /// Number of items that were handed over.
+        expected: usize,
+    },
 }
 
 fn said(stderr: &str) -> String {

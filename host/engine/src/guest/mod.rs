@@ -34,14 +34,14 @@ mod times;
 pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
 pub use compiled::prepare_cache;
 pub use engine::{EngineSettings, GuestEngine, Optimise};
-pub use error::GuestError;
+pub use error::{AnswerFault, ComponentFault, GuestError};
 pub use guest_state::{LogLevel, LogLine};
 pub use instance::Instance;
 pub use limits::{Exceeded, Limits, TICK};
 pub use output::{
     CallOutput, Emission, EmittedKeys, ListWrites, MapWrites, Rejection, ValueWrites,
 };
-pub use plugin::{Description, Plugin, StateDeclaration, UnreadColumns};
+pub use plugin::{Description, DescriptionFault, Plugin, StateDeclaration, UnreadColumns};
 pub use reported::Reported;
 pub use samples::{Profiling, SAMPLE, SampledStack, Samples};
 pub use tiers::{Code, Unoptimised};

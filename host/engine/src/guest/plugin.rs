@@ -68,6 +68,78 @@ pub struct StateDeclaration {
     pub ttl_ms: Option<u64>,
 }
 
+/// The reason why a plugin's description of itself is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptionFault {
+    /// Columns are of an input that it does not have.
+    #[error("it speaks of columns of input {input}, and has {inputs} inputs")]
+    UnreadInput {
+        /// The input port.
+        input: usize,
+        /// Number of input ports.
+        inputs: usize,
+    },
+    /// Columns of an input are described twice.
+    #[error("it speaks twice of the columns of input {input}")]
+    UnreadTwice {
+        /// The input port.
+        input: usize,
+    },
+    /// Its name is none.
+    #[error("its name, `{name}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`")]
+    Name {
+        /// The name, escaped.
+        name: String,
+    },
+    /// Its version cannot be shown.
+    #[error("its version has more than {NAME_CHARS_MAX} characters, or control characters")]
+    Version,
+    /// A time to live is too short or too long.
+    #[error(
+        "its state `{state}` has a time to live of {ttl_ms} ms, and 1 ms to 100 years are allowed"
+    )]
+    TimeToLive {
+        /// The state, escaped.
+        state: String,
+        /// The time to live in milliseconds.
+        ttl_ms: u64,
+    },
+    /// It has too few or too many parts of a kind.
+    #[error("it has {count} {kind}s, and {needed} to {NAMES_MAX} are allowed")]
+    Count {
+        /// `state`, `input` or `output`.
+        kind: &'static str,
+        /// Number of them.
+        count: usize,
+        /// Least number of them.
+        needed: usize,
+    },
+    /// The name of a part is none.
+    #[error(
+        "the name of an {kind}, `{name}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`"
+    )]
+    PartName {
+        /// `state`, `input` or `output`.
+        kind: &'static str,
+        /// The name, escaped.
+        name: String,
+    },
+    /// Two parts of a kind have one name.
+    #[error("it has two {kind}s called `{name}`")]
+    PartTwice {
+        /// `state`, `input` or `output`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An output has the name of the port for dead letters.
+    #[error(
+        "it has an output called `{DEAD_LETTERS}`, which is the name of the port that every operator has for records that its plugin cannot handle"
+    )]
+    DeadLetters,
+}
+
 /// A checked component that can be started.
 #[derive(Clone)]
 pub struct Plugin {
@@ -287,10 +359,8 @@ pub(super) fn check_fuel(operator: &str, limits: Limits, has_fuel: bool) -> Resu
     if limits.fuel_per_call.is_none() || has_fuel {
         return Ok(());
     }
-    Err(GuestError::Engine {
-        reason: format!(
-            "operator `{operator}` has `limits.fuel-per-call`, and this engine counts no fuel"
-        ),
+    Err(GuestError::NoFuel {
+        operator: operator.to_owned(),
     })
 }
 
@@ -357,21 +427,22 @@ fn describe(operator: &str, start: &InstanceTemplate) -> Result<Description, Gue
 }
 
 /// By input port: the columns that a plugin does not read.
-fn check_unread(unread: &[WitUnread], inputs: usize) -> Result<Vec<UnreadColumns>, String> {
+fn check_unread(
+    unread: &[WitUnread],
+    inputs: usize,
+) -> Result<Vec<UnreadColumns>, DescriptionFault> {
     let mut by_input = vec![None; inputs];
     for columns in unread {
-        let input = columns.input;
-        let Some(known) = by_input.get_mut(usize::from(input)) else {
-            return Err(format!(
-                "it speaks of columns of input {input}, and has {inputs} inputs"
-            ));
+        let input = usize::from(columns.input);
+        let Some(known) = by_input.get_mut(input) else {
+            return Err(DescriptionFault::UnreadInput { input, inputs });
         };
         let unread = UnreadColumns {
             values: columns.values,
             timestamps: columns.timestamps,
         };
         if known.replace(unread).is_some() {
-            return Err(format!("it speaks twice of the columns of input {input}"));
+            return Err(DescriptionFault::UnreadTwice { input });
         }
     }
     Ok(by_input
@@ -380,21 +451,19 @@ fn check_unread(unread: &[WitUnread], inputs: usize) -> Result<Vec<UnreadColumns
         .collect())
 }
 
-fn check_description(description: &Description) -> Result<(), String> {
-    check_name("its name", &description.name)?;
+fn check_description(description: &Description) -> Result<(), DescriptionFault> {
+    if !is_name(&description.name) {
+        let name = escaped(&description.name);
+        return Err(DescriptionFault::Name { name });
+    }
     let version = &description.version;
     if version.chars().count() > NAME_CHARS_MAX || version.chars().any(char::is_control) {
-        return Err(format!(
-            "its version has more than {NAME_CHARS_MAX} characters, or control characters"
-        ));
+        return Err(DescriptionFault::Version);
     }
     for StateDeclaration { name, ttl_ms, .. } in &description.states {
-        if ttl_ms.is_some_and(|ttl_ms| !(1..=TTL_MS_MAX).contains(&ttl_ms)) {
-            return Err(format!(
-                "its state `{}` has a time to live of {} ms, and 1 ms to 100 years are allowed",
-                escaped(name),
-                ttl_ms.unwrap_or_default()
-            ));
+        if let Some(ttl_ms) = ttl_ms.filter(|ttl_ms| !(1..=TTL_MS_MAX).contains(ttl_ms)) {
+            let state = escaped(name);
+            return Err(DescriptionFault::TimeToLive { state, ttl_ms });
         }
     }
     let states: Vec<_> = description
@@ -404,42 +473,40 @@ fn check_description(description: &Description) -> Result<(), String> {
         .collect();
     let inputs: Vec<_> = description.inputs.iter().map(String::as_str).collect();
     let outputs: Vec<_> = description.outputs.iter().map(String::as_str).collect();
-    for (what, names, needed) in [
+    for (kind, names, needed) in [
         ("state", states, 0),
         ("input", inputs, 1),
         ("output", outputs, 1),
     ] {
         if names.len() < needed || names.len() > NAMES_MAX {
-            return Err(format!(
-                "it has {} {what}s, and {needed} to {NAMES_MAX} are allowed",
-                names.len()
-            ));
+            let count = names.len();
+            return Err(DescriptionFault::Count {
+                kind,
+                count,
+                needed,
+            });
         }
         let mut seen = BTreeSet::new();
         for name in names {
-            check_name(&format!("the name of an {what}"), name)?;
-            if !seen.insert(name) {
-                return Err(format!("it has two {what}s called `{name}`"));
+            if !is_name(name) {
+                let name = escaped(name);
+                return Err(DescriptionFault::PartName { kind, name });
             }
-            if what == "output" && name == DEAD_LETTERS {
-                return Err(format!(
-                    "it has an output called `{name}`, which is the name of the port that every operator has for records that its plugin cannot handle"
-                ));
+            if !seen.insert(name) {
+                let name = name.to_owned();
+                return Err(DescriptionFault::PartTwice { kind, name });
+            }
+            if kind == "output" && name == DEAD_LETTERS {
+                return Err(DescriptionFault::DeadLetters);
             }
         }
     }
     Ok(())
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+fn is_name(name: &str) -> bool {
     let allowed = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
-    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(allowed) {
-        let shown = escaped(name);
-        return Err(format!(
-            "{what}, `{shown}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`"
-        ));
-    }
-    Ok(())
+    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(allowed)
 }
 
 /// An arbitrary name, escaped for a message.

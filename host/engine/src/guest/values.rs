@@ -1,9 +1,11 @@
 //! Calls of a plugin outside of the stream: migrating values of older versions, converting values to JSON for tools,
 //! and notifications of checkpoints.
 
-use super::GuestError;
+use super::{GuestError, AnswerFault};
 use super::bindings::exports::floodmark::engine::state_values::{ColumnResult as WitColumn, Part};
 use super::bindings::floodmark::engine::types::ColumnParam;
+use super::bindings::exports::floodmark_engine::state_values::{ColumnResult as WitColumn, Part};
+use super::bindings::floodmark_engine::types::ColumnParam;
 use super::instance::{Instance, arm, shortened};
 use floodmark_state::stream::Column;
 
@@ -62,7 +64,7 @@ impl Instance {
                 GuestError::BadAnswer {
                     operator: self.operator.clone(),
                     call: "to-json",
-                    reason: format!("a text is not JSON: {error}"),
+                    reason: error.into(),
                 }
             })?;
         }
@@ -139,9 +141,12 @@ impl Instance {
             reason,
         };
         let column = Column::from_parts(column.ends, column.bytes)
-            .map_err(|malformed| bad(malformed.to_string()))?;
+            .map_err(|malformed| bad(AnswerFault::Column(malformed)))?;
         if column.len() != asked {
-            return Err(bad(format!("{} items for {asked}", column.len())));
+            return Err(bad(AnswerFault::Count {
+                items: column.len(),
+                expected: asked,
+            }));
         }
         Ok(column)
     }
