@@ -21,9 +21,8 @@ use floodmark_engine::runtime::report::{CheckpointFailure, Report, Reports};
 use floodmark_engine::runtime::retained_state::RetainedStates;
 use floodmark_engine::runtime::worker::{Counters, Progress, Worker};
 use floodmark_engine::runtime::writer::{WriteRequest, Writer};
-use floodmark_state::{Chunk, ChunkDamage, ChunkId, ChunkReader, StateError, StateSchema};
 use floodmark_state::stream::CheckpointId;
-use floodmark_state::{Chunk, ChunkId, ChunkReader, StateError, StateSchema};
+use floodmark_state::{Chunk, ChunkDamage, ChunkId, ChunkReader, StateError, StateSchema};
 
 use crate::Scenario;
 use crate::clients::Waiting;

@@ -25,16 +25,13 @@ impl Token {
     ///
     /// # Errors
     /// When it is too short, or contains characters that a header cannot have.
-    pub fn new(text: &str) -> Result<Self, String> {
+    pub fn new(text: &str) -> Result<Self, TokenError> {
         let text = text.trim();
         if text.len() < TOKEN_BYTES_MIN {
-            return Err(format!(
-                "it has {} characters, and needs at least {TOKEN_BYTES_MIN}: `openssl rand -hex 32` makes one",
-                text.len()
-            ));
+            return Err(TokenError::Short { len: text.len() });
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("it may have letters, digits and signs of ASCII only".to_owned());
+            return Err(TokenError::NotAscii);
         }
         Ok(Self(Sha256::digest(text).into()))
     }
@@ -46,6 +43,26 @@ impl Token {
         let differing = pairs.fold(0, |differing, (ours, theirs)| differing | (ours ^ theirs));
         std::hint::black_box(differing) == 0
     }
+}
+
+/// The reason why there is no token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// Its file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    /// It could be guessed.
+    #[error(
+        "it has {len} characters, and needs at least {TOKEN_BYTES_MIN}: `openssl rand -hex 32` makes one"
+    )]
+    Short {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// It has characters that a header cannot have.
+    #[error("it may have letters, digits and signs of ASCII only")]
+    NotAscii,
 }
 
 /// The reason why a job cannot listen on TCP.
@@ -66,7 +83,7 @@ pub enum ListenError {
         /// The file or variable that has the token.
         from: String,
         /// The reason.
-        reason: String,
+        reason: TokenError,
     },
     /// Other machines could control the job without a token.
     #[error(
@@ -112,7 +129,7 @@ impl Listen {
         let token = match token_file {
             Some(path) => {
                 let from = path.display().to_string();
-                let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+                let read = std::fs::read_to_string(path).map_err(TokenError::from);
                 Some((from, read))
             }
             None => token.map(|token| ("FLOODMARK_TOKEN".to_owned(), Ok(token))),

@@ -11,8 +11,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::job::{JobSide, job_ended};
-use super::super::rollback::{RollbackRefusal, Rollbacks};
+use super::job::JobSide;
 use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_engine::edge::rollback::{RollbackRefusal, Rollbacks};

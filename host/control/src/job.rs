@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
+use floodmark_checkpoint::store::StoreError;
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::drive::{Inputs, ask};
-use floodmark_engine::job::{Caller, Request, Refusal};
-use floodmark_checkpoint::store::StoreError;
+use floodmark_engine::job::{Caller, Refusal, Request};
 use floodmark_engine::observe::Observer;
 use floodmark_state::stream::CheckpointId;
 

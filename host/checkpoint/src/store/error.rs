@@ -96,12 +96,12 @@ pub enum StoreError {
         count: usize,
     },
     /// The store is damaged, and its sound checkpoints could not be copied to a new file. Nothing was changed.
-    #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {reason}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display())]
+    #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display(), of_copy(source))]
     NotReplaced {
         /// The store.
         path: PathBuf,
-        /// The reason.
-        reason: String,
+        /// The error of the new file.
+        source: Box<StoreError>,
     },
     /// The disk failed. After a `write`, all earlier checkpoints are still stored; whether the new one is, is unknown
     /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has read the file again.
@@ -177,6 +177,14 @@ pub enum CheckpointRefusal {
         /// The plugin.
         plugin: PluginDigest,
     },
+}
+
+/// What is wrong with the new file. Its path would only confuse: that file is gone.
+fn of_copy(error: &StoreError) -> String {
+    match error {
+        StoreError::Io { source, .. } => source.to_string(),
+        error => error.to_string(),
+    }
 }
 
 fn reasons(damaged: &[(CheckpointId, String)]) -> String {

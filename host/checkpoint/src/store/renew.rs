@@ -46,11 +46,8 @@ impl CheckpointStore {
         made.map_err(|fault| {
             // The new file is incomplete, and the next attempt creates it again. A leftover does no harm.
             let _ = fs::remove_file(&new);
-            let reason = match fault.of(&new) {
-                StoreError::Io { source, .. } => source.to_string(),
-                error => error.to_string(),
-            };
-            StoreError::NotReplaced { path, reason }
+            let source = Box::new(fault.of(&new));
+            StoreError::NotReplaced { path, source }
         })
     }
 

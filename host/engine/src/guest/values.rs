@@ -1,12 +1,10 @@
 //! Calls of a plugin outside of the stream: migrating values of older versions, converting values to JSON for tools,
 //! and notifications of checkpoints.
 
-use super::{GuestError, AnswerFault};
 use super::bindings::exports::floodmark::engine::state_values::{ColumnResult as WitColumn, Part};
 use super::bindings::floodmark::engine::types::ColumnParam;
-use super::bindings::exports::floodmark_engine::state_values::{ColumnResult as WitColumn, Part};
-use super::bindings::floodmark_engine::types::ColumnParam;
 use super::instance::{Instance, arm, shortened};
+use super::{AnswerFault, GuestError};
 use floodmark_state::stream::Column;
 
 /// The part of a state that values belong to.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::restart::Limit;
 use super::{Rescaled, RolledBack, Swapped};
 use crate::guest::{LogLine, Plugin};
-use floodmark_checkpoint::Trigger;
 use crate::runtime::report::{CheckpointFailure, SinkFailure};
+use floodmark_checkpoint::Trigger;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 
 /// An event that the observers of a job are told of.

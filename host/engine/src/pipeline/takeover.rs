@@ -12,18 +12,38 @@ use super::identity::{IdentityFields, changed, fields, nodes};
 /// Fields of a source that give a position its meaning.
 const MEANING: [&str; 4] = ["connector", "keys", "value-bytes", "seed"];
 
+/// The reason why a checkpoint of one pipeline cannot be taken over by another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TakeoverRefusal {
+    /// They have different numbers of key groups.
+    #[error("{change}, and the number of key groups is fixed for the life of the state")]
+    KeyGroups {
+        /// What has changed, as a sentence.
+        change: String,
+    },
+    /// The positions of a source have another meaning.
+    #[error(
+        "{change}, so where source `{name}` stood means nothing any more; set it back, or give the source another name, with which it begins at its beginning"
+    )]
+    Positions {
+        /// What has changed, as a sentence.
+        change: String,
+        /// The source.
+        name: String,
+    },
+}
+
 /// Returns what has changed, one sentence each.
 ///
 /// # Errors
-/// The reason why it cannot be taken over, in words.
-pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, String> {
+/// When it cannot be taken over.
+pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, TakeoverRefusal> {
     let (old, new) = (fields(old), fields(new));
     let groups = "job.max-parallelism";
     if old.get(groups) != new.get(groups) {
-        return Err(format!(
-            "{}, and the number of key groups is fixed for the life of the state",
-            changed(groups, old.get(groups), new.get(groups))
-        ));
+        let change = changed(groups, old.get(groups), new.get(groups));
+        return Err(TakeoverRefusal::KeyGroups { change });
     }
     let mut said = Vec::new();
     let (old_nodes, new_nodes) = (nodes(&old), nodes(&new));
@@ -51,9 +71,10 @@ pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, String> {
             let sentence = changed(&field, old.get(&field), new.get(&field));
             let fact = &field[prefix.len()..];
             if *section == "source" && MEANING.contains(&fact) {
-                return Err(format!(
-                    "{sentence}, so where source `{name}` stood means nothing any more; set it back, or give the source another name, with which it begins at its beginning"
-                ));
+                return Err(TakeoverRefusal::Positions {
+                    change: sentence,
+                    name: (*name).to_owned(),
+                });
             }
             said.push(sentence);
         }
@@ -99,7 +120,7 @@ source.text.path = "in.txt"
             assert!(new.contains(from), "{from}");
             new = new.replace(from, to);
         }
-        let found = takeover(OLD, &new);
+        let found = takeover(OLD, &new).map_err(|refusal| refusal.to_string());
         let expected = expected
             .map(|said| said.iter().map(|text| (*text).to_owned()).collect())
             .map_err(str::to_owned);

@@ -4,10 +4,9 @@
 use super::schema::DeclaredState;
 use super::task::{InstanceFactory, TaskError};
 use super::trees::Trees;
-use crate::guest::{Instance, GuestError};
-use floodmark_state::{Keys, Lookup, Migrate, MigrationError, StateId};
+use crate::guest::{GuestError, Instance};
 use floodmark_state::stream::{Column, OptionalColumn, hash_key};
-use floodmark_state::{Keys, Lookup, Migrate, StateId};
+use floodmark_state::{Keys, Lookup, Migrate, MigrationError, StateId};
 
 /// The values of a lookup, with values of earlier versions migrated; `None` if all are current. `index` is the position
 /// of the state in the plugin's description.

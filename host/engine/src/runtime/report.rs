@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::JobError;
 use super::snapshot::{RegionId, RegionSnapshot};
-use floodmark_checkpoint::store::StoreError;
 use crate::connector::ConnectorError;
 use crate::guest::LogLine;
+use floodmark_checkpoint::store::StoreError;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 
 /// Sends a report to the job, without waiting.

@@ -7,9 +7,8 @@
 
 use super::JobError;
 use super::plan::{Node, Operator, Role};
-use crate::guest::{Plugin, StateDeclaration, GuestError};
+use crate::guest::{GuestError, Plugin, StateDeclaration};
 use floodmark_checkpoint::{Checkpoint, OperatorSnapshot};
-use floodmark_state::{StateId, StateKind, StateSchema, StateSettings};
 use floodmark_state::stream::{CheckpointId, Column};
 use floodmark_state::{StateId, StateKind, StateSchema, StateSettings};
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::JobError;
 use super::plan::{Plan, Role};
-use super::report::{WriteOutcome, SinkFailure};
+use super::report::{SinkFailure, WriteOutcome};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter};
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_checkpoint::store::RestoredCheckpoint;

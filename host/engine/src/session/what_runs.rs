@@ -9,7 +9,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::edge::rollback::{PrepareRollback, PreparedRollback, UnfitCheckpoint, UnfitPlugin};
-use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice, Scale};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Limits, Plugin};
 use crate::pipeline::difference;

@@ -8,7 +8,7 @@ use super::*;
 use crate::connector::DiscardSink;
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{Node, RegionIndex, Role, StateBackend, WorkerIndex};
-use crate::runtime::report::{WriteOutcome, CheckpointFailure};
+use crate::runtime::report::{CheckpointFailure, WriteOutcome};
 use crate::runtime::snapshot::{RegionId, RegionSnapshot};
 use crate::runtime::swap::PreparedSwap;
 use floodmark_state::stream::MaxParallelism;
