@@ -22,7 +22,7 @@ fn a_finished_job_that_runs_again_does_nothing_and_says_so() {
     let job = Job::with_input("the rain the sun");
     job.run(&[])
         .succeeded()
-        .says("job `words` starts from the beginning; checkpoints go to ")
+        .says("job `words` starts from the beginning; checkpoints are written to ")
         .says("finished: 1 record in, 4 records out in ")
         .says("sink `counts`: 4 records, ");
     let seen = job.output();

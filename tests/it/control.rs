@@ -150,7 +150,7 @@ fn state_is_not_left_behind_unasked() {
     refused(
         job.run(&arguments),
         4,
-        "error: checkpoint 1 has state that this pipeline has no place for: state `count` of operator `count`; bring that back, or leave the state behind with `--allow-dropped-state`",
+        "error: checkpoint 1 has state that this pipeline does not declare: state `count` of operator `count`; restore the operator or state, or leave it behind with `--allow-dropped-state`",
     );
     assert_eq!(job.checkpoint_ids(), [1]);
     job.run(&[&arguments[..], &["--allow-dropped-state"]].concat())

@@ -98,10 +98,7 @@ fn what_no_run_comes_to_is_not_called_sound() {
     .succeeded()
     .says("sink `counts` writes to files during the test: what was printed cannot be taken back");
     let (kills, _, verdict) = row(&tested, "objects-stored");
-    assert_eq!(
-        (kills, verdict.as_str()),
-        (0, "not reached: nothing is known of it")
-    );
+    assert_eq!((kills, verdict.as_str()), (0, "not reached, so not tested"));
 }
 
 #[test]
@@ -116,7 +113,7 @@ fn a_pipeline_that_cannot_be_tested_is_refused() {
         (
             &["--set", "checkpoint.mode=at-least-once"],
             2,
-            "the pipeline does not promise exactly once",
+            "the pipeline does not promise exactly-once output",
         ),
         (
             &["--point", "nowhere"],
@@ -126,7 +123,7 @@ fn a_pipeline_that_cannot_be_tested_is_refused() {
         (
             &["--set", "source.text.path=none.txt"],
             1,
-            "the pipeline does not run through, so there is nothing to compare: it ended with exit status: 5: error:",
+            "the pipeline does not run to its end, so there is nothing to compare: it ended with exit status: 5: error:",
         ),
     ];
     for (arguments, code, says) in checks {
@@ -159,7 +156,7 @@ fn a_plugin_that_keeps_something_beside_its_state_is_found() {
     assert_eq!(found.code, Some(1), "{}", found.stderr);
     let (_, _, verdict) = row(&found, "checkpoint-durable");
     assert_eq!(verdict, "DIFFERS", "{}", found.stdout);
-    for shown in ["\n  sink `counts`: ", "\n    missing: ", "\n    too much: "] {
+    for shown in ["\n  sink `counts`: ", "\n    missing: ", "\n    extra: "] {
         assert!(found.stdout.contains(shown), "{}", found.stdout);
     }
     // The runs can be looked into.

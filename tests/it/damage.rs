@@ -67,7 +67,7 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
 
     job.run(&[])
         .succeeded()
-        .says("warning: checkpoint 3 is damaged and passed over: ")
+        .says("warning: checkpoint 3 is damaged and skipped: ")
         .says("resumes from checkpoint 2, ")
         .says("sink `counts`: 1 part of later checkpoints taken back");
     job.output().is_exactly(&expected());
@@ -100,7 +100,7 @@ fn with_all_damaged_nothing_is_touched_until_the_user_starts_over() {
             .says("error: no checkpoint in `")
             .says("checkpoint 3: ")
             .says("checkpoint 1: ")
-            .says("start anew with `--fresh`");
+            .says("start over with `--fresh`");
         assert!(job.output() == seen);
     }
     job.run(&["--fresh"])

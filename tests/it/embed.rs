@@ -138,7 +138,7 @@ fn a_pipeline_that_is_wrong_is_refused_with_its_cause() {
     assert!(
         error
             .to_string()
-            .contains("`dice` is not known here; known here: `file`"),
+            .contains("unknown connector `dice`; known here: `file`"),
         "{error}"
     );
 }

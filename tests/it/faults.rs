@@ -225,7 +225,7 @@ fn says_why(letter: &Letter) -> bool {
         b"panic" => "crashed in `process`: ",
         b"fail" => "failed in `process`: a record with the key ",
         b"break" => {
-            "returned from `process` what the contract forbids: an emission from record 4294967295, of "
+            "broke the contract in what it returned from `process`: an emission from record 4294967295, but the call has "
         }
         _ => "rejected the record: as the record asks: `reject-",
     };

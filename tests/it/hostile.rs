@@ -28,7 +28,7 @@ use crate::plugins::repository;
 
 const TIME: &str = "operator `bad` ran for more than its 100 ms in `process`; raise `limits.time-per-call` or send smaller batches";
 const NO_MORE_MEMORY: &str =
-    "of memory in `process`, and 16 MiB are allowed; raise `limits.memory`";
+    "of memory in `process`, but at most 16 MiB are allowed; raise `limits.memory`";
 const TOO_MUCH: &str = "operator `bad` handed over more than 1 MiB in";
 
 /// What is ignored.
@@ -50,12 +50,12 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "bitmap-absent",
-        "returned from `process` what the contract forbids: values of a state: ",
+        "broke the contract in what it returned from `process`: values of a state: ",
     ),
     ("bitmap-beyond", NOTHING),
     (
         "bitmap-short",
-        "returned from `process` what the contract forbids: values of a state: ",
+        "broke the contract in what it returned from `process`: values of a state: ",
     ),
     (
         "emissions-endless",
@@ -63,7 +63,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "ends-beyond-bytes",
-        "returned from `process` what the contract forbids: values of an emission: ",
+        "broke the contract in what it returned from `process`: values of an emission: ",
     ),
     ("error-gigantic", TOO_MUCH),
     ("error-no-text", "crashed in `process`: invalid utf-8"),
@@ -73,7 +73,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "import-unknown",
-        "the plugin imports `acme:secrets/keys@1.0.0`: it is neither of the contract nor of WASI; ",
+        "the plugin imports `acme:secrets/keys@1.0.0`: it is part of neither the contract nor WASI; ",
     ),
     (
         "instances-hundreds",
@@ -92,11 +92,11 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "memories-together",
-        "of memory in `instantiate`, and 16 MiB are allowed; raise `limits.memory`",
+        "of memory in `instantiate`, but at most 16 MiB are allowed; raise `limits.memory`",
     ),
     (
         "memory-at-start",
-        "asked for 4096 MiB of memory in `instantiate`, and 16 MiB are allowed; raise `limits.memory`",
+        "asked for 4096 MiB of memory in `instantiate`, but at most 16 MiB are allowed; raise `limits.memory`",
     ),
     ("memory-bomb", NO_MORE_MEMORY),
     ("memory-filled", TIME),
@@ -115,29 +115,32 @@ const ENDINGS: [(&str, &str); 58] = [
     ("output-gigantic", TOO_MUCH),
     (
         "output-large",
-        "returned 300176 bytes from `process`, and 256 KiB are allowed; raise `limits.output-per-call`",
+        "returned 300176 bytes from `process`, but at most 256 KiB are allowed; raise `limits.output-per-call`",
     ),
     (
         "output-unaligned",
         "crashed in `process`: list pointer is not aligned",
     ),
-    ("port-unknown", "output 9 of 1 declared ones"),
+    (
+        "port-unknown",
+        "output 9, but the number of declared outputs is 1",
+    ),
     (
         "read-forged-slot",
         "crashed in `process`: it read slot 99 of a call with 2 keys",
     ),
     (
         "read-forged-state",
-        "crashed in `process`: it read state 77 of 3 declared ones",
+        "crashed in `process`: it read state 77, but the number of declared states is 3",
     ),
     (
         "read-long-sub-key",
-        "crashed in `process`: it read a sub-key of 65537 bytes, and 65536 are allowed",
+        "crashed in `process`: it read a sub-key of 65537 bytes, but at most 65536 are allowed",
     ),
     ("read-many", "crashed in `process`: it read slot "),
     (
         "read-other-kind",
-        "crashed in `process`: it read state 0 as a list, and declares it as a value",
+        "crashed in `process`: it read state 0 as a list, but declares it as a value",
     ),
     (
         "read-outside",
@@ -162,13 +165,13 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "rejection-beyond",
-        "returned from `process` what the contract forbids: ",
+        "broke the contract in what it returned from `process`: ",
     ),
     (
         "rejection-twice",
-        "returned from `process` what the contract forbids: ",
+        "broke the contract in what it returned from `process`: ",
     ),
-    ("slot-beyond-keys", "slot 7 of 2 keys"),
+    ("slot-beyond-keys", "slot 7, but the call has 2 keys"),
     ("slot-twice", "two writes of state 0 to slot 0"),
     (
         "slots-uneven",
@@ -184,16 +187,19 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "state-of-other-kind",
-        "state 1 is written as a value, and declared as a list",
+        "state 1 is written as a value, but declared as a list",
     ),
-    ("state-unknown", "writes to state 9, of 3 declared ones"),
+    (
+        "state-unknown",
+        "writes to state 9, but the 3 declared states",
+    ),
     (
         "states-many",
-        "it has 1000 states, and 0 to 256 are allowed",
+        "it has 1000 states, but 0 to 256 are allowed",
     ),
     (
         "sub-key-long",
-        "a sub-key of 65537 bytes in state 2; 65536 are allowed",
+        "a sub-key of 65537 bytes in state 2; at most 65536 are allowed",
     ),
     (
         "sub-key-twice",
@@ -205,7 +211,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ),
     (
         "table-bomb",
-        "asked for a table of 66001 elements in `process`, and 65536 are allowed; correct the plugin",
+        "asked for a table of 66001 elements in `process`, but at most 65536 are allowed; correct the plugin",
     ),
     ("tables-many", "the plugin does not fit into an instance ("),
 ];
@@ -503,7 +509,7 @@ fn an_operator_has_so_many_live_instances_and_not_more() {
     let (bad, other) = (load("bad"), load("other"));
     let mut live: Vec<_> = (0..7).map(|_| bad.open("bad", &[]).unwrap()).collect();
     let says =
-        "operator `bad` has 7 live instances, and not more are allowed; raise `limits.instances`";
+        "operator `bad` already has 7 live instances, the most allowed; raise `limits.instances`";
     ends("instances", bad.open("bad", &[]).map(drop), says);
     // Another version of the plugin counts with it.
     let again = engine.load_within("bad", &assembled(&[]), limits);

@@ -134,7 +134,7 @@ fn replayed_letters_make_up_for_what_failed() {
         let nothing = replayed(&job, &[]);
         assert_eq!(
             nothing,
-            "nothing to replay: all 300 dead letters were replayed already\n"
+            "nothing to replay: all 300 dead letters were already replayed\n"
         );
         job.run(&MENDED).succeeded();
         assert_eq!(counted(&job), expected(&text));

@@ -46,7 +46,7 @@ fn a_new_version_goes_on_from_the_values_of_the_old_one() {
     let v2 = with_plugin(&job, "upgrade-v2");
     job.run(&["--set", &v2])
         .succeeded()
-        .says("operator `count`: the plugin is another than before");
+        .says("operator `count`: the plugin has changed");
     let after = lines(&job);
     for expected in ["w7,4 ", "w7,5 ", "w2000,1 "] {
         assert!(
@@ -69,7 +69,7 @@ fn a_new_version_goes_on_from_the_values_of_the_old_one() {
     let refused = job.run(&[]);
     assert_eq!(refused.code, Some(4), "{}", refused.stderr);
     refused
-        .says("state `count` was saved in version 2, and the plugin, which has version 1, does not take it over")
+        .says("state `count` was saved in version 2, and the plugin, which has version 1, does not migrate it")
         .says("operator `count`");
     assert_eq!(lines(&job), after);
 }

@@ -46,7 +46,7 @@ fn check(option: &str, code: i32, says: &[&str]) {
         }
         let tries = outcome
             .stderr
-            .matches("; the job goes back to checkpoint 1 ")
+            .matches("; the job resumes from checkpoint 1 ")
             .count();
         assert_eq!(
             tries,
@@ -123,7 +123,7 @@ fn another_plugin_is_told() {
     let job = job("bad\n");
     misbehave(&job, "panic-at=never")
         .succeeded()
-        .says("operator `count`: the plugin is another than before");
+        .says("operator `count`: the plugin has changed");
     let expected = counted_by_tools([GOOD, "bad\n"].concat().as_bytes());
     job.output().is_exactly(&expected);
 }
@@ -146,7 +146,7 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
     job.run(&["--set", "checkpoint.interval=50ms"])
         .succeeded()
         .says("crashed in `process`: ")
-        .says("no record is to blame: all went through in smaller calls of a fresh instance")
+        .says("no record is to blame: all of them were processed in smaller calls of a fresh instance")
         .says("finished: 5,000 records in, ");
     let seen = job.output();
     assert_eq!(seen.records(), 5000);
@@ -185,7 +185,7 @@ sink.lists = {{ connector = "file", from = "last", path = "lists", format = "csv
             )
         });
         let ended = job.run(&["--set", "checkpoint.interval=50ms"]).succeeded();
-        let went_through = "no record is to blame: all went through in smaller calls";
+        let went_through = "no record is to blame: all of them were processed in smaller calls";
         assert_eq!(
             ended.stderr.contains(went_through),
             panic_after < 5000,

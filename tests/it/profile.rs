@@ -58,7 +58,7 @@ fn a_profile_names_operators_stages_and_functions() {
         let outcome = job
             .run(&run)
             .succeeded()
-            .says(&format!("profile: `{file}`, of "));
+            .says(&format!("profile: `{file}`, with "));
         assert!(!outcome.stderr.contains("warning"), "{}", outcome.stderr);
         assert!(job.output().counts() == expected, "{file}");
     }
@@ -118,8 +118,14 @@ fn a_file_that_cannot_be_written_ends_the_command_before_the_job_begins() {
             "taken.svg",
             "`--profile taken.svg`: cannot write this file: ",
         ),
-        ("a.txt", "`--profile a.txt`: the ending of the file says "),
-        ("perf.", "`--profile perf.`: the ending of the file says "),
+        (
+            "a.txt",
+            "`--profile a.txt`: the extension of the file selects ",
+        ),
+        (
+            "perf.",
+            "`--profile perf.`: the extension of the file selects ",
+        ),
     ] {
         let outcome = job.run(&["--profile", file]).says(says);
         assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
@@ -180,8 +186,8 @@ fn perf_finds_the_names_of_functions() {
     let mut run = job.start(&["--profile", "perf"]);
     run.wait_for("`perf record -g -p ");
     let said = run.stderr();
-    let (_, rest) = said.split_once("are named in `").unwrap();
-    let map = rest.split('`').next().unwrap().to_owned();
+    let (_, rest) = said.split_once("`/tmp/perf-").unwrap();
+    let map = format!("/tmp/perf-{}", rest.split('`').next().unwrap());
     run.signal("TERM");
     run.wait().succeeded();
     let names = fs::read_to_string(&map).unwrap();

@@ -67,7 +67,7 @@ fn the_words_of_the_codes_are_in_the_help() {
         "3  a plugin cannot be built, loaded or opened",
         "4  the data folder or its checkpoints cannot be used",
         "5  a source or a sink cannot be read or written",
-        "130  told twice to stop",
+        "130  asked twice to stop",
     ] {
         assert!(help.contains(line), "{help}");
     }
@@ -77,7 +77,11 @@ fn the_words_of_the_codes_are_in_the_help() {
 fn input_that_is_not_there() {
     let job = finished();
     fs::remove_file(job.path("in.txt")).unwrap();
-    let says = ["`text`: ", "/in.txt` is gone", "start over with `--fresh`"];
+    let says = [
+        "`text`: ",
+        "/in.txt` no longer exists",
+        "start over with `--fresh`",
+    ];
     check(&job, &[], 5, &says);
     symlink("nowhere", job.path("in.txt")).unwrap();
     check(&job, &[], 5, &says);
@@ -87,7 +91,7 @@ fn input_that_is_not_there() {
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     outcome
         .says("error: `text`: `")
-        .says("/in.txt` leads to no file; create one there, or point `path` elsewhere");
+        .says("/in.txt` matches no file; create one there, or point `path` elsewhere");
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn input_that_became_shorter() {
     job.write("in.txt", "one");
     let says = [
         "error: `text`: `",
-        "/in.txt` ends at byte 3, but the checkpoint has read it to byte 12",
+        "/in.txt` ends at byte 3, but it was read up to byte 12 before the checkpoint",
         "restore the file, or start over with `--fresh`",
     ];
     check(&job, &[], 5, &says);
@@ -137,7 +141,7 @@ fn a_pipeline_file_that_is_wrong() {
         "name = \"words\"",
         "name = 7",
         2,
-        &["job.name: wants text in quotes, not the number 7"],
+        &["job.name: must be text in quotes, not the number 7"],
     );
     check_file(
         "from = \"split\"",
@@ -149,7 +153,7 @@ fn a_pipeline_file_that_is_wrong() {
         "from = \"text\"",
         "from = [\"text\", \"split\"]",
         2,
-        &["operator.split.from: goes in a circle: `split` -> `split`"],
+        &["operator.split.from: forms a cycle: `split` -> `split`"],
     );
     check_file(
         "from = \"count\"",
@@ -161,7 +165,7 @@ fn a_pipeline_file_that_is_wrong() {
         "format = \"csv\"",
         "format = \"xml\"",
         2,
-        &["sink.counts.format: `xml` is not known here"],
+        &["sink.counts.format: unknown value `xml`"],
     );
 }
 
@@ -222,7 +226,7 @@ fn a_plugin_that_is_none() {
     let no_component = "the plugin is not a WebAssembly component (";
     for (file, says) in [
         ("nowhere.wasm", "there is no plugin `"),
-        ("/dev/zero", "the plugin `/dev/zero` is no ordinary file"),
+        ("/dev/zero", "the plugin `/dev/zero` is not a regular file"),
         (
             "empty.wasm",
             "the plugin is not a WebAssembly component (the file is empty); build it for `wasm32-wasip2`",

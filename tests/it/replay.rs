@@ -143,7 +143,7 @@ fn what_cannot_be_replayed_is_refused() {
         (
             &["--operator", "count", "--plugin", &dedupe],
             4,
-            "it has saved state `count`, and the plugin declares none of that name",
+            "it has saved state `count`, but the plugin declares no state of that name",
         ),
     ];
     for (arguments, code, says) in checks {

@@ -39,11 +39,9 @@ fn a_job_is_rescaled_while_it_runs() {
     run.wait_for("checkpoint 1 completed");
     for (from, to) in [(1, 3), (3, 2)] {
         let said = job.command(&["rescale", ".", &to.to_string()]).succeeded();
-        let expected = format!("parallelism was {from}, now is {to}; records stood still for ");
+        let expected = format!("rescaled from parallelism {from} to {to}; records paused for ");
         assert!(said.stdout.starts_with(&expected), "{}", said.stdout);
-        run.wait_for(&format!(
-            "rescaled: the parallelism was {from}, now is {to}"
-        ));
+        run.wait_for(&format!("rescaled from parallelism {from} to {to}"));
     }
     for (wrong, why) in [
         ("2", "the job runs with a parallelism of 2 already"),
@@ -60,7 +58,7 @@ fn a_job_is_rescaled_while_it_runs() {
     assert_eq!(job.checkpoint(&["show"])["parallelism"], 2);
     job.run(&[])
         .succeeded()
-        .says("parallelism is 2, to which the job was rescaled; the pipeline still says 1")
+        .says("parallelism is 2, since the job was rescaled; the pipeline still says 1")
         .says("finished: ");
     is_whole(&job);
     job.run(&["--parallelism", "4"])

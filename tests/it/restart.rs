@@ -36,7 +36,7 @@ fn start(job: &Job, settings: &[&str]) -> Running {
 fn gives_up(job: &Job, settings: &[&str], tries: usize, says: &str) -> Outcome {
     let outcome = start(job, settings).wait();
     assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
-    let tried = outcome.stderr.matches("goes back to checkpoint 1 ").count();
+    let tried = outcome.stderr.matches("resumes from checkpoint 1 ").count();
     assert_eq!(tried, tries, "{}", outcome.stderr);
     assert_eq!(job.checkpoint_ids(), [1]);
     outcome
@@ -111,7 +111,7 @@ fn each_strategy_goes_back_as_often_as_it_says() {
     job.write("in.txt", [GOOD, MORE, "bad\n"].concat());
     let again = start(&job, &fixed).wait();
     assert_eq!(
-        again.stderr.matches("goes back to checkpoint 2 ").count(),
+        again.stderr.matches("resumes from checkpoint 2 ").count(),
         3,
         "{}",
         again.stderr
@@ -124,7 +124,7 @@ fn a_job_that_waits_can_be_stopped() {
     let patient = ["restart.strategy=fixed-delay", "restart.delay=1h"];
     for ask in ["signal", "command"] {
         let mut run = start(&job, &patient);
-        run.wait_for("goes back to checkpoint 1 ");
+        run.wait_for("resumes from checkpoint 1 ");
         match ask {
             "signal" => run.signal("TERM"),
             _ => {

@@ -132,7 +132,7 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
         "{said}"
     );
     assert_eq!(job.checkpoint_ids(), [1]);
-    run(2, 60).says(", which took the place of plugin ");
+    run(2, 60).says(", which replaced plugin ");
     let shown = job.checkpoint(&["show"]);
     assert_eq!(shown["id"], 3);
     // As if the later part had not been.
@@ -146,9 +146,9 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
     assert_ne!(lists(&job), later);
     // The checkpoint says it now, and the note is not needed any more.
     fs::remove_file(job.data_dir().join("rollback")).unwrap();
-    run(2, 61).says(", which took the place of plugin ");
+    run(2, 61).says(", which replaced plugin ");
     // Once the pipeline names another, it wins.
-    run(3, 62).says("and the pipeline wins");
+    run(3, 62).says("so what the pipeline names is used");
     run(3, 63);
     let refused = job.command(&["rollback", ".", "--to", "2"]);
     assert_eq!(refused.code, Some(4));
@@ -220,7 +220,7 @@ fn rollbacks_at_the_same_time_are_carried_out_or_refused() {
     for outcome in asked.into_iter().map(|run| run.wait()) {
         match outcome.code {
             Some(0) => done += 1,
-            _ => drop(outcome.says("the job is being rolled back already")),
+            _ => drop(outcome.says("the job is already being rolled back")),
         }
     }
     assert!(done > 0);

@@ -387,6 +387,6 @@ fn without_credentials_the_error_names_the_variables() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("there are no credentials for it"), "{said}");
+    assert!(said.contains("no credentials were found for it"), "{said}");
     assert!(said.contains("AWS_ACCESS_KEY_ID"), "{said}");
 }

@@ -182,7 +182,7 @@ fn another_graph_takes_over_what_it_has_a_place_for() {
     other
         .run(&["--from", &file])
         .succeeded()
-        .says("operator `split` is gone")
+        .says("operator `split` was removed")
         .says("operator `cut` is new: it starts without state")
         .says("operator `count` read from `split.out` by `in`, now reads from `cut.out`");
     assert_eq!(other.output().records(), 2);
@@ -195,7 +195,7 @@ fn another_graph_takes_over_what_it_has_a_place_for() {
     refused(
         other.run(&["--from", &file]),
         4,
-        "state `count` of operator `count`; bring that back, or leave the state behind with `--allow-dropped-state`",
+        "state `count` of operator `count`; restore the operator or state, or leave it behind with `--allow-dropped-state`",
     );
     other
         .run(&["--from", &file, "--allow-dropped-state"])

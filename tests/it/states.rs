@@ -190,24 +190,27 @@ fn check(does: &str, expected: &str) {
 #[test]
 fn what_the_contract_forbids_is_refused() {
     check("read a slot", "it read slot 1 of a call with 1 keys");
-    check("read a state", "it read state 7 of 3 declared ones");
+    check(
+        "read a state",
+        "it read state 7, but the number of declared states is 3",
+    );
     check(
         "read a kind",
-        "it read state 1 as a map, and declares it as a list",
+        "it read state 1 as a map, but declares it as a list",
     );
     check(
         "read a long sub-key",
-        "it read a sub-key of 65537 bytes, and 65536 are allowed",
+        "it read a sub-key of 65537 bytes, but at most 65536 are allowed",
     );
     check(
         "read by one slot too many",
-        "it read a map by 2 slots and 1 sub-keys",
+        "it read a map with 2 slots, but 1 sub-keys",
     );
     check(
         "write a kind",
-        "state 2 is written as a list, and declared as a map",
+        "state 2 is written as a list, but declared as a map",
     );
-    check("write a slot", "slot 1 of 1 keys");
+    check("write a slot", "slot 1, but the call has 1 keys");
     check("clear twice", "two writes of state 1 to slot 0");
     check(
         "write a sub-key twice",
@@ -238,7 +241,7 @@ fn what_the_contract_forbids_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("returned from `migrate` what the contract forbids: 1 items for 0"),
+        error.contains("broke the contract in what it returned from `migrate`: 1 items for 0"),
         "{error}"
     );
     let one: Column = [b"".as_slice()].into_iter().collect();

@@ -243,7 +243,7 @@ fn a_job_can_be_asked_by_its_socket_and_stopped_by_tcp() {
     assert_eq!(status(&job)["state"], "NOT_RUNNING");
     assert_eq!(status(&job)["checkpoint"]["id"], 2);
     let screen = job.command(&["status", "."]).succeeded().stdout;
-    let expected = "job `words` does not run\n  newest checkpoint  2, ";
+    let expected = "job `words` is not running\n  newest checkpoint  2, ";
     assert!(screen.starts_with(expected), "{screen}");
 }
 
@@ -257,7 +257,7 @@ fn a_token_is_needed_where_others_may_call() {
     };
     refused(&["--listen", "0.0.0.0:0"], "so it needs a token");
     refused(&["--listen", "[::]:0"], "so it needs a token");
-    refused(&["--listen", "here"], "is no address");
+    refused(&["--listen", "here"], "is not an address");
     job.write("token", "short\n");
     let token = ["--listen", "127.0.0.1:0", "--listen-token-file", "token"];
     refused(&token, "needs at least 16");

@@ -21,7 +21,7 @@ fn check(signal: &str, interval: &str, parallelism: &str) {
     run.signal(signal);
     run.wait()
         .succeeded()
-        .says("stopping with a checkpoint; once more to end at once, without one")
+        .says("stopping with a checkpoint; interrupt again to end at once, without one")
         .says("stopped: ")
         .says("; the same command resumes from there");
     let newest = job.checkpoint_ids()[0];
@@ -121,7 +121,7 @@ fn a_data_folder_that_is_removed_is_told() {
     let mut run = job.start(&["--set", "checkpoint.interval=50ms"]);
     run.wait_for("checkpoint 1 completed");
     std::fs::remove_dir_all(job.data_dir()).unwrap();
-    run.wait_for("was removed while the job runs");
+    run.wait_for("was removed while the job was running");
     run.signal("TERM");
     let outcome = run.wait();
     assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);

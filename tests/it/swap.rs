@@ -147,7 +147,7 @@ fn a_new_version_takes_the_state_over_on_the_fly() {
     let shadow = shadow.succeeded().stdout;
     for expected in [
         "state `count`  value  version 1 -> 2  migrates",
-        "50 records after checkpoint 2 handled by both, 50 different",
+        "50 records after checkpoint 2 processed by both, 50 different",
         "record 1 (key \"",
         "nothing was changed",
     ] {
@@ -200,7 +200,7 @@ fn what_does_not_fit_changes_nothing() {
         (
             vec!["count".to_owned(), here("text.wasm")],
             3,
-            "does not begin as WebAssembly does",
+            "does not begin with the magic number of WebAssembly",
         ),
         (
             vec!["coun".to_owned(), file("labelled")],
@@ -210,7 +210,7 @@ fn what_does_not_fit_changes_nothing() {
         (
             vec!["count".to_owned(), file("word-split")],
             3,
-            "it does not declare state `count`",
+            "it does not declare the saved state `count`",
         ),
         (
             vec!["count".to_owned(), file("traps-in-describe")],
@@ -261,7 +261,7 @@ fn a_failure_on_trial_brings_the_old_plugin_back() {
     let fails = ["--config", "fail-at=3000", "--trial", "60s", "--json"];
     let found = findings(relabelled(&job, "b", &fails));
     let swap = found["swapped"]["checkpoint"].as_u64().unwrap();
-    run.wait_for("has failed on trial");
+    run.wait_for("failed its trial");
     run.wait_for(&format!("goes back to checkpoint {swap}"));
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();
@@ -298,7 +298,7 @@ fn two_swaps_at_once_are_one_after_the_other_or_refused() {
                 let found = findings(outcome);
                 swaps.push((found["swapped"]["checkpoint"].as_u64().unwrap(), label));
             }
-            Some(4) => assert!(outcome.stderr.contains("ask again"), "{}", outcome.stderr),
+            Some(4) => assert!(outcome.stderr.contains("try again"), "{}", outcome.stderr),
             code => panic!("{code:?}: {}", outcome.stderr),
         }
     }

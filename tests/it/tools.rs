@@ -132,7 +132,7 @@ fn a_difference_names_each_key() {
         .succeeded();
     assert!(
         text.stdout
-            .contains("0 new, 1 gone, 1 changed, 1 as before"),
+            .contains("0 new, 1 gone, 1 changed, 1 unchanged"),
         "{}",
         text.stdout
     );
@@ -232,7 +232,7 @@ fn deleting_and_compacting_take_what_is_named() {
     let job = counted();
     let newest = job.command(&["checkpoint", "delete", "2"]);
     assert_eq!(newest.code, Some(2));
-    newest.says("say `--newest` to delete it all the same");
+    newest.says("pass `--newest` to delete it anyway");
     job.command(&["checkpoint", "delete", "9"])
         .says("none was deleted");
     job.command(&["checkpoint", "delete", "1"]).succeeded();
@@ -297,7 +297,7 @@ fn checkpoints_in_a_folder_are_found_by_the_data_folder() {
         "there",
     ]);
     assert_eq!(taken.code, Some(4), "{}", taken.stderr);
-    taken.says("are those of job `words`, and this is job `other`");
+    taken.says("belong to job `words`, but this is job `other`");
 
     let memory = Job::with_input("rain sun\n");
     memory

@@ -183,7 +183,7 @@ fn a_difference_says_where_it_is_and_what_came() {
             emits = [["a", "1"], ["b", "1"], ["a", "3"], ["a", "3"], ["c", "1"]]
         "#,
         "\
-FAILED  v.toml:2: step 1, as written: other records are emitted
+FAILED  v.toml:2: step 1, as written: the emitted records differ
       [\"a\", \"1\"]
       [\"b\", \"1\"]
     - [\"a\", \"3\"]
@@ -195,12 +195,12 @@ FAILED  v.toml:2: step 1, as written: other records are emitted
     check(
         &count,
         "[[step]]\nrecords = [['a', '']]\n[[step]]\nrecords = [['a', '']]",
-        "FAILED  v.toml:1: step 1, as written: other records are emitted\n    + [\"a\", \"1\"]",
+        "FAILED  v.toml:1: step 1, as written: the emitted records differ\n    + [\"a\", \"1\"]",
     );
     check(
         &count,
         "[[step]]\nrecords = [['a', '']]\nemits = [['a', '1'], [{ hex = '00ff' }, '2', -7]]",
-        "FAILED  v.toml:1: step 1, as written: other records are emitted\n      [\"a\", \"1\"]\n    - [{ hex = \"00ff\" }, \"2\", -7]",
+        "FAILED  v.toml:1: step 1, as written: the emitted records differ\n      [\"a\", \"1\"]\n    - [{ hex = \"00ff\" }, \"2\", -7]",
     );
     let fifty = vec!["['a', '']"; 50].join(", ");
     let said = said(&count, &format!("[[step]]\nrecords = [{fifty}]"));
@@ -216,7 +216,7 @@ FAILED  v.toml:2: step 1, as written: other records are emitted
             state = { count = { a = 1, b = 2, d = 1 } }
         "#,
         "\
-FAILED  v.toml:5: step 2, as written: the state is another
+FAILED  v.toml:5: step 2, as written: the state differs
     - count: \"b\" = 2
     + count: \"b\" = 1
     - count: \"c\\u001B[31m\" = nothing
@@ -228,7 +228,7 @@ FAILED  v.toml:5: step 2, as written: the state is another
         &count,
         "refuses = 'colour'\nconfig = { color = 'red' }",
         "\
-FAILED  v.toml: the plugin does not open otherwise
+FAILED  v.toml: the plugin does not open, but for another reason
     - refuses its configuration, and says \"colour\"
     + operator `word-count`: the plugin refused its configuration: unknown option `color`; this operator has none; correct `operator.word-count.config`",
     );
@@ -262,7 +262,7 @@ FAILED  v.toml:1: step 1, as written: the call fails
         &misbehaves,
         "[[step]]\nrecords = [['k', 'error']]\nfails = 'as told'\nfails-by = ['trap', 'time']",
         "\
-FAILED  v.toml:1: step 1, as written: the call fails otherwise
+FAILED  v.toml:1: step 1, as written: the call fails in a different way
     - fails, by \"trap\" or \"time\", and says \"as told\"
     + fails, by \"error\": operator `misbehaves` failed in `process`: a record with the key `k`: as asked",
     );
@@ -294,7 +294,7 @@ FAILED  v.toml:1: step 1, as written: the call does not fail
             rejects = [[2, "number: y"], [0, "number: 1"]]
         "#,
         "\
-FAILED  v.toml:2: step 1, as written: other records are emitted, and other records are rejected
+FAILED  v.toml:2: step 1, as written: the emitted records differ, and the rejected records differ
     + large: [\"k\", \"200\"]
     - odd: [\"k\", \"1\", 0]
     + odd: [\"odd\", \"1\", 0]
@@ -314,7 +314,7 @@ FAILED  v.toml:2: step 1, as written: other records are emitted, and other recor
 fn a_plugin_that_keeps_state_in_memory_does_not_pass() {
     let bench = Ticking::new();
     let forgetful = load(&bench, "forgetful");
-    let fails = "other records are emitted\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]";
+    let fails = "the emitted records differ\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]";
     let two = |between: &str| {
         format!(
             "[[step]]\nrecords = [['k', '']]\nemits = [['k', '1']]\n{between}[[step]]\nrecords = [['k', '']]\nemits = [['k', '2']]"
@@ -347,7 +347,7 @@ fn a_plugin_that_keeps_state_in_memory_does_not_pass() {
             two("").replace("'2'", "'4'").replace("'1'", "'3'")
         ),
         "\
-FAILED  v.toml:15: step 6, as written: after a kill, records that came again do not give the same
+FAILED  v.toml:15: step 6, as written: after a kill, replayed records do not give the same results
     - [\"k\", \"3\"]
     + [\"k\", \"1\"]",
     );
@@ -365,11 +365,11 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             step("fails-by = 'tarp'"),
-            "v.toml:3: step.fails-by: `tarp` is not known here; did you mean `trap`?",
+            "v.toml:3: step.fails-by: unknown value `tarp`; did you mean `trap`?",
         ),
         (
             step("kill = true"),
-            "v.toml:1: step 1: does one thing, not `kill` and `records`",
+            "v.toml:1: step 1: must do one thing, not `kill` and `records`",
         ),
         (
             step("input = 'profile'"),
@@ -381,13 +381,16 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             step("emits = [['k', 5]]"),
-            "v.toml:3: step.emits: wants text, or bytes as `{ hex = \"ff00\" }`, not the number 5",
+            "v.toml:3: step.emits: must be text, or bytes as `{ hex = \"ff00\" }`, not the number 5",
         ),
         (
             step("emits = [['k']]"),
-            "v.toml:3: step.emits: a record is `[key, value]` or `[key, value, event time in ms]`, and this has less",
+            "v.toml:3: step.emits: a record is `[key, value]` or `[key, value, event time in ms]`, but this has fewer items",
         ),
-        (step("emits = [['k', 'v', 1, 2]]"), "and this has more"),
+        (
+            step("emits = [['k', 'v', 1, 2]]"),
+            "but this has more items",
+        ),
         (
             step("emits = [['k', { hex = 'f' }]]"),
             "`f` is not an even number of hexadecimal digits",
@@ -398,7 +401,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             step("emits = []\nfails = ''"),
-            "v.toml:1: step 1: emits: nothing of a call that fails applies",
+            "v.toml:1: step 1: emits: a call that fails has no effects",
         ),
         (
             step("rejects = [[1, '']]"),
@@ -406,7 +409,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             step("rejects = [[0, ''], [0, '']]"),
-            "record 0 stands twice",
+            "record 0 is listed twice",
         ),
         (
             "[[step]]\nrecords = []".to_owned(),
@@ -422,7 +425,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             "[[step]]\nkill = false".to_owned(),
-            "say `kill = true`, or leave the step out",
+            "write `kill = true`, or leave the step out",
         ),
         (
             "[[step]]\npasses = '1 fortnight'".to_owned(),
@@ -434,7 +437,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             "[[step]]\nstate = { profile = [['k', 1], ['k', 2]] }".to_owned(),
-            "a key stands twice",
+            "a key appears twice",
         ),
         (
             "[[step]]\nstate = { profile = { k = { json = 'nil' } } }".to_owned(),
@@ -446,7 +449,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             "config = { a = [] }\n[[step]]\nkill = true".to_owned(),
-            "v.toml:1: config.a: wants text, a number, `true` or `false`, not a list",
+            "v.toml:1: config.a: must be text, a number, `true` or `false`, not a list",
         ),
         (
             "limits = { memory = '1B' }\n[[step]]\nkill = true".to_owned(),
@@ -454,7 +457,7 @@ fn wrong_files_are_refused_with_line_and_nearest_word() {
         ),
         (
             "refuses = ''\n[[step]]\nkill = true".to_owned(),
-            "v.toml:2: step: a plugin that refuses its configuration makes no steps",
+            "v.toml:2: step: a plugin that refuses its configuration takes no steps",
         ),
         ("config = {}".to_owned(), "v.toml:1: there are no steps"),
         ("step = [".to_owned(), "v.toml:1: not TOML"),
@@ -511,7 +514,7 @@ fn vectors_are_found_and_exit_codes_tell_what_happened() {
         passed.stdout,
         "ok  mixed/good.toml: 1 step, 3 variations, 1 record\n"
     );
-    let passed = passed.says("passed over mixed/pipeline.toml: it has no steps");
+    let passed = passed.says("skipped mixed/pipeline.toml: it has no steps");
     assert_eq!(passed.stderr.lines().count(), 1);
     let misbehaves = plugin("misbehaves").to_str().unwrap();
     test(&[misbehaves, "--vectors", "fuel.toml"]).succeeded();
@@ -526,7 +529,7 @@ fn vectors_are_found_and_exit_codes_tell_what_happened() {
     assert_eq!(failed.code, Some(1));
     assert_eq!(
         failed.stdout,
-        "FAILED  bad.toml:1: step 1, as written: other records are emitted\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]\nok  mixed/good.toml: 1 step, 3 variations, 1 record\n"
+        "FAILED  bad.toml:1: step 1, as written: the emitted records differ\n    - [\"k\", \"2\"]\n    + [\"k\", \"1\"]\nok  mixed/good.toml: 1 step, 3 variations, 1 record\n"
     );
     failed.says("error: the plugin does not pass 1 of 2 files");
 

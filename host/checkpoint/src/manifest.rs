@@ -28,7 +28,7 @@ const CHECKSUM_BYTES: usize = 8;
 #[non_exhaustive]
 pub enum ManifestError {
     /// They do not begin like a manifest, or end too early.
-    #[error("the bytes are no checkpoint manifest")]
+    #[error("the bytes are not a checkpoint manifest")]
     NotAManifest,
     /// Another version of Floodmark wrote them.
     #[error(
@@ -85,7 +85,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
 
 fn fields<'a, M: Deserialize<'a>>(body: &'a [u8]) -> Result<M, ManifestError> {
     let (manifest, rest) = postcard::take_from_bytes::<M>(body)
-        .map_err(|_| ManifestError::Malformed("its fields do not follow its version"))?;
+        .map_err(|_| ManifestError::Malformed("its fields do not match its version"))?;
     if !rest.is_empty() {
         return Err(ManifestError::Malformed(
             "there are bytes after its last field",

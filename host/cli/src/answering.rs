@@ -106,7 +106,7 @@ impl Answering {
         let serving = doors.open(with_swap(routes, swapper, folder.to_path_buf()));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(
-                "warning: cannot answer calls ({error}): `floodmark stop` and the like do not reach this job"
+                "warning: cannot answer requests ({error}): `floodmark stop` and similar commands cannot reach this job"
             ));
         };
         Self {

@@ -21,7 +21,7 @@ use floodmark_state::StateKind;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The manifest names the language: `Cargo.toml` (Rust), `go.mod` (Go), `pyproject.toml` (Python), `package.json` (JavaScript,
-TypeScript) or `plugin.toml` (C, C++, Zig). Tools are searched in their usual places; if one is missing, the error message
+TypeScript) or `plugin.toml` (C, C++, Zig). Tools are looked up in their usual places; if one is missing, the error message
 has the command that installs it. `floodmark run` builds folders in the same way.")]
 pub struct BuildArguments {
     /// Folder of the plugin, or a `.wasm` file to check
@@ -99,9 +99,9 @@ fn describe(plugin: &Plugin) -> String {
     );
     for state in &description.states {
         let kind = match state.kind {
-            StateKind::Value => "one value a key",
-            StateKind::List => "a list a key",
-            StateKind::Map => "a map a key",
+            StateKind::Value => "one value per key",
+            StateKind::List => "one list per key",
+            StateKind::Map => "one map per key",
         };
         text += &format!(
             "state    `{}`: {kind}, version {}",
@@ -109,7 +109,7 @@ fn describe(plugin: &Plugin) -> String {
         );
         if let Some(ttl_ms) = state.ttl_ms {
             let ttl = std::time::Duration::from_millis(ttl_ms);
-            text += &format!(", lives {} after its last write", duration::format(ttl));
+            text += &format!(", expires {} after its last write", duration::format(ttl));
         }
         text += "\n";
     }

@@ -69,7 +69,7 @@ fn describe(assembled: &Assembled) -> String {
         text += &format!("warning: {warning}\n");
     }
     if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
-        text += "after a failure, records since the last checkpoint may count again: `checkpoint.mode` is `at-least-once`\n";
+        text += "after a failure, records since the last checkpoint may count twice: `checkpoint.mode` is `at-least-once`\n";
     }
     if spec.state.backend == StateBackendSetting::Disk {
         text += &format!(
@@ -87,7 +87,7 @@ fn describe(assembled: &Assembled) -> String {
 /// A warning for a storage that does not outlive the process.
 pub(super) fn forgetful(storage: &StorageSetting) -> Option<&'static str> {
     (*storage == StorageSetting::Memory).then_some(
-        "checkpoints are kept in memory only: they are lost with the process, so a job that dies starts over; `checkpoint.storage = \"redb\"` keeps them",
+        "checkpoints are kept in memory only: they are lost when the process ends, so a job that dies starts over; `checkpoint.storage = \"redb\"` keeps them",
     )
 }
 
@@ -111,7 +111,7 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
         text += &describe_limits(limits);
         for state in &description.states {
             text += &format!(
-                "  state   `{}`: one value a key, version {}\n",
+                "  state   `{}`: one value per key, version {}\n",
                 state.name, state.version
             );
         }
@@ -122,7 +122,7 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
     if let Role::Sink(sink) = role {
         text += match sink.guarantee() {
             Guarantee::ExactlyOnce => {
-                "  each record is visible exactly once, also after a failure\n"
+                "  each record is visible exactly once, even after a failure\n"
             }
             Guarantee::AtLeastOnce => {
                 "  at least once: after a failure, records since the last checkpoint are written again\n"
@@ -148,7 +148,7 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
 fn describe_handling(operator: &OperatorSpec) -> String {
     let mut text = match operator.on_error {
         OnErrorSetting::Fail => "  errors  a record that the plugin cannot handle fails the job\n",
-        OnErrorSetting::Skip => "  errors  a record that the plugin cannot handle is left out\n",
+        OnErrorSetting::Skip => "  errors  a record that the plugin cannot handle is skipped\n",
         OnErrorSetting::DeadLetter => {
             "  errors  a record that the plugin cannot handle is set aside as a dead letter\n"
         }
@@ -157,7 +157,7 @@ fn describe_handling(operator: &OperatorSpec) -> String {
     for (state, ttl) in &operator.ttl {
         text += &match ttl.0 {
             Some(ttl) => format!(
-                "          `{state}` lives {} after its last write\n",
+                "          `{state}` expires {} after its last write\n",
                 duration::format(ttl)
             ),
             None => format!("          `{state}` never expires\n"),
@@ -172,7 +172,7 @@ fn describe_limits(limits: &Limits) -> String {
         None => String::new(),
     };
     format!(
-        "  limits  {} of memory; {}, {} of output{fuel} a call; {} log lines a second; {} spare instances\n",
+        "  limits  {} of memory; {}, {} of output{fuel} per call; {} log lines per second; {} spare instances\n",
         size::format(limits.memory_bytes),
         duration::format(limits.time_per_call),
         size::format(limits.output_bytes_per_call),

@@ -74,7 +74,7 @@ fn asked(arguments: &CrashTestArguments) -> Result<Option<JobCommand>, CommandEr
         |reason: String| CommandError::new(EXIT_USAGE, format!("`--swap {text}`: {reason}"));
     let (operator, plugin) = text
         .split_once('=')
-        .ok_or_else(|| refused("there is no `=`; write `--swap OPERATOR=NEW.wasm`".to_owned()))?;
+        .ok_or_else(|| refused("it has no `=`; write `--swap OPERATOR=NEW.wasm`".to_owned()))?;
     let plugin = Path::new(plugin).canonicalize();
     let plugin = plugin.map_err(|error| refused(format!("cannot find the plugin: {error}")))?;
     let rest = vec![operator.to_owned(), plugin.display().to_string()];
@@ -102,7 +102,7 @@ pub fn crash_test(arguments: &CrashTestArguments) -> Result<(), CommandError> {
     let Some(tested) = done? else {
         return Err(CommandError::new(
             EXIT_INTERRUPTED,
-            "interrupted; what was running is ended, and nothing is left behind",
+            "interrupted; running processes were ended, and nothing is left behind",
         ));
     };
     print(&shown(&tested))?;
@@ -293,7 +293,7 @@ fn expectation(expected: &ReferenceRuns, with_order: bool) -> String {
         false => "",
     };
     format!(
-        "both put out the same {}{order}, with {}, in {}",
+        "both wrote the same {}{order}, with {}, in {}",
         things(expected.output.lines(), "line"),
         things(expected.checkpoints, "checkpoint"),
         span(expected.took)

@@ -280,7 +280,7 @@ impl Teller {
                 *failures += 1;
                 if *failures == 1 {
                     warn(format!(
-                        "`on-checkpoint` could not tell `{hook}` of checkpoint {}: {reason}; the job continues, and further failures are counted",
+                        "`on-checkpoint` could not notify `{hook}` of checkpoint {}: {reason}; the job continues, and further failures are counted",
                         event.checkpoint
                     ));
                 }
@@ -291,7 +291,7 @@ impl Teller {
         drop(state);
         for (hook, failures) in self.hooks.iter().filter(|(_, failures)| *failures > 1) {
             warn(format!(
-                "`on-checkpoint` could not tell `{hook}` of {failures} checkpoints in all"
+                "`on-checkpoint` could not notify `{hook}` of {failures} checkpoints in total"
             ));
         }
         if lost > 0 {
@@ -358,7 +358,7 @@ fn run(
             kill(&mut child);
             let seconds = at_most.as_secs_f32();
             return Err(if is_given_up {
-                "it was killed at the end of the job".to_owned()
+                "it was killed when the job ended".to_owned()
             } else {
                 format!("it was killed after {seconds} s")
             });
@@ -426,7 +426,7 @@ impl Client {
                 match tokio::time::timeout(LOOK_INTERVAL, &mut answer).await {
                     Ok(answer) => return answer.map_err(|error| whole(&error)),
                     Err(_) if queue.state().is_given_up => {
-                        return Err("it had not answered at the end of the job".to_owned());
+                        return Err("it had not answered when the job ended".to_owned());
                     }
                     Err(_) => {}
                 }

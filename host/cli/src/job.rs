@@ -74,8 +74,8 @@ impl JobArguments {
         let data_dir = self.data_dir.clone().or(default).unwrap_or_default();
         if !data_dir.is_dir() {
             let hint = match self.data_dir {
-                Some(_) => "give the one of a job that has run",
-                None => "if the job was run with `--data-dir`, give it here, too",
+                Some(_) => "give the data folder of a job that has run",
+                None => "if the job was run with `--data-dir`, pass it here too",
             };
             let message = format!("there is no data folder `{}`; {hint}", data_dir.display());
             return Err(CommandError::new(EXIT_DATA, message));
@@ -117,7 +117,7 @@ pub(super) fn id_of(answer: &Value) -> u64 {
 pub(super) fn as_text(path: &Path) -> Result<&str, CommandError> {
     path.to_str().ok_or_else(|| {
         let message = format!(
-            "`{}` is no UTF-8, which a job cannot be told; give another path",
+            "`{}` is not UTF-8, so it cannot be sent to the job; give another path",
             path.display()
         );
         CommandError::new(EXIT_USAGE, message)
@@ -137,7 +137,10 @@ impl From<AskError> for CommandError {
 /// The path as another process can use it, with any working directory.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     std::path::absolute(path).map_err(|error| {
-        let message = format!("cannot tell where `{}` is: {error}", path.display());
+        let message = format!(
+            "cannot make the path `{}` absolute: {error}",
+            path.display()
+        );
         CommandError::new(EXIT_USAGE, message)
     })
 }

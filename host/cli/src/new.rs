@@ -45,7 +45,7 @@ fn language(typed: &str) -> Result<Language, String> {
     known.map(|(_, language)| *language).ok_or_else(|| {
         let (names, _): (Vec<_>, Vec<_>) = NAMES.into_iter().unzip();
         format!(
-            "there is no SDK for it; known are {}. A plugin of any other language is a component that exports `floodmark:engine/operator`",
+            "there is no SDK for it; there is one for {}. A plugin in any other language is a component that exports `floodmark:engine/operator`",
             names.join(", ")
         )
     })
@@ -67,7 +67,7 @@ pub fn new(arguments: &NewArguments) -> Result<(), CommandError> {
         Language::C => "make test",
     };
     print(&format!(
-        "made `{0}`, a plugin in {language}; next:\n  cd {0}\n  {test:<24} # its test, without WebAssembly\n  {1:<24} # makes the component\n  {2:<24} # runs it as the engine does, on vectors.toml\n",
+        "created `{0}`, a plugin in {language}; next:\n  cd {0}\n  {test:<24} # its test, without WebAssembly\n  {1:<24} # makes the component\n  {2:<24} # runs it as the engine does, on vectors.toml\n",
         folder.display(),
         "floodmark build",
         "floodmark test .",

@@ -82,7 +82,7 @@ impl PlaceArguments {
             return Err(CommandError::new(
                 EXIT_DATA,
                 format!(
-                    "the job in `{}` keeps its checkpoints in memory, where other processes cannot read them; while it runs, `floodmark savepoint create` makes one that stays",
+                    "the job in `{}` keeps its checkpoints in memory, where other processes cannot read them; while it runs, `floodmark savepoint create` copies one to a file",
                     folder.display()
                 ),
             ));
@@ -156,7 +156,7 @@ impl OpenedCheckpoints {
             match found {
                 Ok(checkpoint) => return Ok(checkpoint),
                 Err(damage) => super::terminal::warn(&format!(
-                    "warning: checkpoint {id} is damaged and passed over: {damage}"
+                    "warning: checkpoint {id} is damaged and skipped: {damage}"
                 )),
             }
         }

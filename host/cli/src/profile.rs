@@ -65,7 +65,7 @@ impl Profiled {
             CommandError::new(EXIT_USAGE, format!("`--profile {path}`: {reason}"))
         };
         let format = ProfileFormat::of(path).ok_or_else(|| {
-            usage("the ending of the file says what it becomes: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers and editors; and `perf` names functions for `perf`".to_owned())
+            usage("the extension of the file selects its format: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers and editors; the word `perf` instead of a file names functions for `perf`".to_owned())
         })?;
         let file = WholeFile::at(path);
         let file = file.map_err(|error| usage(format!("cannot write this file: {error}")))?;
@@ -86,7 +86,7 @@ impl Profiled {
         if let Self::ByPerf = self {
             let process = process::id();
             terminal.say(&format!(
-                "functions of plugins are named in `/tmp/perf-{process}.map`, which stays there: `perf record -g -p {process}` looks at this job, and `perf report` shows it"
+                "`/tmp/perf-{process}.map` has the names of plugin functions, and stays there: `perf record -g -p {process}` records this job, and `perf report` shows the result"
             ));
         }
     }
@@ -108,12 +108,12 @@ impl Profiled {
         let left_out = match samples.left_out() {
             0 => String::new(),
             samples => format!(
-                ", {} more left out for too many different stacks",
+                "; {} more were left out, because there were too many different stacks",
                 count(samples)
             ),
         };
         terminal.say(&format!(
-            "profile: `{}`, of {} of plugins{left_out}",
+            "profile: `{}`, with {} of plugins{left_out}",
             path.display(),
             things(profile.samples(), "sample"),
         ));

@@ -124,7 +124,7 @@ impl ProgressDisplay {
         }
         self.checkpoint_line_at = now + CHECKPOINT_LINE_INTERVAL;
         self.terminal.say(&format!(
-            "checkpoint {} completed: {} in, {} of state ({} new), {} in all, workers stood still for {}",
+            "checkpoint {} completed: {} in, {} of state ({} new), {} in total, workers paused for {}",
             checkpoint.id,
             things(checkpoint.records_in, "record"),
             bytes(checkpoint.state_bytes),
@@ -137,12 +137,12 @@ impl ProgressDisplay {
     fn went_back(&mut self, went_back: &WentBack) {
         for (id, reason) in &went_back.passed_over {
             self.terminal.say(&format!(
-                "warning: checkpoint {id} is damaged and passed over: {reason}"
+                "warning: checkpoint {id} is damaged and skipped: {reason}"
             ));
         }
         let to = match went_back.to {
-            Some(id) => format!("goes back to checkpoint {id} and on from there"),
-            None => "begins again, since it has no checkpoint yet".to_owned(),
+            Some(id) => format!("resumes from checkpoint {id}"),
+            None => "starts over, since it has no checkpoint yet".to_owned(),
         };
         let to = match went_back.in_memory {
             true => format!("{to} with the state in memory"),
@@ -166,9 +166,9 @@ impl ProgressDisplay {
     fn gave_up(&self, limit: Limit, kept: Option<CheckpointId>) {
         let kept = match kept {
             Some(id) => format!(
-                "checkpoint {id} is kept, and the same command resumes from it once the cause is removed or the setting changed"
+                "checkpoint {id} is kept, and the same command resumes from it once the cause is removed or the setting is changed"
             ),
-            None => "there is no checkpoint yet, so the same command begins again".to_owned(),
+            None => "there is no checkpoint yet, so the same command starts over".to_owned(),
         };
         self.terminal
             .say(&format!("the job gives up: {limit}; {kept}"));
@@ -182,7 +182,7 @@ impl ProgressDisplay {
         };
         self.terminal.say(&match notice {
             Notice::Rescaled(rescaled) => format!(
-                "rescaled: the parallelism was {}, now is {}; records stood still for {}; checkpoint {}",
+                "rescaled from parallelism {} to {}; records paused for {}; checkpoint {}",
                 rescaled.from,
                 rescaled.to,
                 micros(rescaled.pause),
@@ -201,7 +201,7 @@ impl ProgressDisplay {
                 to,
                 ..
             } => format!(
-                "warning: what took the place of {} has failed on trial: {reason}; the job goes back to checkpoint {to}, with the plugin and the state of before",
+                "warning: the new plugin of {} failed its trial: {reason}; the job goes back to checkpoint {to}, with the old plugin and its state",
                 quoted(operators)
             ),
             Notice::Swapped(swapped) => format!(
@@ -212,7 +212,7 @@ impl ProgressDisplay {
                 swapped.way_back(),
             ),
             Notice::TrialPassed { operators } => format!(
-                "what took the place of {} has passed its trial",
+                "the new plugin of {} has passed its trial",
                 quoted(operators)
             ),
             _ => return,
@@ -295,7 +295,7 @@ impl Watcher for ProgressDisplay {
             } => {
                 let last = match self.last_checkpoint {
                     Some((id, _)) => format!("checkpoint {id} stays the last one"),
-                    None => "there is none since the start yet".to_owned(),
+                    None => "there is none yet since the start".to_owned(),
                 };
                 self.terminal.say(&format!(
                     "warning: checkpoint {checkpoint} failed: {reason}; the job continues, and {last}"
@@ -394,7 +394,7 @@ impl Watcher for ProgressDisplay {
 pub(super) fn gone(deleted: &[CheckpointId]) -> String {
     let names: Vec<_> = deleted.iter().map(ToString::to_string).collect();
     match names.is_empty() {
-        true => "no later checkpoint was there".to_owned(),
+        true => "there were no later checkpoints".to_owned(),
         false => format!(
             "later checkpoints are deleted, and their output is taken back: {}",
             names.join(", ")

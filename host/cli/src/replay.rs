@@ -86,7 +86,7 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), CommandError> {
         let id = checkpoint.id;
         CommandError::new(
             EXIT_DATA,
-            format!("checkpoint {id} is not of this pipeline: {reason}"),
+            format!("checkpoint {id} is from another pipeline: {reason}"),
         )
     })?;
     changes.iter().for_each(|change| warn(change));
@@ -231,7 +231,7 @@ fn asked(
             return Err(CommandError::new(
                 EXIT_USAGE,
                 format!(
-                    "the plugin `{}` has the inputs {:?}, and operator `{name}` is given {:?}",
+                    "the plugin `{}` has the inputs {:?}, but operator `{name}` is given {:?}",
                     path.display(),
                     now.inputs,
                     before.inputs

@@ -39,7 +39,7 @@ pub fn rescale(arguments: &RescaleArguments) -> Result<(), CommandError> {
     }
     let pause = Duration::from_micros(done["pause-us"].as_u64().unwrap_or_default());
     print(&format!(
-        "parallelism was {}, now is {}; records stood still for {}; checkpoint {}\n",
+        "rescaled from parallelism {} to {}; records paused for {}; checkpoint {}\n",
         done["from"],
         done["to"],
         micros(pause),

@@ -88,7 +88,7 @@ pub fn rollback(arguments: &RollbackArguments) -> Result<(), CommandError> {
 fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
     let place = arguments.job.place()?;
     let Some(pipeline) = arguments.job.pipeline() else {
-        let message = "the job does not run, so what its pipeline names has to be known; give its pipeline file, too";
+        let message = "the job is not running, so the plugins that its pipeline names must be known; give its pipeline file too";
         return Err(CommandError::new(EXIT_USAGE, message));
     };
     let pipeline = read(&PipelineArguments {

@@ -232,7 +232,7 @@ fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
 fn listen(inputs: Inputs, terminal: &Terminal) {
     let teller = terminal.clone();
     let told = move |number| match number {
-        1 => teller.say("stopping with a checkpoint; once more to end at once, without one"),
+        1 => teller.say("stopping with a checkpoint; interrupt again to end at once, without one"),
         _ => teller.say("ended at once; the same command resumes from the last checkpoint"),
     };
     if let Err(error) = report_stop(inputs, told) {

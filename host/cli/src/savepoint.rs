@@ -69,7 +69,7 @@ pub(super) fn can_be_made(to: &std::path::Path) -> Result<(), CommandError> {
     let refuse = |message: String| Err(CommandError::new(EXIT_DATA, message));
     if to.exists() {
         return refuse(format!(
-            "`{}` exists; give the savepoint another name, or delete that first",
+            "`{}` already exists; give the savepoint another name, or delete that file first",
             to.display()
         ));
     }

@@ -60,7 +60,7 @@ fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
         .wall_ms()
         .saturating_sub(checkpoint.created_ms);
     print(&format!(
-        "job `{}` does not run\n  newest checkpoint  {}, taken at {} ({} ago): {} in, {} out, {} of state\n",
+        "job `{}` is not running\n  newest checkpoint  {}, taken at {} ({} ago): {} in, {} out, {} of state\n",
         checkpoint.job,
         checkpoint.id,
         date(checkpoint.created_ms),
@@ -84,7 +84,7 @@ fn newest(place: &JobLocation) -> Result<Option<Checkpoint>, CommandError> {
 
 fn page(status: &Value) -> String {
     let mut text = format!(
-        "job `{}` is {}, since {} ({}), with {} a node\n",
+        "job `{}` is {}, since {} ({}), with {} per node\n",
         text_of(&status["name"]),
         text_of(&status["state"]).to_lowercase(),
         date(number(&status["start-time"])),
@@ -96,7 +96,7 @@ fn page(status: &Value) -> String {
     if number(&failures["count"]) > 0 {
         let ago = number(&status["now"]).saturating_sub(number(&failures["latest"]["timestamp"]));
         text += &format!(
-            "  failures     {}, begun again {}; the last one {} ago: {}\n",
+            "  failures     {}, restarted {}; the last one {} ago: {}\n",
             number(&failures["count"]),
             times(number(&status["restarts"])),
             millis(ago),
@@ -110,7 +110,7 @@ fn page(status: &Value) -> String {
             false => "",
         };
         text += &format!(
-            "  swaps        {}, {} taken back, pause {} (longest {}){trial}\n",
+            "  swaps        {}, {} reverted, pause {} (longest {}){trial}\n",
             number(&swaps["count"]),
             number(&swaps["undone"]),
             fine(&swaps["last-pause"]),
@@ -150,7 +150,7 @@ fn checkpoints(known: &Value, now_ms: u64) -> String {
     };
     let restored = &known["latest"]["restored"];
     let restored = match restored.is_object() {
-        true => format!("  went on from {}\n", number(&restored["id"])),
+        true => format!("  resumed from {}\n", number(&restored["id"])),
         false => String::new(),
     };
     let failed = &known["latest"]["failed"];
@@ -169,12 +169,12 @@ fn nodes(vertices: &[Value]) -> String {
     let head = [
         "node",
         "in",
-        "in a second",
+        "in per second",
         "out",
-        "out a second",
+        "out per second",
         "busy",
         "idle",
-        "held back",
+        "backpressured",
         "state",
         "watermark lag",
     ];
@@ -351,13 +351,13 @@ mod tests {
         });
         let page = page(&status);
         for words in [
-            "job `words` is running, since 1970-01-01T00:00:01Z (1 min 1 s), with 2 tasks a node\n",
+            "job `words` is running, since 1970-01-01T00:00:01Z (1 min 1 s), with 2 tasks per node\n",
             "  checkpoint   7 (interval), 2.0 s ago: 15 ms, 2.0 KiB of state (1.0 KiB new); 3 completed, 1 failed\n",
             "  last failed  6: the disk is full\n",
-            "  went on from 3\n",
-            "  failures     2, begun again once; the last one 2.0 s ago: a trap\n",
-            "  swaps        1, 0 taken back, pause 0.8 ms (longest 0.8 ms); on trial\n",
-            "operator `count`  12,345        1 k/s",
+            "  resumed from 3\n",
+            "  failures     2, restarted once; the last one 2.0 s ago: a trap\n",
+            "  swaps        1, 0 reverted, pause 0.8 ms (longest 0.8 ms); on trial\n",
+            "operator `count`  12,345          1 k/s",
             "\ntime by stage     source    exchange        lookup        guest         apply  sink\noperator `count`       -  0 ms (0 %)  3.0 s (15 %)  15 s (75 %)  2.0 s (10 %)     -\n",
             "operator `count`: plugin `a\u{fffd}[2Jb` 1, sha256 0123456789abcdef\n",
             "  code   quick, optimising\n",

@@ -106,7 +106,7 @@ pub fn swap(arguments: &SwapArguments) -> Result<(), CommandError> {
         answered => answered?,
     };
     let found: Findings = serde_json::from_value(answer).map_err(|error| {
-        let message = format!("the answer of the job cannot be read: {error}");
+        let message = format!("cannot read the job's answer: {error}");
         CommandError::new(EXIT_FAILED, message)
     })?;
     show::print(&found, arguments.json, false)
@@ -123,7 +123,7 @@ fn replacements(
     if !arguments.replacements.len().is_multiple_of(2) {
         let last = &arguments.replacements[arguments.replacements.len() - 1];
         return Err(usage(format!(
-            "operator `{last}` has no new plugin; give operators and plugins in turn"
+            "operator `{last}` has no new plugin; write each operator followed by its new plugin"
         )));
     }
     let mut replacements = Vec::new();
@@ -154,7 +154,7 @@ fn replacements(
             several => {
                 let (operator, key) = path.split_once('.').ok_or_else(|| {
                     usage(format!(
-                        "`--config {typed}`: of which operator? Give it as `OPERATOR.{typed}`"
+                        "`--config {typed}` names no operator; write `--config OPERATOR.{typed}`"
                     ))
                 })?;
                 let mut several = several.iter_mut();

@@ -115,7 +115,7 @@ fn files(arguments: &TestArguments) -> Result<Vec<Vectors>, CommandError> {
         add(&arguments.plugin, find::of_plugin(&arguments.plugin))?;
     }
     for other in &found.others {
-        warn(&format!("passed over {}: it has no steps", other.display()));
+        warn(&format!("skipped {}: it has no steps", other.display()));
     }
     if found.files.is_empty() {
         return Err(usage(match arguments.vectors.is_empty() {

@@ -71,7 +71,7 @@ pub enum TokenError {
 pub enum ListenError {
     /// The text is not an address.
     #[error(
-        "`--listen {typed}` is no address; give `:PORT` for this machine alone, or `ADDRESS:PORT` such as `127.0.0.1:8081` or `[::1]:8081`"
+        "`--listen {typed}` is not an address; give `:PORT` for this machine alone, or `ADDRESS:PORT` such as `127.0.0.1:8081` or `[::1]:8081`"
     )]
     Address {
         /// The text as typed.
@@ -204,11 +204,15 @@ mod tests {
             ":70000",
             "::1:80:",
         ] {
-            check(wrong, None, Err("is no address"));
+            check(wrong, None, Err("is not an address"));
         }
         check(":1", Some("short"), Err("needs at least 16"));
-        check(":1", Some("0123456789abcdef\u{e9}"), Err("of ASCII only"));
-        check(":1", Some("0123456789 abcdef"), Err("of ASCII only"));
+        check(
+            ":1",
+            Some("0123456789abcdef\u{e9}"),
+            Err("only ASCII letters"),
+        );
+        check(":1", Some("0123456789 abcdef"), Err("only ASCII letters"));
         check(":1", Some(" 0123456789abcdef\n"), Ok("127.0.0.1:1"));
     }
 

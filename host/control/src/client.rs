@@ -27,7 +27,7 @@ pub enum AskError {
         folder: PathBuf,
     },
     /// An I/O error.
-    #[error("cannot talk with the job on `{}`: {source}", folder.display())]
+    #[error("cannot talk to the job on `{}`: {source}", folder.display())]
     Io {
         /// The folder.
         folder: PathBuf,
@@ -44,7 +44,7 @@ pub enum AskError {
     },
     /// The job ended without an answer, or its answer cannot be read.
     #[error(
-        "the job on `{}` gave no answer, so whether it did what it was asked is unknown; look with `floodmark checkpoint list`",
+        "the job on `{}` did not answer, so it is unknown whether it carried out the request; check with `floodmark checkpoint list`",
         folder.display()
     )]
     Silent {

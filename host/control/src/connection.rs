@@ -132,7 +132,7 @@ fn of_no_http(error: &hyper::Error) -> HttpRefusal {
     HttpRefusal::new(
         400,
         "no-http",
-        format!("this is no request of HTTP/1.1: {error}"),
+        format!("this is not an HTTP/1.1 request: {error}"),
     )
 }
 
@@ -197,7 +197,7 @@ fn index(routes: &Arc<Routes>) -> Route {
     Route {
         method: super::routes::Method::Get,
         path: "/v1",
-        about: "what there is",
+        about: "the list of all routes",
         pace: HandlerPace::AtOnce,
         handler: Arc::new(move |_| Ok(HttpReply::Json(routes.index()))),
     }
@@ -215,7 +215,7 @@ async fn read(body: Incoming) -> Result<Vec<u8>, HttpRefusal> {
         Ok(Ok(read)) => Ok(read.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(HttpRefusal::bad_request(
-            "the body of the request is not whole",
+            "the body of the request is incomplete",
         )),
         Err(_) => {
             let message = format!("the request did not arrive within {} s", READ_MAX.as_secs());
@@ -234,7 +234,8 @@ async fn wait(
 ) -> Result<HttpReply, HttpRefusal> {
     let is_always_heard = route.pace == HandlerPace::WaitsAlways;
     let Some(working) = OpenCalls::begin(&desk.open, is_always_heard) else {
-        let message = "too many wait for this job already; try again when it has answered some";
+        let message =
+            "too many requests are waiting for this job; try again when it has answered some";
         return Err(HttpRefusal::new(503, "busy", message));
     };
     let working = Arc::new(working);
@@ -246,7 +247,7 @@ async fn wait(
         let _ = sender.send(reply);
         drop(working);
     });
-    let message = "the answer was lost: this is a defect of floodmark";
+    let message = "the answer was lost: this is a bug in floodmark";
     let lost = |_| Err(HttpRefusal::new(500, "defect", message));
     receiver.await.unwrap_or_else(lost)
 }

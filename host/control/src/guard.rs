@@ -48,7 +48,9 @@ fn check_site<B>(request: &Request<B>, has_token: bool) -> Result<(), HttpRefusa
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(HttpRefusal::bad_request("a request has one header `Host`"));
+        return Err(HttpRefusal::bad_request(
+            "a request must have exactly one header `Host`",
+        ));
     };
     let host = host.to_str().unwrap_or_default();
     let target = request.uri().authority().map(|target| target.as_str());
@@ -65,11 +67,11 @@ fn check_site<B>(request: &Request<B>, has_token: bool) -> Result<(), HttpRefusa
     };
     let mut origins = headers.get_all(ORIGIN).iter();
     if !origins.all(|origin| origin.to_str().is_ok_and(is_same)) {
-        return foreign("pages of other sites may not control a job");
+        return foreign("web pages of other sites may not control a job");
     }
     let mut sites = headers.get_all("sec-fetch-site").iter();
     if !sites.all(|site| site == "same-origin" || site == "none") {
-        return foreign("pages of other sites may not control a job");
+        return foreign("web pages of other sites may not control a job");
     }
     Ok(())
 }
@@ -86,7 +88,7 @@ fn is_here(host: &str) -> bool {
 fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), HttpRefusal> {
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (Some(first), None) = (shown.next(), shown.next()) else {
-        let message = "this job wants a token: send the header `Authorization: Bearer TOKEN`";
+        let message = "this job requires a token: send the header `Authorization: Bearer TOKEN`";
         return Err(HttpRefusal::new(401, "no-token", message));
     };
     let bytes = first.as_bytes();

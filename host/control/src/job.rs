@@ -95,19 +95,19 @@ pub fn routes(side: &JobSide) -> Routes {
         )
         .with_json(
             (Method::Get, "/v1/checkpoints"),
-            "what became of checkpoints since the process began",
+            "the history of checkpoints since the process began",
             HandlerPace::AtOnce,
             move |_| Ok(checkpoints.observer.checkpoints()),
         )
         .with_json(
             (Method::Post, "/v1/checkpoints"),
-            "takes a checkpoint now; `savepoint` copies it there",
+            "takes a checkpoint now; `savepoint` is where to copy it",
             HandlerPace::Waits,
             move |call| checkpoint.take_checkpoint(call),
         )
         .with_json(
             (Method::Post, "/v1/stop"),
-            "stops the job with a checkpoint; `drain` ends its input first, `savepoint` copies it there",
+            "stops the job with a checkpoint; `drain` ends its input first, `savepoint` is where to copy the checkpoint",
             HandlerPace::WaitsAlways,
             move |call| stop.stop(call),
         )

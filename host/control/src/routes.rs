@@ -59,11 +59,11 @@ impl HttpRequest {
         // Serde would also read a struct from a list.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(HttpRefusal::bad_request(
-                "this is no request: it is no JSON object",
+                "the request body must be a JSON object",
             ));
         }
         serde_json::from_slice(body)
-            .map_err(|error| HttpRefusal::bad_request(format!("this is no request: {error}")))
+            .map_err(|error| HttpRefusal::bad_request(format!("invalid request: {error}")))
     }
 }
 
@@ -194,7 +194,7 @@ impl Routes {
                 .map(|route| format!("{} {}", route.method.name(), route.path))
                 .collect();
             let message = format!(
-                "there is nothing at this path; there are {}",
+                "there is nothing at this path; the routes are {}",
                 all.join(", ")
             );
             return Err(HttpRefusal::new(404, "unknown-route", message));
@@ -204,7 +204,7 @@ impl Routes {
             Some(route) => Ok(route),
             None => {
                 let takes: Vec<_> = here.iter().map(|route| route.method.name()).collect();
-                let message = format!("`{path}` takes {}", takes.join(" and "));
+                let message = format!("`{path}` accepts only {}", takes.join(" and "));
                 Err(HttpRefusal::new(405, "wrong-method", message))
             }
         }

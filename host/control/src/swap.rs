@@ -134,7 +134,7 @@ fn component(path: &Path) -> Result<Vec<u8>, HttpRefusal> {
     let facts = opened.metadata();
     let facts = facts.map_err(|error| unreadable(error.to_string()))?;
     if !facts.is_file() {
-        return Err(unreadable("it is no file".to_owned()));
+        return Err(unreadable("it is not a file".to_owned()));
     }
     let mut bytes = Vec::new();
     let read = opened.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes);

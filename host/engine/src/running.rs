@@ -237,7 +237,7 @@ impl RunningJob {
             Some(Ok(ended)) => ended,
             Some(Err(_)) => Err(EngineError::new(
                 Cause::Failed,
-                "the thread of the job stopped unexpectedly: this is a defect of floodmark",
+                "the thread of the job stopped unexpectedly: this is a bug in floodmark",
             )),
             None => Err(EngineError::over()),
         }

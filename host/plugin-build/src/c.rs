@@ -72,8 +72,8 @@ pub(super) fn build(project: &Project, tools: &Tools, out: &Path) -> Result<(), 
 fn explained(reason: String) -> String {
     if reason.contains("wasi_snapshot_preview1") {
         return format!(
-            "it makes system calls past the C library, and plugins have none ({reason}); in Zig, avoid `std.debug`, `std.fs`, \
-             `std.Io` and the like, and print by `fm_log`"
+            "it makes system calls without the C library, and plugins have no system calls ({reason}); in Zig, avoid `std.debug`, `std.fs`, \
+             `std.Io` and the like, and print with `fm_log`"
         );
     }
     reason

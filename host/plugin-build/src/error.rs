@@ -17,20 +17,20 @@ pub enum PluginBuildError {
         path: PathBuf,
     },
     /// The path is a device, a pipe or the like.
-    #[error("the plugin `{}` is no ordinary file; name a `.wasm` file or a folder to build", path.display())]
+    #[error("the plugin `{}` is not a regular file; name a `.wasm` file or a folder to build", path.display())]
     NotAFile {
         /// The plugin.
         path: PathBuf,
     },
     /// The file is larger than any plugin.
-    #[error("the plugin `{}` has more than {} MiB, so it is none; name a `.wasm` file", path.display(), COMPONENT_BYTES_MAX >> 20)]
+    #[error("the plugin `{}` has more than {} MiB, so it is not a plugin; name a `.wasm` file", path.display(), COMPONENT_BYTES_MAX >> 20)]
     TooLarge {
         /// The plugin.
         path: PathBuf,
     },
     /// The language of the folder is unknown.
     #[error(
-        "`{}` has no {}, so it is not known how to build it; name the folder of a plugin, make one with `floodmark new`, or name a `.wasm` file",
+        "`{}` has no {}, so its language is unknown; name the folder of a plugin, make one with `floodmark new`, or name a `.wasm` file",
         path.display(),
         manifests()
     )]
@@ -72,7 +72,7 @@ pub enum PluginBuildError {
         source: io::Error,
     },
     /// The compiled module cannot become a component.
-    #[error("what was built of `{}` is no plugin: {reason}", path.display())]
+    #[error("the build of `{}` did not give a plugin: {reason}", path.display())]
     NotAPlugin {
         /// The folder.
         path: PathBuf,
@@ -97,7 +97,7 @@ pub enum PluginBuildError {
     },
     /// The crate does not yield a component.
     #[error(
-        "the crate `{}` yields no component; add `crate-type = [\"cdylib\"]` under `[lib]` in its `Cargo.toml`",
+        "the crate `{}` produces no component; add `crate-type = [\"cdylib\"]` under `[lib]` in its `Cargo.toml`",
         path.display()
     )]
     NoComponent {
@@ -106,7 +106,7 @@ pub enum PluginBuildError {
     },
     /// The crate yields several components.
     #[error(
-        "the crate `{}` yields {}; name the one you mean as a `.wasm` file",
+        "the crate `{}` produces {}; name the one you mean as a `.wasm` file",
         path.display(),
         shown(components)
     )]

@@ -123,10 +123,10 @@ fn check_version(said: &str) -> Result<(), String> {
         // A compiler built from source has no version number.
         None if said.starts_with("go version devel") => Ok(()),
         Some((major, minor)) => Err(format!(
-            "Go {major}.{minor} is there, and {}.{} or later is needed",
+            "found Go {major}.{minor}, but {}.{} or later is needed",
             NEEDED.0, NEEDED.1
         )),
-        None => Err("`go version` says nothing of a version".to_owned()),
+        None => Err("`go version` prints no version".to_owned()),
     }
 }
 
@@ -310,7 +310,7 @@ func main() {}
         let old = said("go version go1.23.12 linux/amd64");
         assert_eq!(
             old.as_deref(),
-            Some("Go 1.23 is there, and 1.24 or later is needed")
+            Some("found Go 1.23, but 1.24 or later is needed")
         );
         assert!(said("").is_some());
     }

@@ -92,7 +92,7 @@ fn stated(folder: &Path) -> Result<Stated, PluginBuildError> {
     if name.is_empty() || name.len() > NAME_LEN_MAX || !name.bytes().all(is_name_byte) {
         return Err(wrong(
             folder,
-            "has no `name` that a plugin can have; use 1 to 64 characters of `a-z`, `0-9` and `-`",
+            "has no valid `name`; use 1 to 64 characters of `a-z`, `0-9` and `-`",
         ));
     }
     let Some(version) = manifest.version.filter(|version| !version.is_empty()) else {
@@ -106,7 +106,7 @@ fn stated(folder: &Path) -> Result<Stated, PluginBuildError> {
         return Err(wrong(
             folder,
             format!(
-                "says `floodmark.entry` is `{}`, which is no file; name the module whose default export is the operator",
+                "says `floodmark.entry` is `{}`, which is not a file; name the module whose default export is the operator",
                 table.entry.display()
             ),
         ));
@@ -316,7 +316,7 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check("{", "is wrong: EOF");
-        check("{}", "has no `name`");
+        check("{}", "has no valid `name`");
         check(r#"{"name": "Big"}"#, "use 1 to 64 characters");
         check(r#"{"name": "demo"}"#, "has no `version`");
         let with = |table: &str| {
@@ -325,7 +325,7 @@ mod tests {
         check(&with(r#"{"entri": "a"}"#), "unknown field `entri`");
         check(
             &with(r#"{"entry": "a.ts", "sdk": "SDK"}"#),
-            "`a.ts`, which is no file",
+            "`a.ts`, which is not a file",
         );
         check(&with("{}"), "`floodmark-sdk`, which is not the SDK");
         project_in(folder.path(), &with(r#"{"sdk": "SDK"}"#), "");

@@ -22,7 +22,7 @@ const NAME_CHARS_MAX: usize = 64;
 pub enum NewPluginError {
     /// The name is not valid.
     #[error(
-        "`{name}` cannot be the name of a plugin; take 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`, beginning with a letter"
+        "`{name}` cannot be the name of a plugin; use 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`, beginning with a letter"
     )]
     Name {
         /// The name.

@@ -78,7 +78,7 @@ fn said(folder: &Path) -> Result<Said, PluginBuildError> {
     let text =
         fs::read_to_string(&path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let manifest: PyprojectFile = toml::from_str(&text)
-        .map_err(|error| wrong(format!("is not as it must be: {}", error.message().trim())))?;
+        .map_err(|error| wrong(format!("is invalid: {}", error.message().trim())))?;
     let missing = |field: &str, example: &str| {
         wrong(format!(
             "has no `{field}` in `[project]`; write one such as `{field} = \"{example}\"`"
@@ -101,7 +101,7 @@ fn said(folder: &Path) -> Result<Said, PluginBuildError> {
     let elsewhere: Vec<PathBuf> = more.iter().map(|more| folder.join(more)).collect();
     if let Some(missing) = elsewhere.iter().find(|folder| !folder.is_dir()) {
         return Err(wrong(format!(
-            "names the folder `{}` in `path`, and there is none",
+            "names the folder `{}` in `path`, which does not exist",
             missing.display()
         )));
     }
@@ -112,7 +112,7 @@ fn said(folder: &Path) -> Result<Said, PluginBuildError> {
     };
     if !is_module(&module) || !elsewhere.iter().chain([&folder.to_path_buf()]).any(has) {
         return Err(wrong(format!(
-            "names the module `{module}`, and there is no `{file}.py`; set `module` to the one with the operator"
+            "names the module `{module}`, but there is no `{file}.py`; set `module` to the one with the operator"
         )));
     }
     Ok(Said {
@@ -272,7 +272,7 @@ mod tests {
             let refusal = refusal(manifest);
             assert!(refusal.contains(expected), "{refusal}");
         };
-        check("[project", "is not as it must be: ");
+        check("[project", "is invalid: ");
         check("", "has no `name` in `[project]`; write one such as");
         check(
             "[project]\nname = \"demo\"",
@@ -293,7 +293,7 @@ mod tests {
         );
         check(
             &format!("{about}[tool.floodmark]\nmodule = \"demo\""),
-            "names the module `demo`, and there is no `demo.py`",
+            "names the module `demo`, but there is no `demo.py`",
         );
         check(
             &format!("{about}[tool.floodmark]\nmodule = \"demo\"\npath = [\"none\"]"),

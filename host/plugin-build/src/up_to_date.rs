@@ -110,7 +110,7 @@ fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         }
         if files.len() > FILES_MAX {
             return Err(io::Error::other(format!(
-                "it has more than {FILES_MAX} files, so it is no plugin's"
+                "it has more than {FILES_MAX} files, so it is not a plugin's folder"
             )));
         }
     }

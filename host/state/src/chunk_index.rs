@@ -88,7 +88,7 @@ pub struct IndexRow {
 
 /// The bytes are not an index of the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the index of the chunk does not fit it")]
+#[error("the index of the chunk does not match it")]
 pub struct MalformedIndex;
 
 /// Reads the index of a chunk of `chunk_len` bytes into `rows`, replacing earlier rows. There is at most one row for

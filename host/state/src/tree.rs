@@ -163,7 +163,7 @@ impl<'a, N: Nodes> Tree<'a, N> {
         let is_root = matches!(&page, Page::Inner(inner) if inner.next_free.is_some());
         match (level, &page) {
             (Some(level), _) if level != page.level() => {
-                Err(missing("it is on another level than its parent says").into())
+                Err(missing("it is on a different level than its parent says").into())
             }
             (Some(_), _) if is_root => Err(missing("it is a root below another").into()),
             (None, Page::Inner(_)) if !is_root => {

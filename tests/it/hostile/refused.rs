@@ -26,7 +26,7 @@ fn an_import_that_plugins_do_not_get_is_named_with_the_reason() {
         ),
         (
             "wasi:keyvalue/store@0.2.0",
-            "keep it in a state of the operator",
+            "keep the data in a state of the operator",
         ),
         (
             "wasi:cli/environment@0.3.0",
@@ -38,7 +38,7 @@ fn an_import_that_plugins_do_not_get_is_named_with_the_reason() {
         ),
         (
             "acme:secrets/keys@1.0.0",
-            "neither of the contract nor of WASI",
+            "part of neither the contract nor WASI",
         ),
         (
             "floodmark:engine/state@0.2.0",
@@ -60,7 +60,7 @@ fn a_plugin_of_another_form_of_the_contract_is_to_be_rebuilt() {
     let engine = GuestEngine::new(None).unwrap();
     let good = text(&[]);
     let rebuild = "; rebuild it with the SDK of this version";
-    let other = "was built for another form of the contract than this floodmark's: ";
+    let other = "was built for a different form of the contract than this floodmark has: ";
     for (is, was, says) in [
         // Before there were rejections, hooks of checkpoints, and a fifth level.
         (

@@ -36,7 +36,7 @@ fn a_plugin_that_notices_a_variation_does_not_pass() {
         &once_a_call,
         &format!("{step}emits = [['k', '', 0]]"),
         "\
-FAILED  v.toml:1: step 1, record by record: other records are emitted
+FAILED  v.toml:1: step 1, record by record: the emitted records differ
       [\"k\", \"\", 0]
     + [\"k\", \"\", 0]",
     );
@@ -49,7 +49,7 @@ FAILED  v.toml:1: step 1, record by record: other records are emitted
         &made(&bench, &parts),
         step,
         "\
-FAILED  v.toml:1: step 1, killed and restored after each step: other records are emitted
+FAILED  v.toml:1: step 1, killed and restored after each step: the emitted records differ
     + [\"k\", \"\", 0]",
     );
     let when_it_is_fresh = format!(
@@ -61,14 +61,14 @@ FAILED  v.toml:1: step 1, killed and restored after each step: other records are
         &made(&bench, &[("process", &when_it_is_fresh)]),
         "[[step]]\nrecords = [['k', '']]\nemits = [['k', '', 0]]\n[[step]]\nrecords = [['k', '']]",
         "\
-FAILED  v.toml:4: step 2, a fresh instance for each call: other records are emitted
+FAILED  v.toml:4: step 2, a fresh instance for each call: the emitted records differ
     + [\"k\", \"\", 0]",
     );
     check(
         &made(&bench, &[("completed", "unreachable")]),
         &format!("{step}[[step]]\ncheckpoint = true"),
         "\
-FAILED  v.toml:3: step 2, as written: the plugin fails when it hears of a checkpoint
+FAILED  v.toml:3: step 2, as written: the plugin fails when it is notified of a checkpoint
     + operator `hostile` crashed in `completed`: wasm trap: wasm `unreachable` instruction executed",
     );
 }

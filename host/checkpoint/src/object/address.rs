@@ -52,7 +52,7 @@ pub(super) fn open(
     }
     Err(unusable(
         url,
-        "it begins neither with `file:///` nor with `s3://`",
+        "it begins with neither `file:///` nor `s3://`",
     ))
 }
 
@@ -67,7 +67,7 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<OpenedRemote, StoreE
     if !path.starts_with('/') {
         return Err(unusable(
             url,
-            "a folder is given as `file:///` and its path from the root, as in `file:///var/checkpoints`",
+            "a folder needs an absolute path after `file://`, as in `file:///var/checkpoints`",
         ));
     }
     // As in the pipeline file: a path, not percent-encoded.
@@ -105,7 +105,7 @@ fn open_bucket(
     if bucket.is_empty() {
         return Err(unusable(
             url,
-            "it names no bucket, as `s3://bucket/prefix` does",
+            "it names no bucket; write `s3://bucket/prefix`",
         ));
     }
     let prefix = Path::parse(prefix).map_err(|error| unusable(url, error))?;
@@ -123,7 +123,7 @@ fn open_bucket(
     {
         return Err(unusable(
             url,
-            "AWS_ENDPOINT_URL is not encrypted; set AWS_ALLOW_HTTP=true if that is meant",
+            "AWS_ENDPOINT_URL is not encrypted; set AWS_ALLOW_HTTP=true to allow that",
         ));
     }
     let given = [
@@ -151,7 +151,7 @@ fn open_bucket(
             };
             unusable(
                 url,
-                format!("there are no credentials for it ({reason}); {CREDENTIALS}"),
+                format!("no credentials were found for it ({reason}); {CREDENTIALS}"),
             )
         })?;
     }

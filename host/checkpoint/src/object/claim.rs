@@ -161,7 +161,7 @@ impl ObjectStorage {
     pub(super) fn after(&self, id: u64) -> Result<u64, StoreError> {
         id.checked_add(1).ok_or_else(|| StoreError::Damaged {
             path: self.remote.url(),
-            reason: "there is no id after the highest one".to_owned(),
+            reason: "its highest id is the last possible one".to_owned(),
         })
     }
 

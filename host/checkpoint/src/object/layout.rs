@@ -215,17 +215,15 @@ pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<CheckpointRecord, M
         return Err(ManifestError::OtherVersion { found });
     }
     let (record, rest) = postcard::take_from_bytes::<RecordV1<'_>>(&content[10..])
-        .map_err(|_| malformed("its record does not follow version 1"))?;
+        .map_err(|_| malformed("its record does not match version 1"))?;
     if !rest.is_empty() {
         return Err(malformed("there are bytes after its record"));
     }
     if record.id != id {
-        return Err(malformed("it is stored under another id"));
+        return Err(malformed("it is stored under a different id"));
     }
     if record.next <= id {
-        return Err(malformed(
-            "its record says that it is followed by an earlier one",
-        ));
+        return Err(malformed("the next id in its record is not above its own"));
     }
     Ok(CheckpointRecord {
         writer: WriterId(record.writer),
@@ -256,7 +254,7 @@ impl CheckpointV1<'_> {
         let malformed = ManifestError::Malformed;
         let checkpoint = manifest::decode(self.manifest)?;
         if checkpoint.id != CheckpointId(id) {
-            return Err(malformed("it is stored under another id"));
+            return Err(malformed("it is stored under a different id"));
         }
         let chunks = self.chunks.into_iter().map(|chunk| {
             let id = ChunkId(chunk.id);
@@ -352,7 +350,7 @@ pub(super) fn encode_chunk(
 pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<u8>, &'static str> {
     let range = HEADER_BYTES..HEADER_BYTES + expected.stored as usize;
     if object.len() as u64 != expected.object_bytes() {
-        return Err("has another length than its checkpoint says");
+        return Err("has a different length than its checkpoint says");
     }
     let (header, bytes) = (&object[..HEADER_BYTES], &object[range]);
     let (content, checksum) = header.split_at(HEADER_BYTES - CHECKSUM_BYTES);
@@ -360,7 +358,7 @@ pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<
         return Err("has a damaged header");
     }
     if content[8..10] != VERSION.to_le_bytes() {
-        return Err("has a version that this floodmark does not know");
+        return Err("has a version that this floodmark does not support");
     }
     let told = [
         &[u8::from(expected.index.is_some())][..],
@@ -371,9 +369,9 @@ pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<
         &expected.checksum.to_le_bytes(),
     ];
     if content[11..40] != told.concat() {
-        return Err("is another one than its checkpoint says");
+        return Err("is not the one that its checkpoint names");
     }
-    let unfit = "does not fit its checksum";
+    let unfit = "does not match its checksum";
     if xxh3_64(bytes).to_le_bytes() != content[40..48] {
         return Err(unfit);
     }
@@ -384,7 +382,7 @@ pub(super) fn decode_chunk(expected: &StoredChunk, object: &[u8]) -> Result<Vec<
             lz4_flex::block::decompress(bytes, expected.chunk.len as usize)
                 .map_err(|_| "cannot be decompressed")?
         }
-        _ => return Err("is compressed in an unknown way"),
+        _ => return Err("has an unknown compression"),
     };
     if plain.len() != expected.chunk.len as usize || xxh3_64(&plain) != expected.checksum {
         return Err(unfit);

@@ -170,7 +170,7 @@ impl ObjectReader {
 }
 
 const MISSING: &str = "is missing";
-const OTHER_LENGTH: &str = "has another length than its checkpoint says";
+const OTHER_LENGTH: &str = "has a different length than its checkpoint says";
 
 pub(super) fn chunk_problem(id: ChunkId, what: &str) -> String {
     format!("chunk {} {what}", id.0)
@@ -179,7 +179,9 @@ pub(super) fn chunk_problem(id: ChunkId, what: &str) -> String {
 fn record(id: u64, got: Got) -> Option<Result<CheckpointRecord, ManifestError>> {
     match got {
         Got::Bytes(bytes) => Some(layout::decode_record(id, &bytes)),
-        Got::TooLong => Some(Err(ManifestError::Malformed("it is longer than any is"))),
+        Got::TooLong => Some(Err(ManifestError::Malformed(
+            "it is longer than any record can be",
+        ))),
         Got::Missing => None,
     }
 }
@@ -324,6 +326,6 @@ impl ObjectReader {
             .max();
         let is_missing = last.is_none_or(|last| last < newest);
         Ok(is_missing
-            .then(|| format!("checkpoint {newest} was written, and its record is missing")))
+            .then(|| format!("checkpoint {newest} was written, but its record is missing")))
     }
 }

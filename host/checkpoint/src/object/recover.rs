@@ -135,7 +135,7 @@ fn is_all_there(kept: &StoredCheckpoint, stored: &StoredNames) -> Result<(), Str
     for chunk in kept.chunks.values() {
         let problem = match stored.chunks.get(&chunk.name()) {
             Some(len) if *len == chunk.object_bytes() => continue,
-            Some(_) => "has another length than its checkpoint says",
+            Some(_) => "has a different length than its checkpoint says",
             None => "is missing",
         };
         return Err(chunk_problem(chunk.chunk.id, problem));

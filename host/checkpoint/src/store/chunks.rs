@@ -127,22 +127,22 @@ pub(super) fn read(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<Vec
             let compressed = tables::read_chunk(&pieces, id, stored)?;
             // Allocate at most what these bytes can decompress to, even if the stored lengths claim more.
             if compressed.len() != stored || len / LZ4_RATIO_MAX > stored {
-                return Err(damaged("is shorter than it was written"));
+                return Err(damaged("is shorter than when it was written"));
             }
             let mut bytes = vec![0; len];
             let written = lz4_flex::block::decompress_into(&compressed, &mut bytes);
             if written.map_err(|_| damaged("cannot be decompressed"))? != len {
-                return Err(damaged("is shorter than it was written"));
+                return Err(damaged("is shorter than when it was written"));
             }
             bytes
         }
-        Some(_) => return Err(damaged("says to be compressed in a way that there is not")),
+        Some(_) => return Err(damaged("has an unknown compression")),
     };
     if bytes.len() != len {
-        return Err(damaged("is shorter than it was written"));
+        return Err(damaged("is shorter than when it was written"));
     }
     if xxh3_64(&bytes) != checksum {
-        return Err(damaged("does not fit its checksum"));
+        return Err(damaged("does not match its checksum"));
     }
     Ok(bytes)
 }
@@ -155,7 +155,7 @@ fn checksum_of(transaction: &ReadTransaction, chunk: ChunkRef) -> Result<u64, St
         .ok_or_else(|| damaged("is missing"))?;
     let (_, len, checksum) = found.value();
     if len != chunk.len {
-        return Err(damaged("has another length than its checkpoint says"));
+        return Err(damaged("has a different length than its checkpoint says"));
     }
     Ok(checksum)
 }

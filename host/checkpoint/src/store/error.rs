@@ -26,7 +26,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file was removed after it was opened. Nothing was written.
-    #[error("checkpoint store `{}` was removed while the job runs, so it cannot be written; put it back, or stop the job and start it again with `--fresh`", path.display())]
+    #[error("checkpoint store `{}` was removed while the job was running, so it cannot be written; put it back, or stop the job and start it again with `--fresh`", path.display())]
     Removed {
         /// The store.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum StoreError {
         expected: u64,
     },
     /// Bytes in the store differ from those that were written. The rest may be sound: `recover` looks for it.
-    #[error("checkpoint store `{}` is damaged: {reason}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display())]
+    #[error("checkpoint store `{}` is damaged: {reason}; restore the file from a copy, or start over with `--fresh`, which loses the state", path.display())]
     Damaged {
         /// The store.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum StoreError {
         reason: String,
     },
     /// There are checkpoints, and none can be restored. Nothing was changed.
-    #[error("no checkpoint in `{}` can be restored: {}; restore the file from a copy, or start anew with `--fresh`, which loses the state", path.display(), reasons(damaged))]
+    #[error("no checkpoint in `{}` can be restored: {}; restore the file from a copy, or start over with `--fresh`, which loses the state", path.display(), reasons(damaged))]
     AllDamaged {
         /// The store.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum StoreError {
         damaged: Vec<(CheckpointId, String)>,
     },
     /// The requested checkpoint cannot be restored. Nothing was changed.
-    #[error("checkpoint {id} in `{}` is damaged: {reason}; choose another one, or none to start from the newest that is sound", path.display())]
+    #[error("checkpoint {id} in `{}` is damaged: {reason}; choose another one, or leave it out to start from the newest sound one", path.display())]
     ChosenDamaged {
         /// The store.
         path: PathBuf,
@@ -76,19 +76,19 @@ pub enum StoreError {
         reason: String,
     },
     /// Another process writes so often that no read could finish. No damage is known.
-    #[error("checkpoint store `{}` changes faster than it can be read; try again, or while its job does not run", path.display())]
+    #[error("checkpoint store `{}` changes faster than it can be read; try again, or stop its job first", path.display())]
     Busy {
         /// The store.
         path: PathBuf,
     },
     /// The path of a new savepoint exists already. It was not touched.
-    #[error("`{}` exists; give the savepoint another name, or delete that first", path.display())]
+    #[error("`{}` already exists; give the savepoint another name, or delete that file first", path.display())]
     Exists {
         /// Where.
         path: PathBuf,
     },
     /// The file has no checkpoint or several, and none was chosen.
-    #[error("`{}` holds {count} checkpoints, and a savepoint has one; say which checkpoint is meant", path.display())]
+    #[error("`{}` holds {count} checkpoints, but a savepoint has exactly one; choose a checkpoint", path.display())]
     NotOne {
         /// The store.
         path: PathBuf,
@@ -114,7 +114,7 @@ pub enum StoreError {
     },
     /// Another process has started to write there. The checkpoint that was being written does not exist; nothing else
     /// was touched.
-    #[error("checkpoint storage `{}` was taken over by another process, so this one cannot write there any more; stop one of them, or give each a prefix of its own", path.display())]
+    #[error("checkpoint storage `{}` was taken over by another process, so this one can no longer write there; stop one of them, or give each a prefix of its own", path.display())]
     TakenOver {
         /// The address of the storage.
         path: PathBuf,
@@ -154,25 +154,25 @@ pub enum CheckpointRefusal {
         highest: CheckpointId,
     },
     /// It names a chunk that is neither stored nor included.
-    #[error("its chunk {} is neither stored nor handed over", chunk.0)]
+    #[error("its chunk {} is neither stored nor supplied", chunk.0)]
     ChunkMissing {
         /// The chunk.
         chunk: ChunkId,
     },
     /// It names a chunk with another length than the chunk has.
-    #[error("it names chunk {} with another length than the chunk has", chunk.0)]
+    #[error("it names chunk {} with a different length than the chunk has", chunk.0)]
     ChunkLength {
         /// The chunk.
         chunk: ChunkId,
     },
     /// A chunk with the same id and other bytes is stored.
-    #[error("another chunk {} is already stored: ids of chunks must never be used twice", chunk.0)]
+    #[error("a different chunk {} is already stored: chunk ids must never be reused", chunk.0)]
     ChunkReused {
         /// The chunk.
         chunk: ChunkId,
     },
     /// It names a plugin that is neither stored nor included.
-    #[error("its plugin {plugin} is neither stored nor handed over")]
+    #[error("its plugin {plugin} is neither stored nor supplied")]
     PluginMissing {
         /// The plugin.
         plugin: PluginDigest,
@@ -226,7 +226,7 @@ impl StoreFault {
             Self::Asked(error) => error,
             Self::Disturbed => StoreError::Busy { path },
             Self::Damaged(reason) => damaged(path, reason),
-            Self::Panicked(reason) => damaged(path, format!("redb stopped at: {reason}")),
+            Self::Panicked(reason) => damaged(path, format!("redb panicked: {reason}")),
             Self::NotAStore(reason) => StoreError::NotAStore { path, reason },
             Self::OtherFormat(found) => StoreError::OtherFormat {
                 path,
@@ -236,7 +236,7 @@ impl StoreFault {
             Self::Redb(redb::Error::DatabaseAlreadyOpen) => StoreError::InUse { path },
             Self::Redb(redb::Error::UpgradeRequired(_)) => StoreError::NotAStore {
                 path,
-                reason: "it is in an older format of redb".to_owned(),
+                reason: "it is in an older redb format".to_owned(),
             },
             Self::Redb(redb::Error::Io(source)) => match source.kind() {
                 io::ErrorKind::NotFound => StoreError::Absent { path },

@@ -110,7 +110,7 @@ pub(super) fn keep_aside(path: &Path, highest: u64) -> Result<PathBuf, io::Error
         return Ok(aside);
     }
     Err(io::Error::other(format!(
-        "{ASIDE_MAX} damaged stores are kept beside it already"
+        "{ASIDE_MAX} damaged stores are already kept beside it"
     )))
 }
 

@@ -29,7 +29,9 @@ pub(super) fn check(storage: &Storage, path: &Path) -> Result<Option<String>, St
         .and_then(|mut view| view.check_integrity());
     match checked {
         Ok(true) => Ok(None),
-        Ok(false) => Ok(Some("redb's books do not fit its pages".to_owned())),
+        Ok(false) => Ok(Some(
+            "redb's record of its pages does not match the pages".to_owned(),
+        )),
         Err(fault) => match fault.of(path) {
             StoreError::Damaged { reason, .. } | StoreError::NotAStore { reason, .. } => {
                 Ok(Some(reason))

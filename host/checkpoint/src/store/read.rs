@@ -32,7 +32,9 @@ pub(super) fn manifests(
 fn decode(id: CheckpointId, bytes: &[u8]) -> Result<Checkpoint, ManifestError> {
     let checkpoint = manifest::decode(bytes)?;
     if checkpoint.id != id {
-        return Err(ManifestError::Malformed("it is stored under another id"));
+        return Err(ManifestError::Malformed(
+            "it is stored under a different id",
+        ));
     }
     Ok(checkpoint)
 }
@@ -77,7 +79,7 @@ pub(super) fn unlisted(
         let stored = chunks.get(chunk.id.0)?.map(|found| found.value());
         if stored.is_none_or(|(_, len, _)| len != chunk.len) {
             return Ok(Some(format!(
-                "chunk {} is not listed as it is named",
+                "chunk {} is missing from the list of chunks, or listed with a different length",
                 chunk.id.0
             )));
         }

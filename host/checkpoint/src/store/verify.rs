@@ -177,7 +177,9 @@ fn check_indexes(
         }
         if seen[&chunk.id] {
             let id = chunk.id.0;
-            problems.push(format!("the index of chunk {id} does not fit its checksum"));
+            problems.push(format!(
+                "the index of chunk {id} does not match its checksum"
+            ));
         }
     }
     Ok(problems)
@@ -198,7 +200,7 @@ fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault>
         if count != expected {
             let id = id.value();
             problems.push(format!(
-                "chunk {id} counts {count} references, and has {expected}"
+                "chunk {id} has a reference count of {count}, but {expected} references"
             ));
         } else if count == 0 {
             problems.push(format!("no checkpoint names chunk {}", id.value()));
@@ -215,7 +217,7 @@ fn check_books(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault>
         None => problems.push("the highest checkpoint's id is unreadable".to_owned()),
         Some(highest) if highest != newest => {
             problems.push(format!(
-                "the newest checkpoint is {newest}, and should be {highest}"
+                "the newest checkpoint is {newest}, but should be {highest}"
             ));
         }
         Some(_) => {}
@@ -237,7 +239,7 @@ fn unowned(transaction: &ReadTransaction) -> Result<Vec<String>, StoreFault> {
             let id = entry?.0.value().0;
             if last != Some(id) && chunks.get(id)?.is_none() {
                 problems.push(format!(
-                    "there is {what} of chunk {id}, which is not stored"
+                    "there is {what} of chunk {id}, but the chunk is not stored"
                 ));
             }
             last = Some(id);

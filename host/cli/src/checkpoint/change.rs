@@ -63,7 +63,7 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), CommandError> {
         return Err(CommandError::new(
             EXIT_USAGE,
             format!(
-                "checkpoint {newest} is the newest, from which the job resumes, so none was deleted; say `--newest` to delete it all the same"
+                "checkpoint {newest} is the newest, from which the job resumes, so none was deleted; pass `--newest` to delete it anyway"
             ),
         ));
     }

@@ -297,12 +297,12 @@ fn operator_page(
     text += match (before, after) {
         (None, _) => ": new\n",
         (_, None) => ": gone\n",
-        (Some(before), Some(after)) if before.plugin != after.plugin => ": another plugin\n",
+        (Some(before), Some(after)) if before.plugin != after.plugin => ": different plugin\n",
         _ => "\n",
     };
     for (state, changes) in states {
         text += &format!(
-            "  state   `{state}`: {} new, {} gone, {} changed, {} as before\n",
+            "  state   `{state}`: {} new, {} gone, {} changed, {} unchanged\n",
             count(changes.new),
             count(changes.gone),
             count(changes.changed),

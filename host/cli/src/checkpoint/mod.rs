@@ -133,9 +133,9 @@ fn list(listing: &CheckpointArguments) -> Result<(), CommandError> {
 /// The kind, version and expiry of a state, in words.
 pub(super) fn describe_state(state: &StateSchema) -> String {
     let kind = match state.kind {
-        StateKind::Value => "one value a key",
-        StateKind::List => "a list a key",
-        StateKind::Map => "a map a key",
+        StateKind::Value => "one value per key",
+        StateKind::List => "one list per key",
+        StateKind::Map => "one map per key",
     };
     let lives = match state.ttl_ms {
         Some(ttl) => format!(

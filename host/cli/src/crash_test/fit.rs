@@ -21,7 +21,7 @@ pub(super) fn check(spec: &Spec) -> Result<(), CommandError> {
             return refuse(
                 &["source", name, field],
                 &format!(
-                    "source `{name}` {reason}, so there is no whole output to compare; give `--set source.{name}.{field}={value}`"
+                    "source `{name}` {reason}, so there is no complete output to compare; pass `--set source.{name}.{field}={value}`"
                 ),
             );
         }
@@ -29,7 +29,7 @@ pub(super) fn check(spec: &Spec) -> Result<(), CommandError> {
     if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
         return refuse(
             &["checkpoint", "mode"],
-            "the pipeline does not promise exactly once; give `--set checkpoint.mode=exactly-once` to see whether it would be",
+            "the pipeline does not promise exactly-once output; pass `--set checkpoint.mode=exactly-once` to test it in that mode",
         );
     }
     Ok(())
@@ -51,7 +51,7 @@ pub(super) fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
     match &spec.checkpoint.storage {
         StorageSetting::Redb | StorageSetting::Folder(_) => {}
         StorageSetting::Memory => {
-            terminal.say("checkpoints are kept in a file during the test: those in memory do not outlive a crash, and a job without checkpoints starts over");
+            terminal.say("checkpoints are kept in a file during the test: those in memory do not survive a crash, and a job without checkpoints starts over");
             sets.push("checkpoint.storage=redb".to_owned());
         }
         StorageSetting::S3(_) => terminal

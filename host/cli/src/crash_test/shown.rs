@@ -9,10 +9,12 @@ use floodmark_engine::session::number::things;
 pub(super) fn undecidable(undecided: Undecided) -> CommandError {
     let message = match undecided {
         Undecided::Failed(reason) => {
-            format!("the pipeline does not run through, so there is nothing to compare: {reason}")
+            format!(
+                "the pipeline does not run to its end, so there is nothing to compare: {reason}"
+            )
         }
         Undecided::NotDeterministic(differences) => format!(
-            "two undisturbed runs put out different lines, so the pipeline is not deterministic, and whether a crash has changed its output cannot be told from it: after a crash, records since the last checkpoint are read again and may give other lines than those that were already seen; look for times, random numbers, or results that depend on the order of several inputs\n{}",
+            "two undisturbed runs wrote different lines, so the pipeline is not deterministic, and the test cannot tell whether a crash has changed its output: after a crash, records since the last checkpoint are read again and may give lines that differ from those already visible; look for times, random numbers, or results that depend on the order of several inputs\n{}",
             differing(&differences)
         ),
         Undecided::Interrupted => "interrupted".to_owned(),
@@ -28,7 +30,7 @@ pub(super) fn is_wrong(tested: &PointTested) -> bool {
 fn differing(differences: &[OutputDifference]) -> String {
     let lines = differences.iter().flat_map(|difference| {
         let head = format!(
-            "  sink `{}`: {} missing, {} too much",
+            "  sink `{}`: {} missing, {} extra",
             difference.sink,
             things(difference.missing, "line"),
             difference.extra
@@ -48,7 +50,7 @@ pub(super) fn shown(tested: &[PointTested]) -> String {
         let verdict = match &tested.verdict {
             Verdict::ExactlyOnce => "exactly once",
             Verdict::OtherOrder => "exactly once, but in another order",
-            Verdict::NotReached => "not reached: nothing is known of it",
+            Verdict::NotReached => "not reached, so not tested",
             Verdict::Interrupted => "interrupted",
             Verdict::Differs(differences) => {
                 wrong += &format!("\n{name}\n{}\n", differing(differences));
@@ -56,7 +58,7 @@ pub(super) fn shown(tested: &[PointTested]) -> String {
             }
             Verdict::Failed(reason) => {
                 wrong += &format!("\n{name}\n  {reason}\n");
-                "DOES NOT COME BACK"
+                "DOES NOT RECOVER"
             }
         };
         table += &format!(

@@ -71,7 +71,7 @@ pub(super) fn replay(arguments: &LetterReplayArguments) -> Result<(), CommandErr
     sinks(spec, arguments.operator.as_deref())?;
     if !data_dir.is_dir() {
         let message = format!(
-            "there is no data folder `{}`; if the job was run with `--data-dir`, give it here, too",
+            "there is no data folder `{}`; if the job was run with `--data-dir`, pass it here too",
             data_dir.display()
         );
         return Err(CommandError::new(EXIT_DATA, message));
@@ -128,7 +128,7 @@ fn hand_back(
         // processed again anyway.
         if let Some(gone) = parts.iter().find(|part| !part.exists()) {
             let message = format!(
-                "`{}` has gone while its letters were read, so none of sink `{}` were handed back; try again",
+                "`{}` was removed while its letters were being read, so no letters of sink `{}` were replayed; try again",
                 gone.display(),
                 sink.name
             );
@@ -153,7 +153,7 @@ fn check_input(input: &str) -> Result<(), CommandError> {
         .flat_map(char::escape_default)
         .collect();
     let message = format!(
-        "a letter says that its record came by the input `{shown}`, which is no name of an input; was its file changed?"
+        "a letter names the input `{shown}` of its record, which is not a valid name; was its file changed?"
     );
     Err(CommandError::new(EXIT_DATA, message))
 }
@@ -167,10 +167,10 @@ fn describe(
     if done.letters.is_empty() {
         return match (done.all, done.before) {
             (0, _) => "nothing to replay: there are no such dead letters\n".to_owned(),
-            (1, _) => "nothing to replay: the one dead letter was replayed already\n".to_owned(),
+            (1, _) => "nothing to replay: the only dead letter was already replayed\n".to_owned(),
             (all, _) => {
                 let letters = things(all, "dead letter");
-                format!("nothing to replay: all {letters} were replayed already\n")
+                format!("nothing to replay: all {letters} were already replayed\n")
             }
         };
     }
@@ -194,7 +194,7 @@ fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
         .is_some_and(|operator| operator.on_error == OnErrorSetting::DeadLetter);
     match (is_held(data_dir), spec.has_end()) {
         (true, false) if sets_aside => "the running job processes them now",
-        (true, _) => "the running job does not look for them, the next run processes them",
+        (true, _) => "the running job does not look for them; the next run processes them",
         (false, _) => "the next run processes them",
     }
 }

@@ -212,7 +212,7 @@ impl Printer {
             true => serde_json::to_string(&End { summary }).expect("a summary is JSON"),
             false => {
                 let end = match summary.records < asked {
-                    true => "; the input has no more after that checkpoint",
+                    true => "; the input ends there",
                     false => "",
                 };
                 format!(

@@ -151,7 +151,7 @@ pub(super) fn encode(
     let Some(instance) = instance else {
         let raw = |text: &&str| {
             let bytes: Bytes = serde_json::from_str(text).map_err(|_| {
-                format!("`{text}` is neither a text nor {{\"hex\": …}}, which raw values are")
+                format!("`{text}` is neither text nor {{\"hex\": …}}, the two forms of raw values")
             })?;
             bytes.into_bytes()
         };

@@ -179,7 +179,7 @@ impl<'a> StateLoader<'a> {
             .get_mut(row.operator.as_str())
             .ok_or_else(|| {
                 format!(
-                    "the pipeline has no operator with state called `{}`{}",
+                    "the pipeline has no operator `{}` that keeps state{}",
                     row.operator,
                     suggestions::hint(&row.operator, names)
                 )
@@ -208,7 +208,7 @@ impl<'a> StateLoader<'a> {
         let keys = operator.states.entry(id).or_default();
         match keys.insert(key, saved) {
             None => Ok(()),
-            Some(_) => Err("this key was there in an earlier row".to_owned()),
+            Some(_) => Err("an earlier row has the same key".to_owned()),
         }
     }
 }
@@ -363,7 +363,7 @@ fn saved(
             let values = bytes(StatePart::Value, &texts)?;
             let entries: BTreeMap<_, _> = keys.into_iter().zip(values).collect();
             if entries.len() < texts.len() {
-                return Err("a sub-key stands twice in the map".to_owned());
+                return Err("a sub-key appears twice in the map".to_owned());
             }
             Ok(Saved::Map(entries.into_iter().collect()))
         }

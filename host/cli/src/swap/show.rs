@@ -48,7 +48,7 @@ fn text(found: &Findings, was_stopped: bool) -> String {
     text += &match &found.swapped {
         Some(done) => of_done(done, was_stopped),
         None if is_same => {
-            "nothing to do: plugin and configuration are what the job has already\n".to_owned()
+            "nothing to do: the job already has this plugin and configuration\n".to_owned()
         }
         None => "nothing was changed: this was a dry run\n".to_owned(),
     };
@@ -58,7 +58,7 @@ fn text(found: &Findings, was_stopped: bool) -> String {
 fn of_operator(found: &OperatorComparison) -> String {
     let short = |digest: &str| digest.chars().take(DIGEST_CHARS).collect::<String>();
     let mut text = format!(
-        "operator `{}`: {} ({}) in the place of {}; compiled in {}\n",
+        "operator `{}`: {} ({}) replaces {}; compiled in {}\n",
         found.operator,
         found.name,
         short(&found.plugin),
@@ -101,7 +101,7 @@ fn row(state: &StateRow) -> Vec<String> {
         StateCompatibility::NotMigrated => "is not migrated",
         StateCompatibility::New => "is new",
         StateCompatibility::Dropped => "is left behind",
-        StateCompatibility::OtherKind => "is of another kind",
+        StateCompatibility::OtherKind => "is of a different kind",
     };
     vec![
         format!("state `{}`", state.state),
@@ -113,7 +113,7 @@ fn row(state: &StateRow) -> Vec<String> {
 
 fn of_shadow(shadow: &Shadow) -> String {
     let mut text = format!(
-        "operator `{}`: {} after checkpoint {} handled by both, {} different\n",
+        "operator `{}`: {} after checkpoint {} processed by both, {} different\n",
         shadow.operator,
         things(shadow.records, "record"),
         shadow.checkpoint,
@@ -142,7 +142,7 @@ fn of_done(done: &CompletedSwap, was_stopped: bool) -> String {
     }
     let trial = done.trial_ms.map_or(String::new(), |ms| {
         format!(
-            "on trial for {}: if the job fails until then, it goes back by itself\n",
+            "on trial for {}: if the job fails within that time, it goes back automatically\n",
             span(Duration::from_millis(ms))
         )
     });

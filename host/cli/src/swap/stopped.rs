@@ -43,7 +43,7 @@ pub(super) fn swap(
 ) -> Result<Findings, CommandError> {
     if arguments.shadow > 0 || arguments.trial.is_some() {
         return Err(refuse(
-            "`--shadow` and `--trial` are for a running job, and this one does not run; `floodmark replay --plugin` shows what the new plugin would do",
+            "`--shadow` and `--trial` need a running job, and this one is not running; `floodmark replay --plugin` shows what the new plugin would do",
         ));
     }
     let held =
@@ -116,7 +116,7 @@ fn check_output(
     match is_file && next > newest.next() && !is_rolled_back {
         false => Ok(()),
         true => Err(refuse(format!(
-            "checkpoints after {newest} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, and swap then"
+            "checkpoints after {newest} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, then swap"
         ))),
     }
 }
@@ -173,7 +173,8 @@ fn load(
         None => {
             let mut there = there.iter();
             let found = there.find(|(digest, _)| *digest == saved.plugin);
-            let found = found.ok_or_else(|| of_plugin("its plugin is not kept".to_owned()))?;
+            let found = found
+                .ok_or_else(|| of_plugin("the checkpoints do not have its plugin".to_owned()))?;
             Arc::clone(&found.1)
         }
     };

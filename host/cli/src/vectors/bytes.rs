@@ -30,12 +30,14 @@ impl<'de> Deserialize<'de> for Record {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Record, A::Error> {
                 let wanted = "a record is `[key, value]` or `[key, value, event time in ms]`";
-                let missing = || A::Error::custom(format!("{wanted}, and this has less"));
+                let missing = || A::Error::custom(format!("{wanted}, but this has fewer items"));
                 let key: TypedBytes = items.next_element()?.ok_or_else(missing)?;
                 let value: TypedBytes = items.next_element()?.ok_or_else(missing)?;
                 let timestamp: Option<i64> = items.next_element()?;
                 if items.next_element::<serde::de::IgnoredAny>()?.is_some() {
-                    return Err(A::Error::custom(format!("{wanted}, and this has more")));
+                    return Err(A::Error::custom(format!(
+                        "{wanted}, but this has more items"
+                    )));
                 }
                 Ok(Record {
                     key: key.0,
@@ -76,7 +78,7 @@ impl<'de> Deserialize<'de> for TypedBytes {
                     let digits: String = fields.next_value()?;
                     bytes = Some(from_hex(&digits).map_err(A::Error::custom)?);
                 }
-                let none = || A::Error::custom("wants text, or bytes as `{ hex = \"ff00\" }`");
+                let none = || A::Error::custom("must be text, or bytes as `{ hex = \"ff00\" }`");
                 bytes.map(TypedBytes).ok_or_else(none)
             }
         }

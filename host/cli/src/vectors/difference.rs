@@ -66,7 +66,7 @@ impl Stop {
         if lines.len() > lines_max {
             let left = lines.len() - lines_max + 1;
             lines.truncate(lines_max - 1);
-            lines.push(format!("… and {left} lines more"));
+            lines.push(format!("… and {left} more lines"));
         }
         lines.extend(log);
         Difference {
@@ -140,11 +140,11 @@ pub(super) fn compare(call: &Call, outcome: &CallOutcome, outputs: &[String]) ->
             let mut lines = diff(outputs, expected, |port| emitted(called, port));
             let mut what = vec![];
             if !lines.is_empty() {
-                what.push("other records are emitted");
+                what.push("the emitted records differ");
             }
             let rejections = compare_rejections(rejects, called);
             if !rejections.is_empty() {
-                what.push("other records are rejected");
+                what.push("the rejected records differ");
             }
             lines.extend(rejections);
             match what.is_empty() {
@@ -164,7 +164,7 @@ pub(super) fn compare_again(
     again: &CallOutcome,
     outputs: &[String],
 ) -> Result<(), Stop> {
-    let what = "after a kill, records that came again do not give the same";
+    let what = "after a kill, replayed records do not give the same results";
     let lines = match (before, again) {
         (Ok(before), Ok(again)) => {
             let mut lines = diff(
@@ -212,7 +212,7 @@ fn compare_failure(says: &str, by: &[FailsBy], failed: &Failed) -> Result<(), St
         format!("- {}", failure(says, by)),
         format!("+ fails{came}: {}", show::message(text)),
     ];
-    Err(Stop::new("the call fails otherwise", lines))
+    Err(Stop::new("the call fails in a different way", lines))
 }
 
 fn failure(says: &str, by: &[FailsBy]) -> String {

@@ -137,7 +137,7 @@ impl Vectors {
             (None, false) => Expects::Steps(steps(&file, typed.step)?),
             (Some(_), false) => {
                 let line = file.lines_of("step").first().copied().unwrap_or(1);
-                let message = "a plugin that refuses its configuration makes no steps; leave out `refuses` or the steps";
+                let message = "a plugin that refuses its configuration takes no steps; leave out `refuses` or the steps";
                 return Err(file.problem(line, "step", message).into());
             }
             (None, true) => {
@@ -233,7 +233,7 @@ impl TypedStep {
         let mut kinds = Vec::new();
         for (field, truth, action) in plain {
             if truth == Some(false) {
-                let message = format!("say `{field} = true`, or leave the step out");
+                let message = format!("write `{field} = true`, or leave the step out");
                 return Err((field, message));
             }
             kinds.extend(truth.map(|_| (field, action)));
@@ -276,7 +276,7 @@ impl TypedStep {
                 .iter()
                 .map(|(field, _)| format!("`{field}`"))
                 .collect();
-            let message = format!("does one thing, not {}", names.join(" and "));
+            let message = format!("must do one thing, not {}", names.join(" and "));
             return Err(("", message));
         }
         let action = kinds.pop().map(|(_, action)| action);
@@ -302,7 +302,7 @@ fn expected(
     if fails.is_some() || by.is_some() {
         let other = [("emits", emits.is_some()), ("rejects", rejects.is_some())];
         if let Some((field, _)) = other.iter().find(|(_, is_there)| *is_there) {
-            let message = "nothing of a call that fails applies; leave this out, or `fails`";
+            let message = "a call that fails has no effects; leave out this field or `fails`";
             return Err((field, message.to_owned()));
         }
         return Ok(Expected::Failure {
@@ -319,7 +319,7 @@ fn expected(
             return Err(("rejects", message));
         }
         if rejects[..place].iter().any(|(other, _)| other == record) {
-            return Err(("rejects", format!("record {record} stands twice")));
+            return Err(("rejects", format!("record {record} is listed twice")));
         }
     }
     let emits = emits.unwrap_or(Emits::ByFirst(Vec::new()));

@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for ByKey {
                 let mut keys: Vec<(Vec<u8>, Value)> = Vec::new();
                 while let Some((TypedBytes(key), Json(value))) = items.next_element()? {
                     if keys.iter().any(|(known, _)| *known == key) {
-                        return Err(A::Error::custom("a key stands twice"));
+                        return Err(A::Error::custom("a key appears twice"));
                     }
                     keys.push((key, value));
                 }

@@ -120,7 +120,7 @@ fn refusal(plugin: &Plugin, config: &[(String, String)], says: &str) -> Option<D
     let (what, came) = match opened {
         Err(GuestError::Open { reason, .. }) if reason.contains(says) => return None,
         Err(error) => (
-            "the plugin does not open otherwise",
+            "the plugin does not open, but for another reason",
             show::message(&error.to_string()),
         ),
         Ok(_) => ("the plugin opens", "opens".to_owned()),
@@ -229,7 +229,7 @@ impl VariationRun<'_> {
                 }
                 match lines.is_empty() {
                     true => Ok(()),
-                    false => Err(Stop::new("the state is another", lines)),
+                    false => Err(Stop::new("the state differs", lines)),
                 }
             }
         }
@@ -241,7 +241,7 @@ impl VariationRun<'_> {
             None => Ok(()),
             Some(error) => {
                 let lines = vec![format!("+ {}", show::message(&error.to_string()))];
-                let what = "the plugin fails when it hears of a checkpoint";
+                let what = "the plugin fails when it is notified of a checkpoint";
                 Err(Stop::new(what, lines))
             }
         }
@@ -323,7 +323,7 @@ impl VariationRun<'_> {
         if let Some(before) = before
             && before != self.all_state()?
         {
-            let what = "the call fails, and has changed the state";
+            let what = "the call fails, but has changed the state";
             return Err(Stop::new(what, Vec::new()));
         }
         Ok(())
@@ -426,7 +426,7 @@ impl VariationRun<'_> {
         }
         let unknown = |reason: &str| {
             let lines = vec![format!("+ {}", show::message(reason))];
-            Stop::new("the plugin does not say its state as JSON", lines)
+            Stop::new("the plugin cannot show its state as JSON", lines)
         };
         let told = match &mut self.teller {
             Some(teller) => teller.to_json(state, part, bytes),

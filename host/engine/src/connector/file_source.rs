@@ -290,7 +290,7 @@ fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
     let wrong = |setting, reason| Err(ConnectorError::Setting { setting, reason });
     let is_lines = settings.format == SourceFormat::Lines;
     if settings.format == SourceFormat::DeadLetters {
-        let reason = "a dead letter says itself what its record was; leave it out";
+        let reason = "dead letters contain the fields of their records; leave it out";
         let given = [
             ("key", settings.key.is_some()),
             ("key-separator", settings.key_separator.is_some()),

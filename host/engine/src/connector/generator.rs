@@ -120,7 +120,7 @@ impl GeneratorSource {
         if settings.value_bytes > VALUE_BYTES_MAX {
             return Err(ConnectorError::Setting {
                 setting: "value-bytes",
-                reason: "it is more than 64 MiB; make it less",
+                reason: "it is more than 64 MiB; make it smaller",
             });
         }
         Ok(Self {

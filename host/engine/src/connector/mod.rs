@@ -256,13 +256,13 @@ pub enum ConnectorError {
         source: std::io::Error,
     },
     /// No file matches.
-    #[error("`{}` leads to no file; create one there, or point `path` elsewhere", path.display())]
+    #[error("`{}` matches no file; create one there, or point `path` elsewhere", path.display())]
     NoInput {
         /// The configured path.
         path: PathBuf,
     },
     /// A setting that cannot be.
-    #[error("`{setting}` cannot be so: {reason}")]
+    #[error("invalid `{setting}`: {reason}")]
     Setting {
         /// Which one.
         setting: &'static str,
@@ -281,7 +281,7 @@ pub enum ConnectorError {
     },
     /// Input that a restored position has read is gone.
     #[error(
-        "`{}` ends at byte {len}, but the checkpoint has read it to byte {position}; restore the file, or start over with `--fresh`",
+        "`{}` ends at byte {len}, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",
         path.display()
     )]
     InputShrank {
@@ -294,7 +294,7 @@ pub enum ConnectorError {
     },
     /// A file that a restored position names is gone.
     #[error(
-        "`{}` is gone, but the checkpoint has read it to byte {position}; restore the file, or start over with `--fresh`",
+        "`{}` no longer exists, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",
         path.display()
     )]
     InputGone {
@@ -305,7 +305,7 @@ pub enum ConnectorError {
     },
     /// A setting that positions depend on is not what it was.
     #[error(
-        "`{setting}` was {before} when the checkpoint was made, and is {now}; set it back, or start over with `--fresh`"
+        "`{setting}` was {before} when the checkpoint was taken, and is now {now}; set it back, or start over with `--fresh`"
     )]
     SettingChanged {
         /// Which one.
@@ -325,7 +325,7 @@ pub enum ConnectorError {
     },
     /// Output of a run whose checkpoints are gone.
     #[error(
-        "`{}` holds output of this job (parts: {parts}), but there is no checkpoint that it belongs to; point `path` elsewhere, or run with `--fresh` to remove it and start over",
+        "`{}` holds output of this job (parts: {parts}) that belongs to no checkpoint; point `path` elsewhere, or run with `--fresh` to remove it and start over",
         path.display()
     )]
     ForeignOutput {
@@ -367,7 +367,7 @@ pub enum ConnectorError {
     },
     /// Files with names of ours in a folder that is not marked as ours.
     #[error(
-        "`{}` holds files that are named like output ({parts}), but nothing says that they are; move them away, or point `path` elsewhere",
+        "`{}` holds files that are named like output ({parts}), but no sink has marked the folder as its own; move them away, or point `path` elsewhere",
         path.display()
     )]
     UnmarkedOutput {
@@ -378,7 +378,7 @@ pub enum ConnectorError {
     },
     /// A staged part is not what was staged.
     #[error(
-        "part `{}` has {len} bytes, and the checkpoint says {expected}; restore the file, or start over with `--fresh`",
+        "part `{}` has {len} bytes, but the checkpoint says {expected}; restore the file, or start over with `--fresh`",
         path.display()
     )]
     PartDamaged {
@@ -390,7 +390,7 @@ pub enum ConnectorError {
         expected: u64,
     },
     /// A part that the checkpoint counts on is gone.
-    #[error("part `{}` of the restored checkpoint is gone; start over with `--fresh`", path.display())]
+    #[error("part `{}` of the restored checkpoint is missing; start over with `--fresh`", path.display())]
     PartGone {
         /// Where it should be.
         path: PathBuf,

@@ -72,7 +72,7 @@ fn unusable(path: &Path, error: &std::io::Error, otherwise: Option<&Path>) -> St
         None => "it is not kept".to_owned(),
     };
     format!(
-        "compiled code cannot be kept in `{}` ({error}): {instead}; name another folder with {VARIABLE}, or `{OFF}`",
+        "compiled code cannot be kept in `{}` ({error}): {instead}; set {VARIABLE} to another folder, or to `{OFF}`",
         path.display()
     )
 }

@@ -50,7 +50,7 @@ pub enum DataDirError {
         holder: Option<u32>,
     },
     /// There is no data folder at the path.
-    #[error("there is no data folder `{}`; give the one of a job that has run with `--data-dir`", path.display())]
+    #[error("there is no data folder `{}`; pass that of a job that has run with `--data-dir`", path.display())]
     Missing {
         /// The folder.
         path: PathBuf,

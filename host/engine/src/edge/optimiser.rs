@@ -90,7 +90,7 @@ fn optimise(plugin: Unoptimised, threads: Option<&rayon::ThreadPool>) -> Option<
         // The plugin was replaced meanwhile.
         Ok(false) => None,
         Err(error) => Some(format!(
-            "operator `{operator}` runs without optimised code, which could not be made: {error}"
+            "operator `{operator}` runs without optimised code, which could not be compiled: {error}"
         )),
     }
 }

@@ -167,12 +167,12 @@ impl GuestState {
         match self.kinds.get(usize::from(state)) {
             Some(declared) if *declared == kind => Ok(lent),
             Some(declared) => bail!(
-                "it read state {state} as a {}, and declares it as a {}",
+                "it read state {state} as a {}, but declares it as a {}",
                 word(kind),
                 word(*declared)
             ),
             None => bail!(
-                "it read state {state} of {} declared ones",
+                "it read state {state}, but the number of declared states is {}",
                 self.kinds.len()
             ),
         }
@@ -186,7 +186,7 @@ impl Host for GuestState {
         let sub_keys = Column::from_parts(sub_keys.ends, sub_keys.bytes)?;
         if slots.len() != sub_keys.len() {
             bail!(
-                "it read a map by {} slots and {} sub-keys",
+                "it read a map with {} slots, but {} sub-keys",
                 slots.len(),
                 sub_keys.len()
             );
@@ -252,7 +252,7 @@ impl Host for GuestState {
         lent.check_slots(&slots)?;
         if slots.len() > PAGE_ITEMS_MAX {
             bail!(
-                "it asked for the lengths of {} lists at once, and {PAGE_ITEMS_MAX} are allowed",
+                "it asked for the lengths of {} lists at once, but at most {PAGE_ITEMS_MAX} are allowed",
                 slots.len()
             );
         }
@@ -264,7 +264,7 @@ impl Host for GuestState {
 fn check_sub_key(sub_key: &[u8]) -> Result<()> {
     if sub_key.len() > SUB_KEY_BYTES_MAX {
         bail!(
-            "it read a sub-key of {} bytes, and {SUB_KEY_BYTES_MAX} are allowed",
+            "it read a sub-key of {} bytes, but at most {SUB_KEY_BYTES_MAX} are allowed",
             sub_key.len()
         );
     }

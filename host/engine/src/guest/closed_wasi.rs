@@ -179,10 +179,12 @@ fn clock(interface: &str, function: &str, results: &mut [Val]) -> Result<()> {
 
 fn random_bytes(state: &mut GuestState, params: &[Val]) -> Result<Val> {
     let Some(Val::U64(len)) = params.first() else {
-        bail!("random bytes were asked for without a number");
+        bail!("random bytes were asked for without a length");
     };
     if *len > RANDOM_BYTES_MAX {
-        bail!("{len} random bytes were asked for at once, and {RANDOM_BYTES_MAX} are allowed");
+        bail!(
+            "{len} random bytes were asked for at once, but at most {RANDOM_BYTES_MAX} are allowed"
+        );
     }
     let bytes = (0..*len).map(|_| Val::U8(state.random() as u8)).collect();
     Ok(Val::List(bytes))

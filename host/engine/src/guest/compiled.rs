@@ -259,7 +259,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(refused("it is no plain file")),
+        false => Err(refused("it is not a regular file")),
     }
 }
 

@@ -81,7 +81,7 @@ pub enum GuestError {
     },
     /// The exports or imports have other types than the contract.
     #[error(
-        "operator `{operator}`: the plugin was built for another form of the contract than this floodmark's: {reason}; rebuild it with the SDK of this version"
+        "operator `{operator}`: the plugin was built for a different form of the contract than this floodmark has: {reason}; rebuild it with the SDK of this version"
     )]
     OtherTypes {
         /// The node.
@@ -149,7 +149,7 @@ pub enum GuestError {
         reason: String,
     },
     /// The plugin cannot migrate values, or cannot convert them to JSON or back.
-    #[error("operator `{operator}` refused in `{call}`: {reason}")]
+    #[error("operator `{operator}` returned an error from `{call}`: {reason}")]
     Values {
         /// The node.
         operator: String,
@@ -160,7 +160,7 @@ pub enum GuestError {
     },
     /// The guest broke the contract in a call that changes nothing.
     #[error(
-        "operator `{operator}` returned from `{call}` what the contract forbids: {reason}; correct the plugin"
+        "operator `{operator}` broke the contract in what it returned from `{call}`: {reason}; correct the plugin"
     )]
     BadAnswer {
         /// The node.
@@ -172,7 +172,7 @@ pub enum GuestError {
     },
     /// The guest broke the contract. Nothing of the call is applied.
     #[error(
-        "operator `{operator}` returned from `process` what the contract forbids: {reason}; correct the plugin"
+        "operator `{operator}` broke the contract in what it returned from `process`: {reason}; correct the plugin"
     )]
     BadOutput {
         /// The node.

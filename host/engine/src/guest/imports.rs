@@ -18,59 +18,59 @@ const INTERFACES: [&str; 4] = ["log", "metrics", "state", "types"];
 const REASONS: [(&str, &str); 15] = [
     (
         "wasi:http/",
-        "plugins have no network, since an answer of today cannot be replayed tomorrow; bring what it would fetch as records of another input",
+        "plugins have no network, since the answer of a server cannot be replayed; feed the data in as records of another input",
     ),
     (
         "wasi:tls/",
-        "plugins have no network, since an answer of today cannot be replayed tomorrow; bring what it would fetch as records of another input",
+        "plugins have no network, since the answer of a server cannot be replayed; feed the data in as records of another input",
     ),
     (
         "wasi:messaging/",
-        "plugins have no network; what it wants to send leaves as records by an output, and what it wants to hear comes by an input",
+        "plugins have no network; send data as records of an output, and receive data as records of an input",
     ),
     (
         "wasi:keyvalue/",
-        "what a store outside keeps does not go back with a checkpoint; keep it in a state of the operator",
+        "an external store does not go back to a checkpoint with the job; keep the data in a state of the operator",
     ),
     (
         "wasi:blobstore/",
-        "what a store outside keeps does not go back with a checkpoint; keep it in a state of the operator",
+        "an external store does not go back to a checkpoint with the job; keep the data in a state of the operator",
     ),
     (
         "wasi:sql/",
-        "what a store outside keeps does not go back with a checkpoint; keep it in a state of the operator",
+        "an external store does not go back to a checkpoint with the job; keep the data in a state of the operator",
     ),
     (
         "wasi:config/",
-        "options come with `open`, from `operator.NAME.config` of the pipeline",
+        "options are passed to `open`, from `operator.NAME.config` of the pipeline",
     ),
     (
         "wasi:runtime-config/",
-        "options come with `open`, from `operator.NAME.config` of the pipeline",
+        "options are passed to `open`, from `operator.NAME.config` of the pipeline",
     ),
     (
         "wasi:logging/",
-        "lines for the log go to `floodmark:engine/log`",
+        "write log lines with `floodmark:engine/log`",
     ),
     (
         "wasi:observe/",
-        "numbers go to `floodmark:engine/metrics`, lines to `floodmark:engine/log`",
+        "report numbers with `floodmark:engine/metrics`, and lines with `floodmark:engine/log`",
     ),
     (
         "wasi:otel/",
-        "numbers go to `floodmark:engine/metrics`, lines to `floodmark:engine/log`",
+        "report numbers with `floodmark:engine/metrics`, and lines with `floodmark:engine/log`",
     ),
     (
         "wasi:nn/",
-        "plugins compute with what WebAssembly has, so that every machine gives the same results",
+        "plugins compute with WebAssembly alone, so that every machine gives the same results",
     ),
     (
         "wasi:webgpu/",
-        "plugins compute with what WebAssembly has, so that every machine gives the same results",
+        "plugins compute with WebAssembly alone, so that every machine gives the same results",
     ),
     (
         "wasi:",
-        "it is no part of the closed WASI; build the plugin without what uses it",
+        "it is not part of the closed WASI; build the plugin without the code that uses it",
     ),
     (
         PACKAGE,
@@ -79,9 +79,8 @@ const REASONS: [(&str, &str); 15] = [
 ];
 
 const NOT_OURS: &str =
-    "it is neither of the contract nor of WASI; build the plugin without what uses it";
-const OTHER_WASI: &str =
-    "it is of another WASI than 0.2; build the plugin for WASI 0.2, in Rust for `wasm32-wasip2`";
+    "it is part of neither the contract nor WASI; build the plugin without the code that uses it";
+const OTHER_WASI: &str = "it is of a WASI version other than 0.2; build the plugin for WASI 0.2, in Rust for `wasm32-wasip2`";
 
 /// Refuses a component with an import that is not available.
 pub(super) fn check(
@@ -154,7 +153,10 @@ mod tests {
             "wasi:cli/environment@0.3.0",
             Some("for WASI 0.2, in Rust for `wasm32-wasip2`"),
         );
-        check("wasi:cli/environment", Some("another WASI than 0.2"));
+        check(
+            "wasi:cli/environment",
+            Some("a WASI version other than 0.2"),
+        );
         check(
             "wasi:http/outgoing-handler@0.2.6",
             Some("as records of another input; plugins may import `log`"),
@@ -162,7 +164,7 @@ mod tests {
         check("wasi:http/types@0.2.6", Some("plugins have no network"));
         check(
             "wasi:keyvalue/store@0.2.0-draft",
-            Some("keep it in a state of the operator"),
+            Some("keep the data in a state of the operator"),
         );
         check(
             "wasi:config/store@0.2.0-rc.1",
@@ -171,7 +173,7 @@ mod tests {
         check("wasi:logging/logging", Some("`floodmark:engine/log`"));
         check(
             "wasi:tuesday/noon@0.2.0",
-            Some("no part of the closed WASI"),
+            Some("not part of the closed WASI"),
         );
         check(
             "floodmark:engine/timers@0.1.0",
@@ -189,9 +191,9 @@ mod tests {
         );
         check(
             "acme:secrets/keys@1.0.0",
-            Some("neither of the contract nor of WASI"),
+            Some("part of neither the contract nor WASI"),
         );
-        check("log", Some("neither of the contract nor of WASI"));
-        check("wasi-http", Some("neither of the contract nor of WASI"));
+        check("log", Some("part of neither the contract nor WASI"));
+        check("wasi-http", Some("part of neither the contract nor WASI"));
     }
 }

@@ -132,7 +132,7 @@ impl Exceeded {
     pub(super) fn said_of(&self, operator: &str, call: &str) -> String {
         let what = match *self {
             Self::Memory { asked, allowed } => format!(
-                "asked for {} of memory in `{call}`, and {} are allowed",
+                "asked for {} of memory in `{call}`, but at most {} are allowed",
                 ByteCount(asked).in_unit_of(allowed),
                 ByteCount(allowed)
             ),
@@ -144,7 +144,7 @@ impl Exceeded {
                 bytes: Some(bytes),
                 allowed,
             } => format!(
-                "returned {} from `{call}`, and {} are allowed",
+                "returned {} from `{call}`, but at most {} are allowed",
                 ByteCount(bytes),
                 ByteCount(allowed)
             ),
@@ -154,15 +154,15 @@ impl Exceeded {
             } => format!("handed over more than {} in `{call}`", ByteCount(allowed)),
             Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),
             Self::Instances { allowed } => {
-                format!("has {allowed} live instances, and not more are allowed")
+                format!("already has {allowed} live instances, the most allowed")
             }
             Self::Table { asked, allowed } => {
                 format!(
-                    "asked for a table of {asked} elements in `{call}`, and {allowed} are allowed"
+                    "asked for a table of {asked} elements in `{call}`, but at most {allowed} are allowed"
                 )
             }
             Self::Pool { allowed } => format!(
-                "gets no further instance: the process has room for {allowed} of all plugins, with 4 memories and 8 tables each"
+                "cannot get another instance: the process has room for {allowed} instances of all plugins, with 4 memories and 8 tables each"
             ),
         };
         let raise = format!("raise `{}`", self.setting().unwrap_or_default());
@@ -178,7 +178,7 @@ impl Exceeded {
             | Self::Fuel { .. }
             | Self::Instances { .. } => raise,
             Self::Table { .. } => "correct the plugin".to_owned(),
-            Self::Pool { .. } => "lower `parallelism`, or make it two pipelines".to_owned(),
+            Self::Pool { .. } => "lower `parallelism`, or split the pipeline in two".to_owned(),
         };
         format!("operator `{operator}` {what}; {next}")
     }

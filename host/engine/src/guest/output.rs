@@ -131,7 +131,7 @@ pub enum BadOutput {
         items: usize,
     },
     /// An emission refers to a record that the call does not have.
-    #[error("an emission from record {record}, of {records} records")]
+    #[error("an emission from record {record}, but the call has {records} records")]
     Record {
         /// The record.
         record: u32,
@@ -139,7 +139,7 @@ pub enum BadOutput {
         records: usize,
     },
     /// Packed bytes are not a whole number of numbers.
-    #[error("{bytes} bytes of numbers of {each} bytes each")]
+    #[error("{bytes} bytes do not divide into numbers of {each} bytes each")]
     Packed {
         /// Number of bytes.
         bytes: usize,
@@ -155,7 +155,7 @@ pub enum BadOutput {
         values: usize,
     },
     /// A slot is not the index of a key.
-    #[error("slot {slot} of {keys} keys")]
+    #[error("slot {slot}, but the call has {keys} keys")]
     Slot {
         /// The slot.
         slot: u32,
@@ -189,7 +189,7 @@ pub enum BadOutput {
         slot: u32,
     },
     /// A sub-key is too long.
-    #[error("a sub-key of {bytes} bytes in state {state}; {SUB_KEY_BYTES_MAX} are allowed")]
+    #[error("a sub-key of {bytes} bytes in state {state}; at most {SUB_KEY_BYTES_MAX} are allowed")]
     SubKeyLength {
         /// The state.
         state: u16,
@@ -197,7 +197,7 @@ pub enum BadOutput {
         bytes: usize,
     },
     /// A state is written as another kind than declared.
-    #[error("state {state} is written as a {written}, and declared as a {declared}")]
+    #[error("state {state} is written as a {written}, but declared as a {declared}")]
     Kind {
         /// The state.
         state: u16,
@@ -207,7 +207,9 @@ pub enum BadOutput {
         declared: &'static str,
     },
     /// A rejected record that the call does not have, or that is rejected twice.
-    #[error("a rejection of record {record}, of {records} records, each at most once")]
+    #[error(
+        "a rejection of record {record}, but each of the {records} records is rejected at most once"
+    )]
     Rejection {
         /// The record.
         record: u32,
@@ -215,7 +217,7 @@ pub enum BadOutput {
         records: usize,
     },
     /// A port is not declared.
-    #[error("output {output} of {outputs} declared ones")]
+    #[error("output {output}, but the number of declared outputs is {outputs}")]
     Output {
         /// The port.
         output: u16,
@@ -223,7 +225,9 @@ pub enum BadOutput {
         outputs: usize,
     },
     /// A state is not declared, or was already written.
-    #[error("writes to state {state}, of {states} declared ones, each at most once")]
+    #[error(
+        "writes to state {state}, but the {states} declared states are written at most once each"
+    )]
     State {
         /// The state.
         state: u16,

@@ -112,7 +112,7 @@ impl LeftOut {
                 "the metric `{name}` is left out: a name is 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9`, `-` and `_`; correct the plugin"
             ),
             Self::Names => format!(
-                "the metric `{name}` is left out: an operator has at most {NAMES_MAX} names of metrics; use fewer, a name is no place for data"
+                "the metric `{name}` is left out: an operator has at most {NAMES_MAX} names of metrics; use fewer, and do not put data into names"
             ),
             Self::Observations => format!(
                 "values of the metric `{name}` are left out: a call observes at most {OBSERVATIONS_MAX} values; observe fewer, or send smaller batches"

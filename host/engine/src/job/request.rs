@@ -151,7 +151,7 @@ impl Swapped {
             Some(before) => format!(
                 "`floodmark rollback PIPELINE --to {before}` goes back to the old plugin and its state"
             ),
-            None => "there is no checkpoint of the old plugin to go back to".to_owned(),
+            None => "there is no checkpoint with the old plugin to go back to".to_owned(),
         }
     }
 

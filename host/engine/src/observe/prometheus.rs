@@ -68,7 +68,7 @@ fn job(text: &mut MetricsText, observer: &Observer, facts: &Facts, now_ms: u64) 
     text.family(
         name,
         "gauge",
-        "What the job is at: 1 for its state, 0 for the others.",
+        "The state of the job: 1 for the current one, 0 for the others.",
     );
     for state in JobState::ALL {
         let label = state.name().to_lowercase();
@@ -95,19 +95,19 @@ fn job(text: &mut MetricsText, observer: &Observer, facts: &Facts, now_ms: u64) 
         failures,
     );
     let restarts = observer.restarts.get();
-    let help = "How often the job began again from a checkpoint without its process ending.";
+    let help = "How often the job resumed from a checkpoint in the same process.";
     text.one("floodmark_restarts_total", "counter", help, restarts);
     let rescales = observer.rescales.get();
     let help = "How often the parallelism was changed while the job ran.";
     text.one("floodmark_rescales_total", "counter", help, rescales);
     let undone = observer.swaps_undone.get();
-    let help = "Swaps of plugins that were taken back.";
+    let help = "Swaps of plugins that were reverted.";
     text.one("floodmark_swaps_undone_total", "counter", help, undone);
     let on_trial = observer.on_trial.get();
-    let help = "Whether a failure would take a swap back now.";
+    let help = "Whether a failure would revert a swap now.";
     text.one("floodmark_swap_on_trial", "gauge", help, on_trial);
     let pauses = observer.swap_pauses.get();
-    let help = "Longest that a worker stood still for a swap of plugins, by swap.";
+    let help = "Longest pause of a worker for a swap of plugins, by swap.";
     text.histogram("floodmark_swap_pause_seconds", help, &pauses);
     let help = "The same for the last swap.";
     text.one(
@@ -161,7 +161,7 @@ fn checkpoints(text: &mut MetricsText, observer: &Observer, facts: &Facts, now_m
     );
     gauge(
         "floodmark_last_checkpoint_stall_seconds",
-        "Longest that a worker stood still for its barrier.",
+        "Longest pause of a worker at its barrier.",
         seconds(last.stall),
     );
     gauge(
@@ -191,7 +191,7 @@ type Stood = (&'static str, &'static str, fn(&Times) -> &Counter);
 
 const STOOD: [Stood; 3] = [
     ("busy", "with work to do", |times| &times.busy),
-    ("idle", "without anything to do", |times| &times.idle),
+    ("idle", "with no work to do", |times| &times.idle),
     (
         "back_pressured",
         "with output that could not be passed on",
@@ -223,7 +223,7 @@ type Counted = (&'static str, &'static str, Of, fn(&TaskMetrics) -> &Counter);
 const COUNTED: [Counted; 10] = [
     (
         "records_in",
-        "Records that a task got; a source, has read.",
+        "Records that a task received; for a source, records that it read.",
         Of::All,
         |task| &task.input.records,
     ),
@@ -235,7 +235,7 @@ const COUNTED: [Counted; 10] = [
     ),
     (
         "records_out",
-        "Records that a task handed on; a sink, has written.",
+        "Records that a task emitted; for a sink, records that it wrote.",
         Of::All,
         |task| &task.output.records,
     ),
@@ -256,7 +256,7 @@ const COUNTED: [Counted; 10] = [
     ),
     (
         "retries",
-        "Calls that were made again with fewer records.",
+        "Calls that were repeated with fewer records.",
         Of::Operators,
         |task| &task.faults.retries,
     ),
@@ -268,7 +268,7 @@ const COUNTED: [Counted; 10] = [
     ),
     (
         "skipped_records",
-        "Records that were left out.",
+        "Records that were skipped.",
         Of::Operators,
         |task| &task.faults.skipped,
     ),
@@ -284,13 +284,13 @@ const COUNTED: [Counted; 10] = [
 const TIMED: [Counted; 6] = [
     (
         "busy",
-        "Time of a task with work to do, also while its worker was at other tasks.",
+        "Time of a task with work to do, including while its worker was running other tasks.",
         Of::All,
         |task| &task.times.busy,
     ),
     (
         "idle",
-        "Time of a task without anything to do.",
+        "Time of a task with no work to do.",
         Of::All,
         |task| &task.times.idle,
     ),
@@ -367,7 +367,7 @@ fn tasks(text: &mut MetricsText, facts: &Facts, now_ms: u64) {
     text.family(
         name,
         "gauge",
-        "The watermark: no record before this time will follow.",
+        "The watermark: no earlier record will follow.",
     );
     each(text, facts, live, Of::All, name, |task| {
         Some(task.watermark.get()? as f64 / 1e3)
@@ -376,7 +376,7 @@ fn tasks(text: &mut MetricsText, facts: &Facts, now_ms: u64) {
     text.family(
         name,
         "gauge",
-        "How far the watermark is behind the time of day.",
+        "How far the watermark is behind the current time.",
     );
     let now = now_ms as f64;
     each(text, facts, live, Of::All, name, |task| {
@@ -399,7 +399,7 @@ fn tasks(text: &mut MetricsText, facts: &Facts, now_ms: u64) {
 
 fn stages(text: &mut MetricsText, facts: &Facts) {
     let name = "floodmark_task_stage_seconds_total";
-    let help = "Time of a task's worker by stage: reading input, handing records on, reading state, calling the plugin, writing state, writing output.";
+    let help = "Time of a task's worker by stage: reading input, passing records on, reading state, calling the plugin, writing state, writing output.";
     text.family(name, "counter", help);
     for (index, node) in facts.nodes.iter().enumerate() {
         for (number, worker) in facts.workers.iter().enumerate() {

@@ -94,7 +94,7 @@ fn read_as<T: ?Sized>(
         Some(read) => read(node),
         None => {
             let hint = suggestions::hint(name, known.keys().map(String::as_str));
-            let fault = DeserializeFault::custom(format!("`{name}` is not known here{hint}"));
+            let fault = DeserializeFault::custom(format!("unknown connector `{name}`{hint}"));
             Err(fault.within("connector").at(place))
         }
     }

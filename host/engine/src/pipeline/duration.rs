@@ -83,7 +83,7 @@ pub fn format(duration: Duration) -> String {
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     match deserializer.deserialize_str(DurationVisitor { word: None })? {
         Some(duration) => Ok(duration),
-        None => Err(D::Error::custom("wants a duration, not `off`")),
+        None => Err(D::Error::custom("must be a duration, not `off`")),
     }
 }
 

@@ -100,7 +100,7 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
     // An added or removed node is a better message than its fields.
     let (old_nodes, new_nodes) = (nodes(&old), nodes(&new));
     if let Some((section, name)) = old_nodes.difference(&new_nodes).next() {
-        return Some(format!("the {section} `{name}` is gone"));
+        return Some(format!("the {section} `{name}` was removed"));
     }
     if let Some((section, name)) = new_nodes.difference(&old_nodes).next() {
         return Some(format!("the {section} `{name}` is new"));
@@ -110,7 +110,7 @@ pub fn difference(old: &str, new: &str) -> Option<String> {
         .into_iter()
         .find(|&field| old.get(field) != new.get(field))
         .map(|field| changed(field, old.get(field), new.get(field)))
-        .or_else(|| Some("it is written down in another form".to_owned()))
+        .or_else(|| Some("it is recorded in another form".to_owned()))
 }
 
 /// Removes sinks that were added only to read dead letters: nothing saved depends on them, and a user whose job fails

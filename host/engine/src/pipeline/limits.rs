@@ -128,7 +128,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, 
     match time >= TIME_MIN {
         true => Ok(Some(time)),
         false => Err(D::Error::custom(format!(
-            "is shorter than {}, the step that it is measured in",
+            "is shorter than {}, the resolution of the measurement",
             duration::format(TIME_MIN)
         ))),
     }

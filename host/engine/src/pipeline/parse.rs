@@ -177,7 +177,7 @@ impl Sections<'_> {
         }
         if kinds.len() > NODES_MAX {
             let message = format!(
-                "{} nodes, but at most {NODES_MAX} are allowed; make it two pipelines",
+                "{} nodes, but at most {NODES_MAX} are allowed; split it into two pipelines",
                 kinds.len()
             );
             self.problem(&[], message);
@@ -206,7 +206,7 @@ impl Sections<'_> {
             None if check_name(default_name).is_ok() => job.name = Some(default_name.to_owned()),
             None => {
                 let message = format!(
-                    "is missing, and `{default_name}`, which the file suggests, cannot be one; add `name` under `[job]`"
+                    "is missing, and `{default_name}`, taken from the path of the file, is not a valid name; add `name` under `[job]`"
                 );
                 self.problem(&["job", "name"], message);
             }
@@ -286,7 +286,7 @@ impl Sections<'_> {
         let nodes = match self.root.remove(section).map(|node| node.value) {
             Some(Value::Table(nodes)) => nodes,
             Some(_) => {
-                let message = format!("wants tables; write `[{section}.NAME]`");
+                let message = format!("must contain tables; write `[{section}.NAME]`");
                 self.problem(&[section], message);
                 return BTreeMap::new();
             }
@@ -313,7 +313,7 @@ fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if let Some(reserved) = name.chars().find(|&c| !allowed(c)) {
         return Err(format!(
-            "the name {name:?} has a {reserved:?}; only letters of ASCII, digits, `-` and `_` are allowed"
+            "the name {name:?} has a {reserved:?}; only ASCII letters, digits, `-` and `_` are allowed"
         ));
     }
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
@@ -334,7 +334,7 @@ fn check_name(name: &str) -> Result<(), String> {
 fn take(node: &mut TomlNode, field: &'static str) -> Result<TomlNode, DeserializeFault> {
     let place = node.place;
     let Value::Table(table) = &mut node.value else {
-        return Err(DeserializeFault::custom("wants a table").at(place));
+        return Err(DeserializeFault::custom("must be a table").at(place));
     };
     table
         .remove(field)

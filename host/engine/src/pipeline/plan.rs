@@ -233,7 +233,7 @@ impl Matching<'_> {
                 let inputs = suggestions::list(node.inputs.iter().map(String::as_str));
                 let first = &node.inputs[0];
                 let message = format!(
-                    "the plugin has the inputs {inputs}; say which reads what, as in `from = {{ {first} = \"NODE\", … }}`"
+                    "the plugin has the inputs {inputs}; write which input reads which node, as in `from = {{ {first} = \"NODE\", … }}`"
                 );
                 self.problems.push(spec.problem(&path, message));
             }
@@ -260,7 +260,7 @@ impl Matching<'_> {
             .filter(|&input| !from.contains_key(input))
         {
             let message = format!(
-                "nothing comes in by the plugin's input `{input}`; add `{input} = \"NODE\"`"
+                "nothing is connected to the plugin's input `{input}`; add `{input} = \"NODE\"`"
             );
             self.problems
                 .push(spec.problem(&["operator", &node.name, "from"], message));
@@ -308,7 +308,7 @@ impl Matching<'_> {
                 }
                 let node = &node.name;
                 let message = format!(
-                    "nothing reads the output `{name}`, so its records would vanish; write `{node}.{name}` in a `from`, if only of a sink with `connector = \"discard\"`"
+                    "nothing reads the output `{name}`, so its records would vanish; write `{node}.{name}` in a `from`, for example in that of a sink with `connector = \"discard\"`"
                 );
                 self.problems
                     .push(self.spec.problem(&["operator", node], message));

@@ -258,7 +258,7 @@ impl Error for DeserializeFault {
 
     fn invalid_type(unexpected: Unexpected<'_>, wanted: &dyn Expected) -> Self {
         Self::custom(format!(
-            "wants {}, not {}",
+            "must be {}, not {}",
             expected(wanted),
             found(unexpected)
         ))
@@ -270,7 +270,7 @@ impl Error for DeserializeFault {
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
         let hint = suggestions::hint(variant, known.iter().copied());
-        Self::custom(format!("`{variant}` is not known here{hint}"))
+        Self::custom(format!("unknown value `{variant}`{hint}"))
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {

@@ -78,7 +78,7 @@ impl<'de> Deserializer<'de> for &'de TomlNode {
                 .visit_enum(StrDeserializer::new(text))
                 .map_err(|fault: DeserializeFault| fault.at(self.place)),
             None => self.deserialize_any(WordVisitor).and_then(|()| {
-                Err(DeserializeFault::custom("wants a word in quotes").at(self.place))
+                Err(DeserializeFault::custom("must be a word in quotes").at(self.place))
             }),
         }
     }

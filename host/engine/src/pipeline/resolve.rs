@@ -61,7 +61,7 @@ fn absolute(base: &Path, typed: &str) -> Result<String, String> {
         return Err("is empty; write a path".to_owned());
     }
     if typed == "~" || typed.starts_with("~/") {
-        return Err("`~` is known to shells only; write the whole path".to_owned());
+        return Err("only shells expand `~`; write the whole path".to_owned());
     }
     let mut base = base.to_path_buf();
     let mut rest = Path::new(typed).components();

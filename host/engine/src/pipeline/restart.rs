@@ -195,7 +195,7 @@ fn known(text: &str) -> Result<&'static str, String> {
         Some((_, new)) => format!("; it is called `{new}` here"),
         None => suggestions::hint(&plain, names),
     };
-    Err(format!("`{text}` is not known here{hint}"))
+    Err(format!("unknown value `{text}`{hint}"))
 }
 
 /// Refuses a field that only other strategies have.
@@ -210,7 +210,7 @@ fn of_another(strategy: &str, field: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "is of the strategy `{first}`, and the strategy is `{strategy}`; leave it out, or write `strategy = \"{first}\"`"
+        "belongs to the strategy `{first}`, but the strategy is `{strategy}`; leave it out, or write `strategy = \"{first}\"`"
     ))
 }
 

@@ -187,7 +187,7 @@ impl StorageSetting {
             Some((_, new)) => format!("; it is called `{new}` here"),
             None => suggestions::hint(&plain, known),
         };
-        Err(format!("`{text}` is not known here{hint}"))
+        Err(format!("unknown value `{text}`{hint}"))
     }
 }
 
@@ -266,9 +266,7 @@ impl<'de> Deserialize<'de> for StateBackendSetting {
             None if plain == "redb" => "; did you mean `disk`?".to_owned(),
             None => suggestions::hint(&plain, ["memory", "disk"]),
         };
-        Err(D::Error::custom(format!(
-            "`{text}` is not known here{hint}"
-        )))
+        Err(D::Error::custom(format!("unknown value `{text}`{hint}")))
     }
 }
 

@@ -50,16 +50,16 @@ pub fn takeover(old: &str, new: &str) -> Result<Vec<String>, TakeoverRefusal> {
     for (section, name) in old_nodes.difference(&new_nodes) {
         match *section {
             "source" => said.push(format!(
-                "source `{name}` is gone: where it stood is forgotten"
+                "source `{name}` was removed: its position is forgotten"
             )),
-            "sink" => said.push(format!("sink `{name}` is gone: its output ends here")),
-            _ => said.push(format!("operator `{name}` is gone")),
+            "sink" => said.push(format!("sink `{name}` was removed: its output ends here")),
+            _ => said.push(format!("operator `{name}` was removed")),
         }
     }
     for (section, name) in new_nodes.difference(&old_nodes) {
         match *section {
             "source" => said.push(format!(
-                "source `{name}` is new: it begins at its beginning"
+                "source `{name}` is new: it starts from the beginning"
             )),
             "sink" => said.push(format!("sink `{name}` is new: its output begins here")),
             _ => said.push(format!("operator `{name}` is new: it starts without state")),
@@ -137,7 +137,7 @@ source.text.path = "in.txt"
         check(
             &[("operator.split", "operator.cut"), ("\"split\"", "\"cut\"")],
             Ok(&[
-                "operator `split` is gone",
+                "operator `split` was removed",
                 "operator `cut` is new: it starts without state",
                 "operator `count` read from `split`, now reads from `cut`",
             ]),
@@ -145,15 +145,15 @@ source.text.path = "in.txt"
         check(
             &[("source.text.", "source.lines."), ("\"text\"", "\"lines\"")],
             Ok(&[
-                "source `text` is gone: where it stood is forgotten",
-                "source `lines` is new: it begins at its beginning",
+                "source `text` was removed: its position is forgotten",
+                "source `lines` is new: it starts from the beginning",
                 "operator `split` read from `text`, now reads from `lines`",
             ]),
         );
         check(
             &[("sink.out.", "sink.there."), ("\"words\"", "\"others\"")],
             Ok(&[
-                "sink `out` is gone: its output ends here",
+                "sink `out` was removed: its output ends here",
                 "sink `there` is new: its output begins here",
                 "the job was called `words`, now it is called `others`",
             ]),
@@ -174,7 +174,7 @@ source.text.path = "in.txt"
                 "source.text.connector = \"generator\"",
             )],
             Err(
-                "`source.text.connector` was `file`, now is `generator`, so where source `text` stood means nothing any more; set it back, or give the source another name, with which it begins at its beginning",
+                "`source.text.connector` was `file`, now is `generator`, so the saved position of source `text` is no longer valid; set it back, or give the source another name, with which it starts from the beginning",
             ),
         );
     }

@@ -296,7 +296,7 @@ source.text.path = \"../../*.md\"
     let renamed = WORDS
         .replace("operator.split", "operator.cut")
         .replace("'split'", "'cut'");
-    assert_eq!(differ(&renamed, &[]), "the operator `split` is gone");
+    assert_eq!(differ(&renamed, &[]), "the operator `split` was removed");
     let added = format!("{WORDS}[sink.more]\nconnector = 'stdout'\nfrom = 'count'\n");
     assert_eq!(differ(&added, &[]), "the sink `more` is new");
 }

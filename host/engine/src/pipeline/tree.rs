@@ -114,7 +114,7 @@ fn convert(
     let unfit = |text: &str| {
         (
             place(spanned.span().start),
-            format!("`{text}` is too large a number"),
+            format!("the number `{text}` is too large"),
         )
     };
     Ok(match spanned.get_ref() {

@@ -179,7 +179,7 @@ pub(super) fn order(spec: &Spec) -> Result<Vec<&str>, Problem> {
             let first = cycle[0];
             let shown =
                 suggestions::list(cycle.iter().copied().chain([first])).replace(", ", " -> ");
-            let message = format!("goes in a circle: {shown}; a pipeline has to have an end");
+            let message = format!("forms a cycle: {shown}; a pipeline must not have cycles");
             Err(spec.problem(&["operator", first, "from"], message))
         }
     }

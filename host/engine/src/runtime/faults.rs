@@ -239,7 +239,7 @@ impl FaultHandler {
         }
         let mut message = message();
         if held_back > 0 {
-            message += &format!("; {held_back} such lines were held back before");
+            message += &format!("; {held_back} similar lines were suppressed before");
         }
         // A plugin's message may have several lines.
         let lines: Vec<_> = message.lines().map(str::trim).collect();

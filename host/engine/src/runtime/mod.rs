@@ -53,7 +53,7 @@ pub enum JobError {
     Guest(#[from] GuestError),
     /// A plugin cannot handle a record.
     #[error(
-        "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, or have such records left out with `operator.{operator}.on-error = \"skip\"`, or set aside with `\"dead-letter\"`"
+        "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, skip such records with `operator.{operator}.on-error = \"skip\"`, or set them aside with `\"dead-letter\"`"
     )]
     Record {
         /// The node.
@@ -171,7 +171,7 @@ pub enum JobError {
     Store(#[from] StoreError),
     /// A thread of the host has died.
     #[error(
-        "{what} stopped unexpectedly: this is a defect of floodmark; the last checkpoint is kept, and the same command resumes from it"
+        "{what} stopped unexpectedly: this is a bug in floodmark; the last checkpoint is kept, and the same command resumes from it"
     )]
     Defect {
         /// The thread.

@@ -50,7 +50,7 @@ pub enum SwapError {
     },
     /// The new plugin has other ports.
     #[error(
-        "operator `{operator}`: the new plugin has other {direction}s (`{new}`) than the old one (`{old}`), and a swap does not change the graph; give it the same in the same order, or stop the job and change the pipeline"
+        "operator `{operator}`: the new plugin has different {direction}s (`{new}`) than the old one (`{old}`), and a swap does not change the graph; give it the same ones in the same order, or stop the job and change the pipeline"
     )]
     OtherPorts {
         /// The operator.
@@ -64,7 +64,7 @@ pub enum SwapError {
     },
     /// The new plugin has state and the old one has none, or the other way round: its records need other routing.
     #[error(
-        "operator `{operator}`: the new plugin keeps {now} and the old one {before}, so its records would have to take another way; stop the job and name the new plugin in the pipeline"
+        "operator `{operator}`: the new plugin keeps {now} and the old one {before}, so its records would have to be routed differently; stop the job and name the new plugin in the pipeline"
     )]
     OtherRouting {
         /// The operator.

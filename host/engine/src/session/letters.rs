@@ -73,7 +73,7 @@ pub fn add_sources(
     plan.nodes = nodes;
     let warning = |(operator, input): (String, String)| {
         format!(
-            "warning: the letters in `{}` are not read: the pipeline has no operator `{operator}` with an input `{input}`",
+            "warning: the letters in `{}` are not read, since the pipeline has no operator `{operator}` with an input `{input}`",
             folder.port(&operator, &input).display()
         )
     };

@@ -105,7 +105,7 @@ impl Ticking {
             let problem = spec.problem(
                 &["job", "parallelism"],
                 format!(
-                    "makes {tasks} tasks of operators, and one process has room for {}; lower it, or make it two pipelines",
+                    "makes {tasks} tasks of operators, but one process has room for {}; lower it, or split the pipeline in two",
                     room - SPARES_MIN
                 ),
             );

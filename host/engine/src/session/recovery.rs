@@ -23,12 +23,12 @@ pub fn tell_recovery(
 ) -> Result<(), EngineError> {
     for (id, reason) in &recovery.damaged {
         say(&format!(
-            "warning: checkpoint {id} is damaged and passed over: {reason}"
+            "warning: checkpoint {id} is damaged and skipped: {reason}"
         ));
     }
     if let Some(aside) = &recovery.set_aside {
         say(&format!(
-            "warning: the checkpoint store was damaged ({}); the job continues in a new one, and the damaged one is kept as `{}`: delete it when it is not needed any more",
+            "warning: the checkpoint store was damaged ({}); the job continues in a new one, and the damaged one is kept as `{}`: delete it once you no longer need it",
             aside.reason,
             aside.path.display()
         ));
@@ -36,7 +36,7 @@ pub fn tell_recovery(
     let Some(restored) = &recovery.restored else {
         let job = &plan.job;
         say(&format!(
-            "job `{job}` starts from the beginning; checkpoints go to {}",
+            "job `{job}` starts from the beginning; checkpoints are written to {}",
             data_dir.path().display()
         ));
         return Ok(());
@@ -71,7 +71,7 @@ pub fn check(
     let id = checkpoint.id;
     if !is_carried && checkpoint.job != plan.job {
         return Err(refuse(format!(
-            "the checkpoints there are those of job `{}`, and this is job `{}`; give each job a place of its own by `checkpoint.storage` or `--data-dir`, or forget them with `--fresh`",
+            "the checkpoints there belong to job `{}`, but this is job `{}`; give each job its own place with `checkpoint.storage` or `--data-dir`, or forget them with `--fresh`",
             checkpoint.job, plan.job
         )));
     }
@@ -95,7 +95,7 @@ pub fn check(
     let dropped = dropped(checkpoint, plan);
     if !dropped.is_empty() && !plan.allow_dropped_state {
         return Err(refuse(format!(
-            "checkpoint {id} has state that this pipeline has no place for: {}; bring that back, or leave the state behind with `--allow-dropped-state`",
+            "checkpoint {id} has state that this pipeline does not declare: {}; restore the operator or state, or leave it behind with `--allow-dropped-state`",
             dropped.join(", ")
         )));
     }
@@ -144,10 +144,7 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
             // Replaced plugins are reported elsewhere.
             && saved.replaces.is_none()
         {
-            say(&format!(
-                "operator `{}`: the plugin is another than before",
-                node.name
-            ));
+            say(&format!("operator `{}`: the plugin has changed", node.name));
         }
     }
 }

@@ -70,7 +70,7 @@ impl StartPoint {
             } => {
                 if let Some(newest) = storage::ids(&*storage.reader())?.first() {
                     let message = format!(
-                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if they are of this start, leave out `--from` to resume",
+                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if an earlier run of this command wrote them, leave out `--from` to resume",
                         data_dir.path().display(),
                         path.display()
                     );

@@ -131,7 +131,7 @@ pub fn check_noted(data_dir: &DataDir, now: &StorageSetting) -> Result<(), Engin
         return Ok(());
     }
     Err(EngineError::data(format!(
-        "the checkpoints of the data folder `{}` are in {before}, and `checkpoint.storage` says {now}; to take them along, make a savepoint with `floodmark savepoint create --data-dir …` and start from it with `--from` in another data folder, or forget them with `--fresh`",
+        "the checkpoints of the data folder `{}` are in {before}, and `checkpoint.storage` says {now}; to keep them, make a savepoint with `floodmark savepoint create --data-dir …` and start from it with `--from` in another data folder, or forget them with `--fresh`",
         data_dir.path().display()
     )))
 }

@@ -90,7 +90,7 @@ pub fn from_checkpoint(
         }
         if named.choice() != *replaced {
             runs.says.push(format!(
-                "operator `{name}`: the pipeline names another plugin or configuration than the one that {} took the place of, and the pipeline wins",
+                "operator `{name}`: the pipeline no longer names the plugin and configuration that {} replaced, so what the pipeline names is used",
                 short(&choice)
             ));
             continue;
@@ -98,7 +98,7 @@ pub fn from_checkpoint(
         let operator = loading.operator(name, named, saved)?;
         runs.plan = runs.plan.with_operator(name, operator);
         runs.says.push(format!(
-            "operator `{name}`: continues with {}, which took the place of {}; the pipeline still names the old one: name another there to change that",
+            "operator `{name}`: continues with {}, which replaced {}; the pipeline still names the old one: name another there to change that",
             short(&choice),
             short(replaced)
         ));
@@ -111,7 +111,7 @@ pub fn from_checkpoint(
     if was != configured && configured == plan.parallelism {
         runs.plan.parallelism = was;
         runs.says.push(format!(
-            "parallelism is {was}, to which the job was rescaled; the pipeline still says {configured}"
+            "parallelism is {was}, since the job was rescaled; the pipeline still says {configured}"
         ));
     }
     Ok(runs)

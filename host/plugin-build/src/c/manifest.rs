@@ -134,7 +134,7 @@ fn read(folder: &Path, path: &Path) -> Result<CheckedManifest, String> {
     }
     if !is_version(&typed.version) {
         return Err(format!(
-            "gives the plugin the version `{}`; write one such as `0.1.0`",
+            "gives the plugin the invalid version `{}`; write one such as `0.1.0`",
             typed.version
         ));
     }
@@ -191,7 +191,8 @@ fn sources(folder: &Path, patterns: &[String]) -> Result<Vec<SourceFile>, String
 
 /// The files that match a pattern, in order.
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("has a wrong pattern `{pattern}`: {error}");
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("has an invalid pattern `{pattern}`: {error}");
     let prefix = glob::Pattern::escape(&folder.to_string_lossy());
     let full = format!("{prefix}/{pattern}");
     let mut found = Vec::new();
@@ -280,7 +281,7 @@ mod tests {
         );
         check(
             "[plugin]\nname = \"a\"\nversion = \"1\\\"\"\nsdk = \"sdk\"\nsources = [\"a.c\"]",
-            "gives the plugin the version",
+            "gives the plugin the invalid version",
         );
         check(
             &with(&format!("{good}sources = [\"a.c\"]\nunread = [\"keys\"]")),

@@ -188,7 +188,9 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         let page = Page::parse(&bytes).map_err(|error| error.at(node))?;
         let inner = match page {
             Page::Inner(inner) if inner.level == level => inner,
-            _ => return Err(damaged(node, "it is on another level than its parent says").into()),
+            _ => {
+                return Err(damaged(node, "it is on a different level than its parent says").into());
+            }
         };
         if inner.next_free.is_some() != (node == 0) {
             return Err(damaged(node, "only the root has a next free number").into());
@@ -334,7 +336,9 @@ impl<N: Nodes> ApplyWalk<'_, N> {
             };
             let page = Page::parse(&root).map_err(|error| error.at(child))?;
             if page.level() + 1 != level {
-                return Err(damaged(child, "it is on another level than its parent says").into());
+                return Err(
+                    damaged(child, "it is on a different level than its parent says").into(),
+                );
             }
             level -= 1;
             self.changes.insert(child, None);

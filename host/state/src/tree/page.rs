@@ -93,7 +93,7 @@ impl<'a> Page<'a> {
             return Err(MalformedPage("it is shorter than its head"));
         };
         if *version != VERSION {
-            return Err(MalformedPage("its version is not known"));
+            return Err(MalformedPage("its version is unknown"));
         }
         let mut contents = contents;
         let next_free = match level & HAS_NEXT_FREE {

@@ -385,8 +385,8 @@ fn addresses_that_make_no_sense_are_refused() {
         Err(StoreError::Unusable { reason, .. }) => assert!(reason.contains(expect), "{reason}"),
         other => panic!("{other:?}"),
     };
-    check("gs://bucket/x", "neither with `file:///` nor with `s3://`");
-    check("file://folder", "from the root");
+    check("gs://bucket/x", "neither `file:///` nor `s3://`");
+    check("file://folder", "an absolute path");
     check("s3:///x", "no bucket");
     check("s3://bucket/a/../b", "..");
 }

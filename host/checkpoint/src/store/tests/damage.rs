@@ -297,7 +297,7 @@ fn the_newest_is_damaged() {
     assert_eq!(report.checkpoints[0].problems.len(), 1, "{report:?}");
     let recovery = store.recover(Depth::Thorough, None).unwrap();
     samples()[1].assert_is(&store, &recovery.restored.unwrap());
-    let reason = "chunk 5 does not fit its checksum".to_owned();
+    let reason = "chunk 5 does not match its checksum".to_owned();
     assert_eq!(recovery.damaged, [(CheckpointId(3), reason)]);
     assert_eq!((recovery.next_id.0, recovery.next_chunk.0), (4, 6));
     assert_eq!(

@@ -104,7 +104,7 @@ impl RunOutput {
                 continue;
             }
             let mut shown = texts(&folder_of(run, sink), &missing, "missing: ")?;
-            shown.extend(texts(&folder_of(found_run, sink), &extra, "too much: ")?);
+            shown.extend(texts(&folder_of(found_run, sink), &extra, "extra: ")?);
             differences.push(OutputDifference {
                 sink: sink.clone(),
                 missing: missing.len() as u64,
@@ -216,13 +216,13 @@ mod tests {
         assert_eq!(check(&["x\ny\nx\n"], &["x\ny\n", "x\n"]), "");
         assert_eq!(check(&["x\ny\nx\n"], &["x\n", "x\ny\n"]), "another order");
         assert_eq!(check(&["x\ny\nx\n"], &["x\ny\n"]), "1-0+; missing: x");
-        assert_eq!(check(&["x\ny\n"], &["x\ny\n", "y\n"]), "0-1+; too much: y");
+        assert_eq!(check(&["x\ny\n"], &["x\ny\n", "y\n"]), "0-1+; extra: y");
         assert_eq!(
             check(&["x\ny\n", "z\n"], &["x\nq\"\n"]),
-            "2-1+; missing: y; missing: z; too much: q\\\""
+            "2-1+; missing: y; missing: z; extra: q\\\""
         );
         assert_eq!(check(&[], &[]), "");
-        assert_eq!(check(&[], &["\n"]), "0-1+; too much: ");
+        assert_eq!(check(&[], &["\n"]), "0-1+; extra: ");
     }
 
     #[test]

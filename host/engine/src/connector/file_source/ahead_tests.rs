@@ -213,7 +213,7 @@ fn a_file_that_shrinks_is_an_error_behind_what_was_read() {
             if let Err(error) = &outcome {
                 let error = error.to_string();
                 assert!(
-                    error.contains("it became shorter while it was read"),
+                    error.contains("it became shorter while it was being read"),
                     "{error}"
                 );
                 errors += 1;

@@ -131,7 +131,7 @@ fn add_json(
         return Ok(());
     }
     let refuse = |error: &dyn fmt::Display| {
-        format!("the line is not one JSON text ({error}); correct it, or set `format = \"lines\"`")
+        format!("the line is not valid JSON ({error}); correct it, or set `format = \"lines\"`")
     };
     let text = std::str::from_utf8(line).map_err(|error| refuse(&error))?;
     if fields.key.is_none() && fields.timestamp.is_none() {

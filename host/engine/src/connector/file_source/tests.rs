@@ -262,13 +262,13 @@ fn json_lines_give_keys_and_times_and_stay_as_they_are() {
     assert_eq!(read[1].0, b"1.50");
     assert_eq!(check("1\n\"x\"", "").unwrap().len(), 2);
     for (lines, toml, expected) in [
-        ("1\n{\"a\":}", "", "byte 2: the line is not one JSON text"),
-        ("1 2", "", "not one JSON text"),
-        ("\"\u{1}\"", "", "not one JSON text"),
+        ("1\n{\"a\":}", "", "byte 2: the line is not valid JSON"),
+        ("1 2", "", "not valid JSON"),
+        ("\"\u{1}\"", "", "not valid JSON"),
         ("{}", "key = 'a'", "there is no field `a`"),
         ("{\"a\":1}", "key = 'a.b'", "there is no field `a.b`"),
         ("{\"a\":[1]}", "key = 'a'", "object or an array"),
-        ("{\"a\":1} x", "key = 'a'", "not one JSON text"),
+        ("{\"a\":1} x", "key = 'a'", "not valid JSON"),
         ("{\"a\":1.5}", "timestamp = 'a'", "`1.5` is no event time"),
     ] {
         let found = message(check(lines, toml));
@@ -397,13 +397,13 @@ fn input_that_is_not_what_it_was_is_refused() {
     assert!(found.contains("ends at byte 4, but"), "{found}");
     fs::remove_file(&path).unwrap();
     let found = message(lines.splits(None, Some(read)));
-    assert!(found.contains("is gone, but"), "{found}");
+    assert!(found.contains("no longer exists, but"), "{found}");
 }
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     let check = |toml: &str| message(FileSource::new(settings(toml), Path::new("")).map(drop));
-    assert!(check("path = 'f'\nkey = 'a'").contains("`key` cannot be so"));
+    assert!(check("path = 'f'\nkey = 'a'").contains("invalid `key`"));
     assert!(check("path = 'f'\ntimestamp = 'a'").contains("`timestamp`"));
     assert!(check("path = 'f'\nkey-separator = ''").contains("it is empty"));
     assert!(check("path = 'f'\nformat = 'csv'\nkey-separator = ','").contains("set `key` instead"));
@@ -475,7 +475,7 @@ fn followed_files_grow_and_new_ones_have_one_reader() {
         restored = Some(splits);
     }
     write("0-0", "");
-    assert!(message(source.splits(None, restored)).contains("but the checkpoint has read it"));
+    assert!(message(source.splits(None, restored)).contains("but it was read up to"));
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Window {
         if read == 0 {
             let reason = io::Error::new(
                 ErrorKind::UnexpectedEof,
-                "it became shorter while it was read; files may only be appended to",
+                "it became shorter while it was being read; files may only be appended to",
             );
             return Err(ConnectorError::io("read", &self.path)(reason));
         }

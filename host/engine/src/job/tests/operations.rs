@@ -146,11 +146,11 @@ fn a_rollback_deletes_resumes_and_settles() {
          5 ack 6 b
          6 written 6",
         "1 recover 5
-         1 refuse rollback: the job is being rolled back already
+         1 refuse rollback: the job is already being rolled back
          2 delete after 5
          3 start 2
          4 begin 6 Asked
-         5 refuse swap: the job is being rolled back already
+         5 refuse swap: the job is already being rolled back
          5 write 6
          6 rolled back 6",
     );
@@ -166,7 +166,7 @@ fn a_rollback_to_a_checkpoint_that_is_gone_changes_nothing() {
          4 started",
         "1 begin 1 Swap
          1 recover 5
-         2 refuse rollback: checkpoint 5 is not there any more; nothing has changed
+         2 refuse rollback: checkpoint 5 no longer exists; nothing has changed
          2 recover
          3 refuse swap: the job has gone back to checkpoint 9
          3 start 2",
@@ -181,7 +181,7 @@ fn a_rollback_takes_the_place_of_a_rescale() {
          3 found 5
          3 deleted 6",
         "1 begin 1 Rescale
-         2 refuse rescale: the job was not rescaled: something else was requested
+         2 refuse rescale: the job was not rescaled: another operation was requested
          2 recover 5
          3 delete after 5
          3 start 2",

@@ -47,7 +47,7 @@ impl Profile {
             samples => format!(", {samples} samples of plugins"),
         };
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\">\n{STYLE_AND_SCRIPT}<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"4\" y=\"18\" class=\"head\">{}: {} of work{says}</text>\n<text x=\"4\" y=\"36\" id=\"said\">click a box to enlarge it, the one at the top to go back</text>\n{}</svg>\n",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\">\n{STYLE_AND_SCRIPT}<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"4\" y=\"18\" class=\"head\">{}: {} of work{says}</text>\n<text x=\"4\" y=\"36\" id=\"said\">click a box to enlarge it, or the top one to go back</text>\n{}</svg>\n",
             escaped(&self.job),
             time(total),
             boxes.svg

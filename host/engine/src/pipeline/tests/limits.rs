@@ -58,7 +58,7 @@ fn absurd_limits_are_refused() {
         ),
         (
             "time-per-call = '9ms'",
-            "limits.time-per-call: is shorter than 10ms, the step that it is measured in",
+            "limits.time-per-call: is shorter than 10ms, the resolution of the measurement",
         ),
         (
             "output-per-call = '3GiB'",
@@ -70,11 +70,11 @@ fn absurd_limits_are_refused() {
         ),
         (
             "fuel-per-call = 0",
-            "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not the number 0",
+            "limits.fuel-per-call: must be a whole number, 1 or more, or `off`, not the number 0",
         ),
         (
             "fuel-per-call = 'on'",
-            "limits.fuel-per-call: wants a whole number, 1 or more, or `off`, not the text \"on\"",
+            "limits.fuel-per-call: must be a whole number, 1 or more, or `off`, not the text \"on\"",
         ),
         ("time = '1s'", "limits.time: unknown field"),
     ] {

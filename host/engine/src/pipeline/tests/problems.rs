@@ -39,7 +39,7 @@ fn malformed_toml() {
     check(
         "[job]\nparallelism = 99999999999999999999\n",
         &[],
-        "pipeline.toml:2: `99999999999999999999` is too large a number\n\
+        "pipeline.toml:2: the number `99999999999999999999` is too large\n\
          2 | parallelism = 99999999999999999999",
     );
 }
@@ -79,13 +79,13 @@ fn unknown_words() {
     check(
         &WORDS.replace("'csv'", "'json'"),
         &[],
-        "pipeline.toml:15: sink.counts.format: `json` is not known here; did you mean `jsonl`?\n\
+        "pipeline.toml:15: sink.counts.format: unknown value `json`; did you mean `jsonl`?\n\
          15 | format = 'json'",
     );
     check(
         &WORDS.replace("connector = 'file'\npath", "connector = 'filesystem'\npath"),
         &[],
-        "pipeline.toml:2: source.text.connector: `filesystem` is not known here; did you mean `file`?\n\
+        "pipeline.toml:2: source.text.connector: unknown connector `filesystem`; did you mean `file`?\n\
          2 | connector = 'filesystem'",
     );
     check(
@@ -103,7 +103,7 @@ fn unknown_words() {
     check(
         &COPY.replace("'discard', ", "'print', "),
         &[],
-        "pipeline.toml:2: sink.z.connector: `print` is not known here; did you mean `stdout`?\n\
+        "pipeline.toml:2: sink.z.connector: unknown connector `print`; did you mean `stdout`?\n\
          2 | sink.z = { connector = 'print', from = 'a' }",
     );
     check(
@@ -119,29 +119,29 @@ fn wrong_and_missing_values() {
     check(
         "job = 7\nsource = 1\nsink.z = 2\n",
         &[],
-        "pipeline.toml:1: job: wants a table, not the number 7\n\
+        "pipeline.toml:1: job: must be a table, not the number 7\n\
          1 | job = 7\n\
-         pipeline.toml:2: source: wants tables; write `[source.NAME]`\n\
+         pipeline.toml:2: source: must contain tables; write `[source.NAME]`\n\
          2 | source = 1\n\
-         pipeline.toml:3: sink.z: wants a table\n\
+         pipeline.toml:3: sink.z: must be a table\n\
          3 | sink.z = 2",
     );
     check(
         &format!("{COPY}[job]\nname = 7\nparallelism = 2"),
         &[],
-        "pipeline.toml:4: job.name: wants text in quotes, not the number 7\n\
+        "pipeline.toml:4: job.name: must be text in quotes, not the number 7\n\
          4 | name = 7",
     );
     check(
         &format!("{COPY}[job]\nparallelism = '2'"),
         &[],
-        "pipeline.toml:4: job.parallelism: wants a whole number from 0 to 65535, not the text \"2\"\n\
+        "pipeline.toml:4: job.parallelism: must be a whole number from 0 to 65535, not the text \"2\"\n\
          4 | parallelism = '2'",
     );
     check(
         &format!("{COPY}[job]\nparallelism = -1"),
         &[],
-        "pipeline.toml:4: job.parallelism: wants a whole number from 0 to 65535, not the number -1\n\
+        "pipeline.toml:4: job.parallelism: must be a whole number from 0 to 65535, not the number -1\n\
          4 | parallelism = -1",
     );
     check(
@@ -171,7 +171,7 @@ fn wrong_and_missing_values() {
     check(
         &format!("{COPY}[checkpoint]\ninterval = false\n"),
         &[],
-        "pipeline.toml:4: checkpoint.interval: wants a duration such as `10s`, or `off`, not `false`\n\
+        "pipeline.toml:4: checkpoint.interval: must be a duration such as `10s`, or `off`, not `false`\n\
          4 | interval = false",
     );
     check(
@@ -191,7 +191,7 @@ fn wrong_and_missing_values() {
     check(
         &format!("{COPY}[checkpoint]\ntimeout = 2024-01-01\n"),
         &[],
-        "pipeline.toml:4: checkpoint.timeout: wants a duration such as `10s`, not a date\n\
+        "pipeline.toml:4: checkpoint.timeout: must be a duration such as `10s`, not a date\n\
          4 | timeout = 2024-01-01",
     );
     check(
@@ -203,7 +203,7 @@ fn wrong_and_missing_values() {
     check(
         &WORDS.replace("format = 'csv'", "format = 3"),
         &[],
-        "pipeline.toml:15: sink.counts.format: wants a word in quotes, not the number 3\n\
+        "pipeline.toml:15: sink.counts.format: must be a word in quotes, not the number 3\n\
          15 | format = 3",
     );
     check(
@@ -215,13 +215,13 @@ fn wrong_and_missing_values() {
     check(
         &WORDS.replace("from = 'split'\n", "from = 3\n"),
         &[],
-        "pipeline.toml:9: operator.count.from: wants the name of a node, a list of names, or a table of input ports, not the number 3\n\
+        "pipeline.toml:9: operator.count.from: must be the name of a node, a list of names, or a table of input ports, not the number 3\n\
          9 | from = 3",
     );
     check(
         &WORDS.replace("from = 'split'\n", "from = ['split', 3]\n"),
         &[],
-        "pipeline.toml:9: operator.count.from: wants text in quotes, not the number 3\n\
+        "pipeline.toml:9: operator.count.from: must be text in quotes, not the number 3\n\
          9 | from = ['split', 3]",
     );
     check(
@@ -239,7 +239,7 @@ fn wrong_and_missing_values() {
     check(
         &WORDS.replace("d = 7", "d = [7]"),
         &[],
-        "pipeline.toml:10: operator.count.config.d: wants text, a number, `true` or `false`, not a list\n\
+        "pipeline.toml:10: operator.count.config.d: must be text, a number, `true` or `false`, not a list\n\
          10 | config = { a = 'x', b = 1.0, c = true, d = [7] }",
     );
     check(
@@ -257,13 +257,13 @@ fn wrong_and_missing_values() {
     check(
         &COPY.replace("'generator'", "'generator', keys = 1.5"),
         &[],
-        "pipeline.toml:1: source.a.keys: wants a whole number, 1 or more, not the number 1.5\n\
+        "pipeline.toml:1: source.a.keys: must be a whole number, 1 or more, not the number 1.5\n\
          1 | source.a = { connector = 'generator', keys = 1.5 }",
     );
     check(
         &COPY.replace("'generator'", "'generator', rate = 'x'"),
         &[],
-        "pipeline.toml:1: source.a.rate: wants a whole number, 1 or more, not the text \"x\"\n\
+        "pipeline.toml:1: source.a.rate: must be a whole number, 1 or more, not the text \"x\"\n\
          1 | source.a = { connector = 'generator', rate = 'x' }",
     );
 }
@@ -273,7 +273,7 @@ fn names() {
     check(
         &COPY.replace("source.a", "source.\"a.b\""),
         &[],
-        "pipeline.toml:1: source.a.b: the name \"a.b\" has a '.'; only letters of ASCII, digits, `-` and `_` are allowed\n\
+        "pipeline.toml:1: source.a.b: the name \"a.b\" has a '.'; only ASCII letters, digits, `-` and `_` are allowed\n\
          1 | source.\"a.b\" = { connector = 'generator' }",
     );
     check(
@@ -297,7 +297,7 @@ fn names() {
     check(
         &format!("{COPY}job.name = 'my job'"),
         &[],
-        "pipeline.toml:3: job.name: the name \"my job\" has a ' '; only letters of ASCII, digits, `-` and `_` are allowed\n\
+        "pipeline.toml:3: job.name: the name \"my job\" has a ' '; only ASCII letters, digits, `-` and `_` are allowed\n\
          3 | job.name = 'my job'",
     );
 }
@@ -331,13 +331,13 @@ fn graphs_that_cannot_be() {
     check(
         &WORDS.replace("from = 'text'", "from = ['text', 'count']"),
         &[],
-        "pipeline.toml:9: operator.count.from: goes in a circle: `count` -> `split` -> `count`; a pipeline has to have an end\n\
+        "pipeline.toml:9: operator.count.from: forms a cycle: `count` -> `split` -> `count`; a pipeline must not have cycles\n\
          9 | from = 'split'",
     );
     check(
         &WORDS.replace("from = 'text'", "from = ['text', 'split']"),
         &[],
-        "pipeline.toml:6: operator.split.from: goes in a circle: `split` -> `split`; a pipeline has to have an end\n\
+        "pipeline.toml:6: operator.split.from: forms a cycle: `split` -> `split`; a pipeline must not have cycles\n\
          6 | from = ['text', 'split']",
     );
 }
@@ -353,7 +353,7 @@ fn ports_that_do_not_fit() {
     check(
         &WORDS.replace("plugin = 'map'", "plugin = 'join'"),
         &[],
-        "pipeline.toml:6: operator.split.from: the plugin has the inputs `left`, `right`; say which reads what, as in `from = { left = \"NODE\", … }`\n\
+        "pipeline.toml:6: operator.split.from: the plugin has the inputs `left`, `right`; write which input reads which node, as in `from = { left = \"NODE\", … }`\n\
          6 | from = 'text'",
     );
     check(
@@ -361,7 +361,7 @@ fn ports_that_do_not_fit() {
         &[],
         "pipeline.toml:6: operator.split.from.inn: the plugin has no input `inn`; did you mean `in`?\n\
          6 | from = { inn = 'text' }\n\
-         pipeline.toml:6: operator.split.from: nothing comes in by the plugin's input `in`; add `in = \"NODE\"`\n\
+         pipeline.toml:6: operator.split.from: nothing is connected to the plugin's input `in`; add `in = \"NODE\"`\n\
          6 | from = { inn = 'text' }",
     );
     check(
@@ -387,7 +387,7 @@ fn ports_that_do_not_fit() {
             .replace("plugin = 'map'", "plugin = 'route'")
             .replace("'split'", "'split.good'"),
         &[],
-        "pipeline.toml:4: operator.split: nothing reads the output `bad`, so its records would vanish; write `split.bad` in a `from`, if only of a sink with `connector = \"discard\"`\n\
+        "pipeline.toml:4: operator.split: nothing reads the output `bad`, so its records would vanish; write `split.bad` in a `from`, for example in that of a sink with `connector = \"discard\"`\n\
          4 | [operator.split]",
     );
 }
@@ -407,7 +407,7 @@ fn overrides_are_blamed_for_what_they_break() {
     check(
         WORDS,
         &["job.parallelism=many"],
-        "--set job.parallelism=many: wants a whole number from 0 to 65535, not the text \"many\"",
+        "--set job.parallelism=many: must be a whole number from 0 to 65535, not the text \"many\"",
     );
     check(
         WORDS,
@@ -427,7 +427,7 @@ fn overrides_are_blamed_for_what_they_break() {
     check(
         WORDS,
         &["sink.counts={connector='fil'}"],
-        "--set sink.counts={connector='fil'}: sink.counts.connector: `fil` is not known here; did you mean `file`?",
+        "--set sink.counts={connector='fil'}: sink.counts.connector: unknown connector `fil`; did you mean `file`?",
     );
     check(
         WORDS,
@@ -442,7 +442,7 @@ fn overrides_are_blamed_for_what_they_break() {
     check(
         WORDS,
         &["job.name.x=1", "sink.counts.path.x=1"],
-        "--set job.name.x=1: job.name: wants text in quotes, not a table\n\
+        "--set job.name.x=1: job.name: must be text in quotes, not a table\n\
          --set sink.counts.path.x=1: `path` is not a table, so nothing in it can be set",
     );
     check(
@@ -453,7 +453,7 @@ fn overrides_are_blamed_for_what_they_break() {
     check(
         WORDS,
         &["sink.counts.path=~/x"],
-        "--set sink.counts.path=~/x: `~` is known to shells only; write the whole path",
+        "--set sink.counts.path=~/x: only shells expand `~`; write the whole path",
     );
     check(
         WORDS,

@@ -85,23 +85,23 @@ fn what_cannot_be_is_refused() {
     for (lines, expected) in [
         (
             "strategy = 'fixeddelay'",
-            "restart.strategy: `fixeddelay` is not known here; it is called `fixed-delay` here",
+            "restart.strategy: unknown value `fixeddelay`; it is called `fixed-delay` here",
         ),
         (
             "strategy = 'off'",
-            "restart.strategy: `off` is not known here; it is called `none` here",
+            "restart.strategy: unknown value `off`; it is called `none` here",
         ),
         (
             "strategy = 'failur-rate'",
-            "restart.strategy: `failur-rate` is not known here; did you mean `failure-rate`?",
+            "restart.strategy: unknown value `failur-rate`; did you mean `failure-rate`?",
         ),
         (
             "delay = '1s'",
-            "restart.delay: is of the strategy `fixed-delay`, and the strategy is `exponential-delay`; leave it out, or write `strategy = \"fixed-delay\"`",
+            "restart.delay: belongs to the strategy `fixed-delay`, but the strategy is `exponential-delay`; leave it out, or write `strategy = \"fixed-delay\"`",
         ),
         (
             "strategy = 'none'\nattempts = 3",
-            "restart.attempts: is of the strategy `exponential-delay`, and the strategy is `none`; leave it out, or write `strategy = \"exponential-delay\"`",
+            "restart.attempts: belongs to the strategy `exponential-delay`, but the strategy is `none`; leave it out, or write `strategy = \"exponential-delay\"`",
         ),
         (
             "max-bakoff = '1s'",
@@ -129,7 +129,7 @@ fn what_cannot_be_is_refused() {
         ),
         (
             "attempts = -1",
-            "restart.attempts: wants a whole number, 0 or more, or `unlimited`, not the number -1",
+            "restart.attempts: must be a whole number, 0 or more, or `unlimited`, not the number -1",
         ),
     ] {
         let said = restart(lines).unwrap_err();

@@ -103,35 +103,35 @@ fn what_cannot_be_is_refused() {
         ),
         (
             "tolerable-failures = -1",
-            "checkpoint.tolerable-failures: wants a whole number, 0 or more, or `unlimited`, not the number -1",
+            "checkpoint.tolerable-failures: must be a whole number, 0 or more, or `unlimited`, not the number -1",
         ),
         (
             "mode = 'atleastonce'",
-            "checkpoint.mode: `atleastonce` is not known here; did you mean `at-least-once`?",
+            "checkpoint.mode: unknown value `atleastonce`; did you mean `at-least-once`?",
         ),
         (
             "mode = 'EXACTLY_ONCE'",
-            "checkpoint.mode: `EXACTLY_ONCE` is not known here; did you mean `exactly-once`?",
+            "checkpoint.mode: unknown value `EXACTLY_ONCE`; did you mean `exactly-once`?",
         ),
         (
             "storage = 'rocksdb'",
-            "checkpoint.storage: `rocksdb` is not known here; it is called `redb` here",
+            "checkpoint.storage: unknown value `rocksdb`; it is called `redb` here",
         ),
         (
             "storage = 'FsStateBackend'",
-            "checkpoint.storage: `FsStateBackend` is not known here; it is called `file:///PATH` here",
+            "checkpoint.storage: unknown value `FsStateBackend`; it is called `file:///PATH` here",
         ),
         (
             "storage = 'filesystem'",
-            "checkpoint.storage: `filesystem` is not known here; it is called `file:///PATH` here",
+            "checkpoint.storage: unknown value `filesystem`; it is called `file:///PATH` here",
         ),
         (
             "storage = 'jobmanager'",
-            "checkpoint.storage: `jobmanager` is not known here; it is called `memory` here",
+            "checkpoint.storage: unknown value `jobmanager`; it is called `memory` here",
         ),
         (
             "storage = 'gs://bucket'",
-            "checkpoint.storage: `gs://bucket` is not known here; known here: `redb`, `memory`, `file:///PATH`, `s3://BUCKET/PREFIX`",
+            "checkpoint.storage: unknown value `gs://bucket`; known here: `redb`, `memory`, `file:///PATH`, `s3://BUCKET/PREFIX`",
         ),
         (
             "storage = 'file://host/path'",
@@ -147,15 +147,15 @@ fn what_cannot_be_is_refused() {
         ),
         (
             "on-checkpoint = 7",
-            "checkpoint.on-checkpoint: wants a command or an address, or a list of them, not the number 7",
+            "checkpoint.on-checkpoint: must be a command or an address, or a list of them, not the number 7",
         ),
         (
             "compression = 'snappy'",
-            "checkpoint.compression: `snappy` is not known here; known here: `lz4`, `none`",
+            "checkpoint.compression: unknown value `snappy`; known here: `lz4`, `none`",
         ),
         (
             "on-cancel = 'remove'",
-            "checkpoint.on-cancel: `remove` is not known here; known here: `keep`, `delete`",
+            "checkpoint.on-cancel: unknown value `remove`; known here: `keep`, `delete`",
         ),
     ] {
         refused(of_checkpoint, line, expected);
@@ -163,19 +163,19 @@ fn what_cannot_be_is_refused() {
     for (line, expected) in [
         (
             "backend = 'RocksDBStateBackend'",
-            "state.backend: `RocksDBStateBackend` is not known here; it is called `disk` here",
+            "state.backend: unknown value `RocksDBStateBackend`; it is called `disk` here",
         ),
         (
             "backend = 'hashmap'",
-            "state.backend: `hashmap` is not known here; it is called `memory` here",
+            "state.backend: unknown value `hashmap`; it is called `memory` here",
         ),
         (
             "backend = 'MemoryStateBackend'",
-            "state.backend: `MemoryStateBackend` is not known here; it is called `memory` here",
+            "state.backend: unknown value `MemoryStateBackend`; it is called `memory` here",
         ),
         (
             "backend = 'redb'",
-            "state.backend: `redb` is not known here; did you mean `disk`?",
+            "state.backend: unknown value `redb`; did you mean `disk`?",
         ),
         (
             "memory = '256MB'",
