@@ -30,7 +30,7 @@ macro_rules! points {
             /// All points, in the order of their steps.
             pub const ALL: &[Self] = &[$(Self::$point,)+];
 
-            /// Its name on the command line.
+            /// Its name in [`VARIABLE`] and after `--point`, in kebab-case.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -38,7 +38,7 @@ macro_rules! points {
                 }
             }
 
-            /// A sentence for people about when it is reached.
+            /// When it is reached, as `crash-test --point list` prints it.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {
@@ -50,63 +50,63 @@ macro_rules! points {
 }
 
 points! {
-    /// A region is at its barrier, before its snapshot.
+    /// A region has reached its barrier and has not taken its snapshot yet.
     BarrierReached = "barrier-reached",
     /// A region has taken its snapshot and staged its output.
     BarrierPassed = "barrier-passed",
-    /// All snapshots are there, and no sink has made its parts durable yet.
+    /// The writer has all snapshots, and no sink has made its parts durable yet.
     WriteBegun = "write-begun",
     /// A sink has made its parts durable.
     SinkPrepared = "sink-prepared",
-    /// All sinks have, and the storage has not begun.
+    /// All sinks have made their parts durable, and the storage has not begun to write.
     StoreBegun = "store-begun",
-    /// The store's transaction has everything, before its commit.
+    /// The store's transaction is complete, but not committed.
     StoreFilled = "store-filled",
-    /// The store's transaction is committed, and the mark of a write is still there.
+    /// The store's transaction is committed, and the mark of a write in progress is not removed yet.
     StoreCommitted = "store-committed",
-    /// Chunks and plugins are in the object store, and no record names them.
+    /// Chunks and plugins are in the object store, and no record names them yet.
     ObjectsStored = "objects-stored",
-    /// The record is in the object store, and nothing was retired yet.
+    /// The record is in the object store, and no old checkpoint is retired yet.
     ObjectsRecorded = "objects-recorded",
-    /// The checkpoint is durable, and no output of it visible.
+    /// The checkpoint is durable, and none of its output is visible yet.
     CheckpointDurable = "checkpoint-durable",
     /// A sink has made its output visible.
     SinkCommitted = "sink-committed",
-    /// A start has brought the output of a sink in order.
+    /// A starting job has recovered the output of a sink.
     SinkRecovered = "sink-recovered",
-    /// A start has imported a savepoint.
+    /// A starting job has imported a savepoint.
     SavepointImported = "savepoint-imported",
-    /// A swap was asked for, and is prepared.
+    /// A prepared swap was requested.
     SwapAsked = "swap-asked",
-    /// Workers have the new instances, before their barrier.
+    /// Workers have the new instances and have not reached their barrier yet.
     SwapBeforeBarrier = "swap-before-barrier",
     /// A task has taken its snapshot and continues with its new instance.
     SwapAtBarrier = "swap-at-barrier",
-    /// All snapshots of a swap's checkpoint are there.
+    /// The job has all snapshots of a swap's checkpoint.
     SwapCollected = "swap-collected",
     /// The checkpoint of a swap is durable.
     SwapDurable = "swap-durable",
-    /// The client that asked for the swap has the answer.
+    /// The job has answered the client that requested the swap.
     SwapAnswered = "swap-answered",
-    /// A swap failed its trial, and nothing is undone yet.
+    /// A swap has failed its trial, and nothing is reverted yet.
     SwapReverting = "swap-reverting",
     /// Checkpoints after a swap that failed its trial are deleted.
     SwapReverted = "swap-reverted",
-    /// Another parallelism was asked for.
+    /// A rescale was requested.
     RescaleAsked = "rescale-asked",
     /// The checkpoint of a rescale is durable.
     RescaleDurable = "rescale-durable",
     /// The workers of the old parallelism have ended.
     RescaleJoined = "rescale-joined",
-    /// The workers of the new parallelism run.
+    /// The workers of the new parallelism are running.
     RescaleBegun = "rescale-begun",
-    /// A rollback was asked for.
+    /// A rollback was requested.
     RollbackAsked = "rollback-asked",
     /// The workers have ended, and no checkpoint is deleted yet.
     RollbackJoined = "rollback-joined",
-    /// The later checkpoints are deleted, and their output is still there.
+    /// The later checkpoints are deleted, and their output is not taken back yet.
     RollbackDeleted = "rollback-deleted",
-    /// The job runs from the checkpoint that it went back to.
+    /// The job runs from the checkpoint of the rollback.
     RollbackBegun = "rollback-begun",
 }
 
