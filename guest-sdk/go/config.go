@@ -11,7 +11,7 @@ import (
 // A Config has the options that a pipeline gives an operator.
 //
 // A method that cannot read an option remembers why: the option is refused after Open, even if Open returns no error, and so
-// is an option that was not looked up. So Open needs no error handling, and a misspelt option never passes for a default.
+// is an option that was not looked up. So Open needs no error handling, and a misspelt option never counts as a default.
 type Config struct {
 	options [][2]string
 	known   []string
@@ -40,7 +40,7 @@ func (c *Config) Require(name string) string {
 	return value
 }
 
-// String is an option, or what counts if it is not set.
+// String is an option, or the default if it is not set.
 func (c *Config) String(name, unset string) string {
 	if value, isSet := c.Lookup(name); isSet {
 		return value
@@ -48,28 +48,28 @@ func (c *Config) String(name, unset string) string {
 	return unset
 }
 
-// Int is an option that is a whole number, or what counts if it is not set.
+// Int is an option that is a whole number, or the default if it is not set.
 func (c *Config) Int(name string, unset int64) int64 {
 	return read(c, name, unset, "a whole number from -2^63 to 2^63-1", func(text string) (int64, error) {
 		return strconv.ParseInt(text, 10, 64)
 	})
 }
 
-// Uint is an option that is a whole number and not negative, or what counts if it is not set.
+// Uint is an option that is a whole number and not negative, or the default if it is not set.
 func (c *Config) Uint(name string, unset uint64) uint64 {
 	return read(c, name, unset, "a whole number from 0 to 2^64-1", func(text string) (uint64, error) {
 		return strconv.ParseUint(text, 10, 64)
 	})
 }
 
-// Float is an option that is a number, or what counts if it is not set.
+// Float is an option that is a number, or the default if it is not set.
 func (c *Config) Float(name string, unset float64) float64 {
 	return read(c, name, unset, "a number", func(text string) (float64, error) {
 		return strconv.ParseFloat(text, 64)
 	})
 }
 
-// Bool is an option that is true or false, or what counts if it is not set.
+// Bool is an option that is true or false, or the default if it is not set.
 func (c *Config) Bool(name string, unset bool) bool {
 	return read(c, name, unset, "`true` or `false`", func(text string) (bool, error) {
 		if text != "true" && text != "false" {
@@ -79,7 +79,7 @@ func (c *Config) Bool(name string, unset bool) bool {
 	})
 }
 
-// Duration is an option such as `1h30m` or `7d`, or what counts if it is not set.
+// Duration is an option such as `1h30m` or `7d`, or the default if it is not set.
 func (c *Config) Duration(name string, unset time.Duration) time.Duration {
 	return read(c, name, unset, "a time such as `1h30m` or `7d`", duration)
 }
@@ -97,7 +97,7 @@ func read[T any](c *Config, name string, unset T, what string, parse func(string
 	return value
 }
 
-// fail remembers what is wrong; what was wrong first counts.
+// fail remembers an error; the first one counts.
 func (c *Config) fail(err error) {
 	if c.err == nil {
 		c.err = err

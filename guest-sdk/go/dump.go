@@ -94,7 +94,7 @@ func (s *subKey) fromJSON(text, to []byte) ([]byte, error) {
 	}
 	var parts []json.RawMessage
 	if err := readJSON(text, &parts); err != nil || len(parts) != len(s.fields) {
-		return to, fmt.Errorf("`%s` is no array of %d", readable(text), len(s.fields))
+		return to, fmt.Errorf("`%s` is not an array of %d", readable(text), len(s.fields))
 	}
 	for index, part := range parts {
 		var err error
@@ -155,12 +155,12 @@ func readDump(text []byte, into reflect.Value, isBytes bool) error {
 		}
 		return nil
 	case isNull && isScalar(of.Kind()):
-		return fmt.Errorf("null is no %v", of.Type())
+		return fmt.Errorf("null is not a valid %v", of.Type())
 	case isScalar(of.Kind()):
 		// By a type without a way of its own to be JSON.
 		read := reflect.New(scalars[of.Kind()])
 		if err := readJSON(text, read.Interface()); err != nil {
-			return fmt.Errorf("`%s` is no %v", readable(text), of.Type())
+			return fmt.Errorf("`%s` is not a valid %v", readable(text), of.Type())
 		}
 		of.Set(read.Elem().Convert(of.Type()))
 		return nil

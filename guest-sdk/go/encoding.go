@@ -303,7 +303,7 @@ func appendJSON(to []byte, value any) ([]byte, error) {
 
 var (
 	errTooShort = errors.New("there are too few bytes")
-	errNoVarint = errors.New("it is no integer of this size")
+	errNoVarint = errors.New("it is not an integer of this size")
 	errNoText   = errors.New("it is not UTF-8")
 )
 

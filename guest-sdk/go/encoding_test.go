@@ -1,6 +1,6 @@
 package sdk
 
-// Catches bytes that another language does not read, sub-keys that sort otherwise than their values, and what is no value and passes for
+// Catches bytes that another language does not read, sub-keys that sort otherwise than their values, and what is not a value and passes for
 // one. The vectors are those of all languages.
 
 import (

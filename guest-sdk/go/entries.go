@@ -14,7 +14,7 @@ import (
 // firstEntries is how many entries the first page has, and moreEntries those that come next.
 const firstEntries, moreEntries = 32, 4096
 
-// All are the entries, in the order of their sub-keys. Entries may be set and removed meanwhile: what lies ahead counts.
+// All are the entries, in the order of their sub-keys. Entries may be set and removed meanwhile: changes ahead of the iteration are seen.
 func (m *Map[K, V]) All() iter.Seq2[K, V] {
 	return m.scan(contract.Range{}, firstEntries)
 }

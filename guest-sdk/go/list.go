@@ -61,7 +61,7 @@ func (l *List[T]) Append(items ...T) {
 	}
 }
 
-// All are the items, the oldest first. Each is decoded when its turn comes. Items that are appended meanwhile come, too.
+// All are the items, the oldest first. Each is decoded when it is reached. Items that are appended meanwhile are included.
 func (l *List[T]) All() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		l.key()
@@ -96,7 +96,7 @@ func (l *List[T]) Slice() []T {
 	return items
 }
 
-// Len is how many items there are. The host counts them, so asking costs by the length of the list; IsEmpty does not.
+// Len is the number of items. The host counts them, so asking costs by the length of the list; IsEmpty does not.
 func (l *List[T]) Len() int {
 	key := l.key()
 	if !key.isCleared && !key.hasLen {
@@ -133,13 +133,13 @@ func (l *List[T]) Clear() {
 	key.appended = key.appended[:0]
 }
 
-// Replace puts these items in the place of all others.
+// Replace replaces all items with these.
 func (l *List[T]) Replace(items ...T) {
 	l.Clear()
 	l.Append(items...)
 }
 
-// askLengths asks for this list's length, and in the same breath for those of the keys whose records come next.
+// askLengths asks for this list's length, and at the same time for those of the keys whose records come next.
 func (l *List[T]) askLengths() {
 	asked := make([]uint32, 0, lengthsAsked)
 	for slot := l.call.slot; slot < len(l.keys) && len(asked) < lengthsAsked; slot++ {

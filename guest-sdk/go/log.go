@@ -8,11 +8,11 @@ import (
 	"floodmark.dev/sdk/internal/contract"
 )
 
-// LevelTrace is below [slog.LevelDebug], for what is of use only to who looks for a fault.
+// LevelTrace is below [slog.LevelDebug], for lines that help only to find a fault.
 const LevelTrace = slog.Level(-8)
 
-// LogHandler hands records of package [log/slog] to the job's log. In a plugin it is that of the default logger, so that [slog.Info] and
-// package log arrive there without further ado; what is printed arrives there, too.
+// LogHandler writes records of package [log/slog] to the job's log. In a plugin it is that of the default logger, so that [slog.Info] and
+// package log arrive there without further steps; what is printed arrives there, too.
 //
 // The host adds operator, task and time, cuts long lines and bounds the rate.
 func LogHandler() slog.Handler {

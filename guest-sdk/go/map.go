@@ -15,7 +15,7 @@ import (
 // or a struct of such fields, all but the last of a fixed length.
 //
 // It is the map of the key of the record that is being processed. What a call has read or written is kept until its end, so an entry
-// costs the host one look-up a call however often it is used. What the host keeps and does not decode as a V fails the batch. A []byte
+// costs the host one look-up per call however often it is used. What the host keeps and does not decode as a V fails the batch. A []byte
 // is a view that is valid until the entry is set again, or Process returns, and must not be changed.
 //
 //   - keys has one item for each key of the call; entries and subKeys have what this call knows of all of them.
@@ -63,7 +63,7 @@ func (m *Map[K, V]) Lookup(subKey K) (V, bool) {
 // Has says whether there is a value.
 func (m *Map[K, V]) Has(subKey K) bool { return m.entry(subKey).about&isThere != 0 }
 
-// Set sets a value. What was there before is not looked at.
+// Set sets a value. The previous value is not read.
 func (m *Map[K, V]) Set(subKey K, value V) {
 	entry := m.own(subKey)
 	if m.encoding.isPlain {
@@ -83,7 +83,7 @@ func (m *Map[K, V]) Set(subKey K, value V) {
 	entry.about = isKnown | isThere | isChanged
 }
 
-// Delete removes a value, if there is one. What was there before is not looked at.
+// Delete removes a value, if there is one. The previous value is not read.
 func (m *Map[K, V]) Delete(subKey K) {
 	entry := m.own(subKey)
 	if entry.about&(isKnown|isThere) == isKnown {
@@ -101,7 +101,7 @@ func (m *Map[K, V]) Clear() {
 	key.sorted = key.sorted[:0]
 }
 
-// Prefetch gets several entries from the host at once, so that Get and its kin find them here.
+// Prefetch gets several entries from the host at once, so that Get and similar functions find them here.
 func (m *Map[K, V]) Prefetch(subKeys ...K) {
 	key := m.key()
 	if key.isCleared {

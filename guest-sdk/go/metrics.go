@@ -6,8 +6,8 @@ import (
 	"floodmark.dev/sdk/internal/contract"
 )
 
-// Metrics appear among those of the job, labelled with operator and task. They are variables of a package, and can be used by all that
-// runs within Process. What a call reports is handed over at its end, and dropped if the call fails.
+// Metrics appear among those of the job, labelled with operator and task. They are package variables, and can be used by all code that
+// runs within Process. The host gets the numbers of a call at its end; they are dropped if the call fails.
 
 // A Counter goes up. Make one with [NewCounter].
 type Counter struct {

@@ -8,7 +8,7 @@ import (
 	"floodmark.dev/sdk/internal/contract"
 )
 
-// A Migrator is an operator that takes over what older versions of it kept. It is asked without being opened.
+// A Migrator is an operator that migrates state of its older versions. Migrations is called on an operator that is not opened.
 type Migrator interface {
 	Migrations() []Migration
 }

@@ -7,10 +7,10 @@ import (
 	"floodmark.dev/sdk/internal/contract"
 )
 
-// An Operator handles one record after the other. Its states are fields of the types [Value], [List] and [Map]; all other
+// An Operator processes one record after the other. Its states are fields of the types [Value], [List] and [Map]; all other
 // fields are settings and caches.
 //
-// The host may drop an operator between any two batches and open another one, so what must last belongs into a state.
+// The host may drop an operator between any two batches and open another one, so what must last belongs in a state.
 type Operator interface {
 	// Process handles one record. States are those of its key. After an error nothing of the batch is applied, and the job
 	// fails unless the pipeline says how to handle such records. A panic is an error, too.
@@ -32,9 +32,9 @@ type OutputPorts interface {
 	Outputs() []string
 }
 
-// An operator with UnreadColumns says, for each of its input ports, what it does not look at, so that the host need not hand it over. The
-// answer must always be the same. Who reads it all the same fails; what is emitted without a time of its own has that of its record
-// as ever.
+// An operator with UnreadColumns says, for each of its input ports, which columns it does not read, so that the host need not pass them.
+// The answer must always be the same. Reading such a column fails; an emission without a time of its own still has the time of its
+// record.
 type UnreadColumns interface {
 	Unread(input string) Columns
 }
@@ -42,22 +42,22 @@ type UnreadColumns interface {
 // Columns are parts of the records of an input port, such as RecordValues|RecordTimestamps.
 type Columns uint8
 
-// What an operator may leave unread. Keys are always there.
+// Columns that an operator may leave unread. Keys are always passed.
 const (
 	RecordValues Columns = 1 << iota
 	RecordTimestamps
 )
 
-// A CheckpointListener hears what became of checkpoints. Best effort: a call may be missed, so a completed checkpoint stands
-// for all with a smaller number, and a fresh instance has heard of none. No state can be used here.
+// A CheckpointListener is told whether checkpoints completed. Best effort: a call may be missed, so a completed checkpoint stands
+// for all with a smaller number, and a fresh instance has been told of none. No state can be used here.
 type CheckpointListener interface {
-	// CheckpointCompleted says that what was processed before this checkpoint is never processed again.
+	// CheckpointCompleted is called when a checkpoint is durable: what was processed before it is never processed again.
 	CheckpointCompleted(checkpoint uint64)
-	// CheckpointAborted says that it was given up; a later one covers what it would have.
+	// CheckpointAborted is called when a checkpoint was aborted; a later one includes what it would have included.
 	CheckpointAborted(checkpoint uint64)
 }
 
-// A Record is a record that is being processed. It is a place in the batch, so what an operator does not look at costs nothing.
+// A Record is a record that is being processed. It is a position in the batch, so columns that an operator does not read cost nothing.
 // Its bytes are views that are valid until Process returns, and must not be changed.
 type Record struct {
 	call  *call
@@ -91,7 +91,7 @@ func (r Record) Timestamp() (int64, bool) {
 	return timestamp, timestamp != contract.NoTimestamp
 }
 
-// Input is the name of the input port by which it came.
+// Input is the name of its input port.
 func (r Record) Input() string { return r.call.input }
 
 // A call is what an operator and its states share while a batch is processed.

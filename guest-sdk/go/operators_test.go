@@ -241,9 +241,9 @@ func (*wrongMigration) Migrations() []sdk.Migration {
 
 func TestAnOperatorThatCannotBeOneIsRefusedWithTheReason(t *testing.T) {
 	for expected, operator := range map[string]sdk.Operator{
-		"field limit has the tag `limit` and is no state":                        &wrongTag{},
+		"field limit has the tag `limit` but is not a state":                     &wrongTag{},
 		"it is not a pointer to a struct":                                        wrongTag{},
-		"field seen: `ttl=soon` is no time to live; write one such as":           &wrongTTL{},
+		"field seen: `ttl=soon` is not a time to live; write one such as":        &wrongTTL{},
 		"field other: there are two states called `last-seen`":                   &twice{},
 		"a migration of the state `seen` makes uint64, and the state keeps bool": &wrongMigration{},
 	} {

@@ -18,7 +18,7 @@ type Output struct {
 	rejections []contract.Rejection
 }
 
-// Emit emits a record with the key and the time of the one that is being processed, by the first output port.
+// Emit emits a record with the key and the time of the one that is being processed, to the first output port.
 func (o *Output) Emit(value []byte) { o.first().Emit(value) }
 
 // EmitString is Emit for text.
@@ -40,7 +40,7 @@ func (o *Output) EmitDecimal(value uint64) {
 // Emitf is Emit for text that is formatted as by package fmt.
 func (o *Output) Emitf(format string, arguments ...any) { o.first().Emitf(format, arguments...) }
 
-// To starts a record that leaves by the port of this name.
+// To starts a record for the output port of this name.
 func (o *Output) To(port string) Emission {
 	for index, name := range o.names {
 		if name == port {
@@ -59,10 +59,10 @@ func (o *Output) KeyString(key string) Emission { return o.first().KeyString(key
 // At starts a record with another event time, in milliseconds since 1970.
 func (o *Output) At(timestamp int64) Emission { return o.first().At(timestamp) }
 
-// Reject refuses the record that is being processed: it goes where the pipeline's `on-error` says, such as to the dead letters,
-// or fails the job, and the other records of the batch count. The reason is for people.
+// Reject rejects the record that is being processed: the pipeline's `on-error` decides what follows, such as a dead letter,
+// and the other records of the batch are not affected. The reason is for people.
 //
-// What this record has emitted or written to states before stays: reject first. Of several reasons the first counts.
+// What this record has emitted or written to states before stays, so reject first. Of several reasons the first counts.
 func (o *Output) Reject(reason string) {
 	record := uint32(o.record)
 	// Records come in order, so only the last rejection can be of this one.
@@ -98,7 +98,7 @@ func (o *Output) finish(to []contract.Emission) []contract.Emission {
 	return to
 }
 
-// An Emission is a record on its way out. It leaves with one of the Emit methods.
+// An Emission is a record under construction. One of the Emit methods emits it.
 type Emission struct {
 	out       *Output
 	port      *emitted
@@ -166,7 +166,7 @@ func (e *Emission) begin() *contract.Column {
 //
 //   - Unless isListed, record i has emitted item i of values; else records has as many items as values.
 //   - If hasKeys, keys has as many items as values, and so has timestamps if hasTimestamps.
-//   - As long as there are only values, next is how many there are, and so the record that may emit without further ado. Later it is
+//   - As long as there are only values, next is how many there are, and so the record that may emit without further steps. Later it is
 //     toldOtherwise.
 type emitted struct {
 	next                             int
@@ -229,7 +229,7 @@ func (p *emitted) tell(e *Emission) {
 // list writes down the records of what was emitted record for record.
 func (p *emitted) list(batch *contract.Batch) {
 	p.isListed = true
-	// One emission a record is what most operators make.
+	// One emission per record is what most operators make.
 	p.records = slices.Grow(p.records, len(batch.Slots))
 	for record := range p.values.Len() {
 		p.records = append(p.records, uint32(record))

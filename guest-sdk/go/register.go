@@ -11,14 +11,14 @@ import (
 	"floodmark.dev/sdk/internal/contract"
 )
 
-// registered is what the component is a plugin of.
+// registered is the operator of the component.
 var registered contract.Plugin
 
 // Register makes a plugin of an operator: a pointer to a struct. It is called once, by a function init, since main never runs.
 //
-// What the struct has is where each instance starts. The plugin is called as its module, without what comes before the last `/`.
+// Each instance starts with the values of the struct. The plugin's name is the last part of its module's path.
 //
-// It panics if the operator cannot be one.
+// It panics if the struct is not a valid operator.
 func Register(operator Operator, options ...Option) {
 	if registered != nil {
 		panic("a plugin has one operator, and two were registered")
@@ -30,7 +30,7 @@ func Register(operator Operator, options ...Option) {
 	registered = made
 }
 
-// An Option says more about a plugin.
+// An Option sets a property of a plugin.
 type Option func(*contract.Description)
 
 // Name is the name of the plugin: 1 to 64 characters of `a-z`, `0-9` and `-`.
@@ -47,7 +47,7 @@ func init() {
 	contract.Make = func(operator any, options []any) (contract.Plugin, error) {
 		real, isOperator := operator.(Operator)
 		if !isOperator {
-			return nil, fmt.Errorf("%T is no operator: it has no method Process(sdk.Record, *sdk.Output) error", operator)
+			return nil, fmt.Errorf("%T is not an operator: it has no method Process(sdk.Record, *sdk.Output) error", operator)
 		}
 		return newPlugin(real, nil)
 	}

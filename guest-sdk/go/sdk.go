@@ -1,4 +1,4 @@
-// Package sdk makes operators for Floodmark: what happens to one record, and what is kept for its key.
+// Package sdk is for writing operators for Floodmark: what an operator does with one record, and what it keeps for the key.
 //
 //	type WordCount struct {
 //		count sdk.Value[uint64]

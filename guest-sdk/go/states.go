@@ -92,7 +92,7 @@ func eachField(of reflect.Type, path []int, take func(reflect.StructField) error
 		case isState && field.Type.PkgPath() == reflect.TypeFor[state]().PkgPath():
 			err = take(field)
 		case hasTag:
-			err = fmt.Errorf("field %s has the tag `%s` and is no state; states are of the types sdk.Value, sdk.List and sdk.Map", field.Name, tag)
+			err = fmt.Errorf("field %s has the tag `%s` but is not a state; states are of the types sdk.Value, sdk.List and sdk.Map", field.Name, tag)
 		case field.Anonymous && field.Type.Kind() == reflect.Struct:
 			err = eachField(field.Type, field.Index, take)
 		}
@@ -136,13 +136,13 @@ func (d *declared) say(index int, word string) error {
 	case "ttl":
 		ttl, err := duration(value)
 		if err != nil || ttl < time.Millisecond {
-			return fmt.Errorf("`ttl=%s` is no time to live; write one such as `ttl=1h30m` or `ttl=7d`", value)
+			return fmt.Errorf("`ttl=%s` is not a time to live; write one such as `ttl=1h30m` or `ttl=7d`", value)
 		}
 		d.TTLMillis = uint64(ttl.Milliseconds())
 	case "version":
 		version, err := strconv.ParseUint(value, 10, 32)
 		if err != nil {
-			return fmt.Errorf("`version=%s` is no version; write a whole number such as `version=2`", value)
+			return fmt.Errorf("`version=%s` is not a version; write a whole number such as `version=2`", value)
 		}
 		d.Version = uint32(version)
 	case "encoding":

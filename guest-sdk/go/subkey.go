@@ -1,7 +1,7 @@
 package sdk
 
 // Sub-keys of a map as bytes whose order is that of the values. The host orders entries by these bytes and knows nothing else of
-// them. Integers are big-endian with the sign bit turned over, text and bytes are as they are; in a struct, which is a tuple, all
+// them. Integers are big-endian with the sign bit inverted, text and bytes are as they are; in a struct, which is a tuple, all
 // but the last field have a fixed length, so none needs an end.
 
 import (

@@ -10,12 +10,12 @@ import (
 
 // A Value keeps one T for each key.
 //
-// Everything it does is about the key of the record that is being processed: there is no way to name another. What the host keeps
-// and does not decode as a T fails the batch. A []byte is a view that is valid until the value is set again, or Process returns, and
+// It is always the value for the key of the record that is being processed: there is no way to name another key. Bytes in the host
+// that do not decode as a T fail the batch. A []byte is a view that is valid until the value is set again, or Process returns, and
 // must not be changed.
 //
-//   - cells has one cell for each key of the call. A T that shares memory lies in texts as bytes, and is decoded anew for each who
-//     asks: what is done to it before it is set does not count.
+//   - cells has one cell for each key of the call. A T that shares memory lies in texts as bytes, and is decoded again for each
+//     read: changes have no effect until it is set.
 type Value[T any] struct {
 	state
 	encoding *encoding
@@ -29,7 +29,7 @@ type cell[T any] struct {
 	about about
 }
 
-// about is what is known of a cell. If it isHere, the cell has the value, or the zero T if there is none.
+// about is what is known about a cell. If it isHere, the cell has the value, or the zero T if there is none.
 type about uint8
 
 const (

@@ -1,5 +1,5 @@
-//! Catches dead letters that are lost or count twice when they are handed back: by two calls, over crashes, restarts, other
-//! parallelism, older checkpoints and savepoints; and answers of `dead-letters replay` that are not true.
+//! Catches dead letters that are lost or count twice when they are handed back: by two calls, over crashes, restarts,
+//! other parallelism, older checkpoints and savepoints; and answers of `dead-letters replay` that are not true.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,8 +67,8 @@ fn lines(job: &Job, folder: &str) -> Vec<String> {
     lines
 }
 
-/// Keys and values that were counted, sorted, and the highest count of each key. The order of records that were handed back
-/// is another, and with it their numbers.
+/// Keys and values that were counted, sorted, and the highest count of each key. The order of records that were handed
+/// back is another, and with it their numbers.
 fn counted(job: &Job) -> (Vec<(String, String)>, BTreeMap<String, u64>) {
     let (mut records, mut counts) = (Vec::new(), BTreeMap::new());
     for line in lines(job, "out") {
@@ -224,8 +224,8 @@ fn going_back_replays_what_was_replayed_since_and_nothing_that_comes_by_itself()
     let all = ["a,1 good-1", "b,1 reject-2", "c,1 reject-3", "d,1 reject-4"];
     assert_eq!(lines(&job, "out"), all);
     let newest = job.checkpoint_ids()[0];
-    // Before: all letters there and replayed (5), the fourth is no letter yet (3), none but the first is one (2), which is not
-    // replayed yet (1).
+    // Before: all letters there and replayed (5), the fourth is not a letter yet (3), none but the first is one (2),
+    // which is not replayed yet (1).
     for (id, at) in [(newest, 5), (4, 4), (3, 3), (2, 2), (1, 1)] {
         let savepoint = format!("{at}.savepoint");
         let from = ["--from-checkpoint", &id.to_string(), "--to", &savepoint];
@@ -237,7 +237,7 @@ fn going_back_replays_what_was_replayed_since_and_nothing_that_comes_by_itself()
         run(&MENDED);
         assert_eq!(lines(&job, "out"), all, "back to checkpoint {id}, and on");
     }
-    // Elsewhere there are no letters: what a savepoint knows of them is no error.
+    // Elsewhere there are no letters: what a savepoint knows of them is not an error.
     let elsewhere = ["--data-dir", "elsewhere", "--set", "sink.counts.path=out2"];
     let letters = [
         "--set",

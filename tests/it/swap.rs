@@ -1,7 +1,7 @@
 //! Plugins of a running job are replaced: at one moment between two records, or not at all.
 //!
-//! Catches a record that is handled by the old plugin after the barrier or by the new one before it, state that is lost or
-//! counted twice by a swap, a refused swap that changes anything, a crash that leaves plugin and state of different
+//! Catches a record that is handled by the old plugin after the barrier or by the new one before it, state that is lost
+//! or counted twice by a swap, a refused swap that changes anything, a crash that leaves plugin and state of different
 //! times, and a failure on trial that is not undone.
 
 use std::collections::BTreeMap;
@@ -96,8 +96,8 @@ fn parts(job: &Job) -> BTreeMap<u64, BTreeMap<String, Vec<(String, u64)>>> {
     parts
 }
 
-/// Asserts that each key counts from one without a gap, and that after each checkpoint of `swaps` its label is the one that
-/// handles records, and before it the one before.
+/// Asserts that each key counts from one without a gap, and that after each checkpoint of `swaps` its label is the one
+/// that handles records, and before it the one before.
 #[track_caller]
 fn switches(job: &Job, swaps: &[(u64, &str)]) {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -192,7 +192,7 @@ fn what_does_not_fit_changes_nothing() {
     let job = endless();
     let run = started(&job);
     job.write("empty.wasm", "");
-    job.write("text.wasm", "this is no component");
+    job.write("text.wasm", "this is not a component");
     let file = |name: &str| plugin(name).to_str().unwrap().to_owned();
     let here = |name: &str| job.path(name).to_str().unwrap().to_owned();
     for (arguments, code, words) in [

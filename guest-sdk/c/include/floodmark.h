@@ -1,4 +1,4 @@
-/* Write an operator for Floodmark in C, C++ or Zig: what happens to one record, and what is kept for its key.
+/* Write an operator for Floodmark in C, C++ or Zig: what it does with one record, and what it keeps for the key.
  *
  *     #include <floodmark.h>
  *
@@ -17,10 +17,10 @@
  * a value, a list or a map. What an operator writes into a state of the wrong type, or reads from outside of `process`, is
  * an error of the call that names the state.
  *
- * Errors stay: after `fm_fail`, or after a function that could not do what it was asked for, the call fails whatever comes
- * next, and nothing of it is applied. So operators need not check results; `return` after `fm_fail` is all it takes.
+ * Errors are sticky: after `fm_fail`, or after a function that has failed, the call fails whatever follows, and nothing of
+ * it is applied. So operators need not check results; `return` after `fm_fail` is enough.
  *
- * What this does not offer: timers and windows, until the contract has them; a clock and randomness, ever.
+ * This does not offer timers and windows, until the contract has them. It will never offer a clock and randomness.
  */
 #ifndef FLOODMARK_H
 #define FLOODMARK_H
@@ -42,7 +42,7 @@ extern "C" {
 
 /* ---- Bytes ---- */
 
-/* Borrowed bytes, without a zero byte at the end. Those that the SDK hands out live until `process`
+/* Borrowed bytes, without a zero byte at the end. Those that the SDK returns are valid until `process`
  * returns. Only those of an iterator end earlier: with the next call of `fm_items_next` or `fm_entries_next` on it, so that a
  * state may be larger than the memory. `fm_copy` keeps them. */
 typedef struct fm_bytes {
@@ -54,31 +54,31 @@ typedef struct fm_bytes {
 fm_bytes fm_text(const char *text);
 /* These `len` bytes. */
 fm_bytes fm_view(const void *bytes, size_t len);
-/* Text as by `printf`, made for this record. */
+/* Text formatted as by `printf`, valid for this record. */
 fm_bytes fm_format(const char *format, ...) FM_FORMATTED(1, 2);
-/* A number as decimal text, made for this record. Faster than `fm_format`. */
+/* A number as decimal text, valid for this record. Faster than `fm_format`. */
 fm_bytes fm_decimal(uint64_t number);
-/* A copy, made for this record: for what an iterator gave and is needed later. */
+/* A copy, valid for this record: for bytes of an iterator that are needed later. */
 fm_bytes fm_copy(fm_bytes bytes);
-/* One after the other. */
+/* The two concatenated. */
 fm_bytes fm_join(fm_bytes first, fm_bytes second);
-/* Below, equal or above zero, as by `memcmp`; a longer one is above its beginning. */
+/* Below, equal or above zero, as by `memcmp`; a prefix is below the longer one. */
 int fm_compare(fm_bytes one, fm_bytes other);
 bool fm_equal(fm_bytes one, fm_bytes other);
 bool fm_is_utf8(fm_bytes bytes);
-/* Reads a whole decimal number, with `-` in front or not, that takes up all of the text. */
+/* Reads a whole decimal number, with or without `-`, that takes up all of the text. */
 bool fm_parse_i64(fm_bytes text, int64_t *number);
 bool fm_parse_u64(fm_bytes text, uint64_t *number);
-/* As people read them, for messages: text as it is, anything else escaped, long ones cut. Ends with a zero byte. */
+/* For messages: text as it is, anything else escaped, long values cut. Ends with a zero byte. */
 const char *fm_readable(fm_bytes bytes);
-/* Bytes for a `%.*s` of `printf` and its kin. */
+/* Arguments for a `%.*s` of `printf` and similar functions. */
 #define FM_SHOWN(bytes) (int)(bytes).len, (const char *)(bytes).ptr
 /* Memory of at least this size for as long as the record is processed; never NULL. */
 void *fm_scratch(size_t bytes);
 
 /* ---- Types ---- */
 
-/* What a state keeps. All SDKs write these the same way, so a plugin in one language takes over from one in another. */
+/* What a state keeps. All SDKs write these the same way, so a plugin in one language can take over from one in another. */
 typedef enum fm_type {
   FM_NOTHING = 0,
   FM_U64,  /* varint */
@@ -86,7 +86,7 @@ typedef enum fm_type {
   FM_BOOL, /* one byte */
   FM_F64,  /* eight bytes */
   FM_TEXT, /* UTF-8 */
-  FM_UNIT, /* no more than that it is there */
+  FM_UNIT, /* no bytes: only whether it is set */
   FM_RAW,  /* bytes as they are */
   FM_JSON, /* compact JSON text */
   /* Sub-keys are integers, `FM_BOOL`, `FM_TEXT` and `FM_RAW`. */
@@ -112,43 +112,43 @@ typedef enum fm_type {
 
 typedef enum fm_kind { FM_KIND_VALUE = 0, FM_KIND_LIST = 1, FM_KIND_MAP = 2 } fm_kind;
 
-/* Where a migration puts the value as the state keeps it now: `fm_migrated_...`. */
+/* Where a migration puts the new value: `fm_migrated_...`. */
 typedef struct fm_migrated fm_migrated;
 
-/* Takes over values of one older version. `old` is as that version wrote it: `fm_decode_...` reads it. */
+/* Migrates values of one older version. `old` is as that version wrote it: `fm_decode_...` reads it. */
 typedef struct fm_migration {
   uint32_t from;
   void (*with)(fm_bytes old, fm_migrated *now);
 } fm_migration;
 
-/* What is said about a state. Only the name and the type must be. */
+/* The declaration of a state. Only the name and the type are required. */
 typedef struct fm_state {
   fm_kind kind;
-  /* Its identity across versions of the plugin: 1 to 64 characters of `a-z`, `0-9` and `-`. */
+  /* Identifies the state across versions of the plugin: 1 to 64 characters of `a-z`, `0-9` and `-`. */
   const char *name;
   /* Of a map: one type or, of a tuple, several, of which all but the last have a fixed length. */
   fm_type sub_key[FM_SUB_KEY_PARTS_MAX];
   fm_type type;
-  /* How long a value lives after it was last written: `FM_HOURS(1)`; 0 means no expiry. */
+  /* How long after its last write a value expires: `FM_HOURS(1)`; 0 means no expiry. */
   uint64_t ttl_ms;
-  /* Of the encoding: 1 if it is not said. Raise it when the type changes, and say how to migrate. */
+  /* The version of the encoding, by default 1. Raise it when the type changes, and add a migration. */
   uint32_t version;
   fm_migration migrations[FM_MIGRATIONS_MAX];
-  /* The SDK's own. */
+  /* For the SDK only. */
   uint16_t index;
   bool is_open;
   void *call;
 } fm_state;
 
-/* One value a key. */
+/* One value per key. */
 typedef struct fm_value {
   fm_state state;
 } fm_value;
-/* Many values a key, in the order in which they were appended. */
+/* Many values per key, in the order in which they were appended. */
 typedef struct fm_list {
   fm_state state;
 } fm_list;
-/* Many values a key, each under a sub-key, in the order of the sub-keys. */
+/* Many values per key, each under a sub-key, in the order of the sub-keys. */
 typedef struct fm_map {
   fm_state state;
 } fm_map;
@@ -163,7 +163,7 @@ typedef struct fm_map {
   { {.kind = FM_KIND_MAP, .name = name_, .sub_key = sub_key_, .type = __VA_ARGS__} }
 #define FM_SUB_KEY(...) {__VA_ARGS__}
 
-/* All of these are about the key of the current record. `or_else` is returned where there is no value. `bytes` are for
+/* These functions use the key of the current record. `or_else` is returned where there is no value. `bytes` are for
  * `FM_TEXT`, `FM_RAW` and `FM_JSON`. */
 bool fm_value_is_set(fm_value *value);
 void fm_value_clear(fm_value *value);
@@ -186,7 +186,7 @@ void fm_list_append_bool(fm_list *list, bool item);
 void fm_list_append_bytes(fm_list *list, fm_bytes item);
 /* Removes all items. */
 void fm_list_clear(fm_list *list);
-/* The host counts them, so this costs by the length of the list; `fm_list_is_empty` does not. */
+/* The host counts them, so the cost grows with the length of the list; `fm_list_is_empty` does not. */
 uint64_t fm_list_len(fm_list *list);
 bool fm_list_is_empty(fm_list *list);
 
@@ -225,7 +225,7 @@ static inline fm_bytes fm_sub_key_i32(int32_t value) { return fm_sub_key_signed(
 static inline fm_bytes fm_sub_key_i16(int16_t value) { return fm_sub_key_signed(value, 2); }
 static inline fm_bytes fm_sub_key_i8(int8_t value) { return fm_sub_key_signed(value, 1); }
 static inline fm_bytes fm_sub_key_bool(bool value) { return fm_sub_key_unsigned(value, 1); }
-/* Takes an integer of so many bytes off the front of a sub-key. */
+/* Removes an integer of this size from the front of a sub-key. */
 uint64_t fm_sub_key_take_unsigned(fm_bytes *rest, size_t bytes);
 int64_t fm_sub_key_take_signed(fm_bytes *rest, size_t bytes);
 
@@ -249,7 +249,7 @@ void fm_map_prefetch(fm_map *map, const fm_bytes *sub_keys, size_t len);
 
 /* Entries of a map in the order of their sub-keys: `fm_entries it = fm_map_entries(&map); while (fm_entries_next(&it)) ...`.
  * What is put or removed meanwhile is seen if it comes later in the order. `fm_entries_sub_key` and `fm_entries_bytes` are valid
- * until the next `fm_entries_next`: take a `fm_copy` of what is needed longer. For the rest it is like `fm_items`. */
+ * until the next `fm_entries_next`: take a `fm_copy` of what is needed longer. Otherwise like `fm_items`. */
 typedef struct fm_entries {
   fm_map *map;
   fm_bytes start;
@@ -270,9 +270,9 @@ typedef struct fm_entries {
   fm_bytes bytes;
 } fm_entries;
 fm_entries fm_map_entries(fm_map *map);
-/* Those whose sub-key is not below `start` and below `end`. */
+/* Entries with sub-keys from `start` (inclusive) to `end` (exclusive). */
 fm_entries fm_map_range(fm_map *map, fm_bytes start, fm_bytes end);
-/* From the highest sub-key down; to be said before the first `fm_entries_next`. */
+/* From the highest sub-key down; call it before the first `fm_entries_next`. */
 fm_entries fm_entries_descending(fm_entries entries);
 bool fm_entries_next(fm_entries *entries);
 fm_bytes fm_entries_sub_key(const fm_entries *entries);
@@ -282,7 +282,7 @@ double fm_entries_f64(const fm_entries *entries);
 bool fm_entries_bool(const fm_entries *entries);
 fm_bytes fm_entries_bytes(const fm_entries *entries);
 
-/* For migrations: reads a value as a version of this type wrote it, and hands over the new one. */
+/* For migrations: read a value as a version of this type wrote it, and set the new one. */
 uint64_t fm_decode_u64(fm_bytes old);
 int64_t fm_decode_i64(fm_bytes old);
 double fm_decode_f64(fm_bytes old);
@@ -300,7 +300,8 @@ void fm_migrated_unit(fm_migrated *now);
 /* The time of a record that has none. Others are milliseconds since 1970-01-01T00:00:00Z, in event time. */
 #define FM_NO_TIMESTAMP INT64_MIN
 
-/* What `unread` in plugin.toml names is not handed over, so reading it does not compile. Zig knows no attributes of C. */
+/* Columns that `unread` in plugin.toml names are not passed, so code that reads them does not compile. Zig ignores attributes
+ * of C. */
 #define FM_NOT_READ(name, why) name##_is_unread_in_plugin_toml
 #if defined(__has_attribute) && !defined(FM_FOR_ZIG)
 #if __has_attribute(unavailable)
@@ -330,34 +331,35 @@ typedef struct fm_record {
 /* Where an operator emits records. They leave when the whole batch has been processed. */
 typedef struct fm_output fm_output;
 
-/* Emits a record with the key and the time of the one that is being processed, by the first output port. */
+/* Emits a record with the key and the time of the one that is being processed, to the first output port. */
 void fm_emit(fm_output *out, fm_bytes value);
-/* By another port: its position among the operator's `outputs`. */
+/* To another port: its position among the operator's `outputs`. */
 void fm_emit_to(fm_output *out, uint16_t port, fm_bytes value);
-/* Under another key. */
+/* With another key. */
 void fm_emit_key(fm_output *out, uint16_t port, fm_bytes key, fm_bytes value);
-/* At another time. */
+/* With another event time. */
 void fm_emit_at(fm_output *out, uint16_t port, int64_t timestamp, fm_bytes value);
-/* Both. */
+/* With another key and another event time. */
 void fm_emit_key_at(fm_output *out, uint16_t port, fm_bytes key, int64_t timestamp, fm_bytes value);
-/* Refuses the record that is being processed: it goes where the pipeline's `on-error` says, or fails the job, and the other
- * records of the batch count. What this record has emitted or written before stays: reject first. Of several reasons the
+/* Rejects the record that is being processed: the pipeline's `on-error` decides what follows, and the other records of the
+ * batch are not affected. What this record has emitted or written before stays, so reject first. Of several reasons the
  * first counts. */
 void fm_reject(fm_output *out, const char *why, ...) FM_FORMATTED(2, 3);
 
 /* ---- Errors, log, metrics ---- */
 
-/* Lets the call fail: lower case, without a full stop, what is wrong and what to do. Of several the first counts. */
+/* Fails the call. The message is lower case, without a full stop, and says what is wrong and what to do. Of several the first
+ * counts. */
 void fm_fail(const char *why, ...) FM_FORMATTED(1, 2);
 /* Whether the call has failed already. */
 bool fm_has_failed(void);
 
 typedef enum fm_level { FM_TRACE = 0, FM_DEBUG = 1, FM_INFO = 2, FM_WARN = 3, FM_ERROR = 4 } fm_level;
-/* Writes a line to the job's log. What is printed to `stdout` and `stderr` goes there too: as info, and as a warning. */
+/* Writes a line to the job's log. Text printed to `stdout` and `stderr` goes there too: as info, and as a warning. */
 void fm_log(fm_level level, const char *format, ...) FM_FORMATTED(2, 3);
 
 /* Numbers that appear among the job's metrics; those of a call that fails are dropped. Names are as those of states, and may
- * hold `_`. They are handed over once, at the end of the call. */
+ * contain `_`. The host gets them once, at the end of the call. */
 void fm_count(const char *counter, uint64_t delta);
 void fm_gauge(const char *gauge, double value);
 void fm_observe(const char *histogram, double value);
@@ -368,7 +370,7 @@ void fm_observe(const char *histogram, double value);
 typedef struct fm_config fm_config;
 
 bool fm_config_has(const fm_config *config, const char *name);
-/* The option, or `or_else` if it is not set. It stays for as long as the operator is open. */
+/* The option, or `or_else` if it is not set. It is valid as long as the operator is open. */
 const char *fm_config_text(const fm_config *config, const char *name, const char *or_else);
 int64_t fm_config_i64(const fm_config *config, const char *name, int64_t or_else);
 uint64_t fm_config_u64(const fm_config *config, const char *name, uint64_t or_else);
@@ -380,24 +382,24 @@ void fm_config_require(const fm_config *config, const char *name);
 
 /* ---- The operator ---- */
 
-/* Everything but `process` may be left out. The host may drop the operator between any two batches, and after an error it is
- * opened anew: what must last belongs into a state. */
+/* Everything except `process` is optional. The host may drop the operator between any two batches, and after an error it is
+ * opened again: what must last belongs in a state. */
 typedef struct fm_operator {
-  /* The plugin's; those of its `plugin.toml` if they are not said. */
+  /* Name and version of the plugin; by default those of its `plugin.toml`. */
   const char *name;
   const char *version;
   fm_state *states[FM_STATES_MAX];
-  /* Names of ports: `in` and `out` if they are not said. */
+  /* Names of ports, by default `in` and `out`. */
   const char *inputs[FM_PORTS_MAX];
   const char *outputs[FM_PORTS_MAX];
-  /* Variables of the operator that are no state, such as its configuration: all zero before each `open`. */
+  /* Variables of the operator that are not state, such as its configuration: all zero before each `open`. */
   void *memory;
   size_t memory_bytes;
   void (*open)(const fm_config *config);
   void (*process)(const fm_record *record, fm_output *out);
   /* The checkpoint is durable, and so are all with a smaller number. Best effort; no state can be used here. */
   void (*checkpoint_completed)(uint64_t checkpoint);
-  /* The checkpoint was given up; a later one covers what it would have. */
+  /* The checkpoint was aborted; a later one includes what it would have included. */
   void (*checkpoint_aborted)(uint64_t checkpoint);
 } fm_operator;
 

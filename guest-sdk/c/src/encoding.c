@@ -253,7 +253,7 @@ void fm_migrated_unit(fm_migrated *now) { migrated(now, FM_UNIT, fmi_of_u64(0));
 
 static fmi_datum decoded(fm_type type, fm_bytes old) {
   fmi_datum value = {0, {NULL, 0}};
-  if (!fmi_decode(type, old, &value)) fm_fail("`%s` is no %s", fm_readable(old), fmi_type_name(type));
+  if (!fmi_decode(type, old, &value)) fm_fail("`%s` is not a valid %s", fm_readable(old), fmi_type_name(type));
   return value;
 }
 
@@ -283,7 +283,7 @@ static void each(uint16_t index, uint8_t part, const fmi_column *items, each_fun
     fmi_reset(&fmi_record_arena);
     fm_bytes bytes = fmi_item(items, item);
     if (!write(state, part, bytes)) {
-      const char *what = part == 0 ? "no value" : "no sub-key";
+      const char *what = part == 0 ? "not a value" : "not a sub-key";
       fm_fail("`%s` is %s of state `%s`, which keeps %s", fm_readable(bytes), what, state->name, fmi_type_name(state->type));
     }
     fmi_end_item(&results);

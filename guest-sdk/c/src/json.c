@@ -233,7 +233,7 @@ static bool compact(fm_bytes text, fmi_buffer *out) {
 
 /* ---- Values ---- */
 
-/* Shortest digits that read as the same number. What is no number is `null`. */
+/* Shortest digits that read as the same number. What is not a number is `null`. */
 static void put_f64(double number, fmi_buffer *json) {
   char text[40] = "null";
   for (int precision = 1; isfinite(number) && precision <= 17; precision++) {

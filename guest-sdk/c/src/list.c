@@ -1,4 +1,4 @@
-/* Many values a key, in the order in which they were appended.
+/* Many values per key, in the order in which they were appended.
  *
  * What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
  * the operator iterates, and then comes in pages of which an iterator holds one. So appending costs the same however long a
@@ -87,7 +87,7 @@ void fm_list_clear(fm_list *list) {
   key->is_cleared = true;
 }
 
-/* Asks for this list's length, and in the same breath for those of the keys whose records come next. */
+/* Asks for this list's length, and at the same time for those of the keys whose records come next. */
 static void ask_lengths(const fm_list *list) {
   of_key *keys = ((list_call *)list->state.call)->keys;
   uint32_t asked[LENGTHS];

@@ -1,7 +1,7 @@
-/* Many values a key, each under a sub-key, in the order of the sub-keys.
+/* Many values per key, each under a sub-key, in the order of the sub-keys.
  *
  * Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
- * written is kept until its end, sorted, so an entry costs the host one look-up a call however often it is used, and what the
+ * written is kept until its end, sorted, so an entry costs the host one look-up per call however often it is used, and what the
  * call has written is laid over what the host has. Of its pages an iterator holds one, so a map may be larger than the memory.
  */
 #include <string.h>
@@ -78,7 +78,7 @@ static bool check_sub_key(const fm_state *state, fm_bytes sub_key) {
   if (sub_key.len > SUB_KEY_BYTES_MAX) {
     fm_fail("a sub-key of state `%s` has %zu bytes; %d are allowed", state->name, sub_key.len, SUB_KEY_BYTES_MAX);
   } else if (!fmi_is_sub_key(state, sub_key)) {
-    fm_fail("`%s` is no sub-key of state `%s`; make it as its declaration says", fm_readable(sub_key), state->name);
+    fm_fail("`%s` is not a sub-key of state `%s`; make it as its declaration says", fm_readable(sub_key), state->name);
   }
   return !fm_has_failed();
 }

@@ -107,7 +107,7 @@ int64_t fm_config_i64(const fm_config *config, const char *name, int64_t or_else
   const fmi_option *option = find(config, name);
   if (option == NULL) return or_else;
   int64_t number = or_else;
-  if (!fm_parse_i64(option->value, &number)) misread(name, option, "it is no whole number, or too large for 64 bits");
+  if (!fm_parse_i64(option->value, &number)) misread(name, option, "it is not a whole number, or too large for 64 bits");
   return number;
 }
 
@@ -115,7 +115,7 @@ uint64_t fm_config_u64(const fm_config *config, const char *name, uint64_t or_el
   const fmi_option *option = find(config, name);
   if (option == NULL) return or_else;
   uint64_t number = or_else;
-  if (!fm_parse_u64(option->value, &number)) misread(name, option, "it is no whole number from 0 to 2^64 - 1");
+  if (!fm_parse_u64(option->value, &number)) misread(name, option, "it is not a whole number from 0 to 2^64 - 1");
   return number;
 }
 
@@ -125,7 +125,7 @@ double fm_config_f64(const fm_config *config, const char *name, double or_else) 
   const char *text = (const char *)option->value.ptr;
   char *end;
   double number = strtod(text, &end);
-  if (option->value.len == 0 || end != text + option->value.len) misread(name, option, "it is no number");
+  if (option->value.len == 0 || end != text + option->value.len) misread(name, option, "it is not a number");
   return number;
 }
 
@@ -191,7 +191,7 @@ bool fmi_check(const fm_state *state, fm_type type) {
 
 bool fmi_check_value(const fm_state *state, fmi_datum value) {
   if (fmi_is_valid(state->type, value)) return true;
-  fm_fail("state `%s` keeps %s, and `%s` is none", state->name, fmi_type_name(state->type), fm_readable(value.bytes));
+  fm_fail("state `%s` keeps %s, and `%s` is not valid", state->name, fmi_type_name(state->type), fm_readable(value.bytes));
   return false;
 }
 

@@ -2,7 +2,7 @@
  *
  * An emission has the key and the time of its record unless it says otherwise. As long as every record has emitted one such, only
  * values are written down; later the record of each as well, and keys or times if one has another. Nothing here hashes keys: one that
- * is emitted twice stands twice.
+ * is emitted twice appears twice.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 
 /* - Unless `is_listed`, record `i` has emitted item `i` of `values`; else `records` has as many items as `values`.
  * - If `has_keys`, `keys` has as many items as `values`, and so has `timestamps` if `has_timestamps`.
- * - As long as none of the three is so, `next` is how many items there are: the record that may emit without further ado. Later it is
+ * - As long as none of the three is so, `next` is how many items there are: the record that may emit without further steps. Later it is
  *   `TOLD_OTHERWISE`. */
 typedef struct {
   uint32_t next;

@@ -1,4 +1,4 @@
-/* One value a key.
+/* One value per key.
  *
  * Values come with the call and are decoded when they are first read; changed ones are encoded once, after the last
  * record. So a key costs one of each at most, however many records it has.

@@ -1,4 +1,4 @@
-// Catches a header that is no C++17, and names that do not link from it.
+// Catches a header that is not C++17, and names that do not link from it.
 #include <string>
 
 #include "floodmark_testing.h"

@@ -136,11 +136,11 @@ static void test_errors(void) {
   fails("\xff", "?");
   fails("no port", "there is no output port 2; this operator has 2");
   fails("wrong type", "state `number` keeps u64; it is used as if it kept i64");
-  fails("no text", "state `text` keeps text, and `\\xff` is none");
-  fails("no json", "state `clicks` keeps JSON, and `{` is none");
-  fails("no pair", "`x` is no sub-key of state `pairs`");
+  fails("no text", "state `text` keeps text, and `\\xff` is not valid");
+  fails("no json", "state `clicks` keeps JSON, and `{` is not valid");
+  fails("no pair", "`x` is not a sub-key of state `pairs`");
   fails("stray", "state `stray` cannot be used here");
-  /* After an error the operator is opened anew. */
+  /* After an error the operator is opened again. */
   run("k", "records");
   fm_test_emits("k", "1");
   run("k", "records");
@@ -157,7 +157,7 @@ static void test_options(void) {
   fm_test_emits("k", "-3");
   const struct {
     const char *name, *value, *why;
-  } wrong[] = {{"limit", "3x", "option `limit` is `3x`: it is no whole number"},
+  } wrong[] = {{"limit", "3x", "option `limit` is `3x`: it is not a whole number"},
                {"limt", "3", "unknown option `limt`; this operator knows `limit`, `strict`"},
                {"strict", "true", "option `word` is missing; set it"},
                {"strict", "1", "it is neither `true` nor `false`"}};

@@ -43,7 +43,7 @@ type Record struct {
 	// Timestamp is in milliseconds since 1970, if HasTimestamp.
 	Timestamp    int64
 	HasTimestamp bool
-	// Output is the port by which it left, for what was emitted.
+	// Output is the output port of an emitted record.
 	Output string
 }
 
@@ -56,7 +56,7 @@ func (r Record) At(timestamp int64) Record {
 	return r
 }
 
-// To is the record as it leaves by a port.
+// To is the record as emitted to a port.
 func (r Record) To(output string) Record {
 	r.Output = output
 	return r
@@ -100,12 +100,12 @@ func (task *Task) make() contract.Plugin {
 	task.t.Helper()
 	plugin, err := contract.Make(task.operator, nil)
 	if err != nil {
-		task.t.Fatalf("%T is no operator: %v", task.operator, err)
+		task.t.Fatalf("%T is not an operator: %v", task.operator, err)
 	}
 	return plugin
 }
 
-// Run processes one batch of records that came by the first input port, and returns what was emitted, port by port. Output is set only
+// Run processes one batch of records of the first input port, and returns the emitted records, port by port. Output is set only
 // if the operator has several outputs.
 func (task *Task) Run(records ...Record) []Record {
 	task.t.Helper()
@@ -122,7 +122,7 @@ func (task *Task) RunOn(input string, records ...Record) []Record {
 	return emitted
 }
 
-// Try is Run for records that fail: state is as it was then, and the instance is gone.
+// Try is Run for records that fail: the state does not change, and the instance is dropped.
 func (task *Task) Try(records ...Record) ([]Record, error) {
 	task.t.Helper()
 	return task.TryOn(task.description.Inputs[0], records...)
@@ -146,13 +146,13 @@ func (task *Task) TryOn(input string, records ...Record) ([]Record, error) {
 	return emitted, err
 }
 
-// Kill drops the instance, as the host may between any two batches. The next batch meets a fresh one.
+// Kill drops the instance, as the host may between any two batches. The next batch gets a fresh one.
 func (task *Task) Kill() {
 	task.t.Helper()
 	task.plugin, task.isOpen = task.make(), false
 }
 
-// Pass lets time go by, for states with a time to live.
+// Pass lets time pass, for states with a time to live.
 func (task *Task) Pass(time time.Duration) { task.now += uint64(time.Milliseconds()) }
 
 // Upgrade is the task with another version of its operator, as after a swap. States keep what they have; those of an older
@@ -191,7 +191,7 @@ func (task *Task) migrate(index uint16, from uint32, state *kept) {
 // CompleteCheckpoint tells the operator that a checkpoint is durable.
 func (task *Task) CompleteCheckpoint(checkpoint uint64) { task.plugin.CheckpointCompleted(checkpoint) }
 
-// AbortCheckpoint tells the operator that a checkpoint was given up.
+// AbortCheckpoint tells the operator that a checkpoint was aborted.
 func (task *Task) AbortCheckpoint(checkpoint uint64) { task.plugin.CheckpointAborted(checkpoint) }
 
 // JSON is what a state keeps for a key, as tools show it: JSON text; an array for a list, an array of pairs of sub-key and value for a

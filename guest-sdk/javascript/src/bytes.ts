@@ -121,7 +121,7 @@ export function binaryOf(bytes: Uint8Array, start = 0, end = bytes.length): stri
   return parts.join("");
 }
 
-/** The other way round. */
+/** The inverse. */
 export function bytesOfBinary(binary: string): Uint8Array {
   const bytes = new Uint8Array(binary.length);
   for (let index = 0; index < binary.length; index++) {

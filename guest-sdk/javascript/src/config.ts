@@ -1,6 +1,6 @@
 /**
  * The options that a pipeline gives an operator, as text. Each look-up names the option in its error, and an option that was
- * not looked up is refused after `open`, so a misspelt one never passes for a default.
+ * not looked up is refused after `open`, so a misspelt one never counts as a default.
  */
 
 export class Config {
@@ -26,7 +26,7 @@ export class Config {
     return this.parsed(name, otherwise, (text) => {
       const number = /^-?[0-9]+$/.test(text) ? Number(text) : NaN;
       if (!Number.isSafeInteger(number)) {
-        throw new Error("it is no whole number that is exact");
+        throw new Error("it is not a whole number that is exact");
       }
       return number;
     });
@@ -36,7 +36,7 @@ export class Config {
   bigint(name: string, otherwise?: bigint): bigint {
     return this.parsed(name, otherwise, (text) => {
       if (!/^-?[0-9]+$/.test(text)) {
-        throw new Error("it is no whole number");
+        throw new Error("it is not a whole number");
       }
       return BigInt(text);
     });
@@ -47,7 +47,7 @@ export class Config {
     return this.parsed(name, otherwise, (text) => {
       const number = text.trim() === "" ? NaN : Number(text);
       if (!Number.isFinite(number)) {
-        throw new Error("it is no number");
+        throw new Error("it is not a number");
       }
       return number;
     });

@@ -55,7 +55,7 @@ const ENDS_EARLY = "it ends within a number";
 const NUMBER_MAX = Number.MAX_SAFE_INTEGER;
 
 function refuse(name: string, value: unknown, why: string): never {
-  throw new RangeError(`${shown(value)} is no \`${name}\`: ${why}`);
+  throw new RangeError(`${shown(value)} is not a valid \`${name}\`: ${why}`);
 }
 
 function shown(value: unknown): string {
@@ -144,7 +144,7 @@ function bigVarint(bytes: Uint8Array, start: number, end: number): bigint {
 function digits(name: string, json: string): string {
   const text = json.trim();
   if (!/^-?(0|[1-9][0-9]*)$/.test(text)) {
-    throw new RangeError(`\`${text}\` is no \`${name}\`: it is no whole number`);
+    throw new RangeError(`\`${text}\` is not a valid \`${name}\`: it is not a whole number`);
   }
   return text;
 }
@@ -540,7 +540,7 @@ export function tuple<T extends readonly unknown[]>(...parts: Parts<T>): SubKeyC
   const last = all.length - 1;
   const loose = all.findIndex((part, index) => index < last && part.keyBytes === undefined);
   if (all.length < 2 || loose >= 0) {
-    throw new TypeError(`\`${name}\` is no sub-key: it has two or more parts, and all but the last are integers or \`bool\``);
+    throw new TypeError(`\`${name}\` is not a sub-key: it has two or more parts, and all but the last are integers or \`bool\``);
   }
   const none = (): never => {
     throw new TypeError(`\`${name}\` is for sub-keys; use \`json()\` for values`);

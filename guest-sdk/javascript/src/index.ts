@@ -1,5 +1,5 @@
 /**
- * Write an operator for Floodmark in TypeScript or JavaScript: what happens to one record, and what is kept for its key.
+ * Write an operator for Floodmark in TypeScript or JavaScript: what it does with one record, and what it keeps for the key.
  *
  *     import { Operator, type Output, type PluginRecord, uint } from "floodmark";
  *

@@ -1,5 +1,5 @@
 /**
- * Many values a key, in the order in which they were appended.
+ * Many values per key, in the order in which they were appended.
  *
  * What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
  * the operator iterates, and then comes in pages. So appending costs the same however long a list is.
@@ -38,7 +38,7 @@ export class ListState<T> extends State<T> {
     this.take(this.encode(items));
   }
 
-  /** The items, the oldest first. Each is decoded when its turn comes. */
+  /** The items, the oldest first. Each is decoded when it is reached. */
   *[Symbol.iterator](): Generator<T, void, undefined> {
     this.check();
     const slot = currentSlot;
@@ -63,7 +63,7 @@ export class ListState<T> extends State<T> {
     return [...this];
   }
 
-  /** How many items there are. The host counts them, so it costs by the length of the list; `isEmpty` does not. */
+  /** The number of items. The host counts them, so the cost grows with the length of the list; that of `isEmpty` does not. */
   get length(): number {
     this.check();
     const key = this.keys.get(currentSlot);
@@ -94,7 +94,7 @@ export class ListState<T> extends State<T> {
     key.appended = [];
   }
 
-  /** Puts these items in the place of all others, unless one of them has no encoding. */
+  /** Replaces all items with these, unless one of them has no encoding. */
   replace(items: Iterable<T>): void {
     this.check();
     const ends = this.encode([...items]);
@@ -174,7 +174,7 @@ export class ListState<T> extends State<T> {
     }
   }
 
-  /** Asks for this list's length, and in the same breath for those of the keys that come next. */
+  /** Asks for this list's length, and at the same time for those of the keys that come next. */
   private askLengths(): number {
     const asked: number[] = [];
     const slots = this.call.keys.ends.length;

@@ -1,8 +1,8 @@
 /**
- * Many values a key, each under a sub-key, in the order of the sub-keys.
+ * Many values per key, each under a sub-key, in the order of the sub-keys.
  *
  * Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
- * written is kept until its end, so an entry costs the host one look-up a call, and is laid over what the host has.
+ * written is kept until its end, so an entry costs the host one look-up per call, and is laid over what the host has.
  */
 
 import { Bytes, Ends, binaryOf, bytesOfBinary, startOf } from "./bytes.js";
@@ -52,7 +52,7 @@ export class MapState<K, V> extends State<V> {
     super(call, position, "map", name, codec, options);
   }
 
-  /** The value of a sub-key, if there is one. To change it in place changes nothing that is kept: `set` it. */
+  /** The value of a sub-key, if there is one. A change in place has no effect until it is `set`. */
   get(subKey: K): V | undefined {
     this.check();
     const key = this.ofKey();
@@ -70,12 +70,12 @@ export class MapState<K, V> extends State<V> {
     return this.get(subKey) !== undefined;
   }
 
-  /** Sets a value; an error if it has no encoding. What was there before is not looked at. */
+  /** Sets a value; an error if it has no encoding. The previous value is not read. */
   set(subKey: K, value: V): void {
     this.put(subKey, this.keep(value));
   }
 
-  /** Removes a value, if there is one. What was there before is not looked at. */
+  /** Removes a value, if there is one. The previous value is not read. */
   delete(subKey: K): void {
     this.put(subKey, undefined);
   }

@@ -1,8 +1,8 @@
 /**
- * What a user writes: a class that sees one record after the other. Its fields declare states and ports; a fresh object of the
+ * The class that a user extends: it processes one record after the other. Its fields declare states and ports; a fresh object of the
  * class is an instance of the plugin.
  *
- * There is one `PluginRecord` for all records: it moves along the batch, so what an operator does not look at costs nothing.
+ * There is one `PluginRecord` for all records: it moves along the batch, so columns that an operator does not read cost nothing.
  */
 
 import { readable, startOf, textIfUtf8 } from "./bytes.js";
@@ -31,23 +31,23 @@ export class Port {
 /** What is known of an input port beforehand. */
 export interface InputOptions {
   /**
-   * What `process` never asks records of this port for, such as `["value", "time"]` where it only counts: batches come without
-   * it, which saves a copy. `"value"` stands for `record.value`, `text` and `tryText()`, `"time"` for `record.time`. To ask all
-   * the same is an error. Emissions have the time of their record in any case. Nothing unless said otherwise.
+   * The columns of this port that `process` never reads, such as `["value", "time"]` if it only counts: batches come without
+   * them, which saves a copy. `"value"` stands for `record.value`, `text` and `tryText()`, `"time"` for `record.time`. Reading one
+   * is an error. Emissions still have the time of their record. By default all columns are read.
    */
   unread?: readonly InputColumn[];
 }
 
 const INPUT_COLUMNS: readonly unknown[] = ["value", "time"] satisfies InputColumn[];
 
-/** The record that is being processed. It is another one after `process`, so take what is needed, not the record. */
+/** The record that is being processed. The object is reused for the next record, so keep its values, not the object. */
 export class PluginRecord {
   constructor(
     private readonly call: Call,
     private readonly inputs: readonly Port[],
   ) {}
 
-  /** The input port by which it came. */
+  /** Its input port. */
   get input(): Port {
     return this.inputs[this.call.input]!;
   }
@@ -106,27 +106,27 @@ function notText(what: string, bytes: Uint8Array): never {
 
 /** An operator: `export default class .. extends Operator`. */
 export abstract class Operator {
-  /** What the kit knows of this object; no part of the interface. */
+  /** The SDK's data about this object; not part of the interface. */
   readonly declared = new Declared();
 
-  /** Handles one record. States are those of its key. What it throws ends the call, and nothing of the call is applied. */
+  /** Handles one record. States are those of its key. An exception ends the call, and nothing of the call is applied. */
   abstract process(record: PluginRecord, out: Output): void;
 
-  /** Reads the configuration, before the first record. What it throws says what is wrong, and the job does not start. */
+  /** Reads the configuration, before the first record. An exception says what is wrong, and the job does not start. */
   open(_config: Config): void {}
 
-  /** Hears that a checkpoint is durable, and all with smaller numbers. Best effort; no state can be used here. */
+  /** Called when a checkpoint is durable, and all with smaller numbers. Best effort; no state can be used here. */
   checkpointCompleted(_checkpoint: number): void {}
 
-  /** Hears that a checkpoint was given up. Best effort; no state can be used here. */
+  /** Called when a checkpoint was aborted. Best effort; no state can be used here. */
   checkpointAborted(_checkpoint: number): void {}
 
-  /** Declares a state with one value a key. */
+  /** Declares a state with one value per key. */
   protected value<T>(name: string, codec: Codec<T>, options: StateOptions<T> = {}): ValueState<T> {
     return this.declared.state((call, position) => new ValueState(call, position, "value", name, codec, options));
   }
 
-  /** Declares a state with a list of values a key. */
+  /** Declares a state with a list of values per key. */
   protected list<T>(name: string, codec: Codec<T>, options: StateOptions<T> = {}): ListState<T> {
     return this.declared.state((call, position) => new ListState(call, position, "list", name, codec, options));
   }

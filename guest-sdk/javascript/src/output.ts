@@ -15,7 +15,7 @@ import type { Call } from "./state.js";
 /** What can be emitted: text, bytes, and numbers, which become decimal text. */
 export type Payload = string | number | bigint | Uint8Array;
 
-/** What an emission has otherwise than its record. */
+/** Properties of an emission that differ from its record. */
 export interface Otherwise {
   /** Another output port than the first one. */
   to?: Port;
@@ -82,8 +82,8 @@ export class Output {
   }
 
   /**
-   * Refuses the record that is being processed: it goes where the pipeline's `on-error` says, and the others of the batch
-   * count. What it has emitted or written before stays, so reject first. Of several reasons the first counts.
+   * Rejects the record that is being processed: the pipeline's `on-error` decides what follows, and the others of the batch
+   * are not affected. What it has emitted or written before stays, so reject first. Of several reasons the first counts.
    */
   reject(why: string): void {
     refuseOutside();
@@ -113,7 +113,7 @@ export class Output {
       return this.first;
     }
     if (this.declared[port.position] !== port) {
-      throw new Error(`\`${port.name}\` is no output port of this operator; use one that \`this.output(..)\` declared`);
+      throw new Error(`\`${port.name}\` is not an output port of this operator; use one that \`this.output(..)\` declared`);
     }
     return this.ports[port.position]!;
   }
@@ -180,7 +180,7 @@ class Emitted {
     const payload = checked(value);
     const keyBytes = key === undefined ? undefined : typeof key === "string" ? utf8(key) : checkedKey(key);
     if (time !== undefined && time !== null && !Number.isSafeInteger(time)) {
-      throw new RangeError(`${time} is no event time; use whole milliseconds since 1970, or null for none`);
+      throw new RangeError(`${time} is not an event time; use whole milliseconds since 1970, or null for none`);
     }
     if (this.call.times === undefined && this.count() > 0 && (time === undefined) !== (this.times === undefined)) {
       this.split();

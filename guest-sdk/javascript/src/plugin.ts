@@ -1,7 +1,7 @@
 /**
  * Makes the exports of a component of an operator.
  *
- * After an error an operator may have seen half of a batch, so it is dropped, and the next call meets a fresh one.
+ * After an error an operator may have seen half of a batch, so it is dropped, and the next call gets a fresh one.
  */
 
 import { Bytes, Ends, binaryOf, startOf, utf8 } from "./bytes.js";

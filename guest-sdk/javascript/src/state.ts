@@ -1,5 +1,5 @@
 /**
- * What all kinds of state have in common, and the one with one value a key.
+ * What all kinds of state have in common, and the one with one value per key.
  *
  * A state always means the state of the current record's key. It gives what the encoding of a value keeps, so nothing depends on
  * where a batch ends. A value that nothing can change, such as a number, is checked when it is set, kept as it is, and encoded
@@ -66,7 +66,7 @@ export class Call {
   }
 }
 
-/** How an older version of a state becomes the present one. */
+/** Converts an older version of a state to the current one. */
 export interface Migration<T> {
   /** Reads an old value and makes a new one of it. */
   upgrade(bytes: Uint8Array, start: number, end: number): T;
@@ -78,9 +78,9 @@ export function from<Old, T>(codec: Codec<Old>, upgrade: (old: Old) => T): Migra
 }
 
 export interface StateOptions<T> {
-  /** How long a value lives after it was last written, such as `"30min"` or milliseconds; without expiry by default. */
+  /** How long after its last write a value expires, such as `"30min"` or milliseconds; by default never. */
   ttl?: string | number;
-  /** The version of how values are written; raise it with each change, and say how to migrate. 1 unless said otherwise. */
+  /** The version of the encoding, by default 1; raise it with each change, and add a migration. */
   version?: number;
   /** By version. */
   migrate?: Readonly<Record<number, Migration<T>>>;
@@ -227,7 +227,7 @@ export function because(error: unknown): string {
 const UNREAD = Symbol("unread");
 
 /**
- * One value a key. What follows is spelled out where it would otherwise be a call: an interpreter pays most for those.
+ * One value per key. What follows is spelled out where it would otherwise be a call: an interpreter pays most for those.
  *
  * - `cells` has one item for each slot of the call: what is kept, `undefined` for no value, or `UNREAD`. A slot that
  *   was not set stays unread if its value is not kept as it is.
@@ -240,7 +240,7 @@ export class ValueState<T> extends State<T> {
   private isFirstLook = false;
   private readonly bytes = new Bytes();
 
-  /** The value, if there is one. To change it in place changes nothing that is kept: `set` it. */
+  /** The value, if there is one. A change in place has no effect until it is `set`. */
   get(): T | undefined {
     const cell = this.cells[currentSlot];
     // A number is kept as it is.
@@ -262,7 +262,7 @@ export class ValueState<T> extends State<T> {
     this.isChanged[currentSlot] = 1;
   }
 
-  /** Forgets the value. */
+  /** Removes the value. */
   clear(): void {
     this.check();
     this.cells[currentSlot] = undefined;

@@ -1,5 +1,5 @@
 /**
- * One task of an operator, played: an instance, which can be killed, and the state, which stays.
+ * One simulated task of an operator: an instance, which can be killed, and the state, which stays.
  *
  * It takes the same path as a component, from the columns of the contract to the columns of the contract, and the world is as
  * closed. It has no limits, no failures of its own and no checkpoints.
@@ -50,8 +50,8 @@ export class Task {
   }
 
   /**
-   * Processes records of an input as one batch; returns what was emitted, by output. Throws what the operator says if it fails;
-   * state is then as it was.
+   * Processes records of an input as one batch; returns what was emitted, by output. Throws the operator's error if it fails;
+   * the state does not change then.
    */
   runOn(input: string, records: readonly Given[]): Record<string, Received[]> {
     const position = this.described.inputs.indexOf(input);
@@ -94,7 +94,7 @@ export class Task {
     return this.received(output, unpacked(batch.keys));
   }
 
-  /** Drops the instance, as the host may between any two batches. The next batch meets a fresh one with the same state. */
+  /** Drops the instance, as the host may between any two batches. The next batch gets a fresh one with the same state. */
   kill(): void {
     this.instance = undefined;
   }
@@ -104,7 +104,7 @@ export class Task {
     this.kept.nowMs += milliseconds(time, "the time to pass");
   }
 
-  /** Tells the instance, if there is one, that a checkpoint is durable, or was given up. */
+  /** Tells the instance, if there is one, that a checkpoint is durable, or was aborted. */
   checkpoint(checkpoint: number, outcome: "completed" | "aborted" = "completed"): void {
     this.within(this.host([], []), () => this.instance?.checkpointListener[outcome](checkpoint));
   }

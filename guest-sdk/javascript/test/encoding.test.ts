@@ -83,7 +83,7 @@ test("values are written as all languages write them", () => {
   }
 });
 
-test("what is no value is refused", () => {
+test("what is not a value is refused", () => {
   for (const { encoding: name, hex, json } of vectors["refused"]!) {
     const codec = codecOf(name!);
     if (hex !== undefined) {
@@ -111,7 +111,7 @@ test("sub-keys are written as all languages write them", () => {
   }
 });
 
-test("what is no sub-key is refused", () => {
+test("what is not a sub-key is refused", () => {
   for (const { type, hex, json } of vectors["refused-sub-keys"]!) {
     const codec = codecOf(type!);
     if (hex !== undefined) {
@@ -145,9 +145,9 @@ test("plain numbers have the bytes of `u64` and `i64` as far as they are exact",
     }
   }
   const above = fromHex(written((into) => encoding.u64.encode(2n ** 53n, into)));
-  assert.throws(() => encoding.uint.decode(above, 0, above.length), /is no `uint`/);
-  assert.throws(() => encoding.uint.encode(2 ** 53, new Bytes()), /is no `uint`/);
-  assert.throws(() => encoding.uint.encode(0.5, new Bytes()), /is no `uint`/);
+  assert.throws(() => encoding.uint.decode(above, 0, above.length), /is not a valid `uint`/);
+  assert.throws(() => encoding.uint.encode(2 ** 53, new Bytes()), /is not a valid `uint`/);
+  assert.throws(() => encoding.uint.encode(0.5, new Bytes()), /is not a valid `uint`/);
   assert.throws(() => encoding.u64.encode(1 as unknown as bigint, new Bytes()), /`bigint`s/);
   assert.throws(() => encoding.tuple(encoding.text, encoding.u8), /all but the last/);
 });

@@ -212,7 +212,7 @@ test("a call that fails leaves nothing behind", () => {
   assert.throws(() => values(task, "count", "push:x set:1:x fail"), /^Error: as asked\n {2}at Told\.process/);
   assert.deepEqual(values(task, "calls", "items", "map", "count"), ["1", "0 true ", "", "2"]);
   assert.throws(() => task.run([["k", new Uint8Array([255])]]), /the value `\\xff` is not UTF-8/);
-  assert.throws(() => values(task, "at:0.5"), /0.5 is no event time/);
+  assert.throws(() => values(task, "at:0.5"), /0.5 is not an event time/);
   assert.throws(() => task.run([["k", "count", 2 ** 60]]), /beyond 2\^53 ms/);
 });
 
@@ -231,7 +231,7 @@ test("options are read and checked", () => {
   assert.equal(sum({ first: 1 }), "6");
   assert.equal(sum({ first: 1, second: -3 }), "-2");
   assert.throws(() => sum({}), /^Error: option `first` is missing; set it$/);
-  assert.throws(() => sum({ first: "1x" }), /option `first` is `1x`: it is no whole number/);
+  assert.throws(() => sum({ first: "1x" }), /option `first` is `1x`: it is not a whole number/);
   assert.throws(() => sum({ first: 1, secund: 3 }), /unknown option `secund`; this operator knows `first`, `second`/);
   assert.throws(() => new Task(Told, { max: 1 }).run([["k", ""]]), /unknown option `max`; this operator has none/);
 });

@@ -147,7 +147,7 @@ function emission(chance: Chance): Step {
     if (isBroken) {
       assert.throws(() => out.emit(broken), /half a pair of surrogates/);
       assert.throws(() => out.emit("a", { ...otherwise, to, key: broken }), /half a pair of surrogates/);
-      assert.throws(() => out.emit("a", { ...otherwise, to, time: 0.5 }), /no event time/);
+      assert.throws(() => out.emit("a", { ...otherwise, to, time: 0.5 }), /not an event time/);
       assert.throws(() => out.emit({} as string, { ...otherwise, to }), /cannot be emitted/);
     }
     out.emit(what, { ...otherwise, to });

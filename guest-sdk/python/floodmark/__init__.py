@@ -1,4 +1,4 @@
-"""Write operators for Floodmark: what happens to one record, and what is kept for its key.
+"""Write operators for Floodmark: what an operator does with one record, and what it keeps for the key.
 
     from floodmark import Operator, Output, Record, Value
 
@@ -11,7 +11,7 @@
             out.emit(str(count))
 
 A state always means the state of the current record's key. A batch is a transaction: after an exception nothing of it is
-applied. The host may drop the operator between any two batches, so attributes that are no states are caches. There is no
+applied. The host may drop the operator between any two batches, so attributes that are not states are caches. There is no
 clock and no randomness.
 
 `floodmark.testing` runs an operator without the host; `floodmark.component` is what the host sees of it.

@@ -1,7 +1,7 @@
 """The options that a pipeline gives an operator.
 
 They arrive as text. Each look-up names the option in its error, and an option that was not looked up is refused after
-`open`, so a misspelt one never passes for a default.
+`open`, so a misspelt one never counts as a default.
 """
 
 import builtins

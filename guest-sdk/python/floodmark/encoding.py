@@ -100,7 +100,7 @@ def loaded(text: str | bytes) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise Error(f"`{name}` is no JSON")
+    raise Error(f"`{name}` is not JSON")
 
 
 class _U64(Encoding[int]):
@@ -161,7 +161,7 @@ class _U64(Encoding[int]):
 
     def of_json(self, value: Any) -> int:
         if type(value) is not int or not 0 <= value < U64_END:
-            raise Error(f"`{dumped(value)}` is no u64")
+            raise Error(f"`{dumped(value)}` is not a valid u64")
         return value
 
 
@@ -174,7 +174,7 @@ class _I64(Encoding[int]):
 
     def _normal(self, value: int) -> int:
         if type(value) is not int or not I64_MIN <= value < I64_END:
-            raise Error(f"`{value!r}` is no i64: an `int` from -2**63 to 2**63 - 1")
+            raise Error(f"`{value!r}` is not a valid i64: an `int` from -2**63 to 2**63 - 1")
         return value
 
     def encode(self, value: int) -> bytes:
@@ -187,7 +187,7 @@ class _I64(Encoding[int]):
 
     def of_json(self, value: Any) -> int:
         if type(value) is not int or not I64_MIN <= value < I64_END:
-            raise Error(f"`{dumped(value)}` is no i64")
+            raise Error(f"`{dumped(value)}` is not a valid i64")
         return value
 
 
@@ -199,7 +199,7 @@ class _Boolean(Encoding[bool]):
 
     def _normal(self, value: bool) -> bool:
         if type(value) is not bool:
-            raise Error(f"`{value!r}` is no `bool`")
+            raise Error(f"`{value!r}` is not a valid `bool`")
         return value
 
     def encode(self, value: bool) -> bytes:
@@ -223,7 +223,7 @@ class _F64(Encoding[float]):
 
     def _normal(self, value: float) -> float:
         if type(value) is not float and type(value) is not int:
-            raise Error(f"`{value!r}` is no `float`")
+            raise Error(f"`{value!r}` is not a valid `float`")
         return float(value)
 
     def encode(self, value: float) -> bytes:
@@ -241,7 +241,7 @@ class _F64(Encoding[float]):
 
     def of_json(self, value: Any) -> float:
         if type(value) is not float and type(value) is not int:
-            raise Error(f"`{dumped(value)}` is no number")
+            raise Error(f"`{dumped(value)}` is not a number")
         return float(value)
 
 
@@ -253,7 +253,7 @@ class _Text(Encoding[str]):
 
     def _normal(self, value: str) -> str:
         if type(value) is not str:
-            raise Error(f"`{value!r}` is no `str`")
+            raise Error(f"`{value!r}` is not a valid `str`")
         if not value.isascii():
             # Half of a surrogate pair has no bytes.
             value.encode()
@@ -261,7 +261,7 @@ class _Text(Encoding[str]):
 
     def encode(self, value: str) -> bytes:
         if type(value) is not str:
-            raise Error(f"`{value!r}` is no `str`")
+            raise Error(f"`{value!r}` is not a valid `str`")
         data = value.encode()
         return _varint(len(data)) + data
 
@@ -272,7 +272,7 @@ class _Text(Encoding[str]):
         while at < len(data) and data[at - 1] > 127:
             at += 1
         if _of_varint(data[:at]) != len(data) - at:
-            raise Error(f"`{readable(data)}` is no text behind its length")
+            raise Error(f"`{readable(data)}` is not text behind its length")
         return data[at:].decode()
 
     def of_json(self, value: Any) -> str:
@@ -342,7 +342,7 @@ class _Json(Encoding[Any]):
 def _refuse_u64(value: object) -> NoReturn:
     if type(value) is int and value < 0:
         raise Error(f"`{value}` is negative and the state is a u64; declare it with `i64` instead of `int`")
-    raise Error(f"`{value!r}` is no u64: an `int` from 0 to 2**64 - 1")
+    raise Error(f"`{value!r}` is not a valid u64: an `int` from 0 to 2**64 - 1")
 
 
 def _varint(value: int) -> bytes:
@@ -365,9 +365,9 @@ def _of_varint(data: bytes) -> int:
         value |= (byte & 127) << shift
         shift += 7
     if not data or len(data) > U64_BYTES_MAX or value >= U64_END:
-        raise Error(f"`{data.hex()}` is no integer of 64 bits")
+        raise Error(f"`{data.hex()}` is not an integer of 64 bits")
     if data[-1] > 127 or (len(data) > 1 and min(data[:-1]) < 128):
-        raise Error(f"`{data.hex()}` is no integer, or more than one")
+        raise Error(f"`{data.hex()}` is not an integer, or more than one")
     return value
 
 
@@ -387,7 +387,7 @@ i64 = _I64()
 boolean = _Boolean()
 f64 = _F64()
 text = _Text()
-#: `None`: for states of which only matters whether they are there.
+#: `None`: for states of which only the existence matters.
 unit = _Unit()
 #: Bytes as they are.
 raw = _Raw()

@@ -2,7 +2,7 @@
 
 One pass over the records. The loop writes two numbers into the record and calls the operator, and that is all that the SDK
 does for a record that is not looked at. After an exception the operator may have seen half of a batch, so it is dropped,
-and the next call meets a fresh one. Only a lack of memory is left to the caller: nothing can run after it.
+and the next call gets a fresh one. Only a lack of memory is left to the caller: nothing can run after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class Instance:
         self._hear(lambda operator: operator.checkpoint_completed(checkpoint))
 
     def aborted(self, checkpoint: int) -> None:
-        """Tells the operator, if there is one, that a checkpoint was given up."""
+        """Tells the operator, if there is one, that a checkpoint was aborted."""
         self._hear(lambda operator: operator.checkpoint_aborted(checkpoint))
 
     def _hear(self, tell: Callable[[Operator], None]) -> None:
@@ -77,7 +77,7 @@ class Instance:
         return self._told(texts)
 
     def from_json(self, state: int, is_sub_key: bool, texts: Column) -> Column:
-        """The other way round."""
+        """The inverse."""
 
         def values() -> Column:
             from_json = self._json_of(state, is_sub_key)[1]

@@ -1,4 +1,4 @@
-"""Many values a key, in the order in which they were appended.
+"""Many values per key, in the order in which they were appended.
 
 What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
 the operator iterates, and then comes in pages. So appending costs the same however long a list is.
@@ -23,7 +23,7 @@ PAGE = 4096
 
 
 class List(State[T]):
-    """Keeps a list for each key: `List(str)`, `List(json, ttl="1h")`. `len` costs a call of the host, truth does too."""
+    """Keeps a list for each key: `List(str)`, `List(json, ttl="1h")`. `len` and `bool` each cost a call of the host."""
 
     __slots__ = ("_appended", "_cleared", "_keys", "_lengths")
 
@@ -78,7 +78,7 @@ class List(State[T]):
         self._appended.pop(self._record._slot, None)
 
     def replace(self, items: Iterable[T]) -> None:
-        """Puts these items in the place of all others."""
+        """Replaces all items with these."""
         data = [self._encoded(item) for item in items]
         self.clear()
         if data:
@@ -101,7 +101,7 @@ class List(State[T]):
         if slot in self._cleared:
             return own
         if slot not in self._lengths:
-            # The keys whose records come next are asked for in the same breath.
+            # The keys whose records come next are asked for at the same time.
             asked = [other for other in range(slot, self._keys) if other not in self._lengths][:LENGTHS]
             self._lengths.update(zip(asked, host.current.list_len(self._index, asked), strict=True))
         return self._lengths[slot] + own

@@ -1,7 +1,7 @@
-"""Many values a key, each under a sub-key, in the order of the sub-keys.
+"""Many values per key, each under a sub-key, in the order of the sub-keys.
 
 Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
-written is kept until its end, and laid over what the host has. It is kept as bytes, and each look decodes them anew: so a
+written is kept until its end, and laid over what the host has. It is kept as bytes, and each look decodes them again: so a
 change in place has no effect, and a value that does not decode fails only when it is read.
 """
 
@@ -27,8 +27,8 @@ PAGE = 4096
 class Map(State[V], Generic[K, V]):
     """Keeps a map for each key: `Map(str, int)`, `Map((u32, str), json)`. It is in the order of its sub-keys.
 
-    It keeps what a value is when it is set. Each read gives a value of its own, and what is changed in it counts only if it
-    is set again.
+    It keeps a value as it is when it is set. Each read returns a new value; a change in it has no effect until it is set
+    again.
     """
 
     __slots__ = ("_by", "_cleared", "_known", "_written")
@@ -78,7 +78,7 @@ class Map(State[V], Generic[K, V]):
         self.remove(sub_key)
 
     def remove(self, sub_key: K) -> None:
-        """Removes a value, if there is one. What was there before is not looked at."""
+        """Removes a value, if there is one. The previous value is not read."""
         data, slot = self._sub_key(sub_key), self._record._slot
         known = self._known.setdefault(slot, {})
         if data not in known or known[data] is not None:
@@ -93,7 +93,7 @@ class Map(State[V], Generic[K, V]):
         self._written[slot] = {}
 
     def prefetch(self, sub_keys: Iterable[K]) -> None:
-        """Gets several values from the host at once, so that `get` and its kin find them here."""
+        """Gets several values from the host at once, so that `get` and similar functions find them here."""
         slot = self._record._slot
         if slot in self._cleared:
             return

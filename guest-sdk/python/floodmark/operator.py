@@ -1,4 +1,4 @@
-"""What a user writes: an operator that sees one record after the other."""
+"""The class that a user extends: an operator that processes one record after the other."""
 
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ from .unread import Unread, check_unread
 class Operator:
     """An operator. A project has one class of this kind.
 
-    The host may drop it between any two batches and make another one, so what must last belongs into a state.
+    The host may drop it between any two batches and make another one, so what must last belongs in a state.
     """
 
     #: Name and version of the plugin; those of the project if there are none here.
@@ -22,29 +22,29 @@ class Operator:
     #: The names of its input and output ports. The first output is the one that `emit` means.
     inputs: ClassVar[tuple[str, ...]] = ("in",)
     outputs: ClassVar[tuple[str, ...]] = ("out",)
-    #: The columns of records that it does not read, so that the host need not hand them over: "value" (also as text) and
-    #: "timestamp", for all ports, `("value",)`, or by port, `{"clicks": ("value", "timestamp")}`. Without it they are
-    #: found in `process`.
+    #: The columns of records that it does not read, so that the host need not pass them: "value" (also as text) and
+    #: "timestamp", for all ports, `("value",)`, or by port, `{"clicks": ("value", "timestamp")}`. By default they are
+    #: determined from `process`.
     unread_columns: ClassVar[Unread | None] = None
 
     _record: Record
     _out: Output
 
     def open(self, config: Config) -> None:
-        """Takes over the configuration. An exception says what is wrong with it; the job then does not start."""
+        """Reads the configuration. An exception says what is wrong with it; the job then does not start."""
 
     def process(self, record: Record, out: Output) -> None:
         """Handles one record. States are those of its key. After an exception nothing of the batch is applied."""
         raise NotImplementedError(f"`{type(self).__name__}` has no method `process`")
 
     def checkpoint_completed(self, checkpoint: int) -> None:
-        """Hears that a checkpoint is durable: what was processed before it is never processed again.
+        """Called when a checkpoint is durable: what was processed before it is never processed again.
 
-        Best effort: a call may be missed, so this checkpoint stands for all with a smaller number. No state can be used here.
+        Best effort: a call may be missed, so this checkpoint also covers all with a smaller number. No state can be used here.
         """
 
     def checkpoint_aborted(self, checkpoint: int) -> None:
-        """Hears that a checkpoint was given up; a later one covers what it would have."""
+        """Called when a checkpoint was aborted; a later one includes what it would have included."""
 
     def __new__(cls) -> Self:
         operator = super().__new__(cls)
@@ -58,7 +58,7 @@ class Operator:
         super().__init_subclass__(**more)
         for ports in (cls.inputs, cls.outputs):
             if isinstance(ports, str) or not ports or len(set(ports)) < len(ports):
-                raise TypeError(f"`{ports!r}` are no ports; write at least one name, and each once, such as (\"out\",)")
+                raise TypeError(f"`{ports!r}` are not ports; write at least one name, and each once, such as (\"out\",)")
         check_unread(cls)
         names = [state.name for state in states_of(cls).values()]
         if len(set(names)) < len(names):

@@ -73,9 +73,9 @@ class Output:
         at: int | None = None,
         port: str | None = None,
     ) -> None:
-        """Emits a record with the key and the time of the one that is being processed, by the first output port.
+        """Emits a record with the key and the time of the one that is being processed, to the first output port.
 
-        Another `key`, another event time (`at`, milliseconds since 1970) and another `port` may be said.
+        Pass `key`, an event time (`at`, milliseconds since 1970) or `port` to set another one.
         """
         kind = type(value)
         if kind is str:
@@ -105,7 +105,7 @@ class Output:
         if index is None:
             raise Error(f"there is no output `{name}`; this operator has `{'`, `'.join(self._names)}`")
         if at is not None and (type(at) is not int or not I64_MIN <= at < I64_END):
-            raise Error(f"the event time `{at!r}` is no `int` of milliseconds since 1970")
+            raise Error(f"the event time `{at!r}` is not an `int` of milliseconds since 1970")
         if self._in_step:
             self._fall_out_of_step()
         port = self._ports[index]
@@ -119,12 +119,12 @@ class Output:
         port.records.append(self._record._index)  # type: ignore[attr-defined]
 
     def reject(self, why: object) -> None:
-        """Refuses the record that is being processed: it goes where the pipeline's `on-error` says, or fails the job, and the
-        other records of the batch count.
+        """Rejects the record that is being processed: the pipeline's `on-error` decides what follows, and the other records of
+        the batch are not affected.
 
-        What this record has emitted or written to states before stays: reject first. Of several reasons the first counts.
+        What this record has emitted or written to states before stays, so reject first. Of several reasons the first counts.
         """
-        # What is no text, such as half of a surrogate pair, cannot leave.
+        # What is not text, such as half of a surrogate pair, cannot leave.
         reason = str(why).encode("utf-8", "replace").decode()
         self._rejections.setdefault(self._record._index, reason)
 
@@ -198,4 +198,4 @@ def _bytes_of(value: Any) -> bytes:
     try:
         return str.encode(value)
     except UnicodeEncodeError as error:
-        raise Error(f"`{value!r}` is no text that can be emitted: {error.reason}") from None
+        raise Error(f"`{value!r}` is not text that can be emitted: {error.reason}") from None

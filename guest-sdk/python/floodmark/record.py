@@ -17,7 +17,7 @@ class Record:
 
     __slots__ = ("_batch", "_index", "_key_ends", "_keys", "_slot", "_times", "_unread", "_value_ends", "_values", "input")
 
-    #: The name of the input port by which it came.
+    #: The name of its input port.
     input: str
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Sub-keys of a map as bytes whose order is that of the values.
 
-The host orders entries by these bytes and knows nothing else of them. Integers are big-endian with the sign bit turned over,
+The host orders entries by these bytes and knows nothing else of them. Integers are big-endian with the sign bit inverted,
 text and bytes are as they are; in a tuple all but the last have a fixed length, so none needs an end.
 """
 
@@ -44,7 +44,7 @@ class _Integer(SubKey[int]):
 
     def encode(self, value: int) -> bytes:
         if type(value) is not int or not 0 <= value + self._offset < self._end:
-            raise Error(f"`{value!r}` is no sub-key of the type {self.name}")
+            raise Error(f"`{value!r}` is not a sub-key of the type {self.name}")
         return (value + self._offset).to_bytes(self.size, "big")
 
     def decode(self, data: bytes) -> int:
@@ -122,7 +122,7 @@ class _Tuple(SubKey[tuple[Any, ...]]):
 
     def encode(self, value: tuple[Any, ...]) -> bytes:
         if not isinstance(value, tuple | list) or len(value) != len(self._parts):
-            raise Error(f"`{value!r}` is no sub-key of the type {self.name}")
+            raise Error(f"`{value!r}` is not a sub-key of the type {self.name}")
         return b"".join([part.encode(item) for part, item in zip(self._parts, value, strict=True)])
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
@@ -133,7 +133,7 @@ class _Tuple(SubKey[tuple[Any, ...]]):
 
     def from_value(self, value: Any) -> bytes:
         if not isinstance(value, list) or len(value) != len(self._parts):
-            raise Error(f"`{value!r}` is no array of {len(self._parts)}")
+            raise Error(f"`{value!r}` is not an array of {len(self._parts)}")
         return b"".join([part.from_value(item) for part, item in zip(self._parts, value, strict=True)])
 
     def _split(self, data: bytes) -> list[bytes]:

@@ -175,7 +175,7 @@ class Task:
     def run(self, records: Iterable[Given], input: str | None = None) -> builtins.list[Emitted]:
         """Processes one batch of `(key, value)` or `(key, value, timestamp)` and returns what was emitted, port by port.
 
-        After an exception state is as it was, and the instance is gone.
+        After an exception the state has not changed, and the instance is dropped.
         """
         inputs = self._class.inputs
         port = inputs.index(input) if input is not None else 0
@@ -202,11 +202,11 @@ class Task:
         return emitted
 
     def kill(self) -> None:
-        """Drops the instance, as the host may between any two batches. The next batch meets a fresh one."""
+        """Drops the instance, as the host may between any two batches. The next batch gets a fresh one."""
         self._instance = None
 
     def pass_time(self, milliseconds: int) -> None:
-        """Lets time go by, for states with a time to live."""
+        """Lets time pass, for states with a time to live."""
         self._host.now += milliseconds
 
     def complete_checkpoint(self, checkpoint: int) -> None:
@@ -216,7 +216,7 @@ class Task:
                 self._instance.completed(checkpoint)
 
     def abort_checkpoint(self, checkpoint: int) -> None:
-        """Tells the instance, if there is one, that a checkpoint was given up."""
+        """Tells the instance, if there is one, that a checkpoint was aborted."""
         if self._instance is not None:
             with _hosted(self._host, []):
                 self._instance.aborted(checkpoint)

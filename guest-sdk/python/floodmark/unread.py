@@ -42,7 +42,7 @@ def check_unread(operator: type[Any]) -> None:
         if port not in operator.inputs:
             raise TypeError(f"`unread_columns` names the port `{port}`, and `{operator.__name__}` has {operator.inputs!r}")
         if not set(columns) <= set(COLUMNS):
-            raise TypeError(f'`{columns!r}` are no unread columns; write a tuple of "value" and "timestamp"')
+            raise TypeError(f'`{columns!r}` are not unread columns; write a tuple of "value" and "timestamp"')
 
 
 def _columns_read(operator: type[Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""One value a key.
+"""One value per key.
 
 What `set` is given counts as it is then, and `get` gives what a later call would read. Values of immutable types are checked
 when they are set, decoded together when the first of them is asked for, and encoded together after the last record, so each key
@@ -36,8 +36,8 @@ UNREAD: Any = type("Unread", (), {"__slots__": (), "__repr__": lambda _: "UNREAD
 class Value(State[T]):
     """Keeps one value for each key: `Value(int)`, `Value(str, ttl="1h")`, `Value(json)`.
 
-    It keeps what a value is when it is `set`. Each `get` gives a value of its own, and what is changed in it counts only if it
-    is `set` again.
+    It keeps the value as it is when it is `set`. Each `get` returns a new value; a change in it has no effect until it is
+    `set` again.
     """
 
     __slots__ = ("_cells", "_cleared", "_current", "_items", "_normal", "_plain_end", "_together", "_written")
@@ -91,7 +91,7 @@ class Value(State[T]):
         return self._read(self._record._slot) if value is UNREAD else value
 
     def set(self, value: T) -> None:
-        """Sets the value as it is now. An error if its type cannot say it."""
+        """Sets the value as it is now. An error if its type cannot express it."""
         slot = self._record._slot
         if type(value) is int and 0 <= value < self._plain_end:
             # Most numbers need no call.

@@ -4,7 +4,7 @@ from floodmark import Operator, Output, Record, Value
 
 
 class Counter(Operator):
-    """How often each key came by."""
+    """How often each key was seen."""
 
     count = Value(int)
 

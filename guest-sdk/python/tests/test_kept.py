@@ -181,15 +181,15 @@ class Refused(unittest.TestCase):
 
     def test_values(self) -> None:
         self.check(lambda self, *_: self.ints.set(-1), "state `ints` as u64: `-1` is negative .*`i64`")
-        self.check(lambda self, *_: self.ints.set("x"), "state `ints` as u64: `'x'` is no u64")
-        self.check(lambda self, *_: self.ints.set(1 << 64), "state `ints` as u64: `18446744073709551616` is no u64")
-        self.check(lambda self, *_: self.ints.set(True), "state `ints` as u64: `True` is no u64")
-        self.check(lambda self, *_: self.signed.set(1 << 63), "state `signed` as i64: `9223372036854775808` is no i64")
-        self.check(lambda self, *_: self.flags.set(1), "state `flags` as bool: `1` is no `bool`")
-        self.check(lambda self, *_: self.floats.set("1"), "state `floats` as f64: `'1'` is no `float`")
+        self.check(lambda self, *_: self.ints.set("x"), "state `ints` as u64: `'x'` is not a valid u64")
+        self.check(lambda self, *_: self.ints.set(1 << 64), "state `ints` as u64: `18446744073709551616` is not a valid u64")
+        self.check(lambda self, *_: self.ints.set(True), "state `ints` as u64: `True` is not a valid u64")
+        self.check(lambda self, *_: self.signed.set(1 << 63), "state `signed` as i64: `9223372036854775808` is not a valid i64")
+        self.check(lambda self, *_: self.flags.set(1), "state `flags` as bool: `1` is not a valid `bool`")
+        self.check(lambda self, *_: self.floats.set("1"), "state `floats` as f64: `'1'` is not a valid `float`")
         self.check(lambda self, *_: self.floats.set(1 << 2000), "state `floats` as f64: .* too large")
         self.check(lambda self, *_: self.text.set("\ud800"), "state `text` as text: .*surrogates not allowed")
-        self.check(lambda self, *_: self.text.set(b"a"), "state `text` as text: `b'a'` is no `str`")
+        self.check(lambda self, *_: self.text.set(b"a"), "state `text` as text: `b'a'` is not a valid `str`")
         self.check(lambda self, *_: self.raw.set("a"), "state `raw` as raw: `'a'` is not `bytes`")
         self.check(lambda self, *_: self.unit.set(0), "state `unit` as unit: `0` is not `None`")
         self.check(lambda self, *_: self.json.set({"a": {1}}), "state `json` as json: .*not JSON serializable")
@@ -201,7 +201,7 @@ class Refused(unittest.TestCase):
 
         self.check(sets("counts", 1, -1), "state `counts` as u64: `-1` is negative")
         self.check(sets("by_text", "a", {1}), "state `by-text` as json: .*not JSON serializable")
-        self.check(sets("counts", "a", 1), "a sub-key of state `counts` as u64: `'a'` is no sub-key")
+        self.check(sets("counts", "a", 1), "a sub-key of state `counts` as u64: `'a'` is not a sub-key")
         self.check(sets("by_text", "\ud800", 1), "a sub-key of state `by-text` as text: .*surrogates")
 
     def test_lists(self) -> None:
@@ -245,7 +245,7 @@ class Refused(unittest.TestCase):
             Task(Sets).run([("k", "")])
 
     def test_emissions(self) -> None:
-        message = r"`.a\\+ud800.` is no text that can be emitted: surrogates not allowed"
+        message = r"`.a\\+ud800.` is not text that can be emitted: surrogates not allowed"
         self.check(lambda self, _, out: out.emit("a\ud800"), message)
         self.check(lambda self, _, out: out.emit("", key="a\ud800"), message)
         self.check(lambda self, _, out: out.emit("a\ud800", at=1), message)
@@ -263,7 +263,7 @@ class Refused(unittest.TestCase):
 
 
 class Unreadable(unittest.TestCase):
-    """One key or entry has bytes that are no value."""
+    """One key or entry has bytes that are not a value."""
 
     def task(self) -> Task:
         task = Task(Keeps)

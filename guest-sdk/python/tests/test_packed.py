@@ -444,7 +444,7 @@ class Unread(unittest.TestCase):
         self.assertEqual(Task(Shows).run([("k", "")]), [("k", "Record(key=b'k', value=unread, timestamp=None, input='in')")])
 
     def test_a_wrong_declaration_is_refused(self) -> None:
-        wrong = "are no unread columns"
+        wrong = "are not unread columns"
         for said, message in (("value", wrong), (("key",), wrong), ({"in": "value"}, wrong), ({"side": ()}, "the port `side`")):
             with self.assertRaisesRegex(TypeError, message):
                 type("Wrong", (Operator,), {"unread_columns": said})

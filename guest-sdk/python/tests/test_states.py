@@ -206,7 +206,7 @@ class Declarations(unittest.TestCase):
         self.check("is not between 1ms and 36525d", lambda: Value(int, ttl="0s"))
         self.check("cannot migrate from version 1", lambda: Value(int, migrate={1: int}))
         self.check("cannot be the sub-key", lambda: Map(float, int))
-        self.check("are no ports", lambda: type("Ports", (Operator,), {"outputs": "out"}))
+        self.check("are not ports", lambda: type("Ports", (Operator,), {"outputs": "out"}))
         self.check("the same name", lambda: type("Twice", (Operator,), {"a": Value(int, name="b"), "b": Value(int)}))
 
     def test_names_are_those_of_attributes(self) -> None:

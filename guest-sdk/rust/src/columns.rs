@@ -1,11 +1,11 @@
 //! The contract's own shape: whole batches, column by column.
 //!
-//! An operator that sees records never meets this module. A [`Plugin`] handles the whole batch itself: it decides what to
-//! copy, and answers for the rules in `wit/`, which nothing here checks for it. `record_by_record` is one.
+//! An operator that processes records does not need this module. A [`Plugin`] handles the whole batch itself: it
+//! decides what to copy, and must follow the rules in `wit/`, which nothing here checks. `record_by_record` is one.
 //!
-//! What a plugin returns is the output of the interface `operator-compact`, which names keys, slots and times of the input instead
-//! of copying them. A host that does not know this interface calls the one of `operator`, for which [`export_plugin!`](crate::export_plugin)
-//! spells the same output out.
+//! What a plugin returns is the output of the interface `operator-compact`, which names keys, slots and times of the
+//! input instead of copying them. A host that does not know this interface calls the one of `operator`, for which
+//! [`export_plugin!`](crate::export_plugin) spells the same output out.
 
 pub use crate::bindings::exports::floodmark::engine::input_columns::UnreadColumns;
 pub use crate::bindings::exports::floodmark::engine::operator::{
@@ -23,16 +23,16 @@ pub const NO_TIMESTAMP: Timestamp = Timestamp::MIN;
 
 /// A plugin at the level of the contract. [`export_plugin!`](crate::export_plugin) makes a component of it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no plugin",
+    message = "`{Self}` is not a plugin",
     label = "not a `floodmark_sdk::columns::Plugin`",
     note = "an operator that handles one record after the other implements `Operator` and is exported by `export!`"
 )]
 pub trait Plugin: Sized + 'static {
-    /// What this plugin is; the same at any time and for any configuration.
+    /// Describes the plugin; always the same, for any configuration.
     fn describe() -> Description;
 
-    /// The columns of its input that it does not read; the same at any time and for any configuration. A host need not hand
-    /// them over: they may have no items.
+    /// The columns of its input that it does not read; always the same, for any configuration. A host need not pass
+    /// them: they may have no items.
     #[must_use]
     fn unread() -> Vec<UnreadColumns> {
         Vec::new()
@@ -47,8 +47,8 @@ pub trait Plugin: Sized + 'static {
     /// Handles the records of one input port, with the current values of each declared state.
     ///
     /// # Errors
-    /// The batch cannot be handled; the host applies nothing of the call, and tries again with fewer of its records. To refuse
-    /// single records, name them in [`Output::rejections`].
+    /// The batch cannot be handled; the host applies nothing of the call, and tries again with fewer of its records. To
+    /// refuse single records, name them in [`Output::rejections`].
     fn process(
         &mut self,
         input: Port,
@@ -59,7 +59,7 @@ pub trait Plugin: Sized + 'static {
     /// Rewrites values of an older version of a state, one for one; asked without values before a job starts.
     ///
     /// # Errors
-    /// This plugin does not take that version over, which is what one says that says nothing.
+    /// This plugin does not migrate that version, which is the default.
     fn migrate(state: u16, from_version: u32, values: &Column) -> Result<Column> {
         let _ = values;
         Err(Error::new(format!(
@@ -70,13 +70,13 @@ pub trait Plugin: Sized + 'static {
     /// Values or sub-keys of a state as JSON texts, one for one, for tools.
     ///
     /// # Errors
-    /// They are none, or this plugin does not know JSON, which is what one says that says nothing.
+    /// The bytes are not values, or this plugin does not support JSON, which is the default.
     fn to_json(state: u16, part: Part, values: &Column) -> Result<Column> {
         let _ = (state, part, values);
         Err(Error::new("this plugin does not turn its states into JSON"))
     }
 
-    /// The other way round.
+    /// The inverse.
     ///
     /// # Errors
     /// As [`Plugin::to_json`].
@@ -85,12 +85,12 @@ pub trait Plugin: Sized + 'static {
         Err(Error::new("this plugin does not make states of JSON"))
     }
 
-    /// Hears that a checkpoint is durable. Best effort: this one stands for all below it.
+    /// Called when a checkpoint is durable. Best effort: this one also covers all below it.
     fn checkpoint_completed(&mut self, checkpoint: u64) {
         let _ = checkpoint;
     }
 
-    /// Hears that a checkpoint was given up.
+    /// Called when a checkpoint was aborted.
     fn checkpoint_aborted(&mut self, checkpoint: u64) {
         let _ = checkpoint;
     }

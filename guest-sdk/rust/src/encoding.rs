@@ -1,8 +1,8 @@
 //! How a typed state becomes bytes.
 //!
 //! The host never reads these bytes. It keeps them with the version that the state declares, and hands them only to a
-//! plugin that declares the same, or that says how to take that version over. For people and tools each encoding also says
-//! what a value is as JSON; no operator that runs pays for that.
+//! plugin that declares the same, or that says how to take that version over. For people and tools each encoding also
+//! says what a value is as JSON; no operator that runs pays for that.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,8 +13,8 @@ pub use crate::sub_key::{AsSubKey, FixedSubKey, SubKey};
 
 /// A way to write values of type `T` as bytes and to read them back.
 ///
-/// `decode` of what `encode` appended gives an equal value; equal values give equal bytes, or replay after a failure would
-/// not be exact.
+/// `decode` of what `encode` appended gives an equal value; equal values give equal bytes, or replay after a failure
+/// would not be exact.
 #[diagnostic::on_unimplemented(
     message = "a state cannot keep `{T}` with the encoding `{Self}`",
     label = "no such encoding for this type",
@@ -37,7 +37,7 @@ pub trait Encoding<T> {
     /// Appends the JSON text of an encoded value, for tools that show or save state.
     ///
     /// # Errors
-    /// The bytes are no such value, or the value cannot be JSON. An encoding that does not say how always fails.
+    /// The bytes are not such a value, or the value cannot be JSON. An encoding that does not say how always fails.
     fn to_json(bytes: &[u8], json: &mut Vec<u8>) -> Result {
         let _ = (bytes, json);
         Err(Error::new("the encoding of this state has no JSON"))
@@ -46,7 +46,7 @@ pub trait Encoding<T> {
     /// Appends the encoded value of a JSON text, for tools that make state.
     ///
     /// # Errors
-    /// The text is no such value. An encoding that does not say how always fails.
+    /// The text is not such a value. An encoding that does not say how always fails.
     fn from_json(json: &[u8], bytes: &mut Vec<u8>) -> Result {
         let _ = (json, bytes);
         Err(Error::new("the encoding of this state has no JSON"))

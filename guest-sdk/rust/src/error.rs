@@ -6,13 +6,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What a fallible function of an operator returns; `Result` alone is success without a value.
+/// The result of a fallible function of an operator; `Result` alone is success without a value.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
 /// A sentence for people: why the batch, or the configuration, cannot be handled.
 ///
-/// `?` turns every error type of the standard library and of other crates into it, with all its causes. The host applies
-/// nothing of a call that returns one.
+/// `?` turns every error type of the standard library and of other crates into it, with all its causes. The host
+/// applies nothing of a call that returns one.
 pub struct Error(String);
 
 impl Error {
@@ -58,7 +58,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Bytes as people read them: text as it is, anything else escaped, long ones cut.
+/// Bytes for a message: text as it is, anything else escaped, long values cut.
 pub(crate) struct Readable<'a>(pub(crate) &'a [u8]);
 
 const READABLE_BYTES_MAX: usize = 80;

@@ -1,7 +1,7 @@
 //! Makes a component of an operator.
 //!
-//! The exports exist only for Wasm targets: their names hold `:` and `/`, which no native linker takes. On others `export!`
-//! only checks the operator, so that a plugin is an ordinary member of a workspace, with tests.
+//! The exports exist only for Wasm targets: their names hold `:` and `/`, which no native linker takes. On others
+//! `export!` only checks the operator, so that a plugin is an ordinary member of a workspace, with tests.
 
 use std::cell::RefCell;
 
@@ -173,7 +173,7 @@ impl<P: Plugin> Instance<P> {
     /// Handles one batch.
     ///
     /// # Errors
-    /// The plugin cannot continue; the next call meets a fresh one.
+    /// The plugin cannot continue; the next call gets a fresh one.
     pub fn process(
         &self,
         input: u16,
@@ -218,7 +218,7 @@ impl<P: Plugin> Instance<P> {
         }
     }
 
-    /// Tells the plugin, if there is one, that a checkpoint was given up.
+    /// Tells the plugin, if there is one, that a checkpoint was aborted.
     pub fn aborted(&self, checkpoint: u64) {
         if let Some(plugin) = &mut self.0.borrow_mut().plugin {
             metrics::begin();
@@ -247,7 +247,7 @@ pub fn describe<P: Plugin>(name: &str, version: &str) -> Description {
     description
 }
 
-/// Fails to compile where `P` is no plugin.
+/// Fails to compile where `P` is not a plugin.
 pub const fn check_plugin<P: Plugin>() {}
 
 /// Fails to compile where an operator has ports that no host would take.

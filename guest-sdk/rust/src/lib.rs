@@ -1,4 +1,4 @@
-//! Write an operator for Floodmark: what happens to one record, and what is kept for its key.
+//! Write an operator for Floodmark: what it does with one record, and what it keeps for the key.
 //!
 //! ```
 //! use floodmark_sdk::{Config, Decimal, Operator, Output, Record, Result, States, Value};
@@ -35,8 +35,8 @@
 //! # Result::<()>::Ok(())
 //! ```
 //!
-//! Build it with `cargo build --release --target wasm32-wasip2` from a crate of the type `cdylib`; the `.wasm` file is the
-//! plugin.
+//! Build it with `cargo build --release --target wasm32-wasip2` from a crate of the type `cdylib`; the `.wasm` file is
+//! the plugin.
 //!
 //! # States
 //! | a field of type | keeps for each key |
@@ -46,8 +46,8 @@
 //! | [`Map<K, V>`] | many values by sub-key, in the order of the sub-keys |
 //! | [`Reducing<T>`], [`Aggregating<A>`] | what all added values make, such as `Reducing<Max<u64>>` |
 //!
-//! Attributes say the rest. A state with a time to live forgets what was not written for so long, and a new version of a plugin
-//! takes over what an older one kept, value by value, while the job runs:
+//! Attributes set the rest. Values of a state with a time to live expire that long after their last write, and a new
+//! version of a plugin migrates the state of an older one, value by value, while the job runs:
 //!
 //! ```
 //! # use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};
@@ -84,11 +84,11 @@
 //! # Result::<()>::Ok(())
 //! ```
 //!
-//! # What is not read is not copied
-//! [`#[floodmark_sdk::operator]`](macro@operator) looks at how `process` uses its record, and tells the host which columns it does not
-//! read: the values, the event times, or both. `WordCount` above reads neither, so that the host hands over keys alone. The
-//! attribute says so only where that is certain: a record named `_`, or one of which `process` itself calls methods and does nothing else.
-//! What a record emits has the record's time without reading it.
+//! # Unread columns are not copied
+//! [`#[floodmark_sdk::operator]`](macro@operator) looks at how `process` uses its record, and tells the host which
+//! columns it does not read: the values, the event times, or both. `WordCount` above reads neither, so that the host
+//! passes keys alone. The attribute says so only where that is certain: a record named `_`, or one of which `process`
+//! itself calls methods and does nothing else. What a record emits has the record's time without reading it.
 //!
 //! [`READS`](Operator::READS) says the same by hand, for an operator that hands its record to functions of its own:
 //!
@@ -109,22 +109,23 @@
 //! # Result::<()>::Ok(())
 //! ```
 //!
-//! To read what it leaves out is a panic that says so, in unit tests as in production.
+//! Reading a column that it leaves out panics with a message, in unit tests as in production.
 //!
 //! # What to know
 //! - A state always means the state of the current record's key. There is no way to reach another key's.
 //! - A batch is a transaction. After an error or a panic nothing of it is applied; a panic's message reaches the host.
-//! - After a failed batch the host finds the record that is to blame by itself. An operator that knows one to be wrong says
-//!   so by [`Output::reject`], which leaves the others of the batch alone.
-//! - The host may drop the operator between any two batches. Fields that are no state are caches.
-//! - There is no clock and no randomness, and there must be none: a `HashMap` that is emitted or encoded in its own order
-//!   breaks replay. Use a `BTreeMap`.
+//! - After a failed batch the host finds the record that caused it. An operator that finds a record to be wrong rejects
+//!   it with [`Output::reject`], which does not affect the others of the batch.
+//! - The host may drop the operator between any two batches. Fields that are not state are caches.
+//! - There is no clock and no randomness, and there must be none: a `HashMap` that is emitted or encoded in its own
+//!   order breaks replay. Use a `BTreeMap`.
 //!
-//! # Beside the output
-//! [`info!`] and its like write to the job's log, and [`metrics`] are numbers of the operator's own among those of the job:
-//! `metrics::counter("late").add(1)`. Tests read both, by `take_log` and `take_metrics` of a [`Task`](testing::Task).
+//! # Log and metrics
+//! [`info!`] and similar macros write to the job's log, and [`metrics`] adds numbers of the operator to those of the
+//! job: `metrics::counter("late").add(1)`. Tests read both, by `take_log` and `take_metrics` of a
+//! [`Task`](testing::Task).
 //!
-//! The contract moves whole columns, which nothing above shows; [`columns`] is for who wants them.
+//! The contract passes whole columns, which the API above hides; [`columns`] gives access to them.
 #![deny(unsafe_code)]
 
 // The derive macro and `export!` name this crate, also from within its own tests.

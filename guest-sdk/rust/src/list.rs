@@ -1,7 +1,7 @@
-//! Many values a key, in the order in which they were appended.
+//! Many values per key, in the order in which they were appended.
 //!
-//! What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host until
-//! the operator iterates, and then comes in pages. So appending costs the same however long a list is.
+//! What a call appends is encoded at once and leaves with the call. What earlier calls appended stays with the host
+//! until the operator iterates, and then comes in pages. So appending costs the same however long a list is.
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,8 +25,8 @@ const CLEARED: u32 = u32::MAX;
 
 /// A state that keeps a list of `T` for each key.
 ///
-/// It is the list of the current record's key. Reading costs calls of the host: [`iter`](List::iter) one for many items,
-/// [`len`](List::len) one for many keys. `E` is how items are written: [`Postcard`] unless said otherwise.
+/// It is the list of the current record's key. Reading costs calls of the host: [`iter`](List::iter) one for many
+/// items, [`len`](List::len) one for many keys. `E` is how items are written: [`Postcard`] unless said otherwise.
 ///
 /// ```
 /// # use floodmark_sdk::{Config, Decimal, List, Operator, Output, Record, Result, States};
@@ -53,7 +53,8 @@ const CLEARED: u32 = u32::MAX;
 /// ```
 ///
 /// - `keys` has one item for each key of the call.
-/// - Each item of `slots` and `values` was appended in this call, in order; `CLEARED` marks those that were cleared again.
+/// - Each item of `slots` and `values` was appended in this call, in order; `CLEARED` marks those that were cleared
+///   again.
 pub struct List<T, E = Postcard> {
     state: u16,
     slot: usize,
@@ -89,7 +90,7 @@ impl<T, E: Encoding<T>> List<T, E> {
         self.keys[self.slot].appended.push(index);
     }
 
-    /// The items, the oldest first. Each is decoded when its turn comes.
+    /// The items, the oldest first. Each is decoded when it is reached.
     pub fn iter(&self) -> Items<'_, T, E> {
         let next = match self.keys[self.slot].is_cleared {
             true => None,
@@ -113,8 +114,8 @@ impl<T, E: Encoding<T>> List<T, E> {
         self.iter().collect()
     }
 
-    /// How many items there are. The host counts them, so asking costs by the length of the list; [`is_empty`](List::is_empty)
-    /// does not.
+    /// The number of items. The host counts them, so the cost grows with the length of the list; that of
+    /// [`is_empty`](List::is_empty) does not.
     #[must_use]
     pub fn len(&self) -> u64 {
         let key = &self.keys[self.slot];
@@ -125,7 +126,7 @@ impl<T, E: Encoding<T>> List<T, E> {
         host + key.appended.len() as u64
     }
 
-    /// Whether there is none.
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let key = &self.keys[self.slot];
@@ -148,7 +149,7 @@ impl<T, E: Encoding<T>> List<T, E> {
         }
     }
 
-    /// Puts these items in the place of all others.
+    /// Replaces all items with these.
     pub fn replace(&mut self, items: impl IntoIterator<Item = T>) {
         self.clear();
         for item in items {
@@ -156,7 +157,7 @@ impl<T, E: Encoding<T>> List<T, E> {
         }
     }
 
-    /// Asks for this list's length, and in the same breath for those of the keys whose records come next.
+    /// Asks for this list's length, and at the same time for those of the keys whose records come next.
     #[cold]
     fn ask_lengths(&self) -> u64 {
         let asked: Vec<u32> = (0_u32..)

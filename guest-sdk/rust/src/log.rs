@@ -1,7 +1,7 @@
 //! Lines for the job's log.
 //!
-//! The host adds operator and task, cuts long lines and bounds the rate, so no operator needs a limit of its own. Natively
-//! there is no host: lines wait on their thread until `testing` asks for them.
+//! The host adds operator and task, cuts long lines and bounds the rate, so no operator needs a limit of its own.
+//! Natively there is no host: lines wait on their thread until `testing` asks for them.
 
 pub use crate::bindings::floodmark::engine::log::Level;
 
@@ -34,31 +34,31 @@ pub(crate) mod native {
     }
 }
 
-/// Writes a line for who follows every step, formatted like `println!`.
+/// Writes a line at level `trace`, for details of every step, formatted like `println!`.
 #[macro_export]
 macro_rules! trace {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Trace, &::std::format!($($arguments)+)) };
 }
 
-/// Writes a line for who looks for a mistake, formatted like `println!`.
+/// Writes a line at level `debug`, for finding mistakes, formatted like `println!`.
 #[macro_export]
 macro_rules! debug {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Debug, &::std::format!($($arguments)+)) };
 }
 
-/// Writes a line that is good to know, formatted like `println!`.
+/// Writes a line at level `info`, formatted like `println!`.
 #[macro_export]
 macro_rules! info {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Info, &::std::format!($($arguments)+)) };
 }
 
-/// Writes a line about something that may need attention, formatted like `println!`.
+/// Writes a line at level `warn`, about something that may need attention, formatted like `println!`.
 #[macro_export]
 macro_rules! warn {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Warn, &::std::format!($($arguments)+)) };
 }
 
-/// Writes a line about something that went wrong, formatted like `println!`.
+/// Writes a line at level `error`, about a failure, formatted like `println!`.
 #[macro_export]
 macro_rules! error {
     ($($arguments:tt)+) => { $crate::log::line($crate::log::Level::Error, &::std::format!($($arguments)+)) };

@@ -1,8 +1,8 @@
-//! Many values a key, each under a sub-key, in the order of the sub-keys.
+//! Many values per key, each under a sub-key, in the order of the sub-keys.
 //!
 //! Entries come from the host one by one when they are asked for, or in pages during iteration. What a call has read or
-//! written is kept until its end, so an entry costs the host one look-up a call however often it is used, and what the call
-//! has written is laid over what the host has.
+//! written is kept until its end, so an entry costs the host one look-up per call however often it is used, and what
+//! the call has written is laid over what the host has.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -18,8 +18,8 @@ use crate::{Error, Result};
 
 /// A state that keeps, for each key, values of type `V` by sub-keys of type `K`.
 ///
-/// It is the map of the current record's key. `E` is how values are written: [`Postcard`] unless said otherwise; sub-keys are
-/// written so that their bytes sort as they do.
+/// It is the map of the current record's key. `E` is how values are written: [`Postcard`] unless said otherwise;
+/// sub-keys are written so that their bytes sort as they do.
 ///
 /// ```
 /// # use floodmark_sdk::{Config, Map, Operator, Output, Record, Result, States};
@@ -102,7 +102,8 @@ impl<K: SubKey, V, E: Encoding<V>> Map<K, V, E> {
         self.or_insert_with(sub_key, V::default)
     }
 
-    /// The value to change in place; what `first` gives is set first if there is none. It counts as changed from here on.
+    /// The value to change in place; the result of `first` is set first if there is none. It counts as changed from
+    /// here on.
     ///
     /// # Errors
     /// The value does not decode.
@@ -130,7 +131,7 @@ impl<K: SubKey, V, E: Encoding<V>> Map<K, V, E> {
         Ok(self.get(sub_key)?.is_some())
     }
 
-    /// Sets a value. What was there before is not looked at.
+    /// Sets a value. The previous value is not read.
     pub fn insert<Q: AsSubKey + ?Sized>(&mut self, sub_key: &Q, value: V)
     where
         K: Borrow<Q>,
@@ -138,7 +139,7 @@ impl<K: SubKey, V, E: Encoding<V>> Map<K, V, E> {
         self.put(sub_key, Some(value));
     }
 
-    /// Removes a value, if there is one. What was there before is not looked at.
+    /// Removes a value, if there is one. The previous value is not read.
     pub fn remove<Q: AsSubKey + ?Sized>(&mut self, sub_key: &Q)
     where
         K: Borrow<Q>,
@@ -153,7 +154,7 @@ impl<K: SubKey, V, E: Encoding<V>> Map<K, V, E> {
         key.entries.clear();
     }
 
-    /// Gets several entries from the host at once, so that [`get`](Map::get) and its kin find them here.
+    /// Gets several entries from the host at once, so that [`get`](Map::get) and similar functions find them here.
     ///
     /// # Errors
     /// A value does not decode.

@@ -1,8 +1,8 @@
 //! Numbers of an operator's own among the metrics of its job: counters, gauges and histograms.
 //!
-//! They are collected within a call and handed over once at its end, by one call of the host for each name, so they cost
-//! little even for each record. What a call has reported that fails is dropped. They are for people who watch the job, and
-//! best effort: what must be right belongs into a state.
+//! They are collected within a call and handed over once at its end, by one call of the host for each name, so they
+//! cost little even for each record. Numbers of a call that fails are dropped. They are for people who watch the job,
+//! and best effort: what must be exact belongs in a state.
 //!
 //! ```
 //! use floodmark_sdk::metrics;
@@ -12,9 +12,9 @@
 //! metrics::histogram("order-value").observe(99.5);
 //! ```
 //!
-//! A name is 1 to 64 characters of `a-z`, `0-9`, `-` and `_`, and an operator has at most 256 of them. The host leaves out what
-//! goes beyond, and says so in the log; natively, a name that is none panics, so that a test finds it. Prometheus is told
-//! `late-records` as `floodmark_plugin_late_records_total`, with the labels `job`, `operator` and `task`.
+//! A name is 1 to 64 characters of `a-z`, `0-9`, `-` and `_`, and an operator has at most 256 of them. The host drops
+//! further and invalid names, and logs that; natively, an invalid name panics, so that a test finds it. In Prometheus,
+//! `late-records` is `floodmark_plugin_late_records_total`, with the labels `job`, `operator` and `task`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub fn gauge(name: &str) -> Gauge<'_> {
     Gauge(name)
 }
 
-/// The histogram of this name: how many of some values are how large.
+/// The histogram of this name: the distribution of values by size.
 #[inline]
 #[must_use]
 pub fn histogram(name: &str) -> Histogram<'_> {
@@ -47,7 +47,7 @@ pub fn histogram(name: &str) -> Histogram<'_> {
 pub struct Counter<'a>(&'a str);
 
 impl Counter<'_> {
-    /// Adds.
+    /// Adds `delta` to the counter.
     pub fn add(self, delta: u64) {
         collect(self.0, |collected, name| {
             let sum = slot(&mut collected.counters, name);
@@ -61,7 +61,7 @@ impl Counter<'_> {
 pub struct Gauge<'a>(&'a str);
 
 impl Gauge<'_> {
-    /// Sets it. What is no number is left out.
+    /// Sets it. A value that is not finite is dropped.
     pub fn set(self, value: f64) {
         if value.is_finite() {
             collect(self.0, |collected, name| {
@@ -71,12 +71,12 @@ impl Gauge<'_> {
     }
 }
 
-/// How many of some values are how large.
+/// The distribution of values by size.
 #[derive(Debug, Clone, Copy)]
 pub struct Histogram<'a>(&'a str);
 
 impl Histogram<'_> {
-    /// Takes a value in. What is no number is left out.
+    /// Adds a value. A value that is not finite is dropped.
     pub fn observe(self, value: f64) {
         if value.is_finite() {
             collect(self.0, |collected, name| {
@@ -96,8 +96,8 @@ struct Collected {
 
 thread_local! {
     static COLLECTED: RefCell<Collected> = RefCell::default();
-    /// What is to be done at the end of a call, if something was reported in it. A plugin that reports nothing never names it,
-    /// so its component does not even import the interface.
+    /// What is to be done at the end of a call, if something was reported in it. A plugin that reports nothing never
+    /// names it, so its component does not even import the interface.
     static AT_END: Cell<Option<fn(End)>> = const { Cell::new(None) };
 }
 
@@ -220,7 +220,7 @@ mod tests {
     use crate::testing::Task;
     use crate::{Config, Error, Operator, Output, Record, Result, States};
 
-    /// Reports each value; fails at one that is no number, after it has counted it.
+    /// Reports each value; fails at one that is not a number, after it has counted it.
     #[derive(Debug, States)]
     struct Reports;
 

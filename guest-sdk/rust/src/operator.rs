@@ -1,4 +1,4 @@
-//! What a user writes: an operator that sees one record after the other.
+//! The operator trait that a user implements, and the record that it processes.
 
 use std::str;
 
@@ -8,9 +8,9 @@ use crate::{Config, Error, Output, Result, States};
 
 /// An operator. [`export!`](crate::export) makes a plugin of it.
 ///
-/// The host may drop an operator between any two batches and open another one, so what must last belongs into a state.
+/// The host may drop an operator between any two batches and open another one, so what must last belongs in a state.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no operator",
+    message = "`{Self}` is not an operator",
     label = "write `impl floodmark_sdk::Operator for {Self}`",
     note = "an operator is opened with its configuration and then processes one record after the other"
 )]
@@ -21,8 +21,9 @@ pub trait Operator: States + Sized + 'static {
     /// The names of its output ports; [`Port::named`] finds one of several.
     const OUTPUTS: &'static [&'static str] = &["out"];
 
-    /// Which columns of its input it reads, on all ports. [`#[operator]`](macro@crate::operator) sets it from what [`process`](Operator::process)
-    /// does; written by hand it wins over that. A wrong one panics in the first call that reads what it leaves out.
+    /// Which columns of its input it reads, on all ports. [`#[operator]`](macro@crate::operator) sets it from what
+    /// [`process`](Operator::process) does; a value written by hand overrides that. A wrong one panics in the first
+    /// call that reads an omitted column.
     const READS: Reads = Reads::ALL;
 
     /// Makes the operator from its configuration.
@@ -37,15 +38,17 @@ pub trait Operator: States + Sized + 'static {
     /// The job cannot continue; nothing of the batch is applied.
     fn process(&mut self, record: Record<'_>, out: &mut Output<'_>) -> Result;
 
-    /// Hears that a checkpoint is durable: what was processed before it is never processed again. No state can be used here.
+    /// Called when a checkpoint is durable: what was processed before it is never processed again. No state can be used
+    /// here.
     ///
-    /// Best effort: a call may be missed, so this checkpoint stands for all with a smaller number, and a fresh instance has
-    /// heard of none.
+    /// Best effort: a call may be missed, so this checkpoint also covers all with a smaller number, and a fresh
+    /// instance has heard of none.
     fn checkpoint_completed(&mut self, checkpoint: u64) {
         let _ = checkpoint;
     }
 
-    /// Hears that a checkpoint was given up; a later one covers what it would have. As [`Operator::checkpoint_completed`].
+    /// Called when a checkpoint was aborted; a later one includes what it would have included. As
+    /// [`Operator::checkpoint_completed`].
     fn checkpoint_aborted(&mut self, checkpoint: u64) {
         let _ = checkpoint;
     }
@@ -53,7 +56,7 @@ pub trait Operator: States + Sized + 'static {
 
 /// A record that is being processed.
 ///
-/// It is a place in the batch, so what an operator does not look at costs nothing.
+/// It is a position in the batch, so columns that an operator does not read cost nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     pub(crate) batch: &'a Batch,
@@ -62,7 +65,7 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The input port by which it came.
+    /// Its input port.
     #[inline]
     #[must_use]
     pub fn input(&self) -> Port {
@@ -122,7 +125,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Ends a call in which an operator wants what it said that it would not want.
+/// Ends a call in which an operator reads a column that it declared unread.
 #[cold]
 pub(crate) fn unread(what: &str, column: &str) -> ! {
     panic!(
@@ -131,15 +134,17 @@ pub(crate) fn unread(what: &str, column: &str) -> ! {
     )
 }
 
-/// Which columns of its input an operator reads. The host does not copy the others, nor make them where it can do without.
+/// Which columns of its input an operator reads. The host does not copy the others, and if possible does not create
+/// them.
 ///
-/// The key of a record is always there. To emit a record with the time of the one that is being processed is not to read that time.
+/// The key of a record is always passed. Emitting a record with the time of the one that is being processed does not
+/// count as reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reads {
     /// Whether it reads values: [`Record::value`], [`Record::text`].
     pub values: bool,
-    /// Whether it reads event times: [`Record::timestamp`]. Also to emit, by one port, some records with the time of the one that
-    /// is being processed and some with another ([`Output::at`]) is to read them.
+    /// Whether it reads event times: [`Record::timestamp`]. Emitting to one port some records with the time of the one
+    /// that is being processed and some with another ([`Output::at`]) also reads them.
     pub timestamps: bool,
 }
 

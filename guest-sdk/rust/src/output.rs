@@ -1,8 +1,8 @@
 //! What an operator emits, collected into columns.
 //!
-//! An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones, one for
-//! each record, nothing but values is written. From there on, only what differs is: the records that emissions come from, or
-//! their keys, or their times. Nothing here hashes keys: one that is emitted twice stands twice.
+//! An emission has the key and the time of its record unless it says otherwise. As long as a port has only such ones,
+//! one for each record, nothing but values is written. From there on, only what differs is: the records that emissions
+//! come from, or their keys, or their times. Nothing here hashes keys: one that is emitted twice appears twice.
 
 use std::fmt::{self, Write as _};
 
@@ -21,13 +21,13 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Emits a record with the key and the time of the one that is being processed, by the first output port.
+    /// Emits a record with the key and the time of the one that is being processed, to the first output port.
     #[inline]
     pub fn emit(&mut self, value: impl Payload) {
         self.to(Port::FIRST).emit(value);
     }
 
-    /// Starts a record that leaves by another port.
+    /// Starts a record for another output port.
     ///
     /// # Panics
     /// When the port belongs to another operator.
@@ -53,10 +53,11 @@ impl Output<'_> {
         self.to(Port::FIRST).at(timestamp)
     }
 
-    /// Refuses the record that is being processed: it goes where the pipeline's `on-error` says, such as to the dead letters,
-    /// or fails the job, and the other records of the batch count. `why` is for people.
+    /// Rejects the record that is being processed: the pipeline's `on-error` decides what follows, such as a dead
+    /// letter, and the other records of the batch are not affected. `why` is for people.
     ///
-    /// What this record has emitted or written to states before stays: reject first. Of several reasons the first counts.
+    /// What this record has emitted or written to states before stays, so reject first. Of several reasons the first
+    /// counts.
     #[cold]
     pub fn reject(&mut self, why: impl fmt::Display) {
         let record = u32::try_from(self.record.index).expect("a batch stays below 4 Gi records");
@@ -71,8 +72,8 @@ impl Output<'_> {
         }
     }
 
-    /// Makes room for many records with other keys, of `key_bytes` bytes in all, on the first output port. Worth it where
-    /// one record makes millions: columns that grow step by step take up to three times the memory.
+    /// Makes room for many records with other keys, of `key_bytes` bytes in all, on the first output port. Worth it
+    /// where one record makes millions: columns that grow step by step take up to three times the memory.
     pub fn reserve_keyed(&mut self, emissions: usize, key_bytes: usize) {
         let port = &mut self.ports[0];
         port.places.reserve(emissions);
@@ -81,7 +82,7 @@ impl Output<'_> {
     }
 }
 
-/// A record on its way out. It leaves with [`emit`](Emission::emit).
+/// A record under construction. [`emit`](Emission::emit) emits it.
 #[derive(Debug)]
 #[must_use = "nothing leaves before `emit`"]
 pub struct Emission<'a> {
@@ -109,8 +110,8 @@ impl<'a> Emission<'a> {
     /// Emits it.
     ///
     /// # Panics
-    /// When some records on a port have their own event time and others do not, and the operator's `READS` says that it does
-    /// not read event times.
+    /// When some records on a port have their own event time and others do not, and the operator's `READS` says that it
+    /// does not read event times.
     #[inline]
     pub fn emit(self, value: impl Payload) {
         let port = self.port;
@@ -135,7 +136,8 @@ impl<'a> Emission<'a> {
 ///
 /// - There are `emitted` emissions. Each of `places`, `keys`, `timestamps` and `values` has none, or as many items.
 /// - Without `places`, emission `i` comes from record `i`.
-/// - Without `keys`, each emission has the key of its record; without `timestamps`, its time; without `values`, none has a value.
+/// - Without `keys`, each emission has the key of its record; without `timestamps`, its time; without `values`, none
+///   has a value.
 #[derive(Debug, Default)]
 pub(crate) struct Emitted {
     emitted: usize,
@@ -359,8 +361,8 @@ fn append_long(number: u64, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&text.to_le_bytes());
 }
 
-/// The last eight decimal digits of a number below 10⁸, the first in the lowest byte: halves, quarters and digits are parted
-/// side by side in one word, so it takes three steps and no memory.
+/// The last eight decimal digits of a number below 10⁸, the first in the lowest byte: halves, quarters and digits are
+/// parted side by side in one word, so it takes three steps and no memory.
 #[inline]
 fn eight_digits(number: u64) -> u64 {
     let above = ten_thousands(number);
@@ -373,10 +375,11 @@ fn eight_digits(number: u64) -> u64 {
 
 /// `number / 10_000`, for a number below 2³².
 ///
-/// WebAssembly has no upper half of a product, so a division by a constant stays a division there, which costs some 20 times
-/// as much. The factor is 2⁴⁵ / 10,000 rounded up, (2⁴⁵ + 1168) / 10,000, so that the product is larger than
-/// `number / 10_000` by `number · 1168 / (10,000 · 2⁴⁵)`. As long as `number · 1168` is below 2⁴⁵ that is less than 1 / 10,000, the least
-/// distance to the next whole number, so the whole part is the same: for all numbers below 3 · 10¹⁰. The product does not overflow below 2³².
+/// WebAssembly has no upper half of a product, so a division by a constant stays a division there, which costs some 20
+/// times as much. The factor is 2⁴⁵ / 10,000 rounded up, (2⁴⁵ + 1168) / 10,000, so that the product is larger than
+/// `number / 10_000` by `number · 1168 / (10,000 · 2⁴⁵)`. As long as `number · 1168` is below 2⁴⁵ that is less than 1 /
+/// 10,000, the least distance to the next whole number, so the whole part is the same: for all numbers below 3 · 10¹⁰.
+/// The product does not overflow below 2³².
 #[inline]
 const fn ten_thousands(number: u64) -> u64 {
     (number * 3_518_437_209) >> 45

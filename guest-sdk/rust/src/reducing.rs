@@ -1,4 +1,5 @@
-//! States that fold what comes for a key into one value: `Reducing` where both have the same type, `Aggregating` where not.
+//! States that fold the inputs of a key into one value: `Reducing` where both have the same type, `Aggregating` where
+//! not.
 //!
 //! To the host both are value states. They differ from a `Value` in that the way to change them is part of their type.
 
@@ -11,11 +12,11 @@ use crate::encoding::{Encoding, Postcard};
 use crate::states::{Call, Declaration, State, Writes, sealed};
 use crate::{Result, Value};
 
-/// A type of which two values become one.
+/// A type whose values can be combined in pairs.
 ///
 /// The order in which they do must not matter to the operator: `(a, b), c` is `a, (b, c)`.
 pub trait Reduce {
-    /// Takes another value in.
+    /// Combines it with another value.
     fn reduce(&mut self, other: Self);
 }
 
@@ -45,7 +46,7 @@ pub trait Reduce {
 pub struct Reducing<T, E = Postcard>(Value<T, E>);
 
 impl<T: Reduce, E> Reducing<T, E> {
-    /// Adds a value and returns what all of them make.
+    /// Adds a value and returns the combination of all of them.
     pub fn add(&mut self, value: T) -> &T {
         if let Some(kept) = self.0.get_mut() {
             kept.reduce(value);
@@ -55,7 +56,7 @@ impl<T: Reduce, E> Reducing<T, E> {
         self.0.get().expect("it was just set")
     }
 
-    /// What the values make that were added, if there were any.
+    /// The combination of all added values, if there were any.
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         self.0.get()
@@ -67,18 +68,18 @@ impl<T: Reduce, E> Reducing<T, E> {
     }
 }
 
-/// A type that takes inputs in and gives a result. Its default is that of no input.
+/// A type that accumulates inputs and computes a result. Its default is the state before any input.
 pub trait Aggregate: Default {
     /// What is added.
     type Input;
 
-    /// What comes of it.
+    /// The type of the result.
     type Output;
 
-    /// Takes an input in.
+    /// Adds an input.
     fn add(&mut self, input: Self::Input);
 
-    /// What comes of all inputs.
+    /// The result of all inputs so far.
     fn result(&self) -> Self::Output;
 }
 
@@ -118,14 +119,14 @@ pub trait Aggregate: Default {
 pub struct Aggregating<A, E = Postcard>(Value<A, E>);
 
 impl<A: Aggregate, E> Aggregating<A, E> {
-    /// Adds an input and returns what comes of all of them.
+    /// Adds an input and returns the result of all of them.
     pub fn add(&mut self, input: A::Input) -> A::Output {
         let kept = self.0.or_default();
         kept.add(input);
         kept.result()
     }
 
-    /// What comes of the inputs that were added, if there were any.
+    /// The result of the added inputs, if there were any.
     #[must_use]
     pub fn get(&self) -> Option<A::Output> {
         self.0.get().map(A::result)

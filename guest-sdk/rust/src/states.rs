@@ -1,7 +1,7 @@
-//! What `#[derive(States)]` says about an operator, and what a field must be to be a state.
+//! The traits behind `#[derive(States)]`: what it implements for an operator, and what a field needs to be a state.
 //!
-//! The derived code calls these; an operator only names the types of its fields. Nothing here knows what a value is: that
-//! is `value`, `list` and `map`.
+//! The derived code calls these; an operator only names the types of its fields. Nothing here knows what a value is:
+//! that is `value`, `list` and `map`.
 
 use crate::columns::{Column, ListWrites, MapWrites, OptionalColumn, Part, StateKind, ValueWrites};
 use crate::encoding::Encoding;
@@ -35,7 +35,7 @@ pub trait States {
     /// Rewrites values of an older version of a state, one for one.
     ///
     /// # Errors
-    /// The state does not take that version over, or a value is none of it.
+    /// The state does not migrate that version, or a value is not of that version.
     fn migrate(state: u16, from_version: u32, values: &Column) -> Result<Column>;
 
     /// Values or sub-keys of a state as JSON, one for one.
@@ -44,10 +44,10 @@ pub trait States {
     /// A value does not decode, or cannot be JSON.
     fn to_json(state: u16, part: Part, values: &Column) -> Result<Column>;
 
-    /// The other way round.
+    /// The inverse.
     ///
     /// # Errors
-    /// A text is no value of the state.
+    /// A text is not a value of the state.
     fn from_json(state: u16, part: Part, texts: &Column) -> Result<Column>;
 }
 
@@ -87,16 +87,16 @@ pub trait State: sealed::Sealed {
     /// Appends the JSON text of a sub-key.
     ///
     /// # Errors
-    /// It is none, or the state has no sub-keys.
+    /// It is not a sub-key of the state, or the state has no sub-keys.
     fn sub_key_to_json(bytes: &[u8], json: &mut Vec<u8>) -> Result {
         let _ = (bytes, json);
         Err(Error::new("this state has no sub-keys"))
     }
 
-    /// The other way round.
+    /// The inverse.
     ///
     /// # Errors
-    /// The text is no sub-key, or the state has none.
+    /// The text is not a sub-key, or the state has none.
     fn sub_key_from_json(json: &[u8], bytes: &mut Vec<u8>) -> Result {
         let _ = (json, bytes);
         Err(Error::new("this state has no sub-keys"))
@@ -139,13 +139,13 @@ pub(crate) mod sealed {
 /// One declared state.
 #[derive(Debug)]
 pub struct Declaration {
-    /// Its identity across versions of the plugin.
+    /// Identifies the state across versions of the plugin.
     pub name: &'static str,
     /// Its kind.
     pub kind: StateKind,
     /// The version of the encoding of its values.
     pub version: u32,
-    /// How long a value lives after it was last written; `None` if it does not expire.
+    /// How long after its last write a value expires; `None` if it does not expire.
     pub ttl_ms: Option<u64>,
 }
 
@@ -180,7 +180,7 @@ pub struct Writes {
 /// Rewrites what a state `S` kept as `Old`.
 ///
 /// # Errors
-/// A value is no `Old`, or cannot be taken over.
+/// A value is not an `Old`, or cannot be taken over.
 pub fn migrate<S: State, Old, New: Migrated<S::Item>>(
     upgrade: impl Fn(Old) -> New,
     values: &Column,
@@ -205,7 +205,7 @@ pub fn to_json<S: State>(part: Part, values: &Column) -> Result<Column> {
     }
 }
 
-/// The other way round.
+/// The inverse.
 ///
 /// # Errors
 /// As [`States::from_json`].

@@ -1,7 +1,8 @@
 //! Sub-keys of a map as bytes whose order is that of the values.
 //!
-//! The host orders entries by these bytes and knows nothing else of them. Integers are big-endian with the sign bit turned
-//! over, text and bytes are as they are; in a tuple all but the last have a fixed length, so none needs an end.
+//! The host orders entries by these bytes and knows nothing else of them. Integers are big-endian with the sign bit
+//! inverted over, text and bytes are as they are; in a tuple all but the last have a fixed length, so none needs an
+//! end.
 
 use serde_json::Value as Json;
 
@@ -18,7 +19,8 @@ pub trait AsSubKey {
     fn append_to(&self, bytes: &mut Vec<u8>);
 }
 
-/// A type that can be the sub-key of a [`Map`](crate::Map): its bytes sort like its values, and equal values have equal bytes.
+/// A type that can be the sub-key of a [`Map`](crate::Map): its bytes sort like its values, and equal values have equal
+/// bytes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the sub-key of a map",
     label = "its order as bytes is not known",
@@ -203,7 +205,7 @@ impl<A: FixedSubKey, B: SubKey> SubKey for (A, B) {
     fn from_json(json: &Json) -> Result<Self> {
         match json.as_array().map(Vec::as_slice) {
             Some([first, second]) => Ok((A::from_json(first)?, B::from_json(second)?)),
-            _ => Err(Error::new(format!("`{json}` is no array of 2"))),
+            _ => Err(Error::new(format!("`{json}` is not an array of 2"))),
         }
     }
 }
@@ -238,7 +240,7 @@ impl<A: FixedSubKey, B: FixedSubKey, C: SubKey> SubKey for (A, B, C) {
                 B::from_json(second)?,
                 C::from_json(third)?,
             )),
-            _ => Err(Error::new(format!("`{json}` is no array of 3"))),
+            _ => Err(Error::new(format!("`{json}` is not an array of 3"))),
         }
     }
 }

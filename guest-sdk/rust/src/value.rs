@@ -1,7 +1,8 @@
-//! One value a key.
+//! One value per key.
 //!
-//! All values of a call are decoded before its first record and the changed ones encoded after its last, so each key costs
-//! one of each however many records it has, and no access can fail. A write-only state pays for decoding all the same.
+//! All values of a call are decoded before its first record and the changed ones encoded after its last, so each key
+//! costs one of each however many records it has, and no access can fail. A state that is only written pays for
+//! decoding too.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,8 +15,8 @@ use crate::{Error, Result};
 
 /// A state that keeps one `T` for each key.
 ///
-/// Everything it does is about the key of the record that is being processed: there is no way to name another. `E` is how
-/// values are written: [`Postcard`] unless said otherwise.
+/// It is always the value for the key of the record that is being processed: there is no way to name another key. `E`
+/// is how values are written: [`Postcard`] unless said otherwise.
 ///
 /// - `cells` has one cell for each key of the call.
 /// - `slot` is the key of the current record; outside of `process` it means nothing.
@@ -55,7 +56,8 @@ impl<T, E> Value<T, E> {
         self.or_insert_with(T::default)
     }
 
-    /// The value to change in place; what `first` gives is set first if there is none. It counts as changed from here on.
+    /// The value to change in place; the result of `first` is set first if there is none. It counts as changed from
+    /// here on.
     #[inline]
     pub fn or_insert_with(&mut self, first: impl FnOnce() -> T) -> &mut T {
         let cell = self.changing();
@@ -74,7 +76,7 @@ impl<T, E> Value<T, E> {
         self.take();
     }
 
-    /// Removes the value and hands it over.
+    /// Removes the value and returns it.
     #[inline]
     pub fn take(&mut self) -> Option<T> {
         let cell = &mut self.cells[self.slot];

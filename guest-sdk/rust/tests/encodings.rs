@@ -1,5 +1,5 @@
-//! Catches an encoding that changed: `guest-sdk/encodings.json` is what the SDKs of all languages test against, and each of
-//! its vectors is what this SDK writes and reads. `UPDATE_GOLDEN=1` writes the file anew.
+//! Catches an encoding that changed: `guest-sdk/encodings.json` is what the SDKs of all languages test against, and
+//! each of its vectors is what this SDK writes and reads. `UPDATE_GOLDEN=1` writes the file anew.
 #![expect(
     clippy::unwrap_used,
     reason = "what fails here fails the test, and functions around tests are tests too"
@@ -18,7 +18,7 @@ const ABOUT: &[&str] = &[
     "Made and checked by `guest-sdk/rust/tests/encodings.rs`; change it there.",
     "Integers are decimal strings in `value`, since not every JSON parser reads them exactly; bytes are hex strings. `hex` is \
      what the encoding writes. `json` is the text that `to-json` gives and `from-json` takes: integers are plain numbers there.",
-    "`json` of an f64 may be written otherwise if it is the same number (`1` for `1.0`). One that is no number is `null`, and \
+    "`json` of an f64 may be written otherwise if it is the same number (`1` for `1.0`). One that is not a number is `null`, and \
      does not come back.",
     "Objects of the encoding `json` keep their order here because it is alphabetical.",
     "`refused`: bytes that must not decode (`hex`), and texts that `from-json` must not take (`json`).",
@@ -276,7 +276,7 @@ fn refused_sub_keys() -> Lines {
     lines
 }
 
-/// One vector a line.
+/// One vector per line.
 fn file() -> String {
     let mut file = "{\n  \"about\": [".to_owned();
     for (index, line) in ABOUT.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! States as users write them, run by `testing`.
 //!
-//! Catches a call that does not see what it wrote itself, entries that come in the wrong order or twice where pages meet, values
-//! that live too long or too short, migrations that mix up values, and listeners that are never called.
+//! Catches a call that does not see what it wrote itself, entries that come in the wrong order or twice where pages
+//! meet, values that live too long or too short, migrations that mix up values, and listeners that are never called.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -275,7 +275,7 @@ fn values_are_folded_into_one() {
     assert_eq!(check_disposable::<Folds>(&[], numbers), folded);
 }
 
-/// Keeps a number, then a text, then both; a word that is no number never migrates.
+/// Keeps a number, then a text, then both; a word that is not a number never migrates.
 macro_rules! version {
     ($name:ident, $ty:ty, $(#[$state:meta])? $record:ident, $value:expr) => {
         #[derive(Default, States)]

@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// The bytes of hexadecimal text, two digits each; all that is no digit, such as white space, is left out.
+/// The bytes of hexadecimal text, two digits each; all that is not a digit, such as white space, is left out.
 ///
 /// # Panics
 /// When a digit is left over.

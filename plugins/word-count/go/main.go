@@ -5,12 +5,12 @@ package main
 
 import "floodmark.dev/sdk"
 
-// WordCount knows how often each word came by.
+// WordCount keeps how often each word was seen.
 type WordCount struct {
 	count sdk.Value[uint64]
 }
 
-// Unread says that only keys are looked at.
+// Unread says that only keys are read.
 func (w *WordCount) Unread(string) sdk.Columns { return sdk.RecordValues | sdk.RecordTimestamps }
 
 func (w *WordCount) Process(_ sdk.Record, out *sdk.Output) error {

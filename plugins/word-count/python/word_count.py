@@ -7,7 +7,7 @@ from floodmark import Operator, Output, Record, Value
 
 
 class WordCount(Operator):
-    """How often each word came by."""
+    """How often each word was seen."""
 
     count = Value(int)
 

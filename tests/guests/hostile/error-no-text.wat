@@ -1,4 +1,4 @@
-;; Fails with bytes that are no text.
+;; Fails with bytes that are not text.
 ;; -- process
 (call $poke (i32.const 1024) (i32.const 1))
 (call $poke (i32.const 1028) (i32.const 4096))

@@ -1,3 +1,3 @@
-;; Logs with a level that there is not.
+;; Logs with a level that does not exist.
 ;; -- process
 (call $line (i32.const 200) (i32.const 16) (i32.const 7))

@@ -4,7 +4,7 @@
  */
 #include <floodmark.h>
 
-/* How often each word came by. */
+/* How often each word was seen. */
 static fm_value count = FM_VALUE("count", FM_U64);
 
 static void process(const fm_record *word, fm_output *out) {

@@ -1,8 +1,8 @@
-//! `#[derive(States)]` turns the fields of an operator into the states that it declares, and `#[operator]` says which columns of its
-//! input it does not read.
+//! `#[derive(States)]` turns the fields of an operator into the states that it declares, and `#[operator]` says which
+//! columns of its input it does not read.
 //!
-//! Names are checked here, so that a wrong one is an error in the operator's source and not at run time. What a state can
-//! do is not known here: each field's type says that through the trait `State`.
+//! Names are checked here, so that a wrong one is an error in the operator's source and not at run time. What a state
+//! can do is not known here: each field's type says that through the trait `State`.
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
@@ -20,10 +20,10 @@ use attribute::Attribute;
 ///
 /// - `#[state(skip)]` leaves a field to the operator (configuration, caches).
 /// - `#[state(name = "..")]` gives the state another name.
-/// - `#[state(ttl = "1h")]` lets values live for an hour after they were last written (`ms`, `s`, `min`, `h`, `d`).
-/// - `#[state(version = 2, migrate = function)]` declares the version of its encoding (1 if not said), and how a value of the
-///   version before becomes one of this version: `fn(Old) -> New`, or `fn(Old) -> Result<New>`. With more than one older version
-///   in use, `migrate(1 = from_v1, 2 = from_v2)` names a function for each.
+/// - `#[state(ttl = "1h")]` makes values expire an hour after their last write (`ms`, `s`, `min`, `h`, `d`).
+/// - `#[state(version = 2, migrate = function)]` declares the version of its encoding (by default 1), and how a value
+///   of the previous version is converted to this version: `fn(Old) -> New`, or `fn(Old) -> Result<New>`. With more
+///   than one older version in use, `migrate(1 = from_v1, 2 = from_v2)` names a function for each.
 #[proc_macro_derive(States, attributes(state))]
 pub fn derive_states(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
@@ -32,13 +32,14 @@ pub fn derive_states(input: TokenStream) -> TokenStream {
         .into()
 }
 
-/// Sets the constant `READS` of an `impl Operator`: which columns of its input the operator reads, from what `process` does with its
-/// record. The host then does not copy the others, nor make them where it can do without.
+/// Sets the constant `READS` of an `impl Operator`: which columns of its input the operator reads, from what `process`
+/// does with its record. The host then does not copy the others, and if possible does not create them.
 ///
-/// A record that is named `_`, or of which only `key()` and `input()` are called, is read neither for its value nor for its time;
-/// `value()` and `text()` read values, and `timestamp()` reads event times. To emit by `out.emit(..)`, with `to(..)` and `key(..)` before it, reads no
-/// times; with `at(..)` it does. Any other use of the record reads everything: handing it to another function, naming it in a macro
-/// such as `info!`, giving it another name. So what the attribute says is never too little. An implementation that has the constant keeps it.
+/// A record that is named `_`, or of which only `key()` and `input()` are called, is read neither for its value nor for
+/// its time; `value()` and `text()` read values, and `timestamp()` reads event times. `out.emit(..)`, also after
+/// `to(..)` and `key(..)`, reads no times; with `at(..)` it does. Any other use of the record reads everything: passing
+/// it to another function, naming it in a macro such as `info!`, giving it another name. So the attribute never omits a
+/// column that is read. An implementation that has the constant keeps it.
 #[proc_macro_attribute]
 pub fn operator(arguments: TokenStream, implementation: TokenStream) -> TokenStream {
     // An error must not hide the implementation, or there would be others behind it.

@@ -1,8 +1,8 @@
 //! `#[operator]`: finds out which columns an operator does not read, from the text of its `process`.
 //!
 //! It looks at each place where the parameters are named, and knows few forms: a call of a method of the record, and an
-//! emission made in one expression. All else (the record handed on, bound again, inside of a macro) counts as reading every
-//! column, which is never wrong and only slower. Types are not known here, so nothing is followed.
+//! emission made in one expression. All else (the record handed on, bound again, inside of a macro) counts as reading
+//! every column, which is never wrong and only slower. Types are not known here, so nothing is followed.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream as Tokens, TokenTree};
 use quote::quote;
@@ -17,7 +17,7 @@ const ON_THE_WAY: [&str; 2] = ["to", "key"];
 /// What ends an emission, and what has nothing to do with times.
 const LAST: [&str; 3] = ["emit", "reject", "reserve_keyed"];
 
-/// Words before a `!` that is no macro's.
+/// Words before a `!` that does not name a macro.
 const BEFORE_NOT: [&str; 7] = ["if", "while", "match", "return", "in", "else", "break"];
 
 /// Attributes that leave a function as it is.
@@ -263,7 +263,8 @@ fn plain(word: &Ident) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a use of the record that is taken for none: the operator would panic in production for what the attribute did.
+    //! Catches a use of the record that is taken for none: the operator would panic in production for what the
+    //! attribute did.
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Runs a plugin natively, without Wasm: a task whose instance can be killed, with the state beside it.
 //!
-//! It takes the same path as the component, from the columns of the contract to the columns of the contract, and refuses
-//! what a host would refuse. It has no limits, no failures of its own and no checkpoints.
+//! It takes the same path as the component, from the columns of the contract to the columns of the contract, and
+//! refuses what a host would refuse. It has no limits, no failures of its own and no checkpoints.
 //!
 //! ```
 //! # use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};
@@ -92,8 +92,8 @@ impl Task {
         }
     }
 
-    /// The task with another version of its operator, as after a swap. States keep what they have; those of an older version
-    /// are migrated.
+    /// The task with another version of its operator, as after a swap. States keep what they have; those of an older
+    /// version are migrated.
     ///
     /// # Errors
     /// The other operator does not take a state over, or a value does not migrate.
@@ -139,17 +139,17 @@ impl Task {
         }
     }
 
-    /// Tells the instance, if there is one, that a checkpoint was given up.
+    /// Tells the instance, if there is one, that a checkpoint was aborted.
     pub fn abort_checkpoint(&mut self, checkpoint: u64) {
         if let Some(instance) = &self.instance {
             instance.aborted(checkpoint);
         }
     }
 
-    /// Processes one batch of records that came by the first input port, and returns what was emitted, port by port.
+    /// Processes one batch of records of the first input port, and returns the emitted records, port by port.
     ///
     /// # Errors
-    /// The plugin refused its configuration or the batch. State is as it was, and the instance is gone.
+    /// The plugin refused its configuration or the batch. The state does not change, and the instance is dropped.
     pub fn run(
         &mut self,
         records: impl IntoIterator<Item = impl Into<Given>>,
@@ -180,15 +180,15 @@ impl Task {
         std::mem::take(&mut self.rejected)
     }
 
-    /// Drops the instance, as the host may between any two batches. The next batch meets a fresh one.
+    /// Drops the instance, as the host may between any two batches. The next batch gets a fresh one.
     pub fn kill(&mut self) {
         self.instance = None;
     }
 
-    /// What the state keeps for a key, encoded by postcard.
+    /// The value of the state for a key, encoded by postcard.
     ///
     /// # Panics
-    /// When there is no such state, or its bytes are no such value.
+    /// When there is no such state, or its bytes are not such a value.
     #[must_use]
     pub fn value<T: Serialize + DeserializeOwned>(
         &self,
@@ -227,7 +227,7 @@ impl Task {
     /// The list that the state keeps for a key, encoded by postcard.
     ///
     /// # Panics
-    /// When there is no such state, or its bytes are no such items.
+    /// When there is no such state, or its bytes are not such items.
     #[must_use]
     pub fn list<T: Serialize + DeserializeOwned>(
         &self,
@@ -244,7 +244,7 @@ impl Task {
     /// The map that the state keeps for a key, its values encoded by postcard.
     ///
     /// # Panics
-    /// When there is no such state, or its bytes are no such entries.
+    /// When there is no such state, or its bytes are not such entries.
     #[must_use]
     pub fn map<K: SubKey, V: Serialize + DeserializeOwned>(
         &self,
@@ -281,7 +281,7 @@ impl Task {
     /// Sets a value as tools do: by JSON text.
     ///
     /// # Errors
-    /// The text is no value of the state.
+    /// The text is not a value of the state.
     ///
     /// # Panics
     /// When there is no such state.
@@ -326,11 +326,11 @@ impl fmt::Debug for Task {
 /// Numbers that operators reported.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
-    /// What was added, by counter.
+    /// The sum of the added numbers, by counter.
     pub counters: BTreeMap<String, u64>,
-    /// What was set last, by gauge.
+    /// The last number that was set, by gauge.
     pub gauges: BTreeMap<String, f64>,
-    /// What was observed, in order, by histogram.
+    /// The observed values, in order, by histogram.
     pub histograms: BTreeMap<String, Vec<f64>>,
 }
 

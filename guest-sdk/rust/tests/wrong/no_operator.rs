@@ -1,4 +1,4 @@
-//~ `Counter` is no operator
+//~ `Counter` is not an operator
 //~ an operator is opened with its configuration and then processes one record after the other
 use floodmark_sdk::{States, Value};
 

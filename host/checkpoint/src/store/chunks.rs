@@ -169,7 +169,7 @@ pub(super) enum IndexFound {
 }
 
 impl IndexFound {
-    /// The index if it is sound. Without one, the chunk is read whole, so a damaged index is no loss.
+    /// The index if it is sound. Without one, the chunk is read whole, so a damaged index does no harm.
     pub(super) fn sound(self) -> Option<Vec<u8>> {
         match self {
             Self::Sound(index) => Some(index),

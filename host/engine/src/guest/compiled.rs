@@ -468,7 +468,7 @@ mod tests {
         cache.store(&engine, digest(3), &empty(&engine));
         let has = |number| cache.path(&engine, digest(number)).exists();
         assert_eq!([7, 1, 2, 3].map(has), [true, false, true, true]);
-        assert!(put_aside.exists(), "it is no entry");
+        assert!(put_aside.exists(), "it is not an entry");
     }
 
     #[test]

@@ -330,7 +330,7 @@ mod tests {
         let mut seen: Vec<_> = keyed.batch.keys.iter().collect();
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), keyed.batch.keys.len(), "a key stands twice");
+        assert_eq!(seen.len(), keyed.batch.keys.len(), "a key appears twice");
         assert!(
             keyed
                 .batch

@@ -52,7 +52,7 @@
     (if (i32.gt_u (local.get $code) (i32.const 0x10ffff)) (then (return (i32.const 0))))
     (local.get $bytes))
 
-  ;; Hands the line over, if it has anything. Bytes that are no text become question marks: the host takes only text.
+  ;; Hands the line over, if it has anything. Bytes that are not text become question marks: the host takes only text.
   (func $flush
     (local $at i32) (local $end i32) (local $bytes i32)
     (if (i32.eqz (global.get $line_bytes)) (then (return)))

@@ -4,7 +4,7 @@
 
 use floodmark_sdk::{Config, Decimal, Operator, Output, Record, Result, States, Value};
 
-/// How often each word came by.
+/// How often each word was seen.
 #[derive(Debug, Default, States)]
 pub struct WordCount {
     count: Value<u64>,

@@ -1,8 +1,8 @@
 //! Splits values into words: each word becomes the key of a record without a value.
 //!
 //! A word is a longest run of bytes without ASCII white space, taken as it is: no case is folded, no encoding assumed.
-//! White space is what it is for `tr -s '[:space:]'` in the C locale: space, tab, line feed, vertical tab, form feed and
-//! carriage return.
+//! White space is what it is for `tr -s '[:space:]'` in the C locale: space, tab, line feed, vertical tab, form feed
+//! and carriage return.
 
 use floodmark_sdk::{Config, Operator, Output, Record, Result, States};
 
@@ -92,8 +92,8 @@ fn eight_of(rest: &[u8]) -> u64 {
 /// The highest bit of each byte that parts words: space, and tab to carriage return, which are 9 to 13.
 /// `u8::is_ascii_whitespace` leaves out the vertical tab.
 ///
-/// The low seven bits of each byte are looked at by sums that stay within their byte: `b + 0x80 - n` has the highest bit if `b` is `n`
-/// or more. A byte that has the highest bit itself is no white space.
+/// The low seven bits of each byte are looked at by sums that stay within their byte: `b + 0x80 - n` has the highest
+/// bit if `b` is `n` or more. A byte that has the highest bit itself is not white space.
 #[inline]
 const fn spaces(eight: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;

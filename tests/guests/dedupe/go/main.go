@@ -3,7 +3,7 @@ package main
 
 import "floodmark.dev/sdk"
 
-// Dedupe knows which keys came by.
+// Dedupe keeps which keys were seen.
 type Dedupe struct {
 	seen sdk.Value[struct{}] `floodmark:",ttl=1h"`
 }

@@ -4,7 +4,7 @@ from floodmark import Operator, Output, Record, Value
 
 
 class Dedupe(Operator):
-    """Knows which keys came by."""
+    """Keeps which keys were seen."""
 
     seen = Value(None, ttl="1h")
 

@@ -1,9 +1,9 @@
-// Adds to each record the profile of its key. Profiles come by an input of their own, and an empty one clears what was there.
+// Adds to each record the profile of its key. Profiles have an input of their own, and an empty one clears what was there.
 package main
 
 import "floodmark.dev/sdk"
 
-// Enrich knows the profiles.
+// Enrich keeps the profiles.
 type Enrich struct {
 	profile sdk.Value[string]
 }

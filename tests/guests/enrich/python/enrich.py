@@ -1,4 +1,4 @@
-"""Adds to each record what is known of its key: what the last record of the other input said."""
+"""Adds to each record the profile of its key: the value of the last record of the other input."""
 
 from floodmark import Operator, Output, Record, Value
 

@@ -23,7 +23,7 @@ func (r *Router) Open(config *sdk.Config) error {
 
 func (r *Router) Process(record sdk.Record, out *sdk.Output) error {
 	value := record.Value()
-	// A `+` is no part of a number.
+	// A `+` is not part of a number.
 	number, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil || strings.HasPrefix(string(value), "+") {
 		out.Rejectf("not a number: %s", value)

@@ -1,4 +1,4 @@
-"""Sends numbers to `small` or `large` by a limit, and odd ones to `odd` as well; what is no number is rejected."""
+"""Sends numbers to `small` or `large` by a limit, and odd ones to `odd` as well; what is not a number is rejected."""
 
 import re
 

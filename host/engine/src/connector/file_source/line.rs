@@ -175,7 +175,7 @@ pub(super) fn timestamp_of(text: &[u8]) -> Result<Timestamp, String> {
         .filter(|&time| time != NO_TIMESTAMP);
     number.or_else(|| rfc3339::parse(text)).ok_or_else(|| {
         format!(
-            "`{}` is no event time; write milliseconds since 1970 as an integer, or RFC 3339",
+            "`{}` is not an event time; write milliseconds since 1970 as an integer, or RFC 3339",
             text[..text.len().min(64)].escape_ascii()
         )
     })

@@ -58,7 +58,7 @@ fn a_fixed_delay_counts_until_there_are_more_records() {
     };
     check(
         strategy,
-        // However long it takes: a checkpoint without more records is no progress. One with fewer is none, either.
+        // However long it takes: a checkpoint without more records is not progress. One with fewer is none, either.
         &[
             (1, 5),
             (90_000, 5),
@@ -118,7 +118,7 @@ fn delays_grow_up_to_the_longest_and_begin_anew_after_a_quiet_time() {
     });
     check(
         strategy,
-        // Records do not matter. The delay is no part of the quiet time: 29.5 s after the one of 14 s it is not over.
+        // Records do not matter. The delay is not part of the quiet time: 29.5 s after the one of 14 s it is not over.
         &[
             (1, 0),
             (2, 9),

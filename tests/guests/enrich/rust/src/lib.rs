@@ -1,4 +1,5 @@
-//! Adds to each record the profile of its key. Profiles come by an input of their own, and an empty one clears what was there.
+//! Adds to each record the profile of its key. Profiles have an input of their own, and an empty one clears what was
+//! there.
 
 use floodmark_sdk::{Config, Operator, Output, Port, Record, Result, States, Value};
 

@@ -1,5 +1,5 @@
-//! Numbers the words that it sees, and keeps the number in its memory, where no checkpoint finds it: what a plugin must not do.
-//! One undisturbed run is as good as another; after a crash the numbers begin again.
+//! Numbers the words that it sees, and keeps the number in its memory, where no checkpoint finds it: what a plugin must
+//! not do. Undisturbed runs give the same output; after a crash the numbers start over.
 
 use floodmark_sdk::{Config, Decimal, Operator, Output, Record, Result, States};
 

@@ -1,4 +1,4 @@
-/* Does what its records tell it, which is no good: ends, hangs, takes all memory, fails. Other records go through. */
+/* Misbehaves as its records say: ends, hangs, takes all memory, fails. Other records are emitted. */
 #include <floodmark.h>
 #include <stdlib.h>
 #include <string.h>

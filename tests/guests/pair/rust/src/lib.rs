@@ -1,4 +1,4 @@
-//! Emits each record with the input that it came by, and rejects those that begin with `reject`, unless `mended` is set.
+//! Emits each record with the name of its input, and rejects those that begin with `reject`, unless `mended` is set.
 
 use floodmark_sdk::{Config, Operator, Output, Port, Record, Result, States};
 

@@ -1,5 +1,5 @@
 /* Sends small numbers one way and large ones another, and odd ones also a third way, under the key `odd` and without their
- * time. What is no number is rejected.
+ * time. What is not a number is rejected.
  */
 #include <floodmark.h>
 

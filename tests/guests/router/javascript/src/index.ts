@@ -1,5 +1,5 @@
 /**
- * Sends numbers to several outputs, and refuses what is no number.
+ * Sends numbers to several outputs, and refuses what is not a number.
  */
 
 import { type Config, Operator, type Output, type PluginRecord, readable } from "floodmark";

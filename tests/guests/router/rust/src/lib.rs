@@ -1,5 +1,5 @@
-//! Parts numbers: below the limit to `small`, others to `large`, and each odd one also to `odd`, all under one key there. What
-//! is no number is rejected.
+//! Parts numbers: below the limit to `small`, others to `large`, and each odd one also to `odd`, all under one key
+//! there. What is not a number is rejected.
 
 use floodmark_sdk::{Config, Operator, Output, Port, Record, Result, States};
 
@@ -44,7 +44,7 @@ impl Operator for Router {
 
 floodmark_sdk::export!(Router);
 
-/// The number that a value spells: ASCII digits, with a `-` before them or without. A `+` is no part of a number.
+/// The number that a value spells: ASCII digits, with a `-` before them or without. A `+` is not part of a number.
 fn number(value: &[u8]) -> Option<i64> {
     let text = str::from_utf8(value).ok()?;
     text.parse().ok().filter(|_| !text.starts_with('+'))

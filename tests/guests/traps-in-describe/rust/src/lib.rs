@@ -1,4 +1,4 @@
-//! A plugin that cannot say what it is.
+//! A plugin that traps in `describe`.
 
 use floodmark_sdk::columns::{Batch, Description, OptionalColumn, Output, Plugin};
 use floodmark_sdk::{Config, Port, Result};

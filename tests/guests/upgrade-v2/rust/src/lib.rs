@@ -1,5 +1,5 @@
-//! Counts words as `word-count` does, and takes over what that one counted: its state is of version 2, and also keeps the
-//! longest value that came with a word.
+//! Counts words as `word-count` does, and takes over what that one counted: its state is of version 2, and also keeps
+//! the longest value that came with a word.
 
 use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ floodmark_sdk::export!(UpgradeV2);
 
 #[cfg(test)]
 mod tests {
-    //! Catches counts that start anew with the new version.
+    //! Catches counts that start over with the new version.
 
     use floodmark_sdk::Decimal;
     use floodmark_sdk::testing::Task;
