@@ -129,7 +129,7 @@ func (s *scan[K, V]) next() (subKey K, value V, isThere bool) {
 	}
 }
 
-// ownNext is the next of the call's own entries. It is looked for anew each time, since there may be others by now.
+// ownNext is the next of the call's own entries. It is searched again each time, since there may be others by now.
 func (s *scan[K, V]) ownNext() (int32, bool) {
 	sorted := s.m.keys[s.slot].sorted
 	bound := func(text []byte) int {

@@ -12,7 +12,7 @@ import (
 	"floodmark.dev/sdk/internal/contract"
 )
 
-// collectAtPercent is how much an instance's memory may grow before it is searched for what is not used any more. Instances are small,
+// collectAtPercent is how much an instance's memory may grow before it is searched for unused objects. Instances are small,
 // and what an SDK call uses is used again, so it is worth to wait.
 const collectAtPercent = 400
 

@@ -25,7 +25,7 @@ func LogHandler() slog.Handler {
 type logHandler struct {
 	text slog.Handler
 	line strings.Builder
-	// groups and attributes are given to each text handler anew.
+	// groups and attributes are passed to each new text handler.
 	with []func(slog.Handler) slog.Handler
 }
 

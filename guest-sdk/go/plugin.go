@@ -184,7 +184,7 @@ func (p *plugin) CheckpointAborted(checkpoint uint64) {
 	}
 }
 
-// tell calls the operator where nothing comes back: what goes wrong is logged, and the operator is not trusted any more.
+// tell calls the operator where nothing comes back: what goes wrong is logged, and the operator is dropped.
 func (p *plugin) tell(what string, call func()) {
 	defer func() {
 		if cause := recover(); cause != nil {

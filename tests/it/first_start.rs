@@ -86,7 +86,7 @@ fn start(job: &Job, cache: &Path) -> Running {
     job.spawn(command)
 }
 
-/// What the operator is at, once that is so.
+/// The status of the operator, once `is_so` holds for it.
 fn operator(job: &Job, is_so: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..10_000 {
         let outcome = job.command(&["status", "pipeline.toml", "--json"]);
@@ -170,7 +170,7 @@ fn undisturbed(cache: &Path) -> String {
     summary(&start(&plain, cache).wait().succeeded().stderr)
 }
 
-/// A job with the same records, of which each run has so many a second that none comes to its end unless it is to.
+/// A job with the same records, at a rate at which no run ends before it should.
 fn slow_job(cache: &Path) -> Job {
     job(cache, "records = 100000, rate = 500")
 }

@@ -279,7 +279,7 @@ fn a_running_job_that_follows_its_input_processes_letters_at_once() {
     assert!(replayed(&job, set_follow).starts_with("nothing to replay"));
     running.signal("TERM");
     running.wait().succeeded();
-    // A job that does not set records aside any more knows what it has read all the same.
+    // A job that no longer sets records aside still knows what it has read.
     for on_error in ["skip", "dead-letter"] {
         let set = format!("operator.count.on-error={on_error}");
         job.run(&["--set", &set]).succeeded();

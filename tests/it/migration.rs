@@ -1,6 +1,6 @@
 //! A plugin with another version of its state takes over what was kept.
 //!
-//! Catches values that are lost or counted anew with a new version, a stream that waits for all of them, a plugin that sees
+//! Catches values that are lost or counted from zero with a new version, a stream that waits for all of them, a plugin that sees
 //! values that it does not know, and times to live that do not come from the pipeline file.
 
 use std::fs;

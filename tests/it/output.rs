@@ -24,7 +24,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes down which parts are there. Panics when one that was visible is not any more.
+    /// Takes down which parts are there. Panics when one that was visible has disappeared.
     #[track_caller]
     pub fn notice(&mut self, folder: &Path) {
         let names: BTreeSet<String> = match fs::read_dir(folder) {
@@ -40,7 +40,7 @@ impl Seen {
         self.parts = names;
     }
 
-    /// Reads the parts that are new. Panics when a record is there twice, or a part that was visible is not any more.
+    /// Reads the parts that are new. Panics when a record is there twice, or a part that was visible has disappeared.
     #[track_caller]
     pub fn look(&mut self, folder: &Path) {
         self.notice(folder);

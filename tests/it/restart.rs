@@ -97,7 +97,7 @@ fn each_strategy_goes_back_as_often_as_it_says() {
         0,
         "this was failure 11 in a row, and `restart.attempts` is 9",
     );
-    // A job that ends well begins to count anew.
+    // A job that ends well starts to count from zero.
     let log = fs::read_to_string(job.data_dir().join("failures")).unwrap();
     assert_eq!(log.lines().count(), 11, "{log}");
     job.run(&[]).succeeded();

@@ -1,5 +1,5 @@
 //! Catches a job that goes back with its state but not its code, or the other way round, keeps output of what was undone, or
-//! changes something although the checkpoint cannot be gone back to.
+//! changes something although the job cannot go back to the checkpoint.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -144,7 +144,7 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
     }
     assert_eq!(lists(&job), lists(&undisturbed));
     assert_ne!(lists(&job), later);
-    // The checkpoint says it now, and the note is not needed any more.
+    // The checkpoint says it now, and the note is no longer needed.
     fs::remove_file(job.data_dir().join("rollback")).unwrap();
     run(2, 61).says(", which replaced plugin ");
     // Once the pipeline names another, it wins.

@@ -40,7 +40,7 @@ fn check(signal: &str, interval: &str, parallelism: &str) {
 
 #[test]
 fn sigterm_stops_with_a_checkpoint() {
-    // Long enough that no other checkpoint is under way, which the stop would wait for, while the input comes to its end.
+    // Long enough that no other checkpoint is under way, which the stop would wait for, while the input ends.
     check("TERM", "10s", "2");
     check("TERM", "off", "1");
 }

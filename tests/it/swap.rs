@@ -443,5 +443,5 @@ fn lists_and_maps_go_on_under_another_plugin() {
             after += usize::from(is_after && items == 4);
         }
     }
-    assert!(after > 0, "the lists of before continue");
+    assert!(after > 0, "the earlier lists continue");
 }

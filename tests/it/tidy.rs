@@ -121,7 +121,7 @@ const WITH_PROSE: [&str; 11] = [
 const GENERATED: [&str; 4] = ["target", "build", "node_modules", "__pycache__"];
 
 /// Words that leave a reader guessing, and what to write instead. In two halves, so that this file has none of them.
-const UNCLEAR: [(&str, &str, &str); 11] = [
+const UNCLEAR: [(&str, &str, &str); 26] = [
     ("who", "ever", "name the caller, worker, client or user"),
     ("whom", "ever", "name the caller, worker, client or user"),
     ("some", "body", "name the caller, worker, client or user"),
@@ -141,6 +141,21 @@ const UNCLEAR: [(&str, &str, &str); 11] = [
     ("comes", " again", "`is replayed`"),
     ("made", " anew", "`remade` or `built again`"),
     ("for", " good", "`permanently`"),
+    ("of", " before", "`earlier`, or name the time"),
+    ("of", " ours", "name the owner"),
+    ("own", " accord", "`automatically`"),
+    ("who", " asks", "name the caller, client or user"),
+    ("who", " asked", "name the caller, client or user"),
+    ("became", " of", "`how it was handled`"),
+    ("passed", " over", "`skipped`"),
+    ("took the", " place", "`replaced`"),
+    ("stood", " still", "`paused`"),
+    ("starts", " anew", "`starts over`"),
+    ("begins", " anew", "`starts over`"),
+    ("it is", " none", "`it is not one`, or name the type"),
+    ("belongs", " into", "`belongs in`"),
+    ("same", " breath", "`at the same time`"),
+    ("its", " kin", "`similar functions`"),
 ];
 
 /// A source file: its path in the repository, and its text.
@@ -179,7 +194,7 @@ impl Source {
         parts.next() == Some("host") && parts.nth(1) == Some("src")
     }
 
-    /// The code of the host that is no test: what comes before the tests at the end of the file, or nothing in a file of tests.
+    /// The code of the host that is not a test: what comes before the tests at the end of the file, or nothing in a file of tests.
     fn untested_code(&self) -> Option<String> {
         if !self.is_code_of_host() {
             return None;
@@ -292,7 +307,7 @@ fn expand<'a>(prefix: &str, text: &'a str, named: &mut Vec<String>) -> &'a str {
     let end = text
         .find(|char: char| !char.is_alphanumeric() && char != '_')
         .unwrap_or(text.len());
-    // Something that is no path: a star, say.
+    // Something that is not a path: a star, say.
     if end == 0 {
         let mut chars = text.chars();
         chars.next();

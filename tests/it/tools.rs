@@ -283,7 +283,7 @@ fn checkpoints_in_a_folder_are_found_by_the_data_folder() {
         "carried",
     ]);
     assert!(job.path("carried").exists());
-    // It does not begin anew elsewhere, nor does another job take its checkpoints for its own.
+    // It does not start over elsewhere, nor does another job take its checkpoints for its own.
     let elsewhere = job.run(&[]);
     assert_eq!(elsewhere.code, Some(4), "{}", elsewhere.stderr);
     elsewhere.says("and `checkpoint.storage` says redb");

@@ -42,7 +42,7 @@ static COUNT: LazyLock<[Plugin; 2]> = LazyLock::new(|| {
     [component, other].map(|component| engine.load("count", &component).expect("it is one"))
 });
 
-/// Processes after which no fault is injected any more, so that the job comes to its end.
+/// Processes after which no further fault is injected, so that the job ends.
 const FAULTY_PROCESSES: u64 = 12;
 /// Processes after which a job that has not ended never will.
 const PROCESSES_MAX: u64 = 60;
@@ -63,7 +63,7 @@ struct Scenario {
     moves_per_failure: u64,
     model: RestartModel,
     counts: Counts,
-    /// What the job put out, if that is compared.
+    /// The output of the job, if it is compared.
     trace: Option<Vec<String>>,
 }
 
@@ -201,7 +201,7 @@ impl Scenario {
         for number in 0..PROCESSES_MAX {
             self.counts.processes += 1;
             self.has_faults = number < FAULTY_PROCESSES;
-            // At first short lives, then long enough ones to come to an end.
+            // At first short lives, then long enough ones to finish.
             let moves = 50 + self.random.below(300 + 200 * (number + 1));
             let moves = if self.has_faults { moves } else { 1_000_000 };
             let death = Process::begin(self).run(moves);

@@ -31,7 +31,7 @@ impl RestartModel {
         self.records_in = newest.records_in;
     }
 
-    /// The job has ended well: earlier failures do not count any more.
+    /// The job has ended well: earlier failures no longer count.
     pub fn ended(&mut self) {
         self.row.clear();
         self.failures = 0;

@@ -22,7 +22,7 @@ static void put_varint(uint64_t number, fmi_buffer *bytes) {
   bytes->len -= VARINT_BYTES_MAX - len;
 }
 
-/* How many bytes the number has; 0 if it is none. */
+/* How many bytes the number has; 0 if it is not a number. */
 static size_t take_varint(fm_bytes bytes, uint64_t *number) {
   uint64_t read = 0;
   for (size_t index = 0; index < bytes.len && index < 10; index++) {

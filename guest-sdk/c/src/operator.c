@@ -1,6 +1,6 @@
 /* The life of an operator: described, opened with its options, and called with one batch after the other.
  *
- * After an error the operator may have seen half of a batch, so the next call opens it anew: its memory is zeroed, and
+ * After an error the operator may have seen half of a batch, so the next call opens it again: its memory is zeroed, and
  * `open` gets the same options again. Variables that it does not name as its memory are its own business.
  */
 #include <stdlib.h>

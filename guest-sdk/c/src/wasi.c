@@ -14,7 +14,7 @@ enum { OK = 0, BAD_FILE = 8, NOT_SUPPORTED = 52, NOT_SEEKABLE = 70 };
 enum { STDIN = 0, STDOUT = 1, STDERR = 2, LINE_BYTES_MAX = 8192 };
 
 #define WASI(name) __imported_wasi_snapshot_preview1_##name
-/* Zig calls them by other names, and so does the part of the C library that it has written anew. */
+/* Zig calls them by other names, and so does the part of the C library that it has rewritten. */
 #define ALSO(name) \
   extern __typeof__(WASI(name)) also_##name __asm__(#name "|wasi_snapshot_preview1") \
       __attribute__((alias("__imported_wasi_snapshot_preview1_" #name)));

@@ -12,7 +12,7 @@ import { signedColumns, unsignedColumns } from "./varints.js";
 /** A way to write values of type `T` as bytes. Equal values have equal bytes, or replay would not be exact. */
 export interface Codec<T> {
   readonly name: string;
-  /** Appends a value, or throws if it is none. */
+  /** Appends a value, or throws if it is not of this type. */
   encode(value: T, into: Bytes): void;
   /**
    * What decoding the encoding of a value gives, or throws if it has none. Only a codec has it whose values cannot change; those

@@ -34,7 +34,7 @@ declare global {
 
 type Texts = (string | number)[];
 
-/** In the place of texts: no record has this index. */
+/** Instead of texts: no record has this index. */
 const OUT_OF_STEP = { length: NaN } as unknown as Texts;
 
 /** Where an operator emits records. They leave when the whole batch has been processed. */

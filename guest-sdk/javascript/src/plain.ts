@@ -17,7 +17,7 @@ import type {
 } from "./host.js";
 import { NO_TIME, Times, bytesOf, halves, packed, packedOptional, timeAt, u32s, unpacked, unpackedOptional } from "./packed.js";
 
-/** A batch as the packed call has it. A time that is not exact any more is refused rather than changed. */
+/** A batch as the packed call has it. A time that is no longer exact is refused rather than changed. */
 export function packedBatch({ keys, slots, values, timestamps }: Batch): PackedBatch {
   const times = new Times();
   for (const time of timestamps) {

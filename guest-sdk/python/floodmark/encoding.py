@@ -39,7 +39,7 @@ class Encoding(Generic[T]):
     sub_key: SubKey[T] | None = None
     #: Whether a value may take no bytes at all.
     may_be_empty = True
-    #: Whether no value can be changed in place. Only then a state keeps values themselves, and reads others anew each time.
+    #: Whether no value can be changed in place. Only then a state keeps values themselves, and decodes others again at each read.
     _immutable = False
     #: Below this an `int` from 0 on is normal as it is.
     _plain_end = 0

@@ -61,7 +61,7 @@ class Instance:
                 tell(self._operator)
             except Exception as error:
                 self._operator = None
-                host.current.log(log.ERROR, f"the operator cannot hear of a checkpoint: {told(error)}")
+                host.current.log(log.ERROR, f"the operator failed when it was told of a checkpoint: {told(error)}")
 
     def migrate(self, state: int, from_version: int, values: Column) -> Column:
         """Rewrites values of an older version of a state."""

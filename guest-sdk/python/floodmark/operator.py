@@ -82,5 +82,5 @@ def check_states(operator: Operator, states: dict[str, State[Any]]) -> None:
     for attribute, state in states.items():
         if getattr(operator, attribute) is not state:
             raise Error(
-                f"the attribute of state `{state.name}` was assigned; write `self.{attribute}.set(value)` or its like"
+                f"the attribute of state `{state.name}` was assigned; write `self.{attribute}.set(value)` or a similar call"
             )

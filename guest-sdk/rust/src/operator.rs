@@ -42,7 +42,7 @@ pub trait Operator: States + Sized + 'static {
     /// here.
     ///
     /// Best effort: a call may be missed, so this checkpoint also covers all with a smaller number, and a fresh
-    /// instance has heard of none.
+    /// instance has not been told of any.
     fn checkpoint_completed(&mut self, checkpoint: u64) {
         let _ = checkpoint;
     }

@@ -1,5 +1,5 @@
 //! Catches an encoding that changed: `guest-sdk/encodings.json` is what the SDKs of all languages test against, and
-//! each of its vectors is what this SDK writes and reads. `UPDATE_GOLDEN=1` writes the file anew.
+//! each of its vectors is what this SDK writes and reads. `UPDATE_GOLDEN=1` rewrites the file.
 #![expect(
     clippy::unwrap_used,
     reason = "what fails here fails the test, and functions around tests are tests too"

@@ -365,7 +365,7 @@ fn values_are_json_for_tools() -> Result {
     Ok(())
 }
 
-/// Says how many checkpoints it has heard of.
+/// Emits how many checkpoints it was told of.
 #[derive(Default, States)]
 struct Listens {
     #[state(skip)]

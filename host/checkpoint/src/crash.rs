@@ -128,7 +128,7 @@ impl FromStr for Point {
 /// The point at which a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashAt {
-    /// The point.
+    /// The step to die at.
     pub point: Point,
     /// The number of times that it must be reached, from 1.
     pub nth: u64,

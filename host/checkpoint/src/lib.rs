@@ -23,13 +23,13 @@ use floodmark_state::{ChunkRef, StateSchema};
 /// Everything that a job needs to resume: positions, state, staged output, and the plugins by digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The id of the checkpoint.
+    /// Above the ids of all checkpoints that its storage has ever held.
     pub id: CheckpointId,
     /// Wall-clock time of the trigger, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_ms: u64,
     /// The reason for taking it.
     pub trigger: Trigger,
-    /// The name of the job.
+    /// The name of the job that took it.
     pub job: String,
     /// The id of the data folder in which it was taken: sinks mark their output with it.
     pub data_folder: String,
@@ -71,7 +71,7 @@ impl Scale {
         }
     }
 
-    /// The key groups of a task.
+    /// The key groups that the task with index `task` owns.
     #[must_use]
     pub fn key_groups(&self, task: TaskIndex) -> KeyGroupRange {
         self.max_parallelism.range(task, self.parallelism)
@@ -110,19 +110,19 @@ impl Trigger {
     }
 }
 
-/// A source in a checkpoint.
+/// The positions of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSnapshot {
-    /// The name of the node.
+    /// The node's name in the pipeline, by which a restore finds it.
     pub name: String,
     /// The splits of all its tasks.
     pub splits: Vec<Split>,
 }
 
-/// An operator in a checkpoint.
+/// The plugin and the state of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorSnapshot {
-    /// The name of the node.
+    /// The node's name in the pipeline, by which a restore finds it.
     pub name: String,
     /// The plugin that runs after this checkpoint: in the checkpoint of a swap, the new one.
     pub plugin: PluginDigest,
@@ -152,7 +152,7 @@ impl OperatorSnapshot {
 pub struct PluginChoice {
     /// The digest of its component.
     pub plugin: PluginDigest,
-    /// Its configuration.
+    /// Fields and values, as the plugin gets them in `open`.
     pub config: Vec<(String, String)>,
 }
 
@@ -167,10 +167,10 @@ pub struct TaskSnapshot {
     pub collided: Vec<u64>,
 }
 
-/// A sink in a checkpoint.
+/// The staged output of a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkSnapshot {
-    /// The name of the node.
+    /// The node's name in the pipeline, by which a restore finds it.
     pub name: String,
     /// Parts to commit once the checkpoint is durable: its own, and those of earlier ones that may not be visible yet.
     pub staged: Vec<Staged>,
@@ -209,7 +209,7 @@ pub struct CommitPermit {
 }
 
 impl CommitPermit {
-    /// The durable checkpoint.
+    /// The durable checkpoint, whose output may be committed.
     #[must_use]
     pub fn checkpoint(&self) -> CheckpointId {
         self.checkpoint

@@ -18,7 +18,7 @@ use super::Checkpoint;
 use v1::ManifestV1;
 
 const MAGIC: &[u8; 8] = b"FLMK-MAN";
-/// The version that is written.
+/// The version that [`encode`] writes. No other version exists yet.
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = MAGIC.len() + 2;
 const CHECKSUM_BYTES: usize = 8;
@@ -46,7 +46,7 @@ pub enum ManifestError {
     Malformed(&'static str),
 }
 
-/// The bytes of a checkpoint.
+/// The manifest of a checkpoint as bytes, with header and checksum.
 #[must_use]
 pub fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

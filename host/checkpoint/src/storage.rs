@@ -14,7 +14,7 @@ use floodmark_state::{Chunk, ChunkRef};
 /// A checkpoint to write. Chunks and plugins that are already stored may be included.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCheckpoint<'a> {
-    /// Its manifest.
+    /// What the manifest will say.
     pub checkpoint: &'a Checkpoint,
     /// The chunks that it names and that may not be stored yet.
     pub chunks: &'a [Arc<Chunk>],
@@ -24,7 +24,7 @@ pub struct NewCheckpoint<'a> {
     pub retained: NonZeroU32,
 }
 
-/// The compression of chunks.
+/// How chunks are compressed when they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
     /// The lz4 block format, for chunks that it shortens by a tenth or more.

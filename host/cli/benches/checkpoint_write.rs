@@ -1,4 +1,4 @@
-//! What does a checkpoint cost: how long does the stream stand still at its barrier, and how long and how many bytes does
+//! What does a checkpoint cost: how long does the stream pause at its barrier, and how long and how many bytes does
 //! it take to make the changed keys durable?
 
 mod support;
@@ -148,7 +148,7 @@ fn measure(keys: usize, value_bytes: usize, rounds: u64) {
     let _ = std::fs::remove_file(&path);
 }
 
-/// The same in a job that counts 1 M keys: how long its worker stands still, the snapshot of the sink included.
+/// The same in a job that counts 1 M keys: how long its worker pauses, the snapshot of the sink included.
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn measure_job() {
     let records = setting("FLOODMARK_BENCH_RECORDS", 10_000_000);
@@ -168,7 +168,7 @@ fn measure_job() {
         }
     }
     println!(
-        "job counting 1 M keys, a checkpoint every 250 ms, {} checkpoints: worker stands still median {:.2} ms, p99 {:.2} ms (the batch at work included); trigger to visible median {:.0} ms",
+        "job counting 1 M keys, a checkpoint every 250 ms, {} checkpoints: worker pause median {:.2} ms, p99 {:.2} ms (the batch at work included); trigger to visible median {:.0} ms",
         stalls.len(),
         median(stalls.clone()),
         percentile(&mut stalls, 0.99),

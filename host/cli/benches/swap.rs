@@ -1,4 +1,4 @@
-//! How long does a job stand still when a plugin is replaced? Counts by key under full load with two tasks, while two versions of
+//! How long does a job pause when a plugin is replaced? Counts by key under full load with two tasks, while two versions of
 //! the plugin take each other's place again and again; the pause is from the barrier at a task until it is ready for the next
 //! record, and should not depend on how much state there is.
 

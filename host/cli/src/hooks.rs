@@ -30,7 +30,7 @@ const STOP_TIME: Duration = Duration::from_secs(3);
 /// Interval of checking whether a running command has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A listener.
+/// A command or an address to notify of each checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hook {
     /// A command line for `sh -c`, which gets the event on its standard input.
@@ -67,7 +67,7 @@ impl std::fmt::Display for Hook {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckpointEvent {
-    /// The outcome.
+    /// Whether the checkpoint completed or failed.
     pub event: CheckpointOutcome,
     /// The name of the job.
     pub job: String,
@@ -77,16 +77,16 @@ pub struct CheckpointEvent {
     pub created_ms: u64,
     /// The reason for taking it, such as `interval`.
     pub trigger: String,
-    /// Bytes of state in it.
+    /// Bytes of state that the checkpoint holds.
     pub state_bytes: u64,
     /// Time from the trigger to the outcome, in milliseconds.
     pub duration_ms: u64,
-    /// The reason for a failure.
+    /// The reason, if the checkpoint failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// The outcome of a checkpoint.
+/// Whether a checkpoint completed or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckpointOutcome {
@@ -96,7 +96,7 @@ pub enum CheckpointOutcome {
     Failed,
 }
 
-/// Time limits.
+/// Longest times for one notification, and for queued events at the end of the job.
 #[derive(Debug, Clone, Copy)]
 struct TimeLimits {
     command: Duration,

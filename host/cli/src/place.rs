@@ -46,7 +46,7 @@ pub struct PlaceOrSavepoint {
 /// A reader of checkpoints, and where they came from.
 pub(super) struct OpenedCheckpoints {
     pub(super) reader: Arc<dyn CheckpointReader>,
-    /// For messages.
+    /// The place of the checkpoints, for messages.
     pub(super) name: String,
     /// The folder of the job's compiled plugins.
     pub(super) compiled: Option<PathBuf>,

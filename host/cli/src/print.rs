@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::CommandError;
 
-/// Prints text.
+/// Prints text to standard output, and flushes it.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

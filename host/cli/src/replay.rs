@@ -61,7 +61,7 @@ pub struct ReplayArguments {
     /// Prints one line of JSON for each record
     #[arg(long)]
     json: bool,
-    /// Replays even if the plugin does not declare some of the saved state any more
+    /// Replays even if the plugin no longer declares some of the saved state
     #[arg(long)]
     allow_dropped_state: bool,
     /// The data folder of the job [default: `.floodmark/NAME` beside the pipeline file, NAME being the job's]

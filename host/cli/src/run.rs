@@ -52,7 +52,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE|ID")]
     from: Option<String>,
     /// Runs even if the pipeline has no place for some of the saved state, and drops it: state of an operator that was
-    /// removed, or state that its plugin does not declare any more
+    /// removed, or state that its plugin no longer declares
     #[arg(long)]
     allow_dropped_state: bool,
     /// Writes a profile when the job ends: `.svg` is a flame graph, `.folded` collapsed stacks, `.json` for browsers

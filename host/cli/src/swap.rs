@@ -50,7 +50,7 @@ pub struct SwapArguments {
     /// Reverts to the old plugin and its state if the job fails within this time, such as `30s`
     #[arg(long, value_name = "TIME")]
     trial: Option<String>,
-    /// Drops state that the new plugin does not declare any more
+    /// Drops state that the new plugin no longer declares
     #[arg(long)]
     allow_dropped_state: bool,
     /// Prints the findings and the result as JSON

@@ -23,13 +23,13 @@ pub enum AskError {
     /// No job listens on the folder.
     #[error("no job runs on the data folder `{}`", folder.display())]
     NotRunning {
-        /// The folder.
+        /// The data folder of the job.
         folder: PathBuf,
     },
     /// An I/O error.
     #[error("cannot talk to the job on `{}`: {source}", folder.display())]
     Io {
-        /// The folder.
+        /// The data folder of the job.
         folder: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -48,7 +48,7 @@ pub enum AskError {
         folder.display()
     )]
     Silent {
-        /// The folder.
+        /// The data folder of the job.
         folder: PathBuf,
     },
 }

@@ -17,7 +17,7 @@ use super::routes::HttpRefusal;
 pub(super) enum Guard {
     /// Only users who may write to the folder can open the socket.
     Socket,
-    /// Clients on TCP.
+    /// Any process that reaches the port may be a client, a web browser too.
     Tcp {
         /// The token that clients must present, if any.
         token: Option<Token>,

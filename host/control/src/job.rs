@@ -68,7 +68,7 @@ struct StopWish {
     savepoint: Option<String>,
 }
 
-/// Builds the routes.
+/// The routes for status, metrics, checkpoints and stop.
 #[must_use]
 pub fn routes(side: &JobSide) -> Routes {
     let (status, checkpoints, metrics) = (side.clone(), side.clone(), side.clone());

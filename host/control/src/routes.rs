@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// The method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Reads.
+    /// Reads, and changes nothing.
     Get,
     /// Changes something.
     Post,
@@ -40,7 +40,7 @@ pub enum HandlerPace {
 /// One call.
 #[derive(Debug, Clone)]
 pub struct HttpRequest {
-    /// The body.
+    /// The body as it was sent, not yet parsed.
     pub body: Vec<u8>,
     /// Whether it came through the socket in the data folder, and so from a user who may write there.
     pub is_local: bool,
@@ -70,7 +70,7 @@ impl HttpRequest {
 /// The answer of a handler.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HttpReply {
-    /// JSON.
+    /// A JSON document.
     Json(Value),
     /// Text for Prometheus.
     Metrics(String),
@@ -79,9 +79,9 @@ pub enum HttpReply {
 /// The reason why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpRefusal {
-    /// The HTTP status.
+    /// The HTTP status code of the answer.
     pub status: u16,
-    /// A code for programs.
+    /// A word for programs, such as `busy`.
     pub code: &'static str,
     /// A sentence for people.
     pub message: String,
@@ -129,7 +129,7 @@ pub type Handler = Arc<dyn Fn(&HttpRequest) -> Result<HttpReply, HttpRefusal> + 
 /// A method and path with its handler.
 #[derive(Clone)]
 pub struct Route {
-    /// The method.
+    /// The method; a HEAD request counts as a GET request.
     pub method: Method,
     /// The whole path.
     pub path: &'static str,
@@ -137,11 +137,11 @@ pub struct Route {
     pub about: &'static str,
     /// The time that the handler takes.
     pub pace: HandlerPace,
-    /// The handler.
+    /// What computes the answer.
     pub handler: Handler,
 }
 
-/// All routes.
+/// All routes of a server.
 #[derive(Clone, Default)]
 pub struct Routes(Vec<Route>);
 

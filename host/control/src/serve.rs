@@ -156,7 +156,7 @@ impl Doors {
     }
 }
 
-/// A listener.
+/// A socket that accepts connections.
 enum Door {
     Socket(tokio::net::UnixListener),
     Tcp(tokio::net::TcpListener),

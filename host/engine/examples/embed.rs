@@ -301,7 +301,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let trial = SwapOptions::trial(Duration::from_secs(30));
         let swapped = job.swap("count", fs::read(other)?, trial)?;
         println!(
-            "replaced the plugin; the job stood still for {:?}",
+            "replaced the plugin; the job paused for {:?}",
             swapped.pause
         );
         std::thread::sleep(Duration::from_millis(50));

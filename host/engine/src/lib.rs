@@ -96,7 +96,7 @@ impl Pipeline {
     }
 }
 
-/// The start of a job.
+/// Where a job starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFrom {
     /// Resumes from the newest sound checkpoint of its data folder, or starts fresh if there is none.
@@ -108,7 +108,7 @@ pub enum StartFrom {
     /// Resumes from the checkpoint in this savepoint, in a data folder without checkpoints or, with `fresh`, one whose
     /// checkpoints are deleted.
     Savepoint {
-        /// The file.
+        /// The file of the savepoint.
         path: PathBuf,
         /// Whether checkpoints of the data folder are deleted.
         fresh: bool,

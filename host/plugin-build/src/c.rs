@@ -73,7 +73,7 @@ fn explained(reason: String) -> String {
     if reason.contains("wasi_snapshot_preview1") {
         return format!(
             "it makes system calls without the C library, and plugins have no system calls ({reason}); in Zig, avoid `std.debug`, `std.fs`, \
-             `std.Io` and the like, and print with `fm_log`"
+             `std.Io` and similar modules, and print with `fm_log`"
         );
     }
     reason

@@ -8,7 +8,7 @@ use std::path::Path;
 use wit_component::StringEncoding;
 use wit_parser::{Resolve, SourceMap, WorldId};
 
-/// The files of `wit/`.
+/// The files of `wit/`: name and text.
 pub const FILES: [(&str, &str); 11] = [
     (
         "checkpoint-listener.wit",

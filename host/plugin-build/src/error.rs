@@ -13,19 +13,19 @@ pub enum PluginBuildError {
     /// There is nothing at the path.
     #[error("there is no plugin `{}`; name a `.wasm` file or a folder to build", path.display())]
     Missing {
-        /// The plugin.
+        /// The path that was given as a plugin.
         path: PathBuf,
     },
     /// The path is a device, a pipe or the like.
     #[error("the plugin `{}` is not a regular file; name a `.wasm` file or a folder to build", path.display())]
     NotAFile {
-        /// The plugin.
+        /// The path that was given as a plugin.
         path: PathBuf,
     },
     /// The file is larger than any plugin.
     #[error("the plugin `{}` has more than {} MiB, so it is not a plugin; name a `.wasm` file", path.display(), COMPONENT_BYTES_MAX >> 20)]
     TooLarge {
-        /// The plugin.
+        /// The path that was given as a plugin.
         path: PathBuf,
     },
     /// The language of the folder is unknown.
@@ -35,7 +35,7 @@ pub enum PluginBuildError {
         manifests()
     )]
     UnknownLanguage {
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
     },
     /// A tool is missing.
@@ -48,7 +48,7 @@ pub enum PluginBuildError {
         language: Language,
         /// The tool, for people.
         tool: &'static str,
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
         /// The result of looking for it.
         reason: String,
@@ -58,7 +58,7 @@ pub enum PluginBuildError {
     /// The manifest of a project is invalid.
     #[error("`{}` {reason}", path.display())]
     Manifest {
-        /// The manifest.
+        /// The path of the manifest.
         path: PathBuf,
         /// The mistake, and how to correct it.
         reason: String,
@@ -66,7 +66,7 @@ pub enum PluginBuildError {
     /// A folder cannot be read or written.
     #[error("the folder `{}` of a plugin cannot be used: {source}", path.display())]
     Folder {
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -74,7 +74,7 @@ pub enum PluginBuildError {
     /// The compiled module cannot become a component.
     #[error("the build of `{}` did not give a plugin: {reason}", path.display())]
     NotAPlugin {
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
         /// The import or export that does not fit.
         reason: String,
@@ -84,36 +84,36 @@ pub enum PluginBuildError {
         "the Rust target `wasm32-wasip2` is missing and could not be added ({reason}); run `rustup target add wasm32-wasip2`, or install it as you installed Rust"
     )]
     NoTarget {
-        /// The reason.
+        /// Why it could not be added.
         reason: String,
     },
     /// The compiler failed, and has printed why.
     #[error("building the plugin `{}` failed ({status}); the compiler's messages are above", path.display())]
     Failed {
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
         /// The exit status of the tool.
         status: ExitStatus,
     },
-    /// The crate does not yield a component.
+    /// The crate does not produce a component.
     #[error(
         "the crate `{}` produces no component; add `crate-type = [\"cdylib\"]` under `[lib]` in its `Cargo.toml`",
         path.display()
     )]
     NoComponent {
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
     },
-    /// The crate yields several components.
+    /// The crate produces several components.
     #[error(
         "the crate `{}` produces {}; name the one you mean as a `.wasm` file",
         path.display(),
         shown(components)
     )]
     ManyComponents {
-        /// The folder.
+        /// The folder of the plugin.
         path: PathBuf,
-        /// The components.
+        /// The components that the crate produces.
         components: Vec<PathBuf>,
     },
 }

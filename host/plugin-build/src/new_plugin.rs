@@ -25,7 +25,7 @@ pub enum NewPluginError {
         "`{name}` cannot be the name of a plugin; use 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`, beginning with a letter"
     )]
     Name {
-        /// The name.
+        /// The name as given.
         name: String,
     },
     /// The path exists already.

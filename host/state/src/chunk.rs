@@ -5,10 +5,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub u64);
 
-/// A chunk in a checkpoint.
+/// A chunk, as checkpoints name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRef {
-    /// Its id.
+    /// Its id, which is never used for another chunk.
     pub id: ChunkId,
     /// Its length in bytes.
     pub len: u32,
@@ -17,7 +17,7 @@ pub struct ChunkRef {
 /// A sealed chunk: its bytes never change again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// Its id.
+    /// Its id, which is never used for another chunk.
     pub id: ChunkId,
     /// Its entries, as `state::layout` writes them.
     pub bytes: Vec<u8>,

@@ -23,7 +23,7 @@ const MIGRATED_BYTES: usize = 256 << 10;
 /// A list or map by state and key, with the current time.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectionSlot<'a> {
-    /// The state.
+    /// The state that the list or map belongs to.
     pub state: StateId,
     /// The key.
     pub key: &'a [u8],

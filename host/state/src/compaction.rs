@@ -320,7 +320,7 @@ impl StateStore {
         let ttl = self.settings_of(entry).and_then(|state| state.ttl_ms);
         match (entry.written_ms, ttl) {
             (Some(written), Some(ttl)) => written.saturating_add(ttl),
-            // It has a write time, but its state has no expiry any more.
+            // It has a write time, but its state no longer expires.
             (Some(_), None) => u64::MAX,
             (None, _) => 0,
         }

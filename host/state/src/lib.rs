@@ -55,7 +55,7 @@ pub use versions::{StaleEntry, StaleSweep};
 /// states in another order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateSchema {
-    /// The id in its entries.
+    /// The id with which its entries are marked.
     pub id: StateId,
     /// The name that the plugin declares.
     pub name: String,
@@ -103,9 +103,9 @@ pub trait ChunkReader: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("chunk {} cannot be read: {reason}", chunk.0)]
 pub struct ChunkUnreadable {
-    /// The chunk.
+    /// The id of the chunk.
     pub chunk: ChunkId,
-    /// The reason.
+    /// The reason, for people.
     pub reason: String,
     /// Whether its bytes are damaged; otherwise the cause may be temporary.
     pub is_damaged: bool,
@@ -121,7 +121,7 @@ pub enum StateError {
     /// A chunk was read, but its content is wrong.
     #[error("chunk {} is damaged: {reason}", chunk.0)]
     Damaged {
-        /// The chunk.
+        /// The id of the chunk.
         chunk: ChunkId,
         /// The damage.
         reason: ChunkDamage,
@@ -132,7 +132,7 @@ pub enum StateError {
     /// The scratch file cannot be used.
     #[error("the scratch file of the state cannot be used: {reason}; make room in the data folder")]
     Scratch {
-        /// The reason.
+        /// The reason, for people.
         reason: String,
     },
 }

@@ -383,7 +383,7 @@ impl Log {
         }
     }
 
-    /// Drops a chunk without a live entry: at once, or when no rollback can need it any more.
+    /// Drops a chunk without a live entry: at once, or as soon as no rollback can need it.
     pub(super) fn let_go(&mut self, handle: u32) {
         let chunk = self.chunk_mut(handle);
         assert_eq!(

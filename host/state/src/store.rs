@@ -45,7 +45,7 @@ pub struct StateStore {
 /// The keys of a batch, each once, and their hashes.
 #[derive(Debug, Clone, Copy)]
 pub struct Keys<'a> {
-    /// The keys.
+    /// Each key once.
     pub keys: &'a Column,
     /// [`crate::stream::hash_key`] of each.
     pub hashes: &'a [u64],

@@ -66,7 +66,7 @@ pub(super) struct Claim {
     /// The highest id that was tried; it is unknown whether records from `successor` up to it exist.
     pub tried: Option<u64>,
     pub highest_chunk: u64,
-    /// The stored checkpoints.
+    /// The stored checkpoints whose records can be read.
     pub live: BTreeMap<CheckpointId, Named>,
     /// Records that cannot be read.
     pub damaged: BTreeSet<CheckpointId>,

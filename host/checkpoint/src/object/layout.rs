@@ -64,7 +64,7 @@ impl StoredChunk {
         chunk_name(self.chunk.id, self.writer)
     }
 
-    /// Length of its object.
+    /// Length of its object in bytes, with header and index.
     pub(super) fn object_bytes(&self) -> u64 {
         let index = self.index.map_or(0, |len| u64::from(len) + 8);
         HEADER_BYTES as u64 + u64::from(self.stored) + index

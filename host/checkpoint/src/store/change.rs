@@ -1,4 +1,4 @@
-//! Applies one transaction: adds new data, and removes data that no checkpoint names any more.
+//! Applies one transaction: adds new data, and removes data that no checkpoint names any longer.
 //!
 //! Reference counts are not updated in place: they are counted again from the manifests, which takes a few thousand
 //! steps, and the changed ones are stored. So a damaged count never deletes a chunk that is in use.
@@ -21,7 +21,7 @@ use crate::{
 use floodmark_state::stream::CheckpointId;
 use floodmark_state::{Chunk, ChunkId, ChunkRef};
 
-/// A change of the store.
+/// What one transaction adds to the store and removes from it.
 pub(super) struct StoreChange<'a> {
     pub(super) new: Option<New<'a>>,
     pub(super) deleted: &'a [CheckpointId],

@@ -16,25 +16,25 @@ pub enum StoreError {
     /// Another process has the store open. Nothing was touched.
     #[error("checkpoint store `{}` is in use by another process; stop that job, or use another data folder", path.display())]
     InUse {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
     },
     /// The file does not exist. Nothing was touched.
     #[error("there is no checkpoint store at `{}`; run the job first, or check `--data-dir`", path.display())]
     Absent {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
     },
     /// The file was removed after it was opened. Nothing was written.
     #[error("checkpoint store `{}` was removed while the job was running, so it cannot be written; put it back, or stop the job and start it again with `--fresh`", path.display())]
     Removed {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
     },
     /// The file is not a store. Nothing was touched.
     #[error("`{}` is not a checkpoint store: {reason}; restore it from a copy, move it away, or use another data folder", path.display())]
     NotAStore {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// The reason.
         reason: String,
@@ -42,7 +42,7 @@ pub enum StoreError {
     /// Another version of Floodmark wrote it. Nothing was touched.
     #[error("checkpoint store `{}` has format {found}, and this floodmark reads format {expected}; use the floodmark that wrote it, or another data folder", path.display())]
     OtherFormat {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// The format of the file.
         found: u64,
@@ -52,7 +52,7 @@ pub enum StoreError {
     /// Bytes in the store differ from those that were written. The rest may be sound: `recover` looks for it.
     #[error("checkpoint store `{}` is damaged: {reason}; restore the file from a copy, or start over with `--fresh`, which loses the state", path.display())]
     Damaged {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// A description of the damage.
         reason: String,
@@ -60,7 +60,7 @@ pub enum StoreError {
     /// There are checkpoints, and none can be restored. Nothing was changed.
     #[error("no checkpoint in `{}` can be restored: {}; restore the file from a copy, or start over with `--fresh`, which loses the state", path.display(), reasons(damaged))]
     AllDamaged {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// The checkpoints with the reasons, newest first.
         damaged: Vec<(CheckpointId, String)>,
@@ -68,9 +68,9 @@ pub enum StoreError {
     /// The requested checkpoint cannot be restored. Nothing was changed.
     #[error("checkpoint {id} in `{}` is damaged: {reason}; choose another one, or leave it out to start from the newest sound one", path.display())]
     ChosenDamaged {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
-        /// The checkpoint.
+        /// The id of the checkpoint.
         id: CheckpointId,
         /// The reason.
         reason: String,
@@ -78,19 +78,19 @@ pub enum StoreError {
     /// Another process writes so often that no read could finish. No damage is known.
     #[error("checkpoint store `{}` changes faster than it can be read; try again, or stop its job first", path.display())]
     Busy {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
     },
     /// The path of a new savepoint exists already. It was not touched.
     #[error("`{}` already exists; give the savepoint another name, or delete that file first", path.display())]
     Exists {
-        /// Where.
+        /// The path of the savepoint.
         path: PathBuf,
     },
     /// The file has no checkpoint or several, and none was chosen.
     #[error("`{}` holds {count} checkpoints, but a savepoint has exactly one; choose a checkpoint", path.display())]
     NotOne {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// Number of checkpoints.
         count: usize,
@@ -98,7 +98,7 @@ pub enum StoreError {
     /// The store is damaged, and its sound checkpoints could not be copied to a new file. Nothing was changed.
     #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display(), of_copy(source))]
     NotReplaced {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// The error of the new file.
         source: Box<StoreError>,
@@ -107,7 +107,7 @@ pub enum StoreError {
     /// until [`CheckpointStore::settle`](super::CheckpointStore::settle) or the next write has read the file again.
     #[error("checkpoint store `{}` could not be read or written: {source}; check free space and permissions", path.display())]
     Io {
-        /// The store.
+        /// The file of the store, or the address of the object storage.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -130,13 +130,13 @@ pub enum StoreError {
     /// There is no checkpoint with this id.
     #[error("there is no checkpoint {id}; `floodmark checkpoint list` shows those that are there")]
     NoSuchCheckpoint {
-        /// The id.
+        /// The requested id.
         id: CheckpointId,
     },
     /// The caller broke the store's contract. Nothing was written.
     #[error("checkpoint {id} cannot be written: {reason}")]
     Refused {
-        /// The checkpoint.
+        /// The id of the checkpoint.
         id: CheckpointId,
         /// The broken rule.
         reason: CheckpointRefusal,
@@ -150,7 +150,7 @@ pub enum CheckpointRefusal {
     /// Its id is not higher than all that were ever written.
     #[error("its id is not above {highest}, the highest ever written")]
     IdNotNew {
-        /// The highest id.
+        /// The highest id that was ever written.
         highest: CheckpointId,
     },
     /// It names a chunk that is neither stored nor included.
@@ -174,7 +174,7 @@ pub enum CheckpointRefusal {
     /// It names a plugin that is neither stored nor included.
     #[error("its plugin {plugin} is neither stored nor supplied")]
     PluginMissing {
-        /// The plugin.
+        /// The digest of the missing plugin.
         plugin: PluginDigest,
     },
 }
@@ -197,7 +197,7 @@ fn reasons(damaged: &[(CheckpointId, String)]) -> String {
 /// An error inside the store, before the path is added.
 #[derive(Debug)]
 pub(super) enum StoreFault {
-    /// redb failed.
+    /// redb returned an error.
     Redb(redb::Error),
     /// redb panicked: its handle must not be used again.
     Panicked(String),

@@ -23,7 +23,7 @@ pub(super) const CACHE_BYTES: usize = 16 << 20;
 /// Largest number of damaged stores that are kept for one highest id.
 const ASIDE_MAX: u32 = 1000;
 
-/// An open store.
+/// The bytes of an open store, and redb's handle on them.
 pub(super) type OpenedStore = (Storage, Handle);
 
 /// Opens the store at `path`, and creates it if it does not exist.
@@ -37,7 +37,7 @@ pub(super) fn open_or_create(path: &Path) -> Result<OpenedStore, StoreFault> {
     Ok(opened)
 }
 
-/// Opens the store at `path`.
+/// Opens the store at `path`, which must exist.
 pub(super) fn open(path: &Path) -> Result<OpenedStore, StoreFault> {
     if !path.try_exists()? {
         let path = path.to_owned();

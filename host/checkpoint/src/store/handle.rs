@@ -104,7 +104,7 @@ impl Drop for Handle {
             return;
         };
         let _ = guarded(|| {
-            // Its first step is a sync; if that fails, redb knows that it must not write any more.
+            // Its first step is a sync; if that fails, redb knows that it must no longer write.
             match database.check_integrity() {
                 // A transaction left by a panic keeps the database in use: even dropping it is unsafe.
                 Err(DatabaseError::TransactionInProgress) => std::mem::forget(database),

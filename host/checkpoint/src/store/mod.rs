@@ -155,7 +155,7 @@ impl CheckpointStore {
     }
 
     /// Opens a store on the caller's backend, and creates one there if it is empty. It has no folder: after damage was
-    /// found nothing can be written any more, and everything is checked before the first write.
+    /// found nothing can be written from then on, and everything is checked before the first write.
     ///
     /// # Errors
     ///

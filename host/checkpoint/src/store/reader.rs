@@ -26,7 +26,7 @@ pub(super) struct StoreReader {
     slot: RwLock<HandleSlot>,
 }
 
-/// Holds the handle.
+/// The handle on the file, if it is open, and what is needed to open another.
 pub(super) struct HandleSlot {
     /// Dropped before the storage; `None` after an error that leaves redb's view of the file in doubt.
     pub(super) database: Option<Handle>,

@@ -84,8 +84,7 @@ impl ReadOnlyStore {
         tries: usize,
         call: impl Fn(&View) -> Result<T, StoreFault>,
     ) -> Result<Option<T>, StoreFault> {
-        // After the file was replaced by another, it is not disturbed any more: failures are retried on a new view,
-        // too.
+        // After the file was replaced by another, no disturbance is seen: failures are retried on a new view, too.
         let mut is_new = false;
         for _ in 0..tries {
             let view = match self.current() {

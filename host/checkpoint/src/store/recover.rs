@@ -17,7 +17,7 @@ use crate::{Checkpoint, CommitPermit, Depth};
 use floodmark_state::ChunkId;
 use floodmark_state::stream::CheckpointId;
 
-/// The result of a recovery.
+/// What a recovery found.
 #[derive(Debug)]
 pub struct Recovery {
     /// The newest sound checkpoint, or the requested one; `None` if there never was any.
@@ -261,7 +261,7 @@ impl CheckpointStore {
         Ok(Highest { checkpoint, chunk })
     }
 
-    /// Replaces the damaged file with a new one. A store without a file name is not written to any more instead.
+    /// Replaces the damaged file with a new one. A store without a file name is no longer written to instead.
     fn leave(
         &mut self,
         sound: &[&Checkpoint],

@@ -31,7 +31,7 @@ pub struct VerifyReport {
 /// The findings about one checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointReport {
-    /// The id of the checkpoint.
+    /// The id under which the checkpoint is stored.
     pub id: CheckpointId,
     /// The problems; empty if it is sound.
     pub problems: Vec<String>,

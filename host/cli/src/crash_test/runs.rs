@@ -30,7 +30,7 @@ const AT_MOST_TIMES: u32 = 20;
 pub struct ReferenceRuns {
     /// The folder of the first run, whose output is the expected output.
     pub folder: PathBuf,
-    /// The expected output.
+    /// The lines that the first run wrote.
     pub output: RunOutput,
     /// Whether the second run wrote the same lines in the same order.
     pub is_in_order: bool,

@@ -49,7 +49,7 @@ pub fn dead_letters(command: &DeadLettersCommand) -> Result<(), CommandError> {
 
 /// A letter, and the committed file it was found in.
 struct FoundLetter<'a> {
-    /// The file.
+    /// The committed file.
     part: &'a PathBuf,
     letter: Letter,
     place: LetterPlace,

@@ -1,6 +1,6 @@
 //! Converts values to JSON and back, with the plugin that wrote them.
 //!
-//! If the plugin cannot be loaded, or does not know a state any more, values are shown raw.
+//! If the plugin cannot be loaded, or no longer declares a state, values are shown raw.
 
 use super::row::{Bytes, Shown, json_of};
 use floodmark_checkpoint::{CheckpointReader, OperatorSnapshot};

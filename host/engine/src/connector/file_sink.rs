@@ -34,7 +34,7 @@ use floodmark_state::stream::{CheckpointId, TaskIndex};
 use part::PartName;
 use writer::FileWriter;
 
-/// The settings of a file sink.
+/// The fields of a sink with `connector = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FileSinkSettings {

@@ -38,7 +38,7 @@ pub use replayed::ReplayedLetters;
 /// Interval of checking files that may grow.
 const POLL: Duration = Duration::from_millis(200);
 
-/// The settings of a file source.
+/// The fields of a source with `connector = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FileSourceSettings {
@@ -127,7 +127,7 @@ impl SourceFormat {
     }
 }
 
-/// Reads files.
+/// A source of one file, of the files in a folder, or of those that match a pattern.
 #[derive(Debug)]
 pub struct FileSource {
     base: PathBuf,

@@ -31,7 +31,7 @@ const VALUE_BYTES_MAX: usize = 64 << 20;
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 const NANOSECONDS: u128 = 1_000_000_000;
 
-/// The settings of a generator source.
+/// The fields of a source with `connector = "generator"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct GeneratorSettings {

@@ -13,7 +13,7 @@ use floodmark_state::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 /// A record that an operator could not handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// The name of the operator.
+    /// The operator that could not handle the record.
     pub operator: String,
     /// The digest of its plugin, in hexadecimal digits.
     pub plugin: String,
@@ -23,9 +23,9 @@ pub struct Letter {
     pub position: String,
     /// The input port at which it arrived.
     pub input: String,
-    /// Its key.
+    /// The key of the record.
     pub key: Vec<u8>,
-    /// Its value.
+    /// The value of the record.
     pub value: Vec<u8>,
     /// Its event time, or [`NO_TIMESTAMP`].
     pub timestamp: Timestamp,

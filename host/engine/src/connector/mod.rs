@@ -102,7 +102,7 @@ pub trait SourceReader: Send {
 /// Where [`SourceReader::read`] stops. At least one record is read, however long it is.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimits {
-    /// Records in the batch.
+    /// Largest number of records in the batch.
     pub records_max: usize,
     /// Bytes of keys and values in the batch after which no further record is added.
     pub bytes_max: usize,
@@ -206,7 +206,7 @@ pub trait SinkCommitter: Send {
     /// of a run whose checkpoints are gone.
     fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError>;
 
-    /// Removes all that earlier runs of this job have left, committed or not, so that the job can begin anew.
+    /// Removes all that earlier runs of this job have left, committed or not, so that the job can start over.
     ///
     /// # Errors
     /// When something may still be there.
@@ -250,9 +250,9 @@ pub enum ConnectorError {
     Io {
         /// What was tried, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// No file matches.
@@ -261,10 +261,10 @@ pub enum ConnectorError {
         /// The configured path.
         path: PathBuf,
     },
-    /// A setting that cannot be.
+    /// A setting is invalid.
     #[error("invalid `{setting}`: {reason}")]
     Setting {
-        /// Which one.
+        /// The name of the field.
         setting: &'static str,
         /// Why, and what to do.
         reason: &'static str,
@@ -274,12 +274,12 @@ pub enum ConnectorError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where the record starts.
+        /// The byte at which the record starts.
         offset: u64,
         /// What is wrong and what to do.
         reason: String,
     },
-    /// Input that a restored position has read is gone.
+    /// A file is shorter than the part that was read before the restored checkpoint.
     #[error(
         "`{}` ends at byte {len}, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",
         path.display()
@@ -289,10 +289,10 @@ pub enum ConnectorError {
         path: PathBuf,
         /// Its length now.
         len: u64,
-        /// The restored position.
+        /// The restored position, in bytes.
         position: u64,
     },
-    /// A file that a restored position names is gone.
+    /// A file that a restored position names no longer exists.
     #[error(
         "`{}` no longer exists, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",
         path.display()
@@ -300,38 +300,38 @@ pub enum ConnectorError {
     InputGone {
         /// The file.
         path: PathBuf,
-        /// The restored position.
+        /// The restored position, in bytes.
         position: u64,
     },
-    /// A setting that positions depend on is not what it was.
+    /// A setting that positions depend on has changed.
     #[error(
         "`{setting}` was {before} when the checkpoint was taken, and is now {now}; set it back, or start over with `--fresh`"
     )]
     SettingChanged {
-        /// Which one.
+        /// The name of the field.
         setting: &'static str,
-        /// In the checkpoint.
+        /// Its value in the checkpoint.
         before: String,
-        /// In the pipeline.
+        /// Its value in the pipeline.
         now: String,
     },
     /// A record cannot be written in the configured format.
     #[error("a record cannot be written as {format}: {reason}")]
     Unwritable {
-        /// The format.
+        /// The configured format.
         format: &'static str,
         /// Why and what to do.
         reason: String,
     },
-    /// Output of a run whose checkpoints are gone.
+    /// Output of a run whose checkpoints no longer exist.
     #[error(
         "`{}` holds output of this job (parts: {parts}) that belongs to no checkpoint; point `path` elsewhere, or run with `--fresh` to remove it and start over",
         path.display()
     )]
     ForeignOutput {
-        /// The folder.
+        /// The folder of the sink.
         path: PathBuf,
-        /// How many.
+        /// Number of parts.
         parts: usize,
     },
     /// The folder is another sink's.
@@ -340,11 +340,11 @@ pub enum ConnectorError {
         path.display()
     )]
     OutputTaken {
-        /// The folder.
+        /// The folder of the sink.
         path: PathBuf,
-        /// Whose it is.
+        /// The job that the folder belongs to.
         job: String,
-        /// Which of its sinks.
+        /// The sink of that job.
         sink: String,
     },
     /// Another sink or process writes into the folder at this moment.
@@ -353,7 +353,7 @@ pub enum ConnectorError {
         path.display()
     )]
     OutputInUse {
-        /// The folder.
+        /// The folder of the sink.
         path: PathBuf,
     },
     /// Output of the same sink, but of a run with another data folder.
@@ -362,18 +362,18 @@ pub enum ConnectorError {
         path.display()
     )]
     OtherRun {
-        /// The folder.
+        /// The folder of the sink.
         path: PathBuf,
     },
-    /// Files with names of ours in a folder that is not marked as ours.
+    /// Files with names of parts, in a folder that no sink has marked as its own.
     #[error(
         "`{}` holds files that are named like output ({parts}), but no sink has marked the folder as its own; move them away, or point `path` elsewhere",
         path.display()
     )]
     UnmarkedOutput {
-        /// The folder.
+        /// The folder of the sink.
         path: PathBuf,
-        /// How many.
+        /// Number of parts.
         parts: usize,
     },
     /// A staged part is not what was staged.
@@ -389,18 +389,18 @@ pub enum ConnectorError {
         /// Its length when it was staged.
         expected: u64,
     },
-    /// A part that the checkpoint counts on is gone.
+    /// A part that the checkpoint names is missing.
     #[error("part `{}` of the restored checkpoint is missing; start over with `--fresh`", path.display())]
     PartGone {
-        /// Where it should be.
+        /// Where the part should be.
         path: PathBuf,
     },
     /// A split, part or state in an encoding that this version does not read.
     #[error("{what} in the checkpoint cannot be read by this version of floodmark: {reason}")]
     Undecodable {
-        /// What it is.
+        /// The kind of data, such as a split.
         what: &'static str,
-        /// Why.
+        /// Why it cannot be decoded.
         reason: String,
     },
 }

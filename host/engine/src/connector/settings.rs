@@ -15,7 +15,7 @@ pub struct NodeContext<'a> {
     pub node: &'a str,
     /// The folder of the pipeline file, absolute.
     pub folder: &'a Path,
-    /// The id of the data folder.
+    /// The id of the data folder, with which sinks mark their output.
     pub data_folder: &'a str,
 }
 

@@ -20,7 +20,7 @@ use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 /// A larger buffer is freed after use.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
-/// The settings of a stdout sink.
+/// The fields of a sink with `connector = "stdout"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StdoutSinkSettings {

@@ -44,7 +44,7 @@ pub enum DataDirError {
         holder.map_or("another process".to_owned(), |id| format!("process {id}"))
     )]
     InUse {
-        /// The folder.
+        /// The path that was given as a data folder.
         path: PathBuf,
         /// The process id of the holder, if it is already written.
         holder: Option<u32>,
@@ -52,7 +52,7 @@ pub enum DataDirError {
     /// There is no data folder at the path.
     #[error("there is no data folder `{}`; pass that of a job that has run with `--data-dir`", path.display())]
     Missing {
-        /// The folder.
+        /// The path that was given as a data folder.
         path: PathBuf,
     },
     /// An I/O error. Files that were created before it remain, and are harmless.
@@ -71,7 +71,7 @@ pub enum DataDirError {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Keeps the lock.
+    /// The lock on the folder, held until this is dropped.
     _lock: File,
 }
 

@@ -37,7 +37,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// What a job runs with.
 #[derive(Debug, Clone, Copy)]
 pub struct DriveSettings {
-    /// Of its life.
+    /// When checkpoints are taken, and what follows a failure.
     pub job: JobSettings,
     /// How many checkpoints are kept.
     pub retained: NonZeroU32,
@@ -47,9 +47,9 @@ pub struct DriveSettings {
 pub struct Kept {
     /// The storage of its checkpoints.
     pub store: Box<dyn CheckpointStorage>,
-    /// Which one it begins with.
+    /// The checkpoint that the job resumes from, if there is one.
     pub recovery: Recovery,
-    /// Its failures.
+    /// The failures so far, which the restart strategy counts.
     pub failures: FailureLog,
 }
 
@@ -70,9 +70,9 @@ pub trait Watcher {
 /// A job that ended as it should.
 #[derive(Debug)]
 pub struct Ended {
-    /// How.
+    /// How the job ended.
     pub ending: Ending,
-    /// What sinks have to say.
+    /// By sink: its summary, for people.
     pub summaries: Vec<(String, String)>,
 }
 
@@ -113,7 +113,7 @@ pub fn drive(
         mut failures,
     } = kept;
     if settings.job.fresh {
-        // What is kept of a job that is begun anew is only for looking at.
+        // The failures kept of a job that starts over are only for inspection.
         let _ = failures.end(clock.wall_ms());
     }
     let job = Job::new(plan, settings.job, failures.counting());
@@ -129,7 +129,7 @@ pub fn drive(
         watch_at: Duration::ZERO,
     };
     let ending = driver.run()?;
-    // As with a job that is begun anew.
+    // As with a job that starts over.
     let _ = driver.failures.end(clock.wall_ms());
     driver.watch();
     Ok(Ended {

@@ -115,7 +115,7 @@ impl FailureLog {
         self.write()
     }
 
-    /// Records that the job ended well, or starts fresh: earlier failures do not count any more.
+    /// Records that the job ended well, or starts fresh: earlier failures no longer count.
     ///
     /// # Errors
     /// When the file cannot be written. The failures then count for the next process.

@@ -59,7 +59,7 @@ pub struct Swapper {
 /// A new plugin for an operator.
 #[derive(Debug, Clone)]
 pub struct NewPlugin {
-    /// The name of the operator.
+    /// The operator's name in the pipeline.
     pub operator: String,
     /// The component; empty to keep the plugin and change its configuration.
     pub component: Vec<u8>,
@@ -78,7 +78,7 @@ pub struct Wish {
     pub dry_run: bool,
     /// The trial period, in which a failure reverts the swap; `None` for no trial.
     pub trial: Option<Duration>,
-    /// Whether to drop state that a new plugin does not declare any more.
+    /// Whether to drop state that a new plugin no longer declares.
     pub allow_dropped_state: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Findings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct OperatorComparison {
-    /// The name of the operator.
+    /// The operator's name in the pipeline.
     pub operator: String,
     /// The old plugin, by the SHA-256 of its component.
     pub before: String,

@@ -32,7 +32,7 @@ impl WholeFile {
         Ok(file)
     }
 
-    /// The path.
+    /// The path as given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

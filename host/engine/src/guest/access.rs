@@ -84,9 +84,9 @@ pub struct SubKeyRange<'a> {
 /// Entries of a map, in the requested order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapPage {
-    /// The sub-keys.
+    /// One sub-key per entry.
     pub sub_keys: Column,
-    /// The value of each.
+    /// One value per entry.
     pub values: Column,
     /// Whether there are more entries in the range.
     pub more: bool,
@@ -95,7 +95,7 @@ pub struct MapPage {
 /// Items of a list, in append order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
-    /// The items.
+    /// One value per item.
     pub values: Column,
     /// The position to continue from; `None` at the end.
     pub next: Option<u64>,

@@ -28,7 +28,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin is not a WebAssembly component ({reason}); build it for `wasm32-wasip2`, or give the folder of its source as `plugin`"
     )]
     NotAComponent {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The kind of file, or the reason.
         reason: ComponentFault,
@@ -38,7 +38,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin does not fit into an instance ({reason}); make it smaller"
     )]
     TooLarge {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The exceeded limit of wasmtime.
         reason: String,
@@ -48,7 +48,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin does not export `{wanted}`; export an operator with the floodmark SDK"
     )]
     NoContract {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The name of the missing export.
         wanted: &'static str,
@@ -58,7 +58,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin {does} `{found}`, and this floodmark runs `{wanted}`; rebuild it with the SDK of this version"
     )]
     OtherContract {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// Whether it exports or imports it.
         does: &'static str,
@@ -72,7 +72,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin imports `{import}`: {why}; plugins may import `log`, `metrics` and `state` of `floodmark:engine`, and a closed WASI 0.2 without files, network or clock, and nothing else"
     )]
     UnknownImport {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The name of the import.
         import: String,
@@ -84,7 +84,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin was built for a different form of the contract than this floodmark has: {reason}; rebuild it with the SDK of this version"
     )]
     OtherTypes {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The difference.
         reason: String,
@@ -94,7 +94,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin's description is not usable: {reason}; correct the plugin"
     )]
     BadDescription {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The reason.
         reason: DescriptionFault,
@@ -104,7 +104,7 @@ pub enum GuestError {
         "operator `{operator}`: the plugin refused its configuration: {reason}; correct `operator.{operator}.config`"
     )]
     Open {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The plugin's message.
         reason: String,
@@ -112,7 +112,7 @@ pub enum GuestError {
     /// The plugin reported a failure.
     #[error("operator `{operator}` failed in `process`: {reason}")]
     Failed {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The plugin's message.
         reason: String,
@@ -120,7 +120,7 @@ pub enum GuestError {
     /// The guest crashed. The instance must not be used again.
     #[error("operator `{operator}` crashed in `{call}`: {reason}{}", said(.stderr))]
     Trapped {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The exported function.
         call: &'static str,
@@ -133,7 +133,7 @@ pub enum GuestError {
     /// applied.
     #[error("{}", exceeded.said_of(operator, call))]
     Limit {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The exported function.
         call: &'static str,
@@ -143,7 +143,7 @@ pub enum GuestError {
     /// The state could not be read during a call. Nothing of the call is applied.
     #[error("the state of operator `{operator}` could not be read for its plugin: {reason}")]
     StateUnreadable {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The error of the state that was lent to the guest.
         reason: String,
@@ -151,7 +151,7 @@ pub enum GuestError {
     /// The plugin cannot migrate values, or cannot convert them to JSON or back.
     #[error("operator `{operator}` returned an error from `{call}`: {reason}")]
     Values {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The exported function.
         call: &'static str,
@@ -163,7 +163,7 @@ pub enum GuestError {
         "operator `{operator}` broke the contract in what it returned from `{call}`: {reason}; correct the plugin"
     )]
     BadAnswer {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The exported function.
         call: &'static str,
@@ -175,7 +175,7 @@ pub enum GuestError {
         "operator `{operator}` broke the contract in what it returned from `process`: {reason}; correct the plugin"
     )]
     BadOutput {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The broken rule.
         reason: BadOutput,

@@ -41,11 +41,11 @@ pub(super) struct Exports {
 
 /// The `process` that the host calls.
 pub(super) enum Process {
-    /// The one of `operator`.
+    /// `process` of `operator`.
     Plain,
-    /// The one of `operator-compact`.
+    /// `process` of `operator-compact`.
     Compact(operator_compact::Guest),
-    /// The one of `operator-packed`.
+    /// `process` of `operator-packed`.
     Packed(operator_packed::Guest),
 }
 

@@ -71,14 +71,14 @@ pub(super) fn ticks(time: Duration) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exceeded {
-    /// `memory`
+    /// More memory than `limits.memory`.
     Memory {
         /// The requested size in bytes.
         asked: u64,
         /// The limit in bytes.
         allowed: u64,
     },
-    /// `time-per-call`
+    /// A longer call than `limits.time-per-call`.
     Time {
         /// The limit.
         allowed: Duration,
@@ -95,7 +95,7 @@ pub enum Exceeded {
         /// The limit, which was used up.
         allowed: u64,
     },
-    /// `instances`
+    /// More live instances than `limits.instances` allows.
     Instances {
         /// The limit.
         allowed: u32,

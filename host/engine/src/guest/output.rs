@@ -37,7 +37,7 @@ pub struct Rejection {
 /// Records emitted at one port: as many slots, values and timestamps as there are records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emission {
-    /// The output port.
+    /// The output port, by its position in the description.
     pub output: u16,
     /// The keys that the slots refer to.
     pub keys: EmittedKeys,
@@ -61,7 +61,7 @@ pub enum EmittedKeys {
 /// New values of one state. No slot appears twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueWrites {
-    /// The state, by position.
+    /// The state, by its position in the description.
     pub state: u16,
     /// Keys of the call.
     pub slots: Vec<u32>,
@@ -72,7 +72,7 @@ pub struct ValueWrites {
 /// Changes of one list state: lists are cleared first, then items are appended, in order. No slot is cleared twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListWrites {
-    /// The state, by position.
+    /// The state, by its position in the description.
     pub state: u16,
     /// Keys of the call whose lists lose all items.
     pub cleared: Vec<u32>,
@@ -86,7 +86,7 @@ pub struct ListWrites {
 /// slot appears twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapWrites {
-    /// The state, by position.
+    /// The state, by its position in the description.
     pub state: u16,
     /// Keys of the call whose maps lose all entries.
     pub cleared: Vec<u32>,
@@ -105,9 +105,9 @@ pub enum BadOutput {
     /// A column is malformed.
     #[error("{what}: {reason}")]
     Column {
-        /// The column.
+        /// The items of the column, for the message.
         what: &'static str,
-        /// The reason.
+        /// How the column is malformed.
         reason: MalformedColumn,
     },
     /// Columns that belong together have different lengths.
@@ -133,9 +133,9 @@ pub enum BadOutput {
     /// An emission refers to a record that the call does not have.
     #[error("an emission from record {record}, but the call has {records} records")]
     Record {
-        /// The record.
+        /// The index that was given.
         record: u32,
-        /// Number of records.
+        /// Number of records in the call.
         records: usize,
     },
     /// Packed bytes are not a whole number of numbers.
@@ -157,17 +157,17 @@ pub enum BadOutput {
     /// A slot is not the index of a key.
     #[error("slot {slot}, but the call has {keys} keys")]
     Slot {
-        /// The slot.
+        /// The index that was given for a key of the call.
         slot: u32,
-        /// Number of keys.
+        /// Number of keys in the call.
         keys: usize,
     },
     /// A slot is written twice in one call.
     #[error("two writes of state {state} to slot {slot}")]
     SlotTwice {
-        /// The state.
+        /// The position that was given for a state.
         state: u16,
-        /// The slot.
+        /// The index that was given for a key of the call.
         slot: u32,
     },
     /// A change of a map does not have one sub-key and one value per slot.
@@ -183,15 +183,15 @@ pub enum BadOutput {
     /// A sub-key is written twice in one call.
     #[error("two writes of state {state} to one sub-key of slot {slot}")]
     SubKeyTwice {
-        /// The state.
+        /// The position that was given for a state.
         state: u16,
-        /// The slot.
+        /// The index that was given for a key of the call.
         slot: u32,
     },
     /// A sub-key is too long.
     #[error("a sub-key of {bytes} bytes in state {state}; at most {SUB_KEY_BYTES_MAX} are allowed")]
     SubKeyLength {
-        /// The state.
+        /// The position that was given for a state.
         state: u16,
         /// Its length in bytes.
         bytes: usize,
@@ -199,7 +199,7 @@ pub enum BadOutput {
     /// A state is written as another kind than declared.
     #[error("state {state} is written as a {written}, but declared as a {declared}")]
     Kind {
-        /// The state.
+        /// The position that was given for a state.
         state: u16,
         /// The kind of the write.
         written: &'static str,
@@ -211,17 +211,17 @@ pub enum BadOutput {
         "a rejection of record {record}, but each of the {records} records is rejected at most once"
     )]
     Rejection {
-        /// The record.
+        /// The index that was given.
         record: u32,
-        /// Number of records.
+        /// Number of records in the call.
         records: usize,
     },
     /// A port is not declared.
     #[error("output {output}, but the number of declared outputs is {outputs}")]
     Output {
-        /// The port.
+        /// The position that was given.
         output: u16,
-        /// Number of ports.
+        /// Number of declared output ports.
         outputs: usize,
     },
     /// A state is not declared, or was already written.
@@ -229,9 +229,9 @@ pub enum BadOutput {
         "writes to state {state}, but the {states} declared states are written at most once each"
     )]
     State {
-        /// The state.
+        /// The position that was given for a state.
         state: u16,
-        /// Number of states.
+        /// Number of declared states.
         states: usize,
     },
 }
@@ -243,11 +243,11 @@ pub(super) struct Declared<'a> {
     pub(super) batch: &'a Batch,
     /// Number of output ports.
     pub(super) outputs: usize,
-    /// The kinds of the states.
+    /// The declared kind of each state, by position.
     pub(super) states: &'a [StateKind],
 }
 
-/// Checks the output of a call.
+/// Checks the output of a call against the batch and the description.
 pub(super) fn check_output(
     output: Returned,
     declared: Declared<'_>,

@@ -32,9 +32,9 @@ const TTL_MS_MAX: u64 = 36_525 * 24 * 3600 * 1000;
 /// A plugin's description of itself, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// Its name.
+    /// Its name: 1 to 64 characters of `a-z`, `0-9` and `-`.
     pub name: String,
-    /// Its version.
+    /// Its version: at most 64 characters, for people.
     pub version: String,
     /// Its states; calls refer to them by position.
     pub states: Vec<StateDeclaration>,
@@ -49,9 +49,9 @@ pub struct Description {
 /// Columns of an input port that a plugin does not read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnreadColumns {
-    /// Values.
+    /// Whether it does not read values.
     pub values: bool,
-    /// Event times.
+    /// Whether it does not read event times.
     pub timestamps: bool,
 }
 
@@ -184,7 +184,7 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// The digest of a component.
+    /// The SHA-256 of a component.
     #[must_use]
     pub fn digest_of(component: &[u8]) -> PluginDigest {
         PluginDigest(Sha256::digest(component).into())
@@ -235,7 +235,7 @@ impl Plugin {
         Arc::downgrade(&self.start.tiers)
     }
 
-    /// The digest of the component.
+    /// The SHA-256 of the component, by which checkpoints name the plugin.
     #[must_use]
     pub fn digest(&self) -> PluginDigest {
         self.digest

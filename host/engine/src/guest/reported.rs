@@ -92,7 +92,7 @@ impl Reporting {
 /// The reason for dropping a report. Each is logged once per operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeftOut {
-    /// Its name is invalid.
+    /// The name of a metric is invalid.
     Name,
     /// There are too many names.
     Names,

@@ -23,7 +23,7 @@ use floodmark_checkpoint::PluginDigest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// Optimised code.
+    /// Optimised code: it will not be replaced.
     Optimised,
     /// Quick code, until optimisation has finished.
     Optimising,

@@ -53,7 +53,7 @@ pub(super) struct OperatorDraft {
 pub(super) struct Collected {
     /// When the newest snapshot arrived.
     pub(super) at: Duration,
-    /// Longest that a worker stood still for the barrier.
+    /// Longest pause of a worker at the barrier.
     pub(super) stall: Duration,
     pub(super) state_bytes_new: u64,
     pub(super) state_bytes: u64,

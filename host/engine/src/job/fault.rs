@@ -1,7 +1,7 @@
 //! Deliberate faults, which the simulator has to find. They are compiled only with the feature `deliberate-faults`, for that
 //! test; else [`is_armed`] is `false` at compile time.
 
-/// A fault in the machine.
+/// A deliberate mistake in the life of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A rescale takes over the state of the tasks before.

@@ -140,9 +140,9 @@ pub struct Recover {
 pub struct Found {
     /// The checkpoint from which the job resumes.
     pub earlier: EarlierRuns,
-    /// The id of the next one.
+    /// The id of the next checkpoint.
     pub next_id: CheckpointId,
-    /// Damaged checkpoints that were passed over, and what is wrong with them.
+    /// Damaged checkpoints that were skipped, and what is wrong with them.
     pub damaged: Vec<(CheckpointId, String)>,
     /// Whether the state in memory has gone back to the checkpoint, so that it need not be read.
     pub in_memory: bool,

@@ -15,7 +15,7 @@ use floodmark_state::stream::{CheckpointId, TaskIndex};
 pub enum Notice {
     /// A checkpoint is under way.
     Begun {
-        /// Its id.
+        /// The id of the checkpoint.
         checkpoint: CheckpointId,
         /// Why it was begun.
         trigger: Trigger,
@@ -26,7 +26,7 @@ pub enum Notice {
     Completed(CompletedCheckpoint),
     /// A checkpoint was not completed; the job continues.
     NotCompleted {
-        /// Its id.
+        /// The id of the checkpoint.
         checkpoint: CheckpointId,
         /// Why it was begun.
         trigger: Trigger,
@@ -51,16 +51,16 @@ pub enum Notice {
     },
     /// A worker has failed, and the job resumes from a checkpoint.
     WentBack(WentBack),
-    /// A worker has failed, and the job does not go back any more. The failure itself is how the job ends.
+    /// A worker has failed, and the job does not resume again. The failure itself is how the job ends.
     GaveUp {
         /// What has been reached.
         limit: Limit,
-        /// The checkpoint that stays.
+        /// The last durable checkpoint, which is kept; `None` if there is none.
         kept: Option<CheckpointId>,
     },
     /// The job was told to stop while it did not run: it ends with this checkpoint.
     StoppedAtRest {
-        /// None if there is none yet.
+        /// `None` if there is none yet.
         at: Option<CheckpointId>,
     },
     /// The job has another number of tasks.
@@ -71,7 +71,7 @@ pub enum Notice {
     TrialFailed {
         /// By operator: what runs again.
         plugins: Vec<(String, Arc<Plugin>)>,
-        /// The operators.
+        /// The names of the operators that were swapped.
         operators: Vec<String>,
         /// What has failed.
         reason: String,
@@ -80,14 +80,14 @@ pub enum Notice {
     },
     /// New plugins have passed their trial.
     TrialPassed {
-        /// The operators.
+        /// The names of the operators that were swapped.
         operators: Vec<String>,
     },
     /// A plugin has logged.
     Log {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
-        /// Its task.
+        /// The task of the operator that logged.
         task: TaskIndex,
         /// The line.
         line: LogLine,
@@ -99,17 +99,17 @@ pub enum Notice {
 pub struct WentBack {
     /// What has failed.
     pub reason: String,
-    /// The checkpoint; none if it began anew.
+    /// The checkpoint; `None` if the job started over.
     pub to: Option<CheckpointId>,
     /// The number of the failure, from 1, as the restart strategy counts.
     pub attempt: u32,
-    /// Up to which number the job goes back; `None` for any number.
+    /// The number of attempts up to which the job resumes; `None` for any number.
     pub attempts_max: Option<u32>,
     /// How long it waits before.
     pub delay: Duration,
     /// Whether the state that was in memory has gone back; else it is read again.
     pub in_memory: bool,
-    /// Damaged checkpoints that were passed over, and what is wrong with them.
+    /// Damaged checkpoints that were skipped, and what is wrong with them.
     pub passed_over: Vec<(CheckpointId, String)>,
 }
 
@@ -126,7 +126,7 @@ pub struct CompletedCheckpoint {
     pub collecting: Duration,
     /// From the trigger until it was durable and its output visible.
     pub total: Duration,
-    /// Longest that a worker stood still for its barrier.
+    /// Longest pause of a worker at its barrier.
     pub stall: Duration,
     /// Bytes of state that it added.
     pub state_bytes_new: u64,

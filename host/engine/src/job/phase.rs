@@ -13,7 +13,7 @@ use floodmark_state::stream::CheckpointId;
 pub(super) enum Phase {
     /// Workers run.
     Running,
-    /// Workers end. What they report does not count any more, but a checkpoint that is being written does.
+    /// Workers end. What they report no longer counts, but a checkpoint that is being written does.
     Stopping(StopCause),
     /// The storage is looked through.
     Recovering(Return),
@@ -70,7 +70,7 @@ pub(super) enum Purpose {
     Resume,
     /// The operation under way is a rescale.
     Rescale,
-    /// The operation under way is a rescale whose workers could not be made: those of before are.
+    /// The operation under way is a rescale whose workers could not be made: the earlier ones are remade.
     UndoRescale,
     /// The operation under way is a rollback to this checkpoint.
     Rollback(CheckpointId),

@@ -52,7 +52,7 @@ impl<T> Caller<T> {
         (Self(sender), receiver)
     }
 
-    /// Answers.
+    /// Sends the answer; a client that has stopped waiting does not get it.
     pub fn answer(&self, answer: Answer<T>) {
         // A client that has stopped waiting needs no answer.
         let _ = self.0.send(answer);
@@ -62,15 +62,15 @@ impl<T> Caller<T> {
 /// An answer on its way to a client.
 #[derive(Debug)]
 pub enum Reply {
-    /// To [`Request::Checkpoint`] or [`Request::Stop`].
+    /// The answer to [`Request::Checkpoint`] or [`Request::Stop`].
     Checkpoint(Caller<CheckpointId>, Answer<CheckpointId>),
-    /// To [`Request::Describe`].
+    /// The answer to [`Request::Describe`].
     Described(Caller<Running>, Running),
-    /// To [`Request::Swap`].
+    /// The answer to [`Request::Swap`].
     Swap(Caller<Swapped>, Answer<Swapped>),
-    /// To [`Request::Rescale`].
+    /// The answer to [`Request::Rescale`].
     Rescale(Caller<Rescaled>, Answer<Rescaled>),
-    /// To [`Request::Rollback`].
+    /// The answer to [`Request::Rollback`].
     Rollback(Caller<RolledBack>, Answer<RolledBack>),
 }
 
@@ -90,11 +90,11 @@ impl Reply {
 /// Clients that wait for checkpoints.
 #[derive(Default)]
 pub(super) struct Callers {
-    /// For the next checkpoint that begins.
+    /// Clients that wait for the next checkpoint that begins.
     pub(super) next: Vec<Caller<CheckpointId>>,
-    /// For the one under way.
+    /// Clients that wait for the checkpoint under way.
     pub(super) current: Vec<Caller<CheckpointId>>,
-    /// For the last one.
+    /// Clients that wait for the last checkpoint of the job.
     pub(super) last: Vec<Caller<CheckpointId>>,
     /// Whether the job itself wants one as soon as possible.
     pub(super) is_wanted: bool,
@@ -102,7 +102,7 @@ pub(super) struct Callers {
 
 /// A request to replace plugins.
 pub struct SwapRequest {
-    /// By what.
+    /// The new plugins, with an instance for each task.
     pub prepared: PreparedSwap,
     /// How long a failure of the job undoes it, from when it is durable.
     pub trial: Option<Duration>,
@@ -123,7 +123,7 @@ impl std::fmt::Debug for SwapRequest {
 /// Plugins that have taken the place of others, and durably so.
 #[derive(Debug, Clone)]
 pub struct Swapped {
-    /// By operator.
+    /// The new plugins, by the name of their operator.
     pub plugins: Vec<(String, Arc<Plugin>)>,
     /// Whether a failure undoes it.
     pub is_on_trial: bool,
@@ -131,14 +131,14 @@ pub struct Swapped {
     pub checkpoint: CheckpointId,
     /// The durable one before it, to which the old plugins belong.
     pub before: Option<CheckpointId>,
-    /// How long each worker stood still for it, snapshots included.
+    /// How long each worker paused for it, snapshots included.
     pub pauses: Vec<Duration>,
     /// From the request until it was durable.
     pub total: Duration,
 }
 
 impl Swapped {
-    /// The operators.
+    /// The names of the operators whose plugins were replaced.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.plugins.iter().map(|(name, _)| name.clone()).collect()
@@ -155,7 +155,7 @@ impl Swapped {
         }
     }
 
-    /// The longest pause.
+    /// The longest pause of a worker.
     #[must_use]
     pub fn pause(&self) -> Duration {
         self.pauses.iter().copied().max().unwrap_or_default()

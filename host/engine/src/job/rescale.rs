@@ -63,7 +63,7 @@ impl Job {
         matches!(&self.operation, Some(Operation::Rescale(rescale)) if rescale.barrier.is_none())
     }
 
-    /// Its checkpoint begins.
+    /// Notes the checkpoint of the rescale, which begins now.
     pub(super) fn begin_rescale(&mut self, now: Moment, checkpoint: CheckpointId) {
         if let Some(Operation::Rescale(rescale)) = &mut self.operation {
             rescale.barrier = Some((checkpoint, now.clock));
@@ -77,7 +77,7 @@ impl Job {
         }
     }
 
-    /// The workers stand still at its checkpoint and have ended: they are remade.
+    /// The workers paused at its checkpoint and have ended: they are remade.
     pub(super) fn rescale(&mut self, outputs: &mut Vec<Output>) {
         crash::point(Point::RescaleJoined);
         let current = self.plans.current();
@@ -89,7 +89,7 @@ impl Job {
             }));
             rescale.before = Some(current.clone());
         }
-        // State is dealt out anew: what is in memory belongs to the tasks before.
+        // State is distributed again: what is in memory belongs to the earlier tasks.
         let in_memory = fault::is_armed(Fault::RescaleKeepsMemory);
         self.recover(to, None, in_memory, outputs);
     }
@@ -104,7 +104,7 @@ impl Job {
         }
     }
 
-    /// The new tasks cannot be made, so those of before are.
+    /// The new tasks cannot be made, so the earlier ones are remade.
     pub(super) fn undo_rescale(&mut self, error: &JobError, outputs: &mut Vec<Output>) {
         let mut to = Return::to(Purpose::UndoRescale);
         if let Some(Operation::Rescale(rescale)) = &mut self.operation {
@@ -115,7 +115,7 @@ impl Job {
         self.recover(to, None, false, outputs);
     }
 
-    /// The tasks of before run again.
+    /// The earlier tasks run again.
     pub(super) fn rescale_is_undone(&mut self, outputs: &mut Vec<Output>) {
         let is_meant = |operation: &mut Operation| matches!(operation, Operation::Rescale(rescale) if rescale.failure.is_some());
         if let Some(Operation::Rescale(rescale)) = self.operation.take_if(is_meant) {

@@ -26,7 +26,7 @@ pub enum Strategy {
     FailureRate {
         /// How many failures are borne.
         failures_max: u32,
-        /// Within this time.
+        /// The time within which they are counted.
         interval: Duration,
         /// How long to wait.
         delay: Duration,
@@ -38,17 +38,17 @@ pub enum Strategy {
 /// Delays that grow.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
-    /// The first.
+    /// The delay after the first failure.
     pub initial: Duration,
-    /// The longest.
+    /// The longest delay.
     pub max: Duration,
-    /// How much longer each is than the one before, at least 1.
+    /// The factor from one delay to the next, at least 1.
     pub multiplier: f64,
     /// How far a delay may be from that, as a part of it from 0 to 1: jobs that failed together do not come back together.
     pub jitter_factor: f64,
     /// After this long without a failure the next one counts as the first.
     pub reset_threshold: Duration,
-    /// How many failures in a row are borne; `None` for any number.
+    /// How many failures in a row are tolerated; `None` for any number.
     pub attempts: Option<u32>,
 }
 
@@ -76,7 +76,7 @@ impl Default for Strategy {
 pub struct Failure {
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// How long the job waited then.
+    /// How long the job waited before it resumed.
     pub delay_ms: u64,
     /// Records read at the checkpoint that the job had then.
     pub records_in: u64,
@@ -85,13 +85,13 @@ pub struct Failure {
 /// What is to be done after a failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decision {
-    /// The job goes back.
+    /// The job resumes from its last checkpoint.
     GoBack {
-        /// After this long.
+        /// The time to wait before that.
         delay: Duration,
         /// The number of this failure, from 1, as the strategy counts.
         attempt: u32,
-        /// Up to which number it goes back.
+        /// The number up to which the job resumes; `None` for any number.
         attempts_max: Option<u32>,
     },
     /// The job ends.
@@ -112,22 +112,22 @@ impl Decision {
 /// What has been reached when a job gives up. Displays what it is, and which setting to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// There is no going back.
+    /// The strategy allows no restart.
     None,
-    /// So many in a row.
+    /// Too many failures in a row.
     Attempts {
-        /// This is that failure.
+        /// The number of this failure.
         failures: u32,
-        /// And these are allowed.
+        /// The number that is allowed.
         attempts: u32,
     },
-    /// So many within a time.
+    /// Too many failures within a time.
     Rate {
-        /// This is that failure.
+        /// The number of this failure.
         failures: u32,
-        /// And these are allowed.
+        /// The number that is allowed.
         failures_max: u32,
-        /// Within this time.
+        /// The time within which they are counted.
         interval: Duration,
     },
 }

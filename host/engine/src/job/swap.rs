@@ -139,7 +139,7 @@ impl Job {
         self.plans.generation += 1;
         self.plans.replace(prepared.plan().clone(), checkpoint);
         outputs.push(Output::Plan(prepared.plan().clone(), trial.is_some()));
-        // A worker stands still for all of its regions.
+        // A worker pauses for all of its regions.
         let mut pauses = vec![Duration::ZERO; usize::from(self.draft.parallelism())];
         for (part, pause) in swap.pauses {
             pauses[usize::from(part.worker.0)] += pause;

@@ -20,7 +20,7 @@ use floodmark_state::stream::CheckpointId;
 
 /// A swap that may be undone.
 pub(super) struct Trial {
-    /// Until when.
+    /// The time of the job's clock up to which a failure reverts the swap.
     pub(super) until: Duration,
     /// What ran before.
     operators: Vec<Before>,

@@ -27,11 +27,11 @@ pub struct CheckpointFacts {
     pub stall: Duration,
     /// Bytes of state that it added.
     pub state_bytes_new: u64,
-    /// Bytes of state in it.
+    /// Bytes of state that it holds, those of earlier checkpoints included.
     pub state_bytes: u64,
     /// Records read, over all runs of the job.
     pub records_in: u64,
-    /// The reason for a failure.
+    /// The reason, if it failed.
     pub failure: Option<String>,
     /// The file it was copied to.
     pub savepoint: Option<String>,

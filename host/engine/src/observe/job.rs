@@ -41,7 +41,7 @@ impl JobState {
         Self::Failed,
     ];
 
-    /// Its name.
+    /// Its name in JSON, in capitals; metrics have it in small letters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -92,13 +92,13 @@ impl Kind {
 /// A node of the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Its name.
+    /// Its name in the pipeline.
     pub name: String,
     /// The kind of node.
     pub kind: Kind,
 }
 
-/// The last failure.
+/// The last failure of the job.
 #[derive(Debug, Clone)]
 pub(super) struct FailureFacts {
     pub(super) message: String,

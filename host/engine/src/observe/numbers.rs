@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds.
+    /// Adds `more` to the count.
     #[inline]
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
@@ -32,7 +32,7 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Sets it.
+    /// Replaces the number.
     #[inline]
     pub fn set(&self, number: u64) {
         self.0.store(number, Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl Histogram {
         300_000_000,
     ];
 
-    /// Adds a duration.
+    /// Counts a duration in its bucket.
     pub fn note(&self, duration: Duration) {
         let micros = duration.as_nanos().div_ceil(1000);
         let bucket = Self::BOUNDS_MICROS.partition_point(|&bound| u128::from(bound) < micros);

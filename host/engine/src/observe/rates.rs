@@ -72,7 +72,7 @@ impl Rates {
         self.samples.push_back((now, totals));
     }
 
-    /// The rates by node.
+    /// The rates of each node over the last [`WINDOW`].
     pub(super) fn lately(&self, now: Duration, totals: &[NodeTotals]) -> Vec<Lately> {
         let Some((at, then)) = self.samples.front() else {
             return vec![Lately::default(); totals.len()];

@@ -18,7 +18,7 @@ pub(super) struct Numbers {
 }
 
 impl PluginNumbers {
-    /// Adds to counters.
+    /// Adds to counters, by name; a new name starts at 0.
     pub fn add(&self, counters: impl IntoIterator<Item = (String, u64)>) {
         let mut numbers = self.lock();
         for (name, delta) in counters {
@@ -27,7 +27,7 @@ impl PluginNumbers {
         }
     }
 
-    /// Sets gauges.
+    /// Replaces gauges, by name.
     pub fn set(&self, gauges: impl IntoIterator<Item = (String, f64)>) {
         self.lock().gauges.extend(gauges);
     }

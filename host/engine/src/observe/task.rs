@@ -69,7 +69,7 @@ impl Stage {
         Self::Sink,
     ];
 
-    /// Its name.
+    /// Its name in JSON, in metrics and in profiles.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -127,7 +127,7 @@ pub struct CallTotals {
     pub host: Counter,
 }
 
-/// What went wrong in calls of the guest, and what became of the records.
+/// Failures in calls of the guest, and how the records were handled.
 #[derive(Debug, Default)]
 pub struct FaultTotals {
     /// Calls that ended in a trap or at a limit.

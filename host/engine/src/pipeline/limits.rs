@@ -31,7 +31,7 @@ pub struct LimitSettings {
     /// Bytes of linear memory of an instance.
     #[serde(deserialize_with = "memory")]
     pub memory: Option<u64>,
-    /// Time of a call.
+    /// Longest time of a call.
     #[serde(deserialize_with = "time")]
     pub time_per_call: Option<Duration>,
     /// Bytes that a call may return.
@@ -42,7 +42,7 @@ pub struct LimitSettings {
     /// Number of spare instances of an operator.
     #[serde(deserialize_with = "instances")]
     pub instances: Option<u32>,
-    /// Units of fuel for a call.
+    /// Units of fuel that a call may use.
     pub fuel_per_call: Option<Fuel>,
 }
 

@@ -18,7 +18,7 @@ pub struct PluginInterface {
     pub inputs: Vec<String>,
     /// Output ports, at least one.
     pub outputs: Vec<String>,
-    /// The names of its states.
+    /// The names of its states, in order of declaration.
     pub states: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ pub struct GraphNode {
     pub id: NodeId,
     /// The name, which is unique; the spec has its settings under this name.
     pub name: String,
-    /// The kind of node.
+    /// Whether it is a source, an operator or a sink.
     pub kind: NodeKind,
     /// Names of input ports, by [`InputPort`]: those of the plugin; for a sink, one with an empty name.
     pub inputs: Vec<String>,

@@ -52,13 +52,13 @@ pub struct CheckpointSection {
     /// Number of failures in a row that are tolerated before the job fails; `None` for any number.
     #[serde(deserialize_with = "count_or_unlimited")]
     pub tolerable_failures: Option<u32>,
-    /// The guarantee of checkpoints.
+    /// How often a record may count after a failure.
     pub mode: CheckpointMode,
     /// Whether the checkpoints are kept when the user stops the job.
     pub on_cancel: OnCancel,
-    /// The compression of chunks.
+    /// How stored chunks are compressed.
     pub compression: CompressionSetting,
-    /// The storage of checkpoints.
+    /// Where checkpoints are stored.
     pub storage: StorageSetting,
     /// Commands and addresses to notify of each checkpoint.
     #[serde(deserialize_with = "texts")]
@@ -82,7 +82,7 @@ impl Default for CheckpointSection {
     }
 }
 
-/// The guarantee of checkpoints.
+/// How often a record may count after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckpointMode {
@@ -102,7 +102,7 @@ pub enum OnCancel {
     Delete,
 }
 
-/// The compression of chunks.
+/// How stored chunks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompressionSetting {
@@ -112,7 +112,7 @@ pub enum CompressionSetting {
     None,
 }
 
-/// The storage of checkpoints.
+/// Where checkpoints are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageSetting {
     /// A file in the data folder.

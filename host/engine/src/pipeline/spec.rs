@@ -98,7 +98,7 @@ pub struct SourceSpec {
 pub struct OperatorSpec {
     /// A `.wasm` file, or a folder to build.
     pub plugin: PathBuf,
-    /// Its inputs.
+    /// The outputs that its input ports read.
     pub from: From,
     /// The configuration of the plugin.
     #[serde(default, deserialize_with = "config::deserialize")]
@@ -117,7 +117,7 @@ pub struct OperatorSpec {
 /// A table `[sink.NAME]`.
 #[derive(Debug, Clone)]
 pub struct SinkSpec {
-    /// Its inputs.
+    /// The outputs that it reads.
     pub from: Vec<Reference>,
     /// The name of its connector.
     pub connector: String,

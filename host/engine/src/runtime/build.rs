@@ -42,7 +42,7 @@ pub struct WorkerOrigin<'a> {
     pub plan: &'a Plan,
     /// The checkpoint to resume from.
     pub restored: Option<&'a Checkpoint>,
-    /// Reads its chunks.
+    /// Reads the chunks of `restored`.
     pub chunks: &'a Arc<dyn ChunkReader>,
     /// Higher than all ids of chunks in use.
     pub next_chunk: ChunkId,

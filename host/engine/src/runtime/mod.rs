@@ -56,7 +56,7 @@ pub enum JobError {
         "operator `{operator}` {reason}\n  the record: {position}\n  correct the plugin, skip such records with `operator.{operator}.on-error = \"skip\"`, or set them aside with `\"dead-letter\"`"
     )]
     Record {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The position of the record in its source.
         position: String,
@@ -66,7 +66,7 @@ pub enum JobError {
     /// An error of a source or sink.
     #[error("`{node}`: {reason}")]
     Connector {
-        /// The node.
+        /// The name of the source or sink.
         node: String,
         /// The connector's error.
         reason: ConnectorError,
@@ -76,7 +76,7 @@ pub enum JobError {
         "operator `{operator}`: {reason}; run the plugin that wrote checkpoint {checkpoint}, or start over with `--fresh`"
     )]
     State {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The difference.
         reason: StateMisfit,
@@ -88,9 +88,9 @@ pub enum JobError {
         "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
     )]
     Chunks {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
-        /// The reason.
+        /// The error of its values.
         reason: StateError,
     },
     /// A list or map is damaged, or cannot be migrated by the plugin.
@@ -98,9 +98,9 @@ pub enum JobError {
         "operator `{operator}`: its state cannot be used: {reason}; run the same command again to resume from the last sound checkpoint"
     )]
     Tree {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
-        /// The reason.
+        /// The error of its lists and maps.
         reason: TreeError,
     },
     /// No file can be created for state that does not fit into memory.
@@ -108,7 +108,7 @@ pub enum JobError {
         "operator `{operator}`: cannot make a file for its state beside the checkpoints: {source}; check the data folder, or use `state.backend = \"memory\"`"
     )]
     Scratch {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
         /// The system's error.
         source: std::io::Error,
@@ -122,7 +122,7 @@ pub enum JobError {
         now: u16,
         /// The number in the checkpoint.
         before: u16,
-        /// The checkpoint.
+        /// The checkpoint that has the state.
         checkpoint: CheckpointId,
     },
     /// The last checkpoint of a job could not be taken.
@@ -174,7 +174,7 @@ pub enum JobError {
         "{what} stopped unexpectedly: this is a bug in floodmark; the last checkpoint is kept, and the same command resumes from it"
     )]
     Defect {
-        /// The thread.
+        /// The thread that stopped, for the message.
         what: &'static str,
     },
 }

@@ -21,7 +21,7 @@ use floodmark_state::stream::{InputPort, MaxParallelism, OutputPort, TaskIndex};
 pub struct Plan {
     /// The name of the job.
     pub job: String,
-    /// The id of the data folder.
+    /// The id of the data folder, with which sinks mark their output.
     pub data_folder: String,
     /// Identifies the job across runs.
     pub identity: String,
@@ -33,7 +33,7 @@ pub struct Plan {
     pub max_parallelism: MaxParallelism,
     /// The guarantee of checkpoints.
     pub mode: Mode,
-    /// Whether saved state that no plugin declares any more is dropped; otherwise it is an error.
+    /// Whether saved state that no plugin declares any longer is dropped; otherwise it is an error.
     pub allow_dropped_state: bool,
     /// The place for state while the job runs.
     pub backend: StateBackend,

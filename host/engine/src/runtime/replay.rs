@@ -94,7 +94,7 @@ pub struct ReplayOutcome {
 pub struct Emitted {
     /// The output port, by the plugin's name for it.
     pub port: String,
-    /// Its key.
+    /// The key, as bytes.
     pub key: Vec<u8>,
     /// Its value.
     pub value: Vec<u8>,

@@ -22,9 +22,9 @@ pub enum Report {
     Ended(RegionId),
     /// A plugin has logged a line.
     Log {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
-        /// Its task.
+        /// The task of the operator that logged.
         task: TaskIndex,
         /// The line.
         line: LogLine,
@@ -35,7 +35,7 @@ pub enum Report {
     PluginsReplaced {
         /// The checkpoint at whose barrier it happened.
         checkpoint: CheckpointId,
-        /// The region.
+        /// The region that replaced them.
         part: RegionId,
         /// Time from the barrier until the region was ready for the next record.
         pause: Duration,
@@ -51,7 +51,7 @@ pub enum Report {
 /// The result of writing a checkpoint.
 #[derive(Debug)]
 pub struct WriteOutcome {
-    /// Its id.
+    /// The id of the checkpoint.
     pub checkpoint: CheckpointId,
     /// Whether it is durable; otherwise the reason.
     pub durable: Result<(), CheckpointFailure>,

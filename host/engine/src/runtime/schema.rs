@@ -111,7 +111,7 @@ impl States {
         self.declared.iter().map(settings).collect()
     }
 
-    /// Removes ids that no chunk has entries of any more.
+    /// Removes ids of which no chunk has entries any longer.
     pub fn retain(&mut self, is_held: impl Fn(StateId) -> bool) {
         let Self { schemas, declared } = self;
         for state in declared.iter_mut() {

@@ -23,7 +23,7 @@ pub struct RegionId {
 pub struct RegionSnapshot {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// The region.
+    /// The region that took the snapshot.
     pub part: RegionId,
     /// By node: the splits with their positions, and the records read by this process.
     pub sources: Vec<(NodeIndex, Vec<Split>, u64)>,

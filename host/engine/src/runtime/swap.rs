@@ -34,7 +34,7 @@ pub struct Running {
     pub schemas: Vec<Vec<StateSchema>>,
     /// Incremented whenever plan or states change.
     pub generation: u64,
-    /// The newest durable checkpoint.
+    /// The newest durable checkpoint; `None` before the first one.
     pub newest: Option<CheckpointId>,
 }
 
@@ -53,7 +53,7 @@ pub enum SwapError {
         "operator `{operator}`: the new plugin has different {direction}s (`{new}`) than the old one (`{old}`), and a swap does not change the graph; give it the same ones in the same order, or stop the job and change the pipeline"
     )]
     OtherPorts {
-        /// The operator.
+        /// The operator's name in the pipeline.
         operator: String,
         /// `input` or `output`.
         direction: &'static str,
@@ -67,7 +67,7 @@ pub enum SwapError {
         "operator `{operator}`: the new plugin keeps {now} and the old one {before}, so its records would have to be routed differently; stop the job and name the new plugin in the pipeline"
     )]
     OtherRouting {
-        /// The operator.
+        /// The operator's name in the pipeline.
         operator: String,
         /// Whether the new one keeps state, in words.
         now: &'static str,

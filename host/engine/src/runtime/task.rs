@@ -43,7 +43,7 @@ pub enum Task {
 pub struct SourceTask {
     /// The connector's reader.
     pub reader: Box<dyn SourceReader>,
-    /// Its node.
+    /// The name of its node.
     pub name: Arc<str>,
     /// Whether its event times do not count for the watermark of the input.
     pub is_beside_input: bool,
@@ -305,7 +305,7 @@ impl OperatorTask {
         Some(RetainedState { store, seals })
     }
 
-    /// The state.
+    /// The store of its state.
     pub fn store_mut(&mut self) -> &mut StateStore {
         &mut kept(&mut self.kept).store_mut().store
     }
@@ -321,7 +321,7 @@ impl OperatorTask {
         Ok(sealed)
     }
 
-    /// Notes that a checkpoint is durable: older versions of the state need not be kept any more.
+    /// Notes that a checkpoint is durable: older versions of the state are no longer needed.
     fn completed(&mut self, checkpoint: CheckpointId) {
         let store = &mut kept(&mut self.kept).store_mut().store;
         self.seals.durable(Some(checkpoint), store);
@@ -387,7 +387,7 @@ impl OperatorTask {
         lines
     }
 
-    /// The times of its calls.
+    /// The times of its calls so far, those of earlier instances included.
     pub(super) fn times(&self) -> CallTimes {
         self.desk.all_times(self.plugin.instance.times())
     }

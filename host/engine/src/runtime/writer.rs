@@ -178,7 +178,7 @@ impl Writer {
         outcome(Ok(()), not_visible)
     }
 
-    /// Returns the store. The sinks are not used any more.
+    /// Returns the store. The sinks are no longer used.
     #[must_use]
     pub fn into_store(self) -> Box<dyn CheckpointStorage> {
         self.store

@@ -2,7 +2,7 @@
 
 use crate::Language;
 
-/// A file.
+/// A file of a new project.
 pub(super) struct TemplateFile {
     pub(super) path: &'static str,
     pub(super) bytes: &'static [u8],

@@ -189,7 +189,9 @@ impl<N: Nodes> ApplyWalk<'_, N> {
         let inner = match page {
             Page::Inner(inner) if inner.level == level => inner,
             _ => {
-                return Err(damaged(node, "it is on a different level than its parent says").into());
+                return Err(
+                    damaged(node, "it is on a different level than its parent says").into(),
+                );
             }
         };
         if inner.next_free.is_some() != (node == 0) {

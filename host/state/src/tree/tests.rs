@@ -533,7 +533,7 @@ fn switching_the_time_to_live_keeps_what_is_there() {
     );
     assert!(get(&mut kept, b"new", at(None, 1_000_000)), "switched off");
     put(&mut kept, b"old", at(Some(10), 200));
-    assert!(!get(&mut kept, b"old", at(Some(10), 210)), "written anew");
+    assert!(!get(&mut kept, b"old", at(Some(10), 210)), "written again");
     assert!(
         !get(&mut kept, b"new", at(None, 210)),
         "gone with its page's rewrite"

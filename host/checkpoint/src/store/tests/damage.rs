@@ -448,7 +448,7 @@ fn an_earlier_damaged_file_is_never_overwritten() {
     ];
     assert_eq!(kept[..3], asides);
     remove(&path).unwrap();
-    assert_eq!(names(folder.path()), asides, "starting anew keeps them");
+    assert_eq!(names(folder.path()), asides, "starting over keeps them");
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn what_is_written_is_read() {
     assert_eq!(store.reader.plugin(plugin(2).0).unwrap(), plugin(2).1[..]);
     assert!(
         store.reader.plugin(plugin(1).0).is_err(),
-        "nothing names it any more"
+        "nothing names it now"
     );
     let report = store.reader.verify(None).unwrap();
     assert!(report.is_sound(), "{report:?}");

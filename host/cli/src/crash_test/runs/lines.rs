@@ -22,7 +22,7 @@ pub struct RunOutput(BTreeMap<String, SinkLines>);
 /// The lines of one sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct SinkLines {
-    /// Ascending.
+    /// A hash of each line, ascending, so that two runs can be compared in one pass.
     hashes: Vec<u64>,
     /// A hash over the lines in the order of their parts.
     order: u64,
@@ -31,7 +31,7 @@ struct SinkLines {
 /// The difference between a sink's output and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputDifference {
-    /// The sink.
+    /// The name of the sink.
     pub sink: String,
     /// Number of missing lines.
     pub missing: u64,
@@ -67,7 +67,7 @@ impl RunOutput {
         Ok(Self(output))
     }
 
-    /// Number of lines.
+    /// Number of lines of all sinks together.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.0.values().map(|lines| lines.hashes.len() as u64).sum()

@@ -41,7 +41,7 @@ pub struct Subject {
     pub interrupted: Arc<AtomicBool>,
 }
 
-/// The end of a run.
+/// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEnded {
     /// The job finished.
@@ -84,7 +84,7 @@ impl<'a> Round<'a> {
         })
     }
 
-    /// Its folder.
+    /// The folder that all its runs use.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder

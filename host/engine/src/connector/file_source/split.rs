@@ -23,7 +23,7 @@ use floodmark_checkpoint::Split;
 const VERSION: u8 = 1;
 const WHAT: &str = "a split of a file source";
 
-/// A split of a file source.
+/// What one split reads: a range of a file, or a share of the files that are yet to appear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FileSourceSplit {
     File(FileSplit),

@@ -269,7 +269,11 @@ fn json_lines_give_keys_and_times_and_stay_as_they_are() {
         ("{\"a\":1}", "key = 'a.b'", "there is no field `a.b`"),
         ("{\"a\":[1]}", "key = 'a'", "object or an array"),
         ("{\"a\":1} x", "key = 'a'", "not valid JSON"),
-        ("{\"a\":1.5}", "timestamp = 'a'", "`1.5` is not an event time"),
+        (
+            "{\"a\":1.5}",
+            "timestamp = 'a'",
+            "`1.5` is not an event time",
+        ),
     ] {
         let found = message(check(lines, toml));
         assert!(found.contains(expected), "{found}");
@@ -331,7 +335,11 @@ fn wrong_rows_are_named() {
         (b"a,a\n", "", "two columns are called `a`"),
         (b"a,b\n", "key = 'c'", "no column `c`; there are `a`, `b`"),
         (b"a\n\xff\n", "", "field 1 is not UTF-8"),
-        (b"a\nnever\n", "timestamp = 'a'", "`never` is not an event time"),
+        (
+            b"a\nnever\n",
+            "timestamp = 'a'",
+            "`never` is not an event time",
+        ),
     ] {
         let found = message(check(file, toml));
         assert!(found.contains(expected), "{found}");

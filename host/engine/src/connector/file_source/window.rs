@@ -42,7 +42,7 @@ pub(super) enum CursorLine {
     Whole(Range<usize>),
     /// The bytes before the limit, which have no newline. The cursor is not moved past them.
     Tail(Range<usize>),
-    /// The limit.
+    /// The cursor has reached the limit.
     End,
 }
 

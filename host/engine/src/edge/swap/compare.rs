@@ -34,7 +34,7 @@ pub struct StateRow {
 pub enum StateCompatibility {
     /// Kind and version are the same.
     Fits,
-    /// Its values are migrated.
+    /// The plugin migrates its values from the saved version.
     Migrates,
     /// The plugin does not migrate its values.
     NotMigrated,
@@ -42,7 +42,7 @@ pub enum StateCompatibility {
     New,
     /// The plugin does not declare it, and it is dropped.
     Dropped,
-    /// Its kind differs.
+    /// The plugin declares it as another kind.
     OtherKind,
 }
 

@@ -25,7 +25,7 @@ const VALUES_A_CALL: usize = 500;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rehearsed {
-    /// The checkpoint.
+    /// The checkpoint whose state was read.
     pub checkpoint: u64,
     /// Number of migrated values.
     pub migrated: u64,
