@@ -75,18 +75,21 @@ impl Batch {
 
     /// Number of records.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// Whether there is no record.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// Bytes of keys and values.
     #[must_use]
+    #[inline]
     pub fn bytes_len(&self) -> usize {
         self.keys.bytes().len() + self.values.bytes().len()
     }
@@ -114,6 +117,7 @@ impl Batch {
     }
 
     /// The records in order: key, value, event time.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8], Timestamp)> {
         (0..self.len()).map(|record| {
             (

@@ -92,12 +92,14 @@ impl Column {
 
     /// Number of items.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// Whether there is no item.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -191,18 +193,21 @@ impl Column {
     }
 
     /// The items in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.get(index))
     }
 
     /// The end of each item within [`Column::bytes`].
     #[must_use]
+    #[inline]
     pub fn ends(&self) -> &[u32] {
         &self.ends
     }
 
     /// All items, end to end.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -281,12 +286,14 @@ impl OptionalColumn {
 
     /// Number of items, including absent ones.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
     /// Whether there are no items.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -322,24 +329,28 @@ impl OptionalColumn {
     }
 
     /// The items in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
         (0..self.len()).map(|index| self.get(index))
     }
 
     /// One bit per item, lowest first.
     #[must_use]
+    #[inline]
     pub fn present(&self) -> &[u8] {
         &self.present
     }
 
     /// The end of each item within [`OptionalColumn::bytes`].
     #[must_use]
+    #[inline]
     pub fn ends(&self) -> &[u32] {
         self.items.ends()
     }
 
     /// All items, end to end.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.items.bytes()
     }
