@@ -96,7 +96,7 @@ impl Answering {
         };
         if let Err(error) = doors.on_socket(folder) {
             terminal.say(&format!(
-                "warning: cannot listen on `{}` ({error}): `floodmark stop` and the like do not reach this job",
+                "warning: cannot listen on `{}` ({error}): `floodmark stop` and similar commands cannot reach this job",
                 folder.join(floodmark_control::FILE_NAME).display()
             ));
         }

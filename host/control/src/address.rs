@@ -45,23 +45,23 @@ impl Token {
     }
 }
 
-/// The reason why there is no token.
+/// The reason why a token cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
     /// Its file cannot be read.
     #[error(transparent)]
     Unreadable(#[from] std::io::Error),
-    /// It could be guessed.
+    /// It is so short that it could be guessed.
     #[error(
-        "it has {len} characters, and needs at least {TOKEN_BYTES_MIN}: `openssl rand -hex 32` makes one"
+        "it has {len} characters, but needs at least {TOKEN_BYTES_MIN}; `openssl rand -hex 32` makes one"
     )]
     Short {
         /// Its length in bytes.
         len: usize,
     },
-    /// It has characters that a header cannot have.
-    #[error("it may have letters, digits and signs of ASCII only")]
+    /// It contains characters that a header cannot have.
+    #[error("it may contain only ASCII letters, digits and punctuation")]
     NotAscii,
 }
 
@@ -82,7 +82,7 @@ pub enum ListenError {
     Token {
         /// The file or variable that has the token.
         from: String,
-        /// The reason.
+        /// Why the token cannot be used.
         reason: TokenError,
     },
     /// Other machines could control the job without a token.

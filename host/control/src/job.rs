@@ -23,7 +23,7 @@ const NAME_MAX: usize = 128;
 /// Copies a checkpoint to a file.
 pub type Savepoints = Arc<dyn Fn(CheckpointId, &Path) -> Result<(), SavepointError> + Send + Sync>;
 
-/// The reason why a checkpoint was not copied. It is still there, unless the job has ended.
+/// The reason why a checkpoint was not copied to a savepoint. The checkpoint itself is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SavepointError {
@@ -160,7 +160,8 @@ impl JobSide {
             return Ok(());
         };
         (self.savepoints)(id, to).map_err(|error| {
-            let message = format!("checkpoint {id} is there, but not the savepoint: {error}");
+            let message =
+                format!("checkpoint {id} was taken, but the savepoint was not written: {error}");
             HttpRefusal::new(500, "savepoint-failed", message)
         })?;
         self.observer.savepoint(id.0, &to.display().to_string());

@@ -107,7 +107,7 @@ impl From<SwapRefusal> for HttpRefusal {
     }
 }
 
-/// The path of a component.
+/// The path of a component. Only a local client may give an absolute path; any may name a file in [`PLUGINS`].
 fn path(call: &HttpRequest, folder: &Path, file: &str) -> Result<PathBuf, HttpRefusal> {
     let path = Path::new(file);
     if call.is_local && path.is_absolute() {

@@ -171,7 +171,7 @@ fn calls_reach_the_job_and_answers_come_back() {
     let refused = started.ask("/v1/checkpoints", Some(wish)).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "checkpoint 7 is there, but not the savepoint: the job is over"
+        "checkpoint 7 was taken, but the savepoint was not written: the job is over"
     );
     let ended = started.ask("/v1/stop", Some(json!({ "drain": true })));
     let ended = ended.unwrap_err().to_string();

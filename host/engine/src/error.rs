@@ -66,7 +66,7 @@ impl EngineError {
         Self::failed("the job is over; `stop` or `wait` tells how it ended")
     }
 
-    /// The cause.
+    /// The kind of failure, which decides the exit code of the command.
     #[must_use]
     pub fn cause(&self) -> Cause {
         self.cause

@@ -28,7 +28,7 @@ mod running;
 
 pub mod connector;
 
-// Not part of the library's face: for the command and tests of this repository. Any of it may change with any version.
+// Not part of the public API: for the command and the tests of this repository. May change with any version.
 #[cfg_attr(doc, doc(hidden))]
 pub mod edge;
 #[cfg_attr(doc, doc(hidden))]

@@ -206,7 +206,7 @@ fn folder_error(project: &Project, source: std::io::Error) -> PluginBuildError {
 
 #[cfg(test)]
 mod tests {
-    //! Catches code that is no plugin, a profile of another module, and unhelpful messages.
+    //! Catches code that is not a plugin, a profile of another module, and unhelpful messages.
 
     use super::super::tool::or_skip;
     use super::*;

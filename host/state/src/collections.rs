@@ -68,17 +68,17 @@ pub enum MigrationError {
     /// The plugin does not declare the state.
     #[error("the plugin does not declare the state")]
     UnknownState,
-    /// No saved entries are known to be of that version.
-    #[error("the version is not known")]
+    /// The checkpoint does not list that version of the state.
+    #[error("the version is unknown")]
     UnknownVersion,
-    /// The plugin cannot be opened, refuses, or crashes.
+    /// The plugin cannot be started, refuses to migrate, or crashes.
     #[error("{message}")]
     Plugin {
-        /// What it says, or how it failed.
+        /// The message of the plugin, or a description of its failure.
         message: String,
     },
-    /// The plugin returned another number of values.
-    #[error("{values} became {migrated}")]
+    /// The plugin returned a different number of values.
+    #[error("{values} values became {migrated}")]
     Count {
         /// The number of values.
         values: usize,
@@ -110,7 +110,7 @@ pub enum TreeError {
     /// Values of an earlier version could not be migrated.
     #[error("values of an earlier version of the state cannot be migrated: {reason}")]
     Migration {
-        /// The reason.
+        /// Why they cannot be migrated.
         reason: MigrationError,
     },
 }

@@ -141,20 +141,20 @@ pub enum StateError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChunkDamage {
-    /// Its bytes cannot be read as entries, one after the other.
-    #[error("its bytes are no entries")]
+    /// Its bytes cannot be read as a sequence of entries.
+    #[error("its bytes are not entries")]
     NoEntries,
     /// There is no entry where its index says.
     #[error(transparent)]
     NoEntry(#[from] layout::MalformedEntry),
-    /// It has another length than its checkpoint says.
-    #[error("it has another length than its checkpoint says")]
+    /// It has a different length than its checkpoint says.
+    #[error("it has a different length than its checkpoint says")]
     Length,
-    /// It has other entries than the index from which the store was restored.
-    #[error("its index and its entries do not fit")]
+    /// Its entries do not match the index from which the store was restored.
+    #[error("its index and its entries do not match")]
     OtherIndex,
     /// Its copy in the scratch file is damaged.
-    #[error("its copy in the scratch file is")]
+    #[error("its copy in the scratch file is damaged")]
     ScratchCopy,
 }
 

@@ -96,7 +96,7 @@ pub enum StoreError {
         count: usize,
     },
     /// The store is damaged, and its sound checkpoints could not be copied to a new file. Nothing was changed.
-    #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {}; see to that (the copy needs as much space as the store) and start again: nothing is lost", path.display(), of_copy(source))]
+    #[error("checkpoint store `{}` is damaged, and its sound checkpoints could not be copied to a new file: {}; fix that (the copy needs as much space as the store) and start again: nothing is lost", path.display(), of_copy(source))]
     NotReplaced {
         /// The file of the store, or the address of the object storage.
         path: PathBuf,
@@ -179,7 +179,7 @@ pub enum CheckpointRefusal {
     },
 }
 
-/// What is wrong with the new file. Its path would only confuse: that file is gone.
+/// A description of the error of the new file, without its path: that file no longer exists.
 fn of_copy(error: &StoreError) -> String {
     match error {
         StoreError::Io { source, .. } => source.to_string(),

@@ -43,7 +43,7 @@ pub use generator::{GeneratorSettings, GeneratorSource};
 #[cfg_attr(doc, doc(hidden))]
 pub use stdout::{StdoutSink, StdoutSinkSettings};
 
-// What a connector of a third party needs of the crates below.
+// Items of the crates below that connectors of third parties need.
 pub use floodmark_checkpoint::{CommitPermit, Split, Staged};
 pub use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 pub use record_format::SinkFormat;

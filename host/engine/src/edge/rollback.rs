@@ -32,7 +32,7 @@ pub type PrepareRollback =
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RollbackRefusal {
-    /// Another client has it rolled back. Nothing has changed.
+    /// Another client is already rolling the job back. Nothing has changed.
     #[error("{}", OperationKind::Rollback.refuses_another())]
     UnderWay,
     /// It cannot return to that checkpoint. Nothing has changed.
@@ -46,7 +46,7 @@ pub enum RollbackRefusal {
         /// The system's error.
         source: io::Error,
     },
-    /// The job has refused, could not do it, or has ended.
+    /// The job refused, failed on the way, or has ended.
     #[error(transparent)]
     Job(#[from] Refusal),
 }
@@ -61,8 +61,8 @@ pub enum UnfitCheckpoint {
     /// The checkpoint does not exist, or cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is of another pipeline.
-    #[error("checkpoint {checkpoint} is of another pipeline: {difference}")]
+    /// It is from another pipeline.
+    #[error("checkpoint {checkpoint} is from another pipeline: {difference}")]
     OtherPipeline {
         /// The checkpoint.
         checkpoint: CheckpointId,
@@ -84,7 +84,7 @@ pub enum UnfitCheckpoint {
     Plugin(#[from] UnfitPlugin),
 }
 
-/// The reason why a plugin of a checkpoint cannot run in the place of the one that the pipeline names.
+/// The reason why a plugin of a checkpoint cannot replace the one that the pipeline names.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnfitPlugin {
@@ -101,7 +101,7 @@ pub enum UnfitPlugin {
     Guest(#[from] GuestError),
     /// It does not fit the graph of the pipeline.
     #[error(
-        "operator `{operator}`: plugin {:.12} of the checkpoint has other {differing} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
+        "operator `{operator}`: plugin {:.12} of the checkpoint has different {differing} than the plugin that the pipeline names, so it does not fit the graph; name it in the pipeline instead",
         plugin.to_string()
     )]
     OtherInterface {

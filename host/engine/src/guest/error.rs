@@ -15,12 +15,12 @@ pub enum GuestError {
         /// The error of wasmtime.
         reason: String,
     },
-    /// The plugin has a limit on fuel, and the engine does not count it.
+    /// The operator has a limit on fuel, but the engine does not count fuel.
     #[error(
-        "cannot set up the WebAssembly engine: operator `{operator}` has `limits.fuel-per-call`, and this engine counts no fuel"
+        "cannot set up the WebAssembly engine: operator `{operator}` has `limits.fuel-per-call`, but this engine does not count fuel"
     )]
     NoFuel {
-        /// The node.
+        /// The operator's name in the pipeline.
         operator: String,
     },
     /// The bytes are not a component.
@@ -96,7 +96,7 @@ pub enum GuestError {
     BadDescription {
         /// The operator's name in the pipeline.
         operator: String,
-        /// The reason.
+        /// What is invalid in it.
         reason: DescriptionFault,
     },
     /// The plugin refused its configuration.
@@ -212,10 +212,10 @@ pub enum ComponentFault {
     /// There are none.
     #[error("the file is empty")]
     Empty,
-    /// They are no WebAssembly.
-    #[error("it does not begin as WebAssembly does")]
+    /// They are not WebAssembly.
+    #[error("it does not begin with the magic number of WebAssembly")]
     NoWebAssembly,
-    /// They begin like a component, and are none.
+    /// They begin like a component, but are not a valid one.
     #[error("{reason}")]
     Invalid {
         /// The error of wasmtime.

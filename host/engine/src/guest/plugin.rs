@@ -72,32 +72,32 @@ pub struct StateDeclaration {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DescriptionFault {
-    /// Columns are of an input that it does not have.
-    #[error("it speaks of columns of input {input}, and has {inputs} inputs")]
+    /// `input-columns` names an input that it does not have.
+    #[error("its `input-columns` names input {input}, but it has {inputs} inputs")]
     UnreadInput {
         /// The input port.
         input: usize,
         /// Number of input ports.
         inputs: usize,
     },
-    /// Columns of an input are described twice.
-    #[error("it speaks twice of the columns of input {input}")]
+    /// `input-columns` names an input twice.
+    #[error("its `input-columns` names input {input} twice")]
     UnreadTwice {
         /// The input port.
         input: usize,
     },
-    /// Its name is none.
+    /// Its name is invalid.
     #[error("its name, `{name}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`")]
     Name {
         /// The name, escaped.
         name: String,
     },
-    /// Its version cannot be shown.
+    /// Its version is too long, or cannot be displayed.
     #[error("its version has more than {NAME_CHARS_MAX} characters, or control characters")]
     Version,
     /// A time to live is too short or too long.
     #[error(
-        "its state `{state}` has a time to live of {ttl_ms} ms, and 1 ms to 100 years are allowed"
+        "its state `{state}` has a time to live of {ttl_ms} ms, but 1 ms to 100 years are allowed"
     )]
     TimeToLive {
         /// The state, escaped.
@@ -106,7 +106,7 @@ pub enum DescriptionFault {
         ttl_ms: u64,
     },
     /// It has too few or too many parts of a kind.
-    #[error("it has {count} {kind}s, and {needed} to {NAMES_MAX} are allowed")]
+    #[error("it has {count} {kind}s, but {needed} to {NAMES_MAX} are allowed")]
     Count {
         /// `state`, `input` or `output`.
         kind: &'static str,
@@ -115,7 +115,7 @@ pub enum DescriptionFault {
         /// Least number of them.
         needed: usize,
     },
-    /// The name of a part is none.
+    /// The name of a part is invalid.
     #[error(
         "the name of an {kind}, `{name}`, is not 1 to {NAME_CHARS_MAX} characters of `a-z`, `0-9` and `-`"
     )]
@@ -125,7 +125,7 @@ pub enum DescriptionFault {
         /// The name, escaped.
         name: String,
     },
-    /// Two parts of a kind have one name.
+    /// Two parts of a kind have the same name.
     #[error("it has two {kind}s called `{name}`")]
     PartTwice {
         /// `state`, `input` or `output`.
@@ -135,7 +135,7 @@ pub enum DescriptionFault {
     },
     /// An output has the name of the port for dead letters.
     #[error(
-        "it has an output called `{DEAD_LETTERS}`, which is the name of the port that every operator has for records that its plugin cannot handle"
+        "it has an output called `{DEAD_LETTERS}`, a name reserved for the port of records that a plugin cannot handle"
     )]
     DeadLetters,
 }

@@ -1,17 +1,17 @@
-//! Why a job refuses a request of a client, or could not do what was requested: one variant a reason.
+//! The reasons why a job refuses a client's request, or could not carry it out, one variant each.
 //!
 //! The layers above decide by the variant, never by the text. A failure of the job itself is here only as a message: the
-//! error is the one with which the job ends or goes back, and it cannot be in two places.
+//! job ends or goes back with the error, which has one owner.
 
 use crate::runtime::report::CheckpointFailure;
 use floodmark_checkpoint::store::StoreError;
 use floodmark_state::stream::CheckpointId;
 
-/// The reason why a request of a client was not done. Unless its message says otherwise, nothing has changed.
+/// The reason why a client's request was not carried out. Unless the message says otherwise, nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The job has ended without an answer. Whether it did what was requested, its last checkpoint says.
+    /// The job has ended without an answer. Its last checkpoint shows whether it carried out the request.
     #[error("the job ended before it could do that; its last checkpoint is kept")]
     Ended,
     /// Another operation is under way.
@@ -20,36 +20,36 @@ pub enum Refusal {
         /// The other operation.
         operation: OperationKind,
     },
-    /// A rollback was requested while workers are being made.
-    #[error("the job is being restarted; ask again")]
+    /// A rollback was requested while the workers were being started.
+    #[error("the job is being restarted; try again")]
     Restarting,
-    /// A swap was requested while an earlier one is on trial.
+    /// A swap was requested while an earlier one was on trial.
     #[error(
-        "operator `{}` is on trial for {seconds_left} s more; ask again after that",
+        "operator `{}` is on trial for {seconds_left} s more; try again after that",
         operators.join("`, `")
     )]
     OnTrial {
         /// The operators of the earlier swap.
         operators: Vec<String>,
-        /// When the trial ends, rounded up.
+        /// Time until the trial ends, rounded up.
         seconds_left: u64,
     },
-    /// A swap was requested while no workers run, because of a failure.
+    /// A swap was requested while no workers ran, because of a failure.
     #[error(
-        "the job waits after a failure, and no plugin runs; ask again once it runs, or stop it and swap then"
+        "the job waits after a failure, so no plugin runs; try again once it runs, or stop it and then swap"
     )]
     NotRunning,
-    /// The plan or the states are other ones than a swap was prepared for.
-    #[error("the job has changed while the swap was prepared; ask again")]
+    /// The plan, the states or the number of workers changed after the swap was prepared.
+    #[error("the job has changed while the swap was prepared; try again")]
     Changed,
-    /// The job ends before the checkpoint of a swap has begun.
+    /// The job ended before the checkpoint of the swap began.
     #[error(
         "nothing was replaced: the job ends; swap while it is stopped, and the next run uses the new plugin"
     )]
     SwapAtEnd,
-    /// The job has gone back before the checkpoint of a swap has begun.
+    /// The job went back before the checkpoint of the swap began.
     #[error(
-        "nothing was replaced: the job has gone back to {} before it could be ({cause}); ask again",
+        "nothing was replaced: the job has gone back to {} before the swap ({cause}); try again",
         place(*.to)
     )]
     SwapNotBegun {
@@ -58,7 +58,7 @@ pub enum Refusal {
         /// Why it went back.
         cause: ReturnCause,
     },
-    /// The job has gone back after the checkpoint of a swap had begun, and the old plugins run again.
+    /// The job went back after the checkpoint of the swap had begun, and the old plugins run again.
     #[error(
         "the job has gone back to {} with the old plugin and the old state: {cause}",
         place(*.to)
@@ -69,7 +69,7 @@ pub enum Refusal {
         /// Why it went back.
         cause: ReturnCause,
     },
-    /// There are not so many key groups.
+    /// There are fewer key groups than requested tasks, or none were requested.
     #[error("{parallelism} is not between 1 and {max}, the `max-parallelism` of this job")]
     ParallelismOutOfRange {
         /// The requested number of tasks per node.
@@ -77,40 +77,40 @@ pub enum Refusal {
         /// The largest number.
         max: u16,
     },
-    /// The job has as many tasks already.
+    /// The job already has that number of tasks per node.
     #[error("the job runs with a parallelism of {parallelism} already")]
     SameParallelism {
         /// The number of tasks per node.
         parallelism: u16,
     },
-    /// A rescale has not happened.
+    /// The job was not rescaled.
     #[error("the job was not rescaled: {reason}")]
     NotRescaled {
-        /// Why not.
+        /// What kept the rescale from happening.
         reason: Interruption,
     },
-    /// The new tasks of a rescale could not be made, so those of before run again.
+    /// The new tasks of a rescale could not be started, so the earlier tasks run again.
     #[error("the job was not rescaled, and continues with a parallelism of {from}: {failure}")]
     RescaleUndone {
-        /// The number of tasks per node, as before.
+        /// The number of tasks per node, which is unchanged.
         from: u16,
-        /// Why the new tasks could not be made, as a message.
+        /// Why the new tasks could not be started, as a message.
         failure: String,
     },
-    /// The new tasks of a rescale run, but no checkpoint says so.
+    /// The new tasks of a rescale run, but no checkpoint records that.
     #[error(
-        "the job runs with a parallelism of {to}, but the checkpoint that says so failed ({reason}): if it dies before the next one, it comes back with {from}"
+        "the job runs with a parallelism of {to}, but the checkpoint that records it failed ({reason}): if the job dies before the next one, it restarts with {from}"
     )]
     RescaleNotDurable {
         /// The number of tasks per node before.
         from: u16,
         /// The number of tasks per node now.
         to: u16,
-        /// Why no checkpoint says so.
+        /// Why no checkpoint records it.
         reason: Interruption,
     },
-    /// The checkpoint of a rollback was retired or deleted meanwhile.
-    #[error("checkpoint {checkpoint} is not there any more; nothing has changed")]
+    /// The checkpoint of a rollback was retired or deleted after it was requested.
+    #[error("checkpoint {checkpoint} no longer exists; nothing has changed")]
     CheckpointGone {
         /// The checkpoint.
         checkpoint: CheckpointId,
@@ -123,29 +123,29 @@ pub enum Refusal {
         /// The error of the storage.
         source: StoreError,
     },
-    /// The job has gone back permanently, and then failed: it is over.
-    #[error("the job went back to checkpoint {to}, and cannot resume there: {failure}")]
+    /// The job went back permanently, then failed, and is over.
+    #[error("the job went back to checkpoint {to}, but cannot resume there: {failure}")]
     NotResumed {
         /// The checkpoint that it went back to. Later ones are gone.
         to: CheckpointId,
         /// The failure, as a message.
         failure: String,
     },
-    /// The job runs from the checkpoint of a rollback, but no later checkpoint says so.
+    /// The job runs from the checkpoint of a rollback, but no later checkpoint records that.
     #[error(
         "the job went back to checkpoint {to}, but the checkpoint after that failed ({reason})"
     )]
     RollbackNotDurable {
         /// The checkpoint that it went back to. Later ones are gone.
         to: CheckpointId,
-        /// Why no later checkpoint says so.
+        /// Why no later checkpoint records it.
         reason: Interruption,
     },
-    /// A checkpoint that was requested has failed. The job continues.
+    /// A requested checkpoint failed. The job continues.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointFailure),
-    /// The job was stopped while it waited after a failure, so a checkpoint that was requested was not taken.
-    #[error("the job was stopped while it waited after a failure, before it took one")]
+    /// The job was stopped while it waited after a failure, so a requested checkpoint was not taken.
+    #[error("the job was stopped while it waited after a failure, before it took the checkpoint")]
     StoppedBefore,
     /// The job was stopped while it waited after a failure, before its first checkpoint.
     #[error("the job was stopped while it waited after a failure, and it has no checkpoint yet")]
@@ -164,12 +164,12 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    /// The message for a client that requests another operation meanwhile.
+    /// The message for a client that requests another operation while this one is under way.
     pub(crate) fn refuses_another(self) -> &'static str {
         match self {
-            Self::Swap => "another swap is under way; ask again when it is done",
-            Self::Rescale => "the job is being rescaled already; ask again once it is done",
-            Self::Rollback => "the job is being rolled back already; ask again once it is done",
+            Self::Swap => "another swap is under way; try again once that is done",
+            Self::Rescale => "the job is already being rescaled; try again once that is done",
+            Self::Rollback => "the job is already being rolled back; try again once that is done",
         }
     }
 }
@@ -187,20 +187,20 @@ pub enum ReturnCause {
     /// It was rolled back.
     #[error("it was rolled back")]
     RolledBack,
-    /// It has other tasks.
+    /// Its tasks were remade, as for a rescale.
     #[error("its tasks were remade")]
     Remade,
 }
 
-/// The reason why a rescale or rollback is in no checkpoint.
+/// The reason why no checkpoint records a rescale or rollback.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Interruption {
-    /// The checkpoint that was to have it has failed.
+    /// The checkpoint that was to record it failed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointFailure),
-    /// A rollback has taken its place.
-    #[error("something else was requested of the job before a checkpoint had it")]
+    /// A rollback was requested instead.
+    #[error("another operation was requested before a checkpoint recorded it")]
     Superseded,
     /// The job has ended.
     #[error("the job is over")]

@@ -127,7 +127,7 @@ impl Job {
         }
     }
 
-    /// A rollback takes its place.
+    /// Refuses the rescale under way, since a rollback was requested.
     pub(super) fn give_up_rescale(&mut self, outputs: &mut Vec<Output>) {
         if let Some(Operation::Rescale(rescale)) = &mut self.operation
             && let Some(before) = rescale.before.take()

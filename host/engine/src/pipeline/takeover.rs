@@ -24,7 +24,7 @@ pub enum TakeoverRefusal {
     },
     /// The positions of a source have another meaning.
     #[error(
-        "{change}, so where source `{name}` stood means nothing any more; set it back, or give the source another name, with which it begins at its beginning"
+        "{change}, so the saved position of source `{name}` is no longer valid; set it back, or give the source another name, with which it starts from the beginning"
     )]
     Positions {
         /// What has changed, as a sentence.

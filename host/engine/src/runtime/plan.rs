@@ -192,7 +192,7 @@ impl Plan {
     /// The node with this index.
     ///
     /// # Panics
-    /// When the index is of another plan.
+    /// When the index is from another plan.
     #[must_use]
     pub fn node(&self, index: NodeIndex) -> &Node {
         &self.nodes[index.0]
@@ -203,10 +203,10 @@ impl Plan {
         (0..).map(NodeIndex).zip(&self.nodes)
     }
 
-    /// Checks what is said above of the graph: who makes a plan has checked it already, so what does not hold is a defect.
+    /// Asserts the invariants above. The maker of a plan has already checked the graph, so a violation is a bug.
     ///
     /// # Panics
-    /// When it does not hold.
+    /// When an invariant is violated.
     pub(super) fn assert_sound(&self) {
         let ports = |node: &Node| match &node.role {
             Role::Source(_) => (0, 1),

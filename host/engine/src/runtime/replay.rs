@@ -63,7 +63,7 @@ pub struct ReplayOf<'a> {
 pub struct ReplayedRecord {
     /// The input port at which it arrived.
     pub input: InputPort,
-    /// Its key.
+    /// The key, as bytes.
     pub key: Vec<u8>,
     /// Its value.
     pub value: Vec<u8>,

@@ -59,7 +59,7 @@ pub struct WriteOutcome {
     pub not_visible: Vec<SinkFailure>,
 }
 
-/// The reason why a checkpoint was not completed. Several callers and observers learn of one failure, so it can be cloned.
+/// The reason why a checkpoint was not completed. Cloneable, since one failure is reported to several callers and observers.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointFailure {
@@ -80,11 +80,11 @@ impl From<StoreError> for CheckpointFailure {
     }
 }
 
-/// A sink that could not prepare or commit what it has staged.
+/// The reason why a sink could not prepare or commit its staged output.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("sink `{sink}`: {source}")]
 pub struct SinkFailure {
-    /// The node.
+    /// The sink's name in the pipeline.
     pub sink: String,
     /// The connector's error.
     pub source: Arc<ConnectorError>,

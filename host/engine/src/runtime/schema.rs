@@ -156,12 +156,12 @@ fn id_of(schemas: &mut Vec<StateSchema>, state: &StateDeclaration, ttl_ms: Optio
     id
 }
 
-/// The reason why a plugin does not take over a saved state.
+/// The reason why a plugin cannot use a saved state.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateMisfit {
     /// It does not declare the state.
-    #[error("it has saved state `{state}`, and the plugin declares none of that name")]
+    #[error("it has saved state `{state}`, but the plugin declares no state of that name")]
     Undeclared {
         /// The state.
         state: String,
@@ -174,7 +174,7 @@ pub enum StateMisfit {
     },
     /// It does not migrate the saved version.
     #[error(
-        "state `{state}` was saved in version {saved}, and the plugin, which has version {declared}, does not take it over: {source}"
+        "state `{state}` was saved in version {saved}, and the plugin, which has version {declared}, does not migrate it: {source}"
     )]
     NotMigrated {
         /// The state.
@@ -183,7 +183,7 @@ pub enum StateMisfit {
         saved: u32,
         /// The version that the plugin declares.
         declared: u32,
-        /// What the plugin said of it.
+        /// The error of the plugin.
         source: Box<GuestError>,
     },
 }

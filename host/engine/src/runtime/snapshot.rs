@@ -12,9 +12,9 @@ use floodmark_state::{Chunk, ChunkRef, HeldStates, StateError};
 /// The part of a job that takes its own snapshot: a region of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegionId {
-    /// The worker.
+    /// The index of the worker.
     pub worker: WorkerIndex,
-    /// The region.
+    /// The index of the region among those of the plan.
     pub region: RegionIndex,
 }
 

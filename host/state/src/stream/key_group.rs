@@ -67,7 +67,7 @@ impl MaxParallelism {
         KeyGroupRange(first(task)..first(task + 1))
     }
 
-    /// All groups: those of a task that is the only one.
+    /// All groups, which an operator's only task owns.
     #[must_use]
     pub fn all_groups(self) -> KeyGroupRange {
         KeyGroupRange(0..self.0)

@@ -145,26 +145,26 @@ pub fn refuse_states(
     }
 }
 
-/// What is wrong with states that a plugin does not take over, for people.
+/// For each state that a swap would lose: the reason, for people.
 pub(super) fn losses(lost: &[StateRow]) -> String {
     let each: Vec<_> = lost.iter().filter_map(loss).collect();
     each.join("; ")
 }
 
-/// What is lost of a state, and what to do; `None` if all of it is taken over.
+/// The reason why a swap would lose a state, and what to do; `None` if the plugin keeps all of it.
 fn loss(row: &StateRow) -> Option<String> {
     let StateRow { state, .. } = row;
     match row.fate {
         StateCompatibility::Fits | StateCompatibility::Migrates | StateCompatibility::New => None,
         StateCompatibility::Dropped => Some(format!(
-            "it does not declare state `{state}`, which is saved; `--allow-dropped-state` leaves that behind"
+            "it does not declare the saved state `{state}`; `--allow-dropped-state` leaves that state behind"
         )),
         StateCompatibility::OtherKind => Some(format!(
-            "state `{state}` is saved as a {}, and it declares another kind; give the new one another name",
+            "state `{state}` is saved as a {}, but it declares a different kind; give the new one another name",
             row.kind
         )),
         StateCompatibility::NotMigrated => Some(format!(
-            "state `{state}` is saved in version {}, and the plugin, which has version {}, does not take it over: {}",
+            "state `{state}` is saved in version {}, and the plugin, which has version {}, does not migrate it: {}",
             row.saved.first().copied().unwrap_or_default(),
             row.declared.unwrap_or_default(),
             row.reason.as_deref().unwrap_or("it does not say why"),

@@ -1,4 +1,4 @@
-//! Why a swap was refused, or has failed: one variant a reason.
+//! The reasons why a swap was refused or failed, one variant each.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use floodmark_state::stream::CheckpointId;
 #[non_exhaustive]
 pub enum SwapRefusal {
     /// The request names no operator.
-    #[error("no operator is named whose plugin is to be replaced")]
+    #[error("name at least one operator whose plugin to replace")]
     NoOperator,
     /// The request names an operator twice.
     #[error("operator `{operator}` is named twice")]
@@ -39,24 +39,24 @@ pub enum SwapRefusal {
     Graph(SwapError),
     /// The new plugin would lose state.
     #[error(
-        "operator `{operator}`: the new plugin cannot take the place of the old one: {}",
+        "operator `{operator}`: the new plugin cannot replace the old one: {}",
         losses(lost)
     )]
     States {
         /// The operator.
         operator: String,
-        /// The states that it does not take over.
+        /// The states that it would lose.
         lost: Vec<StateRow>,
     },
     /// A replay on the state of a checkpoint failed.
     #[error(transparent)]
     Replay(JobError),
-    /// A shadow run was requested, and there is no checkpoint yet.
+    /// A shadow run was requested before the first checkpoint.
     #[error(
-        "there is no checkpoint yet from which both could handle records; take one with `floodmark checkpoint trigger`, and ask again"
+        "there is no checkpoint yet from which both plugins could process records; take one with `floodmark checkpoint trigger`, and try again"
     )]
     NoCheckpoint,
-    /// Each checkpoint on which the plugin was tried was retired meanwhile.
+    /// Each checkpoint on which the plugin was to be tried was retired before it was read.
     #[error(
         "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`"
     )]
@@ -73,7 +73,7 @@ pub enum SwapRefusal {
     /// All checkpoints are damaged.
     #[error("no checkpoint can be read to try the plugin on: none is sound")]
     NoneSound,
-    /// There is no room for state that is read for a rehearsal.
+    /// No file can be created for the state that a rehearsal reads.
     #[error("cannot make a file for the rehearsal: {source}")]
     Scratch {
         /// The system's error.
@@ -89,7 +89,7 @@ pub enum SwapRefusal {
         /// The error of the state.
         source: StateError,
     },
-    /// The job has refused the swap, or could not do it.
+    /// The job refused the swap, or the swap failed.
     #[error(transparent)]
     Job(#[from] Refusal),
 }
