@@ -18,6 +18,7 @@ use crate::runtime::plan::{
 
 /// A pipeline file that was read.
 pub struct LoadedPipeline {
+    /// The settings of the file, parsed and checked.
     pub spec: Spec,
     /// The folder of the file.
     pub folder: PathBuf,

@@ -22,6 +22,7 @@ const SPARES_MIN: u32 = 16;
 
 /// An engine with a running `Ticker`, so that time limits are enforced.
 pub struct Ticking {
+    /// The engine. Time limits are enforced only while this `Ticking` lives, also for clones of the engine.
     pub engine: GuestEngine,
     _optimiser: Option<Optimiser>,
     _ticker: Ticker,

@@ -38,11 +38,15 @@ use floodmark_state::stream::CheckpointId;
 
 /// A job whose plugins and storage are open, before its checkpoint is found.
 pub struct OpenedJob {
+    /// The engine that loaded the plugins of the pipeline, and loads those of its checkpoint.
     pub guests: Ticking,
+    /// The data folder, locked until the job has ended.
     pub data_dir: DataDir,
+    /// The graph that the pipeline file describes, with its settings.
     pub graph: pipeline::PipelineGraph,
-    /// The plan that the pipeline names.
+    /// The plan that the pipeline names. [`OpenedJob::recover`] may replace its plugins and parallelism.
     pub named: Plan,
+    /// Started when the storage was opened.
     pub clock: Clock,
     store: Box<dyn CheckpointStorage>,
     start: StartPoint,
@@ -52,12 +56,15 @@ pub struct OpenedJob {
 
 /// A job that is ready to run.
 pub struct ReadyJob {
+    /// The engine that loaded the plugins of `plan`.
     pub guests: Ticking,
+    /// The graph that the pipeline file describes, also if the checkpoint has other plugins.
     pub graph: pipeline::PipelineGraph,
+    /// The same clock as [`OpenedJob::clock`].
     pub clock: Clock,
     /// The plan that runs.
     pub plan: Arc<Plan>,
-    /// The checkpoint from which the job resumes.
+    /// The checkpoint from which the job resumes; `None` if it starts from the beginning.
     pub restored: Option<CheckpointId>,
     data_dir: DataDir,
     kept: Kept,
@@ -66,7 +73,9 @@ pub struct ReadyJob {
 
 /// A job that has ended.
 pub struct EndedJob {
+    /// The engine, which still has the samples of a profiled job.
     pub guests: Ticking,
+    /// How the job ended; the error is the failure after which it does not resume.
     pub ended: Result<Ended, JobError>,
     graph: pipeline::PipelineGraph,
     data_dir: DataDir,

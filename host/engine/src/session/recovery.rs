@@ -149,6 +149,7 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
     }
 }
 
+/// Names the sinks that may write records twice after a failure.
 pub fn tell_sinks(plan: &Plan, say: &Say) {
     for node in &plan.nodes {
         if let Role::Sink(sink) = &node.role

@@ -24,8 +24,11 @@ pub enum StartPoint {
     At(CheckpointId),
     /// From an opened savepoint.
     Carried {
+        /// The opened file, from which the checkpoint is imported.
         savepoint: Box<ReadOnlyStore>,
+        /// Its only checkpoint, already accepted for this pipeline.
         checkpoint: Box<Checkpoint>,
+        /// The path as the user gave it, for messages.
         path: PathBuf,
     },
 }

@@ -19,7 +19,9 @@ use crate::runtime::plan::{Plan, Role, WorkerIndex};
 /// A job that is observed.
 #[derive(Clone)]
 pub struct Watched {
+    /// Shared with the threads that answer clients.
     pub observer: Arc<Observer>,
+    /// Gives the wall-clock times of failures and restarts.
     pub clock: Clock,
 }
 
@@ -55,10 +57,12 @@ impl Watched {
         self.observer.sample(now);
     }
 
+    /// The metrics that this worker updates while it runs.
     pub fn worker(&self, index: WorkerIndex) -> Arc<WorkerMetrics> {
         self.observer.worker(usize::from(index.0))
     }
 
+    /// Updates the observer from a notice. Log lines, and notices that change nothing that clients see, are ignored.
     pub fn notice(&self, notice: &Notice) {
         match notice {
             Notice::Begun {

@@ -21,7 +21,9 @@ pub type LookedAt = Arc<Mutex<Option<Arc<dyn CheckpointReader>>>>;
 
 /// Loads the plugins of checkpoints.
 pub struct PluginLoader<'a> {
+    /// The checkpoints, which include the components of their plugins.
     pub reader: &'a dyn CheckpointReader,
+    /// The engine that compiles the components.
     pub engine: &'a GuestEngine,
 }
 
@@ -29,10 +31,12 @@ pub struct PluginLoader<'a> {
 pub struct Preparing {
     /// The plan that the pipeline names.
     pub named: Arc<Plan>,
+    /// The engine of the running job, whose instance pool and time limits the plugins share.
     pub engine: GuestEngine,
 }
 
 impl Preparing {
+    /// A function that prepares one rollback for each call. It refuses once `reader` is empty: the job has ended.
     pub fn rollbacks(self, reader: &LookedAt) -> PrepareRollback {
         let reader = Arc::clone(reader);
         Arc::new(move |to| {
@@ -57,14 +61,16 @@ impl Preparing {
 
 /// A plan that resumes from a checkpoint, and the lines to tell the user about it.
 pub struct Runs {
+    /// The plan of the pipeline, with the plugins and parallelism of the checkpoint where those take precedence.
     pub plan: Plan,
+    /// One line for each plugin or parallelism in which pipeline and checkpoint differ, with the one that runs.
     pub says: Vec<String>,
 }
 
 /// The plan that resumes from a checkpoint; `plan` is what the pipeline names.
 ///
 /// # Errors
-/// When a plugin of the checkpoint cannot run in its operator's place.
+/// When a plugin of the checkpoint cannot replace that of its operator in the pipeline.
 pub fn from_checkpoint(
     plan: &Plan,
     checkpoint: &Checkpoint,
