@@ -261,7 +261,7 @@ fn both_codes_return_the_same() {
     }
     let process = || {
         let mut instance = plugin.open("count", &[]).unwrap();
-        let output = instance.process(0, &batch, &[&state], &mut None).unwrap();
+        let output = instance.process(0, &batch, &[&state], None).unwrap();
         (instance, format!("{output:?}"))
     };
     let (quick, one) = process();

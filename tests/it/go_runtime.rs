@@ -51,7 +51,7 @@ func main() {}
 fn call(instance: &mut Instance, value: &str) -> Result<String, String> {
     let mut batch = Batch::default();
     batch.push(b"key", value.as_bytes(), 0);
-    let output = instance.process(0, &batch, &[], &mut None);
+    let output = instance.process(0, &batch, &[], None);
     let output = output.map_err(|error| error.to_string())?;
     let values = output
         .emissions

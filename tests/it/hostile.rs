@@ -13,6 +13,7 @@ mod refused;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use floodmark_engine::guest::{
@@ -335,9 +336,12 @@ fn processed(instance: &mut Instance) -> Result<CallOutput, GuestError> {
     absent.push(None);
     absent.push(None);
     let none = OptionalColumn::new();
-    let mut lent: Option<Box<dyn StateAccess>> = Some(Box::new(Nothing));
-    let output = instance.process(0, &batch, &[&absent, &none, &none], &mut lent);
-    assert!(lent.is_some(), "the state comes back");
+    let state = Arc::new(Mutex::new(Nothing));
+    let output = instance.process(0, &batch, &[&absent, &none, &none], Some(state.clone()));
+    assert!(
+        Arc::into_inner(state).is_some(),
+        "the instance keeps no share of the state"
+    );
     output
 }
 

@@ -33,6 +33,7 @@ mod languages;
 mod letters;
 mod migration;
 mod misbehaving;
+mod operator;
 mod profile;
 mod refusals;
 mod replay;

@@ -22,7 +22,7 @@ fn append(job: &Job, text: &str) {
 }
 
 /// All lines of the output, sorted.
-fn lines(job: &Job) -> Vec<String> {
+pub fn lines(job: &Job) -> Vec<String> {
     let mut lines = Vec::new();
     for part in fs::read_dir(job.path("out")).unwrap() {
         let part = part.unwrap().path();

@@ -10,7 +10,7 @@ use crate::text::has_word;
 
 /// What each module of the engine may name of the others, and of which crates below it. Between crates, Cargo.toml holds the
 /// line.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("connector", &["checkpoint", "stream"]),
     ("guest", &["checkpoint", "state", "stream"]),
     ("observe", &[]),
@@ -70,6 +70,10 @@ const MAY_USE: [(&str, &[&str]); 8] = [
             "stream",
             "plugin_build",
         ],
+    ),
+    (
+        "operator",
+        &["session", "runtime", "guest", "state", "stream"],
     ),
 ];
 

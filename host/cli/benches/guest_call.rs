@@ -36,7 +36,7 @@ fn main() {
         for _ in 0..calls {
             let begin = Instant::now();
             let output = instance
-                .process(0, &batch, &[&state], &mut None)
+                .process(0, &batch, &[&state], None)
                 .expect("the plugin counts");
             figures.push(begin.elapsed().as_secs_f64() * 1e9 / records as f64);
             assert_eq!(

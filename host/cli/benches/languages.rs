@@ -133,7 +133,7 @@ fn measured(language: Language) -> Measured {
 }
 
 fn count(instance: &mut Instance, batch: &Batch, state: &OptionalColumn) {
-    let output = instance.process(0, batch, &[state], &mut None);
+    let output = instance.process(0, batch, &[state], None);
     let output = output.expect("the plugin counts");
     let emitted = output
         .emissions
@@ -152,17 +152,13 @@ fn recover(plugin: &Plugin) -> f64 {
     absent.push(None);
     let states = vec![&absent; plugin.description().states.len()];
     let mut instance = plugin.open("crashes", &[]).expect("the plugin opens");
-    instance
-        .process(0, &good, &states, &mut None)
-        .expect("good");
+    instance.process(0, &good, &states, None).expect("good");
     let begin = now();
-    let crashed = instance.process(0, &trap, &states, &mut None);
+    let crashed = instance.process(0, &trap, &states, None);
     crashed.expect_err("the plugin crashes");
     drop(instance);
     let mut instance = plugin.open("crashes", &[]).expect("the plugin opens");
-    instance
-        .process(0, &good, &states, &mut None)
-        .expect("good");
+    instance.process(0, &good, &states, None).expect("good");
     begin.elapsed().as_secs_f64() * 1e6
 }
 

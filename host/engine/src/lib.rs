@@ -20,11 +20,15 @@
 //! [`SinkSettings`] and serde's `Deserialize` is registered under a name, which pipelines then use as `connector`.
 //! `examples/embed.rs` is a complete program with both.
 //!
+//! A program that itself keeps state, takes checkpoints and moves records runs single operators by [`operator`].
+//!
 //! These belong to the command and not to the engine: HTTP, the socket in the data folder, hooks
 //! (`checkpoint.on-checkpoint`), signals, and output to the terminal.
 
 mod error;
 mod running;
+
+pub mod operator;
 
 pub mod connector;
 

@@ -61,6 +61,20 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// Removes all values. With [`Lookup::push`], for values that are kept in another store.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.versions.clear();
+        self.found.clear();
+    }
+
+    /// Adds the value of the next key, and the id of the version that wrote it; that of a key without a value does not
+    /// matter. A [`StateStore`] cannot write with such a lookup.
+    pub fn push(&mut self, value: Option<&[u8]>, version: StateId) {
+        self.values.push(value);
+        self.versions.push(version);
+    }
+
     /// The value of each key.
     #[must_use]
     pub fn values(&self) -> &OptionalColumn {
@@ -221,9 +235,7 @@ impl StateStore {
         lookup: &mut Lookup,
     ) -> Result<(), StateError> {
         let rules = self.rules(state, now_ms);
-        lookup.values.clear();
-        lookup.versions.clear();
-        lookup.found.clear();
+        lookup.clear();
         lookup.found.reserve(keys.hashes.len());
         lookup.values.reserve(keys.hashes.len());
         let is_bounded = self.log.residency.is_bounded();

@@ -1,10 +1,10 @@
 //! Lets a guest read lists and maps of its task during a call.
 //!
-//! The caller of a guest lends it the state for the length of the call, as a value that moves in and is returned, also
-//! after a crash: so nothing is shared and nothing is locked. Each request of a guest is checked here, before it
-//! reaches the state. Independent of how the state is stored.
+//! The caller of a guest shares the state with it for the length of the call. Only a guest's own reads lock it, and no
+//! other thread has it then, so they never wait. After the call, also after a crash, the caller alone has the state
+//! again. Each request of a guest is checked here, before it reaches the state. Independent of how the state is stored.
 
-use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::{Result, bail};
 
@@ -25,7 +25,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Lists and maps of the keys of one call. States are given by position, keys by slot; both are checked.
 ///
 /// A failed read, such as of a damaged chunk, fails the whole call: `process` returns its reason.
-pub trait StateAccess: Any + Send {
+pub trait StateAccess: Send + 'static {
     /// Appends the values of map entries to `values`, one for each pair of slot and sub-key, until the page is full.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl PageLimits {
 
 /// The state of a call, lent to its guest.
 pub(super) struct Lent {
-    pub(super) access: Box<dyn StateAccess>,
+    pub(super) access: Arc<Mutex<dyn StateAccess>>,
     /// Number of keys of the call.
     pub(super) keys: usize,
     /// The reason if a read failed.
@@ -137,6 +137,10 @@ pub(super) struct Lent {
 }
 
 impl Lent {
+    fn access(&self) -> MutexGuard<'_, dyn StateAccess> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn check_slots(&self, slots: &[u32]) -> Result<()> {
         match slots.iter().max() {
             Some(&slot) if slot as usize >= self.keys => {
@@ -197,7 +201,7 @@ impl Host for GuestState {
         let page = PageLimits::new(PAGE_ITEMS_MAX, PAGE_BYTES);
         let mut values = OptionalColumn::new();
         let read = lent
-            .access
+            .access()
             .map_get(state, &slots, &sub_keys, page, &mut values);
         lent.answer(read)?;
         let (present, ends, bytes) = values.into_parts();
@@ -226,7 +230,7 @@ impl Host for GuestState {
             descending,
         };
         let page = PageLimits::new(max as usize, PAGE_BYTES);
-        let read = lent.access.map_scan(state, slot, range, page);
+        let read = lent.access().map_scan(state, slot, range, page);
         let found = lent.answer(read)?;
         Ok(Entries {
             sub_keys: column(found.sub_keys),
@@ -239,7 +243,7 @@ impl Host for GuestState {
         let lent = self.lent(state, StateKind::List)?;
         lent.check_slots(&[slot])?;
         let page = PageLimits::new(max as usize, PAGE_BYTES);
-        let read = lent.access.list_read(state, slot, start, page);
+        let read = lent.access().list_read(state, slot, start, page);
         let found = lent.answer(read)?;
         Ok(Items {
             values: column(found.values),
@@ -256,7 +260,7 @@ impl Host for GuestState {
                 slots.len()
             );
         }
-        let read = lent.access.list_len(state, &slots);
+        let read = lent.access().list_len(state, &slots);
         lent.answer(read)
     }
 }

@@ -3,7 +3,7 @@
 //! An instance serves one task. After a trap it must not be used again; dropping it frees all its resources. The limits
 //! are set again for each call: see [`super::limits`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap};
@@ -136,8 +136,8 @@ impl Instance {
     }
 
     /// Processes a batch. `states` has an item for each declared state: the values of all keys of the batch for a
-    /// `value` state, nothing for others. Lists and maps are read from `lent`, which is moved away during the call and
-    /// returned afterwards, also after an error; a plugin without lists and maps needs none.
+    /// `value` state, nothing for others. Lists and maps are read from `access`, which is dropped before this returns, also
+    /// after an error; a plugin without lists and maps needs none.
     ///
     /// # Errors
     /// When the plugin fails, crashes, or breaks the contract, or when the state cannot be read. Nothing of the call
@@ -147,16 +147,16 @@ impl Instance {
         input: u16,
         batch: &Batch,
         states: &[&OptionalColumn],
-        lent: &mut Option<Box<dyn StateAccess>>,
+        access: Option<Arc<Mutex<dyn StateAccess>>>,
     ) -> Result<CallOutput, GuestError> {
         let keys = batch.keys.len();
-        self.store.data_mut().lent = lent.take().map(|access| Lent {
+        self.store.data_mut().lent = access.map(|access| Lent {
             access,
             keys,
             failure: None,
         });
         self.store.data_mut().timer.begin(batch.len());
-        let output = self.transact(input, batch, states, lent);
+        let output = self.transact(input, batch, states);
         let state = self.store.data_mut();
         state.timer.end();
         if output.is_err() {
@@ -188,15 +188,10 @@ impl Instance {
         input: u16,
         batch: &Batch,
         states: &[&OptionalColumn],
-        lent: &mut Option<Box<dyn StateAccess>>,
     ) -> Result<CallOutput, GuestError> {
         let returned = self.call_process(input, batch, states);
-        let mut failure = None;
-        if let Some(returned) = self.store.data_mut().lent.take() {
-            failure = returned.failure;
-            *lent = Some(returned.access);
-        }
-        if let Some(reason) = failure {
+        let lent = self.store.data_mut().lent.take();
+        if let Some(reason) = lent.and_then(|lent| lent.failure) {
             return Err(GuestError::StateUnreadable {
                 operator: self.operator.clone(),
                 reason,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::faults::Guilty;
 use super::keyed::KeyedBatch;
+use super::keyed_state::KeyedState;
 use super::task::{OperatorTask, TaskError, leaving};
 use crate::guest::{CallOutput, GuestError, Rejection};
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
@@ -35,7 +36,7 @@ struct BatchPiece {
     cuts: u32,
 }
 
-impl OperatorTask {
+impl<S: KeyedState> OperatorTask<S> {
     /// Processes a batch in pieces as large as `Caution` allows; or smaller, if a call with all of it has `failed`.
     ///
     /// # Errors
@@ -47,7 +48,7 @@ impl OperatorTask {
         whole: &KeyedBatch,
         failed: Option<FailedCall>,
         wall_ms: u64,
-    ) -> Result<Vec<(OutputPort, Batch)>, TaskError> {
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError<S::Error>> {
         let mut leaving = Vec::new();
         let mut letters = Batch::default();
         let mut pending = vec![BatchPiece {
@@ -100,7 +101,7 @@ impl OperatorTask {
         wall_ms: u64,
         pending: &mut Vec<BatchPiece>,
         letters: &mut Batch,
-    ) -> Result<(), TaskError> {
+    ) -> Result<(), TaskError<S::Error>> {
         let FailedCall { error, was_fresh } = failed;
         let BatchPiece { records, cuts } = pending.pop().expect("the piece that failed is pending");
         let is_alone = records.len() == 1;
@@ -116,7 +117,8 @@ impl OperatorTask {
                 record: records.start,
                 reason: self.in_words(&error),
             };
-            self.desk.judge(guilty, input, wall_ms, letters)?;
+            self.desk
+                .judge::<S::Error>(guilty, input, wall_ms, letters)?;
             join(pending, self.desk.caution.records_max());
             return Ok(());
         }
@@ -161,7 +163,7 @@ impl OperatorTask {
         output: &CallOutput,
         batch: &Batch,
         wall_ms: u64,
-    ) -> Result<(), TaskError> {
+    ) -> Result<(), TaskError<S::Error>> {
         match output.rejections.first() {
             Some(first) if self.desk.fails_job() => {
                 let guilty = rejected(first, batch);
@@ -180,7 +182,7 @@ impl OperatorTask {
         output: CallOutput,
         batch: Batch,
         wall_ms: u64,
-    ) -> Result<Vec<(OutputPort, Batch)>, TaskError> {
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError<S::Error>> {
         self.desk.caution.succeeded(batch.len());
         if output.rejections.is_empty() {
             return Ok(leaving(output.emissions, batch));
@@ -189,7 +191,8 @@ impl OperatorTask {
         for rejection in &output.rejections {
             self.desk.faults.rejections += 1;
             let guilty = rejected(rejection, &batch);
-            self.desk.judge(guilty, input, wall_ms, &mut letters)?;
+            self.desk
+                .judge::<S::Error>(guilty, input, wall_ms, &mut letters)?;
         }
         let mut leaving = leaving(output.emissions, batch);
         self.desk.send(letters, &mut leaving);

@@ -130,7 +130,7 @@ fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(
 }
 
 /// A function that opens instances of an operator.
-pub(super) fn opener(name: &str, operator: &Operator) -> InstanceFactory {
+pub(crate) fn opener(name: &str, operator: &Operator) -> InstanceFactory {
     let (plugin, name) = (Arc::clone(&operator.plugin), name.to_owned());
     let config = operator.config.clone();
     Arc::new(move || plugin.open(&name, &config))

@@ -1,7 +1,7 @@
 //! Lists and maps of a task: its guest reads them during a call, and they are written when the call has succeeded.
 //!
-//! [`Collections`] owns the task's store. During a call the store moves to the guest's instance and back, so nothing is
-//! shared. `guest` checks the requests of a guest; [`KeyedCollections`] decides how a list or map is stored.
+//! [`Collections`] owns the task's store, which a task shares with its guest's instance during a call. `guest` checks
+//! the requests of a guest; [`KeyedCollections`] decides how a list or map is stored.
 
 use crate::guest::{
     ListPage, ListWrites, MapPage, MapWrites, PageLimits, StateAccess, SubKeyRange,
@@ -25,7 +25,7 @@ pub struct CollectionPlace<'a> {
 /// A store of lists and maps by key. After a failed write, the content of the list or map is unknown.
 pub trait KeyedCollections: Send + 'static {
     /// The reason why it cannot be read or written.
-    type Error: std::fmt::Display + Send + 'static;
+    type Error: std::error::Error + Send + 'static;
 
     /// The value of a sub-key.
     ///

@@ -14,7 +14,7 @@ use super::plan::{NodeIndex, RegionIndex};
 use super::report::Report;
 use super::retained_state::RetainedState;
 use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
-use super::task::{Task, TaskError};
+use super::task::Task;
 use super::worker::{Exchange, Outlet, Worker};
 use crate::guest::{LogLevel, LogLine};
 use crate::observe::Stage;
@@ -158,19 +158,7 @@ impl Worker {
                     self.link
                         .report(Report::StateDirty(self.part(self.region_of[node.0])));
                 }
-                leaving.map_err(|error| match error {
-                    TaskError::Guest(error) => JobError::Guest(error),
-                    TaskError::Record { reason, position } => JobError::Record {
-                        operator: self.names[node.0].clone(),
-                        position,
-                        reason,
-                    },
-                    TaskError::State(reason) => JobError::chunks(&self.names[node.0], reason),
-                    TaskError::Tree(reason) => JobError::Tree {
-                        operator: self.names[node.0].clone(),
-                        reason,
-                    },
-                })?
+                leaving.map_err(|error| JobError::of_task(&self.names[node.0], error))?
             }
         };
         for (port, batch) in leaving {

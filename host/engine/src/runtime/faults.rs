@@ -160,13 +160,13 @@ impl FaultHandler {
     ///
     /// # Errors
     /// When the record must fail the job.
-    pub(super) fn judge(
+    pub(super) fn judge<E>(
         &mut self,
         guilty: Guilty<'_>,
         input: InputPort,
         wall_ms: u64,
         letters: &mut Batch,
-    ) -> Result<(), TaskError> {
+    ) -> Result<(), TaskError<E>> {
         let Guilty {
             batch,
             record,

@@ -3,9 +3,10 @@
 //! A task asks its instance once per batch, and replaces it as after a trap: its log and its call times are kept, and
 //! the memory of a guest is only a cache. This module is independent of when and how plugins are optimised.
 
+use super::keyed_state::KeyedState;
 use super::task::OperatorTask;
 
-impl OperatorTask {
+impl<S: KeyedState> OperatorTask<S> {
     /// Switches to an instance of optimised code, if one is ready. If it does not open, the working instance is kept:
     /// this is not a failure.
     pub(super) fn improve(&mut self) {

@@ -1,9 +1,9 @@
 //! Migrates values that an earlier version of a plugin wrote: those of a batch before the plugin sees them, and a few
 //! others after each batch, until none is left. The stream never waits for all of them.
 
+use super::keyed_state::KeyedState;
 use super::schema::DeclaredState;
 use super::task::{InstanceFactory, TaskError};
-use super::trees::Trees;
 use crate::guest::{GuestError, Instance};
 use floodmark_state::stream::{Column, OptionalColumn, hash_key};
 use floodmark_state::{Keys, Lookup, Migrate, MigrationError, StateId};
@@ -18,7 +18,7 @@ pub(super) fn migrated(
     index: u16,
     state: &DeclaredState,
     lookup: &Lookup,
-) -> Result<Option<OptionalColumn>, TaskError> {
+) -> Result<Option<OptionalColumn>, GuestError> {
     let Some(versions) = lookup.versions() else {
         return Ok(None);
     };
@@ -27,6 +27,11 @@ pub(super) fn migrated(
     if !(0..versions.len()).any(is_old) {
         return Ok(None);
     }
+    let is_known = |slot: usize| state.earlier.iter().any(|(id, _)| versions[slot] == *id);
+    let are_known = (0..versions.len())
+        .filter(|&slot| is_old(slot))
+        .all(is_known);
+    assert!(are_known, "a lookup has versions of its state");
     let mut replaced: Vec<Option<Column>> = Vec::new();
     for &(id, version) in &state.earlier {
         let old: Column = values_of(values, versions, id).collect();
@@ -66,21 +71,19 @@ fn values_of<'a>(
 ///
 /// # Errors
 /// When the plugin fails, or state cannot be read: the task must not be used then.
-pub(super) fn migrate_some(
+pub(super) fn migrate_some<S: KeyedState>(
     instance: &mut Instance,
     states: &[DeclaredState],
-    trees: &mut Trees<OwnInstance>,
+    kept: &mut S,
     wall_ms: u64,
-) -> Result<bool, TaskError> {
-    let Trees { store, migrate } = trees;
-    let sweep = store.stale_entries()?;
-    for page in sweep.entries.iter().filter(|entry| entry.node.is_some()) {
-        store.migrate_tree(page, wall_ms, migrate)?;
-    }
+) -> Result<bool, TaskError<S::Error>> {
+    let stale = kept.stale_values(wall_ms).map_err(TaskError::State)?;
+    let Some(stale) = stale else {
+        return Ok(false);
+    };
     for (state, index) in states.iter().zip(0..) {
-        let entries = sweep.entries.iter();
-        let of_state = entries.filter(|entry| entry.state == state.id && entry.node.is_none());
-        let keys: Column = of_state.map(|entry| entry.key.as_slice()).collect();
+        let of_state = stale.iter().filter(|value| value.state == state.id);
+        let keys: Column = of_state.map(|value| value.key.as_slice()).collect();
         if keys.is_empty() {
             continue;
         }
@@ -90,7 +93,8 @@ pub(super) fn migrate_some(
             hashes: &hashes,
         };
         let mut lookup = Lookup::default();
-        store.read(state.id, keys, wall_ms, &mut lookup)?;
+        kept.read(state, keys, wall_ms, &mut lookup)
+            .map_err(TaskError::State)?;
         let Some(values) = migrated(instance, index, state, &lookup)? else {
             continue;
         };
@@ -102,9 +106,10 @@ pub(super) fn migrate_some(
         for &slot in &slots {
             current.push(values.get(slot as usize));
         }
-        store.write(state.id, keys, wall_ms, &lookup, &slots, &current);
+        kept.write(state, keys, wall_ms, &lookup, &slots, &current)
+            .map_err(TaskError::State)?;
     }
-    Ok(!sweep.is_done)
+    Ok(true)
 }
 
 /// Migrates lists and maps with an instance of its own, since the task's may be in the middle of a call.

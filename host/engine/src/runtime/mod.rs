@@ -17,14 +17,16 @@ pub mod exchange;
 pub mod faults;
 mod improve;
 pub mod keyed;
+pub mod keyed_state;
 mod observed;
+mod own_store;
 pub mod replay;
 pub mod report;
 pub mod retained_state;
 pub mod saved;
 pub mod schema;
 pub mod single_operator;
-mod sizes;
+pub(crate) mod sizes;
 pub mod snapshot;
 mod stages;
 pub mod swap;
@@ -224,8 +226,8 @@ impl JobError {
                 position,
                 reason,
             },
-            TaskError::State(reason) => Self::Chunks { operator, reason },
-            TaskError::Tree(reason) => Self::Tree { operator, reason },
+            TaskError::State(TreeError::State(reason)) => Self::Chunks { operator, reason },
+            TaskError::State(reason) => Self::Tree { operator, reason },
         }
     }
 

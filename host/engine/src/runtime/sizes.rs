@@ -54,7 +54,7 @@ pub(super) fn cuts(batch: &Batch, mut records_max: usize) -> Vec<Range<usize>> {
 
 /// A batch in pieces: cut by [`cuts`] if it is too large.
 #[must_use]
-pub(super) fn call_sized(batch: Batch, records_max: usize) -> Vec<Batch> {
+pub(crate) fn call_sized(batch: Batch, records_max: usize) -> Vec<Batch> {
     if is_call_sized(&batch, records_max) {
         return vec![batch];
     }

@@ -13,11 +13,12 @@ use std::time::Duration;
 use super::JobError;
 use super::build::opener;
 use super::faults::Handling;
+use super::own_store::ReadyPlugin;
 use super::plan::{NodeIndex, Operator, Plan, RegionIndex, Role, WorkerIndex};
 use super::report::Report;
 use super::schema::States;
 use super::snapshot::RegionId;
-use super::task::{ReadyPlugin, Task};
+use super::task::Task;
 use super::worker::Worker;
 
 use crate::guest::{Description, Plugin};

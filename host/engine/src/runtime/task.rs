@@ -1,16 +1,16 @@
 //! One parallel copy of a node: a source, an operator or a sink.
 
-use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::blame::FailedCall;
 use super::collections::Collections;
 use super::faults::{FaultHandler, Faults, Handling};
 use super::keyed::KeyedBatch;
+use super::keyed_state::KeyedState;
 use super::migration::{OwnInstance, migrate_some, migrated};
-use super::retained_state::{RetainedState, Seals};
-use super::schema::{DeclaredState, States};
+use super::retained_state::Seals;
+use super::schema::DeclaredState;
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use super::stages::CallLaps;
 use super::trees::Trees;
@@ -22,12 +22,7 @@ use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{
     Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp,
 };
-use floodmark_state::{
-    Keys, Lookup, Sealed, StateError, StateId, StateKind, StateSettings, StateStore, TreeError,
-};
-
-/// Records in the first call of an operator whose state is not all in memory yet.
-const CALL_RECORDS_FIRST: usize = 16;
+use floodmark_state::{Keys, Lookup, StateError, StateKind, TreeError};
 
 /// One parallel copy of a node.
 pub enum Task {
@@ -127,7 +122,10 @@ pub(super) struct OpenedPlugin {
 }
 
 impl OpenedPlugin {
-    fn new(open: InstanceFactory, states: Vec<DeclaredState>) -> Result<Self, GuestError> {
+    pub(super) fn new(
+        open: InstanceFactory,
+        states: Vec<DeclaredState>,
+    ) -> Result<Self, GuestError> {
         Ok(Self {
             instance: open()?,
             open,
@@ -139,52 +137,23 @@ impl OpenedPlugin {
     }
 }
 
-/// Calls one instance of a plugin, and keeps its state.
+/// Calls one instance of a plugin, and keeps its state in `S`: in a job, in our own store.
 ///
-/// - `kept` is away only while the guest is being called.
-pub struct OperatorTask {
+/// - `kept` is shared only while a guest that reads state is being called.
+pub struct OperatorTask<S: KeyedState = Trees<OwnInstance>> {
     pub(super) plugin: OpenedPlugin,
     /// Whether its instance has not been called yet.
-    is_fresh: bool,
-    kept: Option<Box<TaskCollections>>,
-    seals: Seals,
+    pub(super) is_fresh: bool,
+    pub(super) kept: Arc<Mutex<Collections<S>>>,
+    /// The seals of our own store.
+    pub(super) seals: Seals,
     /// Largest number of records in the next call.
-    call_records_max: usize,
-    /// Whether it was already reported that the state needs a checkpoint.
-    has_told_dirty: bool,
+    pub(super) call_records_max: usize,
+    /// Whether it was already reported that our own store needs a checkpoint.
+    pub(super) has_told_dirty: bool,
     pub(super) desk: FaultHandler,
     /// Measures the stages of the current batch.
     pub(super) laps: CallLaps,
-}
-
-/// Another plugin for a task, opened and complete, so that the exchange costs only a few moves.
-pub struct ReadyPlugin {
-    plugin: OpenedPlugin,
-    ids: Vec<StateId>,
-    rules: Vec<StateSettings>,
-    migrate: OwnInstance,
-    handling: Handling,
-}
-
-impl ReadyPlugin {
-    /// Opens an instance.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open(
-        open: InstanceFactory,
-        states: &States,
-        handling: Handling,
-    ) -> Result<Self, GuestError> {
-        let declared = states.declared.clone();
-        Ok(Self {
-            ids: declared.iter().map(|state| state.id).collect(),
-            rules: states.settings(),
-            migrate: OwnInstance::new(Arc::clone(&open), declared.clone()),
-            plugin: OpenedPlugin::new(open, declared)?,
-            handling,
-        })
-    }
 }
 
 /// What a state has for the keys of a call.
@@ -205,18 +174,17 @@ impl Current {
 /// Opens an instance of a task's plugin.
 pub type InstanceFactory = Arc<dyn Fn() -> Result<Instance, GuestError> + Send + Sync>;
 
-type TaskCollections = Collections<Trees<OwnInstance>>;
-
-/// The reason why a batch could not be processed. Nothing of it is applied.
-#[derive(Debug)]
-pub enum TaskError {
+/// The reason why a batch could not be processed.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError<E = TreeError> {
     /// The plugin failed.
+    #[error(transparent)]
     Guest(GuestError),
     /// State cannot be read or kept.
-    State(StateError),
-    /// A list or map is damaged, or cannot be migrated.
-    Tree(TreeError),
+    #[error("the state of the operator cannot be used: {0}")]
+    State(E),
     /// The plugin cannot handle a record, which fails the job.
+    #[error("the operator {reason}; the record: {position}")]
     Record {
         /// The failure of the plugin, as the end of a sentence that begins with the operator.
         reason: String,
@@ -227,50 +195,39 @@ pub enum TaskError {
 
 impl From<TreeError> for TaskError {
     fn from(error: TreeError) -> Self {
-        match error {
-            TreeError::State(error) => Self::State(error),
-            error => Self::Tree(error),
-        }
-    }
-}
-
-impl From<GuestError> for TaskError {
-    fn from(error: GuestError) -> Self {
-        Self::Guest(error)
+        Self::State(error)
     }
 }
 
 impl From<StateError> for TaskError {
     fn from(error: StateError) -> Self {
-        Self::State(error)
+        Self::State(error.into())
     }
 }
 
-impl OperatorTask {
-    /// A task for a plugin with these states, in its order, and a store as at the start of a job.
+impl<E> From<GuestError> for TaskError<E> {
+    fn from(error: GuestError) -> Self {
+        Self::Guest(error)
+    }
+}
+
+impl<S: KeyedState> OperatorTask<S> {
+    /// A task for a plugin with these states, in its order, and its state.
     ///
     /// # Errors
     /// When no instance can be opened.
-    pub fn new(
+    pub(crate) fn with_state(
         open: InstanceFactory,
         states: Vec<DeclaredState>,
-        store: StateStore,
+        state: S,
         handling: Handling,
     ) -> Result<Self, GuestError> {
-        let call_records_max = match store.missing().is_empty() {
-            true => CALL_RECORDS_MAX,
-            false => CALL_RECORDS_FIRST,
-        };
-        let trees = Trees {
-            store,
-            migrate: OwnInstance::new(Arc::clone(&open), states.clone()),
-        };
-        let kept = Collections::new(trees, states.iter().map(|state| state.id).collect());
+        let kept = Collections::new(state, states.iter().map(|state| state.id).collect());
         Ok(Self {
             plugin: OpenedPlugin::new(open, states)?,
-            kept: Some(Box::new(kept)),
+            kept: Arc::new(Mutex::new(kept)),
             seals: Seals::begin(None),
-            call_records_max,
+            call_records_max: CALL_RECORDS_MAX,
             has_told_dirty: false,
             desk: FaultHandler::new(handling),
             laps: CallLaps::default(),
@@ -278,53 +235,15 @@ impl OperatorTask {
         })
     }
 
-    /// A task whose store has been sealed or restored, with these seals.
-    #[must_use]
-    pub fn with_seals(self, seals: Seals) -> Self {
-        Self { seals, ..self }
+    /// The state.
+    pub(crate) fn state_mut(&mut self) -> &mut S {
+        kept(&mut self.kept).store_mut()
     }
 
-    /// Swaps in `ready` between two records. The old plugin is left in `ready`, so the caller that requested the swap drops
-    /// it, not the worker.
-    pub(super) fn exchange(&mut self, ready: &mut ReadyPlugin) {
-        let kept = kept(&mut self.kept);
-        kept.exchange_states(&mut ready.ids);
-        let trees = kept.store_mut();
-        std::mem::swap(&mut trees.migrate, &mut ready.migrate);
-        ready.rules = trees.store.replace_rules(std::mem::take(&mut ready.rules));
-        self.desk.exchange_handling(&mut ready.handling);
-        self.is_fresh = true;
-        self.desk.keep_times(self.plugin.instance.times());
-        std::mem::swap(&mut self.plugin, &mut ready.plugin);
-    }
-
-    /// The state that is left when the task is dropped, if it can be used.
-    pub(super) fn into_state(self) -> Option<RetainedState> {
-        let store = self.kept?.into_store().store;
-        let seals = self.seals;
-        Some(RetainedState { store, seals })
-    }
-
-    /// The store of its state.
-    pub fn store_mut(&mut self) -> &mut StateStore {
-        &mut kept(&mut self.kept).store_mut().store
-    }
-
-    /// Seals the state for a checkpoint.
-    ///
-    /// # Errors
-    /// When the state cannot be kept. The task must not be used then.
-    pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
-        let sealed = self.store_mut().seal()?;
-        self.has_told_dirty = false;
-        self.seals.note(checkpoint, sealed.epoch);
-        Ok(sealed)
-    }
-
-    /// Notes that a checkpoint is durable: older versions of the state are no longer needed.
-    fn completed(&mut self, checkpoint: CheckpointId) {
-        let store = &mut kept(&mut self.kept).store_mut().store;
-        self.seals.durable(Some(checkpoint), store);
+    /// The state, without the task; `None` after a panic while a guest was reading it.
+    pub(crate) fn into_kept(self) -> Option<S> {
+        let kept = Arc::into_inner(self.kept)?.into_inner().ok()?;
+        Some(kept.into_store())
     }
 
     /// Notifies the plugin of a completed or failed checkpoint. If it crashes in that call, a fresh instance replaces
@@ -332,16 +251,13 @@ impl OperatorTask {
     ///
     /// # Errors
     /// When no fresh instance can be opened.
-    pub fn hear(
+    pub(crate) fn notify(
         &mut self,
         checkpoint: CheckpointId,
         is_durable: bool,
     ) -> Result<Option<GuestError>, GuestError> {
         let heard = match is_durable {
-            true => {
-                self.completed(checkpoint);
-                self.plugin.instance.completed(checkpoint.0)
-            }
+            true => self.plugin.instance.completed(checkpoint.0),
             false => self.plugin.instance.aborted(checkpoint.0),
         };
         if let Err(error) = heard {
@@ -357,20 +273,11 @@ impl OperatorTask {
         self.call_records_max
     }
 
-    /// Whether its state needs a checkpoint to stay within its memory. Returns `true` once until the next checkpoint.
-    pub fn is_newly_dirty(&mut self) -> bool {
-        if self.has_told_dirty || !self.store_mut().is_dirty() {
-            return false;
-        }
-        self.has_told_dirty = true;
-        true
-    }
-
     /// Replaces the instance with a fresh one.
     ///
     /// # Errors
     /// When a fresh instance cannot be opened; the old one stays.
-    pub(super) fn renew(&mut self) -> Result<(), GuestError> {
+    pub(crate) fn renew(&mut self) -> Result<(), GuestError> {
         let lines = self.plugin.instance.take_log();
         self.desk.keep_lines(lines);
         let fresh = (self.plugin.open)()?;
@@ -399,13 +306,8 @@ impl OperatorTask {
     }
 
     /// Its states, by position in the plugin's description.
-    pub(super) fn states(&self) -> &[DeclaredState] {
+    pub(crate) fn states(&self) -> &[DeclaredState] {
         &self.plugin.states
-    }
-
-    /// The lists and maps in its state.
-    pub(super) fn trees_mut(&mut self) -> &mut Trees<OwnInstance> {
-        kept(&mut self.kept).store_mut()
     }
 
     /// The instance, for its log.
@@ -425,7 +327,7 @@ impl OperatorTask {
         input: InputPort,
         keyed: KeyedBatch,
         wall_ms: u64,
-    ) -> Result<Vec<(OutputPort, Batch)>, TaskError> {
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError<S::Error>> {
         self.improve();
         self.call_records_max = CALL_RECORDS_MAX.min(2 * self.call_records_max);
         if keyed.batch.len() > self.desk.caution.records_max() {
@@ -446,19 +348,23 @@ impl OperatorTask {
         input: InputPort,
         keyed: &KeyedBatch,
         wall_ms: u64,
-    ) -> Result<Result<CallOutput, FailedCall>, TaskError> {
+    ) -> Result<Result<CallOutput, FailedCall>, TaskError<S::Error>> {
         let KeyedBatch { batch, hashes } = keyed;
         let keys = Keys {
             keys: &batch.keys,
             hashes,
         };
         self.laps.look_up(&self.plugin.instance);
-        let store = &mut kept(&mut self.kept).store_mut().store;
+        let place = kept(&mut self.kept).store_mut();
         let plugin = &mut self.plugin;
         let states = plugin.states.iter().zip(&mut plugin.lookups).zip(0..);
         for ((state, current), index) in states {
             if state.kind == StateKind::Value {
-                store.read(state.id, keys, wall_ms, &mut current.lookup)?;
+                place
+                    .read(state, keys, wall_ms, &mut current.lookup)
+                    .map_err(TaskError::State)?;
+                let found = current.lookup.values().len();
+                assert_eq!(found, hashes.len(), "a lookup has an item for each key");
                 current.migrated = migrated(&mut plugin.instance, index, state, &current.lookup)?;
             }
         }
@@ -476,50 +382,54 @@ impl OperatorTask {
             self.desk.keep_reported(reported);
         }
         let kept = kept(&mut self.kept);
-        kept.write(&output.lists, &output.maps)?;
-        let trees = kept.store_mut();
-        let store = &mut trees.store;
+        kept.write(&output.lists, &output.maps)
+            .map_err(TaskError::State)?;
+        let place = kept.store_mut();
         for write in &output.values {
-            let state = usize::from(write.state);
-            let (id, lookup) = (plugin.states[state].id, &plugin.lookups[state].lookup);
-            store.write(id, keys, wall_ms, lookup, &write.slots, &write.values);
+            let state = &plugin.states[usize::from(write.state)];
+            let lookup = &plugin.lookups[usize::from(write.state)].lookup;
+            place
+                .write(state, keys, wall_ms, lookup, &write.slots, &write.values)
+                .map_err(TaskError::State)?;
         }
         if plugin.is_migrating {
             plugin.is_migrating =
-                migrate_some(&mut plugin.instance, &plugin.states, trees, wall_ms)?;
+                migrate_some(&mut plugin.instance, &plugin.states, place, wall_ms)?;
         }
-        trees.store.compact(wall_ms)?;
+        place.settle(wall_ms).map_err(TaskError::State)?;
         self.laps.applied(&plugin.instance);
         Ok(Ok(output))
     }
 
-    /// Calls the guest; it borrows the state if it reads state during calls.
+    /// Calls the guest; it shares the state if it reads state during calls.
     fn call(
         &mut self,
         input: InputPort,
         batch: &Batch,
         hashes: &[u64],
         wall_ms: u64,
-    ) -> Result<Result<CallOutput, GuestError>, TaskError> {
+    ) -> Result<Result<CallOutput, GuestError>, TaskError<S::Error>> {
         let plugin = &mut self.plugin;
         let values: Vec<_> = plugin.lookups.iter().map(Current::values).collect();
         if !plugin.has_collections {
-            return Ok(plugin.instance.process(input.0, batch, &values, &mut None));
+            return Ok(plugin.instance.process(input.0, batch, &values, None));
         }
         kept(&mut self.kept).begin(&batch.keys, hashes, wall_ms);
-        let mut lent = self.kept.take().map(|kept| kept as Box<dyn StateAccess>);
-        let output = plugin.instance.process(input.0, batch, &values, &mut lent);
-        self.kept = lent.and_then(|lent| (lent as Box<dyn Any>).downcast().ok());
+        let shared: Arc<Mutex<dyn StateAccess>> = Arc::<Mutex<Collections<S>>>::clone(&self.kept);
+        let output = plugin
+            .instance
+            .process(input.0, batch, &values, Some(shared));
         if let Some(failure) = kept(&mut self.kept).take_failure() {
-            return Err(failure.into());
+            return Err(TaskError::State(failure));
         }
         Ok(output)
     }
 }
 
-fn kept(kept: &mut Option<Box<TaskCollections>>) -> &mut TaskCollections {
-    let kept = kept.as_deref_mut();
-    kept.expect("the state is away only while the guest is being called")
+/// The state of a task between the calls of its guest.
+pub(super) fn kept<S: KeyedState>(kept: &mut Arc<Mutex<Collections<S>>>) -> &mut Collections<S> {
+    let kept = Arc::get_mut(kept).expect("an instance drops the state at the end of its call");
+    kept.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The emitted batches, each with its port.

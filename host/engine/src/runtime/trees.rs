@@ -3,9 +3,14 @@
 use std::ops::Bound;
 
 use super::collections::{CollectionPlace, KeyedCollections};
+use super::keyed_state::{KeyedState, StaleValue};
+use super::schema::DeclaredState;
 use crate::guest::{ListPage, MapPage, PageLimits, SubKeyRange};
+use floodmark_state::stream::OptionalColumn;
 use floodmark_state::tree::{ScanLimits, Tree, Write};
-use floodmark_state::{CollectionSlot, Migrate, NoMigration, Pages, StateStore, TreeError};
+use floodmark_state::{
+    CollectionSlot, Keys, Lookup, Migrate, NoMigration, Pages, StaleEntry, StateStore, TreeError,
+};
 
 /// A store, and the migration of lists and maps that an earlier version of their state has written.
 #[derive(Debug)]
@@ -132,5 +137,55 @@ impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
 
     fn clear(&mut self, place: CollectionPlace<'_>) -> Result<(), TreeError> {
         self.at(place, |mut tree| tree.clear())
+    }
+}
+
+impl<M: Migrate + Send + 'static> KeyedState for Trees<M> {
+    #[inline]
+    fn read(
+        &mut self,
+        state: &DeclaredState,
+        keys: Keys<'_>,
+        now_ms: u64,
+        lookup: &mut Lookup,
+    ) -> Result<(), TreeError> {
+        Ok(self.store.read(state.id, keys, now_ms, lookup)?)
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        state: &DeclaredState,
+        keys: Keys<'_>,
+        now_ms: u64,
+        lookup: &Lookup,
+        slots: &[u32],
+        values: &OptionalColumn,
+    ) -> Result<(), TreeError> {
+        self.store
+            .write(state.id, keys, now_ms, lookup, slots, values);
+        Ok(())
+    }
+
+    /// Lists and maps that are found are migrated here.
+    fn stale_values(&mut self, now_ms: u64) -> Result<Option<Vec<StaleValue>>, TreeError> {
+        let sweep = self.store.stale_entries()?;
+        if sweep.is_done && sweep.entries.is_empty() {
+            return Ok(None);
+        }
+        let (pages, values): (Vec<_>, Vec<_>) = sweep
+            .entries
+            .into_iter()
+            .partition(|entry| entry.node.is_some());
+        for page in &pages {
+            self.store.migrate_tree(page, now_ms, &mut self.migrate)?;
+        }
+        let value = |StaleEntry { state, key, .. }| StaleValue { state, key };
+        Ok(Some(values.into_iter().map(value).collect()))
+    }
+
+    #[inline]
+    fn settle(&mut self, now_ms: u64) -> Result<(), TreeError> {
+        Ok(self.store.compact(now_ms)?)
     }
 }

@@ -30,7 +30,8 @@ pub struct Ticking {
 }
 
 impl Ticking {
-    fn new(settings: EngineSettings) -> Result<Self, EngineError> {
+    /// An engine with these settings.
+    pub fn new(settings: EngineSettings) -> Result<Self, EngineError> {
         let engine = GuestEngine::with(settings)?;
         let ticker = Ticker::start(&engine);
         Ok(Self {
