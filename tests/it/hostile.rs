@@ -8,6 +8,7 @@
 //!
 //! [`ENDINGS`] is the table: what a plugin is called, and the words with which it ends. All run under [`limits`].
 
+mod instances;
 mod refused;
 
 use std::collections::BTreeSet;
@@ -17,8 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use floodmark_engine::guest::{
-    CallOutput, Code, EngineSettings, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage,
-    PageLimits, Plugin, StateAccess, StatePart, SubKeyRange,
+    CallOutput, Code, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage, PageLimits,
+    Plugin, StateAccess, StatePart, SubKeyRange,
 };
 use floodmark_state::stream::{Batch, Column, OptionalColumn};
 
@@ -492,35 +493,6 @@ fn nothing_expires_without_a_ticker() {
     let long = "(local $left i32) (local.set $left (i32.const 30000000))
         (loop $again (local.set $left (i32.sub (local.get $left) (i32.const 1))) (br_if $again (local.get $left)))";
     use_all(&engine, &assembled(&part("process", long)), limits).unwrap();
-}
-
-#[test]
-fn an_operator_has_so_many_live_instances_and_not_more() {
-    let engine = GuestEngine::with(EngineSettings {
-        tasks: 2,
-        ..EngineSettings::default()
-    });
-    let engine = engine.unwrap();
-    let limits = Limits {
-        instances: 3,
-        ..limits()
-    };
-    let load = |operator| {
-        engine
-            .load_within(operator, &assembled(&[]), limits)
-            .unwrap()
-    };
-    let (bad, other) = (load("bad"), load("other"));
-    let mut live: Vec<_> = (0..7).map(|_| bad.open("bad", &[]).unwrap()).collect();
-    let says =
-        "operator `bad` already has 7 live instances, the most allowed; raise `limits.instances`";
-    ends("instances", bad.open("bad", &[]).map(drop), says);
-    // Another version of the plugin counts with it.
-    let again = engine.load_within("bad", &assembled(&[]), limits);
-    ends("instances", again.map(drop), "operator `bad` has 7 ");
-    other.open("other", &[]).unwrap();
-    live.pop();
-    live.push(bad.open("bad", &[]).unwrap());
 }
 
 #[test]

@@ -448,7 +448,7 @@ fn values_of_an_older_version_are_migrated_when_they_are_read_and_when_they_are_
     let written = new.schemas().to_vec();
     let old = load("word-count", Limits::default());
     let error = old.open(of(&written), new.into_state()).err().unwrap();
-    let expected = "operator `tested`: state `count` was saved in version 2, and the plugin, which has version 1, does not take it over";
+    let expected = "operator `tested`: state `count` was saved in version 2, and the plugin, which has version 1, does not migrate it";
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 

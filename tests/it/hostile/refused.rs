@@ -49,7 +49,11 @@ fn an_import_that_plugins_do_not_get_is_named_with_the_reason() {
     }
     let function = "(import \"now\" (func (result u64)))";
     let component = assembled(&part("imports", function));
-    check(&engine, &component, &["imports `now`: it is neither"]);
+    check(
+        &engine,
+        &component,
+        &["imports `now`: it is part of neither"],
+    );
     // What runtimes insist on is there.
     let component = import("wasi:clocks/monotonic-clock@0.2.6");
     engine.load("good", &component).unwrap();

@@ -23,6 +23,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Clock;
+use super::whole_file::WholeFile;
 
 /// The file with the storage of the checkpoints.
 const STORAGE: &str = "storage";
@@ -182,7 +183,9 @@ impl DataDir {
         if fs::read_to_string(&path).is_ok_and(|noted| noted.trim_end() == storage) {
             return Ok(());
         }
-        let written = fs::write(&path, format!("{storage}\n"));
+        // Tools read it while the job runs.
+        let file = WholeFile::at(&path);
+        let written = file.and_then(|file| file.write(format!("{storage}\n").as_bytes()));
         written.map_err(|source| DataDirError::Io {
             action: "write",
             path,

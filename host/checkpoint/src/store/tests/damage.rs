@@ -216,7 +216,7 @@ fn in_child(name: &str) -> bool {
     if env::var_os(CHILD).is_some() {
         return true;
     }
-    let name = format!("checkpoint::store::tests::damage::{name}");
+    let name = format!("store::tests::damage::{name}");
     let mut child = Command::new(env::current_exe().unwrap());
     child
         .args(["--exact", &name, "--nocapture"])
