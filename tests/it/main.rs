@@ -11,7 +11,7 @@
     reason = "what fails here fails the test, and functions around tests are tests too"
 )]
 
-mod words;
+mod word_boundaries;
 
 mod kill;
 mod stop;

@@ -95,17 +95,17 @@ fn mark(module: &mut Vec<u8>, world: &str) -> Result<(), String> {
 /// When an import or export does not fit: which one.
 pub(super) fn component_of(
     mut module: Vec<u8>,
-    adapters: &[(&str, &str)],
+    adapters: &[(&str, &[u8])],
 ) -> Result<Vec<u8>, String> {
     let world = world_of(&module);
     mark(&mut module, world)?;
-    let mut encoder = wit_component::ComponentEncoder::default();
     let shown = |error| format!("{error:#}");
-    encoder.module(&module).map_err(shown)?;
-    for (name, text) in adapters {
-        let mut adapter = wat::parse_str(text).map_err(|error| error.to_string())?;
+    let encoder = wit_component::ComponentEncoder::default();
+    let mut encoder = encoder.module(&module).map_err(shown)?.validate(true);
+    for (name, adapter) in adapters {
+        let mut adapter = adapter.to_vec();
         mark(&mut adapter, "adapter")?;
-        encoder.adapter(name, &adapter).map_err(shown)?;
+        encoder = encoder.adapter(name, &adapter).map_err(shown)?;
     }
-    encoder.validate(true).encode().map_err(shown)
+    encoder.encode().map_err(shown)
 }

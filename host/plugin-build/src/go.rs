@@ -21,7 +21,10 @@ const SDK_MODULE: &str = "module floodmark.dev/sdk";
 /// A profile in this file guides optimisation. The SDK has one; a project's own file takes precedence.
 const PROFILE: &str = "default.pgo";
 /// The module that the run-time imports from, and its adapter.
-const ADAPTERS: [(&str, &str); 1] = [("wasi_snapshot_preview1", include_str!("go/preview1.wat"))];
+const ADAPTERS: [(&str, &[u8]); 1] = [(
+    "wasi_snapshot_preview1",
+    include_bytes!(concat!(env!("OUT_DIR"), "/preview1.wasm")),
+)];
 
 /// The project. Its name is the last part of its module's path; `replace` names the other folders that it is built
 /// from.
