@@ -220,8 +220,16 @@ fn perform(
     now: Moment,
 ) -> Option<Input> {
     match output {
-        Output::Tell(control) => resources.tell(control),
-        Output::Write(request) => resources.write(*request),
+        Output::Tell(control) => {
+            if let Some(threads) = &resources.threads {
+                threads.tell(control);
+            }
+        }
+        Output::Write(request) => {
+            if let Some(threads) = &resources.threads {
+                threads.write(*request);
+            }
+        }
         Output::StopWorkers => return Some(Input::Stopped(resources.stop_workers())),
         Output::Recover(what) => return Some(Input::Recovered(resources.recover(what))),
         Output::DeleteAfter(at) => return Some(Input::Deleted(resources.delete_after(at))),

@@ -17,8 +17,8 @@ use crate::runtime::exchange::Wake;
 use crate::runtime::plan::WorkerIndex;
 use crate::runtime::report::Reports;
 use crate::runtime::retained_state::RetainedStates;
-use crate::runtime::worker::{Control, Counters, Worker};
-use crate::runtime::writer::{WriteRequest, Writer};
+use crate::runtime::worker::{Counters, Worker};
+use crate::runtime::writer::Writer;
 use floodmark_checkpoint::store::{Recovery, RestoredCheckpoint, StoreError};
 use floodmark_checkpoint::{CheckpointStorage, Depth, delete_after};
 use floodmark_state::stream::CheckpointId;
@@ -39,7 +39,8 @@ pub(super) struct Resources {
     store: Option<Box<dyn CheckpointStorage>>,
     /// What workers are made from.
     recovery: Option<Recovery>,
-    threads: Option<Threads>,
+    /// The workers and the writer, while they run.
+    pub(super) threads: Option<Threads>,
     /// Workers that have ended, if the state of all can be used.
     ended: Option<Vec<Worker>>,
     /// State that has gone back to the checkpoint that was recovered.
@@ -81,18 +82,6 @@ impl Resources {
 
     pub(super) fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
-    }
-
-    pub(super) fn tell(&self, control: Control) {
-        if let Some(threads) = &self.threads {
-            threads.tell(control);
-        }
-    }
-
-    pub(super) fn write(&self, request: WriteRequest) {
-        if let Some(threads) = &self.threads {
-            threads.write(request);
-        }
     }
 
     pub(super) fn retain_all(&self, retains: bool) {
