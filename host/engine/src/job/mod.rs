@@ -40,9 +40,8 @@ pub use self::draft::EarlierRuns;
 use self::fault::Fault;
 pub use self::notice::{CompletedCheckpoint, Notice, WentBack};
 use self::operation::Operation;
-use self::phase::{Phase, Purpose, Return, StopCause};
+use self::phase::{Phase, Purpose, Return};
 use self::plans::Plans;
-use self::refusal::Interruption;
 pub use self::refusal::{OperationKind, Refusal};
 use self::request::Callers;
 pub use self::request::{
@@ -260,72 +259,6 @@ impl Job {
     #[must_use]
     pub fn plan(&self) -> &Arc<Plan> {
         self.plans.current()
-    }
-
-    /// When to call [`Job::step`] with [`Input::Tick`], if nothing else happens before.
-    #[must_use]
-    pub fn wakes_at(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Running => {
-                let trial = self.trial.as_ref().map(|trial| trial.until);
-                [self.schedule.wakes_at(), trial]
-                    .into_iter()
-                    .flatten()
-                    .min()
-            }
-            Phase::Waiting { until, .. } => Some(*until),
-            _ => None,
-        }
-    }
-
-    /// Takes an input; appends what is to be done.
-    pub fn step(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
-        match input {
-            Input::Tick => {}
-            Input::Report(report) => self.report(now, report, outputs),
-            Input::Request(request) => self.request(now, request, outputs),
-            Input::Stopped(result) => self.stopped(now, result, outputs),
-            Input::Recovered(result) => self.recovered(now, result, outputs),
-            Input::Deleted(result) => self.deleted(now, result, outputs),
-            Input::Started(result) => self.started(now, result, outputs),
-            Input::Closed(result) => self.closed(result, outputs),
-        }
-        self.advance(now, outputs);
-    }
-
-    /// Does what is due, whatever the input was.
-    fn advance(&mut self, now: Moment, outputs: &mut Vec<Output>) {
-        if let Phase::Running = self.phase {
-            self.look_at_trial(now, outputs);
-            self.give_up_slow_checkpoint(now, outputs);
-            self.begin_checkpoint(now, outputs);
-        }
-        if let Phase::Waiting { until, .. } = self.phase
-            && now.clock >= until
-        {
-            self.start_after_wait(outputs);
-        }
-    }
-
-    /// Has the workers end, because of `cause`. While they end, a later cause may replace it.
-    fn stop_workers(&mut self, cause: StopCause, outputs: &mut Vec<Output>) {
-        if let Phase::Running = self.phase {
-            outputs.push(Output::StopWorkers);
-        }
-        self.phase = Phase::Stopping(cause);
-    }
-
-    /// The job is over. Callers that still wait learn of it when their requests are dropped.
-    fn finish(&mut self, result: Result<Ending, JobError>, outputs: &mut Vec<Output>) {
-        self.phase = Phase::Over;
-        if let Err(error) = &result {
-            self.rollback_has_failed(error, outputs);
-            let failure = error.to_string();
-            self.refuse_operation(Interruption::JobFailed { failure }, outputs);
-        }
-        self.operation = None;
-        self.callers = Callers::default();
-        outputs.push(Output::Finish(result));
     }
 }
 

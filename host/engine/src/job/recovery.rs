@@ -7,6 +7,7 @@ use super::fault::{self, Fault};
 use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
 use super::refusal::{Interruption, Refusal, ReturnCause};
+use super::request::Callers;
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
     DeletedLater, EarlierRuns, Ending, Found, Job, KeptFailure, Moment, Notice, Output, Recover,
@@ -390,6 +391,19 @@ impl Job {
             Output::Answer(Reply::Checkpoint(caller, answer))
         }));
         self.finish(Ok(Ending::Stopped), outputs);
+    }
+
+    /// The job is over. Callers that still wait learn of it when their requests are dropped.
+    fn finish(&mut self, result: Result<Ending, JobError>, outputs: &mut Vec<Output>) {
+        self.phase = Phase::Over;
+        if let Err(error) = &result {
+            self.rollback_has_failed(error, outputs);
+            let failure = error.to_string();
+            self.refuse_operation(Interruption::JobFailed { failure }, outputs);
+        }
+        self.operation = None;
+        self.callers = Callers::default();
+        outputs.push(Output::Finish(result));
     }
 }
 

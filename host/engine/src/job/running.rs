@@ -1,10 +1,13 @@
-//! A job while its workers run: reports and requests come in, checkpoints begin, complete and fail.
+//! Takes the inputs of a job, and handles those that arrive while its workers run: reports, requests, and the time, with
+//! which checkpoints begin, complete and fail. `recovery` handles those that arrive while they do not run.
+
+use std::time::Duration;
 
 use super::operation::Operation;
 use super::phase::{Phase, StopCause};
 use super::refusal::{Interruption, Refusal};
 use super::schedule::{AfterFailure, Wishes};
-use super::{CompletedCheckpoint, Ending, Job, Moment, Notice, Output, Reply, Request};
+use super::{CompletedCheckpoint, Ending, Input, Job, Moment, Notice, Output, Reply, Request};
 use crate::runtime::JobError;
 use crate::runtime::report::{CheckpointFailure, Report, WriteOutcome};
 use crate::runtime::snapshot::RegionSnapshot;
@@ -15,7 +18,52 @@ use floodmark_checkpoint::crash::{self, Point};
 use floodmark_state::stream::CheckpointId;
 
 impl Job {
-    pub(super) fn report(&mut self, now: Moment, report: Report, outputs: &mut Vec<Output>) {
+    /// When to call [`Job::step`] with [`Input::Tick`], if nothing else happens before.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Running => {
+                let trial = self.trial.as_ref().map(|trial| trial.until);
+                [self.schedule.wakes_at(), trial]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
+            Phase::Waiting { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Takes an input; appends what is to be done.
+    pub fn step(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
+        match input {
+            Input::Tick => {}
+            Input::Report(report) => self.report(now, report, outputs),
+            Input::Request(request) => self.request(now, request, outputs),
+            Input::Stopped(result) => self.stopped(now, result, outputs),
+            Input::Recovered(result) => self.recovered(now, result, outputs),
+            Input::Deleted(result) => self.deleted(now, result, outputs),
+            Input::Started(result) => self.started(now, result, outputs),
+            Input::Closed(result) => self.closed(result, outputs),
+        }
+        self.advance(now, outputs);
+    }
+
+    /// Does what is due, whatever the input was.
+    fn advance(&mut self, now: Moment, outputs: &mut Vec<Output>) {
+        if let Phase::Running = self.phase {
+            self.look_at_trial(now, outputs);
+            self.give_up_slow_checkpoint(now, outputs);
+            self.begin_checkpoint(now, outputs);
+        }
+        if let Phase::Waiting { until, .. } = self.phase
+            && now.clock >= until
+        {
+            self.start_after_wait(outputs);
+        }
+    }
+
+    fn report(&mut self, now: Moment, report: Report, outputs: &mut Vec<Output>) {
         match report {
             Report::Log {
                 operator,
@@ -45,7 +93,7 @@ impl Job {
         }
     }
 
-    pub(super) fn request(&mut self, now: Moment, request: Request, outputs: &mut Vec<Output>) {
+    fn request(&mut self, now: Moment, request: Request, outputs: &mut Vec<Output>) {
         if let Phase::Stopping(StopCause::Ended(_)) | Phase::Closing(_) | Phase::Over = self.phase {
             // The job is over, which the caller learns when the request is dropped.
             return;
@@ -76,7 +124,7 @@ impl Job {
     }
 
     /// Begins a checkpoint, if one is due or wished for.
-    pub(super) fn begin_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
+    fn begin_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
@@ -129,7 +177,7 @@ impl Job {
         }
     }
 
-    pub(super) fn give_up_slow_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
+    fn give_up_slow_checkpoint(&mut self, now: Moment, outputs: &mut Vec<Output>) {
         if let Some(checkpoint) = self.schedule.is_too_slow(now.clock) {
             self.not_completed(now, checkpoint, CheckpointFailure::Timeout, outputs);
         }
@@ -234,6 +282,14 @@ impl Job {
         if let Phase::Running = self.phase {
             outputs.push(Output::Tell(control));
         }
+    }
+
+    /// Has the workers end, because of `cause`. While they end, a later cause may replace it.
+    pub(super) fn stop_workers(&mut self, cause: StopCause, outputs: &mut Vec<Output>) {
+        if let Phase::Running = self.phase {
+            outputs.push(Output::StopWorkers);
+        }
+        self.phase = Phase::Stopping(cause);
     }
 
     /// The last checkpoint is durable: the job ends.

@@ -1,6 +1,7 @@
 //! Catches a job that resumes, waits, gives up or ends otherwise than its settings say.
 
 use super::*;
+use crate::job::phase::StopCause;
 
 #[test]
 fn going_back_begins_anew_and_forgets_no_wish() {
