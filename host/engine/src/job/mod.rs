@@ -20,7 +20,6 @@ pub mod fault;
 mod notice;
 mod operation;
 mod phase;
-mod plans;
 mod recovery;
 pub mod refusal;
 mod request;
@@ -30,7 +29,6 @@ mod rollback;
 mod running;
 mod schedule;
 mod swap;
-mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +39,6 @@ use self::fault::Fault;
 pub use self::notice::{CompletedCheckpoint, Notice, WentBack};
 use self::operation::Operation;
 use self::phase::{Phase, Purpose, Return};
-use self::plans::Plans;
 pub use self::refusal::{OperationKind, Refusal};
 use self::request::Callers;
 pub use self::request::{
@@ -50,8 +47,8 @@ pub use self::request::{
 use self::restart::{Failure, Strategy};
 pub use self::schedule::CheckpointSettings;
 use self::schedule::Schedule;
-pub use self::trial::Amended;
-use self::trial::Trial;
+pub use self::swap::Amended;
+use self::swap::{Plans, Trial};
 use crate::runtime::JobError;
 use crate::runtime::plan::Plan;
 use crate::runtime::report::Report;
