@@ -62,6 +62,8 @@ pub(super) struct Collected {
     splits: BTreeMap<NodeIndex, Vec<Split>>,
     states: BTreeMap<(NodeIndex, TaskIndex), SealedState>,
     held: BTreeMap<NodeIndex, HeldStates>,
+    /// The operators that it names, if it is that of a swap: those after its barrier.
+    replaced: Option<Vec<OperatorDraft>>,
 }
 
 /// What the checkpoints of a job are made of.
@@ -160,6 +162,16 @@ impl Draft {
         };
     }
 
+    /// The checkpoint that has begun names the operators of another plan. States of a node are those in `changed`, or as
+    /// they are.
+    pub(super) fn replace_operators(
+        &mut self,
+        plan: &Plan,
+        changed: &BTreeMap<NodeIndex, Vec<StateSchema>>,
+    ) {
+        self.collected.replaced = Some(self.operators_of(plan, changed));
+    }
+
     /// Adds the snapshot of a region; `is_due` if it is of the checkpoint under way. Its chunks and staged parts are kept
     /// even if that checkpoint fails: the next one needs them.
     pub(super) fn collect(&mut self, now: Moment, snapshot: RegionSnapshot, is_due: bool) {
@@ -201,13 +213,11 @@ impl Draft {
         self.last_durable.replace(id)
     }
 
-    /// All that was collected, as a checkpoint of these operators.
-    pub(super) fn request(
-        &mut self,
-        under_way: &UnderWay,
-        operators: Vec<OperatorDraft>,
-    ) -> WriteRequest {
+    /// All that was collected, as a checkpoint.
+    pub(super) fn request(&mut self, under_way: &UnderWay) -> WriteRequest {
         let collected = &mut self.collected;
+        let replaced = collected.replaced.take();
+        let operators = replaced.unwrap_or_else(|| self.operators.clone());
         let mut checkpoint = Checkpoint {
             id: under_way.checkpoint,
             created_ms: under_way.begun.wall_ms,

@@ -171,8 +171,10 @@ impl Job {
         if self.schedule.acknowledge(checkpoint, part)
             && let Some(under_way) = self.schedule.under_way()
         {
-            let operators = self.operators_at(checkpoint);
-            let request = self.draft.request(under_way, operators);
+            if under_way.trigger == Trigger::Swap {
+                crash::point(Point::SwapCollected);
+            }
+            let request = self.draft.request(under_way);
             outputs.push(Output::Write(Box::new(request)));
         }
     }
@@ -202,7 +204,9 @@ impl Job {
         };
         let before = self.draft.completed(id);
         self.tell(Control::Completed(id), outputs);
-        self.swap_is_durable(now, id, before, outputs);
+        if under_way.trigger == Trigger::Swap {
+            self.swap_is_durable(now, id, before, outputs);
+        }
         let callers = self.callers.current.drain(..);
         outputs.extend(callers.map(|caller| Output::Answer(Reply::Checkpoint(caller, Ok(id)))));
         let collected = &self.draft.collected;

@@ -17,7 +17,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::draft::OperatorDraft;
 use super::fault::{self, Fault};
 use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return};
@@ -88,13 +87,16 @@ impl Job {
         self.swap().is_some_and(|swap| swap.checkpoint.is_some())
     }
 
-    /// Its checkpoint begins: workers get what they need before the barrier.
+    /// Its checkpoint begins, and will name the new plugins. Workers get what they need before the barrier.
     pub(super) fn begin_swap(&mut self, checkpoint: CheckpointId, outputs: &mut Vec<Output>) {
         if let Some(Operation::Swap(swap)) = &mut self.operation {
             swap.checkpoint = Some(checkpoint);
+            let prepared = &swap.request.prepared;
+            self.draft
+                .replace_operators(prepared.plan(), prepared.schemas());
             outputs.push(Output::Tell(Control::Replace(Replacement {
                 checkpoint,
-                handover: swap.request.prepared.hold(),
+                handover: prepared.hold(),
                 stopwatch: swap.request.stopwatch.clone(),
             })));
         }
@@ -105,18 +107,6 @@ impl Job {
             && swap.checkpoint == Some(at)
         {
             swap.pauses.push((part, pause));
-        }
-    }
-
-    /// The operators as a checkpoint names them: that of a swap names the new plugins.
-    pub(super) fn operators_at(&self, checkpoint: CheckpointId) -> Vec<OperatorDraft> {
-        match self.swap() {
-            Some(swap) if swap.checkpoint == Some(checkpoint) => {
-                crash::point(Point::SwapCollected);
-                let prepared = &swap.request.prepared;
-                self.draft.operators_of(prepared.plan(), prepared.schemas())
-            }
-            _ => self.draft.operators.clone(),
         }
     }
 
