@@ -7,8 +7,8 @@
 //!
 //! `number`, `length` and `node` are LEB128; `number` is the first number of the entry (`layout`), and says whether
 //! `node` follows. `length` is that of the whole entry, so offsets are sums of lengths. An entry is identified by its
-//! index hash, in which [`index_hash`] combines all parts of its identity. Two entries may have the same hash: the
-//! store that notices this records the hash in the snapshot, and a restore reads the entries of that hash themselves.
+//! index hash, in which `index` combines all parts of its identity. Two entries may have the same hash: the store that
+//! notices this records the hash in the snapshot, and a restore reads the entries of that hash themselves.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,30 +17,6 @@ use super::layout;
 use crate::stream::hash_key;
 
 const VERSION: u8 = 1;
-
-/// The hash that identifies an entry within a task, except for collisions; it is derived from the hash of the key. For
-/// state 0 without a node it is the key's hash.
-#[inline]
-#[must_use]
-pub fn index_hash(key_hash: u64, state: StateId, node: Option<u64>) -> u64 {
-    if state.0 == 0 && node.is_none() {
-        return key_hash;
-    }
-    let hash = mix(key_hash, u64::from(state.0) + 1);
-    match node {
-        None => hash,
-        Some(node) => mix(hash, node.wrapping_add(1 << 32)),
-    }
-}
-
-/// Each step is invertible, so that different hashes stay different. The constants are those of SplitMix64 (Steele, Lea
-/// and Flood, 2014).
-#[inline]
-fn mix(hash: u64, with: u64) -> u64 {
-    let mut mixed = hash ^ with.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed ^ (mixed >> 29)
-}
 
 /// Builds the index of a chunk. For bytes that are not a chunk, the result matches no chunk.
 #[must_use]
@@ -251,17 +227,5 @@ mod tests {
             "another version"
         );
         assert!(read(&[VERSION], 0, &mut rows).is_ok(), "an empty chunk");
-    }
-
-    #[test]
-    fn hashes_tell_states_and_nodes_apart() {
-        let hash = hash_key(b"key");
-        let mut seen = std::collections::BTreeSet::new();
-        for state in [0, 1, 2, u16::MAX] {
-            for node in [None, Some(0), Some(1), Some(u64::MAX)] {
-                assert!(seen.insert(index_hash(hash, StateId(state), node)));
-            }
-        }
-        assert!(seen.contains(&hash), "state 0 goes by the key's own hash");
     }
 }

@@ -8,12 +8,11 @@
 //! that of a log-structured file system's cleaner (Rosenblum and Ousterhout, 1992), with greedy choice. It never runs
 //! between a lookup and its write.
 
-use super::index::Word;
+use super::index::{Identity, IndexPlace, SearchResult, Word};
 use super::layout::{self, Content, Entry};
 use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
 use super::prefetch::prefetch;
-use super::search::{Identity, IndexPlace, Rules, SearchResult};
-use super::store::StateStore;
+use super::store::{Rules, StateStore};
 use super::tree::page::{self, Pruned};
 use super::{ChunkId, StateError};
 use crate::stream::hash_key;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use floodmark_testing::Random;
 
-use super::chunk_index::index_hash;
+use super::index::index_hash;
 use super::nodes::NodeAddress;
 use super::*;
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};

@@ -4,9 +4,14 @@
 //! also determine its home, and the address of its entry; so a table grows and closes gaps without reading any key, and
 //! a small table per key group grows in well under a millisecond. The caller compares keys, since it has the log.
 //!
+//! An entry is searched by its [`Identity`], all parts of which [`index_hash`] combines in a hash.
+//!
 //! ```text
 //! word: tag, the top 24 bits of the hash | chunk handle, 20 bits, from 1 | offset in the chunk, 20 bits
 //! ```
+
+use super::StateId;
+use super::layout::Entry;
 
 const TAG_BITS: u32 = 24;
 const HANDLE_BITS: u32 = 20;
@@ -61,6 +66,93 @@ impl Word {
     #[must_use]
     pub fn offset(self) -> usize {
         self.0 as usize & (OFFSET_LIMIT - 1)
+    }
+}
+
+/// The identity that an entry is searched by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity<'a> {
+    pub(super) state: StateId,
+    pub(super) node: Option<u64>,
+    pub(super) key: &'a [u8],
+}
+
+/// The hash that identifies an entry within a task, except for collisions; it is derived from the hash of the key. For
+/// state 0 without a node it is the key's hash.
+#[inline]
+#[must_use]
+pub fn index_hash(key_hash: u64, state: StateId, node: Option<u64>) -> u64 {
+    if state.0 == 0 && node.is_none() {
+        return key_hash;
+    }
+    let hash = mix(key_hash, u64::from(state.0) + 1);
+    match node {
+        None => hash,
+        Some(node) => mix(hash, node.wrapping_add(1 << 32)),
+    }
+}
+
+/// Each step is invertible, so that different hashes stay different. The constants are those of SplitMix64 (Steele, Lea
+/// and Flood, 2014).
+#[inline]
+fn mix(hash: u64, with: u64) -> u64 {
+    let mut mixed = hash ^ with.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 29)
+}
+
+/// The position of an identity in the index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct IndexPlace {
+    pub(super) table: u32,
+    pub(super) hash: u64,
+}
+
+/// The result of a search: the word of the entry, or the empty one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SearchResult {
+    pub(super) word: Word,
+    pub(super) position: u32,
+    /// Length of the entry in bytes times 2, plus 1 if it is a tombstone.
+    len: u32,
+}
+
+impl SearchResult {
+    #[inline]
+    pub(super) fn at(position: usize, word: Word) -> Self {
+        Self {
+            word,
+            position: position as u32,
+            len: 0,
+        }
+    }
+
+    pub(super) fn of(position: usize, word: Word, entry: &Entry<'_>) -> Self {
+        let mut found = Self::at(position, word);
+        found.note(entry);
+        found
+    }
+
+    #[inline]
+    pub(super) fn note(&mut self, entry: &Entry<'_>) {
+        // Entries of 2 GiB are refused much earlier: a guest has 1 GiB of memory.
+        self.len = (entry.len as u32) << 1 | u32::from(entry.is_tombstone());
+    }
+
+    /// Notes that its entry has a value, and is `len` bytes long.
+    #[inline]
+    pub(super) fn note_value(&mut self, len: usize) {
+        self.len = (len as u32) << 1;
+    }
+
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        (self.len >> 1) as usize
+    }
+
+    #[inline]
+    pub(super) fn is_tombstone(self) -> bool {
+        self.len & 1 == 1
     }
 }
 
@@ -241,11 +333,12 @@ impl IndexTable {
 
 #[cfg(test)]
 mod tests {
-    //! Catches keys that get lost when a table grows or closes a gap.
+    //! Catches keys that get lost when a table grows or closes a gap, and entries that are taken for one.
 
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::stream::hash_key;
 
     #[test]
     fn random_inserts_and_removals_equal_a_map() {
@@ -289,5 +382,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn hashes_tell_states_and_nodes_apart() {
+        let hash = hash_key(b"key");
+        let mut seen = BTreeSet::new();
+        for state in [0, 1, 2, u16::MAX] {
+            for node in [None, Some(0), Some(1), Some(u64::MAX)] {
+                assert!(seen.insert(index_hash(hash, StateId(state), node)));
+            }
+        }
+        assert!(seen.contains(&hash), "state 0 goes by the key's own hash");
     }
 }

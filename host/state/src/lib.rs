@@ -27,7 +27,6 @@ mod residency;
 mod restore;
 mod rollback;
 mod scratch_file;
-mod search;
 
 #[cfg(test)]
 mod churn_tests;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::history::{Counts, History};
 use super::index::{HANDLE_LIMIT, OFFSET_LIMIT, Word};
-use super::layout::{self, Content, Head};
+use super::layout::{self, Content, Entry, Head};
 use super::residency::Residency;
-use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateId};
+use super::{Chunk, ChunkId, ChunkIds, ChunkRef, StateError, StateId};
 use crate::scratch_file::Slots;
 use crate::stream::{KeyGroup, KeyGroupRange};
 
@@ -258,6 +258,23 @@ impl Log {
         self.chunks[handle as usize]
             .as_mut()
             .expect("a handle in use names a chunk")
+    }
+
+    /// The entry at an address, wherever its chunk is.
+    #[inline]
+    pub(super) fn entry(&mut self, word: Word) -> Result<Entry<'_>, StateError> {
+        if self.bytes(word.handle()).is_empty() {
+            return self.fetch_entry(word);
+        }
+        Ok(layout::entry_at(self.bytes(word.handle()), word.offset()))
+    }
+
+    /// The entry that [`Log::entry`] has just returned.
+    pub(super) fn entry_again(&self, word: Word) -> Entry<'_> {
+        match self.bytes(word.handle()) {
+            [] => layout::entry_at(&self.residency.entry, 0),
+            bytes => layout::entry_at(bytes, word.offset()),
+        }
     }
 
     /// Overwrites the value of an entry, if the entry is in the tail and the new value has the same length.

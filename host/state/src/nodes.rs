@@ -3,8 +3,8 @@
 //! `tree` knows the content of a page, and `collections` the tree that it belongs to; here it is bytes. Pages have no
 //! write time: each of their items has its own.
 
+use super::index::{Identity, IndexPlace};
 use super::layout::{Content, Head};
-use super::search::{Identity, IndexPlace};
 use super::store::StateStore;
 use super::tree::page;
 use super::{StateError, StateId};

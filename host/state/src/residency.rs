@@ -33,7 +33,7 @@ pub(super) struct Residency {
     spare_max: usize,
     pub(super) resident_bytes: usize,
     /// The cold entry that was read last.
-    entry: Vec<u8>,
+    pub(super) entry: Vec<u8>,
 }
 
 struct Disk {
@@ -126,25 +126,9 @@ fn damaged(chunk: ChunkId, reason: ChunkDamage) -> StateError {
 }
 
 impl Log {
-    /// The entry at an address, wherever its chunk is.
-    #[inline]
-    pub(super) fn entry(&mut self, word: Word) -> Result<Entry<'_>, StateError> {
-        if self.bytes(word.handle()).is_empty() {
-            return self.fetch_entry(word);
-        }
-        Ok(layout::entry_at(self.bytes(word.handle()), word.offset()))
-    }
-
-    /// The entry that [`Log::entry`] has just returned.
-    pub(super) fn entry_again(&self, word: Word) -> Entry<'_> {
-        match self.bytes(word.handle()) {
-            [] => layout::entry_at(&self.residency.entry, 0),
-            bytes => layout::entry_at(bytes, word.offset()),
-        }
-    }
-
+    /// The entry at an address whose chunk is not in memory.
     #[cold]
-    fn fetch_entry(&mut self, word: Word) -> Result<Entry<'_>, StateError> {
+    pub(super) fn fetch_entry(&mut self, word: Word) -> Result<Entry<'_>, StateError> {
         let (handle, offset) = (word.handle(), word.offset());
         let chunk = self.chunk_mut(handle);
         if matches!(chunk.place, ChunkPlace::Cold) {

@@ -10,11 +10,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::chunk_index::{self, IndexRow, index_hash};
-use super::index::{IndexTable, Word};
+use super::chunk_index::{self, IndexRow};
+use super::index::{Identity, IndexPlace, IndexTable, SearchResult, Word, index_hash};
 use super::log::{ChunkPlace, ChunkRest, LogChunk, state_bit};
 use super::prefetch::prefetch;
-use super::search::{self, Identity, SearchResult};
 use super::settings::StoreSettings;
 use super::store::StateStore;
 use super::{Chunk, ChunkDamage, ChunkId, ChunkReader, ChunkRef, StateError};
@@ -280,7 +279,7 @@ impl StateStore {
             node: entry.node,
             key: &key,
         };
-        let place = search::IndexPlace {
+        let place = IndexPlace {
             table: table as u32,
             hash: row.hash,
         };

@@ -4,9 +4,8 @@
 //! The cost depends on the number of entries since that seal, not on the size of the state: for each undone entry the
 //! index gets back the word that it replaced, and the counts were noted at the seal. Ids of chunks are not reused.
 
-use super::chunk_index::index_hash;
 use super::history::{Counts, Removed};
-use super::index::Word;
+use super::index::{Word, index_hash};
 use super::layout;
 use super::log::Log;
 use super::store::StateStore;

@@ -7,15 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use super::chunk_index::index_hash;
 use super::history::History;
-use super::index::IndexTable;
+use super::index::{Identity, IndexPlace, IndexTable, SearchResult, index_hash};
 use super::layout::{self, Content, Entry, Head};
 use super::log::{Log, NewEntry, Sealed};
 use super::prefetch::prefetch;
 use super::residency::Residency;
-use super::search::{Identity, IndexPlace, Rules, SearchResult, visible};
 use super::settings::{StateSettings, StoreSettings};
+use super::tree::Lifetime;
 use super::{StateError, StateId};
 use crate::stream::short;
 use crate::stream::{Column, KeyGroup, KeyGroupRange, MaxParallelism, OptionalColumn, hash_key};
@@ -86,6 +85,56 @@ impl Lookup {
     #[must_use]
     pub fn versions(&self) -> Option<&[StateId]> {
         (!self.versions.is_empty()).then_some(&self.versions)
+    }
+}
+
+/// The expiry of a state, at this time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) now_ms: u64,
+    pub(super) has_aliases: bool,
+}
+
+impl Rules {
+    /// Whether an entry has expired.
+    #[inline]
+    pub(super) fn has_expired(self, entry: &Entry<'_>) -> bool {
+        match (self.ttl_ms, entry.written_ms) {
+            (Some(ttl), Some(written)) => self.now_ms >= written.saturating_add(ttl),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    pub(super) fn head(self, state: StateId) -> Head {
+        Head {
+            state,
+            node: None,
+            written_ms: self.ttl_ms.map(|_| self.now_ms),
+        }
+    }
+
+    pub(super) fn lifetime(self) -> Lifetime {
+        Lifetime {
+            ttl_ms: self.ttl_ms,
+            now_ms: self.now_ms,
+        }
+    }
+
+    #[inline]
+    pub(super) fn expires_ms(self) -> u64 {
+        let expires = |ttl_ms| self.now_ms.saturating_add(ttl_ms);
+        self.ttl_ms.map_or(0, expires)
+    }
+}
+
+/// The value of an entry, unless it has none or has expired.
+#[inline]
+pub(super) fn visible<'a>(entry: &Entry<'a>, rules: Rules) -> Option<&'a [u8]> {
+    match entry.content {
+        Content::Value(value) if !rules.has_expired(entry) => Some(value),
+        _ => None,
     }
 }
 

@@ -10,10 +10,9 @@
 //! hides it. After a restore both are in the index again, and the sweep or compaction drops the older one. The sweep
 //! scans the chunks that may have entries of earlier versions and returns those to migrate.
 
-use super::chunk_index::index_hash;
+use super::index::{Identity, IndexPlace, SearchResult, Word, index_hash};
 use super::layout::{Content, Head};
 use super::log::NewEntry;
-use super::search::{Identity, IndexPlace, SearchResult};
 use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
@@ -87,7 +86,7 @@ impl StateStore {
             content: value.map_or(Content::Tombstone { birth }, Content::Value),
             hash: place.hash,
             expires_ms,
-            replaces: super::index::Word::EMPTY,
+            replaces: Word::EMPTY,
         };
         self.log.tombstones += usize::from(value.is_none());
         let word = self.log.append(&entry);
@@ -202,7 +201,7 @@ impl StateStore {
             };
             let place = self.place(key_hash, entry.state, entry.node);
             let found = self.find(identity, place)?;
-            if found.word != super::index::Word::new(place.hash, handle, at) {
+            if found.word != Word::new(place.hash, handle, at) {
                 continue;
             }
             if self.is_superseded(identity, key_hash)? {
@@ -244,7 +243,7 @@ impl StateStore {
             content: Content::Tombstone { birth },
             hash: place.hash,
             expires_ms: 0,
-            replaces: super::index::Word::EMPTY,
+            replaces: Word::EMPTY,
         };
         self.log.tombstones += 1;
         let word = self.log.append(&entry);

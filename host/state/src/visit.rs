@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::index::Word;
+use super::index::{Identity, Word};
 use super::layout::{self, Content, Entry};
 use super::log::ChunkPlace;
-use super::search::Identity;
 use super::store::StateStore;
 use super::{Chunk, StateError, StateId, StateKind};
 use crate::stream::hash_key;
