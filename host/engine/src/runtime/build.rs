@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::JobError;
 use super::aligner::Aligner;
 use super::chunks::{named_chunks, overlap};
-use super::exchange::{Receiver, Sender, Wake, channel};
+use super::exchange::{Exchange, Receiver, Wake, channel};
 use super::faults::Handling;
 use super::keyed::{Dictionary, Partitioner};
 use super::observed::Meters;
@@ -17,8 +17,7 @@ use super::retained_state::{RetainedState, RetainedStates, Seals};
 use super::schema::{States, snapshot_of};
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{
-    Control, Counters, Exchange, ExchangeIndex, Inlet, JobLink, Lane, Outlet, Region,
-    SentWatermark, Worker,
+    Control, Counters, ExchangeIndex, Inlet, JobLink, Outlet, Region, SentWatermark, Worker,
 };
 use floodmark_checkpoint::{Checkpoint, Split};
 use floodmark_state::stream::{NO_TIMESTAMP, TaskIndex};
@@ -198,20 +197,14 @@ fn connect(plan: &Plan, workers: &mut [Worker], wakes: &[Arc<dyn Wake>]) {
     for edge in plan.edges.iter().filter(|edge| !plan.is_local(edge)) {
         let mut receivers: Vec<Vec<Receiver>> = workers.iter().map(|_| Vec::new()).collect();
         for (from, worker) in workers.iter_mut().enumerate() {
-            let lanes = wakes.iter().zip(&mut receivers).map(|(wake, receivers)| {
-                let (sender, receiver): (Sender, Receiver) =
-                    channel(Arc::clone(&wakes[from]), Arc::clone(wake));
+            let partitioner = Partitioner::new(plan.max_parallelism, plan.parallelism);
+            let senders = wakes.iter().zip(&mut receivers).map(|(wake, receivers)| {
+                let (sender, receiver) = channel(Arc::clone(&wakes[from]), Arc::clone(wake));
                 receivers.push(receiver);
-                Lane {
-                    sender,
-                    pending: VecDeque::new(),
-                }
+                sender
             });
-            let lanes = lanes.collect();
-            worker.exchanges.push(Exchange {
-                partitioner: Partitioner::new(plan.max_parallelism, plan.parallelism),
-                lanes,
-            });
+            let exchange = Exchange::new(partitioner, senders);
+            worker.exchanges.push(exchange);
             let exchange = ExchangeIndex(worker.exchanges.len() - 1);
             let region = regions[edge.from.0];
             worker.regions[region.0].exchanges.push(exchange);

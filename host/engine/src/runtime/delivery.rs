@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::JobError;
-use super::exchange::Message;
 use super::keyed::KeyedBatch;
 use super::plan::{NodeIndex, RegionIndex};
 use super::report::Report;
 use super::retained_state::RetainedState;
 use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
 use super::task::Task;
-use super::worker::{Exchange, Outlet, Worker};
+use super::worker::{Outlet, Worker};
 use crate::guest::{LogLevel, LogLine};
 use crate::observe::Stage;
 use floodmark_state::stream::{Batch, CheckpointId, InputPort, OutputPort};
@@ -45,12 +44,7 @@ impl Worker {
             match self.outlets[node.0][usize::from(port.0)][outlet] {
                 Outlet::Exchange(exchange) => {
                     self.meters.stages.enter(node, Stage::Exchange);
-                    let Exchange { partitioner, lanes } = &mut self.exchanges[exchange.0];
-                    partitioner.push(&batch, |task, keyed| {
-                        lanes[usize::from(task.0)]
-                            .pending
-                            .push_back(Message::Records(Box::new(keyed)))
-                    });
+                    self.exchanges[exchange.0].push(&batch);
                 }
                 Outlet::Local { to, input, keyed } => {
                     self.hand(node, (to, input), keyed, batch)?;

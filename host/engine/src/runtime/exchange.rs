@@ -1,4 +1,4 @@
-//! Bounded channels between workers.
+//! Exchanges between workers: bounded channels from each to each, and the records and marks that wait for them.
 //!
 //! A channel carries whole batches and the marks between them, in order. A full channel accepts no more, so
 //! backpressure reaches the sources. Sending never blocks: a worker that waited for another could not empty its own
@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::keyed::KeyedBatch;
-use floodmark_state::stream::{CheckpointId, Timestamp};
+use super::keyed::{KeyedBatch, Partitioner};
+use floodmark_state::stream::{Batch, CheckpointId, Timestamp};
 
 /// Largest number of messages in a channel.
 const CAPACITY: usize = 16;
@@ -86,5 +86,74 @@ impl Receiver {
             self.0.wake_sender.wake();
         }
         message
+    }
+}
+
+/// An edge to all workers, including this one.
+pub(super) struct Exchange {
+    partitioner: Partitioner,
+    /// By task.
+    lanes: Vec<Lane>,
+}
+
+/// The way to one worker.
+struct Lane {
+    sender: Sender,
+    /// What the channel has no room for yet.
+    pending: VecDeque<Message>,
+}
+
+impl Exchange {
+    /// An exchange with a channel for each task of the partitioner.
+    pub(super) fn new(partitioner: Partitioner, senders: impl Iterator<Item = Sender>) -> Self {
+        let lanes = senders.map(|sender| Lane {
+            sender,
+            pending: VecDeque::new(),
+        });
+        Self {
+            partitioner,
+            lanes: lanes.collect(),
+        }
+    }
+
+    /// Takes records. Those that do not fill a batch yet wait for others to the same worker.
+    pub(super) fn push(&mut self, batch: &Batch) {
+        let Self { partitioner, lanes } = self;
+        partitioner.push(batch, |task, keyed| lanes[usize::from(task.0)].queue(keyed));
+    }
+
+    /// Whether records wait for others.
+    pub(super) fn holds_any(&self) -> bool {
+        self.partitioner.holds_any()
+    }
+
+    /// Passes on the records that wait for others.
+    pub(super) fn flush(&mut self) {
+        let Self { partitioner, lanes } = self;
+        partitioner.flush(|task, keyed| lanes[usize::from(task.0)].queue(keyed));
+    }
+
+    /// Passes on a mark to all workers, behind all records.
+    pub(super) fn broadcast(&mut self, mark: &Message) {
+        self.flush();
+        for lane in &mut self.lanes {
+            lane.pending.push_back(mark.clone());
+        }
+    }
+
+    /// Sends what the channels have room for; returns whether that was all.
+    pub(super) fn drain(&mut self) -> bool {
+        let mut free = true;
+        for lane in &mut self.lanes {
+            lane.sender.send_from(&mut lane.pending);
+            free &= lane.pending.is_empty();
+        }
+        free
+    }
+}
+
+impl Lane {
+    fn queue(&mut self, keyed: KeyedBatch) {
+        self.pending.push_back(Message::Records(Box::new(keyed)));
     }
 }

@@ -14,9 +14,8 @@ use std::time::Duration;
 use super::JobError;
 use super::aligner::{Aligner, Alignment, RegionInput};
 use super::delivery::WaitingBatch;
-
-use super::exchange::{Message, Receiver, Sender};
-use super::keyed::{Dictionary, Partitioner};
+use super::exchange::{Exchange, Message, Receiver};
+use super::keyed::Dictionary;
 use super::observed::Meters;
 use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
 use super::report::{Report, Reports};
@@ -108,17 +107,6 @@ pub(super) enum Outlet {
 /// The index of an exchange of a worker, from 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExchangeIndex(pub(super) usize);
-
-/// An edge to all workers, including this one.
-pub(super) struct Exchange {
-    pub(super) partitioner: Partitioner,
-    pub(super) lanes: Vec<Lane>,
-}
-
-pub(super) struct Lane {
-    pub(super) sender: Sender,
-    pub(super) pending: VecDeque<Message>,
-}
 
 /// An edge from another worker.
 pub(super) struct Inlet {
@@ -303,10 +291,7 @@ impl Worker {
     fn drain(&mut self, region: RegionIndex) -> bool {
         let mut free = true;
         for &exchange in &self.regions[region.0].exchanges {
-            for lane in &mut self.exchanges[exchange.0].lanes {
-                lane.sender.send_from(&mut lane.pending);
-                free &= lane.pending.is_empty();
-            }
+            free &= self.exchanges[exchange.0].drain();
         }
         free
     }
@@ -478,7 +463,7 @@ impl Worker {
         let holds = self.regions[at.0]
             .exchanges
             .iter()
-            .any(|&exchange| self.exchanges[exchange.0].partitioner.holds_any());
+            .any(|&exchange| self.exchanges[exchange.0].holds_any());
         if holds {
             self.regions[at.0].flush_at = Some(now + FLUSH_DELAY);
         }
@@ -487,22 +472,15 @@ impl Worker {
     fn flush(&mut self, at: RegionIndex) {
         self.regions[at.0].flush_at = None;
         for &exchange in &self.regions[at.0].exchanges {
-            let Exchange { partitioner, lanes } = &mut self.exchanges[exchange.0];
-            partitioner.flush(|task, keyed| {
-                lanes[usize::from(task.0)]
-                    .pending
-                    .push_back(Message::Records(Box::new(keyed)))
-            });
+            self.exchanges[exchange.0].flush();
         }
     }
 
     /// Sends a mark to all workers, behind all records.
-    fn broadcast(&mut self, at: RegionIndex, message: &Message) {
-        self.flush(at);
+    fn broadcast(&mut self, at: RegionIndex, mark: &Message) {
+        self.regions[at.0].flush_at = None;
         for &exchange in &self.regions[at.0].exchanges {
-            for lane in &mut self.exchanges[exchange.0].lanes {
-                lane.pending.push_back(message.clone());
-            }
+            self.exchanges[exchange.0].broadcast(mark);
         }
     }
 
