@@ -1,51 +1,21 @@
 //! What only a task of a job does with its state, since only our own store can: seal it for a checkpoint, return to
-//! one, hand it to another plugin at a swap, and say when it needs a checkpoint.
+//! one, and say when it needs a checkpoint.
 
 use std::sync::Arc;
 
 use super::faults::Handling;
 use super::migration::OwnInstance;
 use super::retained_state::{RetainedState, Seals};
-use super::schema::{DeclaredState, States};
+use super::schema::DeclaredState;
 use super::sizes::CALL_RECORDS_MAX;
-use super::task::{InstanceFactory, OpenedPlugin, OperatorTask, kept};
+use super::task::{InstanceFactory, OperatorTask, kept};
 use super::trees::Trees;
 use crate::guest::GuestError;
 use floodmark_state::stream::CheckpointId;
-use floodmark_state::{Sealed, StateError, StateId, StateSettings, StateStore};
+use floodmark_state::{Sealed, StateError, StateStore};
 
 /// Records in the first call of an operator whose state is not all in memory yet.
 const CALL_RECORDS_FIRST: usize = 16;
-
-/// Another plugin for a task, opened and complete, so that the exchange costs only a few moves.
-pub struct ReadyPlugin {
-    plugin: OpenedPlugin,
-    ids: Vec<StateId>,
-    rules: Vec<StateSettings>,
-    migrate: OwnInstance,
-    handling: Handling,
-}
-
-impl ReadyPlugin {
-    /// Opens an instance.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open(
-        open: InstanceFactory,
-        states: &States,
-        handling: Handling,
-    ) -> Result<Self, GuestError> {
-        let declared = states.declared.clone();
-        Ok(Self {
-            ids: declared.iter().map(|state| state.id).collect(),
-            rules: states.settings(),
-            migrate: OwnInstance::new(Arc::clone(&open), declared.clone()),
-            plugin: OpenedPlugin::new(open, declared)?,
-            handling,
-        })
-    }
-}
 
 impl OperatorTask {
     /// A task for a plugin with these states, in its order, and a store as at the start of a job.
@@ -75,20 +45,6 @@ impl OperatorTask {
     #[must_use]
     pub fn with_seals(self, seals: Seals) -> Self {
         Self { seals, ..self }
-    }
-
-    /// Swaps in `ready` between two records. The old plugin is left in `ready`, so the caller that requested the swap
-    /// drops it, not the worker.
-    pub(super) fn exchange(&mut self, ready: &mut ReadyPlugin) {
-        let kept = kept(&mut self.kept);
-        kept.exchange_states(&mut ready.ids);
-        let trees = kept.store_mut();
-        std::mem::swap(&mut trees.migrate, &mut ready.migrate);
-        ready.rules = trees.store.replace_rules(std::mem::take(&mut ready.rules));
-        self.desk.exchange_handling(&mut ready.handling);
-        self.is_fresh = true;
-        self.desk.keep_times(self.plugin.instance.times());
-        std::mem::swap(&mut self.plugin, &mut ready.plugin);
     }
 
     /// The state that is left when the task is dropped, if it can be used.

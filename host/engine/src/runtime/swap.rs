@@ -13,18 +13,17 @@ use std::time::Duration;
 use super::JobError;
 use super::build::opener;
 use super::faults::Handling;
-use super::own_store::ReadyPlugin;
+use super::migration::OwnInstance;
 use super::plan::{NodeIndex, Operator, Plan, RegionIndex, Role, WorkerIndex};
 use super::report::Report;
 use super::schema::States;
 use super::snapshot::RegionId;
-use super::task::Task;
+use super::task::{InstanceFactory, OpenedPlugin, OperatorTask, Task, kept};
 use super::worker::Worker;
-
-use crate::guest::{Description, Plugin};
+use crate::guest::{Description, GuestError, Plugin};
 use floodmark_checkpoint::crash::{self, Point};
-use floodmark_state::StateSchema;
 use floodmark_state::stream::CheckpointId;
+use floodmark_state::{StateId, StateSchema, StateSettings};
 
 /// The running plan and its states, for a caller that wants to change them.
 #[derive(Debug, Clone)]
@@ -240,6 +239,33 @@ fn node_of(plan: &Plan, name: &str) -> Result<NodeIndex, SwapError> {
     })
 }
 
+/// Another plugin for a task, opened and complete, so that the exchange costs only a few moves.
+struct ReadyPlugin {
+    plugin: OpenedPlugin,
+    ids: Vec<StateId>,
+    rules: Vec<StateSettings>,
+    migrate: OwnInstance,
+    handling: Handling,
+}
+
+impl ReadyPlugin {
+    /// Opens an instance.
+    fn open(
+        open: InstanceFactory,
+        states: &States,
+        handling: Handling,
+    ) -> Result<Self, GuestError> {
+        let declared = states.declared.clone();
+        Ok(Self {
+            ids: declared.iter().map(|state| state.id).collect(),
+            rules: states.settings(),
+            migrate: OwnInstance::new(Arc::clone(&open), declared.clone()),
+            plugin: OpenedPlugin::new(open, declared)?,
+            handling,
+        })
+    }
+}
+
 /// Returns the time since some fixed moment: workers have no clock of their own.
 pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
 
@@ -370,5 +396,21 @@ impl Worker {
             } = ready;
             replacement.handover.exchange(self.index, Some(parcel));
         }
+    }
+}
+
+impl OperatorTask {
+    /// Swaps in `ready` between two records. The old plugin is left in `ready`, so the caller that requested the swap
+    /// drops it, not the worker.
+    fn exchange(&mut self, ready: &mut ReadyPlugin) {
+        let kept = kept(&mut self.kept);
+        kept.exchange_states(&mut ready.ids);
+        let trees = kept.store_mut();
+        std::mem::swap(&mut trees.migrate, &mut ready.migrate);
+        ready.rules = trees.store.replace_rules(std::mem::take(&mut ready.rules));
+        self.desk.exchange_handling(&mut ready.handling);
+        self.is_fresh = true;
+        self.desk.keep_times(self.plugin.instance.times());
+        std::mem::swap(&mut self.plugin, &mut ready.plugin);
     }
 }
