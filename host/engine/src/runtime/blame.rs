@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::faults::Guilty;
 use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
-use super::task::{OperatorTask, TaskError, leaving};
-use crate::guest::{CallOutput, GuestError, Rejection};
+use super::task::{OperatorTask, TaskError};
+use crate::guest::GuestError;
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
 /// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
@@ -151,60 +151,6 @@ impl<S: KeyedState> OperatorTask<S> {
         let text = error.to_string();
         let prefix = format!("operator `{}` ", self.desk.operator());
         text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
-    }
-
-    /// Fails the job if rejections must fail it. Nothing of the call is applied yet.
-    ///
-    /// # Errors
-    /// The first of the rejections.
-    pub(super) fn check_rejections(
-        &mut self,
-        input: InputPort,
-        output: &CallOutput,
-        batch: &Batch,
-        wall_ms: u64,
-    ) -> Result<(), TaskError<S::Error>> {
-        match output.rejections.first() {
-            Some(first) if self.desk.fails_job() => {
-                let guilty = rejected(first, batch);
-                let letters = &mut Batch::default();
-                self.desk.judge(guilty, input, wall_ms, letters)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The emitted records of a successful call, including dead letters for rejected records.
-    #[inline]
-    pub(super) fn finish(
-        &mut self,
-        input: InputPort,
-        output: CallOutput,
-        batch: Batch,
-        wall_ms: u64,
-    ) -> Result<Vec<(OutputPort, Batch)>, TaskError<S::Error>> {
-        self.desk.caution.succeeded(batch.len());
-        if output.rejections.is_empty() {
-            return Ok(leaving(output.emissions, batch));
-        }
-        let mut letters = Batch::default();
-        for rejection in &output.rejections {
-            self.desk.faults.rejections += 1;
-            let guilty = rejected(rejection, &batch);
-            self.desk
-                .judge::<S::Error>(guilty, input, wall_ms, &mut letters)?;
-        }
-        let mut leaving = leaving(output.emissions, batch);
-        self.desk.send(letters, &mut leaving);
-        Ok(leaving)
-    }
-}
-
-fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
-    Guilty {
-        batch,
-        record: rejection.record as usize,
-        reason: format!("rejected the record: {}", rejection.reason),
     }
 }
 

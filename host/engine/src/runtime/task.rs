@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::blame::FailedCall;
 use super::collections::Collections;
-use super::faults::{FaultHandler, Faults, Handling};
+use super::faults::{FaultHandler, Faults, Guilty, Handling};
 use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
 use super::migration::{OwnInstance, migrate_some, migrated};
@@ -16,7 +16,8 @@ use super::stages::CallLaps;
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{
-    CallOutput, CallTimes, Emission, EmittedKeys, GuestError, Instance, LogLine, StateAccess,
+    CallOutput, CallTimes, Emission, EmittedKeys, GuestError, Instance, LogLine, Rejection,
+    StateAccess,
 };
 use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{
@@ -424,12 +425,66 @@ impl<S: KeyedState> OperatorTask<S> {
         }
         Ok(output)
     }
+
+    /// Fails the job if rejections must fail it. Nothing of the call is applied yet.
+    ///
+    /// # Errors
+    /// The first of the rejections.
+    fn check_rejections(
+        &mut self,
+        input: InputPort,
+        output: &CallOutput,
+        batch: &Batch,
+        wall_ms: u64,
+    ) -> Result<(), TaskError<S::Error>> {
+        match output.rejections.first() {
+            Some(first) if self.desk.fails_job() => {
+                let guilty = rejected(first, batch);
+                let letters = &mut Batch::default();
+                self.desk.judge(guilty, input, wall_ms, letters)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The emitted records of a successful call, including dead letters for rejected records.
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        input: InputPort,
+        output: CallOutput,
+        batch: Batch,
+        wall_ms: u64,
+    ) -> Result<Vec<(OutputPort, Batch)>, TaskError<S::Error>> {
+        self.desk.caution.succeeded(batch.len());
+        if output.rejections.is_empty() {
+            return Ok(leaving(output.emissions, batch));
+        }
+        let mut letters = Batch::default();
+        for rejection in &output.rejections {
+            self.desk.faults.rejections += 1;
+            let guilty = rejected(rejection, &batch);
+            self.desk
+                .judge::<S::Error>(guilty, input, wall_ms, &mut letters)?;
+        }
+        let mut leaving = leaving(output.emissions, batch);
+        self.desk.send(letters, &mut leaving);
+        Ok(leaving)
+    }
 }
 
 /// The state of a task between the calls of its guest.
 pub(super) fn kept<S: KeyedState>(kept: &mut Arc<Mutex<Collections<S>>>) -> &mut Collections<S> {
     let kept = Arc::get_mut(kept).expect("an instance drops the state at the end of its call");
     kept.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
+    Guilty {
+        batch,
+        record: rejection.record as usize,
+        reason: format!("rejected the record: {}", rejection.reason),
+    }
 }
 
 /// The emitted batches, each with its port.
