@@ -1,5 +1,5 @@
-//! What only a task of a job does with its state, since only our own store can: seal it for a checkpoint, return to
-//! one, and say when it needs a checkpoint.
+//! A task of a job, whose state is in our own store: how it is made, and what is left of it. `snapshot` has what such a
+//! task does for checkpoints.
 
 use std::sync::Arc;
 
@@ -8,11 +8,10 @@ use super::migration::OwnInstance;
 use super::retained_state::{RetainedState, Seals};
 use super::schema::DeclaredState;
 use super::sizes::CALL_RECORDS_MAX;
-use super::task::{InstanceFactory, OperatorTask, kept};
+use super::task::{InstanceFactory, OperatorTask};
 use super::trees::Trees;
 use crate::guest::GuestError;
-use floodmark_state::stream::CheckpointId;
-use floodmark_state::{Sealed, StateError, StateStore};
+use floodmark_state::StateStore;
 
 /// Records in the first call of an operator whose state is not all in memory yet.
 const CALL_RECORDS_FIRST: usize = 16;
@@ -57,47 +56,6 @@ impl OperatorTask {
     /// The state.
     pub fn store_mut(&mut self) -> &mut StateStore {
         &mut self.state_mut().store
-    }
-
-    /// Seals the state for a checkpoint.
-    ///
-    /// # Errors
-    /// When the state cannot be kept. The task must not be used then.
-    pub fn seal(&mut self, checkpoint: CheckpointId) -> Result<Sealed, StateError> {
-        let sealed = self.store_mut().seal()?;
-        self.has_told_dirty = false;
-        self.seals.note(checkpoint, sealed.epoch);
-        Ok(sealed)
-    }
-
-    /// Notes that a checkpoint is durable: older versions of the state need not be kept any more.
-    fn completed(&mut self, checkpoint: CheckpointId) {
-        let store = &mut kept(&mut self.kept).store_mut().store;
-        self.seals.durable(Some(checkpoint), store);
-    }
-
-    /// Notes whether a checkpoint is durable, and notifies the plugin as [`OperatorTask::notify`].
-    ///
-    /// # Errors
-    /// When no fresh instance can be opened.
-    pub fn hear(
-        &mut self,
-        checkpoint: CheckpointId,
-        is_durable: bool,
-    ) -> Result<Option<GuestError>, GuestError> {
-        if is_durable {
-            self.completed(checkpoint);
-        }
-        self.notify(checkpoint, is_durable)
-    }
-
-    /// Whether its state needs a checkpoint to stay within its memory. Returns `true` once until the next checkpoint.
-    pub fn is_newly_dirty(&mut self) -> bool {
-        if self.has_told_dirty || !self.store_mut().is_dirty() {
-            return false;
-        }
-        self.has_told_dirty = true;
-        true
     }
 
     /// The lists and maps in its state.

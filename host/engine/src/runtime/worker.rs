@@ -19,7 +19,7 @@ use super::keyed::Dictionary;
 use super::observed::Meters;
 use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
 use super::report::{Report, Reports};
-use super::snapshot::{RegionId, RegionSnapshot, SnapshotError, snapshot_task};
+use super::snapshot::{RegionId, RegionSnapshot, SnapshotError};
 use super::swap::{Ready, Replacement};
 use super::task::Task;
 use crate::connector::read_ahead::ReadAhead;
@@ -501,7 +501,7 @@ impl Worker {
         let mut snapshot = RegionSnapshot::new(checkpoint, self.part(at));
         for &node in &self.regions[at.0].nodes {
             let task = self.tasks[node.0].as_mut().expect("every node has a task");
-            snapshot_task(node, task, &mut snapshot).map_err(|error| match error {
+            snapshot.add(node, task).map_err(|error| match error {
                 SnapshotError::Sink(reason) => JobError::connector(&self.names[node.0], reason),
                 SnapshotError::State(reason) => JobError::chunks(&self.names[node.0], reason),
             })?;
