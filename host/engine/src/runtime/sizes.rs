@@ -1,4 +1,4 @@
-//! Decides how large batches are, and where larger ones are cut.
+//! Decides how large batches and calls are, and where larger ones are cut.
 //!
 //! Sources and partitioners fill batches by bytes. The data of a batch between the lookup of its keys and the write of
 //! their states has to stay in the processor's second-level cache, of 1 to 2 MiB on most servers: the batch, its copy
@@ -62,9 +62,52 @@ pub(crate) fn call_sized(batch: Batch, records_max: usize) -> Vec<Batch> {
     pieces.map(|records| batch.cut(records)).collect()
 }
 
+/// Decides how many records a call has after failures: few if failures are close together, since a failed call is
+/// repeated in pieces.
+///
+/// With one failure in `gap` records, a call costs as much as about 60 records, and half a call is lost with each
+/// failure; so the square root of 60 gaps is best. The gap is the one before the last failure, until more records than
+/// that have succeeded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caution {
+    gap: u64,
+    since: u64,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self {
+            gap: u64::MAX / 60,
+            since: 0,
+        }
+    }
+}
+
+impl Caution {
+    /// Largest number of records in the next call.
+    pub(super) fn records_max(&self) -> usize {
+        let gap = self.gap.max(self.since);
+        let best = (gap * 60).isqrt();
+        usize::try_from(best).map_or(CALL_RECORDS_MAX, |best| best.clamp(8, CALL_RECORDS_MAX))
+    }
+
+    /// Notes that a record was to blame.
+    pub(super) fn failed(&mut self) {
+        self.gap = self.since.min(u64::MAX / 60);
+        self.since = 0;
+    }
+
+    /// Notes that a call has succeeded.
+    #[inline]
+    pub(super) fn succeeded(&mut self, records: usize) {
+        self.since = (self.since + records as u64).min(u64::MAX / 60);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    //! Catches records that are lost or change places in pieces, and pieces that are too large or too small.
+    //! Catches records that are lost or change places in pieces, pieces that are too large or too small, and calls that stay
+    //! small long after the last failure, or large while failures are frequent.
 
     use super::*;
 
@@ -117,5 +160,23 @@ mod tests {
         for piece in call_sized(whole, 16) {
             assert_eq!(piece.keys.len(), 1);
         }
+    }
+
+    #[test]
+    fn calls_are_as_large_as_failures_are_rare() {
+        let mut caution = Caution::default();
+        assert_eq!(caution.records_max(), CALL_RECORDS_MAX);
+        caution.succeeded(10_000);
+        caution.failed();
+        assert_eq!(caution.records_max(), 774);
+        caution.succeeded(5000);
+        assert_eq!(caution.records_max(), 774);
+        caution.failed();
+        caution.failed();
+        assert_eq!(caution.records_max(), 8);
+        caution.succeeded(100);
+        assert_eq!(caution.records_max(), 77);
+        caution.succeeded(1_000_000);
+        assert_eq!(caution.records_max(), CALL_RECORDS_MAX);
     }
 }
