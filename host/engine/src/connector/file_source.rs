@@ -6,7 +6,6 @@
 //! one task picks up each file. Files must only be appended to: a file that is rewritten in place or renamed is not
 //! noticed unless it becomes shorter or disappears.
 
-mod ahead;
 mod line;
 mod listing;
 mod reader;

@@ -15,10 +15,9 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
-use super::ahead::Ahead;
 use super::split::FileSplit;
 use crate::connector::ConnectorError;
-use crate::connector::read_ahead::{ReadAhead, ReadPart, read_at};
+use crate::connector::read_ahead::{Ahead, ReadAhead, ReadPart, read_at};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
