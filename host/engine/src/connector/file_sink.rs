@@ -14,7 +14,6 @@
 //! checkpoint, parts that were moved away since cannot be taken back.
 
 mod committer;
-mod part;
 mod writer;
 
 use std::fs;
@@ -31,8 +30,7 @@ use super::{
 };
 use committer::FileCommitter;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
-use part::PartName;
-use writer::FileWriter;
+use writer::{FileWriter, PartName};
 
 /// The fields of a sink with `connector = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

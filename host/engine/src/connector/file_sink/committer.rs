@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::part::{Part, PartName, Size};
-use super::{Owner, staging, writer};
+use super::writer::{Part, PartName, Size, is_open_name};
+use super::{Owner, staging};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding};
 use floodmark_checkpoint::{CommitPermit, Staged};
 
@@ -156,7 +156,7 @@ impl FileCommitter {
         recovered: &mut Recovered,
     ) -> Result<(), ConnectorError> {
         for name in names(&self.staging)? {
-            if PartName::parse(&name).is_some() || writer::is_open_name(&name) {
+            if PartName::parse(&name).is_some() || is_open_name(&name) {
                 remove_file(&self.staging.join(name))?;
                 recovered.aborted += 1;
             }
