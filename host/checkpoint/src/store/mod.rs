@@ -8,7 +8,7 @@
 //! errors. A damaged file is only read: the job continues in a new one (`renew`).
 //!
 //! A start does not read the whole file to find damage. During a transaction, `checkpoints.redb.writing` exists beside
-//! the file (`marker`). A process that finds it knows that a commit did not return: the process was killed, or redb
+//! the file (`write`). A process that finds it knows that a commit did not return: the process was killed, or redb
 //! ended it over a damaged page. It then checks every page before it writes. Otherwise a start checks what it needs,
 //! and each chunk when it is read.
 //!
@@ -23,7 +23,6 @@ mod error;
 mod file;
 mod guard;
 mod handle;
-mod marker;
 mod pages;
 mod read;
 mod reader;
@@ -53,8 +52,8 @@ use super::{Checkpoint, CheckpointStorageSettings, ManifestError, PluginDigest};
 use error::StoreFault;
 use floodmark_state::ChunkRef;
 use floodmark_state::stream::CheckpointId;
-use marker::Marker;
 use reader::StoreReader;
+use write::Marker;
 
 /// A stored checkpoint's id and manifest; or the reason why the manifest cannot be read.
 pub type Listed = (CheckpointId, Result<Checkpoint, ManifestError>);

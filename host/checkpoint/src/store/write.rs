@@ -4,6 +4,8 @@
 //! a large write gets a handle whose buffer holds all of it, if the settings allow that much memory, and releases it
 //! afterwards.
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase};
@@ -18,6 +20,40 @@ use floodmark_state::stream::CheckpointId;
 
 /// Bytes that the buffer of an ordinary handle certainly holds.
 const WRITE_BYTES_SMALL: usize = file::CACHE_BYTES / 4;
+
+/// Marks a running commit: an empty file beside the store that exists from before each transaction until after it.
+///
+/// A commit of redb on a damaged page can end the process, and would do so again at each start. A process that opens a
+/// store and finds the marker checks all pages first; without the marker it skips that check. The marker is never
+/// synced: it must survive the process, not the machine, since redb itself survives a crash of the machine. A marker
+/// that remains although the file is sound (after a kill, or a disk failure) costs a slower start.
+#[derive(Debug)]
+pub(super) struct Marker {
+    path: PathBuf,
+}
+
+impl Marker {
+    pub(super) fn of(store: &Path) -> Self {
+        Self {
+            path: file::writing_name(store),
+        }
+    }
+
+    /// Whether a commit did not return. `true` if this cannot be determined.
+    pub(super) fn is_set(&self) -> bool {
+        self.path.try_exists().unwrap_or(true)
+    }
+
+    /// Creates the marker; returns whether it exists.
+    fn set(&self) -> bool {
+        File::create(&self.path).is_ok()
+    }
+
+    fn clear(&self) {
+        // If it stays, the next start is slower.
+        let _ = fs::remove_file(&self.path);
+    }
+}
 
 impl CheckpointStorage for CheckpointStore {
     fn write(&mut self, new: &NewCheckpoint<'_>) -> Result<CommitPermit, StoreError> {
