@@ -13,8 +13,9 @@ use super::keyed::{Dictionary, Partitioner};
 use super::observed::Meters;
 use super::plan::{NodeIndex, Operator, Plan, RegionIndex, Role, StateBackend, WorkerIndex};
 use super::report::Reports;
-use super::retained_state::{RetainedState, RetainedStates, Seals};
+use super::retained_state::{RetainedState, RetainedStates};
 use super::schema::{States, snapshot_of};
+use super::snapshot::Seals;
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{
     Control, Counters, ExchangeIndex, Inlet, JobLink, Outlet, Region, SentWatermark, Worker,

@@ -15,9 +15,9 @@ use super::retained_state::RetainedState;
 use super::sizes::{CALL_RECORDS_MAX, call_sized, cuts, is_call_sized};
 use super::task::Task;
 use super::worker::{Outlet, Worker};
-use crate::guest::{LogLevel, LogLine};
+use crate::guest::LogLine;
 use crate::observe::Stage;
-use floodmark_state::stream::{Batch, CheckpointId, InputPort, OutputPort};
+use floodmark_state::stream::{Batch, InputPort, OutputPort};
 use floodmark_state::{Chunk, ChunkRef};
 
 /// Records that a task processes later.
@@ -162,28 +162,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Notifies all plugins of a completed or failed checkpoint. Best effort.
-    pub(super) fn hear(
-        &mut self,
-        checkpoint: CheckpointId,
-        is_durable: bool,
-    ) -> Result<(), JobError> {
-        for node in (0..self.tasks.len()).map(NodeIndex) {
-            let Some(Task::Operator(operator)) = &mut self.tasks[node.0] else {
-                continue;
-            };
-            let failed = operator.hear(checkpoint, is_durable)?;
-            let mut lines = operator.take_log();
-            lines.extend(failed.map(|error| LogLine {
-                level: LogLevel::Warn,
-                message: format!("{error}; the task continues with a fresh instance"),
-            }));
-            self.report_log(node, lines);
-        }
-        Ok(())
-    }
-
-    fn report_log(&self, node: NodeIndex, lines: Vec<LogLine>) {
+    pub(super) fn report_log(&self, node: NodeIndex, lines: Vec<LogLine>) {
         for line in lines {
             self.link.report(Report::Log {
                 operator: self.names[node.0].clone(),

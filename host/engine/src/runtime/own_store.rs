@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::faults::Handling;
 use super::migration::OwnInstance;
-use super::retained_state::{RetainedState, Seals};
+use super::retained_state::RetainedState;
 use super::schema::DeclaredState;
 use super::sizes::CALL_RECORDS_MAX;
+use super::snapshot::Seals;
 use super::task::{InstanceFactory, OperatorTask};
 use super::trees::Trees;
 use crate::guest::GuestError;

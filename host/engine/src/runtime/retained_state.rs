@@ -7,47 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::plan::NodeIndex;
+use super::snapshot::Seals;
 use super::worker::Worker;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 use floodmark_state::{RollbackOutcome, StateError, StateStore};
-
-/// The seals of a store, each with its checkpoint; `None` is the start of the job without a checkpoint.
-///
-/// - The first is the newest that is known to be durable.
-/// - They are in the order of checkpoints.
-#[derive(Debug, Clone)]
-pub struct Seals(Vec<(Option<CheckpointId>, u64)>);
-
-impl Seals {
-    /// The seals of a store that starts as the checkpoint has it.
-    #[must_use]
-    pub fn begin(restored: Option<CheckpointId>) -> Self {
-        Self(vec![(restored, 0)])
-    }
-
-    pub(super) fn note(&mut self, checkpoint: CheckpointId, epoch: u64) {
-        let newest = self.0.last().map(|(id, epoch)| (*id, *epoch));
-        assert!(
-            newest < Some((Some(checkpoint), epoch)),
-            "seals are noted in the order of checkpoints"
-        );
-        self.0.push((Some(checkpoint), epoch));
-    }
-
-    /// Tells a store that a checkpoint is durable. Returns whether the store has a seal of it.
-    pub(super) fn durable(
-        &mut self,
-        checkpoint: Option<CheckpointId>,
-        store: &mut StateStore,
-    ) -> bool {
-        let Some(at) = self.0.iter().position(|(id, _)| *id == checkpoint) else {
-            return false;
-        };
-        self.0.drain(..at);
-        store.durable(self.0[0].1);
-        true
-    }
-}
 
 /// The state of one task, and the seals to which it can return.
 #[derive(Debug)]
@@ -87,8 +50,7 @@ impl RetainedStates {
         match self.0.values_mut().all(is_back) {
             true => {
                 let seals = self.0.values_mut().map(|state| &mut state.seals);
-                // All later seals are undone.
-                seals.for_each(|seals| seals.0.truncate(1));
+                seals.for_each(Seals::undo_later);
                 self
             }
             false => Self::default(),

@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
+use super::JobError;
 use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
 use super::task::{OperatorTask, Task, kept};
+use super::worker::Worker;
 use crate::connector::ConnectorError;
-use crate::guest::GuestError;
+use crate::guest::{GuestError, LogLevel, LogLine};
 use floodmark_checkpoint::{Split, Staged};
 use floodmark_state::stream::{CheckpointId, KeyGroupRange};
-use floodmark_state::{Chunk, ChunkRef, HeldStates, Sealed, StateError};
+use floodmark_state::{Chunk, ChunkRef, HeldStates, Sealed, StateError, StateStore};
 
 /// The part of a job that takes its own snapshot: a region of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +61,49 @@ pub(super) enum SnapshotError {
     State(StateError),
 }
 
+/// The seals of a store, each with its checkpoint; `None` is the start of the job without a checkpoint.
+///
+/// - The first is the newest that is known to be durable.
+/// - They are in the order of checkpoints.
+#[derive(Debug, Clone)]
+pub struct Seals(Vec<(Option<CheckpointId>, u64)>);
+
+impl Seals {
+    /// The seals of a store that starts as the checkpoint has it.
+    #[must_use]
+    pub fn begin(restored: Option<CheckpointId>) -> Self {
+        Self(vec![(restored, 0)])
+    }
+
+    pub(super) fn note(&mut self, checkpoint: CheckpointId, epoch: u64) {
+        let newest = self.0.last().map(|(id, epoch)| (*id, *epoch));
+        assert!(
+            newest < Some((Some(checkpoint), epoch)),
+            "seals are noted in the order of checkpoints"
+        );
+        self.0.push((Some(checkpoint), epoch));
+    }
+
+    /// Tells a store that a checkpoint is durable. Returns whether the store has a seal of it.
+    pub(super) fn durable(
+        &mut self,
+        checkpoint: Option<CheckpointId>,
+        store: &mut StateStore,
+    ) -> bool {
+        let Some(at) = self.0.iter().position(|(id, _)| *id == checkpoint) else {
+            return false;
+        };
+        self.0.drain(..at);
+        store.durable(self.0[0].1);
+        true
+    }
+
+    /// All seals but the first are undone.
+    pub(super) fn undo_later(&mut self) {
+        self.0.truncate(1);
+    }
+}
+
 impl RegionSnapshot {
     /// A snapshot without tasks.
     #[must_use]
@@ -102,6 +147,29 @@ impl RegionSnapshot {
                 let staged = staged.map_err(SnapshotError::Sink)?;
                 self.sinks.push((node, staged, sink.records));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Notifies all plugins of a completed or failed checkpoint. Best effort.
+    pub(super) fn hear(
+        &mut self,
+        checkpoint: CheckpointId,
+        is_durable: bool,
+    ) -> Result<(), JobError> {
+        for node in (0..self.tasks.len()).map(NodeIndex) {
+            let Some(Task::Operator(operator)) = &mut self.tasks[node.0] else {
+                continue;
+            };
+            let failed = operator.hear(checkpoint, is_durable)?;
+            let mut lines = operator.take_log();
+            lines.extend(failed.map(|error| LogLine {
+                level: LogLevel::Warn,
+                message: format!("{error}; the task continues with a fresh instance"),
+            }));
+            self.report_log(node, lines);
         }
         Ok(())
     }
