@@ -7,7 +7,7 @@ use crate::output::counted_by_tools;
 use crate::plugins::plugin;
 use crate::text::text;
 
-const TEXT_BYTES: usize = 10_000_000;
+const TEXT_BYTES: usize = 20_000_000;
 
 /// Stops a job in the middle, and resumes it with the same command.
 fn check(signal: &str, interval: &str, parallelism: &str) {
@@ -17,7 +17,7 @@ fn check(signal: &str, interval: &str, parallelism: &str) {
     let arguments = ["--parallelism", parallelism, "--set", &interval];
     let mut run = job.start(&arguments);
     run.wait_for("starts from the beginning");
-    std::thread::sleep(Duration::from_millis(120));
+    std::thread::sleep(Duration::from_millis(60));
     run.signal(signal);
     run.wait()
         .succeeded()
