@@ -139,12 +139,8 @@ impl Column {
             return None;
         }
         let ahead = &self.bytes[start..];
-        let bytes = ahead.first_chunk().copied().unwrap_or_else(|| {
-            let mut bytes = [0; 16];
-            bytes[..ahead.len()].copy_from_slice(ahead);
-            bytes
-        });
-        Some((bytes, len))
+        let bytes = ahead.first_chunk().copied();
+        Some((bytes.unwrap_or_else(|| padded(ahead)), len))
     }
 
     /// Adds item `index` of another column.
@@ -378,6 +374,16 @@ impl OptionalColumn {
     fn is_present(&self, index: usize) -> bool {
         self.present[index / 8] & (1 << (index % 8)) != 0
     }
+}
+
+/// The last bytes of a column, fewer than sixteen. Apart from the copy of sixteen bytes, or both become one copy of a
+/// variable length, which is a call.
+#[cold]
+#[inline(never)]
+fn padded(bytes: &[u8]) -> [u8; 16] {
+    let mut padded = [0; 16];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    padded
 }
 
 fn start_of(ends: &[u32], index: usize) -> usize {
