@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::CommandError;
 use crate::failure::EXIT_USAGE;
 use crate::terminal::Terminal;
+use floodmark_engine::connector::SinkFormat;
 use floodmark_engine::pipeline::settings::{CheckpointMode, INTERVAL_MIN, StorageSetting};
 use floodmark_engine::pipeline::{Spec, duration};
 
@@ -59,6 +60,11 @@ pub(super) fn instead(spec: &Spec, terminal: &Terminal) -> Vec<String> {
     }
     for (name, sink) in &spec.sinks {
         let format = match (sink.settings.writes(), sink.settings.format()) {
+            (Some(_), Some(SinkFormat::Csv)) => {
+                // Two runs may differ in the number of files, and so in that of headers.
+                sets.push(format!("sink.{name}.header=false"));
+                continue;
+            }
             (Some(_), _) => continue,
             (None, Some(format)) => {
                 terminal.say(&format!(

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::csv_layout::{CsvCharacter, CsvLayout, refuse_given};
+use super::record_format::RecordLayout;
 use super::settings::{fact, seen_from};
 use super::{
     ConnectorError, Guarantee, NodeContext, Sink, SinkCommitter, SinkFormat, SinkSettings,
@@ -41,14 +43,50 @@ pub struct FileSinkSettings {
     /// The format of records.
     #[serde(default)]
     pub format: SinkFormat,
+    /// In `csv`: the character between key and value, by default a comma.
+    #[serde(default)]
+    pub delimiter: Option<CsvCharacter>,
+    /// In `csv`: the character around fields where needed, by default `"`.
+    #[serde(default)]
+    pub quote: Option<CsvCharacter>,
+    /// In `csv`: whether each file begins with the row `key,value`. It does not by default.
+    #[serde(default)]
+    pub header: Option<bool>,
+}
+
+impl FileSinkSettings {
+    fn layout(&self) -> RecordLayout {
+        RecordLayout {
+            format: self.format,
+            csv: CsvLayout::new(self.delimiter, self.quote),
+        }
+    }
+
+    fn has_header(&self) -> bool {
+        self.header == Some(true)
+    }
+
+    fn check(&self) -> Result<(), ConnectorError> {
+        if self.format == SinkFormat::Csv {
+            return self.layout().csv.check();
+        }
+        refuse_given(&[
+            ("delimiter", self.delimiter.is_some()),
+            ("quote", self.quote.is_some()),
+            ("header", self.header.is_some()),
+        ])
+    }
 }
 
 impl SinkSettings for FileSinkSettings {
     fn identity(&self, folder: &Path) -> Vec<(String, String)> {
-        vec![
+        let mut facts = vec![
             fact("path", seen_from(folder, &self.path).display()),
             fact("format", self.format.word()),
-        ]
+        ];
+        facts.extend(self.layout().csv.facts());
+        facts.extend(self.has_header().then(|| fact("header", true)));
+        facts
     }
 
     fn writes(&self) -> Option<&Path> {
@@ -60,6 +98,7 @@ impl SinkSettings for FileSinkSettings {
     }
 
     fn open(&self, context: &NodeContext<'_>) -> Result<Arc<dyn Sink>, ConnectorError> {
+        self.check()?;
         Ok(Arc::new(FileSink::new(
             self,
             context.folder,
@@ -74,7 +113,8 @@ impl SinkSettings for FileSinkSettings {
 #[derive(Debug)]
 pub struct FileSink {
     folder: PathBuf,
-    format: SinkFormat,
+    layout: RecordLayout,
+    has_header: bool,
     owner: Owner,
 }
 
@@ -127,7 +167,8 @@ impl FileSink {
     ) -> Self {
         Self {
             folder: base.join(&settings.path),
-            format: settings.format,
+            layout: settings.layout(),
+            has_header: settings.has_header(),
             owner: Owner {
                 job: job.to_owned(),
                 sink: sink.to_owned(),
@@ -145,7 +186,8 @@ impl Sink for FileSink {
     fn writer(&self, task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         Ok(Box::new(FileWriter::new(
             staging(&self.folder),
-            self.format,
+            self.layout,
+            self.has_header,
             task,
         )))
     }

@@ -23,6 +23,7 @@ pub mod stdout;
 #[cfg_attr(doc, doc(hidden))]
 pub mod read_ahead;
 
+mod csv_layout;
 mod encoding;
 mod record_format;
 mod rfc3339;
@@ -46,6 +47,7 @@ pub use stdout::{StdoutSink, StdoutSinkSettings};
 // Items of the crates below that connectors of third parties need.
 pub use floodmark_checkpoint::{CommitPermit, Split, Staged};
 pub use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
+pub use csv_layout::CsvCharacter;
 pub use record_format::SinkFormat;
 pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
 

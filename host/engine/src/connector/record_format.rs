@@ -8,6 +8,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::ConnectorError;
+use super::csv_layout::CsvLayout;
+
+/// Names the encoding at the start of a file; not a part of its first record.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The names of the two columns of written CSV, for its header.
+pub(super) const CSV_COLUMNS: [&str; 2] = ["key", "value"];
 
 /// The format of written records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -41,6 +48,29 @@ impl SinkFormat {
             Self::Csv => "csv",
         }
     }
+}
+
+/// How records are written: their format, and the layout of CSV.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordLayout {
+    pub(super) format: SinkFormat,
+    pub(super) csv: CsvLayout,
+}
+
+impl From<SinkFormat> for RecordLayout {
+    fn from(format: SinkFormat) -> Self {
+        let csv = CsvLayout::default();
+        Self { format, csv }
+    }
+}
+
+impl RecordLayout {
+    /// Adds the row that names the columns of CSV to `out`.
+    pub(super) fn write_header(self, out: &mut Vec<u8>) {
+        let [key, value] = CSV_COLUMNS;
+        self.write_row(key.as_bytes(), value.as_bytes(), out);
+        out.push(b'\n');
+    }
 
     /// Adds one record to `out`.
     ///
@@ -52,17 +82,19 @@ impl SinkFormat {
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), ConnectorError> {
-        match self {
-            Self::Lines => out.extend_from_slice(value),
-            Self::Jsonl => write_json(value, out)?,
-            Self::Csv => {
-                write_field(key, out);
-                out.push(b',');
-                write_field(value, out);
-            }
+        match self.format {
+            SinkFormat::Lines => out.extend_from_slice(value),
+            SinkFormat::Jsonl => write_json(value, out)?,
+            SinkFormat::Csv => self.write_row(key, value, out),
         }
         out.push(b'\n');
         Ok(())
+    }
+
+    fn write_row(self, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        write_field(key, self.csv, out);
+        out.push(self.csv.delimiter);
+        write_field(value, self.csv, out);
     }
 }
 
@@ -82,20 +114,24 @@ fn write_json(value: &[u8], out: &mut Vec<u8>) -> Result<(), ConnectorError> {
     Ok(())
 }
 
-fn write_field(field: &[u8], out: &mut Vec<u8>) {
-    let plain = memchr3(b',', b'"', b'\n', field).is_none() && !field.contains(&b'\r');
+fn write_field(field: &[u8], csv: CsvLayout, out: &mut Vec<u8>) {
+    let CsvLayout { delimiter, quote } = csv;
+    let plain = memchr3(delimiter, quote, b'\n', field).is_none()
+        && !field.contains(&b'\r')
+        // At the start of a file, a reader would take it for a mark of the encoding.
+        && !field.starts_with(BYTE_ORDER_MARK);
     if plain {
         out.extend_from_slice(field);
         return;
     }
-    out.push(b'"');
+    out.push(quote);
     for &byte in field {
-        if byte == b'"' {
-            out.push(b'"');
+        if byte == quote {
+            out.push(quote);
         }
         out.push(byte);
     }
-    out.push(b'"');
+    out.push(quote);
 }
 
 #[cfg(test)]
@@ -106,7 +142,8 @@ mod tests {
 
     fn check(format: SinkFormat, key: &str, value: &str) -> Option<String> {
         let mut out = Vec::new();
-        let written = format.write_record(key.as_bytes(), value.as_bytes(), &mut out);
+        let layout = RecordLayout::from(format);
+        let written = layout.write_record(key.as_bytes(), value.as_bytes(), &mut out);
         if written.is_err() {
             assert!(out.is_empty());
         }
@@ -135,17 +172,39 @@ mod tests {
 
     #[test]
     fn a_csv_reader_gets_back_any_bytes() {
-        let fields: [&[u8]; 6] = [b"", b"\"", b"\r", b"a\n\"b,", b"\xff,\xfe", b"\"\""];
-        for key in fields {
-            for value in fields {
-                let mut out = Vec::new();
-                SinkFormat::Csv.write_record(key, value, &mut out).unwrap();
+        let fields: [&[u8]; 8] = [
+            b"",
+            b"\"",
+            b"\r",
+            b"a\n\"b,",
+            b"\xff,\xfe",
+            b"\"\"",
+            b"'it''s;\t",
+            b"\xef\xbb\xbfx",
+        ];
+        for (delimiter, quote) in [(b',', b'"'), (b';', b'\''), (b'\t', b'"'), (b'k', b'v')] {
+            let layout = RecordLayout {
+                format: SinkFormat::Csv,
+                csv: CsvLayout { delimiter, quote },
+            };
+            let check = |written: &[u8], key: &[u8], value: &[u8]| {
                 let (mut data, mut ends) = ([0; 64], [0; 4]);
-                let (result, _, _, count) =
-                    csv_core::Reader::new().read_record(&out, &mut data, &mut ends);
+                let mut reader = csv_core::ReaderBuilder::new();
+                let mut reader = reader.delimiter(delimiter).quote(quote).build();
+                let (result, _, _, count) = reader.read_record(written, &mut data, &mut ends);
                 assert_eq!(result, csv_core::ReadRecordResult::Record);
                 assert_eq!(count, 2);
                 assert_eq!((&data[..ends[0]], &data[ends[0]..ends[1]]), (key, value));
+            };
+            let mut header = Vec::new();
+            layout.write_header(&mut header);
+            check(&header, b"key", b"value");
+            for key in fields {
+                for value in fields {
+                    let mut out = Vec::new();
+                    layout.write_record(key, value, &mut out).unwrap();
+                    check(&out, key, value);
+                }
             }
         }
     }

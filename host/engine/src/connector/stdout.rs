@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::record_format::RecordLayout;
 use super::{
     ConnectorError, Guarantee, NodeContext, Recovered, RestoredSink, Sink, SinkCommitter,
     SinkFormat, SinkSettings, SinkWriter,
@@ -69,7 +70,7 @@ impl Sink for StdoutSink {
 
     fn writer(&self, _task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         Ok(Box::new(StreamWriter {
-            format: self.format,
+            layout: self.format.into(),
             buffer: Vec::new(),
             output: io::stdout(),
         }))
@@ -81,7 +82,7 @@ impl Sink for StdoutSink {
 }
 
 struct StreamWriter<W> {
-    format: SinkFormat,
+    layout: RecordLayout,
     buffer: Vec<u8>,
     output: W,
 }
@@ -90,7 +91,7 @@ impl<W: Write + Send> SinkWriter for StreamWriter<W> {
     fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
         self.buffer.clear();
         for (key, value, _) in batch.iter() {
-            self.format.write_record(key, value, &mut self.buffer)?;
+            self.layout.write_record(key, value, &mut self.buffer)?;
         }
         // One call: the lock of stdout is held once, so that batches of tasks do not mix.
         let written = self.output.write_all(&self.buffer);
@@ -163,7 +164,7 @@ mod tests {
     fn a_batch_is_out_when_write_returns() {
         // A line writer holds back an incomplete last line, and a buffered writer everything.
         let mut writer = StreamWriter {
-            format: SinkFormat::Csv,
+            layout: SinkFormat::Csv.into(),
             buffer: Vec::new(),
             output: io::BufWriter::new(Vec::new()),
         };
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn a_closed_pipe_can_be_told() {
         let mut writer = StreamWriter {
-            format: SinkFormat::Lines,
+            layout: SinkFormat::Lines.into(),
             buffer: Vec::new(),
             output: Closed,
         };

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connector::record_format::RecordLayout;
 use crate::connector::{ConnectorError, SinkFormat, SinkWriter, encoding};
 use floodmark_checkpoint::Staged;
 use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
@@ -23,7 +24,9 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(super) struct FileWriter {
     staging: PathBuf,
     path: PathBuf,
-    format: SinkFormat,
+    layout: RecordLayout,
+    /// Whether each part begins with the names of its columns.
+    has_header: bool,
     task: TaskIndex,
     buffer: Vec<u8>,
     file: Option<File>,
@@ -31,11 +34,17 @@ pub(super) struct FileWriter {
 }
 
 impl FileWriter {
-    pub(super) fn new(staging: PathBuf, format: SinkFormat, task: TaskIndex) -> Self {
+    pub(super) fn new(
+        staging: PathBuf,
+        layout: RecordLayout,
+        has_header: bool,
+        task: TaskIndex,
+    ) -> Self {
         Self {
             path: staging.join(open_name(task)),
             staging,
-            format,
+            layout,
+            has_header,
             task,
             buffer: Vec::new(),
             file: None,
@@ -75,8 +84,11 @@ pub(super) fn is_open_name(name: &str) -> bool {
 
 impl SinkWriter for FileWriter {
     fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+        if self.has_header && self.size.records == 0 && !batch.is_empty() {
+            self.layout.write_header(&mut self.buffer);
+        }
         for (key, value, _) in batch.iter() {
-            self.format.write_record(key, value, &mut self.buffer)?;
+            self.layout.write_record(key, value, &mut self.buffer)?;
             self.size.records += 1;
             if self.buffer.len() >= WRITE_BYTES {
                 self.flush()?;
@@ -91,7 +103,7 @@ impl SinkWriter for FileWriter {
         }
         self.flush()?;
         self.file = None;
-        let name = PartName::new(checkpoint, self.task, self.format);
+        let name = PartName::new(checkpoint, self.task, self.layout.format);
         let staged = self.staging.join(name.file_name());
         fs::rename(&self.path, &staged).map_err(ConnectorError::io("rename", &self.path))?;
         let size = std::mem::take(&mut self.size);
