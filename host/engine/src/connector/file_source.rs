@@ -6,8 +6,13 @@
 //! one task picks up each file. Files must only be appended to: a file that is rewritten in place or renamed is not
 //! noticed unless it becomes shorter or disappears.
 
+mod settings;
+
+mod event_time;
+mod field;
 mod line;
 mod listing;
+mod place;
 mod reader;
 mod replayed;
 mod row;
@@ -24,79 +29,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{fact, seen_from};
-use super::{ConnectorError, Endless, NodeContext, Source, SourceReader, SourceSettings};
+use super::csv_layout::CsvLayout;
+use super::{ConnectorError, Source, SourceReader};
+use event_time::TimeField;
+use field::FieldPath;
 use floodmark_checkpoint::Split;
 use floodmark_state::stream::CheckpointId;
 use listing::Listing;
 use reader::FileReader;
 use split::{FileSourceSplit, FileSplit, Watch};
 
+pub use event_time::{TimestampFormat, TimestampUnit};
 pub use replayed::ReplayedLetters;
+pub use settings::{CsvSettings, FileSourceSettings, KeyFields, TimestampSettings};
 
 /// Interval of checking files that may grow.
 const POLL: Duration = Duration::from_millis(200);
-
-/// The fields of a source with `connector = "file"`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct FileSourceSettings {
-    /// A file, a folder (all files below it except hidden ones), or a pattern with `*`, `**`, `?` and `[…]`.
-    pub path: PathBuf,
-    /// The format of the files.
-    #[serde(default)]
-    pub format: SourceFormat,
-    /// The key: a field such as `user.id` in `jsonl`, a column in `csv`. Without it, keys are empty.
-    #[serde(default)]
-    pub key: Option<String>,
-    /// In `lines`: separates the key from the value. Without it, keys are empty.
-    #[serde(default)]
-    pub key_separator: Option<String>,
-    /// The event time, given like `key`: milliseconds since 1970 or RFC 3339. Without it, records have no event time.
-    #[serde(default)]
-    pub timestamp: Option<String>,
-    /// Whether files may grow and new ones may be added.
-    #[serde(default)]
-    pub follow: bool,
-    /// Length of the ranges that are read in parallel, in bytes.
-    #[serde(default = "FileSourceSettings::default_split_bytes")]
-    pub split_bytes: NonZeroU64,
-}
-
-impl SourceSettings for FileSourceSettings {
-    fn identity(&self, folder: &Path) -> Vec<(String, String)> {
-        let mut facts = vec![
-            fact("path", seen_from(folder, &self.path).display()),
-            fact("format", self.format.word()),
-        ];
-        facts.extend(self.key.as_ref().map(|key| fact("key", key)));
-        let separator = self.key_separator.as_ref();
-        facts.extend(separator.map(|text| fact("key-separator", text)));
-        facts
-    }
-
-    fn endless(&self) -> Option<Endless> {
-        self.follow.then_some(Endless {
-            reason: "follows its files and never ends",
-            field: "follow",
-            value: "false",
-        })
-    }
-
-    fn reads(&self) -> Option<&Path> {
-        Some(&self.path)
-    }
-
-    fn open(&self, context: &NodeContext<'_>) -> Result<Arc<dyn Source>, ConnectorError> {
-        Ok(Arc::new(FileSource::new(self.clone(), context.folder)?))
-    }
-}
-
-impl FileSourceSettings {
-    fn default_split_bytes() -> NonZeroU64 {
-        const { NonZeroU64::new(16 << 20).expect("not 0") }
-    }
-}
 
 /// The format of an input file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,9 +91,70 @@ pub struct FileSource {
 #[derive(Debug)]
 struct RecordFields {
     format: SourceFormat,
-    key: Option<String>,
+    key: Vec<FieldPath>,
     key_separator: Option<Vec<u8>>,
-    timestamp: Option<String>,
+    timestamp: Option<TimeField>,
+    layout: CsvLayout,
+    columns: ColumnNames,
+}
+
+/// Where the names of columns stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum ColumnNames {
+    /// In the first row, as the default has it.
+    #[default]
+    FirstRow,
+    /// In the first row, as the settings say.
+    StatedFirstRow,
+    /// In the settings.
+    Listed(Vec<String>),
+}
+
+impl RecordFields {
+    /// Values of this format, without keys and event times of their own.
+    fn only(format: SourceFormat) -> Self {
+        Self {
+            format,
+            key: Vec::new(),
+            key_separator: None,
+            timestamp: None,
+            layout: CsvLayout::default(),
+            columns: ColumnNames::default(),
+        }
+    }
+
+    fn new(settings: &FileSourceSettings) -> Result<Self, ConnectorError> {
+        let path = |setting, text: &str| match settings.format {
+            SourceFormat::Jsonl => {
+                FieldPath::parse(text).map_err(|reason| ConnectorError::Setting { setting, reason })
+            }
+            _ => Ok(FieldPath::column(text)),
+        };
+        let names = settings.key.iter().flat_map(KeyFields::names);
+        let key = names.map(|name| path("key", name));
+        let times = &settings.timestamp;
+        let timestamp = match &times.field {
+            None => None,
+            Some(name) => Some(TimeField {
+                field: path("timestamp", name)?,
+                unit: times.unit,
+                format: times.format,
+            }),
+        };
+        let separator = settings.key_separator.clone();
+        Ok(Self {
+            format: settings.format,
+            key: key.collect::<Result<_, ConnectorError>>()?,
+            key_separator: separator.map(String::into_bytes),
+            timestamp,
+            layout: settings.csv.layout(),
+            columns: match (&settings.csv.columns, settings.csv.header) {
+                (Some(names), _) => ColumnNames::Listed(names.clone()),
+                (None, Some(_)) => ColumnNames::StatedFirstRow,
+                (None, None) => ColumnNames::FirstRow,
+            },
+        })
+    }
 }
 
 impl FileSource {
@@ -154,17 +163,12 @@ impl FileSource {
     /// # Errors
     /// When settings contradict each other. No file was accessed.
     pub fn new(settings: FileSourceSettings, base: &Path) -> Result<Self, ConnectorError> {
-        check(&settings)?;
+        settings::check(&settings)?;
         let cuts = !settings.follow && settings.format != SourceFormat::Csv;
         Ok(Self {
             base: base.to_owned(),
+            fields: Arc::new(RecordFields::new(&settings)?),
             listing: Arc::new(Listing::new(base, settings.path)),
-            fields: Arc::new(RecordFields {
-                format: settings.format,
-                key: settings.key,
-                key_separator: settings.key_separator.map(String::into_bytes),
-                timestamp: settings.timestamp,
-            }),
             follow: settings.follow,
             split_bytes: cuts.then_some(settings.split_bytes),
             poll: POLL,
@@ -285,43 +289,6 @@ pub fn describe(split: &Split) -> String {
     }
 }
 
-fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
-    let wrong = |setting, reason| Err(ConnectorError::Setting { setting, reason });
-    let is_lines = settings.format == SourceFormat::Lines;
-    if settings.format == SourceFormat::DeadLetters {
-        let reason = "dead letters contain the fields of their records; leave it out";
-        let given = [
-            ("key", settings.key.is_some()),
-            ("key-separator", settings.key_separator.is_some()),
-            ("timestamp", settings.timestamp.is_some()),
-        ];
-        return match given.into_iter().find(|(_, is_given)| *is_given) {
-            Some((setting, _)) => wrong(setting, reason),
-            None => Ok(()),
-        };
-    }
-    if is_lines && settings.key.is_some() {
-        return wrong("key", "a line has no fields; set `key-separator` instead");
-    }
-    if is_lines && settings.timestamp.is_some() {
-        return wrong(
-            "timestamp",
-            "a line has no fields; set `format` to `jsonl` or `csv`",
-        );
-    }
-    match &settings.key_separator {
-        Some(_) if !is_lines => wrong(
-            "key-separator",
-            "it is for `format = \"lines\"`; set `key` instead",
-        ),
-        Some(separator) if separator.is_empty() => wrong(
-            "key-separator",
-            "it is empty; name what stands between key and value, or leave it out",
-        ),
-        _ => Ok(()),
-    }
-}
-
 /// The bytes of a path on this system.
 fn bytes_of(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
@@ -334,3 +301,7 @@ mod tests;
 #[cfg(test)]
 #[path = "file_source/ahead_tests.rs"]
 mod ahead_tests;
+
+#[cfg(test)]
+#[path = "file_source/format_tests.rs"]
+mod format_tests;

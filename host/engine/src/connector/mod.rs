@@ -29,6 +29,7 @@ mod record_format;
 mod rfc3339;
 mod settings;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,9 +46,9 @@ pub use generator::{GeneratorSettings, GeneratorSource};
 pub use stdout::{StdoutSink, StdoutSinkSettings};
 
 // Items of the crates below that connectors of third parties need.
+pub use csv_layout::CsvCharacter;
 pub use floodmark_checkpoint::{CommitPermit, Split, Staged};
 pub use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
-pub use csv_layout::CsvCharacter;
 pub use record_format::SinkFormat;
 pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
 
@@ -243,6 +244,24 @@ pub struct Recovered {
     pub retracted: usize,
 }
 
+/// A place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The number of its line, from 1; `None` if there is too much before it to count lines.
+    pub line: Option<u64>,
+    /// The number of bytes before it.
+    pub byte: u64,
+}
+
+impl fmt::Display for FilePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}, ")?;
+        }
+        write!(f, "byte {}", self.byte)
+    }
+}
+
 /// Why a source or sink cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -272,12 +291,12 @@ pub enum ConnectorError {
         reason: &'static str,
     },
     /// A record is not in the configured format.
-    #[error("`{}`, byte {offset}: {reason}", path.display())]
+    #[error("`{}`, {place}: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// The byte at which the record starts.
-        offset: u64,
+        /// The place where the record starts.
+        place: FilePlace,
         /// What is wrong and what to do.
         reason: String,
     },

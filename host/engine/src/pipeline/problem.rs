@@ -228,6 +228,7 @@ fn expected(expected: &dyn Expected) -> String {
         "i64" => "a whole number".to_owned(),
         "f64" => "a number".to_owned(),
         "a string" | "path string" => "text in quotes".to_owned(),
+        "a sequence" => "a list".to_owned(),
         "a boolean" => "`true` or `false`".to_owned(),
         other if other.starts_with("struct ") || other == "a map" => "a table".to_owned(),
         other => other.to_owned(),

@@ -3,25 +3,20 @@
 //! A line of `lines` is copied from the window to the batch. A line of `jsonl` is checked as a whole and passed on
 //! unchanged; only its key and event time are extracted.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use memchr::memmem;
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use super::split::{At, FileSplit};
 use super::window::{CursorLine, Window};
-use super::{RecordFields, SourceFormat};
+use super::{RecordFields, SourceFormat, field};
 use crate::connector::letter::Letter;
 use crate::connector::read_ahead::ReadAhead;
-use crate::connector::{ConnectorError, ReadLimits, rfc3339};
-use floodmark_state::stream::{Batch, NO_TIMESTAMP, Timestamp};
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use crate::connector::{ConnectorError, ReadLimits};
+use floodmark_state::stream::{Batch, NO_TIMESTAMP};
 
 /// Opens the window where the records of a split begin.
 pub(super) fn open(
@@ -51,27 +46,38 @@ pub(super) fn read(
     limits: ReadLimits,
     batch: &mut Batch,
 ) -> Result<bool, ConnectorError> {
+    split.position = window.position();
+    if split.is_read() || split.at == At::Anywhere {
+        return Ok(true);
+    }
+    if split.position == 0 {
+        // The first line starts at the mark: so it belongs to this range, however short that is.
+        window.pass_mark()?;
+    }
     loop {
-        split.position = window.position();
-        if split.is_read() || split.at == At::Anywhere {
-            return Ok(true);
-        }
         let (line, is_whole) = match window.line()? {
             CursorLine::Whole(line) => (without_return(window, line), true),
             CursorLine::Tail(line) if takes_tail => {
                 window.pass(line.len());
                 (line, false)
             }
-            CursorLine::Tail(_) | CursorLine::End => return Ok(true),
+            CursorLine::Tail(_) => return Ok(true),
+            CursorLine::End => {
+                split.position = window.position();
+                return Ok(true);
+            }
         };
         let ends_unfinished = split.at == At::Unfinished && is_whole && line.is_empty();
         split.at = if is_whole { At::Record } else { At::Unfinished };
         if !ends_unfinished {
             add(fields, window, line, split.position, batch)?;
         }
+        split.position = window.position();
         if limits.are_reached(batch) {
-            split.position = window.position();
             return Ok(false);
+        }
+        if split.is_read() {
+            return Ok(true);
         }
     }
 }
@@ -92,7 +98,7 @@ fn add(
     let line = window.bytes(line);
     let malformed = |reason| window.malformed(offset, reason);
     match fields.format {
-        SourceFormat::Jsonl => return add_json(fields, line, offset, batch).map_err(malformed),
+        SourceFormat::Jsonl => return add_json(fields, line, batch).map_err(malformed),
         SourceFormat::DeadLetters => return add_letter(line, batch).map_err(malformed),
         SourceFormat::Lines | SourceFormat::Csv => {}
     }
@@ -117,38 +123,19 @@ fn add(
     Ok(())
 }
 
-fn add_json(
-    fields: &RecordFields,
-    line: &[u8],
-    offset: u64,
-    batch: &mut Batch,
-) -> Result<(), String> {
-    let line = match offset {
-        0 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
-        _ => line,
-    };
+fn add_json(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(), String> {
     if line.trim_ascii().is_empty() {
         return Ok(());
     }
-    let refuse = |error: &dyn fmt::Display| {
-        format!("the line is not valid JSON ({error}); correct it, or set `format = \"lines\"`")
-    };
-    let text = std::str::from_utf8(line).map_err(|error| refuse(&error))?;
-    if fields.key.is_none() && fields.timestamp.is_none() {
-        serde_json::from_str::<IgnoredAny>(text).map_err(|error| refuse(&error))?;
+    let text = std::str::from_utf8(line).map_err(|error| field::not_json(&error))?;
+    if fields.key.is_empty() && fields.timestamp.is_none() {
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| field::not_json(&error))?;
     }
-    let scalar = |path: &Option<String>| match path {
-        None => Ok(None),
-        Some(path) => match field(text, path).map_err(|error| refuse(&error))? {
-            Some(value) => scalar_of(value, path).map(Some),
-            None => Err(format!("there is no field `{path}`")),
-        },
-    };
-    let timestamp = match scalar(&fields.timestamp)? {
+    let timestamp = match &fields.timestamp {
         None => NO_TIMESTAMP,
-        Some(time) => timestamp_of(time.as_bytes())?,
+        Some(time) => time.parse(time.field.value(text)?.as_bytes())?,
     };
-    let key = scalar(&fields.key)?.unwrap_or_default();
+    let key = field::key(&fields.key, text)?;
     batch.push(key.as_bytes(), line, timestamp);
     Ok(())
 }
@@ -165,75 +152,4 @@ fn add_letter(line: &[u8], batch: &mut Batch) -> Result<(), String> {
     let letter = Letter::from_json(text).map_err(|error| refuse(&error))?;
     batch.push(&letter.key, &letter.value, letter.timestamp);
     Ok(())
-}
-
-/// The event time in the text of a field.
-pub(super) fn timestamp_of(text: &[u8]) -> Result<Timestamp, String> {
-    let number = std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .filter(|&time| time != NO_TIMESTAMP);
-    number.or_else(|| rfc3339::parse(text)).ok_or_else(|| {
-        format!(
-            "`{}` is not an event time; write milliseconds since 1970 as an integer, or RFC 3339",
-            text[..text.len().min(64)].escape_ascii()
-        )
-    })
-}
-
-fn scalar_of<'a>(value: &'a str, path: &str) -> Result<Cow<'a, str>, String> {
-    match value.as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<Name>(value)
-            .map(|text| text.0)
-            .map_err(|error| format!("field `{path}` cannot be read: {error}")),
-        Some(b'{' | b'[') => Err(format!(
-            "field `{path}` is an object or an array; name a text, a number, or a field inside"
-        )),
-        _ => Ok(Cow::Borrowed(value)),
-    }
-}
-
-/// The JSON text of the field that a path such as `user.id` names. If a name appears several times, the last one
-/// counts. Checks the whole text.
-fn field<'a>(text: &'a str, path: &str) -> Result<Option<&'a str>, serde_json::Error> {
-    let mut inner: &RawValue = serde_json::from_str(text)?;
-    for name in path.split('.') {
-        if !inner.get().starts_with('{') {
-            return Ok(None);
-        }
-        let mut object = serde_json::Deserializer::from_str(inner.get());
-        match object.deserialize_map(Member { name })? {
-            Some(found) => inner = found,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(inner.get()))
-}
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Picks one member of an object.
-struct Member<'a> {
-    name: &'a str,
-}
-
-impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(name) = map.next_key::<Name>()? {
-            if name.0 == self.name {
-                found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
 }

@@ -38,12 +38,7 @@ impl ReplayedLetters {
         let files = FileSource {
             base: folder.to_owned(),
             listing: Arc::new(Listing::new(folder, PathBuf::new())),
-            fields: Arc::new(RecordFields {
-                format: SourceFormat::DeadLetters,
-                key: None,
-                key_separator: None,
-                timestamp: None,
-            }),
+            fields: Arc::new(RecordFields::only(SourceFormat::DeadLetters)),
             follow,
             // Letters of one file stay in their order.
             split_bytes: None,
@@ -266,7 +261,7 @@ mod tests {
         let message = read.unwrap_err().to_string();
         assert!(
             message.ends_with(
-                "x.jsonl`, byte 1: not a dead letter: it has no `timestamp`; correct or remove the line, or set another `format`"
+                "x.jsonl`, line 2, byte 1: not a dead letter: it has no `timestamp`; correct or remove the line, or set another `format`"
             ),
             "{message}"
         );

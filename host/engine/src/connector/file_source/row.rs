@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use super::RecordFields;
-use super::line::timestamp_of;
+use super::event_time::TimeField;
+use super::field::FieldPath;
 use super::split::FileSplit;
 use super::window::{RECORD_BYTES_MAX, Window};
+use super::{ColumnNames, RecordFields};
 use crate::connector::read_ahead::ReadAhead;
-use crate::connector::{ConnectorError, ReadLimits};
+use crate::connector::record_format::CSV_COLUMNS;
+use crate::connector::{ConnectorError, ReadLimits, file_sink};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP};
 
 /// Reads the rows of one file.
@@ -38,8 +40,10 @@ struct SourceRow {
 struct RowHeader {
     /// For each column the text before its value: `{"first":` or `,"other":`.
     labels: Vec<Vec<u8>>,
-    key: Option<usize>,
-    timestamp: Option<usize>,
+    /// The columns that form the key.
+    key: Vec<usize>,
+    /// The column with the event time, and how to read it.
+    timestamp: Option<(usize, TimeField)>,
 }
 
 enum Parsed {
@@ -51,7 +55,7 @@ enum Parsed {
 }
 
 impl RowReader {
-    /// Opens a file and reads its header, which may be incomplete in a file that grows.
+    /// Opens a file and reads its header, if it has one. The header may be incomplete in a file that grows.
     pub(super) fn open(
         fields: &RecordFields,
         split: &mut FileSplit,
@@ -61,22 +65,31 @@ impl RowReader {
     ) -> Result<Self, ConnectorError> {
         let mut reader = Self {
             window: Window::open(split, 0, limit, ahead)?,
-            parser: Reader::new(),
+            parser: parser(fields),
             row: SourceRow::default(),
             header: None,
             json: Vec::new(),
         };
-        if let Parsed::Row = reader.parse(takes_tail)? {
-            let header = RowHeader::new(fields, &reader.row);
-            reader.header = Some(header.map_err(|reason| reader.window.malformed(0, reason))?);
-            split.position = split.position.max(reader.window.position());
-            if split.position > reader.window.position() {
-                reader.window = Window::open(split, split.position, limit, ahead)?;
-                reader.parser = Reader::new();
-                // The parser would remove a byte order mark here, where it is data: it only does so at the very
-                // beginning.
-                reader.parser.read_record(b"\n", &mut [0], &mut [0]);
+        let header = match &fields.columns {
+            ColumnNames::Listed(names) => RowHeader::new(fields, names),
+            ColumnNames::FirstRow | ColumnNames::StatedFirstRow => {
+                if !matches!(reader.parse(takes_tail)?, Parsed::Row) {
+                    return Ok(reader);
+                }
+                names_of(&reader.row).and_then(|names| {
+                    refuse_output(fields, split, &names)?;
+                    RowHeader::new(fields, &names)
+                })
             }
+        };
+        reader.header = Some(header.map_err(|reason| reader.window.malformed_row(0, reason))?);
+        split.position = split.position.max(reader.window.position());
+        if split.position > reader.window.position() {
+            reader.window = Window::open(split, split.position, limit, ahead)?;
+            reader.parser = parser(fields);
+            // The parser would remove a byte order mark here, where it is data: it only does so at the very
+            // beginning.
+            reader.parser.read_record(b"\n", &mut [0], &mut [0]);
         }
         Ok(reader)
     }
@@ -105,7 +118,7 @@ impl RowReader {
             }
             header
                 .add(&self.row, &mut self.json, batch)
-                .map_err(|reason| self.window.malformed(split.position, reason))?;
+                .map_err(|reason| self.window.malformed_row(split.position, reason))?;
             split.position = self.window.position();
             if limits.are_reached(batch) {
                 break false;
@@ -128,7 +141,7 @@ impl RowReader {
                 ReadRecordResult::Record => return Ok(Parsed::Row),
                 _ if self.window.position() - start > RECORD_BYTES_MAX as u64 => {
                     let reason = "the row is longer than 1 GiB; is a quote missing?".to_owned();
-                    return Err(self.window.malformed(start, reason));
+                    return Err(self.window.malformed_row(start, reason));
                 }
                 _ => {}
             }
@@ -144,11 +157,11 @@ impl RowReader {
         if is_row(self.row.extend(&mut self.parser, b"\n")) {
             return Ok(Parsed::Row);
         }
-        // Between rows, this would be a row; within quotes, it is text.
-        if is_row(self.row.extend(&mut self.parser, b"probe\n")) {
+        // Between rows, this would be a row; within quotes, it is text. The byte is neither a delimiter nor a quote.
+        if is_row(self.row.extend(&mut self.parser, b"\xff\n")) {
             return Ok(Parsed::End);
         }
-        Err(self.window.malformed(
+        Err(self.window.malformed_row(
             start,
             "the row starts a quoted field that never ends; add the missing quote".to_owned(),
         ))
@@ -195,37 +208,70 @@ impl SourceRow {
     }
 }
 
-impl RowHeader {
-    fn new(fields: &RecordFields, row: &SourceRow) -> Result<Self, String> {
-        let mut names: Vec<&str> = Vec::new();
-        for index in 0..row.len() {
-            let name = std::str::from_utf8(row.field(index)).map_err(|error| {
-                format!("the name of column {} is not UTF-8: {error}", index + 1)
-            })?;
-            if names.contains(&name) {
-                return Err(format!("two columns are called `{name}`; rename one"));
-            }
-            names.push(name);
+fn parser(fields: &RecordFields) -> Reader {
+    ReaderBuilder::new()
+        .delimiter(fields.layout.delimiter)
+        .quote(fields.layout.quote)
+        .build()
+}
+
+/// The names in a header.
+fn names_of(row: &SourceRow) -> Result<Vec<String>, String> {
+    let mut names: Vec<String> = Vec::new();
+    for index in 0..row.len() {
+        let name = std::str::from_utf8(row.field(index))
+            .map_err(|error| format!("the name of column {} is not UTF-8: {error}", index + 1))?;
+        if names.iter().any(|known| known == name) {
+            return Err(format!("two columns are called `{name}`; rename one"));
         }
-        let find = |wanted: &Option<String>| match wanted {
-            None => Ok(None),
-            Some(wanted) => match names.iter().position(|name| name == wanted) {
-                Some(index) => Ok(Some(index)),
-                None => Err(format!(
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+/// Refuses to take the first record of a file sink for the names of columns, unless the settings say that there are
+/// names: the record would be lost.
+fn refuse_output(fields: &RecordFields, split: &FileSplit, names: &[String]) -> Result<(), String> {
+    let is_csv = split.path.extension().is_some_and(|end| end == "csv");
+    let is_output = is_csv && file_sink::checkpoint_of(&split.path).is_some();
+    let is_default = fields.columns == ColumnNames::FirstRow && split.position == 0;
+    if !is_output || !is_default || names == CSV_COLUMNS {
+        return Ok(());
+    }
+    Err(
+        "the file is named like output of a file sink, which has no header by default, so its first row may be a record; set `header = false` and `columns = [\"key\", \"value\"]`, or `header = true` if that row names the columns"
+            .to_owned(),
+    )
+}
+
+impl RowHeader {
+    fn new(fields: &RecordFields, names: &[String]) -> Result<Self, String> {
+        let find = |wanted: &FieldPath| {
+            let wanted = wanted.text();
+            let found = names.iter().position(|name| name == wanted);
+            found.ok_or_else(|| {
+                format!(
                     "there is no column `{wanted}`; there are `{}`",
                     names.join("`, `")
-                )),
-            },
+                )
+            })
         };
-        let label = |(index, name): (usize, &&str)| {
+        let label = |(index, name): (usize, &String)| {
             let mut label = vec![if index == 0 { b'{' } else { b',' }];
             write_json_text(name, &mut label);
             label.push(b':');
             label
         };
         Ok(Self {
-            key: find(&fields.key)?,
-            timestamp: find(&fields.timestamp)?,
+            key: fields
+                .key
+                .iter()
+                .map(&find)
+                .collect::<Result<_, String>>()?,
+            timestamp: match &fields.timestamp {
+                None => None,
+                Some(time) => Some((find(&time.field)?, time.clone())),
+            },
             labels: names.iter().enumerate().map(label).collect(),
         })
     }
@@ -233,7 +279,7 @@ impl RowHeader {
     fn add(&self, row: &SourceRow, json: &mut Vec<u8>, batch: &mut Batch) -> Result<(), String> {
         if row.len() != self.labels.len() {
             return Err(format!(
-                "the row has {} fields, the header {}; correct it, or quote what has commas in it",
+                "the row has {} fields, but there are {} columns; correct it, or quote what has a delimiter in it",
                 row.len(),
                 self.labels.len()
             ));
@@ -246,12 +292,32 @@ impl RowHeader {
             write_json_text(text, json);
         }
         json.push(b'}');
-        let key = self.key.map_or(b"".as_slice(), |index| row.field(index));
-        let timestamp = match self.timestamp {
+        let timestamp = match &self.timestamp {
             None => NO_TIMESTAMP,
-            Some(index) => timestamp_of(row.field(index))?,
+            Some((column, time)) => time.parse(row.field(*column))?,
         };
-        batch.push(key, json, timestamp);
+        let value_len = json.len();
+        let key = match self.key[..] {
+            [] => b"".as_slice(),
+            [column] => row.field(column),
+            _ => {
+                self.write_key(row, json)?;
+                &json[value_len..]
+            }
+        };
+        batch.push(key, &json[..value_len], timestamp);
+        Ok(())
+    }
+
+    /// Adds a key of several columns: a JSON array of texts.
+    fn write_key(&self, row: &SourceRow, out: &mut Vec<u8>) -> Result<(), String> {
+        for (index, &column) in self.key.iter().enumerate() {
+            let text = std::str::from_utf8(row.field(column))
+                .map_err(|error| format!("field {} is not UTF-8: {error}", column + 1))?;
+            out.push(if index == 0 { b'[' } else { b',' });
+            write_json_text(text, out);
+        }
+        out.push(b']');
         Ok(())
     }
 }

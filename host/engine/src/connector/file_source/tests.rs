@@ -12,7 +12,7 @@ use super::*;
 use crate::connector::{ReadLimits, ReadOutcome};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP, Timestamp};
 
-type Read = (Vec<u8>, Vec<u8>, Timestamp);
+pub(super) type Read = (Vec<u8>, Vec<u8>, Timestamp);
 
 fn settings(toml: &str) -> FileSourceSettings {
     toml::from_str(toml).unwrap()
@@ -67,7 +67,7 @@ fn run(
 }
 
 /// All records of an undisturbed reading by one task.
-fn read_all(source: &FileSource) -> Result<Vec<Read>, ConnectorError> {
+pub(super) fn read_all(source: &FileSource) -> Result<Vec<Read>, ConnectorError> {
     let mut reader = source.reader(source.splits(None, None)?)?;
     let mut records = Vec::new();
     loop {
@@ -99,7 +99,7 @@ fn sorted_values(records: &[Read]) -> Vec<Vec<u8>> {
     values
 }
 
-fn message<T>(result: Result<T, ConnectorError>) -> String {
+pub(super) fn message<T>(result: Result<T, ConnectorError>) -> String {
     result.err().expect("this has to fail").to_string()
 }
 
@@ -218,7 +218,7 @@ fn a_separator_makes_keys() {
         [("a", "1"), ("", "2::3")].map(|(key, value)| (key.into(), value.into(), NO_TIMESTAMP));
     assert_eq!(read_all(&source).unwrap(), expected);
     fs::write(folder.path().join("f"), "a::1\nb:2\n").unwrap();
-    assert!(message(read_all(&source)).contains("f`, byte 5: the line has no `::`"));
+    assert!(message(read_all(&source)).contains("f`, line 2, byte 5: the line has no `::`"));
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn wrong_rows_are_named() {
         (
             b"a,b\n1,2\n3\n".as_slice(),
             "",
-            "byte 8: the row has 1 fields, the header 2",
+            "line 3, byte 8: the row has 1 fields, but there are 2 columns",
         ),
         (b"a\n\"x", "", "byte 2: the row starts a quoted field"),
         (b"a\n\"", "", "byte 2: the row starts a quoted field"),

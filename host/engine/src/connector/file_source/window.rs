@@ -15,9 +15,11 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
+use super::place;
 use super::split::FileSplit;
-use crate::connector::ConnectorError;
 use crate::connector::read_ahead::{Ahead, ReadAhead, ReadPart, read_at};
+use crate::connector::record_format::BYTE_ORDER_MARK;
+use crate::connector::{ConnectorError, FilePlace};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -197,11 +199,31 @@ impl Window {
         Ok(len)
     }
 
-    /// The error for a record of this file that does not have the format.
+    /// Moves past a byte order mark at the cursor, which is at the start of the file.
+    pub(super) fn pass_mark(&mut self) -> Result<(), ConnectorError> {
+        while self.rest().len() < BYTE_ORDER_MARK.len() && self.fill()? {}
+        if self.rest().starts_with(BYTE_ORDER_MARK) {
+            self.pass(BYTE_ORDER_MARK.len());
+        }
+        Ok(())
+    }
+
+    /// The error for a line of this file that does not have the format.
+    #[cold]
     pub(super) fn malformed(&self, offset: u64, reason: String) -> ConnectorError {
+        self.malformed_at(place::of_line(&self.file, offset), reason)
+    }
+
+    /// The error for a row of this file that does not have the format, given where its parser began.
+    #[cold]
+    pub(super) fn malformed_row(&self, offset: u64, reason: String) -> ConnectorError {
+        self.malformed_at(place::of_row(&self.file, offset), reason)
+    }
+
+    fn malformed_at(&self, place: FilePlace, reason: String) -> ConnectorError {
         ConnectorError::Malformed {
             path: self.path.clone(),
-            offset,
+            place,
             reason,
         }
     }
