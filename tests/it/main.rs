@@ -35,6 +35,7 @@ mod letters;
 mod migration;
 mod misbehaving;
 mod operator;
+mod private_files;
 mod profile;
 mod refusals;
 mod replay;

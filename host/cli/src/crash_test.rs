@@ -9,6 +9,8 @@ mod fit;
 mod runs;
 mod shown;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -141,7 +143,8 @@ impl Folder {
     fn new() -> Result<Self, CommandError> {
         let name = format!("floodmark-crash-test-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let made = std::fs::create_dir(&path).and_then(|()| path.canonicalize());
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        let made = made.and_then(|()| path.canonicalize());
         let path = made.map_err(|error| {
             let message = format!("cannot make the folder `{}`: {error}", path.display());
             CommandError::new(EXIT_FAILED, message)

@@ -1,5 +1,7 @@
 //! The routes of every job: status, checkpoints and stop.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,7 +200,11 @@ impl JobSide {
             return Err(HttpRefusal::new(400, "bad-savepoint", message));
         }
         let folder = self.folder.join(SAVEPOINTS);
-        std::fs::create_dir_all(&folder).map_err(|error| {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder);
+        made.map_err(|error| {
             HttpRefusal::failed(format!("cannot make `{}`: {error}", folder.display()))
         })?;
         Ok(Some(folder.join(wish)))

@@ -3,7 +3,9 @@
 //! Credentials come from the environment variables that all tools for S3 use. Without them, only the machine's instance
 //! metadata can provide credentials; this is tried for a short time, and then the error names the variables.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +79,7 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<OpenedRemote, StoreE
         source,
     };
     match make {
-        Make::IfAbsent => std::fs::create_dir_all(&folder).map_err(failed)?,
+        Make::IfAbsent => create_folders(&folder).map_err(failed)?,
         Make::Never if !folder.join(layout::CHECKPOINTS).is_dir() => {
             return Err(StoreError::Absent { path: url.into() });
         }
@@ -94,6 +96,17 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<OpenedRemote, StoreE
         )?,
         folder: Some(folder),
     })
+}
+
+/// Creates the folders of a storage, for this user alone: files in them have the mode that the umask gives, since the
+/// object store creates them.
+fn create_folders(folder: &std::path::Path) -> io::Result<()> {
+    let mut private = DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    for part in [layout::CHECKPOINTS, layout::CHUNKS, layout::PLUGINS] {
+        private.create(folder.join(part))?;
+    }
+    Ok(())
 }
 
 fn open_bucket(

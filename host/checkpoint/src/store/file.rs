@@ -2,11 +2,11 @@
 //!
 //! A new store is written under another name and renamed once its first commit is durable: a file with the store's name
 //! is always a whole store, or damaged. redb's lock on the open file keeps other processes out, also from a store that
-//! is still being created.
+//! is still being created. Only its user may read a new store: it has state and plugins.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
@@ -117,8 +117,13 @@ pub(super) fn keep_aside(path: &Path, highest: u64) -> Result<PathBuf, io::Error
 /// Creates a durable copy, which appears as a whole.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), io::Error> {
     let part = with_suffix(to, ".part");
-    fs::copy(from, &part)?;
-    File::open(&part)?.sync_all()?;
+    let mut copied = private()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&part)?;
+    io::copy(&mut File::open(from)?, &mut copied)?;
+    copied.sync_all()?;
     fs::rename(&part, to)
 }
 
@@ -228,10 +233,16 @@ fn checked(opened: OpenedStore) -> Result<OpenedStore, StoreFault> {
     }
 }
 
+/// Options for a file that only its user may read and write, if it is created: with any umask, in any folder.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
 /// Opens the file at `path`; an empty file becomes a database only with `create`.
 fn handle(path: &Path, create: bool) -> Result<OpenedStore, StoreFault> {
-    let mut options = File::options();
-    let file = options.read(true).write(true).create(create).open(path)?;
+    let file = private().read(true).write(true).create(create).open(path)?;
     if !create && file.metadata()?.len() == 0 {
         return Err(StoreFault::NotAStore("it is empty".to_owned()));
     }

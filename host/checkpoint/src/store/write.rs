@@ -4,7 +4,7 @@
 //! a large write gets a handle whose buffer holds all of it, if the settings allow that much memory, and releases it
 //! afterwards.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +46,9 @@ impl Marker {
 
     /// Creates the marker; returns whether it exists.
     fn set(&self) -> bool {
-        File::create(&self.path).is_ok()
+        let mut options = file::private();
+        let options = options.write(true).create(true).truncate(true);
+        options.open(&self.path).is_ok()
     }
 
     fn clear(&self) {

@@ -12,23 +12,29 @@
 //!   compiled/          precompiled plugins, if the user has no cache folder; may be deleted
 //! ```
 //!
+//! Folders and files that this module creates are this user's alone, and a folder that another user could have prepared is
+//! refused: see `private`.
+//!
 //! The lock is the system's, so it ends with the process however that ends; a `lock` file that is left behind does not
 //! block the next process. It is never deleted: a second process could lock the deleted one.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Clock;
+use super::private;
 use super::whole_file::WholeFile;
 
 /// The file with the storage of the checkpoints.
 const STORAGE: &str = "storage";
 /// Bytes of an id: 16 digits and a newline.
 const ID_BYTES: usize = 17;
+/// Longest text of the small files, in bytes.
+const TEXT_BYTES_MAX: u64 = 64 << 10;
 
 /// Number of attempts to take a lock that another process holds, and the time between two.
 const LOCK_ATTEMPTS: u32 = 20;
@@ -54,6 +60,37 @@ pub enum DataDirError {
     #[error("there is no data folder `{}`; pass that of a job that has run with `--data-dir`", path.display())]
     Missing {
         /// The path that was given as a data folder.
+        path: PathBuf,
+    },
+    /// It belongs to another user. Nothing was changed.
+    #[error(
+        "the data folder `{}` belongs to another user (user id {owner}), who can change the job's state; use a folder of your own with `--data-dir`",
+        path.display()
+    )]
+    OfAnother {
+        /// The path that was given as a data folder.
+        path: PathBuf,
+        /// The id of that user.
+        owner: u32,
+    },
+    /// Other users may write to it. Nothing was changed.
+    #[error(
+        "other users may write to the data folder `{}` (mode {mode:04o}), so they can change the job's state; forbid that with `chmod go-w`, or name a folder in it with `--data-dir`, which is created for you alone",
+        path.display()
+    )]
+    Writable {
+        /// The path that was given as a data folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A file in it is a symbolic link. Nothing was changed.
+    #[error(
+        "`{}` is a symbolic link, and a data folder has its own files: another user may have made it to have some other file overwritten; remove it, or use another `--data-dir`",
+        path.display()
+    )]
+    Link {
+        /// The link.
         path: PathBuf,
     },
     /// An I/O error. Files that were created before it remain, and are harmless.
@@ -86,7 +123,7 @@ impl DataDir {
     /// Locks the folder, and creates it first if it is missing.
     ///
     /// # Errors
-    /// When another process holds it, or the system refuses.
+    /// When another process holds it, another user could have prepared it, or the system refuses.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataDirError> {
         let path = path.as_ref();
         create_durably(path).map_err(|(at, source)| DataDirError::Io {
@@ -100,13 +137,14 @@ impl DataDir {
     /// Locks the folder, which must exist.
     ///
     /// # Errors
-    /// When it does not exist, another process holds it, or the system refuses.
+    /// When it does not exist, another process holds it, another user could have prepared it, or the system refuses.
     pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
         if !path.is_dir() {
             return Err(DataDirError::Missing {
                 path: path.to_path_buf(),
             });
         }
+        private::check(path)?;
         let lock_path = path.join("lock");
         let io_error = |action| {
             let path = lock_path.clone();
@@ -116,7 +154,7 @@ impl DataDir {
                 source,
             }
         };
-        let mut lock = OpenOptions::new()
+        let mut lock = private::file()
             .read(true)
             .write(true)
             .create(true)
@@ -155,11 +193,15 @@ impl DataDir {
                 source,
             }
         };
-        if let Ok(text) = fs::read_to_string(&path)
-            && text.len() == ID_BYTES
-            && text.ends_with('\n')
-        {
-            return Ok(text.trim_end().to_owned());
+        match private::read_text(&path, TEXT_BYTES_MAX) {
+            Ok(text) if text.len() == ID_BYTES && text.ends_with('\n') => {
+                return Ok(text.trim_end().to_owned());
+            }
+            // Cut by a crash: no sink has seen it.
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {}
+            // With another id, sinks would not know their output again.
+            Err(source) => return Err(io_error("read")(source)),
         }
         let seed = (
             self.path.display().to_string(),
@@ -167,7 +209,12 @@ impl DataDir {
             Clock::start().wall(),
         );
         let id = format!("{:016x}\n", xxh3_64(format!("{seed:?}").as_bytes()));
-        let mut file = File::create(&path).map_err(io_error("create"))?;
+        let mut file = private::file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(io_error("create"))?;
         file.write_all(id.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(io_error("write"))?;
@@ -180,11 +227,12 @@ impl DataDir {
     /// When it cannot be written.
     pub fn note_storage(&self, storage: &str) -> Result<(), DataDirError> {
         let path = self.path.join(STORAGE);
-        if fs::read_to_string(&path).is_ok_and(|noted| noted.trim_end() == storage) {
+        let noted = private::read_text(&path, TEXT_BYTES_MAX);
+        if noted.is_ok_and(|noted| noted.trim_end() == storage) {
             return Ok(());
         }
         // Tools read it while the job runs.
-        let file = WholeFile::at(&path);
+        let file = WholeFile::private(&path);
         let written = file.and_then(|file| file.write(format!("{storage}\n").as_bytes()));
         written.map_err(|source| DataDirError::Io {
             action: "write",
@@ -204,9 +252,9 @@ impl DataDir {
             });
         }
         let note = path.join(STORAGE);
-        match fs::read_to_string(&note) {
+        match private::read_text(&note, TEXT_BYTES_MAX) {
             Ok(text) => Ok(Some(text.trim_end().to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(DataDirError::Io {
                 action: "read",
                 path: note,
@@ -298,7 +346,7 @@ fn holder(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Creates a folder and its parents. Each is durable before this returns: an acknowledged checkpoint must not be lost
+/// Creates a folder and its parents, for this user alone. Each is durable before this returns: an acknowledged checkpoint must not be lost
 /// with the folder that it is in.
 pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     if path.is_dir() {
@@ -309,7 +357,7 @@ pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
         _ => Path::new("."),
     };
     create_durably(parent)?;
-    match fs::create_dir(path) {
+    match private::create_folder(path) {
         Ok(()) => {}
         // Another process created it first.
         Err(_) if path.is_dir() => {}
@@ -323,6 +371,8 @@ pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
 #[cfg(test)]
 mod tests {
     //! Catches two jobs on one data folder, and a dead job that never releases it.
+
+    use std::fs;
 
     use super::*;
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::private;
 use crate::job::restart::{FAILURES_MAX, Failure};
 use floodmark_state::stream::CheckpointId;
 
@@ -143,7 +144,11 @@ impl FailureLog {
             text.push('\n');
         }
         let new = folder.join(NEW_FILE_NAME);
-        let mut file = File::create(&new)?;
+        let mut file = private::file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, folder.join(FILE_NAME))

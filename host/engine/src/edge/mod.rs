@@ -17,6 +17,7 @@ pub mod data_dir;
 pub mod limits;
 pub mod optimiser;
 pub mod pipeline_file;
+mod private;
 pub mod replay_folder;
 pub mod rollback;
 pub mod rolled_back;

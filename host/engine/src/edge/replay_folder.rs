@@ -16,6 +16,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::data_dir::create_durably;
+use super::private;
 use crate::connector::letter::{Letter, LetterPlace};
 use floodmark_state::stream::CheckpointId;
 
@@ -109,9 +110,11 @@ impl ReplayFolder {
     /// # Errors
     /// When the system refuses.
     pub fn hold(&self) -> Result<HeldReplayFolder, ReplayFolderError> {
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let lock = options
+        let lock = private::file()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
             .open(&self.lock)
             .map_err(io_error("open", &self.lock))?;
         lock.lock().map_err(io_error("lock", &self.lock))?;
@@ -167,7 +170,12 @@ impl HeldReplayFolder {
         let number = numbers.map(|(_, number)| number).max().unwrap_or(0) + 1;
         // Overwrites the draft of a process that died.
         let aside = folder.join(".draft");
-        let file = File::create(&aside).map_err(io_error("create", &aside))?;
+        let file = private::file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&aside)
+            .map_err(io_error("create", &aside))?;
         Ok(ReplayFileWriter {
             file: BufWriter::with_capacity(64 << 10, file),
             folder,

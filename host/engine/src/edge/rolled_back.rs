@@ -15,6 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::private;
 use floodmark_checkpoint::{PluginChoice, PluginDigest};
 use floodmark_state::stream::CheckpointId;
 
@@ -66,7 +67,11 @@ impl RolledBackNote {
             named: self.named.iter().map(choice).collect(),
         };
         let new = folder.join(NEW_FILE_NAME);
-        let mut file = File::create(&new)?;
+        let mut file = private::file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec(&stored)?)?;
         file.sync_all()?;
         fs::rename(&new, folder.join(FILE_NAME))?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -10,6 +11,8 @@ use std::process;
 pub struct WholeFile {
     path: PathBuf,
     unfinished: PathBuf,
+    /// The mode of the new file, before the umask.
+    mode: u32,
 }
 
 impl WholeFile {
@@ -18,6 +21,15 @@ impl WholeFile {
     /// # Errors
     /// When the folder is missing or cannot be written, or the path is a folder.
     pub fn at(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, 0o666)
+    }
+
+    /// Like [`WholeFile::at`], for a file that only this user may read.
+    pub(super) fn private(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, 0o600)
+    }
+
+    fn with_mode(path: &Path, mode: u32) -> io::Result<Self> {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
@@ -26,6 +38,7 @@ impl WholeFile {
         let file = Self {
             path: path.to_path_buf(),
             unfinished: path.with_file_name(unfinished),
+            mode,
         };
         file.put(b"")?;
         fs::remove_file(&file.unfinished)?;
@@ -57,6 +70,7 @@ impl WholeFile {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
+            .mode(self.mode)
             .open(&self.unfinished)?;
         file.write_all(content)
     }

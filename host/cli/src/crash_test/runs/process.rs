@@ -68,10 +68,13 @@ impl<'a> Round<'a> {
     /// # Errors
     /// When the folder cannot be created.
     pub fn new(subject: &'a Subject, folder: PathBuf, compiled: Option<&Path>) -> io::Result<Self> {
-        fs::create_dir_all(folder.join("data"))?;
+        // A data folder that others may write to is refused.
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(folder.join("data"))?;
         if let Some(from) = compiled.filter(|from| from.is_dir()) {
             let to = folder.join("data/compiled");
-            DirBuilder::new().mode(0o700).create(&to)?;
+            private.create(&to)?;
             for file in fs::read_dir(from)? {
                 let file = file?;
                 fs::copy(file.path(), to.join(file.file_name()))?;

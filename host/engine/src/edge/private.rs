@@ -1,0 +1,212 @@
+//! Creates files and folders that only this user may use, and checks a data folder that exists already.
+//!
+//! Modes are given explicitly, so they hold with any umask. The umask itself is not changed: it also applies to the
+//! output of sinks, which is for other programs to read. The mode of an existing file or folder is not changed either,
+//! since its owner may have shared it on purpose.
+//!
+//! A data folder is refused if another user could have prepared it, or could change it while the job runs:
+//!
+//! - It has to belong to this user or to root. A process of root may use any user's folder: in containers, volumes often
+//!   belong to another user, and root can read and write everything anyway. That user is trusted then.
+//! - No others may write to it. Neither may a group, except one with the number of the owner: on most systems it has this
+//!   user as its only member, and a umask of 002 gives it the right to write. The group of a volume in a container has
+//!   any number, so a process of root accepts each.
+//! - The files in it are not symbolic links. The folder itself may be reached through a link: what is checked is the
+//!   folder that the link leads to.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::data_dir::DataDirError;
+
+const ROOT: u32 = 0;
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// What a job opens in its data folder. Folders that users may move to another disk (`plugins`, `savepoints`) are not
+/// here, nor is the socket, which is removed and created again.
+const OPENED: [&str; 12] = [
+    "lock",
+    "id",
+    "storage",
+    "checkpoints.redb",
+    "checkpoints.redb.new",
+    "checkpoints.redb.restored",
+    "checkpoints.redb.writing",
+    "failures",
+    "rollback",
+    "replay",
+    "replay.lock",
+    "compiled",
+];
+
+/// Options for a file of which this user alone gets the right to use it, if it is created. A symbolic link is refused.
+pub(super) fn file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+/// Creates a folder that this user alone may use. Its parent must exist.
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Reads a small text file of a data folder.
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let file = OpenOptions::new()
+        .read(true)
+        // Opening a pipe would wait for its other end.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    let mut text = String::new();
+    let read = file.take(bytes_max + 1).read_to_string(&mut text)?;
+    if read as u64 > bytes_max {
+        return Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it has more than {bytes_max} bytes"),
+        ));
+    }
+    Ok(text)
+}
+
+/// Checks that no other user can have prepared a data folder, or can change it.
+///
+/// # Errors
+/// When that is possible, or cannot be found out. Nothing was changed.
+pub(super) fn check(folder: &Path) -> Result<(), DataDirError> {
+    let unknown = |path: &Path, source| DataDirError::Io {
+        action: "look at",
+        path: path.to_path_buf(),
+        source,
+    };
+    let known = fs::metadata(folder).map_err(|source| unknown(folder, source))?;
+    if !may_use(user(), known.uid()) {
+        return Err(DataDirError::OfAnother {
+            path: folder.to_path_buf(),
+            owner: known.uid(),
+        });
+    }
+    if others_write(user(), &known) {
+        return Err(DataDirError::Writable {
+            path: folder.to_path_buf(),
+            mode: known.mode() & 0o7777,
+        });
+    }
+    for name in OPENED {
+        let path = folder.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(known) if known.is_symlink() => return Err(DataDirError::Link { path }),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(unknown(&path, source)),
+        }
+    }
+    Ok(())
+}
+
+fn may_use(user: u32, owner: u32) -> bool {
+    user == ROOT || owner == ROOT || owner == user
+}
+
+/// Whether users other than this one, the owner and root may create and replace files in a folder.
+fn others_write(user: u32, folder: &fs::Metadata) -> bool {
+    let mode = folder.mode();
+    let by_group = mode & GROUP_WRITES != 0 && folder.gid() != folder.uid() && user != ROOT;
+    by_group || mode & OTHERS_WRITE != 0
+}
+
+/// The user id of this process.
+fn user() -> u32 {
+    #[expect(unsafe_code, reason = "the standard library does not tell")]
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe {
+        libc::geteuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a data folder that another user prepared, and one of this user that is refused.
+
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn said(folder: &Path) -> String {
+        check(folder).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("data");
+        create_folder(&folder).unwrap();
+        let mode = fs::metadata(&folder).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o700);
+        for (mode, is_refused) in [
+            (0o700, false),
+            (0o755, false),
+            (0o500, false),
+            (0o702, true),
+            (0o777, true),
+            (0o1777, true),
+        ] {
+            fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+            let said = said(&folder);
+            assert_eq!(!said.is_empty(), is_refused, "{mode:o}: {said}");
+            let now = fs::metadata(&folder).unwrap().mode() & 0o7777;
+            assert_eq!(now, mode, "the mode is not changed");
+        }
+    }
+
+    #[test]
+    fn root_may_use_folders_of_others_and_no_other_user_may() {
+        for (user, owner, expected) in [
+            (1000, 1000, true),
+            (1000, 0, true),
+            (1000, 1001, false),
+            (0, 1001, true),
+        ] {
+            assert_eq!(may_use(user, owner), expected, "{user} {owner}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_to_the_folder_and_not_in_it() {
+        let outer = tempfile::tempdir().unwrap();
+        let (folder, link) = (outer.path().join("data"), outer.path().join("link"));
+        create_folder(&folder).unwrap();
+        symlink(&folder, &link).unwrap();
+        assert_eq!(said(&link), "");
+        symlink(outer.path(), folder.join("savepoints")).unwrap();
+        symlink(outer.path(), folder.join("notes")).unwrap();
+        assert_eq!(said(&link), "");
+        for name in OPENED {
+            symlink("nowhere", folder.join(name)).unwrap();
+            let said = said(&link);
+            assert!(said.contains("is a symbolic link"), "{name}: {said}");
+            assert!(read_text(&folder.join(name), 9).is_err(), "{name}");
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_short_regular_files_are_read() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("text");
+        fs::write(&path, "text").unwrap();
+        assert_eq!(read_text(&path, 4).unwrap(), "text");
+        assert!(read_text(&path, 3).is_err());
+        assert!(read_text(Path::new("/dev/zero"), 3).is_err());
+        assert!(read_text(outer.path(), 3).is_err());
+    }
+}

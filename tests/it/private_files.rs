@@ -1,0 +1,180 @@
+//! Files that only their user may use, and folders that another user could have prepared.
+//!
+//! Catches state that other users can read, with any umask; and a job that writes through a link, or in a folder, that
+//! another user made for it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::job::{Job, Outcome, keeping_code};
+
+const FLOODMARK: &str = env!("CARGO_BIN_EXE_floodmark");
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A folder and everything below it.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_path_buf()];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(below(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// Runs `floodmark` from a shell, after other commands of the shell.
+fn after(job: &Job, shell: &str, arguments: &[&str]) -> Outcome {
+    let mut command = keeping_code(Command::new("sh"));
+    command
+        .args(["-c", &format!("{shell}; exec \"$@\""), "sh", FLOODMARK])
+        .args(arguments);
+    job.spawn(command).wait()
+}
+
+/// That the data folder is refused, and nothing in it is changed.
+#[track_caller]
+fn check_refused(job: &Job, folder: &Path, words: &str) {
+    let before = below(folder);
+    let path = folder.to_str().unwrap();
+    let outcome = job.run(&["--data-dir", path]);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    outcome.says(words);
+    assert_eq!(below(folder), before);
+    assert!(!job.path("out").exists(), "nothing was written");
+}
+
+#[test]
+fn files_are_private_with_any_umask() {
+    let job = Job::with_input("one two two\n");
+    let storage = format!("checkpoint.storage=file://{}", job.path("store").display());
+    let runs: [&[&str]; 2] = [
+        &["run", "pipeline.toml"],
+        &[
+            "run",
+            "pipeline.toml",
+            "--data-dir",
+            "a/b",
+            "--set",
+            "sink.counts.path=other",
+            "--set",
+            &storage,
+        ],
+    ];
+    for arguments in runs {
+        after(&job, "umask 000", arguments).succeeded();
+    }
+    let create = ["savepoint", "create", "pipeline.toml", "--to", "saved"];
+    after(&job, "umask 000", &create).succeeded();
+    let folders = [job.path(".floodmark"), job.path("a")];
+    for path in folders.iter().flat_map(|folder| below(folder)) {
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&path), expected, "{}", path.display());
+    }
+    assert!(job.data_dir().join("checkpoints.redb").is_file());
+    assert_eq!(mode(&job.path("saved")), 0o600);
+    for folder in [
+        "store",
+        "store/checkpoints",
+        "store/chunks",
+        "store/plugins",
+    ] {
+        assert_eq!(mode(&job.path(folder)), 0o700, "{folder}");
+    }
+    // The output is for others, too.
+    assert_eq!(mode(&job.path("out")), 0o777);
+}
+
+#[test]
+fn a_folder_that_exists_keeps_its_mode() {
+    let job = Job::with_input("one\n");
+    for mode_before in [0o755, 0o750] {
+        let folder = job.path(&format!("data-{mode_before:o}"));
+        fs::create_dir(&folder).unwrap();
+        set_mode(&folder, mode_before);
+        fs::write(folder.join("notes"), "of the user").unwrap();
+        set_mode(&folder.join("notes"), 0o644);
+        let path = folder.to_str().unwrap();
+        let out = format!("sink.counts.path=out-{mode_before:o}");
+        job.run(&["--data-dir", path, "--set", &out]).succeeded();
+        assert_eq!(mode(&folder), mode_before);
+        assert_eq!(mode(&folder.join("notes")), 0o644);
+        assert_eq!(mode(&folder.join("checkpoints.redb")), 0o600);
+    }
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    let job = Job::with_input("one\n");
+    let folder = job.path("data");
+    fs::create_dir(&folder).unwrap();
+    for mode in [0o777, 0o1777, 0o702] {
+        set_mode(&folder, mode);
+        check_refused(&job, &folder, "other users may write to the data folder `");
+    }
+    set_mode(&folder, 0o777);
+    // A folder in it is the user's.
+    let inner = folder.join("job");
+    job.run(&["--data-dir", inner.to_str().unwrap()])
+        .succeeded();
+    assert_eq!(mode(&inner), 0o700);
+}
+
+#[test]
+fn links_in_a_folder_are_refused_and_a_link_to_it_is_not() {
+    let job = Job::with_input("one\n");
+    let folder = job.path("data");
+    fs::create_dir(&folder).unwrap();
+    set_mode(&folder, 0o700);
+    job.write("precious", "untouched");
+    for name in ["lock", "id", "storage", "checkpoints.redb", "replay.lock"] {
+        symlink(job.path("precious"), folder.join(name)).unwrap();
+        check_refused(&job, &folder, &format!("{name}` is a symbolic link"));
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    assert_eq!(fs::read(job.path("precious")).unwrap(), b"untouched");
+    let link = job.path("link");
+    symlink(&folder, &link).unwrap();
+    job.run(&["--data-dir", link.to_str().unwrap()]).succeeded();
+    assert!(folder.join("checkpoints.redb").is_file());
+}
+
+/// Only root can make a folder of another user, or run a command as one.
+#[test]
+fn a_folder_of_another_user_is_refused_unless_root_runs_the_job() {
+    let job = Job::with_input("one\n");
+    let folder = job.path("data");
+    fs::create_dir(&folder).unwrap();
+    set_mode(&folder, 0o755);
+    if fs::metadata(&folder).unwrap().uid() != 0 {
+        return;
+    }
+    std::os::unix::fs::chown(&folder, Some(12_345), Some(12_345)).unwrap();
+    // The command and the job where another user can reach them.
+    let command = job.path("floodmark");
+    // By another process: a file that this one has open for writing cannot be run.
+    let copied = Command::new("cp").arg(FLOODMARK).arg(&command).status();
+    assert!(copied.unwrap().success());
+    set_mode(&job.path(""), 0o755);
+    let mut other = Command::new(&command);
+    other
+        .args(["checkpoint", "compact", "--data-dir", "data"])
+        .uid(12_346)
+        .gid(12_346);
+    let outcome = job.spawn(other).wait();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    outcome.says("the data folder `data` belongs to another user (user id 12345)");
+    assert_eq!(below(&folder), std::slice::from_ref(&folder));
+    job.run(&["--data-dir", "data"]).succeeded();
+}
