@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::job::{Job, Outcome, keeping_code};
+use crate::plugins::repository;
 
 const FLOODMARK: &str = env!("CARGO_BIN_EXE_floodmark");
 
@@ -177,4 +178,19 @@ fn a_folder_of_another_user_is_refused_unless_root_runs_the_job() {
     outcome.says("the data folder `data` belongs to another user (user id 12345)");
     assert_eq!(below(&folder), std::slice::from_ref(&folder));
     job.run(&["--data-dir", "data"]).succeeded();
+}
+
+/// Readers copy what they read: another user could have made a folder with a known name in `/tmp`.
+#[test]
+fn documents_name_no_folder_that_others_can_make_first() {
+    let documents = fs::read_dir(repository().join("host/docs")).unwrap();
+    let documents = documents.map(|entry| entry.unwrap().path());
+    for path in documents.chain([repository().join("README.md")]) {
+        if path.extension().is_some_and(|end| end == "md") {
+            let text = fs::read_to_string(&path).unwrap();
+            // Its name is fixed by `perf`.
+            let text = text.replace("/tmp/perf-PID.map", "");
+            assert!(!text.contains("/tmp/"), "{}", path.display());
+        }
+    }
 }
