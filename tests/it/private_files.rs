@@ -1,7 +1,7 @@
 //! Files that only their user may use, and folders that another user could have prepared.
 //!
-//! Catches state that other users can read, with any umask; and a job that writes through a link, or in a folder, that
-//! another user made for it.
+//! Catches state that other users can read, with any umask; a job that writes through a link, or in a folder, that another
+//! user made for it; and a command that waits for a pipe, or reads a device without end.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::job::{Job, Outcome, keeping_code};
-use crate::plugins::repository;
+use crate::plugins::{plugin, repository};
 
 const FLOODMARK: &str = env!("CARGO_BIN_EXE_floodmark");
 
@@ -193,4 +193,44 @@ fn documents_name_no_folder_that_others_can_make_first() {
             assert!(!text.contains("/tmp/"), "{}", path.display());
         }
     }
+}
+
+#[test]
+fn pipes_and_devices_are_refused_where_files_are_read() {
+    let job = Job::with_input("one\n");
+    let made = Command::new("mkfifo").arg(job.path("pipe")).status();
+    assert!(made.unwrap().success());
+    let count = plugin("word-count");
+    let count = count.to_str().unwrap();
+    for path in ["pipe", "/dev/zero"] {
+        let cases: [(&[&str], i32, &str); 5] = [
+            (&["run", path], 2, "cannot read the pipeline `"),
+            (
+                &["test", count, "--vectors", path],
+                2,
+                "cannot read vectors from `",
+            ),
+            (
+                &["state", "load", "pipeline.toml", path, "--to", "saved"],
+                4,
+                "cannot read the rows `",
+            ),
+            (
+                &["run", "pipeline.toml", "--from", path],
+                4,
+                "` is not a checkpoint store: ",
+            ),
+            (
+                &["checkpoint", "list", "--savepoint", path],
+                4,
+                "` is not a checkpoint store: ",
+            ),
+        ];
+        for (arguments, code, words) in cases {
+            let outcome = job.command(arguments);
+            assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
+            outcome.says(words).says("it is not a regular file");
+        }
+    }
+    assert!(!job.path("saved").exists());
 }

@@ -11,6 +11,7 @@ use super::terminal::Terminal;
 use super::terminal::warn;
 use crate::vectors::find::{self, VectorFiles};
 use crate::vectors::{self, Vectors};
+use floodmark_engine::edge::regular_file;
 use floodmark_engine::session::limits::Ticking;
 
 /// Runs test vectors of a plugin: records in, expected records out, with kills and checkpoints between
@@ -128,7 +129,7 @@ fn files(arguments: &TestArguments) -> Result<Vec<Vectors>, CommandError> {
     }
     let read = |path: &PathBuf| {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = regular_file::read_text(path, find::BYTES_MAX)
             .map_err(|error| usage(format!("cannot read vectors from `{name}`: {error}")))?;
         Ok(Vectors::parse(&name, &text)?)
     };

@@ -243,12 +243,21 @@ pub(super) fn private() -> OpenOptions {
 /// Opens the file at `path`; an empty file becomes a database only with `create`.
 fn handle(path: &Path, create: bool) -> Result<OpenedStore, StoreFault> {
     let file = private().read(true).write(true).create(create).open(path)?;
-    if !create && file.metadata()?.len() == 0 {
+    let known = file.metadata()?;
+    if !known.is_file() {
+        return Err(not_regular());
+    }
+    if !create && known.len() == 0 {
         return Err(StoreFault::NotAStore("it is empty".to_owned()));
     }
     let storage = Storage::new(FileBackend::new(file)?);
     let database = Handle::open(&storage, CACHE_BYTES)?;
     Ok((storage, database))
+}
+
+/// For a device, a pipe or a folder.
+pub(super) fn not_regular() -> StoreFault {
+    StoreFault::NotAStore("it is not a regular file".to_owned())
 }
 
 impl From<io::Error> for StoreFault {

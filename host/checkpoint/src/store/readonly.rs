@@ -195,6 +195,10 @@ struct Quiet {
 
 impl Quiet {
     fn open(path: &Path) -> Result<Self, StoreFault> {
+        // Opening a pipe would wait for its other end, so the type is checked first.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(file::not_regular());
+        }
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         if len == 0 {

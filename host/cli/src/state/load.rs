@@ -5,7 +5,6 @@
 //! from it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use floodmark_checkpoint::{
     OperatorSnapshot, Scale, TaskSnapshot, Trigger,
 };
 use floodmark_engine::edge::clock::Clock;
+use floodmark_engine::edge::regular_file;
 use floodmark_engine::guest::{Instance, Plugin, StatePart};
 use floodmark_engine::pipeline::suggestions;
 use floodmark_engine::runtime::plan::{Operator, Plan, Role};
@@ -74,7 +74,8 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
     let input: Box<dyn Read> = match arguments.rows.as_os_str() == "-" {
         true => Box::new(std::io::stdin()),
         false => Box::new(
-            File::open(&arguments.rows).map_err(|error| unreadable(&arguments.rows, &error))?,
+            regular_file::open(&arguments.rows)
+                .map_err(|error| unreadable(&arguments.rows, &error))?,
         ),
     };
     let mut input = BufReader::new(input);

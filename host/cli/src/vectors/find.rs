@@ -3,7 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use floodmark_engine::edge::regular_file;
 use floodmark_engine::pipeline::toml_file::TomlFile;
+
+/// Largest file of vectors, in bytes: it is read as a whole.
+pub const BYTES_MAX: u64 = 64 << 20;
 
 /// Files that were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +94,7 @@ fn in_folder(folder: &Path) -> io::Result<VectorFiles> {
 
 /// Whether a file has vectors. `true` for a file that cannot be read, so that it is reported and not skipped.
 fn has_vectors(path: &Path) -> bool {
-    let Ok(text) = std::fs::read_to_string(path) else {
+    let Ok(text) = regular_file::read_text(path, BYTES_MAX) else {
         return true;
     };
     match TomlFile::parse("", &text) {

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod optimiser;
 pub mod pipeline_file;
 mod private;
+pub mod regular_file;
 pub mod replay_folder;
 pub mod rollback;
 pub mod rolled_back;

@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::regular_file;
 use crate::pipeline::{self, Connectors, PipelineText, Problems, Spec};
 
 /// The name of the pipeline file if a folder is given.
@@ -84,7 +85,7 @@ pub fn load(
 
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut text = String::new();
-    let read = std::fs::File::open(path)?
+    let read = regular_file::open(path)?
         .take(BYTES_MAX + 1)
         .read_to_string(&mut text)?;
     Ok((read as u64 <= BYTES_MAX).then_some(text))
