@@ -234,3 +234,28 @@ fn pipes_and_devices_are_refused_where_files_are_read() {
     }
     assert!(!job.path("saved").exists());
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised() {
+    let job = Job::endless("checkpoint.interval = \"100ms\"");
+    let mut command = keeping_code(Command::new("sh"));
+    let shell = "ulimit -Sn 64 && exec \"$@\"";
+    command.args(["-c", shell, "sh", FLOODMARK, "run", "pipeline.toml"]);
+    let mut running = job.spawn(command);
+    let lock = job.data_dir().join("lock");
+    let process = loop {
+        let process = fs::read_to_string(&lock).unwrap_or_default();
+        if process.ends_with('\n') {
+            break process.trim_end().to_owned();
+        }
+        assert!(!running.has_ended(), "{}", running.stderr());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let mut numbers = files.unwrap().split_whitespace().skip(3);
+    let (soft, hard) = (numbers.next().unwrap(), numbers.next().unwrap());
+    assert_eq!(soft, hard);
+}

@@ -41,6 +41,7 @@ use clap::{Parser, Subcommand};
 pub use failure::CommandError;
 
 use floodmark_checkpoint::crash::{self, CrashAt};
+use floodmark_engine::edge::open_files;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -169,6 +170,8 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // With the old limit most jobs run as well, and one that does not says which file it cannot open.
+    let _ = open_files::raise_limit();
     if let Err(failure) = arm() {
         return failure.report();
     }

@@ -284,3 +284,20 @@ impl From<StoreError> for StoreFault {
         Self::Asked(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Catches an error that may pass and is taken for damage: the job would give up sound checkpoints.
+
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_not_damage() {
+        // `ENFILE` and `EMFILE` of Linux.
+        for code in [23, 24] {
+            let fault = StoreFault::from(io::Error::from_raw_os_error(code));
+            let error = fault.of(Path::new("checkpoints.redb"));
+            assert!(matches!(error, StoreError::Io { .. }), "{error}");
+        }
+    }
+}

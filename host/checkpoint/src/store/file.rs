@@ -64,6 +64,10 @@ fn create(path: &Path) -> Result<OpenedStore, StoreFault> {
             let path = path.to_owned();
             return Err(StoreError::InUse { path }.into());
         }
+        // It may be sound, and of a process that lives.
+        Err(StoreFault::Redb(redb::Error::Io(error))) if is_out_of_files(&error) => {
+            return Err(error.into());
+        }
         // Left by a process that died while creating a store.
         Err(_) if making.try_exists()? => {
             fs::remove_file(&making)?;
@@ -253,6 +257,15 @@ fn handle(path: &Path, create: bool) -> Result<OpenedStore, StoreFault> {
     let storage = Storage::new(FileBackend::new(file)?);
     let database = Handle::open(&storage, CACHE_BYTES)?;
     Ok((storage, database))
+}
+
+/// Whether the process or the system has too many open files, which says nothing about the file.
+fn is_out_of_files(error: &io::Error) -> bool {
+    /// `ENFILE` and `EMFILE` of Linux.
+    const CODES: [i32; 2] = [23, 24];
+    error
+        .raw_os_error()
+        .is_some_and(|code| CODES.contains(&code))
 }
 
 /// For a device, a pipe or a folder.
