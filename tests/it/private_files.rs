@@ -259,3 +259,24 @@ fn the_limit_of_open_files_is_raised() {
     let (soft, hard) = (numbers.next().unwrap(), numbers.next().unwrap());
     assert_eq!(soft, hard);
 }
+
+#[test]
+fn a_cache_that_another_user_could_have_made_is_not_used() {
+    let job = Job::with_input("one\n");
+    let cache = job.path("cache");
+    let aside = job.path("aside");
+    fs::create_dir(&cache).unwrap();
+    fs::create_dir(&aside).unwrap();
+    set_mode(&aside, 0o700);
+    symlink(&aside, cache.join("compiled")).unwrap();
+    let mut command = Command::new(FLOODMARK);
+    command
+        .args(["run", "pipeline.toml"])
+        .env("FLOODMARK_CACHE_DIR", &cache);
+    let outcome = job.spawn(command).wait().succeeded();
+    outcome
+        .says("compiled code cannot be kept in `")
+        .says("it is a symbolic link");
+    assert_eq!(below(&aside), std::slice::from_ref(&aside));
+    assert!(job.data_dir().join("compiled/key").is_file());
+}

@@ -10,7 +10,10 @@
 //! - An entry that is damaged, cut, forged, or of another component is compiled again.
 //! - A key that another user owns or may read, that has a second hard link, or that is not a plain file is not trusted:
 //!   it is replaced, and all entries are compiled again. This also happens after another user copied a data folder.
-//! - A folder that another user owns or may write to is not used at all.
+//! - A folder that another user owns or may write to, or that is a symbolic link, is not used at all; nor is an entry of
+//!   that kind.
+//! - The folder is opened once for each call, checked by its descriptor, and its files are opened through that descriptor:
+//!   another folder that is renamed to its place after the check is not read.
 //! - Bytes are checked and loaded from memory. Mapping the file would save a copy, but a process that writes to it
 //!   after the check would change code that already runs.
 //! - All entries together have at most [`CACHE_BYTES_MAX`]: the least recently used are removed first. Only entries are
@@ -38,6 +41,8 @@ const SIGNATURE_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
 /// Block size of SHA-256, in bytes.
 const BLOCK_BYTES: usize = 64;
+/// The name of the file with the key.
+const KEY: &str = "key";
 /// The file extension of an entry.
 const ENDING: &str = "compiled";
 /// The file extension of an entry that is being written.
@@ -68,24 +73,17 @@ impl CompiledCache {
         }
     }
 
-    fn path(&self, compiler: &Compiler, component: PluginDigest) -> PathBuf {
-        let settings = compiler.settings();
-        self.dir
-            .join(format!("{component}-{settings:016x}.{ENDING}"))
-    }
-
-    fn key_path(&self) -> PathBuf {
-        self.dir.join("key")
-    }
-
     /// The compiled component, if it is stored and signed by this user.
     pub(super) fn load(&self, compiler: &Compiler, component: PluginDigest) -> Option<Component> {
-        check_private(&self.dir).ok()?;
-        let mut file = open(&self.path(compiler, component)).ok()?;
+        let folder = CheckedFolder::open(&self.dir).ok()?;
+        let mut file = open(&folder.join(&entry_name(compiler, component))).ok()?;
+        if !is_entry_of_user(&file.metadata().ok()?) {
+            return None;
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).ok()?;
         let (signature, code) = bytes.split_at_checked(SIGNATURE_BYTES)?;
-        let key = key_of(&self.key_path())?;
+        let key = key_of(&folder.join(KEY))?;
         let expected = sign(&key, compiler, component, code);
         // All bytes are compared, so that the time does not depend on how many match.
         let difference = |(one, other): (&u8, &u8)| one ^ other;
@@ -116,38 +114,44 @@ impl CompiledCache {
     /// Removes an entry that is no longer needed.
     pub(super) fn forget(&self, compiler: &Compiler, component: PluginDigest) {
         // The entry may not exist.
-        let _ = fs::remove_file(self.path(compiler, component));
+        if let Ok(folder) = CheckedFolder::open(&self.dir) {
+            let _ = fs::remove_file(folder.join(&entry_name(compiler, component)));
+        }
     }
 
     fn write(&self, compiler: &Compiler, component: PluginDigest, code: &[u8]) -> io::Result<()> {
-        let key = self.prepare()?;
+        let (folder, key) = self.prepare()?;
         let signature = sign(&key, compiler, component, code);
-        self.make_room((SIGNATURE_BYTES + code.len()) as u64)?;
-        put(&self.path(compiler, component), &[&signature, code])
+        self.make_room(&folder, (SIGNATURE_BYTES + code.len()) as u64)?;
+        let path = folder.join(&entry_name(compiler, component));
+        put(&path, &[&signature, code])
     }
 
     /// Creates the folder and its key, if they do not exist.
-    fn prepare(&self) -> io::Result<Key> {
+    fn prepare(&self) -> io::Result<(CheckedFolder, Key)> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.dir)?;
-        check_private(&self.dir)?;
-        let key_path = self.key_path();
+        let folder = CheckedFolder::open(&self.dir)?;
+        let key_path = folder.join(KEY);
         if let Some(key) = key_of(&key_path) {
-            return Ok(key);
+            return Ok((folder, key));
         }
         let mut key = [0; KEY_BYTES];
         File::open("/dev/urandom")?.read_exact(&mut key)?;
         put(&key_path, &[&key])?;
         // For example on a file system that assigns files to another owner.
-        key_of(&key_path).ok_or_else(|| refused("files in it do not belong to this user alone"))
+        match key_of(&key_path) {
+            Some(key) => Ok((folder, key)),
+            None => Err(refused("files in it do not belong to this user alone")),
+        }
     }
 
     /// Removes the least recently used entries until one of this size fits.
-    fn make_room(&self, bytes: u64) -> io::Result<()> {
+    fn make_room(&self, folder: &CheckedFolder, bytes: u64) -> io::Result<()> {
         let mut entries = Vec::new();
-        for file in fs::read_dir(&self.dir)? {
+        for file in fs::read_dir(&folder.path)? {
             let path = file?.path();
             // Another process may have just removed it.
             if let (true, Ok(known)) = (is_entry(&path), fs::symlink_metadata(&path)) {
@@ -179,19 +183,52 @@ fn is_entry(path: &Path) -> bool {
     ending && digest.is_some_and(|(digest, _)| is_digest(digest))
 }
 
-/// Checks that this user owns a folder, and that no other user may create files in it.
-fn check_private(dir: &Path) -> io::Result<()> {
-    let known = fs::metadata(dir)?;
-    if !known.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
+/// An open folder that this user owns, and in which no other user may create files.
+///
+/// Its files are reached through its descriptor, so they are in the folder that was checked.
+struct CheckedFolder {
+    /// The path of the descriptor.
+    path: PathBuf,
+    /// Keeps the descriptor open.
+    _folder: File,
+}
+
+impl CheckedFolder {
+    fn open(dir: &Path) -> io::Result<Self> {
+        let folder = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY)
+            .open(dir)
+            .map_err(|error| match dir.is_symlink() {
+                true => refused("it is a symbolic link"),
+                false => error,
+            })?;
+        let known = folder.metadata()?;
+        if known.uid() != user() {
+            return Err(refused("it belongs to another user"));
+        }
+        if known.mode() & 0o022 != 0 {
+            return Err(refused("other users may write to it"));
+        }
+        Ok(Self {
+            path: format!("/proc/self/fd/{}", folder.as_raw_fd()).into(),
+            _folder: folder,
+        })
     }
-    if known.uid() != user() {
-        return Err(refused("it belongs to another user"));
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
-    match known.mode() & 0o022 {
-        0 => Ok(()),
-        _ => Err(refused("other users may write to it")),
-    }
+}
+
+fn entry_name(compiler: &Compiler, component: PluginDigest) -> String {
+    let settings = compiler.settings();
+    format!("{component}-{settings:016x}.{ENDING}")
+}
+
+/// Whether this user wrote an entry, and no other may change it.
+fn is_entry_of_user(known: &fs::Metadata) -> bool {
+    known.uid() == user() && known.mode() & 0o022 == 0
 }
 
 fn refused(reason: &str) -> io::Error {
@@ -307,6 +344,16 @@ mod tests {
     use crate::guest::compiler::Tier;
 
     const COMPONENT: PluginDigest = PluginDigest([7; 32]);
+
+    impl CompiledCache {
+        fn path(&self, compiler: &Compiler, component: PluginDigest) -> PathBuf {
+            self.dir.join(entry_name(compiler, component))
+        }
+
+        fn key_path(&self) -> PathBuf {
+            self.dir.join(KEY)
+        }
+    }
 
     /// A cache with an entry.
     fn cache() -> (tempfile::TempDir, Compiler, CompiledCache) {
@@ -435,6 +482,41 @@ mod tests {
             std::os::unix::fs::chown(&cache.dir, Some(12_345), None).expect("root may");
             assert!(cache.load(&engine, COMPONENT).is_none());
         }
+    }
+
+    #[test]
+    fn an_entry_that_others_may_change_and_a_link_are_not_loaded() {
+        let (dir, engine, cache) = cache();
+        let path = cache.path(&engine, COMPONENT);
+        for (mode, is_loaded) in [(0o620, false), (0o602, false), (0o644, true)] {
+            fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("ours");
+            let loaded = cache.load(&engine, COMPONENT).is_some();
+            assert_eq!(loaded, is_loaded, "{mode:o}");
+        }
+        let aside = dir.path().join("aside");
+        fs::rename(&path, &aside).expect("ours");
+        std::os::unix::fs::symlink(&aside, &path).expect("a link");
+        assert!(cache.load(&engine, COMPONENT).is_none(), "a linked entry");
+        fs::rename(&aside, &path).expect("ours");
+        assert!(cache.load(&engine, COMPONENT).is_some());
+
+        let folder = dir.path().join("folder");
+        fs::rename(&cache.dir, &folder).expect("ours");
+        std::os::unix::fs::symlink(&folder, &cache.dir).expect("a link");
+        assert!(cache.load(&engine, COMPONENT).is_none(), "a linked folder");
+        assert!(prepare_cache(&cache.dir).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_takes_the_name_after_the_check_is_not_read() {
+        let (dir, _engine, cache) = cache();
+        let folder = CheckedFolder::open(&cache.dir).expect("ours");
+        let key = key_of(&folder.join(KEY));
+        assert!(key.is_some());
+        fs::rename(&cache.dir, dir.path().join("aside")).expect("ours");
+        fs::create_dir(&cache.dir).expect("ours");
+        put(&cache.key_path(), &[&[0; KEY_BYTES]]).expect("ours");
+        assert_eq!(key_of(&folder.join(KEY)), key);
     }
 
     #[test]
