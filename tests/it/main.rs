@@ -46,6 +46,7 @@ mod s3;
 mod savepoints;
 mod states;
 mod status;
+mod terminal_safety;
 mod tools;
 mod vectors;
 

@@ -373,6 +373,27 @@ fn some_crates_are_named_in_one_place() {
     none(&found);
 }
 
+/// Else text of a plugin or a file could reach a terminal that was not escaped.
+#[test]
+fn the_command_prints_where_text_is_escaped() {
+    let places = ["host/cli/src/print.rs", "host/cli/src/terminal.rs"];
+    let mut found = Vec::new();
+    for source in sources() {
+        let code = source.untested_code().unwrap_or_default();
+        // Clap's question where a message belongs.
+        let code = code.replace("use_stderr()", "");
+        let prints = code.contains("stdout()") || code.contains("stderr()");
+        let may = places.contains(&source.path.as_str());
+        if source.is_below("host/cli/src") && prints && !may {
+            found.push(format!(
+                "{}: prints by itself; use `print` or `terminal`",
+                source.path
+            ));
+        }
+    }
+    none(&found);
+}
+
 #[test]
 fn files_begin_with_what_they_are_for_and_end_in_time() {
     let mut found = Vec::new();

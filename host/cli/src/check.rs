@@ -1,10 +1,10 @@
 //! `floodmark check`: loads a pipeline and its plugins, and prints what a run would do. Nothing is read or written.
 
-use std::io::Write;
-
 use clap::Args;
 
+use super::escape::one_line;
 use super::pipeline::read;
+use super::print::print;
 use super::terminal::Terminal;
 use super::{CommandError, PipelineArguments};
 use floodmark_engine::connector::Guarantee;
@@ -41,11 +41,7 @@ pub fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
     let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
         terminal.say(line)
     })?;
-    let mut out = std::io::stdout().lock();
-    let written = out
-        .write_all(describe(&assembled).as_bytes())
-        .and_then(|()| out.flush());
-    written.or_else(|error| CommandError::of_output(&error))
+    print(&describe(&assembled))
 }
 
 fn describe(assembled: &Assembled) -> String {
@@ -63,7 +59,8 @@ fn describe(assembled: &Assembled) -> String {
     );
     let storage = &spec.checkpoint.storage;
     if *storage != StorageSetting::Redb {
-        text += &format!("checkpoints are kept in {storage}\n");
+        let storage = storage.to_string();
+        text += &format!("checkpoints are kept in {}\n", one_line(&storage));
     }
     if let Some(warning) = forgetful(storage) {
         text += &format!("warning: {warning}\n");
@@ -106,7 +103,7 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
             description.version,
             plugin.component().len(),
             plugin.digest(),
-            assembled.components[&node.name].display(),
+            one_line(&assembled.components[&node.name].display().to_string()),
         );
         text += &describe_limits(limits);
         for state in &description.states {

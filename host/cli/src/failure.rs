@@ -1,8 +1,8 @@
 //! The failure of a command: one message and an exit code by cause.
 
-use std::io::Write;
 use std::process::ExitCode;
 
+use super::terminal::warn;
 use floodmark_checkpoint::store::StoreError;
 use floodmark_engine::connector::ConnectorError;
 use floodmark_engine::edge::data_dir::DataDirError;
@@ -47,8 +47,7 @@ impl CommandError {
     }
 
     pub(super) fn report(&self) -> ExitCode {
-        // A closed standard error is ignored: there is no other place to report to.
-        let _ = writeln!(std::io::stderr(), "error: {}", self.message);
+        warn(&format!("error: {}", self.message));
         ExitCode::from(self.code)
     }
 }

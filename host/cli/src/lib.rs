@@ -23,6 +23,7 @@ pub mod test;
 pub mod vectors;
 
 mod answering;
+mod escape;
 mod failure;
 mod hooks;
 mod pipeline;
@@ -154,21 +155,29 @@ fn arm() -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Prints the help, or the mistake in the arguments; returns the exit code.
+fn explain(error: &clap::Error) -> u8 {
+    // Arguments may be names of files that a shell found, and the message quotes them. `clap` would print them as they are.
+    let are_plain =
+        std::env::args_os().all(|argument| escape::is_plain(&argument.to_string_lossy()));
+    if are_plain || !error.use_stderr() {
+        // A closed pipe is not an error.
+        let _ = error.print();
+    } else {
+        terminal::warn(error.render().to_string().trim_end());
+    }
+    match error.use_stderr() {
+        true => failure::EXIT_USAGE,
+        false => 0,
+    }
+}
+
 /// Runs the command from the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // A closed pipe is not an error.
-            let _ = error.print();
-            let code = if error.use_stderr() {
-                failure::EXIT_USAGE
-            } else {
-                0
-            };
-            return ExitCode::from(code);
-        }
+        Err(error) => return ExitCode::from(explain(&error)),
     };
     // With the old limit most jobs run as well, and one that does not says which file it cannot open.
     let _ = open_files::raise_limit();

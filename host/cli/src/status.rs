@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::CommandError;
 use super::checkpoint::{state_bytes, summary};
+use super::escape::one_line;
 use super::job::{JobArguments, JobLocation};
 use super::print::{print, print_json};
 use super::table::table;
@@ -61,7 +62,7 @@ fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
         .saturating_sub(checkpoint.created_ms);
     print(&format!(
         "job `{}` is not running\n  newest checkpoint  {}, taken at {} ({} ago): {} in, {} out, {} of state\n",
-        checkpoint.job,
+        one_line(&checkpoint.job),
         checkpoint.id,
         date(checkpoint.created_ms),
         millis(age),
@@ -247,8 +248,8 @@ fn operator(vertex: &Value) -> String {
     format!(
         "\noperator `{}`: plugin `{}` {}, sha256 {}\n  code   {}\n  calls  {}: {} in the plugin, {} copying, {} in the host\n  faults {}, {}; {} rejected, {} skipped, {} to dead letters\n",
         text_of(&vertex["name"]),
-        printable(&text_of(&plugin["name"])),
-        printable(&text_of(&plugin["version"])),
+        text_of(&plugin["name"]),
+        text_of(&plugin["version"]),
         digest.get(..16).unwrap_or(&digest),
         code(plugin),
         count(of("count")),
@@ -279,21 +280,15 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-/// Text of a JSON value, without control characters of terminals.
+/// Text of a JSON value, on one line: a plugin chooses its own name and version.
 fn text_of(value: &Value) -> String {
-    printable(value.as_str().unwrap_or_default())
+    one_line(value.as_str().unwrap_or_default()).into_owned()
 }
 
 /// The first line only; the whole text, such as a plugin's output, is in the JSON.
 fn first_line(value: &Value) -> String {
     let line = value.as_str().unwrap_or_default().lines().next();
-    printable(line.unwrap_or_default())
-}
-
-/// Removes control characters: a plugin chooses its own name and version.
-fn printable(text: &str) -> String {
-    let visible = |char: char| if char.is_control() { '\u{fffd}' } else { char };
-    text.chars().map(visible).collect()
+    one_line(line.unwrap_or_default()).into_owned()
 }
 
 fn millis(ms: u64) -> String {
@@ -359,7 +354,7 @@ mod tests {
             "  swaps        1, 0 reverted, pause 0.8 ms (longest 0.8 ms); on trial\n",
             "operator `count`  12,345          1 k/s",
             "\ntime by stage     source    exchange        lookup        guest         apply  sink\noperator `count`       -  0 ms (0 %)  3.0 s (15 %)  15 s (75 %)  2.0 s (10 %)     -\n",
-            "operator `count`: plugin `a\u{fffd}[2Jb` 1, sha256 0123456789abcdef\n",
+            "operator `count`: plugin `a\\u{1b}[2Jb` 1, sha256 0123456789abcdef\n",
             "  code   quick, optimising\n",
             "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",

@@ -1,10 +1,12 @@
-//! Standard error: lines, and on a terminal a bar below them.
+//! Standard error: lines, and on a terminal a bar below them. All text is escaped here; the bar's own control sequences
+//! are not text.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::escape;
 use floodmark_engine::Say;
 
 /// Prints messages of a command to standard error.
@@ -30,13 +32,9 @@ impl Terminal {
 
     /// Prints a line above the bar.
     pub(super) fn say(&self, line: &str) {
-        let write = || {
-            // A closed standard error is ignored: there is no other place to report to.
-            let _ = writeln!(stderr(), "{line}");
-        };
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Some(bar) => bar.suspend(|| warn(line)),
+            None => warn(line),
         }
     }
 
@@ -58,7 +56,7 @@ impl Terminal {
             }
             bar.set_position(done);
         }
-        bar.set_message(text.to_owned());
+        bar.set_message(escape::one_line(text).into_owned());
     }
 
     /// Removes the bar.
@@ -76,8 +74,8 @@ fn bounded_style(bounded: bool) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-/// Prints a warning where no [`Terminal`] is available.
+/// Prints a line, or a message of several lines, where no [`Terminal`] is available.
 pub(super) fn warn(line: &str) {
     // A closed standard error is ignored: there is no other place to report to.
-    let _ = writeln!(stderr(), "{line}");
+    let _ = writeln!(stderr(), "{}", escape::lines(line));
 }

@@ -62,7 +62,8 @@ use crate::edge::pipeline_file;
 use crate::guest::Profiling;
 use crate::pipeline::Connectors;
 
-/// Receives lines for the user, on any thread.
+/// Receives lines for the user, on any thread. They may quote plugins, files and records: escape them before a terminal
+/// shows them.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A pipeline file, and settings that override it.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{chunks, describe_split, operator_bytes};
 use crate::CommandError;
+use crate::escape::one_line;
 use crate::failure::EXIT_DATA;
 use crate::place::{PlaceOrSavepoint, scratch_file};
 use crate::print::{print, print_json};
@@ -155,12 +156,12 @@ fn sources(a: &Checkpoint, b: &Checkpoint) -> String {
         if before == after {
             continue;
         }
-        text += &format!("source `{}`\n", source.name);
+        text += &format!("source `{}`\n", one_line(&source.name));
         for line in before.iter().filter(|line| !after.contains(line)) {
-            text += &format!("  - {line}\n");
+            text += &format!("  - {}\n", one_line(line));
         }
         for line in after.iter().filter(|line| !before.contains(line)) {
-            text += &format!("  + {line}\n");
+            text += &format!("  + {}\n", one_line(line));
         }
     }
     text
@@ -293,7 +294,7 @@ fn operator_page(
     after: Option<&OperatorSnapshot>,
     states: &OperatorChanges,
 ) -> String {
-    let mut text = format!("operator `{name}`");
+    let mut text = format!("operator `{}`", one_line(name));
     text += match (before, after) {
         (None, _) => ": new\n",
         (_, None) => ": gone\n",
@@ -302,7 +303,8 @@ fn operator_page(
     };
     for (state, changes) in states {
         text += &format!(
-            "  state   `{state}`: {} new, {} gone, {} changed, {} unchanged\n",
+            "  state   `{}`: {} new, {} gone, {} changed, {} unchanged\n",
+            one_line(state),
             count(changes.new),
             count(changes.gone),
             count(changes.changed),

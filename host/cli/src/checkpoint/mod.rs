@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::CommandError;
+use super::escape::one_line;
 use super::failure::EXIT_DATA;
 use super::job::JobArguments;
 use super::place::PlaceOrSavepoint;
@@ -212,7 +213,7 @@ fn page(checkpoint: &Checkpoint) -> String {
     let mut text = format!(
         "checkpoint {} of job `{}`\n  taken        {} ({})\n  records      {} in, {} out\n  parallelism  {} of at most {}\n",
         checkpoint.id,
-        checkpoint.job,
+        one_line(&checkpoint.job),
         date(checkpoint.created_ms),
         checkpoint.trigger.word(),
         count(checkpoint.records_in),
@@ -221,19 +222,22 @@ fn page(checkpoint: &Checkpoint) -> String {
         checkpoint.scale.max_parallelism.get(),
     );
     for source in &checkpoint.sources {
-        text += &format!("source `{}`\n", source.name);
+        text += &format!("source `{}`\n", one_line(&source.name));
         for split in &source.splits {
-            text += &format!("  {}\n", describe_split(checkpoint, &source.name, split));
+            let split = describe_split(checkpoint, &source.name, split);
+            text += &format!("  {}\n", one_line(&split));
         }
     }
     for operator in &checkpoint.operators {
         let chunks = chunks(operator).len() as u64;
         text += &format!(
             "operator `{}`\n  plugin  sha256 {}\n",
-            operator.name, operator.plugin
+            one_line(&operator.name),
+            operator.plugin
         );
         for state in &operator.states {
-            text += &format!("  state   `{}`: {}\n", state.name, describe_state(state));
+            let name = one_line(&state.name);
+            text += &format!("  state   `{name}`: {}\n", describe_state(state));
         }
         if !operator.states.is_empty() {
             text += &format!(
@@ -246,7 +250,7 @@ fn page(checkpoint: &Checkpoint) -> String {
     for sink in &checkpoint.sinks {
         text += &format!(
             "sink `{}`\n  {} handed over\n",
-            sink.name,
+            one_line(&sink.name),
             things(sink.staged.len() as u64, "part")
         );
     }

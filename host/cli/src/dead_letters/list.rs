@@ -45,7 +45,7 @@ pub(super) fn list(arguments: &ListArguments) -> Result<(), CommandError> {
         let mut lines = LinePrinter::new();
         for sink in sinks {
             let goes_on = sink.read(operator, &mut |FoundLetter { letter, place, .. }| {
-                lines.line(&letter.to_json_with("replayed", was_replayed(&place)))
+                lines.json(&letter.to_json_with("replayed", was_replayed(&place)))
             })?;
             if !goes_on {
                 break;
@@ -79,10 +79,9 @@ fn row(letter: &Letter, was_replayed: bool) -> Vec<String> {
     ]
 }
 
-/// The beginning of a text, on one line.
+/// The beginning of a text.
 fn shortened(text: &str, chars_max: usize) -> String {
-    let printable = |char: char| if char.is_control() { ' ' } else { char };
-    let mut short: String = text.chars().take(chars_max).map(printable).collect();
+    let mut short: String = text.chars().take(chars_max).collect();
     if text.chars().nth(chars_max).is_some() {
         short.push('…');
     }

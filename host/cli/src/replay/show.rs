@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::CommandError;
+use crate::escape::one_line;
 use crate::print::LinePrinter;
 use crate::state::decoder::Decoder;
 use crate::state::row::{Bytes, Shown, json_of};
@@ -138,10 +139,10 @@ impl Printer {
         if self.json {
             return Ok(true);
         }
-        self.lines.line(&format!(
+        self.lines.text(&format!(
             "operator `{}` of job `{}` from checkpoint {}, taken at {}, with {}",
             self.operator,
-            checkpoint.job,
+            one_line(&checkpoint.job),
             checkpoint.id,
             date(checkpoint.created_ms),
             self.plugin
@@ -165,11 +166,16 @@ impl Printer {
             replayed,
             states,
         );
-        let text = match self.json {
-            true => serde_json::to_string(&line).expect("a line is JSON"),
-            false => page(&line, replayed, self.inputs.len() > 1),
-        };
-        self.lines.line(&text)
+        match self.json {
+            true => {
+                let json = serde_json::to_string(&line).expect("a line is JSON");
+                self.lines.json(&json)
+            }
+            false => {
+                let page = page(&line, replayed, self.inputs.len() > 1);
+                self.lines.text(&page)
+            }
+        }
     }
 
     /// The change of one state.
@@ -223,7 +229,7 @@ impl Printer {
                 )
             }
         };
-        match self.lines.line(&text)? {
+        match self.lines.text(&text)? {
             true => self.lines.finish(),
             false => Ok(()),
         }
@@ -386,10 +392,10 @@ fn level(level: LogLevel) -> &'static str {
     }
 }
 
-/// A text, shortened for people.
+/// A text on one line, shortened for people.
 fn short(text: &str) -> String {
     match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", one_line(&text[..end])),
+        None => one_line(text).into_owned(),
     }
 }

@@ -124,7 +124,7 @@ impl Decoder {
             // The plugin may return JSON on several lines; a row is one line.
             Ok(texts) => texts
                 .iter()
-                .map(|text| String::from_utf8_lossy(text).replace(['\n', '\r'], " "))
+                .map(|text| String::from_utf8_lossy(text).replace(['\n', '\r', '\t'], " "))
                 .collect(),
             Err(reason) => {
                 warn(&format!(

@@ -50,7 +50,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
     };
     let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
     let mut lines = LinePrinter::new();
-    if arguments.format == DumpFormat::Csv && !lines.line("operator,state,key,sub-key,value")? {
+    if arguments.format == DumpFormat::Csv && !lines.csv("operator,state,key,sub-key,value")? {
         return Ok(());
     }
     for operator in operators {
@@ -135,7 +135,7 @@ impl Dumping<'_> {
         if self.format == DumpFormat::Jsonl {
             let row = shown.row(operator, &state.name, key, raw);
             let row = serde_json::to_string(&row).map_err(unreadable)?;
-            return lines.line(&row);
+            return lines.json(&row);
         }
         let cells: Vec<(String, String)> = match shown {
             Shown::Value(value) => vec![(String::new(), value)],
@@ -156,7 +156,7 @@ impl Dumping<'_> {
                 &sub_key,
                 &plain(&value),
             ];
-            if !lines.line(&fields.map(|field| quoted(field)).join(","))? {
+            if !lines.csv(&fields.map(|field| quoted(field)).join(","))? {
                 return Ok(false);
             }
         }

@@ -1,10 +1,10 @@
 //! Prints the findings and the result of a swap, for people or as JSON.
 
-use std::io::Write;
 use std::time::Duration;
 
 use crate::CommandError;
 use crate::failure::EXIT_FAILED;
+use crate::print::print_json_text;
 use crate::table::table;
 use floodmark_engine::edge::swap::{
     CompletedSwap, Findings, OperatorComparison, Shadow, StateCompatibility, StateRow,
@@ -23,17 +23,13 @@ pub(super) fn print(
     as_json: bool,
     was_stopped: bool,
 ) -> Result<(), CommandError> {
-    let text = match as_json {
-        true => {
-            serde_json::to_string_pretty(found).map_err(|error| {
-                CommandError::new(EXIT_FAILED, format!("cannot write the result: {error}"))
-            })? + "\n"
-        }
-        false => text(found, was_stopped),
-    };
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.or_else(|error| CommandError::of_output(&error))
+    if !as_json {
+        return crate::print::print(&text(found, was_stopped));
+    }
+    let json = serde_json::to_string_pretty(found).map_err(|error| {
+        CommandError::new(EXIT_FAILED, format!("cannot write the result: {error}"))
+    })?;
+    print_json_text(&json)
 }
 
 fn text(found: &Findings, was_stopped: bool) -> String {

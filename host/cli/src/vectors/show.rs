@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::bytes::Record;
+use crate::escape;
 use floodmark_state::stream::NO_TIMESTAMP;
 
 /// Characters of a value that are shown.
@@ -47,7 +48,7 @@ pub(super) fn json(value: &Value) -> String {
     let text = value.to_string();
     let shown: String = text.chars().take(CHARS_MAX).collect();
     let mark = if shown.len() < text.len() { "…" } else { "" };
-    format!("{}{mark}", escaped_but_quotes(&shown))
+    format!("{}{mark}", escape::json(&shown))
 }
 
 /// A message, on one line or several.
@@ -62,27 +63,23 @@ pub(super) fn message(text: &str) -> String {
             shown.push('\n');
         }
         let line: String = line.chars().take(MESSAGE_CHARS_MAX).collect();
-        shown += &escaped_but_quotes(&line);
+        shown += &escape::one_line(&line);
     }
     shown
 }
 
 /// Text between quotes, as in a file.
 fn escaped(text: &str) -> String {
-    text.chars().map(|char| escaped_char(char, true)).collect()
+    text.chars().map(escaped_char).collect()
 }
 
-fn escaped_but_quotes(text: &str) -> String {
-    text.chars().map(|char| escaped_char(char, false)).collect()
-}
-
-fn escaped_char(char: char, in_quotes: bool) -> String {
+fn escaped_char(char: char) -> String {
     match char {
-        '"' | '\\' if in_quotes => format!("\\{char}"),
+        '"' | '\\' => format!("\\{char}"),
         '\n' => "\\n".to_owned(),
         '\t' => "\\t".to_owned(),
         '\r' => "\\r".to_owned(),
-        '"' | '\'' | '\\' => char.to_string(),
+        '\'' => char.to_string(),
         // Control characters, and those that change the direction of text or are invisible.
         _ if char.escape_debug().len() > 1 => format!("\\u{:04X}", u32::from(char)),
         _ if ('\u{200b}'..='\u{202f}').contains(&char) => format!("\\u{:04X}", u32::from(char)),
@@ -112,7 +109,7 @@ mod tests {
             long.len() < 150 && long.ends_with("… (5000 bytes)"),
             "{long}"
         );
-        assert_eq!(message("one\n\x07two"), "one\n\\u0007two");
+        assert_eq!(message("one\n\x07two"), "one\n\\u{7}two");
         assert!(message(&"line\n".repeat(100)).lines().count() < 15);
         assert!(message(&"x".repeat(1 << 20)).len() < 2000);
         assert!(json(&Value::String("\u{7}".repeat(1000))).len() < 1000);
