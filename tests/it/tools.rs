@@ -79,24 +79,29 @@ fn state_is_shown_as_its_plugin_means_it() {
     assert_eq!(list["states"][0]["keys"], 3);
     assert_eq!(list["states"][0]["kind"], "value");
 
-    for (arguments, says) in [
+    for (arguments, code, says) in [
         (
             ["coun", "count", "rain"],
+            2,
             "checkpoint 2 has no operator `coun`; did you mean `count`?",
         ),
         (
             ["count", "cont", "rain"],
+            2,
             "operator `count` has no state `cont`; did you mean `count`?",
         ),
         (
             ["count", "count", "snow"],
-            "key `snow` has nothing in state `count`",
+            6,
+            "key `snow` has no value in state `count` of operator `count` as of checkpoint 2",
         ),
     ] {
         let refused = job.command(&[&["state", "get"][..], &arguments].concat());
-        assert_ne!(refused.code, Some(0));
+        assert_eq!(refused.code, Some(code), "{}", refused.stderr);
         refused.says(says);
     }
+    let absent = job.command(&["state", "get", "count", "count", "snow", "--json"]);
+    assert_eq!((absent.code, absent.stdout.as_str()), (Some(6), "null\n"));
     assert_eq!(
         bytes_of(&job.data_dir()),
         before,

@@ -52,6 +52,7 @@ Exit codes:
   3  a plugin cannot be built, loaded or opened
   4  the data folder or its checkpoints cannot be used
   5  a source or a sink cannot be read or written
+  6  `state get`: the key has no value
 130  asked twice to stop: ended at once, without a checkpoint";
 
 const FIRST_STEPS: &str = "\

@@ -6,9 +6,9 @@ use super::decoder::Decoder;
 use super::row::{from_hex, readable};
 use super::{StateArguments, operator, schemas, unreadable};
 use crate::CommandError;
-use crate::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::failure::{EXIT_NO_VALUE, EXIT_USAGE};
 use crate::place::scratch_file;
-use crate::print::print;
+use crate::print::{print, print_json_text};
 use crate::terminal::Terminal;
 use crate::terminal::warn;
 use floodmark_engine::runtime::saved::SavedState;
@@ -31,7 +31,7 @@ pub struct Get {
     hex: bool,
     #[command(flatten)]
     source: StateArguments,
-    /// Prints JSON, as a row of `dump`
+    /// Prints JSON, as a row of `dump`; `null` if the key has no value
     #[arg(long)]
     json: bool,
 }
@@ -53,14 +53,17 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
         }
     }
     let Some((schema, value)) = found else {
+        if arguments.json {
+            print_json_text("null")?;
+        }
         return Err(CommandError::new(
-            EXIT_DATA,
+            EXIT_NO_VALUE,
             format!(
-                "checkpoint {}: key `{}` has nothing in state `{}` of operator `{}`",
-                checkpoint.id,
+                "key `{}` has no value in state `{}` of operator `{}` as of checkpoint {}",
                 readable(&key),
                 arguments.state,
-                operator.name
+                operator.name,
+                checkpoint.id
             ),
         ));
     };
@@ -72,7 +75,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
     let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {
         let row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
-        return print(&(serde_json::to_string(&row).unwrap_or_default() + "\n"));
+        return print_json_text(&serde_json::to_string(&row).unwrap_or_default());
     }
     print(&shown.page())
 }

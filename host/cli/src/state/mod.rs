@@ -28,6 +28,8 @@ pub enum StateCommand {
     /// Lists the states of each operator, and their sizes
     List(list::List),
     /// Prints the value, list or map of one key in a state
+    ///
+    /// If the key has no value, the exit code is 6.
     Get(get::Get),
     /// Prints all keys of a state with their values, one per line
     Dump(dump::Dump),
