@@ -44,6 +44,12 @@ fn check(option: &str, code: i32, says: &[&str]) {
         for words in says {
             outcome = outcome.says(words);
         }
+        // A plugin has no environment in which a user could set it.
+        assert!(
+            !outcome.stderr.contains("RUST_BACKTRACE"),
+            "{}",
+            outcome.stderr
+        );
         let tries = outcome
             .stderr
             .matches("; the job resumes from checkpoint 1 ")

@@ -410,16 +410,27 @@ fn trapped(
             exceeded,
         };
     }
-    let stderr = String::from_utf8_lossy(&state.stderr);
     GuestError::Trapped {
         operator,
         call,
         reason,
-        stderr: stderr
-            .chars()
-            .filter(|char| *char == '\n' || !char.is_control())
-            .collect(),
+        stderr: last_words(&state.stderr),
     }
+}
+
+/// The end of a guest's standard error, without control characters and without the hints that Rust adds to a panic: a
+/// guest has no environment, so a user cannot follow them.
+fn last_words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<_> = text.lines().filter(|line| !is_hint(line)).collect();
+    let mut text = lines.join("\n");
+    text.retain(|char| char == '\n' || !char.is_control());
+    text
+}
+
+/// Whether a line only says how to get a backtrace.
+fn is_hint(line: &str) -> bool {
+    line.trim_start().starts_with("note: ") && line.contains("`RUST_BACKTRACE=")
 }
 
 /// The limit that ended a call, if any. A guest that is refused memory usually traps by itself afterwards.
@@ -520,5 +531,37 @@ fn optional_column(column: &OptionalColumn) -> wit::OptionalColumnParam<'_> {
         present: column.present(),
         ends: column.ends(),
         bytes: column.bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches last words of a guest that tell a user to do what cannot be done, or that lack what the guest said.
+
+    use super::*;
+
+    #[track_caller]
+    fn check(stderr: &str, expected: &str) {
+        assert_eq!(last_words(stderr.as_bytes()), expected);
+    }
+
+    #[test]
+    fn hints_of_rust_are_left_out() {
+        check("", "");
+        check(
+            "\nthread 'main' panicked at src/lib.rs:1:2:\nno\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+            "\nthread 'main' panicked at src/lib.rs:1:2:\nno",
+        );
+        check(
+            "one\nnote: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.\r\ntwo\n",
+            "one\ntwo",
+        );
+        check("note: this is the plugin's\n", "note: this is the plugin's");
+        check("set `RUST_BACKTRACE=1`", "set `RUST_BACKTRACE=1`");
+    }
+
+    #[test]
+    fn control_characters_are_left_out() {
+        check("a\u{1b}[31m\tb\u{9b}\nc", "a[31mb\nc");
     }
 }
