@@ -224,3 +224,17 @@ impl CommitPermit {
         }
     }
 }
+
+/// All chunks that a checkpoint names, in its order.
+fn chunks_of(checkpoint: &Checkpoint) -> impl Iterator<Item = ChunkRef> {
+    let tasks = checkpoint
+        .operators
+        .iter()
+        .flat_map(|operator| &operator.tasks);
+    tasks.flat_map(|task| &task.chunks).copied()
+}
+
+/// All plugins that a checkpoint names.
+fn plugins_of(checkpoint: &Checkpoint) -> impl Iterator<Item = PluginDigest> {
+    checkpoint.operators.iter().map(|operator| operator.plugin)
+}

@@ -281,10 +281,10 @@ impl CheckpointV1<'_> {
                 .get(&chunk.id)
                 .is_some_and(|told: &StoredChunk| told.chunk == chunk)
         };
-        if !super::chunks_of(&checkpoint).all(is_told) {
+        if !crate::chunks_of(&checkpoint).all(is_told) {
             return Err(malformed("its record does not say where its chunks are"));
         }
-        if !super::plugins_of(&checkpoint).all(|plugin| plugins.contains_key(&plugin)) {
+        if !crate::plugins_of(&checkpoint).all(|plugin| plugins.contains_key(&plugin)) {
             return Err(malformed("its record does not say where its plugins are"));
         }
         Ok(StoredCheckpoint {

@@ -30,11 +30,10 @@ use std::time::Duration;
 use super::store::{Recovery, StoreError};
 use super::{
     Checkpoint, CheckpointReader, CheckpointStorage, CommitPermit, Compression, Depth,
-    NewCheckpoint, PluginDigest,
+    NewCheckpoint,
 };
 use address::Make;
 use claim::ClaimStatus;
-use floodmark_state::ChunkRef;
 use floodmark_state::stream::CheckpointId;
 use reader::ObjectReader;
 use remote::Remote;
@@ -133,20 +132,6 @@ impl CheckpointStorage for ObjectStorage {
     fn reader(&self) -> Arc<dyn CheckpointReader> {
         Arc::clone(&self.reader) as Arc<dyn CheckpointReader>
     }
-}
-
-/// All chunks that a checkpoint names, in its order.
-fn chunks_of(checkpoint: &Checkpoint) -> impl Iterator<Item = ChunkRef> {
-    let tasks = checkpoint
-        .operators
-        .iter()
-        .flat_map(|operator| &operator.tasks);
-    tasks.flat_map(|task| &task.chunks).copied()
-}
-
-/// All plugins that a checkpoint names.
-fn plugins_of(checkpoint: &Checkpoint) -> impl Iterator<Item = PluginDigest> {
-    checkpoint.operators.iter().map(|operator| operator.plugin)
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::ObjectStorage;
 use super::claim::{Claim, Named, Placed};
 use super::layout::{self, CheckpointRecord, StoredCheckpoint, StoredPlugin, WriterId};
-use super::{ObjectStorage, chunks_of, plugins_of};
 use crate::crash::{self, Point};
 use crate::store::{CheckpointRefusal, StoreError};
 use crate::{Checkpoint, CheckpointReader, CommitPermit, NewCheckpoint, PluginDigest, retention};
+use crate::{chunks_of, plugins_of};
 use floodmark_state::stream::CheckpointId;
 use floodmark_state::{Chunk, ChunkId, ChunkRef, chunk_index};
 

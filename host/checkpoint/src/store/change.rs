@@ -13,11 +13,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chunks::ChunkTables;
 use super::error::{CheckpointRefusal, StoreError, StoreFault};
 use super::read::manifests;
-use super::{Listed, chunks_of, plugins_of, tables};
+use super::{Listed, tables};
 use crate::{
     Checkpoint, CheckpointReader, Compression, ManifestError, NewCheckpoint, PluginDigest,
     manifest, retention,
 };
+use crate::{chunks_of, plugins_of};
 use floodmark_state::stream::CheckpointId;
 use floodmark_state::{Chunk, ChunkId, ChunkRef};
 

@@ -7,7 +7,8 @@ use redb::Database;
 use super::change::CheckpointReferences;
 use super::chunks::ChunkTables;
 use super::error::StoreFault;
-use super::{chunks_of, tables};
+use super::tables;
+use crate::chunks_of;
 use crate::{Checkpoint, CheckpointReader, Compression, manifest};
 
 /// The highest ids that were ever used.

@@ -48,9 +48,8 @@ pub use recover::{Recovery, RestoredCheckpoint, SetAside};
 pub use tables::CHUNK_BYTES_BEST;
 pub use verify::{CheckpointReport, VerifyReport};
 
-use super::{Checkpoint, CheckpointStorageSettings, ManifestError, PluginDigest};
+use super::{Checkpoint, CheckpointStorageSettings, ManifestError};
 use error::StoreFault;
-use floodmark_state::ChunkRef;
 use floodmark_state::stream::CheckpointId;
 use reader::StoreReader;
 use write::Marker;
@@ -208,20 +207,6 @@ impl std::fmt::Debug for CheckpointStore {
             .field("path", &self.reader.path())
             .finish_non_exhaustive()
     }
-}
-
-/// All chunks that a checkpoint names, in its order.
-fn chunks_of(checkpoint: &Checkpoint) -> impl Iterator<Item = ChunkRef> {
-    let tasks = checkpoint
-        .operators
-        .iter()
-        .flat_map(|operator| &operator.tasks);
-    tasks.flat_map(|task| &task.chunks).copied()
-}
-
-/// All plugins that a checkpoint names.
-fn plugins_of(checkpoint: &Checkpoint) -> impl Iterator<Item = PluginDigest> {
-    checkpoint.operators.iter().map(|operator| operator.plugin)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use redb::{ReadTransaction, ReadableTable};
 use sha2::{Digest, Sha256};
 
 use super::error::{StoreError, StoreFault};
-use super::{Listed, chunks_of, plugins_of, tables};
+use super::{Listed, tables};
 use crate::{Checkpoint, ManifestError, PluginDigest, manifest};
+use crate::{chunks_of, plugins_of};
 use floodmark_state::stream::CheckpointId;
 
 /// All manifests, newest first.

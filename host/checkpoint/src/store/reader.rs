@@ -12,13 +12,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::handle::{Handle, Storage};
-use super::verify::{self, PageCheck, Views};
-use super::{FailedWrite, Fate, Listed, chunks, file, pages, read, tables};
-use crate::{Checkpoint, CheckpointReader, PluginDigest};
-use floodmark_state::ChunkRef;
-use floodmark_state::stream::CheckpointId;
-
-use super::VerifyReport;
+use super::verify::{PageCheck, Views};
+use super::{FailedWrite, Fate, file, pages, tables};
 
 /// The open file of a store.
 pub(super) struct StoreReader {
@@ -156,31 +151,5 @@ impl Views for StoreReader {
 
     fn pages(&self) -> Result<PageCheck, StoreError> {
         Ok(PageCheck::Checked(self.check_pages()?))
-    }
-}
-
-impl CheckpointReader for StoreReader {
-    fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        self.view(read::list)
-    }
-
-    fn read(&self, id: CheckpointId) -> Result<Checkpoint, StoreError> {
-        self.view(|transaction| read::checkpoint(transaction, id))
-    }
-
-    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, StoreError> {
-        self.view(|transaction| chunks::read(transaction, chunk))
-    }
-
-    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError> {
-        self.view(|transaction| chunks::read_index(transaction, chunk).map(|found| found.sound()))
-    }
-
-    fn plugin(&self, plugin: PluginDigest) -> Result<Vec<u8>, StoreError> {
-        self.view(|transaction| read::plugin(transaction, plugin))
-    }
-
-    fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
-        verify::verify(self, id)
     }
 }

@@ -19,11 +19,8 @@ use super::error::{StoreError, StoreFault};
 use super::guard::guarded;
 use super::handle::{Handle, Storage};
 use super::pages::{self, Overlay};
-use super::verify::{self, PageCheck, Views};
-use super::{FORMAT, Listed, VerifyReport, chunks, file, read, tables};
-use crate::{Checkpoint, CheckpointReader, PluginDigest};
-use floodmark_state::ChunkRef;
-use floodmark_state::stream::CheckpointId;
+use super::verify::{PageCheck, Views};
+use super::{FORMAT, file, tables};
 
 /// Bytes at the start of the file that identify the commit.
 const HEAD_BYTES: usize = 512;
@@ -147,32 +144,6 @@ impl Views for ReadOnlyStore {
             Some(found) => Ok(PageCheck::Checked(found)),
             None => Ok(PageCheck::Busy),
         }
-    }
-}
-
-impl CheckpointReader for ReadOnlyStore {
-    fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        self.view(read::list)
-    }
-
-    fn read(&self, id: CheckpointId) -> Result<Checkpoint, StoreError> {
-        self.view(|transaction| read::checkpoint(transaction, id))
-    }
-
-    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, StoreError> {
-        self.view(|transaction| chunks::read(transaction, chunk))
-    }
-
-    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError> {
-        self.view(|transaction| chunks::read_index(transaction, chunk).map(|found| found.sound()))
-    }
-
-    fn plugin(&self, plugin: PluginDigest) -> Result<Vec<u8>, StoreError> {
-        self.view(|transaction| read::plugin(transaction, plugin))
-    }
-
-    fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
-        verify::verify(self, id)
     }
 }
 

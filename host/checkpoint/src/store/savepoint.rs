@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::copy::{Highest, copy_to};
 use super::error::{StoreError, StoreFault};
+use super::file;
 use super::guard::guarded;
 use super::readonly::ReadOnlyStore;
-use super::{chunks_of, file};
+use crate::chunks_of;
 use crate::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
 use floodmark_state::stream::CheckpointId;
 

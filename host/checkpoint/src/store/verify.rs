@@ -8,8 +8,8 @@ use redb::{ReadTransaction, ReadableTable};
 use super::change::CheckpointReferences;
 use super::chunks::{self, IndexFound};
 use super::error::{StoreError, StoreFault};
-use super::{chunks_of, plugins_of, read, tables};
-use crate::{Checkpoint, CheckpointReader, PluginDigest};
+use super::{Listed, read, tables};
+use crate::{Checkpoint, CheckpointReader, PluginDigest, chunks_of, plugins_of};
 use floodmark_state::stream::CheckpointId;
 use floodmark_state::{ChunkId, ChunkRef};
 
@@ -67,6 +67,32 @@ pub(super) trait Views {
 
     /// Checks the pages of the file.
     fn pages(&self) -> Result<PageCheck, StoreError>;
+}
+
+impl<V: Views + Send + Sync> CheckpointReader for V {
+    fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        self.view(read::list)
+    }
+
+    fn read(&self, id: CheckpointId) -> Result<Checkpoint, StoreError> {
+        self.view(|transaction| read::checkpoint(transaction, id))
+    }
+
+    fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, StoreError> {
+        self.view(|transaction| chunks::read(transaction, chunk))
+    }
+
+    fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, StoreError> {
+        self.view(|transaction| chunks::read_index(transaction, chunk).map(|found| found.sound()))
+    }
+
+    fn plugin(&self, plugin: PluginDigest) -> Result<Vec<u8>, StoreError> {
+        self.view(|transaction| read::plugin(transaction, plugin))
+    }
+
+    fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
+        verify(self, id)
+    }
 }
 
 /// Checks one checkpoint, or all of them and the store's own tables.

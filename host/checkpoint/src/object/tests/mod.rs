@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::store::{CheckpointRefusal, RestoredCheckpoint};
-use crate::{OperatorSnapshot, Scale, TaskSnapshot, Trigger};
+use crate::{OperatorSnapshot, PluginDigest, Scale, TaskSnapshot, Trigger, chunks_of, plugins_of};
 use floodmark_state::stream::{KeyGroupRange, MaxParallelism};
 use floodmark_state::{Chunk, ChunkId, chunk_index};
 

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::{
     CheckpointReader, CheckpointStorage, CommitPermit, Compression, Depth, NewCheckpoint,
-    OperatorSnapshot, Scale, TaskSnapshot, Trigger,
+    OperatorSnapshot, PluginDigest, Scale, TaskSnapshot, Trigger,
 };
 use disk::Disk;
 use floodmark_state::stream::{KeyGroupRange, MaxParallelism};
