@@ -117,7 +117,7 @@ const ENDINGS: [(&str, &str); 58] = [
     ("output-gigantic", TOO_MUCH),
     (
         "output-large",
-        "returned 300176 bytes from `process`, but at most 256 KiB are allowed; raise `limits.output-per-call`",
+        "bytes from `process`, but at most 256 KiB are allowed; raise `limits.output-per-call`",
     ),
     (
         "output-unaligned",

@@ -105,7 +105,9 @@ fn fails_by(error: &GuestError) -> Option<FailsBy> {
         GuestError::Limit { exceeded, .. } => match exceeded {
             Exceeded::Time { .. } | Exceeded::Fuel { .. } => Some(FailsBy::Time),
             Exceeded::Memory { .. } | Exceeded::Table { .. } => Some(FailsBy::Memory),
-            Exceeded::Output { .. } => Some(FailsBy::Output),
+            Exceeded::Output { .. } | Exceeded::Emissions { .. } | Exceeded::Changes { .. } => {
+                Some(FailsBy::Output)
+            }
             _ => None,
         },
         _ => None,

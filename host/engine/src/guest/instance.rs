@@ -207,7 +207,12 @@ impl Instance {
             }
             Err(error) => return Err(self.crashed("process", &error)),
         };
-        self.check_returned("process", output.bytes())?;
+        let cost = output.check_cost(batch, &self.store.data().bounds.limits);
+        cost.map_err(|exceeded| GuestError::Limit {
+            operator: self.operator.clone(),
+            call: "process",
+            exceeded,
+        })?;
         let declared = Declared {
             batch,
             outputs: self.outputs,

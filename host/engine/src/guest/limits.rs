@@ -20,6 +20,11 @@ pub(super) const TICKS_PER_SECOND: u64 = 100;
 pub(super) const TABLE_ELEMENTS_MAX: usize = 1 << 16;
 /// Bytes that a guest may always pass at once: log lines and reads of state are not output.
 const HANDED_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of the output limit for each change of a list or map that a call may make. The state takes some microseconds
+/// for a change, so by default all changes of a call take below a second.
+const BYTES_PER_CHANGE: u64 = 1 << 10;
+/// Changes that a call may always make: one for each record.
+const CHANGES_MIN: u64 = 1 << 12;
 
 /// Limits on one operator's plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,11 @@ impl Limits {
         let bytes = self.output_bytes_per_call.max(HANDED_BYTES_MIN);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
+
+    /// Largest number of changes of lists and maps in a call.
+    pub(super) fn changes_per_call(&self) -> u64 {
+        (self.output_bytes_per_call / BYTES_PER_CHANGE).max(CHANGES_MIN)
+    }
 }
 
 /// Number of ticks after which a call with this time limit is over: one more than fit, since the first may come at
@@ -83,11 +93,25 @@ pub enum Exceeded {
         /// The limit.
         allowed: Duration,
     },
-    /// `output-per-call`
+    /// More output than `limits.output-per-call`.
     Output {
-        /// The returned bytes, if they were counted.
+        /// The returned bytes and all that is made of them, if they were counted.
         bytes: Option<u64>,
         /// The limit in bytes.
+        allowed: u64,
+    },
+    /// Emissions of one call. No setting raises them.
+    Emissions {
+        /// The returned number.
+        emissions: u64,
+        /// The limit.
+        allowed: u64,
+    },
+    /// Changes of lists and maps in one call: one for each KiB of `output-per-call`.
+    Changes {
+        /// The returned number.
+        changes: u64,
+        /// The limit.
         allowed: u64,
     },
     /// `fuel-per-call`
@@ -121,16 +145,45 @@ impl Exceeded {
         Some(match self {
             Self::Memory { .. } => "limits.memory",
             Self::Time { .. } => "limits.time-per-call",
-            Self::Output { .. } => "limits.output-per-call",
+            Self::Output { .. } | Self::Changes { .. } => "limits.output-per-call",
             Self::Fuel { .. } => "limits.fuel-per-call",
             Self::Instances { .. } => "limits.instances",
-            Self::Table { .. } | Self::Pool { .. } => return None,
+            Self::Emissions { .. } | Self::Table { .. } | Self::Pool { .. } => return None,
         })
     }
 
     /// A sentence about operator and call.
     pub(super) fn said_of(&self, operator: &str, call: &str) -> String {
-        let what = match *self {
+        let what = self.what(call);
+        let raise = format!("raise `{}`", self.setting().unwrap_or_default());
+        let next = match self {
+            Self::Memory { .. }
+            | Self::Time { .. }
+            | Self::Output { .. }
+            | Self::Changes { .. }
+            | Self::Fuel { .. }
+                if call == "process" =>
+            {
+                format!("{raise} or send smaller batches")
+            }
+            Self::Memory { .. }
+            | Self::Time { .. }
+            | Self::Output { .. }
+            | Self::Changes { .. }
+            | Self::Fuel { .. }
+            | Self::Instances { .. } => raise,
+            Self::Emissions { .. } => {
+                "put more records into one emission, or send smaller batches".to_owned()
+            }
+            Self::Table { .. } => "correct the plugin".to_owned(),
+            Self::Pool { .. } => "lower `parallelism`, or split the pipeline in two".to_owned(),
+        };
+        format!("operator `{operator}` {what}; {next}")
+    }
+
+    /// What an operator did, as a part of a sentence.
+    fn what(&self, call: &str) -> String {
+        match *self {
             Self::Memory { asked, allowed } => format!(
                 "asked for {} of memory in `{call}`, but at most {} are allowed",
                 ByteCount(asked).in_unit_of(allowed),
@@ -152,6 +205,12 @@ impl Exceeded {
                 bytes: None,
                 allowed,
             } => format!("handed over more than {} in `{call}`", ByteCount(allowed)),
+            Self::Emissions { emissions, allowed } => format!(
+                "returned {emissions} emissions from `{call}`, but at most {allowed} are allowed"
+            ),
+            Self::Changes { changes, allowed } => format!(
+                "changed {changes} items of lists and maps in `{call}`, but at most {allowed} are allowed, one for each KiB of output"
+            ),
             Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),
             Self::Instances { allowed } => {
                 format!("already has {allowed} live instances, the most allowed")
@@ -164,23 +223,7 @@ impl Exceeded {
             Self::Pool { allowed } => format!(
                 "cannot get another instance: the process has room for {allowed} instances of all plugins, with 4 memories and 8 tables each"
             ),
-        };
-        let raise = format!("raise `{}`", self.setting().unwrap_or_default());
-        let next = match self {
-            Self::Memory { .. } | Self::Time { .. } | Self::Output { .. } | Self::Fuel { .. }
-                if call == "process" =>
-            {
-                format!("{raise} or send smaller batches")
-            }
-            Self::Memory { .. }
-            | Self::Time { .. }
-            | Self::Output { .. }
-            | Self::Fuel { .. }
-            | Self::Instances { .. } => raise,
-            Self::Table { .. } => "correct the plugin".to_owned(),
-            Self::Pool { .. } => "lower `parallelism`, or split the pipeline in two".to_owned(),
-        };
-        format!("operator `{operator}` {what}; {next}")
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod bindings;
 mod closed_wasi;
 mod compiled;
 mod compiler;
+mod counted;
 mod error;
 mod exports;
 mod guest_state;
@@ -33,6 +34,7 @@ mod times;
 
 pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
 pub use compiled::prepare_cache;
+pub(crate) use counted::{KEYS_FEWER, bytes_of};
 pub use engine::{EngineSettings, GuestEngine, Optimise};
 pub use error::{AnswerFault, ComponentFault, GuestError};
 pub use guest_state::{LogLevel, LogLine};

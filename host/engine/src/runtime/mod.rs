@@ -18,6 +18,7 @@ pub mod faults;
 mod improve;
 pub mod keyed;
 pub mod keyed_state;
+mod leaving;
 mod observed;
 mod own_store;
 pub mod replay;

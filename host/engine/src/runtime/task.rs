@@ -8,6 +8,7 @@ use super::collections::Collections;
 use super::faults::{FaultHandler, Faults, Guilty, Handling};
 use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
+use super::leaving::leaving;
 use super::migration::{OwnInstance, migrate_some, migrated};
 use super::schema::DeclaredState;
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
@@ -15,10 +16,7 @@ use super::snapshot::Seals;
 use super::stages::CallLaps;
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
-use crate::guest::{
-    CallOutput, CallTimes, Emission, EmittedKeys, GuestError, Instance, LogLine, Rejection,
-    StateAccess,
-};
+use crate::guest::{CallOutput, CallTimes, GuestError, Instance, LogLine, Rejection, StateAccess};
 use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{
     Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp,
@@ -485,32 +483,6 @@ fn rejected<'a>(rejection: &Rejection, batch: &'a Batch) -> Guilty<'a> {
         record: rejection.record as usize,
         reason: format!("rejected the record: {}", rejection.reason),
     }
-}
-
-/// The emitted batches, each with its port.
-pub(super) fn leaving(emissions: Vec<Emission>, mut batch: Batch) -> Vec<(OutputPort, Batch)> {
-    let mut leaving = Vec::with_capacity(emissions.len());
-    let last = emissions.len().saturating_sub(1);
-    let origin = batch.origin.inherited();
-    for (index, emission) in emissions.into_iter().enumerate() {
-        let keys = match emission.keys {
-            EmittedKeys::Fresh(keys) => keys,
-            EmittedKeys::Input if index == last => std::mem::take(&mut batch.keys),
-            EmittedKeys::Input => batch.keys.clone(),
-        };
-        let emitted = Batch {
-            keys,
-            slots: emission.slots,
-            values: emission.values,
-            timestamps: emission.timestamps,
-            origin: origin.clone(),
-            skips_values: false,
-        };
-        if !emitted.is_empty() {
-            leaving.push((OutputPort(emission.output), emitted));
-        }
-    }
-    leaving
 }
 
 /// Writes one task's share of a sink.
