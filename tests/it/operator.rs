@@ -103,6 +103,12 @@ impl KeyedState for InMaps {
         Ok((!stale.is_empty()).then_some(stale))
     }
 
+    fn size_bytes(&self) -> u64 {
+        let values = self.values.iter();
+        let values = values.map(|((_, key), value)| key.len() + value.len());
+        values.sum::<usize>() as u64
+    }
+
     fn settle(&mut self, _now_ms: u64) -> Result<(), OnFire> {
         self.settled += 1;
         Ok(())

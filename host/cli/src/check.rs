@@ -168,8 +168,12 @@ fn describe_limits(limits: &Limits) -> String {
         Some(units) => format!(" and {units} units of fuel"),
         None => String::new(),
     };
+    let state = match limits.state_bytes {
+        None | Some(u64::MAX) => String::new(),
+        Some(bytes) => format!(" {} of state per task;", size::format(bytes)),
+    };
     format!(
-        "  limits  {} of memory; {}, {} of output{fuel} per call; {} log lines per second; {} spare instances\n",
+        "  limits  {} of memory; {}, {} of output{fuel} per call;{state} {} log lines per second; {} spare instances\n",
         size::format(limits.memory_bytes),
         duration::format(limits.time_per_call),
         size::format(limits.output_bytes_per_call),

@@ -246,7 +246,7 @@ fn operator(vertex: &Value) -> String {
     let digest = text_of(&plugin["digest"]);
     let of = |field: &str| number(&calls[field]);
     format!(
-        "\noperator `{}`: plugin `{}` {}, sha256 {}\n  code   {}\n  calls  {}: {} in the plugin, {} copying, {} in the host\n  faults {}, {}; {} rejected, {} skipped, {} to dead letters\n",
+        "\noperator `{}`: plugin `{}` {}, sha256 {}\n  code   {}\n  calls  {}: {} in the plugin, {} copying, {} in the host\n  faults {}, {}; {} rejected, {} skipped, {} to dead letters\n{}",
         text_of(&vertex["name"]),
         text_of(&plugin["name"]),
         text_of(&plugin["version"]),
@@ -264,6 +264,20 @@ fn operator(vertex: &Value) -> String {
         count(of("rejections")),
         count(of("skipped")),
         count(of("dead-letters")),
+        state(&vertex["state"]),
+    )
+}
+
+/// The size of the state and its limit; nothing without a limit.
+fn state(state: &Value) -> String {
+    if state["limit-bytes"].is_null() {
+        return String::new();
+    }
+    let of = |field: &str| bytes(number(&state[field]));
+    format!(
+        "  state  {} of {} that its tasks may have together\n",
+        of("size-bytes"),
+        of("limit-bytes")
     )
 }
 
@@ -338,7 +352,7 @@ mod tests {
                     "name": "a\u{1b}[2Jb", "version": "1", "digest": "0123456789abcdef01",
                     "code": "quick", "optimising": true,
                 },
-                "state": { "bytes": 4096 },
+                "state": { "bytes": 4096, "size-bytes": 6144, "limit-bytes": 1 << 30 },
                 "metrics": { "read-records": 12_345, "read-records-per-second": 1000.0, "busy-share": 0.5 },
                 "calls": { "count": 9, "traps": 1, "retries": 2, "guest-time": 12_000 },
                 "stage-times": { "exchange": 0.25, "lookup": 3_000.0, "guest": 15_000.0, "apply": 1_999.75 },
@@ -358,6 +372,7 @@ mod tests {
             "  code   quick, optimising\n",
             "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",
+            "  state  6.0 KiB of 1.0 GiB that its tasks may have together\n",
         ] {
             assert!(page.contains(words), "not there: {words}\n{page}");
         }

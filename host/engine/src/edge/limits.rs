@@ -13,6 +13,7 @@ pub fn limits(typed: LimitSettings) -> Limits {
         output_bytes_per_call: typed
             .output_per_call
             .unwrap_or(default.output_bytes_per_call),
+        state_bytes: typed.state.map(|state| state.0.unwrap_or(u64::MAX)),
         log_lines_per_second: typed
             .log_lines_per_second
             .unwrap_or(default.log_lines_per_second),

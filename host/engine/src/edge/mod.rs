@@ -15,6 +15,7 @@ pub mod cache_folder;
 pub mod clock;
 pub mod data_dir;
 pub mod limits;
+pub mod machine;
 pub mod open_files;
 pub mod optimiser;
 pub mod pipeline_file;

@@ -6,14 +6,16 @@
 //! means; values of `value` states need no bound of their own, since each key of the call has at most one in each.
 
 use super::limits::{Exceeded, Limits};
-use super::output::Emission;
+use super::output::{CallOutput, Emission};
 use super::returned::{Items, OptionalItems, Returned, Rows, Selection};
-use floodmark_state::stream::{Batch, Column};
+use floodmark_state::stream::{Batch, Column, OptionalColumn};
 
 /// Largest number of emissions of one call: each becomes a batch, and may become a call of the next operator.
 const EMISSIONS_MAX: usize = 1 << 14;
 /// Bytes of an emission beside its columns, after the first one: its batch, and the origin of that.
 const EMISSION_BYTES: usize = size_of::<Emission>() + size_of::<Batch>() + 512;
+/// Bytes of an entry of the state beside its key and value, roughly.
+const ENTRY_BYTES: usize = 16;
 /// Copied keys are those of the records of an emission, instead of all, if they have this many times fewer bytes.
 pub(crate) const KEYS_FEWER: usize = 4;
 
@@ -102,6 +104,32 @@ impl Returned {
         });
         copies.sum()
     }
+}
+
+impl CallOutput {
+    /// Bytes that its writes add to the state at least, without keys; 0 if they only remove.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        let values = self.values.iter().map(|write| &write.values);
+        let values = values.map(bytes_of_present);
+        let items = self.lists.iter();
+        let items =
+            items.map(|write| ENTRY_BYTES * write.values.len() + write.values.bytes().len());
+        let entries = self
+            .maps
+            .iter()
+            .map(|write| match bytes_of_present(&write.values) {
+                0 => 0,
+                bytes => bytes + write.sub_keys.bytes().len(),
+            });
+        values.chain(items).chain(entries).sum::<usize>() as u64
+    }
+}
+
+/// Bytes of the present values of a column.
+fn bytes_of_present(values: &OptionalColumn) -> usize {
+    let present = values.present().iter();
+    let present: u32 = present.map(|bits| bits.count_ones()).sum();
+    ENTRY_BYTES * present as usize + values.bytes().len()
 }
 
 /// Bytes of a column.

@@ -35,6 +35,9 @@ pub struct Limits {
     pub time_per_call: Duration,
     /// Largest output of one call, in bytes.
     pub output_bytes_per_call: u64,
+    /// Bytes that the state of one task may take, with what is not compacted yet; `u64::MAX` without a limit. `None` for
+    /// the default: a job whose state is in memory divides a part of the machine's memory among its tasks.
+    pub state_bytes: Option<u64>,
     /// Log lines of an operator per second, over all its instances.
     pub log_lines_per_second: u32,
     /// Live instances of an operator beyond two for each task (the working one, and its replacement in a swap): spares
@@ -50,6 +53,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             time_per_call: Duration::from_secs(10),
             output_bytes_per_call: 64 << 20,
+            state_bytes: None,
             log_lines_per_second: 100,
             instances: 16,
             fuel_per_call: None,
@@ -114,6 +118,13 @@ pub enum Exceeded {
         /// The limit.
         allowed: u64,
     },
+    /// More state of a task than `limits.state`.
+    State {
+        /// The size that the state would have, in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        allowed: u64,
+    },
     /// `fuel-per-call`
     Fuel {
         /// The limit, which was used up.
@@ -146,6 +157,7 @@ impl Exceeded {
             Self::Memory { .. } => "limits.memory",
             Self::Time { .. } => "limits.time-per-call",
             Self::Output { .. } | Self::Changes { .. } => "limits.output-per-call",
+            Self::State { .. } => "limits.state",
             Self::Fuel { .. } => "limits.fuel-per-call",
             Self::Instances { .. } => "limits.instances",
             Self::Emissions { .. } | Self::Table { .. } | Self::Pool { .. } => return None,
@@ -172,6 +184,9 @@ impl Exceeded {
             | Self::Changes { .. }
             | Self::Fuel { .. }
             | Self::Instances { .. } => raise,
+            Self::State { .. } => {
+                format!("{raise}, give the state a time to live, or use the backend `disk`")
+            }
             Self::Emissions { .. } => {
                 "put more records into one emission, or send smaller batches".to_owned()
             }
@@ -210,6 +225,11 @@ impl Exceeded {
             ),
             Self::Changes { changes, allowed } => format!(
                 "changed {changes} items of lists and maps in `{call}`, but at most {allowed} are allowed, one for each KiB of output"
+            ),
+            Self::State { bytes, allowed } => format!(
+                "would have {} of state in one task after `{call}`, but at most {} are allowed",
+                ByteCount(bytes).in_unit_of(allowed),
+                ByteCount(allowed)
             ),
             Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),
             Self::Instances { allowed } => {

@@ -320,10 +320,20 @@ const TIMED: [Counted; 6] = [
 /// A gauge of a task.
 type Level = (&'static str, &'static str, fn(&TaskMetrics) -> &Gauge);
 
-const LEVELS: [Level; 4] = [
+const LEVELS: [Level; 6] = [
     ("state_bytes", "The state's newest entries.", |task| {
         &task.state.bytes
     }),
+    (
+        "state_size_bytes",
+        "All entries of the state, with those that are not compacted yet.",
+        |task| &task.state.size,
+    ),
+    (
+        "state_limit_bytes",
+        "The limit on the size of the state, 0 without one.",
+        |task| &task.state.limit,
+    ),
     (
         "state_entries",
         "Entries of the state, at its last snapshot.",

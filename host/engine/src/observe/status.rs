@@ -78,8 +78,10 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
         value["calls"] = calls(facts, index);
         value["plugin-metrics"] = reported(facts, index);
         value["state"] = json!({
-            "bytes": live(facts, index).map(|task| task.state.bytes.get()).sum::<u64>(),
-            "entries": live(facts, index).map(|task| task.state.entries.get()).sum::<u64>(),
+            "bytes": sum(|task| &task.state.bytes),
+            "entries": sum(|task| &task.state.entries),
+            "size-bytes": sum(|task| &task.state.size),
+            "limit-bytes": Some(sum(|task| &task.state.limit)).filter(|limit| *limit > 0),
         });
     }
     value

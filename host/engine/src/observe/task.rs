@@ -147,6 +147,10 @@ pub struct FaultTotals {
 pub struct StateVolume {
     /// Bytes of the newest entries.
     pub bytes: Gauge,
+    /// Bytes of all entries, with those that are not compacted yet.
+    pub size: Gauge,
+    /// The limit on that size in bytes; 0 without a limit.
+    pub limit: Gauge,
     /// Entries, at the last snapshot.
     pub entries: Gauge,
 }

@@ -21,6 +21,8 @@ const TIME_MIN: Duration = Duration::from_millis(10);
 const OUTPUT_MIN: u64 = 1 << 10;
 /// Largest output limit of one call, in bytes.
 const OUTPUT_MAX: u64 = 2 << 30;
+/// Smallest limit on state in bytes.
+const STATE_MIN: u64 = 64 << 10;
 /// Largest number of spare instances of one operator.
 const INSTANCES_MAX: u32 = 1024;
 
@@ -37,6 +39,8 @@ pub struct LimitSettings {
     /// Bytes that a call may return.
     #[serde(deserialize_with = "output")]
     pub output_per_call: Option<u64>,
+    /// Bytes of state of one task.
+    pub state: Option<StateLimit>,
     /// Lines that an operator may log per second.
     pub log_lines_per_second: Option<u32>,
     /// Number of spare instances of an operator.
@@ -54,6 +58,7 @@ impl LimitSettings {
             memory: self.memory.or(general.memory),
             time_per_call: self.time_per_call.or(general.time_per_call),
             output_per_call: self.output_per_call.or(general.output_per_call),
+            state: self.state.or(general.state),
             log_lines_per_second: self.log_lines_per_second.or(general.log_lines_per_second),
             instances: self.instances.or(general.instances),
             fuel_per_call: self.fuel_per_call.or(general.fuel_per_call),
@@ -98,6 +103,42 @@ impl<'de> Deserialize<'de> for Fuel {
         }
 
         deserializer.deserialize_any(FuelVisitor)
+    }
+}
+
+/// Bytes of state of a task, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateLimit(
+    /// `None` if there is no limit.
+    pub Option<u64>,
+);
+
+impl<'de> Deserialize<'de> for StateLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StateLimitVisitor;
+
+        impl Visitor<'_> for StateLimitVisitor {
+            type Value = StateLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as `8GiB`, or `off`")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<StateLimit, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<StateLimit, E> {
+                if text == "off" {
+                    return Ok(StateLimit(None));
+                }
+                let bytes = size::parse(text).map_err(E::custom)?;
+                let bytes = size_between(bytes, STATE_MIN, size::SIZE_MAX).map_err(E::custom)?;
+                Ok(StateLimit(bytes))
+            }
+        }
+
+        deserializer.deserialize_any(StateLimitVisitor)
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Handling {
     plugin: PluginDigest,
     inputs: Vec<String>,
     time_per_call: Duration,
+    /// Bytes that the state of the task may take; `u64::MAX` without a limit.
+    state_bytes_max: u64,
     /// The port for dead letters: the first one after those of the plugin.
     port: OutputPort,
 }
@@ -56,7 +58,21 @@ impl Handling {
             plugin: operator.plugin.digest(),
             inputs: description.inputs.clone(),
             time_per_call: operator.limits.time_per_call,
+            state_bytes_max: operator.limits.state_bytes.unwrap_or(u64::MAX),
             port: OutputPort(description.outputs.len() as u16),
+        }
+    }
+
+    /// As [`Handling::of`], for one of so many tasks: they share the memory for state, unless the operator has a limit on
+    /// it.
+    #[must_use]
+    pub fn of_one_among(tasks: u16, name: &str, operator: &Operator) -> Self {
+        let memory = operator.state_memory;
+        let share = memory.map(|bytes| bytes / u64::from(tasks.max(1)));
+        let state_bytes_max = operator.limits.state_bytes.or(share);
+        Self {
+            state_bytes_max: state_bytes_max.unwrap_or(u64::MAX),
+            ..Self::of(name, operator)
         }
     }
 }
@@ -112,6 +128,11 @@ impl FaultHandler {
     /// Adds the times of an instance that is being replaced.
     pub(super) fn keep_times(&mut self, times: CallTimes) {
         self.times = self.all_times(times);
+    }
+
+    /// Bytes that the state may take; `u64::MAX` without a limit.
+    pub(super) fn state_bytes_max(&self) -> u64 {
+        self.handling.state_bytes_max
     }
 
     /// The name of the operator.

@@ -53,6 +53,10 @@ pub trait KeyedState: KeyedCollections {
     /// When they cannot be read.
     fn stale_values(&mut self, now_ms: u64) -> Result<Option<Vec<StaleValue>>, Self::Error>;
 
+    /// Bytes that the state takes, with what is not compacted yet, to compare with the limit on state. Called before the
+    /// writes of each call, so it must be cheap. A place that does not count answers 0, and has no limit.
+    fn size_bytes(&self) -> u64;
+
     /// A successful call and all its writes are over: the place for upkeep, such as compaction.
     ///
     /// # Errors

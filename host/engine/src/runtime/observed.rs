@@ -56,9 +56,9 @@ impl Worker {
                 && let Some(task) = self.meters.counters.observed.task(node.0)
             {
                 note_code(task, operator);
-                let store = operator.store_mut();
-                task.state.bytes.set(store.live_bytes() as u64);
-                task.state.entries.set(store.len() as u64);
+                note_state(task, operator);
+                let entries = operator.store_mut().len();
+                task.state.entries.set(entries as u64);
                 task.instances.live.set(1);
             }
         }
@@ -140,9 +140,7 @@ impl Meters {
             ] {
                 total.add(now.saturating_sub(known));
             }
-            task.state
-                .bytes
-                .set(operator.store_mut().live_bytes() as u64);
+            note_state(task, operator);
             note_code(task, operator);
         }
     }
@@ -155,6 +153,18 @@ impl Meters {
             }
         }
     }
+}
+
+/// Publishes how large the state is, and how large it may be.
+fn note_state(task: &TaskMetrics, operator: &mut OperatorTask) {
+    let limit = operator.desk.state_bytes_max();
+    let store = operator.store_mut();
+    task.state.bytes.set(store.live_bytes() as u64);
+    task.state.size.set(store.total_bytes() as u64);
+    task.state.limit.set(match limit {
+        u64::MAX => 0,
+        limit => limit,
+    });
 }
 
 /// Publishes the kind of code that an operator runs.

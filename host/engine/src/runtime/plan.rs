@@ -60,6 +60,9 @@ pub enum StateBackend {
 /// Creates an empty file for its caller alone.
 pub type Scratch = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 
+/// Percent of the memory that the state of all operators may take; the rest is for instances, batches and code.
+const STATE_PERCENT: u64 = 80;
+
 /// A node of the graph.
 #[derive(Clone)]
 pub struct Node {
@@ -80,6 +83,14 @@ pub enum Role {
     Sink(Arc<dyn Sink>),
 }
 
+/// Whether it is an operator whose plugin declares states.
+fn has_state(node: &Node) -> bool {
+    match &node.role {
+        Role::Operator(operator) => !operator.plugin.description().states.is_empty(),
+        _ => false,
+    }
+}
+
 /// The plugin and settings of an operator.
 #[derive(Clone)]
 pub struct Operator {
@@ -93,6 +104,8 @@ pub struct Operator {
     pub ttl_ms: BTreeMap<String, Option<u64>>,
     /// The limits of an instance, of this plugin and of later replacements.
     pub limits: Limits,
+    /// Bytes of memory that the state of all its tasks may take together, if `limits` have no size; `None` without a limit.
+    pub state_memory: Option<u64>,
     /// The handling of records that the plugin cannot handle.
     pub on_error: OnError,
 }
@@ -107,6 +120,7 @@ impl Operator {
             config,
             replaces: None,
             ttl_ms: BTreeMap::new(),
+            state_memory: None,
             on_error: OnError::default(),
         }
     }
@@ -201,6 +215,17 @@ impl Plan {
     /// All nodes, each with its index.
     pub fn indexed_nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
         (0..).map(NodeIndex).zip(&self.nodes)
+    }
+
+    /// Divides a part of this memory among the operators with state, whose limits name no size.
+    pub fn share_memory(&mut self, machine_bytes: Option<u64>) {
+        let count = self.nodes.iter().filter(|node| has_state(node)).count() as u64;
+        for node in self.nodes.iter_mut().filter(|node| has_state(node)) {
+            if let Role::Operator(operator) = &mut node.role {
+                operator.state_memory =
+                    machine_bytes.map(|bytes| bytes / 100 * STATE_PERCENT / count);
+            }
+        }
     }
 
     /// Asserts the invariants above. The maker of a plan has already checked the graph, so a violation is a bug.

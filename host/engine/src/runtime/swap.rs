@@ -118,7 +118,7 @@ impl PreparedSwap {
             let saved = running.schemas[node.0].clone();
             let states = States::taken_over(name, operator, newest, saved, allow_dropped)?;
             let open = opener(name, operator);
-            let handling = Handling::of(name, operator);
+            let handling = Handling::of_one_among(plan.parallelism, name, operator);
             for tasks in &mut ready {
                 let opened = ReadyPlugin::open(Arc::clone(&open), &states, handling.clone());
                 tasks.insert(node, opened.map_err(JobError::from)?);

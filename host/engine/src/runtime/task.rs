@@ -16,7 +16,9 @@ use super::snapshot::Seals;
 use super::stages::CallLaps;
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
-use crate::guest::{CallOutput, CallTimes, GuestError, Instance, LogLine, Rejection, StateAccess};
+use crate::guest::{
+    CallOutput, CallTimes, Exceeded, GuestError, Instance, LogLine, Rejection, StateAccess,
+};
 use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{
     Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp,
@@ -376,6 +378,9 @@ impl<S: KeyedState> OperatorTask<S> {
             Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
         };
         self.check_rejections(input, &output, batch, wall_ms)?;
+        if let Err(error) = self.check_state(&output) {
+            return Ok(Err(FailedCall { error, was_fresh }));
+        }
         let plugin = &mut self.plugin;
         if let Some(reported) = plugin.instance.take_reported() {
             self.desk.keep_reported(reported);
@@ -443,6 +448,22 @@ impl<S: KeyedState> OperatorTask<S> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks that the state has room for what a call wrote. Nothing of the call is applied yet. Keys are not counted, so
+    /// the state may exceed its limit by what one call may return. A call that only removes always passes.
+    fn check_state(&mut self, output: &CallOutput) -> Result<(), GuestError> {
+        let allowed = self.desk.state_bytes_max();
+        let written = output.state_bytes();
+        let bytes = kept(&mut self.kept).store_mut().size_bytes() + written;
+        if written == 0 || bytes <= allowed {
+            return Ok(());
+        }
+        Err(GuestError::Limit {
+            operator: self.desk.operator().to_owned(),
+            call: "process",
+            exceeded: Exceeded::State { bytes, allowed },
+        })
     }
 
     /// The emitted records of a successful call, including dead letters for rejected records.

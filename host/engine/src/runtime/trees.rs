@@ -185,6 +185,11 @@ impl<M: Migrate + Send + 'static> KeyedState for Trees<M> {
     }
 
     #[inline]
+    fn size_bytes(&self) -> u64 {
+        self.store.total_bytes() as u64
+    }
+
+    #[inline]
     fn settle(&mut self, now_ms: u64) -> Result<(), TreeError> {
         Ok(self.store.compact(now_ms)?)
     }

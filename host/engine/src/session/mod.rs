@@ -26,7 +26,7 @@ use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, Watcher, drive};
 use crate::edge::failures::FailureLog;
 use crate::edge::replay_folder::ReplayFolder;
-use crate::edge::{allocator, scratch};
+use crate::edge::{allocator, machine, scratch};
 use crate::job::{CheckpointSettings, Ending, Input, JobSettings};
 use crate::pipeline::settings::{OnCancel, StateBackendSetting, StateSection};
 use crate::pipeline::{self, Spec};
@@ -96,6 +96,9 @@ impl OpenedJob {
         } = assembled;
         plan.allow_dropped_state = allow_dropped_state;
         plan.backend = backend(&graph.spec.state, &data_dir);
+        if matches!(plan.backend, plan::StateBackend::Memory) {
+            plan.share_memory(machine::memory_bytes());
+        }
         let checkpoint = &graph.spec.checkpoint;
         let start = StartPoint::open(from, &plan, &data_dir)?;
         let fresh = from.forgets();

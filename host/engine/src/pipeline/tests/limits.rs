@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::limits::{Fuel, LimitSettings};
+use super::super::limits::{Fuel, LimitSettings, StateLimit};
 use super::{WORDS, plan, unindented};
 
 fn limits(general: &str, own: &str) -> Result<[LimitSettings; 2], String> {
@@ -20,20 +20,25 @@ fn each_limit_is_read_and_an_operators_own_goes_first() {
         memory: Some(64 << 20),
         time_per_call: Some(Duration::from_secs(2)),
         output_per_call: Some(1 << 20),
+        state: Some(StateLimit(Some(8 << 30))),
         log_lines_per_second: Some(7),
         instances: Some(3),
         fuel_per_call: Some(Fuel(Some(5_000_000))),
     };
-    let text = "memory = '64MiB'\ntime-per-call = '2s'\noutput-per-call = '1MiB'\nlog-lines-per-second = 7\ninstances = 3
+    let text = "memory = '64MiB'\ntime-per-call = '2s'\noutput-per-call = '1MiB'\nstate = '8GiB'\nlog-lines-per-second = 7\ninstances = 3
         fuel-per-call = 5000000";
     assert_eq!(limits(text, ""), Ok([general, general]));
     assert_eq!(limits("", text), Ok([nothing, general]));
     let own = LimitSettings {
         memory: Some(1 << 30),
+        state: Some(StateLimit(None)),
         fuel_per_call: Some(Fuel(None)),
         ..general
     };
-    let said = limits(text, "memory = '1GiB'\nfuel-per-call = 'off'");
+    let said = limits(
+        text,
+        "memory = '1GiB'\nstate = 'off'\nfuel-per-call = 'off'",
+    );
     assert_eq!(said, Ok([general, own]));
 }
 
@@ -63,6 +68,14 @@ fn absurd_limits_are_refused() {
         (
             "output-per-call = '3GiB'",
             "limits.output-per-call: `3GiB` is not between 1KiB and 2GiB",
+        ),
+        (
+            "state = '1KiB'",
+            "limits.state: `1KiB` is not between 64KiB and 1024TiB",
+        ),
+        (
+            "state = 5",
+            "limits.state: `5` has no unit; write `5B` for bytes or `5MiB` for mebibytes",
         ),
         (
             "instances = 0",
