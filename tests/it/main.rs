@@ -26,6 +26,7 @@ mod docs;
 mod embed;
 mod faults;
 mod first_start;
+mod foreign_savepoints;
 mod formats;
 mod full_disk;
 mod go_runtime;

@@ -218,12 +218,12 @@ fn pipes_and_devices_are_refused_where_files_are_read() {
             (
                 &["run", "pipeline.toml", "--from", path],
                 4,
-                "` is not a checkpoint store: ",
+                "` cannot be used: it is not one: ",
             ),
             (
                 &["checkpoint", "list", "--savepoint", path],
                 4,
-                "` is not a checkpoint store: ",
+                "` cannot be used: it is not one: ",
             ),
         ];
         for (arguments, code, words) in cases {

@@ -6,7 +6,8 @@
 //!
 //! The structs in `v1` mirror the domain's, so that a change in the domain cannot change released bytes by accident: a
 //! new version gets structs of its own, and the old ones stay to read existing files. The checksum finds damage, not
-//! malice; still, no input makes `decode` panic, or take more memory than a small multiple of its length. This module
+//! malice: anyone can compute it. So no input makes `decode` panic, or take more memory than a small multiple of its
+//! length, and numbers that no job reaches are refused: later sums and loops need no checks of their own. This module
 //! does no I/O, and does not check whether chunks or plugins exist.
 
 mod v1;
@@ -22,6 +23,11 @@ const MAGIC: &[u8; 8] = b"FLMK-MAN";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = MAGIC.len() + 2;
 const CHECKSUM_BYTES: usize = 8;
+
+/// Highest id of a checkpoint or chunk that is read. No job reaches it, unless it started from a forged one.
+pub(crate) const ID_MAX: u64 = 1 << 62;
+/// Highest id in a savepoint that a job may start from. The job's own ids, which are higher, stay below [`ID_MAX`].
+pub(crate) const CARRIED_ID_MAX: u64 = ID_MAX / 2;
 
 /// The reason why bytes are not a valid manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -60,8 +60,32 @@ impl ChunkIds {
 
     /// Skips ids, so that the next one is higher than `id`: ids grow with time over all tasks of a job.
     pub(super) fn pass(&mut self, id: ChunkId) {
-        while self.next <= id.0 {
-            self.next += self.stride;
+        if let Some(behind) = id.0.checked_sub(self.next) {
+            let steps = behind / self.stride + 1;
+            self.next += steps * self.stride;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches an id that is not above one that was passed, one of another task, and a loop over all ids in between.
+
+    use super::*;
+
+    #[test]
+    fn ids_above_one_that_was_passed() {
+        for (next, passed, expected) in [
+            (4, 0, 4),
+            (4, 3, 4),
+            (4, 4, 7),
+            (4, 6, 7),
+            (4, 7, 10),
+            (4, 1 << 62, (1 << 62) + 3),
+        ] {
+            let mut ids = ChunkIds::new(ChunkId(next), 0, 3);
+            ids.pass(ChunkId(passed));
+            assert_eq!(ids.take(), ChunkId(expected), "{next} {passed}");
         }
     }
 }

@@ -156,6 +156,96 @@ fn each_reason_has_its_error() {
     ));
 }
 
+/// What a job relies on without a check of its own.
+fn is_sane(checkpoint: &Checkpoint) -> bool {
+    let Scale {
+        parallelism,
+        configured_parallelism,
+        max_parallelism,
+    } = checkpoint.scale;
+    let possible = 1..=max_parallelism.get();
+    let chunks = crate::chunks_of(checkpoint).map(|chunk| chunk.id.0);
+    let mut numbers = chunks.chain([
+        checkpoint.id.0,
+        checkpoint.records_in,
+        checkpoint.records_out,
+        checkpoint.created_ms,
+    ]);
+    let operator = &checkpoint.operators[0];
+    let [first, second, third] = [0, 1, 2].map(|state| operator.states[state].id.0);
+    let ends = operator.tasks.iter().map(|task| task.key_groups.0.end);
+    possible.contains(&parallelism)
+        && possible.contains(&configured_parallelism)
+        && numbers.all(|number| number <= ID_MAX)
+        && first != second
+        && second != third
+        && first.max(second).max(third) < u16::MAX
+        && ends.max() <= Some(max_parallelism.get())
+        && checkpoint.created_ms.checked_mul(1000).is_some()
+}
+
+#[test]
+fn numbers_that_no_job_reaches_are_refused() {
+    type Change = fn(&mut Checkpoint, u64);
+    let changes: [(&str, Change); 14] = [
+        ("id", |made, to| made.id.0 = to),
+        ("created_ms", |made, to| made.created_ms = to),
+        ("records_in", |made, to| made.records_in = to),
+        ("records_out", |made, to| made.records_out = to),
+        ("parallelism", |made, to| made.scale.parallelism = to as u16),
+        ("configured", |made, to| {
+            made.scale.configured_parallelism = to as u16;
+        }),
+        ("state", |made, to| {
+            made.operators[0].states[1].id.0 = to as u16;
+        }),
+        ("version", |made, to| {
+            made.operators[0].states[1].version = to as u32;
+        }),
+        ("ttl_ms", |made, to| {
+            made.operators[0].states[1].ttl_ms = Some(to);
+        }),
+        ("chunk", |made, to| {
+            made.operators[0].tasks[0].chunks[0].id.0 = to;
+        }),
+        ("len", |made, to| {
+            made.operators[0].tasks[0].chunks[0].len = to as u32;
+        }),
+        ("first group", |made, to| {
+            made.operators[0].tasks[1].key_groups.0.start = to as u16;
+        }),
+        ("end group", |made, to| {
+            made.operators[0].tasks[1].key_groups.0.end = to as u16;
+        }),
+        ("collided", |made, to| {
+            made.operators[0].tasks[0].collided[0] = to;
+        }),
+    ];
+    for (field, change) in changes {
+        let limits = [8, 16, 32, 62, 63].map(|bits| 1_u64 << bits);
+        let around = limits.map(|limit| [limit - 1, limit, limit + 1]);
+        let values = around.into_iter().flatten();
+        for to in values.chain([0, 7, 128, 129, u64::MAX - 1, u64::MAX]) {
+            let mut changed = sample();
+            change(&mut changed, to);
+            match decode(&encode(&changed)) {
+                Ok(decoded) => {
+                    assert_eq!(decoded, changed, "{field} {to}");
+                    assert!(is_sane(&decoded), "{field} {to}");
+                }
+                Err(error) => assert!(
+                    matches!(error, ManifestError::Malformed(_)),
+                    "{field} {to}: {error}"
+                ),
+            }
+        }
+    }
+    let mut largest = sample();
+    largest.id.0 = ID_MAX;
+    largest.operators[0].tasks[0].chunks[0].id.0 = ID_MAX;
+    assert_eq!(decode(&encode(&largest)), Ok(largest));
+}
+
 proptest! {
     /// Bytes with a right checksum and wrong content: an error or a checkpoint, never a panic.
     #[test]

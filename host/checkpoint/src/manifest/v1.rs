@@ -2,15 +2,26 @@
 //! plugin has taken its place. Both the current parallelism and that of the pipeline are kept. Once version 1 is released,
 //! these structs never change.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::ManifestError;
+use super::{ID_MAX, ManifestError};
 use crate::{
     Checkpoint, OperatorSnapshot, PluginChoice, PluginDigest, Scale, SinkSnapshot, SourceSnapshot,
     Split, Staged, TaskSnapshot, Trigger,
 };
 use floodmark_state::stream::{CheckpointId, KeyGroupRange, MaxParallelism};
 use floodmark_state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
+
+/// Latest time of a checkpoint: after the year 10,000. Sums of times stay far from overflow.
+const TIME_MS_MAX: u64 = 1 << 48;
+/// Largest number of records. A job can count on from there without overflow.
+const RECORDS_MAX: u64 = 1 << 62;
+/// Highest id of a state. A job takes ids above those that it finds.
+const STATE_ID_MAX: u16 = 1 << 14;
+/// Largest number of chunks of a task, which has a handle of 20 bits for each.
+const CHUNKS_MAX: usize = (1 << 20) - 1;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ManifestV1<'a> {
@@ -229,8 +240,23 @@ impl<'a> ChoiceV1<'a> {
     }
 }
 
+/// Refuses what no job writes. A checksum does not: whoever made the bytes could compute it.
+fn within(is_possible: bool, otherwise: &'static str) -> Result<(), ManifestError> {
+    match is_possible {
+        true => Ok(()),
+        false => Err(ManifestError::Malformed(otherwise)),
+    }
+}
+
 impl ManifestV1<'_> {
     pub(super) fn into_checkpoint(self) -> Result<Checkpoint, ManifestError> {
+        within(self.id <= ID_MAX, "its id is out of range")?;
+        within(self.created_ms <= TIME_MS_MAX, "its time is out of range")?;
+        let records = self.records_in.max(self.records_out);
+        within(
+            records <= RECORDS_MAX,
+            "a number of records is out of range",
+        )?;
         let scale = self.scale.into_scale()?;
         let operators = self.operators.into_iter();
         let operators = operators.map(|operator| operator.into_snapshot(scale.max_parallelism));
@@ -267,6 +293,12 @@ impl ScaleV1 {
         let max_parallelism = MaxParallelism::new(self.max_parallelism).ok_or(
             ManifestError::Malformed("its number of key groups is out of range"),
         )?;
+        let possible = 1..=self.max_parallelism;
+        let tasks = [self.parallelism, self.configured_parallelism];
+        within(
+            tasks.iter().all(|tasks| possible.contains(tasks)),
+            "its parallelism is out of range",
+        )?;
         Ok(Scale {
             parallelism: self.parallelism,
             configured_parallelism: self.configured_parallelism,
@@ -278,6 +310,19 @@ impl ScaleV1 {
 impl OperatorV1<'_> {
     fn into_snapshot(self, max: MaxParallelism) -> Result<OperatorSnapshot, ManifestError> {
         let PluginChoice { plugin, config } = self.runs.into_choice();
+        within(
+            self.tasks.len() <= usize::from(max.get()),
+            "an operator has more tasks than key groups",
+        )?;
+        let ids: BTreeSet<u16> = self.states.iter().map(|state| state.id).collect();
+        within(
+            ids.len() == self.states.len(),
+            "two states of an operator have one id",
+        )?;
+        within(
+            ids.last().is_none_or(|id| *id <= STATE_ID_MAX),
+            "the id of a state is out of range",
+        )?;
         let tasks = self.tasks.into_iter().map(|task| task.into_snapshot(max));
         Ok(OperatorSnapshot {
             name: self.name.to_owned(),
@@ -326,6 +371,14 @@ impl TaskV1 {
                 "a task's key groups are out of range",
             ));
         }
+        within(
+            self.chunks.len() <= CHUNKS_MAX,
+            "a task has too many chunks",
+        )?;
+        within(
+            self.chunks.iter().all(|chunk| chunk.id <= ID_MAX),
+            "the id of a chunk is out of range",
+        )?;
         let chunk = |chunk: ChunkV1| ChunkRef {
             id: ChunkId(chunk.id),
             len: chunk.len,

@@ -20,6 +20,7 @@ use super::layout::{
 };
 use super::objects::{Created, Got};
 use super::reader::RECORD_BYTES_MAX;
+use crate::manifest::ID_MAX;
 use crate::store::{CheckpointRefusal, StoreError};
 use crate::{ManifestError, PluginDigest};
 use floodmark_state::ChunkId;
@@ -159,10 +160,14 @@ impl ObjectStorage {
     }
 
     pub(super) fn after(&self, id: u64) -> Result<u64, StoreError> {
-        id.checked_add(1).ok_or_else(|| StoreError::Damaged {
-            path: self.remote.url(),
-            reason: "its highest id is the last possible one".to_owned(),
-        })
+        let next = id.saturating_add(1);
+        match next <= ID_MAX {
+            true => Ok(next),
+            false => Err(StoreError::Damaged {
+                path: self.remote.url(),
+                reason: format!("its highest id is {id}, which no job reaches"),
+            }),
+        }
     }
 
     /// Reads the content of the storage before claiming it.
@@ -223,7 +228,9 @@ impl ObjectStorage {
         let named = named.map(|(id, _)| id.0).max();
         let stored = self.remote.list(layout::CHUNKS)?;
         let stored = stored.keys().filter_map(|name| layout::parse_name(name));
-        let stored = stored.filter_map(|(id, _)| layout::parse_number(id)).max();
+        let stored = stored.filter_map(|(id, _)| layout::parse_number(id));
+        // No job gives a chunk a higher id, so no new one can have the name of such an object.
+        let stored = stored.filter(|id| *id <= ID_MAX).max();
         claim.highest_chunk = claim.highest_chunk.max(named.max(stored).unwrap_or(0));
         Ok(claim)
     }

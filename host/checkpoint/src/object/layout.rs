@@ -225,6 +225,9 @@ pub(super) fn decode_record(id: u64, bytes: &[u8]) -> Result<CheckpointRecord, M
     if record.next <= id {
         return Err(malformed("the next id in its record is not above its own"));
     }
+    if record.next > manifest::ID_MAX || record.highest_chunk > manifest::ID_MAX {
+        return Err(malformed("an id in its record is out of range"));
+    }
     Ok(CheckpointRecord {
         writer: WriterId(record.writer),
         next: record.next,

@@ -87,6 +87,14 @@ pub enum StoreError {
         /// The path of the savepoint.
         path: PathBuf,
     },
+    /// The savepoint is damaged, missing, of another format, or something else. Nothing was touched.
+    #[error("savepoint `{}` cannot be used: {reason}; check the path, or copy the savepoint again from where it was made", path.display())]
+    UnusableSavepoint {
+        /// The path of the savepoint.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// The file has no checkpoint or several, and none was chosen.
     #[error("`{}` holds {count} checkpoints, but a savepoint has exactly one; choose a checkpoint", path.display())]
     NotOne {
@@ -226,7 +234,9 @@ impl StoreFault {
             Self::Asked(error) => error,
             Self::Disturbed => StoreError::Busy { path },
             Self::Damaged(reason) => damaged(path, reason),
-            Self::Panicked(reason) => damaged(path, format!("redb panicked: {reason}")),
+            Self::Panicked(reason) => {
+                damaged(path, format!("its pages contradict each other ({reason})"))
+            }
             Self::NotAStore(reason) => StoreError::NotAStore { path, reason },
             Self::OtherFormat(found) => StoreError::OtherFormat {
                 path,

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableDatabase;
 
 use super::copy::Highest;
 use super::error::{StoreError, StoreFault};
@@ -14,6 +14,7 @@ use super::tables::{self, Meta};
 use super::verify::{VerifiedObjects, Views, check};
 use super::{CheckpointStore, Health, Listed, read};
 use crate::chunks_of;
+use crate::manifest::ID_MAX;
 use crate::{Checkpoint, CommitPermit, Depth};
 use floodmark_state::ChunkId;
 use floodmark_state::stream::CheckpointId;
@@ -282,7 +283,8 @@ impl CheckpointStore {
     fn highest_chunk(&self) -> Result<u64, StoreError> {
         let highest = self.reader.with(|database| {
             let table = database.begin_read()?.open_table(tables::CHUNKS)?;
-            Ok(table.last()?.map_or(0, |(id, _)| id.value()))
+            let last = table.range(..=ID_MAX)?.next_back().transpose()?;
+            Ok(last.map_or(0, |(id, _)| id.value()))
         });
         match highest {
             Err(StoreError::Damaged { .. }) => Ok(0),

@@ -12,6 +12,7 @@ use super::file;
 use super::guard::guarded;
 use super::readonly::ReadOnlyStore;
 use crate::chunks_of;
+use crate::manifest::CARRIED_ID_MAX;
 use crate::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
 use floodmark_state::stream::CheckpointId;
 
@@ -87,13 +88,14 @@ fn make(
 ///
 /// # Errors
 ///
-/// When it is not a store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged.
+/// When it is not a store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged. An id
+/// that would leave a job too few ids is damage, too.
 pub fn open(
     path: impl Into<PathBuf>,
     id: Option<CheckpointId>,
 ) -> Result<(ReadOnlyStore, Checkpoint), StoreError> {
     let path = path.into();
-    let store = ReadOnlyStore::open(&path)?;
+    let store = ReadOnlyStore::open(&path).map_err(of_savepoint)?;
     let id = match id {
         Some(id) => id,
         None => match store.list()?.as_slice() {
@@ -104,6 +106,34 @@ pub fn open(
             }
         },
     };
-    let checkpoint = store.read(id)?;
+    let checkpoint = store.read(id).map_err(of_savepoint)?;
+    let chunks = chunks_of(&checkpoint).map(|chunk| chunk.id.0);
+    if chunks
+        .chain([checkpoint.id.0])
+        .any(|id| id > CARRIED_ID_MAX)
+    {
+        let reason = "it is damaged: an id in it is higher than any that a job reaches".to_owned();
+        return Err(StoreError::UnusableSavepoint { path, reason });
+    }
     Ok((store, checkpoint))
+}
+
+/// The error of a savepoint: it has no other checkpoints to fall back to, and running a job or `--fresh` does not help.
+fn of_savepoint(error: StoreError) -> StoreError {
+    let (path, reason) = match error {
+        StoreError::Damaged { path, reason } => (path, format!("it is damaged: {reason}")),
+        StoreError::Absent { path } => (path, "there is no such file".to_owned()),
+        StoreError::NotAStore { path, reason } => (path, format!("it is not one: {reason}")),
+        StoreError::OtherFormat {
+            path,
+            found,
+            expected,
+        } => {
+            let reason =
+                format!("it has format {found}, and this floodmark reads format {expected}");
+            (path, reason)
+        }
+        other => return other,
+    };
+    StoreError::UnusableSavepoint { path, reason }
 }

@@ -11,6 +11,7 @@ use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StoreFault;
+use crate::manifest::ID_MAX;
 
 /// Reference count, length, XXH3-64.
 pub(super) type ChunkEntry = (u32, u32, u64);
@@ -192,13 +193,13 @@ pub(super) fn meta(transaction: &redb::ReadTransaction) -> Result<Meta, StoreFau
         .ok_or_else(|| StoreFault::Damaged("its format version is unreadable".to_owned()))?;
     Ok(Meta {
         format,
-        highest_checkpoint: get_meta(&table, META_CHECKPOINT)?,
-        highest_lost: get_meta(&table, META_LOST)?,
-        highest_chunk: get_meta(&table, META_CHUNK)?,
+        highest_checkpoint: get_id(&table, META_CHECKPOINT)?,
+        highest_lost: get_id(&table, META_LOST)?,
+        highest_chunk: get_id(&table, META_CHUNK)?,
     })
 }
 
-/// The numbers; `None` for each that failed its checksum.
+/// The numbers; `None` for each that failed its checksum or is out of range.
 pub(super) struct Meta {
     pub(super) format: u64,
     pub(super) highest_checkpoint: Option<u64>,
@@ -221,6 +222,14 @@ fn get_meta(
     let stored = table.get(name)?.map(|found| found.value());
     Ok(stored
         .and_then(|(number, checksum)| (meta_checksum(name, number) == checksum).then_some(number)))
+}
+
+/// An id that no job reaches is damage: the next ones would overflow.
+fn get_id(
+    table: &impl ReadableTable<&'static str, (u64, u64)>,
+    name: &str,
+) -> Result<Option<u64>, StoreFault> {
+    Ok(get_meta(table, name)?.filter(|id| *id <= ID_MAX))
 }
 
 /// Stores `number` under `name`.

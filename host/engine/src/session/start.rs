@@ -79,7 +79,15 @@ impl StartPoint {
                     );
                     return Err(EngineError::data(message));
                 }
-                storage.import(&**savepoint, checkpoint)?;
+                let imported = storage.import(&**savepoint, checkpoint);
+                imported.map_err(|error| match error {
+                    // The data folder is fine, so `--fresh` does not help.
+                    StoreError::Damaged { path: at, reason } if at == *path => {
+                        let reason = format!("it is damaged: {reason}");
+                        StoreError::UnusableSavepoint { path: at, reason }
+                    }
+                    other => other,
+                })?;
                 crash::point(Point::SavepointImported);
                 (Depth::Quick, None)
             }
