@@ -13,7 +13,7 @@ use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use floodmark_checkpoint::store::{CheckpointStore, savepoint};
 use floodmark_checkpoint::{
-    Checkpoint, CheckpointReader, CheckpointStorage, CheckpointStorageSettings,
+    Checkpoint, CheckpointReader, CheckpointStorage, CheckpointStorageSettings, PluginDigest,
 };
 use floodmark_engine::edge::data_dir::{DataDir, DataDirError};
 use floodmark_engine::edge::{pipeline_file, scratch};
@@ -50,6 +50,8 @@ pub(super) struct OpenedCheckpoints {
     pub(super) name: String,
     /// The folder of the job's compiled plugins.
     pub(super) compiled: Option<PathBuf>,
+    /// Whether they are in a savepoint, which may be from another user: its plugins run only if the user says so.
+    pub(super) is_foreign: bool,
 }
 
 impl PlaceArguments {
@@ -91,6 +93,7 @@ impl PlaceArguments {
             reader: storage::reader(&setting, &folder)?,
             name: folder.display().to_string(),
             compiled: Some(DataDir::compiled_in(&folder)),
+            is_foreign: false,
         })
     }
 
@@ -129,6 +132,26 @@ impl PlaceArguments {
     }
 }
 
+/// Whether the job of the pipeline in the current folder, if there is one, has run this plugin. Only checkpoints in its data
+/// folder are searched.
+pub(super) fn has_run_here(plugin: PluginDigest) -> bool {
+    let here = PlaceArguments {
+        pipeline: None,
+        data_dir: None,
+    };
+    let Ok(folder) = here.data_dir() else {
+        return false;
+    };
+    if !matches!(storage_of(&folder), Ok(StorageSetting::Redb)) {
+        return false;
+    }
+    let reader = storage::reader(&StorageSetting::Redb, &folder);
+    let listed = reader.and_then(|reader| reader.list()).unwrap_or_default();
+    let checkpoints = listed.into_iter().filter_map(|(_, found)| found.ok());
+    let mut operators = checkpoints.flat_map(|checkpoint| checkpoint.operators);
+    operators.any(|operator| operator.plugin == plugin)
+}
+
 fn storage_of(folder: &Path) -> Result<StorageSetting, CommandError> {
     Ok(storage::noted(folder)?.unwrap_or(StorageSetting::Redb))
 }
@@ -141,6 +164,7 @@ impl PlaceOrSavepoint {
                 reader: Arc::new(savepoint::open(file, None)?.0),
                 name: file.display().to_string(),
                 compiled: None,
+                is_foreign: true,
             }),
         }
     }

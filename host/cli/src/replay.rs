@@ -27,6 +27,7 @@ use floodmark_engine::pipeline::{suggestions, takeover};
 use floodmark_engine::runtime::plan::{Operator, Plan, Role, StateBackend};
 use floodmark_engine::runtime::replay::{Replay, ReplayOf};
 use floodmark_engine::session::assemble::{LoadedPipeline, load, put_together};
+use floodmark_engine::session::foreign;
 use floodmark_engine::session::letters::add_sources;
 use floodmark_engine::session::limits::{Ticking, limits_of};
 
@@ -38,7 +39,8 @@ const STATE_BYTES: u64 = 256 << 20;
 /// Prints for each record what the operator emitted, how the state of the record's key changed, what the plugin logged,
 /// and why it failed, if it did. Sources continue at the checkpoint's positions. The plugins, their configuration and
 /// their state are those of the checkpoint; `--plugin` puts another plugin in the operator's place. The clock is fixed
-/// at the time of the checkpoint, so the same command prints the same bytes each time. The job may be running.
+/// at the time of the checkpoint, so the same command prints the same bytes each time. The job may be running. A savepoint
+/// whose plugins or configurations differ from those of the pipeline needs `--take-plugins`.
 #[derive(Debug, Args)]
 pub struct ReplayArguments {
     #[command(flatten)]
@@ -58,6 +60,10 @@ pub struct ReplayArguments {
     /// Number of records to replay
     #[arg(long, value_name = "N", default_value_t = 10)]
     records: u64,
+    /// Runs the plugins and configurations of the savepoint where the pipeline names others. They are code of the author of
+    /// the savepoint, and run in the sandbox
+    #[arg(long, requires = "from")]
+    take_plugins: bool,
     /// Prints one line of JSON for each record
     #[arg(long)]
     json: bool,
@@ -81,6 +87,10 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), CommandError> {
     let engine = &guests.engine;
     let data_dir = data_dir(arguments, &pipeline);
     let mut plan = plan(arguments, pipeline, &opened, &checkpoint, engine)?;
+    if opened.is_foreign && !arguments.take_plugins {
+        let replaced = arguments.plugin.as_ref().map(|_| name.as_str());
+        foreign::refuse(&plan, &checkpoint, replaced)?;
+    }
     add_sources(&mut plan, &data_dir, false)?;
     let changes = takeover(&checkpoint.identity, &plan.identity).map_err(|reason| {
         let id = checkpoint.id;
@@ -167,7 +177,8 @@ fn operator_name(
     }
 }
 
-/// The plan with the checkpoint's plugins and configurations. Operators that it does not have come from the pipeline.
+/// The plan with the checkpoint's plugins and configurations. Operators that it does not have come from the pipeline, and so
+/// do all if the checkpoint is a savepoint whose plugins the user does not take.
 fn plan(
     arguments: &ReplayArguments,
     pipeline: LoadedPipeline,
@@ -176,8 +187,10 @@ fn plan(
     engine: &GuestEngine,
 ) -> Result<Plan, CommandError> {
     let mut plugins = BTreeMap::new();
+    let takes = !opened.is_foreign || arguments.take_plugins;
+    let saved = |name: &str| saved(checkpoint, name).filter(|_| takes);
     for name in pipeline.spec.operators.keys() {
-        let plugin = match saved(checkpoint, name) {
+        let plugin = match saved(name) {
             Some(saved) => {
                 let component = opened.reader.plugin(saved.plugin)?;
                 let limits = limits_of(&pipeline.spec, name);
@@ -189,9 +202,7 @@ fn plan(
     }
     let (_, mut plan) = put_together(pipeline, &plugins, "")?;
     for node in &mut plan.nodes {
-        if let (Role::Operator(operator), Some(saved)) =
-            (&mut node.role, saved(checkpoint, &node.name))
-        {
+        if let (Role::Operator(operator), Some(saved)) = (&mut node.role, saved(&node.name)) {
             // Checkpoints of old versions have no configuration.
             if !saved.config.is_empty() {
                 operator.config.clone_from(&saved.config);

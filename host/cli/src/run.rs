@@ -51,6 +51,10 @@ pub struct RunArguments {
     /// returns to it and deletes all later ones
     #[arg(long, value_name = "FILE|ID")]
     from: Option<String>,
+    /// Runs the plugins and configurations of the savepoint where the pipeline names others. They are code of the author of
+    /// the savepoint, and run in the sandbox. Without this, such a savepoint is refused
+    #[arg(long, requires = "from")]
+    take_plugins: bool,
     /// Runs even if the pipeline has no place for some of the saved state, and drops it: state of an operator that was
     /// removed, or state that its plugin no longer declares
     #[arg(long)]
@@ -208,10 +212,15 @@ impl RunArguments {
                 EXIT_USAGE,
                 "`--fresh` forgets the checkpoint that `--from` names; leave one of them out",
             )),
+            Some((_, Ok(_))) if self.take_plugins => Err(CommandError::new(
+                EXIT_USAGE,
+                "`--take-plugins` is for savepoint files, and `--from` names a checkpoint of the job's own; leave it out, or go back to the plugins of that checkpoint with `floodmark rollback`",
+            )),
             Some((_, Ok(id))) => Ok(StartFrom::Checkpoint(id)),
             Some((path, Err(_))) => Ok(StartFrom::Savepoint {
                 path: path.into(),
                 fresh,
+                take_plugins: self.take_plugins,
             }),
         }
     }

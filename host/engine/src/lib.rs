@@ -117,6 +117,9 @@ pub enum StartFrom {
         path: PathBuf,
         /// Whether checkpoints of the data folder are deleted.
         fresh: bool,
+        /// Whether its plugins and configurations run where the pipeline names others. Without this, such a savepoint is
+        /// refused: its plugins may be from another author.
+        take_plugins: bool,
     },
 }
 

@@ -240,7 +240,7 @@ impl<'a> ChoiceV1<'a> {
     }
 }
 
-/// Refuses what no job writes. A checksum does not: whoever made the bytes could compute it.
+/// Refuses what no job writes. A checksum does not: an author of forged bytes can compute it.
 fn within(is_possible: bool, otherwise: &'static str) -> Result<(), ManifestError> {
     match is_possible {
         true => Ok(()),

@@ -6,12 +6,11 @@ use super::decoder::Decoder;
 use super::row::{Shown, readable};
 use super::{StateArguments, operator, schemas, unreadable};
 use crate::CommandError;
-use crate::place::{OpenedCheckpoints, scratch_file};
+use crate::place::scratch_file;
 use crate::print::LinePrinter;
 use crate::terminal::Terminal;
 use crate::terminal::warn;
 use floodmark_checkpoint::OperatorSnapshot;
-use floodmark_engine::guest::GuestEngine;
 use floodmark_engine::runtime::saved::SavedState;
 use floodmark_engine::session::limits::Ticking;
 use floodmark_state::StateSchema;
@@ -68,25 +67,14 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
             format: arguments.format,
         };
         for state in states {
-            let mut decoder = decoder(arguments, &guests.engine, &opened, operator);
+            // A plugin that fails at one state may decode the next one.
+            let mut decoder = arguments.source.decoder(&guests.engine, &opened, operator);
             if !dumping.state(state, &mut decoder, &mut lines)? {
                 return Ok(());
             }
         }
     }
     lines.finish()
-}
-
-fn decoder(
-    arguments: &Dump,
-    engine: &GuestEngine,
-    opened: &OpenedCheckpoints,
-    operator: &OperatorSnapshot,
-) -> Decoder {
-    match arguments.source.raw {
-        true => Decoder::raw(),
-        false => Decoder::of(engine, &*opened.reader, operator, &mut warn),
-    }
 }
 
 struct Dumping<'a> {

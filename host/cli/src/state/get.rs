@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use super::decoder::Decoder;
 use super::row::{from_hex, readable};
 use super::{StateArguments, operator, schemas, unreadable};
 use crate::CommandError;
@@ -68,10 +67,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
         ));
     };
     let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
-    let mut decoder = match arguments.source.raw {
-        true => Decoder::raw(),
-        false => Decoder::of(&guests.engine, &*opened.reader, operator, &mut warn),
-    };
+    let mut decoder = arguments.source.decoder(&guests.engine, &opened, operator);
     let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {
         let row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());

@@ -140,6 +140,7 @@ struct StateLoader<'a> {
 /// The loaded keys of one operator.
 struct LoadedOperator {
     plugin: Arc<Plugin>,
+    config: Vec<(String, String)>,
     instance: Instance,
     schemas: Vec<StateSchema>,
     /// For each state, the value of each key.
@@ -150,7 +151,7 @@ impl<'a> StateLoader<'a> {
     fn new(assembled: &'a Assembled) -> Result<Self, CommandError> {
         let mut operators = BTreeMap::new();
         for node in &assembled.plan.nodes {
-            let Role::Operator(Operator { plugin, .. }) = &node.role else {
+            let Role::Operator(Operator { plugin, config, .. }) = &node.role else {
                 continue;
             };
             let schemas = States::of(node, None, true)?.schemas;
@@ -161,6 +162,7 @@ impl<'a> StateLoader<'a> {
                 node.name.as_str(),
                 LoadedOperator {
                     plugin: Arc::clone(plugin),
+                    config: config.clone(),
                     instance: plugin.start(&node.name)?,
                     schemas,
                     states: BTreeMap::new(),
@@ -247,7 +249,7 @@ impl StateLoader<'_> {
             checkpoint.operators.push(OperatorSnapshot {
                 name: (*name).to_owned(),
                 plugin: operator.plugin.digest(),
-                config: Vec::new(),
+                config: operator.config.clone(),
                 replaces: None,
                 states: operator.schemas.clone(),
                 tasks: vec![TaskSnapshot {

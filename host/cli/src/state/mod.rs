@@ -1,7 +1,8 @@
 //! `floodmark state`: shows the state in a checkpoint or savepoint, and creates savepoints from rows.
 //!
 //! Nothing here changes a checkpoint; `load` writes a new savepoint. The plugin in the checkpoint decodes the values,
-//! in the same sandbox as in a job.
+//! in the same sandbox as in a job. That of a savepoint, which may be from another user, runs only if the user says so, or
+//! has run here before.
 
 pub(super) mod decoder;
 mod dump;
@@ -12,10 +13,14 @@ pub(super) mod row;
 
 use clap::{Args, Subcommand};
 
+use self::decoder::Decoder;
 use super::CommandError;
+use super::escape::one_line;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
-use super::place::{OpenedCheckpoints, PlaceOrSavepoint};
+use super::place::{OpenedCheckpoints, PlaceOrSavepoint, has_run_here};
+use super::terminal::warn;
 use floodmark_checkpoint::{Checkpoint, OperatorSnapshot};
+use floodmark_engine::guest::GuestEngine;
 use floodmark_engine::pipeline::suggestions;
 use floodmark_state::StateSchema;
 
@@ -48,6 +53,10 @@ pub struct StateArguments {
     /// Prints the stored bytes, without decoding them
     #[arg(long)]
     raw: bool,
+    /// Runs the plugins of the savepoint, which decode its values. Without this, only plugins run that the job in the current
+    /// folder has run, and other values are shown raw
+    #[arg(long, requires = "savepoint")]
+    take_plugins: bool,
 }
 
 /// Runs the command.
@@ -68,6 +77,26 @@ impl StateArguments {
         let opened = self.place.open()?;
         let checkpoint = opened.checkpoint(self.checkpoint)?;
         Ok((opened, checkpoint))
+    }
+
+    /// The decoder of an operator's values.
+    fn decoder(
+        &self,
+        engine: &GuestEngine,
+        opened: &OpenedCheckpoints,
+        operator: &OperatorSnapshot,
+    ) -> Decoder {
+        if self.raw {
+            return Decoder::raw();
+        }
+        if opened.is_foreign && !self.take_plugins && !has_run_here(operator.plugin) {
+            warn(&format!(
+                "warning: values of operator `{}` are shown raw: its plugin is the savepoint's, and no job here has run it; pass `--take-plugins` to run it, if you trust its author",
+                one_line(&operator.name)
+            ));
+            return Decoder::raw();
+        }
+        Decoder::of(engine, &*opened.reader, operator, &mut warn)
     }
 }
 

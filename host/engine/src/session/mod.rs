@@ -1,6 +1,7 @@
 //! Turns an assembled pipeline into a running job: opens its storage, finds its checkpoint, and drives it.
 
 pub mod assemble;
+pub mod foreign;
 pub mod letters;
 pub mod limits;
 pub mod number;

@@ -108,7 +108,7 @@ pub fn check(
 }
 
 /// The saved states that no operator of the pipeline declares.
-fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
+pub(super) fn dropped(checkpoint: &Checkpoint, plan: &Plan) -> Vec<String> {
     let mut dropped = Vec::new();
     for saved in &checkpoint.operators {
         let plugin = plan.nodes.iter().find_map(|node| match &node.role {

@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use super::recovery::check;
-use super::storage;
-use super::what_runs::{PluginLoader, Runs, from_checkpoint};
+use super::recovery::{check, dropped};
+use super::what_runs::{PluginLoader, Runs, from_checkpoint, operators};
 use super::{EngineError, Say, StartFrom};
+use super::{foreign, storage};
 use crate::edge::data_dir::DataDir;
 use crate::edge::rolled_back::RolledBackNote;
 use crate::runtime::plan::Plan;
@@ -26,8 +26,10 @@ pub enum StartPoint {
     Carried {
         /// The opened file, from which the checkpoint is imported.
         savepoint: Box<ReadOnlyStore>,
-        /// Its only checkpoint, already accepted for this pipeline.
+        /// Its only checkpoint, already accepted for this pipeline, which has a place for all of it.
         checkpoint: Box<Checkpoint>,
+        /// A warning for each state without a place in the pipeline, which was removed.
+        says: Vec<String>,
         /// The path as the user gave it, for messages.
         path: PathBuf,
     },
@@ -39,12 +41,32 @@ impl StartPoint {
         match from {
             StartFrom::Newest | StartFrom::Beginning => Ok(Self::Newest),
             StartFrom::Checkpoint(id) => Ok(Self::At(CheckpointId(*id))),
-            StartFrom::Savepoint { path, .. } => {
-                let (savepoint, checkpoint) = savepoint::open(path, None)?;
-                check(&checkpoint, true, plan, data_dir)?;
+            StartFrom::Savepoint {
+                path, take_plugins, ..
+            } => {
+                let (savepoint, mut checkpoint) = savepoint::open(path, None)?;
+                if !take_plugins {
+                    foreign::refuse(plan, &checkpoint, None)?;
+                }
+                let mut left = checkpoint.clone();
+                // A plugin that is taken along declares its own states.
+                if *take_plugins {
+                    let is_there = |name: &str| operators(plan).any(|(known, _)| known == name);
+                    left.operators.retain(|saved| !is_there(&saved.name));
+                }
+                check(&left, true, plan, data_dir)?;
+                foreign::adopt(plan, &mut checkpoint);
+                left.operators.retain(|saved| {
+                    checkpoint
+                        .operators
+                        .iter()
+                        .all(|kept| kept.name != saved.name)
+                });
+                let warn = |state: String| format!("warning: {state} is left behind");
                 Ok(Self::Carried {
                     savepoint: Box::new(savepoint),
                     checkpoint: Box::new(checkpoint),
+                    says: dropped(&left, plan).into_iter().map(warn).collect(),
                     path: path.clone(),
                 })
             }
@@ -70,6 +92,7 @@ impl StartPoint {
                 savepoint,
                 checkpoint,
                 path,
+                says: _,
             } => {
                 if let Some(newest) = storage::ids(&*storage.reader())?.first() {
                     let message = format!(
@@ -120,7 +143,11 @@ impl StartPoint {
             Self::At(_) | Self::Carried { .. } => None,
         };
         let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
-        runs.map_err(|error| EngineError::plugin(error.to_string()))
+        let mut runs = runs.map_err(|error| EngineError::plugin(error.to_string()))?;
+        if let Self::Carried { says, .. } = self {
+            runs.says.extend(says.iter().cloned());
+        }
+        Ok(runs)
     }
 
     /// Deletes the checkpoints after the one that the job returns to. Their output is taken back afterwards, so that a

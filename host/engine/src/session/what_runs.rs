@@ -4,7 +4,8 @@
 //! A plugin may have been swapped, and a job rescaled or rolled back, while the pipeline file stayed the same. A
 //! checkpoint records what runs from it, and what the pipeline named when it was taken. While the pipeline still names
 //! the same, the checkpoint's choice runs; once the pipeline names something else, the pipeline wins. Either is
-//! reported.
+//! reported. A savepoint is not the job's own: before it is imported, `foreign` refuses it, or notes in it that its plugins
+//! replace those of the pipeline.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -233,19 +234,21 @@ fn misfit(one: &Plugin, other: &Plugin) -> Option<&'static str> {
     (one.states.is_empty() != other.states.is_empty()).then_some("needs of state")
 }
 
-fn operators(plan: &Plan) -> impl Iterator<Item = (&str, &Operator)> {
+/// The operators of a plan, with their names.
+pub(super) fn operators(plan: &Plan) -> impl Iterator<Item = (&str, &Operator)> {
     plan.nodes.iter().filter_map(|node| match &node.role {
         Role::Operator(operator) => Some((node.name.as_str(), operator)),
         Role::Source(_) | Role::Sink(_) => None,
     })
 }
 
-fn saved_of<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSnapshot> {
+/// An operator of a checkpoint by name.
+pub(super) fn saved_of<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a OperatorSnapshot> {
     let mut saved = checkpoint.operators.iter();
     saved.find(|operator| operator.name == name)
 }
 
 /// A short name that distinguishes a plugin from others.
-fn short(choice: &PluginChoice) -> String {
+pub(super) fn short(choice: &PluginChoice) -> String {
     format!("plugin {:.12}", choice.plugin.to_string())
 }
