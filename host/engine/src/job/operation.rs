@@ -70,6 +70,14 @@ impl Job {
         matches!(self.operation, Some(Operation::Settling(_)))
     }
 
+    /// Whether a rescale is done, and in no checkpoint yet.
+    pub(super) fn is_settling_rescale(&self) -> bool {
+        let Some(Operation::Settling(settling)) = &self.operation else {
+            return false;
+        };
+        matches!(settling.done, Done::Rescale { .. })
+    }
+
     /// An operation is done; the next checkpoint has it.
     pub(super) fn settle(&mut self, done: Done) {
         self.operation = Some(Operation::Settling(Settling {

@@ -131,12 +131,14 @@ impl Job {
         if self.schedule.take_end_of_input() {
             outputs.push(Output::Tell(Control::EndInput));
         }
+        let rescaled = self.is_settling_rescale();
         let wishes = Wishes {
             swap: self.wishes_swap(),
             rescale: self.wishes_rescale(),
             checkpoint: !self.callers.next.is_empty()
                 || self.callers.is_wanted
-                || self.is_settling(),
+                || (self.is_settling() && !rescaled),
+            rescaled,
         };
         let Some(begun) = self.schedule.begin(now, wishes) else {
             return;
@@ -159,7 +161,13 @@ impl Job {
             Trigger::Stop | Trigger::Final => self.refuse_swap(outputs),
             Trigger::Periodic | Trigger::Asked => {}
         }
-        let last = matches!(trigger, Trigger::Stop | Trigger::Final | Trigger::Rescale);
+        // Records are read on after the one that only records a rescale.
+        let pauses = matches!(self.operation, Some(Operation::Rescale(_)));
+        let last = match trigger {
+            Trigger::Stop | Trigger::Final => true,
+            Trigger::Rescale => pauses,
+            Trigger::Periodic | Trigger::Asked | Trigger::Swap => false,
+        };
         outputs.push(Output::Tell(Control::Begin { checkpoint, last }));
     }
 

@@ -71,6 +71,8 @@ pub(super) struct Wishes {
     pub(super) swap: bool,
     pub(super) rescale: bool,
     pub(super) checkpoint: bool,
+    /// A rescale is done, and is in no checkpoint yet.
+    pub(super) rescaled: bool,
 }
 
 /// What follows from a checkpoint that has failed.
@@ -282,6 +284,7 @@ impl Schedule {
             (false, false) if wishes.swap => Trigger::Swap,
             (false, false) if wishes.rescale => Trigger::Rescale,
             (false, false) if wishes.checkpoint => Trigger::Asked,
+            (false, false) if wishes.rescaled => Trigger::Rescale,
             (false, false) if due || is_relief => Trigger::Periodic,
             _ => return None,
         };

@@ -189,6 +189,23 @@ fn a_rollback_takes_the_place_of_a_rescale() {
 }
 
 #[test]
+fn the_checkpoint_that_records_a_rescale_says_so() {
+    check(
+        "1 rescale
+         1 ack 1 a
+         1 ack 1 b
+         2 written 1
+         3 found 1
+         4 started",
+        "1 begin 1 Rescale
+         1 write 1
+         2 recover
+         3 start 1
+         4 begin 2 Rescale",
+    );
+}
+
+#[test]
 fn a_rescale_that_cannot_start_continues_as_before() {
     check(
         "1 rescale
