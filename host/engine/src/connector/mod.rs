@@ -192,7 +192,8 @@ pub trait SinkCommitter: Send {
     /// parts are committed. Called once for each part; a part stays prepared when the checkpoint fails.
     ///
     /// # Errors
-    /// When a part may not be durable: the checkpoint must fail.
+    /// When a part may not be durable: the checkpoint must fail. After [`ConnectorError::Unsynced`] the job goes back to its
+    /// last checkpoint and writes the output again. After any other error the parts come again with the next checkpoint.
     fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError>;
 
     /// Makes prepared parts visible. Doing so again changes nothing.
@@ -416,6 +417,14 @@ pub enum ConnectorError {
         /// Where the part should be.
         path: PathBuf,
     },
+    /// A file or folder may not be durable: another sync could succeed without writing what this one has lost.
+    #[error("cannot sync `{}`: {source}; what the disk holds of it is unknown", path.display())]
+    Unsynced {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A split, part or state in an encoding that this version does not read.
     #[error("{what} in the checkpoint cannot be read by this version of floodmark: {reason}")]
     Undecodable {
@@ -431,6 +440,20 @@ impl ConnectorError {
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether what was staged is unknown now, so that it must be written again.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Unsynced { .. })
+    }
+
+    /// For `map_err`: what could not be synced.
+    fn unsynced(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Unsynced {
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// For `map_err`: what was tried, on what.

@@ -274,6 +274,12 @@ impl Job {
         }
         let restart = self.draft.last_durable;
         let error = match after {
+            // The workers end already: the job goes back anyway.
+            _ if reason.is_failed_sync() && !matches!(self.phase, Phase::Running) => return,
+            // A failed swap goes back by itself.
+            _ if reason.is_failed_sync() && under_way.trigger != Trigger::Swap => {
+                JobError::Unsynced { reason, restart }
+            }
             AfterFailure::Continue => match self.failure_of_swap(id, reason) {
                 // The job goes back anyway if its workers end already.
                 Some(error) if matches!(self.phase, Phase::Running) => error,

@@ -153,6 +153,14 @@ pub enum JobError {
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
     },
+    /// A sink could not sync its output, so its content is unknown.
+    #[error("{reason}; the output since {} has to be written again", since(*.restart))]
+    Unsynced {
+        /// The reason.
+        reason: CheckpointFailure,
+        /// The checkpoint that the job resumes from; `None` for the beginning.
+        restart: Option<CheckpointId>,
+    },
     /// Plugins could not be replaced; the old ones resume from the last checkpoint.
     #[error(
         "the plugins could not be replaced, since checkpoint {checkpoint} could not be taken: {reason}"
@@ -187,7 +195,7 @@ impl JobError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Record { .. } => true,
+            Self::Record { .. } | Self::Unsynced { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
             Self::Chunks { .. } | Self::Tree { .. } | Self::NotSwapped { .. } => true,

@@ -74,6 +74,14 @@ pub enum CheckpointFailure {
     Store(Arc<StoreError>),
 }
 
+impl CheckpointFailure {
+    /// Whether what a sink has staged is unknown now: another try of the checkpoint could succeed without it.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Sink(failure) if failure.source.is_failed_sync())
+    }
+}
+
 impl From<StoreError> for CheckpointFailure {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))

@@ -111,11 +111,11 @@ impl FileCommitter {
         for part in parts {
             let path = self.staging.join(part.name.file_name());
             let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
-            file.sync_all().map_err(ConnectorError::io("sync", &path))?;
+            file.sync_all().map_err(ConnectorError::unsynced(&path))?;
             let metadata = file.metadata().map_err(ConnectorError::io("read", &path))?;
             if metadata.len() != part.size.bytes {
                 let reason = format!("it has {} bytes, not {}", metadata.len(), part.size.bytes);
-                return Err(ConnectorError::io("stage", &path)(io::Error::new(
+                return Err(ConnectorError::unsynced(&path)(io::Error::new(
                     ErrorKind::InvalidData,
                     reason,
                 )));
@@ -250,16 +250,16 @@ impl FileCommitter {
 impl SinkCommitter for FileCommitter {
     fn prepare(&mut self, staged: &[Staged]) -> Result<Vec<u8>, ConnectorError> {
         if self.has_failed_sync {
-            let reason = io::Error::other("an earlier sync of it failed; start the job again");
-            return Err(ConnectorError::io("sync", &self.staging)(reason));
+            let reason = io::Error::other("an earlier sync of it failed");
+            return Err(ConnectorError::unsynced(&self.staging)(reason));
         }
         let parts = decode_all(staged)?;
         if !parts.is_empty() {
             // After a failed sync the content of the disk is unknown, and a second sync may succeed without writing the
-            // rest.
-            self.has_failed_sync = true;
-            self.sync_parts(&parts)?;
-            self.has_failed_sync = false;
+            // rest. A file that cannot be opened was not synced at all, and can be tried again.
+            let synced = self.sync_parts(&parts);
+            self.has_failed_sync = synced.as_ref().is_err_and(ConnectorError::is_failed_sync);
+            synced?;
         }
         let committed_through = match self.pending.keys().next() {
             Some(oldest) => oldest.checkpoint.0.checked_sub(1),
@@ -422,7 +422,6 @@ fn remove_file(path: &Path) -> Result<(), ConnectorError> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), ConnectorError> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(ConnectorError::io("sync", path))
+    let folder = File::open(path).map_err(ConnectorError::io("open", path))?;
+    folder.sync_all().map_err(ConnectorError::unsynced(path))
 }

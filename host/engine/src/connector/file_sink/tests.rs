@@ -2,6 +2,7 @@
 //! touched, and two writers in one folder. Dying means dropping everything except the folder and the last checkpoint.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
@@ -328,6 +329,32 @@ fn what_cannot_be_written_or_read_is_an_error() {
     assert!(writer.stage(CheckpointId(1)).is_err());
     fs::write(folder.path().join("out"), "a file").unwrap();
     assert!(sink(&folder).committer().is_err());
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_no_failed_sync() {
+    let folder = TempDir::new().unwrap();
+    let (mut committer, ..) = two_checkpoints(&folder);
+    let third = [stage(&sink(&folder), 0, 3, "three")];
+    let staged = folder.path().join("out/.staged");
+    let part = staged.join("part-00000003-000.csv");
+    fs::rename(&part, staged.join("aside")).unwrap();
+    let failed = committer.prepare(&third).unwrap_err();
+    assert!(!failed.is_failed_sync(), "{failed}");
+    fs::rename(staged.join("aside"), &part).unwrap();
+    committer.prepare(&third).unwrap();
+
+    let fourth = [stage(&sink(&folder), 0, 4, "four")];
+    let part = staged.join("part-00000004-000.csv");
+    fs::rename(&part, staged.join("aside")).unwrap();
+    // A device cannot be synced.
+    symlink("/dev/null", &part).unwrap();
+    let failed = committer.prepare(&fourth).unwrap_err();
+    assert!(failed.is_failed_sync(), "{failed}");
+    // What is there now may not be on the disk.
+    fs::rename(staged.join("aside"), &part).unwrap();
+    let failed = committer.prepare(&fourth).unwrap_err();
+    assert!(failed.is_failed_sync(), "{failed}");
 }
 
 /// Recovers a sink whose data folder has the id `data` from a checkpoint that was taken in `data`, the folder of [`sink`].

@@ -5,10 +5,10 @@ mod operations;
 mod recovery;
 
 use super::*;
-use crate::connector::DiscardSink;
+use crate::connector::{ConnectorError, DiscardSink};
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{Node, RegionIndex, Role, StateBackend, WorkerIndex};
-use crate::runtime::report::{CheckpointFailure, WriteOutcome};
+use crate::runtime::report::{CheckpointFailure, SinkFailure, WriteOutcome};
 use crate::runtime::snapshot::{RegionId, RegionSnapshot};
 use crate::runtime::swap::PreparedSwap;
 use floodmark_state::stream::MaxParallelism;
@@ -190,6 +190,7 @@ impl Script {
             }
             "written" => self.step(written(id(2), Ok(()))),
             "failed" => self.step(written(id(2), Err(full_disk().into()))),
+            "unsynced" => self.step(written(id(2), Err(failed_sync()))),
             other => panic!("no event {other}"),
         }
     }
@@ -200,6 +201,16 @@ fn full_disk() -> StoreError {
         path: "checkpoints".into(),
         source: std::io::Error::other("the disk is full"),
     }
+}
+
+fn failed_sync() -> CheckpointFailure {
+    CheckpointFailure::Sink(SinkFailure {
+        sink: "sink".to_owned(),
+        source: Arc::new(ConnectorError::Unsynced {
+            path: "part".into(),
+            source: std::io::Error::other("the disk is broken"),
+        }),
+    })
 }
 
 /// What a script shows of an output.

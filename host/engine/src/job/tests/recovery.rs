@@ -36,6 +36,47 @@ fn going_back_begins_anew_and_forgets_no_wish() {
 }
 
 #[test]
+fn output_that_may_be_lost_is_written_again() {
+    // Not by another checkpoint, which would name what the disk may not have.
+    check(
+        "10 tick
+         11 ack 1 a
+         11 ack 1 b
+         12 unsynced 1
+         13 again 2
+         20 ended a
+         20 ended b
+         21 ack 2 a
+         21 ack 2 b
+         22 unsynced 2
+         23 again 3",
+        "10 begin 1 Periodic
+         11 write 1
+         12 recover
+         13 wait 0 s
+         13 start 2
+         20 begin 2 Final
+         21 write 2
+         22 recover
+         23 wait 0 s
+         23 start 2",
+    );
+    check(
+        "10 stop
+         11 ack 1 a
+         11 ack 1 b
+         12 unsynced 1
+         12 found 4
+         13 closed",
+        "10 begin 1 Stop
+         11 write 1
+         12 recover
+         12 close
+         13 finish Stopped",
+    );
+}
+
+#[test]
 fn nothing_begins_or_expires_while_a_job_rests() {
     check(
         "1 ask
