@@ -9,7 +9,6 @@
 mod settings;
 
 mod event_time;
-mod field;
 mod line;
 mod listing;
 mod place;
@@ -30,9 +29,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::csv_layout::CsvLayout;
+use super::field::FieldPath;
 use super::{ConnectorError, Source, SourceReader};
 use event_time::TimeField;
-use field::FieldPath;
 use floodmark_checkpoint::Split;
 use floodmark_state::stream::CheckpointId;
 use listing::Listing;

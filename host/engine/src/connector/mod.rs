@@ -25,6 +25,7 @@ pub mod read_ahead;
 
 mod csv_layout;
 mod encoding;
+mod field;
 mod record_format;
 mod rfc3339;
 mod settings;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::field::FieldPath;
+use crate::connector::field::FieldPath;
 use crate::connector::rfc3339;
 use floodmark_state::stream::{NO_TIMESTAMP, Timestamp};
 

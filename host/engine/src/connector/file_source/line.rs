@@ -12,10 +12,10 @@ use serde::de::IgnoredAny;
 
 use super::split::{At, FileSplit};
 use super::window::{CursorLine, Window};
-use super::{RecordFields, SourceFormat, field};
+use super::{RecordFields, SourceFormat};
 use crate::connector::letter::Letter;
 use crate::connector::read_ahead::ReadAhead;
-use crate::connector::{ConnectorError, ReadLimits};
+use crate::connector::{ConnectorError, ReadLimits, field};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP};
 
 /// Opens the window where the records of a split begin.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::event_time::TimeField;
-use super::field::FieldPath;
 use super::split::FileSplit;
 use super::window::{RECORD_BYTES_MAX, Window};
 use super::{ColumnNames, RecordFields};
+use crate::connector::field::FieldPath;
 use crate::connector::read_ahead::ReadAhead;
 use crate::connector::record_format::CSV_COLUMNS;
 use crate::connector::{ConnectorError, ReadLimits, file_sink};

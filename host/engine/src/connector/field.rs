@@ -2,7 +2,8 @@
 //!
 //! A path is names with dots between them, such as `user.id`. A name that has a dot itself stands in double quotes. In
 //! an array, a name that is a number counts elements from 0. The text is checked as a whole, and nothing is copied but
-//! texts with escapes. A field that is `null` is treated like one that is missing.
+//! texts with escapes. A field that is `null` is treated like one that is missing. The file source makes keys and event
+//! times of fields, the file sink names of folders.
 
 use std::borrow::Cow;
 use std::fmt;
