@@ -18,6 +18,7 @@ mod stop;
 mod swap;
 
 mod checkpoints;
+mod compressed;
 mod contract;
 mod control;
 mod crash_test;

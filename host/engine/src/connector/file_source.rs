@@ -8,6 +8,7 @@
 
 mod settings;
 
+mod compressed;
 mod event_time;
 mod line;
 mod listing;
@@ -207,11 +208,14 @@ impl FileSource {
                 },
                 other => other,
             })?;
-            if len < split.position {
+            let read = split
+                .compressed
+                .map_or(split.position, |part| part.read_len);
+            if len < read {
                 return Err(ConnectorError::InputShrank {
                     path: split.path.clone(),
                     len,
-                    position: split.position,
+                    position: read,
                 });
             }
             lengths
@@ -240,6 +244,7 @@ impl Source for FileSource {
             }
         }
         let lengths = self.lengths(&files)?;
+        compressed::plan(&lengths, &mut files, self.fields.format, self.follow)?;
         let planned = split::plan(&lengths, files, self.fields.format, self.split_bytes);
         let mut pieces = Vec::new();
         if self.follow && self.listing.is_open() {

@@ -302,6 +302,16 @@ pub enum ConnectorError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A compressed file is not what its name or an earlier run says, or cannot be decompressed.
+    #[error("`{}`, byte {byte} of its content: {reason}", path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The number of decompressed bytes before the place.
+        byte: u64,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A file is shorter than the part that was read before the restored checkpoint.
     #[error(
         "`{}` ends at byte {len}, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",

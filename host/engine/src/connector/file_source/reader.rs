@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compressed;
 use super::listing::Listing;
 use super::row::RowReader;
 use super::split::{self, FileSourceSplit, FileSplit, Watch};
@@ -49,6 +50,24 @@ enum OpenFile {
     Rows(Box<RowReader>),
 }
 
+impl OpenFile {
+    /// As [`Window::catch_up`].
+    fn catch_up(&mut self) -> Result<bool, ConnectorError> {
+        match self {
+            Self::Lines(window) => window.catch_up(),
+            Self::Rows(rows) => rows.catch_up(),
+        }
+    }
+
+    /// As [`Window::ended`].
+    fn ended(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Lines(window) => window.ended(),
+            Self::Rows(rows) => rows.ended(),
+        }
+    }
+}
+
 impl FileReader {
     pub(super) fn new(
         base: PathBuf,
@@ -81,6 +100,16 @@ impl FileReader {
         let split = &mut self.files[self.current];
         if split.is_read() || (!takes_tail && !look_again(split, self.has_read_round)?) {
             return Ok(false);
+        }
+        // Files that were there at the start were recognised when the splits were made.
+        if !takes_tail && !compressed::recognise(split)? {
+            return Ok(false);
+        }
+        if split.is_whole() {
+            return Ok(false);
+        }
+        if let Some(part) = &mut split.compressed {
+            part.may_grow = !takes_tail;
         }
         let len = split.len;
         let name = split::name_of(&split.path, &self.base);
@@ -135,6 +164,18 @@ fn look_again(split: &mut FileSplit, was_read: bool) -> Result<bool, ConnectorEr
             .map_err(ConnectorError::io("read", &split.path))?
             .len(),
     };
+    if let Some(part) = split.compressed {
+        if len < part.read_len {
+            return Err(ConnectorError::InputShrank {
+                path: split.path.clone(),
+                len,
+                position: part.read_len,
+            });
+        }
+        let has_changed = len != split.len || !was_read;
+        split.len = len;
+        return Ok(has_changed);
+    }
     if len < split.position {
         return Err(ConnectorError::InputShrank {
             path: split.path.clone(),
@@ -175,9 +216,13 @@ impl SourceReader for FileReader {
                 self.current += 1;
                 continue;
             }
+            let open = self.open.as_mut().expect("it has just been opened");
+            if !open.catch_up()? {
+                return Ok(ReadOutcome::More);
+            }
             let split = &mut self.files[self.current];
             let (from, len) = (split.position, batch.len());
-            let ended = match self.open.as_mut().expect("it has just been opened") {
+            let ended = match open {
                 OpenFile::Lines(window) => {
                     line::read(&self.fields, window, split, takes_tail, limits, batch)?
                 }
@@ -190,6 +235,13 @@ impl SourceReader for FileReader {
             }
             if !ended {
                 return Ok(ReadOutcome::More);
+            }
+            if let Some((len, end)) = open.ended()
+                && split.position == end
+                && let Some(part) = &mut split.compressed
+            {
+                part.read_len = len;
+                split.len = len;
             }
             self.open = None;
             self.current += 1;
@@ -209,12 +261,12 @@ impl SourceReader for FileReader {
     }
 
     fn progress(&self) -> SourceProgress {
+        // How long the content of a compressed file is shows at its end.
+        let is_open = |split: &FileSplit| split.compressed.is_some() && !split.is_whole();
+        let is_known = self.follow.is_none() && !self.files.iter().any(is_open);
         SourceProgress {
             done: self.files.iter().map(FileSplit::done).sum(),
-            total: match self.follow {
-                Some(_) => None,
-                None => Some(self.files.iter().map(FileSplit::total).sum()),
-            },
+            total: is_known.then(|| self.files.iter().map(FileSplit::total).sum()),
         }
     }
 }

@@ -94,6 +94,16 @@ impl RowReader {
         Ok(reader)
     }
 
+    /// As [`Window::catch_up`].
+    pub(super) fn catch_up(&mut self) -> Result<bool, ConnectorError> {
+        self.window.catch_up()
+    }
+
+    /// As [`Window::ended`].
+    pub(super) fn ended(&self) -> Option<(u64, u64)> {
+        self.window.ended()
+    }
+
     /// Adds rows until the batch is full; returns `true` if there are no more for now. The position is valid only after
     /// success.
     pub(super) fn read(

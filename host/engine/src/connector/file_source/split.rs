@@ -50,6 +50,17 @@ pub(super) struct FileSplit {
     pub(super) at: At,
     /// Length of the file when the splits were created.
     pub(super) len: u64,
+    /// `Some` if the file is compressed: positions are those of its content, it is one range, and `len` is not their limit.
+    pub(super) compressed: Option<CompressedPart>,
+}
+
+/// How much of a compressed file was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct CompressedPart {
+    /// The length that the file had when its content was read to the end; 0 if it was not yet.
+    pub(super) read_len: u64,
+    /// Whether more of it may come, so that an end in the middle is no damage.
+    pub(super) may_grow: bool,
 }
 
 /// The kind of content at a position.
@@ -86,11 +97,32 @@ enum EncodedPiece {
         bucket: u8,
         known: BTreeSet<Vec<u8>>,
     },
+    Compressed {
+        name: Vec<u8>,
+        format: SourceFormat,
+        position: u64,
+        at: At,
+        len: u64,
+        read_len: u64,
+    },
 }
 
 impl FileSourceSplit {
     pub(super) fn encode(&self, base: &Path) -> Split {
         let encoded = match self {
+            Self::File(
+                file @ FileSplit {
+                    compressed: Some(part),
+                    ..
+                },
+            ) => EncodedPiece::Compressed {
+                name: name_of(&file.path, base),
+                format: file.format,
+                position: file.position,
+                at: file.at,
+                len: file.len,
+                read_len: part.read_len,
+            },
             Self::File(file) => EncodedPiece::File {
                 name: name_of(&file.path, base),
                 format: file.format,
@@ -140,6 +172,28 @@ impl FileSourceSplit {
                     position,
                     at,
                     len,
+                    compressed: None,
+                }))
+            }
+            EncodedPiece::Compressed {
+                name,
+                format,
+                position,
+                at,
+                len,
+                read_len,
+            } => {
+                if at == At::Anywhere || read_len > len {
+                    return Err(wrong("there is no such part of a compressed file"));
+                }
+                Ok(Self::File(FileSplit {
+                    position,
+                    at,
+                    compressed: Some(CompressedPart {
+                        read_len,
+                        may_grow: false,
+                    }),
+                    ..FileSplit::whole(base.join(OsStr::from_bytes(&name)), format, len)
                 }))
             }
             EncodedPiece::Watch { bucket, known } => {
@@ -163,7 +217,14 @@ impl FileSplit {
             position: 0,
             at: At::Record,
             len,
+            compressed: None,
         }
+    }
+
+    /// Whether it is a compressed file that was read to the end that it has now.
+    pub(super) fn is_whole(&self) -> bool {
+        self.compressed
+            .is_some_and(|part| part.read_len > 0 && part.read_len == self.len)
     }
 
     /// Whether no record starts in the rest of the range.
@@ -182,6 +243,9 @@ impl FileSplit {
     }
 
     fn last(&self) -> u64 {
+        if self.compressed.is_some() {
+            return self.position;
+        }
         let end = self.end.unwrap_or(self.len).min(self.len);
         end.max(self.start)
     }
@@ -194,6 +258,7 @@ impl fmt::Display for FileSplit {
         } = self;
         write!(f, "`{}` at byte {position}", self.path.display())?;
         match self.end {
+            _ if self.compressed.is_some() => f.write_str(" of its content"),
             Some(end) => write!(f, " of {start} to {end}"),
             None => write!(f, " of {start} to its end"),
         }
@@ -280,7 +345,7 @@ fn hand_over_unfinished(ranges: &mut [FileSplit]) {
 
 /// Cuts a range without an end. The position stays in the first part, which is never empty: it may be within a line.
 fn cut(mut range: FileSplit, split_bytes: Option<NonZeroU64>, planned: &mut Vec<FileSplit>) {
-    if let (Some(split_bytes), None) = (split_bytes, range.end) {
+    if let (Some(split_bytes), None, None) = (split_bytes, range.end, range.compressed) {
         while range.len.saturating_sub(range.position) > split_bytes.get() {
             let end = range.position + split_bytes.get();
             let rest = FileSplit {

@@ -6,6 +6,9 @@
 //! Parts that were read ahead replace the buffer; the bytes before them that are still needed, the start of a record,
 //! are copied to the room in front of the part. The start of a longer record is kept in the old buffer, and the part is
 //! copied behind it.
+//!
+//! Of a compressed file, positions are those of its content, which a decoder gives from its start on. What was read before
+//! is decompressed again and skipped, a slice at a time.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -15,6 +18,7 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
+use super::compressed::FileContent;
 use super::place;
 use super::split::FileSplit;
 use crate::connector::read_ahead::{Ahead, ReadAhead, ReadPart, read_at};
@@ -23,6 +27,8 @@ use crate::connector::{ConnectorError, FilePlace};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
+/// Bytes of content that are skipped at once.
+const SKIPPED_BYTES: u64 = 16 << 20;
 /// Longest record, in bytes.
 pub(super) const RECORD_BYTES_MAX: usize = 1 << 30;
 
@@ -35,6 +41,8 @@ pub(super) struct Window {
     next: u64,
     limit: u64,
     ahead: Option<Ahead>,
+    /// `Some` if the file is compressed.
+    content: Option<Box<FileContent>>,
 }
 
 /// The content at the cursor. Ranges are those of [`Window::bytes`].
@@ -58,6 +66,20 @@ impl Window {
         let path = split.path.clone();
         let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
         let file = Arc::new(file);
+        if let Some(part) = split.compressed {
+            let content = FileContent::open(&path, &file, position, part.may_grow)?;
+            return Ok(Self {
+                path,
+                file,
+                buffer: Vec::new(),
+                cursor: 0,
+                filled: 0,
+                next: 0,
+                limit: u64::MAX,
+                ahead: None,
+                content: Some(Box::new(content)),
+            });
+        }
         // Another reader reads the bytes after the end of the split, except for the rest of a record that crosses the
         // end.
         let end = split.end.map_or(limit, |end| end.min(limit));
@@ -71,7 +93,38 @@ impl Window {
             next: position,
             limit,
             ahead,
+            content: None,
         })
+    }
+
+    /// Skips content that was read before; returns `false` if there is more of it. Without compression, there is none.
+    pub(super) fn catch_up(&mut self) -> Result<bool, ConnectorError> {
+        let Some(from) = self.content.as_deref().map(FileContent::start) else {
+            return Ok(true);
+        };
+        let until = self.position().saturating_add(SKIPPED_BYTES);
+        while self.position() < from {
+            if self.position() >= until {
+                return Ok(false);
+            }
+            if self.rest().is_empty() && !self.fill()? {
+                return Err(ConnectorError::InputShrank {
+                    path: self.path.clone(),
+                    len: self.position(),
+                    position: from,
+                });
+            }
+            let left = from - self.position();
+            self.pass(left.min(self.rest().len() as u64) as usize);
+        }
+        Ok(true)
+    }
+
+    /// The length of the compressed file whose content was read to its end, and that end; `None` if it is not compressed, or
+    /// there is more of it.
+    pub(super) fn ended(&self) -> Option<(u64, u64)> {
+        let len = self.content.as_deref()?.ended()?;
+        Some((len, self.next))
     }
 
     /// The position of the cursor in the file.
@@ -141,6 +194,9 @@ impl Window {
         if self.next >= self.limit {
             return Ok(false);
         }
+        if self.content.is_some() {
+            return self.fill_decompressed();
+        }
         let next = self.next;
         let read = match self.ahead.as_mut().and_then(|ahead| ahead.take(next)) {
             Some(part) => self.fill_with(part),
@@ -158,6 +214,23 @@ impl Window {
         if let Some(ahead) = &mut self.ahead {
             ahead.ask(self.next);
         }
+        Ok(true)
+    }
+
+    /// Decompresses more bytes; returns `false` at the end of the content.
+    fn fill_decompressed(&mut self) -> Result<bool, ConnectorError> {
+        self.make_room(0);
+        let Some(content) = &mut self.content else {
+            return Ok(false);
+        };
+        let room = &mut self.buffer[self.filled..];
+        let read = content.read(room, &self.path, self.next)?;
+        if read == 0 {
+            self.limit = self.next;
+            return Ok(false);
+        }
+        self.filled += read;
+        self.next += read as u64;
         Ok(true)
     }
 
@@ -211,13 +284,15 @@ impl Window {
     /// The error for a line of this file that does not have the format.
     #[cold]
     pub(super) fn malformed(&self, offset: u64, reason: String) -> ConnectorError {
-        self.malformed_at(place::of_line(&self.file, offset), reason)
+        let kind = self.content.as_deref().map(FileContent::kind);
+        self.malformed_at(place::of_line(&self.file, kind, offset), reason)
     }
 
     /// The error for a row of this file that does not have the format, given where its parser began.
     #[cold]
     pub(super) fn malformed_row(&self, offset: u64, reason: String) -> ConnectorError {
-        self.malformed_at(place::of_row(&self.file, offset), reason)
+        let kind = self.content.as_deref().map(FileContent::kind);
+        self.malformed_at(place::of_row(&self.file, kind, offset), reason)
     }
 
     fn malformed_at(&self, place: FilePlace, reason: String) -> ConnectorError {

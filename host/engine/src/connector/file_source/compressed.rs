@@ -1,0 +1,480 @@
+//! Compressed files: which ones are, and the decoder that gives their content.
+//!
+//! The first bytes of a file decide, not its name: so renamed files are read, and a name that promises compression which
+//! the file does not have is an error. Content comes as a stream, so memory is bounded however much it is: a window of
+//! gzip has 32 KiB, and one of zstd more than 128 MiB is refused. There are no indexes and no archives: a position can
+//! only be reached from the start, and the files in a `.tar.gz` are not told apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::SourceFormat;
+use super::split::{CompressedPart, FileSplit};
+use crate::connector::ConnectorError;
+use crate::connector::read_ahead::read_at;
+
+/// The first bytes of a member of gzip, with its only method.
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
+/// The first bytes of a frame of zstd.
+const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
+/// The first bytes of a frame that decoders of zstd skip, after one byte from 0x50 to 0x5f.
+const SKIPPABLE_MAGIC: &[u8] = b"\x2a\x4d\x18";
+/// The base-2 logarithm of the largest window of zstd: what `zstd` itself accepts without being asked.
+const WINDOW_LOG_MAX: u32 = 27;
+/// Compressed bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputCompression {
+    Gzip,
+    Zstd,
+}
+
+/// What the start of a file tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileStart {
+    Plain,
+    Compressed(InputCompression),
+    /// The name promises compression, and the file is too short to show it.
+    TooShort(InputCompression),
+    /// The name promises compression, and the file has none.
+    Contradiction(InputCompression),
+}
+
+impl InputCompression {
+    /// Its name, and the ending of names that promise it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Gzip => ("gzip", ".gz"),
+            Self::Zstd => ("zstd", ".zst"),
+        }
+    }
+
+    /// The compression that a name promises.
+    fn of_name(path: &Path) -> Option<Self> {
+        let ending = path.extension()?;
+        if ending.eq_ignore_ascii_case("gz") {
+            Some(Self::Gzip)
+        } else if ending.eq_ignore_ascii_case("zst") {
+            Some(Self::Zstd)
+        } else {
+            None
+        }
+    }
+
+    /// The compression that the first bytes of a file show.
+    fn of_bytes(start: &[u8], promised: Option<Self>) -> Option<Self> {
+        // Other formats have such frames, too.
+        let is_skippable = |start: &[u8]| {
+            start.first().is_some_and(|byte| byte >> 4 == 5)
+                && start[1..].starts_with(SKIPPABLE_MAGIC)
+        };
+        if start.starts_with(GZIP_MAGIC) {
+            Some(Self::Gzip)
+        } else if start.starts_with(ZSTD_MAGIC)
+            || (promised == Some(Self::Zstd) && is_skippable(start))
+        {
+            Some(Self::Zstd)
+        } else {
+            None
+        }
+    }
+}
+
+impl FileStart {
+    fn of(start: &[u8], promised: Option<InputCompression>) -> Self {
+        if let Some(found) = InputCompression::of_bytes(start, promised) {
+            return Self::Compressed(found);
+        }
+        match promised {
+            None => Self::Plain,
+            Some(InputCompression::Gzip) if GZIP_MAGIC.starts_with(start) => {
+                Self::TooShort(InputCompression::Gzip)
+            }
+            Some(InputCompression::Zstd) if start.len() < ZSTD_MAGIC.len() => {
+                Self::TooShort(InputCompression::Zstd)
+            }
+            Some(promised) => Self::Contradiction(promised),
+        }
+    }
+
+    /// Reads the start of a file; `None` if it does not exist.
+    fn read(path: &Path) -> Result<Option<Self>, ConnectorError> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(ConnectorError::io("open", path))?,
+        };
+        let found = Self::of_file(&file, path).map_err(ConnectorError::io("read", path))?;
+        Ok(Some(found))
+    }
+
+    fn of_file(file: &File, path: &Path) -> io::Result<Self> {
+        let mut start = [0; 4];
+        let mut len = 0;
+        while len < start.len() {
+            match read_at(file, &mut start[len..], len as u64)? {
+                0 => break,
+                read => len += read,
+            }
+        }
+        Ok(Self::of(&start[..len], InputCompression::of_name(path)))
+    }
+}
+
+fn refused(path: &Path, reason: impl Into<String>) -> ConnectorError {
+    ConnectorError::Compressed {
+        path: path.to_owned(),
+        byte: 0,
+        reason: reason.into(),
+    }
+}
+
+fn contradiction(path: &Path, promised: InputCompression) -> ConnectorError {
+    let (name, ending) = promised.words();
+    refused(
+        path,
+        format!(
+            "its name ends in `{ending}`, but it is not compressed with {name}; rename it, or take it out of `path`"
+        ),
+    )
+}
+
+/// Makes compressed files one range each, before they are cut. Files that may grow and do not show yet what they are stay as
+/// they are.
+pub(super) fn plan(
+    lengths: &BTreeMap<OsString, u64>,
+    splits: &mut Vec<FileSplit>,
+    format: SourceFormat,
+    follow: bool,
+) -> Result<(), ConnectorError> {
+    let (mut compressed, mut plain) = (BTreeSet::new(), BTreeSet::new());
+    for path in lengths.keys() {
+        let at = Path::new(path);
+        match FileStart::read(at)? {
+            None => {}
+            Some(FileStart::Compressed(_)) => {
+                compressed.insert(at);
+            }
+            Some(FileStart::Plain) => {
+                plain.insert(at);
+            }
+            Some(FileStart::TooShort(_)) if follow => {}
+            Some(FileStart::TooShort(promised)) => {
+                let (name, _) = promised.words();
+                return Err(refused(
+                    at,
+                    format!(
+                        "it ends within the start of {name}; replace it with the whole file, or take it out of `path`"
+                    ),
+                ));
+            }
+            Some(FileStart::Contradiction(promised)) => return Err(contradiction(at, promised)),
+        }
+    }
+    for split in splits.iter_mut() {
+        if plain.contains(&*split.path) {
+            // A file that was decompressed in its place has its content as bytes now.
+            if split.compressed.take().is_some() {
+                check_len(lengths, split)?;
+            }
+        } else if compressed.contains(&*split.path) && split.compressed.is_none() {
+            if split.position > split.start {
+                return Err(refused(
+                    &split.path,
+                    "it was read without decompression before the checkpoint; restore the file as it was, or start over with `--fresh`",
+                ));
+            }
+            split.compressed = Some(CompressedPart::default());
+            split.end = None;
+        }
+    }
+    // Ranges of a file of which nothing was read become one.
+    splits.retain(|split| split.compressed.is_none() || split.start == 0);
+    for split in splits.iter().filter(|split| split.compressed.is_some()) {
+        compressed.remove(&*split.path);
+    }
+    for path in compressed {
+        let len = lengths.get(path.as_os_str()).copied().unwrap_or(0);
+        splits.push(FileSplit {
+            compressed: Some(CompressedPart::default()),
+            ..FileSplit::whole(path.to_owned(), format, len)
+        });
+    }
+    Ok(())
+}
+
+fn check_len(lengths: &BTreeMap<OsString, u64>, split: &FileSplit) -> Result<(), ConnectorError> {
+    match lengths.get(split.path.as_os_str()) {
+        Some(&len) if len < split.position => Err(ConnectorError::InputShrank {
+            path: split.path.clone(),
+            len,
+            position: split.position,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Looks whether a file that may grow is compressed, if nothing of it was read yet; returns `false` if it is too early to
+/// tell.
+pub(super) fn recognise(split: &mut FileSplit) -> Result<bool, ConnectorError> {
+    if split.position > 0 || split.compressed.is_some() {
+        return Ok(true);
+    }
+    match FileStart::read(&split.path)? {
+        None | Some(FileStart::TooShort(_)) => Ok(false),
+        Some(FileStart::Plain) => Ok(true),
+        Some(FileStart::Compressed(_)) => {
+            split.compressed = Some(CompressedPart::default());
+            Ok(true)
+        }
+        Some(FileStart::Contradiction(promised)) => Err(contradiction(&split.path, promised)),
+    }
+}
+
+/// The bytes of a file from a position on, with a cursor of its own.
+pub(super) struct FileBytes {
+    file: Arc<File>,
+    at: u64,
+    /// Whether bytes were asked for at the end of the file.
+    has_ended: bool,
+    has_failed: bool,
+}
+
+impl FileBytes {
+    pub(super) fn new(file: Arc<File>, at: u64) -> Self {
+        Self {
+            file,
+            at,
+            has_ended: false,
+            has_failed: false,
+        }
+    }
+}
+
+impl Read for FileBytes {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match read_at(&self.file, room, self.at) {
+            Ok(read) => {
+                self.at += read as u64;
+                self.has_ended |= read == 0 && !room.is_empty();
+                Ok(read)
+            }
+            Err(error) => {
+                self.has_failed = true;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Decompresses a file from its start: all members of gzip, or all frames of zstd.
+pub(super) enum ContentDecoder {
+    Gzip(Box<MultiGzDecoder<BufReader<FileBytes>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<FileBytes>>>),
+}
+
+impl ContentDecoder {
+    pub(super) fn new(kind: InputCompression, file: &Arc<File>) -> io::Result<Self> {
+        let bytes = FileBytes::new(Arc::clone(file), 0);
+        let bytes = BufReader::with_capacity(READ_BYTES, bytes);
+        Ok(match kind {
+            InputCompression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(bytes))),
+            InputCompression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
+                decoder.window_log_max(WINDOW_LOG_MAX)?;
+                Self::Zstd(Box::new(decoder))
+            }
+        })
+    }
+
+    fn compressed(&self) -> &FileBytes {
+        match self {
+            Self::Gzip(decoder) => decoder.get_ref().get_ref(),
+            Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+        }
+    }
+}
+
+impl Read for ContentDecoder {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(room),
+            Self::Zstd(decoder) => decoder.read(room),
+        }
+    }
+}
+
+/// The content of a compressed file, for its window.
+pub(super) struct FileContent {
+    kind: InputCompression,
+    decoder: ContentDecoder,
+    /// The position in the content up to which it was read before.
+    start: u64,
+    may_grow: bool,
+    /// The length of the file at the end of its content.
+    ended: Option<u64>,
+}
+
+impl FileContent {
+    pub(super) fn open(
+        path: &Path,
+        file: &Arc<File>,
+        start: u64,
+        may_grow: bool,
+    ) -> Result<Self, ConnectorError> {
+        let found = FileStart::of_file(file, path).map_err(ConnectorError::io("read", path))?;
+        let FileStart::Compressed(kind) = found else {
+            return Err(refused(
+                path,
+                "it was compressed when the job began, and is not any more; restore the file, or run the job again",
+            ));
+        };
+        let decoder =
+            ContentDecoder::new(kind, file).map_err(ConnectorError::io("decompress", path))?;
+        Ok(Self {
+            kind,
+            decoder,
+            start,
+            may_grow,
+            ended: None,
+        })
+    }
+
+    pub(super) fn kind(&self) -> InputCompression {
+        self.kind
+    }
+
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(super) fn ended(&self) -> Option<u64> {
+        self.ended
+    }
+
+    /// Decompresses more; 0 at the end, also at the end of what is there of a file that may grow. `at` is the position in the
+    /// content, for errors.
+    pub(super) fn read(
+        &mut self,
+        room: &mut [u8],
+        path: &Path,
+        at: u64,
+    ) -> Result<usize, ConnectorError> {
+        let error = match self.decoder.read(room) {
+            Ok(0) => {
+                self.ended = Some(self.decoder.compressed().at);
+                return Ok(0);
+            }
+            Ok(read) => return Ok(read),
+            Err(error) => error,
+        };
+        let bytes = self.decoder.compressed();
+        if bytes.has_failed {
+            return Err(ConnectorError::io("read", path)(error));
+        }
+        // A decoder that has asked for more than there is says so in several ways.
+        let reason = match bytes.has_ended {
+            true if self.may_grow => return Ok(0),
+            true => {
+                "the file ends before its content does; replace it with the whole file".to_owned()
+            }
+            false if error.to_string().contains("too much memory") => format!(
+                "it needs a window of more than {} MiB; compress it with `zstd --long={WINDOW_LOG_MAX}` or less",
+                (1_u64 << WINDOW_LOG_MAX) >> 20
+            ),
+            false => format!(
+                "it cannot be decompressed ({error}); replace it with an undamaged file, or take it out of `path`"
+            ),
+        };
+        Err(ConnectorError::Compressed {
+            path: path.to_owned(),
+            byte: at,
+            reason,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a name that counts more than the bytes of a file, and content that is lost at the borders of members, or whose
+    //! damage is taken for its end.
+
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(content: &[u8]) -> Vec<u8> {
+        zstd::encode_all(content, 1).unwrap()
+    }
+
+    #[test]
+    fn the_first_bytes_decide() {
+        use InputCompression::{Gzip, Zstd};
+        let check = |start: &[u8], name: &str, expected: FileStart| {
+            let promised = InputCompression::of_name(Path::new(name));
+            assert_eq!(FileStart::of(start, promised), expected, "{name}");
+        };
+        check(b"text", "a.log", FileStart::Plain);
+        check(b"", "a.log", FileStart::Plain);
+        check(b"\x1f\x8b\x08\x00", "a.log", FileStart::Compressed(Gzip));
+        check(b"\x28\xb5\x2f\xfd", "a.gz", FileStart::Compressed(Zstd));
+        check(b"\x1f\x8b", "a.gz", FileStart::TooShort(Gzip));
+        check(b"", "a.zst", FileStart::TooShort(Zstd));
+        check(b"text", "a.GZ", FileStart::Contradiction(Gzip));
+        check(b"text", "a.zst", FileStart::Contradiction(Zstd));
+        let skippable = b"\x51\x2a\x4d\x18";
+        check(skippable, "a.zst", FileStart::Compressed(Zstd));
+        check(skippable, "a.log", FileStart::Plain);
+    }
+
+    /// The content of a file of these bytes, or the error.
+    fn read(bytes: &[u8], may_grow: bool) -> Result<(Vec<u8>, bool), String> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let path = Path::new("a");
+        let mut content = FileContent::open(path, &Arc::new(file), 0, may_grow).unwrap();
+        let (mut all, mut room) = (Vec::new(), [0; 1000]);
+        loop {
+            match content.read(&mut room, path, all.len() as u64) {
+                Ok(0) => return Ok((all, content.ended() == Some(bytes.len() as u64))),
+                Ok(read) => all.extend_from_slice(&room[..read]),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    #[test]
+    fn content_is_read_to_its_end() {
+        // Little enough in common that its last bytes are in the last compressed ones.
+        let numbers = (0..20_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let content: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
+        for compress in [gzip as fn(&[u8]) -> Vec<u8>, zstd] {
+            let bytes = compress(&content);
+            assert_eq!(read(&bytes, false), Ok((content.clone(), true)));
+            let twice = [bytes.clone(), compress(b""), bytes.clone()].concat();
+            let expected = [content.clone(), content.clone()].concat();
+            assert_eq!(read(&twice, false), Ok((expected, true)));
+
+            for missing in [1, 5, bytes.len() / 2] {
+                let start = &bytes[..bytes.len() - missing];
+                let error = read(start, false).unwrap_err();
+                assert!(error.contains("ends before its content does"), "{error}");
+                let (found, has_ended) = read(start, true).unwrap();
+                assert!(content.starts_with(&found) && !has_ended);
+            }
+        }
+    }
+}
