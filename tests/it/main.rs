@@ -48,6 +48,7 @@ mod s3;
 mod savepoints;
 mod states;
 mod status;
+mod swap_careful;
 mod terminal_safety;
 mod tools;
 mod vectors;

@@ -199,6 +199,10 @@ impl KeyedCollections for InMaps {
         Ok(list.map_or(0, |list| list.len() as u64))
     }
 
+    fn migrate(&mut self, _place: CollectionPlace<'_>) -> Result<Option<String>, OnFire> {
+        Ok(None)
+    }
+
     fn list_append(&mut self, place: CollectionPlace<'_>, items: &[&[u8]]) -> Result<(), OnFire> {
         let list = self.lists.entry(address(place)).or_default();
         list.extend(items.iter().map(|item| item.to_vec()));

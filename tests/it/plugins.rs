@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 18] = [
     "plugins/word-split/rust",
     "plugins/word-count/rust",
     "tests/guests/misbehaves/rust",
@@ -21,6 +21,8 @@ const FOLDERS: [&str; 16] = [
     "tests/guests/enrich/rust",
     "tests/guests/router/rust",
     "tests/guests/reports/rust",
+    "tests/guests/picky/rust",
+    "tests/guests/upgrade-v3/rust",
 ];
 
 /// The folder of the repository.

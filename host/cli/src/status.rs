@@ -265,7 +265,7 @@ fn operator(vertex: &Value) -> String {
         count(of("skipped")),
         count(of("dead-letters")),
         state(&vertex["state"]),
-    )
+    ) + &not_migrated(&vertex["state"]["not-migrated"])
 }
 
 /// The size of the state and its limit; nothing without a limit.
@@ -279,6 +279,19 @@ fn state(state: &Value) -> String {
         of("size-bytes"),
         of("limit-bytes")
     )
+}
+
+/// One line for each state with entries that the plugin could not migrate.
+fn not_migrated(states: &Value) -> String {
+    let line = |state: &Value| {
+        format!(
+            "  state  `{}`: {} of an earlier version stay as they are, since the plugin cannot migrate them; the first: it {}\n",
+            text_of(&state["state"]),
+            things(number(&state["count"]), "value"),
+            first_line(&state["first-reason"]),
+        )
+    };
+    states.as_array().into_iter().flatten().map(line).collect()
 }
 
 /// The kind of code that a plugin runs.
@@ -352,7 +365,10 @@ mod tests {
                     "name": "a\u{1b}[2Jb", "version": "1", "digest": "0123456789abcdef01",
                     "code": "quick", "optimising": true,
                 },
-                "state": { "bytes": 4096, "size-bytes": 6144, "limit-bytes": 1 << 30 },
+                "state": {
+                    "bytes": 4096, "size-bytes": 6144, "limit-bytes": 1 << 30,
+                    "not-migrated": [{ "state": "seen", "count": 12, "first-reason": "cannot migrate it\nat all" }],
+                },
                 "metrics": { "read-records": 12_345, "read-records-per-second": 1000.0, "busy-share": 0.5 },
                 "calls": { "count": 9, "traps": 1, "retries": 2, "guest-time": 12_000 },
                 "stage-times": { "exchange": 0.25, "lookup": 3_000.0, "guest": 15_000.0, "apply": 1_999.75 },
@@ -373,6 +389,7 @@ mod tests {
             "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",
             "  state  6.0 KiB of 1.0 GiB that its tasks may have together\n",
+            "  state  `seen`: 12 values of an earlier version stay as they are, since the plugin cannot migrate them; the first: it cannot migrate it\n",
         ] {
             assert!(page.contains(words), "not there: {words}\n{page}");
         }

@@ -165,9 +165,10 @@ impl From<JobError> for EngineError {
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => Cause::Data,
             JobError::NoSuchOperator { .. } => Cause::Usage,
-            JobError::NotSwapped { .. } | JobError::Record { .. } | JobError::Defect { .. } => {
-                Cause::Failed
-            }
+            JobError::NotSwapped { .. }
+            | JobError::NotMigrated { .. }
+            | JobError::Record { .. }
+            | JobError::Defect { .. } => Cause::Failed,
         };
         let is_closed_pipe = matches!(
             &error,

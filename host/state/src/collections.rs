@@ -3,7 +3,8 @@
 //! A tree is used within a closure, since it borrows the store. All pages of a tree have one version of the state: a
 //! tree that an earlier version wrote is first migrated as a whole, with [`Migrate`] converting the values of some
 //! pages at a time. The sweep ([`StateStore::stale_entries`]) finds trees that no call uses, and its caller migrates
-//! them with [`StateStore::migrate_tree`]. Sub-keys are the same in all versions.
+//! them with [`StateStore::migrate_tree`]. A tree that cannot be migrated stays as it is, and the next caller tries again.
+//! Sub-keys are the same in all versions.
 //!
 //! Trees are migrated as a whole and not page by page, because tools read checkpoints without a plugin, and would
 //! otherwise find values in two encodings. The cost is one pause, in proportion to the largest tree of one key. Decoded
@@ -13,9 +14,8 @@
 use super::nodes::NodeAddress;
 use super::store::StateStore;
 use super::tree::{Lifetime, MalformedTree, Nodes, Tree, page};
-use super::versions::StaleEntry;
 use super::{StateError, StateId};
-use crate::stream::{Column, hash_key};
+use crate::stream::Column;
 
 /// Bytes of values that are migrated at a time, about.
 const MIGRATED_BYTES: usize = 256 << 10;
@@ -145,7 +145,7 @@ impl StateStore {
     /// Runs `what` on the list or map of a key. Writes are applied at once; a rollback undoes them like all others.
     ///
     /// # Errors
-    /// Those of `what`, and those of a migration, after which the store must not be used.
+    /// Those of `what`, and those of [`StateStore::migrate_tree`], before `what` has run.
     ///
     /// # Panics
     /// When the key is of a key group that this task does not own.
@@ -163,31 +163,25 @@ impl StateStore {
         what(Tree::new(&mut pages, rules.lifetime()))
     }
 
-    /// Migrates the tree of a page that the sweep has named, unless that was done or the tree was removed since.
-    /// Entries that are not pages are skipped.
+    /// Brings the tree of a key to the newest version of its state, unless it is already, or does not exist.
     ///
     /// # Errors
-    /// When the tree cannot be read, is damaged, or cannot be migrated. The store must not be used then.
+    /// When the tree cannot be read, or is damaged: the store must not be used then. After [`TreeError::Migration`] nothing
+    /// has changed.
     pub fn migrate_tree(
         &mut self,
-        stale: &StaleEntry,
-        now_ms: u64,
+        slot: CollectionSlot<'_>,
         migrate: &mut dyn Migrate,
     ) -> Result<(), TreeError> {
-        if stale.node.is_none() {
-            return Ok(());
+        match self.rules(slot.state, slot.now_ms).has_aliases {
+            true => self.take_over_tree(slot, migrate),
+            false => Ok(()),
         }
-        let slot = CollectionSlot {
-            state: stale.state,
-            key: &stale.key,
-            key_hash: hash_key(&stale.key),
-            now_ms,
-        };
-        self.take_over_tree(slot, migrate)
     }
 
     /// Converts the tree of a key to the newest version. Nodes keep their numbers, so that each new page hides its old
-    /// one.
+    /// one. A tree of more than [`MIGRATED_BYTES`] is converted twice: the first time shows whether all of it can be, and
+    /// nothing is kept of it. So memory does not grow with the tree, and a tree is never left in two versions.
     fn take_over_tree(
         &mut self,
         slot: CollectionSlot<'_>,
@@ -217,9 +211,43 @@ impl StateStore {
             ttl_ms: None,
             now_ms: slot.now_ms,
         };
-        let nodes = Tree::new(&mut pages, for_ever).nodes()?;
+        let nodes: Vec<u64> = Tree::new(&mut pages, for_ever)
+            .nodes()?
+            .into_iter()
+            .collect();
+        let mut first = 0;
+        while first < nodes.len() {
+            let some = self.some_pages(earlier, &nodes[first..])?;
+            let all_at_once = some.pages.len() == nodes.len();
+            first += some.pages.len();
+            let converted = some.converted((slot.state, version), migrate)?;
+            if all_at_once {
+                return self.put_pages(slot, version, converted);
+            }
+        }
+        let mut first = 0;
+        while first < nodes.len() {
+            let some = self.some_pages(earlier, &nodes[first..])?;
+            let converted = some.converted((slot.state, version), migrate);
+            // The pages before these are of the newest version by now.
+            let converted = converted.map_err(|_| MalformedTree {
+                node: nodes[first],
+                reason: "its plugin has migrated its values once, and refused them then",
+            })?;
+            first += converted.len();
+            self.put_pages(slot, version, converted)?;
+        }
+        Ok(())
+    }
+
+    /// The first of these pages, with values of about [`MIGRATED_BYTES`]; at least one.
+    fn some_pages(
+        &mut self,
+        earlier: CollectionSlot<'_>,
+        nodes: &[u64],
+    ) -> Result<SomePages, TreeError> {
         let mut some = SomePages::default();
-        for node in nodes {
+        for &node in nodes {
             let page = self.node(earlier.address(node))?.map(<[u8]>::to_vec);
             let missing = MalformedTree {
                 node,
@@ -227,37 +255,19 @@ impl StateStore {
             };
             some.add(node, page.ok_or(missing)?)?;
             if some.values.bytes().len() >= MIGRATED_BYTES {
-                self.take_over_pages(slot, version, std::mem::take(&mut some), migrate)?;
+                break;
             }
         }
-        self.take_over_pages(slot, version, some, migrate)
+        Ok(some)
     }
 
-    fn take_over_pages(
+    fn put_pages(
         &mut self,
         slot: CollectionSlot<'_>,
         version: StateId,
-        some: SomePages,
-        migrate: &mut dyn Migrate,
+        pages: Vec<(u64, Vec<u8>)>,
     ) -> Result<(), TreeError> {
-        let count = some.values.len();
-        let migrated = match count {
-            0 => Ok(Column::new()),
-            _ => migrate.migrate(slot.state, version, &some.values),
-        };
-        let migrated = migrated.map_err(|reason| TreeError::Migration { reason })?;
-        if migrated.len() != count {
-            let reason = MigrationError::Count {
-                values: count,
-                migrated: migrated.len(),
-            };
-            return Err(TreeError::Migration { reason });
-        }
-        let mut first = 0;
-        for (node, page, count) in some.pages {
-            let values = (first..first + count).map(|index| migrated.get(index));
-            first += count;
-            let page = page::with_values(&page, values).map_err(|error| error.at(node))?;
+        for (node, page) in pages {
             self.put_node_over(slot.address(node), version, &page, slot.now_ms)?;
         }
         Ok(())
@@ -278,5 +288,35 @@ impl SomePages {
         page::push_values(&page, &mut self.values).map_err(|error| error.at(node))?;
         self.pages.push((node, page, self.values.len() - before));
         Ok(())
+    }
+
+    /// The pages with the values of the newest version, by node.
+    fn converted(
+        self,
+        (state, version): (StateId, StateId),
+        migrate: &mut dyn Migrate,
+    ) -> Result<Vec<(u64, Vec<u8>)>, TreeError> {
+        let count = self.values.len();
+        let migrated = match count {
+            0 => Ok(Column::new()),
+            _ => migrate.migrate(state, version, &self.values),
+        };
+        let migrated = migrated.map_err(|reason| TreeError::Migration { reason })?;
+        if migrated.len() != count {
+            let reason = MigrationError::Count {
+                values: count,
+                migrated: migrated.len(),
+            };
+            return Err(TreeError::Migration { reason });
+        }
+        let mut first = 0;
+        let mut converted = Vec::with_capacity(self.pages.len());
+        for (node, page, count) in self.pages {
+            let values = (first..first + count).map(|index| migrated.get(index));
+            first += count;
+            let page = page::with_values(&page, values).map_err(|error| error.at(node))?;
+            converted.push((node, page));
+        }
+        Ok(converted)
     }
 }

@@ -10,7 +10,7 @@
 
 use super::index::{Identity, IndexPlace, SearchResult, Word};
 use super::layout::{self, Content, Entry};
-use super::log::{CHUNK_BYTES, LogChunk, NewEntry, Victim, state_bit};
+use super::log::{CHUNK_BYTES, LogChunk, NewEntry, SweepMark, Victim, state_bit};
 use super::prefetch::prefetch;
 use super::store::{Rules, StateStore};
 use super::tree::page::{self, Pruned};
@@ -145,7 +145,7 @@ impl StateStore {
                 && rest.timed_bytes > 0
                 && rest.expires_ms <= now_ms
                 && rest.timed_bytes * 2 >= chunk.live;
-            has_expired || (rest.is_swept && rest.states & versions != 0)
+            has_expired || (rest.sweep == SweepMark::Searched && rest.states & versions != 0)
         })
     }
 
@@ -254,7 +254,17 @@ impl StateStore {
             new.expires_ms = 0;
             self.log.tombstones += usize::from(!entry.is_tombstone());
         }
+        let is_earlier = self.has_aliases && self.newest_of(entry.state).is_some();
+        let unsearched = is_earlier.then(|| self.unsearched_tail()).flatten();
         let moved = self.log.append(&new);
+        if is_earlier {
+            let from = self.log.chunk(victim.handle).rest.sweep;
+            let is_named = from != SweepMark::Unsearched && unsearched != Some(moved.handle());
+            self.log.chunk_mut(moved.handle()).rest.sweep = match is_named {
+                true => SweepMark::Remaining,
+                false => SweepMark::Unsearched,
+            };
+        }
         self.tables[place.table as usize].replace(position, moved);
         self.log.discard(word, len);
         Ok(())

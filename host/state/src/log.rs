@@ -90,11 +90,23 @@ pub(super) struct ChunkRest {
     /// Whether it is kept only for a rollback.
     pub(super) is_in_limbo: bool,
     /// Whether the sweep has searched it for entries of earlier versions.
-    pub(super) is_swept: bool,
+    pub(super) sweep: SweepMark,
     /// The key groups whose entries are valid, if the chunk also has outdated entries of other key groups that the task
     /// owns; otherwise empty. Entries that would hide outdated ones may be gone, so later checkpoints must not use the
     /// chunk for those key groups either.
     pub(super) counts_for: Box<[KeyGroupRange]>,
+}
+
+/// How far the sweep is with a chunk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum SweepMark {
+    /// It may have entries of earlier versions that the sweep has not named.
+    #[default]
+    Unsearched,
+    /// The sweep has named all of them, so most are garbage by now.
+    Searched,
+    /// Compaction has moved entries to it that the sweep had named: they could not be migrated.
+    Remaining,
 }
 
 impl LogChunk {
@@ -134,6 +146,11 @@ impl LogChunk {
             id: self.id,
             len: u32::try_from(self.len()).expect("a chunk stays below 4 GiB"),
         }
+    }
+
+    /// Whether the sweep still has to search it for entries of states with these bits.
+    pub(super) fn is_unsearched(&self, bits: u64) -> bool {
+        self.rest.states & bits != 0 && self.rest.sweep == SweepMark::Unsearched
     }
 
     pub(super) fn may_hold(&self, state: StateId) -> bool {

@@ -7,7 +7,7 @@
 use super::history::{Counts, Removed};
 use super::index::{Word, index_hash};
 use super::layout;
-use super::log::Log;
+use super::log::{Log, SweepMark};
 use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
@@ -159,7 +159,7 @@ impl Log {
             chunk.live = live;
             chunk.rest.is_in_limbo = false;
             // Migrations since then are undone as well.
-            chunk.rest.is_swept = false;
+            chunk.rest.sweep = SweepMark::Unsearched;
         }
         self.history.counts.push(counts);
     }

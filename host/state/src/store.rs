@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::history::History;
 use super::index::{Identity, IndexPlace, IndexTable, SearchResult, index_hash};
 use super::layout::{self, Content, Entry, Head};
-use super::log::{Log, NewEntry, Sealed};
+use super::log::{Log, NewEntry, Sealed, SweepMark};
 use super::prefetch::prefetch;
 use super::residency::Residency;
 use super::settings::{StateSettings, StoreSettings};
@@ -183,7 +183,7 @@ impl StateStore {
         let has_aliases = states.iter().any(|state| !state.aliases.is_empty());
         if has_aliases {
             for chunk in self.log.chunks.iter_mut().flatten() {
-                chunk.rest.is_swept = false;
+                chunk.rest.sweep = SweepMark::Unsearched;
             }
         }
         self.has_aliases = has_aliases;

@@ -8,11 +8,12 @@
 //!
 //! Writing over an entry of an earlier version removes that entry from the index without a tombstone: the new entry
 //! hides it. After a restore both are in the index again, and the sweep or compaction drops the older one. The sweep
-//! scans the chunks that may have entries of earlier versions and returns those to migrate.
+//! scans the chunks that may have entries of earlier versions and returns those to migrate. Entries that cannot be
+//! migrated stay, and with them the id of their version.
 
 use super::index::{Identity, IndexPlace, SearchResult, Word, index_hash};
 use super::layout::{Content, Head};
-use super::log::NewEntry;
+use super::log::{NewEntry, SweepMark, state_bit};
 use super::store::StateStore;
 use super::{StateError, StateId};
 use crate::stream::hash_key;
@@ -99,7 +100,7 @@ impl StateStore {
     }
 
     /// The newest version of a state, if this id is of an earlier one.
-    fn newest_of(&self, version: StateId) -> Option<StateId> {
+    pub(super) fn newest_of(&self, version: StateId) -> Option<StateId> {
         let newest = self
             .states
             .iter()
@@ -145,27 +146,27 @@ impl StateStore {
             .any(|chunk| chunk.may_hold(state))
     }
 
-    /// Continues the search for entries of earlier versions in sealed chunks. Call it between batches. Each entry is
-    /// returned once. The caller migrates it: it reads the state of that key and writes it in the newest version. When
-    /// nothing is returned and `is_done`, all remaining entries of earlier versions are garbage, which compaction
-    /// removes.
+    /// Continues the search for entries of earlier versions in sealed chunks. Call it between batches. The caller
+    /// migrates what is returned: it reads the state of that key and writes it in the newest version. When nothing is
+    /// returned and `is_done`, all remaining entries of earlier versions are garbage, which compaction removes, or the
+    /// caller could not migrate them. Those stay, and few of them are returned again.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged. The store must not be used then.
     pub fn stale_entries(&mut self) -> Result<StaleSweep, StateError> {
         let mut sweep = StaleSweep::default();
-        let versions = self.states.iter().flat_map(|state| &state.aliases);
-        let bits = versions.fold(0, |bits, &id| bits | super::log::state_bit(id));
+        let bits = self.earlier_bits();
         let next = |store: &Self| {
             let mut chunks = store.log.sealed();
-            let next =
-                chunks.find(|(_, chunk)| chunk.rest.states & bits != 0 && !chunk.rest.is_swept);
+            let next = chunks.find(|(_, chunk)| chunk.is_unsearched(bits));
             next.map(|(handle, _)| handle)
         };
         let mut looked_at = 0;
         while looked_at < SWEEP_BYTES {
             let Some(handle) = next(self) else {
-                sweep.is_done = true;
+                // Compaction may have moved entries to the tail before the sweep has found them.
+                sweep.is_waiting = self.has_unsearched_tail();
+                sweep.is_done = !sweep.is_waiting;
                 break;
             };
             self.log.make_resident(handle)?;
@@ -175,13 +176,35 @@ impl StateStore {
         Ok(sweep)
     }
 
+    /// The bits of chunks that may have entries of earlier versions.
+    fn earlier_bits(&self) -> u64 {
+        let versions = self.states.iter().flat_map(|state| &state.aliases);
+        versions.fold(0, |bits, &id| bits | state_bit(id))
+    }
+
+    fn has_unsearched_tail(&self) -> bool {
+        // Ids from 63 on share a bit, which every tail has.
+        let current = self.states.iter().map(|state| state.id);
+        let current = current.fold(0, |bits, id| bits | state_bit(id));
+        let bits = self.earlier_bits() & !current;
+        let mut tail = self.log.tail.iter();
+        tail.any(|&handle| self.log.chunk(handle).is_unsearched(bits))
+    }
+
+    /// The chunk that is being written, if it has entries of earlier versions that the sweep has not named.
+    pub(super) fn unsearched_tail(&self) -> Option<u32> {
+        let &handle = self.log.tail.last()?;
+        let chunk = self.log.chunk(handle);
+        chunk.is_unsearched(self.earlier_bits()).then_some(handle)
+    }
+
     fn sweep_chunk(&mut self, handle: u32, sweep: &mut StaleSweep) -> Result<(), StateError> {
         let super::log::ChunkPlace::Resident(chunk) = &self.log.chunk(handle).place else {
             unreachable!("the chunk was just made resident")
         };
         // Keeps the bytes while the chunk may be dropped.
         let chunk = std::sync::Arc::clone(chunk);
-        self.log.chunk_mut(handle).rest.is_swept = true;
+        self.log.chunk_mut(handle).rest.sweep = SweepMark::Searched;
         let mut offset = 0;
         while offset < chunk.bytes.len() {
             let entry = super::layout::entry_at(&chunk.bytes, offset);
@@ -258,6 +281,8 @@ impl StateStore {
 pub struct StaleSweep {
     /// Entries to migrate.
     pub entries: Vec<StaleEntry>,
-    /// Whether all sealed chunks were scanned.
+    /// Whether all chunks were searched.
     pub is_done: bool,
+    /// Whether the others can be searched only after the next seal.
+    pub is_waiting: bool,
 }

@@ -89,6 +89,9 @@ impl Job {
                 part,
                 pause,
             } => self.note_pause(checkpoint, part, pause),
+            Report::NotMigrated { operator, reason } => {
+                self.not_migrated(operator, reason, outputs);
+            }
             Report::Failed(error) => self.stop_workers(StopCause::Failed(error), outputs),
         }
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::fault::{self, Fault};
 use super::operation::Operation;
-use super::phase::{Phase, Purpose, Return};
+use super::phase::{Phase, Purpose, Return, StopCause};
 use super::refusal::{Refusal, ReturnCause};
 use super::rollback::Rollback;
 use super::{Job, Moment, Notice, Output, Reply, SwapRequest, Swapped};
@@ -44,6 +44,8 @@ pub(super) struct Swap {
     /// The checkpoint at whose barrier it happens, once that has begun.
     checkpoint: Option<CheckpointId>,
     pauses: Vec<(RegionId, Duration)>,
+    /// The first failure of a new plugin to migrate something, before the trial has begun.
+    not_migrated: Option<JobError>,
 }
 
 impl Job {
@@ -74,6 +76,7 @@ impl Job {
             requested: now.clock,
             checkpoint: None,
             pauses: Vec::new(),
+            not_migrated: None,
         }));
     }
 
@@ -160,6 +163,35 @@ impl Job {
         };
         outputs.push(Output::Notify(Notice::Swapped(swapped.clone())));
         outputs.push(Output::Answer(Reply::Swap(caller, Ok(swapped))));
+        if let Some(error) = swap.not_migrated
+            && matches!(self.phase, Phase::Running)
+        {
+            self.stop_workers(StopCause::Failed(error), outputs);
+        }
+    }
+
+    /// A plugin cannot migrate something that an earlier version wrote. On trial that is a failure; else its records are
+    /// handled as the pipeline says, and the rest stays as it is.
+    pub(super) fn not_migrated(
+        &mut self,
+        operator: String,
+        reason: String,
+        outputs: &mut Vec<Output>,
+    ) {
+        let is_on_trial = self
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.names().contains(&operator));
+        let error = JobError::NotMigrated { operator, reason };
+        if is_on_trial {
+            return self.stop_workers(StopCause::Failed(error), outputs);
+        }
+        if let Some(Operation::Swap(swap)) = &mut self.operation
+            && swap.checkpoint.is_some()
+            && swap.request.trial.is_some()
+        {
+            swap.not_migrated.get_or_insert(error);
+        }
     }
 
     /// A checkpoint will not be durable. If it is that of the swap, tasks have plugins that no checkpoint names, and the job

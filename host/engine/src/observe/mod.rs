@@ -22,4 +22,4 @@ pub use checkpoints::CheckpointFacts;
 pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
 pub use profile::{Profile, SampledStacks};
 pub use reported::PluginNumbers;
-pub use task::{Stage, StageTimes, Standing, TaskMetrics, WorkerMetrics};
+pub use task::{Stage, StageTimes, Standing, TaskMetrics, Unmigrated, WorkerMetrics};

@@ -10,7 +10,7 @@ use super::checkpoints::ms;
 use super::job::{Facts, Kind, NodeFacts, Observer};
 use super::numbers::{Counter, Gauge};
 use super::rates::Lately;
-use super::task::TaskMetrics;
+use super::task::{TaskMetrics, Unmigrated};
 
 pub(super) fn json(observer: &Observer, facts: &Facts, lately: &[Lately], now_ms: u64) -> Value {
     let vertices = facts.nodes.iter().zip(lately).enumerate();
@@ -82,6 +82,7 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
             "entries": sum(|task| &task.state.entries),
             "size-bytes": sum(|task| &task.state.size),
             "limit-bytes": Some(sum(|task| &task.state.limit)).filter(|limit| *limit > 0),
+            "not-migrated": unmigrated(facts, index),
         });
     }
     value
@@ -100,6 +101,23 @@ fn live(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
     facts
         .live_workers()
         .filter_map(move |worker| worker.task(node))
+}
+
+/// Entries of earlier versions that the plugin could not migrate, by state, over all tasks of a node.
+fn unmigrated(facts: &Facts, node: usize) -> Vec<Value> {
+    let mut by_state = BTreeMap::<String, (u64, String)>::new();
+    for Unmigrated {
+        state,
+        count,
+        reason,
+    } in live(facts, node).flat_map(|task| task.state.unmigrated.get())
+    {
+        by_state.entry(state).or_insert((0, reason)).0 += count;
+    }
+    let rows = by_state.into_iter().map(
+        |(state, (count, reason))| json!({ "state": state, "count": count, "first-reason": reason }),
+    );
+    rows.collect()
 }
 
 fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {

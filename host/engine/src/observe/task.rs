@@ -2,6 +2,7 @@
 //!
 //! A worker that is not observed has none; its updates are dropped.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::numbers::{Counter, EventTime, Gauge};
@@ -153,6 +154,36 @@ pub struct StateVolume {
     pub limit: Gauge,
     /// Entries, at the last snapshot.
     pub entries: Gauge,
+    /// Entries of earlier versions that the plugin could not migrate.
+    pub unmigrated: UnmigratedNumbers,
+}
+
+/// Entries of a state that the plugin could not migrate from an earlier version, so that they stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmigrated {
+    /// The state.
+    pub state: String,
+    /// How many.
+    pub count: u64,
+    /// Why the first of them could not be migrated.
+    pub reason: String,
+}
+
+/// What a task could not migrate, by state. The lock is taken only when that changes.
+#[derive(Debug, Default)]
+pub struct UnmigratedNumbers(Mutex<Vec<Unmigrated>>);
+
+impl UnmigratedNumbers {
+    /// Replaces all of it.
+    pub fn set(&self, all: Vec<Unmigrated>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    /// All of it.
+    pub(super) fn get(&self) -> Vec<Unmigrated> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
 }
 
 /// Instances of a plugin, and the code that they run.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::faults::Guilty;
 use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
+use super::migration::{not_migrated, plainly};
 use super::task::{OperatorTask, TaskError};
 use crate::guest::GuestError;
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
@@ -27,6 +28,19 @@ pub(super) struct FailedCall {
     pub(super) error: GuestError,
     /// Whether it was the first call of its instance.
     pub(super) was_fresh: bool,
+    /// The state, its versions and the reason, if the plugin could not migrate what an earlier version wrote.
+    pub(super) not_migrated: Option<String>,
+}
+
+impl FailedCall {
+    /// The failure as the end of a sentence that begins with the operator. With a `key`, the call was for this key alone.
+    fn in_words(&self, key: Option<&[u8]>) -> String {
+        match (&self.not_migrated, key) {
+            (None, _) => plainly(&self.error),
+            (Some(what), None) => format!("cannot migrate an entry of state {what}"),
+            (Some(what), Some(key)) => not_migrated(key, what),
+        }
+    }
 }
 
 /// Some of the records of a batch.
@@ -55,7 +69,7 @@ impl<S: KeyedState> OperatorTask<S> {
             records: 0..whole.batch.len(),
             cuts: 0,
         }];
-        let reason = failed.as_ref().map(|failed| self.in_words(&failed.error));
+        let reason = failed.as_ref().map(|failed| failed.in_words(None));
         let judged = self.desk.judged;
         match failed {
             None => {
@@ -102,20 +116,25 @@ impl<S: KeyedState> OperatorTask<S> {
         pending: &mut Vec<BatchPiece>,
         letters: &mut Batch,
     ) -> Result<(), TaskError<S::Error>> {
-        let FailedCall { error, was_fresh } = failed;
         let BatchPiece { records, cuts } = pending.pop().expect("the piece that failed is pending");
         let is_alone = records.len() == 1;
-        let is_guilty = is_alone && was_fresh;
-        self.desk.faults.traps += u64::from(error.spoils_instance());
-        if error.spoils_instance() || (is_alone && !is_guilty) {
+        let is_guilty = is_alone && failed.was_fresh;
+        let is_spoilt = failed.error.spoils_instance();
+        self.desk.faults.traps += u64::from(is_spoilt);
+        if is_spoilt || (is_alone && !is_guilty) {
             self.renew()?;
         }
         if is_guilty {
             self.desk.caution.failed();
+            let slot = whole.batch.slots[records.start] as usize;
+            let reason = failed.in_words(Some(whole.batch.keys.get(slot)));
+            if failed.not_migrated.is_some() {
+                self.plugin.sweep.refused(&reason);
+            }
             let guilty = Guilty {
                 batch: &whole.batch,
                 record: records.start,
-                reason: self.in_words(&error),
+                reason,
             };
             self.desk
                 .judge::<S::Error>(guilty, input, wall_ms, letters)?;
@@ -144,13 +163,6 @@ impl<S: KeyedState> OperatorTask<S> {
                 .min(whole),
         };
         self.instance_mut().set_time_per_call(time);
-    }
-
-    /// The error in words, without the name of the operator.
-    fn in_words(&self, error: &GuestError) -> String {
-        let text = error.to_string();
-        let prefix = format!("operator `{}` ", self.desk.operator());
-        text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
     }
 }
 

@@ -90,6 +90,13 @@ pub trait KeyedCollections: Send + 'static {
     /// # Errors
     /// When it cannot be written.
     fn clear(&mut self, place: CollectionPlace<'_>) -> Result<(), Self::Error>;
+
+    /// Brings a list or map that an earlier version of its state wrote to the newest version. Returns the reason if the
+    /// plugin cannot migrate it: it is unchanged then. A place that has all of them in the newest version returns `None`.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    fn migrate(&mut self, place: CollectionPlace<'_>) -> Result<Option<String>, Self::Error>;
 }
 
 /// A task's store, and the data for reads of the current call.
@@ -103,6 +110,8 @@ pub struct Collections<S: KeyedCollections> {
     hashes: Vec<u64>,
     now_ms: u64,
     failure: Option<S::Error>,
+    /// Why the plugin could not migrate a list or map that the current call read.
+    not_migrated: Option<String>,
 }
 
 impl<S: KeyedCollections> Collections<S> {
@@ -115,6 +124,7 @@ impl<S: KeyedCollections> Collections<S> {
             hashes: Vec::new(),
             now_ms: 0,
             failure: None,
+            not_migrated: None,
         }
     }
 
@@ -140,11 +150,44 @@ impl<S: KeyedCollections> Collections<S> {
         self.hashes.extend_from_slice(hashes);
         self.now_ms = now_ms;
         self.failure = None;
+        self.not_migrated = None;
     }
 
     /// The reason if a read has failed since `begin`.
     pub fn take_failure(&mut self) -> Option<S::Error> {
         self.failure.take()
+    }
+
+    /// The reason if the plugin could not migrate what a read since `begin` was for: nothing has changed.
+    pub fn take_not_migrated(&mut self) -> Option<String> {
+        self.not_migrated.take()
+    }
+
+    /// Migrates all lists and maps that the call wrote, before any of it is applied. Returns the reason if the plugin
+    /// cannot migrate one of them, which is unchanged then.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn migrate(
+        &mut self,
+        lists: &[ListWrites],
+        maps: &[MapWrites],
+    ) -> Result<Option<String>, S::Error> {
+        let of_lists = lists
+            .iter()
+            .map(|write| (write.state, &write.cleared, &write.slots));
+        let of_maps = maps
+            .iter()
+            .map(|write| (write.state, &write.cleared, &write.slots));
+        for (state, cleared, slots) in of_lists.chain(of_maps) {
+            for &slot in cleared.iter().chain(slots) {
+                let (store, place) = self.at(state, slot);
+                if let Some(reason) = store.migrate(place)? {
+                    return Ok(Some(reason));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Applies what the call wrote to lists and maps.
@@ -198,12 +241,24 @@ impl<S: KeyedCollections> Collections<S> {
         (&mut self.store, place)
     }
 
-    fn answer<T>(&mut self, read: Result<T, S::Error>) -> Result<T, String> {
-        read.map_err(|error| {
-            let reason = error.to_string();
-            self.failure = Some(error);
-            reason
-        })
+    fn answer<T>(
+        &mut self,
+        (state, slot): (u16, u32),
+        read: Result<T, S::Error>,
+    ) -> Result<T, String> {
+        let error = match read {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        // If the plugin cannot migrate the list or map, no read of it succeeds, but the store is sound.
+        let (store, place) = self.at(state, slot);
+        if let Ok(Some(reason)) = store.migrate(place) {
+            self.not_migrated = Some(reason.clone());
+            return Err(reason);
+        }
+        let reason = error.to_string();
+        self.failure = Some(error);
+        Err(reason)
     }
 }
 
@@ -233,7 +288,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
             }
             let (store, place) = self.at(state, slot);
             let read = store.map_get(place, sub_key);
-            values.push(self.answer(read)?.as_deref());
+            values.push(self.answer((state, slot), read)?.as_deref());
         }
         Ok(())
     }
@@ -247,7 +302,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
     ) -> Result<MapPage, String> {
         let (store, place) = self.at(state, slot);
         let read = store.map_scan(place, range, page);
-        self.answer(read)
+        self.answer((state, slot), read)
     }
 
     fn list_read(
@@ -259,7 +314,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
     ) -> Result<ListPage, String> {
         let (store, place) = self.at(state, slot);
         let read = store.list_read(place, start, page);
-        self.answer(read)
+        self.answer((state, slot), read)
     }
 
     fn list_len(&mut self, state: u16, slots: &[u32]) -> Result<Vec<u64>, String> {
@@ -267,7 +322,7 @@ impl<S: KeyedCollections> StateAccess for Collections<S> {
         for &slot in slots {
             let (store, place) = self.at(state, slot);
             let read = store.list_len(place);
-            lens.push(self.answer(read)?);
+            lens.push(self.answer((state, slot), read)?);
         }
         Ok(lens)
     }

@@ -148,6 +148,7 @@ impl Worker {
                 let is_dirty = leaving.is_ok() && operator.is_newly_dirty();
                 self.meters.note_call(node, operator);
                 self.report_log(node, lines);
+                self.report_refusal(node);
                 if is_dirty {
                     self.link
                         .report(Report::StateDirty(self.part(self.region_of[node.0])));

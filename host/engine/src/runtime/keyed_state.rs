@@ -45,9 +45,10 @@ pub trait KeyedState: KeyedCollections {
         values: &OptionalColumn,
     ) -> Result<(), Self::Error>;
 
-    /// Some of the values that still are of an earlier version. The task migrates them, so each is returned once. Called
-    /// after each successful call until the answer is `None`, for none left; a place that leaves them until they are
-    /// read always answers `None`.
+    /// Some of the values, lists and maps that still are of an earlier version. The task migrates them, so each is
+    /// returned once; one that the plugin cannot migrate stays as it is. Called after successful calls, and while there
+    /// are no records, until the answer is `None`, for none left; an empty answer is none for now. A place that leaves
+    /// them until they are read always answers `None`.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -64,7 +65,7 @@ pub trait KeyedState: KeyedCollections {
     fn settle(&mut self, now_ms: u64) -> Result<(), Self::Error>;
 }
 
-/// A value that an earlier version of its state wrote.
+/// A value, list or map that an earlier version of its state wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleValue {
     /// The newest id of the state.

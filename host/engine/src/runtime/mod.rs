@@ -66,6 +66,14 @@ pub enum JobError {
         /// The failure of the plugin, as the end of a sentence that begins with the operator.
         reason: String,
     },
+    /// A plugin on trial cannot migrate something that its predecessor wrote.
+    #[error("operator `{operator}` {reason}")]
+    NotMigrated {
+        /// The operator's name in the pipeline.
+        operator: String,
+        /// The failure, as the end of a sentence that begins with the operator.
+        reason: String,
+    },
     /// An error of a source or sink.
     #[error("`{node}`: {reason}")]
     Connector {
@@ -195,7 +203,7 @@ impl JobError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Record { .. } | Self::Unsynced { .. } => true,
+            Self::Record { .. } | Self::NotMigrated { .. } | Self::Unsynced { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
             Self::Connector { reason, .. } => !reason.is_closed_pipe(),
             Self::Chunks { .. } | Self::Tree { .. } | Self::NotSwapped { .. } => true,

@@ -113,11 +113,15 @@ impl Meters {
     /// An operator has handled a batch, or failed at it.
     pub(super) fn note_call(&mut self, node: NodeIndex, operator: &mut OperatorTask) {
         let reported = operator.desk.take_reported();
+        let unmigrated = operator.plugin.sweep.take_news();
         if let Some(task) = self.counters.observed.task(node.0) {
             if let Some(reported) = reported {
                 task.reported.add(reported.counters);
                 task.reported.set(reported.gauges);
                 task.reported.observe(reported.histograms);
+            }
+            if let Some(unmigrated) = unmigrated {
+                task.state.unmigrated.set(unmigrated);
             }
             let faults = operator.faults();
             let times = operator.times();

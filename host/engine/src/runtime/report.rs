@@ -40,6 +40,13 @@ pub enum Report {
         /// Time from the barrier until the region was ready for the next record.
         pause: Duration,
     },
+    /// A plugin cannot migrate something that an earlier version wrote. Told once by each task; the worker continues.
+    NotMigrated {
+        /// The operator's name in the pipeline.
+        operator: String,
+        /// The first failure, as the end of a sentence that begins with the operator.
+        reason: String,
+    },
     /// A worker cannot continue.
     Failed(JobError),
     /// The writer has finished a checkpoint.

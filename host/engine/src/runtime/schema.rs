@@ -24,6 +24,8 @@ pub struct States {
 /// A state as the plugin declares it.
 #[derive(Debug, Clone)]
 pub struct DeclaredState {
+    /// Its name.
+    pub name: String,
     /// Its id.
     pub id: StateId,
     /// The kind of its content for each key.
@@ -87,6 +89,7 @@ impl States {
             let mut earlier: Vec<_> = others.map(|schema| (schema.id, schema.version)).collect();
             earlier.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
             states.push(DeclaredState {
+                name: state.name.clone(),
                 id,
                 kind: state.kind,
                 version: state.version,

@@ -9,7 +9,7 @@ use super::faults::{FaultHandler, Faults, Guilty, Handling};
 use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
 use super::leaving::leaving;
-use super::migration::{OwnInstance, migrate_some, migrated};
+use super::migration::{NotMigrated, OwnInstance, Sweep, migrated};
 use super::schema::DeclaredState;
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use super::snapshot::Seals;
@@ -113,13 +113,15 @@ pub(super) struct OpenedPlugin {
     /// Makes another instance.
     open: InstanceFactory,
     /// By position in the description.
-    states: Vec<DeclaredState>,
+    pub(super) states: Vec<DeclaredState>,
     /// Results of lookups, by the same position. Lists and maps are not looked up, so theirs stay empty.
     lookups: Vec<Current>,
-    /// Whether values of earlier versions may exist.
-    is_migrating: bool,
+    /// Migrates what no record asks for.
+    pub(super) sweep: Sweep,
     /// Whether the guest reads state during calls.
     has_collections: bool,
+    /// Whether there may be lists or maps of earlier versions.
+    has_earlier_collections: bool,
 }
 
 impl OpenedPlugin {
@@ -131,8 +133,11 @@ impl OpenedPlugin {
             instance: open()?,
             open,
             lookups: states.iter().map(|_| Current::default()).collect(),
-            is_migrating: states.iter().any(|state| !state.earlier.is_empty()),
+            sweep: Sweep::new(&states),
             has_collections: states.iter().any(|state| state.kind != StateKind::Value),
+            has_earlier_collections: states
+                .iter()
+                .any(|state| state.kind != StateKind::Value && !state.earlier.is_empty()),
             states,
         })
     }
@@ -170,6 +175,13 @@ impl Current {
         let looked_up = self.lookup.values();
         self.migrated.as_ref().unwrap_or(looked_up)
     }
+}
+
+/// What a guest returned.
+struct GuestAnswer {
+    output: Result<CallOutput, GuestError>,
+    /// Why a list or map that the guest read could not be migrated, which has ended the call.
+    not_migrated: Option<String>,
 }
 
 /// Opens an instance of a task's plugin.
@@ -356,30 +368,42 @@ impl<S: KeyedState> OperatorTask<S> {
             hashes,
         };
         self.laps.look_up(&self.plugin.instance);
-        let place = kept(&mut self.kept).store_mut();
-        let plugin = &mut self.plugin;
-        let states = plugin.states.iter().zip(&mut plugin.lookups).zip(0..);
-        for ((state, current), index) in states {
-            if state.kind == StateKind::Value {
-                place
-                    .read(state, keys, wall_ms, &mut current.lookup)
-                    .map_err(TaskError::State)?;
-                let found = current.lookup.values().len();
-                assert_eq!(found, hashes.len(), "a lookup has an item for each key");
-                current.migrated = migrated(&mut plugin.instance, index, state, &current.lookup)?;
-            }
-        }
+        let looked_up = self.look_up(keys, wall_ms)?;
         let was_fresh = std::mem::take(&mut self.is_fresh);
-        let output = self.call(input, batch, hashes, wall_ms)?;
+        if let Err(failed) = looked_up {
+            return Ok(Err(failed.call(was_fresh)));
+        }
+        let failed = |error, not_migrated| FailedCall {
+            error,
+            was_fresh,
+            not_migrated,
+        };
+        let GuestAnswer {
+            output,
+            not_migrated,
+        } = self.call(input, batch, hashes, wall_ms)?;
         self.laps.called(self.plugin.instance.last_call());
         let output = match output {
             Ok(output) => output,
+            Err(error) if not_migrated.is_some() => return Ok(Err(failed(error, not_migrated))),
             Err(error @ GuestError::StateUnreadable { .. }) => return Err(error.into()),
-            Err(error) => return Ok(Err(FailedCall { error, was_fresh })),
+            Err(error) => return Ok(Err(failed(error, None))),
         };
+        if self.plugin.has_earlier_collections
+            && let Some(what) = kept(&mut self.kept)
+                .migrate(&output.lists, &output.maps)
+                .map_err(TaskError::State)?
+        {
+            let error = GuestError::Values {
+                operator: self.desk.operator().to_owned(),
+                call: "migrate",
+                reason: what.clone(),
+            };
+            return Ok(Err(failed(error, Some(what))));
+        }
         self.check_rejections(input, &output, batch, wall_ms)?;
         if let Err(error) = self.check_state(&output) {
-            return Ok(Err(FailedCall { error, was_fresh }));
+            return Ok(Err(failed(error, None)));
         }
         let plugin = &mut self.plugin;
         if let Some(reported) = plugin.instance.take_reported() {
@@ -396,13 +420,51 @@ impl<S: KeyedState> OperatorTask<S> {
                 .write(state, keys, wall_ms, lookup, &write.slots, &write.values)
                 .map_err(TaskError::State)?;
         }
-        if plugin.is_migrating {
-            plugin.is_migrating =
-                migrate_some(&mut plugin.instance, &plugin.states, place, wall_ms)?;
+        if !self.plugin.sweep.is_over() {
+            self.sweep(wall_ms)?;
         }
-        place.settle(wall_ms).map_err(TaskError::State)?;
-        self.laps.applied(&plugin.instance);
+        self.settle(wall_ms)?;
+        self.laps.applied(&self.plugin.instance);
         Ok(Ok(output))
+    }
+
+    /// Lets the state do its upkeep, after all writes of a call.
+    ///
+    /// # Errors
+    /// When the state cannot be used any more.
+    #[inline]
+    pub(super) fn settle(&mut self, wall_ms: u64) -> Result<(), TaskError<S::Error>> {
+        let place = kept(&mut self.kept).store_mut();
+        place.settle(wall_ms).map_err(TaskError::State)
+    }
+
+    /// Looks up the values of all keys of a call, and migrates those of earlier versions. Nothing is written.
+    ///
+    /// # Errors
+    /// When state cannot be read. The inner error is of the plugin.
+    fn look_up(
+        &mut self,
+        keys: Keys<'_>,
+        wall_ms: u64,
+    ) -> Result<Result<(), NotMigrated>, TaskError<S::Error>> {
+        let place = kept(&mut self.kept).store_mut();
+        let plugin = &mut self.plugin;
+        let states = plugin.states.iter().zip(&mut plugin.lookups).zip(0..);
+        for ((state, current), index) in states {
+            if state.kind == StateKind::Value {
+                place
+                    .read(state, keys, wall_ms, &mut current.lookup)
+                    .map_err(TaskError::State)?;
+                let found = current.lookup.values().len();
+                let expected = keys.hashes.len();
+                assert_eq!(found, expected, "a lookup has an item for each key");
+                match migrated(&mut plugin.instance, index, state, &current.lookup) {
+                    Ok(values) => current.migrated = values,
+                    Err(failed) => return Ok(Err(failed)),
+                }
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Calls the guest; it shares the state if it reads state during calls.
@@ -412,21 +474,28 @@ impl<S: KeyedState> OperatorTask<S> {
         batch: &Batch,
         hashes: &[u64],
         wall_ms: u64,
-    ) -> Result<Result<CallOutput, GuestError>, TaskError<S::Error>> {
+    ) -> Result<GuestAnswer, TaskError<S::Error>> {
         let plugin = &mut self.plugin;
         let values: Vec<_> = plugin.lookups.iter().map(Current::values).collect();
         if !plugin.has_collections {
-            return Ok(plugin.instance.process(input.0, batch, &values, None));
+            return Ok(GuestAnswer {
+                output: plugin.instance.process(input.0, batch, &values, None),
+                not_migrated: None,
+            });
         }
         kept(&mut self.kept).begin(&batch.keys, hashes, wall_ms);
         let shared: Arc<Mutex<dyn StateAccess>> = Arc::<Mutex<Collections<S>>>::clone(&self.kept);
         let output = plugin
             .instance
             .process(input.0, batch, &values, Some(shared));
-        if let Some(failure) = kept(&mut self.kept).take_failure() {
-            return Err(TaskError::State(failure));
+        let kept = kept(&mut self.kept);
+        match kept.take_failure() {
+            Some(failure) => Err(TaskError::State(failure)),
+            None => Ok(GuestAnswer {
+                output,
+                not_migrated: kept.take_not_migrated(),
+            }),
         }
-        Ok(output)
     }
 
     /// Fails the job if rejections must fail it. Nothing of the call is applied yet.

@@ -12,6 +12,9 @@ use floodmark_state::{
     CollectionSlot, Keys, Lookup, Migrate, NoMigration, Pages, StaleEntry, StateStore, TreeError,
 };
 
+/// Steps of the store's sweep, for one answer, that find nothing.
+const SEARCHES_MAX: u32 = 8;
+
 /// A store, and the migration of lists and maps that an earlier version of their state has written.
 #[derive(Debug)]
 pub struct Trees<M> {
@@ -38,19 +41,22 @@ impl<M: Migrate> Trees<M> {
         place: CollectionPlace<'_>,
         what: impl FnOnce(Tree<'_, Pages<'_>>) -> Result<R, TreeError>,
     ) -> Result<R, TreeError> {
-        let CollectionPlace {
-            state,
-            key,
-            hash: key_hash,
-            now_ms,
-        } = place;
-        let slot = CollectionSlot {
-            state,
-            key,
-            key_hash,
-            now_ms,
-        };
-        self.store.in_tree(slot, &mut self.migrate, what)
+        self.store.in_tree(slot_of(place), &mut self.migrate, what)
+    }
+}
+
+fn slot_of(place: CollectionPlace<'_>) -> CollectionSlot<'_> {
+    let CollectionPlace {
+        state,
+        key,
+        hash: key_hash,
+        now_ms,
+    } = place;
+    CollectionSlot {
+        state,
+        key,
+        key_hash,
+        now_ms,
     }
 }
 
@@ -138,6 +144,14 @@ impl<M: Migrate + Send + 'static> KeyedCollections for Trees<M> {
     fn clear(&mut self, place: CollectionPlace<'_>) -> Result<(), TreeError> {
         self.at(place, |mut tree| tree.clear())
     }
+
+    fn migrate(&mut self, place: CollectionPlace<'_>) -> Result<Option<String>, TreeError> {
+        match self.store.migrate_tree(slot_of(place), &mut self.migrate) {
+            Ok(()) => Ok(None),
+            Err(TreeError::Migration { reason }) => Ok(Some(reason.to_string())),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl<M: Migrate + Send + 'static> KeyedState for Trees<M> {
@@ -167,21 +181,19 @@ impl<M: Migrate + Send + 'static> KeyedState for Trees<M> {
         Ok(())
     }
 
-    /// Lists and maps that are found are migrated here.
-    fn stale_values(&mut self, now_ms: u64) -> Result<Option<Vec<StaleValue>>, TreeError> {
-        let sweep = self.store.stale_entries()?;
-        if sweep.is_done && sweep.entries.is_empty() {
-            return Ok(None);
-        }
-        let (pages, values): (Vec<_>, Vec<_>) = sweep
-            .entries
-            .into_iter()
-            .partition(|entry| entry.node.is_some());
-        for page in &pages {
-            self.store.migrate_tree(page, now_ms, &mut self.migrate)?;
-        }
+    /// A list or map is named once for each of its pages that is found.
+    fn stale_values(&mut self, _now_ms: u64) -> Result<Option<Vec<StaleValue>>, TreeError> {
         let value = |StaleEntry { state, key, .. }| StaleValue { state, key };
-        Ok(Some(values.into_iter().map(value).collect()))
+        for _ in 0..SEARCHES_MAX {
+            let sweep = self.store.stale_entries()?;
+            if !sweep.entries.is_empty() || sweep.is_waiting {
+                return Ok(Some(sweep.entries.into_iter().map(value).collect()));
+            }
+            if sweep.is_done {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Vec::new()))
     }
 
     #[inline]

@@ -255,6 +255,9 @@ impl Worker {
             }
         }
         self.meters.stages.rest();
+        if !moved && self.is_sweeping() {
+            moved = self.sweep_idle()?;
+        }
         match moved {
             true => Ok(Progress::Moved { snapshot }),
             false => Ok(Progress::Idle { until }),

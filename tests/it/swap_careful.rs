@@ -1,0 +1,192 @@
+//! Swaps and migrations in the hands of a user who errs, or whose plugin does.
+//!
+//! Catches a plugin that ends a running job because it cannot migrate one value, a value that is lost or counted from
+//! one because of that, and a failure to migrate that is not told.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::job::{Job, Running};
+use crate::migration::lines;
+use crate::plugins::plugin;
+
+/// Counts the words of a file that may grow. The word `bad` has a count that `picky` refuses.
+fn job(more: &str) -> Job {
+    let job = Job::with_input(input(1000));
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+checkpoint.interval = "off"
+checkpoint.retained = 1000
+source.text = {{ connector = "file", path = "in.txt", follow = true }}
+operator.split = {{ plugin = {:?}, from = "text" }}
+operator.count = {{ plugin = {:?}, from = "split", {more} }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+"#,
+            plugin("word-split"),
+            plugin("word-count"),
+        ),
+    );
+    job
+}
+
+/// Words that occur once, and one that occurs seven times.
+fn input(words: usize) -> String {
+    let words: String = (0..words).map(|word| format!("w{word} ")).collect();
+    format!("{words}{}\n", "bad ".repeat(7))
+}
+
+/// So many keys that a rehearsal takes a sample, in which the one that `picky` refuses is not: every other key, in order.
+fn many() -> String {
+    let words: String = (0..3000).map(|word| format!("k{word:04} ")).collect();
+    format!("{words}{}\n", "k0001 ".repeat(6))
+}
+
+fn append(job: &Job, text: &str) {
+    let before = fs::read_to_string(job.path("in.txt")).unwrap();
+    job.write("in.txt", before + text);
+}
+
+/// Takes checkpoints until this many records are visible.
+fn until_visible(job: &Job, records: usize) {
+    loop {
+        job.command(&["checkpoint", "trigger", "."]).succeeded();
+        if lines(job).len() >= records {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn started(job: &Job, records: usize) -> Running {
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    until_visible(job, records);
+    run
+}
+
+fn stop(job: &Job, run: Running) {
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+}
+
+fn status(job: &Job) -> Value {
+    let status = job.command(&["status", ".", "--json"]);
+    serde_json::from_str(&status.succeeded().stdout).unwrap()
+}
+
+/// The part of the status for operator `count`.
+fn count_of(status: &Value) -> &Value {
+    let mut nodes = status["vertices"].as_array().unwrap().iter();
+    nodes.find(|node| node["name"] == "count").unwrap()
+}
+
+/// The number of keys by version of the state, as of the newest checkpoint.
+fn keys_by_version(job: &Job) -> Vec<(u64, u64)> {
+    let states = job.command(&["state", "list", "--pipeline", ".", "--json", "--count"]);
+    let states: Value = serde_json::from_str(&states.succeeded().stdout).unwrap();
+    let states = states["states"].as_array().unwrap().iter();
+    let mut keys: Vec<_> = states
+        .map(|state| {
+            let number = |field: &str| state[field].as_u64().unwrap();
+            (number("version"), number("keys"))
+        })
+        .filter(|(_, keys)| *keys > 0)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn path_of(name: &str) -> &'static str {
+    plugin(name).to_str().unwrap()
+}
+
+/// The setting that runs another plugin for `count`, as a user who edits the pipeline does.
+fn with_plugin(name: &str) -> String {
+    format!("operator.count.plugin={}", path_of(name))
+}
+
+#[test]
+fn a_value_that_cannot_be_migrated_stays_and_a_better_plugin_takes_it() {
+    let job = job("on-error = \"skip\"");
+    stop(&job, started(&job, 1007));
+    let mut run = job.start(&["--set", &with_plugin("picky")]);
+    run.wait_for("resumes from checkpoint");
+    // No record asks for it: the sweep alone finds it, also in a job without input.
+    let not_migrated = loop {
+        let status = status(&job);
+        let states = &count_of(&status)["state"]["not-migrated"];
+        if states[0]["count"] == 1 {
+            break states[0].clone();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(not_migrated["state"], "count");
+    let reason = not_migrated["first-reason"].as_str().unwrap();
+    let expected = "cannot migrate the entry of key \"bad\" in state `count` from version 1 to version 2: it returned an error from `migrate`: 7 is a multiple of seven";
+    assert_eq!(reason, expected);
+    let page = job.command(&["status", "."]).succeeded().stdout;
+    let expected = "state  `count`: 1 value of an earlier version stay as they are";
+    assert!(page.contains(expected), "{page}");
+
+    // A record of its key is skipped, and others are processed.
+    append(&job, "bad w1 bad w2\n");
+    run.wait_for("a record is skipped");
+    run.wait_for("the plugin cannot migrate the entry of key \"bad\"");
+    until_visible(&job, 1009);
+    let seen = lines(&job);
+    assert!(seen.iter().any(|line| line.starts_with("w1,2 ")));
+    assert!(!seen.iter().any(|line| line.starts_with("bad,8")));
+    assert_eq!(count_of(&status(&job))["calls"]["skipped"], 2);
+
+    // What was refused is still there for a plugin that takes it.
+    job.command(&["swap", ".", "count", path_of("upgrade-v2")])
+        .succeeded();
+    append(&job, "bad\n");
+    until_visible(&job, 1010);
+    let seen = lines(&job);
+    assert!(
+        seen.iter().any(|line| line.starts_with("bad,8 ")),
+        "{seen:?}"
+    );
+    stop(&job, run);
+    assert_eq!(keys_by_version(&job), [(2, 1001)]);
+}
+
+#[test]
+fn a_value_that_cannot_be_migrated_fails_the_job_like_other_records() {
+    let job = job("on-error = \"fail\"");
+    stop(&job, started(&job, 1007));
+    append(&job, "w1 bad\n");
+    let once = ["--set", "restart.strategy=none"];
+    let failed = job.run(&[&["--set", &with_plugin("picky")], &once[..]].concat());
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    failed
+        .says("operator `count` cannot migrate the entry of key \"bad\" in state `count`")
+        .says("7 is a multiple of seven")
+        .says("the record:");
+    assert_eq!(keys_by_version(&job), [(1, 1001)]);
+}
+
+#[test]
+fn a_value_that_cannot_be_migrated_ends_a_trial() {
+    let job = job("on-error = \"skip\"");
+    job.write("in.txt", many());
+    let mut run = started(&job, 3006);
+    let picky = path_of("picky");
+    job.command(&["swap", ".", "count", picky, "--trial", "10min"])
+        .succeeded();
+    run.wait_for("failed its trial");
+    assert!(run.stderr().contains("7 is a multiple of seven"));
+    append(&job, "k0001\n");
+    until_visible(&job, 3007);
+    let seen = lines(&job);
+    assert!(seen.iter().any(|line| line == "k0001,8"), "{seen:?}");
+    let status = status(&job);
+    assert_eq!(count_of(&status)["plugin"]["name"], "word-count");
+    stop(&job, run);
+}
