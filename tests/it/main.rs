@@ -31,6 +31,7 @@ mod foreign_savepoints;
 mod formats;
 mod full_disk;
 mod go_runtime;
+mod hands;
 mod hostile;
 mod languages;
 mod letters;

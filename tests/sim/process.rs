@@ -247,6 +247,7 @@ impl<'a> Process<'a> {
                 self.scenario.failures.push(kept.failure);
                 self.scenario.model.kept();
             }
+            Output::ForgetFailures => self.scenario.failures.clear(),
             Output::Notify(notice) => self.note(notice),
             Output::Answer(reply) => {
                 self.note_reply(&reply);

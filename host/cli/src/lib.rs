@@ -12,6 +12,7 @@ pub mod job;
 pub mod new;
 pub mod replay;
 pub mod rescale;
+pub mod retry;
 pub mod rollback;
 pub mod run;
 pub mod savepoint;
@@ -81,6 +82,7 @@ enum Command {
     Check(check::CheckArguments),
     Status(status::StatusArguments),
     Stop(stop::StopArguments),
+    Retry(retry::RetryArguments),
     Rescale(rescale::RescaleArguments),
     Rollback(rollback::RollbackArguments),
     Swap(swap::SwapArguments),
@@ -190,6 +192,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Retry(arguments) => retry::retry(&arguments),
         Command::Rescale(arguments) => rescale::rescale(&arguments),
         Command::Rollback(arguments) => rollback::rollback(&arguments),
         Command::Swap(arguments) => swap::swap(&arguments),

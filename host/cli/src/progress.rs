@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::escape::one_line;
 use super::terminal::Terminal;
 use crate::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use floodmark_checkpoint::Trigger;
@@ -34,11 +35,23 @@ pub(super) struct ProgressDisplay {
     hooks: Option<(Hooks, String)>,
     fresh: bool,
     watched: Watched,
-    last_checkpoint: Option<(CheckpointId, Duration)>,
+    /// The newest checkpoint, and when it was completed; `None` for one that the job has gone back to.
+    last_checkpoint: Option<(CheckpointId, Option<Duration>)>,
     samples: Vec<(Duration, u64, u64)>,
     line_at: Duration,
     checkpoint_line_at: Duration,
+    /// The delay after the last failure, until the job runs again.
+    delay: Option<RestartDelay>,
     totals: RunTotals,
+}
+
+/// A delay after a failure.
+struct RestartDelay {
+    until: Duration,
+    /// The number of the attempt, such as `8 of 10`.
+    attempt: String,
+    /// What has failed, on one line.
+    reason: String,
 }
 
 /// Totals since the job started.
@@ -48,6 +61,20 @@ pub(super) struct RunTotals {
     pub(super) records_in: u64,
     pub(super) records_out: u64,
     pub(super) last_checkpoint: Option<CheckpointId>,
+}
+
+impl RestartDelay {
+    fn describe(&self, now: Duration) -> String {
+        let (attempt, reason) = (&self.attempt, &self.reason);
+        let left = self.until.saturating_sub(now);
+        if left.is_zero() {
+            return format!("restarting after a failure, attempt {attempt}: {reason}");
+        }
+        format!(
+            "waiting after a failure: attempt {attempt} in {}; `floodmark retry` tries now ({reason})",
+            span(left)
+        )
+    }
 }
 
 impl ProgressDisplay {
@@ -61,6 +88,7 @@ impl ProgressDisplay {
             samples: Vec::new(),
             line_at: LINE_INTERVAL,
             checkpoint_line_at: Duration::ZERO,
+            delay: None,
             totals: RunTotals::default(),
         }
     }
@@ -116,7 +144,7 @@ impl ProgressDisplay {
     }
 
     fn completed(&mut self, now: Duration, checkpoint: CompletedCheckpoint) {
-        self.last_checkpoint = Some((checkpoint.id, now));
+        self.last_checkpoint = Some((checkpoint.id, Some(now)));
         self.totals.last_checkpoint = Some(checkpoint.id);
         let told_lately = now < self.checkpoint_line_at;
         if checkpoint.trigger == Trigger::Periodic && (self.terminal.has_bar() || told_lately) {
@@ -134,7 +162,7 @@ impl ProgressDisplay {
         ));
     }
 
-    fn went_back(&mut self, went_back: &WentBack) {
+    fn went_back(&mut self, now: Duration, went_back: &WentBack) {
         for (id, reason) in &went_back.passed_over {
             self.terminal.say(&format!(
                 "warning: checkpoint {id} is damaged and skipped: {reason}"
@@ -148,19 +176,35 @@ impl ProgressDisplay {
             true => format!("{to} with the state in memory"),
             false => to,
         };
-        let attempts_max = match went_back.attempts_max {
-            Some(attempts_max) => format!(" of {attempts_max}"),
-            None => String::new(),
+        let attempt = match went_back.attempts_max {
+            Some(attempts_max) => format!("{} of {attempts_max}", went_back.attempt),
+            None => went_back.attempt.to_string(),
         };
         let delay = match went_back.delay.is_zero() {
             true => String::new(),
             false => format!(", after {}", span(went_back.delay)),
         };
         self.terminal.say(&format!(
-            "warning: {}; the job {to} (attempt {}{attempts_max}{delay})",
-            went_back.reason, went_back.attempt,
+            "warning: {}; the job {to} (attempt {attempt}{delay})",
+            went_back.reason,
         ));
         self.samples.clear();
+        self.is_back_at(went_back.to);
+        let first_line = went_back.reason.lines().next().unwrap_or_default();
+        self.delay = (!went_back.delay.is_zero()).then(|| RestartDelay {
+            until: now + went_back.delay,
+            attempt,
+            reason: one_line(first_line).into_owned(),
+        });
+    }
+
+    /// This is the newest checkpoint now: later ones are gone or damaged, if there were any.
+    fn is_back_at(&mut self, checkpoint: Option<CheckpointId>) {
+        let known = self.last_checkpoint.map(|(id, _)| id);
+        if known != checkpoint {
+            self.last_checkpoint = checkpoint.map(|id| (id, None));
+        }
+        self.totals.last_checkpoint = checkpoint;
     }
 
     fn gave_up(&self, limit: Limit, kept: Option<CheckpointId>) {
@@ -247,6 +291,7 @@ impl ProgressDisplay {
 impl Watcher for ProgressDisplay {
     fn begun(&mut self, recovered: &[(String, Recovered)]) {
         self.watched.begun();
+        self.delay = None;
         for (
             sink,
             Recovered {
@@ -305,7 +350,12 @@ impl Watcher for ProgressDisplay {
                 "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
             )),
             Notice::Failed { reason } => self.terminal.say(&format!("warning: the job failed: {reason}")),
-            Notice::WentBack(went_back) => self.went_back(&went_back),
+            Notice::WentBack(went_back) => self.went_back(now, &went_back),
+            Notice::BackAt { checkpoint } => self.is_back_at(Some(checkpoint)),
+            Notice::Retried => {
+                self.delay = None;
+                self.terminal.say("restarting now, as requested; attempts count from 1 again");
+            }
             Notice::GaveUp { limit, kept } => self.gave_up(limit, kept),
             Notice::StoppedAtRest { at } => {
                 self.totals.last_checkpoint = at;
@@ -354,7 +404,10 @@ impl Watcher for ProgressDisplay {
             rate(records_rate),
         ];
         parts.push(match self.last_checkpoint {
-            Some((id, at)) => format!("checkpoint {id} is {} old", span(now.saturating_sub(at))),
+            Some((id, Some(at))) => {
+                format!("checkpoint {id} is {} old", span(now.saturating_sub(at)))
+            }
+            Some((id, None)) => format!("back at checkpoint {id}"),
             None => "no checkpoint yet".to_owned(),
         });
         // An endless source reports the largest number as its total.
@@ -372,7 +425,10 @@ impl Watcher for ProgressDisplay {
                 ));
             }
         }
-        let text = parts.join(", ");
+        let text = match &self.delay {
+            Some(delay) => delay.describe(now),
+            None => parts.join(", "),
+        };
         if self.terminal.has_bar() {
             self.terminal.show(total.map(|total| (done, total)), &text);
         } else if now >= self.line_at {

@@ -104,6 +104,7 @@ fn page(status: &Value) -> String {
             first_line(&failures["latest"]["message"]),
         );
     }
+    text += &waiting(&status["waiting"], number(&status["now"]));
     let swaps = &status["swaps"];
     if number(&swaps["count"]) > 0 {
         let trial = match swaps["on-trial"] == true {
@@ -127,6 +128,25 @@ fn page(status: &Value) -> String {
         .iter()
         .filter(|vertex| vertex["kind"] == "operator");
     text + &operators.map(operator).collect::<String>()
+}
+
+/// A delay after a failure, if the job waits.
+fn waiting(delay: &Value, now_ms: u64) -> String {
+    if !delay.is_object() {
+        return String::new();
+    }
+    let of = match delay["attempts-max"].as_u64() {
+        Some(attempts_max) => format!(" of {attempts_max}"),
+        None => String::new(),
+    };
+    let attempt = number(&delay["attempt"]);
+    match number(&delay["until"]).saturating_sub(now_ms) {
+        0 => format!("  restarting   attempt {attempt}{of}\n"),
+        left => format!(
+            "  waiting      attempt {attempt}{of} in {}; `floodmark retry` tries now\n",
+            millis(left)
+        ),
+    }
 }
 
 fn checkpoints(known: &Value, now_ms: u64) -> String {
@@ -357,6 +377,7 @@ mod tests {
                 },
             },
             "failures": { "count": 2, "latest": { "message": "a trap", "timestamp": 60_000 } },
+            "waiting": { "attempt": 8, "attempts-max": 10, "until": 88_000 },
             "restarts": 1,
             "swaps": { "count": 1, "undone": 0, "on-trial": true, "last-pause": 0.75, "longest-pause": 0.75 },
             "vertices": [{
@@ -381,6 +402,7 @@ mod tests {
             "  last failed  6: the disk is full\n",
             "  resumed from 3\n",
             "  failures     2, restarted once; the last one 2.0 s ago: a trap\n",
+            "  waiting      attempt 8 of 10 in 26 s; `floodmark retry` tries now\n",
             "  swaps        1, 0 reverted, pause 0.8 ms (longest 0.8 ms); on trial\n",
             "operator `count`  12,345          1 k/s",
             "\ntime by stage     source    exchange        lookup        guest         apply  sink\noperator `count`       -  0 ms (0 %)  3.0 s (15 %)  15 s (75 %)  2.0 s (10 %)     -\n",

@@ -1,8 +1,10 @@
-//! The routes that change a running job and wait for the result: rescale, and permanent rollback.
+//! The routes that change a running job and wait for the result: rescale, permanent rollback, and the end of a delay
+//! after a failure.
 //!
 //! ```text
 //! rescale   {"from":1,"to":3,"checkpoint":7,"pause-us":5210}
 //! rollback  {"to":3,"deleted":[4,5],"records-in":1000,"checkpoint":6,"says":["…"]}
+//! retry     {"checkpoint":7,"reason":"…"}
 //! ```
 //!
 //! Slow work, such as reading a checkpoint and compiling its plugins, is done on the thread that handles the request,
@@ -30,10 +32,14 @@ struct RollbackWish {
     to: u64,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryWish {}
+
 /// Adds the routes of this module.
 #[must_use]
 pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
-    let rescaled = side.clone();
+    let (rescaled, retried) = (side.clone(), side.clone());
     routes
         .with_json(
             (Method::Post, "/v1/rescale"),
@@ -46,6 +52,12 @@ pub fn with(routes: Routes, side: &JobSide, rollbacks: Rollbacks) -> Routes {
             "goes back permanently to the checkpoint `to`, with the plugins as of that checkpoint",
             HandlerPace::Waits,
             move |call| roll_back(&rollbacks, call),
+        )
+        .with_json(
+            (Method::Post, "/v1/retry"),
+            "ends the delay after a failure; earlier failures no longer count",
+            HandlerPace::Waits,
+            move |call| retry(&retried, call),
         )
 }
 
@@ -62,6 +74,16 @@ fn rescale(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
         "to": rescaled.to,
         "checkpoint": rescaled.checkpoint.0,
         "pause-us": u64::try_from(rescaled.pause.as_micros()).unwrap_or(u64::MAX),
+    }))
+}
+
+/// Tells a job that waits after a failure to restart now; returns at once.
+fn retry(side: &JobSide, call: &HttpRequest) -> Result<Value, HttpRefusal> {
+    let RetryWish {} = call.json()?;
+    let retried = side.ask(Request::Retry)?;
+    Ok(json!({
+        "checkpoint": retried.from.map(|id| id.0),
+        "reason": retried.reason,
     }))
 }
 

@@ -121,6 +121,7 @@ impl From<Refusal> for HttpRefusal {
         let message = refusal.to_string();
         match refusal {
             Refusal::Ended => Self::new(409, "job-ended", message),
+            Refusal::NotWaiting => Self::conflict(message),
             _ => Self::failed(message),
         }
     }

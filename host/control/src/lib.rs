@@ -8,6 +8,7 @@
 //! POST /v1/stop         {"drain": bool, "savepoint": path}
 //! POST /v1/rescale      {"parallelism": 3}      changes the number of tasks per node
 //! POST /v1/rollback     {"to": 3}               returns to a checkpoint permanently
+//! POST /v1/retry                               ends the delay after a failure
 //! GET  /metrics                                metrics for Prometheus
 //! ```
 //!

@@ -242,6 +242,10 @@ fn perform(
             // It counts in this process at least; a disk that takes nothing shows in the checkpoints.
             let _ = failures.add(kept.failure, kept.checkpoint, &kept.reason);
         }
+        Output::ForgetFailures => {
+            // As with a job that starts over.
+            let _ = failures.end(now.wall_ms);
+        }
         Output::Plan(plan, is_on_trial) => watcher.planned(&plan, is_on_trial),
         Output::Notify(notice) => watcher.notice(now.clock, notice),
         Output::Answer(reply) => {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! failures    {"at-ms":1790000000000,"delay-ms":100,"records-in":500,"checkpoint":7,"reason":"…"}   a line each, oldest first
-//!             {"ended-ms":1790000001000}                                         the job ended well: those above do not count
+//!             {"ended-ms":1790000001000}     the job ended well, or a user said `retry`: those above do not count
 //! ```
 //!
 //! The file is for people and for counting, not for recovery. It is written as a whole, under another name first, and a
@@ -116,7 +116,7 @@ impl FailureLog {
         self.write()
     }
 
-    /// Records that the job ended well, or starts fresh: earlier failures no longer count.
+    /// Records that the job ended well, starts fresh or retries on request: earlier failures no longer count.
     ///
     /// # Errors
     /// When the file cannot be written. The failures then count for the next process.

@@ -42,7 +42,8 @@ use self::phase::{Phase, Purpose, Return};
 pub use self::refusal::{OperationKind, Refusal};
 use self::request::Callers;
 pub use self::request::{
-    Answer, Caller, Reply, Request, Rescaled, RollbackRequest, RolledBack, SwapRequest, Swapped,
+    Answer, Caller, Reply, Request, Rescaled, Retried, RollbackRequest, RolledBack, SwapRequest,
+    Swapped,
 };
 use self::restart::{Failure, Strategy};
 pub use self::schedule::CheckpointSettings;
@@ -110,6 +111,8 @@ pub enum Output {
     RetainAll(bool),
     /// Keep a failure, so that the next process counts it, too.
     KeepFailure(KeptFailure),
+    /// Note that the failures so far no longer count.
+    ForgetFailures,
     /// Tell observers that this plan runs, and whether a part of it is on trial.
     Plan(Arc<Plan>, bool),
     /// Tell observers.

@@ -58,6 +58,13 @@ pub enum Notice {
         /// The last durable checkpoint, which is kept; `None` if there is none.
         kept: Option<CheckpointId>,
     },
+    /// The job runs from this checkpoint, because of a rollback that no later checkpoint records yet. Later ones are gone.
+    BackAt {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The delay after a failure was ended on request, and earlier failures no longer count.
+    Retried,
     /// The job was told to stop while it did not run: it ends with this checkpoint.
     StoppedAtRest {
         /// `None` if there is none yet.

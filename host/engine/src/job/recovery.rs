@@ -7,7 +7,7 @@ use super::fault::{self, Fault};
 use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
 use super::refusal::{Interruption, Refusal, ReturnCause};
-use super::request::Callers;
+use super::request::{Caller, Callers, Retried};
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
     DeletedLater, EarlierRuns, Ending, Found, Job, KeptFailure, Moment, Notice, Output, Recover,
@@ -270,6 +270,29 @@ impl Job {
         }
     }
 
+    /// A client has removed the cause of a failure: the delay ends, and the next failure counts as the first.
+    pub(super) fn retry(
+        &mut self,
+        now: Moment,
+        caller: Caller<Retried>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Phase::Waiting { until, to, found } = &mut self.phase else {
+            let answer = Err(Refusal::NotWaiting);
+            return outputs.push(Output::Answer(Reply::Retry(caller, answer)));
+        };
+        *until = now.clock;
+        let failure = to.failure.as_ref();
+        let retried = Retried {
+            from: found.earlier.checkpoint,
+            reason: failure.map(ToString::to_string).unwrap_or_default(),
+        };
+        self.failures.clear();
+        outputs.push(Output::ForgetFailures);
+        outputs.push(Output::Notify(Notice::Retried));
+        outputs.push(Output::Answer(Reply::Retry(caller, Ok(retried))));
+    }
+
     /// The delay is over.
     pub(super) fn start_after_wait(&mut self, outputs: &mut Vec<Output>) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
@@ -322,7 +345,10 @@ impl Job {
             Purpose::Begin | Purpose::Resume => self.defer_rescale(),
             Purpose::Rescale => self.rescaled(now),
             Purpose::UndoRescale => self.rescale_is_undone(outputs),
-            Purpose::Rollback(_) => self.rolled_back(&found),
+            Purpose::Rollback(checkpoint) => {
+                outputs.push(Output::Notify(Notice::BackAt { checkpoint }));
+                self.rolled_back(&found);
+            }
             Purpose::UndoSwap(_) => {
                 self.defer_rescale();
                 self.callers.is_wanted = true;

@@ -39,6 +39,9 @@ pub enum Refusal {
         "the job waits after a failure, so no plugin runs; try again once it runs, or stop it and then swap"
     )]
     NotRunning,
+    /// A retry was requested of a job that does not wait after a failure.
+    #[error("the job does not wait after a failure, so there is nothing to retry")]
+    NotWaiting,
     /// The plan, the states or the number of workers changed after the swap was prepared.
     #[error("the job has changed while the swap was prepared; try again")]
     Changed,

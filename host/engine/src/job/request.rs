@@ -35,6 +35,8 @@ pub enum Request {
     },
     /// Go back permanently to a checkpoint, and to the plugins as of that checkpoint.
     Rollback(Box<RollbackRequest>),
+    /// End the delay after a failure, whose cause the user has removed: earlier failures no longer count.
+    Retry(Caller<Retried>),
 }
 
 /// The result of a request, or why it was not done.
@@ -72,6 +74,8 @@ pub enum Reply {
     Rescale(Caller<Rescaled>, Answer<Rescaled>),
     /// The answer to [`Request::Rollback`].
     Rollback(Caller<RolledBack>, Answer<RolledBack>),
+    /// The answer to [`Request::Retry`].
+    Retry(Caller<Retried>, Answer<Retried>),
 }
 
 impl Reply {
@@ -83,6 +87,7 @@ impl Reply {
             Self::Swap(caller, answer) => caller.answer(answer),
             Self::Rescale(caller, answer) => caller.answer(answer),
             Self::Rollback(caller, answer) => caller.answer(answer),
+            Self::Retry(caller, answer) => caller.answer(answer),
         }
     }
 }
@@ -202,4 +207,13 @@ pub struct RolledBack {
     pub records_in: u64,
     /// The first checkpoint since.
     pub checkpoint: CheckpointId,
+}
+
+/// A job whose delay after a failure has ended on request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retried {
+    /// The checkpoint that the job resumes from; `None` if it starts over.
+    pub from: Option<CheckpointId>,
+    /// The failure after which it waited, as a message.
+    pub reason: String,
 }

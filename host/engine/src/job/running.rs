@@ -123,6 +123,7 @@ impl Job {
                 caller,
             } => self.request_rescale(parallelism, caller, outputs),
             Request::Rollback(request) => self.request_rollback(request, outputs),
+            Request::Retry(caller) => self.retry(now, caller, outputs),
         }
     }
 

@@ -105,6 +105,17 @@ pub(super) struct FailureFacts {
     pub(super) at_ms: u64,
 }
 
+/// A delay after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DelayFacts {
+    /// The number of the failure, from 1, as the restart strategy counts.
+    pub attempt: u32,
+    /// The number of attempts up to which the job resumes; `None` for any number.
+    pub attempts_max: Option<u32>,
+    /// When it ends, in milliseconds since 1970.
+    pub until_ms: u64,
+}
+
 /// Facts that change rarely.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -118,6 +129,8 @@ pub(super) struct Facts {
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) checkpoints: Checkpoints,
     pub(super) failure: Option<FailureFacts>,
+    /// While the job waits after a failure.
+    pub(super) delay: Option<DelayFacts>,
     rates: Rates,
 }
 
@@ -161,6 +174,7 @@ impl Observer {
             workers: Vec::new(),
             checkpoints: Checkpoints::default(),
             failure: None,
+            delay: None,
             rates: Rates::default(),
         };
         Self {
@@ -193,7 +207,17 @@ impl Observer {
 
     /// Sets the state of the job.
     pub fn is_now(&self, state: JobState) {
-        self.facts().state = state;
+        let mut facts = self.facts();
+        facts.state = state;
+        facts.delay = None;
+    }
+
+    /// Records flow from now on. After a failure, this is when the job has restarted.
+    pub fn begun(&self) {
+        if self.facts().state == JobState::Restarting {
+            self.restarts.add(1);
+        }
+        self.is_now(JobState::Running);
     }
 
     /// Sets the parallelism and the nodes, which only differ in their plugins. `is_on_trial` while a failure would
@@ -257,10 +281,16 @@ impl Observer {
         });
     }
 
-    /// The job restarts after a failure.
-    pub fn restarting(&self) {
-        self.restarts.add(1);
-        self.is_now(JobState::Restarting);
+    /// The job restarts after a failure, once the delay has passed, if there is one.
+    pub fn restarting(&self, delay: Option<DelayFacts>) {
+        let mut facts = self.facts();
+        facts.state = JobState::Restarting;
+        facts.delay = delay;
+    }
+
+    /// The delay after a failure has ended on request.
+    pub fn retried(&self) {
+        self.facts().delay = None;
     }
 
     /// Takes a sample of all counters, for rates. Call it regularly.

@@ -19,7 +19,7 @@ mod prometheus;
 mod status;
 
 pub use checkpoints::CheckpointFacts;
-pub use job::{JobState, Kind, NodeFacts, Observer, PluginFacts};
+pub use job::{DelayFacts, JobState, Kind, NodeFacts, Observer, PluginFacts};
 pub use profile::{Profile, SampledStacks};
 pub use reported::PluginNumbers;
 pub use task::{Stage, StageTimes, Standing, TaskMetrics, Unmigrated, WorkerMetrics};

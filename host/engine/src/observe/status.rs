@@ -21,6 +21,13 @@ pub(super) fn json(observer: &Observer, facts: &Facts, lately: &[Lately], now_ms
         .failure
         .as_ref()
         .map(|failure| json!({ "message": failure.message, "timestamp": failure.at_ms }));
+    let delay = facts.delay.map(|delay| {
+        json!({
+            "attempt": delay.attempt,
+            "attempts-max": delay.attempts_max,
+            "until": delay.until_ms,
+        })
+    });
     let pauses = observer.swap_pauses.get();
     let micros = |duration: std::time::Duration| duration.as_micros() as f64 / 1000.0;
     json!({
@@ -34,6 +41,7 @@ pub(super) fn json(observer: &Observer, facts: &Facts, lately: &[Lately], now_ms
         "vertices": vertices,
         "checkpoints": facts.checkpoints.summary(),
         "failures": { "count": observer.failures.get(), "latest": failure },
+        "waiting": delay,
         "restarts": observer.restarts.get(),
         "rescales": observer.rescales.get(),
         "swaps": {

@@ -10,9 +10,9 @@ use crate::edge::drive::Inputs;
 use crate::edge::scratch;
 use crate::edge::swap::Swapper;
 use crate::guest::{GuestEngine, Plugin};
-use crate::job::Notice;
+use crate::job::{Notice, WentBack};
 use crate::observe::{
-    CheckpointFacts, JobState, Kind, NodeFacts, Observer, PluginFacts, WorkerMetrics,
+    CheckpointFacts, DelayFacts, Kind, NodeFacts, Observer, PluginFacts, WorkerMetrics,
 };
 use crate::runtime::plan::{Plan, Role, WorkerIndex};
 
@@ -49,7 +49,7 @@ impl Watched {
 
     /// The job processes records from now on.
     pub fn begun(&self) {
-        self.observer.is_now(JobState::Running);
+        self.observer.begun();
     }
 
     /// Takes a sample of the counters.
@@ -102,10 +102,11 @@ impl Watched {
             Notice::WentBack(went_back) => {
                 let now_ms = self.clock.wall_ms();
                 self.observer.failed(&went_back.reason, now_ms);
-                self.observer.restarting();
+                self.observer.restarting(delay(went_back, now_ms));
                 let to = went_back.to.map(|id| id.0);
                 self.observer.restored(to, now_ms);
             }
+            Notice::Retried => self.observer.retried(),
             Notice::Rescaled(_) => self.observer.rescaled(),
             Notice::Swapped(swapped) => self.observer.swapped(swapped.pause()),
             Notice::RolledBack(rolled_back) => {
@@ -121,11 +122,22 @@ impl Watched {
             }
             Notice::TrialPassed { .. } => self.observer.trial_is_over(),
             Notice::NotVisible { .. }
+            | Notice::BackAt { .. }
             | Notice::GaveUp { .. }
             | Notice::StoppedAtRest { .. }
             | Notice::Log { .. } => {}
         }
     }
+}
+
+/// The delay after a failure, if there is one.
+fn delay(went_back: &WentBack, now_ms: u64) -> Option<DelayFacts> {
+    let delay_ms = u64::try_from(went_back.delay.as_millis()).unwrap_or(u64::MAX);
+    (delay_ms > 0).then(|| DelayFacts {
+        attempt: went_back.attempt,
+        attempts_max: went_back.attempts_max,
+        until_ms: now_ms.saturating_add(delay_ms),
+    })
 }
 
 fn nodes(plan: &Plan) -> Vec<NodeFacts> {

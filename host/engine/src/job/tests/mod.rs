@@ -155,6 +155,7 @@ impl Script {
                     caller: Caller::new().0,
                 },
             )))),
+            "retry" => self.step(Input::Request(Request::Retry(Caller::new().0))),
             "swap" => self.swap(None),
             "trial" => self.swap(Some(Duration::from_secs(number(2)))),
             stop @ ("stop" | "drain") => self.step(Input::Request(Request::Stop {
@@ -246,6 +247,8 @@ fn line(output: &Output) -> Option<String> {
         Output::Answer(Reply::Swap(_, Err(refusal))) => refused("swap", refusal),
         Output::Answer(Reply::Rescale(_, Err(refusal))) => refused("rescale", refusal),
         Output::Answer(Reply::Rollback(_, Err(refusal))) => refused("rollback", refusal),
+        Output::Answer(Reply::Retry(_, Err(refusal))) => refused("retry", refusal),
+        Output::ForgetFailures => Some("forget failures".to_owned()),
         Output::Answer(Reply::Rescale(_, Ok(done))) => {
             Some(format!("rescaled {}", done.checkpoint))
         }

@@ -161,6 +161,36 @@ fn a_stop_or_drain_ends_the_delay_of_a_failure() {
 }
 
 #[test]
+fn a_retry_ends_the_delay_and_the_next_failure_counts_as_the_first() {
+    let settings = JobSettings {
+        checkpoints: settings(),
+        fresh: false,
+        restart: Strategy::FixedDelay {
+            attempts: Some(1),
+            delay: Duration::from_secs(500),
+        },
+        seed: 1,
+    };
+    check_all(
+        settings,
+        "1 fail
+         2 found 3
+         3 retry
+         4 started
+         5 retry
+         6 fail
+         7 found 3",
+        "1 recover
+         2 wait 500 s
+         3 forget failures
+         3 start 2
+         5 refuse retry: the job does not wait after a failure
+         6 recover
+         7 wait 500 s",
+    );
+}
+
+#[test]
 fn what_is_durable_counts_although_a_worker_has_failed_meanwhile() {
     let mut run = Script::new(JobSettings {
         checkpoints: settings(),
