@@ -89,3 +89,31 @@ fn a_job_that_does_not_wait_refuses_to_retry() {
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();
 }
+
+#[test]
+fn a_job_whose_socket_was_removed_is_named_and_makes_it_again() {
+    let job = Job::endless("");
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    status(&job);
+    let id = fs::read_to_string(job.data_dir().join("lock")).unwrap();
+    let named = format!("process {} uses the data folder `", id.trim());
+    let hint = format!("end it with `kill {}`, which stops", id.trim());
+    // A process that stands still cannot make it again in between.
+    run.signal("STOP");
+    fs::remove_file(job.data_dir().join("control.sock")).unwrap();
+    for command in ["status", "stop", "retry"] {
+        let refused = job.command(&[command, "."]);
+        assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+        refused.says(&named).says(&hint);
+    }
+    run.signal("CONT");
+    while !job.data_dir().join("control.sock").exists() {
+        assert!(!run.has_ended(), "{}", run.stderr());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(status(&job)["state"], "RUNNING");
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+    assert!(!job.data_dir().join("control.sock").exists());
+}

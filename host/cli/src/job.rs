@@ -127,7 +127,7 @@ pub(super) fn as_text(path: &Path) -> Result<&str, CommandError> {
 impl From<AskError> for CommandError {
     fn from(error: AskError) -> Self {
         let hint = match error {
-            AskError::NotRunning { .. } => "; there is nothing to ask",
+            AskError::NotRunning { .. } => "; `floodmark run` starts it",
             _ => "",
         };
         Self::new(EXIT_DATA, format!("{error}{hint}"))

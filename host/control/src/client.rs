@@ -10,9 +10,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{FILE_NAME, reach};
+use floodmark_engine::edge::data_dir;
 
 /// Longest time to send a call to the job.
 const WRITE_MAX: Duration = Duration::from_secs(5);
+/// Number of attempts to connect while a process holds the data folder, and the time between two: a job that has just
+/// begun makes its socket soon.
+const CONNECT_ATTEMPTS: u32 = 20;
+const CONNECT_DELAY: Duration = Duration::from_millis(25);
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -25,6 +30,14 @@ pub enum AskError {
     NotRunning {
         /// The data folder of the job.
         folder: PathBuf,
+    },
+    /// A process holds the folder, but has no socket there.
+    #[error("{}", no_socket(folder, *process))]
+    NoSocket {
+        /// The data folder of the job.
+        folder: PathBuf,
+        /// The id of the process, if it is known.
+        process: Option<u32>,
     },
     /// An I/O error.
     #[error("cannot talk to the job on `{}`: {source}", folder.display())]
@@ -53,25 +66,63 @@ pub enum AskError {
     },
 }
 
+fn no_socket(folder: &Path, process: Option<u32>) -> String {
+    let (name, end) = match process {
+        Some(id) => (
+            format!("process {id}"),
+            format!("end it with `kill {id}`, which stops a running job with a checkpoint"),
+        ),
+        None => ("a process".to_owned(), "end it".to_owned()),
+    };
+    format!(
+        "{name} uses the data folder `{}`, but has no `{FILE_NAME}` there: a job that is starting makes it soon, and a job whose socket was removed makes it again within seconds; try again, or {end}",
+        folder.display()
+    )
+}
+
+/// Connects to the socket in a data folder.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing runs here that could wait instead"
+)]
+fn connect(folder: &Path) -> Result<UnixStream, AskError> {
+    let mut attempts = 1;
+    loop {
+        let source = match reach(folder, FILE_NAME, |path| UnixStream::connect(path)) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let is_absent = matches!(
+            source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        );
+        let folder = folder.to_path_buf();
+        if !is_absent {
+            return Err(AskError::Io { folder, source });
+        }
+        if !data_dir::is_held(&folder) {
+            return Err(AskError::NotRunning { folder });
+        }
+        if attempts == CONNECT_ATTEMPTS {
+            let process = data_dir::holder_id(&folder);
+            return Err(AskError::NoSocket { folder, process });
+        }
+        attempts += 1;
+        std::thread::sleep(CONNECT_DELAY);
+    }
+}
+
 /// Calls the job that runs on a data folder, and waits for the answer without a time limit. A call without a body only
 /// reads.
 ///
 /// # Errors
-/// See [`AskError`]. [`AskError::NotRunning`] means that no call was made.
+/// See [`AskError`]. [`AskError::NotRunning`] and [`AskError::NoSocket`] mean that no call was made.
 pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, AskError> {
     let io = |source| AskError::Io {
         folder: folder.to_path_buf(),
         source,
     };
-    let mut stream =
-        reach(folder, FILE_NAME, |path| UnixStream::connect(path)).map_err(|error| match error
-            .kind()
-        {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning {
-                folder: folder.to_path_buf(),
-            },
-            _ => io(error),
-        })?;
+    let mut stream = connect(folder)?;
     stream.set_write_timeout(Some(WRITE_MAX)).map_err(io)?;
     stream
         .write_all(request(path, body).as_bytes())

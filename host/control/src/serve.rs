@@ -1,6 +1,7 @@
 //! Listens on the socket and on TCP, and serves all calls on one thread.
 //!
-//! The socket belongs to the process that holds the folder's lock, which removes a leftover one. Each door has a limit
+//! The socket belongs to the process that holds the folder's lock, which removes a leftover one, and makes its own again
+//! when that was removed. Each door has a limit
 //! on open connections; further ones are refused with an answer. A call that waits for the job costs the job one
 //! report.
 
@@ -27,6 +28,8 @@ const CONNECTIONS_MAX: usize = 32;
 const TURNED_AWAY_MAX: usize = 32;
 /// Largest number of calls that wait for the job.
 const WAITING_MAX: usize = 16;
+/// How often the server looks whether its socket is still there.
+const SOCKET_LOOK: Duration = Duration::from_secs(2);
 /// The name of the socket while its mode is being set.
 const NEW_FILE_NAME: &str = "control.new";
 
@@ -67,6 +70,7 @@ impl Drop for Busy {
 /// Listeners that are not served yet.
 #[derive(Default)]
 pub struct Doors {
+    /// The socket, and the folder that it is in.
     socket: Option<(UnixListener, PathBuf)>,
     tcp: Option<(TcpListener, Guard)>,
 }
@@ -77,20 +81,7 @@ impl Doors {
     /// # Errors
     /// When the system refuses: the socket cannot be used then.
     pub fn on_socket(&mut self, folder: &Path) -> io::Result<()> {
-        let path = folder.join(FILE_NAME);
-        let new = folder.join(NEW_FILE_NAME);
-        for left in [&path, &new] {
-            match fs::remove_file(left) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        // It gets its final name only after its mode restricts it to the owner.
-        let listener = reach(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
-        listener.set_nonblocking(true)?;
-        fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-        fs::rename(&new, &path)?;
-        self.socket = Some((listener, path));
+        self.socket = Some((bind(folder)?, folder.to_path_buf()));
         Ok(())
     }
 
@@ -132,10 +123,10 @@ impl Doors {
         let (closing, closed) = oneshot::channel::<()>();
         let mut path = None;
         let entered = runtime.enter();
-        if let Some((listener, at)) = self.socket {
-            path = Some(at);
-            let door = Door::Socket(tokio::net::UnixListener::from_std(listener)?);
-            runtime.spawn(door.serve(desk(Guard::Socket)));
+        if let Some((listener, folder)) = self.socket {
+            path = Some(folder.join(FILE_NAME));
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            runtime.spawn(keep_socket(folder, listener, desk(Guard::Socket)));
         }
         if let Some((listener, guard)) = self.tcp {
             let door = Door::Tcp(tokio::net::TcpListener::from_std(listener)?);
@@ -153,6 +144,47 @@ impl Doors {
             open,
             _closing: closing,
         })
+    }
+}
+
+/// Listens on a new socket in a folder, in place of one that is there.
+fn bind(folder: &Path) -> io::Result<UnixListener> {
+    let path = folder.join(FILE_NAME);
+    let new = folder.join(NEW_FILE_NAME);
+    for left in [&path, &new] {
+        match fs::remove_file(left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // It gets its final name only after its mode restricts it to the owner.
+    let listener = reach(folder, NEW_FILE_NAME, |path| UnixListener::bind(path))?;
+    listener.set_nonblocking(true)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    fs::rename(&new, &path)?;
+    Ok(listener)
+}
+
+/// Serves the socket in a folder, and makes it again when its file is gone: users and programs clean folders. A file that
+/// is there is left alone, since in a folder that was made again it may belong to another job.
+async fn keep_socket(
+    folder: PathBuf,
+    listener: tokio::net::UnixListener,
+    desk: Arc<ConnectionContext>,
+) {
+    let mut served = tokio::spawn(Door::Socket(listener).serve(Arc::clone(&desk)));
+    loop {
+        tokio::time::sleep(SOCKET_LOOK).await;
+        match fs::symlink_metadata(folder.join(FILE_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => continue,
+        }
+        // If the folder is gone too, the next look tries again.
+        let made = bind(&folder).and_then(tokio::net::UnixListener::from_std);
+        if let Ok(listener) = made {
+            served.abort();
+            served = tokio::spawn(Door::Socket(listener).serve(Arc::clone(&desk)));
+        }
     }
 }
 

@@ -302,6 +302,12 @@ pub fn is_held(path: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
+/// The id of the process that holds the folder, or held it last; `None` if that is not known.
+#[must_use]
+pub fn holder_id(path: &Path) -> Option<u32> {
+    holder(&mut File::open(path.join("lock")).ok()?)
+}
+
 /// Waits up to ten seconds for the process that holds a folder to end. A folder that is not held is not touched.
 #[expect(
     clippy::disallowed_methods,
