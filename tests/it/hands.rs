@@ -117,3 +117,134 @@ fn a_job_whose_socket_was_removed_is_named_and_makes_it_again() {
     run.wait().succeeded();
     assert!(!job.data_dir().join("control.sock").exists());
 }
+
+/// A job whose plugin is a folder that takes a minute to build: its build script waits. The process of that is in a file.
+fn slow_to_build() -> Job {
+    let job = Job::with_input(GOOD);
+    job.write(
+        "slow/Cargo.toml",
+        "[package]\nname = \"slow-to-build\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\ncrate-type = [\"cdylib\"]\n[workspace]\n",
+    );
+    job.write("slow/lib.rs", "");
+    let begun = job.path("begun");
+    job.write(
+        "slow/build.rs",
+        format!(
+            "fn main() {{ std::fs::write({begun:?}, std::process::id().to_string()).unwrap(); std::thread::sleep(std::time::Duration::from_secs(60)); }}"
+        ),
+    );
+    job
+}
+
+const SLOW: [&str; 2] = ["--set", "operator.count.plugin=slow"];
+
+#[test]
+fn what_takes_no_time_is_checked_before_anything_is_built() {
+    let job = slow_to_build();
+    job.write("file", "");
+    let taken = job.path("taken/.staged");
+    fs::create_dir_all(&taken).unwrap();
+    let owner = "{\"job\":\"words\",\"sink\":\"other\",\"data\":\"1\"}\n";
+    fs::write(taken.join("owner"), owner).unwrap();
+    for (set, code, says) in [
+        ("source.text.path=gone.txt", 5, "gone.txt` matches no file"),
+        (
+            "sink.counts.path=file",
+            5,
+            "`counts`: cannot create folder `",
+        ),
+        (
+            "sink.counts.path=taken",
+            5,
+            "is the output of sink `other` of job `words`",
+        ),
+        ("operator.split.plugin=gone.wasm", 3, "gone.wasm"),
+        ("sink.counts.from=cuont", 2, "did you mean `count`?"),
+    ] {
+        for command in [&["run"][..], &["check"], &["check", "--no-build"]] {
+            let arguments = [command, &["pipeline.toml"], &SLOW, &["--set", set]].concat();
+            let outcome = job.command(&arguments);
+            assert_eq!(outcome.code, Some(code), "{arguments:?} {}", outcome.stderr);
+            outcome.says(says);
+        }
+    }
+    let checked = job.command(&[&["check", "pipeline.toml", "--no-build"], &SLOW[..]].concat());
+    let stdout = checked.succeeded().stdout;
+    for words in [
+        "operator `count`\n  plugin  ",
+        "not checked, since nothing was built or compiled: whether the plugins of `count`, `split` are valid",
+    ] {
+        assert!(stdout.contains(words), "{stdout}");
+    }
+    assert!(!job.path("begun").exists(), "it was built");
+}
+
+/// Whether a process is there and is not only waited for.
+fn lives(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn a_signal_while_a_plugin_is_built_ends_the_job_and_the_build() {
+    for signal in ["TERM", "INT"] {
+        let job = slow_to_build();
+        let mut run = job.start(&SLOW);
+        let begun = job.path("begun");
+        let process = loop {
+            let text = fs::read_to_string(&begun).unwrap_or_default();
+            if !text.is_empty() {
+                break text;
+            }
+            assert!(!run.has_ended(), "{}", run.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        run.signal(signal);
+        let outcome = run.wait();
+        assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
+        let outcome = outcome.says("ended at once, before the job ran; the same command starts it");
+        let blames_build = outcome.stderr.contains("building the plugin");
+        assert!(!blames_build, "{}", outcome.stderr);
+        let ends = std::time::Instant::now() + Duration::from_secs(30);
+        while lives(&process) {
+            assert!(std::time::Instant::now() < ends, "the build still runs");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!job.data_dir().join("checkpoints.redb").exists());
+    }
+}
+
+#[test]
+fn a_second_signal_counts_from_the_first_one() {
+    let job = Job::new();
+    let plugin = plugin("misbehaves");
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
+operator.count = {{ plugin = {plugin:?}, from = "numbers", config.hang-at = "00000007" }}
+sink.counts = {{ connector = "discard", from = "count" }}
+"#
+        ),
+    );
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    std::thread::sleep(Duration::from_millis(500));
+    // As a key that is held down: each signal comes soon after the last one.
+    let begun = std::time::Instant::now();
+    while !run.has_ended() {
+        run.signal("INT");
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            run.stderr()
+        );
+    }
+    let outcome = run.wait();
+    assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
+    outcome.says("ended at once; the same command resumes from the last checkpoint");
+}

@@ -1,4 +1,7 @@
-//! `floodmark check`: loads a pipeline and its plugins, and prints what a run would do. Nothing is read or written.
+//! `floodmark check`: loads a pipeline and its plugins, and prints what a run would do. No record is read, and nothing is
+//! written but what building plugins writes; `--no-build` leaves that out.
+
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -7,27 +10,39 @@ use super::pipeline::read;
 use super::print::print;
 use super::terminal::Terminal;
 use super::{CommandError, PipelineArguments};
+use floodmark_engine::StartFrom;
 use floodmark_engine::connector::Guarantee;
+use floodmark_engine::edge::data_dir::DataDir;
 use floodmark_engine::guest::Limits;
 use floodmark_engine::pipeline::settings::{
     CheckpointMode, OnErrorSetting, StateBackendSetting, StorageSetting,
 };
 use floodmark_engine::pipeline::spec::OperatorSpec;
-use floodmark_engine::pipeline::{GraphExchange, GraphNode, NodeKind};
+use floodmark_engine::pipeline::{GraphExchange, GraphNode, NodeKind, Spec};
 use floodmark_engine::pipeline::{duration, size};
 use floodmark_engine::runtime::plan::{Operator, Role};
 use floodmark_engine::session::assemble::{Assembled, assemble};
-use floodmark_engine::session::limits::Ticking;
-use floodmark_engine::session::restart;
+use floodmark_engine::session::limits::{Ticking, limits_of};
+use floodmark_engine::session::{preflight, restart};
 
 /// Data folder id of a job that does not run.
 const NO_DATA: &str = "";
 
 /// Loads a pipeline and its plugins, and prints what a run would do
+///
+/// What takes no time is checked first: names and settings, inputs, the folders of outputs, and whether the plugins exist.
+/// Then plugins that are given as folders are built, which runs code that is in them: use `--no-build` for a pipeline from
+/// an author whom you do not trust.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
+    /// Builds, compiles and runs nothing; prints what was therefore not checked
+    #[arg(long)]
+    no_build: bool,
+    /// The data folder of the job, if `run` is given one: inputs of a job that has run there may be gone
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -37,6 +52,13 @@ pub struct CheckArguments {
 pub fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
     let pipeline = read(&arguments.pipeline)?;
+    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+    let data_dir = arguments.data_dir.clone().unwrap_or_else(default);
+    let starts_over = preflight::starts_over(&StartFrom::Newest, &data_dir);
+    preflight::check(&pipeline, NO_DATA, starts_over)?;
+    if arguments.no_build {
+        return print(&describe_unbuilt(&pipeline.spec));
+    }
     let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
     let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
         terminal.say(line)
@@ -45,7 +67,39 @@ pub fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
 }
 
 fn describe(assembled: &Assembled) -> String {
-    let spec = &assembled.graph.spec;
+    let mut text = describe_job(&assembled.graph.spec);
+    for node in &assembled.graph.nodes {
+        text += &describe_node(assembled, node);
+    }
+    text
+}
+
+/// What is known without plugins.
+fn describe_unbuilt(spec: &Spec) -> String {
+    let mut text = describe_job(spec);
+    for name in spec.sources.keys() {
+        text += &format!("source `{name}`\n");
+    }
+    for (name, operator) in &spec.operators {
+        let plugin = operator.plugin.display().to_string();
+        text += &format!("operator `{name}`\n  plugin  {}\n", one_line(&plugin));
+        text += &describe_limits(&limits_of(spec, name));
+        text += &describe_handling(operator);
+    }
+    for name in spec.sinks.keys() {
+        text += &format!("sink `{name}`\n");
+    }
+    if !spec.operators.is_empty() {
+        let names: Vec<_> = spec.operators.keys().map(String::as_str).collect();
+        text += &format!(
+            "not checked, since nothing was built or compiled: whether the plugins of `{}` are valid, and fit their ports, states and `config`\n",
+            names.join("`, `")
+        );
+    }
+    text
+}
+
+fn describe_job(spec: &Spec) -> String {
     let interval = match spec.checkpoint.interval {
         Some(interval) => format!("every {}", duration::format(interval)),
         None => "only when the job stops or ends".to_owned(),
@@ -75,9 +129,6 @@ fn describe(assembled: &Assembled) -> String {
         );
     }
     text += &format!("{}\n", restart::describe(&spec.restart));
-    for node in &assembled.graph.nodes {
-        text += &describe_node(assembled, node);
-    }
     text
 }
 

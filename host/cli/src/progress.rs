@@ -11,6 +11,7 @@ use crate::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use floodmark_checkpoint::Trigger;
 use floodmark_engine::connector::Recovered;
 use floodmark_engine::edge::drive::Watcher;
+use floodmark_engine::edge::signals::StartStage;
 use floodmark_engine::guest::LogLevel;
 use floodmark_engine::job::restart::Limit;
 use floodmark_engine::job::{CompletedCheckpoint, Notice, WentBack};
@@ -34,6 +35,8 @@ pub(super) struct ProgressDisplay {
     /// The hooks to notify of checkpoints, and the job's name for them.
     hooks: Option<(Hooks, String)>,
     fresh: bool,
+    /// Learns when the job has begun.
+    stage: StartStage,
     watched: Watched,
     /// The newest checkpoint, and when it was completed; `None` for one that the job has gone back to.
     last_checkpoint: Option<(CheckpointId, Option<Duration>)>,
@@ -83,6 +86,7 @@ impl ProgressDisplay {
             terminal,
             hooks: None,
             fresh,
+            stage: StartStage::default(),
             watched,
             last_checkpoint: None,
             samples: Vec::new(),
@@ -97,6 +101,14 @@ impl ProgressDisplay {
     pub(super) fn telling(self, hooks: Hooks, job: &str) -> Self {
         Self {
             hooks: Some((hooks, job.to_owned())),
+            ..self
+        }
+    }
+
+    /// Marks here that the job has begun.
+    pub(super) fn marking(self, stage: &StartStage) -> Self {
+        Self {
+            stage: stage.clone(),
             ..self
         }
     }
@@ -291,6 +303,7 @@ impl ProgressDisplay {
 impl Watcher for ProgressDisplay {
     fn begun(&mut self, recovered: &[(String, Recovered)]) {
         self.watched.begun();
+        self.stage.begun();
         self.delay = None;
         for (
             sink,

@@ -17,15 +17,16 @@ use crate::hooks::{Hook, Hooks};
 use floodmark_engine::StartFrom;
 use floodmark_engine::edge::data_dir::DataDir;
 use floodmark_engine::edge::drive::{Ended, Inputs};
-use floodmark_engine::edge::signals::report_stop;
+use floodmark_engine::edge::signals::{SignalEffect, StartStage, report_stop};
 use floodmark_engine::job::Ending;
 use floodmark_engine::observe::JobState;
 use floodmark_engine::pipeline::Spec;
 use floodmark_engine::runtime::JobError;
 use floodmark_engine::session::OpenedJob;
-use floodmark_engine::session::assemble::assemble;
+use floodmark_engine::session::assemble::{Assembled, assemble};
 use floodmark_engine::session::limits::Ticking;
 use floodmark_engine::session::number::{span, things};
+use floodmark_engine::session::preflight;
 use floodmark_engine::session::watched::Watched;
 use floodmark_engine::session::what_runs::Preparing;
 
@@ -81,7 +82,11 @@ pub struct RunArguments {
 /// When the job cannot begin or resume. Its last checkpoint is as it was.
 pub fn run(arguments: &RunArguments) -> Result<(), CommandError> {
     let terminal = Terminal::new();
-    let done = run_on(arguments, &terminal);
+    let stage = StartStage::default();
+    let done = run_on(arguments, &stage, &terminal);
+    if done.is_err() {
+        stage.wait_if_told();
+    }
     terminal.clear();
     let Some(FinishedRun {
         ended,
@@ -132,24 +137,17 @@ struct FinishedRun {
 /// How the job ended; `None` if its output was closed by its reader.
 fn run_on(
     arguments: &RunArguments,
+    stage: &StartStage,
     terminal: &Terminal,
 ) -> Result<Option<FinishedRun>, CommandError> {
+    let channel = mpsc::channel();
+    listen(channel.0.clone(), stage, terminal);
     let profiled = Profiled::of(arguments.profile.as_deref())?;
     let doors = arguments.listen.door(terminal)?;
     let from = arguments.start_from()?;
-    let pipeline = read(&arguments.pipeline)?;
-    let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
-    let path = arguments.data_dir.clone().unwrap_or_else(default);
-    let data_dir = DataDir::open(path)?;
+    let (data_dir, guests, assembled) = arguments.prepare(&from, &profiled, terminal)?;
+    stage.prepared();
     let say = terminal.saying();
-    let (compiled, profiling) = (Some(data_dir.compiled()), profiled.profiling());
-    let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiling, &say)?;
-    let guests = guests.optimising(&say);
-    let data = data_dir.id()?;
-    let mut telling = |line: &str| terminal.say(line);
-    let assembled = assemble(pipeline, &guests.engine, &data, &mut telling)?;
-    let channel = mpsc::channel();
-    listen(channel.0.clone(), terminal);
     let dropped = arguments.allow_dropped_state;
     let opened = OpenedJob::open(assembled, guests, data_dir, &from, dropped, &say)?;
     let watched = Watched::new(&opened.named, opened.clock);
@@ -175,7 +173,8 @@ fn run_on(
         terminal.say(&format!("warning: {warning}"));
     }
     let mut progress = ProgressDisplay::new(terminal.clone(), from.forgets(), watched)
-        .telling(hooks(spec, terminal), &spec.name);
+        .telling(hooks(spec, terminal), &spec.name)
+        .marking(stage);
     let clock = ready.clock;
     let over = ready.drive(channel, &mut progress);
     let state = match &over.ended {
@@ -202,6 +201,29 @@ fn run_on(
 }
 
 impl RunArguments {
+    /// Holds the data folder, and builds and loads the plugins, after all that takes no time was checked.
+    fn prepare(
+        &self,
+        from: &StartFrom,
+        profiled: &Profiled,
+        terminal: &Terminal,
+    ) -> Result<(DataDir, Ticking, Assembled), CommandError> {
+        let pipeline = read(&self.pipeline)?;
+        let default = || DataDir::default_path(&pipeline.folder, &pipeline.spec.name);
+        let path = self.data_dir.clone().unwrap_or_else(default);
+        let data_dir = DataDir::open(path)?;
+        let data = data_dir.id()?;
+        let starts_over = preflight::starts_over(from, data_dir.path());
+        preflight::check(&pipeline, &data, starts_over)?;
+        let say = terminal.saying();
+        let (compiled, profiling) = (Some(data_dir.compiled()), profiled.profiling());
+        let guests = Ticking::for_profiled_job(&pipeline.spec, compiled, profiling, &say)?;
+        let guests = guests.optimising(&say);
+        let mut telling = |line: &str| terminal.say(line);
+        let assembled = assemble(pipeline, &guests.engine, &data, &mut telling)?;
+        Ok((data_dir, guests, assembled))
+    }
+
     /// A number after `--from` is a checkpoint, anything else is a file.
     fn start_from(&self) -> Result<StartFrom, CommandError> {
         let fresh = self.fresh;
@@ -237,14 +259,23 @@ fn hooks(spec: &Spec, terminal: &Terminal) -> Hooks {
     )
 }
 
-/// From here on a signal stops the job with a checkpoint, also one that comes before its first record.
-fn listen(inputs: Inputs, terminal: &Terminal) {
+/// From here on a signal stops the job with a checkpoint, also one that comes before its first record; or it ends the process.
+fn listen(inputs: Inputs, stage: &StartStage, terminal: &Terminal) {
     let teller = terminal.clone();
-    let told = move |number| match number {
-        1 => teller.say("stopping with a checkpoint; interrupt again to end at once, without one"),
-        _ => teller.say("ended at once; the same command resumes from the last checkpoint"),
+    let told = move |effect| {
+        teller.say(match effect {
+            SignalEffect::Stops => {
+                "stopping with a checkpoint; interrupt again to end at once, without one"
+            }
+            SignalEffect::EndsBefore => {
+                "ended at once, before the job ran; the same command starts it"
+            }
+            SignalEffect::Ends => {
+                "ended at once; the same command resumes from the last checkpoint"
+            }
+        });
     };
-    if let Err(error) = report_stop(inputs, told) {
+    if let Err(error) = report_stop(inputs, stage, told) {
         terminal.say(&format!(
             "warning: cannot listen for Ctrl-C ({error}): it ends the job without a checkpoint"
         ));

@@ -14,6 +14,7 @@
 //! checkpoint, parts that were moved away since cannot be taken back.
 
 mod committer;
+mod look;
 mod writer;
 
 use std::fs;
@@ -181,6 +182,10 @@ impl FileSink {
 impl Sink for FileSink {
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
+    }
+
+    fn look(&self) -> Result<(), ConnectorError> {
+        look::look(&self.folder, &self.owner)
     }
 
     fn writer(&self, task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError> {

@@ -149,6 +149,15 @@ pub trait Sink: Send + Sync {
     /// What a reader of the output sees after a failure.
     fn guarantee(&self) -> Guarantee;
 
+    /// Looks whether the output can be written, as far as that shows without changing anything. Called before the plugins of
+    /// a pipeline are built; a sink that cannot know leaves it out.
+    ///
+    /// # Errors
+    /// When the output cannot be opened.
+    fn look(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
     /// The writer of one task.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod allocator;
 pub mod cache_folder;
 pub mod clock;
 pub mod data_dir;
+mod descendants;
 pub mod limits;
 pub mod machine;
 pub mod open_files;

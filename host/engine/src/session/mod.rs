@@ -5,6 +5,7 @@ pub mod foreign;
 pub mod letters;
 pub mod limits;
 pub mod number;
+pub mod preflight;
 pub mod recovery;
 pub mod restart;
 pub mod start;

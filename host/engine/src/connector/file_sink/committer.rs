@@ -30,7 +30,7 @@ pub(super) struct FileCommitter {
 
 /// The owner of the staging folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Mark {
+pub(super) enum Mark {
     /// There is no marker.
     Absent,
     /// This owner, from an earlier run.
@@ -375,7 +375,11 @@ fn marker(staging: &Path) -> PathBuf {
     staging.join("owner")
 }
 
-fn read_mark(folder: &Path, staging: &Path, owner: &Owner) -> Result<Mark, ConnectorError> {
+pub(super) fn read_mark(
+    folder: &Path,
+    staging: &Path,
+    owner: &Owner,
+) -> Result<Mark, ConnectorError> {
     let path = marker(staging);
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Mark::Absent),
