@@ -212,7 +212,7 @@ fn pipes_and_devices_are_refused_where_files_are_read() {
             ),
             (
                 &["state", "load", "pipeline.toml", path, "--to", "saved"],
-                4,
+                2,
                 "cannot read the rows `",
             ),
             (

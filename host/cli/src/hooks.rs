@@ -58,9 +58,20 @@ impl Hook {
 impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Command(text) | Self::Url(text) => f.write_str(text),
+            Self::Command(text) => f.write_str(text),
+            Self::Url(url) => f.write_str(&without_user(url)),
         }
     }
+}
+
+/// An address without user and password, which do not belong in a log.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[host..])
 }
 
 /// A completed or failed checkpoint.
@@ -424,7 +435,7 @@ impl Client {
             let mut answer = std::pin::pin!(request.send());
             loop {
                 match tokio::time::timeout(LOOK_INTERVAL, &mut answer).await {
-                    Ok(answer) => return answer.map_err(|error| whole(&error)),
+                    Ok(answer) => return answer.map_err(|error| whole(&error.without_url())),
                     Err(_) if queue.state().is_given_up => {
                         return Err("it had not answered when the job ended".to_owned());
                     }

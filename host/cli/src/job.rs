@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use floodmark_control::AskError;
-use floodmark_engine::edge::data_dir::DataDir;
+use floodmark_engine::edge::data_dir::{DataDir, DataDirError, is_of_a_job};
 use floodmark_engine::edge::pipeline_file;
 use floodmark_engine::pipeline::Connectors;
 use floodmark_engine::pipeline::settings::StorageSetting;
@@ -79,6 +79,10 @@ impl JobArguments {
             };
             let message = format!("there is no data folder `{}`; {hint}", data_dir.display());
             return Err(CommandError::new(EXIT_DATA, message));
+        }
+        // The default folder of a pipeline whose job has never run may be empty.
+        if self.data_dir.is_some() && !is_of_a_job(&data_dir) {
+            return Err(DataDirError::NotOne { path: data_dir }.into());
         }
         // The checkpoints are in the storage that the last run noted, even if the pipeline file names another by now.
         let storage = floodmark_engine::session::storage::noted(&data_dir)?.unwrap_or(storage);

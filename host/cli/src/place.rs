@@ -105,7 +105,7 @@ impl PlaceArguments {
             storage: storage_of(&folder)?,
             ..CheckpointSection::default()
         };
-        let storage = storage::open(&settings, &held)?;
+        let storage = storage::open_existing(&settings, &held)?;
         Ok((held, storage))
     }
 

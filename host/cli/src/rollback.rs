@@ -110,7 +110,7 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         storage: place.storage,
         ..assembled.graph.spec.checkpoint.clone()
     };
-    let mut store = storage::open(&settings, &held)?;
+    let mut store = storage::open_existing(&settings, &held)?;
     let to = CheckpointId(arguments.to);
     let loading = PluginLoader {
         reader: &*store.reader(),

@@ -58,7 +58,7 @@ pub fn savepoint(command: &SavepointCommand) -> Result<(), CommandError> {
         },
     };
     Terminal::new().say(&format!(
-        "checkpoint {id} is copied to `{}`; `floodmark run PIPELINE --from` that file starts from it",
+        "checkpoint {id} is copied to `{}`; `floodmark run PIPELINE --from FILE` starts from that file",
         to.display()
     ));
     Ok(())

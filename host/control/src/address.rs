@@ -7,8 +7,12 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use floodmark_engine::edge::regular_file;
+
 /// Shortest token in bytes: shorter ones can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
+/// Longest content of a file with a token, in bytes.
+const TOKEN_FILE_BYTES_MAX: u64 = 4 << 10;
 
 /// A secret that clients must present.
 #[derive(Clone)]
@@ -129,7 +133,8 @@ impl Listen {
         let token = match token_file {
             Some(path) => {
                 let from = path.display().to_string();
-                let read = std::fs::read_to_string(path).map_err(TokenError::from);
+                let read = regular_file::read_short_text(path, TOKEN_FILE_BYTES_MAX);
+                let read = read.map_err(TokenError::from);
                 Some((from, read))
             }
             None => token.map(|token| ("FLOODMARK_TOKEN".to_owned(), Ok(token))),

@@ -14,6 +14,8 @@ use floodmark_engine::edge::data_dir;
 
 /// Longest time to send a call to the job.
 const WRITE_MAX: Duration = Duration::from_secs(5);
+/// Longest time to wait for more of an answer to a call that only reads. Operations take as long as they take.
+const READ_MAX: Duration = Duration::from_secs(10);
 /// Number of attempts to connect while a process holds the data folder, and the time between two: a job that has just
 /// begun makes its socket soon.
 const CONNECT_ATTEMPTS: u32 = 20;
@@ -46,6 +48,19 @@ pub enum AskError {
         folder: PathBuf,
         /// The system's error.
         source: io::Error,
+    },
+    /// A job listens, and does not answer a call that only reads.
+    #[error(
+        "the job on `{}` ({}) has not answered for {} seconds; its process may be suspended, or have no time: look at it, or continue it with `kill -CONT`",
+        folder.display(),
+        process.map_or("process unknown".to_owned(), |process| format!("process {process}")),
+        READ_MAX.as_secs()
+    )]
+    Slow {
+        /// The data folder of the job.
+        folder: PathBuf,
+        /// The process that holds the folder, if known.
+        process: Option<u32>,
     },
     /// The job refused the call.
     #[error("{message}")]
@@ -104,7 +119,7 @@ fn connect(folder: &Path) -> Result<UnixStream, AskError> {
             return Err(AskError::NotRunning { folder });
         }
         if attempts == CONNECT_ATTEMPTS {
-            let process = data_dir::holder_id(&folder);
+            let process = data_dir::holder_of(&folder);
             return Err(AskError::NoSocket { folder, process });
         }
         attempts += 1;
@@ -112,8 +127,8 @@ fn connect(folder: &Path) -> Result<UnixStream, AskError> {
     }
 }
 
-/// Calls the job that runs on a data folder, and waits for the answer without a time limit. A call without a body only
-/// reads.
+/// Calls the job that runs on a data folder, and waits for the answer. A call without a body only reads, and has a time
+/// limit.
 ///
 /// # Errors
 /// See [`AskError`]. [`AskError::NotRunning`] and [`AskError::NoSocket`] mean that no call was made.
@@ -127,8 +142,22 @@ pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, Ask
     stream
         .write_all(request(path, body).as_bytes())
         .map_err(io)?;
+    if body.is_none() {
+        stream.set_read_timeout(Some(READ_MAX)).map_err(io)?;
+    }
     let mut answer = Vec::new();
     let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+    if let Err(error) = &read
+        && matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        )
+    {
+        return Err(AskError::Slow {
+            folder: folder.to_path_buf(),
+            process: data_dir::holder_of(folder),
+        });
+    }
     let parsed = read.ok().and_then(|_| parse(&answer));
     let (status, value) = parsed.ok_or_else(|| AskError::Silent {
         folder: folder.to_path_buf(),

@@ -308,9 +308,13 @@ fn verify(chosen: &Chosen) -> Result<(), CommandError> {
     if report.is_sound() {
         return Ok(());
     }
+    let next = match opened.is_foreign {
+        true => "copy the savepoint again from where it was made",
+        false => "`floodmark run` resumes from the newest checkpoint that is sound",
+    };
     Err(CommandError::new(
         EXIT_DATA,
-        "damage was found; `floodmark run` resumes from the newest checkpoint that is sound",
+        format!("damage was found; {next}"),
     ))
 }
 

@@ -51,6 +51,14 @@ fn texts_are_commands_or_addresses() {
     assert_eq!(Hook::parse("echo x"), Hook::Command("echo x".into()));
     assert_eq!(Hook::parse("HTTPS://a/b"), Hook::Url("HTTPS://a/b".into()));
     assert_eq!(Hook::parse("httpd"), Hook::Command("httpd".into()));
+    for (url, shown) in [
+        ("http://user:secret@host:1/a?b#c", "http://host:1/a?b#c"),
+        ("https://token@host", "https://host"),
+        ("https://a:b@c@host/x@y", "https://host/x@y"),
+        ("HTTP://host/a@b", "HTTP://host/a@b"),
+    ] {
+        assert_eq!(Hook::parse(url).to_string(), shown);
+    }
 }
 
 #[test]

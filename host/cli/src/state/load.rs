@@ -14,7 +14,7 @@ use clap::Args;
 use super::decoder::encode;
 use super::row::{JsonText, Row};
 use super::unreadable as unreadable_state;
-use crate::failure::{EXIT_DATA, EXIT_USAGE};
+use crate::failure::EXIT_USAGE;
 use crate::pipeline::read;
 use crate::place::scratch_file;
 use crate::print::print;
@@ -126,7 +126,7 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
     CommandError::new(
-        EXIT_DATA,
+        EXIT_USAGE,
         format!("cannot read the rows `{}`: {error}", path.display()),
     )
 }

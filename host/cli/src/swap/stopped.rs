@@ -52,7 +52,7 @@ pub(super) fn swap(
         storage: place.storage.clone(),
         ..CheckpointSection::default()
     };
-    let mut storage = storage::open(&settings, &held)?;
+    let mut storage = storage::open_existing(&settings, &held)?;
     let recovery = storage.recover(Depth::Quick, None)?;
     let Some(restored) = recovery.restored else {
         return Err(refuse(
@@ -112,6 +112,7 @@ fn check_output(
     // Objects use up ids for other reasons, too.
     let is_file = place.storage == StorageSetting::Redb;
     let note = RolledBackNote::read(held.path());
+    let note = note.map_err(|error| refuse(error.to_string()))?;
     let is_rolled_back = note.is_some_and(|note| note.checkpoint == newest);
     match is_file && next > newest.next() && !is_rolled_back {
         false => Ok(()),

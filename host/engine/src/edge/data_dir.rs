@@ -26,11 +26,13 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Clock;
-use super::private;
 use super::whole_file::WholeFile;
+use super::{private, regular_file};
 
 /// The file with the storage of the checkpoints.
 const STORAGE: &str = "storage";
+/// The file of the checkpoint store.
+const CHECKPOINTS: &str = "checkpoints.redb";
 /// Bytes of an id: 16 digits and a newline.
 const ID_BYTES: usize = 17;
 /// Longest text of the small files, in bytes.
@@ -59,6 +61,12 @@ pub enum DataDirError {
     /// There is no data folder at the path.
     #[error("there is no data folder `{}`; pass that of a job that has run with `--data-dir`", path.display())]
     Missing {
+        /// The path that was given as a data folder.
+        path: PathBuf,
+    },
+    /// No job has run in the folder. Nothing was changed.
+    #[error("`{}` is not the data folder of a job: it has none of its files; pass that of a job that has run with `--data-dir`", path.display())]
+    NotOne {
         /// The path that was given as a data folder.
         path: PathBuf,
     },
@@ -131,19 +139,29 @@ impl DataDir {
             path: at,
             source,
         })?;
-        Self::open_existing(path)
+        Self::hold(path)
     }
 
-    /// Locks the folder, which must exist.
+    /// Locks the folder, which must be that of a job: nothing is created in any other.
     ///
     /// # Errors
-    /// When it does not exist, another process holds it, another user could have prepared it, or the system refuses.
+    /// When it does not exist, no job has run in it, another process holds it, another user could have prepared it, or the
+    /// system refuses.
     pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
         if !path.is_dir() {
             return Err(DataDirError::Missing {
                 path: path.to_path_buf(),
             });
         }
+        if !is_of_a_job(path) {
+            return Err(DataDirError::NotOne {
+                path: path.to_path_buf(),
+            });
+        }
+        Self::hold(path)
+    }
+
+    fn hold(path: &Path) -> Result<Self, DataDirError> {
         private::check(path)?;
         let lock_path = path.join("lock");
         let io_error = |action| {
@@ -193,7 +211,7 @@ impl DataDir {
                 source,
             }
         };
-        match private::read_text(&path, TEXT_BYTES_MAX) {
+        match regular_file::read_own_text(&path, TEXT_BYTES_MAX) {
             Ok(text) if text.len() == ID_BYTES && text.ends_with('\n') => {
                 return Ok(text.trim_end().to_owned());
             }
@@ -227,7 +245,7 @@ impl DataDir {
     /// When it cannot be written.
     pub fn note_storage(&self, storage: &str) -> Result<(), DataDirError> {
         let path = self.path.join(STORAGE);
-        let noted = private::read_text(&path, TEXT_BYTES_MAX);
+        let noted = regular_file::read_own_text(&path, TEXT_BYTES_MAX);
         if noted.is_ok_and(|noted| noted.trim_end() == storage) {
             return Ok(());
         }
@@ -252,7 +270,7 @@ impl DataDir {
             });
         }
         let note = path.join(STORAGE);
-        match private::read_text(&note, TEXT_BYTES_MAX) {
+        match regular_file::read_own_text(&note, TEXT_BYTES_MAX) {
             Ok(text) => Ok(Some(text.trim_end().to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(DataDirError::Io {
@@ -278,7 +296,7 @@ impl DataDir {
     /// The path of the checkpoint store's file in a folder that is not locked.
     #[must_use]
     pub fn checkpoints_in(path: &Path) -> PathBuf {
-        path.join("checkpoints.redb")
+        path.join(CHECKPOINTS)
     }
 
     /// The folder of precompiled plugins.
@@ -295,17 +313,29 @@ impl DataDir {
     }
 }
 
+/// Whether a folder has a file that only jobs make there.
+#[must_use]
+pub fn is_of_a_job(path: &Path) -> bool {
+    let files = ["lock", STORAGE, CHECKPOINTS];
+    let mut files = files.iter().map(|name| path.join(name));
+    files.any(|file| file.symlink_metadata().is_ok())
+}
+
+/// The process that holds the folder, as far as it has noted that.
+#[must_use]
+pub fn holder_of(path: &Path) -> Option<u32> {
+    let lock = regular_file::read_own_text(&path.join("lock"), TEXT_BYTES_MAX).ok()?;
+    match is_held(path) {
+        true => lock.trim().parse().ok(),
+        false => None,
+    }
+}
+
 /// Whether a process holds the folder.
 #[must_use]
 pub fn is_held(path: &Path) -> bool {
     let lock = File::open(path.join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
-}
-
-/// The id of the process that holds the folder, or held it last; `None` if that is not known.
-#[must_use]
-pub fn holder_id(path: &Path) -> Option<u32> {
-    holder(&mut File::open(path.join("lock")).ok()?)
 }
 
 /// Waits up to ten seconds for the process that holds a folder to end. A folder that is not held is not touched.
@@ -401,6 +431,19 @@ mod tests {
         assert_eq!(first.checkpoints(), path.join("checkpoints.redb"));
         drop(first);
         DataDir::open_existing(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_without_a_job_is_not_touched() {
+        let outer = tempfile::tempdir().unwrap();
+        let error = DataDir::open_existing(outer.path()).unwrap_err();
+        assert!(matches!(error, DataDirError::NotOne { .. }), "{error}");
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 0);
+        drop(DataDir::open(outer.path()).unwrap());
+        let held = DataDir::open_existing(outer.path()).unwrap();
+        assert_eq!(holder_of(outer.path()), Some(std::process::id()));
+        drop(held);
+        assert_eq!(holder_of(outer.path()), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `pipeline` parses the content and opens no files.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::regular_file;
@@ -63,8 +63,10 @@ pub fn load(
         path: path.clone(),
         source,
     };
-    let text = read(&path).map_err(unreadable)?;
-    let text = text.ok_or_else(|| PipelineFileError::TooLarge { path: path.clone() })?;
+    let text = regular_file::read_text(&path, BYTES_MAX).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => PipelineFileError::TooLarge { path: path.clone() },
+        _ => unreadable(error),
+    })?;
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -81,14 +83,6 @@ pub fn load(
     };
     let spec = pipeline::parse(file, sets, &current_dir, connectors)?;
     Ok(PipelineFile { spec, folder })
-}
-
-fn read(path: &Path) -> io::Result<Option<String>> {
-    let mut text = String::new();
-    let read = regular_file::open(path)?
-        .take(BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
-    Ok((read as u64 <= BYTES_MAX).then_some(text))
 }
 
 /// The name of the folder for `pipeline.toml`, that of the file for any other.

@@ -15,7 +15,7 @@
 //!   folder that the link leads to.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -52,30 +52,6 @@ pub(super) fn file() -> OpenOptions {
 /// Creates a folder that this user alone may use. Its parent must exist.
 pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
-}
-
-/// Reads a small text file of a data folder.
-pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let file = OpenOptions::new()
-        .read(true)
-        // Opening a pipe would wait for its other end.
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ));
-    }
-    let mut text = String::new();
-    let read = file.take(bytes_max + 1).read_to_string(&mut text)?;
-    if read as u64 > bytes_max {
-        return Err(io::Error::new(
-            ErrorKind::FileTooLarge,
-            format!("it has more than {bytes_max} bytes"),
-        ));
-    }
-    Ok(text)
 }
 
 /// Checks that no other user can have prepared a data folder, or can change it.
@@ -194,19 +170,7 @@ mod tests {
             symlink("nowhere", folder.join(name)).unwrap();
             let said = said(&link);
             assert!(said.contains("is a symbolic link"), "{name}: {said}");
-            assert!(read_text(&folder.join(name), 9).is_err(), "{name}");
             fs::remove_file(folder.join(name)).unwrap();
         }
-    }
-
-    #[test]
-    fn only_short_regular_files_are_read() {
-        let outer = tempfile::tempdir().unwrap();
-        let path = outer.path().join("text");
-        fs::write(&path, "text").unwrap();
-        assert_eq!(read_text(&path, 4).unwrap(), "text");
-        assert!(read_text(&path, 3).is_err());
-        assert!(read_text(Path::new("/dev/zero"), 3).is_err());
-        assert!(read_text(outer.path(), 3).is_err());
     }
 }

@@ -1,22 +1,32 @@
-//! Opens files that a user names: regular files only, and of bounded size where the whole content is read.
+//! Opens files that a user names, or that are in a data folder: regular files only, and of bounded size where the whole
+//! content is read.
 //!
-//! A pipe would wait for its other end, and a device such as `/dev/zero` has no end. Links are followed: the user has
-//! named the file.
+//! A pipe would wait for its other end, and a device such as `/dev/zero` has no end. Links are followed if the user has
+//! named the file, and refused in a data folder. Only short secrets may come through a pipe, within a time limit.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
+
+/// Longest wait for the writer of a pipe: so often, and so long between two attempts.
+const PIPE_ATTEMPTS: u32 = 200;
+const PIPE_DELAY: Duration = Duration::from_millis(25);
 
 /// Opens a file for reading, if it is a regular one.
 ///
 /// # Errors
 /// When it is something else, or the system refuses.
 pub fn open(path: &Path) -> io::Result<File> {
+    open_with(path, 0)
+}
+
+fn open_with(path: &Path, flags: i32) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         // Else opening a pipe would wait. For regular files it has no effect.
-        .custom_flags(libc::O_NONBLOCK)
+        .custom_flags(libc::O_NONBLOCK | flags)
         .open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
@@ -30,17 +40,86 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// The text of a file.
 ///
 /// # Errors
-/// When it is not a regular file, is longer than `bytes_max` or not UTF-8, or the system refuses.
+/// When it is not a regular file, is longer than `bytes_max` ([`ErrorKind::FileTooLarge`]) or not UTF-8, or the system
+/// refuses.
 pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    text_of(open(path)?, bytes_max)
+}
+
+/// Like [`read_text`], for a file of a data folder, which is not reached through a link.
+///
+/// # Errors
+/// As [`read_text`], and when it is a symbolic link.
+pub(super) fn read_own_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let file = open_with(path, libc::O_NOFOLLOW).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is a symbolic link, and a data folder has its own files; put the file itself there",
+        ),
+        _ => error,
+    })?;
+    text_of(file, bytes_max)
+}
+
+fn text_of(file: File, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    let read = open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
-    if read as u64 > bytes_max {
+    let read = file.take(bytes_max + 1).read_to_string(&mut text)?;
+    is_short(read, bytes_max)?;
+    Ok(text)
+}
+
+fn is_short(read: usize, bytes_max: u64) -> io::Result<()> {
+    if read as u64 <= bytes_max {
+        return Ok(());
+    }
+    let limit = match bytes_max >> 20 {
+        0 => format!("{bytes_max} bytes"),
+        mebibytes => format!("{mebibytes} MiB"),
+    };
+    Err(io::Error::new(
+        ErrorKind::FileTooLarge,
+        format!("it has more than {limit}; is it the right file?"),
+    ))
+}
+
+/// A short text from a regular file or a pipe: a shell gives a pipe for `<(…)`.
+///
+/// # Errors
+/// When it is something else, longer than `bytes_max` or not UTF-8, nothing is written to the pipe for 5 seconds, or the
+/// system refuses.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing runs yet that could wait instead"
+)]
+pub fn read_short_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
         return Err(io::Error::new(
-            ErrorKind::FileTooLarge,
-            format!("it has more than {} MiB; split it", bytes_max >> 20),
+            ErrorKind::InvalidInput,
+            "it is neither a regular file nor a pipe",
         ));
     }
-    Ok(text)
+    let mut file = file.take(bytes_max + 1);
+    let mut bytes = Vec::new();
+    for _ in 0..PIPE_ATTEMPTS {
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => {
+                is_short(bytes.len(), bytes_max)?;
+                let not_text = |_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8");
+                return String::from_utf8(bytes).map_err(not_text);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(PIPE_DELAY),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::TimedOut,
+        "it is a pipe whose other end stays open without writing",
+    ))
 }
 
 #[cfg(test)]
@@ -54,12 +133,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text");
         std::fs::write(&path, "text").unwrap();
-        assert_eq!(read_text(&path, 4).unwrap(), "text");
-        let error = read_text(&path, 3).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
-        for other in [Path::new("/dev/zero"), folder.path()] {
-            let error = open(other).unwrap_err().to_string();
-            assert!(error.starts_with("it is not a regular file"), "{error}");
+        for read in [read_text, read_own_text, read_short_text] {
+            assert_eq!(read(&path, 4).unwrap(), "text");
+            let error = read(&path, 3).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+            for other in [Path::new("/dev/zero"), folder.path()] {
+                let error = read(other, 4).unwrap_err().to_string();
+                assert!(error.starts_with("it is n"), "{error}");
+            }
         }
+        let error = open(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.starts_with("it is not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn links_are_followed_if_the_user_has_named_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("text"), folder.path().join("link"));
+        std::fs::write(&path, "text").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(read_text(&link, 4).unwrap(), "text");
+        let error = read_own_text(&link, 4).unwrap_err().to_string();
+        assert!(error.starts_with("it is a symbolic link"), "{error}");
     }
 }

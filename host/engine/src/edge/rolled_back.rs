@@ -6,16 +6,16 @@
 //!
 //! `named` has the plugin and configuration that the pipeline named for each operator at the time of the rollback. As long
 //! as that checkpoint is the newest and the pipeline names the same, the checkpoint's plugins run instead of the pipeline's.
-//! Ids of checkpoints are never reused, so a note that is left behind has no effect. A note that cannot be read is ignored.
+//! Ids of checkpoints are never reused, so a note that is left behind has no effect. A note that cannot be read is an error.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::private;
+use super::{private, regular_file};
 use floodmark_checkpoint::{PluginChoice, PluginDigest};
 use floodmark_state::stream::CheckpointId;
 
@@ -78,33 +78,50 @@ impl RolledBackNote {
         File::open(folder)?.sync_all()
     }
 
-    /// Reads the note of a data folder; `None` if there is no readable note.
-    #[must_use]
-    pub fn read(folder: &Path) -> Option<Self> {
-        use std::io::Read;
-
-        let mut text = Vec::new();
-        let file = File::open(folder.join(FILE_NAME)).ok()?;
-        file.take(FILE_BYTES_MAX).read_to_end(&mut text).ok()?;
-        let stored: Stored = serde_json::from_slice(&text).ok()?;
-        let choice = |(name, choice): (String, Choice)| {
-            let choice = PluginChoice {
-                plugin: digest(&choice.plugin)?,
-                config: choice.config.into_iter().collect(),
-            };
-            Some((name, choice))
+    /// Reads the note of a data folder; `None` if there is no note.
+    ///
+    /// # Errors
+    /// When there is a note that cannot be read: it is unknown which plugins run.
+    pub fn read(folder: &Path) -> Result<Option<Self>, UnreadableNote> {
+        let path = folder.join(FILE_NAME);
+        let unreadable = |reason: String| UnreadableNote {
+            path: path.clone(),
+            reason,
         };
-        let named = stored.named.into_iter().map(choice);
-        Some(Self {
+        let text = match regular_file::read_own_text(&path, FILE_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| unreadable(error.to_string()))?,
+        };
+        let stored: Stored =
+            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        let mut named = BTreeMap::new();
+        for (name, choice) in stored.named {
+            let plugin = digest(&choice.plugin)
+                .ok_or_else(|| unreadable("the digest of a plugin is not 64 digits".to_owned()))?;
+            let config = choice.config.into_iter().collect();
+            named.insert(name, PluginChoice { plugin, config });
+        }
+        Ok(Some(Self {
             checkpoint: CheckpointId(stored.checkpoint),
-            named: named.collect::<Option<_>>()?,
-        })
+            named,
+        }))
     }
+}
+
+/// The note of a rollback exists and cannot be read. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the note of a rollback `{}` cannot be read, so it is unknown which plugins run: {reason}; restore the file, or remove it to run the plugins that the pipeline names",
+    path.display()
+)]
+pub struct UnreadableNote {
+    path: PathBuf,
+    reason: String,
 }
 
 fn digest(text: &str) -> Option<PluginDigest> {
     let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     for (at, byte) in bytes.iter_mut().enumerate() {
@@ -122,7 +139,7 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(RolledBackNote::read(folder.path()), None);
+        assert_eq!(RolledBackNote::read(folder.path()).unwrap(), None);
         let choice = PluginChoice {
             plugin: PluginDigest(std::array::from_fn(|at| at as u8 * 8)),
             config: vec![("a".to_owned(), "\"b".to_owned())],
@@ -132,7 +149,7 @@ mod tests {
             named: [("count".to_owned(), choice)].into(),
         };
         note.write(folder.path()).unwrap();
-        assert_eq!(RolledBackNote::read(folder.path()), Some(note));
+        assert_eq!(RolledBackNote::read(folder.path()).unwrap(), Some(note));
         let path = folder.path().join(FILE_NAME);
         let text = fs::read_to_string(&path).unwrap();
         for damaged in [
@@ -142,7 +159,8 @@ mod tests {
             text[..9].to_owned(),
         ] {
             fs::write(&path, damaged).unwrap();
-            assert_eq!(RolledBackNote::read(folder.path()), None);
+            let error = RolledBackNote::read(folder.path()).unwrap_err();
+            assert!(error.to_string().contains("cannot be read"), "{error}");
         }
     }
 }

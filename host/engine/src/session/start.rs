@@ -139,7 +139,8 @@ impl StartPoint {
         // The note is about the newest checkpoint. A user who names a checkpoint wants the plugins that the pipeline
         // names.
         let note = match self {
-            Self::Newest => RolledBackNote::read(data_dir.path()),
+            Self::Newest => RolledBackNote::read(data_dir.path())
+                .map_err(|error| EngineError::data(error.to_string()))?,
             Self::At(_) | Self::Carried { .. } => None,
         };
         let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);

@@ -72,6 +72,18 @@ fn open_with(
     })
 }
 
+/// Like [`open`], for a job that has checkpoints: a store that is missing is not created.
+pub fn open_existing(
+    checkpoint: &CheckpointSection,
+    data_dir: &DataDir,
+) -> Result<Box<dyn CheckpointStorage>, StoreError> {
+    let path = data_dir.checkpoints();
+    if checkpoint.storage == StorageSetting::Redb && !path.exists() {
+        return Err(StoreError::Absent { path });
+    }
+    open(checkpoint, data_dir)
+}
+
 /// Deletes all checkpoints of a stopped job. The caller holds its data folder.
 pub fn forget(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Result<(), StoreError> {
     if checkpoint.storage == StorageSetting::Redb {
