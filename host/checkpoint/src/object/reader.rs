@@ -12,7 +12,7 @@ use super::claim::Named;
 use super::layout::{self, CheckpointRecord, StoredCheckpoint, StoredChunk, StoredPlugin};
 use super::objects::Got;
 use super::remote::Remote;
-use crate::store::{CheckpointReport, Listed, StoreError, VerifyReport};
+use crate::store::{CheckpointReport, Listed, StoreError, VerifyReport, is_gone};
 use crate::{Checkpoint, CheckpointReader, ManifestError, PluginDigest};
 use floodmark_state::stream::CheckpointId;
 use floodmark_state::{ChunkId, ChunkRef};
@@ -253,6 +253,7 @@ impl CheckpointReader for ObjectReader {
     }
 
     fn verify(&self, id: Option<CheckpointId>) -> Result<VerifyReport, StoreError> {
+        let asked = id;
         let mut kept = self.kept()?;
         let highest = kept.first().map(|(id, _)| id.0);
         if let Some(id) = id {
@@ -300,9 +301,16 @@ impl CheckpointReader for ObjectReader {
                     chunks.chain(plugins).cloned().collect()
                 }
             };
+            // Its objects may have been deleted while they were read.
+            if !problems.is_empty() && is_gone(self, id)? {
+                match asked {
+                    Some(id) => return Err(StoreError::NoSuchCheckpoint { id }),
+                    None => continue,
+                }
+            }
             report.checkpoints.push(CheckpointReport { id, problems });
         }
-        if id.is_none() {
+        if asked.is_none() {
             report.problems.extend(self.missing(highest)?);
         }
         Ok(report)

@@ -46,6 +46,7 @@ pub use file::remove;
 pub use readonly::ReadOnlyStore;
 pub use recover::{Recovery, RestoredCheckpoint, SetAside};
 pub use tables::CHUNK_BYTES_BEST;
+pub(crate) use verify::is_gone;
 pub use verify::{CheckpointReport, VerifyReport};
 
 use super::{Checkpoint, CheckpointStorageSettings, ManifestError};

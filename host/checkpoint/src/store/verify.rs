@@ -100,6 +100,7 @@ pub(super) fn verify(
     reader: &(impl CheckpointReader + Views),
     id: Option<CheckpointId>,
 ) -> Result<VerifyReport, StoreError> {
+    let asked = id;
     let mut listed = reader.list()?;
     if let Some(id) = id {
         listed.retain(|(listed, _)| *listed == id);
@@ -121,7 +122,10 @@ pub(super) fn verify(
         };
         // It may have been retired in the meantime, with its chunks.
         if !problems.is_empty() && is_gone(reader, *id)? {
-            continue;
+            match asked {
+                Some(id) => return Err(StoreError::NoSuchCheckpoint { id }),
+                None => continue,
+            }
         }
         report
             .checkpoints
@@ -143,7 +147,11 @@ pub(super) fn verify(
     Ok(report)
 }
 
-fn is_gone(reader: &impl CheckpointReader, id: CheckpointId) -> Result<bool, StoreError> {
+/// Whether a checkpoint was deleted meanwhile.
+pub(crate) fn is_gone(
+    reader: &impl CheckpointReader,
+    id: CheckpointId,
+) -> Result<bool, StoreError> {
     match reader.read(id) {
         Err(StoreError::NoSuchCheckpoint { .. }) => Ok(true),
         Err(StoreError::Damaged { .. }) | Ok(_) => Ok(false),
