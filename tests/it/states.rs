@@ -16,6 +16,7 @@ use floodmark_engine::runtime::task::{OperatorTask, TaskError};
 use floodmark_state::stream::{Batch, Column, InputPort, MaxParallelism};
 use floodmark_state::{ChunkId, ChunkIds, StateStore, StoreSettings};
 
+use crate::job::Job;
 use crate::plugins::plugin;
 
 fn load(name: &str) -> Plugin {
@@ -265,4 +266,43 @@ fn the_state_is_back_after_a_crash_and_as_it_was() {
     let mut tested = Tested::new("overreaches", &[("does", "nothing wrong")]);
     tested.run(&[("k", "")]).unwrap();
     assert_eq!(tested.task.store_mut().len(), 2, "a list and a map");
+}
+
+#[test]
+fn tools_leave_out_what_has_expired() {
+    let job = Job::with_input("a a\n");
+    let ttl = ["--set", "operator.count.ttl.count=2s"];
+    job.run(&ttl).succeeded();
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    job.write("in.txt", "a a\nb\n");
+    job.run(&ttl).succeeded();
+
+    let got = job.command(&["state", "get", "count", "count", "a"]);
+    assert_eq!(got.code, Some(6), "{}", got.stderr);
+    let dump = job.command(&["state", "dump"]).succeeded().stdout;
+    let row = r#"{"operator":"count","state":"count","key":"b","value":1}"#;
+    assert_eq!(dump, format!("{row}\n"));
+    let list = ["state", "list", "--count", "--json"];
+    let listed = job.command(&list).succeeded().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["states"][0]["keys"], 1, "{listed}");
+    assert_eq!(listed["states"][0]["expired-keys"], serde_json::Value::Null);
+
+    // Compaction may have dropped it by now.
+    let all = job.command(&["state", "dump", "--with-expired"]);
+    for line in all.succeeded().stdout.lines() {
+        let expired = line.contains(r#""key":"a""#);
+        assert_eq!(line.contains(r#""expired":true"#), expired, "{line}");
+    }
+    // Rows that have expired are not loaded as if they were new.
+    let expired = row
+        .replace("\"b\"", "\"c\"")
+        .replace('}', ",\"expired\":true}");
+    job.write("rows", format!("{row}\n{expired}\n"));
+    job.command(&["state", "load", ".", "rows", "--to", "loaded"])
+        .succeeded()
+        .says("1 row of entries that had expired were left out");
+    let loaded = ["state", "dump", "--savepoint", "loaded"];
+    let loaded = job.command(&loaded).succeeded().stdout;
+    assert_eq!(loaded, format!("{row}\n"));
 }

@@ -16,7 +16,7 @@ use crate::state::row::readable;
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use floodmark_engine::runtime::saved::SavedState;
 use floodmark_engine::session::number::{bytes, count, date, span, things};
-use floodmark_state::{StateError, StateSchema, TreeError};
+use floodmark_state::{StateSchema, TreeError};
 
 /// Shows the differences between two checkpoints: records, positions, plugins, and the keys of each state
 #[derive(Debug, Args)]
@@ -220,14 +220,14 @@ impl Side {
         Self { saved, schemas }
     }
 
-    /// All keys of a state, with the version that they are stored in.
-    fn keys(&mut self, name: &str) -> Result<Vec<(Vec<u8>, StateSchema)>, StateError> {
+    /// All keys of a state that have not expired, with the version that they are stored in.
+    fn keys(&mut self, name: &str) -> Result<Vec<(Vec<u8>, StateSchema)>, TreeError> {
         let mut found = Vec::new();
         let Some(saved) = &mut self.saved else {
             return Ok(found);
         };
         for schema in self.schemas.iter().filter(|schema| schema.name == name) {
-            let keys = saved.keys(schema.id)?;
+            let keys = saved.live_keys(schema.id)?;
             found.extend(keys.into_iter().map(|key| (key, schema.clone())));
         }
         found.sort_by(|left, right| left.0.cmp(&right.0));

@@ -49,7 +49,11 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
     };
     let guests = Ticking::for_tools()?.keeping(opened.compiled.clone(), &Terminal::new().saying());
     let mut lines = LinePrinter::new();
-    if arguments.format == DumpFormat::Csv && !lines.csv("operator,state,key,sub-key,value")? {
+    let head = match arguments.source.with_expired {
+        true => "operator,state,key,sub-key,value,expired",
+        false => "operator,state,key,sub-key,value",
+    };
+    if arguments.format == DumpFormat::Csv && !lines.csv(head)? {
         return Ok(());
     }
     for operator in operators {
@@ -64,6 +68,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
             saved: SavedState::open(&opened.reader, &checkpoint, operator, scratch_file()?)
                 .map_err(unreadable)?,
             operator,
+            source: &arguments.source,
             format: arguments.format,
         };
         for state in states {
@@ -80,6 +85,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
 struct Dumping<'a> {
     saved: SavedState,
     operator: &'a OperatorSnapshot,
+    source: &'a StateArguments,
     format: DumpFormat,
 }
 
@@ -96,8 +102,8 @@ impl Dumping<'_> {
             let mut there = Vec::with_capacity(keys.len());
             let mut found = Vec::with_capacity(keys.len());
             for key in keys {
-                if let Some(value) = self.saved.read(state.id, key).map_err(unreadable)? {
-                    there.push(key);
+                if let Some((value, has_expired)) = self.source.read(&mut self.saved, state, key)? {
+                    there.push((key.as_slice(), has_expired));
                     found.push(value);
                 }
             }
@@ -114,14 +120,15 @@ impl Dumping<'_> {
     fn print(
         &self,
         state: &StateSchema,
-        key: &[u8],
+        (key, has_expired): (&[u8], bool),
         shown: Shown,
         raw: bool,
         lines: &mut LinePrinter,
     ) -> Result<bool, CommandError> {
         let operator = &self.operator.name;
         if self.format == DumpFormat::Jsonl {
-            let row = shown.row(operator, &state.name, key, raw);
+            let mut row = shown.row(operator, &state.name, key, raw);
+            row.expired = has_expired;
             let row = serde_json::to_string(&row).map_err(unreadable)?;
             return lines.json(&row);
         }
@@ -144,7 +151,11 @@ impl Dumping<'_> {
                 &sub_key,
                 &plain(&value),
             ];
-            if !lines.csv(&fields.map(|field| quoted(field)).join(","))? {
+            let mut line = fields.map(|field| quoted(field)).join(",");
+            if self.source.with_expired {
+                line += if has_expired { ",expired" } else { "," };
+            }
+            if !lines.csv(&line)? {
                 return Ok(false);
             }
         }

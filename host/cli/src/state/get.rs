@@ -47,11 +47,11 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
         .map_err(unreadable)?;
     let mut found = None;
     for state in versions {
-        if let Some(value) = saved.read(state.id, &key).map_err(unreadable)? {
+        if let Some(value) = arguments.source.read(&mut saved, state, &key)? {
             found = Some((state, value));
         }
     }
-    let Some((schema, value)) = found else {
+    let Some((schema, (value, has_expired))) = found else {
         if arguments.json {
             print_json_text("null")?;
         }
@@ -70,8 +70,15 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
     let mut decoder = arguments.source.decoder(&guests.engine, &opened, operator);
     let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {
-        let row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
+        let mut row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
+        row.expired = has_expired;
         return print_json_text(&serde_json::to_string(&row).unwrap_or_default());
+    }
+    if has_expired {
+        warn(&format!(
+            "this had expired at the time of checkpoint {}, or a part of it had: the job does not see that",
+            checkpoint.id
+        ));
     }
     print(&shown.page())
 }

@@ -42,19 +42,34 @@ pub(super) fn list(arguments: &List) -> Result<(), CommandError> {
             false => None,
         };
         for state in &operator.states {
-            let keys = match &mut saved {
-                None => None,
-                Some(saved) => Some(saved.keys(state.id).map_err(unreadable)?.len() as u64),
-            };
+            let (mut keys, mut expired) = (None, None);
+            if let Some(saved) = &mut saved {
+                let live = saved.live_keys(state.id).map_err(unreadable)?.len() as u64;
+                keys = Some(live);
+                if arguments.source.with_expired {
+                    let all = saved.keys(state.id).map_err(unreadable)?.len() as u64;
+                    expired = Some(all.saturating_sub(live));
+                }
+            }
             let mut facts = state_facts(state);
             facts["operator"] = json!(operator.name);
             facts["operator-bytes"] = json!(operator_bytes(operator));
             facts["keys"] = json!(keys);
+            if let Some(expired) = expired {
+                facts["expired-keys"] = json!(expired);
+            }
+            let counted = match (keys, expired) {
+                (None, _) => "-".to_owned(),
+                (Some(keys), Some(expired)) if expired > 0 => {
+                    format!("{} and {} expired", count(keys), count(expired))
+                }
+                (Some(keys), _) => count(keys),
+            };
             found.push(facts);
             rows.push(vec![
                 operator.name.clone(),
                 state.name.clone(),
-                keys.map_or("-".to_owned(), count),
+                counted,
                 bytes(operator_bytes(operator)),
                 describe_state(state),
             ]);

@@ -71,38 +71,7 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
         .map(|path| savepoint::open(path, None))
         .transpose()?;
     let mut loading = StateLoader::new(&assembled)?;
-    let input: Box<dyn Read> = match arguments.rows.as_os_str() == "-" {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(
-            regular_file::open(&arguments.rows)
-                .map_err(|error| unreadable(&arguments.rows, &error))?,
-        ),
-    };
-    let mut input = BufReader::new(input);
-    let mut line = String::new();
-    let mut rows: u64 = 0;
-    loop {
-        line.clear();
-        let read = input.by_ref().take(ROW_BYTES_MAX).read_line(&mut line);
-        if read.map_err(|error| unreadable(&arguments.rows, &error))? == 0 {
-            break;
-        }
-        rows += 1;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let at = |reason: String| {
-            CommandError::new(
-                EXIT_USAGE,
-                format!(
-                    "{}:{rows}: {reason}; no savepoint was made",
-                    arguments.rows.display()
-                ),
-            )
-        };
-        let row: Row = serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
-        loading.add(row).map_err(at)?;
-    }
+    let (rows, expired) = read_rows(&arguments.rows, &mut loading)?;
     let keys = loading.keys();
     let (checkpoint, reader) = loading.finish(base, Clock::start().wall_ms())?;
     savepoint::create(
@@ -111,6 +80,12 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
         &checkpoint,
         CheckpointStorageSettings::default(),
     )?;
+    if expired > 0 {
+        warn(&format!(
+            "{} of entries that had expired were left out",
+            things(expired, "row")
+        ));
+    }
     if arguments.base.is_none() {
         warn(
             "the savepoint holds state alone: a job that starts from it reads its sources from the beginning",
@@ -122,6 +97,41 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
         things(keys, "key"),
         things(rows, "row")
     ))
+}
+
+/// Adds all rows that have not expired. Returns the number of rows, and of those that have expired.
+fn read_rows(path: &Path, loading: &mut StateLoader<'_>) -> Result<(u64, u64), CommandError> {
+    let input: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(regular_file::open(path).map_err(|error| unreadable(path, &error))?),
+    };
+    let mut input = BufReader::new(input);
+    let mut line = String::new();
+    let (mut rows, mut expired): (u64, u64) = (0, 0);
+    loop {
+        line.clear();
+        let read = input.by_ref().take(ROW_BYTES_MAX).read_line(&mut line);
+        if read.map_err(|error| unreadable(path, &error))? == 0 {
+            break;
+        }
+        rows += 1;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let at = |reason: String| {
+            CommandError::new(
+                EXIT_USAGE,
+                format!("{}:{rows}: {reason}; no savepoint was made", path.display()),
+            )
+        };
+        let row: Row = serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
+        if row.expired {
+            expired += 1;
+            continue;
+        }
+        loading.add(row).map_err(at)?;
+    }
+    Ok((rows, expired))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {

@@ -22,6 +22,7 @@ use super::terminal::warn;
 use floodmark_checkpoint::{Checkpoint, OperatorSnapshot};
 use floodmark_engine::guest::GuestEngine;
 use floodmark_engine::pipeline::suggestions;
+use floodmark_engine::runtime::saved::{Saved, SavedState};
 use floodmark_state::StateSchema;
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +58,9 @@ pub struct StateArguments {
     /// folder has run, and other values are shown raw
     #[arg(long, requires = "savepoint")]
     take_plugins: bool,
+    /// Includes what had expired at the time of the checkpoint, marked as such, as far as it is still stored
+    #[arg(long)]
+    with_expired: bool,
 }
 
 /// Runs the command.
@@ -77,6 +81,25 @@ impl StateArguments {
         let opened = self.place.open()?;
         let checkpoint = opened.checkpoint(self.checkpoint)?;
         Ok((opened, checkpoint))
+    }
+
+    /// The content of a key, and whether it, or something in it, has expired.
+    fn read(
+        &self,
+        saved: &mut SavedState,
+        state: &StateSchema,
+        key: &[u8],
+    ) -> Result<Option<(Saved, bool)>, CommandError> {
+        let live = saved.read(state.id, key).map_err(unreadable)?;
+        if !self.with_expired || state.ttl_ms.is_none() {
+            return Ok(live.map(|live| (live, false)));
+        }
+        let all = saved.read_with_expired(state.id, key);
+        let all = all.map_err(unreadable)?;
+        Ok(all.map(|all| {
+            let has_expired = live.as_ref() != Some(&all);
+            (all, has_expired)
+        }))
     }
 
     /// The decoder of an operator's values.

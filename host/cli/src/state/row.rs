@@ -5,6 +5,7 @@
 //! {"operator":"last","state":"seen","key":"rain","list":[1,2,3]}
 //! {"operator":"top","state":"by-city","key":"rain","map":[["Bergen",7],["Cork",5]]}
 //! {"operator":"count","state":"count","key":{"hex":"ff00"},"value":"\u0003","raw":true}
+//! {"operator":"count","state":"count","key":"sun","value":9,"expired":true}
 //! ```
 //!
 //! Keys are bytes: text if they are UTF-8, `{"hex": …}` otherwise. Values and sub-keys are JSON from the plugin or, in
@@ -76,6 +77,9 @@ pub(super) struct Row {
     pub(super) map: Option<Vec<(JsonText, JsonText)>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) raw: bool,
+    /// Whether it, or something in it, had expired: such rows are not loaded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) expired: bool,
 }
 
 /// The value of a key, each part as JSON.
@@ -113,6 +117,7 @@ impl Shown {
             list: None,
             map: None,
             raw,
+            expired: false,
         };
         match self {
             Self::Value(value) => row.value = Some(text(value)),
@@ -142,10 +147,13 @@ impl Shown {
     }
 }
 
-/// Bytes for people: text, or hexadecimal digits after `0x`.
+/// Bytes for people: text, or hexadecimal digits after `0x`. Text that begins with `0x` is printed in digits, too, so that
+/// the two are told apart.
 pub(crate) fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.chars().any(char::is_control) && !text.starts_with("0x") => {
+            text.to_owned()
+        }
         _ => {
             let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("0x{digits}")
@@ -177,6 +185,19 @@ mod tests {
         }
         for wrong in ["f", "fg", "zz"] {
             assert!(from_hex(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn text_and_digits_are_told_apart() {
+        for (bytes, expected) in [
+            (&b"rain"[..], "rain"),
+            (&b"\xff"[..], "0xff"),
+            (&b"0xff"[..], "0x30786666"),
+            (&b"0x"[..], "0x3078"),
+            (&b"10x"[..], "10x"),
+        ] {
+            assert_eq!(readable(bytes), expected);
         }
     }
 

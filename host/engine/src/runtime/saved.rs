@@ -2,7 +2,7 @@
 //! elsewhere.
 //!
 //! Reads use the store that a job would restore, over all key groups at once, so they return what a job would see. The
-//! clock is fixed at the time of the checkpoint: entries that had expired at that time are not returned.
+//! clock is fixed at the time of the checkpoint: entries that had expired at that time are returned only on request.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -114,7 +114,26 @@ impl SavedState {
         })
     }
 
-    /// All keys of a state, in the order of their bytes.
+    /// The keys of a state with something that has not expired, in the order of their bytes.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn live_keys(&mut self, state: StateId) -> Result<Vec<Vec<u8>>, TreeError> {
+        let keys = self.keys(state)?;
+        let mut schemas = self.schemas.iter();
+        if !schemas.any(|schema| schema.id == state && schema.ttl_ms.is_some()) {
+            return Ok(keys);
+        }
+        let mut live = Vec::new();
+        for key in keys {
+            if self.read(state, &key)?.is_some() {
+                live.push(key);
+            }
+        }
+        Ok(live)
+    }
+
+    /// All keys of a state, in the order of their bytes. Expired ones are included until compaction has dropped them.
     ///
     /// # Errors
     /// When a chunk cannot be read.
@@ -129,15 +148,43 @@ impl SavedState {
         Ok(keys)
     }
 
-    /// The content of a key in a state, if any.
+    /// The content of a key in a state that has not expired, if any.
     ///
     /// # Errors
     /// When a chunk cannot be read.
     pub fn read(&mut self, state: StateId, key: &[u8]) -> Result<Option<Saved>, TreeError> {
+        self.read_at(state, key, self.now_ms)
+    }
+
+    /// The content of a key in a state, if any, expired or not. Compaction may have dropped what has expired.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn read_with_expired(
+        &mut self,
+        state: StateId,
+        key: &[u8],
+    ) -> Result<Option<Saved>, TreeError> {
+        // At this time nothing has expired yet.
+        self.read_at(state, key, 0)
+    }
+
+    fn read_at(
+        &mut self,
+        state: StateId,
+        key: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Saved>, TreeError> {
         let hash = hash_key(key);
         if self.is_superseded(state, key)? {
             return Ok(None);
         }
+        let place = CollectionPlace {
+            state,
+            key,
+            hash,
+            now_ms,
+        };
         let schema = self.schemas.iter().find(|schema| schema.id == state);
         match schema.map(|schema| schema.kind) {
             None => Ok(None),
@@ -148,22 +195,14 @@ impl SavedState {
                     keys: &keys,
                     hashes: &[hash],
                 };
-                self.trees
-                    .store
-                    .read(state, keys, self.now_ms, &mut lookup)?;
+                self.trees.store.read(state, keys, now_ms, &mut lookup)?;
                 Ok(lookup
                     .values()
                     .get(0)
                     .map(|value| Saved::Value(value.to_vec())))
             }
-            Some(StateKind::List) => {
-                let place = self.place(state, key, hash);
-                list_of(&mut self.trees, place)
-            }
-            Some(StateKind::Map) => {
-                let place = self.place(state, key, hash);
-                map_of(&mut self.trees, place)
-            }
+            Some(StateKind::List) => list_of(&mut self.trees, place),
+            Some(StateKind::Map) => map_of(&mut self.trees, place),
         }
     }
 }
@@ -182,15 +221,6 @@ impl SavedState {
             }
         }
         Ok(false)
-    }
-
-    fn place<'a>(&self, state: StateId, key: &'a [u8], hash: u64) -> CollectionPlace<'a> {
-        CollectionPlace {
-            state,
-            key,
-            hash,
-            now_ms: self.now_ms,
-        }
     }
 }
 
@@ -322,5 +352,120 @@ impl SavedStateBuilder {
     /// As [`SavedStateBuilder::put`].
     pub fn finish(mut self) -> Result<Sealed, StateError> {
         self.trees.store.seal()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a tool that shows what a job no longer sees, or that cannot show it at all.
+
+    use std::num::NonZeroU32;
+
+    use floodmark_checkpoint::store::CheckpointStore;
+    use floodmark_checkpoint::{
+        CheckpointStorage, CheckpointStorageSettings, NewCheckpoint, PluginDigest, Scale,
+        TaskSnapshot, Trigger,
+    };
+    use floodmark_state::stream::CheckpointId;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    const VALUES: StateId = StateId(0);
+    const MAPS: StateId = StateId(1);
+
+    fn schemas() -> Vec<StateSchema> {
+        let schema = |(id, name, kind): (StateId, &str, StateKind)| StateSchema {
+            id,
+            name: name.to_owned(),
+            kind,
+            version: 1,
+            ttl_ms: Some(500),
+        };
+        let all = [
+            (VALUES, "values", StateKind::Value),
+            (MAPS, "maps", StateKind::Map),
+        ];
+        all.map(schema).to_vec()
+    }
+
+    fn map(keys: &[&str]) -> Saved {
+        let entry = |key: &&str| (key.as_bytes().to_vec(), b"1".to_vec());
+        Saved::Map(keys.iter().map(entry).collect())
+    }
+
+    /// The state at 2000: `old` was written at 1000, and `new` at 1900.
+    fn state() -> SavedState {
+        let (schemas, groups) = (schemas(), MaxParallelism::DEFAULT);
+        let ids = ChunkIds::new(ChunkId(1), 0, 1);
+        let mut builder = SavedStateBuilder::new(groups, &schemas, ids, 1000);
+        for (key, now_ms) in [(&b"old"[..], 1000), (&b"new"[..], 1900)] {
+            builder.now_ms = now_ms;
+            let value = Saved::Value(key.to_vec());
+            builder.put(VALUES, key, &value).unwrap();
+            builder.put(MAPS, key, &map(&["a", "b"])).unwrap();
+        }
+        let sealed = builder.finish().unwrap();
+        let component: Arc<[u8]> = Arc::from(&b"component"[..]);
+        let plugin = PluginDigest(Sha256::digest(&component).into());
+        let operator = OperatorSnapshot {
+            name: "count".to_owned(),
+            plugin,
+            config: Vec::new(),
+            replaces: None,
+            states: schemas,
+            tasks: vec![TaskSnapshot {
+                key_groups: groups.all_groups(),
+                chunks: sealed.chunks,
+                collided: sealed.collided,
+            }],
+        };
+        let checkpoint = Checkpoint {
+            id: CheckpointId(1),
+            created_ms: 2000,
+            trigger: Trigger::Asked,
+            job: "job".to_owned(),
+            data_folder: String::new(),
+            identity: String::new(),
+            scale: Scale::configured(1, groups),
+            records_in: 0,
+            records_out: 0,
+            sources: Vec::new(),
+            operators: vec![operator],
+            sinks: Vec::new(),
+        };
+        let mut store = CheckpointStore::in_memory(CheckpointStorageSettings::default()).unwrap();
+        let new = NewCheckpoint {
+            checkpoint: &checkpoint,
+            chunks: &sealed.fresh,
+            plugins: &[(plugin, component)],
+            retained: NonZeroU32::MIN,
+        };
+        store.write(&new).unwrap();
+        let scratch = tempfile::tempfile().unwrap();
+        SavedState::open(
+            &store.reader(),
+            &checkpoint,
+            &checkpoint.operators[0],
+            scratch,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn what_has_expired_is_shown_on_request_alone() {
+        let mut state = state();
+        for (id, old) in [
+            (VALUES, Saved::Value(b"old".to_vec())),
+            (MAPS, map(&["a", "b"])),
+        ] {
+            assert_eq!(state.keys(id).unwrap(), [b"new", b"old"]);
+            assert_eq!(state.live_keys(id).unwrap(), [b"new"]);
+            assert_eq!(state.read(id, b"old").unwrap(), None);
+            assert_eq!(state.read_with_expired(id, b"old").unwrap(), Some(old));
+            let new = state.read(id, b"new").unwrap();
+            assert!(new.is_some());
+            assert_eq!(state.read_with_expired(id, b"new").unwrap(), new);
+        }
     }
 }
