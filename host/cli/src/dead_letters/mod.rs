@@ -6,8 +6,7 @@
 mod list;
 mod replay;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -148,13 +147,13 @@ impl LetterSink<'_> {
             let message = format!("cannot read `{}`: {error}", part.display());
             CommandError::new(EXIT_CONNECTOR, message)
         };
-        let file = match File::open(part) {
+        let lines = match file_sink::read_part(part) {
             // The file was taken back or moved away since the folder was read.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-            file => file.map_err(unreadable)?,
+            opened => opened.map_err(unreadable)?.split(b'\n'),
         };
         let name = part.file_name().unwrap_or_default().to_string_lossy();
-        for (number, line) in (1..).zip(BufReader::new(file).split(b'\n')) {
+        for (number, line) in (1..).zip(lines) {
             let line = line.map_err(unreadable)?;
             // A sink may also contain records that are not letters.
             let letter = std::str::from_utf8(&line).ok().map(Letter::from_json);

@@ -2,23 +2,34 @@
 //!
 //! ```text
 //! out/.staged/owner              identifies the owner of the folder
-//! out/.staged/open-001           the file that task 1 is writing
+//! out/.staged/folders            the folders in it that the sink has made
+//! out/.staged/open-001           the first file that task 1 is writing
+//! out/.staged/open-001-0002      the second one, if it writes several
 //! out/.staged/part-00000007-001.csv   staged for checkpoint 7, durable once prepared
 //! out/part-00000006-001.csv      committed, by one rename
+//! out/k=a/part-00000006-001-0002.csv   committed in a folder, which the entry in the checkpoint names
 //! ```
 //!
-//! Only files with these names are ever touched. Readers of the output may move committed parts away: a part of the
+//! Only files with these names are ever touched, in these folders. Readers of the output may move committed parts away: a part of the
 //! restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker `owner` shows
 //! that the staging folder is still the same. If the marker is also missing, the folder was removed, and the job does
 //! not resume. If a user removes a single staged part, this is not detected. When the job returns to an older
 //! checkpoint, parts that were moved away since cannot be taken back.
 
-mod committer;
-mod look;
+mod compression;
+mod folder;
+mod part;
+
+mod open_part;
 mod writer;
 
-use std::fs;
-use std::io::ErrorKind;
+mod committer;
+mod look;
+mod made_folders;
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, ErrorKind};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +44,15 @@ use super::{
 };
 use committer::FileCommitter;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
-use writer::{FileWriter, PartName};
+use made_folders::MadeFolders;
+use part::PartName;
+use writer::{FileWriter, PartLimits, WriterSettings};
+
+pub use compression::OutputCompression;
+pub use folder::FolderTemplate;
+
+/// Number of files that a task has open at a time, by default.
+const OPEN_FILES_MAX: usize = 64;
 
 /// The fields of a sink with `connector = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -53,9 +72,38 @@ pub struct FileSinkSettings {
     /// In `csv`: whether each file begins with the row `key,value`. It does not by default.
     #[serde(default)]
     pub header: Option<bool>,
+    /// How files are compressed. They are not by default.
+    #[serde(default)]
+    pub compression: OutputCompression,
+    /// The folder of each record, below that of the sink; by default that of the sink itself.
+    #[serde(default)]
+    pub folders: Option<FolderTemplate>,
+    /// Length of a file after which the next record begins another one.
+    #[serde(default)]
+    pub roll_bytes: Option<NonZeroU64>,
+    /// Number of records in a file after which the next one begins another file.
+    #[serde(default)]
+    pub roll_records: Option<NonZeroU64>,
+    /// With `folders`: number of files that a task has open at a time, by default 64.
+    #[serde(default)]
+    pub open_files: Option<NonZeroUsize>,
 }
 
 impl FileSinkSettings {
+    fn writer(&self) -> WriterSettings {
+        WriterSettings {
+            layout: self.layout(),
+            has_header: self.has_header(),
+            compression: self.compression,
+            folders: self.folders.clone(),
+            limits: PartLimits {
+                records: self.roll_records.map_or(u64::MAX, NonZeroU64::get),
+                bytes: self.roll_bytes.map_or(u64::MAX, NonZeroU64::get),
+            },
+            open_files_max: self.open_files.map_or(OPEN_FILES_MAX, NonZeroUsize::get),
+        }
+    }
+
     fn layout(&self) -> RecordLayout {
         RecordLayout {
             format: self.format,
@@ -68,6 +116,12 @@ impl FileSinkSettings {
     }
 
     fn check(&self) -> Result<(), ConnectorError> {
+        if self.open_files.is_some() && self.folders.is_none() {
+            return Err(ConnectorError::Setting {
+                setting: "open-files",
+                reason: "a task without `folders` has one open file; leave it out, or set `folders`",
+            });
+        }
         if self.format == SinkFormat::Csv {
             return self.layout().csv.check();
         }
@@ -80,6 +134,8 @@ impl FileSinkSettings {
 }
 
 impl SinkSettings for FileSinkSettings {
+    /// `folders`, `compression` and limits are not a part of it: each checkpoint says where its output is, so a job may
+    /// resume with others.
     fn identity(&self, folder: &Path) -> Vec<(String, String)> {
         let mut facts = vec![
             fact("path", seen_from(folder, &self.path).display()),
@@ -114,8 +170,7 @@ impl SinkSettings for FileSinkSettings {
 #[derive(Debug)]
 pub struct FileSink {
     folder: PathBuf,
-    layout: RecordLayout,
-    has_header: bool,
+    settings: Arc<WriterSettings>,
     owner: Owner,
 }
 
@@ -124,19 +179,49 @@ pub struct FileSink {
 /// # Errors
 /// When the folder cannot be read.
 pub fn committed(folder: &Path) -> Result<Vec<PathBuf>, ConnectorError> {
+    let made = MadeFolders::read(folder, &staging(folder))?;
+    let mut parts = visible(folder, &made)?;
+    parts.sort_unstable();
+    Ok(parts.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The parts in the folder of a sink and in those that it has made, in no order.
+fn visible(folder: &Path, made: &MadeFolders) -> Result<Vec<(PartName, PathBuf)>, ConnectorError> {
+    let mut parts = Vec::new();
+    let inner = made.names().map(|name| folder.join(name));
+    for folder in [folder.to_owned()].into_iter().chain(inner) {
+        for name in names(&folder)? {
+            parts.extend(PartName::parse(&name).map(|part| (part, folder.join(&name))));
+        }
+    }
+    Ok(parts)
+}
+
+/// The names in a folder that are UTF-8, as all names of a sink are; none if the folder does not exist.
+fn names(folder: &Path) -> Result<Vec<String>, ConnectorError> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         entries => entries.map_err(ConnectorError::io("read", folder))?,
     };
-    let mut parts = Vec::new();
+    let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(ConnectorError::io("read", folder))?;
-        let name = entry.file_name().into_string().ok();
-        parts.extend(name.and_then(|name| PartName::parse(&name)));
+        names.extend(entry.file_name().into_string().ok());
     }
-    parts.sort_unstable();
-    let path = |part: &PartName| folder.join(part.file_name());
-    Ok(parts.iter().map(path).collect())
+    Ok(names)
+}
+
+/// Opens a part to read what was written to it: without its compression, if its name says that it has one.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn read_part(part: &Path) -> io::Result<Box<dyn BufRead>> {
+    let name = part.file_name().and_then(|name| name.to_str());
+    let name = name.and_then(PartName::parse);
+    let compression = name.map_or(OutputCompression::None, |name| name.ending.compression);
+    compression.decode(File::open(part)?)
 }
 
 /// The checkpoint that made a part visible; `None` for a file that is not a part.
@@ -168,8 +253,7 @@ impl FileSink {
     ) -> Self {
         Self {
             folder: base.join(&settings.path),
-            layout: settings.layout(),
-            has_header: settings.has_header(),
+            settings: Arc::new(settings.writer()),
             owner: Owner {
                 job: job.to_owned(),
                 sink: sink.to_owned(),
@@ -190,9 +274,9 @@ impl Sink for FileSink {
 
     fn writer(&self, task: TaskIndex) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         Ok(Box::new(FileWriter::new(
+            self.folder.clone(),
             staging(&self.folder),
-            self.layout,
-            self.has_header,
+            Arc::clone(&self.settings),
             task,
         )))
     }
@@ -211,3 +295,7 @@ fn staging(folder: &Path) -> PathBuf {
 #[cfg(test)]
 #[path = "file_sink/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "file_sink/many_parts_tests.rs"]
+mod many_parts_tests;

@@ -365,6 +365,17 @@ pub enum ConnectorError {
         /// Why and what to do.
         reason: String,
     },
+    /// A task would write more files for one checkpoint than it may.
+    #[error(
+        "a task would write more than {parts_max} files to `{}` for one checkpoint; use `folders` with fewer values, a larger `roll-bytes`, `roll-records` or `open-files`, or a shorter `checkpoint.interval`",
+        path.display()
+    )]
+    TooManyParts {
+        /// The folder of the sink.
+        path: PathBuf,
+        /// How many it may write.
+        parts_max: u32,
+    },
     /// Output of a run whose checkpoints no longer exist.
     #[error(
         "`{}` holds output of this job (parts: {parts}) that belongs to no checkpoint; point `path` elsewhere, or run with `--fresh` to remove it and start over",

@@ -5,11 +5,13 @@
 //! order of lines by part is compared separately.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::fs;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use floodmark_engine::connector::file_sink;
 
 /// Lines of each kind that are shown, and bytes of each.
 const SHOWN_MAX: usize = 5;
@@ -148,25 +150,31 @@ fn texts(folder: &Path, hashes: &[u64], what: &str) -> io::Result<Vec<String>> {
     Ok(texts)
 }
 
-/// Calls `each` with each line of each visible part of a folder, in the order of the parts' names. A missing folder has
-/// no lines.
+/// Calls `each` with each line of each visible part below a folder, in the order of the parts' paths. A missing folder
+/// has no lines.
 fn each_line(folder: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
     let mut parts = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !is_hidden && entry.file_type()?.is_file() {
-            parts.push(entry.path());
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let kind = entry.file_type()?;
+            if !is_hidden && kind.is_file() {
+                parts.push(entry.path());
+            } else if !is_hidden && kind.is_dir() {
+                folders.push(entry.path());
+            }
         }
     }
     parts.sort();
     let mut line = Vec::new();
     for part in parts {
-        let mut text = BufReader::new(File::open(part)?);
+        let mut text = file_sink::read_part(&part)?;
         loop {
             line.clear();
             if text.read_until(b'\n', &mut line)? == 0 {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::writer::{Part, PartName, Size, is_open_name};
-use super::{Owner, staging};
+use super::made_folders::{MadeFolders, sync_folder, with_outer};
+use super::part::{Part, PartName, Size, is_open_name};
+use super::{Owner, names, staging, visible};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding};
 use floodmark_checkpoint::{CommitPermit, Staged};
 
@@ -21,6 +22,7 @@ pub(super) struct FileCommitter {
     staging: PathBuf,
     owner: Owner,
     mark: Mark,
+    made: MadeFolders,
     prepared: CommittedTotal,
     committed: CommittedTotal,
     pending: BTreeMap<PartName, PendingPart>,
@@ -94,11 +96,13 @@ impl FileCommitter {
             }
         }
         let mark = read_mark(&folder, &staging, &owner)?;
+        let made = MadeFolders::read(&folder, &staging)?;
         Ok(Self {
             folder,
             staging,
             owner,
             mark,
+            made,
             prepared: CommittedTotal::default(),
             committed: CommittedTotal::default(),
             pending: BTreeMap::new(),
@@ -127,7 +131,7 @@ impl FileCommitter {
     /// Makes one part visible; `false` if it is neither staged nor visible.
     fn rename(&self, part: &Part, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
         let staged = self.staging.join(part.name.file_name());
-        let visible = self.folder.join(part.name.file_name());
+        let visible = part.visible(&self.folder);
         if let Ok(metadata) = fs::metadata(&staged)
             && metadata.len() != part.size.bytes
         {
@@ -149,9 +153,36 @@ impl FileCommitter {
         }
     }
 
-    /// Removes visible parts for which `retracts` returns true, and all staged files.
+    /// Makes the folders of parts that are still staged.
+    fn make_folders(&mut self, parts: &[Part]) -> Result<(), ConnectorError> {
+        let is_staged = |part: &&Part| self.staging.join(part.name.file_name()).exists();
+        let inner = parts.iter().filter(|part| !part.folder.is_empty());
+        let folders: BTreeSet<&str> = inner
+            .filter(is_staged)
+            .map(|part| part.folder.as_str())
+            .collect();
+        match folders.is_empty() {
+            true => Ok(()),
+            false => self.made.make(&folders),
+        }
+    }
+
+    /// Syncs the folders of visible parts, and those that these are in. A reader may have moved some away.
+    fn sync_folders_of(&self, parts: &[Part]) -> Result<(), ConnectorError> {
+        let inner = parts.iter().filter(|part| !part.folder.is_empty());
+        let folders: BTreeSet<&str> = inner.flat_map(|part| with_outer(&part.folder)).collect();
+        for folder in folders.iter().rev() {
+            let path = self.folder.join(folder);
+            if path.is_dir() {
+                sync_folder(&path)?;
+            }
+        }
+        sync_folder(&self.folder)
+    }
+
+    /// Removes visible parts for which `retracts` returns true, folders that are empty then, and all staged files.
     fn remove(
-        &self,
+        &mut self,
         retracts: impl Fn(&PartName) -> bool,
         recovered: &mut Recovered,
     ) -> Result<(), ConnectorError> {
@@ -161,17 +192,25 @@ impl FileCommitter {
                 recovered.aborted += 1;
             }
         }
-        for part in self.visible()?.iter().filter(|&part| retracts(part)) {
-            remove_file(&self.folder.join(part.file_name()))?;
-            recovered.retracted += 1;
+        let mut changed = BTreeSet::new();
+        for (part, path) in visible(&self.folder, &self.made)? {
+            if retracts(&part) {
+                remove_file(&path)?;
+                changed.extend(path.parent().map(Path::to_owned));
+                recovered.retracted += 1;
+            }
         }
+        for folder in changed {
+            sync_folder(&folder)?;
+        }
+        self.made.remove_empty()?;
         sync_folder(&self.staging)?;
         sync_folder(&self.folder)
     }
 
-    fn visible(&self) -> Result<BTreeSet<PartName>, ConnectorError> {
-        let names = names(&self.folder)?;
-        Ok(names.iter().filter_map(|it| PartName::parse(it)).collect())
+    /// Number of visible parts.
+    fn count_visible(&self) -> Result<usize, ConnectorError> {
+        Ok(visible(&self.folder, &self.made)?.len())
     }
 
     /// Writes the owner of this folder. A marker that a crash cut short has no newline, and counts as missing.
@@ -225,6 +264,7 @@ impl FileCommitter {
     ) -> Result<Recovered, ConnectorError> {
         let state: State = encoding::decode("the state of a file sink", VERSION, restored.state)?;
         let parts = decode_all(restored.staged)?;
+        self.make_folders(&parts)?;
         let mut recovered = Recovered::default();
         for part in &parts {
             let was_committed = state
@@ -236,10 +276,11 @@ impl FileCommitter {
                 was_committed || self.mark == Mark::Ours || origin != CheckpointOrigin::Own;
             if !self.rename(part, &mut recovered)? && !may_be_gone {
                 return Err(ConnectorError::PartGone {
-                    path: self.folder.join(part.name.file_name()),
+                    path: part.visible(&self.folder),
                 });
             }
         }
+        self.sync_folders_of(&parts)?;
         let last = restored.permit.checkpoint();
         self.remove(|part| part.checkpoint > last, &mut recovered)?;
         self.committed = state.total;
@@ -290,6 +331,7 @@ impl SinkCommitter for FileCommitter {
 
     fn commit(&mut self, _: &CommitPermit, staged: &[Staged]) -> Result<(), ConnectorError> {
         let parts = decode_all(staged)?;
+        self.make_folders(&parts)?;
         for part in &parts {
             let is_there = self.rename(part, &mut Recovered::default())?;
             // A part that is not pending was committed before, and one that is renamed may have been moved away since.
@@ -303,7 +345,7 @@ impl SinkCommitter for FileCommitter {
             }
         }
         if !parts.is_empty() {
-            sync_folder(&self.folder)?;
+            self.sync_folders_of(&parts)?;
         }
         for part in &parts {
             if let Some(pending) = self.pending.remove(&part.name) {
@@ -314,7 +356,7 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn recover(&mut self, restored: Option<RestoredSink<'_>>) -> Result<Recovered, ConnectorError> {
-        let parts = self.visible()?.len();
+        let parts = self.count_visible()?;
         let recovered = match restored {
             Some(restored) => {
                 let origin = self.origin(restored, parts)?;
@@ -344,7 +386,7 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn clear(&mut self) -> Result<Recovered, ConnectorError> {
-        let parts = self.visible()?.len();
+        let parts = self.count_visible()?;
         if self.mark == Mark::Absent && parts > 0 {
             let path = self.folder.clone();
             return Err(ConnectorError::UnmarkedOutput { path, parts });
@@ -405,17 +447,11 @@ pub(super) fn read_mark(
 }
 
 fn decode_all(staged: &[Staged]) -> Result<Vec<Part>, ConnectorError> {
-    staged.iter().map(Part::decode).collect()
-}
-
-/// The names in a folder that are UTF-8, as all names used here are.
-fn names(folder: &Path) -> Result<Vec<String>, ConnectorError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(ConnectorError::io("read", folder))? {
-        let entry = entry.map_err(ConnectorError::io("read", folder))?;
-        names.extend(entry.file_name().into_string().ok());
+    let mut parts = Vec::new();
+    for staged in staged {
+        parts.extend(Part::decode(staged)?);
     }
-    Ok(names)
+    Ok(parts)
 }
 
 fn remove_file(path: &Path) -> Result<(), ConnectorError> {
@@ -423,9 +459,4 @@ fn remove_file(path: &Path) -> Result<(), ConnectorError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(ConnectorError::io("remove", path)),
     }
-}
-
-fn sync_folder(path: &Path) -> Result<(), ConnectorError> {
-    let folder = File::open(path).map_err(ConnectorError::io("open", path))?;
-    folder.sync_all().map_err(ConnectorError::unsynced(path))
 }

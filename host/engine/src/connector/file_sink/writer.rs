@@ -1,206 +1,275 @@
-//! One task's share of a file sink: writes a file in the staging folder, and renames it to its part's name at a
-//! barrier. Here are also the names of files, and the entry of a part in a checkpoint.
+//! One task's share of a file sink: writes files in the staging folder, and renames them to their parts' names at a
+//! barrier.
+//!
+//! A task has one part at a time for each folder. At a limit it ends the part, and the next record begins another. Of
+//! many folders, few files are open: records wait in buffers, the fullest of which is written if all of them are too
+//! large, and the file that was used least recently is closed for another. It is opened again later, so a folder does not
+//! get more files than it would with all files open; a compressed part cannot be continued, so it ends there.
 //!
 //! Nothing is synced here: the committer does that, off the stream's path. After an error the writer must not be used
-//! again; recovery removes its files.
+//! again, but for [`ConnectorError::Unwritable`], which adds nothing; recovery removes its files.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::compression::OutputCompression;
+use super::folder::{FolderTemplate, FolderText};
+use super::open_part::{OpenPart, WRITE_BYTES};
+use super::part::{PARTS_MAX, Part, PartEnding, PartName, Size, open_name};
 use crate::connector::record_format::RecordLayout;
-use crate::connector::{ConnectorError, SinkFormat, SinkWriter, encoding};
+use crate::connector::{ConnectorError, SinkWriter};
 use floodmark_checkpoint::Staged;
 use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 
-/// The version of a part's entry.
-const PART_VERSION: u8 = 1;
+/// Bytes in all buffers of a task, beyond which the fullest is written.
+const BUFFERED_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes that are written at once.
-const WRITE_BYTES: usize = 256 << 10;
-
-pub(super) struct FileWriter {
-    staging: PathBuf,
-    path: PathBuf,
-    layout: RecordLayout,
+/// What all writers of a sink have in common.
+#[derive(Debug)]
+pub(super) struct WriterSettings {
+    pub(super) layout: RecordLayout,
     /// Whether each part begins with the names of its columns.
-    has_header: bool,
+    pub(super) has_header: bool,
+    pub(super) compression: OutputCompression,
+    pub(super) folders: Option<FolderTemplate>,
+    pub(super) limits: PartLimits,
+    /// Number of files that a task has open at a time, at least one.
+    pub(super) open_files_max: usize,
+}
+
+/// A part that reaches one of these is ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartLimits {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+/// - `parts` has the part of each folder in `by_folder`. Without a template it has one part, in the sink's own folder.
+/// - `open` is the number of parts whose file is open, `buffered` the number of bytes in all their buffers.
+pub(super) struct FileWriter {
+    /// The folder of the sink, for messages.
+    folder: PathBuf,
+    staging: PathBuf,
+    settings: Arc<WriterSettings>,
     task: TaskIndex,
-    buffer: Vec<u8>,
-    file: Option<File>,
+    parts: Vec<OpenPart>,
+    by_folder: BTreeMap<String, usize>,
+    found: FolderText,
+    ended: Vec<EndedPart>,
+    /// Number of parts since the last barrier.
+    begun: u32,
+    open: usize,
+    buffered: usize,
+    uses: u64,
+}
+
+/// A part of the next checkpoint that is written as a whole.
+struct EndedPart {
+    number: u32,
+    folder: String,
     size: Size,
 }
 
 impl FileWriter {
     pub(super) fn new(
+        folder: PathBuf,
         staging: PathBuf,
-        layout: RecordLayout,
-        has_header: bool,
+        settings: Arc<WriterSettings>,
         task: TaskIndex,
     ) -> Self {
-        Self {
-            path: staging.join(open_name(task)),
+        let mut writer = Self {
+            folder,
             staging,
-            layout,
-            has_header,
+            settings,
             task,
-            buffer: Vec::new(),
-            file: None,
-            size: Size::default(),
+            parts: Vec::new(),
+            by_folder: BTreeMap::new(),
+            found: FolderText::default(),
+            ended: Vec::new(),
+            begun: 0,
+            open: 0,
+            buffered: 0,
+            uses: 0,
+        };
+        if writer.settings.folders.is_none() {
+            writer.parts.push(OpenPart::new(String::new()));
+        }
+        writer
+    }
+
+    /// The index of the part for the folder in `found`.
+    fn part_of_folder(&mut self) -> Result<usize, ConnectorError> {
+        if let Some(&at) = self.by_folder.get(self.found.text.as_str()) {
+            return Ok(at);
+        }
+        let at = self.parts.len();
+        if at >= PARTS_MAX as usize {
+            return Err(self.too_many());
+        }
+        self.parts.push(OpenPart::new(self.found.text.clone()));
+        self.by_folder.insert(self.found.text.clone(), at);
+        Ok(at)
+    }
+
+    #[inline]
+    fn write_record(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<(), ConnectorError> {
+        let part = &mut self.parts[at];
+        let before = part.buffered();
+        part.push((self.settings.layout, self.settings.has_header), key, value)?;
+        let buffered = part.buffered();
+        self.buffered += buffered - before;
+        if part.number == 0 {
+            self.number(at)?;
+        }
+        if buffered >= WRITE_BYTES {
+            self.flush(at)?;
+        } else if self.buffered > BUFFERED_BYTES_MAX {
+            self.flush_fullest()?;
+        }
+        let PartLimits { records, bytes } = self.settings.limits;
+        let part = &self.parts[at];
+        if part.records() >= records || part.bytes(self.settings.compression) >= bytes {
+            self.end(at)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a part that begins its number.
+    fn number(&mut self, at: usize) -> Result<(), ConnectorError> {
+        if self.begun >= PARTS_MAX {
+            return Err(self.too_many());
+        }
+        self.begun += 1;
+        self.parts[at].number = self.begun;
+        Ok(())
+    }
+
+    fn too_many(&self) -> ConnectorError {
+        ConnectorError::TooManyParts {
+            path: self.folder.clone(),
+            parts_max: PARTS_MAX,
         }
     }
 
-    fn flush(&mut self) -> Result<(), ConnectorError> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let made = File::create(&self.path);
-                let made = made.map_err(ConnectorError::io("create", &self.path))?;
-                self.file.insert(made)
-            }
-        };
-        file.write_all(&self.buffer)
-            .map_err(ConnectorError::io("write", &self.path))?;
-        self.size.bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        // One long record must not keep its memory permanently.
-        self.buffer.shrink_to(2 * WRITE_BYTES);
+    fn flush_fullest(&mut self) -> Result<(), ConnectorError> {
+        let parts = self.parts.iter().enumerate();
+        match parts.max_by_key(|(_, part)| part.buffered()) {
+            Some((at, _)) => self.flush(at),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the buffer of a part that has records to its file.
+    fn flush(&mut self, at: usize) -> Result<(), ConnectorError> {
+        let path = self.path(self.parts[at].number);
+        if !self.parts[at].is_open() {
+            self.make_room()?;
+            self.parts[at].open(&path, self.settings.compression)?;
+            self.open += 1;
+        }
+        self.uses += 1;
+        let part = &mut self.parts[at];
+        part.used = self.uses;
+        let before = part.buffered();
+        part.write(&path)?;
+        self.buffered -= before;
         Ok(())
     }
-}
 
-/// The name of a task's file until it becomes a part.
-fn open_name(task: TaskIndex) -> String {
-    format!("open-{:03}", task.0)
-}
+    /// Closes the file that was used least recently, if no further one may be open.
+    fn make_room(&mut self) -> Result<(), ConnectorError> {
+        if self.open < self.settings.open_files_max {
+            return Ok(());
+        }
+        let open = self.parts.iter().enumerate();
+        let open = open.filter(|(_, part)| part.is_open());
+        let Some((at, _)) = open.min_by_key(|(_, part)| part.used) else {
+            return Ok(());
+        };
+        match self.settings.compression {
+            OutputCompression::None => {
+                self.parts[at].close();
+                self.open -= 1;
+                Ok(())
+            }
+            OutputCompression::Gzip | OutputCompression::Zstd => self.end(at),
+        }
+    }
 
-/// Whether a file in the staging folder is one that a writer has not finished.
-pub(super) fn is_open_name(name: &str) -> bool {
-    let task = name.strip_prefix("open-").and_then(|it| it.parse().ok());
-    task.is_some_and(|task| open_name(TaskIndex(task)) == name)
+    /// Ends the part of a folder, if it has records.
+    fn end(&mut self, at: usize) -> Result<(), ConnectorError> {
+        if self.parts[at].records() == 0 {
+            return Ok(());
+        }
+        if !self.parts[at].is_written() {
+            self.flush(at)?;
+        }
+        let path = self.path(self.parts[at].number);
+        let part = &mut self.parts[at];
+        let (number, is_open) = (part.number, part.is_open());
+        let size = part.end(&path)?;
+        self.open -= usize::from(is_open);
+        self.ended.push(EndedPart {
+            number,
+            folder: part.folder.clone(),
+            size,
+        });
+        Ok(())
+    }
+
+    /// The file of a part until the barrier.
+    fn path(&self, number: u32) -> PathBuf {
+        self.staging.join(open_name(self.task, number))
+    }
 }
 
 impl SinkWriter for FileWriter {
     fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
-        if self.has_header && self.size.records == 0 && !batch.is_empty() {
-            self.layout.write_header(&mut self.buffer);
-        }
-        for (key, value, _) in batch.iter() {
-            self.layout.write_record(key, value, &mut self.buffer)?;
-            self.size.records += 1;
-            if self.buffer.len() >= WRITE_BYTES {
-                self.flush()?;
-            }
+        let settings = Arc::clone(&self.settings);
+        for (key, value, time) in batch.iter() {
+            let at = match &settings.folders {
+                None => 0,
+                Some(template) => {
+                    let record = (key, value, time);
+                    template.find(record, settings.layout.format, &mut self.found)?;
+                    self.part_of_folder()?
+                }
+            };
+            self.write_record(at, key, value)?;
         }
         Ok(())
     }
 
     fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {
-        if self.size.records == 0 {
-            return Ok(None);
+        for at in 0..self.parts.len() {
+            self.end(at)?;
         }
-        self.flush()?;
-        self.file = None;
-        let name = PartName::new(checkpoint, self.task, self.layout.format);
-        let staged = self.staging.join(name.file_name());
-        fs::rename(&self.path, &staged).map_err(ConnectorError::io("rename", &self.path))?;
-        let size = std::mem::take(&mut self.size);
-        Ok(Some(Part { name, size }.encode()))
-    }
-}
-
-/// The output of one task for one checkpoint. It determines the file name, so a checkpoint cannot refer to other files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PartName {
-    pub(super) checkpoint: CheckpointId,
-    pub(super) task: TaskIndex,
-    extension: &'static str,
-}
-
-/// A part and its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) name: PartName,
-    pub(super) size: Size,
-}
-
-/// The size of a part.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Size {
-    pub(super) records: u64,
-    pub(super) bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct EncodedPart {
-    checkpoint: u64,
-    task: u16,
-    extension: String,
-    size: Size,
-}
-
-impl PartName {
-    pub(super) fn new(checkpoint: CheckpointId, task: TaskIndex, format: SinkFormat) -> Self {
-        Self {
-            checkpoint,
-            task,
-            extension: format.extension(),
+        if self.settings.folders.is_some() {
+            self.parts.clear();
+            self.by_folder.clear();
         }
+        self.begun = 0;
+        let ending = PartEnding::new(self.settings.layout.format, self.settings.compression);
+        let mut parts = Vec::with_capacity(self.ended.len());
+        for EndedPart {
+            number,
+            folder,
+            size,
+        } in std::mem::take(&mut self.ended)
+        {
+            let name = PartName {
+                checkpoint,
+                task: self.task,
+                number,
+                ending,
+            };
+            let path = self.path(number);
+            let staged = self.staging.join(name.file_name());
+            fs::rename(&path, &staged).map_err(ConnectorError::io("rename", &path))?;
+            parts.push(Part { name, folder, size });
+        }
+        Ok(Part::encode_all(&parts))
     }
-
-    pub(super) fn file_name(&self) -> String {
-        let (checkpoint, task) = (self.checkpoint.0, self.task.0);
-        format!("part-{checkpoint:08}-{task:03}.{}", self.extension)
-    }
-
-    /// The part with this file name; `None` if it is not exactly one that this sink uses.
-    pub(super) fn parse(file_name: &str) -> Option<Self> {
-        let (stem, extension) = file_name.strip_prefix("part-")?.split_once('.')?;
-        let (checkpoint, task) = stem.split_once('-')?;
-        let name = Self {
-            checkpoint: CheckpointId(checkpoint.parse().ok()?),
-            task: TaskIndex(task.parse().ok()?),
-            extension: known_extension(extension)?,
-        };
-        (name.file_name() == file_name).then_some(name)
-    }
-}
-
-impl Part {
-    pub(super) fn encode(&self) -> Staged {
-        let encoded = EncodedPart {
-            checkpoint: self.name.checkpoint.0,
-            task: self.name.task.0,
-            extension: self.name.extension.to_owned(),
-            size: self.size,
-        };
-        Staged(encoding::encode(PART_VERSION, &encoded))
-    }
-
-    pub(super) fn decode(staged: &Staged) -> Result<Self, ConnectorError> {
-        let what = "a part of a file sink";
-        let part: EncodedPart = encoding::decode(what, PART_VERSION, &staged.0)?;
-        let extension =
-            known_extension(&part.extension).ok_or_else(|| ConnectorError::Undecodable {
-                what,
-                reason: "its format is unknown".to_owned(),
-            })?;
-        Ok(Self {
-            name: PartName {
-                checkpoint: CheckpointId(part.checkpoint),
-                task: TaskIndex(part.task),
-                extension,
-            },
-            size: part.size,
-        })
-    }
-}
-
-fn known_extension(extension: &str) -> Option<&'static str> {
-    [SinkFormat::Lines, SinkFormat::Jsonl, SinkFormat::Csv]
-        .map(SinkFormat::extension)
-        .into_iter()
-        .find(|&known| known == extension)
 }

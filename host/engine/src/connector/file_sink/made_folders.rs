@@ -1,0 +1,185 @@
+//! The folders that a sink has made below its own, listed in `.staged/folders`.
+//!
+//! The list says where parts of the sink may be. So a part that a user has moved into a folder of their own is not taken
+//! back, and a job may change `folders` between two runs. A folder is on the list before it is made. A line that a crash
+//! has cut short has no newline, and its folder was not made.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::folder::is_safe;
+use crate::connector::ConnectorError;
+
+/// The list: one path a line, relative to the folder of the sink.
+pub(super) struct MadeFolders {
+    folder: PathBuf,
+    staging: PathBuf,
+    names: BTreeSet<String>,
+    /// Whether a line can be added: the file ends in a whole one.
+    ends_whole: bool,
+}
+
+impl MadeFolders {
+    /// Reads the list of a sink. A missing file is an empty list.
+    pub(super) fn read(folder: &Path, staging: &Path) -> Result<Self, ConnectorError> {
+        let path = staging.join("folders");
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            found => found.map_err(ConnectorError::io("read", &path))?,
+        };
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        let names = lines.filter_map(|line| {
+            let name = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+            is_safe(name).then(|| name.to_owned())
+        });
+        Ok(Self {
+            folder: folder.to_owned(),
+            staging: staging.to_owned(),
+            names: names.collect(),
+            ends_whole: bytes.is_empty() || bytes.ends_with(b"\n"),
+        })
+    }
+
+    /// The folders, each after those that it is in.
+    pub(super) fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Makes folders and those that they are in. They are on the list then, for sure; the caller syncs the folders.
+    pub(super) fn make(&mut self, folders: &BTreeSet<&str>) -> Result<(), ConnectorError> {
+        let all: BTreeSet<&str> = folders
+            .iter()
+            .flat_map(|folder| with_outer(folder))
+            .collect();
+        let new: Vec<&str> = all
+            .iter()
+            .copied()
+            .filter(|folder| !self.names.contains(*folder))
+            .collect();
+        if !new.is_empty() || !self.ends_whole {
+            self.add(&new)?;
+        }
+        for folder in all {
+            let path = self.folder.join(folder);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made.map_err(ConnectorError::io("create folder", &path))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes folders that are empty, and takes those off the list that are gone.
+    pub(super) fn remove_empty(&mut self) -> Result<(), ConnectorError> {
+        let mut kept = BTreeSet::new();
+        for name in self.names.iter().rev() {
+            match fs::remove_dir(self.folder.join(name)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // It is not empty, or may not be removed.
+                Err(_) => {
+                    kept.insert(name.clone());
+                }
+            }
+        }
+        if kept.len() == self.names.len() {
+            return Ok(());
+        }
+        self.names = kept;
+        self.write()
+    }
+
+    fn add(&mut self, new: &[&str]) -> Result<(), ConnectorError> {
+        if !self.ends_whole {
+            self.names.extend(new.iter().map(|&name| name.to_owned()));
+            return self.write();
+        }
+        self.ends_whole = false;
+        let path = self.staging.join("folders");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(ConnectorError::io("open", &path))?;
+        file.write_all(lines(new.iter().copied()).as_bytes())
+            .map_err(ConnectorError::io("write", &path))?;
+        file.sync_all().map_err(ConnectorError::unsynced(&path))?;
+        sync_folder(&self.staging)?;
+        self.ends_whole = true;
+        self.names.extend(new.iter().map(|&name| name.to_owned()));
+        Ok(())
+    }
+
+    /// Writes the list as a whole, beside the old one first.
+    fn write(&mut self) -> Result<(), ConnectorError> {
+        self.ends_whole = false;
+        let (new, path) = (
+            self.staging.join("folders.new"),
+            self.staging.join("folders"),
+        );
+        let mut file = File::create(&new).map_err(ConnectorError::io("create", &new))?;
+        file.write_all(lines(self.names()).as_bytes())
+            .map_err(ConnectorError::io("write", &new))?;
+        file.sync_all().map_err(ConnectorError::unsynced(&new))?;
+        fs::rename(&new, &path).map_err(ConnectorError::io("rename", &new))?;
+        sync_folder(&self.staging)?;
+        self.ends_whole = true;
+        Ok(())
+    }
+}
+
+fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.flat_map(|name| [name, "\n"]).collect()
+}
+
+/// A folder and those that it is in, the outermost first.
+pub(super) fn with_outer(folder: &str) -> impl Iterator<Item = &str> {
+    let ends = folder.match_indices('/').map(|(end, _)| end);
+    ends.chain([folder.len()]).map(move |end| &folder[..end])
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), ConnectorError> {
+    let folder = File::open(path).map_err(ConnectorError::io("open", path))?;
+    folder.sync_all().map_err(ConnectorError::unsynced(path))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a folder that is made and not on the list, and one on it that leads somewhere else.
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let made = MadeFolders::read(folder, folder).unwrap();
+        made.names().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_list_has_what_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut made = MadeFolders::read(folder, folder).unwrap();
+        made.make(&BTreeSet::from(["a/b/c", "a/d"])).unwrap();
+        made.make(&BTreeSet::from(["a/b", "e"])).unwrap();
+        assert_eq!(names(folder), ["a", "a/b", "a/b/c", "a/d", "e"]);
+        assert!(folder.join("a/b/c").is_dir());
+        fs::write(folder.join("a/d/of the user"), "").unwrap();
+        made.remove_empty().unwrap();
+        assert_eq!(names(folder), ["a", "a/d"]);
+        assert!(!folder.join("e").exists());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_is_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("folders"), "a\n../x\n/\n\na\0\nb\nc").unwrap();
+        let mut made = MadeFolders::read(folder, folder).unwrap();
+        assert_eq!(made.names().collect::<Vec<_>>(), ["a", "b"]);
+        made.make(&BTreeSet::from(["d"])).unwrap();
+        made.make(&BTreeSet::from(["e"])).unwrap();
+        assert_eq!(names(folder), ["a", "b", "d", "e"]);
+    }
+}
