@@ -93,6 +93,14 @@ fn files_are_private_with_any_umask() {
     ] {
         assert_eq!(mode(&job.path(folder)), 0o700, "{folder}");
     }
+    let objects: Vec<_> = below(&job.path("store"))
+        .into_iter()
+        .filter(|path| path.is_file())
+        .collect();
+    assert!(objects.len() > 2, "{objects:?}");
+    for path in objects {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
     // The output is for others, too.
     assert_eq!(mode(&job.path("out")), 0o777);
 }
@@ -130,6 +138,46 @@ fn a_folder_that_others_may_write_to_is_refused() {
     job.run(&["--data-dir", inner.to_str().unwrap()])
         .succeeded();
     assert_eq!(mode(&inner), 0o700);
+}
+
+#[test]
+fn a_storage_that_others_may_write_to_is_refused() {
+    let job = Job::with_input("one\n");
+    let store = job.path("store");
+    let storage = format!("checkpoint.storage=file://{}", store.display());
+    let run = || job.run(&["--set", &storage]);
+    run().succeeded();
+    let before = below(&store);
+    for path in [
+        store.clone(),
+        store.join("checkpoints"),
+        store.join("chunks"),
+    ] {
+        let mode_before = mode(&path);
+        for wrong in [0o777, 0o1777, 0o702] {
+            set_mode(&path, wrong);
+            let outcome = run();
+            assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+            outcome.says(&format!("other users may write to `{}`", path.display()));
+            assert_eq!(below(&store), before);
+        }
+        set_mode(&path, mode_before);
+    }
+    fs::rename(store.join("plugins"), job.path("elsewhere")).unwrap();
+    symlink(job.path("elsewhere"), store.join("plugins")).unwrap();
+    run().says("plugins` is a symbolic link");
+    fs::remove_file(store.join("plugins")).unwrap();
+    fs::rename(job.path("elsewhere"), store.join("plugins")).unwrap();
+    // The folder itself may be reached through a link.
+    let (other, link) = (job.path("other-store"), job.path("link"));
+    fs::create_dir(&other).unwrap();
+    set_mode(&other, 0o755);
+    symlink(&other, &link).unwrap();
+    let storage = format!("checkpoint.storage=file://{}", link.display());
+    let out = "sink.counts.path=other-out";
+    job.run(&["--data-dir", "other", "--set", &storage, "--set", out])
+        .succeeded();
+    assert_eq!(mode(&other), 0o755);
 }
 
 #[test]

@@ -16,9 +16,10 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
-use super::ObjectSettings;
 use super::layout;
+use super::private_folder::PrivateFolder;
 use super::remote::Remote;
+use super::{FOLDERS, ObjectSettings};
 use crate::store::StoreError;
 
 /// Longest wait for credentials from the instance metadata.
@@ -91,19 +92,18 @@ fn open_folder(url: &str, path: &str, make: Make) -> Result<OpenedRemote, StoreE
     Ok(OpenedRemote {
         remote: Remote::new(
             url,
-            Arc::new(store) as Arc<dyn ObjectStore>,
+            PrivateFolder::new(Arc::new(store), folder.clone()),
             Path::default(),
         )?,
         folder: Some(folder),
     })
 }
 
-/// Creates the folders of a storage, for this user alone: files in them have the mode that the umask gives, since the
-/// object store creates them.
+/// Creates the folders of a storage, for this user alone.
 fn create_folders(folder: &std::path::Path) -> io::Result<()> {
     let mut private = DirBuilder::new();
     private.recursive(true).mode(0o700);
-    for part in [layout::CHECKPOINTS, layout::CHUNKS, layout::PLUGINS] {
+    for part in FOLDERS {
         private.create(folder.join(part))?;
     }
     Ok(())

@@ -18,6 +18,7 @@ mod address;
 mod claim;
 mod layout;
 mod objects;
+mod private_folder;
 mod reader;
 mod recover;
 mod remote;
@@ -37,6 +38,9 @@ use claim::ClaimStatus;
 use floodmark_state::stream::CheckpointId;
 use reader::ObjectReader;
 use remote::Remote;
+
+/// The folders that a storage at `file:///path` has in its own.
+pub const FOLDERS: [&str; 3] = [layout::CHECKPOINTS, layout::CHUNKS, layout::PLUGINS];
 
 /// Settings of an object storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub mod machine;
 pub mod open_files;
 pub mod optimiser;
 pub mod pipeline_file;
-mod private;
+pub(crate) mod private;
 pub mod regular_file;
 pub mod replay_folder;
 pub mod rollback;

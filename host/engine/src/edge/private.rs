@@ -13,6 +13,8 @@
 //!   any number, so a process of root accepts each.
 //! - The files in it are not symbolic links. The folder itself may be reached through a link: what is checked is the
 //!   folder that the link leads to.
+//!
+//! A folder of checkpoints outside of it, and the folders in that, are refused for the same reasons.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -87,6 +89,51 @@ pub(super) fn check(folder: &Path) -> Result<(), DataDirError> {
         }
     }
     Ok(())
+}
+
+/// The reason why another user could have prepared a storage of checkpoints in a folder with these folders in it, or
+/// could change it; `None` if there is none. What does not exist yet is this user's.
+///
+/// # Errors
+/// When that cannot be found out.
+pub(crate) fn storage_fault(folder: &Path, inner: &[&str]) -> io::Result<Option<String>> {
+    let looked_at = |path: &Path, known: io::Result<fs::Metadata>| match known {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        known => known.map(|known| fault_of(path, &known)),
+    };
+    let fault = looked_at(folder, fs::metadata(folder))?;
+    if fault.is_some() {
+        return Ok(fault);
+    }
+    for name in inner {
+        let path = folder.join(name);
+        let fault = looked_at(&path, fs::symlink_metadata(&path))?;
+        if fault.is_some() {
+            return Ok(fault);
+        }
+    }
+    Ok(None)
+}
+
+fn fault_of(path: &Path, known: &fs::Metadata) -> Option<String> {
+    let path = path.display();
+    if known.is_symlink() {
+        return Some(format!(
+            "`{path}` is a symbolic link, and another user may have made it to have checkpoints written elsewhere; remove it, or use another folder"
+        ));
+    }
+    if !may_use(user(), known.uid()) {
+        let owner = known.uid();
+        return Some(format!(
+            "`{path}` belongs to another user (user id {owner}), who can change the checkpoints; use a folder of your own"
+        ));
+    }
+    others_write(user(), known).then(|| {
+        let mode = known.mode() & 0o7777;
+        format!(
+            "other users may write to `{path}` (mode {mode:04o}), so they can change the checkpoints; forbid that with `chmod go-w`, or name a folder in it, which is created for you alone"
+        )
+    })
 }
 
 fn may_use(user: u32, owner: u32) -> bool {
@@ -172,5 +219,30 @@ mod tests {
             assert!(said.contains("is a symbolic link"), "{name}: {said}");
             fs::remove_file(folder.join(name)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_storage_is_refused_like_a_data_folder() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("store");
+        let fault = || storage_fault(&folder, &["chunks", "plugins"]).unwrap();
+        assert_eq!(fault(), None, "it does not exist yet");
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(folder.join("chunks")).unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        set(&folder, 0o755);
+        set(&folder.join("chunks"), 0o700);
+        assert_eq!(fault(), None);
+        for path in [folder.clone(), folder.join("chunks")] {
+            set(&path, 0o777);
+            let said = fault().unwrap();
+            assert!(said.contains("other users may write to"), "{said}");
+            set(&path, 0o755);
+        }
+        symlink(folder.join("chunks"), folder.join("plugins")).unwrap();
+        let said = fault().unwrap();
+        assert!(said.contains("plugins` is a symbolic link"), "{said}");
     }
 }

@@ -3,11 +3,12 @@
 //! All jobs and commands use this module, so that they look for checkpoints in the same place. This module does not read
 //! checkpoints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::EngineError;
 use crate::edge::data_dir::DataDir;
+use crate::edge::private;
 use crate::pipeline::Spec;
 use crate::pipeline::settings::{self, CheckpointSection, StateBackendSetting, StorageSetting};
 use floodmark_checkpoint::object::{self, ObjectSettings, ObjectStorage};
@@ -63,6 +64,7 @@ fn open_with(
     settings: CheckpointStorageSettings,
     data_dir: &DataDir,
 ) -> Result<Box<dyn CheckpointStorage>, StoreError> {
+    check_folder(&checkpoint.storage)?;
     Ok(match &checkpoint.storage {
         StorageSetting::Redb => Box::new(CheckpointStore::open(data_dir.checkpoints(), settings)?),
         StorageSetting::Memory => Box::new(CheckpointStore::in_memory(settings)?),
@@ -84,6 +86,19 @@ pub fn open_existing(
     open(checkpoint, data_dir)
 }
 
+/// Refuses a storage in a folder that another user could have prepared, or could change.
+fn check_folder(storage: &StorageSetting) -> Result<(), StoreError> {
+    let StorageSetting::Folder(folder) = storage else {
+        return Ok(());
+    };
+    let path = PathBuf::from(storage.to_string());
+    match private::storage_fault(folder, &object::FOLDERS) {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => Err(StoreError::Unusable { path, reason }),
+        Err(source) => Err(StoreError::Io { path, source }),
+    }
+}
+
 /// Deletes all checkpoints of a stopped job. The caller holds its data folder.
 pub fn forget(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Result<(), StoreError> {
     if checkpoint.storage == StorageSetting::Redb {
@@ -102,6 +117,7 @@ pub fn reader(
     storage: &StorageSetting,
     data_dir: &Path,
 ) -> Result<Arc<dyn CheckpointReader>, StoreError> {
+    check_folder(storage)?;
     Ok(match storage {
         // A job with checkpoints in memory has none after it ended.
         StorageSetting::Redb | StorageSetting::Memory => {
