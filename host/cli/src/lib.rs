@@ -6,6 +6,7 @@
 pub mod build;
 pub mod check;
 pub mod checkpoint;
+pub mod compile_plugin;
 pub mod crash_test;
 pub mod dead_letters;
 pub mod job;
@@ -43,7 +44,7 @@ use clap::{Parser, Subcommand};
 pub use failure::CommandError;
 
 use floodmark_checkpoint::crash::{self, CrashAt};
-use floodmark_engine::edge::open_files;
+use floodmark_engine::edge::{compile_program, open_files};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -91,6 +92,8 @@ enum Command {
     New(new::NewArguments),
     Build(build::BuildArguments),
     Test(test::TestArguments),
+    #[command(hide = true)]
+    CompilePlugin(compile_plugin::CompilePluginArguments),
     /// Copies checkpoints to files that can be moved to other machines
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
@@ -142,6 +145,9 @@ impl PipelineArguments {
     }
 }
 
+/// The program of this process, also if its file was replaced or removed since it started.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Arms the crash point that a crash test set in the environment, if any.
 fn arm() -> Result<(), CommandError> {
     let Some(text) = std::env::var_os(crash::VARIABLE) else {
@@ -182,6 +188,7 @@ pub fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return ExitCode::from(explain(&error)),
     };
+    compile_program::use_program(PathBuf::from(OWN_PROGRAM));
     // With the old limit most jobs run as well, and one that does not says which file it cannot open.
     let _ = open_files::raise_limit();
     if let Err(failure) = arm() {
@@ -201,6 +208,7 @@ pub fn run() -> ExitCode {
         Command::New(arguments) => new::new(&arguments),
         Command::Build(arguments) => build::build(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::CompilePlugin(arguments) => return compile_plugin::compile_plugin(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&command),

@@ -66,6 +66,13 @@ use crate::pipeline::Connectors;
 /// shows them.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Names the `floodmark` command of this version that compiles plugins in processes of their own, for all engines that
+/// this process makes from now on. The limits on compiling hold only then; otherwise plugins are compiled in this process.
+/// Only the first call counts.
+pub fn compile_with(program: impl Into<PathBuf>) {
+    edge::compile_program::use_program(program.into());
+}
+
 /// A pipeline file, and settings that override it.
 #[derive(Debug, Clone)]
 pub struct Pipeline {

@@ -18,6 +18,8 @@ pub fn limits(typed: LimitSettings) -> Limits {
             .log_lines_per_second
             .unwrap_or(default.log_lines_per_second),
         instances: typed.instances.unwrap_or(default.instances),
+        compile_time: typed.compile_time.unwrap_or(default.compile_time),
+        compile_memory_bytes: typed.compile_memory.unwrap_or(default.compile_memory_bytes),
         fuel_per_call: match typed.fuel_per_call {
             Some(fuel) => fuel.0,
             None => default.fuel_per_call,

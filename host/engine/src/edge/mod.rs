@@ -13,6 +13,8 @@ mod threads;
 pub mod allocator;
 pub mod cache_folder;
 pub mod clock;
+pub mod compile_child;
+pub mod compile_program;
 pub mod data_dir;
 mod descendants;
 pub mod limits;

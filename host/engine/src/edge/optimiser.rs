@@ -4,7 +4,8 @@
 //! lower priority: an idle machine finishes soonest this way, and on a busy one the job keeps at least three quarters
 //! of its cores. Less for the compiler would cost the job more, since it runs slower until the code is optimised.
 //!
-//! The end of a job does not wait for this thread: a compilation cannot be interrupted, so it ends with the process.
+//! The end of a job does not wait for this thread: it stops a compilation in another process, and one in this process
+//! cannot be interrupted, so it ends with the process.
 //! The quick compiler's code is stored first, on a short-lived thread of its own, and the end of a job waits for that:
 //! otherwise a job that is shorter than a compilation would compile again at each start.
 
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use crate::guest::{GuestEngine, Unoptimised};
+use crate::guest::{GuestEngine, GuestError, Unoptimised};
 
 /// Largest number of compiler threads.
 const THREADS_MAX: usize = 4;
@@ -88,7 +89,7 @@ fn optimise(plugin: Unoptimised, threads: Option<&rayon::ThreadPool>) -> Option<
     match optimised {
         Ok(true) => Some(format!("operator `{operator}`: optimised code is ready")),
         // The plugin was replaced meanwhile.
-        Ok(false) => None,
+        Ok(false) | Err(GuestError::CompilerStopped { .. }) => None,
         Err(error) => Some(format!(
             "operator `{operator}` runs without optimised code, which could not be compiled: {error}"
         )),

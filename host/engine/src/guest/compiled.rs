@@ -341,6 +341,7 @@ mod tests {
     use wasmtime::Engine;
 
     use super::*;
+    use crate::guest::Limits;
     use crate::guest::compiler::Tier;
 
     const COMPONENT: PluginDigest = PluginDigest([7; 32]);
@@ -367,8 +368,9 @@ mod tests {
     }
 
     fn empty(engine: &Compiler) -> Component {
+        let bytes = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
         engine
-            .compile("empty", &[0, b'a', b's', b'm', 0x0d, 0, 1, 0])
+            .compile("empty", &bytes, &Limits::default(), None)
             .expect("an empty component")
     }
 

@@ -14,9 +14,12 @@ use wasmtime::{
     ProfilingStrategy, Strategy,
 };
 
-use super::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::limits::{Exceeded, Limits, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::samples::{FRAMES_MAX, Profiling};
-use super::{ComponentFault, EngineSettings, GuestError};
+use super::{
+    CodeSettings, CompileElsewhere, CompileFault, CompileTask, ComponentFault, EngineSettings,
+    GuestError,
+};
 
 /// Largest number of core instances of one component: languages with linked libraries have dozens.
 const CORE_INSTANCES_MAX: u32 = 128;
@@ -49,6 +52,8 @@ pub(super) struct Compiler {
     tier: Tier,
     /// A hash of all settings that compiled code depends on.
     settings: u64,
+    /// The settings for a compiler in another process; `None` if the code is only made in this one.
+    code: Option<CodeSettings>,
 }
 
 impl Compiler {
@@ -92,7 +97,16 @@ impl Compiler {
         let engine = Engine::new(&config).map_err(|error| GuestError::Engine {
             reason: format!("{error:#}"),
         })?;
-        Ok(Self::of(engine, tier))
+        let code = CodeSettings {
+            is_quick: tier == Tier::Quick,
+            has_fuel: settings.fuel,
+            is_sampled: settings.profiling == Profiling::Samples,
+        };
+        Ok(Self {
+            // `perf` needs the code's addresses from the process that compiled it.
+            code: Some(code).filter(|_| settings.profiling != Profiling::PerfMap),
+            ..Self::of(engine, tier)
+        })
     }
 
     pub(super) fn of(engine: Engine, tier: Tier) -> Self {
@@ -102,6 +116,7 @@ impl Compiler {
             engine,
             tier,
             settings: hasher.finish(),
+            code: None,
         }
     }
 
@@ -118,14 +133,17 @@ impl Compiler {
         self.settings
     }
 
-    /// Compiles a component.
+    /// Compiles a component, in another process if there is one.
     ///
     /// # Errors
-    /// When the component is invalid, with the reason. For the quick compiler, it may only lack a feature.
+    /// When the component is invalid, with the reason. For the quick compiler, it may only lack a feature. When it takes
+    /// more than the limits allow, in another process.
     pub(super) fn compile(
         &self,
         operator: &str,
         component: &[u8],
+        limits: &Limits,
+        elsewhere: Option<&dyn CompileElsewhere>,
     ) -> Result<Component, GuestError> {
         let not_a_component = |reason| GuestError::NotAComponent {
             operator: operator.to_owned(),
@@ -139,16 +157,67 @@ impl Compiler {
             [] => return Err(not_a_component(ComponentFault::Empty)),
             _ => return Err(not_a_component(ComponentFault::NoWebAssembly)),
         }
-        Component::from_binary(&self.engine, component).map_err(|error| {
-            let reason = format!("{error:#}");
+        let refused = |reason: String| match reason.contains("exceeds") {
+            true => GuestError::TooLarge {
+                operator: operator.to_owned(),
+                reason,
+            },
+            false => not_a_component(ComponentFault::Invalid { reason }),
+        };
+        let (Some(elsewhere), Some(settings)) = (elsewhere, self.code) else {
+            let compiled = Component::from_binary(&self.engine, component);
+            return compiled.map_err(|error| refused(format!("{error:#}")));
+        };
+        let task = CompileTask {
+            component,
+            settings,
+            limits: limits.compile(),
+        };
+        match elsewhere.compile(task) {
+            Ok(code) => self.load(operator, &code),
+            Err(CompileFault::Refused(reason)) => Err(refused(reason)),
+            Err(fault) => Err(not_compiled(operator, fault, limits)),
+        }
+    }
+
+    /// Loads code that another process of this version has just compiled.
+    fn load(&self, operator: &str, code: &[u8]) -> Result<Component, GuestError> {
+        #[expect(
+            unsafe_code,
+            reason = "loading machine code cannot be made safe; our own process has just made it"
+        )]
+        // SAFETY: the bytes are in this process's memory, and come from `compile_to_code` in a process of this program,
+        // by a file without a name that no other process has.
+        let compiled = unsafe { Component::deserialize(&self.engine, code) };
+        compiled.map_err(|error| {
+            let (operator, reason) = (operator.to_owned(), format!("{error:#}"));
+            // The pool of this engine is compared with the component only here.
             match reason.contains("exceeds") {
-                true => GuestError::TooLarge {
-                    operator: operator.to_owned(),
-                    reason,
-                },
-                false => not_a_component(ComponentFault::Invalid { reason }),
+                true => GuestError::TooLarge { operator, reason },
+                false => GuestError::NotCompiled { operator, reason },
             }
         })
+    }
+}
+
+fn not_compiled(operator: &str, fault: CompileFault, limits: &Limits) -> GuestError {
+    let operator = operator.to_owned();
+    let exceeded = match fault {
+        CompileFault::Time => Exceeded::CompileTime {
+            allowed: limits.compile_time,
+        },
+        CompileFault::Memory => Exceeded::CompileMemory {
+            allowed: limits.compile_memory_bytes,
+        },
+        CompileFault::Stopped => return GuestError::CompilerStopped { operator },
+        CompileFault::Refused(reason) | CompileFault::Broken(reason) => {
+            return GuestError::NotCompiled { operator, reason };
+        }
+    };
+    GuestError::Limit {
+        operator,
+        call: "compile",
+        exceeded,
     }
 }
 

@@ -16,7 +16,7 @@ use super::plugin::check_fuel;
 use super::samples::{self, Profiling, Samples};
 use super::share::Shares;
 use super::tiers::Unoptimised;
-use super::{GuestClock, GuestError, Limits, Plugin};
+use super::{CompileElsewhere, GuestClock, GuestError, Limits, Plugin};
 use floodmark_checkpoint::PluginDigest;
 
 /// Largest number of live instances in a process: four memories of 4 GiB each make 32 TiB of address space.
@@ -86,6 +86,8 @@ pub struct GuestEngine {
     shares: Arc<Shares>,
     clock: Option<GuestClock>,
     samples: Option<Arc<Samples>>,
+    /// Compiles in another process, if there is one.
+    elsewhere: Option<Arc<dyn CompileElsewhere>>,
 }
 
 impl GuestEngine {
@@ -118,7 +120,22 @@ impl GuestEngine {
             clock: None,
             samples: samples::shared(settings.profiling),
             cache: settings.cache_dir.map(CompiledCache::new),
+            elsewhere: None,
         })
+    }
+
+    /// Compiles in processes of their own, so that [`Limits::compile_time`] and [`Limits::compile_memory_bytes`] hold.
+    #[must_use]
+    pub fn compiled_by(mut self, elsewhere: Arc<dyn CompileElsewhere>) -> Self {
+        self.elsewhere = Some(elsewhere);
+        self
+    }
+
+    /// Ends what is being compiled in other processes, for all clones of this engine, which then compile nothing more.
+    pub fn stop_compiling(&self) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.stop();
+        }
     }
 
     /// Measures the time of calls by this clock. Without a clock, instances measure nothing.
@@ -214,7 +231,7 @@ impl GuestEngine {
             return plugin;
         }
         compiles();
-        let compiled = self.optimised(operator, component, digest)?;
+        let compiled = self.optimised(operator, component, digest, &limits)?;
         Plugin::check(self, operator, of, (&self.optimising, &compiled), limits)
     }
 
@@ -231,12 +248,18 @@ impl GuestEngine {
         let quick = self.quick_for(component)?;
         let kept = self.kept(quick, digest);
         let is_kept = kept.is_some();
-        let compile = || {
-            compiles();
-            // The other compiler shows whether the component or the quick compiler is at fault.
-            quick.compile(operator, component).ok()
+        let compiled = match kept {
+            Some(compiled) => compiled,
+            None => {
+                compiles();
+                match quick.compile(operator, component, &limits, self.elsewhere.as_deref()) {
+                    Ok(compiled) => compiled,
+                    Err(error) if error.ends_compiling() => return Some(Err(error)),
+                    // The other compiler shows whether the component or the quick compiler is at fault.
+                    Err(_) => return None,
+                }
+            }
         };
-        let compiled = kept.or_else(compile)?;
         let of = (digest, component);
         let plugin = match Plugin::check(self, operator, of, (quick, &compiled), limits) {
             Ok(plugin) => plugin,
@@ -255,6 +278,7 @@ impl GuestEngine {
             digest,
             tiers: plugin.tiers(),
             unkept: (!is_kept).then_some(compiled),
+            limits,
         });
         Some(Ok(plugin))
     }
@@ -278,11 +302,15 @@ impl GuestEngine {
         operator: &str,
         component: &[u8],
         digest: PluginDigest,
+        limits: &Limits,
     ) -> Result<Component, GuestError> {
         if let Some(compiled) = self.kept(&self.optimising, digest) {
             return Ok(compiled);
         }
-        let compiled = self.optimising.compile(operator, component)?;
+        let elsewhere = self.elsewhere.as_deref();
+        let compiled = self
+            .optimising
+            .compile(operator, component, limits, elsewhere)?;
         if let Some(cache) = &self.cache {
             cache.store(&self.optimising, digest, &compiled);
             if let Some(Some(quick)) = self.quick.get() {

@@ -43,6 +43,22 @@ pub enum GuestError {
         /// The exceeded limit of wasmtime.
         reason: String,
     },
+    /// The process that compiles the component ended without an answer.
+    #[error("operator `{operator}`: the plugin cannot be compiled: {reason}")]
+    NotCompiled {
+        /// The operator's name in the pipeline.
+        operator: String,
+        /// How it ended.
+        reason: String,
+    },
+    /// The job ended while the component was being compiled.
+    #[error(
+        "operator `{operator}`: the plugin was not compiled to the end, since the job has ended"
+    )]
+    CompilerStopped {
+        /// The operator's name in the pipeline.
+        operator: String,
+    },
     /// The component does not export the contract.
     #[error(
         "operator `{operator}`: the plugin does not export `{wanted}`; export an operator with the floodmark SDK"

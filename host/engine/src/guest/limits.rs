@@ -2,11 +2,13 @@
 //!
 //! Every call of every export is under these limits, including instantiation and `describe`. They bound the work of the
 //! guest itself; `instance` enforces them. Time is counted in ticks of the engine, which its owner must provide:
-//! without a ticker there is no time limit, as tests and simulations require. The cost of compiling a plugin is not
-//! limited here.
+//! without a ticker there is no time limit, as tests and simulations require. The limits on compiling hold only if
+//! another process compiles: see `elsewhere`.
 
 use std::fmt;
 use std::time::Duration;
+
+use super::CompileLimits;
 
 /// Smallest memory limit: one page.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 10;
@@ -45,6 +47,10 @@ pub struct Limits {
     pub instances: u32,
     /// Units of deterministic fuel for one call; `None` without a limit. The engine must count fuel.
     pub fuel_per_call: Option<u64>,
+    /// Time for compiling the plugin: by the clock, and of the processor over all threads.
+    pub compile_time: Duration,
+    /// Bytes of memory for compiling the plugin.
+    pub compile_memory_bytes: u64,
 }
 
 impl Default for Limits {
@@ -57,6 +63,8 @@ impl Default for Limits {
             log_lines_per_second: 100,
             instances: 16,
             fuel_per_call: None,
+            compile_time: Duration::from_secs(600),
+            compile_memory_bytes: 4 << 30,
         }
     }
 }
@@ -66,6 +74,14 @@ impl Limits {
     pub(super) fn handed_bytes(&self) -> usize {
         let bytes = self.output_bytes_per_call.max(HANDED_BYTES_MIN);
         usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// What compiling the plugin may take.
+    pub(super) fn compile(&self) -> CompileLimits {
+        CompileLimits {
+            time: self.compile_time,
+            memory_bytes: self.compile_memory_bytes,
+        }
     }
 
     /// Largest number of changes of lists and maps in a call.
@@ -130,6 +146,16 @@ pub enum Exceeded {
         /// The limit, which was used up.
         allowed: u64,
     },
+    /// More time for compiling than `limits.compile-time`.
+    CompileTime {
+        /// The limit.
+        allowed: Duration,
+    },
+    /// More memory for compiling than `limits.compile-memory`.
+    CompileMemory {
+        /// The limit in bytes.
+        allowed: u64,
+    },
     /// More live instances than `limits.instances` allows.
     Instances {
         /// The limit.
@@ -159,6 +185,8 @@ impl Exceeded {
             Self::Output { .. } | Self::Changes { .. } => "limits.output-per-call",
             Self::State { .. } => "limits.state",
             Self::Fuel { .. } => "limits.fuel-per-call",
+            Self::CompileTime { .. } => "limits.compile-time",
+            Self::CompileMemory { .. } => "limits.compile-memory",
             Self::Instances { .. } => "limits.instances",
             Self::Emissions { .. } | Self::Table { .. } | Self::Pool { .. } => return None,
         })
@@ -184,6 +212,9 @@ impl Exceeded {
             | Self::Changes { .. }
             | Self::Fuel { .. }
             | Self::Instances { .. } => raise,
+            Self::CompileTime { .. } | Self::CompileMemory { .. } => {
+                format!("{raise}, or make the plugin smaller")
+            }
             Self::State { .. } => {
                 format!("{raise}, give the state a time to live, or use the backend `disk`")
             }
@@ -232,6 +263,14 @@ impl Exceeded {
                 ByteCount(allowed)
             ),
             Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),
+            Self::CompileTime { allowed } => format!(
+                "has a plugin that takes more than {} s to compile",
+                allowed.as_secs()
+            ),
+            Self::CompileMemory { allowed } => format!(
+                "has a plugin that takes more than {} of memory to compile",
+                ByteCount(allowed)
+            ),
             Self::Instances { allowed } => {
                 format!("already has {allowed} live instances, the most allowed")
             }

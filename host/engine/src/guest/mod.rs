@@ -21,6 +21,7 @@ mod closed_wasi;
 mod compiled;
 mod compiler;
 mod counted;
+mod elsewhere;
 mod error;
 mod exports;
 mod guest_state;
@@ -35,6 +36,9 @@ mod times;
 pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
 pub use compiled::prepare_cache;
 pub(crate) use counted::{KEYS_FEWER, bytes_of};
+pub use elsewhere::{
+    CodeSettings, CompileElsewhere, CompileFault, CompileLimits, CompileTask, compile_to_code,
+};
 pub use engine::{EngineSettings, GuestEngine, Optimise};
 pub use error::{AnswerFault, ComponentFault, GuestError};
 pub use guest_state::{LogLevel, LogLine};

@@ -16,7 +16,7 @@ use super::compiler::Tier;
 use super::exports::ExportIndices;
 use super::guest_state::GuestState;
 use super::plugin::link;
-use super::{GuestEngine, GuestError};
+use super::{GuestEngine, GuestError, Limits};
 use floodmark_checkpoint::PluginDigest;
 
 /// The kind of code that new instances of a plugin run.
@@ -95,6 +95,7 @@ pub struct Unoptimised {
     pub(super) tiers: Weak<Tiers>,
     /// Quick code that is not stored yet.
     pub(super) unkept: Option<Component>,
+    pub(super) limits: Limits,
 }
 
 impl Unoptimised {
@@ -120,9 +121,9 @@ impl Unoptimised {
         if self.tiers.strong_count() == 0 {
             return Ok(false);
         }
-        let compiled = self
-            .engine
-            .optimised(&self.operator, &self.component, self.digest);
+        let compiled =
+            self.engine
+                .optimised(&self.operator, &self.component, self.digest, &self.limits);
         let linked =
             compiled.and_then(|compiled| link(self.engine.optimising(), &self.operator, &compiled));
         let Some(tiers) = self.tiers.upgrade() else {

@@ -23,6 +23,10 @@ const OUTPUT_MIN: u64 = 1 << 10;
 const OUTPUT_MAX: u64 = 2 << 30;
 /// Smallest limit on state in bytes.
 const STATE_MIN: u64 = 64 << 10;
+/// Shortest time limit for compiling: the system counts it in seconds.
+const COMPILE_TIME_MIN: Duration = Duration::from_secs(1);
+/// Smallest memory limit for compiling in bytes: the compiler itself takes a part of it.
+const COMPILE_MEMORY_MIN: u64 = 128 << 20;
 /// Largest number of spare instances of one operator.
 const INSTANCES_MAX: u32 = 1024;
 
@@ -48,6 +52,12 @@ pub struct LimitSettings {
     pub instances: Option<u32>,
     /// Units of fuel that a call may use.
     pub fuel_per_call: Option<Fuel>,
+    /// Longest time for compiling the plugin.
+    #[serde(deserialize_with = "compile_time")]
+    pub compile_time: Option<Duration>,
+    /// Bytes of memory for compiling the plugin.
+    #[serde(deserialize_with = "compile_memory")]
+    pub compile_memory: Option<u64>,
 }
 
 impl LimitSettings {
@@ -62,6 +72,8 @@ impl LimitSettings {
             log_lines_per_second: self.log_lines_per_second.or(general.log_lines_per_second),
             instances: self.instances.or(general.instances),
             fuel_per_call: self.fuel_per_call.or(general.fuel_per_call),
+            compile_time: self.compile_time.or(general.compile_time),
+            compile_memory: self.compile_memory.or(general.compile_memory),
         }
     }
 }
@@ -150,6 +162,22 @@ fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::
 fn output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let bytes = size::deserialize(deserializer)?;
     size_between(bytes, OUTPUT_MIN, OUTPUT_MAX).map_err(D::Error::custom)
+}
+
+fn compile_memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let bytes = size::deserialize(deserializer)?;
+    size_between(bytes, COMPILE_MEMORY_MIN, size::SIZE_MAX).map_err(D::Error::custom)
+}
+
+fn compile_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let time = duration::deserialize(deserializer)?;
+    match time >= COMPILE_TIME_MIN {
+        true => Ok(Some(time)),
+        false => Err(D::Error::custom(format!(
+            "is shorter than {}, the resolution of the measurement",
+            duration::format(COMPILE_TIME_MIN)
+        ))),
+    }
 }
 
 fn size_between(bytes: u64, min: u64, max: u64) -> Result<Option<u64>, String> {

@@ -8,6 +8,7 @@ use super::{EngineError, Say};
 use crate::edge;
 use crate::edge::cache_folder::cache_folder;
 use crate::edge::clock;
+use crate::edge::compile_program;
 use crate::edge::optimiser::Optimiser;
 use crate::edge::ticker::Ticker;
 use crate::guest::{EngineSettings, GuestEngine, Limits, Profiling};
@@ -32,7 +33,10 @@ pub struct Ticking {
 impl Ticking {
     /// An engine with these settings.
     pub fn new(settings: EngineSettings) -> Result<Self, EngineError> {
-        let engine = GuestEngine::with(settings)?;
+        let mut engine = GuestEngine::with(settings)?;
+        if let Some(program) = compile_program::of_engine() {
+            engine = engine.compiled_by(program);
+        }
         let ticker = Ticker::start(&engine);
         Ok(Self {
             _sampler: Ticker::sampling(&engine),

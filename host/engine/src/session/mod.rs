@@ -196,6 +196,8 @@ impl ReadyJob {
             channel,
             watcher,
         );
+        // A swap or the optimiser may be compiling, and would hold the end up.
+        self.guests.engine.stop_compiling();
         EndedJob {
             guests: self.guests,
             ended,

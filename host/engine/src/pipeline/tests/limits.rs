@@ -24,9 +24,11 @@ fn each_limit_is_read_and_an_operators_own_goes_first() {
         log_lines_per_second: Some(7),
         instances: Some(3),
         fuel_per_call: Some(Fuel(Some(5_000_000))),
+        compile_time: Some(Duration::from_secs(60)),
+        compile_memory: Some(1 << 30),
     };
     let text = "memory = '64MiB'\ntime-per-call = '2s'\noutput-per-call = '1MiB'\nstate = '8GiB'\nlog-lines-per-second = 7\ninstances = 3
-        fuel-per-call = 5000000";
+        fuel-per-call = 5000000\ncompile-time = '1min'\ncompile-memory = '1GiB'";
     assert_eq!(limits(text, ""), Ok([general, general]));
     assert_eq!(limits("", text), Ok([nothing, general]));
     let own = LimitSettings {
@@ -88,6 +90,14 @@ fn absurd_limits_are_refused() {
         (
             "fuel-per-call = 'on'",
             "limits.fuel-per-call: must be a whole number, 1 or more, or `off`, not the text \"on\"",
+        ),
+        (
+            "compile-time = '500ms'",
+            "limits.compile-time: is shorter than 1s, the resolution of the measurement",
+        ),
+        (
+            "compile-memory = '1MiB'",
+            "limits.compile-memory: `1MiB` is not between 128MiB and 1024TiB",
         ),
         ("time = '1s'", "limits.time: unknown field"),
     ] {
