@@ -128,6 +128,10 @@ fn every_field_is_described() {
         r#"{ connector = "generator", records = 1, keys = 1 }"#,
         r#"{ connector = "stdout", from = "o" }"#,
     );
+    let third = with(
+        r#"{ connector = "stdin" }"#,
+        r#"{ connector = "stdout", from = "o" }"#,
+    );
     let mut missing = Vec::new();
     let mut count = 0;
     let mut check = |document: &str, job: &Job, table: &str| {
@@ -152,6 +156,7 @@ fn every_field_is_described() {
         check(&connectors, &job, table);
         check(&connectors, &other, table);
     }
+    check(&connectors, &third, "source.in");
     assert!(count > 40, "{count}");
     assert!(missing.is_empty(), "no document has {missing:#?}");
 }

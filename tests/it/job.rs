@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -120,12 +120,17 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
     }
 
     /// Starts a process in the folder of the job.
-    pub fn spawn(&self, mut command: Command) -> Running {
+    pub fn spawn(&self, command: Command) -> Running {
+        self.spawn_with(command, Stdio::null())
+    }
+
+    /// Starts a process in the folder of the job, with this standard input.
+    pub fn spawn_with(&self, mut command: Command, input: Stdio) -> Running {
         let said = tempfile::tempdir().unwrap();
         let file = |name| File::create(said.path().join(name)).unwrap();
         let child = command
             .current_dir(&self.folder)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
@@ -227,6 +232,11 @@ impl Running {
 
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Its standard input, which ends when this is dropped.
+    pub fn input(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
     }
 
     /// Waits for the end.

@@ -50,6 +50,7 @@ mod s3;
 mod savepoints;
 mod states;
 mod status;
+mod stdin;
 mod swap_careful;
 mod terminal_safety;
 mod tools;

@@ -164,6 +164,10 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
             );
         }
     }
+    let source = assembled.graph.spec.sources.get(&node.name);
+    if source.is_some_and(|source| source.settings.reads_standard_input()) {
+        text += "  standard input: if the process dies, what it had read after its last checkpoint is lost\n";
+    }
     if let Some(operator) = assembled.graph.spec.operators.get(&node.name) {
         text += &describe_handling(operator);
     }

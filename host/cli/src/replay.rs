@@ -81,6 +81,13 @@ pub struct ReplayArguments {
 /// When the checkpoint cannot be read or is not this pipeline's, or the plugin does not accept its state.
 pub fn replay(arguments: &ReplayArguments) -> Result<(), CommandError> {
     let pipeline = read(&arguments.pipeline)?;
+    let mut sources = pipeline.spec.sources.iter();
+    if let Some((name, _)) = sources.find(|(_, source)| source.settings.reads_standard_input()) {
+        let message = format!(
+            "source `{name}` reads standard input, which cannot be read a second time, so there is nothing to replay"
+        );
+        return Err(CommandError::new(EXIT_USAGE, message));
+    }
     let (opened, checkpoint) = open(arguments, &pipeline)?;
     let name = operator_name(arguments, &pipeline)?;
     let guests = Ticking::for_job(&pipeline.spec, None, &Terminal::new().saying())?;

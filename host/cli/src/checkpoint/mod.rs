@@ -203,6 +203,7 @@ fn describe_split(checkpoint: &Checkpoint, source: &str, split: &Split) -> Strin
     match connector.as_deref() {
         Some("file") => file_source::describe(split),
         Some("generator") => generator::describe(split),
+        Some("stdin") => file_source::stdin::describe(split),
         // The engine adds such sources to replay dead letters.
         None if source.contains('.') => file_source::describe(split),
         _ => things(split.0.len() as u64, "byte"),

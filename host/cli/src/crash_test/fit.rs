@@ -17,6 +17,14 @@ pub(super) fn check(spec: &Spec) -> Result<(), CommandError> {
         Err(CommandError::new(EXIT_USAGE, problem.to_string()))
     };
     for (name, source) in &spec.sources {
+        if source.settings.reads_standard_input() {
+            return refuse(
+                &["source", name, "connector"],
+                &format!(
+                    "source `{name}` reads standard input, which a process that is started again does not get again; save the input to a file, and read that"
+                ),
+            );
+        }
         if let Some(endless) = source.settings.endless() {
             let (reason, field, value) = (endless.reason, endless.field, endless.value);
             return refuse(

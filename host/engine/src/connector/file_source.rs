@@ -17,7 +17,10 @@ mod reader;
 mod replayed;
 mod row;
 mod split;
+mod standard_input;
 mod window;
+
+pub mod stdin;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -40,6 +40,8 @@ pub use discard::{DiscardSink, DiscardSinkSettings};
 #[cfg_attr(doc, doc(hidden))]
 pub use file_sink::{FileSink, FileSinkSettings};
 #[cfg_attr(doc, doc(hidden))]
+pub use file_source::stdin::{StdinSettings, StdinSource};
+#[cfg_attr(doc, doc(hidden))]
 pub use file_source::{FileSource, FileSourceSettings, ReplayedLetters, SourceFormat};
 #[cfg_attr(doc, doc(hidden))]
 pub use generator::{GeneratorSettings, GeneratorSource};
@@ -333,6 +335,16 @@ pub enum ConnectorError {
         len: u64,
         /// The restored position, in bytes.
         position: u64,
+    },
+    /// What was read from standard input is needed again, and is not in memory any more.
+    #[error(
+        "the job would resume standard input at byte {position}, but only what follows byte {kept_from} is kept in memory; set a larger `replay-bytes`, or run the job again to resume with what standard input gives then"
+    )]
+    StandardInputGone {
+        /// The restored position, in bytes.
+        position: u64,
+        /// The position of the first byte that is kept.
+        kept_from: u64,
     },
     /// A file that a restored position names no longer exists.
     #[error(

@@ -31,6 +31,11 @@ pub trait SourceSettings: Debug + Send + Sync {
     /// The path or pattern of the files that it reads; `None` if it reads no files.
     fn reads(&self) -> Option<&Path>;
 
+    /// Whether it reads standard input: such input cannot be read a second time, nor by two sources.
+    fn reads_standard_input(&self) -> bool {
+        false
+    }
+
     /// Creates the source.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::suggestions;
 use super::tree::TomlNode;
 use crate::connector::{
     DiscardSinkSettings, FileSinkSettings, FileSourceSettings, GeneratorSettings, SinkSettings,
-    SourceSettings, StdoutSinkSettings,
+    SourceSettings, StdinSettings, StdoutSinkSettings,
 };
 
 type Read<T> = Arc<dyn Fn(&TomlNode) -> Result<Arc<T>, DeserializeFault> + Send + Sync>;
@@ -40,6 +40,7 @@ impl Connectors {
         Self::default()
             .with_source::<FileSourceSettings>("file")
             .with_source::<GeneratorSettings>("generator")
+            .with_source::<StdinSettings>("stdin")
             .with_sink::<FileSinkSettings>("file")
             .with_sink::<StdoutSinkSettings>("stdout")
             .with_sink::<DiscardSinkSettings>("discard")

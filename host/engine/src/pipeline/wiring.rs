@@ -19,6 +19,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     if spec.sinks.is_empty() {
         problems.push(spec.problem(&[], "has no sink; add a `[sink.NAME]`"));
     }
+    sharing_input(spec, &mut problems);
     feeding_itself(spec, &mut problems);
     dangling(spec, &mut problems);
     // After a reference to a missing node, the intended node looks unread.
@@ -32,6 +33,21 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
         problems.push(problem);
     }
     problems
+}
+
+/// Two sources of standard input: which of them gets a line would be chance.
+fn sharing_input(spec: &Spec, problems: &mut Vec<Problem>) {
+    let sources = spec.sources.iter();
+    let mut readers = sources.filter(|(_, source)| source.settings.reads_standard_input());
+    let Some((first, _)) = readers.next() else {
+        return;
+    };
+    for (name, _) in readers {
+        let message = format!(
+            "reads standard input, as source `{first}` does; let several nodes read from that source instead"
+        );
+        problems.push(spec.problem(&["source", name, "connector"], message));
+    }
 }
 
 /// A sink that writes files where a source reads files: each run would read the output of the one before.

@@ -19,7 +19,7 @@ use std::sync::{Arc, mpsc};
 use self::assemble::Assembled;
 use self::letters::add_sources;
 use self::limits::Ticking;
-use self::recovery::{tell_recovery, tell_sinks};
+use self::recovery::{tell_recovery, tell_sinks, tell_sources};
 use self::restart::strategy;
 use self::start::StartPoint;
 use self::what_runs::PluginLoader;
@@ -160,6 +160,7 @@ impl OpenedJob {
             (self.say)(&line);
         }
         self.start.forget_later(&mut *self.store, &self.say)?;
+        tell_sources(&self.graph.spec, recovery.restored.is_some(), &self.say);
         tell_sinks(&self.named, &self.say);
         let storage = &self.graph.spec.checkpoint.storage;
         self.data_dir.note_storage(&storage.to_string())?;

@@ -7,7 +7,7 @@ use super::{EngineError, Say};
 use crate::connector::Guarantee;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
-use crate::pipeline::{difference, takeover};
+use crate::pipeline::{Spec, difference, takeover};
 use crate::runtime::plan::{Operator, Plan, Role};
 use floodmark_checkpoint::Checkpoint;
 use floodmark_checkpoint::store::Recovery;
@@ -146,6 +146,23 @@ fn tell_changes(checkpoint: &Checkpoint, plan: &Plan, say: &Say) {
         {
             say(&format!("operator `{}`: the plugin has changed", node.name));
         }
+    }
+}
+
+/// Names the source of standard input, whose earlier input is lost with its process.
+pub fn tell_sources(spec: &Spec, has_resumed: bool, say: &Say) {
+    for (name, source) in &spec.sources {
+        if !source.settings.reads_standard_input() {
+            continue;
+        }
+        say(&match has_resumed {
+            true => format!(
+                "source `{name}` resumes with what standard input gives now: what an earlier run had read after its last checkpoint is not read again"
+            ),
+            false => format!(
+                "source `{name}` reads standard input: if the process dies, what it had read after its last checkpoint is lost"
+            ),
+        });
     }
 }
 

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use glob::MatchOptions;
@@ -107,6 +108,13 @@ pub(super) fn length_of(path: &Path) -> Result<u64, ConnectorError> {
         found => found.map_err(ConnectorError::io("read", path))?,
     };
     // Opening a pipe would wait for its other end, so the file type is checked first.
+    if metadata.file_type().is_fifo() {
+        let reason = io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is a pipe; read it as standard input, with `connector = \"stdin\"` and `<` before its name on the command line",
+        );
+        return Err(ConnectorError::io("read", path)(reason));
+    }
     if !metadata.is_file() {
         let reason = io::Error::new(ErrorKind::InvalidInput, "it is not a regular file");
         return Err(ConnectorError::io("read", path)(reason));

@@ -94,6 +94,61 @@ impl RowReader {
         Ok(reader)
     }
 
+    /// Reads rows that come as a stream. Without names of columns, the first row has them.
+    pub(super) fn of_stream(
+        window: Window,
+        fields: &RecordFields,
+        names: Option<Vec<String>>,
+    ) -> Result<Self, ConnectorError> {
+        let mut reader = Self {
+            window,
+            parser: parser(fields),
+            row: SourceRow::default(),
+            header: None,
+            json: Vec::new(),
+        };
+        let position = reader.window.position();
+        let names = match &fields.columns {
+            ColumnNames::Listed(names) => Some(names.clone()),
+            ColumnNames::FirstRow | ColumnNames::StatedFirstRow => names,
+        };
+        if let Some(names) = names {
+            let header = RowHeader::new(fields, &names);
+            reader.header =
+                Some(header.map_err(|reason| reader.window.malformed_row(position, reason))?);
+        }
+        Ok(reader)
+    }
+
+    /// Reads the names of columns from a stream, if they are not known; returns them.
+    pub(super) fn read_names(
+        &mut self,
+        fields: &RecordFields,
+        split: &mut FileSplit,
+        takes_tail: bool,
+    ) -> Result<Option<Vec<String>>, ConnectorError> {
+        if self.header.is_some() || !matches!(self.parse(takes_tail)?, Parsed::Row) {
+            return Ok(None);
+        }
+        let read = names_of(&self.row)
+            .and_then(|names| Ok((RowHeader::new(fields, &names)?, names)))
+            .map_err(|reason| self.window.malformed_row(split.position, reason));
+        let (header, names) = read?;
+        self.header = Some(header);
+        split.position = self.window.position();
+        Ok(Some(names))
+    }
+
+    /// Parses again from the start of a row, of which there may be more now.
+    pub(super) fn go_back(&mut self, fields: &RecordFields, position: u64, is_start: bool) {
+        self.window.go_to(position);
+        self.parser = parser(fields);
+        if !is_start {
+            // As in `open`: there is no byte order mark here.
+            self.parser.read_record(b"\n", &mut [0], &mut [0]);
+        }
+    }
+
     /// As [`Window::catch_up`].
     pub(super) fn catch_up(&mut self) -> Result<bool, ConnectorError> {
         self.window.catch_up()

@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for FileSourceSettings {
 
 impl FileSourceSettings {
     /// The defaults, for files of this path.
-    fn of(path: PathBuf) -> Self {
+    pub(super) fn of(path: PathBuf) -> Self {
         Self {
             path,
             format: SourceFormat::default(),

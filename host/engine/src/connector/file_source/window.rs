@@ -21,6 +21,8 @@ use memchr::memchr;
 use super::compressed::FileContent;
 use super::place;
 use super::split::FileSplit;
+use super::standard_input::StandardInput;
+use super::stdin;
 use crate::connector::read_ahead::{Ahead, ReadAhead, ReadPart, read_at};
 use crate::connector::record_format::BYTE_ORDER_MARK;
 use crate::connector::{ConnectorError, FilePlace};
@@ -41,8 +43,16 @@ pub(super) struct Window {
     next: u64,
     limit: u64,
     ahead: Option<Ahead>,
-    /// `Some` if the file is compressed.
-    content: Option<Box<FileContent>>,
+    /// `Some` if bytes are not read from the file by position.
+    content: Option<WindowContent>,
+}
+
+/// Where bytes come from that are not read from a file by position.
+enum WindowContent {
+    /// From a decoder.
+    Compressed(Box<FileContent>),
+    /// From standard input.
+    Stream(Arc<StandardInput>),
 }
 
 /// The content at the cursor. Ranges are those of [`Window::bytes`].
@@ -77,7 +87,7 @@ impl Window {
                 next: 0,
                 limit: u64::MAX,
                 ahead: None,
-                content: Some(Box::new(content)),
+                content: Some(WindowContent::Compressed(Box::new(content))),
             });
         }
         // Another reader reads the bytes after the end of the split, except for the rest of a record that crosses the
@@ -97,9 +107,38 @@ impl Window {
         })
     }
 
+    /// Opens standard input, whose descriptor is `file`.
+    pub(super) fn of_stream(input: Arc<StandardInput>, file: Arc<File>, position: u64) -> Self {
+        Self {
+            path: PathBuf::from(stdin::NAME),
+            file,
+            buffer: Vec::new(),
+            cursor: 0,
+            filled: 0,
+            next: position,
+            limit: u64::MAX,
+            ahead: None,
+            content: Some(WindowContent::Stream(input)),
+        }
+    }
+
+    /// Continues at another position of a stream.
+    pub(super) fn go_to(&mut self, position: u64) {
+        self.cursor = 0;
+        self.filled = 0;
+        self.next = position;
+    }
+
+    fn compressed(&self) -> Option<&FileContent> {
+        match &self.content {
+            Some(WindowContent::Compressed(content)) => Some(content),
+            Some(WindowContent::Stream(_)) | None => None,
+        }
+    }
+
     /// Skips content that was read before; returns `false` if there is more of it. Without compression, there is none.
     pub(super) fn catch_up(&mut self) -> Result<bool, ConnectorError> {
-        let Some(from) = self.content.as_deref().map(FileContent::start) else {
+        let Some(from) = self.compressed().map(FileContent::start) else {
             return Ok(true);
         };
         let until = self.position().saturating_add(SKIPPED_BYTES);
@@ -123,7 +162,7 @@ impl Window {
     /// The length of the compressed file whose content was read to its end, and that end; `None` if it is not compressed, or
     /// there is more of it.
     pub(super) fn ended(&self) -> Option<(u64, u64)> {
-        let len = self.content.as_deref()?.ended()?;
+        let len = self.compressed()?.ended()?;
         Some((len, self.next))
     }
 
@@ -195,7 +234,7 @@ impl Window {
             return Ok(false);
         }
         if self.content.is_some() {
-            return self.fill_decompressed();
+            return self.fill_with_content();
         }
         let next = self.next;
         let read = match self.ahead.as_mut().and_then(|ahead| ahead.take(next)) {
@@ -217,21 +256,24 @@ impl Window {
         Ok(true)
     }
 
-    /// Decompresses more bytes; returns `false` at the end of the content.
-    fn fill_decompressed(&mut self) -> Result<bool, ConnectorError> {
+    /// Reads more content; returns `false` at its end, and if there is none at hand.
+    fn fill_with_content(&mut self) -> Result<bool, ConnectorError> {
         self.make_room(0);
-        let Some(content) = &mut self.content else {
-            return Ok(false);
-        };
         let room = &mut self.buffer[self.filled..];
-        let read = content.read(room, &self.path, self.next)?;
-        if read == 0 {
-            self.limit = self.next;
-            return Ok(false);
-        }
+        let read = match &mut self.content {
+            None => 0,
+            Some(WindowContent::Stream(input)) => input.read(self.next, room)?,
+            Some(WindowContent::Compressed(content)) => {
+                let read = content.read(room, &self.path, self.next)?;
+                if read == 0 {
+                    self.limit = self.next;
+                }
+                read
+            }
+        };
         self.filled += read;
         self.next += read as u64;
-        Ok(true)
+        Ok(read > 0)
     }
 
     /// Reads more bytes into the buffer; returns their number.
@@ -284,15 +326,27 @@ impl Window {
     /// The error for a line of this file that does not have the format.
     #[cold]
     pub(super) fn malformed(&self, offset: u64, reason: String) -> ConnectorError {
-        let kind = self.content.as_deref().map(FileContent::kind);
-        self.malformed_at(place::of_line(&self.file, kind, offset), reason)
+        let place = match &self.content {
+            Some(WindowContent::Stream(input)) => input.place(offset),
+            _ => {
+                let kind = self.compressed().map(FileContent::kind);
+                place::of_line(&self.file, kind, offset)
+            }
+        };
+        self.malformed_at(place, reason)
     }
 
     /// The error for a row of this file that does not have the format, given where its parser began.
     #[cold]
     pub(super) fn malformed_row(&self, offset: u64, reason: String) -> ConnectorError {
-        let kind = self.content.as_deref().map(FileContent::kind);
-        self.malformed_at(place::of_row(&self.file, kind, offset), reason)
+        let place = match &self.content {
+            Some(WindowContent::Stream(input)) => input.place(offset),
+            _ => {
+                let kind = self.compressed().map(FileContent::kind);
+                place::of_row(&self.file, kind, offset)
+            }
+        };
+        self.malformed_at(place, reason)
     }
 
     fn malformed_at(&self, place: FilePlace, reason: String) -> ConnectorError {
