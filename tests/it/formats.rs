@@ -186,7 +186,7 @@ fn a_job_does_not_resume_with_another_layout() {
     says_all(
         outcome,
         4,
-        &["holds checkpoints of another pipeline: `sink.out.delimiter` was nothing, now is `;`"],
+        &["holds checkpoints of another pipeline: `sink.out.delimiter` was not set, now is `;`"],
     );
     // What the default says already changes nothing.
     job.run(&[

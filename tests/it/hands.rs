@@ -248,3 +248,130 @@ sink.counts = {{ connector = "discard", from = "count" }}
     assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
     outcome.says("ended at once; the same command resumes from the last checkpoint");
 }
+
+/// A job that follows a folder and sets records aside, and so has all that the engine adds to a pipeline.
+fn following() -> Job {
+    let job = Job::new();
+    job.write("in/one.txt", GOOD);
+    let plugin = plugin("word-count");
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+checkpoint.interval = "50ms"
+source.text = {{ connector = "file", path = "in", follow = true }}
+operator.count = {{ plugin = {plugin:?}, from = "text", on-error = "dead-letter" }}
+sink.counts = {{ connector = "discard", from = "count" }}
+sink.letters = {{ connector = "file", from = "count.dead-letters", path = "letters", format = "jsonl" }}
+"#
+        ),
+    );
+    job
+}
+
+#[test]
+fn a_checkpoint_without_news_is_not_a_line() {
+    let job = following();
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    let completed = || status(&job)["checkpoints"]["counts"]["completed"].as_u64();
+    while completed() < Some(80) {
+        assert!(!run.has_ended(), "{}", run.stderr());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // One of the first may come before the record.
+    let lines = run.stderr().matches(" completed: ").count();
+    assert!((1..=2).contains(&lines), "{}", run.stderr());
+    job.write("in/two.txt", GOOD);
+    run.wait_for(" completed: 2 records in");
+    run.signal("TERM");
+    run.wait().succeeded();
+}
+
+#[test]
+fn what_only_the_engine_knows_is_not_shown() {
+    let job = following();
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
+    let told = status(&job);
+    let vertices = told["vertices"].as_array().unwrap();
+    let added = vertices
+        .iter()
+        .find(|vertex| vertex["name"] == "count.in.replay");
+    assert!(added.is_some(), "{told}");
+    let screen = job.command(&["status", "."]).succeeded().stdout;
+    assert!(!screen.contains("replay"), "{screen}");
+    let shown = job.command(&["checkpoint", "show"]).succeeded().stdout;
+    assert!(!shown.contains("replay"), "{shown}");
+    assert_eq!(shown.matches("watches for new files").count(), 1, "{shown}");
+    run.signal("TERM");
+    run.wait().succeeded();
+}
+
+#[test]
+fn times_that_are_not_times_of_day_have_no_lag() {
+    let job = Job::endless("");
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    let metrics = loop {
+        let metrics = status(&job)["vertices"][0]["metrics"].clone();
+        if metrics["watermark"].is_number() {
+            break metrics;
+        }
+        assert!(!run.has_ended(), "{}", run.stderr());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(metrics["watermark-lag"].is_null(), "{metrics}");
+    run.signal("TERM");
+    run.wait().succeeded();
+}
+
+#[test]
+fn an_output_folder_of_another_data_folder_names_the_way_that_keeps_the_state() {
+    let job = Job::with_input(GOOD);
+    job.run(&[]).succeeded();
+    let refused = job.run(&["--data-dir", "new"]);
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    refused
+        .says("to keep state and output, use that folder with `--data-dir`, or start from a savepoint of it with `--from`")
+        .says("run with `--fresh`");
+}
+
+#[test]
+fn a_number_that_is_not_one_is_refused_with_what_was_expected() {
+    let job = Job::with_input(GOOD);
+    for (arguments, says) in [
+        (
+            &["rollback", ".", "--to", "x"][..],
+            "a checkpoint has a number",
+        ),
+        (&["checkpoint", "show", "x"], "a checkpoint has a number"),
+        (
+            &["checkpoint", "diff", "1", "-"],
+            "a checkpoint has a number",
+        ),
+        (
+            &["rescale", ".", "x"],
+            "a whole number of tasks is expected",
+        ),
+        (
+            &["run", ".", "--parallelism", "70000"],
+            "a whole number of tasks is expected",
+        ),
+        (
+            &["replay", ".", "--records", "1.5"],
+            "a whole number of records is expected",
+        ),
+    ] {
+        let refused = job.command(arguments);
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(
+            !refused.stderr.contains("invalid digit"),
+            "{}",
+            refused.stderr
+        );
+        refused.says(says);
+    }
+}

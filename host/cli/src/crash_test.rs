@@ -55,7 +55,7 @@ pub struct CrashTestArguments {
     #[arg(long, value_name = "OPERATOR=NEW.wasm")]
     swap: Option<String>,
     /// Changes the parallelism in each run that is killed
-    #[arg(long, value_name = "N", conflicts_with = "swap")]
+    #[arg(long, value_name = "N", conflicts_with = "swap", value_parser = super::typed::tasks)]
     rescale: Option<u16>,
     /// Tests only this point; may be given several times. `--point list` prints all points
     #[arg(long = "point", value_name = "NAME")]

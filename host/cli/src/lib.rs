@@ -35,6 +35,7 @@ mod profile;
 mod progress;
 mod table;
 mod terminal;
+mod typed;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -130,7 +131,7 @@ pub struct PipelineArguments {
     #[arg(long = "set", value_name = "path.to.field=value")]
     pub sets: Vec<String>,
     /// Number of tasks of each node, short for `--set job.parallelism=N`
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = typed::tasks)]
     pub parallelism: Option<u16>,
 }
 

@@ -18,7 +18,7 @@ use floodmark_engine::job::{CompletedCheckpoint, Notice, WentBack};
 use floodmark_engine::observe::WorkerMetrics;
 use floodmark_engine::runtime::plan::{Plan, WorkerIndex};
 use floodmark_engine::runtime::worker::Counters;
-use floodmark_engine::session::number::{bytes, count, rate, span, things};
+use floodmark_engine::session::number::{bytes, rate, span, things};
 use floodmark_engine::session::watched::Watched;
 use floodmark_state::stream::CheckpointId;
 
@@ -40,6 +40,8 @@ pub(super) struct ProgressDisplay {
     watched: Watched,
     /// The newest checkpoint, and when it was completed; `None` for one that the job has gone back to.
     last_checkpoint: Option<(CheckpointId, Option<Duration>)>,
+    /// Records read up to the last checkpoint that was completed.
+    checkpoint_records: Option<u64>,
     samples: Vec<(Duration, u64, u64)>,
     line_at: Duration,
     checkpoint_line_at: Duration,
@@ -89,6 +91,7 @@ impl ProgressDisplay {
             stage: StartStage::default(),
             watched,
             last_checkpoint: None,
+            checkpoint_records: None,
             samples: Vec::new(),
             line_at: LINE_INTERVAL,
             checkpoint_line_at: Duration::ZERO,
@@ -159,7 +162,11 @@ impl ProgressDisplay {
         self.last_checkpoint = Some((checkpoint.id, Some(now)));
         self.totals.last_checkpoint = Some(checkpoint.id);
         let told_lately = now < self.checkpoint_line_at;
-        if checkpoint.trigger == Trigger::Periodic && (self.terminal.has_bar() || told_lately) {
+        let before = self.checkpoint_records.replace(checkpoint.records_in);
+        let has_no_news = before == Some(checkpoint.records_in);
+        if checkpoint.trigger == Trigger::Periodic
+            && (self.terminal.has_bar() || told_lately || has_no_news)
+        {
             return;
         }
         self.checkpoint_line_at = now + CHECKPOINT_LINE_INTERVAL;
@@ -413,7 +420,7 @@ impl Watcher for ProgressDisplay {
         let total = totals.into_iter().try_fold(0_u64, u64::checked_add);
         let (records_rate, done_rate) = self.rate(now, self.totals.records_in, done);
         let mut parts = vec![
-            format!("{} records in", count(self.totals.records_in)),
+            format!("{} in", things(self.totals.records_in, "record")),
             rate(records_rate),
         ];
         parts.push(match self.last_checkpoint {

@@ -58,7 +58,7 @@ pub struct ReplayArguments {
     #[arg(long = "config", value_name = "field=value")]
     configs: Vec<String>,
     /// Number of records to replay
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = super::typed::records)]
     records: u64,
     /// Runs the plugins and configurations of the savepoint where the pipeline names others. They are code of the author of
     /// the savepoint, and run in the sandbox

@@ -9,6 +9,7 @@ use super::CommandError;
 use super::job::JobArguments;
 use super::print::{print, print_json};
 use super::progress::micros;
+use super::typed::tasks;
 
 /// Changes the parallelism of a running job at a checkpoint, without restarting its process
 ///
@@ -19,7 +20,7 @@ pub struct RescaleArguments {
     #[command(flatten)]
     job: JobArguments,
     /// Number of tasks per node, from 1 to `max-parallelism`
-    #[arg(value_name = "N", required = true)]
+    #[arg(value_name = "N", required = true, value_parser = tasks)]
     parallelism: u16,
     /// Prints JSON
     #[arg(long)]

@@ -14,6 +14,7 @@ use super::pipeline::read;
 use super::print::{print, print_json};
 use super::progress::gone;
 use super::terminal::Terminal;
+use super::typed::checkpoint_id;
 use super::{CommandError, PipelineArguments};
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_checkpoint::{Depth, delete_after};
@@ -38,7 +39,7 @@ pub struct RollbackArguments {
     #[command(flatten)]
     job: JobArguments,
     /// The number of the checkpoint; `floodmark checkpoint list` shows them
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = checkpoint_id)]
     to: u64,
     /// The `--set` options that `run` is given, if the job does not run
     #[arg(long = "set", value_name = "path.to.field=value")]

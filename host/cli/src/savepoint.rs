@@ -34,7 +34,7 @@ pub struct CreateArguments {
     #[command(flatten)]
     job: JobArguments,
     /// The number of the checkpoint to copy [default: a new one of a running job, the newest one of a stopped job]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = super::typed::checkpoint_id)]
     from_checkpoint: Option<u64>,
     /// The file to create
     #[arg(long, value_name = "FILE")]

@@ -119,15 +119,17 @@ fn page(status: &Value) -> String {
             fine(&swaps["longest-pause"]),
         );
     }
-    let none = Vec::new();
-    let vertices = status["vertices"].as_array().unwrap_or(&none);
+    let vertices = status["vertices"].as_array().into_iter().flatten();
+    let vertices: Vec<&Value> = vertices
+        .filter(|vertex| !is_idle_addition(vertex))
+        .collect();
     text.push('\n');
-    text += &nodes(vertices);
-    text += &stages(vertices);
+    text += &nodes(&vertices);
+    text += &stages(&vertices);
     let operators = vertices
         .iter()
         .filter(|vertex| vertex["kind"] == "operator");
-    text + &operators.map(operator).collect::<String>()
+    text + &operators.map(|vertex| operator(vertex)).collect::<String>()
 }
 
 /// A delay after a failure, if the job waits.
@@ -186,7 +188,16 @@ fn checkpoints(known: &Value, now_ms: u64) -> String {
     format!("  checkpoint   {last}{how_many}\n{failed}{restored}")
 }
 
-fn nodes(vertices: &[Value]) -> String {
+/// Whether it is a source that the engine has added for dead letters that are replayed, and none were. Names in a pipeline file
+/// have no dots.
+fn is_idle_addition(vertex: &Value) -> bool {
+    let is_added = vertex["name"]
+        .as_str()
+        .is_some_and(|name| name.contains('.'));
+    is_added && vertex["kind"] == "source" && number(&vertex["metrics"]["read-records"]) == 0
+}
+
+fn nodes(vertices: &[&Value]) -> String {
     let head = [
         "node",
         "in",
@@ -200,7 +211,7 @@ fn nodes(vertices: &[Value]) -> String {
         "watermark lag",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for vertex in vertices {
+    for &vertex in vertices {
         let metrics = &vertex["metrics"];
         let share = |field: &str| {
             let share = metrics[field].as_f64().unwrap_or_default();
@@ -232,17 +243,17 @@ fn nodes(vertices: &[Value]) -> String {
 }
 
 /// Time by stage: one row per node, one column per stage, with the stage's share of the time of all nodes.
-fn stages(vertices: &[Value]) -> String {
+fn stages(vertices: &[&Value]) -> String {
     let time = |vertex: &Value, stage: &str| vertex["stage-times"][stage].as_f64();
     let times = |vertex| Stage::ALL.map(|stage| time(vertex, stage.name()));
-    let all: f64 = vertices.iter().flat_map(times).flatten().sum();
+    let all: f64 = vertices.iter().copied().flat_map(times).flatten().sum();
     if all <= 0.0 {
         return String::new();
     }
     let stages = Stage::ALL.map(|stage| stage.name().to_owned());
     let head = ["time by stage".to_owned()].into_iter().chain(stages);
     let mut rows = vec![head.collect::<Vec<_>>()];
-    for vertex in vertices {
+    for &vertex in vertices {
         let cells = times(vertex).map(|time| match time {
             Some(time) => format!("{} ({:.0} %)", millis(time as u64), 100.0 * time / all),
             None => "-".to_owned(),
@@ -393,6 +404,9 @@ mod tests {
                 "metrics": { "read-records": 12_345, "read-records-per-second": 1000.0, "busy-share": 0.5 },
                 "calls": { "count": 9, "traps": 1, "retries": 2, "guest-time": 12_000 },
                 "stage-times": { "exchange": 0.25, "lookup": 3_000.0, "guest": 15_000.0, "apply": 1_999.75 },
+            }, {
+                "name": "count.in.replay", "kind": "source", "metrics": { "read-records": 0 },
+                "stage-times": { "source": 0.5 },
             }],
         });
         let page = page(&status);
@@ -416,5 +430,6 @@ mod tests {
             assert!(page.contains(words), "not there: {words}\n{page}");
         }
         assert!(!page.contains('\u{1b}'));
+        assert!(!page.contains("replay"), "{page}");
     }
 }

@@ -42,7 +42,7 @@ pub struct SwapArguments {
     #[arg(long = "config", value_name = "key=value")]
     configs: Vec<String>,
     /// Lets both plugins process N records after the newest checkpoint first, and prints where their output differs
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = super::typed::records)]
     shadow: u64,
     /// Does all checks, and changes nothing
     #[arg(long)]

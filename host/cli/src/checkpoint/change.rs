@@ -19,7 +19,7 @@ use floodmark_state::stream::CheckpointId;
 #[derive(Debug, Args)]
 pub struct Delete {
     /// The numbers of the checkpoints
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = crate::typed::checkpoint_id)]
     ids: Vec<u64>,
     /// Also deletes the newest one: the job then resumes from an older one, or starts from the beginning
     #[arg(long)]

@@ -22,10 +22,10 @@ use floodmark_state::{StateSchema, TreeError};
 #[derive(Debug, Args)]
 pub struct Diff {
     /// The number of the earlier checkpoint
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", value_parser = crate::typed::checkpoint_id)]
     a: u64,
     /// The number of the later checkpoint
-    #[arg(value_name = "B")]
+    #[arg(value_name = "B", value_parser = crate::typed::checkpoint_id)]
     b: u64,
     /// Lists each key that is new, gone or changed
     #[arg(long)]

@@ -18,7 +18,7 @@ use super::place::PlaceOrSavepoint;
 use super::print::{print, print_json};
 use super::table::table;
 use floodmark_checkpoint::store::VerifyReport;
-use floodmark_checkpoint::{Checkpoint, OperatorSnapshot, Split};
+use floodmark_checkpoint::{Checkpoint, OperatorSnapshot, SourceSnapshot, Split};
 use floodmark_engine::connector::{file_source, generator};
 use floodmark_engine::pipeline::duration;
 use floodmark_engine::pipeline::identity::field;
@@ -64,7 +64,7 @@ pub struct CheckpointArguments {
 #[derive(Debug, Args)]
 pub struct Chosen {
     /// The number of the checkpoint
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = super::typed::checkpoint_id)]
     id: Option<u64>,
     #[command(flatten)]
     listing: CheckpointArguments,
@@ -210,6 +210,24 @@ fn describe_split(checkpoint: &Checkpoint, source: &str, split: &Split) -> Strin
     }
 }
 
+/// The positions of a source. One that the engine has added for dead letters is left out while none were replayed.
+fn page_of_source(checkpoint: &Checkpoint, source: &SourceSnapshot) -> String {
+    let describe = |split| describe_split(checkpoint, &source.name, split);
+    let mut splits: Vec<_> = source.splits.iter().map(describe).collect();
+    let is_idle = splits.iter().all(|split| split == file_source::WATCHES);
+    if is_idle && source.name.contains('.') {
+        return String::new();
+    }
+    // All watches read the same.
+    let mut seen = BTreeSet::new();
+    splits.retain(|split| split != file_source::WATCHES || seen.insert(split.clone()));
+    let mut text = format!("source `{}`\n", one_line(&source.name));
+    for split in splits {
+        text += &format!("  {}\n", one_line(&split));
+    }
+    text
+}
+
 fn page(checkpoint: &Checkpoint) -> String {
     let mut text = format!(
         "checkpoint {} of job `{}`\n  taken        {} ({})\n  records      {} in, {} out\n  parallelism  {} of at most {}\n",
@@ -223,11 +241,7 @@ fn page(checkpoint: &Checkpoint) -> String {
         checkpoint.scale.max_parallelism.get(),
     );
     for source in &checkpoint.sources {
-        text += &format!("source `{}`\n", one_line(&source.name));
-        for split in &source.splits {
-            let split = describe_split(checkpoint, &source.name, split);
-            text += &format!("  {}\n", one_line(&split));
-        }
+        text += &page_of_source(checkpoint, source);
     }
     for operator in &checkpoint.operators {
         let chunks = chunks(operator).len() as u64;

@@ -305,7 +305,7 @@ impl Became {
                 let text = |value: &Option<Box<RawValue>>| {
                     value
                         .as_ref()
-                        .map_or(nothing.clone(), |text| short(text.get()))
+                        .map_or("absent".to_owned(), |text| short(text.get()))
                 };
                 format!("{}, was {}", text(after), text(before))
             }

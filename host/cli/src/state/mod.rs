@@ -49,7 +49,7 @@ pub struct StateArguments {
     #[command(flatten)]
     place: PlaceOrSavepoint,
     /// The number of the checkpoint [default: the newest one]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = crate::typed::checkpoint_id)]
     checkpoint: Option<u64>,
     /// Prints the stored bytes, without decoding them
     #[arg(long)]

@@ -7,6 +7,7 @@ use super::bytes::Record;
 use super::{Call, Emits, Expected, FailsBy, Variation, show};
 use floodmark_engine::guest::{Exceeded, GuestError};
 use floodmark_engine::runtime::single_operator::Called;
+use floodmark_engine::session::number::things;
 
 /// Largest number of lines of a difference that are shown.
 const LINES_MAX: usize = 20;
@@ -188,7 +189,7 @@ pub(super) fn compare_again(
         (Err(before), Err(again)) if before.by == again.by => Vec::new(),
         _ => {
             let line = |outcome: &CallOutcome| match outcome {
-                Ok(called) => format!("emits {} records", called.emitted.len()),
+                Ok(called) => format!("emits {}", things(called.emitted.len() as u64, "record")),
                 Err(failed) => show::message(&failed.message),
             };
             vec![format!("- {}", line(before)), format!("+ {}", line(again))]

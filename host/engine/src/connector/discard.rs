@@ -252,7 +252,10 @@ impl SinkCommitter for DiscardCommitter {
 
     fn summary(&self) -> Option<String> {
         let DiscardedTotal { records, checksum } = self.committed;
-        Some(format!("{records} records, checksum {checksum:016x}"))
+        let plural = if records == 1 { "" } else { "s" };
+        Some(format!(
+            "{records} record{plural}, checksum {checksum:016x}"
+        ))
     }
 }
 

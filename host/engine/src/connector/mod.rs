@@ -390,7 +390,7 @@ pub enum ConnectorError {
     },
     /// Output of a run whose checkpoints no longer exist.
     #[error(
-        "`{}` holds output of this job (parts: {parts}) that belongs to no checkpoint; point `path` elsewhere, or run with `--fresh` to remove it and start over",
+        "`{}` holds output of this job (parts: {parts}) that belongs to no checkpoint of this data folder; to keep state and output, use the data folder that the job had with `--data-dir`, or start from a savepoint of it with `--from`; else point `path` elsewhere, or run with `--fresh` to remove the output and start over",
         path.display()
     )]
     ForeignOutput {
@@ -423,7 +423,7 @@ pub enum ConnectorError {
     },
     /// Output of the same sink, but of a run with another data folder.
     #[error(
-        "`{}` holds the output of a run of this job with another data folder; use that `--data-dir`, point `path` elsewhere, or run with `--fresh` to remove that output and start over",
+        "`{}` holds the output of a run of this job with another data folder; to keep state and output, use that folder with `--data-dir`, or start from a savepoint of it with `--from`; else point `path` elsewhere, or run with `--fresh` to remove that output and start over",
         path.display()
     )]
     OtherRun {
@@ -443,7 +443,7 @@ pub enum ConnectorError {
     },
     /// A staged part is not what was staged.
     #[error(
-        "part `{}` has {len} bytes, but the checkpoint says {expected}; restore the file, or start over with `--fresh`",
+        "part `{}` has {len} bytes, but the checkpoint says {expected}; restore the file, go back to an older checkpoint with `--from ID`, or start over with `--fresh`",
         path.display()
     )]
     PartDamaged {
@@ -455,7 +455,7 @@ pub enum ConnectorError {
         expected: u64,
     },
     /// A part that the checkpoint names is missing.
-    #[error("part `{}` of the restored checkpoint is missing; start over with `--fresh`", path.display())]
+    #[error("part `{}` of the restored checkpoint is missing; if the output was moved, move it back with its folder `.staged`; else go back to an older checkpoint with `--from ID`, start from a savepoint with `--from FILE` and another `path`, or start over with `--fresh`", path.display())]
     PartGone {
         /// Where the part should be.
         path: PathBuf,

@@ -12,6 +12,10 @@ use super::numbers::{Counter, Gauge};
 use super::rates::Lately;
 use super::task::{TaskMetrics, Unmigrated};
 
+/// The longest lag of a watermark that is told. Event times that are further away are not times of day, such as those of
+/// the generator, which begin in 1970, or they are of a past that the job does not try to catch up with.
+const LAG_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+
 pub(super) fn json(observer: &Observer, facts: &Facts, lately: &[Lately], now_ms: u64) -> Value {
     let vertices = facts.nodes.iter().zip(lately).enumerate();
     let vertices: Vec<_> = vertices
@@ -138,6 +142,7 @@ fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
     let watermarks: Option<Vec<_>> = live(facts, node).map(|task| task.watermark.get()).collect();
     let watermark = watermarks.and_then(|times| times.into_iter().min());
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let lag = watermark.map(|time| now.saturating_sub(time));
     json!({
         "read-records": sum(|task| &task.input.records),
         "read-bytes": sum(|task| &task.input.bytes),
@@ -152,7 +157,7 @@ fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
         "idle-share": share(lately.idle),
         "backpressured-share": share(lately.back_pressured),
         "watermark": watermark,
-        "watermark-lag": watermark.map(|time| now.saturating_sub(time)),
+        "watermark-lag": lag.filter(|lag| lag.unsigned_abs() <= LAG_MS_MAX),
     })
 }
 

@@ -131,10 +131,15 @@ fn leave_out_new_letters(old: &IdentityFields, new: &mut IdentityFields) {
 }
 
 pub(super) fn changed(field: &str, old: Option<&String>, new: Option<&String>) -> String {
-    let show =
-        |value: Option<&String>| value.map_or("nothing".to_owned(), |text| format!("`{text}`"));
-    let (old, new) = (show(old), show(new));
     let parts: Vec<&str> = field.splitn(3, '.').collect();
+    let reads_or_writes =
+        matches!(parts[..], [_, _, rest] if rest == "path" || rest.starts_with("from"));
+    let absent = match reads_or_writes {
+        true => "nothing",
+        false => "not set",
+    };
+    let show = |value: Option<&String>| value.map_or(absent.to_owned(), |text| format!("`{text}`"));
+    let (old, new) = (show(old), show(new));
     match parts[..] {
         ["job", "name"] => format!("the job was called {old}, now it is called {new}"),
         ["source", name, "path"] => format!("source `{name}` read {old}, now reads {new}"),

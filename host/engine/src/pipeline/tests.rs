@@ -276,7 +276,7 @@ source.text.path = \"../../*.md\"
         ),
         (
             "source.text.key=k",
-            "`source.text.key` was nothing, now is `k`",
+            "`source.text.key` was not set, now is `k`",
         ),
         (
             "job.name=other",

@@ -404,13 +404,19 @@ impl SinkCommitter for FileCommitter {
     fn summary(&self) -> Option<String> {
         let CommittedTotal { parts, size } = self.committed;
         Some(format!(
-            "{} records, {} bytes in {parts} part{} in `{}`",
+            "{} record{}, {} byte{} in {parts} part{} in `{}`",
             size.records,
+            plural(size.records),
             size.bytes,
-            if parts == 1 { "" } else { "s" },
+            plural(size.bytes),
+            plural(parts),
             self.folder.display()
         ))
     }
+}
+
+fn plural(number: u64) -> &'static str {
+    if number == 1 { "" } else { "s" }
 }
 
 fn marker(staging: &Path) -> PathBuf {

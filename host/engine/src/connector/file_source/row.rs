@@ -344,9 +344,15 @@ impl RowHeader {
     fn add(&self, row: &SourceRow, json: &mut Vec<u8>, batch: &mut Batch) -> Result<(), String> {
         if row.len() != self.labels.len() {
             return Err(format!(
-                "the row has {} fields, but there are {} columns; correct it, or quote what has a delimiter in it",
-                row.len(),
-                self.labels.len()
+                "the row has {}, but there {}; correct it, or quote what has a delimiter in it",
+                match row.len() {
+                    1 => "1 field".to_owned(),
+                    fields => format!("{fields} fields"),
+                },
+                match self.labels.len() {
+                    1 => "is 1 column".to_owned(),
+                    columns => format!("are {columns} columns"),
+                }
             ));
         }
         json.clear();

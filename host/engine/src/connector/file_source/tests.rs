@@ -328,7 +328,7 @@ fn wrong_rows_are_named() {
         (
             b"a,b\n1,2\n3\n".as_slice(),
             "",
-            "line 3, byte 8: the row has 1 fields, but there are 2 columns",
+            "line 3, byte 8: the row has 1 field, but there are 2 columns",
         ),
         (b"a\n\"x", "", "byte 2: the row starts a quoted field"),
         (b"a\n\"", "", "byte 2: the row starts a quoted field"),
