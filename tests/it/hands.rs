@@ -375,3 +375,36 @@ fn a_number_that_is_not_one_is_refused_with_what_was_expected() {
         refused.says(says);
     }
 }
+
+#[test]
+fn a_line_feed_in_a_name_begins_no_line() {
+    const NAME: &str = "x\nforged: all is well";
+    let job = Job::with_input(GOOD);
+    fs::create_dir(job.path(NAME)).unwrap();
+    let set = format!("source.text.path={NAME}.txt");
+    let unknown = format!("sink.counts.{NAME}=1");
+    let gone = format!("{NAME}/gone");
+    let mut named = 0;
+    for arguments in [
+        &["status", ".", "--data-dir", NAME][..],
+        &["status", ".", "--data-dir", &gone],
+        &["stop", ".", "--data-dir", NAME],
+        &["checkpoint", "list", "--data-dir", NAME],
+        &["checkpoint", "show", NAME],
+        &["state", "list", "--savepoint", NAME],
+        &["run", ".", "--set", &set],
+        &["check", ".", "--set", &unknown],
+        &["check", NAME],
+        &["test", NAME],
+        &["build", NAME],
+        &["savepoint", "create", ".", "--to", &gone],
+        &["dead-letters", "list", ".", "--operator", NAME],
+    ] {
+        let outcome = job.command(arguments);
+        let said = outcome.stdout + &outcome.stderr;
+        named += usize::from(said.contains("forged"));
+        let forged = said.lines().any(|line| line.starts_with("forged"));
+        assert!(!forged, "{arguments:?} {said}");
+    }
+    assert!(named > 8, "{named} of the messages have the name");
+}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::CommandError;
+use super::escape::one_line;
 use super::failure::EXIT_PLUGIN;
 use super::print::print;
 use super::terminal::Terminal;
@@ -62,7 +63,7 @@ pub fn build(arguments: &BuildArguments) -> Result<(), CommandError> {
     let plugin = guests.engine.load("plugin", &bytes)?;
     let mut text = format!(
         "{}: {}",
-        component.display(),
+        one_line(&component.display().to_string()),
         number::bytes(bytes.len() as u64)
     );
     if let Some(language) = Language::of(&arguments.folder) {
@@ -81,7 +82,7 @@ pub fn build(arguments: &BuildArguments) -> Result<(), CommandError> {
             ))
         };
         std::fs::copy(&component, out).map_err(unwritable)?;
-        text += &format!("copied to {}\n", out.display());
+        text += &format!("copied to {}\n", one_line(&out.display().to_string()));
     }
     print(&text)
 }

@@ -150,8 +150,8 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
         let description = plugin.description();
         text += &format!(
             "  plugin  {} {}, {} bytes, sha256 {}\n          {}\n",
-            description.name,
-            description.version,
+            one_line(&description.name),
+            one_line(&description.version),
             plugin.component().len(),
             plugin.digest(),
             one_line(&assembled.components[&node.name].display().to_string()),

@@ -12,6 +12,9 @@
 
 use std::borrow::Cow;
 
+/// What stands before the lines of a message after its first one.
+const INDENT: &str = "    ";
+
 /// Escapes a text that may have several lines.
 pub(super) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |char| char != '\n' && is_hidden(char), as_rust)
@@ -20,6 +23,25 @@ pub(super) fn lines(text: &str) -> Cow<'_, str> {
 /// Escapes a text that is a part of a line: line feeds, too.
 pub(super) fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden, as_rust)
+}
+
+/// Escapes a message. Its lines after the first one are indented: messages quote names, and a name with a line feed in it must
+/// not begin a line that looks like another message.
+pub(super) fn message(text: &str) -> Cow<'_, str> {
+    if !text.contains('\n') {
+        return lines(text);
+    }
+    let escaped = lines(text);
+    let mut lines = escaped.split('\n');
+    let mut message = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        message.push('\n');
+        if !line.is_empty() && !line.starts_with("  ") {
+            message += INDENT;
+        }
+        message += line;
+    }
+    Cow::Owned(message)
 }
 
 /// Escapes the strings of a JSON text in JSON's own form, such as `\u009b`, so that it stays the same JSON. JSON itself
@@ -114,6 +136,17 @@ mod tests {
     fn only_a_text_of_several_lines_has_line_feeds() {
         assert_eq!(lines("one\n  two\r\n"), "one\n  two\\r\n");
         assert_eq!(one_line("one\n  two"), "one\\n  two");
+    }
+
+    #[test]
+    fn only_the_first_line_of_a_message_begins_a_line() {
+        for (text, expected) in [
+            ("one", "one"),
+            ("a `b\nerror: c`\r", "a `b\n    error: c`\\r"),
+            ("one\n  two\n\n three\n", "one\n  two\n\n     three\n"),
+        ] {
+            assert_eq!(message(text), expected);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CommandError;
+use super::escape::one_line;
 use super::failure::EXIT_USAGE;
 use super::print::print;
 use floodmark_plugin_build::Language;
@@ -68,7 +69,7 @@ pub fn new(arguments: &NewArguments) -> Result<(), CommandError> {
     };
     print(&format!(
         "created `{0}`, a plugin in {language}; next:\n  cd {0}\n  {test:<24} # its test, without WebAssembly\n  {1:<24} # makes the component\n  {2:<24} # runs it as the engine does, on vectors.toml\n",
-        folder.display(),
+        one_line(&folder.display().to_string()),
         "floodmark build",
         "floodmark test .",
     ))

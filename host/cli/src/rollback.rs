@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::escape::one_line;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use super::job::JobArguments;
 use super::pipeline::read;
@@ -79,7 +80,7 @@ pub fn rollback(arguments: &RollbackArguments) -> Result<(), CommandError> {
         gone(&deleted),
     );
     for line in done["says"].as_array().into_iter().flatten() {
-        text += line.as_str().unwrap_or_default();
+        text += &one_line(line.as_str().unwrap_or_default());
         text.push('\n');
     }
     print(&text)

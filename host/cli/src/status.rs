@@ -51,7 +51,8 @@ fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
         let checkpoint = newest.as_ref().map(summary);
         return print_json(&json!({ "state": "NOT_RUNNING", "checkpoint": checkpoint }));
     }
-    let folder = place.data_dir.display();
+    let folder = place.data_dir.display().to_string();
+    let folder = one_line(&folder);
     let Some(checkpoint) = newest else {
         return print(&format!(
             "no job runs on the data folder `{folder}`, and it has no checkpoint\n"

@@ -77,5 +77,5 @@ fn bounded_style(bounded: bool) -> ProgressStyle {
 /// Prints a line, or a message of several lines, where no [`Terminal`] is available.
 pub(super) fn warn(line: &str) {
     // A closed standard error is ignored: there is no other place to report to.
-    let _ = writeln!(stderr(), "{}", escape::lines(line));
+    let _ = writeln!(stderr(), "{}", escape::message(line));
 }

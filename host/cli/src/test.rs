@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::CommandError;
+use super::escape::one_line;
 use super::failure::{EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
 use super::print::print;
 use super::terminal::Terminal;
@@ -128,7 +129,7 @@ fn files(arguments: &TestArguments) -> Result<Vec<Vectors>, CommandError> {
         }));
     }
     let read = |path: &PathBuf| {
-        let name = path.display().to_string();
+        let name = one_line(&path.display().to_string()).into_owned();
         let text = regular_file::read_text(path, find::BYTES_MAX)
             .map_err(|error| usage(format!("cannot read vectors from `{name}`: {error}")))?;
         Ok(Vectors::parse(&name, &text)?)

@@ -116,7 +116,10 @@ fn list(listing: &CheckpointArguments) -> Result<(), CommandError> {
     let mut damage = String::new();
     for (id, found) in &listed {
         match found {
-            Err(error) => damage += &format!("checkpoint {id} is damaged: {error}\n"),
+            Err(error) => {
+                let reason = error.to_string();
+                damage += &format!("checkpoint {id} is damaged: {}\n", one_line(&reason));
+            }
             Ok(checkpoint) => rows.push(vec![
                 id.to_string(),
                 date(checkpoint.created_ms),
@@ -342,13 +345,13 @@ fn findings(report: &VerifyReport) -> String {
                 text += &format!(
                     "checkpoint {} is damaged: {}\n",
                     checkpoint.id,
-                    problems.join("; ")
+                    one_line(&problems.join("; "))
                 )
             }
         }
     }
     for problem in &report.problems {
-        text += &format!("the store: {problem}\n");
+        text += &format!("the store: {}\n", one_line(problem));
     }
     text + &format!(
         "{} read, {}\n",

@@ -14,6 +14,7 @@ use clap::Args;
 use super::decoder::encode;
 use super::row::{JsonText, Row};
 use super::unreadable as unreadable_state;
+use crate::escape::one_line;
 use crate::failure::EXIT_USAGE;
 use crate::pipeline::read;
 use crate::place::scratch_file;
@@ -93,7 +94,7 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
     }
     print(&format!(
         "savepoint `{}`: {} of {}\n",
-        arguments.to.display(),
+        one_line(&arguments.to.display().to_string()),
         things(keys, "key"),
         things(rows, "row")
     ))
