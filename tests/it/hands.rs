@@ -408,3 +408,31 @@ fn a_line_feed_in_a_name_begins_no_line() {
     }
     assert!(named > 8, "{named} of the messages have the name");
 }
+
+#[test]
+fn every_command_that_looks_takes_json_and_the_data_folder() {
+    let job = Job::with_input(GOOD);
+    job.run(&["--data-dir", "data"]).succeeded();
+    for arguments in [
+        &["check", "."][..],
+        &["check", ".", "--no-build"],
+        &["status", "."],
+        &["checkpoint", "list"],
+        &["checkpoint", "show"],
+        &["checkpoint", "verify"],
+        &["checkpoint", "diff", "1", "1"],
+        &["state", "list"],
+        &["state", "get", "count", "count", "is"],
+        &["state", "dump", "count", "count"],
+    ] {
+        let arguments = [arguments, &["--json", "--data-dir", "data"]].concat();
+        let told = job.command(&arguments).succeeded().stdout;
+        let values = serde_json::Deserializer::from_str(&told).into_iter::<Value>();
+        for value in values {
+            assert!(value.is_ok(), "{arguments:?} {told}");
+        }
+    }
+    let checked = job.command(&["check", ".", "--json"]).succeeded().stdout;
+    let checked: Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!(checked["operators"][0]["plugin"]["states"][0], "count");
+}

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::escape::one_line;
 use super::pipeline::read;
-use super::print::print;
+use super::print::{print, print_json};
 use super::terminal::Terminal;
 use super::{CommandError, PipelineArguments};
 use floodmark_engine::StartFrom;
@@ -43,6 +44,9 @@ pub struct CheckArguments {
     /// The data folder of the job, if `run` is given one: inputs of a job that has run there may be gone
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -57,13 +61,52 @@ pub fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
     let starts_over = preflight::starts_over(&StartFrom::Newest, &data_dir);
     preflight::check(&pipeline, NO_DATA, starts_over)?;
     if arguments.no_build {
-        return print(&describe_unbuilt(&pipeline.spec));
+        return match arguments.json {
+            true => print_json(&facts(&pipeline.spec, None)),
+            false => print(&describe_unbuilt(&pipeline.spec)),
+        };
     }
     let guests = Ticking::for_job(&pipeline.spec, None, &terminal.saying())?;
     let assembled = assemble(pipeline, &guests.engine, NO_DATA, &mut |line| {
         terminal.say(line)
     })?;
-    print(&describe(&assembled))
+    match arguments.json {
+        true => print_json(&facts(&assembled.graph.spec, Some(&assembled))),
+        false => print(&describe(&assembled)),
+    }
+}
+
+/// The pipeline for programs. What only plugins know is `null` without them.
+fn facts(spec: &Spec, assembled: Option<&Assembled>) -> Value {
+    let plugin = |name: &str| {
+        let nodes = &assembled?.plan.nodes;
+        let node = nodes.iter().find(|node| node.name == name)?;
+        let Role::Operator(Operator { plugin, .. }) = &node.role else {
+            return None;
+        };
+        let description = plugin.description();
+        let states = description.states.iter().map(|state| &state.name);
+        Some(json!({
+            "name": description.name,
+            "version": description.version,
+            "digest": plugin.digest().to_string(),
+            "inputs": description.inputs,
+            "outputs": description.outputs,
+            "states": states.collect::<Vec<_>>(),
+        }))
+    };
+    let operators = spec.operators.iter().map(|(name, operator)| {
+        json!({ "name": name, "path": operator.plugin.display().to_string(), "plugin": plugin(name) })
+    });
+    json!({
+        "job": spec.name,
+        "parallelism": spec.parallelism,
+        "max-parallelism": spec.max_parallelism.get(),
+        "is-built": assembled.is_some(),
+        "sources": spec.sources.keys().collect::<Vec<_>>(),
+        "operators": operators.collect::<Vec<_>>(),
+        "sinks": spec.sinks.keys().collect::<Vec<_>>(),
+    })
 }
 
 fn describe(assembled: &Assembled) -> String {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::CommandError;
 use super::job::{JobArguments, absolute, as_text, id_of};
+use super::print::print_json;
 use super::savepoint::can_be_made;
 use super::terminal::Terminal;
 use floodmark_engine::edge::data_dir;
@@ -22,6 +23,9 @@ pub struct StopArguments {
     /// Also copies the last checkpoint to this file, from which `run --from FILE` starts
     #[arg(long, value_name = "FILE")]
     savepoint: Option<PathBuf>,
+    /// Prints JSON, once the job has ended
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -34,12 +38,16 @@ pub fn stop(arguments: &StopArguments) -> Result<(), CommandError> {
     savepoint.as_deref().map_or(Ok(()), can_be_made)?;
     let to = savepoint.as_deref().map(as_text).transpose()?;
     let wish = json!({ "drain": arguments.drain, "savepoint": to });
-    let id = id_of(&place.call("/v1/stop", &wish)?);
+    let done = place.call("/v1/stop", &wish)?;
     // A script can start the next run as soon as this command returns.
     data_dir::wait_until_free(&place.data_dir);
+    if arguments.json {
+        return print_json(&done);
+    }
     let copied = savepoint.map(|path| format!(", copied to `{}`", path.display()));
     Terminal::new().say(&format!(
-        "stopped with checkpoint {id}{}",
+        "stopped with checkpoint {}{}",
+        id_of(&done),
         copied.unwrap_or_default()
     ));
     Ok(())

@@ -31,8 +31,20 @@ pub struct Dump {
     /// sub-key and value
     #[arg(long, value_enum, default_value_t = DumpFormat::Jsonl)]
     format: DumpFormat,
+    /// Same as `--format jsonl`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     #[command(flatten)]
     source: StateArguments,
+}
+
+impl Dump {
+    fn format(&self) -> DumpFormat {
+        match self.json {
+            true => DumpFormat::Jsonl,
+            false => self.format,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,7 +65,8 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
         true => "operator,state,key,sub-key,value,expired",
         false => "operator,state,key,sub-key,value",
     };
-    if arguments.format == DumpFormat::Csv && !lines.csv(head)? {
+    let format = arguments.format();
+    if format == DumpFormat::Csv && !lines.csv(head)? {
         return Ok(());
     }
     for operator in operators {
@@ -69,7 +82,7 @@ pub(super) fn dump(arguments: &Dump) -> Result<(), CommandError> {
                 .map_err(unreadable)?,
             operator,
             source: &arguments.source,
-            format: arguments.format,
+            format,
         };
         for state in states {
             // A plugin that fails at one state may decode the next one.
