@@ -159,7 +159,7 @@ fn what_takes_no_time_is_checked_before_anything_is_built() {
             "is the output of sink `other` of job `words`",
         ),
         ("operator.split.plugin=gone.wasm", 3, "gone.wasm"),
-        ("sink.counts.from=cuont", 2, "did you mean `count`?"),
+        ("sink.counts.from=cuont", 2, "there is no node `cuont`"),
     ] {
         for command in [&["run"][..], &["check"], &["check", "--no-build"]] {
             let arguments = [command, &["pipeline.toml"], &SLOW, &["--set", set]].concat();
