@@ -49,6 +49,17 @@ pub struct Checkpoint {
     pub sinks: Vec<SinkSnapshot>,
 }
 
+impl Checkpoint {
+    /// Bytes of all chunks that it names, each counted once.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.operators
+            .iter()
+            .map(OperatorSnapshot::state_bytes)
+            .sum()
+    }
+}
+
 /// In how many tasks a job ran, and could have run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scale {
@@ -145,6 +156,23 @@ impl OperatorSnapshot {
             config: self.config.clone(),
         }
     }
+
+    /// Its chunks, each once: several tasks name the same one after a rescale.
+    #[must_use]
+    pub fn chunks(&self) -> Vec<ChunkRef> {
+        let all = self.tasks.iter().flat_map(|task| &task.chunks);
+        let mut chunks: Vec<_> = all.copied().collect();
+        chunks.sort_unstable_by_key(|chunk| chunk.id);
+        chunks.dedup_by_key(|chunk| chunk.id);
+        chunks
+    }
+
+    /// Bytes of its chunks.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        let chunks = self.chunks().into_iter();
+        chunks.map(|chunk| u64::from(chunk.len)).sum()
+    }
 }
 
 /// A plugin and its configuration.
@@ -237,4 +265,38 @@ fn chunks_of(checkpoint: &Checkpoint) -> impl Iterator<Item = ChunkRef> {
 /// All plugins that a checkpoint names.
 fn plugins_of(checkpoint: &Checkpoint) -> impl Iterator<Item = PluginDigest> {
     checkpoint.operators.iter().map(|operator| operator.plugin)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches state that is counted once for each task that shares it.
+
+    use super::*;
+    use floodmark_state::ChunkId;
+
+    #[test]
+    fn chunks_that_tasks_share_count_once() {
+        let chunk = |id| ChunkRef {
+            id: ChunkId(id),
+            len: 100,
+        };
+        let task = |groups, chunks| TaskSnapshot {
+            key_groups: KeyGroupRange(groups),
+            chunks,
+            collided: Vec::new(),
+        };
+        let operator = OperatorSnapshot {
+            name: "count".to_owned(),
+            plugin: PluginDigest([0; 32]),
+            config: Vec::new(),
+            replaces: None,
+            states: Vec::new(),
+            tasks: vec![
+                task(0..64, vec![chunk(1), chunk(2)]),
+                task(64..128, vec![chunk(1), chunk(3)]),
+            ],
+        };
+        assert_eq!(operator.chunks(), [chunk(1), chunk(2), chunk(3)]);
+        assert_eq!(operator.state_bytes(), 300);
+    }
 }

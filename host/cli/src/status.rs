@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::CommandError;
-use super::checkpoint::{state_bytes, summary};
+use super::checkpoint::summary;
 use super::escape::one_line;
 use super::job::{JobArguments, JobLocation};
 use super::print::{print, print_json};
@@ -69,7 +69,7 @@ fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
         millis(age),
         things(checkpoint.records_in, "record"),
         things(checkpoint.records_out, "record"),
-        bytes(state_bytes(&checkpoint)),
+        bytes(checkpoint.state_bytes()),
     ))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{chunks, describe_split, operator_bytes};
+use super::{chunks, describe_split};
 use crate::CommandError;
 use crate::escape::one_line;
 use crate::failure::EXIT_DATA;
@@ -321,8 +321,8 @@ fn operator_page(
         let fresh: u64 = new.difference(&old).map(|(_, len)| u64::from(*len)).sum();
         text += &format!(
             "  size    {} before, {} after; {} shared, {} new\n",
-            bytes(operator_bytes(before)),
-            bytes(operator_bytes(after)),
+            bytes(before.state_bytes()),
+            bytes(after.state_bytes()),
             things(old.intersection(&new).count() as u64, "chunk"),
             bytes(fresh)
         );

@@ -126,7 +126,7 @@ fn list(listing: &CheckpointArguments) -> Result<(), CommandError> {
                 checkpoint.trigger.word().to_owned(),
                 count(checkpoint.records_in),
                 count(checkpoint.records_out),
-                bytes(state_bytes(checkpoint)),
+                bytes(checkpoint.state_bytes()),
                 checkpoint.scale.parallelism.to_string(),
             ]),
         }
@@ -165,17 +165,6 @@ fn chunks(operator: &OperatorSnapshot) -> BTreeSet<(u64, u32)> {
     all.map(|ChunkRef { id, len }| (id.0, *len)).collect()
 }
 
-pub(super) fn operator_bytes(operator: &OperatorSnapshot) -> u64 {
-    chunks(operator)
-        .iter()
-        .map(|(_, len)| u64::from(*len))
-        .sum()
-}
-
-pub(super) fn state_bytes(checkpoint: &Checkpoint) -> u64 {
-    checkpoint.operators.iter().map(operator_bytes).sum()
-}
-
 pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
     json!({
         "id": checkpoint.id.0,
@@ -187,7 +176,7 @@ pub(super) fn summary(checkpoint: &Checkpoint) -> Value {
         "max-parallelism": checkpoint.scale.max_parallelism.get(),
         "records-in": checkpoint.records_in,
         "records-out": checkpoint.records_out,
-        "state-bytes": state_bytes(checkpoint),
+        "state-bytes": checkpoint.state_bytes(),
     })
 }
 
@@ -260,7 +249,7 @@ fn page(checkpoint: &Checkpoint) -> String {
         if !operator.states.is_empty() {
             text += &format!(
                 "  size    {} in {}\n",
-                bytes(operator_bytes(operator)),
+                bytes(operator.state_bytes()),
                 things(chunks, "chunk")
             );
         }
@@ -291,7 +280,7 @@ fn detail(checkpoint: &Checkpoint) -> Value {
             "name": operator.name,
             "plugin": operator.plugin.to_string(),
             "states": states.collect::<Value>(),
-            "state-bytes": operator_bytes(operator),
+            "state-bytes": operator.state_bytes(),
             "tasks": tasks.collect::<Value>(),
         })
     });

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{StateArguments, unreadable};
 use crate::CommandError;
-use crate::checkpoint::{describe_state, operator_bytes, state_facts};
+use crate::checkpoint::{describe_state, state_facts};
 use crate::place::scratch_file;
 use crate::print::{print, print_json};
 use crate::table::table;
@@ -53,7 +53,7 @@ pub(super) fn list(arguments: &List) -> Result<(), CommandError> {
             }
             let mut facts = state_facts(state);
             facts["operator"] = json!(operator.name);
-            facts["operator-bytes"] = json!(operator_bytes(operator));
+            facts["operator-bytes"] = json!(operator.state_bytes());
             facts["keys"] = json!(keys);
             if let Some(expired) = expired {
                 facts["expired-keys"] = json!(expired);
@@ -70,7 +70,7 @@ pub(super) fn list(arguments: &List) -> Result<(), CommandError> {
                 operator.name.clone(),
                 state.name.clone(),
                 counted,
-                bytes(operator_bytes(operator)),
+                bytes(operator.state_bytes()),
                 describe_state(state),
             ]);
         }

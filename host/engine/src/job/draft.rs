@@ -196,7 +196,6 @@ impl Draft {
             collected.records_in += records;
         }
         for (node, state) in snapshot.operators {
-            collected.state_bytes += state.bytes;
             let held = collected.held.entry(node).or_default();
             *held = held.with(state.held);
             let task = (node, snapshot.part.worker.task());
@@ -259,6 +258,7 @@ impl Draft {
             }
             checkpoint.operators.push(operator);
         }
+        collected.state_bytes = checkpoint.state_bytes();
         // A chunk may be in several parts of a task.
         chunks.sort_unstable_by_key(|chunk| chunk.id);
         chunks.dedup_by_key(|chunk| chunk.id);

@@ -46,8 +46,6 @@ pub struct SealedState {
     pub parts: Vec<(KeyGroupRange, Vec<ChunkRef>)>,
     /// Hashes that entries of different identity share.
     pub collided: Vec<u64>,
-    /// Bytes of all its chunks.
-    pub bytes: u64,
     /// States that the chunks may have entries of.
     pub held: HeldStates,
 }
@@ -132,9 +130,7 @@ impl RegionSnapshot {
                 let sealed = operator
                     .seal(self.checkpoint)
                     .map_err(SnapshotError::State)?;
-                let lens = sealed.chunks.iter().map(|chunk| u64::from(chunk.len));
                 let state = SealedState {
-                    bytes: lens.sum(),
                     parts: sealed.parts,
                     collided: sealed.collided,
                     held: sealed.held,
