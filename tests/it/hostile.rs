@@ -6,8 +6,9 @@
 //! Each is used by way of the library, all of them beside a good plugin in one process; and one for each kind of ending runs
 //! in a job of the built command, beside good operators there and a good job next to it.
 //!
-//! [`ENDINGS`] is the table: what a plugin is called, and the words with which it ends. All run under [`limits`].
+//! [`endings`] has the table: what a plugin is called, and the words with which it ends. All run under [`limits`].
 
+mod endings;
 mod instances;
 mod refused;
 
@@ -23,200 +24,11 @@ use floodmark_engine::guest::{
 };
 use floodmark_state::stream::{Batch, Column, OptionalColumn};
 
+use self::endings::{ENDINGS, NOTHING};
 use crate::engines::Ticking;
 use crate::job::Job;
 use crate::output::counted_by_tools;
 use crate::plugins::repository;
-
-const TIME: &str = "operator `bad` ran for more than its 100 ms in `process`; raise `limits.time-per-call` or send smaller batches";
-const NO_MORE_MEMORY: &str =
-    "of memory in `process`, but at most 16 MiB are allowed; raise `limits.memory`";
-const TOO_MUCH: &str = "operator `bad` handed over more than 1 MiB in";
-
-/// What is ignored.
-const NOTHING: &str = "nothing is wrong with operator `bad`";
-
-/// By plugin the end of its story.
-const ENDINGS: [(&str, &str); 58] = [
-    (
-        "answer-beyond-memory",
-        "crashed in `process`: pointer out of bounds of memory",
-    ),
-    (
-        "answer-neither",
-        "crashed in `process`: invalid expected discriminant",
-    ),
-    (
-        "answer-unaligned",
-        "crashed in `process`: return pointer not aligned",
-    ),
-    (
-        "bitmap-absent",
-        "broke the contract in what it returned from `process`: values of a state: ",
-    ),
-    ("bitmap-beyond", NOTHING),
-    (
-        "bitmap-short",
-        "broke the contract in what it returned from `process`: values of a state: ",
-    ),
-    (
-        "emissions-endless",
-        "crashed in `process`: list pointer/length out of bounds of memory",
-    ),
-    (
-        "ends-beyond-bytes",
-        "broke the contract in what it returned from `process`: values of an emission: ",
-    ),
-    ("error-gigantic", TOO_MUCH),
-    ("error-no-text", "crashed in `process`: invalid utf-8"),
-    (
-        "error-of-controls",
-        "operator `bad` failed in `process`:   ",
-    ),
-    (
-        "import-unknown",
-        "the plugin imports `acme:secrets/keys@1.0.0`: it is part of neither the contract nor WASI; ",
-    ),
-    (
-        "instances-hundreds",
-        "the plugin does not fit into an instance (The component transitively contains 502 core module instances",
-    ),
-    (
-        "instances-many",
-        "the plugin does not fit into an instance (failed to parse WebAssembly module: instances count exceeds limit of 1000",
-    ),
-    ("log-gigantic", TOO_MUCH),
-    ("log-of-no-level", "crashed in `process`: "),
-    ("log-storm", TIME),
-    (
-        "memories-many",
-        "the plugin does not fit into an instance (",
-    ),
-    (
-        "memories-together",
-        "of memory in `instantiate`, but at most 16 MiB are allowed; raise `limits.memory`",
-    ),
-    (
-        "memory-at-start",
-        "asked for 4096 MiB of memory in `instantiate`, but at most 16 MiB are allowed; raise `limits.memory`",
-    ),
-    ("memory-bomb", NO_MORE_MEMORY),
-    ("memory-filled", TIME),
-    ("metrics-forged", NOTHING),
-    ("metrics-gigantic", TOO_MUCH),
-    ("metrics-storm", TIME),
-    (
-        "name-forged",
-        "description is not usable: its name, `\\u{7}\\u{1b}\\n`, is not",
-    ),
-    ("name-gigantic", TOO_MUCH),
-    (
-        "output-beyond-memory",
-        "crashed in `process`: list pointer/length out of bounds of memory",
-    ),
-    ("output-gigantic", TOO_MUCH),
-    (
-        "output-large",
-        "bytes from `process`, but at most 256 KiB are allowed; raise `limits.output-per-call`",
-    ),
-    (
-        "output-unaligned",
-        "crashed in `process`: list pointer is not aligned",
-    ),
-    (
-        "port-unknown",
-        "output 9, but the number of declared outputs is 1",
-    ),
-    (
-        "read-forged-slot",
-        "crashed in `process`: it read slot 99 of a call with 2 keys",
-    ),
-    (
-        "read-forged-state",
-        "crashed in `process`: it read state 77, but the number of declared states is 3",
-    ),
-    (
-        "read-long-sub-key",
-        "crashed in `process`: it read a sub-key of 65537 bytes, but at most 65536 are allowed",
-    ),
-    ("read-many", "crashed in `process`: it read slot "),
-    (
-        "read-other-kind",
-        "crashed in `process`: it read state 0 as a list, but declares it as a value",
-    ),
-    (
-        "read-outside",
-        "crashed in `open`: it read state 1 outside of `process`",
-    ),
-    ("read-storm", TIME),
-    (
-        "realloc-beyond-memory",
-        "crashed in `open`: realloc return: beyond end of memory",
-    ),
-    (
-        "realloc-loops",
-        "ran for more than its 100 ms in `open`; raise `limits.time-per-call`",
-    ),
-    (
-        "realloc-unaligned",
-        "crashed in `open`: realloc return: result not aligned",
-    ),
-    (
-        "recursion",
-        "crashed in `process`: wasm trap: call stack exhausted",
-    ),
-    (
-        "rejection-beyond",
-        "broke the contract in what it returned from `process`: ",
-    ),
-    (
-        "rejection-twice",
-        "broke the contract in what it returned from `process`: ",
-    ),
-    ("slot-beyond-keys", "slot 7, but the call has 2 keys"),
-    ("slot-twice", "two writes of state 0 to slot 0"),
-    (
-        "slots-uneven",
-        "an emission has 1 slots, 1 values and 0 timestamps",
-    ),
-    (
-        "start-loops",
-        "ran for more than its 100 ms in `instantiate`; raise `limits.time-per-call`",
-    ),
-    (
-        "start-traps",
-        "crashed in `instantiate`: wasm trap: wasm `unreachable` instruction executed",
-    ),
-    (
-        "state-of-other-kind",
-        "state 1 is written as a value, but declared as a list",
-    ),
-    (
-        "state-unknown",
-        "writes to state 9, but the 3 declared states",
-    ),
-    (
-        "states-many",
-        "it has 1000 states, but 0 to 256 are allowed",
-    ),
-    (
-        "sub-key-long",
-        "a sub-key of 65537 bytes in state 2; at most 65536 are allowed",
-    ),
-    (
-        "sub-key-twice",
-        "two writes of state 2 to one sub-key of slot 0",
-    ),
-    (
-        "table-at-start",
-        "the plugin does not fit into an instance (",
-    ),
-    (
-        "table-bomb",
-        "asked for a table of 66001 elements in `process`, but at most 65536 are allowed; correct the plugin",
-    ),
-    ("tables-many", "the plugin does not fit into an instance ("),
-];
 
 /// All that a plugin exports.
 const EXPORTS: [&str; 8] = [
@@ -284,7 +96,7 @@ fn text(parts: &[(String, String)]) -> String {
     text
 }
 
-fn part(name: &str, lines: &str) -> Vec<(String, String)> {
+pub fn part(name: &str, lines: &str) -> Vec<(String, String)> {
     vec![(name.to_owned(), lines.to_owned())]
 }
 
@@ -521,12 +333,15 @@ fn an_operator_logs_so_many_lines_a_second() {
 }
 
 /// By plugin, how the command ends that runs it.
-const JOBS: [(&str, i32); 7] = [
+const JOBS: [(&str, i32); 10] = [
     ("memory-filled", 1),
     ("output-gigantic", 1),
     ("recursion", 1),
     ("log-storm", 1),
     ("slot-twice", 1),
+    ("emissions-small", 1),
+    ("sub-key-flood", 1),
+    ("rejection-shared", 1),
     ("instances-many", 3),
     ("start-loops", 3),
 ];

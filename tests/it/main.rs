@@ -22,6 +22,7 @@ mod checkpoints;
 mod compressed;
 mod contract;
 mod control;
+mod costs;
 mod crash_test;
 mod damage;
 mod docs;

@@ -132,7 +132,6 @@ fn bound(limits: CompileLimits) -> io::Result<()> {
             seconds.saturating_add(GRACE_SECONDS),
         ),
         (libc::RLIMIT_DATA, memory, memory),
-        (libc::RLIMIT_FSIZE, memory, memory),
         (libc::RLIMIT_CORE, 0, 0),
     ] {
         let limit = libc::rlimit {

@@ -1,16 +1,14 @@
 //! Compiles plugins in processes of their own, which the system bounds and which end with the job.
 //!
 //! The command names itself as the program. A program that embeds the engine may name the command, too; if it does not,
-//! plugins are compiled in its process, without limits. Component and code go through files without a name in memory,
-//! which no other process can open: code from there needs no signature. The environment of the process is empty.
-//! `compile_child` is what runs there.
+//! plugins are compiled in its process, without limits. Component and code go through pipes, to which no other process has
+//! an end: code from there needs no signature. The environment of the process is empty. `compile_child` is what runs
+//! there.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::FromRawFd;
+use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,7 +19,7 @@ use crate::guest::{CompileElsewhere, CompileFault, CompileTask};
 
 /// Longest time between two looks at a process that compiles.
 const LOOK_MAX: Duration = Duration::from_millis(20);
-/// Bytes of a reason, or of what a process said before it ended, that are kept.
+/// Bytes of what a process says before it ends that are read.
 const SAID_BYTES_MAX: u64 = 16 << 10;
 
 /// The program for all engines of this process.
@@ -72,18 +70,15 @@ impl CompileProgram {
             limits: task.limits,
             parent: std::process::id(),
         };
-        let (mut input, mut output, mut said) = (nameless()?, nameless()?, nameless()?);
-        input.write_all(task.component)?;
-        input.rewind()?;
         let mut command = Command::new(&self.program);
         command
             .arg(COMMAND)
             .args(order.words())
             .env_clear()
             .current_dir("/")
-            .stdin(input)
-            .stdout(output.try_clone()?)
-            .stderr(said.try_clone()?)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             // Ctrl-C is for the job, which decides.
             .process_group(0);
         if rayon::current_thread_index().is_some() {
@@ -91,19 +86,28 @@ impl CompileProgram {
             let threads = rayon::current_num_threads().to_string();
             command.env("RAYON_NUM_THREADS", threads);
         }
-        let child = command.spawn()?;
-        let ended = match self.wait(child, task.limits.time)? {
-            Ok(ended) => ended,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        output.rewind()?;
-        if ended.success() {
-            let mut code = Vec::new();
-            output.read_to_end(&mut code)?;
-            return Ok(Ok(code));
-        }
-        let (reason, said) = (text(&mut output)?, text(&mut said)?);
-        Ok(Err(fault_of(ended, reason, &said)))
+        let mut child = command.spawn()?;
+        let input = child.stdin.take();
+        let (output, said) = (child.stdout.take(), child.stderr.take());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if let Some(mut input) = input {
+                    // A process that ends early closes its end: how it ended says why.
+                    let _ = input.write_all(task.component);
+                }
+            });
+            let output = scope.spawn(move || all_of(output, u64::MAX));
+            let said = scope.spawn(move || all_of(said, SAID_BYTES_MAX));
+            let ended = self.wait(child, task.limits.time)?;
+            let broken = |_| io::Error::other("a thread that reads its answer has panicked");
+            let output = output.join().map_err(broken)??;
+            let said = said.join().map_err(broken)??;
+            Ok(match ended {
+                Ok(ended) if ended.success() => Ok(output),
+                Ok(ended) => Err(fault_of(ended, &text(&output), &text(&said))),
+                Err(fault) => Err(fault),
+            })
+        })
     }
 
     /// Waits for the end of a process. Kills it after its time, and if the engine is stopped.
@@ -116,8 +120,14 @@ impl CompileProgram {
         let clock = Clock::start();
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(ended) = child.try_wait()? {
-                return Ok(Ok(ended));
+            match child.try_wait() {
+                Ok(Some(ended)) => return Ok(Ok(ended)),
+                Ok(None) => {}
+                Err(error) => {
+                    // Its pipes would keep their threads as long as it runs.
+                    let _ = child.kill();
+                    return Err(error);
+                }
             }
             let fault = match self.is_stopped.load(Ordering::Relaxed) {
                 true => Some(CompileFault::Stopped),
@@ -135,11 +145,11 @@ impl CompileProgram {
 }
 
 /// The reason why a process ended without code.
-fn fault_of(ended: ExitStatus, reason: String, said: &str) -> CompileFault {
+fn fault_of(ended: ExitStatus, reason: &str, said: &str) -> CompileFault {
     let code = ended.code().and_then(|code| u8::try_from(code).ok());
     match (code, ended.signal()) {
-        (Some(EXIT_REFUSED), _) => CompileFault::Refused(reason),
-        (Some(EXIT_MEMORY), _) | (_, Some(libc::SIGXFSZ)) => CompileFault::Memory,
+        (Some(EXIT_REFUSED), _) => CompileFault::Refused(reason.to_owned()),
+        (Some(EXIT_MEMORY), _) => CompileFault::Memory,
         (_, Some(libc::SIGXCPU)) => CompileFault::Time,
         _ if is_of_memory(said) => CompileFault::Memory,
         _ => {
@@ -149,34 +159,26 @@ fn fault_of(ended: ExitStatus, reason: String, said: &str) -> CompileFault {
     }
 }
 
-/// The begin of a file as text.
-fn text(file: &mut File) -> io::Result<String> {
-    file.rewind()?;
+/// What comes from a pipe until its end, or until there are so many bytes.
+fn all_of(pipe: Option<impl Read>, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(SAID_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    if let Some(pipe) = pipe {
+        pipe.take(bytes_max).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
-/// A file in memory without a name, for this process and the one that it is handed to.
-fn nameless() -> io::Result<File> {
-    #[expect(
-        unsafe_code,
-        reason = "the standard library has no files without a name"
-    )]
-    // SAFETY: the name ends with a zero. If the call succeeds, the descriptor is open and nothing else owns it.
-    unsafe {
-        let descriptor = libc::memfd_create(c"floodmark-compile".as_ptr(), libc::MFD_CLOEXEC);
-        match descriptor {
-            -1 => Err(io::Error::last_os_error()),
-            descriptor => Ok(File::from_raw_fd(descriptor)),
-        }
-    }
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     //! Catches an end of the compiler that is blamed on the plugin, or on the wrong limit; and a process that survives the
     //! stop of its engine, or its time.
+
+    use std::fs::File;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::guest::{CodeSettings, CompileLimits};
@@ -189,26 +191,21 @@ mod tests {
             (code(11), "", CompileFault::Memory),
             (ExitStatus::from_raw(libc::SIGXCPU), "", CompileFault::Time),
             (
-                ExitStatus::from_raw(libc::SIGXFSZ),
-                "",
-                CompileFault::Memory,
-            ),
-            (
                 ExitStatus::from_raw(libc::SIGABRT),
                 "memory allocation of 8 bytes failed\n",
                 CompileFault::Memory,
             ),
         ] {
-            assert_eq!(fault_of(ended, "it is bad".to_owned(), said), expected);
+            assert_eq!(fault_of(ended, "it is bad", said), expected);
         }
-        let broken = fault_of(code(101), String::new(), "thread panicked\nat the disco\n");
-        let CompileFault::Broken(reason) = broken else {
+        let broken = fault_of(code(101), "", "thread panicked\nat the disco\n");
+        let CompileFault::Broken(reason) = &broken else {
             panic!("{broken:?}");
         };
         assert!(reason.ends_with(": at the disco"), "{reason}");
     }
 
-    /// What becomes of a program that ignores its arguments.
+    /// The end of a program that ignores its arguments.
     fn run(program: &str, is_stopped: bool) -> Result<Vec<u8>, CompileFault> {
         let program = CompileProgram {
             program: program.into(),
@@ -238,7 +235,7 @@ mod tests {
         let script = "#!/bin/sh\nwhile :; do :; done\n";
         let mut file = File::create(&path).unwrap();
         file.write_all(script.as_bytes()).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let mode = PermissionsExt::from_mode(0o700);
         file.set_permissions(mode).unwrap();
         drop(file);
         let path = path.to_str().unwrap();

@@ -187,7 +187,7 @@ impl Compiler {
             reason = "loading machine code cannot be made safe; our own process has just made it"
         )]
         // SAFETY: the bytes are in this process's memory, and come from `compile_to_code` in a process of this program,
-        // by a file without a name that no other process has.
+        // by a pipe to which no other process has an end.
         let compiled = unsafe { Component::deserialize(&self.engine, code) };
         compiled.map_err(|error| {
             let (operator, reason) = (operator.to_owned(), format!("{error:#}"));

@@ -1,0 +1,6 @@
+;; Migrates nothing to megabytes.
+;; -- memory
+200
+;; -- migrate
+(call $poke (i32.const 1036) (i32.const 1200000))
+(call $poke (i32.const 1040) (i32.const 11000000))
