@@ -24,7 +24,7 @@ impl<'de> Deserialize<'de> for CsvCharacter {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(
-                    "one ASCII character in quotes, such as `;` or `\\t`, that does not end a line",
+                    "one ASCII character in quotes, such as `;` or `\\t`, that is no letter or digit, and does not end a line",
                 )
             }
 
@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for CsvCharacter {
                 match text.as_bytes() {
                     // On a command line, `\t` is two characters.
                     b"\\t" => Ok(CsvCharacter(b'\t')),
-                    &[byte] if byte != b'\n' && byte != b'\r' => Ok(CsvCharacter(byte)),
+                    &[byte] if may_be_one(byte) => Ok(CsvCharacter(byte)),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
@@ -40,6 +40,11 @@ impl<'de> Deserialize<'de> for CsvCharacter {
 
         deserializer.deserialize_str(CharacterVisitor)
     }
+}
+
+/// Whether a byte may separate or enclose fields: a letter, a digit or NUL is data, or a mistake.
+fn may_be_one(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_alphanumeric() && !matches!(byte, b'\0' | b'\n' | b'\r')
 }
 
 /// The delimiter and the quote of a CSV file.
@@ -129,10 +134,13 @@ mod tests {
         assert_eq!(read("\"\\t\""), Ok(b'\t'));
         assert_eq!(read("'\\t'"), Ok(b'\t'));
         assert_eq!(read("\"'\""), Ok(b'\''));
-        for wrong in ["''", "';;'", "'é'", "\"\\n\"", "\"\\r\""] {
+        for wrong in [
+            "''", "';;'", "'é'", "\"\\n\"", "\"\\r\"", "'a'", "'Z'", "'0'",
+        ] {
             let message = read(wrong).unwrap_err();
             assert!(message.contains("one ASCII character"), "{message}");
         }
+        assert!(!may_be_one(0));
     }
 
     #[test]

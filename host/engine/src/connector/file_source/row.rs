@@ -17,6 +17,9 @@ use crate::connector::record_format::CSV_COLUMNS;
 use crate::connector::{ConnectorError, ReadLimits, file_sink};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP};
 
+/// Bytes of names in a message.
+const LISTED_BYTES_MAX: usize = 200;
+
 /// Reads the rows of one file.
 ///
 /// - Without a header, only the start of the file was read.
@@ -286,12 +289,39 @@ fn names_of(row: &SourceRow) -> Result<Vec<String>, String> {
     for index in 0..row.len() {
         let name = std::str::from_utf8(row.field(index))
             .map_err(|error| format!("the name of column {} is not UTF-8: {error}", index + 1))?;
+        if name.is_empty() {
+            return Err(format!(
+                "column {} has no name; give it one in the file",
+                index + 1
+            ));
+        }
         if names.iter().any(|known| known == name) {
             return Err(format!("two columns are called `{name}`; rename one"));
         }
         names.push(name.to_owned());
     }
     Ok(names)
+}
+
+/// The names of columns for a message, which must not grow with the file.
+fn listed(names: &[String]) -> String {
+    let mut text = String::new();
+    for (index, name) in names.iter().enumerate() {
+        if index > 0 {
+            text += ", ";
+        }
+        let left = LISTED_BYTES_MAX.saturating_sub(text.len());
+        if name.len() > left {
+            text += &format!("`{}…`", &name[..name.floor_char_boundary(left)]);
+            let more = names.len() - index - 1;
+            if more > 0 {
+                text += &format!(" and {more} more");
+            }
+            return text;
+        }
+        text += &format!("`{name}`");
+    }
+    text
 }
 
 /// Refuses to take the first record of a file sink for the names of columns, unless the settings say that there are
@@ -315,10 +345,7 @@ impl RowHeader {
             let wanted = wanted.text();
             let found = names.iter().position(|name| name == wanted);
             found.ok_or_else(|| {
-                format!(
-                    "there is no column `{wanted}`; there are `{}`",
-                    names.join("`, `")
-                )
+                format!("there is no column `{wanted}`; there are {}", listed(names))
             })
         };
         let label = |(index, name): (usize, &String)| {
