@@ -154,6 +154,16 @@ fn a_unit_that_was_forgotten_is_asked_for() {
 }
 
 #[test]
+fn a_line_without_its_event_time_is_refused() {
+    let source = "timestamp-format = \"%F %T\"";
+    let line = "2026-11-30 02:22:02 a\n";
+    copied(source, "", line.as_bytes(), line);
+    let input = format!("{line}no time\n");
+    let words = ["in.txt`, line 2, byte 22: the line has no event time of the form `%F %T`"];
+    refused(source, "", input.as_bytes(), 5, &words);
+}
+
+#[test]
 fn settings_that_cannot_be_are_refused() {
     let csv = "format = \"csv\"\n";
     let sink = |more: &str| format!("{csv}{more}");
@@ -161,6 +171,10 @@ fn settings_that_cannot_be_are_refused() {
     word(
         "delimiter = \";;\"",
         "sink.out.delimiter: must be one ASCII character",
+    );
+    word(
+        "quote = \"a\"",
+        "sink.out.quote: must be one ASCII character",
     );
     word(
         "header = \"yes\"",
@@ -171,6 +185,10 @@ fn settings_that_cannot_be_are_refused() {
     names(
         "timestamp-unit = \"m\"",
         "source.text.timestamp-unit: unknown value `m`",
+    );
+    names(
+        "timestamp-format = \"%H:%M\"",
+        "source.text.timestamp-format: does not tell a day",
     );
     names(
         "key = 7",

@@ -18,6 +18,7 @@ mod replayed;
 mod row;
 mod split;
 mod standard_input;
+mod time_pattern;
 mod window;
 
 pub mod stdin;
@@ -45,6 +46,7 @@ use split::{FileSourceSplit, FileSplit, Watch};
 pub use event_time::{TimestampFormat, TimestampUnit};
 pub use replayed::ReplayedLetters;
 pub use settings::{CsvSettings, FileSourceSettings, KeyFields, TimestampSettings};
+pub use time_pattern::TimePattern;
 
 /// Interval of checking files that may grow.
 const POLL: Duration = Duration::from_millis(200);
@@ -97,6 +99,8 @@ struct RecordFields {
     key: Vec<FieldPath>,
     key_separator: Option<Vec<u8>>,
     timestamp: Option<TimeField>,
+    /// The form of the event time in a line of `lines`.
+    line_time: Option<TimestampFormat>,
     layout: CsvLayout,
     columns: ColumnNames,
 }
@@ -121,6 +125,7 @@ impl RecordFields {
             key: Vec::new(),
             key_separator: None,
             timestamp: None,
+            line_time: None,
             layout: CsvLayout::default(),
             columns: ColumnNames::default(),
         }
@@ -141,8 +146,12 @@ impl RecordFields {
             Some(name) => Some(TimeField {
                 field: path("timestamp", name)?,
                 unit: times.unit,
-                format: times.format,
+                format: times.format.clone(),
             }),
+        };
+        let line_time = match settings.format {
+            SourceFormat::Lines => times.format.clone(),
+            SourceFormat::Jsonl | SourceFormat::Csv | SourceFormat::DeadLetters => None,
         };
         let separator = settings.key_separator.clone();
         Ok(Self {
@@ -150,6 +159,7 @@ impl RecordFields {
             key: key.collect::<Result<_, ConnectorError>>()?,
             key_separator: separator.map(String::into_bytes),
             timestamp,
+            line_time,
             layout: settings.csv.layout(),
             columns: match (&settings.csv.columns, settings.csv.header) {
                 (Some(names), _) => ColumnNames::Listed(names.clone()),

@@ -6,6 +6,12 @@ use floodmark_state::stream::Timestamp;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, or `None` if the text is not RFC 3339.
 pub(super) fn parse(text: &[u8]) -> Option<Timestamp> {
+    let (time, rest) = parse_start(text)?;
+    rest.is_empty().then_some(time)
+}
+
+/// The time at the start of a text, and what follows it.
+pub(super) fn parse_start(text: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (date_time, rest) = text.split_at_checked(19)?;
     let shape = date_time[4] == b'-'
         && date_time[7] == b'-'
@@ -22,11 +28,13 @@ pub(super) fn parse(text: &[u8]) -> Option<Timestamp> {
     let minute = number(&date_time[14..16], 0, 59)?;
     let second = number(&date_time[17..19], 0, 60)?;
     let (milliseconds, zone) = fraction(rest)?;
-    let minutes = (days_since_1970(year, month, day) * 24 + hour) * 60 + minute - offset(zone)?;
-    Some((minutes * 60 + second) * 1000 + milliseconds)
+    let (offset, rest) = offset(zone)?;
+    let minutes = (days_since_1970(year, month, day) * 24 + hour) * 60 + minute - offset;
+    Some(((minutes * 60 + second) * 1000 + milliseconds, rest))
 }
 
-fn number(digits: &[u8], min: i64, max: i64) -> Option<i64> {
+/// A number of digits alone, within bounds.
+pub(super) fn number(digits: &[u8], min: i64, max: i64) -> Option<i64> {
     let mut value = 0;
     for &digit in digits {
         if !digit.is_ascii_digit() {
@@ -53,25 +61,27 @@ fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     Some((milliseconds, &rest[digits..]))
 }
 
-/// Minutes that the zone is ahead of UTC.
-fn offset(zone: &[u8]) -> Option<i64> {
+/// Minutes that the zone is ahead of UTC, and what follows it.
+fn offset(zone: &[u8]) -> Option<(i64, &[u8])> {
     let (sign, rest) = match zone {
-        b"Z" | b"z" => return Some(0),
+        [b'Z' | b'z', rest @ ..] => return Some((0, rest)),
         [b'+', rest @ ..] => (1, rest),
         [b'-', rest @ ..] => (-1, rest),
         _ => return None,
     };
-    let &[_, _, b':', _, _] = rest else {
+    let (zone, rest) = rest.split_at_checked(5)?;
+    if zone[2] != b':' {
         return None;
-    };
-    Some(sign * (number(&rest[..2], 0, 23)? * 60 + number(&rest[3..], 0, 59)?))
+    }
+    let minutes = number(&zone[..2], 0, 23)? * 60 + number(&zone[3..], 0, 59)?;
+    Some((sign * minutes, rest))
 }
 
 fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-fn days_in_month(year: i64, month: i64) -> i64 {
+pub(super) fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if is_leap(year) => 29,
         2 => 28,
@@ -80,7 +90,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     // Leap days before this year, counted from the year 1; the year 0 is a leap year before them.
     let leap_days = |year: i64| {
         let before = year - 1;

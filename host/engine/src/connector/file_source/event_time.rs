@@ -7,8 +7,10 @@
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected};
 
 use crate::connector::field::FieldPath;
+use super::time_pattern::{TimePattern, first_in};
 use crate::connector::rfc3339;
 use floodmark_state::stream::{NO_TIMESTAMP, Timestamp};
 
@@ -30,11 +32,50 @@ pub enum TimestampUnit {
 }
 
 /// The only form that event times may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TimestampFormat {
     /// Text such as `2026-02-03T04:05:06Z`.
     Rfc3339,
+    /// Text of a form with letters of `strftime`.
+    Pattern(TimePattern),
+}
+
+impl<'de> Deserialize<'de> for TimestampFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "rfc3339" => Ok(Self::Rfc3339),
+            form if form.contains('%') => match TimePattern::new(form) {
+                Ok(pattern) => Ok(Self::Pattern(pattern)),
+                Err(reason) => Err(D::Error::custom(reason)),
+            },
+            _ => Err(D::Error::invalid_value(
+                Unexpected::Str(&text),
+                &"`rfc3339`, or a form such as `%Y-%m-%d %H:%M:%S`",
+            )),
+        }
+    }
+}
+
+impl TimestampFormat {
+    /// The first event time in a line.
+    ///
+    /// # Errors
+    /// When there is none: the reason, for the user.
+    pub(super) fn find(&self, line: &[u8]) -> Result<Timestamp, String> {
+        let (found, form) = match self {
+            Self::Pattern(pattern) => (pattern.find(line), pattern.text()),
+            Self::Rfc3339 => {
+                let start = |text: &[u8]| rfc3339::parse_start(text).map(|(time, _)| time);
+                (first_in(line, true, start), "rfc3339")
+            }
+        };
+        found.ok_or_else(|| {
+            format!(
+                "the line has no event time of the form `{form}`; correct it, or set another `timestamp-format`"
+            )
+        })
+    }
 }
 
 /// The field with the event time, and how to read it.
@@ -81,16 +122,21 @@ impl TimeField {
         let number = std::str::from_utf8(text)
             .ok()
             .and_then(|text| text.parse::<i64>().ok());
-        let time = match (number, self.format) {
+        let time = match (number, &self.format) {
             (Some(number), None) => self.milliseconds(number)?,
+            (_, Some(TimestampFormat::Pattern(pattern))) => pattern.parse(text),
             _ => rfc3339::parse(text),
         };
         time.ok_or_else(|| {
             let text = text[..text.len().min(64)].escape_ascii();
             let (_, unit) = self.unit.unwrap_or(TimestampUnit::Milliseconds).words();
-            match self.format {
+            match &self.format {
                 None => format!(
                     "`{text}` is not an event time; write {unit} since 1970 as an integer, or RFC 3339"
+                ),
+                Some(TimestampFormat::Pattern(pattern)) => format!(
+                    "`{text}` is not an event time of the form `{}`; correct it, or set another `timestamp-format`",
+                    pattern.text()
                 ),
                 Some(TimestampFormat::Rfc3339) => format!(
                     "`{text}` is not an event time in RFC 3339; write one such as `2026-02-03T04:05:06Z`, or leave out `timestamp-format`"
@@ -156,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        let rfc3339 = Some(TimestampFormat::Rfc3339);
+        let rfc3339 = || Some(TimestampFormat::Rfc3339);
         let seconds = Some(TimestampUnit::Seconds);
         for (unit, format, text, expected) in [
             (None, None, "1770000000", "set `timestamp-unit = \"s\"`"),
@@ -186,12 +232,12 @@ mod tests {
             ),
             (seconds, None, "9223372036854775807", "is not an event time"),
             (None, None, "-9223372036854775808", "is not an event time"),
-            (None, rfc3339, "5", "`5` is not an event time in RFC 3339"),
+            (None, rfc3339(), "5", "`5` is not an event time in RFC 3339"),
         ] {
             let reason = field(unit, format).parse(text.as_bytes()).unwrap_err();
             assert!(reason.contains(expected), "{reason}");
         }
-        let text = field(None, rfc3339).parse(b"1970-01-01T00:00:01Z");
+        let text = field(None, rfc3339()).parse(b"1970-01-01T00:00:01Z");
         assert_eq!(text, Ok(1000));
     }
 }

@@ -139,3 +139,66 @@ fn errors_name_the_line_and_the_byte() {
         "line 1, byte 0: the event time 1770000000 looks like seconds",
     );
 }
+
+#[test]
+fn lines_have_event_times() {
+    const TIME: i64 = 1_796_005_322_000;
+    for (form, line, expected) in [
+        (
+            "%Y-%m-%d %H:%M:%S,%f",
+            "2026-11-30 02:22:02,123 INFO started",
+            TIME + 123,
+        ),
+        (
+            "[%d/%b/%Y:%H:%M:%S %z]",
+            "::1 - - [30/Nov/2026:03:22:02 +0100] \"GET / HTTP/1.1\" 200 7",
+            TIME,
+        ),
+        ("rfc3339", "level=info ts=2026-11-30T02:22:02Z up", TIME),
+    ] {
+        for separator in ["", "key-separator = ' '\n"] {
+            let folder = TempDir::new().unwrap();
+            fs::write(folder.path().join("f"), line).unwrap();
+            let toml = format!("path = 'f'\n{separator}timestamp-format = '{form}'");
+            let records = read_all(&source(&folder, &toml)).unwrap();
+            let times: Vec<_> = records.iter().map(|(_, _, time)| *time).collect();
+            assert_eq!(times, [expected], "{form}");
+        }
+    }
+    refused(
+        b"2026-11-30 a\nno\n",
+        "timestamp-format = '%F'",
+        "f`, line 2, byte 13: the line has no event time of the form `%F`",
+    );
+    let field = "format = 'jsonl'\ntimestamp = 't'\ntimestamp-format = '%F'";
+    same(
+        b"{\"t\":\"2026-11-30\"}",
+        field,
+        &["={\"t\":\"2026-11-30\"}"],
+    );
+    refused(
+        b"{\"t\":\"2026-11-30 \"}",
+        field,
+        "is not an event time of the form `%F`",
+    );
+}
+
+#[test]
+fn a_header_names_all_columns() {
+    let csv = "format = 'csv'\n";
+    refused(
+        b"a,,b\n1,2,3\n",
+        csv,
+        "f`, line 1, byte 0: column 2 has no name",
+    );
+    refused(
+        b"a\r1\r2,3\r",
+        csv,
+        "f`, line 3, byte 4: the row has 2 fields, but there is 1 column;",
+    );
+    let names: Vec<_> = (0..100).map(|name| format!("{name:050}")).collect();
+    let header = names.join(",") + "\n";
+    let found = message(read("f", header.as_bytes(), &format!("{csv}key = 'k'")));
+    assert!(found.contains("…` and 96 more"), "{found}");
+    assert!(found.len() < 600, "{found}");
+}

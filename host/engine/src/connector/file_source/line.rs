@@ -102,8 +102,12 @@ fn add(
         SourceFormat::DeadLetters => return add_letter(line, batch).map_err(malformed),
         SourceFormat::Lines | SourceFormat::Csv => {}
     }
+    let timestamp = match &fields.line_time {
+        None => NO_TIMESTAMP,
+        Some(format) => format.find(line).map_err(malformed)?,
+    };
     let Some(separator) = &fields.key_separator else {
-        batch.push(b"", line, NO_TIMESTAMP);
+        batch.push(b"", line, timestamp);
         return Ok(());
     };
     let found = match separator[..] {
@@ -119,7 +123,7 @@ fn add(
             ),
         ));
     };
-    batch.push(&line[..at], &line[at + separator.len()..], NO_TIMESTAMP);
+    batch.push(&line[..at], &line[at + separator.len()..], timestamp);
     Ok(())
 }
 

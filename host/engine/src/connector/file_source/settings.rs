@@ -51,7 +51,8 @@ pub struct TimestampSettings {
     /// `timestamp-unit`: the unit of numbers. Without it, they are milliseconds, and what looks like another unit is
     /// refused.
     pub unit: Option<TimestampUnit>,
-    /// `timestamp-format`: the only form that is accepted. Without it, numbers and RFC 3339 are.
+    /// `timestamp-format`: the only form that is accepted. Without it, numbers and RFC 3339 are. In `lines`, the first text of
+    /// this form in a line is its event time.
     pub format: Option<TimestampFormat>,
 }
 
@@ -260,7 +261,7 @@ impl<'de> Deserialize<'de> for KeyFields {
 pub(super) fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
     check_csv(settings)?;
     check_fields(settings)?;
-    check_times(&settings.timestamp)
+    check_times(settings)
 }
 
 fn wrong(setting: &'static str, reason: &'static str) -> Result<(), ConnectorError> {
@@ -301,6 +302,9 @@ fn check_csv(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
             "it is empty, or names a column twice; give each column a name of its own",
         );
     }
+    if columns.iter().any(String::is_empty) {
+        return wrong("columns", "a column has no name; give it one");
+    }
     let keys = settings.key.iter().flat_map(KeyFields::names);
     for (setting, names) in [
         ("key", keys.collect::<Vec<_>>()),
@@ -333,7 +337,7 @@ fn check_fields(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
     if is_lines && settings.timestamp.field.is_some() {
         return wrong(
             "timestamp",
-            "a line has no fields; set `format` to `jsonl` or `csv`",
+            "a line has no fields; describe the times in it with `timestamp-format`, or set `format` to `jsonl` or `csv`",
         );
     }
     match &settings.key_separator {
@@ -349,14 +353,16 @@ fn check_fields(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
     }
 }
 
-fn check_times(times: &TimestampSettings) -> Result<(), ConnectorError> {
+fn check_times(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
+    let times = &settings.timestamp;
     let without_field = "there is no `timestamp` that it is about; set that, or leave it out";
-    match (&times.field, times.unit, times.format) {
+    match (&times.field, times.unit, &times.format) {
+        (None, None, Some(_)) if settings.format == SourceFormat::Lines => Ok(()),
         (None, Some(_), _) => wrong("timestamp-unit", without_field),
         (None, None, Some(_)) => wrong("timestamp-format", without_field),
         (Some(_), Some(_), Some(_)) => wrong(
             "timestamp-unit",
-            "times in RFC 3339 have no unit; leave it out, or leave out `timestamp-format`",
+            "times of `timestamp-format` have no unit; leave it out, or leave out `timestamp-format`",
         ),
         _ => Ok(()),
     }
@@ -425,7 +431,15 @@ mod tests {
                 "invalid `key`: it is not one of `columns`",
             ),
             ("timestamp-unit = 's'", "invalid `timestamp-unit`"),
-            ("timestamp-format = 'rfc3339'", "invalid `timestamp-format`"),
+            (
+                "format = 'jsonl'\ntimestamp-format = 'rfc3339'",
+                "invalid `timestamp-format`",
+            ),
+            ("timestamp = 't'", "describe the times in it"),
+            (
+                "format = 'csv'\nheader = false\ncolumns = ['a', '']",
+                "a column has no name",
+            ),
             (
                 "format = 'jsonl'\ntimestamp = 't'\ntimestamp-unit = 's'\ntimestamp-format = 'rfc3339'",
                 "have no unit",
@@ -439,6 +453,9 @@ mod tests {
             ("key = ['a', 'a']", "names `a` twice"),
             ("key = 7", "the name of a field in quotes"),
             ("timestamp-unit = 'sec'", "sec"),
+            ("timestamp-format = 'iso'", "`rfc3339`, or a form such as"),
+            ("timestamp-format = '%H:%M'", "does not tell a day"),
+            ("quote = 'a'", "one ASCII character"),
             ("header = 1", "boolean"),
         ] {
             let read = toml::from_str::<FileSourceSettings>(&format!("path = 'f'\n{toml}"));

@@ -93,7 +93,7 @@ impl StdinSettings {
             timestamp: TimestampSettings {
                 field: self.timestamp.clone(),
                 unit: self.timestamp_unit,
-                format: self.timestamp_format,
+                format: self.timestamp_format.clone(),
             },
             csv: CsvSettings {
                 delimiter: self.delimiter,
