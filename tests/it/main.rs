@@ -49,6 +49,7 @@ mod restart;
 mod rollback;
 mod s3;
 mod savepoints;
+mod sink_files;
 mod states;
 mod status;
 mod stdin;

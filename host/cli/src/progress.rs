@@ -362,8 +362,12 @@ impl Watcher for ProgressDisplay {
                     Some((id, _)) => format!("checkpoint {id} stays the last one"),
                     None => "there is none yet since the start".to_owned(),
                 };
+                let next = match reason.is_failed_sync() {
+                    true => "",
+                    false => "the job continues, and ",
+                };
                 self.terminal.say(&format!(
-                    "warning: checkpoint {checkpoint} failed: {reason}; the job continues, and {last}"
+                    "warning: checkpoint {checkpoint} failed: {reason}; {next}{last}"
                 ));
             }
             Notice::NotVisible { reason } => self.terminal.say(&format!(
