@@ -1,4 +1,4 @@
-//! Catches garbage, small chunks and tombstones that pile up in a busy store.
+//! Catches garbage, small chunks and tombstones that pile up in a busy store, and expired entries that stay in an idle one.
 
 use super::*;
 use crate::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
@@ -70,4 +70,40 @@ fn tombstones_go_in_the_end() {
         "{} entries for 2000 values",
         store.len()
     );
+}
+
+#[test]
+fn expired_entries_go_from_an_idle_store() {
+    let max = MaxParallelism::DEFAULT;
+    let ids = ChunkIds::new(ChunkId(0), 0, 1);
+    let mut store = StateStore::new(StoreSettings {
+        states: vec![StateSettings {
+            ttl_ms: Some(100),
+            ..StateSettings::plain(StateId(0))
+        }],
+        ..StoreSettings::in_memory(max, max.all_groups(), ids)
+    });
+    let names: Vec<_> = (0..1000).map(|key| key.to_string().into_bytes()).collect();
+    let column: Column = names.iter().map(Vec::as_slice).collect();
+    let hashes: Vec<_> = names.iter().map(|key| hash_key(key)).collect();
+    let keys = Keys {
+        keys: &column,
+        hashes: &hashes,
+    };
+    let mut lookup = Lookup::default();
+    store.read(StateId(0), keys, 1000, &mut lookup).unwrap();
+    let slots: Vec<_> = (0..1000).collect();
+    let mut values = OptionalColumn::new();
+    for _ in &names {
+        values.push(Some(&[7; 10][..]));
+    }
+    store.write(StateId(0), keys, 1000, &lookup, &slots, &values);
+    store.seal().unwrap();
+    store.expire(1099).unwrap();
+    assert_eq!(store.len(), 1000, "nothing has expired");
+    for _ in 0..3 {
+        store.seal().unwrap();
+        store.expire(1100).unwrap();
+    }
+    assert_eq!(store.len(), 0);
 }

@@ -78,6 +78,18 @@ impl StateStore {
         }
     }
 
+    /// Like [`StateStore::compact`], for a store to which nothing may have been written since it was sealed: what has
+    /// expired must go without records, too. A store without expiry is not touched. Each seal allows a bounded amount.
+    ///
+    /// # Errors
+    /// As [`StateStore::compact`].
+    pub fn expire(&mut self, now_ms: u64) -> Result<(), StateError> {
+        match self.states.iter().any(|state| state.ttl_ms.is_some()) {
+            true => self.compact(now_ms),
+            false => Ok(()),
+        }
+    }
+
     /// The current victim, or the next chunk that is worth compacting.
     fn victim(&mut self, now_ms: u64) -> Option<Victim> {
         if let Some(victim) = self.log.compaction.victim

@@ -149,7 +149,8 @@ impl RegionSnapshot {
 }
 
 impl Worker {
-    /// Notifies all plugins of a completed or failed checkpoint. Best effort.
+    /// Notifies all plugins of a completed or failed checkpoint, best effort. After a completed one, state that has expired is
+    /// dropped, so that it also goes from a job without records.
     pub(super) fn hear(
         &mut self,
         checkpoint: CheckpointId,
@@ -160,6 +161,10 @@ impl Worker {
                 continue;
             };
             let failed = operator.hear(checkpoint, is_durable)?;
+            if is_durable {
+                let expired = operator.store_mut().expire(self.wall_ms);
+                expired.map_err(|reason| JobError::chunks(&self.names[node.0], reason))?;
+            }
             let mut lines = operator.take_log();
             lines.extend(failed.map(|error| LogLine {
                 level: LogLevel::Warn,
