@@ -4,10 +4,11 @@
 //! strange time in milliseconds but a usual one in another unit is refused: it would silently be a time in January 1970,
 //! or thousands of years ahead. A refusal depends on the record alone, so it is the same whenever the record is read.
 
+use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use crate::connector::field::FieldPath;
 use super::time_pattern::{TimePattern, first_in};
@@ -42,18 +43,27 @@ pub enum TimestampFormat {
 
 impl<'de> Deserialize<'de> for TimestampFormat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "rfc3339" => Ok(Self::Rfc3339),
-            form if form.contains('%') => match TimePattern::new(form) {
-                Ok(pattern) => Ok(Self::Pattern(pattern)),
-                Err(reason) => Err(D::Error::custom(reason)),
-            },
-            _ => Err(D::Error::invalid_value(
-                Unexpected::Str(&text),
-                &"`rfc3339`, or a form such as `%Y-%m-%d %H:%M:%S`",
-            )),
+        struct FormatVisitor;
+
+        impl Visitor<'_> for FormatVisitor {
+            type Value = TimestampFormat;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`rfc3339`, or a form such as `%Y-%m-%d %H:%M:%S`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<TimestampFormat, E> {
+                match text {
+                    "rfc3339" => Ok(TimestampFormat::Rfc3339),
+                    form if form.contains('%') => TimePattern::new(form)
+                        .map(TimestampFormat::Pattern)
+                        .map_err(E::custom),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
         }
+
+        deserializer.deserialize_str(FormatVisitor)
     }
 }
 
