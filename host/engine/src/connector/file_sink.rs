@@ -10,11 +10,11 @@
 //! out/k=a/part-00000006-001-0002.csv   committed in a folder, which the entry in the checkpoint names
 //! ```
 //!
-//! Only files with these names are ever touched, in these folders. Readers of the output may move committed parts away: a part of the
-//! restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker `owner` shows
-//! that the staging folder is still the same. If the marker is also missing, the folder was removed, and the job does
-//! not resume. If a user removes a single staged part, this is not detected. When the job returns to an older
-//! checkpoint, parts that were moved away since cannot be taken back.
+//! Only files with these names are ever touched, in these folders. Readers of the output may move committed parts away:
+//! a part of the restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker
+//! `owner` shows that the staging folder is still the same. If the marker is also missing, the folder was removed, and
+//! the job does not resume. If a user removes a single staged part, this is not detected. When the job returns to an
+//! older checkpoint, parts that were moved away since cannot be taken back.
 
 mod compression;
 mod folder;
