@@ -4,52 +4,111 @@
 //! not ask for it.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
+
+use floodmark_checkpoint::store::savepoint;
+use floodmark_checkpoint::{Checkpoint, manifest};
+use floodmark_state::ChunkId;
+use floodmark_state::stream::CheckpointId;
+use redb::{Database, TableDefinition};
 
 use crate::job::{Job, Outcome, command};
-use crate::plugins::{plugin, repository};
+use crate::plugins::plugin;
 
-/// The savepoint of this name in the fixtures, which are compressed.
-fn fixture(job: &Job, name: &str) {
-    let packed = repository().join(format!("tests/fixtures/{name}.gz"));
-    let unpacked = Command::new("gzip")
-        .arg("-dc")
-        .stdin(fs::File::open(packed).unwrap())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(unpacked.status.success());
-    job.write(name, unpacked.stdout);
+const CHECKPOINTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("checkpoints");
+
+/// Changes the checkpoint in a savepoint, with right checksums: anyone can compute them.
+fn forge(file: &Path, change: impl FnOnce(&mut Checkpoint)) {
+    let (_, mut checkpoint) = savepoint::open(file, None).unwrap();
+    let before = checkpoint.id.0;
+    change(&mut checkpoint);
+    let bytes = manifest::encode(&checkpoint);
+    let database = Database::open(file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(CHECKPOINTS).unwrap();
+        table.remove(before).unwrap();
+        table.insert(checkpoint.id.0, &bytes[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+fn give_chunks_id(checkpoint: &mut Checkpoint, id: u64) {
+    let tasks = checkpoint.operators.iter_mut();
+    let tasks = tasks.flat_map(|operator| &mut operator.tasks);
+    for chunk in tasks.flat_map(|task| &mut task.chunks) {
+        chunk.id = ChunkId(id);
+    }
 }
 
 #[test]
-fn a_forged_id_of_a_chunk_is_damage() {
+fn forged_numbers_are_damage() {
     let job = Job::with_input("one two two\n");
-    let name = "chunk-id-max.savepoint";
-    fixture(&job, name);
+    job.run(&[]).succeeded();
+    let create = ["savepoint", "create", ".", "--to", "sound"];
+    job.command(&create).succeeded();
+    let forged = job.path("forged");
+    type Change = fn(&mut Checkpoint);
+    let changes: [(Change, &str); 6] = [
+        (
+            |made| give_chunks_id(made, u64::MAX),
+            "the id of a chunk is out of range",
+        ),
+        (
+            |made| give_chunks_id(made, 1 << 62),
+            "an id in it is higher than any that a job reaches",
+        ),
+        (
+            |made| made.id = CheckpointId(u64::MAX),
+            "its id is out of range",
+        ),
+        (
+            |made| made.scale.parallelism = 129,
+            "its parallelism is out of range",
+        ),
+        (
+            |made| made.created_ms = u64::MAX,
+            "its time is out of range",
+        ),
+        (
+            |made| made.records_in = u64::MAX,
+            "a number of records is out of range",
+        ),
+    ];
     let commands: [&[&str]; 6] = [
-        &["run", "pipeline.toml", "--from", name],
-        &["checkpoint", "list", "--savepoint", name],
-        &["checkpoint", "verify", "--savepoint", name],
-        &["state", "list", "--count", "--savepoint", name],
-        &["state", "dump", "--savepoint", name],
+        &[
+            "run",
+            "pipeline.toml",
+            "--data-dir",
+            "new",
+            "--from",
+            "forged",
+        ],
+        &["checkpoint", "list", "--savepoint", "forged"],
+        &["checkpoint", "verify", "--savepoint", "forged"],
+        &["state", "list", "--count", "--savepoint", "forged"],
+        &["state", "dump", "--savepoint", "forged"],
         &[
             "replay",
             "pipeline.toml",
             "--operator",
             "count",
             "--from",
-            name,
+            "forged",
         ],
     ];
-    for arguments in commands {
-        let outcome = job.command(arguments);
-        assert_eq!(outcome.code, Some(4), "{arguments:?}: {}", outcome.stderr);
-        outcome
-            .says("savepoint `chunk-id-max.savepoint` cannot be used: it is damaged: ")
-            .says("the id of a chunk is out of range");
+    for (change, words) in changes {
+        fs::copy(job.path("sound"), &forged).unwrap();
+        forge(&forged, change);
+        for arguments in commands {
+            let outcome = job.command(arguments);
+            assert_eq!(outcome.code, Some(4), "{arguments:?}: {}", outcome.stderr);
+            outcome
+                .says("savepoint `forged` cannot be used: it is damaged: ")
+                .says(words);
+        }
     }
-    assert!(!job.path("out").exists());
+    assert!(!job.path("new/checkpoints.redb").exists());
 }
 
 /// A job whose plugin of `count` was swapped for one that labels its output, and a savepoint of it. The pipeline still names
