@@ -204,7 +204,7 @@ fn what_does_not_fit_changes_nothing() {
         ),
         (
             vec!["coun".to_owned(), file("labelled")],
-            4,
+            2,
             "there is no operator `coun`",
         ),
         (
@@ -224,7 +224,7 @@ fn what_does_not_fit_changes_nothing() {
                 "count".to_owned(),
                 "same".to_owned(),
             ],
-            4,
+            2,
             "named twice",
         ),
         (

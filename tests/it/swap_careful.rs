@@ -1,16 +1,21 @@
 //! Swaps and migrations in the hands of a user who errs, or whose plugin does.
 //!
 //! Catches a plugin that ends a running job because it cannot migrate one value, a value that is lost or counted from
-//! one because of that, and a failure to migrate that is not told.
+//! one because of that, and a failure to migrate that is not told; a sample that is told as if it were all; and a swap
+//! that cannot be cancelled, or happens although it was.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use floodmark_control::swap::PATH;
 use serde_json::Value;
 
-use crate::job::{Job, Running};
+use crate::job::{Job, Outcome, Running};
 use crate::migration::lines;
 use crate::plugins::plugin;
+
+/// What no step of a test takes.
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Counts the words of a file that may grow. The word `bad` has a count that `picky` refuses.
 fn job(more: &str) -> Job {
@@ -51,15 +56,22 @@ fn append(job: &Job, text: &str) {
     job.write("in.txt", before + text);
 }
 
-/// Takes checkpoints until this many records are visible.
-fn until_visible(job: &Job, records: usize) {
-    loop {
-        job.command(&["checkpoint", "trigger", "."]).succeeded();
-        if lines(job).len() >= records {
-            return;
-        }
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < DEADLINE, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Takes checkpoints until this many records are visible.
+#[track_caller]
+fn until_visible(job: &Job, records: usize) {
+    wait_until("records", || {
+        job.command(&["checkpoint", "trigger", "."]).succeeded();
+        lines(job).len() >= records
+    });
 }
 
 fn started(job: &Job, records: usize) -> Running {
@@ -117,14 +129,11 @@ fn a_value_that_cannot_be_migrated_stays_and_a_better_plugin_takes_it() {
     let mut run = job.start(&["--set", &with_plugin("picky")]);
     run.wait_for("resumes from checkpoint");
     // No record asks for it: the sweep alone finds it, also in a job without input.
-    let not_migrated = loop {
-        let status = status(&job);
-        let states = &count_of(&status)["state"]["not-migrated"];
-        if states[0]["count"] == 1 {
-            break states[0].clone();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let mut not_migrated = Value::Null;
+    wait_until("the sweep", || {
+        not_migrated = count_of(&status(&job))["state"]["not-migrated"][0].clone();
+        not_migrated["count"] == 1
+    });
     assert_eq!(not_migrated["state"], "count");
     let reason = not_migrated["first-reason"].as_str().unwrap();
     let expected = "cannot migrate the entry of key \"bad\" in state `count` from version 1 to version 2: it returned an error from `migrate`: 7 is a multiple of seven";
@@ -189,4 +198,152 @@ fn a_value_that_cannot_be_migrated_ends_a_trial() {
     let status = status(&job);
     assert_eq!(count_of(&status)["plugin"]["name"], "word-count");
     stop(&job, run);
+}
+
+/// A swap of `count`, by `picky`, that changes nothing.
+fn rehearsal(job: &Job, more: &[&str]) -> Outcome {
+    let swap = ["swap", ".", "count", path_of("picky"), "--dry-run"];
+    job.command(&[&swap[..], more].concat())
+}
+
+#[test]
+fn a_rehearsal_says_what_it_looked_at() {
+    let job = job("on-error = \"skip\"");
+    job.write("in.txt", many());
+    let run = started(&job, 3006);
+    let check = || {
+        let sample = rehearsal(&job, &[]).succeeded().stdout;
+        let expected = "`migrate` on 1,500 of 3,000 values, a sample; `--rehearse all` tries all";
+        assert!(sample.contains(expected), "{sample}");
+        let all = rehearsal(&job, &["--rehearse", "all"]);
+        assert_eq!(all.code, Some(3), "{}", all.stderr);
+        all.says("operator `count` cannot migrate the entry of key \"k0001\" in state `count`");
+        let all = ["swap", ".", "count", path_of("upgrade-v2"), "--dry-run"];
+        let all = job.command(&[&all[..], &["--rehearse", "all", "--json"]].concat());
+        let all: Value = serde_json::from_str(&all.succeeded().stdout).unwrap();
+        let rehearsed = &all["operators"][0]["rehearsed"];
+        assert_eq!(rehearsed["values"], 3000);
+        assert_eq!(rehearsed["migrated"], 3000);
+        assert_eq!(rehearsed["is-sample"], false);
+    };
+    check();
+    stop(&job, run);
+    let before = job.checkpoint_ids();
+    check();
+    assert_eq!(job.checkpoint_ids(), before);
+}
+
+#[test]
+fn a_swap_right_after_the_start_takes_the_checkpoint_that_it_needs() {
+    let job = job("");
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    let swap = ["swap", ".", "count", path_of("upgrade-v2"), "--json"];
+    let found = job.command(&swap).succeeded().stdout;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["swapped"]["before"], 1);
+    assert_eq!(found["swapped"]["checkpoint"], 2);
+    stop(&job, run);
+}
+
+/// A job whose `count` hangs for a while at the word `stuck`.
+fn that_hangs() -> Job {
+    let job = job(
+        "on-error = \"skip\", limits.time-per-call = \"10s\", config = { hang-at = \"stuck\" }",
+    );
+    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    job.write(
+        "pipeline.toml",
+        text.replace(path_of("word-count"), path_of("misbehaves")),
+    );
+    job
+}
+
+/// Lets the job hang. Returns a command that waits for a checkpoint meanwhile.
+fn hang(job: &Job) -> Running {
+    append(job, "stuck\n");
+    loop {
+        let mut trigger = job.start_command(&["checkpoint", "trigger", "."]);
+        std::thread::sleep(Duration::from_secs(1));
+        if !trigger.has_ended() {
+            return trigger;
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_cancels_a_swap_until_its_checkpoint_begins() {
+    let job = that_hangs();
+    let run = started(&job, 1007);
+    let trigger = hang(&job);
+    let swap = ["swap", ".", "count", "same", "--config", "fail-at=never"];
+    let first = job.start_command(&swap);
+    wait_until("the swap", || {
+        let found = floodmark_control::ask(&job.data_dir(), PATH, None).unwrap();
+        found["step"] == "it waits for its checkpoint"
+    });
+    // Another client is told of it.
+    let second = job.command(&swap);
+    assert_eq!(second.code, Some(4), "{}", second.stderr);
+    second
+        .says("another swap is under way for")
+        .says("it waits for its checkpoint");
+    first.signal("INT");
+    let cancelled = first.wait();
+    assert_eq!(cancelled.code, Some(130), "{}", cancelled.stderr);
+    cancelled.says("the swap was cancelled, and nothing has changed");
+    trigger.wait().succeeded();
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
+    let listed = job.checkpoint(&["list"]);
+    let mut listed = listed.as_array().unwrap().iter();
+    assert!(listed.all(|checkpoint| checkpoint["trigger"] != "swap"));
+    stop(&job, run);
+}
+
+#[test]
+fn a_configuration_loses_a_field() {
+    let job = that_hangs();
+    let run = started(&job, 1007);
+    let without = [
+        "swap",
+        ".",
+        "count",
+        "same",
+        "--without",
+        "hang-at",
+        "--config",
+        "fail-at=never",
+    ];
+    job.command(&without).succeeded();
+    let again = job.command(&without).succeeded().stdout;
+    assert!(again.contains("nothing to do"), "{again}");
+    // The word has no meaning any more.
+    append(&job, "stuck\n");
+    until_visible(&job, 1008);
+    stop(&job, run);
+    let both = [
+        "swap",
+        ".",
+        "count",
+        "same",
+        "--without",
+        "a",
+        "--config",
+        "a=b",
+    ];
+    let both = job.command(&both);
+    assert_eq!(both.code, Some(2), "{}", both.stderr);
+    both.says("`--config` sets `a`");
+}
+
+#[test]
+fn stop_does_not_wait_for_the_next_run() {
+    let job = job("");
+    let run = started(&job, 1007);
+    let stopping = job.start_command(&["stop", "."]);
+    run.wait().succeeded();
+    let next = job.start(&[]);
+    let stopped = stopping.wait().succeeded();
+    assert!(stopped.stderr.contains("stopped with checkpoint"));
+    stop(&job, next);
 }

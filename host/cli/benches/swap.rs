@@ -16,7 +16,7 @@ use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::drive::{DriveSettings, Kept, Watcher, drive, request};
 use floodmark_engine::edge::failures::FailureLog;
 use floodmark_engine::edge::scratch;
-use floodmark_engine::edge::swap::{NewPlugin, Swapper, Wish};
+use floodmark_engine::edge::swap::{NewPlugin, SwapDesk, Swapper, Wish};
 use floodmark_engine::guest::GuestEngine;
 use floodmark_engine::job::restart::Strategy;
 use floodmark_engine::job::{CheckpointSettings, JobSettings, Notice, Request};
@@ -100,6 +100,7 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
         reader: Arc::new(move || Some(Arc::clone(&reader))),
         scratch: Arc::new(|| scratch::file_in(&folder("store"))),
         clock,
+        desk: SwapDesk::default(),
     };
     let read = Arc::new(AtomicU64::new(0));
     let stopper = inputs.clone();
@@ -118,6 +119,7 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
                         operator: "count".to_owned(),
                         component: components[(round as usize + 1) % 2].clone(),
                         config: Vec::new(),
+                        without: Vec::new(),
                     }],
                     ..Wish::default()
                 };

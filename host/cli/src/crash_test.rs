@@ -19,7 +19,7 @@ use clap::Args;
 
 use self::fit::{check, instead, quoted};
 use self::shown::{is_wrong, shown, undecidable};
-use super::failure::{EXIT_FAILED, EXIT_USAGE};
+use super::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 use super::pipeline::read;
 use super::print::print;
 use super::terminal::Terminal;
@@ -31,8 +31,6 @@ use floodmark_engine::pipeline::settings::StorageSetting;
 use floodmark_engine::session::assemble::{LoadedPipeline, assemble};
 use floodmark_engine::session::limits::Ticking;
 use floodmark_engine::session::number::{span, things};
-
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// Kills a pipeline at every step of a checkpoint, and checks that its output is exactly once
 ///

@@ -19,6 +19,8 @@ pub(super) const EXIT_USAGE: u8 = 2;
 pub(super) const EXIT_PLUGIN: u8 = 3;
 pub(super) const EXIT_DATA: u8 = 4;
 pub(super) const EXIT_CONNECTOR: u8 = 5;
+/// The user has ended the command before it was done.
+pub(super) const EXIT_INTERRUPTED: u8 = 130;
 /// `state get` has found no value, which is an answer and not a failure.
 pub(super) const EXIT_NO_VALUE: u8 = 6;
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::CommandError;
 use super::failure::{EXIT_DATA, EXIT_USAGE};
 use floodmark_control::AskError;
+use floodmark_control::routes::BAD_REQUEST;
 use floodmark_engine::edge::data_dir::{DataDir, DataDirError, is_of_a_job};
 use floodmark_engine::edge::pipeline_file;
 use floodmark_engine::pipeline::Connectors;
@@ -105,6 +106,16 @@ impl JobLocation {
         floodmark_control::ask(&self.data_dir, path, Some(wish))
     }
 
+    /// As [`JobLocation::call`], and calls `waiting` about once a second until the result is there.
+    pub(super) fn call_while(
+        &self,
+        path: &str,
+        wish: &Value,
+        waiting: &mut dyn FnMut(),
+    ) -> Result<Value, AskError> {
+        floodmark_control::ask_while(&self.data_dir, path, wish, waiting)
+    }
+
     /// Takes a checkpoint of the running job; with `to`, also copies it to that file.
     pub(super) fn take_checkpoint(&self, to: Option<&str>) -> Result<u64, AskError> {
         let done = self.call("/v1/checkpoints", &json!({ "savepoint": to }))?;
@@ -134,7 +145,11 @@ impl From<AskError> for CommandError {
             AskError::NotRunning { .. } => "; `floodmark run` starts it",
             _ => "",
         };
-        Self::new(EXIT_DATA, format!("{error}{hint}"))
+        let code = match &error {
+            AskError::Refused { code, .. } if code == BAD_REQUEST => EXIT_USAGE,
+            _ => EXIT_DATA,
+        };
+        Self::new(code, format!("{error}{hint}"))
     }
 }
 

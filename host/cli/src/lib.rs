@@ -56,7 +56,8 @@ Exit codes:
   4  the data folder or its checkpoints cannot be used
   5  a source or a sink cannot be read or written
   6  `state get`: the key has no value
-130  asked twice to stop, or before the job ran: ended at once, without a checkpoint";
+130  asked twice to stop, or before the job ran: ended at once, without a checkpoint;
+      `swap`: cancelled";
 
 const FIRST_STEPS: &str = "\
 First steps:

@@ -38,9 +38,10 @@ pub fn stop(arguments: &StopArguments) -> Result<(), CommandError> {
     savepoint.as_deref().map_or(Ok(()), can_be_made)?;
     let to = savepoint.as_deref().map(as_text).transpose()?;
     let wish = json!({ "drain": arguments.drain, "savepoint": to });
+    let holder = data_dir::holder_of(&place.data_dir);
     let done = place.call("/v1/stop", &wish)?;
     // A script can start the next run as soon as this command returns.
-    data_dir::wait_until_free(&place.data_dir);
+    data_dir::wait_until_free(&place.data_dir, holder);
     if arguments.json {
         return print_json(&done);
     }

@@ -20,6 +20,8 @@ const READ_MAX: Duration = Duration::from_secs(10);
 /// begun makes its socket soon.
 const CONNECT_ATTEMPTS: u32 = 20;
 const CONNECT_DELAY: Duration = Duration::from_millis(25);
+/// How often a caller that waits is called.
+const WAITING_EVERY: Duration = Duration::from_secs(1);
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -133,6 +135,28 @@ fn connect(folder: &Path) -> Result<UnixStream, AskError> {
 /// # Errors
 /// See [`AskError`]. [`AskError::NotRunning`] and [`AskError::NoSocket`] mean that no call was made.
 pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, AskError> {
+    call(folder, path, body, None)
+}
+
+/// As [`ask`], and calls `waiting` about once a second until the answer is there.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_while(
+    folder: &Path,
+    path: &str,
+    body: &Value,
+    waiting: &mut dyn FnMut(),
+) -> Result<Value, AskError> {
+    call(folder, path, Some(body), Some(waiting))
+}
+
+fn call(
+    folder: &Path,
+    path: &str,
+    body: Option<&Value>,
+    waiting: Option<&mut dyn FnMut()>,
+) -> Result<Value, AskError> {
     let io = |source| AskError::Io {
         folder: folder.to_path_buf(),
         source,
@@ -142,12 +166,14 @@ pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, Ask
     stream
         .write_all(request(path, body).as_bytes())
         .map_err(io)?;
-    if body.is_none() {
-        stream.set_read_timeout(Some(READ_MAX)).map_err(io)?;
-    }
-    let mut answer = Vec::new();
-    let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
-    if let Err(error) = &read
+    let timeout = match (body, &waiting) {
+        (None, _) => Some(READ_MAX),
+        (Some(_), Some(_)) => Some(WAITING_EVERY),
+        (Some(_), None) => None,
+    };
+    stream.set_read_timeout(timeout).map_err(io)?;
+    let answer = read(stream, waiting);
+    if let Err(error) = &answer
         && matches!(
             error.kind(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
@@ -158,7 +184,7 @@ pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, Ask
             process: data_dir::holder_of(folder),
         });
     }
-    let parsed = read.ok().and_then(|_| parse(&answer));
+    let parsed = answer.ok().and_then(|answer| parse(&answer));
     let (status, value) = parsed.ok_or_else(|| AskError::Silent {
         folder: folder.to_path_buf(),
     })?;
@@ -175,6 +201,19 @@ pub fn ask(folder: &Path, path: &str, body: Option<&Value>) -> Result<Value, Ask
         code: text("code"),
         message: text("message"),
     })
+}
+
+/// Reads to the end. With `waiting`, the stream has a time limit for a read.
+fn read(stream: UnixStream, mut waiting: Option<&mut dyn FnMut()>) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut stream = stream.take(ANSWER_BYTES_MAX);
+    loop {
+        match (stream.read_to_end(&mut answer), &mut waiting) {
+            (Ok(_), _) => return Ok(answer),
+            (Err(error), Some(waiting)) if error.kind() == io::ErrorKind::WouldBlock => waiting(),
+            (Err(error), _) => return Err(error),
+        }
+    }
 }
 
 fn request(path: &str, body: Option<&Value>) -> String {

@@ -120,8 +120,9 @@ impl From<Refusal> for HttpRefusal {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.to_string();
         match refusal {
-            Refusal::Ended => Self::new(409, "job-ended", message),
+            Refusal::Ended | Refusal::Over { .. } => Self::new(409, "job-ended", message),
             Refusal::NotWaiting => Self::conflict(message),
+            Refusal::ParallelismOutOfRange { .. } => Self::bad_request(message),
             _ => Self::failed(message),
         }
     }

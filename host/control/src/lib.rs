@@ -36,7 +36,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, ask, ask_while};
 pub use serve::{Doors, Serving};
 
 /// The name of the socket in a data folder.

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+/// The error code for a call that is invalid, whatever the job does.
+pub const BAD_REQUEST: &str = "bad-request";
+
 /// The method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -101,7 +104,7 @@ impl HttpRefusal {
     /// The call is invalid.
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, "bad-request", message)
+        Self::new(400, BAD_REQUEST, message)
     }
 
     /// The call is valid, but the job's state does not allow it.

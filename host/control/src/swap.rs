@@ -1,8 +1,11 @@
-//! The route that swaps plugins of the running job.
+//! The routes that swap plugins of the running job.
 //!
 //! ```text
 //! POST /v1/swap  {"operators":[{"operator":"count","file":"/a/new.wasm","config":{"k":"v"}}],
-//!                 "shadow":0, "dry-run":false, "trial-ms":30000, "allow-dropped-state":false}
+//!                 "shadow":0, "dry-run":false, "trial-ms":30000, "allow-dropped-state":false,
+//!                 "rehearse":"sample"}
+//! GET  /v1/swap         what the swap under way does: {"step":"it begins","seconds":3}, or null
+//! POST /v1/swap/cancel  {"cancelled":true,"step":"it begins"}; step is null if there is none
 //! ```
 //!
 //! A call names the file of a component, and the job reads it, so that a call need not be as large as a component.
@@ -20,10 +23,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
-use floodmark_engine::edge::swap::{NewPlugin, SwapRefusal, Swapper, Wish};
+use floodmark_engine::edge::swap::{NewPlugin, RehearsalExtent, SwapRefusal, Swapper, Wish};
 
 /// The path of the route.
 pub const PATH: &str = "/v1/swap";
+/// The path of the route that cancels a swap.
+pub const CANCEL: &str = "/v1/swap/cancel";
+/// The error code for a swap that a client has cancelled.
+pub const CANCELLED: &str = "swap-cancelled";
 /// The error code for a plugin that does not fit.
 pub const UNFIT: &str = "plugin-unfit";
 /// The folder in a data folder for components that are given by name instead of path.
@@ -47,6 +54,8 @@ struct Wished {
     trial_ms: Option<u64>,
     #[serde(default)]
     allow_dropped_state: bool,
+    #[serde(default)]
+    rehearse: RehearsalExtent,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,17 +66,45 @@ struct WishedPlugin {
     file: Option<String>,
     #[serde(default)]
     config: BTreeMap<String, String>,
+    #[serde(default)]
+    without: Vec<String>,
 }
 
-/// Adds the route. `folder` is the data folder.
+/// Adds the routes. `folder` is the data folder.
 #[must_use]
 pub fn with_swap(routes: Routes, swapper: Swapper, folder: PathBuf) -> Routes {
-    routes.with_json(
-        (Method::Post, PATH),
-        "replaces plugins: `operators` with `operator`, `file` and `config`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`",
-        HandlerPace::Waits,
-        move |call| swap(&swapper, &folder, call),
-    )
+    let (looking, cancelling) = (swapper.clone(), swapper.clone());
+    routes
+        .with_json(
+            (Method::Post, PATH),
+            "replaces plugins: `operators` with `operator`, `file`, `config` and `without`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`, `rehearse`",
+            HandlerPace::Waits,
+            move |call| swap(&swapper, &folder, call),
+        )
+        .with_json(
+            (Method::Get, PATH),
+            "what the swap under way does, and since when",
+            HandlerPace::AtOnce,
+            move |_| {
+                let found = looking.desk.look(looking.clock.now());
+                Ok(found.map_or(Value::Null, |(step, since)| {
+                    json!({ "step": step.to_string(), "seconds": since.as_secs() })
+                }))
+            },
+        )
+        .with_json(
+            (Method::Post, CANCEL),
+            "cancels the swap under way, unless its checkpoint has begun",
+            HandlerPace::WaitsAlways,
+            move |_| {
+                let found = cancelling.cancel()?;
+                let (step, is_cancelled) = found.unzip();
+                Ok(json!({
+                    "cancelled": is_cancelled.unwrap_or(false),
+                    "step": step.map(|step| step.to_string()),
+                }))
+            },
+        )
 }
 
 fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, HttpRefusal> {
@@ -86,6 +123,7 @@ fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, H
             operator: wished.operator,
             component,
             config: wished.config.into_iter().collect(),
+            without: wished.without,
         });
     }
     let found = swapper.swap(&Wish {
@@ -94,15 +132,19 @@ fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, H
         dry_run: wished.dry_run,
         trial: wished.trial_ms.map(Duration::from_millis),
         allow_dropped_state: wished.allow_dropped_state,
+        rehearse: wished.rehearse,
     })?;
     Ok(json!(found))
 }
 
 impl From<SwapRefusal> for HttpRefusal {
     fn from(refusal: SwapRefusal) -> Self {
-        match refusal.is_of_plugin() {
-            true => Self::new(422, UNFIT, refusal.to_string()),
-            false => Self::conflict(refusal.to_string()),
+        let message = refusal.to_string();
+        match refusal {
+            refusal if refusal.is_of_plugin() => Self::new(422, UNFIT, message),
+            refusal if refusal.is_of_request() => Self::bad_request(message),
+            refusal if refusal.is_cancelled() => Self::new(409, CANCELLED, message),
+            _ => Self::conflict(message),
         }
     }
 }

@@ -110,7 +110,7 @@ impl From<GuestError> for EngineError {
 impl From<Refusal> for EngineError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Ended => Self::over(),
+            Refusal::Ended | Refusal::Over { .. } => Self::over(),
             refusal => Self::failed(refusal.to_string()),
         }
     }
@@ -118,9 +118,10 @@ impl From<Refusal> for EngineError {
 
 impl From<SwapRefusal> for EngineError {
     fn from(refusal: SwapRefusal) -> Self {
-        let cause = match refusal.is_of_plugin() {
-            true => Cause::Plugin,
-            false => Cause::Failed,
+        let cause = match &refusal {
+            refusal if refusal.is_of_plugin() => Cause::Plugin,
+            refusal if refusal.is_of_request() => Cause::Usage,
+            _ => Cause::Failed,
         };
         Self::new(cause, refusal.to_string())
     }

@@ -165,6 +165,7 @@ impl RunningJob {
                 operator: operator.to_owned(),
                 component,
                 config: options.config,
+                without: Vec::new(),
             }],
             trial: options.trial,
             allow_dropped_state: options.allow_dropped_state,

@@ -49,6 +49,7 @@ pub use rollback::RollbackOutcome;
 pub use settings::{Backend, StateSettings, StoreSettings};
 pub use store::{Keys, Lookup, StateStore};
 pub use versions::{StaleEntry, StaleSweep};
+pub use visit::KeySearch;
 
 /// A state of an operator in checkpoints. Chunks refer to it by id, so that a new version of a plugin may declare its
 /// states in another order.

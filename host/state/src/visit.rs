@@ -9,19 +9,58 @@ use super::store::StateStore;
 use super::{Chunk, StateError, StateId, StateKind};
 use crate::stream::hash_key;
 
+/// A search for the keys of a state, chunk by chunk, so that not all of them need be in memory at once. The store must
+/// not change meanwhile.
+#[derive(Debug)]
+pub struct KeySearch {
+    state: StateId,
+    handles: std::vec::IntoIter<u32>,
+}
+
 impl StateStore {
+    /// A search that begins.
+    #[must_use]
+    pub fn search(&self, state: StateId) -> KeySearch {
+        let handles = self.handles();
+        KeySearch {
+            state,
+            handles: handles.into_iter(),
+        }
+    }
+
+    /// Some keys with a value or a tree, none of them twice; `None` after the last ones. Expired ones may be included.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, or is damaged.
+    pub fn next_keys(
+        &mut self,
+        search: &mut KeySearch,
+    ) -> Result<Option<Vec<Vec<u8>>>, StateError> {
+        let Some(handle) = search.handles.next() else {
+            return Ok(None);
+        };
+        let mut keys = Vec::new();
+        self.visit_chunk(handle, &mut |entry| {
+            if is_first_of(entry, search.state) {
+                keys.push(entry.key.to_vec());
+            }
+        })?;
+        Ok(Some(keys))
+    }
+
     /// The keys with a value or a tree in a state, in no particular order. Expired ones may be included.
     ///
     /// # Errors
     /// When a chunk that is not in memory cannot be read, or is damaged.
     pub fn keys_of(&mut self, state: StateId) -> Result<Vec<Vec<u8>>, StateError> {
         let mut keys = Vec::new();
-        self.visit(|entry| {
-            let is_first = entry.node.is_none_or(|node| node == 0);
-            if entry.state == state && is_first && matches!(entry.content, Content::Value(_)) {
-                keys.push(entry.key.to_vec());
-            }
-        })?;
+        for handle in self.handles() {
+            self.visit_chunk(handle, &mut |entry| {
+                if is_first_of(entry, state) {
+                    keys.push(entry.key.to_vec());
+                }
+            })?;
+        }
         Ok(keys)
     }
 
@@ -44,44 +83,57 @@ impl StateStore {
         Ok(!self.find(identity, place)?.word.is_empty())
     }
 
-    fn visit(&mut self, mut visit: impl FnMut(&Entry<'_>)) -> Result<(), StateError> {
+    /// All chunks.
+    fn handles(&self) -> Vec<u32> {
         let mut handles: Vec<u32> = self.log.sealed().map(|(handle, _)| handle).collect();
         handles.extend(&self.log.tail);
-        for handle in handles {
-            self.log.make_resident(handle)?;
-            let chunk = self.log.chunk(handle);
-            // Keeps the bytes: lookups of other entries may evict the chunk.
-            let chunk = match &chunk.place {
-                ChunkPlace::Resident(chunk) => Arc::clone(chunk),
-                ChunkPlace::Tail(bytes) => Arc::new(Chunk {
-                    id: chunk.id,
-                    bytes: bytes.clone(),
-                }),
-                ChunkPlace::Cold | ChunkPlace::Stored => {
-                    unreachable!("the chunk was just made resident")
-                }
-            };
-            let mut offset = 0;
-            while offset < chunk.bytes.len() {
-                let entry = layout::entry_at(&chunk.bytes, offset);
-                let at = offset;
-                offset += entry.len;
-                let key_hash = hash_key(entry.key);
-                if !self.owns(key_hash) {
-                    continue;
-                }
-                let place = self.place(key_hash, entry.state, entry.node);
-                let identity = Identity {
-                    state: entry.state,
-                    node: entry.node,
-                    key: entry.key,
-                };
-                if self.find(identity, place)?.word == Word::new(place.hash, handle, at) {
-                    visit(&entry);
-                }
-            }
-            self.log.evict(None)?;
-        }
-        Ok(())
+        handles
     }
+
+    /// Visits the valid entries of a chunk.
+    fn visit_chunk(
+        &mut self,
+        handle: u32,
+        visit: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<(), StateError> {
+        self.log.make_resident(handle)?;
+        let chunk = self.log.chunk(handle);
+        // Keeps the bytes: lookups of other entries may evict the chunk.
+        let chunk = match &chunk.place {
+            ChunkPlace::Resident(chunk) => Arc::clone(chunk),
+            ChunkPlace::Tail(bytes) => Arc::new(Chunk {
+                id: chunk.id,
+                bytes: bytes.clone(),
+            }),
+            ChunkPlace::Cold | ChunkPlace::Stored => {
+                unreachable!("the chunk was just made resident")
+            }
+        };
+        let mut offset = 0;
+        while offset < chunk.bytes.len() {
+            let entry = layout::entry_at(&chunk.bytes, offset);
+            let at = offset;
+            offset += entry.len;
+            let key_hash = hash_key(entry.key);
+            if !self.owns(key_hash) {
+                continue;
+            }
+            let place = self.place(key_hash, entry.state, entry.node);
+            let identity = Identity {
+                state: entry.state,
+                node: entry.node,
+                key: entry.key,
+            };
+            if self.find(identity, place)?.word == Word::new(place.hash, handle, at) {
+                visit(&entry);
+            }
+        }
+        self.log.evict(None)
+    }
+}
+
+/// Whether an entry is the value of a key in a state, or the root of its list or map.
+fn is_first_of(entry: &Entry<'_>, state: StateId) -> bool {
+    let is_first = entry.node.is_none_or(|node| node == 0);
+    entry.state == state && is_first && matches!(entry.content, Content::Value(_))
 }

@@ -7,9 +7,9 @@ use crate::failure::EXIT_FAILED;
 use crate::print::print_json_text;
 use crate::table::table;
 use floodmark_engine::edge::swap::{
-    CompletedSwap, Findings, OperatorComparison, Shadow, StateCompatibility, StateRow,
+    CompletedSwap, Findings, OperatorComparison, Rehearsed, Shadow, StateCompatibility, StateRow,
 };
-use floodmark_engine::session::number::{span, things};
+use floodmark_engine::session::number::{bytes, count, span, things};
 
 /// Characters of a digest that are shown.
 const DIGEST_CHARS: usize = 12;
@@ -71,17 +71,38 @@ fn of_operator(found: &OperatorComparison) -> String {
         }
     }
     if let Some(rehearsed) = &found.rehearsed {
-        let migrated = match rehearsed.migrated {
-            0 => "no value has to be migrated".to_owned(),
-            count => format!("{} migrated", things(count, "value")),
-        };
         text += &format!(
-            "  rehearsed on checkpoint {}: {migrated}, in {}\n",
+            "  rehearsed on checkpoint {}: {}, in {}\n",
             rehearsed.checkpoint,
+            looked_at(rehearsed),
             micros(rehearsed.took_us)
         );
     }
     text
+}
+
+/// What a rehearsal looked at.
+fn looked_at(rehearsed: &Rehearsed) -> String {
+    let Rehearsed {
+        migrated,
+        values,
+        unread_bytes,
+        ..
+    } = *rehearsed;
+    let all = things(values, "value");
+    match (values, unread_bytes, rehearsed.is_sample) {
+        (0, 0, _) => "no value has to be migrated".to_owned(),
+        (_, 0, false) => format!("`migrate` on all of {all}"),
+        (_, 0, true) => format!(
+            "`migrate` on {} of {all}, a sample; `--rehearse all` tries all",
+            count(migrated)
+        ),
+        (_, left, _) => format!(
+            "`migrate` on {} of {all} in the newest state, a sample without {} of older state; `--rehearse all` tries all",
+            count(migrated),
+            bytes(left)
+        ),
+    }
 }
 
 fn row(state: &StateRow) -> Vec<String> {

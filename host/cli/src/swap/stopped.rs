@@ -6,10 +6,11 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{ReplacementArgument, SwapArguments, refuse};
+use super::{ReplacementArgument, SwapArguments, refuse, usage};
 use crate::CommandError;
-use crate::failure::EXIT_PLUGIN;
+use crate::failure::{EXIT_INTERRUPTED, EXIT_PLUGIN};
 use crate::job::JobLocation;
 use crate::terminal::Terminal;
 use floodmark_checkpoint::{
@@ -19,16 +20,18 @@ use floodmark_checkpoint::{
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::data_dir::DataDir;
 use floodmark_engine::edge::rolled_back::RolledBackNote;
+use floodmark_engine::edge::scratch;
 use floodmark_engine::edge::swap::{
-    CompletedSwap, Findings, OperatorComparison, SwapRefusal, compare, configured, refuse_states,
-    replaced_by,
+    CompletedSwap, Findings, OperatorComparison, Rehearsal, Rehearsed, SwapRefusal, compare,
+    configured, refuse_states, replaced_by,
 };
 use floodmark_engine::guest::Plugin;
 use floodmark_engine::pipeline::settings::{CheckpointSection, StorageSetting};
-use floodmark_engine::runtime::plan::Operator;
+use floodmark_engine::runtime::plan::{Operator, Scratch};
 use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::swap::fits;
 use floodmark_engine::session::limits::Ticking;
+use floodmark_engine::session::number::things;
 use floodmark_engine::session::storage;
 use floodmark_state::stream::CheckpointId;
 
@@ -40,6 +43,7 @@ pub(super) fn swap(
     arguments: &SwapArguments,
     place: &JobLocation,
     replacements: &[ReplacementArgument],
+    is_cancelled: &AtomicBool,
 ) -> Result<Findings, CommandError> {
     if arguments.shadow > 0 || arguments.trial.is_some() {
         return Err(refuse(
@@ -61,8 +65,18 @@ pub(super) fn swap(
     };
     let before = restored.checkpoint;
     check_output(place, &held, before.id, recovery.next_id)?;
-    let guests = Ticking::for_tools()?.keeping(Some(held.compiled()), &Terminal::new().saying());
+    let terminal = Terminal::new();
+    let guests = Ticking::for_tools()?.keeping(Some(held.compiled()), &terminal.saying());
     let clock = Clock::start();
+    let stopped = StoppedSwap {
+        arguments,
+        guests: &guests,
+        clock,
+        reader: storage.reader(),
+        before: &before,
+        terminal: &terminal,
+        is_cancelled,
+    };
     let mut checkpoint = Checkpoint {
         id: recovery.next_id,
         created_ms: clock.wall_ms(),
@@ -70,28 +84,17 @@ pub(super) fn swap(
         ..before.clone()
     };
     let mut findings = Findings::default();
-    let mut plugins = components(&*storage.reader(), &before)?;
+    let mut plugins = components(&*stopped.reader, &before)?;
     for replacement in replacements {
-        let mut saved = checkpoint.operators.iter_mut();
-        let Some(saved) = saved.find(|saved| saved.name == replacement.operator) else {
-            let name = &replacement.operator;
-            return Err(refuse(format!(
-                "checkpoint {} has no operator `{name}`",
-                before.id
-            )));
-        };
-        let begun = clock.now();
-        let plugin = load(&guests, replacement, saved, &plugins)?;
-        let compiled = clock.now().saturating_sub(begun);
-        check_ports(&guests, saved, &plugin, &plugins)?;
-        let mut found = change(replacement, saved, &plugin, arguments.allow_dropped_state)?;
-        found.compiled_us = u64::try_from(compiled.as_micros()).unwrap_or(u64::MAX);
-        plugins.push((plugin.digest(), Arc::clone(plugin.component())));
+        let found = stopped.replace(replacement, &mut checkpoint, &mut plugins)?;
         findings.operators.push(found);
     }
     let is_same = findings.operators.iter().all(|found| found.is_same);
     if is_same || arguments.dry_run {
         return Ok(findings);
+    }
+    if is_cancelled.load(Ordering::Relaxed) {
+        return Err(refused(SwapRefusal::Cancelled));
     }
     write(&mut *storage, &checkpoint, plugins)?;
     findings.swapped = Some(CompletedSwap {
@@ -100,6 +103,85 @@ pub(super) fn swap(
         ..CompletedSwap::default()
     });
     Ok(findings)
+}
+
+/// What is needed to replace one operator after the other.
+struct StoppedSwap<'a> {
+    arguments: &'a SwapArguments,
+    guests: &'a Ticking,
+    clock: Clock,
+    reader: Arc<dyn CheckpointReader>,
+    /// The checkpoint that is copied.
+    before: &'a Checkpoint,
+    terminal: &'a Terminal,
+    is_cancelled: &'a AtomicBool,
+}
+
+impl StoppedSwap<'_> {
+    /// Checks a plugin, and names it in the new checkpoint.
+    fn replace(
+        &self,
+        replacement: &ReplacementArgument,
+        checkpoint: &mut Checkpoint,
+        plugins: &mut Components,
+    ) -> Result<OperatorComparison, CommandError> {
+        let name = &replacement.operator;
+        let mut saved = checkpoint.operators.iter_mut();
+        let Some(saved) = saved.find(|saved| saved.name == *name) else {
+            let id = self.before.id;
+            return Err(usage(format!("checkpoint {id} has no operator `{name}`")));
+        };
+        let begun = self.clock.now();
+        let plugin = load(self.guests, replacement, saved, plugins)?;
+        let compiled = self.clock.now().saturating_sub(begun);
+        check_ports(self.guests, saved, &plugin, plugins)?;
+        let allow_dropped = self.arguments.allow_dropped_state;
+        let (mut found, operator) = change(replacement, saved, &plugin, allow_dropped)?;
+        found.compiled_us = u64::try_from(compiled.as_micros()).unwrap_or(u64::MAX);
+        plugins.push((plugin.digest(), Arc::clone(plugin.component())));
+        if !found.is_same {
+            found.rehearsed = Some(self.rehearse(name, &operator)?);
+        }
+        Ok(found)
+    }
+
+    /// Tries the new plugin on the saved state.
+    fn rehearse(&self, name: &str, operator: &Operator) -> Result<Rehearsed, CommandError> {
+        let scratch: Scratch = Arc::new(|| scratch::file_in(&std::env::temp_dir()));
+        let rehearsal = Rehearsal {
+            reader: &self.reader,
+            checkpoint: self.before,
+            name,
+            operator,
+            extent: self.arguments.rehearse.into(),
+            scratch: &scratch,
+        };
+        let begun = self.clock.now();
+        let tried = rehearsal.run(&mut |values| {
+            let values = things(values, "value");
+            let text = format!("rehearsal of `{name}`: {values} so far");
+            self.terminal.show(None, &text);
+            match self.is_cancelled.load(Ordering::Relaxed) {
+                true => Err(SwapRefusal::Cancelled),
+                false => Ok(()),
+            }
+        });
+        self.terminal.clear();
+        let mut rehearsed = tried.map_err(refused)?;
+        let took = self.clock.now().saturating_sub(begun);
+        rehearsed.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        Ok(rehearsed)
+    }
+}
+
+/// The failure of the command for a refusal.
+fn refused(refusal: SwapRefusal) -> CommandError {
+    let message = refusal.to_string();
+    match refusal {
+        refusal if refusal.is_of_plugin() => CommandError::new(EXIT_PLUGIN, message),
+        refusal if refusal.is_cancelled() => CommandError::new(EXIT_INTERRUPTED, message),
+        _ => refuse(message),
+    }
 }
 
 /// Refuses a job with output that no checkpoint names: the new one would take it for its own. A rollback has taken it back.
@@ -205,12 +287,8 @@ fn change(
     saved: &mut OperatorSnapshot,
     plugin: &Plugin,
     allow_dropped: bool,
-) -> Result<OperatorComparison, CommandError> {
+) -> Result<(OperatorComparison, Operator), CommandError> {
     let name = &replacement.operator;
-    let refused = |refusal: SwapRefusal| match refusal.is_of_plugin() {
-        true => CommandError::new(EXIT_PLUGIN, refusal.to_string()),
-        false => refuse(refusal.to_string()),
-    };
     let changes: Vec<_> = replacement.config.clone().into_iter().collect();
     let old = PluginChoice {
         plugin: saved.plugin,
@@ -218,7 +296,7 @@ fn change(
     };
     let new = PluginChoice {
         plugin: plugin.digest(),
-        config: configured(&saved.config, &changes),
+        config: configured(&saved.config, &changes, &replacement.without),
     };
     let states = compare(name, plugin, &saved.states).map_err(refused)?;
     refuse_states(name, &states, allow_dropped).map_err(refused)?;
@@ -241,5 +319,5 @@ fn change(
     saved.replaces = replaced_by(old, saved.replaces.take(), &new);
     saved.plugin = new.plugin;
     saved.config = new.config;
-    Ok(found)
+    Ok((found, operator))
 }

@@ -338,18 +338,27 @@ pub fn is_held(path: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Waits up to ten seconds for the process that holds a folder to end. A folder that is not held is not touched.
+/// The process that holds a folder, if one does.
+#[must_use]
+pub fn holder_of(path: &Path) -> Option<u32> {
+    holder(&mut File::open(path.join("lock")).ok()?)
+}
+
+/// Waits up to ten seconds for the process that holds a folder to end, or until another process than `before` holds it.
+/// A folder that is not held is not touched.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing runs here that could wait instead"
 )]
-pub fn wait_until_free(path: &Path) {
+pub fn wait_until_free(path: &Path, before: Option<u32>) {
     for _ in 0..10 * LOCK_ATTEMPTS {
         let Ok(lock) = File::open(path.join("lock")) else {
             return;
         };
+        // A new process writes its id a moment after it has the lock.
+        let is_other = holder_of(path).is_some_and(|now| before.is_some_and(|old| old != now));
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(2 * LOCK_DELAY),
+            Err(TryLockError::WouldBlock) if !is_other => std::thread::sleep(2 * LOCK_DELAY),
             _ => return,
         }
     }

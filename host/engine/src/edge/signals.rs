@@ -134,6 +134,36 @@ pub fn report_stop(
     Ok(())
 }
 
+/// Calls `told` on a thread of its own, for the first signal with 1 and for the second with 2. After the second, the process
+/// ends.
+///
+/// # Errors
+/// When the operating system refuses: signals then end the process as they do by default.
+#[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+pub fn on_stop(told: impl Fn(u32) + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new(SIGNALS)?;
+    std::thread::spawn(move || {
+        let clock = Clock::start();
+        let mut first: Option<Duration> = None;
+        for _ in signals.forever() {
+            let now = clock.now();
+            match first {
+                None => {
+                    first = Some(now);
+                    told(1);
+                }
+                // A shell or `timeout` may signal both the process and its group.
+                Some(first) if now < first + SAME_WISH => {}
+                Some(_) => {
+                    told(2);
+                    std::process::exit(EXIT_AT_ONCE);
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
 /// Sets a flag on Ctrl-C, SIGTERM and SIGHUP, for a command that must clean up before it ends.
 ///
 /// # Errors

@@ -9,6 +9,7 @@
 //! barrier. If the job changes while a swap is prepared, the job refuses the swap.
 
 mod compare;
+mod desk;
 mod refusal;
 mod rehearse;
 mod shadow;
@@ -19,13 +20,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{StateCompatibility, StateRow, compare, refuse_states};
+use self::desk::SwapToken;
+pub use self::desk::{SwapDesk, SwapStep};
 pub use self::refusal::SwapRefusal;
-pub use self::rehearse::Rehearsed;
+pub use self::rehearse::{Rehearsal, RehearsalExtent, Rehearsed};
 pub use self::shadow::Shadow;
 use super::clock::Clock;
-use super::drive::{Inputs, ask};
+use super::drive::{Inputs, ask, request};
 use crate::guest::{GuestEngine, Plugin};
-use crate::job::{Caller, Request, SwapRequest};
+use crate::job::{Caller, Refusal, Request, SwapRequest};
 use crate::runtime::plan::{NodeIndex, Operator, Plan, Role, Scratch};
 use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
@@ -54,6 +57,8 @@ pub struct Swapper {
     pub scratch: Scratch,
     /// Measures durations.
     pub clock: Clock,
+    /// Notes the swap that is under way. Clones of a swapper share it.
+    pub desk: SwapDesk,
 }
 
 /// A new plugin for an operator.
@@ -65,6 +70,8 @@ pub struct NewPlugin {
     pub component: Vec<u8>,
     /// Fields of the configuration that change.
     pub config: Vec<(String, String)>,
+    /// Fields of the configuration that are left out.
+    pub without: Vec<String>,
 }
 
 /// A request to swap plugins.
@@ -80,6 +87,8 @@ pub struct Wish {
     pub trial: Option<Duration>,
     /// Whether to drop state that a new plugin no longer declares.
     pub allow_dropped_state: bool,
+    /// How much of the saved state is tried.
+    pub rehearse: RehearsalExtent,
 }
 
 /// The findings and the result of a swap.
@@ -161,13 +170,15 @@ pub fn replaced_by(
     Some(old_replaces.unwrap_or(old)).filter(|of_file| of_file != new)
 }
 
-/// A configuration with some fields changed.
+/// A configuration with some fields changed, and others left out.
 #[must_use]
 pub fn configured(
     config: &[(String, String)],
     changes: &[(String, String)],
+    without: &[String],
 ) -> Vec<(String, String)> {
-    let all = config.iter().chain(changes).cloned();
+    let kept = config.iter().filter(|(key, _)| !without.contains(key));
+    let all = kept.chain(changes).cloned();
     let fields: std::collections::BTreeMap<_, _> = all.collect();
     fields.into_iter().collect()
 }
@@ -179,10 +190,14 @@ impl Swapper {
     /// When they do not fit or the swap cannot be done. The job then has its old plugins and state.
     pub fn swap(&self, wish: &Wish) -> Result<Findings, SwapRefusal> {
         check(wish)?;
-        let running = self.ask(Request::Describe)?;
+        let token = self.desk.begin(self.clock.now())?;
+        let mut running = self.ask(Request::Describe)?;
         let mut findings = Findings::default();
         let mut operators = Vec::new();
         for new in &wish.plugins {
+            token.enter(SwapStep::Compares {
+                operator: new.operator.clone(),
+            })?;
             let (found, operator) = self.look_at(new, &running, wish.allow_dropped_state)?;
             if !found.is_same {
                 operators.push((new.operator.clone(), operator));
@@ -192,7 +207,12 @@ impl Swapper {
         if operators.is_empty() {
             return Ok(findings);
         }
-        self.prove(wish, &running, &operators, &mut findings)?;
+        if running.newest.is_none() {
+            token.enter(SwapStep::TakesCheckpoint)?;
+            running.newest = Some(self.ask(Request::Checkpoint)?);
+        }
+        self.prove(&token, wish, &running, &operators, &mut findings)?;
+        token.enter(SwapStep::Opens)?;
         let prepared = PreparedSwap::new(&running, operators, wish.allow_dropped_state)?;
         if wish.dry_run {
             return Ok(findings);
@@ -201,14 +221,16 @@ impl Swapper {
         let held = prepared.hold();
         let clock = self.clock;
         let stopwatch: Stopwatch = Arc::new(move || clock.now());
-        let swapped = self.ask(|caller| {
-            Request::Swap(Box::new(SwapRequest {
-                prepared,
-                trial: wish.trial,
-                stopwatch,
-                caller,
-            }))
-        })?;
+        let (caller, answer) = Caller::new();
+        let asked = Request::Swap(Box::new(SwapRequest {
+            prepared,
+            trial: wish.trial,
+            stopwatch,
+            caller,
+        }));
+        token.hand_over(SwapStep::Requested, || request(&self.inputs, asked))?;
+        // A job that has ended drops the caller.
+        let swapped = answer.recv().unwrap_or(Err(Refusal::Ended))?;
         drop(held);
         findings.swapped = Some(CompletedSwap {
             checkpoint: swapped.checkpoint.0,
@@ -219,6 +241,22 @@ impl Swapper {
             trial_ms: wish.trial.map(|trial| micros(trial) / 1000),
         });
         Ok(findings)
+    }
+
+    /// Cancels the swap under way: at once while it is prepared, and as long as the job has not begun its checkpoint.
+    /// Returns what it does, and whether it was cancelled; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the job has ended.
+    pub fn cancel(&self) -> Result<Option<(SwapStep, bool)>, SwapRefusal> {
+        let Some(step) = self.desk.cancel() else {
+            return Ok(None);
+        };
+        let is_withdrawn = match step {
+            SwapStep::Requested => self.ask(Request::WithdrawSwap)?,
+            _ => true,
+        };
+        Ok(Some((step, is_withdrawn)))
     }
 
     fn look_at(
@@ -238,7 +276,8 @@ impl Swapper {
             )?),
         };
         let compiled = self.clock.now().saturating_sub(begun);
-        let operator = succeed(old, plugin, configured(&old.config, &new.config));
+        let config = configured(&old.config, &new.config, &new.without);
+        let operator = succeed(old, plugin, config);
         let states = compare(&new.operator, &operator.plugin, &running.schemas[node.0])?;
         refuse_states(&new.operator, &states, allow_dropped)?;
         let description = operator.plugin.description();
@@ -258,23 +297,19 @@ impl Swapper {
     /// Tries the plugins on a checkpoint. If the job retires it meanwhile, the next one is tried.
     fn prove(
         &self,
+        token: &SwapToken,
         wish: &Wish,
         running: &Running,
         operators: &[(String, Operator)],
         findings: &mut Findings,
     ) -> Result<(), SwapRefusal> {
-        if running.newest.is_none() {
-            if wish.shadow > 0 {
-                return Err(SwapRefusal::NoCheckpoint);
-            }
-            return Ok(());
-        }
         for _ in 0..PROVE_ATTEMPTS_MAX {
             let (reader, checkpoint) = self.newest()?;
             findings.shadows.clear();
             let on = (&reader, &checkpoint);
-            let proven = self.prove_on(wish, running, operators, on, findings);
-            if proven.is_ok() || reader.read(checkpoint.id).is_ok() {
+            let proven = self.prove_on((token, wish), running, operators, on, findings);
+            let is_cancelled = proven.as_ref().is_err_and(SwapRefusal::is_cancelled);
+            if is_cancelled || proven.is_ok() || reader.read(checkpoint.id).is_ok() {
                 return proven;
             }
         }
@@ -283,7 +318,7 @@ impl Swapper {
 
     fn prove_on(
         &self,
-        wish: &Wish,
+        (token, wish): (&SwapToken, &Wish),
         running: &Running,
         operators: &[(String, Operator)],
         (reader, checkpoint): (&Arc<dyn CheckpointReader>, &Checkpoint),
@@ -291,7 +326,20 @@ impl Swapper {
     ) -> Result<(), SwapRefusal> {
         for (name, operator) in operators {
             let begun = self.clock.now();
-            let mut rehearsed = self.rehearse(reader, checkpoint, name, operator)?;
+            let rehearsal = Rehearsal {
+                reader,
+                checkpoint,
+                name,
+                operator,
+                extent: wish.rehearse,
+                scratch: &self.scratch,
+            };
+            let mut rehearsed = rehearsal.run(&mut |values| {
+                token.enter(SwapStep::Rehearses {
+                    operator: name.clone(),
+                    values,
+                })
+            })?;
             rehearsed.took_us = micros(self.clock.now().saturating_sub(begun));
             let mut found = findings.operators.iter_mut();
             if let Some(found) = found.find(|found| found.operator == *name) {
@@ -300,6 +348,9 @@ impl Swapper {
         }
         if wish.shadow > 0 {
             for (name, operator) in operators {
+                token.enter(SwapStep::Shadows {
+                    operator: name.clone(),
+                })?;
                 let other = (name.as_str(), operator);
                 let shadow = shadow::shadow(&running.plan, reader, checkpoint, other, wish)?;
                 findings.shadows.push(shadow);

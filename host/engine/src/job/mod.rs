@@ -39,7 +39,7 @@ use self::fault::Fault;
 pub use self::notice::{CompletedCheckpoint, Notice, WentBack};
 use self::operation::Operation;
 use self::phase::{Phase, Purpose, Return};
-pub use self::refusal::{OperationKind, Refusal};
+pub use self::refusal::{EndCause, OperationKind, Refusal};
 use self::request::Callers;
 pub use self::request::{
     Answer, Caller, Reply, Request, Rescaled, Retried, RollbackRequest, RolledBack, SwapRequest,

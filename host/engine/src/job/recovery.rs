@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::fault::{self, Fault};
 use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
-use super::refusal::{Interruption, Refusal, ReturnCause};
+use super::refusal::{EndCause, Interruption, Refusal, ReturnCause};
 use super::request::{Caller, Callers, Retried};
 use super::restart::{Decision, FAILURES_MAX, Failure};
 use super::{
@@ -419,7 +419,7 @@ impl Job {
         self.finish(Ok(Ending::Stopped), outputs);
     }
 
-    /// The job is over. Callers that still wait learn of it when their requests are dropped.
+    /// The job is over, and callers that still wait learn why.
     fn finish(&mut self, result: Result<Ending, JobError>, outputs: &mut Vec<Output>) {
         self.phase = Phase::Over;
         if let Err(error) = &result {
@@ -427,8 +427,19 @@ impl Job {
             let failure = error.to_string();
             self.refuse_operation(Interruption::JobFailed { failure }, outputs);
         }
+        let cause = EndCause::of(&result);
+        self.end_swap(&cause, outputs);
         self.operation = None;
-        self.callers = Callers::default();
+        let Callers {
+            next,
+            current,
+            last,
+            ..
+        } = std::mem::take(&mut self.callers);
+        outputs.extend(next.into_iter().chain(current).chain(last).map(|caller| {
+            let cause = cause.clone();
+            Output::Answer(Reply::Checkpoint(caller, Err(Refusal::Over { cause })))
+        }));
         outputs.push(Output::Finish(result));
     }
 }

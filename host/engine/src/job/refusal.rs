@@ -3,6 +3,8 @@
 //! The layers above decide by the variant, never by the text. A failure of the job itself is here only as a message: the
 //! job ends or goes back with the error, which has one owner.
 
+use super::Ending;
+use crate::runtime::JobError;
 use crate::runtime::report::CheckpointFailure;
 use floodmark_checkpoint::store::StoreError;
 use floodmark_state::stream::CheckpointId;
@@ -14,6 +16,12 @@ pub enum Refusal {
     /// The job has ended without an answer. Its last checkpoint shows whether it carried out the request.
     #[error("the job ended before it could do that; its last checkpoint is kept")]
     Ended,
+    /// The job ends, or has ended.
+    #[error("the job ended before it could do that ({cause}); its last checkpoint is kept")]
+    Over {
+        /// Why it ends.
+        cause: EndCause,
+    },
     /// Another operation is under way.
     #[error("{}", operation.refuses_another())]
     UnderWay {
@@ -50,6 +58,9 @@ pub enum Refusal {
         "nothing was replaced: the job ends; swap while it is stopped, and the next run uses the new plugin"
     )]
     SwapAtEnd,
+    /// The client withdrew its swap before the checkpoint of the swap began.
+    #[error("the swap was cancelled, and nothing has changed")]
+    Withdrawn,
     /// The job went back before the checkpoint of the swap began.
     #[error(
         "nothing was replaced: the job has gone back to {} before the swap ({cause}); try again",
@@ -193,6 +204,37 @@ pub enum ReturnCause {
     /// Its tasks were remade, as for a rescale.
     #[error("its tasks were remade")]
     Remade,
+}
+
+/// The reason why a job ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndCause {
+    /// All input was processed.
+    #[error("its input has ended")]
+    Complete,
+    /// A client or a signal has stopped it.
+    #[error("it was stopped")]
+    Stopped,
+    /// It has failed, and is not restarted.
+    #[error("it has failed: {failure}")]
+    Failed {
+        /// The failure, as a message.
+        failure: String,
+    },
+}
+
+impl EndCause {
+    /// The cause of an end.
+    pub(super) fn of(result: &Result<Ending, JobError>) -> Self {
+        match result {
+            Ok(Ending::Complete) => Self::Complete,
+            Ok(Ending::Stopped) => Self::Stopped,
+            Err(error) => Self::Failed {
+                failure: error.to_string(),
+            },
+        }
+    }
 }
 
 /// The reason why no checkpoint records a rescale or rollback.

@@ -26,6 +26,8 @@ pub enum Request {
     Describe(Caller<Running>),
     /// Replace plugins.
     Swap(Box<SwapRequest>),
+    /// Do not replace plugins, if the checkpoint of the swap has not begun. The answer says whether that was so.
+    WithdrawSwap(Caller<bool>),
     /// Run another number of tasks per node.
     Rescale {
         /// How many.
@@ -37,6 +39,24 @@ pub enum Request {
     Rollback(Box<RollbackRequest>),
     /// End the delay after a failure, whose cause the user has removed: earlier failures no longer count.
     Retry(Caller<Retried>),
+}
+
+impl Request {
+    /// The refusal as an answer, if the client waits for an answer that can be one.
+    pub(super) fn refused(self, refusal: Refusal) -> Option<Reply> {
+        match self {
+            Self::Checkpoint(caller)
+            | Self::Stop {
+                caller: Some(caller),
+                ..
+            } => Some(Reply::Checkpoint(caller, Err(refusal))),
+            Self::Swap(request) => Some(Reply::Swap(request.caller, Err(refusal))),
+            Self::WithdrawSwap(caller) => Some(Reply::Withdrawn(caller, false)),
+            Self::Rescale { caller, .. } => Some(Reply::Rescale(caller, Err(refusal))),
+            Self::Rollback(request) => Some(Reply::Rollback(request.caller, Err(refusal))),
+            Self::Stop { caller: None, .. } | Self::Describe(_) => None,
+        }
+    }
 }
 
 /// The result of a request, or why it was not done.
@@ -70,6 +90,8 @@ pub enum Reply {
     Described(Caller<Running>, Running),
     /// The answer to [`Request::Swap`].
     Swap(Caller<Swapped>, Answer<Swapped>),
+    /// The answer to [`Request::WithdrawSwap`].
+    Withdrawn(Caller<bool>, bool),
     /// The answer to [`Request::Rescale`].
     Rescale(Caller<Rescaled>, Answer<Rescaled>),
     /// The answer to [`Request::Rollback`].
@@ -85,6 +107,7 @@ impl Reply {
             Self::Checkpoint(caller, answer) => caller.answer(answer),
             Self::Described(caller, running) => caller.answer(Ok(running)),
             Self::Swap(caller, answer) => caller.answer(answer),
+            Self::Withdrawn(caller, is_withdrawn) => caller.answer(Ok(is_withdrawn)),
             Self::Rescale(caller, answer) => caller.answer(answer),
             Self::Rollback(caller, answer) => caller.answer(answer),
             Self::Retry(caller, answer) => caller.answer(answer),

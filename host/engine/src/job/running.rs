@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::operation::Operation;
 use super::phase::{Phase, StopCause};
-use super::refusal::{Interruption, Refusal};
+use super::refusal::{EndCause, Interruption, Refusal};
 use super::schedule::{AfterFailure, Wishes};
 use super::{CompletedCheckpoint, Ending, Input, Job, Moment, Notice, Output, Reply, Request};
 use crate::runtime::JobError;
@@ -97,8 +97,16 @@ impl Job {
     }
 
     fn request(&mut self, now: Moment, request: Request, outputs: &mut Vec<Output>) {
-        if let Phase::Stopping(StopCause::Ended(_)) | Phase::Closing(_) | Phase::Over = self.phase {
-            // The job is over, which the caller learns when the request is dropped.
+        let ending = match self.phase {
+            Phase::Stopping(StopCause::Ended(ending)) => Some(ending),
+            Phase::Closing(_) => Some(Ending::Stopped),
+            // The caller learns that from the dropped request, and why from the status.
+            Phase::Over => return,
+            _ => None,
+        };
+        if let Some(ending) = ending {
+            let cause = EndCause::of(&Ok(ending));
+            outputs.extend(request.refused(Refusal::Over { cause }).map(Output::Answer));
             return;
         }
         match request {
@@ -118,6 +126,7 @@ impl Job {
                 outputs.push(Output::Answer(Reply::Described(caller, running)));
             }
             Request::Swap(request) => self.request_swap(now, request, outputs),
+            Request::WithdrawSwap(caller) => self.withdraw_swap(caller, outputs),
             Request::Rescale {
                 parallelism,
                 caller,

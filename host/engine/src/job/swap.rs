@@ -20,9 +20,9 @@ use std::time::Duration;
 use super::fault::{self, Fault};
 use super::operation::Operation;
 use super::phase::{Phase, Purpose, Return, StopCause};
-use super::refusal::{Refusal, ReturnCause};
+use super::refusal::{EndCause, Refusal, ReturnCause};
 use super::rollback::Rollback;
-use super::{Job, Moment, Notice, Output, Reply, SwapRequest, Swapped};
+use super::{Caller, Job, Moment, Notice, Output, Reply, SwapRequest, Swapped};
 use crate::runtime::JobError;
 use crate::runtime::plan::{NodeIndex, Operator, Plan, Role};
 use crate::runtime::report::CheckpointFailure;
@@ -234,6 +234,26 @@ impl Job {
             let reply = Reply::Swap(swap.request.caller, Err(Refusal::SwapAtEnd));
             outputs.push(Output::Answer(reply));
         }
+    }
+
+    /// The job is over, and with it a swap that has not been settled.
+    pub(super) fn end_swap(&mut self, cause: &EndCause, outputs: &mut Vec<Output>) {
+        if let Some(swap) = self.take_swap_if(|_| true) {
+            let cause = cause.clone();
+            let reply = Reply::Swap(swap.request.caller, Err(Refusal::Over { cause }));
+            outputs.push(Output::Answer(reply));
+        }
+    }
+
+    /// The client no longer wants its swap, which can be undone as long as no worker knows of it.
+    pub(super) fn withdraw_swap(&mut self, caller: Caller<bool>, outputs: &mut Vec<Output>) {
+        let swap = self.take_swap_if(|swap| swap.checkpoint.is_none());
+        let is_withdrawn = swap.is_some();
+        if let Some(swap) = swap {
+            let reply = Reply::Swap(swap.request.caller, Err(Refusal::Withdrawn));
+            outputs.push(Output::Answer(reply));
+        }
+        outputs.push(Output::Answer(Reply::Withdrawn(caller, is_withdrawn)));
     }
 
     /// The swap under way, also if a rollback has taken its place.

@@ -39,7 +39,7 @@ pub(super) struct NotMigrated {
 impl NotMigrated {
     fn of(state: &DeclaredState, from: u32, error: GuestError) -> Self {
         Self {
-            what: step_of(state, from, &plainly(&error)),
+            what: step_from(state, from, &error),
             error: Box::new(error),
         }
     }
@@ -60,21 +60,24 @@ impl<E> From<NotMigrated> for TaskError<E> {
     }
 }
 
+fn step_from(state: &DeclaredState, from: u32, error: &GuestError) -> String {
+    step_of((&state.name, from, state.version), &plainly(error))
+}
+
 /// A state, its versions and a reason, for people.
-fn step_of(state: &DeclaredState, from: u32, reason: &str) -> String {
-    let DeclaredState { name, version, .. } = state;
-    format!("`{name}` from version {from} to version {version}: it {reason}")
+pub(crate) fn step_of((state, from, to): (&str, u32, u32), reason: &str) -> String {
+    format!("`{state}` from version {from} to version {to}: it {reason}")
 }
 
 /// The end of a sentence that begins with the operator: the plugin cannot migrate what a key has.
-pub(super) fn not_migrated(key: &[u8], what: &str) -> String {
+pub(crate) fn not_migrated(key: &[u8], what: &str) -> String {
     let key = String::from_utf8_lossy(key);
     let key: String = key.chars().take(KEY_CHARS_MAX).collect();
     format!("cannot migrate the entry of key {key:?} in state {what}")
 }
 
 /// The error as the end of a sentence that begins with the operator.
-pub(super) fn plainly(error: &GuestError) -> String {
+pub(crate) fn plainly(error: &GuestError) -> String {
     let text = error.to_string();
     let after_name = text
         .strip_prefix("operator `")
@@ -508,7 +511,7 @@ impl Migrate for OwnInstance {
 
 fn refused(state: &DeclaredState, from: u32, error: &GuestError) -> MigrationError {
     MigrationError::Plugin {
-        message: step_of(state, from, &plainly(error)),
+        message: step_from(state, from, error),
     }
 }
 

@@ -35,7 +35,7 @@ pub mod task;
 pub mod writer;
 
 pub mod collections;
-mod migration;
+pub(crate) mod migration;
 pub mod trees;
 
 use self::report::CheckpointFailure;

@@ -14,7 +14,7 @@ use crate::guest::{PageLimits, SubKeyRange};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use floodmark_state::stream::{Column, MaxParallelism, OptionalColumn, hash_key};
 use floodmark_state::{
-    Backend, ChunkId, ChunkIds, ChunkReader, Keys, Lookup, NoMigration, Restore, Sealed,
+    Backend, ChunkId, ChunkIds, ChunkReader, KeySearch, Keys, Lookup, NoMigration, Restore, Sealed,
     StateError, StateId, StateKind, StateSchema, StateSettings, StateStore, StoreSettings,
     TreeError,
 };
@@ -146,6 +146,33 @@ impl SavedState {
         }
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    /// A search for the keys of a state that does not have all of them in memory.
+    #[must_use]
+    pub fn search(&self, state: StateId) -> KeySearch {
+        self.trees.store.search(state)
+    }
+
+    /// Some keys of a state, in no particular order; `None` after the last ones.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn next_keys(
+        &mut self,
+        state: StateId,
+        search: &mut KeySearch,
+    ) -> Result<Option<Vec<Vec<u8>>>, StateError> {
+        let Some(found) = self.trees.store.next_keys(search)? else {
+            return Ok(None);
+        };
+        let mut keys = Vec::with_capacity(found.len());
+        for key in found {
+            if !self.is_superseded(state, &key)? {
+                keys.push(key);
+            }
+        }
+        Ok(Some(keys))
     }
 
     /// The content of a key in a state that has not expired, if any.

@@ -8,7 +8,7 @@ use super::what_runs::LookedAt;
 use crate::edge::clock::Clock;
 use crate::edge::drive::Inputs;
 use crate::edge::scratch;
-use crate::edge::swap::Swapper;
+use crate::edge::swap::{SwapDesk, Swapper};
 use crate::guest::{GuestEngine, Plugin};
 use crate::job::{Notice, WentBack};
 use crate::observe::{
@@ -181,5 +181,6 @@ pub fn swapper(
         reader: Arc::new(look),
         scratch: Arc::new(move || scratch::file_in(&folder)),
         clock,
+        desk: SwapDesk::default(),
     }
 }

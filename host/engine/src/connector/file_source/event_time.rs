@@ -10,8 +10,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use crate::connector::field::FieldPath;
 use super::time_pattern::{TimePattern, first_in};
+use crate::connector::field::FieldPath;
 use crate::connector::rfc3339;
 use floodmark_state::stream::{NO_TIMESTAMP, Timestamp};
 

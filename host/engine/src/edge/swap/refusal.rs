@@ -4,13 +4,14 @@ use std::io;
 
 use super::SHADOW_MAX;
 use super::compare::{StateRow, losses};
+use super::desk::SwapStep;
 use crate::guest::GuestError;
 use crate::job::Refusal;
 use crate::runtime::JobError;
 use crate::runtime::swap::SwapError;
 use floodmark_checkpoint::store::StoreError;
-use floodmark_state::StateError;
 use floodmark_state::stream::CheckpointId;
+use floodmark_state::{StateError, TreeError};
 
 /// The reason why plugins were not swapped. The job continues as before, unless the message says that it reverted.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +52,25 @@ pub enum SwapRefusal {
     /// A replay on the state of a checkpoint failed.
     #[error(transparent)]
     Replay(JobError),
-    /// A shadow run was requested before the first checkpoint.
-    #[error(
-        "there is no checkpoint yet from which both plugins could process records; take one with `floodmark checkpoint trigger`, and try again"
-    )]
-    NoCheckpoint,
+    /// The new plugin does not migrate a saved value.
+    #[error("operator `{operator}` {reason}")]
+    NotMigrated {
+        /// The operator.
+        operator: String,
+        /// The failure, as the end of a sentence that begins with the operator.
+        reason: String,
+    },
+    /// Another swap is under way, or its checks.
+    #[error("another swap is under way for {seconds} s: {step}; try again once it is done")]
+    UnderWay {
+        /// What it does.
+        step: SwapStep,
+        /// Since when.
+        seconds: u64,
+    },
+    /// The swap was cancelled before the job had it.
+    #[error("the swap was cancelled, and nothing has changed")]
+    Cancelled,
     /// Each checkpoint on which the plugin was to be tried was retired before it was read.
     #[error(
         "the job retires its checkpoints before the plugin can be tried on one; raise `checkpoint.retained` or `checkpoint.interval`"
@@ -89,6 +104,16 @@ pub enum SwapRefusal {
         /// The error of the state.
         source: StateError,
     },
+    /// A list or map on which the plugin is tried cannot be read.
+    #[error("operator `{operator}`: its state in checkpoint {checkpoint} cannot be read: {source}")]
+    TreeUnreadable {
+        /// The operator.
+        operator: String,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The error of the state.
+        source: TreeError,
+    },
     /// The job refused the swap, or the swap failed.
     #[error(transparent)]
     Job(#[from] Refusal),
@@ -99,13 +124,32 @@ impl SwapRefusal {
     #[must_use]
     pub fn is_of_plugin(&self) -> bool {
         match self {
-            Self::Guest(_) | Self::States { .. } => true,
+            Self::Guest(_) | Self::States { .. } | Self::NotMigrated { .. } => true,
             Self::Graph(error) => matches!(
                 error,
                 SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. }
             ),
             _ => false,
         }
+    }
+
+    /// Whether the request is wrong, whatever the job does.
+    #[must_use]
+    pub fn is_of_request(&self) -> bool {
+        matches!(
+            self,
+            Self::NoOperator
+                | Self::OperatorTwice { .. }
+                | Self::TrialTooLong
+                | Self::ShadowTooLong
+                | Self::Graph(SwapError::NoOperator { .. })
+        )
+    }
+
+    /// Whether the client has cancelled the swap.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Job(Refusal::Withdrawn))
     }
 }
 

@@ -1,101 +1,258 @@
-//! Tries a plugin on the state of a checkpoint: an instance, dropped afterwards, migrates some thousand values of each
-//! state with another version. Nothing is written.
+//! Tries a plugin on the state of a checkpoint: an instance, dropped afterwards, migrates values of each state with
+//! another version. Nothing is written.
 //!
-//! Only the newest chunks are read, so that a large state takes no longer; lists and maps with a page in an older chunk
-//! are skipped.
+//! A sample is some thousand values of the newest chunks, so that a large state takes no longer; lists and maps with a
+//! page in an older chunk are skipped. All values are read chunk by chunk, so that memory does not grow with the state:
+//! besides the index, the keys of one chunk and the list or map of one key are in memory.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SwapRefusal, Swapper, named};
-use crate::runtime::plan::Operator;
-use crate::runtime::saved::SavedState;
+use super::{SwapRefusal, named};
+use crate::guest::Instance;
+use crate::runtime::migration::{not_migrated, plainly, step_of};
+use crate::runtime::plan::{Operator, Scratch};
+use crate::runtime::saved::{Saved, SavedState};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot};
 use floodmark_state::stream::Column;
+use floodmark_state::{StateError, StateSchema};
 
-/// Largest number of keys of a state that are tried.
+/// Largest number of keys of a state that are tried in a sample.
 const KEYS_MAX: usize = 2000;
-/// Largest size of chunks that are read, in bytes.
+/// Largest size of chunks that are read for a sample, in bytes.
 const CHUNK_BYTES_MAX: u64 = 32 << 20;
-/// Values that are migrated in one call.
+/// Values, and their bytes, that are migrated in one call.
 const VALUES_A_CALL: usize = 500;
+const BYTES_A_CALL: usize = 1 << 20;
 
-/// The result of a rehearsal.
+/// How much of the saved state a rehearsal tries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RehearsalExtent {
+    /// Some thousand values.
+    #[default]
+    Sample,
+    /// All values.
+    All,
+}
+
+/// The result of a rehearsal. The content of one key in one state counts as one value here, also if it is a list or map.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rehearsed {
     /// The checkpoint whose state was read.
     pub checkpoint: u64,
-    /// Number of migrated values.
+    /// Number of values that were migrated.
     pub migrated: u64,
+    /// Number of values of earlier versions in the state that was read.
+    pub values: u64,
+    /// Bytes of state that were not read.
+    pub unread_bytes: u64,
+    /// Whether there may be values that were not tried.
+    pub is_sample: bool,
     /// Its duration in microseconds.
     pub took_us: u64,
 }
 
-impl Swapper {
-    pub(super) fn rehearse(
+/// A rehearsal of one operator.
+pub struct Rehearsal<'a> {
+    /// Reads the state.
+    pub reader: &'a Arc<dyn CheckpointReader>,
+    /// The checkpoint that has it.
+    pub checkpoint: &'a Checkpoint,
+    /// The name of the operator.
+    pub name: &'a str,
+    /// The operator with the new plugin.
+    pub operator: &'a Operator,
+    /// How much is tried.
+    pub extent: RehearsalExtent,
+    /// Creates a file for state that is read.
+    pub scratch: &'a Scratch,
+}
+
+/// A state whose values are migrated.
+struct StateStep<'a> {
+    schema: &'a StateSchema,
+    /// Its position in the description of the new plugin.
+    index: u16,
+    to: u32,
+}
+
+/// Values for one call, each with the key that it is of.
+#[derive(Default)]
+struct RehearsalCall {
+    values: Column,
+    keys: Vec<Vec<u8>>,
+}
+
+impl Rehearsal<'_> {
+    /// Tries the plugin. `progress` is called with the number of values so far, and ends the rehearsal with its error.
+    ///
+    /// # Errors
+    /// When the plugin does not open or does not migrate a value, state cannot be read, or `progress` says so.
+    pub fn run(
         &self,
-        reader: &Arc<dyn CheckpointReader>,
-        checkpoint: &Checkpoint,
-        name: &str,
-        operator: &Operator,
+        progress: &mut dyn FnMut(u64) -> Result<(), SwapRefusal>,
     ) -> Result<Rehearsed, SwapRefusal> {
+        let plugin = &self.operator.plugin;
         let mut rehearsed = Rehearsed {
-            checkpoint: checkpoint.id.0,
+            checkpoint: self.checkpoint.id.0,
             ..Rehearsed::default()
         };
         // The plugin must open with its configuration before anything else is tried.
-        drop(operator.plugin.open(name, &operator.config)?);
-        let mut saved = checkpoint.operators.iter();
-        let Some(snapshot) = saved.find(|snapshot| snapshot.name == name) else {
+        drop(plugin.open(self.name, &self.operator.config)?);
+        let mut saved = self.checkpoint.operators.iter();
+        let Some(snapshot) = saved.find(|snapshot| snapshot.name == self.name) else {
             return Ok(rehearsed);
         };
-        let declared = &operator.plugin.description().states;
-        let mut to_migrate = Vec::new();
-        for schema in named(&snapshot.states) {
+        let declared = &plugin.description().states;
+        let steps = named(&snapshot.states).filter_map(|schema| {
             let mut now = declared.iter().zip(0..);
-            if let Some((state, index)) = now.find(|(state, _)| state.name == schema.name)
-                && state.version != schema.version
-            {
-                to_migrate.push((schema, index));
-            }
-        }
-        if to_migrate.is_empty() {
+            let (state, index) = now.find(|(state, _)| state.name == schema.name)?;
+            let to = state.version;
+            (to != schema.version).then_some(StateStep { schema, index, to })
+        });
+        let steps: Vec<_> = steps.collect();
+        if steps.is_empty() {
             return Ok(rehearsed);
         }
-        let scratch = (self.scratch)().map_err(|source| SwapRefusal::Scratch { source })?;
-        let unreadable = |source| SwapRefusal::StateUnreadable {
-            operator: name.to_owned(),
-            checkpoint: checkpoint.id,
-            source,
+        let read = match self.extent {
+            RehearsalExtent::Sample => newest_of(snapshot),
+            RehearsalExtent::All => snapshot.clone(),
         };
-        let newest = newest_of(snapshot);
-        let state = SavedState::open(reader, checkpoint, &newest, scratch);
-        let mut state = state.map_err(unreadable)?;
-        let mut instance = operator.plugin.start(name)?;
-        for (schema, index) in to_migrate {
-            let keys = state.keys(schema.id).map_err(unreadable)?;
-            let step = keys.len().div_ceil(KEYS_MAX).max(1);
-            let mut values = Column::new();
-            for key in keys.iter().step_by(step) {
-                // Keys whose entry is incomplete in these chunks are skipped.
-                let Ok(Some(saved)) = state.read(schema.id, key) else {
-                    continue;
-                };
-                for value in saved.values() {
-                    values.push(value);
-                    rehearsed.migrated += 1;
-                    if values.len() >= VALUES_A_CALL {
-                        instance.migrate(index, schema.version, &values)?;
-                        values = Column::new();
-                    }
+        rehearsed.unread_bytes = bytes_of(snapshot) - bytes_of(&read);
+        let scratch = (self.scratch)().map_err(|source| SwapRefusal::Scratch { source })?;
+        let state = SavedState::open(self.reader, self.checkpoint, &read, scratch);
+        let mut state = state.map_err(|source| self.unreadable(source))?;
+        for step in steps {
+            match self.extent {
+                RehearsalExtent::Sample => {
+                    self.sample(&step, &mut state, &mut rehearsed, progress)?
                 }
+                RehearsalExtent::All => self.all(&step, &mut state, &mut rehearsed, progress)?,
             }
-            instance.migrate(index, schema.version, &values)?;
         }
+        rehearsed.is_sample = rehearsed.unread_bytes > 0 || rehearsed.migrated < rehearsed.values;
         Ok(rehearsed)
     }
+
+    fn sample(
+        &self,
+        step: &StateStep<'_>,
+        state: &mut SavedState,
+        rehearsed: &mut Rehearsed,
+        progress: &mut dyn FnMut(u64) -> Result<(), SwapRefusal>,
+    ) -> Result<(), SwapRefusal> {
+        let id = step.schema.id;
+        let keys = state.keys(id).map_err(|source| self.unreadable(source))?;
+        rehearsed.values += keys.len() as u64;
+        let every = keys.len().div_ceil(KEYS_MAX).max(1);
+        let mut instance = self.operator.plugin.start(self.name)?;
+        let mut call = RehearsalCall::default();
+        for key in keys.iter().step_by(every) {
+            // Keys whose entry is incomplete in these chunks are skipped.
+            if let Ok(Some(saved)) = state.read(id, key) {
+                rehearsed.migrated += 1;
+                call.add(key, &saved);
+                if call.is_full() {
+                    progress(rehearsed.migrated)?;
+                    self.try_out(step, &mut instance, std::mem::take(&mut call))?;
+                }
+            }
+        }
+        self.try_out(step, &mut instance, call)
+    }
+
+    fn all(
+        &self,
+        step: &StateStep<'_>,
+        state: &mut SavedState,
+        rehearsed: &mut Rehearsed,
+        progress: &mut dyn FnMut(u64) -> Result<(), SwapRefusal>,
+    ) -> Result<(), SwapRefusal> {
+        let id = step.schema.id;
+        let mut search = state.search(id);
+        let mut instance = self.operator.plugin.start(self.name)?;
+        let mut call = RehearsalCall::default();
+        while let Some(keys) = state
+            .next_keys(id, &mut search)
+            .map_err(|source| self.unreadable(source))?
+        {
+            progress(rehearsed.migrated)?;
+            for key in keys {
+                let saved = state.read(id, &key);
+                let saved = saved.map_err(|source| SwapRefusal::TreeUnreadable {
+                    operator: self.name.to_owned(),
+                    checkpoint: self.checkpoint.id,
+                    source,
+                })?;
+                // One that has expired has no content.
+                let Some(saved) = saved else {
+                    continue;
+                };
+                rehearsed.values += 1;
+                rehearsed.migrated += 1;
+                call.add(&key, &saved);
+                if call.is_full() {
+                    progress(rehearsed.migrated)?;
+                    self.try_out(step, &mut instance, std::mem::take(&mut call))?;
+                }
+            }
+        }
+        self.try_out(step, &mut instance, call)
+    }
+
+    /// Migrates values. If they cannot be migrated together, finds the first that cannot be migrated alone.
+    fn try_out(
+        &self,
+        step: &StateStep<'_>,
+        instance: &mut Instance,
+        call: RehearsalCall,
+    ) -> Result<(), SwapRefusal> {
+        let StateStep { schema, index, to } = *step;
+        let Err(together) = instance.migrate(index, schema.version, &call.values) else {
+            return Ok(());
+        };
+        let mut instance = self.operator.plugin.start(self.name)?;
+        for (key, value) in call.keys.iter().zip(call.values.iter()) {
+            let alone: Column = [value].into_iter().collect();
+            if let Err(error) = instance.migrate(index, schema.version, &alone) {
+                let what = step_of((&schema.name, schema.version, to), &plainly(&error));
+                return Err(SwapRefusal::NotMigrated {
+                    operator: self.name.to_owned(),
+                    reason: not_migrated(key, &what),
+                });
+            }
+        }
+        Err(together.into())
+    }
+
+    fn unreadable(&self, source: StateError) -> SwapRefusal {
+        SwapRefusal::StateUnreadable {
+            operator: self.name.to_owned(),
+            checkpoint: self.checkpoint.id,
+            source,
+        }
+    }
+}
+
+impl RehearsalCall {
+    fn add(&mut self, key: &[u8], saved: &Saved) {
+        for value in saved.values() {
+            self.values.push(value);
+            self.keys.push(key.to_vec());
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.values.len() >= VALUES_A_CALL || self.values.bytes().len() >= BYTES_A_CALL
+    }
+}
+
+fn bytes_of(snapshot: &OperatorSnapshot) -> u64 {
+    let chunks = snapshot.tasks.iter().flat_map(|task| &task.chunks);
+    chunks.map(|chunk| u64::from(chunk.len)).sum()
 }
 
 /// The newest chunks of each task.

@@ -157,6 +157,7 @@ impl Script {
             )))),
             "retry" => self.step(Input::Request(Request::Retry(Caller::new().0))),
             "swap" => self.swap(None),
+            "withdraw" => self.step(Input::Request(Request::WithdrawSwap(Caller::new().0))),
             "trial" => self.swap(Some(Duration::from_secs(number(2)))),
             stop @ ("stop" | "drain") => self.step(Input::Request(Request::Stop {
                 drain: stop == "drain",
@@ -245,6 +246,9 @@ fn line(output: &Output) -> Option<String> {
         Output::Notify(Notice::TrialFailed { to, .. }) => Some(format!("undo swap {to}")),
         Output::Notify(Notice::TrialPassed { .. }) => Some("trial passed".to_owned()),
         Output::Answer(Reply::Swap(_, Err(refusal))) => refused("swap", refusal),
+        Output::Answer(Reply::Withdrawn(_, is_withdrawn)) => {
+            Some(format!("withdrawn: {is_withdrawn}"))
+        }
         Output::Answer(Reply::Rescale(_, Err(refusal))) => refused("rescale", refusal),
         Output::Answer(Reply::Rollback(_, Err(refusal))) => refused("rollback", refusal),
         Output::Answer(Reply::Retry(_, Err(refusal))) => refused("retry", refusal),

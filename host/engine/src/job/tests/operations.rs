@@ -96,6 +96,26 @@ fn a_swap_waits_for_the_one_under_way_and_goes_before_the_others() {
 }
 
 #[test]
+fn a_swap_is_withdrawn_until_its_checkpoint_begins() {
+    check(
+        "1 ask
+         2 swap
+         3 withdraw
+         4 ack 1 a
+         4 ack 1 b
+         5 written 1
+         6 swap
+         7 withdraw",
+        "1 begin 1 Asked
+         3 refuse swap: the swap was cancelled
+         3 withdrawn: true
+         4 write 1
+         6 begin 2 Swap
+         7 withdrawn: false",
+    );
+}
+
+#[test]
 fn a_swap_does_not_happen_at_the_end() {
     check(
         "1 ended a
