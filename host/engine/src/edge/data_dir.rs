@@ -338,12 +338,6 @@ pub fn is_held(path: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// The process that holds a folder, if one does.
-#[must_use]
-pub fn holder_of(path: &Path) -> Option<u32> {
-    holder(&mut File::open(path.join("lock")).ok()?)
-}
-
 /// Waits up to ten seconds for the process that holds a folder to end, or until another process than `before` holds it.
 /// A folder that is not held is not touched.
 #[expect(

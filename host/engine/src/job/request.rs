@@ -54,6 +54,7 @@ impl Request {
             Self::WithdrawSwap(caller) => Some(Reply::Withdrawn(caller, false)),
             Self::Rescale { caller, .. } => Some(Reply::Rescale(caller, Err(refusal))),
             Self::Rollback(request) => Some(Reply::Rollback(request.caller, Err(refusal))),
+            Self::Retry(caller) => Some(Reply::Retry(caller, Err(refusal))),
             Self::Stop { caller: None, .. } | Self::Describe(_) => None,
         }
     }
