@@ -409,6 +409,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::connector::file_source::split::FileSourceSplit;
 
     fn gzip(content: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -476,5 +477,30 @@ mod tests {
                 assert!(content.starts_with(&found) && !has_ended);
             }
         }
+    }
+
+    #[test]
+    fn a_position_in_content_comes_back_from_a_checkpoint() {
+        let with = |read_len| FileSplit {
+            position: 1 << 40,
+            compressed: Some(CompressedPart {
+                read_len,
+                may_grow: false,
+            }),
+            ..FileSplit::whole("/a/f.gz".into(), SourceFormat::Lines, 7)
+        };
+        let back = |read_len| {
+            let split = FileSourceSplit::File(with(read_len)).encode(Path::new("/a"));
+            FileSourceSplit::decode(&split, Path::new("/b"))
+        };
+        for (read_len, is_whole) in [(0, false), (6, false), (7, true)] {
+            let expected = FileSplit {
+                path: "/b/f.gz".into(),
+                ..with(read_len)
+            };
+            assert_eq!(expected.is_whole(), is_whole);
+            assert_eq!(back(read_len).unwrap(), FileSourceSplit::File(expected));
+        }
+        assert!(back(8).is_err());
     }
 }
