@@ -200,6 +200,35 @@ fn a_value_that_cannot_be_migrated_ends_a_trial() {
     stop(&job, run);
 }
 
+#[test]
+fn a_second_version_waits_for_the_first_and_not_for_a_restart() {
+    let job = job("on-error = \"skip\"");
+    stop(&job, started(&job, 1007));
+    let mut run = job.start(&["--set", &with_plugin("picky")]);
+    run.wait_for("cannot migrate the entry of key \"bad\"");
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
+    let third = ["swap", ".", "count", path_of("upgrade-v3")];
+    let refused = job.command(&third);
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    refused
+        .says("state `count` is saved in version 1")
+        .says("1 key is still of version 1");
+
+    job.command(&["swap", ".", "count", path_of("upgrade-v2")])
+        .succeeded();
+    wait_until("the last value of version 1 to be gone", || {
+        append(&job, "w1\n");
+        job.command(&["checkpoint", "trigger", "."]).succeeded();
+        job.command(&third).code == Some(0)
+    });
+    append(&job, "bad\n");
+    wait_until("the word", || {
+        job.command(&["checkpoint", "trigger", "."]).succeeded();
+        lines(&job).contains(&"bad,8".to_owned())
+    });
+    stop(&job, run);
+}
+
 /// A swap of `count`, by `picky`, that changes nothing.
 fn rehearsal(job: &Job, more: &[&str]) -> Outcome {
     let swap = ["swap", ".", "count", path_of("picky"), "--dry-run"];

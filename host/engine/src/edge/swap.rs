@@ -278,7 +278,8 @@ impl Swapper {
         let compiled = self.clock.now().saturating_sub(begun);
         let config = configured(&old.config, &new.config, &new.without);
         let operator = succeed(old, plugin, config);
-        let states = compare(&new.operator, &operator.plugin, &running.schemas[node.0])?;
+        let mut states = compare(&new.operator, &operator.plugin, &running.schemas[node.0])?;
+        self.count_held_back(&new.operator, &mut states);
         refuse_states(&new.operator, &states, allow_dropped)?;
         let description = operator.plugin.description();
         let found = OperatorComparison {
@@ -292,6 +293,20 @@ impl Swapper {
             rehearsed: None,
         };
         Ok((found, operator))
+    }
+
+    /// Counts the keys of versions that hold a swap back. Without a checkpoint that can be read they are not counted.
+    fn count_held_back(&self, operator: &str, states: &mut [StateRow]) {
+        for row in states {
+            let Some(version) = row.held_back_by() else {
+                continue;
+            };
+            if let Ok((reader, checkpoint)) = self.newest() {
+                let of = (row.state.as_str(), version);
+                let newest = (&reader, &checkpoint);
+                row.keys = rehearse::keys_of_version(newest, operator, of, &self.scratch);
+            }
+        }
     }
 
     /// Tries the plugins on a checkpoint. If the job retires it meanwhile, the next one is tried.

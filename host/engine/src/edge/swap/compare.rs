@@ -26,6 +26,20 @@ pub struct StateRow {
     /// The reason, if there is more to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The saved version that the plugin does not migrate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u32>,
+    /// The number of keys of that version as of the newest checkpoint, if it is not the newest version and was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
+}
+
+impl StateRow {
+    /// The version that holds the plugin back, if newer ones would not: it is being migrated to them.
+    pub(super) fn held_back_by(&self) -> Option<u32> {
+        let newest = self.saved.first().copied();
+        self.refused.filter(|refused| newest != Some(*refused))
+    }
 }
 
 /// The effect of a swap on a state.
@@ -76,6 +90,8 @@ pub fn compare(
                 Some(_) => StateCompatibility::Fits,
             },
             reason: None,
+            refused: None,
+            keys: None,
         });
     }
     for state in declared {
@@ -87,6 +103,8 @@ pub fn compare(
                 declared: Some(state.version),
                 fate: StateCompatibility::New,
                 reason: None,
+                refused: None,
+                keys: None,
             });
         }
     }
@@ -116,6 +134,7 @@ fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result
         if let Err(error) = instance.migrate(index, saved, &Column::new()) {
             row.fate = StateCompatibility::NotMigrated;
             row.reason = Some(error.to_string());
+            row.refused = Some(saved);
             break;
         }
     }
@@ -164,12 +183,31 @@ fn loss(row: &StateRow) -> Option<String> {
             row.kind
         )),
         StateCompatibility::NotMigrated => Some(format!(
-            "state `{state}` is saved in version {}, and the plugin, which has version {}, does not migrate it: {}",
-            row.saved.first().copied().unwrap_or_default(),
+            "state `{state}` is saved in version {}, and the plugin, which has version {}, does not migrate it: {}{}",
+            row.refused
+                .or(row.saved.first().copied())
+                .unwrap_or_default(),
             row.declared.unwrap_or_default(),
             row.reason.as_deref().unwrap_or("it does not say why"),
+            held_back(row),
         )),
     }
+}
+
+/// What holds a swap back that is possible later, and what to do.
+fn held_back(row: &StateRow) -> String {
+    let Some(version) = row.held_back_by() else {
+        return String::new();
+    };
+    let keys = match row.keys {
+        None => "some keys are".to_owned(),
+        Some(0) => "no key is, but checkpoints are".to_owned(),
+        Some(1) => "1 key is".to_owned(),
+        Some(keys) => format!("{keys} keys are"),
+    };
+    format!(
+        "; {keys} still of version {version}: the job migrates them while it runs, faster the fewer records it has, so swap again after some checkpoints; if `floodmark status` counts values that cannot be migrated, first swap to a plugin that migrates them"
+    )
 }
 
 fn kind(kind: StateKind) -> &'static str {

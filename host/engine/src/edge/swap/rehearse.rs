@@ -250,6 +250,26 @@ impl RehearsalCall {
     }
 }
 
+/// The number of keys that have a value of a version of a state; `None` if the checkpoint cannot tell.
+pub(super) fn keys_of_version(
+    (reader, checkpoint): (&Arc<dyn CheckpointReader>, &Checkpoint),
+    operator: &str,
+    (state, version): (&str, u32),
+    scratch: &Scratch,
+) -> Option<u64> {
+    let mut saved = checkpoint.operators.iter();
+    let snapshot = saved.find(|snapshot| snapshot.name == operator)?;
+    let mut schemas = named(&snapshot.states);
+    let schema = schemas.find(|schema| schema.name == state && schema.version == version)?;
+    let mut saved = SavedState::open(reader, checkpoint, snapshot, scratch().ok()?).ok()?;
+    let mut search = saved.search(schema.id);
+    let mut count = 0;
+    while let Some(keys) = saved.next_keys(schema.id, &mut search).ok()? {
+        count += keys.len() as u64;
+    }
+    Some(count)
+}
+
 fn bytes_of(snapshot: &OperatorSnapshot) -> u64 {
     let chunks = snapshot.tasks.iter().flat_map(|task| &task.chunks);
     chunks.map(|chunk| u64::from(chunk.len)).sum()
