@@ -136,7 +136,7 @@ fn a_value_that_cannot_be_migrated_stays_and_a_better_plugin_takes_it() {
     });
     assert_eq!(not_migrated["state"], "count");
     let reason = not_migrated["first-reason"].as_str().unwrap();
-    let expected = "cannot migrate the entry of key \"bad\" in state `count` from version 1 to version 2: it returned an error from `migrate`: 7 is a multiple of seven";
+    let expected = "cannot migrate the entry of key \"bad\" in state `count` from version 1 to version 2: it returned an error from `migrate`: item 0: 7 is a multiple of seven";
     assert_eq!(reason, expected);
     let page = job.command(&["status", "."]).succeeded().stdout;
     let expected = "state  `count`: 1 value of an earlier version stay as they are";

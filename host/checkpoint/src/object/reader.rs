@@ -12,6 +12,7 @@ use super::claim::Named;
 use super::layout::{self, CheckpointRecord, StoredCheckpoint, StoredChunk, StoredPlugin};
 use super::objects::Got;
 use super::remote::Remote;
+use crate::manifest::ID_MAX;
 use crate::store::{CheckpointReport, Listed, StoreError, VerifyReport, is_gone};
 use crate::{Checkpoint, CheckpointReader, ManifestError, PluginDigest};
 use floodmark_state::stream::CheckpointId;
@@ -84,7 +85,11 @@ impl ObjectReader {
     pub(super) fn newest(&self) -> Result<Option<u64>, StoreError> {
         let got = self.remote.get("", layout::NEWEST, None, 64)?;
         Ok(match got {
-            Got::Bytes(bytes) => str::from_utf8(&bytes).ok().and_then(layout::parse_number),
+            // One that no job reaches is as damaged as one that is no number.
+            Got::Bytes(bytes) => str::from_utf8(&bytes)
+                .ok()
+                .and_then(layout::parse_number)
+                .filter(|number| *number <= ID_MAX),
             _ => None,
         })
     }

@@ -409,23 +409,38 @@ impl<S: KeyedState> OperatorTask<S> {
         if let Some(reported) = plugin.instance.take_reported() {
             self.desk.keep_reported(reported);
         }
-        let kept = kept(&mut self.kept);
-        kept.write(&output.lists, &output.maps)
-            .map_err(TaskError::State)?;
-        let place = kept.store_mut();
-        for write in &output.values {
-            let state = &plugin.states[usize::from(write.state)];
-            let lookup = &plugin.lookups[usize::from(write.state)].lookup;
-            place
-                .write(state, keys, wall_ms, lookup, &write.slots, &write.values)
-                .map_err(TaskError::State)?;
-        }
+        self.write(&output, keys, wall_ms)?;
         if !self.plugin.sweep.is_over() {
             self.sweep(wall_ms)?;
         }
         self.settle(wall_ms)?;
         self.laps.applied(&self.plugin.instance);
         Ok(Ok(output))
+    }
+
+    /// Applies what a call wrote.
+    ///
+    /// # Errors
+    /// When the state cannot be used any more.
+    #[inline]
+    fn write(
+        &mut self,
+        output: &CallOutput,
+        keys: Keys<'_>,
+        wall_ms: u64,
+    ) -> Result<(), TaskError<S::Error>> {
+        let kept = kept(&mut self.kept);
+        kept.write(&output.lists, &output.maps)
+            .map_err(TaskError::State)?;
+        let place = kept.store_mut();
+        for write in &output.values {
+            let state = &self.plugin.states[usize::from(write.state)];
+            let lookup = &self.plugin.lookups[usize::from(write.state)].lookup;
+            place
+                .write(state, keys, wall_ms, lookup, &write.slots, &write.values)
+                .map_err(TaskError::State)?;
+        }
+        Ok(())
     }
 
     /// Lets the state do its upkeep, after all writes of a call.
