@@ -280,8 +280,9 @@ fn tools_leave_out_what_has_expired() {
     let got = job.command(&["state", "get", "count", "count", "a"]);
     assert_eq!(got.code, Some(6), "{}", got.stderr);
     let dump = job.command(&["state", "dump"]).succeeded().stdout;
-    let row = r#"{"operator":"count","state":"count","key":"b","value":1}"#;
-    assert_eq!(dump, format!("{row}\n"));
+    let row = r#"{"operator":"count","state":"count","key":"b","value":1,"written-ms":["#;
+    assert!(dump.starts_with(row), "{dump}");
+    assert_eq!(dump.lines().count(), 1, "{dump}");
     let list = ["state", "list", "--count", "--json"];
     let listed = job.command(&list).succeeded().stdout;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
@@ -294,15 +295,22 @@ fn tools_leave_out_what_has_expired() {
         let expired = line.contains(r#""key":"a""#);
         assert_eq!(line.contains(r#""expired":true"#), expired, "{line}");
     }
-    // Rows that have expired are not loaded as if they were new.
-    let expired = row
-        .replace("\"b\"", "\"c\"")
-        .replace('}', ",\"expired\":true}");
-    job.write("rows", format!("{row}\n{expired}\n"));
-    job.command(&["state", "load", ".", "rows", "--to", "loaded"])
+    // What is loaded is as old as it was, and what has expired is not loaded.
+    let expired = r#"{"operator":"count","state":"count","key":"c","value":1,"expired":true}"#;
+    job.write("rows", format!("{dump}{expired}\n"));
+    let longer = ["--set", "operator.count.ttl.count=1h"];
+    let load = ["state", "load", ".", "rows", "--to", "loaded"];
+    job.command(&[&load[..], &longer].concat())
         .succeeded()
         .says("1 row of entries that had expired were left out");
     let loaded = ["state", "dump", "--savepoint", "loaded"];
-    let loaded = job.command(&loaded).succeeded().stdout;
-    assert_eq!(loaded, format!("{row}\n"));
+    assert_eq!(job.command(&loaded).succeeded().stdout, dump);
+
+    job.write(
+        "rows",
+        dump.replace("\"written-ms\":[", "\"written-ms\":[1,"),
+    );
+    let refused = job.command(&["state", "load", ".", "rows", "--to", "never"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    refused.says("`written-ms` has 2 times, and the row 1 values");
 }

@@ -83,6 +83,24 @@ impl StateStore {
         Ok(!self.find(identity, place)?.word.is_empty())
     }
 
+    /// The write time of a value in milliseconds since 1970; `None` if there is none, or it never expires.
+    ///
+    /// # Errors
+    /// When a chunk that is not in memory cannot be read, or is damaged.
+    pub fn written_of(&mut self, state: StateId, key: &[u8]) -> Result<Option<u64>, StateError> {
+        let identity = Identity {
+            state,
+            node: None,
+            key,
+        };
+        let place = self.place(hash_key(key), state, None);
+        let found = self.find(identity, place)?;
+        match found.word.is_empty() {
+            true => Ok(None),
+            false => Ok(self.log.entry_again(found.word).written_ms),
+        }
+    }
+
     /// All chunks.
     fn handles(&self) -> Vec<u32> {
         let mut handles: Vec<u32> = self.log.sealed().map(|(handle, _)| handle).collect();

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::decoder::Decoder;
 use super::row::{Shown, readable};
-use super::{StateArguments, operator, schemas, unreadable};
+use super::{ContentAge, StateArguments, operator, schemas, unreadable};
 use crate::CommandError;
 use crate::place::scratch_file;
 use crate::print::LinePrinter;
@@ -115,8 +115,8 @@ impl Dumping<'_> {
             let mut there = Vec::with_capacity(keys.len());
             let mut found = Vec::with_capacity(keys.len());
             for key in keys {
-                if let Some((value, has_expired)) = self.source.read(&mut self.saved, state, key)? {
-                    there.push((key.as_slice(), has_expired));
+                if let Some((value, age)) = self.source.read(&mut self.saved, state, key)? {
+                    there.push((key.as_slice(), age));
                     found.push(value);
                 }
             }
@@ -133,7 +133,7 @@ impl Dumping<'_> {
     fn print(
         &self,
         state: &StateSchema,
-        (key, has_expired): (&[u8], bool),
+        (key, age): (&[u8], ContentAge),
         shown: Shown,
         raw: bool,
         lines: &mut LinePrinter,
@@ -141,7 +141,7 @@ impl Dumping<'_> {
         let operator = &self.operator.name;
         if self.format == DumpFormat::Jsonl {
             let mut row = shown.row(operator, &state.name, key, raw);
-            row.expired = has_expired;
+            age.note(&mut row);
             let row = serde_json::to_string(&row).map_err(unreadable)?;
             return lines.json(&row);
         }
@@ -166,7 +166,7 @@ impl Dumping<'_> {
             ];
             let mut line = fields.map(|field| quoted(field)).join(",");
             if self.source.with_expired {
-                line += if has_expired { ",expired" } else { "," };
+                line += if age.has_expired { ",expired" } else { "," };
             }
             if !lines.csv(&line)? {
                 return Ok(false);

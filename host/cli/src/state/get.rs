@@ -51,7 +51,7 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
             found = Some((state, value));
         }
     }
-    let Some((schema, (value, has_expired))) = found else {
+    let Some((schema, (value, age))) = found else {
         if arguments.json {
             print_json_text("null")?;
         }
@@ -71,10 +71,10 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
     let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {
         let mut row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
-        row.expired = has_expired;
+        age.note(&mut row);
         return print_json_text(&serde_json::to_string(&row).unwrap_or_default());
     }
-    if has_expired {
+    if age.has_expired {
         warn(&format!(
             "this had expired at the time of checkpoint {}, or a part of it had: the job does not see that",
             checkpoint.id

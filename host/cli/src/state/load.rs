@@ -155,8 +155,11 @@ struct LoadedOperator {
     instance: Instance,
     schemas: Vec<StateSchema>,
     /// For each state, the value of each key.
-    states: BTreeMap<StateId, BTreeMap<Vec<u8>, Saved>>,
+    states: BTreeMap<StateId, BTreeMap<Vec<u8>, LoadedContent>>,
 }
+
+/// The content of a key, and when its values were written, if that is known.
+type LoadedContent = (Saved, Vec<Option<u64>>);
 
 impl<'a> StateLoader<'a> {
     fn new(assembled: &'a Assembled) -> Result<Self, CommandError> {
@@ -218,9 +221,15 @@ impl<'a> StateLoader<'a> {
         let index = index.ok_or("the plugin has no such state")?;
         let instance = (!row.raw).then_some(&mut operator.instance);
         let saved = saved((kind, index), &row, instance)?;
+        let (values, times) = (saved.values().count(), row.written_ms.len());
+        if times > 0 && times != values {
+            return Err(format!(
+                "`written-ms` has {times} times, and the row {values} values; leave it out to have them count as written now"
+            ));
+        }
         let key = row.key.into_bytes()?;
         let keys = operator.states.entry(id).or_default();
-        match keys.insert(key, saved) {
+        match keys.insert(key, (saved, row.written_ms)) {
             None => Ok(()),
             Some(_) => Err("an earlier row has the same key".to_owned()),
         }
@@ -316,7 +325,8 @@ impl LoadedOperator {
             let keys = self.states.entry(schema.id).or_default();
             for key in state.keys(same.id).map_err(unreadable_state)? {
                 if let Some(value) = state.read(same.id, &key).map_err(unreadable_state)? {
-                    keys.insert(key, value);
+                    let written = state.written(same.id, &key).map_err(unreadable_state)?;
+                    keys.insert(key, (value, written));
                 }
             }
         }
@@ -326,8 +336,9 @@ impl LoadedOperator {
     fn seal(&self, plan: &Plan, ids: ChunkIds, now_ms: u64) -> Result<Sealed, CommandError> {
         let mut builder = SavedStateBuilder::new(plan.max_parallelism, &self.schemas, ids, now_ms);
         for (state, keys) in &self.states {
-            for (key, saved) in keys {
-                builder.put(*state, key, saved).map_err(unreadable_state)?;
+            for (key, (saved, written)) in keys {
+                let put = builder.put(*state, key, saved, written);
+                put.map_err(unreadable_state)?;
             }
         }
         builder.finish().map_err(unreadable_state)

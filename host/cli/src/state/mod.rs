@@ -63,6 +63,21 @@ pub struct StateArguments {
     with_expired: bool,
 }
 
+/// What a row says of the age of a key's content.
+struct ContentAge {
+    /// Whether it, or something in it, had expired.
+    has_expired: bool,
+    /// When each value was written, if nothing in it has expired and the state has a time to live.
+    written_ms: Vec<Option<u64>>,
+}
+
+impl ContentAge {
+    fn note(self, row: &mut row::Row) {
+        row.expired = self.has_expired;
+        row.written_ms = self.written_ms;
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -83,23 +98,32 @@ impl StateArguments {
         Ok((opened, checkpoint))
     }
 
-    /// The content of a key, and whether it, or something in it, has expired.
+    /// The content of a key, and its age.
     fn read(
         &self,
         saved: &mut SavedState,
         state: &StateSchema,
         key: &[u8],
-    ) -> Result<Option<(Saved, bool)>, CommandError> {
+    ) -> Result<Option<(Saved, ContentAge)>, CommandError> {
         let live = saved.read(state.id, key).map_err(unreadable)?;
-        if !self.with_expired || state.ttl_ms.is_none() {
-            return Ok(live.map(|live| (live, false)));
+        if self.with_expired && state.ttl_ms.is_some() {
+            let all = saved.read_with_expired(state.id, key).map_err(unreadable)?;
+            if all != live {
+                let age = ContentAge {
+                    has_expired: true,
+                    written_ms: Vec::new(),
+                };
+                return Ok(all.map(|all| (all, age)));
+            }
         }
-        let all = saved.read_with_expired(state.id, key);
-        let all = all.map_err(unreadable)?;
-        Ok(all.map(|all| {
-            let has_expired = live.as_ref() != Some(&all);
-            (all, has_expired)
-        }))
+        let Some(live) = live else {
+            return Ok(None);
+        };
+        let age = ContentAge {
+            has_expired: false,
+            written_ms: saved.written(state.id, key).map_err(unreadable)?,
+        };
+        Ok(Some((live, age)))
     }
 
     /// The decoder of an operator's values.

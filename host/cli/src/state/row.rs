@@ -6,6 +6,7 @@
 //! {"operator":"top","state":"by-city","key":"rain","map":[["Bergen",7],["Cork",5]]}
 //! {"operator":"count","state":"count","key":{"hex":"ff00"},"value":"\u0003","raw":true}
 //! {"operator":"count","state":"count","key":"sun","value":9,"expired":true}
+//! {"operator":"last","state":"seen","key":"fog","list":[1,2],"written-ms":[1795945146581,1795945146999]}
 //! ```
 //!
 //! Keys are bytes: text if they are UTF-8, `{"hex": …}` otherwise. Values and sub-keys are JSON from the plugin or, in
@@ -80,6 +81,9 @@ pub(super) struct Row {
     /// Whether it, or something in it, had expired: such rows are not loaded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) expired: bool,
+    /// When each value was written, in milliseconds since 1970, if values of the state expire: `load` keeps that.
+    #[serde(rename = "written-ms", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) written_ms: Vec<Option<u64>>,
 }
 
 /// The value of a key, each part as JSON.
@@ -118,6 +122,7 @@ impl Shown {
             map: None,
             raw,
             expired: false,
+            written_ms: Vec::new(),
         };
         match self {
             Self::Value(value) => row.value = Some(text(value)),

@@ -4,6 +4,7 @@
 //! Reads use the store that a job would restore, over all key groups at once, so they return what a job would see. The
 //! clock is fixed at the time of the checkpoint: entries that had expired at that time are returned only on request.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -183,6 +184,29 @@ impl SavedState {
         self.read_at(state, key, self.now_ms)
     }
 
+    /// When each unexpired value in the content of a key was written, in milliseconds since 1970; `None` for one that never
+    /// expires. Empty for a state without expiry.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read.
+    pub fn written(&mut self, state: StateId, key: &[u8]) -> Result<Vec<Option<u64>>, TreeError> {
+        let mut schemas = self.schemas.iter();
+        let expires = |schema: &&StateSchema| schema.id == state && schema.ttl_ms.is_some();
+        let Some(kind) = schemas.find(expires).map(|schema| schema.kind) else {
+            return Ok(Vec::new());
+        };
+        if kind == StateKind::Value {
+            return Ok(vec![self.trees.store.written_of(state, key)?]);
+        }
+        let place = CollectionPlace {
+            state,
+            key,
+            hash: hash_key(key),
+            now_ms: self.now_ms,
+        };
+        self.trees.at(place, |mut tree| tree.written())
+    }
+
     /// The content of a key in a state, if any, expired or not. Compaction may have dropped what has expired.
     ///
     /// # Errors
@@ -309,7 +333,8 @@ pub struct SavedStateBuilder {
 }
 
 impl SavedStateBuilder {
-    /// Starts empty. Chunks get the ids `first`, `first + stride` and so on; `now_ms` counts as the time of all writes.
+    /// Starts empty. Chunks get the ids `first`, `first + stride` and so on; `now_ms` is the time of all writes
+    /// that have no other.
     #[must_use]
     pub fn new(
         max_parallelism: MaxParallelism,
@@ -327,17 +352,29 @@ impl SavedStateBuilder {
         }
     }
 
-    /// Sets the content of a key in a state. Sub-keys of a map must be strictly ascending.
+    /// Sets the content of a key in a state. Sub-keys of a map must be strictly ascending. `written` has the write time of
+    /// each value, as [`SavedState::written`] returns it; a value without one counts as written now.
     ///
     /// # Errors
     /// When the state is too large to be kept.
-    pub fn put(&mut self, state: StateId, key: &[u8], saved: &Saved) -> Result<(), TreeError> {
+    pub fn put(
+        &mut self,
+        state: StateId,
+        key: &[u8],
+        saved: &Saved,
+        written: &[Option<u64>],
+    ) -> Result<(), TreeError> {
+        let now_ms = self.now_ms;
+        let time = |at: usize| {
+            let written = written.get(at).copied().flatten();
+            written.map_or(now_ms, |written| written.min(now_ms))
+        };
         let hash = hash_key(key);
-        let place = CollectionPlace {
+        let place = |now_ms: u64| CollectionPlace {
             state,
             key,
             hash,
-            now_ms: self.now_ms,
+            now_ms,
         };
         match saved {
             Saved::Value(value) => {
@@ -347,30 +384,37 @@ impl SavedStateBuilder {
                     hashes: &[hash],
                 };
                 let mut lookup = Lookup::default();
-                self.trees
-                    .store
-                    .read(state, keys, self.now_ms, &mut lookup)?;
+                let store = &mut self.trees.store;
+                store.read(state, keys, time(0), &mut lookup)?;
                 let mut values = OptionalColumn::new();
                 values.push(Some(value));
-                self.trees
-                    .store
-                    .write(state, keys, self.now_ms, &lookup, &[0], &values);
+                store.write(state, keys, time(0), &lookup, &[0], &values);
             }
             Saved::List(values) => {
-                self.trees.clear(place)?;
-                let values: Vec<_> = values.iter().map(Vec::as_slice).collect();
-                self.trees.list_append(place, &values)?;
+                self.trees.clear(place(now_ms))?;
+                let mut at = 0;
+                while at < values.len() {
+                    let mut rest = at..values.len();
+                    let end = rest.find(|end| time(*end) != time(at));
+                    let end = end.unwrap_or(values.len());
+                    let run: Vec<_> = values[at..end].iter().map(Vec::as_slice).collect();
+                    self.trees.list_append(place(time(at)), &run)?;
+                    at = end;
+                }
             }
             Saved::Map(entries) => {
-                self.trees.clear(place)?;
-                let entries = entries.iter();
-                let writes: Vec<_> = entries
-                    .map(|(key, value)| (key.as_slice(), Some(value.as_slice())))
-                    .collect();
-                self.trees.map_write(place, &writes)?;
+                self.trees.clear(place(now_ms))?;
+                let mut by_time: BTreeMap<u64, Vec<(&[u8], Option<&[u8]>)>> = BTreeMap::new();
+                for (at, (sub_key, value)) in entries.iter().enumerate() {
+                    let writes = by_time.entry(time(at)).or_default();
+                    writes.push((sub_key.as_slice(), Some(value.as_slice())));
+                }
+                for (written_ms, writes) in by_time {
+                    self.trees.map_write(place(written_ms), &writes)?;
+                }
             }
         }
-        Ok(self.trees.store.compact(self.now_ms)?)
+        Ok(self.trees.store.compact(now_ms)?)
     }
 
     /// Seals everything as the state of one task.
@@ -425,12 +469,12 @@ mod tests {
     fn state() -> SavedState {
         let (schemas, groups) = (schemas(), MaxParallelism::DEFAULT);
         let ids = ChunkIds::new(ChunkId(1), 0, 1);
-        let mut builder = SavedStateBuilder::new(groups, &schemas, ids, 1000);
+        let mut builder = SavedStateBuilder::new(groups, &schemas, ids, 2000);
         for (key, now_ms) in [(&b"old"[..], 1000), (&b"new"[..], 1900)] {
-            builder.now_ms = now_ms;
             let value = Saved::Value(key.to_vec());
-            builder.put(VALUES, key, &value).unwrap();
-            builder.put(MAPS, key, &map(&["a", "b"])).unwrap();
+            let written = [Some(now_ms), Some(now_ms + 1)];
+            builder.put(VALUES, key, &value, &written[..1]).unwrap();
+            builder.put(MAPS, key, &map(&["a", "b"]), &written).unwrap();
         }
         let sealed = builder.finish().unwrap();
         let component: Arc<[u8]> = Arc::from(&b"component"[..]);
@@ -494,5 +538,9 @@ mod tests {
             assert!(new.is_some());
             assert_eq!(state.read_with_expired(id, b"new").unwrap(), new);
         }
+        // What is left of its time is known, too.
+        assert_eq!(state.written(VALUES, b"new").unwrap(), [Some(1900)]);
+        let written = state.written(MAPS, b"new").unwrap();
+        assert_eq!(written, [Some(1900), Some(1901)]);
     }
 }

@@ -36,7 +36,7 @@ impl Trees<NoMigration> {
 }
 
 impl<M: Migrate> Trees<M> {
-    fn at<R>(
+    pub(super) fn at<R>(
         &mut self,
         place: CollectionPlace<'_>,
         what: impl FnOnce(Tree<'_, Pages<'_>>) -> Result<R, TreeError>,

@@ -127,6 +127,24 @@ impl<N: Nodes> Tree<'_, N> {
         Ok(count)
     }
 
+    /// The write time of each unexpired item, in the order of a scan; `None` for one that never expires. For tools.
+    ///
+    /// # Errors
+    /// When a page cannot be read, or is damaged.
+    pub fn written(&mut self) -> Result<Vec<Option<u64>>, N::Error> {
+        let range = Range {
+            start: Bound::Unbounded,
+            end: Bound::Unbounded,
+            is_reverse: false,
+        };
+        let mut written = Vec::new();
+        self.walk(range, |item: &Item<'_>| {
+            written.push(item.written_ms);
+            ControlFlow::Continue(())
+        })?;
+        Ok(written)
+    }
+
     /// Removes all items. Reads the inner pages, and removes every page.
     ///
     /// # Errors
