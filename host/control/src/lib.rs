@@ -9,6 +9,7 @@
 //! POST /v1/rescale      {"parallelism": 3}      changes the number of tasks per node
 //! POST /v1/rollback     {"to": 3}               returns to a checkpoint permanently
 //! POST /v1/retry                               ends the delay after a failure
+//! POST /v1/swap         {"operators": [..]}     replaces plugins; GET shows what it does, /v1/swap/cancel cancels it
 //! GET  /metrics                                metrics for Prometheus
 //! ```
 //!

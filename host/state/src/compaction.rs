@@ -90,6 +90,13 @@ impl StateStore {
         }
     }
 
+    /// Whether compaction may drop chunks with garbage of earlier versions now, for a caller that has nothing else to do.
+    #[must_use]
+    pub fn can_drop_versions(&self) -> bool {
+        // As of the first moment, nothing has expired.
+        self.has_aliases && self.log.compaction.allowed > 0 && self.choose_by_rules(0).is_some()
+    }
+
     /// The current victim, or the next chunk that is worth compacting.
     fn victim(&mut self, now_ms: u64) -> Option<Victim> {
         if let Some(victim) = self.log.compaction.victim

@@ -36,6 +36,7 @@ pub mod writer;
 
 pub mod collections;
 pub(crate) mod migration;
+mod sweep;
 pub mod trees;
 
 use self::report::CheckpointFailure;

@@ -9,11 +9,12 @@ use super::faults::{FaultHandler, Faults, Guilty, Handling};
 use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
 use super::leaving::leaving;
-use super::migration::{NotMigrated, OwnInstance, Sweep, migrated};
+use super::migration::{NotMigrated, OwnInstance, migrated};
 use super::schema::DeclaredState;
 use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
 use super::snapshot::Seals;
 use super::stages::CallLaps;
+use super::sweep::Sweep;
 use super::trees::Trees;
 use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
 use crate::guest::{

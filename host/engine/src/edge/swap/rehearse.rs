@@ -218,7 +218,7 @@ impl Rehearsal<'_> {
         for (key, value) in call.keys.iter().zip(call.values.iter()) {
             let alone: Column = [value].into_iter().collect();
             if let Err(error) = instance.migrate(index, schema.version, &alone) {
-                let what = step_of((&schema.name, schema.version, to), &plainly(&error));
+                let what = step_of((schema.name.as_str(), schema.version, to), &plainly(&error));
                 return Err(SwapRefusal::NotMigrated {
                     operator: self.name.to_owned(),
                     reason: not_migrated(key, &what),
