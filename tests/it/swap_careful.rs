@@ -330,6 +330,27 @@ fn ctrl_c_cancels_a_swap_until_its_checkpoint_begins() {
 }
 
 #[test]
+fn a_swap_whose_client_dies_is_cancelled() {
+    let job = that_hangs();
+    let run = started(&job, 1007);
+    let trigger = hang(&job);
+    let swap = ["swap", ".", "count", "same", "--config", "fail-at=never"];
+    let swap = job.start_command(&swap);
+    let under_way = || floodmark_control::ask(&job.data_dir(), PATH, None).unwrap();
+    wait_until("the swap", || {
+        under_way()["step"] == "it waits for its checkpoint"
+    });
+    swap.kill();
+    wait_until("its end", || under_way().is_null());
+    trigger.wait().succeeded();
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
+    let listed = job.checkpoint(&["list"]);
+    let mut listed = listed.as_array().unwrap().iter();
+    assert!(listed.all(|checkpoint| checkpoint["trigger"] != "swap"));
+    stop(&job, run);
+}
+
+#[test]
 fn a_configuration_loses_a_field() {
     let job = that_hangs();
     let run = started(&job, 1007);

@@ -3,10 +3,12 @@
 //! - A request reaches the job only after it was read completely and accepted by the `guard`.
 //! - A client that is slow, sends too much or does not speak HTTP is refused, and holds its connection for a few
 //!   seconds at most.
-//! - A call that waits has a thread of its own; a client that disconnects meanwhile leaves nothing behind.
+//! - A call that waits has a thread of its own; a client that disconnects meanwhile leaves nothing behind. A route may say
+//!   what follows then (`Route::gone`).
 
 use std::convert::Infallible;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -38,6 +40,8 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Largest number of headers.
 const HEADERS_MAX: usize = 64;
+/// How often a call that waits looks whether its client is still there.
+const PEER_EVERY: Duration = Duration::from_millis(250);
 /// Bytes that are still read and dropped after an answer, so that the answer arrives before the connection is closed.
 const LEFT_BYTES_MAX: u64 = 256 << 10;
 const LEFT_MAX: Duration = Duration::from_secs(1);
@@ -54,14 +58,38 @@ pub(super) struct ConnectionContext {
     pub(super) open: Arc<OpenCalls>,
 }
 
+/// Tells whether a client is gone. A client of the socket that has closed only its own side still reads; of a client over
+/// TCP that cannot be told, so it counts as there.
+pub(super) struct Peer(Option<tokio::net::UnixStream>);
+
+impl Peer {
+    /// The client at the other end of a stream.
+    pub(super) fn of(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self(Some(tokio::net::UnixStream::from_std(stream)?)))
+    }
+
+    /// A client of which nothing can be told.
+    pub(super) fn unknown() -> Self {
+        Self(None)
+    }
+
+    async fn is_gone(&self) -> bool {
+        let Some(stream) = &self.0 else {
+            return false;
+        };
+        let ready = timeout(Duration::ZERO, stream.ready(Interest::WRITABLE)).await;
+        matches!(ready, Ok(Ok(ready)) if ready.is_write_closed())
+    }
+}
+
 /// Serves one connection to its end.
-pub(super) async fn talk(mut stream: Box<dyn Stream>, desk: Arc<ConnectionContext>) {
+pub(super) async fn talk(mut stream: Box<dyn Stream>, peer: &Peer, desk: Arc<ConnectionContext>) {
     let heard = AtomicBool::new(false);
     // The process does not end before the answer is sent.
     let busy = Mutex::new(None);
     let service = service_fn(|request| {
         heard.store(true, Ordering::Relaxed);
-        answer(request, &desk, &busy)
+        answer(request, &desk, &busy, peer)
     });
     let io = Io {
         stream: &mut stream,
@@ -141,10 +169,11 @@ async fn answer(
     request: Request<Incoming>,
     desk: &ConnectionContext,
     busy: &Mutex<Option<Arc<Busy>>>,
+    peer: &Peer,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let reply = match admit(request, desk).await {
         Ok((route, call)) if route.pace == HandlerPace::AtOnce => (route.handler)(&call),
-        Ok((route, call)) => wait(route, call, desk, busy).await,
+        Ok((route, call)) => wait(route, call, desk, busy, peer).await,
         Err(refusal) => Err(refusal),
     };
     let (status, kind, body) = match &reply {
@@ -199,6 +228,7 @@ fn index(routes: &Arc<Routes>) -> Route {
         path: "/v1",
         about: "the list of all routes",
         pace: HandlerPace::AtOnce,
+        gone: None,
         handler: Arc::new(move |_| Ok(HttpReply::Json(routes.index()))),
     }
 }
@@ -231,6 +261,7 @@ async fn wait(
     call: HttpRequest,
     desk: &ConnectionContext,
     busy: &Mutex<Option<Arc<Busy>>>,
+    peer: &Peer,
 ) -> Result<HttpReply, HttpRefusal> {
     let is_always_heard = route.pace == HandlerPace::WaitsAlways;
     let Some(working) = OpenCalls::begin(&desk.open, is_always_heard) else {
@@ -240,7 +271,8 @@ async fn wait(
     };
     let working = Arc::new(working);
     *busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&working));
-    let (sender, receiver) = oneshot::channel();
+    let (sender, mut receiver) = oneshot::channel();
+    let mut gone = route.gone.clone();
     std::thread::spawn(move || {
         let reply = (route.handler)(&call);
         // The client may have disconnected.
@@ -249,7 +281,18 @@ async fn wait(
     });
     let message = "the answer was lost: this is a bug in floodmark";
     let lost = |_| Err(HttpRefusal::new(500, "defect", message));
-    receiver.await.unwrap_or_else(lost)
+    loop {
+        if let Ok(reply) = timeout(PEER_EVERY, &mut receiver).await {
+            return reply.unwrap_or_else(lost);
+        }
+        if gone.is_some()
+            && peer.is_gone().await
+            && let Some(gone) = gone.take()
+        {
+            // It may wait for the job.
+            std::thread::spawn(move || gone());
+        }
+    }
 }
 
 /// A stream, wrapped for the HTTP server.

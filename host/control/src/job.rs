@@ -80,6 +80,7 @@ pub fn routes(side: &JobSide) -> Routes {
         path: "/metrics",
         about: "all numbers, as text for Prometheus",
         pace: HandlerPace::AtOnce,
+        gone: None,
         handler: Arc::new(move |_| {
             let text = metrics.observer.prometheus(metrics.clock.wall_ms());
             Ok(HttpReply::Metrics(text))

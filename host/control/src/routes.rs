@@ -129,6 +129,9 @@ impl HttpRefusal {
 /// Answers calls of a route.
 pub type Handler = Arc<dyn Fn(&HttpRequest) -> Result<HttpReply, HttpRefusal> + Send + Sync>;
 
+/// Is called once if the client of a call that waits has disconnected.
+pub type ClientGone = Arc<dyn Fn() + Send + Sync>;
+
 /// A method and path with its handler.
 #[derive(Clone)]
 pub struct Route {
@@ -140,6 +143,8 @@ pub struct Route {
     pub about: &'static str,
     /// The time that the handler takes.
     pub pace: HandlerPace,
+    /// What follows if the client disconnects while it waits.
+    pub gone: Option<ClientGone>,
     /// What computes the answer.
     pub handler: Handler,
 }
@@ -170,6 +175,7 @@ impl Routes {
             path,
             about,
             pace,
+            gone: None,
             handler: Arc::new(move |call| answer(call).map(HttpReply::Json)),
         })
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::address::{Listen, ListenError};
-use super::connection::{ConnectionContext, Stream, talk, turn_away};
+use super::connection::{ConnectionContext, Peer, Stream, talk, turn_away};
 use super::guard::Guard;
 use super::routes::Routes;
 use super::{FILE_NAME, reach};
@@ -195,10 +195,20 @@ enum Door {
 }
 
 impl Door {
-    async fn next(&self) -> io::Result<Box<dyn Stream>> {
+    async fn next(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         Ok(match self {
-            Self::Socket(listener) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Socket(listener) => {
+                let stream = listener.accept().await?.0.into_std()?;
+                // Without a second descriptor it is served all the same.
+                let peer = stream.try_clone().and_then(Peer::of);
+                let stream = tokio::net::UnixStream::from_std(stream)?;
+                let stream: Box<dyn Stream> = Box::new(stream);
+                (stream, peer.unwrap_or_else(|_| Peer::unknown()))
+            }
+            Self::Tcp(listener) => {
+                let stream: Box<dyn Stream> = Box::new(listener.accept().await?.0);
+                (stream, Peer::unknown())
+            }
         })
     }
 
@@ -206,7 +216,7 @@ impl Door {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let doorstep = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
         loop {
-            let Ok(stream) = self.next().await else {
+            let Ok((stream, peer)) = self.next().await else {
                 // With too many open files, retries only after a pause.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -214,7 +224,7 @@ impl Door {
             if let Ok(place) = Arc::clone(&room).try_acquire_owned() {
                 let desk = Arc::clone(&desk);
                 tokio::spawn(async move {
-                    talk(stream, desk).await;
+                    talk(stream, &peer, desk).await;
                     drop(place);
                 });
             } else if let Ok(place) = Arc::clone(&doorstep).try_acquire_owned() {

@@ -17,12 +17,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::routes::{HandlerPace, HttpRefusal, HttpRequest, Method, Routes};
+use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
 use floodmark_engine::edge::swap::{NewPlugin, RehearsalExtent, SwapRefusal, Swapper, Wish};
 
 /// The path of the route.
@@ -73,14 +74,20 @@ struct WishedPlugin {
 /// Adds the routes. `folder` is the data folder.
 #[must_use]
 pub fn with_swap(routes: Routes, swapper: Swapper, folder: PathBuf) -> Routes {
-    let (looking, cancelling) = (swapper.clone(), swapper.clone());
+    let (looking, cancelling, left) = (swapper.clone(), swapper.clone(), swapper.clone());
     routes
-        .with_json(
-            (Method::Post, PATH),
-            "replaces plugins: `operators` with `operator`, `file`, `config` and `without`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`, `rehearse`",
-            HandlerPace::Waits,
-            move |call| swap(&swapper, &folder, call),
-        )
+        .with(Route {
+            method: Method::Post,
+            path: PATH,
+            about: "replaces plugins: `operators` with `operator`, `file`, `config` and `without`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`, `rehearse`",
+            pace: HandlerPace::Waits,
+            // One swap is under way at a time, so it is that of the client that waits.
+            gone: Some(Arc::new(move || {
+                // If the job has ended, nothing is left to cancel.
+                let _ = left.cancel();
+            })),
+            handler: Arc::new(move |call| swap(&swapper, &folder, call).map(HttpReply::Json)),
+        })
         .with_json(
             (Method::Get, PATH),
             "what the swap under way does, and since when",
