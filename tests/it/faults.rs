@@ -429,7 +429,7 @@ fn dead_letters_want_a_reader() {
     let refused = job.run(&[]);
     assert_eq!(refused.code, Some(2));
     refused.says("nothing reads `count.dead-letters`").says(
-        "\n[sink.count-letters]\nconnector = \"file\"\nfrom = \"count.dead-letters\"\npath = \"dead-letters/count\"\nformat = \"jsonl\"\n",
+        "\n    [sink.count-letters]\n    connector = \"file\"\n    from = \"count.dead-letters\"\n    path = \"dead-letters/count\"\n    format = \"jsonl\"\n",
     );
     // What it says to add is enough, also for a job that has run without.
     job.run(&["--set", "operator.count.on-error=skip"])

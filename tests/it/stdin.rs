@@ -200,8 +200,10 @@ fn a_failure_of_a_plugin_loses_nothing() {
 
 #[test]
 fn what_is_not_kept_is_not_left_out() {
-    let (job, input) = crashing("replay-bytes = 1");
+    let (job, _) = crashing("");
     let once = [
+        "--set",
+        "operator.count.config.panic-at=bad",
         "--parallelism",
         "1",
         "--set",
@@ -213,7 +215,12 @@ fn what_is_not_kept_is_not_left_out() {
         "--set",
         "restart.delay=1ms",
     ];
-    let outcome = run(&job, &once, &input);
+    let input = "good 1\nbad 2\n";
+    let kept = run(&job, &once, input);
+    assert_eq!(kept.code, Some(1), "{kept:?}");
+    kept.says("cannot stand this word");
+    let not_kept = [&once[..], &["--set", "source.text.replay-bytes=1"]].concat();
+    let outcome = run(&job, &not_kept, input);
     assert!(outcome.code.is_some_and(|code| code > 0), "{outcome:?}");
     outcome.says("the job would resume standard input at byte 0, but only what follows byte ");
     assert_eq!(job.output().records(), 0);

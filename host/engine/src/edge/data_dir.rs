@@ -153,6 +153,7 @@ impl DataDir {
                 path: path.to_path_buf(),
             });
         }
+        private::check(path)?;
         if !is_of_a_job(path) {
             return Err(DataDirError::NotOne {
                 path: path.to_path_buf(),

@@ -79,10 +79,10 @@ impl RowReader {
                 if !matches!(reader.parse(takes_tail)?, Parsed::Row) {
                     return Ok(reader);
                 }
-                names_of(&reader.row).and_then(|names| {
-                    refuse_output(fields, split, &names)?;
-                    RowHeader::new(fields, &names)
-                })
+                let names = names_of(&reader.row);
+                refuse_output(fields, split, names.as_deref().unwrap_or_default())
+                    .and(names)
+                    .and_then(|names| RowHeader::new(fields, &names))
             }
         };
         reader.header = Some(header.map_err(|reason| reader.window.malformed_row(0, reason))?);
