@@ -6,7 +6,7 @@
 
 use super::blame::FailedCall;
 use super::schema::DeclaredState;
-use super::task::InstanceFactory;
+use super::task::{InstanceFactory, TaskError};
 use crate::guest::{GuestError, Instance};
 use floodmark_state::stream::{Column, OptionalColumn};
 use floodmark_state::{Lookup, Migrate, MigrationError, StateId};

@@ -404,7 +404,7 @@ impl SavedStateBuilder {
             }
             Saved::Map(entries) => {
                 self.trees.clear(place(now_ms))?;
-                let mut by_time: BTreeMap<u64, Vec<(&[u8], Option<&[u8]>)>> = BTreeMap::new();
+                let mut by_time: BTreeMap<u64, Vec<_>> = BTreeMap::new();
                 for (at, (sub_key, value)) in entries.iter().enumerate() {
                     let writes = by_time.entry(time(at)).or_default();
                     writes.push((sub_key.as_slice(), Some(value.as_slice())));

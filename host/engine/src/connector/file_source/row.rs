@@ -327,7 +327,9 @@ fn listed(names: &[String]) -> String {
 /// Refuses to take the first record of a file sink for the names of columns, unless the settings say that there are
 /// names: the record would be lost.
 fn refuse_output(fields: &RecordFields, split: &FileSplit, names: &[String]) -> Result<(), String> {
-    let is_csv = split.path.extension().is_some_and(|end| end == "csv");
+    let name = split.path.file_name().map(|name| name.as_encoded_bytes());
+    let endings: [&[u8]; 3] = [b".csv", b".csv.gz", b".csv.zst"];
+    let is_csv = name.is_some_and(|name| endings.iter().any(|end| name.ends_with(end)));
     let is_output = is_csv && file_sink::checkpoint_of(&split.path).is_some();
     let is_default = fields.columns == ColumnNames::FirstRow && split.position == 0;
     if !is_output || !is_default || names == CSV_COLUMNS {
