@@ -219,7 +219,10 @@ fn what_is_not_kept_is_not_left_out() {
     let kept = run(&job, &once, input);
     assert_eq!(kept.code, Some(1), "{kept:?}");
     kept.says("cannot stand this word");
-    let not_kept = [&once[..], &["--set", "source.text.replay-bytes=1"]].concat();
+    // The failures of the run before count, too.
+    let settings = ["source.text.replay-bytes=1", "restart.attempts=9"];
+    let settings = settings.map(|setting| ["--set", setting]);
+    let not_kept = [&once[..], settings.as_flattened()].concat();
     let outcome = run(&job, &not_kept, input);
     assert!(outcome.code.is_some_and(|code| code > 0), "{outcome:?}");
     outcome.says("the job would resume standard input at byte 0, but only what follows byte ");
