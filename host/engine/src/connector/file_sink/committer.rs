@@ -132,12 +132,13 @@ impl FileCommitter {
     fn rename(&self, part: &Part, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
         let staged = self.staging.join(part.name.file_name());
         let visible = part.visible(&self.folder);
-        if let Ok(metadata) = fs::metadata(&staged)
-            && metadata.len() != part.size.bytes
+        let staged_bytes = fs::metadata(&staged).ok().map(|metadata| metadata.len());
+        if let Some(len) = staged_bytes
+            && len != part.size.bytes
         {
             return Err(ConnectorError::PartDamaged {
                 path: staged,
-                len: metadata.len(),
+                len,
                 expected: part.size.bytes,
             });
         }
@@ -145,6 +146,10 @@ impl FileCommitter {
             Ok(()) => {
                 recovered.committed += 1;
                 Ok(true)
+            }
+            // Its folder is not there, or is a link that leads nowhere. As a part that is gone, it would be removed.
+            Err(error) if error.kind() == ErrorKind::NotFound && staged_bytes.is_some() => {
+                Err(ConnectorError::io("create", &visible)(error))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => visible
                 .try_exists()

@@ -280,3 +280,29 @@ fn a_reader_may_take_folders_away() {
         .unwrap();
     assert_eq!(out(&folder)["a/part-00000002-000.csv"], "a,w\n");
 }
+
+#[test]
+fn a_part_whose_folder_cannot_be_reached_stays_staged() {
+    let folder = TempDir::new().unwrap();
+    let sink = sink(&folder, "folders = '{key}'");
+    let mut committer = sink.committer().unwrap();
+    committer.recover(None).unwrap();
+    let mut writer = sink.writer(TaskIndex(0)).unwrap();
+    writer.write(&batch([("a", "v")])).unwrap();
+    let staged = [writer.stage(CheckpointId(1)).unwrap().unwrap()];
+    let state = committer.prepare(&staged).unwrap();
+    // A user keeps this folder on another disk, which is not there at the moment.
+    let (link, disk) = (folder.path().join("out/a"), folder.path().join("disk"));
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    let refused = committer.commit(&CommitPermit::for_test(1), &staged);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("cannot create `"), "{refused}");
+    drop(committer);
+    let mut committer = sink.committer().unwrap();
+    let refused = recover(&mut *committer, 1, &staged, &state);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("cannot create `"), "{refused}");
+    fs::create_dir(&disk).unwrap();
+    recover(&mut *committer, 1, &staged, &state).unwrap();
+    is(&out(&folder), &[("a/part-00000001-000.csv", "a,v\n")]);
+}
