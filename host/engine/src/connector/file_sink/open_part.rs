@@ -125,9 +125,10 @@ impl OpenPart {
         Ok(())
     }
 
-    /// Closes a file that can be opened again.
+    /// Closes a file that can be opened again. Many parts are closed, so only open ones keep memory for a buffer.
     pub(super) fn close(&mut self) {
         self.output = None;
+        self.buffer.shrink_to_fit();
     }
 
     /// Ends the part, and closes its file. The next record begins another part.
@@ -138,6 +139,40 @@ impl OpenPart {
         }
         self.number = 0;
         self.is_made = false;
+        self.buffer.shrink_to_fit();
         Ok(std::mem::take(&mut self.size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches empty buffers of many folders that take much memory together.
+
+    use super::*;
+    use crate::connector::SinkFormat;
+    use crate::connector::csv_layout::CsvLayout;
+
+    #[test]
+    fn only_an_open_part_keeps_an_empty_buffer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part");
+        let layout = RecordLayout {
+            format: SinkFormat::Lines,
+            csv: CsvLayout::new(None, None),
+        };
+        let value = vec![b'x'; WRITE_BYTES];
+        let mut part = OpenPart::new(String::new());
+        let write = |part: &mut OpenPart| {
+            part.push((layout, false), b"", &value).unwrap();
+            part.open(&path, OutputCompression::None).unwrap();
+            part.write(&path).unwrap();
+            assert!(part.buffer.capacity() >= WRITE_BYTES);
+        };
+        write(&mut part);
+        part.close();
+        assert_eq!(part.buffer.capacity(), 0);
+        write(&mut part);
+        assert_eq!(part.end(&path).unwrap().records, 2);
+        assert_eq!(part.buffer.capacity(), 0);
     }
 }
