@@ -8,8 +8,8 @@ use std::path::Path;
 
 use floodmark_checkpoint::store::savepoint;
 use floodmark_checkpoint::{Checkpoint, manifest};
-use floodmark_state::ChunkId;
 use floodmark_state::stream::CheckpointId;
+use floodmark_state::{ChunkId, StateId};
 use redb::{Database, TableDefinition};
 
 use crate::job::{Job, Outcome, command};
@@ -49,7 +49,7 @@ fn forged_numbers_are_damage() {
     job.command(&create).succeeded();
     let forged = job.path("forged");
     type Change = fn(&mut Checkpoint);
-    let changes: [(Change, &str); 6] = [
+    let changes: [(Change, &str); 8] = [
         (
             |made| give_chunks_id(made, u64::MAX),
             "the id of a chunk is out of range",
@@ -73,6 +73,15 @@ fn forged_numbers_are_damage() {
         (
             |made| made.records_in = u64::MAX,
             "a number of records is out of range",
+        ),
+        // The job would write checkpoints from here that it cannot read.
+        (
+            |made| made.records_in = 1 << 62,
+            "a number of records in it is higher than any that a job reaches",
+        ),
+        (
+            |made| made.operators[0].states[0].id = StateId(1 << 14),
+            "an id in it is higher than any that a job reaches",
         ),
     ];
     let commands: [&[&str]; 6] = [

@@ -28,6 +28,10 @@ const CHECKSUM_BYTES: usize = 8;
 pub(crate) const ID_MAX: u64 = 1 << 62;
 /// Highest id in a savepoint that a job may start from. The job's own ids, which are higher, stay below [`ID_MAX`].
 pub(crate) const CARRIED_ID_MAX: u64 = ID_MAX / 2;
+/// Highest id of a state that is read.
+pub(crate) const STATE_ID_MAX: u16 = 1 << 14;
+/// Largest number of records that is read.
+pub(crate) const RECORDS_MAX: u64 = 1 << 62;
 
 /// The reason why bytes are not a valid manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

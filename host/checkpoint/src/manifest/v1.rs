@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ID_MAX, ManifestError};
+use super::{ID_MAX, ManifestError, RECORDS_MAX, STATE_ID_MAX};
 use crate::{
     Checkpoint, OperatorSnapshot, PluginChoice, PluginDigest, Scale, SinkSnapshot, SourceSnapshot,
     Split, Staged, TaskSnapshot, Trigger,
@@ -16,10 +16,6 @@ use floodmark_state::{ChunkId, ChunkRef, StateId, StateKind, StateSchema};
 
 /// Latest time of a checkpoint: after the year 10,000. Sums of times stay far from overflow.
 const TIME_MS_MAX: u64 = 1 << 48;
-/// Largest number of records. A job can count on from there without overflow.
-const RECORDS_MAX: u64 = 1 << 62;
-/// Highest id of a state. A job takes ids above those that it finds.
-const STATE_ID_MAX: u16 = 1 << 14;
 /// Largest number of chunks of a task, which has a handle of 20 bits for each.
 const CHUNKS_MAX: usize = (1 << 20) - 1;
 

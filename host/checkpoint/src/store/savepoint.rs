@@ -12,7 +12,7 @@ use super::file;
 use super::guard::guarded;
 use super::readonly::ReadOnlyStore;
 use crate::chunks_of;
-use crate::manifest::CARRIED_ID_MAX;
+use crate::manifest::{CARRIED_ID_MAX, RECORDS_MAX, STATE_ID_MAX};
 use crate::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
 use floodmark_state::stream::CheckpointId;
 
@@ -88,8 +88,8 @@ fn make(
 ///
 /// # Errors
 ///
-/// When it is not a store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged. An id
-/// that would leave a job too few ids is damage, too.
+/// When it is not a store, has not exactly one checkpoint and none was chosen, or that one's manifest is damaged. A number
+/// that would leave a job too few is damage, too.
 pub fn open(
     path: impl Into<PathBuf>,
     id: Option<CheckpointId>,
@@ -107,15 +107,24 @@ pub fn open(
         },
     };
     let checkpoint = store.read(id).map_err(of_savepoint)?;
-    let chunks = chunks_of(&checkpoint).map(|chunk| chunk.id.0);
-    if chunks
-        .chain([checkpoint.id.0])
-        .any(|id| id > CARRIED_ID_MAX)
-    {
-        let reason = "it is damaged: an id in it is higher than any that a job reaches".to_owned();
+    if let Some(what) = beyond_jobs(&checkpoint) {
+        let reason = format!("it is damaged: {what} in it is higher than any that a job reaches");
         return Err(StoreError::UnusableSavepoint { path, reason });
     }
     Ok((store, checkpoint))
+}
+
+/// A number from which a job that starts here could not count on: its own checkpoints could not be read then.
+fn beyond_jobs(checkpoint: &Checkpoint) -> Option<&'static str> {
+    let chunks = chunks_of(checkpoint).map(|chunk| chunk.id.0);
+    let mut ids = chunks.chain([checkpoint.id.0]);
+    let operators = checkpoint.operators.iter();
+    let mut states = operators.flat_map(|operator| &operator.states);
+    let records = checkpoint.records_in.max(checkpoint.records_out);
+    if ids.any(|id| id > CARRIED_ID_MAX) || states.any(|state| state.id.0 > STATE_ID_MAX / 2) {
+        return Some("an id");
+    }
+    (records > RECORDS_MAX / 2).then_some("a number of records")
 }
 
 /// The error of a savepoint: it has no other checkpoints to fall back to, and running a job or `--fresh` does not help.
