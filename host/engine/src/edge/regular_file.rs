@@ -85,8 +85,8 @@ fn is_short(read: usize, bytes_max: u64) -> io::Result<()> {
 /// A short text from a regular file or a pipe: a shell gives a pipe for `<(…)`.
 ///
 /// # Errors
-/// When it is something else, longer than `bytes_max` or not UTF-8, nothing is written to the pipe for 5 seconds, or the
-/// system refuses.
+/// When it is something else, longer than `bytes_max` or not UTF-8, nothing is written to the pipe for 5 seconds, also if
+/// nobody has opened it for that yet, or the system refuses.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing runs yet that could wait instead"
@@ -107,6 +107,8 @@ pub fn read_short_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     for _ in 0..PIPE_ATTEMPTS {
         match file.read_to_end(&mut bytes) {
+            // A pipe without a writer seems to be at its end.
+            Ok(_) if kind.is_fifo() && bytes.is_empty() => std::thread::sleep(PIPE_DELAY),
             Ok(_) => {
                 is_short(bytes.len(), bytes_max)?;
                 let not_text = |_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8");
@@ -118,7 +120,7 @@ pub fn read_short_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     }
     Err(io::Error::new(
         ErrorKind::TimedOut,
-        "it is a pipe whose other end stays open without writing",
+        "it is a pipe, and nothing is written to it, or its other end stays open",
     ))
 }
 
@@ -144,6 +146,25 @@ mod tests {
         }
         let error = open(Path::new("/dev/zero")).unwrap_err().to_string();
         assert!(error.starts_with("it is not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn the_writer_of_a_pipe_may_come_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "mkfifo pipe && echo made && exec 1>&- && sleep 0.2 && echo secret > pipe";
+        let mut writer = std::process::Command::new("sh")
+            .args(["-c", script])
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut made = String::new();
+        let mut said = writer.stdout.take().unwrap();
+        said.read_to_string(&mut made).unwrap();
+        assert_eq!(made, "made\n");
+        let read = read_short_text(&folder.path().join("pipe"), 100);
+        assert_eq!(read.unwrap(), "secret\n");
+        assert!(writer.wait().unwrap().success());
     }
 
     #[test]
