@@ -14,7 +14,6 @@
 //! configuration. The answer is [`floodmark_engine::edge::swap::Findings`] as JSON.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
+use floodmark_engine::edge::regular_file;
 use floodmark_engine::edge::swap::{NewPlugin, RehearsalExtent, SwapRefusal, Swapper, Wish};
 
 /// The path of the route.
@@ -179,12 +179,8 @@ fn component(path: &Path) -> Result<Vec<u8>, HttpRefusal> {
         let message = format!("cannot read the plugin `{}`: {reason}", path.display());
         HttpRefusal::new(422, UNFIT, message)
     };
-    let opened = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let facts = opened.metadata();
-    let facts = facts.map_err(|error| unreadable(error.to_string()))?;
-    if !facts.is_file() {
-        return Err(unreadable("it is not a file".to_owned()));
-    }
+    // Opening a pipe would wait, and the end of the job waits for this call.
+    let opened = regular_file::open(path).map_err(|error| unreadable(error.to_string()))?;
     let mut bytes = Vec::new();
     let read = opened.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(error.to_string()))?;
@@ -196,4 +192,24 @@ fn component(path: &Path) -> Result<Vec<u8>, HttpRefusal> {
         return Err(unreadable("it is empty".to_owned()));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a call that waits for a pipe, and with it the end of the job.
+
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_no_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let refused = component(&path).unwrap_err();
+        let message = refused.message;
+        assert!(message.contains("it is not a regular file"), "{message}");
+    }
 }
