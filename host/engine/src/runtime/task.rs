@@ -379,10 +379,8 @@ impl<S: KeyedState> OperatorTask<S> {
             was_fresh,
             not_migrated,
         };
-        let GuestAnswer {
-            output,
-            not_migrated,
-        } = self.call(input, batch, hashes, wall_ms)?;
+        let answer = self.call(input, batch, hashes, wall_ms)?;
+        let (output, not_migrated) = (answer.output, answer.not_migrated);
         self.laps.called(self.plugin.instance.last_call());
         let output = match output {
             Ok(output) => output,
@@ -395,6 +393,8 @@ impl<S: KeyedState> OperatorTask<S> {
                 .migrate(&output.lists, &output.maps)
                 .map_err(TaskError::State)?
         {
+            // Its records come again, and so does what it has reported of them.
+            drop(self.plugin.instance.take_reported());
             let error = GuestError::Values {
                 operator: self.desk.operator().to_owned(),
                 call: "migrate",
