@@ -330,6 +330,32 @@ fn ctrl_c_cancels_a_swap_until_its_checkpoint_begins() {
 }
 
 #[test]
+fn a_second_ctrl_c_ends_a_swap_of_a_job_that_does_not_answer() {
+    let job = that_hangs();
+    let run = started(&job, 1007);
+    let trigger = hang(&job);
+    let swap = ["swap", ".", "count", "same", "--config", "fail-at=never"];
+    let mut swap = job.start_command(&swap);
+    wait_until("the swap", || {
+        let found = floodmark_control::ask(&job.data_dir(), PATH, None).unwrap();
+        found["step"] == "it waits for its checkpoint"
+    });
+    run.signal("STOP");
+    wait_until("the end of the command", || {
+        if swap.has_ended() {
+            return true;
+        }
+        swap.signal("INT");
+        false
+    });
+    run.signal("CONT");
+    let ended = swap.wait();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    trigger.wait().succeeded();
+    stop(&job, run);
+}
+
+#[test]
 fn a_swap_whose_client_dies_is_cancelled() {
     let job = that_hangs();
     let run = started(&job, 1007);

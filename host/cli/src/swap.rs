@@ -156,11 +156,9 @@ fn cancelled_by_signal(
     let flag = Arc::new(AtomicBool::new(false));
     let (folder, terminal) = (place.data_dir.clone(), terminal.clone());
     let is_cancelled = Arc::clone(&flag);
-    let watched = signals::on_stop(move |number| {
-        if number == 1 {
-            is_cancelled.store(true, Ordering::Relaxed);
-            terminal.say(cancel(&folder));
-        }
+    let watched = signals::on_stop(move || {
+        is_cancelled.store(true, Ordering::Relaxed);
+        terminal.say(cancel(&folder));
     });
     watched.map_err(|error| {
         CommandError::new(EXIT_FAILED, format!("cannot handle signals: {error}"))

@@ -134,30 +134,24 @@ pub fn report_stop(
     Ok(())
 }
 
-/// Calls `told` on a thread of its own, for the first signal with 1 and for the second with 2. After the second, the process
-/// ends.
+/// Calls `told` at the first signal, on a thread of its own: it may wait for a job. The second signal ends the process.
 ///
 /// # Errors
 /// When the operating system refuses: signals then end the process as they do by default.
 #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
-pub fn on_stop(told: impl Fn(u32) + Send + 'static) -> io::Result<()> {
+pub fn on_stop(told: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(SIGNALS)?;
     std::thread::spawn(move || {
         let clock = Clock::start();
-        let mut first: Option<Duration> = None;
+        if signals.forever().next().is_none() {
+            return;
+        }
+        let first = clock.now();
+        std::thread::spawn(told);
         for _ in signals.forever() {
-            let now = clock.now();
-            match first {
-                None => {
-                    first = Some(now);
-                    told(1);
-                }
-                // A shell or `timeout` may signal both the process and its group.
-                Some(first) if now < first + SAME_WISH => {}
-                Some(_) => {
-                    told(2);
-                    std::process::exit(EXIT_AT_ONCE);
-                }
+            // A shell or `timeout` may signal both the process and its group.
+            if clock.now() >= first + SAME_WISH {
+                std::process::exit(EXIT_AT_ONCE);
             }
         }
     });
