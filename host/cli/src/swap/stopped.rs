@@ -23,7 +23,7 @@ use floodmark_engine::edge::rolled_back::RolledBackNote;
 use floodmark_engine::edge::scratch;
 use floodmark_engine::edge::swap::{
     CompletedSwap, Findings, OperatorComparison, Rehearsal, Rehearsed, SwapRefusal, compare,
-    configured, refuse_states, replaced_by,
+    configured, count_held_back, refuse_states, replaced_by,
 };
 use floodmark_engine::guest::Plugin;
 use floodmark_engine::pipeline::settings::{CheckpointSection, StorageSetting};
@@ -136,7 +136,8 @@ impl StoppedSwap<'_> {
         let compiled = self.clock.now().saturating_sub(begun);
         check_ports(self.guests, saved, &plugin, plugins)?;
         let allow_dropped = self.arguments.allow_dropped_state;
-        let (mut found, operator) = change(replacement, saved, &plugin, allow_dropped)?;
+        let newest = (&self.reader, self.before);
+        let (mut found, operator) = change(replacement, newest, saved, &plugin, allow_dropped)?;
         found.compiled_us = u64::try_from(compiled.as_micros()).unwrap_or(u64::MAX);
         plugins.push((plugin.digest(), Arc::clone(plugin.component())));
         if !found.is_same {
@@ -147,7 +148,7 @@ impl StoppedSwap<'_> {
 
     /// Tries the new plugin on the saved state.
     fn rehearse(&self, name: &str, operator: &Operator) -> Result<Rehearsed, CommandError> {
-        let scratch: Scratch = Arc::new(|| scratch::file_in(&std::env::temp_dir()));
+        let scratch = scratch_files();
         let rehearsal = Rehearsal {
             reader: &self.reader,
             checkpoint: self.before,
@@ -281,9 +282,15 @@ fn check_ports(
     fit.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))
 }
 
-/// Names the new plugin in a checkpoint.
+/// Creates temporary files for state that is read.
+fn scratch_files() -> Scratch {
+    Arc::new(|| scratch::file_in(&std::env::temp_dir()))
+}
+
+/// Names the new plugin in a checkpoint, which is a copy of the newest one.
 fn change(
     replacement: &ReplacementArgument,
+    newest: (&Arc<dyn CheckpointReader>, &Checkpoint),
     saved: &mut OperatorSnapshot,
     plugin: &Plugin,
     allow_dropped: bool,
@@ -298,7 +305,8 @@ fn change(
         plugin: plugin.digest(),
         config: configured(&saved.config, &changes, &replacement.without),
     };
-    let states = compare(name, plugin, &saved.states).map_err(refused)?;
+    let mut states = compare(name, plugin, &saved.states).map_err(refused)?;
+    count_held_back(newest, name, &mut states, &scratch_files());
     refuse_states(name, &states, allow_dropped).map_err(refused)?;
     // The plugin must open with its configuration.
     drop(plugin.open(name, &new.config)?);

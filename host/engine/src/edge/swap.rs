@@ -23,7 +23,7 @@ pub use self::compare::{StateCompatibility, StateRow, compare, refuse_states};
 use self::desk::SwapToken;
 pub use self::desk::{SwapDesk, SwapStep};
 pub use self::refusal::SwapRefusal;
-pub use self::rehearse::{Rehearsal, RehearsalExtent, Rehearsed};
+pub use self::rehearse::{Rehearsal, RehearsalExtent, Rehearsed, count_held_back};
 pub use self::shadow::Shadow;
 use super::clock::Clock;
 use super::drive::{Inputs, ask, request};
@@ -297,15 +297,9 @@ impl Swapper {
 
     /// Counts the keys of versions that hold a swap back. Without a checkpoint that can be read they are not counted.
     fn count_held_back(&self, operator: &str, states: &mut [StateRow]) {
-        for row in states {
-            let Some(version) = row.held_back_by() else {
-                continue;
-            };
-            if let Ok((reader, checkpoint)) = self.newest() {
-                let of = (row.state.as_str(), version);
-                let newest = (&reader, &checkpoint);
-                row.keys = rehearse::keys_of_version(newest, operator, of, &self.scratch);
-            }
+        let is_held_back = states.iter().any(|row| row.held_back_by().is_some());
+        if is_held_back && let Ok((reader, checkpoint)) = self.newest() {
+            count_held_back((&reader, &checkpoint), operator, states, &self.scratch);
         }
     }
 

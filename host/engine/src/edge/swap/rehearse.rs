@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SwapRefusal, named};
+use super::{StateRow, SwapRefusal, named};
 use crate::guest::Instance;
 use crate::runtime::migration::{not_migrated, plainly, step_of};
 use crate::runtime::plan::{Operator, Scratch};
@@ -250,8 +250,23 @@ impl RehearsalCall {
     }
 }
 
+/// Counts the keys of the versions that hold a swap back, as of a checkpoint. Those that it cannot tell are not counted.
+pub fn count_held_back(
+    checkpoint: (&Arc<dyn CheckpointReader>, &Checkpoint),
+    operator: &str,
+    rows: &mut [StateRow],
+    scratch: &Scratch,
+) {
+    for row in rows {
+        if let Some(version) = row.held_back_by() {
+            row.keys =
+                keys_of_version(checkpoint, operator, (row.state.as_str(), version), scratch);
+        }
+    }
+}
+
 /// The number of keys that have a value of a version of a state; `None` if the checkpoint cannot tell.
-pub(super) fn keys_of_version(
+fn keys_of_version(
     (reader, checkpoint): (&Arc<dyn CheckpointReader>, &Checkpoint),
     operator: &str,
     (state, version): (&str, u32),
