@@ -10,6 +10,7 @@
 //! POST /v1/rollback     {"to": 3}               returns to a checkpoint permanently
 //! POST /v1/retry                               ends the delay after a failure
 //! POST /v1/swap         {"operators": [..]}     replaces plugins; GET shows what it does, /v1/swap/cancel cancels it
+//! POST /v1/state/migrate {"operator": "count"}  migrates at full speed for seconds
 //! GET  /metrics                                metrics for Prometheus
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod routes;
 
 pub mod changes;
 pub mod job;
+pub mod migrate;
 pub mod swap;
 
 pub mod address;

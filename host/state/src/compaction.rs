@@ -97,6 +97,15 @@ impl StateStore {
         self.has_aliases && self.log.compaction.allowed > 0 && self.choose_by_rules(0).is_some()
     }
 
+    /// Lets the next call of [`StateStore::compact`] scan as much as one call may, if there is garbage of earlier versions,
+    /// also if little was written since. For a caller that wants it gone soon, and calls often.
+    pub fn hurry_versions(&mut self) {
+        if self.has_aliases && self.choose_by_rules(0).is_some() {
+            let allowed = self.log.compaction.allowed;
+            self.log.compaction.allowed = allowed.max(SCAN_BYTES_A_CALL);
+        }
+    }
+
     /// The current victim, or the next chunk that is worth compacting.
     fn victim(&mut self, now_ms: u64) -> Option<Victim> {
         if let Some(victim) = self.log.compaction.victim

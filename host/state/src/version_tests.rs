@@ -210,6 +210,48 @@ fn sweep_to_the_end(subject: &mut Subject) {
 }
 
 #[test]
+fn a_hurry_drops_garbage_of_earlier_versions_though_nothing_is_written() {
+    let mut subject = Subject {
+        store: StateStore::new(settings(0, 0)),
+        disk: Arc::default(),
+        model: Model::new(),
+        random: Random(7),
+        version: 0,
+    };
+    let keys: Vec<_> = (0..KEYS).map(|key| key.to_string().into_bytes()).collect();
+    subject.batch(&keys, false);
+    subject.restore(1);
+    let left = |subject: &Subject| subject.store.earlier_bytes();
+    let found = left(&subject);
+    assert_eq!((found.len(), found[0].0), (1, StateId(IDS[1])));
+    assert!(
+        found[0].1 > 0,
+        "the entries of the first version are in chunks"
+    );
+
+    // They are named, and the plugin cannot migrate them.
+    let named = subject.store.stale_entries().unwrap().entries;
+    assert_eq!(named.len(), subject.model.len());
+    subject.store.log.compaction.allowed = 0;
+    assert!(!subject.store.can_drop_versions());
+    subject.store.hurry_versions();
+    assert!(subject.store.can_drop_versions());
+    subject.store.compact(0).unwrap();
+    // Those that cannot be migrated are moved once, and not again and again.
+    subject.seal();
+    subject.store.hurry_versions();
+    assert!(!subject.store.can_drop_versions());
+    assert!(left(&subject)[0].1 > 0);
+
+    // A better plugin migrates them.
+    let keys: Vec<_> = named.into_iter().map(|stale| stale.key).collect();
+    subject.batch(&keys, true);
+    subject.seal();
+    assert_eq!(left(&subject), [(StateId(IDS[1]), 0)]);
+    subject.check_all();
+}
+
+#[test]
 fn values_of_earlier_versions_count_until_they_are_written_again() {
     for seed in 0..6 {
         run(seed);

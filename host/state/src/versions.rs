@@ -182,6 +182,24 @@ impl StateStore {
         versions.fold(0, |bits, &id| bits | state_bit(id))
     }
 
+    /// By state with earlier versions, in the order of the settings: the bytes of chunks that may have entries of these
+    /// versions, even outdated ones. A chunk counts for each of its states.
+    #[must_use]
+    pub fn earlier_bytes(&self) -> Vec<(StateId, u64)> {
+        let states = self.states.iter();
+        let states = states.filter(|state| !state.aliases.is_empty());
+        let sized = states.map(|state| {
+            let bits = state.aliases.iter();
+            let bits = bits.fold(0, |bits, &id| bits | state_bit(id));
+            let chunks = self.log.chunks.iter().flatten();
+            let found =
+                chunks.filter(|chunk| !chunk.rest.is_in_limbo && chunk.rest.states & bits != 0);
+            let bytes = found.map(|chunk| chunk.len() as u64);
+            (state.id, bytes.sum::<u64>())
+        });
+        sized.collect()
+    }
+
     fn has_unsearched_tail(&self) -> bool {
         // Ids from 63 on share a bit, which every tail has.
         let current = self.states.iter().map(|state| state.id);

@@ -24,6 +24,14 @@ pub enum Request {
     },
     /// Tell what runs.
     Describe(Caller<Running>),
+    /// Migrate what is left of earlier versions of state, and drop the rest of them, also between records: for a few seconds,
+    /// so that a client that is gone hurries nothing. The answer is what runs; it does not wait.
+    Hurry {
+        /// The only operator that hurries, by name; `None` for all.
+        operator: Option<String>,
+        /// Gets the answer.
+        caller: Caller<Running>,
+    },
     /// Replace plugins.
     Swap(Box<SwapRequest>),
     /// Do not replace plugins, if the checkpoint of the swap has not begun. The answer says whether that was so.
@@ -55,7 +63,7 @@ impl Request {
             Self::Rescale { caller, .. } => Some(Reply::Rescale(caller, Err(refusal))),
             Self::Rollback(request) => Some(Reply::Rollback(request.caller, Err(refusal))),
             Self::Retry(caller) => Some(Reply::Retry(caller, Err(refusal))),
-            Self::Stop { caller: None, .. } | Self::Describe(_) => None,
+            Self::Stop { caller: None, .. } | Self::Describe(_) | Self::Hurry { .. } => None,
         }
     }
 }
@@ -87,7 +95,7 @@ impl<T> Caller<T> {
 pub enum Reply {
     /// The answer to [`Request::Checkpoint`] or [`Request::Stop`].
     Checkpoint(Caller<CheckpointId>, Answer<CheckpointId>),
-    /// The answer to [`Request::Describe`].
+    /// The answer to [`Request::Describe`] or [`Request::Hurry`].
     Described(Caller<Running>, Running),
     /// The answer to [`Request::Swap`].
     Swap(Caller<Swapped>, Answer<Swapped>),

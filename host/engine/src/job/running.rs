@@ -7,7 +7,9 @@ use super::operation::Operation;
 use super::phase::{Phase, StopCause};
 use super::refusal::{EndCause, Interruption, Refusal};
 use super::schedule::{AfterFailure, Wishes};
-use super::{CompletedCheckpoint, Ending, Input, Job, Moment, Notice, Output, Reply, Request};
+use super::{
+    Caller, CompletedCheckpoint, Ending, Input, Job, Moment, Notice, Output, Reply, Request,
+};
 use crate::runtime::JobError;
 use crate::runtime::report::{CheckpointFailure, Report, WriteOutcome};
 use crate::runtime::snapshot::RegionSnapshot;
@@ -16,6 +18,9 @@ use crate::runtime::worker::Control;
 use floodmark_checkpoint::Trigger;
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_state::stream::CheckpointId;
+
+/// How long workers hurry after a request. Clients repeat it, several times in this time.
+const HURRY_DURATION: Duration = Duration::from_secs(3);
 
 impl Job {
     /// When to call [`Job::step`] with [`Input::Tick`], if nothing else happens before.
@@ -116,14 +121,11 @@ impl Job {
                 self.schedule.stop(drain);
                 self.end_wait(now, drain, outputs);
             }
-            Request::Describe(caller) => {
-                let running = Running {
-                    plan: self.plans.current().clone(),
-                    schemas: self.draft.schemas(),
-                    generation: self.plans.generation,
-                    newest: self.draft.last_durable,
-                };
-                outputs.push(Output::Answer(Reply::Described(caller, running)));
+            Request::Describe(caller) => self.describe(caller, outputs),
+            Request::Hurry { operator, caller } => {
+                let until = now.clock + HURRY_DURATION;
+                self.tell(Control::Hurry { until, operator }, outputs);
+                self.describe(caller, outputs);
             }
             Request::Swap(request) => self.request_swap(now, request, outputs),
             Request::WithdrawSwap(caller) => self.withdraw_swap(caller, outputs),
@@ -134,6 +136,16 @@ impl Job {
             Request::Rollback(request) => self.request_rollback(request, outputs),
             Request::Retry(caller) => self.retry(now, caller, outputs),
         }
+    }
+
+    fn describe(&self, caller: Caller<Running>, outputs: &mut Vec<Output>) {
+        let running = Running {
+            plan: self.plans.current().clone(),
+            schemas: self.draft.schemas(),
+            generation: self.plans.generation,
+            newest: self.draft.last_durable,
+        };
+        outputs.push(Output::Answer(Reply::Described(caller, running)));
     }
 
     /// Begins a checkpoint, if one is due or wished for.

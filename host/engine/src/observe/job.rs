@@ -311,6 +311,13 @@ impl Observer {
         status::json(self, &facts, &lately, now_ms)
     }
 
+    /// By operator, as JSON: `steps` of its sweep so far, `left-bytes` of each state with earlier versions, as of the last time
+    /// that a client hurried the sweep, and what was `not-migrated`.
+    #[must_use]
+    pub fn sweeps(&self) -> Value {
+        status::sweeps(&self.facts())
+    }
+
     /// The history of checkpoints, as JSON.
     #[must_use]
     pub fn checkpoints(&self) -> Value {

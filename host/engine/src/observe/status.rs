@@ -132,6 +132,26 @@ fn unmigrated(facts: &Facts, node: usize) -> Vec<Value> {
     rows.collect()
 }
 
+/// By operator: how far its sweep is, and what it could not migrate.
+pub(super) fn sweeps(facts: &Facts) -> Value {
+    let nodes = facts.nodes.iter().enumerate();
+    let operators = nodes.filter(|(_, node)| matches!(node.kind, Kind::Operator(_)));
+    let sweeps = operators.map(|(index, node)| {
+        let steps = live(facts, index).map(|task| task.state.sweep.steps.get());
+        let mut left = BTreeMap::<String, u64>::new();
+        for (state, bytes) in live(facts, index).flat_map(|task| task.state.sweep.left()) {
+            *left.entry(state).or_default() += bytes;
+        }
+        let sweep = json!({
+            "steps": steps.sum::<u64>(),
+            "left-bytes": left,
+            "not-migrated": unmigrated(facts, index),
+        });
+        (node.name.clone(), sweep)
+    });
+    Value::Object(sweeps.collect())
+}
+
 fn metrics(facts: &Facts, node: usize, lately: &Lately, now_ms: u64) -> Value {
     let sum = |read: fn(&TaskMetrics) -> &Counter| {
         all(facts, node).map(|task| read(task).get()).sum::<u64>()

@@ -156,6 +156,33 @@ pub struct StateVolume {
     pub entries: Gauge,
     /// Entries of earlier versions that the plugin could not migrate.
     pub unmigrated: UnmigratedNumbers,
+    /// What is left of earlier versions. Only maintained while a client hurries the sweep.
+    pub sweep: SweepNumbers,
+}
+
+/// How far a sweep is that a client hurries.
+#[derive(Debug, Default)]
+pub struct SweepNumbers {
+    /// Steps that have found something to migrate or to drop.
+    pub steps: Counter,
+    /// By state: bytes of state in which entries of earlier versions may be. The lock is taken once a step.
+    left_bytes: Mutex<Vec<(String, u64)>>,
+}
+
+impl SweepNumbers {
+    /// Replaces the bytes of all states.
+    pub fn set_left(&self, left_bytes: Vec<(String, u64)>) {
+        *self
+            .left_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = left_bytes;
+    }
+
+    /// The bytes of all states with earlier versions.
+    pub(super) fn left(&self) -> Vec<(String, u64)> {
+        let left = self.left_bytes.lock();
+        left.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Entries of a state that the plugin could not migrate from an earlier version, so that they stay as they are.

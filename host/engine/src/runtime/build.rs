@@ -16,6 +16,7 @@ use super::report::Reports;
 use super::retained_state::{RetainedState, RetainedStates};
 use super::schema::{States, snapshot_of};
 use super::snapshot::Seals;
+use super::sweep::Hurry;
 use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
 use super::worker::{
     Control, Counters, ExchangeIndex, Inlet, JobLink, Outlet, Region, SentWatermark, Worker,
@@ -88,6 +89,7 @@ pub fn build(
             link: JobLink {
                 control,
                 reports: reports.clone(),
+                hurry: Hurry::default(),
             },
             meters,
             wall_ms: 0,

@@ -149,6 +149,19 @@ impl Meters {
         }
     }
 
+    /// A hurried operator has done a step of its sweep, or found nothing to do now.
+    pub(super) fn note_sweep(
+        &self,
+        node: NodeIndex,
+        operator: &mut OperatorTask,
+        has_stepped: bool,
+    ) {
+        if let Some(task) = self.counters.observed.task(node.0) {
+            task.state.sweep.steps.add(u64::from(has_stepped));
+            task.state.sweep.set_left(operator.earlier_bytes());
+        }
+    }
+
     /// The watermark of the region of these nodes is this.
     pub(super) fn note_watermark(&self, nodes: &[NodeIndex], watermark: i64) {
         for &node in nodes {

@@ -38,6 +38,27 @@ pub struct Running {
     pub newest: Option<CheckpointId>,
 }
 
+impl Running {
+    /// By operator and state: the earlier versions that may have entries, newest first.
+    #[must_use]
+    pub fn earlier_versions(&self) -> BTreeMap<(String, String), Vec<u32>> {
+        let mut earlier = BTreeMap::<(String, String), Vec<u32>>::new();
+        for ((_, node), schemas) in self.plan.indexed_nodes().zip(&self.schemas) {
+            let named = schemas.iter().filter(|schema| !schema.name.is_empty());
+            let mut newest_first: Vec<_> = named.collect();
+            newest_first.sort_by_key(|schema| std::cmp::Reverse(schema.id));
+            for (at, schema) in newest_first.iter().enumerate() {
+                let mut newer = newest_first[..at].iter();
+                if newer.any(|newer| newer.name == schema.name) {
+                    let of = (node.name.clone(), schema.name.clone());
+                    earlier.entry(of).or_default().push(schema.version);
+                }
+            }
+        }
+        earlier
+    }
+}
+
 /// The reason why plugins cannot be replaced. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,11 +1,12 @@
-//! Migrates what no record asks for: some values of earlier versions after each batch, and more while there are no
-//! records.
+//! Migrates what no record asks for: some values of earlier versions after each batch, more while there are no records, and
+//! also between records while a client hurries it.
 //!
 //! What the plugin cannot migrate stays as it is; it is counted by state, and the sweep continues. The values of a step
 //! are tried together, and what fails is halved, until single values are left: the sweep costs no more calls than needed
 //! if all is well. It knows nothing of records, which `migration` serves.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::JobError;
 use super::blame::FailedCall;
@@ -275,20 +276,46 @@ impl<S: KeyedState> OperatorTask<S> {
     }
 }
 
+/// A time in which operators sweep also between records.
+#[derive(Debug, Default)]
+pub(super) struct Hurry {
+    /// Its end.
+    pub(super) until: Duration,
+    /// The only operator that does; `None` for all.
+    pub(super) operator: Option<String>,
+}
+
+impl Hurry {
+    fn is_for(&self, operator: &str, now: Duration) -> bool {
+        let only = self.operator.as_deref();
+        now < self.until && only.is_none_or(|only| only == operator)
+    }
+}
+
 impl Worker {
-    /// Lets operators migrate some of what no record asks for while there are no records, and drop what is left of earlier
-    /// versions then. Returns whether there was anything to do.
+    /// Lets operators migrate some of what no record asks for, and drop what is left of earlier versions: all of them if the
+    /// worker is idle, else those that are hurried. One step of each is a few milliseconds of work, so that records and
+    /// barriers do not wait for long. Returns whether there was anything to do.
     ///
     /// # Errors
     /// As [`Worker::step`].
     #[cold]
-    pub(super) fn sweep_idle(&mut self) -> Result<bool, JobError> {
+    pub(super) fn sweep_between(&mut self, now: Duration, is_idle: bool) -> Result<bool, JobError> {
         let mut has_moved = false;
         for node in (0..self.tasks.len()).map(NodeIndex) {
             let Some(Task::Operator(operator)) = &mut self.tasks[node.0] else {
                 continue;
             };
+            let is_hurried = self.link.hurry.is_for(&self.names[node.0], now);
+            if is_hurried {
+                operator.store_mut().hurry_versions();
+            } else if !is_idle {
+                continue;
+            }
             if operator.has_nothing_to_sweep() {
+                if is_hurried {
+                    self.meters.note_sweep(node, operator, false);
+                }
                 continue;
             }
             let swept = match operator.plugin.sweep.is_over() {
@@ -302,6 +329,10 @@ impl Worker {
             let lines = operator.take_log();
             let is_dirty = swept.is_ok() && operator.is_newly_dirty();
             self.meters.note_call(node, operator);
+            if is_hurried {
+                let has_stepped = matches!(swept, Ok(true));
+                self.meters.note_sweep(node, operator, has_stepped);
+            }
             self.report_log(node, lines);
             self.report_refusal(node);
             if is_dirty {
@@ -339,6 +370,17 @@ impl OperatorTask {
     /// versions go with the garbage, and then another version may follow.
     fn has_nothing_to_sweep(&mut self) -> bool {
         self.plugin.sweep.is_over() && !self.store_mut().can_drop_versions()
+    }
+
+    /// By name of a state with earlier versions: the bytes of state in which entries of these may be.
+    pub(super) fn earlier_bytes(&mut self) -> Vec<(String, u64)> {
+        let found = self.store_mut().earlier_bytes().into_iter();
+        let states = &self.plugin.states;
+        let named = found.filter_map(|(id, bytes)| {
+            let state = states.iter().find(|state| state.id == id)?;
+            Some((state.name.clone(), bytes))
+        });
+        named.collect()
     }
 }
 

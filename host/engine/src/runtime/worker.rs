@@ -21,6 +21,7 @@ use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
 use super::report::{Report, Reports};
 use super::snapshot::{RegionId, RegionSnapshot, SnapshotError};
 use super::swap::{Ready, Replacement};
+use super::sweep::Hurry;
 use super::task::Task;
 use crate::connector::read_ahead::ReadAhead;
 use crate::guest::GuestClock;
@@ -49,6 +50,13 @@ pub enum Control {
     EndInput,
     /// Sources resume reading, after a barrier that was to be the last.
     Resume,
+    /// Operators sweep also between records, until this time. A client that wants it to last says so again.
+    Hurry {
+        /// The end of it.
+        until: Duration,
+        /// The only operator that does, by name; `None` for all.
+        operator: Option<String>,
+    },
     /// A checkpoint is durable, and its output is visible as far as possible.
     Completed(CheckpointId),
     /// A checkpoint that was begun is not durable, and never will be.
@@ -170,6 +178,8 @@ impl Region {
 pub(super) struct JobLink {
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) reports: Reports,
+    /// How long operators sweep also between records.
+    pub(super) hurry: Hurry,
 }
 
 impl JobLink {
@@ -227,6 +237,7 @@ impl Worker {
                 Control::Begin { checkpoint, last } => self.begin(checkpoint, last),
                 Control::EndInput => self.end_input(),
                 Control::Resume => self.resume(),
+                Control::Hurry { until, operator } => self.link.hurry = Hurry { until, operator },
                 Control::Completed(checkpoint) => self.hear(checkpoint, true)?,
                 Control::Aborted(checkpoint) => self.hear(checkpoint, false)?,
             }
@@ -255,8 +266,10 @@ impl Worker {
             }
         }
         self.meters.stages.rest();
-        if !moved && self.is_sweeping() {
-            moved = self.sweep_idle()?;
+        // What follows a snapshot in the same step would count as its pause.
+        let is_hurried = now < self.link.hurry.until && !snapshot;
+        if is_hurried || (!moved && self.is_sweeping()) {
+            moved |= self.sweep_between(now, !moved)?;
         }
         match moved {
             true => Ok(Progress::Moved { snapshot }),
