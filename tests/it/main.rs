@@ -37,6 +37,7 @@ mod hands;
 mod hostile;
 mod languages;
 mod letters;
+mod migrate_now;
 mod migration;
 mod misbehaving;
 mod operator;

@@ -18,7 +18,7 @@ use crate::plugins::plugin;
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Counts the words of a file that may grow. The word `bad` has a count that `picky` refuses.
-fn job(more: &str) -> Job {
+pub fn job(more: &str) -> Job {
     let job = Job::with_input(input(1000));
     job.write(
         "pipeline.toml",
@@ -51,13 +51,13 @@ fn many() -> String {
     format!("{words}{}\n", "k0001 ".repeat(6))
 }
 
-fn append(job: &Job, text: &str) {
+pub fn append(job: &Job, text: &str) {
     let before = fs::read_to_string(job.path("in.txt")).unwrap();
     job.write("in.txt", before + text);
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is_so() {
         assert!(since.elapsed() < DEADLINE, "waited too long for {what}");
@@ -67,26 +67,26 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Takes checkpoints until this many records are visible.
 #[track_caller]
-fn until_visible(job: &Job, records: usize) {
+pub fn until_visible(job: &Job, records: usize) {
     wait_until("records", || {
         job.command(&["checkpoint", "trigger", "."]).succeeded();
         lines(job).len() >= records
     });
 }
 
-fn started(job: &Job, records: usize) -> Running {
+pub fn started(job: &Job, records: usize) -> Running {
     let mut run = job.start(&[]);
     run.wait_for("starts from the beginning");
     until_visible(job, records);
     run
 }
 
-fn stop(job: &Job, run: Running) {
+pub fn stop(job: &Job, run: Running) {
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded();
 }
 
-fn status(job: &Job) -> Value {
+pub fn status(job: &Job) -> Value {
     let status = job.command(&["status", ".", "--json"]);
     serde_json::from_str(&status.succeeded().stdout).unwrap()
 }
@@ -98,7 +98,7 @@ fn count_of(status: &Value) -> &Value {
 }
 
 /// The number of keys by version of the state, as of the newest checkpoint.
-fn keys_by_version(job: &Job) -> Vec<(u64, u64)> {
+pub fn keys_by_version(job: &Job) -> Vec<(u64, u64)> {
     let states = job.command(&["state", "list", "--pipeline", ".", "--json", "--count"]);
     let states: Value = serde_json::from_str(&states.succeeded().stdout).unwrap();
     let states = states["states"].as_array().unwrap().iter();
@@ -113,12 +113,12 @@ fn keys_by_version(job: &Job) -> Vec<(u64, u64)> {
     keys
 }
 
-fn path_of(name: &str) -> &'static str {
+pub fn path_of(name: &str) -> &'static str {
     plugin(name).to_str().unwrap()
 }
 
 /// The setting that runs another plugin for `count`, as a user who edits the pipeline does.
-fn with_plugin(name: &str) -> String {
+pub fn with_plugin(name: &str) -> String {
     format!("operator.count.plugin={}", path_of(name))
 }
 
@@ -212,7 +212,8 @@ fn a_second_version_waits_for_the_first_and_not_for_a_restart() {
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     refused
         .says("state `count` is saved in version 1")
-        .says("1 key is still of version 1");
+        .says("1 key is still of version 1")
+        .says("`floodmark state migrate` does it now");
 
     job.command(&["swap", ".", "count", path_of("upgrade-v2")])
         .succeeded();

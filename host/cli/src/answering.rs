@@ -11,6 +11,7 @@ use floodmark_checkpoint::store::savepoint;
 use floodmark_checkpoint::{CheckpointReader, CheckpointStorageSettings};
 use floodmark_control::address::{Listen, ListenError};
 use floodmark_control::job::{JobSide, SavepointError, Savepoints, routes};
+use floodmark_control::migrate::with_migration;
 use floodmark_control::swap::with_swap;
 use floodmark_control::{Doors, Serving, changes};
 use floodmark_engine::edge::drive::Inputs;
@@ -103,6 +104,7 @@ impl Answering {
         let prepare = preparing.rollbacks(&looked_at);
         let rollbacks = Rollbacks::new(side.inputs.clone(), side.folder.clone(), prepare);
         let routes = changes::with(routes(&side), &side, rollbacks);
+        let routes = with_migration(routes, &side);
         let serving = doors.open(with_swap(routes, swapper, folder.to_path_buf()));
         let refused = |error: &std::io::Error| {
             terminal.say(&format!(

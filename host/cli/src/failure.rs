@@ -23,6 +23,8 @@ pub(super) const EXIT_CONNECTOR: u8 = 5;
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
 /// `state get` has found no value, which is an answer and not a failure.
 pub(super) const EXIT_NO_VALUE: u8 = 6;
+/// `state migrate` has migrated what the plugin can migrate, and something is left.
+pub(super) const EXIT_NOT_MIGRATED: u8 = 7;
 
 /// A message for the user, and the exit code.
 #[derive(Debug)]

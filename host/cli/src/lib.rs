@@ -56,6 +56,7 @@ Exit codes:
   4  the data folder or its checkpoints cannot be used
   5  a source or a sink cannot be read or written
   6  `state get`: the key has no value
+  7  `state migrate`: something could not be migrated
 130  asked twice to stop, or before the job ran: ended at once, without a checkpoint;
       `swap`: cancelled";
 
@@ -105,7 +106,7 @@ enum Command {
     /// Lists the records that operators could not handle, and replays them
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
-    /// Shows the state in a checkpoint or savepoint, and creates savepoints from rows of state
+    /// Shows the state in a checkpoint or savepoint, creates savepoints from rows of state, and migrates state at once
     #[command(subcommand)]
     State(state::StateCommand),
 }

@@ -1,14 +1,16 @@
-//! `floodmark state`: shows the state in a checkpoint or savepoint, and creates savepoints from rows.
+//! `floodmark state`: shows the state in a checkpoint or savepoint, creates savepoints from rows, and hurries the migration of
+//! a running job.
 //!
-//! Nothing here changes a checkpoint; `load` writes a new savepoint. The plugin in the checkpoint decodes the values,
-//! in the same sandbox as in a job. That of a savepoint, which may be from another user, runs only if the user says so, or
-//! has run here before.
+//! Nothing here changes a checkpoint; `load` writes a new savepoint, and only `migrate` needs a running job. The plugin in
+//! the checkpoint decodes the values, in the same sandbox as in a job. That of a savepoint, which may be from another user,
+//! runs only if the user says so, or has run here before.
 
 pub(super) mod decoder;
 mod dump;
 mod get;
 mod list;
 mod load;
+mod migrate;
 pub(super) mod row;
 
 use clap::{Args, Subcommand};
@@ -41,6 +43,12 @@ pub enum StateCommand {
     Dump(dump::Dump),
     /// Creates a savepoint from the rows that `dump` prints: to start a job with state, or to repair one
     Load(load::Load),
+    /// Migrates what is left of earlier versions of state in a running job, now
+    ///
+    /// A new version of a plugin migrates what an older one has stored while the job runs, slowly if the job is busy. This
+    /// command lets the job do all of it at full speed, between its records, and ends when nothing is left. Ctrl-C ends the
+    /// command; the job then returns to its normal pace. If the plugin cannot migrate something, the exit code is 7.
+    Migrate(migrate::MigrateArguments),
 }
 
 /// Selects a checkpoint, and whether values are decoded.
@@ -88,6 +96,7 @@ pub fn state(command: &StateCommand) -> Result<(), CommandError> {
         StateCommand::Get(arguments) => get::get(arguments),
         StateCommand::Dump(arguments) => dump::dump(arguments),
         StateCommand::Load(arguments) => load::load(arguments),
+        StateCommand::Migrate(arguments) => migrate::migrate(arguments),
     }
 }
 

@@ -386,7 +386,8 @@ impl OperatorTask {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a sweep that counts a value twice, loses values when it halves them, or is over too early.
+    //! Catches a sweep that counts a value twice, loses values when it halves them, or is over too early, and a hurry without
+    //! end or of other operators.
 
     use super::*;
 
@@ -423,6 +424,24 @@ mod tests {
         let sizes: Vec<_> = sweep.pending.iter().map(|piece| piece.keys.len()).collect();
         assert_eq!(sizes, [4, 1, 1]);
         assert!(!sweep.is_over());
+    }
+
+    #[test]
+    fn a_hurry_ends_and_is_for_the_named_operator() {
+        let second = Duration::from_secs;
+        let hurry = |operator: Option<&str>| Hurry {
+            until: second(5),
+            operator: operator.map(str::to_owned),
+        };
+        for (hurry, now, expected) in [
+            (hurry(None), second(4), true),
+            (hurry(None), second(5), false),
+            (hurry(Some("count")), second(4), true),
+            (hurry(Some("other")), second(4), false),
+            (Hurry::default(), second(0), false),
+        ] {
+            assert_eq!(hurry.is_for("count", now), expected, "{hurry:?} at {now:?}");
+        }
     }
 
     #[test]

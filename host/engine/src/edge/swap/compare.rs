@@ -206,7 +206,7 @@ fn held_back(row: &StateRow) -> String {
         Some(keys) => format!("{keys} keys are"),
     };
     format!(
-        "; {keys} still of version {version}: the job migrates them while it runs, faster the fewer records it has, so swap again after some checkpoints; if `floodmark status` counts values that cannot be migrated, first swap to a plugin that migrates them"
+        "; {keys} still of version {version}: the job migrates them while it runs, and `floodmark state migrate` does it now; swap again after that, and if some cannot be migrated, first swap to a plugin that migrates them"
     )
 }
 
