@@ -48,10 +48,7 @@ impl Tested {
             ..Operator::new(Arc::clone(&FAULTY), Vec::new())
         };
         let handling = Handling::of("tested", &operator);
-        let node = Node {
-            name: "tested".to_owned(),
-            role: Role::Operator(operator),
-        };
+        let node = Node::new("tested", Role::Operator(operator));
         let max_parallelism = MaxParallelism::DEFAULT;
         let task = |task: TaskIndex| {
             let states = States::of(&node, None, false).unwrap();

@@ -44,10 +44,7 @@ impl Tested {
         let max_parallelism = MaxParallelism::new(128).unwrap();
         let operator = Operator::new(Arc::new(plugin.clone()), Vec::new());
         let handling = Handling::of("tested", &operator);
-        let node = Node {
-            name: "tested".to_owned(),
-            role: Role::Operator(operator),
-        };
+        let node = Node::new("tested", Role::Operator(operator));
         let states = States::of(&node, None, false).unwrap();
         let store = StateStore::new(StoreSettings {
             states: states.settings(),

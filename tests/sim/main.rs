@@ -111,10 +111,6 @@ impl Scenario {
     }
 
     fn plan(&mut self) -> Plan {
-        let node = |name: &str, role| Node {
-            name: name.to_owned(),
-            role,
-        };
         let edge = |from, to, routing| Edge {
             from: NodeIndex(from),
             output: OutputPort(0),
@@ -134,16 +130,16 @@ impl Scenario {
             mode: self.mode,
             allow_dropped_state: false,
             nodes: vec![
-                node("numbers", Role::Source(Arc::new(self.numbers))),
-                node(
+                Node::new("numbers", Role::Source(Arc::new(self.numbers))),
+                Node::new(
                     "first",
                     Role::Operator(Operator::new(Arc::new(COUNT[0].clone()), Vec::new())),
                 ),
-                node(
+                Node::new(
                     "second",
                     Role::Operator(Operator::new(Arc::new(COUNT[0].clone()), Vec::new())),
                 ),
-                node("shelf", Role::Sink(Arc::new(self.shelf.clone()))),
+                Node::new("shelf", Role::Sink(Arc::new(self.shelf.clone()))),
             ],
             edges: vec![
                 edge(0, 1, Routing::ByKey),

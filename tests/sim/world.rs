@@ -8,7 +8,7 @@ use std::time::Duration;
 use floodmark_checkpoint::{CommitPermit, Split, Staged};
 use floodmark_engine::connector::{
     ConnectorError, Guarantee, ReadLimits, ReadOutcome, Recovered, RestoredSink, Sink,
-    SinkCommitter, SinkWriter, Source, SourceProgress, SourceReader,
+    SinkCommitter, SinkWriter, Source, SourceProgress, SourceReader, UnwritableRecord,
 };
 use floodmark_engine::runtime::aligner::Mode;
 use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
@@ -261,13 +261,13 @@ struct ShelfWriter {
 }
 
 impl SinkWriter for ShelfWriter {
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError> {
         self.lines.extend(
             batch
                 .iter()
                 .map(|(key, value, _)| (key.to_vec(), value.to_vec())),
         );
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {

@@ -41,10 +41,8 @@ fn plan(input: &Path, plugin: &floodmark_engine::guest::Plugin, config: &[(&str,
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
     }
-    plan.nodes.push(Node {
-        name: "letters".to_owned(),
-        role: Role::Sink(Arc::new(DiscardSink)),
-    });
+    let letters = Node::new("letters", Role::Sink(Arc::new(DiscardSink)));
+    plan.nodes.push(letters);
     plan.edges.push(Edge {
         from: NodeIndex(1),
         output: OutputPort(1),

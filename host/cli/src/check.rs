@@ -214,6 +214,7 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
     if let Some(operator) = assembled.graph.spec.operators.get(&node.name) {
         text += &describe_handling(operator);
     }
+    text += describe_bad_records(assembled, node);
     if let Role::Sink(sink) = role {
         text += match sink.guarantee() {
             Guarantee::ExactlyOnce => {
@@ -237,6 +238,25 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
         text += &format!("  from    `{}`{port}{how}\n", from.name);
     }
     text
+}
+
+/// How bad records of a source or sink are handled, unless one fails the job.
+fn describe_bad_records(assembled: &Assembled, node: &GraphNode) -> &'static str {
+    match (node.kind, assembled.graph.spec.on_error_of(&node.name)) {
+        (NodeKind::Source, Some(OnErrorSetting::Skip)) => {
+            "  errors  what is not a record is skipped\n"
+        }
+        (NodeKind::Source, Some(OnErrorSetting::DeadLetter)) => {
+            "  errors  what is not a record is set aside as a dead letter\n"
+        }
+        (NodeKind::Sink, Some(OnErrorSetting::Skip)) => {
+            "  errors  a record that cannot be written is skipped\n"
+        }
+        (NodeKind::Sink, Some(OnErrorSetting::DeadLetter)) => {
+            "  errors  a record that cannot be written is set aside as a dead letter\n"
+        }
+        _ => "",
+    }
 }
 
 /// How records that the plugin cannot handle are handled, and how long its states live.

@@ -15,7 +15,8 @@ use floodmark_engine::edge::signals::StartStage;
 use floodmark_engine::guest::LogLevel;
 use floodmark_engine::job::restart::Limit;
 use floodmark_engine::job::{CompletedCheckpoint, Notice, WentBack};
-use floodmark_engine::observe::WorkerMetrics;
+use floodmark_engine::observe::numbers::Counter;
+use floodmark_engine::observe::{TaskMetrics, WorkerMetrics};
 use floodmark_engine::runtime::plan::{Plan, WorkerIndex};
 use floodmark_engine::runtime::worker::Counters;
 use floodmark_engine::session::number::{bytes, rate, span, things};
@@ -65,6 +66,8 @@ pub(super) struct RunTotals {
     pub(super) elapsed: Duration,
     pub(super) records_in: u64,
     pub(super) records_out: u64,
+    pub(super) skipped: u64,
+    pub(super) dead_letters: u64,
     pub(super) last_checkpoint: Option<CheckpointId>,
 }
 
@@ -417,6 +420,8 @@ impl Watcher for ProgressDisplay {
         self.totals.elapsed = now;
         self.totals.records_in = sum(|counters| counters.records_in.load(Ordering::Relaxed));
         self.totals.records_out = sum(|counters| counters.records_out.load(Ordering::Relaxed));
+        self.totals.skipped = bad(counters, |task| &task.faults.skipped);
+        self.totals.dead_letters = bad(counters, |task| &task.faults.dead_letters);
         let done = sum(|counters| counters.source_done.load(Ordering::Relaxed));
         let totals = counters
             .iter()
@@ -468,6 +473,15 @@ impl Watcher for ProgressDisplay {
     fn observed(&self, worker: WorkerIndex) -> Arc<WorkerMetrics> {
         self.watched.worker(worker)
     }
+}
+
+/// One way to handle bad records, over all tasks.
+fn bad(counters: &[Arc<Counters>], read: fn(&TaskMetrics) -> &Counter) -> u64 {
+    let tasks = counters.iter().flat_map(|counters| {
+        let observed = &counters.observed;
+        (0..).map_while(move |node| observed.task(node))
+    });
+    tasks.map(|task| read(task).get()).sum()
 }
 
 /// A text about the checkpoints that a rollback deleted.

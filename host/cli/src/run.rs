@@ -25,7 +25,7 @@ use floodmark_engine::runtime::JobError;
 use floodmark_engine::session::OpenedJob;
 use floodmark_engine::session::assemble::{Assembled, assemble};
 use floodmark_engine::session::limits::Ticking;
-use floodmark_engine::session::number::{span, things};
+use floodmark_engine::session::number::{count, span, things};
 use floodmark_engine::session::preflight;
 use floodmark_engine::session::watched::Watched;
 use floodmark_engine::session::what_runs::Preparing;
@@ -106,7 +106,8 @@ pub fn run(arguments: &RunArguments) -> Result<(), CommandError> {
         ),
         Ending::Stopped => ("stopped", "; the same command resumes from there"),
     };
-    if ended.ending == Ending::Complete && totals.records_in == 0 {
+    let bad = totals.skipped + totals.dead_letters;
+    if ended.ending == Ending::Complete && totals.records_in + bad == 0 {
         terminal.say("finished: there was nothing new to read");
         return Ok(());
     }
@@ -120,6 +121,13 @@ pub fn run(arguments: &RunArguments) -> Result<(), CommandError> {
             .map(|id| format!("; checkpoint {id}"))
             .unwrap_or_default(),
     ));
+    if bad > 0 {
+        terminal.say(&format!(
+            "bad records: {} skipped, {} to dead letters",
+            count(totals.skipped),
+            count(totals.dead_letters),
+        ));
+    }
     for (sink, summary) in ended.summaries {
         terminal.say(&format!("sink `{sink}`: {summary}"));
     }

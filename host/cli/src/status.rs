@@ -127,6 +127,8 @@ fn page(status: &Value) -> String {
     text.push('\n');
     text += &nodes(&vertices);
     text += &stages(&vertices);
+    let bad = vertices.iter().filter_map(|vertex| bad_records(vertex));
+    text += &bad.collect::<String>();
     let operators = vertices
         .iter()
         .filter(|vertex| vertex["kind"] == "operator");
@@ -150,6 +152,21 @@ fn waiting(delay: &Value, now_ms: u64) -> String {
             millis(left)
         ),
     }
+}
+
+/// What a source could not read or a sink could not write, if there is such a record.
+fn bad_records(vertex: &Value) -> Option<String> {
+    let bad = &vertex["bad-records"];
+    let (skipped, letters) = (number(&bad["skipped"]), number(&bad["dead-letters"]));
+    if vertex["kind"] == "operator" || skipped + letters == 0 {
+        return None;
+    }
+    Some(format!(
+        "\n{}: bad records: {} skipped, {} to dead letters\n",
+        name(vertex),
+        count(skipped),
+        count(letters),
+    ))
 }
 
 fn checkpoints(known: &Value, now_ms: u64) -> String {
@@ -195,7 +212,10 @@ fn is_idle_addition(vertex: &Value) -> bool {
     let is_added = vertex["name"]
         .as_str()
         .is_some_and(|name| name.contains('.'));
-    is_added && vertex["kind"] == "source" && number(&vertex["metrics"]["read-records"]) == 0
+    is_added
+        && vertex["kind"] == "source"
+        && number(&vertex["metrics"]["read-records"]) == 0
+        && bad_records(vertex).is_none()
 }
 
 fn nodes(vertices: &[&Value]) -> String {
@@ -408,6 +428,9 @@ mod tests {
             }, {
                 "name": "count.in.replay", "kind": "source", "metrics": { "read-records": 0 },
                 "stage-times": { "source": 0.5 },
+            }, {
+                "name": "text", "kind": "source", "bad-records": { "skipped": 1200 },
+                "metrics": { "read-records": 7, "read-records-per-second": 0.0, "busy-share": 0.0 },
             }],
         });
         let page = page(&status);
@@ -427,6 +450,7 @@ mod tests {
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",
             "  state  6.0 KiB of 1.0 GiB that its tasks may have together\n",
             "  state  `seen`: 12 values of an earlier version stay as they are, since the plugin cannot migrate them; the first: it cannot migrate it\n",
+            "\nsource `text`: bad records: 1,200 skipped, 0 to dead letters\n",
         ] {
             assert!(page.contains(words), "not there: {words}\n{page}");
         }

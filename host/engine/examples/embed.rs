@@ -25,6 +25,7 @@ use floodmark_engine::connector::{
     Batch, CheckpointId, CommitPermit, ConnectorError, Endless, Guarantee, NodeContext, ReadLimits,
     ReadOutcome, Recovered, RestoredSink, Sink, SinkCommitter, SinkFormat, SinkSettings,
     SinkWriter, Source, SourceProgress, SourceReader, SourceSettings, Split, Staged, TaskIndex,
+    UnwritableRecord,
 };
 use floodmark_engine::{DataDir, Engine, Pipeline, StartFrom, SwapOptions};
 use serde::Deserialize;
@@ -169,11 +170,11 @@ struct CountsWriter {
 }
 
 impl SinkWriter for CountsWriter {
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError> {
         for (key, value, _) in batch.iter() {
             self.lines.extend([key, b" ", value, b"\n"].concat());
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {

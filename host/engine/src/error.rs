@@ -156,7 +156,9 @@ impl From<JobError> for EngineError {
         let cause = match &error {
             JobError::Guest(error) if error.is_of_a_call() => Cause::Failed,
             JobError::Guest(_) => Cause::Plugin,
-            JobError::Connector { .. } | JobError::Unsynced { .. } => Cause::Connector,
+            JobError::Connector { .. } | JobError::BadRecord { .. } | JobError::Unsynced { .. } => {
+                Cause::Connector
+            }
             JobError::Store(_)
             | JobError::State { .. }
             | JobError::Scratch { .. }

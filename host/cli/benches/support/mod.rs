@@ -205,10 +205,7 @@ fn file_source(settings: &str) -> Arc<FileSource> {
 }
 
 fn node(name: &str, role: Role) -> Node {
-    Node {
-        name: name.to_owned(),
-        role,
-    }
+    Node::new(name, role)
 }
 
 fn operator(name: &str, plugin: &Plugin) -> Node {

@@ -21,7 +21,7 @@ const BYTES_CHARS: usize = 30;
 pub struct ListArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// Lists only the letters of this operator
+    /// Lists only the letters of this operator, source or sink
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<String>,
     /// Prints each letter as one line of JSON, with all of its bytes, and whether it was `replayed`

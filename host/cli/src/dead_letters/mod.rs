@@ -1,4 +1,4 @@
-//! `floodmark dead-letters`: lists the records that operators could not handle, and replays them.
+//! `floodmark dead-letters`: lists the records that operators, sources and sinks could not handle, and replays them.
 //!
 //! Dead letters are read from the pipeline's own file sinks, and only committed files are read, so these commands work
 //! while the job runs. Letters that went to other sinks are not found.
@@ -26,12 +26,13 @@ use floodmark_state::stream::{CheckpointId, DEAD_LETTERS};
     reason = "the names say it, and the help texts are on the arguments"
 )]
 pub enum DeadLettersCommand {
-    /// Lists the records that operators could not handle, in the order in which they were set aside
+    /// Lists the records that operators, sources and sinks could not handle, in the order in which they were set aside
     List(list::ListArguments),
-    /// Returns records that were set aside to their operators: each record once, however often the command is given
+    /// Returns records that were set aside to their nodes: each record once, however often the command is given
     ///
     /// A running job whose input has no end processes them at once; any other job processes them in its next run. A
-    /// record that fails again is set aside again, as a new dead letter: fix the plugin first.
+    /// record that fails again is set aside again, as a new dead letter: fix the plugin or the settings first. What a source
+    /// could not read is parsed once more, with the settings of the pipeline file.
     Replay(replay::LetterReplayArguments),
 }
 
@@ -58,7 +59,7 @@ struct FoundLetter<'a> {
 struct LetterSink<'a> {
     name: &'a str,
     folder: &'a Path,
-    /// The operators whose letters it reads.
+    /// The operators, sources and sinks whose letters it reads.
     operators: Vec<&'a str>,
 }
 
@@ -68,13 +69,13 @@ fn data_dir(given: Option<&Path>, pipeline: &LoadedPipeline) -> PathBuf {
     given.map_or_else(default, Path::to_path_buf)
 }
 
-/// The file sinks that receive dead letters of the operator, or of any operator.
+/// The file sinks that receive dead letters of the operator, source or sink with this name, or of any.
 ///
 /// # Errors
-/// When there is no such operator, or no file sink.
+/// When there is no such node, or no file sink.
 fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a>>, CommandError> {
     if let Some(operator) = operator
-        && !spec.operators.contains_key(operator)
+        && spec.on_error_of(operator).is_none()
     {
         return Err(replay::no_such_operator(operator, spec));
     }

@@ -1,4 +1,4 @@
-//! `floodmark dead-letters replay`: returns letters to their operators, each once.
+//! `floodmark dead-letters replay`: returns letters to their nodes, each once.
 //!
 //! It only writes files that the job reads like any input (`edge::replay_folder`), so checkpoints make the replay
 //! exactly once. A letter is identified by the place where it was found: sink, file and line.
@@ -13,7 +13,7 @@ use super::super::pipeline;
 use super::super::print::print;
 use super::super::{CommandError, PipelineArguments};
 use super::{FoundLetter, data_dir, sinks};
-use floodmark_engine::connector::letter::Letter;
+use floodmark_engine::connector::letter::{INPUT_OF_FILES, Letter};
 use floodmark_engine::edge::data_dir::is_held;
 use floodmark_engine::edge::replay_folder::{HeldReplayFolder, ReplayFileWriter, ReplayFolder};
 use floodmark_engine::pipeline::Spec;
@@ -25,7 +25,7 @@ use floodmark_engine::session::number::things;
 pub struct LetterReplayArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// Replays only the letters of this operator
+    /// Replays only the letters of this operator, source or sink
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<String>,
     /// Replays only records that arrived at this input port
@@ -59,6 +59,8 @@ struct ReplayCounts {
     letters: BTreeMap<(String, String), u64>,
     /// Letters that were replayed before.
     before: u64,
+    /// Letters about whole files, which cannot be replayed.
+    files: u64,
     /// All letters that the options select, including these.
     all: u64,
 }
@@ -106,6 +108,10 @@ fn hand_back(
             done.all += 1;
             if replayed.contains(&place.sink, &place.part, place.line) {
                 done.before += 1;
+                return Ok(true);
+            }
+            if letter.input == INPUT_OF_FILES && spec.sources.contains_key(&letter.operator) {
+                done.files += 1;
                 return Ok(true);
             }
             let port = (letter.operator.clone(), letter.input.clone());
@@ -164,6 +170,14 @@ fn describe(
     spec: &Spec,
     data_dir: &Path,
 ) -> String {
+    let files = match done.files {
+        0 => String::new(),
+        1 => "1 dead letter is about a whole file: correct the file and add it to the input under another name\n".to_owned(),
+        files => format!("{} are about whole files: correct the files and add them to the input under other names\n", things(files, "dead letter")),
+    };
+    if done.letters.is_empty() && done.files > 0 {
+        return files;
+    }
     if done.letters.is_empty() {
         return match (done.all, done.before) {
             (0, _) => "nothing to replay: there are no such dead letters\n".to_owned(),
@@ -181,17 +195,21 @@ fn describe(
             true => "would be replayed".to_owned(),
             false => format!("replayed: {}", when(operator, spec, data_dir)),
         };
-        text += &format!("{letters} of operator `{operator}`, input `{input}`, {when}\n");
+        let of = if spec.sources.contains_key(operator) {
+            format!("source `{operator}`")
+        } else if spec.sinks.contains_key(operator) {
+            format!("sink `{operator}`")
+        } else {
+            format!("operator `{operator}`, input `{input}`")
+        };
+        text += &format!("{letters} of {of}, {when}\n");
     }
-    text
+    text + &files
 }
 
 /// A text that says when the job will process the letters.
 fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
-    let sets_aside = spec
-        .operators
-        .get(operator)
-        .is_some_and(|operator| operator.on_error == OnErrorSetting::DeadLetter);
+    let sets_aside = spec.on_error_of(operator) == Some(OnErrorSetting::DeadLetter);
     match (is_held(data_dir), spec.has_end()) {
         (true, false) if sets_aside => "the running job processes them now",
         (true, _) => "the running job does not look for them; the next run processes them",
@@ -199,11 +217,14 @@ fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
     }
 }
 
-/// The failure for an operator that does not exist.
+/// The failure for a node that does not exist. Of sources and sinks only those that set records aside are named.
 pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> CommandError {
+    let others = spec.sources.keys().chain(spec.sinks.keys());
+    let others = others.filter(|name| spec.on_error_of(name) == Some(OnErrorSetting::DeadLetter));
     let names: Vec<_> = spec
         .operators
         .keys()
+        .chain(others)
         .map(|name| format!("`{name}`"))
         .collect();
     let there = match names.is_empty() {

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     ConnectorError, Guarantee, NodeContext, Recovered, RestoredSink, Sink, SinkCommitter,
-    SinkFormat, SinkSettings, SinkWriter, encoding,
+    SinkFormat, SinkSettings, SinkWriter, UnwritableRecord, encoding,
 };
 use floodmark_checkpoint::{CommitPermit, Staged};
 use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
@@ -107,7 +107,7 @@ struct DiscardWriter {
 }
 
 impl SinkWriter for DiscardWriter {
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError> {
         let mut waiting = WaitingRecords::default();
         for (record, &slot) in batch.slots.iter().enumerate() {
             let slot = slot as usize;
@@ -127,7 +127,7 @@ impl SinkWriter for DiscardWriter {
             waiting.push(key, value);
         }
         self.total.add(waiting.take());
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {

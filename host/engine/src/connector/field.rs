@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::connector::bad_record::json_reason;
+
 /// The path of a field: in `csv`, the name of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FieldPath {
@@ -67,7 +69,9 @@ impl FieldPath {
     /// When the text is not JSON, or has no such text or number: the reason, for the user.
     pub(super) fn value<'a>(&self, json: &'a str) -> Result<Cow<'a, str>, String> {
         let path = &self.text;
-        let found = self.find(json).map_err(|error| not_json(&error))?;
+        let found = self
+            .find(json)
+            .map_err(|error| not_json(&json_reason(&error)))?;
         let Some(value) = found else {
             return Err(format!(
                 "there is no field `{path}`; correct the line, or name another field"
@@ -76,7 +80,7 @@ impl FieldPath {
         match value.as_bytes().first() {
             Some(b'"') => serde_json::from_str::<Name>(value)
                 .map(|text| text.0)
-                .map_err(|error| format!("field `{path}` cannot be read: {error}")),
+                .map_err(|error| format!("field `{path}` cannot be read: {}", json_reason(&error))),
             Some(b'{' | b'[') => Err(format!(
                 "field `{path}` is an object or an array; name a text, a number, or a field inside"
             )),

@@ -14,8 +14,10 @@ mod line;
 mod listing;
 mod place;
 mod reader;
+mod refused;
 mod replayed;
 mod row;
+mod row_header;
 mod split;
 mod standard_input;
 mod time_pattern;
@@ -103,6 +105,8 @@ struct RecordFields {
     line_time: Option<TimestampFormat>,
     layout: CsvLayout,
     columns: ColumnNames,
+    /// In dead letters of a source: how that gets the parts of a record.
+    of_letters: Option<Arc<RecordFields>>,
 }
 
 /// Where the names of columns stand.
@@ -128,6 +132,7 @@ impl RecordFields {
             line_time: None,
             layout: CsvLayout::default(),
             columns: ColumnNames::default(),
+            of_letters: None,
         }
     }
 
@@ -166,6 +171,7 @@ impl RecordFields {
                 (None, Some(_)) => ColumnNames::StatedFirstRow,
                 (None, None) => ColumnNames::FirstRow,
             },
+            of_letters: None,
         })
     }
 }
@@ -214,6 +220,10 @@ impl FileSource {
             listed => listed?,
         };
         for split in restored {
+            // To correct it, a user may have moved it.
+            if split.is_set_aside() && !split.path.exists() {
+                continue;
+            }
             let len = listing::length_of(&split.path).map_err(|error| match error {
                 ConnectorError::NoInput { path } => ConnectorError::InputGone {
                     path,
@@ -291,6 +301,11 @@ impl Source for FileSource {
             watches,
             self.poll,
         )))
+    }
+
+    fn letters(&self, folder: &Path, follow: bool) -> Option<Arc<dyn Source>> {
+        let letters = ReplayedLetters::of_source(folder, follow, Arc::clone(&self.fields));
+        Some(Arc::new(letters))
     }
 }
 

@@ -1,4 +1,5 @@
-//! A dead letter: a record that an operator could not handle, the reason, and where it was read, as one JSON object.
+//! A dead letter: a record that a node could not handle, the reason, and where it was read, as one JSON object. The node is
+//! an operator whose plugin failed, a source that could not read the record, or a sink that could not write it.
 //!
 //! Bytes are preserved exactly: those that are not text are encoded in base64. Reading a letter does not need the
 //! plugin. A replayed letter is a line of a file of such letters, and the line says where it was found.
@@ -8,14 +9,22 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::bad_record::json_reason;
 use floodmark_state::stream::{CheckpointId, NO_TIMESTAMP, Timestamp};
 
-/// A record that an operator could not handle.
+/// The input in letters of sinks: they have only one.
+pub const INPUT_OF_SINKS: &str = "in";
+/// The input in letters of sources: replayed, their records are emitted by it.
+pub const INPUT_OF_SOURCES: &str = "out";
+/// The input in letters of sources that are about a whole file. They cannot be replayed.
+pub const INPUT_OF_FILES: &str = "file";
+
+/// A record that an operator, a source or a sink could not handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// The operator that could not handle the record.
+    /// The operator, source or sink that could not handle the record.
     pub operator: String,
-    /// The digest of its plugin, in hexadecimal digits.
+    /// The digest of its plugin, in hexadecimal digits; empty for a source or sink.
     pub plugin: String,
     /// The reason why it could not handle the record.
     pub reason: String,
@@ -25,10 +34,14 @@ pub struct Letter {
     pub input: String,
     /// The key of the record.
     pub key: Vec<u8>,
-    /// The value of the record.
+    /// The value of the record; for a source, the bytes that are not a record.
     pub value: Vec<u8>,
     /// Its event time, or [`NO_TIMESTAMP`].
     pub timestamp: Timestamp,
+    /// For a row of CSV: the names of its columns.
+    pub columns: Vec<String>,
+    /// How many bytes it had, if `value` has only the first.
+    pub bytes_in_all: Option<u64>,
 }
 
 /// A text that is not a letter.
@@ -54,7 +67,7 @@ impl Letter {
     }
 
     fn to_value(&self) -> Value {
-        json!({
+        let mut letter = json!({
             "operator": self.operator,
             "plugin": self.plugin,
             "reason": self.reason,
@@ -63,7 +76,14 @@ impl Letter {
             "key": bytes_to_json(&self.key),
             "value": bytes_to_json(&self.value),
             "timestamp": (self.timestamp != NO_TIMESTAMP).then_some(self.timestamp),
-        })
+        });
+        if !self.columns.is_empty() {
+            letter["columns"] = json!(self.columns);
+        }
+        if let Some(bytes) = self.bytes_in_all {
+            letter["bytes-in-all"] = bytes.into();
+        }
+        letter
     }
 
     /// Parses a letter.
@@ -71,7 +91,8 @@ impl Letter {
     /// # Errors
     /// When the text is not a letter: the reason.
     pub fn from_json(text: &str) -> Result<Self, NoLetter> {
-        let fields: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;
+        let fields: Map<String, Value> =
+            serde_json::from_str(text).map_err(|error| wrong(json_reason(&error)))?;
         let field = |name: &str| {
             fields
                 .get(name)
@@ -91,6 +112,20 @@ impl Letter {
                 .as_i64()
                 .ok_or_else(|| wrong("its `timestamp` is not a number of milliseconds"))?,
         };
+        // These two are missing in letters of operators.
+        let columns = match fields.get("columns") {
+            None => Vec::new(),
+            Some(names) => Vec::deserialize(names)
+                .map_err(|_| wrong("its `columns` are not a list of texts"))?,
+        };
+        let bytes_in_all = match fields.get("bytes-in-all") {
+            None => None,
+            Some(number) => Some(
+                number
+                    .as_u64()
+                    .ok_or_else(|| wrong("its `bytes-in-all` is not a number of bytes"))?,
+            ),
+        };
         Ok(Self {
             operator: text("operator")?,
             plugin: text("plugin")?,
@@ -100,6 +135,8 @@ impl Letter {
             key: bytes("key")?,
             value: bytes("value")?,
             timestamp,
+            columns,
+            bytes_in_all,
         })
     }
 }
@@ -250,6 +287,8 @@ mod tests {
             key: key.to_vec(),
             value: value.to_vec(),
             timestamp,
+            columns: Vec::new(),
+            bytes_in_all: None,
         }
     }
 
@@ -262,7 +301,14 @@ mod tests {
             assert!(!json.contains('\n'));
             assert_eq!(Letter::from_json(&json), Ok(letter));
         }
+        let row = Letter {
+            columns: vec!["a".to_owned(), "b,\"".to_owned()],
+            bytes_in_all: Some(1 << 40),
+            ..letter(b"", b"1,2", NO_TIMESTAMP)
+        };
+        assert_eq!(Letter::from_json(&row.to_json()), Ok(row));
         let text = letter(b"k", b"v\n", NO_TIMESTAMP).to_json();
+        assert!(!text.contains("columns") && !text.contains("bytes-in-all"));
         assert!(text.contains(r#""value":"v\n""#) && text.contains(r#""timestamp":null"#));
     }
 

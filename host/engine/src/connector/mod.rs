@@ -23,6 +23,7 @@ pub mod stdout;
 #[cfg_attr(doc, doc(hidden))]
 pub mod read_ahead;
 
+mod bad_record;
 mod csv_layout;
 mod encoding;
 mod field;
@@ -49,6 +50,7 @@ pub use generator::{GeneratorSettings, GeneratorSource};
 pub use stdout::{StdoutSink, StdoutSinkSettings};
 
 // Items of the crates below that connectors of third parties need.
+pub use bad_record::{BadContent, BadRecord, UnwritableRecord};
 pub use csv_layout::CsvCharacter;
 pub use floodmark_checkpoint::{CommitPermit, Split, Staged};
 pub use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
@@ -79,11 +81,19 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When a split is not of this source, or cannot be opened.
     fn reader(&self, splits: Vec<Split>) -> Result<Box<dyn SourceReader>, ConnectorError>;
+
+    /// A source of the records in dead letters of this one, read once more with the settings of now. The letters are in
+    /// the files of `folder`, which may not exist; with `follow` it waits for new ones. `None` if all of its records can
+    /// be read.
+    fn letters(&self, _folder: &Path, _follow: bool) -> Option<Arc<dyn Source>> {
+        None
+    }
 }
 
 /// One task's share of a source. Never blocks for long: a worker reads other inputs between two calls.
 pub trait SourceReader: Send {
-    /// Adds records to `batch` until a limit is reached or no record is at hand. `now` is the time since the job began.
+    /// Adds records to `batch` until a limit is reached, no record is at hand, or the next one is bad. `now` is the time
+    /// since the job began.
     ///
     /// # Errors
     /// When the input cannot be read. What has been added to the batch is not to be used.
@@ -124,7 +134,7 @@ impl ReadLimits {
 }
 
 /// What may come after a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadOutcome {
     /// There may be more at once.
     More,
@@ -135,6 +145,9 @@ pub enum ReadOutcome {
     },
     /// There will never be more.
     Finished,
+    /// After the records in the batch comes something that is not a record. The position is behind it, and there may be
+    /// more at once.
+    Bad(Box<BadRecord>),
 }
 
 /// How much of a source is done. Units are the source's own, such as bytes.
@@ -184,11 +197,12 @@ pub enum Guarantee {
 
 /// One task's share of a sink.
 pub trait SinkWriter: Send {
-    /// Takes records, invisibly where the sink is exactly once.
+    /// Takes records, invisibly where the sink is exactly once. Returns those that its format cannot express, in order:
+    /// nothing of them is written, and all others are.
     ///
     /// # Errors
     /// When they cannot be written: how many of them were is unknown.
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError>;
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError>;
 
     /// Ends what was written since the last call as the part of this checkpoint; `None` if that is nothing. Hands all
     /// bytes to the operating system, and leaves making them durable to the committer.
@@ -303,16 +317,6 @@ pub enum ConnectorError {
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// A record is not in the configured format.
-    #[error("`{}`, {place}: {reason}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The place where the record starts.
-        place: FilePlace,
-        /// What is wrong and what to do.
-        reason: String,
-    },
     /// A compressed file is not what its name or an earlier run says, or cannot be decompressed.
     #[error("`{}`, byte {byte} of its content: {reason}", path.display())]
     Compressed {
@@ -368,14 +372,6 @@ pub enum ConnectorError {
         before: String,
         /// Its value in the pipeline.
         now: String,
-    },
-    /// A record cannot be written in the configured format.
-    #[error("a record cannot be written as {format}: {reason}")]
-    Unwritable {
-        /// The configured format.
-        format: &'static str,
-        /// Why and what to do.
-        reason: String,
     },
     /// A task would write more files for one checkpoint than it may.
     #[error(
@@ -489,6 +485,32 @@ impl ConnectorError {
     #[must_use]
     pub fn is_failed_sync(&self) -> bool {
         matches!(self, Self::Unsynced { .. })
+    }
+
+    /// Whether the same may succeed when it is tried again, although no person has changed anything. All else would only
+    /// delay the message.
+    #[must_use]
+    pub fn passes_by_retrying(&self) -> bool {
+        match self {
+            Self::Io { .. } => !self.is_closed_pipe(),
+            // What was lost is written again from the last checkpoint.
+            Self::OutputInUse { .. } | Self::Unsynced { .. } => true,
+            Self::NoInput { .. }
+            | Self::Setting { .. }
+            | Self::Compressed { .. }
+            | Self::InputShrank { .. }
+            | Self::StandardInputGone { .. }
+            | Self::InputGone { .. }
+            | Self::SettingChanged { .. }
+            | Self::TooManyParts { .. }
+            | Self::ForeignOutput { .. }
+            | Self::OutputTaken { .. }
+            | Self::OtherRun { .. }
+            | Self::UnmarkedOutput { .. }
+            | Self::PartDamaged { .. }
+            | Self::PartGone { .. }
+            | Self::Undecodable { .. } => false,
+        }
     }
 
     /// For `map_err`: what could not be synced.

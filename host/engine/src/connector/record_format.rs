@@ -7,7 +7,7 @@ use memchr::{memchr2, memchr3};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::ConnectorError;
+use super::bad_record::json_reason;
 use super::csv_layout::CsvLayout;
 
 /// Names the encoding at the start of a file; not a part of its first record.
@@ -75,13 +75,14 @@ impl RecordLayout {
     /// Adds one record to `out`.
     ///
     /// # Errors
-    /// When the value does not fit the format; nothing was added.
+    /// When the value does not fit the format; nothing was added. The reason is the end of a sentence that begins with
+    /// the record.
     pub(super) fn write_record(
         self,
         key: &[u8],
         value: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), ConnectorError> {
+    ) -> Result<(), String> {
         match self.format {
             SinkFormat::Lines => out.extend_from_slice(value),
             SinkFormat::Jsonl => write_json(value, out)?,
@@ -98,13 +99,14 @@ impl RecordLayout {
     }
 }
 
-fn write_json(value: &[u8], out: &mut Vec<u8>) -> Result<(), ConnectorError> {
-    let unwritable = |reason: String| ConnectorError::Unwritable {
-        format: "jsonl",
-        reason: format!("its value is not JSON ({reason}); emit JSON, or set `format = \"lines\"`"),
+fn write_json(value: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    let unwritable = |reason: String| {
+        format!(
+            "cannot be written as jsonl: its value is not JSON ({reason}); emit JSON, or set `format = \"lines\"`"
+        )
     };
     let text = std::str::from_utf8(value).map_err(|error| unwritable(error.to_string()))?;
-    serde_json::from_str::<IgnoredAny>(text).map_err(|error| unwritable(error.to_string()))?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| unwritable(json_reason(&error)))?;
     // Inside a JSON string a line break is escaped, so these are only layout.
     if memchr2(b'\n', b'\r', value).is_none() {
         out.extend_from_slice(value);

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::record_format::RecordLayout;
 use super::{
     ConnectorError, Guarantee, NodeContext, Recovered, RestoredSink, Sink, SinkCommitter,
-    SinkFormat, SinkSettings, SinkWriter,
+    SinkFormat, SinkSettings, SinkWriter, UnwritableRecord,
 };
 use floodmark_checkpoint::{CommitPermit, Staged};
 use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
@@ -88,10 +88,13 @@ struct StreamWriter<W> {
 }
 
 impl<W: Write + Send> SinkWriter for StreamWriter<W> {
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError> {
         self.buffer.clear();
-        for (key, value, _) in batch.iter() {
-            self.layout.write_record(key, value, &mut self.buffer)?;
+        let mut unwritable = Vec::new();
+        for (record, (key, value, _)) in batch.iter().enumerate() {
+            if let Err(reason) = self.layout.write_record(key, value, &mut self.buffer) {
+                unwritable.push(UnwritableRecord { record, reason });
+            }
         }
         // One call: the lock of stdout is held once, so that batches of tasks do not mix.
         let written = self.output.write_all(&self.buffer);
@@ -100,7 +103,8 @@ impl<W: Write + Send> SinkWriter for StreamWriter<W> {
         }
         written
             .and_then(|()| self.output.flush())
-            .map_err(ConnectorError::io("write to", Path::new("stdout")))
+            .map_err(ConnectorError::io("write to", Path::new("stdout")))?;
+        Ok(unwritable)
     }
 
     fn stage(&mut self, _checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {

@@ -289,6 +289,8 @@ mod tests {
             key: b"k".to_vec(),
             value: b"v".to_vec(),
             timestamp: NO_TIMESTAMP,
+            columns: Vec::new(),
+            bytes_in_all: None,
         }
     }
 

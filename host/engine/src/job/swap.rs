@@ -412,7 +412,9 @@ impl Job {
     /// The trial that has failed with this, if one has.
     pub(super) fn take_failed_trial(&mut self, now: Moment, error: &JobError) -> Option<Trial> {
         // A failure that may pass counts, too, since the swap may have caused it.
-        let counts = error.may_pass() || matches!(error, JobError::Guest(_));
+        // A sink may fail at what the new plugin emits.
+        let is_of_new = matches!(error, JobError::Guest(_) | JobError::BadRecord { .. });
+        let counts = error.may_pass() || is_of_new;
         self.trial
             .take_if(|trial| counts && now.clock < trial.until)
     }

@@ -269,13 +269,13 @@ const COUNTED: [Counted; 10] = [
     (
         "skipped_records",
         "Records that were skipped.",
-        Of::Operators,
+        Of::All,
         |task| &task.faults.skipped,
     ),
     (
         "dead_letters",
         "Records that went to the dead letters.",
-        Of::Operators,
+        Of::All,
         |task| &task.faults.dead_letters,
     ),
 ];

@@ -71,6 +71,7 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
         "parallelism": facts.parallelism,
         "status": facts.state.name(),
         "metrics": metrics(facts, index, lately, now_ms),
+        "bad-records": bad_records(facts, index),
         "stage-times": stage_times(facts, index, node),
     });
     if let Kind::Operator(plugin) = &node.kind {
@@ -189,6 +190,17 @@ fn stage_times(facts: &Facts, index: usize, node: &NodeFacts) -> Value {
         (stage.name().to_owned(), json!(micros as f64 / 1000.0))
     });
     Value::Object(stages.collect())
+}
+
+/// Records that a node could not handle, and that did not fail the job.
+fn bad_records(facts: &Facts, node: usize) -> Value {
+    let sum = |read: fn(&TaskMetrics) -> &Counter| {
+        all(facts, node).map(|task| read(task).get()).sum::<u64>()
+    };
+    json!({
+        "skipped": sum(|task| &task.faults.skipped),
+        "dead-letters": sum(|task| &task.faults.dead_letters),
+    })
 }
 
 fn calls(facts: &Facts, node: usize) -> Value {

@@ -15,7 +15,8 @@ use super::problem::{DeserializeFault, Document, Problem, Problems, TextPosition
 use super::reader::read;
 use super::restart::{self, RestartSettings};
 use super::settings::{
-    CheckpointSection, INTERVAL_MIN, MEMORY_MIN, RETAINED_MAX, StateBackendSetting, StateSection,
+    CheckpointSection, INTERVAL_MIN, MEMORY_MIN, OnErrorSetting, RETAINED_MAX, StateBackendSetting,
+    StateSection,
 };
 use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkSpec, SourceSpec, Spec};
 use super::tree::{self, TomlNode, TomlTable, Value};
@@ -348,11 +349,25 @@ fn take_connector(node: &mut TomlNode) -> Result<(String, TextPosition), Deseria
     Ok((text, name.place))
 }
 
+/// Removes the handling of bad records from a node, which is the same for all connectors.
+fn take_on_error(node: &mut TomlNode) -> Result<OnErrorSetting, DeserializeFault> {
+    let given = match &mut node.value {
+        Value::Table(table) => table.remove("on-error"),
+        _ => None,
+    };
+    match given {
+        None => Ok(OnErrorSetting::default()),
+        Some(word) => read(&word).map_err(|fault| fault.within("on-error")),
+    }
+}
+
 fn source(mut node: TomlNode, connectors: &Connectors) -> Result<SourceSpec, DeserializeFault> {
     let (connector, place) = take_connector(&mut node)?;
+    let on_error = take_on_error(&mut node)?;
     let settings = connectors.source(&connector, place, &node);
     Ok(SourceSpec {
-        settings: settings.map_err(|fault| fault.knowing(&["connector"]))?,
+        settings: settings.map_err(|fault| fault.knowing(&["connector", "on-error"]))?,
+        on_error,
         connector,
     })
 }
@@ -360,12 +375,14 @@ fn source(mut node: TomlNode, connectors: &Connectors) -> Result<SourceSpec, Des
 fn sink(mut node: TomlNode, connectors: &Connectors) -> Result<SinkSpec, DeserializeFault> {
     let (connector, place) = take_connector(&mut node)?;
     let from = take(&mut node, "from");
+    let on_error = take_on_error(&mut node)?;
     // An unknown field may be a mistyped `from`: that problem says more.
     let settings = connectors.sink(&connector, place, &node);
-    let settings = settings.map_err(|fault| fault.knowing(&["connector", "from"]))?;
+    let settings = settings.map_err(|fault| fault.knowing(&["connector", "from", "on-error"]))?;
     let from: References = read(&from?).map_err(|fault| fault.within("from"))?;
     Ok(SinkSpec {
         from: from.0,
+        on_error,
         connector,
         settings,
     })

@@ -37,8 +37,8 @@ pub struct GraphNode {
     pub kind: NodeKind,
     /// Names of input ports, by [`InputPort`]: those of the plugin; for a sink, one with an empty name.
     pub inputs: Vec<String>,
-    /// Names of output ports, by [`OutputPort`]: those of the plugin and [`DEAD_LETTERS`]; for a source, one with an
-    /// empty name.
+    /// Names of output ports, by [`OutputPort`]: those of the plugin, or for a source one with an empty name; and
+    /// [`DEAD_LETTERS`].
     pub outputs: Vec<String>,
 }
 
@@ -124,7 +124,8 @@ impl PipelineGraph {
         }
         let (edges, problems) = (matching.edges, matching.problems);
         Problems::none(problems)?;
-        let edges: Vec<GraphEdge> = edges.into_iter().collect();
+        let mut edges: Vec<GraphEdge> = edges.into_iter().collect();
+        route_letters(&nodes, &mut edges);
         assert!(
             edges.iter().all(|edge| edge.from < edge.to),
             "nodes are in topological order"
@@ -144,6 +145,33 @@ impl PipelineGraph {
     /// The edges that arrive at a node.
     pub fn incoming(&self, id: NodeId) -> impl Iterator<Item = &GraphEdge> {
         self.edges.iter().filter(move |edge| edge.to == id)
+    }
+}
+
+/// Sends dead letters by key where no other records pass directly from task to task. One node may read the letters of nodes
+/// before and behind an exchange: if these passed directly, too, the tasks of all would wait for their own barrier.
+fn route_letters(nodes: &[GraphNode], edges: &mut [GraphEdge]) {
+    let is_of_letters = |edge: &GraphEdge| {
+        let from = &nodes[usize::from(edge.from.0)];
+        from.outputs[usize::from(edge.output.0)] == DEAD_LETTERS
+    };
+    let ends = |edge: &GraphEdge| (usize::from(edge.from.0), usize::from(edge.to.0));
+    // By node: a number that nodes share whose records pass directly.
+    let mut groups: Vec<usize> = (0..nodes.len()).collect();
+    for edge in edges.iter() {
+        if edge.exchange == GraphExchange::Forward && !is_of_letters(edge) {
+            let (from, to) = ends(edge);
+            let (kept, joined) = (groups[from], groups[to]);
+            for group in groups.iter_mut().filter(|group| **group == joined) {
+                *group = kept;
+            }
+        }
+    }
+    for edge in edges {
+        let (from, to) = ends(edge);
+        if is_of_letters(edge) && groups[from] != groups[to] {
+            edge.exchange = GraphExchange::ByKey;
+        }
     }
 }
 
@@ -168,7 +196,7 @@ fn nodes(
     let order = wiring::order(spec)?;
     let node = |(id, name): (u16, &str)| {
         let unnamed = || vec![String::new()];
-        let (kind, inputs, outputs) = if spec.sources.contains_key(name) {
+        let (kind, inputs, mut outputs) = if spec.sources.contains_key(name) {
             (NodeKind::Source, Vec::new(), unnamed())
         } else if spec.sinks.contains_key(name) {
             (NodeKind::Sink, unnamed(), Vec::new())
@@ -183,10 +211,9 @@ fn nodes(
             let kind = NodeKind::Operator {
                 stateful: !facts.states.is_empty(),
             };
-            let letters = std::iter::once(DEAD_LETTERS.to_owned());
-            let outputs = facts.outputs.iter().cloned().chain(letters);
-            (kind, facts.inputs.clone(), outputs.collect())
+            (kind, facts.inputs.clone(), facts.outputs.clone())
         };
+        outputs.push(DEAD_LETTERS.to_owned());
         GraphNode {
             id: NodeId(id),
             name: name.to_owned(),
@@ -331,7 +358,7 @@ fn output(node: &GraphNode, port: Option<&str>) -> Result<OutputPort, String> {
                 "`{name}` has several outputs; write one of {choices}"
             ))
         }
-        Some(_) if node.kind == NodeKind::Source => Err(format!(
+        Some(port) if node.kind == NodeKind::Source && port != DEAD_LETTERS => Err(format!(
             "`{name}` is a source and has one output; write `{name}`"
         )),
         Some(port) => (0..)

@@ -21,11 +21,12 @@ pub const MEMORY_MIN: u64 = 8 << 20;
 /// Largest number of hooks.
 pub const HOOKS_MAX: usize = 16;
 
-/// The field `on-error` of an operator: the handling of a record that its plugin fails at or rejects.
+/// The field `on-error`: the handling of a record that the plugin of an operator fails at or rejects, that a source cannot
+/// read, or that a sink cannot write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnErrorSetting {
-    /// The job fails, and the restart strategy decides.
+    /// The job fails. The restart strategy decides, if a plugin has failed.
     #[default]
     Fail,
     /// The record is skipped.

@@ -27,7 +27,7 @@ pub const NAME_CHARS_MAX: usize = 64;
 ///
 /// Only [`super::parse`] creates it, so:
 /// - every name is valid, and unique over all kinds of nodes;
-/// - every reference names a source or operator, and every source and operator is referred to;
+/// - every reference names a source or operator, or the dead letters of a sink, and every source and operator is referred to;
 /// - the graph has a source and a sink, no cycle, and at most [`NODES_MAX`] nodes;
 /// - `1 <= parallelism <= max_parallelism`;
 /// - all paths are absolute.
@@ -73,6 +73,15 @@ impl Spec {
         self.document.problem(path, message)
     }
 
+    /// The field `on-error` of a node; `None` if there is no such node.
+    #[must_use]
+    pub fn on_error_of(&self, node: &str) -> Option<OnErrorSetting> {
+        let of_source = self.sources.get(node).map(|source| source.on_error);
+        let of_operator = self.operators.get(node).map(|operator| operator.on_error);
+        let of_sink = self.sinks.get(node).map(|sink| sink.on_error);
+        of_source.or(of_operator).or(of_sink)
+    }
+
     /// The limits of an operator's plugin, as far as they were typed.
     #[must_use]
     pub fn limits_of(&self, operator: &str) -> LimitSettings {
@@ -88,6 +97,8 @@ impl Spec {
 pub struct SourceSpec {
     /// The name of its connector.
     pub connector: String,
+    /// The handling of what is not a record in its format.
+    pub on_error: OnErrorSetting,
     /// The other fields.
     pub settings: Arc<dyn SourceSettings>,
 }
@@ -121,6 +132,8 @@ pub struct SinkSpec {
     pub from: Vec<Reference>,
     /// The name of its connector.
     pub connector: String,
+    /// The handling of a record that it cannot write.
+    pub on_error: OnErrorSetting,
     /// The other fields.
     pub settings: Arc<dyn SinkSettings>,
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::from::Reference;
 use super::problem::Problem;
 use super::settings::OnErrorSetting;
 use super::spec::Spec;
@@ -82,20 +83,16 @@ const PATTERN: glob::MatchOptions = glob::MatchOptions {
     require_literal_leading_dot: true,
 };
 
-/// By reader: its section, and each referenced node with the input port if it was typed.
-type Readers<'a> = BTreeMap<&'a str, (&'static str, Vec<(Option<&'a str>, &'a str)>)>;
+/// By reader: its section, and each reference with the input port if it was typed.
+type Readers<'a> = BTreeMap<&'a str, (&'static str, Vec<(Option<&'a str>, &'a Reference)>)>;
 
 fn readers(spec: &Spec) -> Readers<'_> {
-    let operators = spec.operators.iter().map(|(name, operator)| {
-        let from = operator.from.references().into_iter();
-        let from = from.map(|(port, reference)| (port, reference.node.as_str()));
-        (name.as_str(), ("operator", from.collect()))
-    });
+    let operators = spec
+        .operators
+        .iter()
+        .map(|(name, operator)| (name.as_str(), ("operator", operator.from.references())));
     let sinks = spec.sinks.iter().map(|(name, sink)| {
-        let from = sink
-            .from
-            .iter()
-            .map(|reference| (None, reference.node.as_str()));
+        let from = sink.from.iter().map(|reference| (None, reference));
         (name.as_str(), ("sink", from.collect()))
     });
     operators.chain(sinks).collect()
@@ -103,13 +100,18 @@ fn readers(spec: &Spec) -> Readers<'_> {
 
 fn dangling(spec: &Spec, problems: &mut Vec<Problem>) {
     for (name, (section, references)) in readers(spec) {
-        for (port, node) in references {
-            if spec.sources.contains_key(node) || spec.operators.contains_key(node) {
+        for (port, reference) in references {
+            let node = reference.node.as_str();
+            let is_sink = spec.sinks.contains_key(node);
+            if spec.sources.contains_key(node)
+                || spec.operators.contains_key(node)
+                || (is_sink && is_of_letters(reference))
+            {
                 continue;
             }
-            let message = if spec.sinks.contains_key(node) {
+            let message = if is_sink {
                 format!(
-                    "`{node}` is a sink, and a sink has no output; name a source or an operator"
+                    "`{node}` is a sink, and a sink has no output but `{node}.{DEAD_LETTERS}`; name a source or an operator"
                 )
             } else {
                 let known = spec.sources.keys().chain(spec.operators.keys());
@@ -129,10 +131,21 @@ fn dangling(spec: &Spec, problems: &mut Vec<Problem>) {
     }
 }
 
+fn is_of_letters(reference: &Reference) -> bool {
+    reference.port.as_deref() == Some(DEAD_LETTERS)
+}
+
 fn unread(spec: &Spec, problems: &mut Vec<Problem>) {
-    let read: BTreeSet<&str> = readers(spec)
+    let readers = readers(spec);
+    // The ports of an operator are checked once its plugin is known.
+    let is_read = |reference: &Reference| {
+        !is_of_letters(reference) || spec.operators.contains_key(&reference.node)
+    };
+    let read: BTreeSet<&str> = readers
         .values()
-        .flat_map(|(_, references)| references.iter().map(|(_, node)| *node))
+        .flat_map(|(_, references)| references.iter().map(|(_, reference)| *reference))
+        .filter(|&reference| is_read(reference))
+        .map(|reference| reference.node.as_str())
         .collect();
     let sources = spec.sources.keys().map(|name| ("source", name));
     let operators = spec.operators.keys().map(|name| ("operator", name));
@@ -154,17 +167,20 @@ fn lost_letters(spec: &Spec, problems: &mut Vec<Problem>) {
     let references: Vec<_> = of_operators
         .chain(spec.sinks.values().flat_map(|sink| &sink.from))
         .collect();
-    for (name, operator) in &spec.operators {
-        let is_read = references.iter().any(|reference| {
-            reference.node == *name && reference.port.as_deref() == Some(DEAD_LETTERS)
-        });
-        if operator.on_error != OnErrorSetting::DeadLetter || is_read {
+    let sources = spec.sources.keys().map(|name| ("source", name));
+    let operators = spec.operators.keys().map(|name| ("operator", name));
+    let sinks = spec.sinks.keys().map(|name| ("sink", name));
+    for (section, name) in sources.chain(operators).chain(sinks) {
+        let mut references = references.iter();
+        let is_read =
+            references.any(|reference| reference.node == *name && is_of_letters(reference));
+        if spec.on_error_of(name) != Some(OnErrorSetting::DeadLetter) || is_read {
             continue;
         }
         let message = format!(
             "nothing reads `{name}.{DEAD_LETTERS}`, so its dead letters would vanish; add\n\n[sink.{name}-letters]\nconnector = \"file\"\nfrom = \"{name}.{DEAD_LETTERS}\"\npath = \"{DEAD_LETTERS}/{name}\"\nformat = \"jsonl\"\n"
         );
-        problems.push(spec.problem(&["operator", name, "on-error"], message));
+        problems.push(spec.problem(&[section, name, "on-error"], message));
     }
 }
 
@@ -176,7 +192,10 @@ pub(super) fn order(spec: &Spec) -> Result<Vec<&str>, Problem> {
     let readers = readers(spec);
     let mut waiting: BTreeMap<&str, BTreeSet<&str>> = readers
         .iter()
-        .map(|(name, (_, from))| (*name, from.iter().map(|(_, node)| *node).collect()))
+        .map(|(name, (_, from))| {
+            let from = from.iter().map(|(_, reference)| reference.node.as_str());
+            (*name, from.collect())
+        })
         .collect();
     let mut order: Vec<&str> = Vec::new();
     let mut ready: BTreeSet<&str> = spec.sources.keys().map(String::as_str).collect();
@@ -196,7 +215,11 @@ pub(super) fn order(spec: &Spec) -> Result<Vec<&str>, Problem> {
             let shown =
                 suggestions::list(cycle.iter().copied().chain([first])).replace(", ", " -> ");
             let message = format!("forms a cycle: {shown}; a pipeline must not have cycles");
-            Err(spec.problem(&["operator", first, "from"], message))
+            let section = match spec.sinks.contains_key(first) {
+                true => "sink",
+                false => "operator",
+            };
+            Err(spec.problem(&[section, first, "from"], message))
         }
     }
 }

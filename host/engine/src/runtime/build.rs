@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use super::JobError;
 use super::aligner::Aligner;
+use super::bad_records::BadRecordHandler;
 use super::chunks::{named_chunks, overlap};
 use super::exchange::{Exchange, Receiver, Wake, channel};
 use super::faults::Handling;
@@ -16,8 +17,9 @@ use super::report::Reports;
 use super::retained_state::{RetainedState, RetainedStates};
 use super::schema::{States, snapshot_of};
 use super::snapshot::Seals;
+use super::source_task::SourceTask;
 use super::sweep::Hurry;
-use super::task::{InstanceFactory, OperatorTask, SinkTask, SourceTask, Task};
+use super::task::{InstanceFactory, OperatorTask, SinkTask, Task};
 use super::worker::{
     Control, Counters, ExchangeIndex, Inlet, JobLink, Outlet, Region, SentWatermark, Worker,
 };
@@ -143,11 +145,11 @@ fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
     for node in &plan.nodes {
         let ports = match &node.role {
             Role::Source(_) => 1,
-            // The last port is for dead letters.
-            Role::Operator(operator) => operator.plugin.description().outputs.len() + 1,
+            Role::Operator(operator) => operator.plugin.description().outputs.len(),
             Role::Sink(_) => 0,
         };
-        outlets.push((0..ports).map(|_| Vec::new()).collect());
+        // One more port, the last, is for dead letters.
+        outlets.push((0..=ports).map(|_| Vec::new()).collect());
     }
     let mut exchanges = 0;
     for edge in &plan.edges {
@@ -248,10 +250,11 @@ impl WorkerOrigin<'_> {
                 let readers = shares.into_iter().map(|share| source.reader(share));
                 let name: Arc<str> = node.name.as_str().into();
                 let task = |reader| {
+                    let bad_records = BadRecordHandler::of(node);
                     Ok(Task::Source(SourceTask {
                         is_beside_input: source.is_beside_input(),
                         skips_values: self.plan.skips_values(index),
-                        ..SourceTask::new(Arc::clone(&name), reader)
+                        ..SourceTask::new(Arc::clone(&name), reader, bad_records)
                     }))
                 };
                 readers
@@ -260,7 +263,13 @@ impl WorkerOrigin<'_> {
             }
             Role::Sink(sink) => {
                 let writers = (0..parallelism).map(|task| sink.writer(TaskIndex(task)));
-                let task = |writer| Ok(Task::Sink(SinkTask { writer, records: 0 }));
+                let task = |writer| {
+                    Ok(Task::Sink(SinkTask {
+                        writer,
+                        records: 0,
+                        bad_records: BadRecordHandler::of(node),
+                    }))
+                };
                 writers
                     .map(|writer| writer.map_err(connector).and_then(task))
                     .collect()

@@ -129,16 +129,21 @@ impl Worker {
             Task::Source(_) => unreachable!("no edge leads to a source"),
             Task::Sink(sink) => {
                 self.meters.stages.enter(node, Stage::Sink);
-                sink.writer
+                let unwritable = sink
+                    .writer
                     .write(&keyed.batch)
                     .map_err(|reason| JobError::connector(&self.names[node.0], reason))?;
-                sink.records += keyed.batch.len() as u64;
+                let written = (keyed.batch.len() - unwritable.len()) as u64;
+                sink.records += written;
                 self.meters
                     .counters
                     .records_out
-                    .fetch_add(keyed.batch.len() as u64, Ordering::Relaxed);
+                    .fetch_add(written, Ordering::Relaxed);
                 self.meters.note_out(node, &keyed.batch);
-                return Ok(());
+                if unwritable.is_empty() {
+                    return Ok(());
+                }
+                return self.refuse_output(node, &keyed.batch, unwritable);
             }
             Task::Operator(operator) => {
                 operator.laps = self.meters.stages.lend();

@@ -7,14 +7,12 @@ use std::time::Duration;
 use super::plan::{OnError, Operator};
 use super::sizes::Caution;
 use super::task::TaskError;
+use super::throttled_log::ThrottledLog;
 use crate::connector::letter::Letter;
-use crate::guest::{CallTimes, LogLevel, LogLine, Reported};
+use crate::guest::{CallTimes, LogLine, Reported};
 use floodmark_checkpoint::PluginDigest;
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
-/// Warnings of a task that are reported in a window of time; further ones are only counted.
-const WARNINGS_MAX: u32 = 5;
-const WARNINGS_WINDOW_MS: u64 = 10_000;
 /// Longest reason in a letter or message, in characters.
 const REASON_CHARS_MAX: usize = 8192;
 
@@ -94,10 +92,8 @@ pub(super) struct FaultHandler {
     pub(super) caution: Caution,
     /// Number of records that were judged.
     pub(super) judged: u64,
-    lines: Vec<LogLine>,
+    log: ThrottledLog,
     reported: Option<Reported>,
-    window_begin_ms: u64,
-    warnings: u32,
 }
 
 impl FaultHandler {
@@ -108,10 +104,8 @@ impl FaultHandler {
             times: CallTimes::default(),
             caution: Caution::default(),
             judged: 0,
-            lines: Vec::new(),
+            log: ThrottledLog::default(),
             reported: None,
-            window_begin_ms: 0,
-            warnings: 0,
         }
     }
 
@@ -156,7 +150,7 @@ impl FaultHandler {
 
     /// Keeps lines for the job's log, from earlier instances and this one.
     pub(super) fn keep_lines(&mut self, lines: Vec<LogLine>) {
-        self.lines.extend(lines);
+        self.log.extend(lines);
     }
 
     /// Adds metrics that the plugin reported in a successful call.
@@ -173,7 +167,7 @@ impl FaultHandler {
     }
 
     pub(super) fn take_lines(&mut self) -> Vec<LogLine> {
-        std::mem::take(&mut self.lines)
+        self.log.take()
     }
 
     /// Decides about a record that arrived at `input`; adds to `letters` if it becomes a dead letter.
@@ -240,6 +234,8 @@ impl FaultHandler {
             key: key.to_vec(),
             value: batch.values.get(record).to_vec(),
             timestamp,
+            columns: Vec::new(),
+            bytes_in_all: None,
         };
         if letters.is_empty() {
             letters.origin = batch.origin.inherited();
@@ -248,24 +244,6 @@ impl FaultHandler {
     }
 
     pub(super) fn warn(&mut self, wall_ms: u64, message: impl FnOnce() -> String) {
-        let mut held_back = 0;
-        if wall_ms.abs_diff(self.window_begin_ms) >= WARNINGS_WINDOW_MS {
-            held_back = self.warnings.saturating_sub(WARNINGS_MAX);
-            (self.window_begin_ms, self.warnings) = (wall_ms, 0);
-        }
-        self.warnings = self.warnings.saturating_add(1);
-        if self.warnings > WARNINGS_MAX {
-            return;
-        }
-        let mut message = message();
-        if held_back > 0 {
-            message += &format!("; {held_back} similar lines were suppressed before");
-        }
-        // A plugin's message may have several lines.
-        let lines: Vec<_> = message.lines().map(str::trim).collect();
-        self.lines.push(LogLine {
-            level: LogLevel::Warn,
-            message: lines.join(" "),
-        });
+        self.log.warn(wall_ms, message);
     }
 }

@@ -11,6 +11,7 @@ pub mod chunks;
 pub mod worker;
 
 pub mod aligner;
+pub mod bad_records;
 mod blame;
 mod delivery;
 pub mod exchange;
@@ -29,9 +30,11 @@ pub mod schema;
 pub mod single_operator;
 pub(crate) mod sizes;
 pub mod snapshot;
+pub mod source_task;
 mod stages;
 pub mod swap;
 pub mod task;
+mod throttled_log;
 pub mod writer;
 
 pub mod collections;
@@ -74,6 +77,18 @@ pub enum JobError {
         operator: String,
         /// The failure, as the end of a sentence that begins with the operator.
         reason: String,
+    },
+    /// A source cannot read a record, or a sink cannot write one.
+    #[error("`{node}`: {place}: {reason}{ways}")]
+    BadRecord {
+        /// The name of the source or sink.
+        node: String,
+        /// The place in the input where the record was read.
+        place: String,
+        /// What is wrong and what to do.
+        reason: String,
+        /// Other ways to handle such records, on a line of their own; empty if there are none.
+        ways: String,
     },
     /// An error of a source or sink.
     #[error("`{node}`: {reason}")]
@@ -206,7 +221,7 @@ impl JobError {
         match self {
             Self::Record { .. } | Self::NotMigrated { .. } | Self::Unsynced { .. } => true,
             Self::Guest(error) => error.is_of_a_call(),
-            Self::Connector { reason, .. } => !reason.is_closed_pipe(),
+            Self::Connector { reason, .. } => reason.passes_by_retrying(),
             Self::Chunks { .. } | Self::Tree { .. } | Self::NotSwapped { .. } => true,
             _ => false,
         }

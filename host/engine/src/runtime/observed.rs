@@ -110,6 +110,14 @@ impl Meters {
         }
     }
 
+    /// A source or sink has met records that it cannot read or write.
+    pub(super) fn note_bad(&self, node: NodeIndex, skipped: usize, letters: usize) {
+        if let Some(task) = self.counters.observed.task(node.0) {
+            task.faults.skipped.add(skipped as u64);
+            task.faults.dead_letters.add(letters as u64);
+        }
+    }
+
     /// An operator has handled a batch, or failed at it.
     pub(super) fn note_call(&mut self, node: NodeIndex, operator: &mut OperatorTask) {
         let reported = operator.desk.take_reported();

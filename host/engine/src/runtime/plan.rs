@@ -15,7 +15,8 @@ use floodmark_state::stream::{InputPort, MaxParallelism, OutputPort, TaskIndex};
 /// A checked graph with everything that is needed to run it.
 ///
 /// - `nodes` are in topological order: an edge leads from a lower index to a higher one.
-/// - Ports of edges exist; sources have one output port, sinks one input port.
+/// - Ports of edges exist; sources have one output port, sinks one input port, and all nodes one more output port for
+///   dead letters, behind the others.
 /// - Edges into an operator with state go by key.
 #[derive(Clone)]
 pub struct Plan {
@@ -70,6 +71,20 @@ pub struct Node {
     pub name: String,
     /// The kind of node, with its component.
     pub role: Role,
+    /// The handling of records that a source cannot read or a sink cannot write. For an operator, its own counts.
+    pub bad_records: OnError,
+}
+
+impl Node {
+    /// A node for which a bad record fails the job.
+    #[must_use]
+    pub fn new(name: impl Into<String>, role: Role) -> Self {
+        Self {
+            name: name.into(),
+            role,
+            bad_records: OnError::Fail,
+        }
+    }
 }
 
 /// The kind of a node, with its component.
@@ -139,10 +154,11 @@ impl Operator {
     }
 }
 
-/// The handling of a record that a plugin cannot handle: one at which it fails, or which it rejects.
+/// The handling of a record that a plugin cannot handle, since it fails at it or rejects it; that a source cannot read; or
+/// that a sink cannot write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnError {
-    /// The job fails, and the restart strategy decides.
+    /// The job fails. The restart strategy decides, if a plugin has failed; all others would fail again.
     #[default]
     Fail,
     /// The record is skipped.
@@ -242,14 +258,14 @@ impl Plan {
             Role::Sink(_) => (1, 0),
             Role::Operator(operator) => {
                 let description = operator.plugin.description();
-                // Dead letters leave by one port more.
-                (description.inputs.len(), description.outputs.len() + 1)
+                (description.inputs.len(), description.outputs.len())
             }
         };
         for edge in &self.edges {
             assert!(edge.from < edge.to, "edges lead to later nodes");
             let (from, to) = (self.node(edge.from), self.node(edge.to));
-            let (inputs, outputs) = (ports(to).0, ports(from).1);
+            // Dead letters leave by one port more.
+            let (inputs, outputs) = (ports(to).0, ports(from).1 + 1);
             let has_ports =
                 usize::from(edge.output.0) < outputs && usize::from(edge.input.0) < inputs;
             assert!(has_ports, "the ports of edges exist");
@@ -292,7 +308,9 @@ impl Plan {
                     || !unread[usize::from(edge.input.0)].values
             }
         };
-        let mut edges = self.edges.iter().filter(|edge| edge.from == source);
+        // Dead letters have values of their own.
+        let is_input = |edge: &&Edge| edge.from == source && edge.output == OutputPort(0);
+        let mut edges = self.edges.iter().filter(is_input);
         self.mode == Mode::ExactlyOnce && !edges.any(reads_values)
     }
 

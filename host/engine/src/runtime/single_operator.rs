@@ -94,10 +94,7 @@ impl SingleOperator {
             mode: Mode::ExactlyOnce,
             allow_dropped_state: false,
             backend: StateBackend::Memory,
-            nodes: vec![Node {
-                name: name.to_owned(),
-                role: Role::Operator(operator),
-            }],
+            nodes: vec![Node::new(name, Role::Operator(operator))],
             edges: Vec::new(),
         };
         let chunks = Arc::default();

@@ -1,8 +1,8 @@
 //! One parallel copy of a node: a source, an operator or a sink.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use super::bad_records::BadRecordHandler;
 use super::blame::FailedCall;
 use super::collections::Collections;
 use super::faults::{FaultHandler, Faults, Guilty, Handling};
@@ -11,19 +11,17 @@ use super::keyed_state::KeyedState;
 use super::leaving::leaving;
 use super::migration::{NotMigrated, OwnInstance, migrated};
 use super::schema::DeclaredState;
-use super::sizes::{BATCH_LIMITS, CALL_RECORDS_MAX};
+use super::sizes::CALL_RECORDS_MAX;
 use super::snapshot::Seals;
+use super::source_task::SourceTask;
 use super::stages::CallLaps;
 use super::sweep::Sweep;
 use super::trees::Trees;
-use crate::connector::{ConnectorError, ReadOutcome, SinkWriter, SourceReader};
+use crate::connector::SinkWriter;
 use crate::guest::{
     CallOutput, CallTimes, Exceeded, GuestError, Instance, LogLine, Rejection, StateAccess,
 };
-use floodmark_state::stream::batch::Room;
-use floodmark_state::stream::{
-    Batch, CheckpointId, InputPort, NO_TIMESTAMP, OptionalColumn, OutputPort, Timestamp,
-};
+use floodmark_state::stream::{Batch, CheckpointId, InputPort, OptionalColumn, OutputPort};
 use floodmark_state::{Keys, Lookup, StateError, StateKind, TreeError};
 
 /// One parallel copy of a node.
@@ -34,78 +32,6 @@ pub enum Task {
     Operator(Box<OperatorTask>),
     /// Writes records.
     Sink(SinkTask),
-}
-
-/// Reads one task's splits of a source.
-pub struct SourceTask {
-    /// The connector's reader.
-    pub reader: Box<dyn SourceReader>,
-    /// The name of its node.
-    pub name: Arc<str>,
-    /// Whether its event times do not count for the watermark of the input.
-    pub is_beside_input: bool,
-    /// Whether no task reads the values of its records, which are then left empty.
-    pub skips_values: bool,
-    /// Whether the input has ended.
-    pub finished: bool,
-    /// Nothing can be read before this time.
-    pub idle_until: Duration,
-    /// Records read by this process.
-    pub records: u64,
-    /// The size of the last batch, reserved at once for the next one.
-    pub room: Room,
-    /// The latest event time so far.
-    pub newest: Timestamp,
-}
-
-impl SourceTask {
-    /// A task before its first record.
-    #[must_use]
-    pub fn new(name: Arc<str>, reader: Box<dyn SourceReader>) -> Self {
-        Self {
-            reader,
-            name,
-            is_beside_input: false,
-            skips_values: false,
-            finished: false,
-            idle_until: Duration::ZERO,
-            records: 0,
-            room: Room::default(),
-            newest: NO_TIMESTAMP,
-        }
-    }
-
-    /// Whether it may have records now.
-    #[must_use]
-    pub fn is_ready(&self, now: Duration) -> bool {
-        !self.finished && self.idle_until <= now
-    }
-
-    /// Reads a batch, which may be empty.
-    ///
-    /// # Errors
-    /// When the input cannot be read.
-    pub fn read(&mut self, now: Duration) -> Result<Batch, ConnectorError> {
-        let mut batch = Batch::with_room(self.room);
-        batch.skips_values = self.skips_values;
-        match self.reader.read(now, BATCH_LIMITS, &mut batch)? {
-            ReadOutcome::More => {}
-            ReadOutcome::Idle { until } => self.idle_until = until,
-            ReadOutcome::Finished => self.finished = true,
-        }
-        batch.origin.of_source(&self.name);
-        self.room = batch.room();
-        self.records += batch.len() as u64;
-        self.newest = self.newest.max(
-            batch
-                .timestamps
-                .iter()
-                .copied()
-                .max()
-                .unwrap_or(NO_TIMESTAMP),
-        );
-        Ok(batch)
-    }
 }
 
 /// A plugin in its place in a task: an instance, and the states that it declares.
@@ -597,4 +523,6 @@ pub struct SinkTask {
     pub writer: Box<dyn SinkWriter>,
     /// Records written by this process.
     pub records: u64,
+    /// The handling of what it cannot write.
+    pub bad_records: BadRecordHandler,
 }

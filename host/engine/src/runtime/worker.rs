@@ -445,7 +445,7 @@ impl Worker {
             unreachable!("sources of a region are sources")
         };
         self.meters.stages.enter(node, Stage::Source);
-        let batch = source
+        let (batch, bad) = source
             .read(now)
             .map_err(|reason| JobError::connector(&self.names[node.0], reason))?;
         self.meters.stages.enter(node, Stage::Exchange);
@@ -461,6 +461,9 @@ impl Worker {
             self.emit(node, OutputPort(0), batch)?;
             self.note_held(at, now);
         }
+        if let Some(bad) = bad {
+            self.refuse_input(at, node, *bad, now)?;
+        }
         if has_finished || now >= self.meters.count_at {
             self.meters.count_sources(&self.tasks, now);
         }
@@ -472,7 +475,7 @@ impl Worker {
     }
 
     /// Remembers when records that wait for others have to go.
-    fn note_held(&mut self, at: RegionIndex, now: Duration) {
+    pub(super) fn note_held(&mut self, at: RegionIndex, now: Duration) {
         if self.regions[at.0].flush_at.is_some() {
             return;
         }

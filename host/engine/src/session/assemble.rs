@@ -137,9 +137,10 @@ fn plan(
             folder,
             data_folder: data,
         };
+        let role = role(spec, node.kind, plugins, &context)?;
         nodes.push(Node {
-            name: node.name.clone(),
-            role: role(spec, node.kind, plugins, &context)?,
+            bad_records: on_error(spec.on_error_of(&node.name).unwrap_or_default()),
+            ..Node::new(&node.name, role)
         });
     }
     let edges = graph.edges.iter().map(|edge| Edge {
@@ -188,11 +189,7 @@ fn role(
             let config = operator.config.clone().into_iter().collect();
             Role::Operator(Operator {
                 ttl_ms: ttl_ms(&operator.ttl),
-                on_error: match operator.on_error {
-                    OnErrorSetting::Fail => plan::OnError::Fail,
-                    OnErrorSetting::Skip => plan::OnError::Skip,
-                    OnErrorSetting::DeadLetter => plan::OnError::DeadLetter,
-                },
+                on_error: on_error(operator.on_error),
                 ..Operator::new(Arc::clone(&plugins[name]), config)
             })
         }
@@ -205,6 +202,14 @@ fn role(
             Role::Sink(made.map_err(|error| of_node("sink", error))?)
         }
     })
+}
+
+fn on_error(setting: OnErrorSetting) -> plan::OnError {
+    match setting {
+        OnErrorSetting::Fail => plan::OnError::Fail,
+        OnErrorSetting::Skip => plan::OnError::Skip,
+        OnErrorSetting::DeadLetter => plan::OnError::DeadLetter,
+    }
 }
 
 fn ttl_ms(ttl: &BTreeMap<String, Ttl>) -> BTreeMap<String, Option<u64>> {

@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::connector::SinkFormat;
 use crate::connector::field::FieldPath;
-use crate::connector::{ConnectorError, SinkFormat};
 use floodmark_state::stream::{NO_TIMESTAMP, Timestamp};
 
 /// Longest name of a folder, in bytes.
@@ -225,17 +225,16 @@ impl FolderTemplate {
     /// Finds the folder of a record.
     ///
     /// # Errors
-    /// [`ConnectorError::Unwritable`] when the record has no event time or field that the template names.
+    /// When the record has no event time or field that the template names: the reason, as the end of a sentence that begins
+    /// with the record.
     pub(super) fn find(
         &self,
         (key, value, time): (&[u8], &[u8], Timestamp),
         format: SinkFormat,
         out: &mut FolderText,
-    ) -> Result<(), ConnectorError> {
-        let unwritable = |reason: String| ConnectorError::Unwritable {
-            format: format.word(),
-            reason,
-        };
+    ) -> Result<(), String> {
+        let unwritable =
+            |reason: String| format!("cannot be written as {}: {reason}", format.word());
         out.text.clear();
         for name in &self.names {
             if !out.text.is_empty() {
@@ -330,7 +329,7 @@ mod tests {
         let mut out = FolderText::default();
         let record = (key, value.as_bytes(), time);
         let found = template(text).find(record, SinkFormat::Jsonl, &mut out);
-        found.map_err(|error| error.to_string())?;
+        found?;
         assert!(is_safe(&out.text), "{}", out.text);
         Ok(out.text)
     }

@@ -44,22 +44,22 @@ impl OpenPart {
     /// Adds a record to the buffer.
     ///
     /// # Errors
-    /// When it does not fit the format; nothing was added.
+    /// When it does not fit the format, with the reason; nothing was added.
     #[inline]
     pub(super) fn push(
         &mut self,
         (layout, has_header): (RecordLayout, bool),
         key: &[u8],
         value: &[u8],
-    ) -> Result<(), ConnectorError> {
+    ) -> Result<(), String> {
         if has_header && self.size.records == 0 {
             layout.write_header(&mut self.buffer);
         }
-        if let Err(error) = layout.write_record(key, value, &mut self.buffer) {
+        if let Err(reason) = layout.write_record(key, value, &mut self.buffer) {
             if self.size.records == 0 {
                 self.buffer.clear();
             }
-            return Err(error);
+            return Err(reason);
         }
         self.size.records += 1;
         Ok(())

@@ -7,7 +7,7 @@
 //! get more files than it would with all files open; a compressed part cannot be continued, so it ends there.
 //!
 //! Nothing is synced here: the committer does that, off the stream's path. After an error the writer must not be used
-//! again, but for [`ConnectorError::Unwritable`], which adds nothing; recovery removes its files.
+//! again; recovery removes its files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use super::folder::{FolderTemplate, FolderText};
 use super::open_part::{OpenPart, WRITE_BYTES};
 use super::part::{PARTS_MAX, Part, PartEnding, PartName, Size, open_name};
 use crate::connector::record_format::RecordLayout;
-use crate::connector::{ConnectorError, SinkWriter};
+use crate::connector::{ConnectorError, SinkWriter, UnwritableRecord};
 use floodmark_checkpoint::Staged;
 use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 
@@ -113,11 +113,21 @@ impl FileWriter {
         Ok(at)
     }
 
+    /// Writes a record to a part; returns the reason if its format cannot express the record. Then nothing was written.
     #[inline]
-    fn write_record(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<(), ConnectorError> {
+    fn write_record(
+        &mut self,
+        at: usize,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<String>, ConnectorError> {
         let part = &mut self.parts[at];
         let before = part.buffered();
-        part.push((self.settings.layout, self.settings.has_header), key, value)?;
+        let pushed = part.push((self.settings.layout, self.settings.has_header), key, value);
+        if let Err(reason) = pushed {
+            self.leave_out(at);
+            return Ok(Some(reason));
+        }
         let buffered = part.buffered();
         self.buffered += buffered - before;
         if part.number == 0 {
@@ -133,7 +143,17 @@ impl FileWriter {
         if part.records() >= records || part.bytes(self.settings.compression) >= bytes {
             self.end(at)?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Removes a part that was added for a record which cannot be written: such records must not use up the parts.
+    #[cold]
+    fn leave_out(&mut self, at: usize) {
+        let is_new = at + 1 == self.parts.len() && self.parts[at].records() == 0;
+        if is_new && self.settings.folders.is_some() {
+            self.parts.pop();
+            self.by_folder.remove(self.found.text.as_str());
+        }
     }
 
     /// Gives a part that begins its number.
@@ -226,20 +246,27 @@ impl FileWriter {
 }
 
 impl SinkWriter for FileWriter {
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError> {
         let settings = Arc::clone(&self.settings);
-        for (key, value, time) in batch.iter() {
+        let mut unwritable = Vec::new();
+        for (record, (key, value, time)) in batch.iter().enumerate() {
             let at = match &settings.folders {
                 None => 0,
                 Some(template) => {
-                    let record = (key, value, time);
-                    template.find(record, settings.layout.format, &mut self.found)?;
+                    let found = (key, value, time);
+                    let found = template.find(found, settings.layout.format, &mut self.found);
+                    if let Err(reason) = found {
+                        unwritable.push(UnwritableRecord { record, reason });
+                        continue;
+                    }
                     self.part_of_folder()?
                 }
             };
-            self.write_record(at, key, value)?;
+            if let Some(reason) = self.write_record(at, key, value)? {
+                unwritable.push(UnwritableRecord { record, reason });
+            }
         }
-        Ok(())
+        Ok(unwritable)
     }
 
     fn stage(&mut self, checkpoint: CheckpointId) -> Result<Option<Staged>, ConnectorError> {

@@ -146,8 +146,22 @@ fn contradiction(path: &Path, promised: InputCompression) -> ConnectorError {
     )
 }
 
+fn too_short(path: &Path, promised: InputCompression) -> ConnectorError {
+    let (name, _) = promised.words();
+    refused(
+        path,
+        format!(
+            "it ends within the start of {name}; replace it with the whole file, or take it out of `path`"
+        ),
+    )
+}
+
+fn may_not_be_read(error: &ConnectorError) -> bool {
+    matches!(error, ConnectorError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+}
+
 /// Makes compressed files one range each, before they are cut. Files that may grow and do not show yet what they are stay as
-/// they are.
+/// they are. What is wrong with a file as a whole is found by its reader: so it is one range, too, and is told of once.
 pub(super) fn plan(
     lengths: &BTreeMap<OsString, u64>,
     splits: &mut Vec<FileSplit>,
@@ -157,28 +171,30 @@ pub(super) fn plan(
     let (mut compressed, mut plain) = (BTreeSet::new(), BTreeSet::new());
     for path in lengths.keys() {
         let at = Path::new(path);
-        match FileStart::read(at)? {
-            None => {}
-            Some(FileStart::Compressed(_)) => {
-                compressed.insert(at);
+        let start = match FileStart::read(at) {
+            // If nothing of it was read: ranges that were begun have their own readers.
+            Err(error) if may_not_be_read(&error) => {
+                if splits.iter().all(|split| split.path != at) {
+                    compressed.insert(at);
+                }
+                continue;
             }
+            start => start?,
+        };
+        match start {
+            None => {}
             Some(FileStart::Plain) => {
                 plain.insert(at);
             }
             Some(FileStart::TooShort(_)) if follow => {}
-            Some(FileStart::TooShort(promised)) => {
-                let (name, _) = promised.words();
-                return Err(refused(
-                    at,
-                    format!(
-                        "it ends within the start of {name}; replace it with the whole file, or take it out of `path`"
-                    ),
-                ));
+            Some(
+                FileStart::Compressed(_) | FileStart::TooShort(_) | FileStart::Contradiction(_),
+            ) => {
+                compressed.insert(at);
             }
-            Some(FileStart::Contradiction(promised)) => return Err(contradiction(at, promised)),
         }
     }
-    for split in splits.iter_mut() {
+    for split in splits.iter_mut().filter(|split| !split.is_set_aside()) {
         if plain.contains(&*split.path) {
             // A file that was decompressed in its place has its content as bytes now.
             if split.compressed.take().is_some() {
@@ -330,11 +346,16 @@ impl FileContent {
         may_grow: bool,
     ) -> Result<Self, ConnectorError> {
         let found = FileStart::of_file(file, path).map_err(ConnectorError::io("read", path))?;
-        let FileStart::Compressed(kind) = found else {
-            return Err(refused(
-                path,
-                "it was compressed when the job began, and is not any more; restore the file, or run the job again",
-            ));
+        let kind = match found {
+            FileStart::Compressed(kind) => kind,
+            FileStart::TooShort(promised) => return Err(too_short(path, promised)),
+            FileStart::Contradiction(promised) => return Err(contradiction(path, promised)),
+            FileStart::Plain => {
+                return Err(refused(
+                    path,
+                    "it was compressed when the job began, and is not any more; restore the file, or run the job again",
+                ));
+            }
         };
         let decoder =
             ContentDecoder::new(kind, file).map_err(ConnectorError::io("decompress", path))?;
@@ -485,7 +506,7 @@ mod tests {
             position: 1 << 40,
             compressed: Some(CompressedPart {
                 read_len,
-                may_grow: false,
+                ..CompressedPart::default()
             }),
             ..FileSplit::whole("/a/f.gz".into(), SourceFormat::Lines, 7)
         };

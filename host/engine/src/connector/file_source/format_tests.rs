@@ -10,7 +10,7 @@ use super::*;
 use floodmark_state::stream::NO_TIMESTAMP;
 
 /// Keys and values of a file, as text.
-fn read(name: &str, content: &[u8], toml: &str) -> Result<Vec<String>, ConnectorError> {
+fn read(name: &str, content: &[u8], toml: &str) -> Result<Vec<String>, String> {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join(name), content).unwrap();
     let records = read_all(&source(&folder, &format!("path = '{name}'\n{toml}")))?;

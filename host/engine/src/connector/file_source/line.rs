@@ -10,12 +10,15 @@ use std::sync::Arc;
 use memchr::memmem;
 use serde::de::IgnoredAny;
 
+use super::place::LineEnd;
+use super::refused::{ReadStop, RecordRefusal, RefusedBytes, RefusedPlace};
 use super::split::{At, FileSplit};
 use super::window::{CursorLine, Window};
-use super::{RecordFields, SourceFormat};
+use super::{RecordFields, SourceFormat, row};
+use crate::connector::bad_record::json_reason;
 use crate::connector::letter::Letter;
 use crate::connector::read_ahead::ReadAhead;
-use crate::connector::{ConnectorError, ReadLimits, field};
+use crate::connector::{BadContent, ConnectorError, ReadLimits, field};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP};
 
 /// Opens the window where the records of a split begin.
@@ -24,7 +27,7 @@ pub(super) fn open(
     limit: u64,
     ahead: Option<&Arc<dyn ReadAhead>>,
 ) -> Result<Window, ConnectorError> {
-    if split.at != At::Anywhere {
+    if split.at != At::Anywhere || split.compressed.is_some() {
         return Window::open(split, split.position, limit, ahead);
     }
     // A record starts here if the byte before is a newline.
@@ -36,8 +39,8 @@ pub(super) fn open(
     Ok(window)
 }
 
-/// Adds lines until the batch is full; returns `true` if there are no more in the range for now. The position is valid
-/// only after success.
+/// Adds lines until the batch is full; returns `true` if there are no more in the range for now. The position is not valid
+/// after a failure; after a refused line it is behind that.
 pub(super) fn read(
     fields: &RecordFields,
     window: &mut Window,
@@ -45,8 +48,16 @@ pub(super) fn read(
     takes_tail: bool,
     limits: ReadLimits,
     batch: &mut Batch,
-) -> Result<bool, ConnectorError> {
+) -> Result<bool, ReadStop> {
     split.position = window.position();
+    if split.at == At::Anywhere && window.has_content() {
+        // The rest of a line that was too long.
+        let is_passed = window.skip_line()?;
+        split.position = window.position();
+        if is_passed {
+            split.at = At::Record;
+        }
+    }
     if split.is_read() || split.at == At::Anywhere {
         return Ok(true);
     }
@@ -66,13 +77,18 @@ pub(super) fn read(
                 split.position = window.position();
                 return Ok(true);
             }
+            CursorLine::TooLong => return Err(too_long(window, split)?),
         };
         let ends_unfinished = split.at == At::Unfinished && is_whole && line.is_empty();
         split.at = if is_whole { At::Record } else { At::Unfinished };
+        let start = std::mem::replace(&mut split.position, window.position());
         if !ends_unfinished {
-            add(fields, window, line, split.position, batch)?;
+            let line = window.bytes(line);
+            if let Err(refusal) = add(fields, line, batch) {
+                let span = (start, split.position);
+                return Err(refusal.of_line(window.counted(LineEnd::Newline), span, line));
+            }
         }
-        split.position = window.position();
         if limits.are_reached(batch) {
             return Ok(false);
         }
@@ -82,29 +98,45 @@ pub(super) fn read(
     }
 }
 
+/// Passes a line that is too long for a record, also if its end is still to come.
+#[cold]
+fn too_long(window: &mut Window, split: &mut FileSplit) -> Result<ReadStop, ConnectorError> {
+    let start = split.position;
+    let kept = window.rest().len().min(BadContent::BYTES_MAX);
+    let bytes = window.rest()[..kept].to_vec();
+    split.at = match window.skip_line()? {
+        true => At::Record,
+        false => At::Anywhere,
+    };
+    split.position = window.position();
+    Ok(ReadStop::Refused(Box::new(RefusedBytes {
+        place: RefusedPlace::Line(window.counted(LineEnd::Newline)),
+        span: (start, split.position),
+        reason: "the line is longer than 1 GiB; break it into several".to_owned(),
+        content: BadContent::of(&bytes, split.position - start, Vec::new()),
+        letter: None,
+    })))
+}
+
 fn without_return(window: &Window, line: Range<usize>) -> Range<usize> {
     let has_return = window.bytes(line.clone()).ends_with(b"\r");
     line.start..line.end - usize::from(has_return)
 }
 
+/// Adds the record of a line.
+///
+/// # Errors
+/// When there is none; nothing was added.
 #[inline]
-fn add(
-    fields: &RecordFields,
-    window: &Window,
-    line: Range<usize>,
-    offset: u64,
-    batch: &mut Batch,
-) -> Result<(), ConnectorError> {
-    let line = window.bytes(line);
-    let malformed = |reason| window.malformed(offset, reason);
+fn add(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(), RecordRefusal> {
     match fields.format {
-        SourceFormat::Jsonl => return add_json(fields, line, batch).map_err(malformed),
-        SourceFormat::DeadLetters => return add_letter(line, batch).map_err(malformed),
+        SourceFormat::Jsonl => return add_json(fields, line, batch).map_err(RecordRefusal::Bytes),
+        SourceFormat::DeadLetters => return add_letter(fields, line, batch),
         SourceFormat::Lines | SourceFormat::Csv => {}
     }
     let timestamp = match &fields.line_time {
         None => NO_TIMESTAMP,
-        Some(format) => format.find(line).map_err(malformed)?,
+        Some(format) => format.find(line)?,
     };
     let Some(separator) = &fields.key_separator else {
         batch.push(b"", line, timestamp);
@@ -115,13 +147,10 @@ fn add(
         _ => memmem::find(line, separator),
     };
     let Some(at) = found else {
-        return Err(window.malformed(
-            offset,
-            format!(
-                "the line has no `{}`; correct it, or leave out `key-separator`",
-                separator.escape_ascii()
-            ),
-        ));
+        return Err(RecordRefusal::Bytes(format!(
+            "the line has no `{}`; correct it, or leave out `key-separator`",
+            separator.escape_ascii()
+        )));
     };
     batch.push(&line[..at], &line[at + separator.len()..], timestamp);
     Ok(())
@@ -133,7 +162,8 @@ fn add_json(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(),
     }
     let text = std::str::from_utf8(line).map_err(|error| field::not_json(&error))?;
     if fields.key.is_empty() && fields.timestamp.is_none() {
-        serde_json::from_str::<IgnoredAny>(text).map_err(|error| field::not_json(&error))?;
+        let checked = serde_json::from_str::<IgnoredAny>(text);
+        checked.map_err(|error| field::not_json(&json_reason(&error)))?;
     }
     let timestamp = match &fields.timestamp {
         None => NO_TIMESTAMP,
@@ -144,8 +174,8 @@ fn add_json(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(),
     Ok(())
 }
 
-/// Adds the record that a dead letter is about.
-fn add_letter(line: &[u8], batch: &mut Batch) -> Result<(), String> {
+/// Adds the record that a dead letter is about; one of a source is parsed once more.
+fn add_letter(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(), RecordRefusal> {
     if line.trim_ascii().is_empty() {
         return Ok(());
     }
@@ -154,6 +184,17 @@ fn add_letter(line: &[u8], batch: &mut Batch) -> Result<(), String> {
     };
     let text = std::str::from_utf8(line).map_err(|error| refuse(&error))?;
     let letter = Letter::from_json(text).map_err(|error| refuse(&error))?;
-    batch.push(&letter.key, &letter.value, letter.timestamp);
-    Ok(())
+    let Some(fields) = &fields.of_letters else {
+        batch.push(&letter.key, &letter.value, letter.timestamp);
+        return Ok(());
+    };
+    let added = match (letter.bytes_in_all, fields.format) {
+        (Some(all), _) => Err(format!(
+            "the letter has only the first {} of its {all} bytes; correct the record in its file, and add the file to the input under another name",
+            letter.value.len()
+        )),
+        (None, SourceFormat::Csv) => row::add_row(fields, &letter.columns, &letter.value, batch),
+        (None, _) => add(fields, &letter.value, batch).map_err(RecordRefusal::into_reason),
+    };
+    added.map_err(|reason| RecordRefusal::Letter(Box::new(letter), reason))
 }

@@ -2,16 +2,23 @@
 //!
 //! A position in a file is a number of bytes: counting lines while reading would cost every record something, and a
 //! range in the middle of a file would not know its first line. So lines are counted when there is something to report,
-//! by reading the file from its start. Of very long files they are not counted: the worker would be busy for too long.
+//! by reading the file from its start, or from the last place that was reported: a file with many bad records is read
+//! once more, not once for each. Of very long files lines are not counted: the worker would be busy for too long.
+//!
+//! Compressed content is decompressed a second time for that, by a decoder that waits at the last place. Lines of standard
+//! input are counted in what is kept of it.
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use memchr::{memchr_iter, memchr2_iter};
 
 use super::compressed::{ContentDecoder, FileBytes, InputCompression};
+use super::standard_input::StandardInput;
 use crate::connector::FilePlace;
+use crate::connector::read_ahead::read_at;
 
 /// Bytes before a place in which lines are counted: reading them takes a few seconds.
 const COUNTED_BYTES_MAX: u64 = 4 << 30;
@@ -21,71 +28,120 @@ const COUNTED_CONTENT_MAX: u64 = 1 << 30;
 const READ_BYTES: u64 = 256 << 10;
 
 /// Which bytes end a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LineEnd {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum LineEnd {
+    #[default]
     Newline,
     /// A newline, a carriage return, or both together: as the parser of CSV has it.
     NewlineOrReturn,
 }
 
-/// The place of the line that starts at this byte.
-pub(super) fn of_line(file: &Arc<File>, kind: Option<InputCompression>, byte: u64) -> FilePlace {
-    FilePlace {
-        line: line_at(file, kind, byte, LineEnd::Newline),
-        byte,
-    }
+/// The input whose lines are counted.
+pub(super) enum CountedInput {
+    File {
+        file: Arc<File>,
+        /// `Some` if positions are those of its decompressed content.
+        compression: Option<InputCompression>,
+        ends: LineEnd,
+    },
+    Stream(Arc<StandardInput>),
 }
 
-/// The place of the row that a parser reads from this byte on: line ends before a row are not a part of it.
-pub(super) fn of_row(file: &Arc<File>, kind: Option<InputCompression>, byte: u64) -> FilePlace {
-    let byte = row_start(file, kind, byte);
-    FilePlace {
-        line: line_at(file, kind, byte, LineEnd::NewlineOrReturn),
-        byte,
-    }
-}
-
-/// The bytes from a position on; `None` if they cannot be read, or there is too much compressed content before them.
-fn bytes_from(file: &Arc<File>, kind: Option<InputCompression>, at: u64) -> Option<Box<dyn Read>> {
-    let Some(kind) = kind else {
-        return Some(Box::new(FileBytes::new(Arc::clone(file), at)));
-    };
-    if at > COUNTED_CONTENT_MAX {
-        return None;
-    }
-    let mut decoder = ContentDecoder::new(kind, file).ok()?;
-    let passed = std::io::copy(&mut decoder.by_ref().take(at), &mut std::io::sink());
-    (passed.ok()? == at).then(|| Box::new(decoder) as Box<dyn Read>)
-}
-
-/// `None` if there is too much to count, or the file cannot be read: the error to report is another one.
-fn line_at(
-    file: &Arc<File>,
-    kind: Option<InputCompression>,
+/// Counts lines up to one place after the other.
+///
+/// - `lines` is the number of line ends in the first `byte` bytes of `file`.
+/// - `content` has given as many bytes.
+#[derive(Default)]
+pub(super) struct LineCounter {
+    file: Option<CountedLines>,
     byte: u64,
+    lines: u64,
+    /// Whether the byte before is a carriage return.
+    after_return: bool,
+    /// `Some` if the file is compressed, and lines of it were counted.
+    content: Option<ContentDecoder>,
+}
+
+/// What a count is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct CountedLines {
+    device: u64,
+    inode: u64,
+    compression: Option<InputCompression>,
     ends: LineEnd,
-) -> Option<u64> {
-    let counted_max = match kind {
-        None => COUNTED_BYTES_MAX,
-        Some(_) => COUNTED_CONTENT_MAX,
-    };
-    if byte > counted_max {
-        return None;
+}
+
+impl LineCounter {
+    /// The place of the line or row that starts at this byte.
+    pub(super) fn of_line(&mut self, input: &CountedInput, byte: u64) -> FilePlace {
+        match input {
+            CountedInput::Stream(input) => input.place(byte),
+            CountedInput::File {
+                file,
+                compression,
+                ends,
+            } => FilePlace {
+                line: self.line_at(file, (*compression, *ends), byte),
+                byte,
+            },
+        }
     }
-    let mut bytes = bytes_from(file, kind, 0)?;
-    let mut buffer = vec![0; byte.min(READ_BYTES) as usize];
-    let (mut at, mut line) = (0, 1);
-    let mut after_return = false;
-    while at < byte {
-        let wanted = (byte - at).min(READ_BYTES) as usize;
-        let read = bytes.read(&mut buffer[..wanted]).ok()?;
-        if read == 0 {
+
+    /// `None` if there is too much to count, or the file cannot be read: the error to report is another one.
+    fn line_at(
+        &mut self,
+        file: &Arc<File>,
+        (compression, ends): (Option<InputCompression>, LineEnd),
+        byte: u64,
+    ) -> Option<u64> {
+        let counted_max = match compression {
+            None => COUNTED_BYTES_MAX,
+            Some(_) => COUNTED_CONTENT_MAX,
+        };
+        if byte > counted_max {
             return None;
         }
-        line += ends.count(&buffer[..read], &mut after_return);
-        at += read as u64;
+        let metadata = file.metadata().ok()?;
+        let counted = CountedLines {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            compression,
+            ends,
+        };
+        if self.file != Some(counted) || byte < self.byte {
+            *self = Self {
+                file: Some(counted),
+                ..Self::default()
+            };
+        }
+        let line = self.count_to(file, counted, byte);
+        if line.is_none() {
+            *self = Self::default();
+        }
+        line
     }
-    Some(line)
+
+    fn count_to(&mut self, file: &Arc<File>, counted: CountedLines, byte: u64) -> Option<u64> {
+        if let (Some(kind), None) = (counted.compression, &self.content) {
+            self.content = Some(ContentDecoder::new(kind, file).ok()?);
+        }
+        let mut plain = FileBytes::new(Arc::clone(file), self.byte);
+        let bytes: &mut dyn Read = match &mut self.content {
+            Some(content) => content,
+            None => &mut plain,
+        };
+        let mut buffer = vec![0; (byte - self.byte).min(READ_BYTES) as usize];
+        while self.byte < byte {
+            let wanted = (byte - self.byte).min(READ_BYTES) as usize;
+            let read = bytes.read(&mut buffer[..wanted]).ok()?;
+            if read == 0 {
+                return None;
+            }
+            self.lines += counted.ends.count(&buffer[..read], &mut self.after_return);
+            self.byte += read as u64;
+        }
+        Some(self.lines + 1)
+    }
 }
 
 impl LineEnd {
@@ -106,14 +162,12 @@ impl LineEnd {
     }
 }
 
-fn row_start(file: &Arc<File>, kind: Option<InputCompression>, byte: u64) -> u64 {
-    let Some(mut bytes) = bytes_from(file, kind, byte) else {
-        return byte;
-    };
+/// The start of the row that a parser reads from this byte of a file on: line ends before a row are not a part of it.
+pub(super) fn row_start(file: &File, byte: u64) -> u64 {
     let mut buffer = [0; 4096];
     let mut at = byte;
     loop {
-        let read = bytes.read(&mut buffer).unwrap_or(0);
+        let read = read_at(file, &mut buffer, at).unwrap_or(0);
         let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
         match buffer[..read].iter().position(|byte| !is_end(byte)) {
             Some(ends) => return at + ends as u64,
@@ -126,7 +180,7 @@ fn row_start(file: &Arc<File>, kind: Option<InputCompression>, byte: u64) -> u64
 
 #[cfg(test)]
 mod tests {
-    //! Catches a line that is off by one, and a count that ends early in a long file.
+    //! Catches a line that is off by one, and a count that ends early in a long file or continues in another one.
 
     use std::io::Write;
 
@@ -138,24 +192,66 @@ mod tests {
         Arc::new(file)
     }
 
+    fn counted(file: &Arc<File>, ends: LineEnd) -> CountedInput {
+        CountedInput::File {
+            file: Arc::clone(file),
+            compression: None,
+            ends,
+        }
+    }
+
     #[test]
     fn lines_are_counted_from_the_start() {
         let check = |bytes: &[u8], byte: u64, expected: &str| {
-            assert_eq!(of_line(&file(bytes), None, byte).to_string(), expected);
+            let input = counted(&file(bytes), LineEnd::Newline);
+            let place = LineCounter::default().of_line(&input, byte);
+            assert_eq!(place.to_string(), expected);
         };
         check(b"", 0, "line 1, byte 0");
         check(b"a\nb\n", 2, "line 2, byte 2");
         check(b"\n\n", 1, "line 2, byte 1");
         check(b"short", 7, "byte 7");
         check(&b"a\n".repeat(300_000), 599_998, "line 300000, byte 599998");
-        let too_far = line_at(&file(b""), None, COUNTED_BYTES_MAX + 1, LineEnd::Newline);
-        assert_eq!(too_far, None);
+        check(b"", COUNTED_BYTES_MAX + 1, "byte 4294967297");
+    }
+
+    #[test]
+    fn a_count_continues_in_the_same_file_and_starts_over_elsewhere() {
+        let (one, other) = (file(b"a\nb\nc\nd\n"), file(b"aaaa\nb\n"));
+        let content = zstd::encode_all(&b"a\nb\nc\nd\n"[..], 1).unwrap();
+        let compressed = CountedInput::File {
+            file: file(&content),
+            compression: Some(InputCompression::Zstd),
+            ends: LineEnd::Newline,
+        };
+        let one = counted(&one, LineEnd::Newline);
+        let other = counted(&other, LineEnd::Newline);
+        let mut lines = LineCounter::default();
+        for (input, byte, line) in [
+            (&one, 2, Some(2)),
+            (&one, 6, Some(4)),
+            (&one, 6, Some(4)),
+            (&one, 4, Some(3)),
+            (&other, 5, Some(2)),
+            (&one, 6, Some(4)),
+            (&compressed, 2, Some(2)),
+            (&compressed, 6, Some(4)),
+            (&compressed, 4, Some(3)),
+            (&compressed, 99, None),
+            (&compressed, 8, Some(5)),
+        ] {
+            assert_eq!(lines.of_line(input, byte).line, line, "{byte}");
+        }
     }
 
     #[test]
     fn a_row_starts_after_the_ends_before_it() {
         let check = |bytes: &[u8], byte: u64, expected: &str| {
-            assert_eq!(of_row(&file(bytes), None, byte).to_string(), expected);
+            let file = file(bytes);
+            let start = row_start(&file, byte);
+            let input = counted(&file, LineEnd::NewlineOrReturn);
+            let place = LineCounter::default().of_line(&input, start);
+            assert_eq!(place.to_string(), expected);
         };
         check(b"a\r\nb", 2, "line 2, byte 3");
         check(b"a\n\r\n\nb", 2, "line 4, byte 5");
@@ -164,5 +260,14 @@ mod tests {
         check(b"a\r\rb", 2, "line 3, byte 3");
         let long = [b"a".as_slice(), &b"\n".repeat(10_000), b"b"].concat();
         check(&long, 1, "line 10001, byte 10001");
+    }
+
+    #[test]
+    fn a_line_end_of_two_bytes_is_one_end_also_between_two_counts() {
+        let input = counted(&file(b"a\r\nb\r\nc"), LineEnd::NewlineOrReturn);
+        let mut lines = LineCounter::default();
+        for (byte, line) in [(2, 2), (3, 2), (6, 3)] {
+            assert_eq!(lines.of_line(&input, byte).line, Some(line), "{byte}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Files are read one after the other, each to its end. With `follow` the reader continues in rounds: after each it is
 //! idle for a moment, then checks for files that have grown and for new files in its watches. A file that is removed
-//! while it is followed counts as read; one that becomes shorter is an error.
+//! while it is followed counts as read; one that becomes shorter is an error. Bytes that are not a record end a call, and
+//! the next call continues behind them. A file that cannot be read at all is given up as a whole.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use super::compressed;
 use super::listing::Listing;
+use super::place::LineCounter;
+use super::refused::{ReadStop, RefusedBytes, RefusedPlace};
 use super::row::RowReader;
 use super::split::{self, FileSourceSplit, FileSplit, Watch};
 use super::window::Window;
@@ -35,14 +38,21 @@ pub(super) struct FileReader {
     /// The index of the file that is read next.
     current: usize,
     open: Option<OpenFile>,
-    /// The name of the open file, for messages.
-    label: Arc<str>,
+    names: FileNames,
     /// No file is checked before this time.
     idle_until: Duration,
     /// Whether all files were read once; afterwards only files that have grown are opened.
     has_read_round: bool,
     /// `Some` if parts of files are read ahead.
     ahead: Option<Arc<dyn ReadAhead>>,
+}
+
+/// Names places for messages.
+#[derive(Default)]
+struct FileNames {
+    /// The name of the open file, or of the one before.
+    label: Arc<str>,
+    lines: LineCounter,
 }
 
 enum OpenFile {
@@ -86,7 +96,7 @@ impl FileReader {
             poll,
             current: 0,
             open: None,
-            label: Arc::default(),
+            names: FileNames::default(),
             idle_until: Duration::ZERO,
             has_read_round: false,
             ahead: None,
@@ -94,11 +104,14 @@ impl FileReader {
     }
 
     /// Opens the current file, if it has something to read.
-    fn open_current(&mut self) -> Result<bool, ConnectorError> {
+    fn open_current(&mut self) -> Result<bool, ReadStop> {
         let takes_tail = self.follow.is_none();
         let ahead = self.ahead.as_ref();
         let split = &mut self.files[self.current];
-        if split.is_read() || (!takes_tail && !look_again(split, self.has_read_round)?) {
+        if split.is_read() || split.is_set_aside() {
+            return Ok(false);
+        }
+        if !takes_tail && !look_again(split, self.has_read_round)? {
             return Ok(false);
         }
         // Files that were there at the start were recognised when the splits were made.
@@ -112,8 +125,7 @@ impl FileReader {
             part.may_grow = !takes_tail;
         }
         let len = split.len;
-        let name = split::name_of(&split.path, &self.base);
-        self.label = format!("`{}`", String::from_utf8_lossy(&name)).into();
+        self.names.label = label_of(&split.path, &self.base);
         self.open = Some(match self.fields.format {
             SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
                 OpenFile::Lines(line::open(split, len, ahead)?)
@@ -127,6 +139,37 @@ impl FileReader {
             )?)),
         });
         Ok(true)
+    }
+
+    /// Tells of what cannot be read, behind which the next call continues.
+    ///
+    /// # Errors
+    /// When it is not the input that is wrong.
+    #[cold]
+    fn stopped(&mut self, stop: ReadStop) -> Result<ReadOutcome, ConnectorError> {
+        let split = &mut self.files[self.current];
+        let refused = match stop {
+            ReadStop::Refused(refused) => *refused,
+            ReadStop::Failed(error) => {
+                // It may not be open yet.
+                self.names.label = label_of(&split.path, &self.base);
+                match whole_file(split, error)? {
+                    Some(refused) => refused,
+                    None => {
+                        self.current += 1;
+                        return Ok(ReadOutcome::More);
+                    }
+                }
+            }
+        };
+        if refused.content.is_file {
+            split.set_aside();
+            self.open = None;
+            self.current += 1;
+        }
+        let FileNames { label, lines } = &mut self.names;
+        let bad = refused.into_bad_record(label, lines);
+        Ok(ReadOutcome::Bad(Box::new(bad)))
     }
 
     /// Adds new files that hash to this task's watches.
@@ -154,6 +197,43 @@ impl FileReader {
         }
         Ok(())
     }
+}
+
+/// The name of a file, for messages.
+fn label_of(path: &Path, base: &Path) -> Arc<str> {
+    let name = split::name_of(path, base);
+    format!("`{}`", String::from_utf8_lossy(&name)).into()
+}
+
+/// The refusal of a file as a whole: it is damaged, or this user may not read it. `None` if nothing in it would be missing.
+///
+/// # Errors
+/// When it is not the file that is wrong.
+fn whole_file(
+    split: &FileSplit,
+    error: ConnectorError,
+) -> Result<Option<RefusedBytes>, ConnectorError> {
+    let from = split.position;
+    let (place, to, reason) = match error {
+        ConnectorError::Compressed { byte, reason, .. } => {
+            (RefusedPlace::Content(byte), from.max(byte), reason)
+        }
+        ConnectorError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            let has_more = match split.compressed {
+                Some(_) => split.len > 0 && !split.is_whole(),
+                None => from < split.len,
+            };
+            if !has_more {
+                return Ok(None);
+            }
+            let reason = format!(
+                "it cannot be opened ({source}); allow this user to read it, or leave it out of `path`"
+            );
+            (RefusedPlace::File, from.max(split.len), reason)
+        }
+        error => return Err(error),
+    };
+    Ok(Some(RefusedBytes::of_file(place, (from, to), reason)))
 }
 
 /// Reads the file's length again; returns whether there is something unread.
@@ -212,29 +292,40 @@ impl SourceReader for FileReader {
                 let until = self.idle_until;
                 return Ok(ReadOutcome::Idle { until });
             }
-            if self.open.is_none() && !self.open_current()? {
-                self.current += 1;
-                continue;
+            if self.open.is_none() {
+                match self.open_current() {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.current += 1;
+                        continue;
+                    }
+                    Err(stop) => return self.stopped(stop),
+                }
             }
             let open = self.open.as_mut().expect("it has just been opened");
-            if !open.catch_up()? {
-                return Ok(ReadOutcome::More);
+            match open.catch_up() {
+                Ok(true) => {}
+                Ok(false) => return Ok(ReadOutcome::More),
+                Err(error) => return self.stopped(error.into()),
             }
             let split = &mut self.files[self.current];
             let (from, len) = (split.position, batch.len());
-            let ended = match open {
+            let read = match open {
                 OpenFile::Lines(window) => {
-                    line::read(&self.fields, window, split, takes_tail, limits, batch)?
+                    line::read(&self.fields, window, split, takes_tail, limits, batch)
                 }
-                OpenFile::Rows(rows) => rows.read(split, takes_tail, limits, batch)?,
+                OpenFile::Rows(rows) => rows.read(&self.fields, split, takes_tail, limits, batch),
             };
             if batch.len() > len {
                 let records = batch.len() - len;
                 let span = (from, split.position);
-                batch.origin.read(&self.label, Unit::Bytes, span, records);
+                let label = &self.names.label;
+                batch.origin.read(label, Unit::Bytes, span, records);
             }
-            if !ended {
-                return Ok(ReadOutcome::More);
+            match read {
+                Ok(true) => {}
+                Ok(false) => return Ok(ReadOutcome::More),
+                Err(stop) => return self.stopped(stop),
             }
             if let Some((len, end)) = open.ended()
                 && split.position == end
@@ -262,7 +353,9 @@ impl SourceReader for FileReader {
 
     fn progress(&self) -> SourceProgress {
         // How long the content of a compressed file is shows at its end.
-        let is_open = |split: &FileSplit| split.compressed.is_some() && !split.is_whole();
+        let is_open = |split: &FileSplit| {
+            split.compressed.is_some() && !split.is_whole() && !split.is_set_aside()
+        };
         let is_known = self.follow.is_none() && !self.files.iter().any(is_open);
         SourceProgress {
             done: self.files.iter().map(FileSplit::done).sum(),

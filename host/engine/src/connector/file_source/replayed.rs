@@ -1,5 +1,5 @@
-//! Reads dead letters that are replayed to their operator: the files of one folder, which another process adds as a
-//! whole and never changes.
+//! Reads dead letters that are replayed to their node: the files of one folder, which another process adds as a whole and
+//! never changes. Letters of operators and sinks have the record. Those of a source have bytes, which are parsed once more.
 //!
 //! It is a file source with these differences: an empty folder is not an error, nor is a missing file, since a
 //! checkpoint may have been carried elsewhere. Letters of output that was taken back are not read: the job returned to
@@ -25,7 +25,7 @@ use floodmark_state::stream::CheckpointId;
 /// Interval of checking for new files: people add them, so a second is short enough.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Reads letters that are replayed to an operator.
+/// Reads letters that are replayed to an operator or sink, or whose bytes a source parses once more.
 #[derive(Debug)]
 pub struct ReplayedLetters {
     files: FileSource,
@@ -35,10 +35,27 @@ impl ReplayedLetters {
     /// A source of the files of `folder`, which must exist. With `follow` it waits for new ones, and does not end.
     #[must_use]
     pub fn new(folder: &Path, follow: bool) -> Self {
+        Self::with_fields(
+            folder,
+            follow,
+            RecordFields::only(SourceFormat::DeadLetters),
+        )
+    }
+
+    /// A source of the letters of a source that gets records in this way.
+    pub(super) fn of_source(folder: &Path, follow: bool, fields: Arc<RecordFields>) -> Self {
+        let fields = RecordFields {
+            of_letters: Some(fields),
+            ..RecordFields::only(SourceFormat::DeadLetters)
+        };
+        Self::with_fields(folder, follow, fields)
+    }
+
+    fn with_fields(folder: &Path, follow: bool, fields: RecordFields) -> Self {
         let files = FileSource {
             base: folder.to_owned(),
             listing: Arc::new(Listing::new(folder, PathBuf::new())),
-            fields: Arc::new(RecordFields::only(SourceFormat::DeadLetters)),
+            fields: Arc::new(fields),
             follow,
             // Letters of one file stay in their order.
             split_bytes: None,
@@ -165,6 +182,8 @@ mod tests {
                 key: vec![255],
                 value: format!("{number}.{checkpoint}").into_bytes(),
                 timestamp: NO_TIMESTAMP,
+                columns: Vec::new(),
+                bytes_in_all: None,
             };
             let place = LetterPlace {
                 checkpoint: CheckpointId(checkpoint),
@@ -247,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_letter_is_an_error() {
+    fn a_line_that_is_no_letter_is_told() {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("x.jsonl"), "\n{\"key\":\"k\"}\n").unwrap();
         let source = ReplayedLetters::new(folder.path(), false);
@@ -258,12 +277,14 @@ mod tests {
             bytes_max: 999,
         };
         let read = reader.read(Duration::ZERO, limits, &mut Batch::default());
-        let message = read.unwrap_err().to_string();
-        assert!(
-            message.ends_with(
-                "x.jsonl`, line 2, byte 1: not a dead letter: it has no `timestamp`; correct or remove the line, or set another `format`"
-            ),
-            "{message}"
+        let ReadOutcome::Bad(bad) = read.unwrap() else {
+            panic!("the line is not a letter")
+        };
+        assert_eq!(bad.place, "`x.jsonl`, line 2, byte 1");
+        assert_eq!(
+            bad.reason,
+            "not a dead letter: it has no `timestamp`; correct or remove the line, or set another `format`"
         );
+        assert_eq!(bad.content.bytes, b"{\"key\":\"k\"}");
     }
 }

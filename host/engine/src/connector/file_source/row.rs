@@ -2,23 +2,28 @@
 //!
 //! Rows have any length and may contain newlines in quotes, so a file is one split and is parsed from its header on.
 //! The position between rows is enough to resume: a new parser starts there. Empty lines are skipped.
+//!
+//! A row that is refused ends where the parser has found its end. If a quote is missing, that is the end of the file: then
+//! only the first line of the row is refused, and reading continues with the next line. If the header is refused, so is
+//! the whole file.
 
 use std::sync::Arc;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use super::event_time::TimeField;
+use super::place::LineEnd;
+use super::refused::{ReadStop, RefusedBytes, RefusedPlace};
+use super::row_header::{RowHeader, names_of, refuse_output};
 use super::split::FileSplit;
-use super::window::{RECORD_BYTES_MAX, Window};
+use super::window::{CursorLine, RECORD_BYTES_MAX, Window};
 use super::{ColumnNames, RecordFields};
-use crate::connector::field::FieldPath;
 use crate::connector::read_ahead::ReadAhead;
-use crate::connector::record_format::CSV_COLUMNS;
-use crate::connector::{ConnectorError, ReadLimits, file_sink};
-use floodmark_state::stream::{Batch, NO_TIMESTAMP};
+use crate::connector::record_format::BYTE_ORDER_MARK;
+use crate::connector::{BadContent, ConnectorError, ReadLimits};
+use floodmark_state::stream::Batch;
 
-/// Bytes of names in a message.
-const LISTED_BYTES_MAX: usize = 200;
+/// Why a row is refused whose last quote is missing.
+const NEVER_ENDS: &str = "the row starts a quoted field that never ends; add the missing quote";
 
 /// Reads the rows of one file.
 ///
@@ -29,24 +34,17 @@ pub(super) struct RowReader {
     row: SourceRow,
     header: Option<RowHeader>,
     json: Vec<u8>,
+    /// Why the row at the cursor does not end, if it was found not to.
+    endless: Option<&'static str>,
 }
 
 /// The fields of a row, end to end.
 #[derive(Default)]
-struct SourceRow {
+pub(super) struct SourceRow {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     bytes_len: usize,
     ends_len: usize,
-}
-
-struct RowHeader {
-    /// For each column the text before its value: `{"first":` or `,"other":`.
-    labels: Vec<Vec<u8>>,
-    /// The columns that form the key.
-    key: Vec<usize>,
-    /// The column with the event time, and how to read it.
-    timestamp: Option<(usize, TimeField)>,
 }
 
 enum Parsed {
@@ -55,9 +53,23 @@ enum Parsed {
     End,
     /// There are no more whole rows, in a file that may grow.
     Unfinished,
+    /// The row does not end where it should. The parser must not be used again.
+    Endless(&'static str),
 }
 
 impl RowReader {
+    /// Parses from the cursor on, without a header.
+    fn at(window: Window, fields: &RecordFields) -> Self {
+        Self {
+            window,
+            parser: parser(fields),
+            row: SourceRow::default(),
+            header: None,
+            json: Vec::new(),
+            endless: None,
+        }
+    }
+
     /// Opens a file and reads its header, if it has one. The header may be incomplete in a file that grows.
     pub(super) fn open(
         fields: &RecordFields,
@@ -65,34 +77,31 @@ impl RowReader {
         limit: u64,
         takes_tail: bool,
         ahead: Option<&Arc<dyn ReadAhead>>,
-    ) -> Result<Self, ConnectorError> {
-        let mut reader = Self {
-            window: Window::open(split, 0, limit, ahead)?,
-            parser: parser(fields),
-            row: SourceRow::default(),
-            header: None,
-            json: Vec::new(),
-        };
+    ) -> Result<Self, ReadStop> {
+        let mut reader = Self::at(Window::open(split, 0, limit, ahead)?, fields);
         let header = match &fields.columns {
             ColumnNames::Listed(names) => RowHeader::new(fields, names),
             ColumnNames::FirstRow | ColumnNames::StatedFirstRow => {
-                if !matches!(reader.parse(takes_tail)?, Parsed::Row) {
-                    return Ok(reader);
+                match reader.parse(takes_tail)? {
+                    Parsed::Row => {
+                        let names = names_of(&reader.row);
+                        refuse_output(fields, split, names.as_deref().unwrap_or_default())
+                            .and(names)
+                            .and_then(|names| RowHeader::new(fields, &names))
+                    }
+                    Parsed::Endless(reason) => Err(reason.to_owned()),
+                    Parsed::End | Parsed::Unfinished => return Ok(reader),
                 }
-                let names = names_of(&reader.row);
-                refuse_output(fields, split, names.as_deref().unwrap_or_default())
-                    .and(names)
-                    .and_then(|names| RowHeader::new(fields, &names))
             }
         };
-        reader.header = Some(header.map_err(|reason| reader.window.malformed_row(0, reason))?);
+        match header {
+            Ok(header) => reader.header = Some(header),
+            Err(reason) => return Err(reader.refused_header(0, reason)?),
+        }
         split.position = split.position.max(reader.window.position());
         if split.position > reader.window.position() {
             reader.window = Window::open(split, split.position, limit, ahead)?;
-            reader.parser = parser(fields);
-            // The parser would remove a byte order mark here, where it is data: it only does so at the very
-            // beginning.
-            reader.parser.read_record(b"\n", &mut [0], &mut [0]);
+            reader.parser = parser_of_rows(fields);
         }
         Ok(reader)
     }
@@ -102,23 +111,20 @@ impl RowReader {
         window: Window,
         fields: &RecordFields,
         names: Option<Vec<String>>,
-    ) -> Result<Self, ConnectorError> {
-        let mut reader = Self {
-            window,
-            parser: parser(fields),
-            row: SourceRow::default(),
-            header: None,
-            json: Vec::new(),
-        };
-        let position = reader.window.position();
+    ) -> Result<Self, ReadStop> {
+        let mut reader = Self::at(window, fields);
         let names = match &fields.columns {
             ColumnNames::Listed(names) => Some(names.clone()),
             ColumnNames::FirstRow | ColumnNames::StatedFirstRow => names,
         };
         if let Some(names) = names {
-            let header = RowHeader::new(fields, &names);
-            reader.header =
-                Some(header.map_err(|reason| reader.window.malformed_row(position, reason))?);
+            match RowHeader::new(fields, &names) {
+                Ok(header) => reader.header = Some(header),
+                Err(reason) => {
+                    let position = reader.window.position();
+                    return Err(reader.refused_header(position, reason)?);
+                }
+            }
         }
         Ok(reader)
     }
@@ -129,27 +135,34 @@ impl RowReader {
         fields: &RecordFields,
         split: &mut FileSplit,
         takes_tail: bool,
-    ) -> Result<Option<Vec<String>>, ConnectorError> {
-        if self.header.is_some() || !matches!(self.parse(takes_tail)?, Parsed::Row) {
+    ) -> Result<Option<Vec<String>>, ReadStop> {
+        if self.header.is_some() {
             return Ok(None);
         }
-        let read = names_of(&self.row)
-            .and_then(|names| Ok((RowHeader::new(fields, &names)?, names)))
-            .map_err(|reason| self.window.malformed_row(split.position, reason));
-        let (header, names) = read?;
-        self.header = Some(header);
-        split.position = self.window.position();
-        Ok(Some(names))
+        let read = match self.parse(takes_tail)? {
+            Parsed::Row => {
+                names_of(&self.row).and_then(|names| Ok((RowHeader::new(fields, &names)?, names)))
+            }
+            Parsed::Endless(reason) => Err(reason.to_owned()),
+            Parsed::End | Parsed::Unfinished => return Ok(None),
+        };
+        let start = std::mem::replace(&mut split.position, self.window.position());
+        match read {
+            Ok((header, names)) => {
+                self.header = Some(header);
+                Ok(Some(names))
+            }
+            Err(reason) => Err(self.refused_header(start, reason)?),
+        }
     }
 
     /// Parses again from the start of a row, of which there may be more now.
     pub(super) fn go_back(&mut self, fields: &RecordFields, position: u64, is_start: bool) {
         self.window.go_to(position);
-        self.parser = parser(fields);
-        if !is_start {
-            // As in `open`: there is no byte order mark here.
-            self.parser.read_record(b"\n", &mut [0], &mut [0]);
-        }
+        self.parser = match is_start {
+            true => parser(fields),
+            false => parser_of_rows(fields),
+        };
     }
 
     /// As [`Window::catch_up`].
@@ -162,54 +175,185 @@ impl RowReader {
         self.window.ended()
     }
 
-    /// Adds rows until the batch is full; returns `true` if there are no more for now. The position is valid only after
-    /// success.
+    /// Adds rows until the batch is full; returns `true` if there are no more for now. The position is not valid after a
+    /// failure; after a refused row it is behind that.
     pub(super) fn read(
         &mut self,
+        fields: &RecordFields,
         split: &mut FileSplit,
         takes_tail: bool,
         limits: ReadLimits,
         batch: &mut Batch,
-    ) -> Result<bool, ConnectorError> {
+    ) -> Result<bool, ReadStop> {
         let Some(header) = self.header.take() else {
             return Ok(true);
         };
-        let ended = loop {
+        let read = self.read_rows((fields, &header), split, takes_tail, limits, batch);
+        self.header = Some(header);
+        read
+    }
+
+    fn read_rows(
+        &mut self,
+        (fields, header): (&RecordFields, &RowHeader),
+        split: &mut FileSplit,
+        takes_tail: bool,
+        limits: ReadLimits,
+        batch: &mut Batch,
+    ) -> Result<bool, ReadStop> {
+        if let Some(reason) = self.endless.take() {
+            return Err(self.refused_line(header, split, reason)?);
+        }
+        loop {
             match self.parse(takes_tail)? {
                 Parsed::Row => {}
                 // The start of a row is read again when there is more.
-                Parsed::Unfinished => break true,
+                Parsed::Unfinished => return Ok(true),
                 Parsed::End => {
                     split.position = self.window.position();
-                    break true;
+                    return Ok(true);
+                }
+                Parsed::Endless(reason) => {
+                    return self.return_to_row((fields, header), split, reason);
                 }
             }
-            header
-                .add(&self.row, &mut self.json, batch)
-                .map_err(|reason| self.window.malformed_row(split.position, reason))?;
-            split.position = self.window.position();
-            if limits.are_reached(batch) {
-                break false;
+            let start = std::mem::replace(&mut split.position, self.window.position());
+            if let Err(reason) = header.add(&self.row, &mut self.json, batch) {
+                return Err(self.refused((start, split.position), &header.names, reason)?);
             }
+            if limits.are_reached(batch) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Refuses the row between these positions.
+    #[cold]
+    fn refused(
+        &self,
+        (from, to): (u64, u64),
+        columns: &[String],
+        reason: String,
+    ) -> Result<ReadStop, ConnectorError> {
+        let (start, bytes) = self.window.row_bytes((from, to))?;
+        let mut row = bytes.as_slice();
+        // What is cut off does not end with the row.
+        let is_whole = bytes.len() as u64 == to - start;
+        if is_whole {
+            row = row.strip_suffix(b"\n").unwrap_or(row);
+            row = row.strip_suffix(b"\r").unwrap_or(row);
+        }
+        row = self.without_mark(start, row);
+        let len = match is_whole {
+            true => row.len() as u64,
+            false => to - start,
         };
-        self.header = Some(header);
-        Ok(ended)
+        let content = BadContent::of(row, len, columns.to_vec());
+        Ok(self.stop((start, to), reason, content))
+    }
+
+    /// Refuses the whole file, of which the header was read from this position on.
+    #[cold]
+    fn refused_header(&self, from: u64, reason: String) -> Result<ReadStop, ConnectorError> {
+        let stop = self.refused((from, self.window.position()), &[], reason)?;
+        Ok(match stop {
+            ReadStop::Refused(mut refused) => {
+                refused.content.is_file = true;
+                ReadStop::Refused(refused)
+            }
+            failed @ ReadStop::Failed(_) => failed,
+        })
+    }
+
+    /// Returns to the start of a row that does not end, of which only the first line is refused: by the next call, since
+    /// content must be skipped first. What is not kept of a stream is refused with the row.
+    #[cold]
+    fn return_to_row(
+        &mut self,
+        (fields, header): (&RecordFields, &RowHeader),
+        split: &mut FileSplit,
+        reason: &'static str,
+    ) -> Result<bool, ReadStop> {
+        let end = self.window.position();
+        self.parser = parser_of_rows(fields);
+        if self.window.go_back(split, split.position)? {
+            self.endless = Some(reason);
+            return Ok(false);
+        }
+        let start = std::mem::replace(&mut split.position, end);
+        Err(self.refused((start, end), &header.names, reason.to_owned())?)
+    }
+
+    /// Refuses the first line of the row at the cursor, and continues behind it.
+    #[cold]
+    fn refused_line(
+        &mut self,
+        header: &RowHeader,
+        split: &mut FileSplit,
+        reason: &str,
+    ) -> Result<ReadStop, ConnectorError> {
+        self.window.pass_line_ends()?;
+        let start = self.window.position();
+        let mut is_whole = true;
+        let line = match self.window.line()? {
+            CursorLine::Whole(line) => self.window.bytes(line).to_vec(),
+            CursorLine::Tail(line) => {
+                let bytes = self.window.bytes(line).to_vec();
+                self.window.pass(bytes.len());
+                bytes
+            }
+            CursorLine::TooLong => {
+                let kept = self.window.rest().len().min(BadContent::BYTES_MAX);
+                let bytes = self.window.rest()[..kept].to_vec();
+                self.window.skip_line()?;
+                is_whole = false;
+                bytes
+            }
+            CursorLine::End => Vec::new(),
+        };
+        split.position = self.window.position();
+        let row = line.strip_suffix(b"\r").unwrap_or(&line);
+        let row = self.without_mark(start, row);
+        let len = match is_whole {
+            true => row.len() as u64,
+            false => split.position - start,
+        };
+        let content = BadContent::of(row, len, header.names.clone());
+        Ok(self.stop((start, split.position), reason.to_owned(), content))
+    }
+
+    /// The bytes of a row that starts at this position, without a byte order mark at the start of the input.
+    fn without_mark<'a>(&self, start: u64, row: &'a [u8]) -> &'a [u8] {
+        match self.window.starts_at(start) {
+            true => row.strip_prefix(BYTE_ORDER_MARK).unwrap_or(row),
+            false => row,
+        }
+    }
+
+    fn stop(&self, span: (u64, u64), reason: String, content: BadContent) -> ReadStop {
+        ReadStop::Refused(Box::new(RefusedBytes {
+            place: RefusedPlace::Line(self.window.counted(LineEnd::NewlineOrReturn)),
+            span,
+            reason,
+            content,
+            letter: None,
+        }))
     }
 
     fn parse(&mut self, takes_tail: bool) -> Result<Parsed, ConnectorError> {
         let start = self.window.position();
         self.row.clear();
         loop {
-            if self.window.rest().is_empty() && !self.window.fill()? {
-                return self.parse_end(start, takes_tail);
+            if self.window.rest().is_empty() && !self.window.fill_row(start)? {
+                return Ok(self.parse_end(takes_tail));
             }
             let (result, passed) = self.row.extend(&mut self.parser, self.window.rest());
             self.window.pass(passed);
             match result {
                 ReadRecordResult::Record => return Ok(Parsed::Row),
                 _ if self.window.position() - start > RECORD_BYTES_MAX as u64 => {
-                    let reason = "the row is longer than 1 GiB; is a quote missing?".to_owned();
-                    return Err(self.window.malformed_row(start, reason));
+                    let reason = "the row is longer than 1 GiB; is a quote missing?";
+                    return Ok(Parsed::Endless(reason));
                 }
                 _ => {}
             }
@@ -217,22 +361,19 @@ impl RowReader {
     }
 
     /// A last row may lack its newline, but not its closing quote.
-    fn parse_end(&mut self, start: u64, takes_tail: bool) -> Result<Parsed, ConnectorError> {
+    fn parse_end(&mut self, takes_tail: bool) -> Parsed {
         if !takes_tail {
-            return Ok(Parsed::Unfinished);
+            return Parsed::Unfinished;
         }
         let is_row = |(result, _)| result == ReadRecordResult::Record;
         if is_row(self.row.extend(&mut self.parser, b"\n")) {
-            return Ok(Parsed::Row);
+            return Parsed::Row;
         }
         // Between rows, this would be a row; within quotes, it is text. The byte is neither a delimiter nor a quote.
         if is_row(self.row.extend(&mut self.parser, b"\xff\n")) {
-            return Ok(Parsed::End);
+            return Parsed::End;
         }
-        Err(self.window.malformed_row(
-            start,
-            "the row starts a quoted field that never ends; add the missing quote".to_owned(),
-        ))
+        Parsed::Endless(NEVER_ENDS)
     }
 }
 
@@ -266,11 +407,11 @@ impl SourceRow {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.ends_len
     }
 
-    fn field(&self, index: usize) -> &[u8] {
+    pub(super) fn field(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start..self.ends[index]]
     }
@@ -283,146 +424,40 @@ fn parser(fields: &RecordFields) -> Reader {
         .build()
 }
 
-/// The names in a header.
-fn names_of(row: &SourceRow) -> Result<Vec<String>, String> {
-    let mut names: Vec<String> = Vec::new();
-    for index in 0..row.len() {
-        let name = std::str::from_utf8(row.field(index))
-            .map_err(|error| format!("the name of column {} is not UTF-8: {error}", index + 1))?;
-        if name.is_empty() {
-            return Err(format!(
-                "column {} has no name; give it one in the file",
-                index + 1
-            ));
-        }
-        if names.iter().any(|known| known == name) {
-            return Err(format!("two columns are called `{name}`; rename one"));
-        }
-        names.push(name.to_owned());
-    }
-    Ok(names)
+/// A parser for rows that are not at the start of a file: it would remove a byte order mark there, but here that is data.
+fn parser_of_rows(fields: &RecordFields) -> Reader {
+    let mut parser = parser(fields);
+    parser.read_record(b"\n", &mut [0], &mut [0]);
+    parser
 }
 
-/// The names of columns for a message, which must not grow with the file.
-fn listed(names: &[String]) -> String {
-    let mut text = String::new();
-    for (index, name) in names.iter().enumerate() {
-        if index > 0 {
-            text += ", ";
-        }
-        let left = LISTED_BYTES_MAX.saturating_sub(text.len());
-        if name.len() > left {
-            text += &format!("`{}…`", &name[..name.floor_char_boundary(left)]);
-            let more = names.len() - index - 1;
-            if more > 0 {
-                text += &format!(" and {more} more");
-            }
-            return text;
-        }
-        text += &format!("`{name}`");
+/// Adds the row in a dead letter, which has these bytes and columns.
+///
+/// # Errors
+/// When there is not exactly one row; nothing was added.
+pub(super) fn add_row(
+    fields: &RecordFields,
+    columns: &[String],
+    bytes: &[u8],
+    batch: &mut Batch,
+) -> Result<(), String> {
+    let names: &[String] = match &fields.columns {
+        ColumnNames::Listed(names) => names,
+        ColumnNames::FirstRow | ColumnNames::StatedFirstRow => columns,
+    };
+    if names.is_empty() {
+        return Err("the letter does not name the columns of the row".to_owned());
     }
-    text
-}
-
-/// Refuses to take the first record of a file sink for the names of columns, unless the settings say that there are
-/// names: the record would be lost.
-fn refuse_output(fields: &RecordFields, split: &FileSplit, names: &[String]) -> Result<(), String> {
-    let name = split.path.file_name().map(|name| name.as_encoded_bytes());
-    let endings: [&[u8]; 3] = [b".csv", b".csv.gz", b".csv.zst"];
-    let is_csv = name.is_some_and(|name| endings.iter().any(|end| name.ends_with(end)));
-    let is_output = is_csv && file_sink::checkpoint_of(&split.path).is_some();
-    let is_default = fields.columns == ColumnNames::FirstRow && split.position == 0;
-    if !is_output || !is_default || names == CSV_COLUMNS {
-        return Ok(());
-    }
-    Err(
-        "the file is named like output of a file sink, which has no header by default, so its first row may be a record; set `header = false` and `columns = [\"key\", \"value\"]`, or `header = true` if that row names the columns"
-            .to_owned(),
-    )
-}
-
-impl RowHeader {
-    fn new(fields: &RecordFields, names: &[String]) -> Result<Self, String> {
-        let find = |wanted: &FieldPath| {
-            let wanted = wanted.text();
-            let found = names.iter().position(|name| name == wanted);
-            found.ok_or_else(|| {
-                format!("there is no column `{wanted}`; there are {}", listed(names))
-            })
-        };
-        let label = |(index, name): (usize, &String)| {
-            let mut label = vec![if index == 0 { b'{' } else { b',' }];
-            write_json_text(name, &mut label);
-            label.push(b':');
-            label
-        };
-        Ok(Self {
-            key: fields
-                .key
-                .iter()
-                .map(&find)
-                .collect::<Result<_, String>>()?,
-            timestamp: match &fields.timestamp {
-                None => None,
-                Some(time) => Some((find(&time.field)?, time.clone())),
-            },
-            labels: names.iter().enumerate().map(label).collect(),
-        })
-    }
-
-    fn add(&self, row: &SourceRow, json: &mut Vec<u8>, batch: &mut Batch) -> Result<(), String> {
-        if row.len() != self.labels.len() {
-            return Err(format!(
-                "the row has {}, but there {}; correct it, or quote what has a delimiter in it",
-                match row.len() {
-                    1 => "1 field".to_owned(),
-                    fields => format!("{fields} fields"),
-                },
-                match self.labels.len() {
-                    1 => "is 1 column".to_owned(),
-                    columns => format!("are {columns} columns"),
-                }
-            ));
+    let header = RowHeader::new(fields, names)?;
+    let (mut parser, mut row) = (parser_of_rows(fields), SourceRow::default());
+    let (result, passed) = row.extend(&mut parser, bytes);
+    if result != ReadRecordResult::Record {
+        let (end, _) = row.extend(&mut parser, b"\n");
+        if end != ReadRecordResult::Record {
+            return Err(NEVER_ENDS.to_owned());
         }
-        json.clear();
-        for (index, label) in self.labels.iter().enumerate() {
-            let text = std::str::from_utf8(row.field(index))
-                .map_err(|error| format!("field {} is not UTF-8: {error}", index + 1))?;
-            json.extend_from_slice(label);
-            write_json_text(text, json);
-        }
-        json.push(b'}');
-        let timestamp = match &self.timestamp {
-            None => NO_TIMESTAMP,
-            Some((column, time)) => time.parse(row.field(*column))?,
-        };
-        let value_len = json.len();
-        let key = match self.key[..] {
-            [] => b"".as_slice(),
-            [column] => row.field(column),
-            _ => {
-                self.write_key(row, json)?;
-                &json[value_len..]
-            }
-        };
-        batch.push(key, &json[..value_len], timestamp);
-        Ok(())
+    } else if bytes[passed..].iter().any(|byte| !b"\r\n".contains(byte)) {
+        return Err("the letter has more than one row; is a quote too many?".to_owned());
     }
-
-    /// Adds a key of several columns: a JSON array of texts.
-    fn write_key(&self, row: &SourceRow, out: &mut Vec<u8>) -> Result<(), String> {
-        for (index, &column) in self.key.iter().enumerate() {
-            let text = std::str::from_utf8(row.field(column))
-                .map_err(|error| format!("field {} is not UTF-8: {error}", column + 1))?;
-            out.push(if index == 0 { b'[' } else { b',' });
-            write_json_text(text, out);
-        }
-        out.push(b']');
-        Ok(())
-    }
-}
-
-fn write_json_text(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text)
-        .expect("a string always encodes, and a vector takes any length");
+    header.add(&row, &mut Vec::new(), batch)
 }

@@ -51,16 +51,19 @@ pub(super) struct FileSplit {
     /// Length of the file when the splits were created.
     pub(super) len: u64,
     /// `Some` if the file is compressed: positions are those of its content, it is one range, and `len` is not their limit.
+    /// Also if it is set aside: then it does not matter what it is.
     pub(super) compressed: Option<CompressedPart>,
 }
 
-/// How much of a compressed file was read.
+/// How much of a compressed file was read, or of a file that is set aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct CompressedPart {
     /// The length that the file had when its content was read to the end; 0 if it was not yet.
     pub(super) read_len: u64,
     /// Whether more of it may come, so that an end in the middle is no damage.
     pub(super) may_grow: bool,
+    /// Whether nothing more of it is read, since it cannot be.
+    pub(super) is_set_aside: bool,
 }
 
 /// The kind of content at a position.
@@ -105,11 +108,23 @@ enum EncodedPiece {
         len: u64,
         read_len: u64,
     },
+    SetAside {
+        name: Vec<u8>,
+        format: SourceFormat,
+        position: u64,
+        len: u64,
+    },
 }
 
 impl FileSourceSplit {
     pub(super) fn encode(&self, base: &Path) -> Split {
         let encoded = match self {
+            Self::File(file) if file.is_set_aside() => EncodedPiece::SetAside {
+                name: name_of(&file.path, base),
+                format: file.format,
+                position: file.position,
+                len: file.len,
+            },
             Self::File(
                 file @ FileSplit {
                     compressed: Some(part),
@@ -145,6 +160,7 @@ impl FileSourceSplit {
             what: WHAT,
             reason: reason.to_owned(),
         };
+        let path = |name: &[u8]| base.join(OsStr::from_bytes(name));
         match encoding::decode(WHAT, VERSION, &split.0)? {
             EncodedPiece::File {
                 name,
@@ -155,17 +171,8 @@ impl FileSourceSplit {
                 at,
                 len,
             } => {
-                if position < start || end.is_some_and(|end| end <= start) {
-                    return Err(wrong("its position is not in its range"));
-                }
-                if start > len || position > len {
-                    return Err(wrong("its position is not in its file"));
-                }
-                if at == At::Anywhere && position == 0 {
-                    return Err(wrong("there is no byte before its position"));
-                }
-                Ok(Self::File(FileSplit {
-                    path: base.join(OsStr::from_bytes(&name)),
+                let file = FileSplit {
+                    path: path(&name),
                     format,
                     start,
                     end,
@@ -173,7 +180,9 @@ impl FileSourceSplit {
                     at,
                     len,
                     compressed: None,
-                }))
+                };
+                file.check().map_err(wrong)?;
+                Ok(Self::File(file))
             }
             EncodedPiece::Compressed {
                 name,
@@ -183,18 +192,22 @@ impl FileSourceSplit {
                 len,
                 read_len,
             } => {
-                if at == At::Anywhere || read_len > len {
+                if (at == At::Anywhere && position == 0) || read_len > len {
                     return Err(wrong("there is no such part of a compressed file"));
                 }
-                Ok(Self::File(FileSplit {
-                    position,
-                    at,
-                    compressed: Some(CompressedPart {
-                        read_len,
-                        may_grow: false,
-                    }),
-                    ..FileSplit::whole(base.join(OsStr::from_bytes(&name)), format, len)
-                }))
+                let file = FileSplit::whole(path(&name), format, len);
+                let part = CompressedPart::read_to(read_len);
+                Ok(Self::File(file.resumed(position, at, part)))
+            }
+            EncodedPiece::SetAside {
+                name,
+                format,
+                position,
+                len,
+            } => {
+                let file = FileSplit::whole(path(&name), format, len);
+                let part = CompressedPart::aside();
+                Ok(Self::File(file.resumed(position, At::Record, part)))
             }
             EncodedPiece::Watch { bucket, known } => {
                 if bucket >= Watch::COUNT {
@@ -202,6 +215,24 @@ impl FileSourceSplit {
                 }
                 Ok(Self::Watch(Watch { bucket, known }))
             }
+        }
+    }
+}
+
+impl CompressedPart {
+    /// A file that had this length at the end of its content, or 0.
+    fn read_to(read_len: u64) -> Self {
+        Self {
+            read_len,
+            ..Self::default()
+        }
+    }
+
+    /// A file that is set aside.
+    fn aside() -> Self {
+        Self {
+            is_set_aside: true,
+            ..Self::default()
         }
     }
 }
@@ -221,15 +252,58 @@ impl FileSplit {
         }
     }
 
+    /// A whole file of which this part was read.
+    fn resumed(self, position: u64, at: At, part: CompressedPart) -> Self {
+        Self {
+            position,
+            at,
+            compressed: Some(part),
+            ..self
+        }
+    }
+
+    /// Refuses a range that cannot be, with the reason.
+    fn check(&self) -> Result<(), &'static str> {
+        let (start, position) = (self.start, self.position);
+        if position < start || self.end.is_some_and(|end| end <= start) {
+            return Err("its position is not in its range");
+        }
+        if start > self.len || position > self.len {
+            return Err("its position is not in its file");
+        }
+        if self.at == At::Anywhere && position == 0 {
+            return Err("there is no byte before its position");
+        }
+        Ok(())
+    }
+
     /// Whether it is a compressed file that was read to the end that it has now.
     pub(super) fn is_whole(&self) -> bool {
         self.compressed
             .is_some_and(|part| part.read_len > 0 && part.read_len == self.len)
     }
 
+    /// Whether it is a file that is set aside as a whole.
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.compressed.is_some_and(|part| part.is_set_aside)
+    }
+
     /// Whether no record starts in the rest of the range.
     pub(super) fn is_read(&self) -> bool {
         self.end.is_some_and(|end| self.position >= end)
+    }
+
+    /// Counts the rest of the range as read, also what the file grows by.
+    pub(super) fn set_aside(&mut self) {
+        // A file that was not cut can be replaced by another one, also by one that is shorter or compressed.
+        if self.start == 0 && self.end.is_none() {
+            self.compressed.get_or_insert_default().is_set_aside = true;
+            return;
+        }
+        self.position = self.position.max(self.last());
+        self.at = At::Record;
+        let end = self.position.max(self.start.saturating_add(1));
+        self.end = Some(self.end.map_or(end, |before| before.min(end)));
     }
 
     /// Number of bytes of the range that are read.
@@ -258,6 +332,7 @@ impl fmt::Display for FileSplit {
         } = self;
         write!(f, "`{}` at byte {position}", self.path.display())?;
         match self.end {
+            _ if self.is_set_aside() => f.write_str(", set aside"),
             _ if self.compressed.is_some() => f.write_str(" of its content"),
             Some(end) => write!(f, " of {start} to {end}"),
             None => write!(f, " of {start} to its end"),

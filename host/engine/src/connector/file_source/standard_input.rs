@@ -32,7 +32,11 @@ struct KeptInput {
     bytes: VecDeque<u8>,
     /// Newlines before `from`, in the input of this process.
     lines_before: u64,
+    /// The last place that was asked for, and the newlines before it.
+    counted: (u64, u64),
     has_ended: bool,
+    /// The position from which on the rest of the input is set aside.
+    aside_from: Option<u64>,
     /// The names of columns in the first row.
     names: Option<Vec<String>>,
 }
@@ -87,6 +91,16 @@ impl StandardInput {
         self.kept().has_ended
     }
 
+    /// Sets the rest of the input of this process aside, from a position on.
+    pub(super) fn set_aside(&self, position: u64) {
+        self.kept().aside_from = Some(position);
+    }
+
+    /// Whether what follows a position is set aside. A reader that returns to an earlier one comes to that decision again.
+    pub(super) fn is_set_aside(&self, position: u64) -> bool {
+        self.kept().aside_from.is_some_and(|from| from <= position)
+    }
+
     pub(super) fn names(&self) -> Option<Vec<String>> {
         self.kept().names.clone()
     }
@@ -119,14 +133,26 @@ impl StandardInput {
         }
     }
 
-    /// The place of a byte. The line is the one in the input of this process.
+    /// The place of a byte. The line is the one in the input of this process, counted from the last place if that is kept.
     pub(super) fn place(&self, byte: u64) -> FilePlace {
-        let kept = self.kept();
-        let line = byte.checked_sub(kept.from).map(|len| {
-            let before = kept.bytes.range(..kept.bytes.len().min(len as usize));
-            kept.lines_before + before.filter(|&&byte| byte == b'\n').count() as u64 + 1
-        });
-        FilePlace { line, byte }
+        let mut kept = self.kept();
+        if byte < kept.from {
+            return FilePlace { line: None, byte };
+        }
+        let (mut from, mut lines) = kept.counted;
+        if from < kept.from || from > byte {
+            (from, lines) = (kept.from, kept.lines_before);
+        }
+        let index = |position: u64| ((position - kept.from) as usize).min(kept.bytes.len());
+        let between = kept.bytes.range(index(from)..index(byte));
+        lines += between.filter(|&&byte| byte == b'\n').count() as u64;
+        if byte <= kept.end() {
+            kept.counted = (byte, lines);
+        }
+        FilePlace {
+            line: Some(lines + 1),
+            byte,
+        }
     }
 }
 
@@ -201,7 +227,7 @@ fn is_readable(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     //! Catches bytes that are kept at other positions than they were read at, and lines that are counted wrongly once the
-    //! oldest bytes are gone.
+    //! oldest bytes are gone, or from an earlier place on.
 
     use super::*;
 
@@ -235,6 +261,8 @@ mod tests {
         assert!(read(18).unwrap_err().contains("byte 18"));
         assert_eq!(input.place(13).to_string(), "line 2, byte 13");
         assert_eq!(input.place(16).to_string(), "line 3, byte 16");
+        assert_eq!(input.place(16).to_string(), "line 3, byte 16");
+        assert_eq!(input.place(13).to_string(), "line 2, byte 13");
         assert_eq!(input.place(11).to_string(), "byte 11");
         // A part that is longer than the bound is kept as a whole.
         input.kept().keep(b"12345678", 5);

@@ -15,6 +15,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event_time::{TimestampFormat, TimestampUnit};
+use super::place::LineCounter;
+use super::refused::ReadStop;
+use super::replayed::ReplayedLetters;
 use super::row::RowReader;
 use super::settings::{CsvSettings, KeyFields, TimestampSettings, check};
 use super::split::FileSplit;
@@ -197,7 +200,7 @@ impl Source for StdinSource {
             fields: Arc::clone(&self.fields),
             split: None,
             open: None,
-            label: NAME.into(),
+            label: format!("`{NAME}`").into(),
             pause: PAUSE,
         };
         if let Some(split) = splits.first() {
@@ -208,6 +211,11 @@ impl Source for StdinSource {
             });
         }
         Ok(Box::new(reader))
+    }
+
+    fn letters(&self, folder: &Path, follow: bool) -> Option<Arc<dyn Source>> {
+        let letters = ReplayedLetters::of_source(folder, follow, Arc::clone(&self.fields));
+        Some(Arc::new(letters))
     }
 }
 
@@ -232,7 +240,7 @@ impl OpenStream {
         position: u64,
         fields: &RecordFields,
         input: &Arc<StandardInput>,
-    ) -> Result<Self, ConnectorError> {
+    ) -> Result<Self, ReadStop> {
         let file: Arc<File> = input.begin(position)?;
         let window = Window::of_stream(Arc::clone(input), file, position);
         if fields.format != SourceFormat::Csv {
@@ -255,7 +263,7 @@ impl OpenStream {
         takes_tail: bool,
         limits: ReadLimits,
         batch: &mut Batch,
-    ) -> Result<bool, ConnectorError> {
+    ) -> Result<bool, ReadStop> {
         let (fields, input) = reader;
         match self {
             Self::Lines(window) => {
@@ -269,7 +277,7 @@ impl OpenStream {
                 if let Some(names) = rows.read_names(fields, split, takes_tail)? {
                     input.set_names(names);
                 }
-                let ended = rows.read(split, takes_tail, limits, batch)?;
+                let ended = rows.read(fields, split, takes_tail, limits, batch)?;
                 if ended {
                     rows.go_back(fields, split.position, split.position == input.start());
                 }
@@ -277,6 +285,27 @@ impl OpenStream {
             }
         }
     }
+}
+
+/// Tells of what cannot be read, behind which the next call continues. The rest of input with a wrong header is set aside.
+///
+/// # Errors
+/// When it is not the input that is wrong.
+#[cold]
+fn stopped(
+    stop: ReadStop,
+    label: &Arc<str>,
+    input: &StandardInput,
+) -> Result<ReadOutcome, ConnectorError> {
+    let refused = match stop {
+        ReadStop::Refused(refused) => *refused,
+        ReadStop::Failed(error) => return Err(error),
+    };
+    if refused.content.is_file {
+        input.set_aside(refused.span.1);
+    }
+    let bad = refused.into_bad_record(label, &mut LineCounter::default());
+    Ok(ReadOutcome::Bad(Box::new(bad)))
 }
 
 impl SourceReader for StdinReader {
@@ -289,20 +318,32 @@ impl SourceReader for StdinReader {
         let Some(split) = &mut self.split else {
             return Ok(ReadOutcome::Finished);
         };
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => OpenStream::at(split.position, &self.fields, &self.input)?,
-        };
+        if self.input.is_set_aside(split.position) {
+            return Ok(ReadOutcome::Finished);
+        }
+        if self.open.is_none() {
+            match OpenStream::at(split.position, &self.fields, &self.input) {
+                Ok(open) => self.open = Some(open),
+                Err(stop) => return stopped(stop, &self.label, &self.input),
+            }
+        }
+        let open = self.open.as_mut().expect("it has just been opened");
         let takes_tail = self.input.has_ended();
         let (from, len) = (split.position, batch.len());
         let reader = (&*self.fields, &*self.input);
-        let ended = open.read(reader, split, takes_tail, limits, batch)?;
-        self.open = Some(open);
+        let read = open.read(reader, split, takes_tail, limits, batch);
         let records = batch.len() - len;
         if records > 0 {
             let span = (from, split.position);
             batch.origin.read(&self.label, Unit::Bytes, span, records);
         }
+        let ended = match read {
+            Ok(ended) => ended,
+            Err(stop) => {
+                self.pause = PAUSE;
+                return stopped(stop, &self.label, &self.input);
+            }
+        };
         if ended && takes_tail {
             return Ok(ReadOutcome::Finished);
         }

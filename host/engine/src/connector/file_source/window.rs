@@ -8,7 +8,8 @@
 //! copied behind it.
 //!
 //! Of a compressed file, positions are those of its content, which a decoder gives from its start on. What was read before
-//! is decompressed again and skipped, a slice at a time.
+//! is decompressed again and skipped, a slice at a time. Content and standard input cannot be read back, so the row that is
+//! parsed stays in the buffer, unless it is too long for a dead letter.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::compressed::FileContent;
-use super::place;
+use super::place::{self, CountedInput, LineEnd};
 use super::split::FileSplit;
 use super::standard_input::StandardInput;
 use super::stdin;
 use crate::connector::read_ahead::{Ahead, ReadAhead, ReadPart, read_at};
 use crate::connector::record_format::BYTE_ORDER_MARK;
-use crate::connector::{ConnectorError, FilePlace};
+use crate::connector::{BadContent, ConnectorError};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -45,6 +46,8 @@ pub(super) struct Window {
     ahead: Option<Ahead>,
     /// `Some` if bytes are not read from the file by position.
     content: Option<WindowContent>,
+    /// Bytes before the cursor that stay in the buffer.
+    held: usize,
 }
 
 /// Where bytes come from that are not read from a file by position.
@@ -63,6 +66,8 @@ pub(super) enum CursorLine {
     Tail(Range<usize>),
     /// The cursor has reached the limit.
     End,
+    /// A line that is longer than a record may be. The cursor is at its start.
+    TooLong,
 }
 
 impl Window {
@@ -88,6 +93,7 @@ impl Window {
                 limit: u64::MAX,
                 ahead: None,
                 content: Some(WindowContent::Compressed(Box::new(content))),
+                held: 0,
             });
         }
         // Another reader reads the bytes after the end of the split, except for the rest of a record that crosses the
@@ -104,6 +110,7 @@ impl Window {
             limit,
             ahead,
             content: None,
+            held: 0,
         })
     }
 
@@ -119,6 +126,7 @@ impl Window {
             limit: u64::MAX,
             ahead: None,
             content: Some(WindowContent::Stream(input)),
+            held: 0,
         }
     }
 
@@ -127,6 +135,51 @@ impl Window {
         self.cursor = 0;
         self.filled = 0;
         self.next = position;
+    }
+
+    /// Continues at a position that was read before; returns `false` if its bytes are gone. Content is skipped up to there by
+    /// [`Window::catch_up`].
+    #[cold]
+    pub(super) fn go_back(
+        &mut self,
+        split: &FileSplit,
+        position: u64,
+    ) -> Result<bool, ConnectorError> {
+        if let Some(WindowContent::Stream(input)) = &self.content {
+            if input.check_kept(position).is_err() {
+                return Ok(false);
+            }
+            self.go_to(position);
+            return Ok(true);
+        }
+        // What was read ahead is behind this position.
+        *self = Self::open(split, position, split.len, None)?;
+        Ok(true)
+    }
+
+    /// Whether bytes come from elsewhere than a position in a file: then a line may end later than what is at hand.
+    pub(super) fn has_content(&self) -> bool {
+        self.content.is_some()
+    }
+
+    /// Whether input starts at a position: a byte order mark there is not data.
+    pub(super) fn starts_at(&self, position: u64) -> bool {
+        match &self.content {
+            Some(WindowContent::Stream(input)) => position == input.start(),
+            Some(WindowContent::Compressed(_)) | None => position == 0,
+        }
+    }
+
+    /// The input, to count its lines.
+    pub(super) fn counted(&self, ends: LineEnd) -> CountedInput {
+        match &self.content {
+            Some(WindowContent::Stream(input)) => CountedInput::Stream(Arc::clone(input)),
+            _ => CountedInput::File {
+                file: Arc::clone(&self.file),
+                compression: self.compressed().map(FileContent::kind),
+                ends,
+            },
+        }
     }
 
     fn compressed(&self) -> Option<&FileContent> {
@@ -200,10 +253,7 @@ impl Window {
             }
             searched = self.filled - self.cursor;
             if searched > RECORD_BYTES_MAX {
-                return Err(self.malformed(
-                    self.position(),
-                    "the line is longer than 1 GiB; break it into several".to_owned(),
-                ));
+                return Ok(CursorLine::TooLong);
             }
             if !self.fill()? {
                 return Ok(match searched {
@@ -224,6 +274,18 @@ impl Window {
             self.cursor = self.filled;
             if !self.fill()? {
                 return Ok(false);
+            }
+        }
+    }
+
+    /// Moves past all line ends at the cursor.
+    pub(super) fn pass_line_ends(&mut self) -> Result<(), ConnectorError> {
+        loop {
+            let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
+            let ends = self.rest().iter().take_while(is_end).count();
+            self.pass(ends);
+            if !self.rest().is_empty() || !self.fill()? {
+                return Ok(());
             }
         }
     }
@@ -254,6 +316,19 @@ impl Window {
             ahead.ask(self.next);
         }
         Ok(true)
+    }
+
+    /// As [`Window::fill`], for a row that starts at this position, at or before the cursor.
+    pub(super) fn fill_row(&mut self, start: u64) -> Result<bool, ConnectorError> {
+        if self.content.is_some() {
+            let before = (self.position() - start) as usize;
+            if before <= BadContent::BYTES_MAX {
+                self.held = before.min(self.cursor);
+            }
+        }
+        let filled = self.fill();
+        self.held = 0;
+        filled
     }
 
     /// Reads more content; returns `false` at its end, and if there is none at hand.
@@ -323,47 +398,59 @@ impl Window {
         Ok(())
     }
 
-    /// The error for a line of this file that does not have the format.
+    /// The row that a parser has read from one position to another, and where it starts: line ends before it are not a part
+    /// of it. Of a long row there are only the first bytes, or none.
     #[cold]
-    pub(super) fn malformed(&self, offset: u64, reason: String) -> ConnectorError {
-        let place = match &self.content {
-            Some(WindowContent::Stream(input)) => input.place(offset),
-            _ => {
-                let kind = self.compressed().map(FileContent::kind);
-                place::of_line(&self.file, kind, offset)
-            }
-        };
-        self.malformed_at(place, reason)
-    }
-
-    /// The error for a row of this file that does not have the format, given where its parser began.
-    #[cold]
-    pub(super) fn malformed_row(&self, offset: u64, reason: String) -> ConnectorError {
-        let place = match &self.content {
-            Some(WindowContent::Stream(input)) => input.place(offset),
-            _ => {
-                let kind = self.compressed().map(FileContent::kind);
-                place::of_row(&self.file, kind, offset)
-            }
-        };
-        self.malformed_at(place, reason)
-    }
-
-    fn malformed_at(&self, place: FilePlace, reason: String) -> ConnectorError {
-        ConnectorError::Malformed {
-            path: self.path.clone(),
-            place,
-            reason,
+    pub(super) fn row_bytes(
+        &self,
+        (from, to): (u64, u64),
+    ) -> Result<(u64, Vec<u8>), ConnectorError> {
+        if self.content.is_some() {
+            return Ok(self.held_row((from, to)));
         }
+        let start = place::row_start(&self.file, from).min(to);
+        Ok((start, self.read_back((start, to))?))
     }
 
-    /// Drops the bytes before the cursor, and grows the buffer if a record takes more than half of it, or more room is
-    /// needed.
+    /// A row that is in the buffer.
+    fn held_row(&self, (from, to): (u64, u64)) -> (u64, Vec<u8>) {
+        let buffered = self.next - self.filled as u64;
+        if from < buffered {
+            return (from, Vec::new());
+        }
+        let bytes = &self.buffer[(from - buffered) as usize..(to - buffered) as usize];
+        let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
+        let ends = bytes.iter().take_while(is_end).count();
+        let row = &bytes[ends..];
+        let kept = row.len().min(BadContent::BYTES_MAX);
+        (from + ends as u64, row[..kept].to_vec())
+    }
+
+    /// Reads bytes from one position to another once more, for a dead letter: at most as many as that keeps.
+    fn read_back(&self, (from, to): (u64, u64)) -> Result<Vec<u8>, ConnectorError> {
+        let len = (to - from).min(BadContent::BYTES_MAX as u64) as usize;
+        let mut bytes = vec![0; len];
+        let mut filled = 0;
+        while filled < len {
+            let read = read_at(&self.file, &mut bytes[filled..], from + filled as u64);
+            let read = read.map_err(ConnectorError::io("read", &self.path))?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    /// Drops the bytes before the cursor that are not held, and grows the buffer if a record takes more than half of it, or
+    /// more room is needed.
     fn make_room(&mut self, needed: usize) {
-        if self.cursor > 0 {
-            self.buffer.copy_within(self.cursor..self.filled, 0);
-            self.filled -= self.cursor;
-            self.cursor = 0;
+        let dropped = self.cursor - self.held;
+        if dropped > 0 {
+            self.buffer.copy_within(dropped..self.filled, 0);
+            self.filled -= dropped;
+            self.cursor = self.held;
         }
         if self.filled >= self.buffer.len() / 2 {
             // A short file gets a short buffer: there may be many of them.

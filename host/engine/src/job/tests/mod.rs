@@ -32,10 +32,7 @@ fn plan() -> Plan {
         mode: Mode::ExactlyOnce,
         allow_dropped_state: false,
         backend: StateBackend::Memory,
-        nodes: vec![Node {
-            name: "sink".to_owned(),
-            role: Role::Sink(Arc::new(DiscardSink)),
-        }],
+        nodes: vec![Node::new("sink", Role::Sink(Arc::new(DiscardSink)))],
         edges: Vec::new(),
     }
 }

@@ -109,7 +109,7 @@ fn unknown_words() {
     check(
         &COPY.replace("'discard', ", "'discard', path = 'x', "),
         &[],
-        "pipeline.toml:2: sink.z.path: unknown field; known here: `connector`, `from`\n\
+        "pipeline.toml:2: sink.z.path: unknown field; known here: `connector`, `from`, `on-error`\n\
          2 | sink.z = { connector = 'discard', path = 'x', from = 'a' }",
     );
 }
@@ -319,7 +319,7 @@ fn graphs_that_cannot_be() {
     check(
         &COPY.replace("'a'", "'z'"),
         &[],
-        "pipeline.toml:2: sink.z.from: `z` is a sink, and a sink has no output; name a source or an operator\n\
+        "pipeline.toml:2: sink.z.from: `z` is a sink, and a sink has no output but `z.dead-letters`; name a source or an operator\n\
          2 | sink.z = { connector = 'discard', from = 'z' }",
     );
     check(

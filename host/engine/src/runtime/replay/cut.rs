@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::connector::{
     ConnectorError, DiscardSink, Guarantee, ReadLimits, ReadOutcome, Sink, SinkCommitter,
-    SinkWriter, Source, SourceProgress, SourceReader,
+    SinkWriter, Source, SourceProgress, SourceReader, UnwritableRecord,
 };
 use crate::runtime::plan::{Edge, Node, NodeIndex, OnError, Operator, Plan, Role};
 use floodmark_checkpoint::{Split, Staged};
@@ -35,8 +35,12 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
     let target = plan.nodes.iter().position(is_meant)?;
     let mut is_kept = vec![false; plan.nodes.len()];
     is_kept[target] = true;
-    // From the last node to the first: a node is kept if one of its successors is, which is already known.
+    // From the last node to the first: a node is kept if one of its successors is, which is already known. A sink whose
+    // dead letters lead to the operator is not: it would write.
     for at in (0..plan.nodes.len()).rev() {
+        if matches!(plan.nodes[at].role, Role::Sink(_)) {
+            continue;
+        }
         let mut leading = plan.edges.iter().filter(|edge| edge.from.0 == at);
         is_kept[at] |= leading.any(|edge| is_kept[edge.to.0]);
     }
@@ -54,8 +58,8 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
             role => role.clone(),
         };
         nodes.push(Node {
-            name: node.name.clone(),
             role,
+            ..node.clone()
         });
     }
     let mut edges = Vec::new();
@@ -77,10 +81,8 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
             input: InputPort(0),
             ..*edge
         });
-        nodes.push(Node {
-            name: format!("{operator}.{}", edge.input.0),
-            role: Role::Sink(Arc::new(place)),
-        });
+        let name = format!("{operator}.{}", edge.input.0);
+        nodes.push(Node::new(name, Role::Sink(Arc::new(place))));
     }
     let cut = Plan {
         parallelism: 1,
@@ -168,9 +170,9 @@ struct PlaceWriter {
 }
 
 impl SinkWriter for PlaceWriter {
-    fn write(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+    fn write(&mut self, batch: &Batch) -> Result<Vec<UnwritableRecord>, ConnectorError> {
         self.captured.push(self.input, batch.clone());
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn stage(&mut self, _: CheckpointId) -> Result<Option<Staged>, ConnectorError> {
