@@ -84,10 +84,13 @@ pub(super) fn json_reason(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches messages as long as the record that they are about, a place in a line that looks like one in the file, and
-    //! letters that lose bytes without saying so.
+    //! Catches messages as long as the record that they are about, a place in a line that looks like one in the file,
+    //! letters that lose bytes without saying so, and failures that are tried again in vain.
+
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::connector::ConnectorError;
 
     #[test]
     fn quotations_are_short_and_whole_characters() {
@@ -104,6 +107,22 @@ mod tests {
         assert_eq!(json_reason(&error), "expected value at column 6");
         let later = serde_json::from_str::<serde_json::Value>("[\n1,}").unwrap_err();
         assert_eq!(json_reason(&later), "expected value at line 2 column 3");
+    }
+
+    #[test]
+    fn only_what_the_system_refuses_is_tried_again() {
+        let io = |kind: std::io::ErrorKind| {
+            ConnectorError::io("read", Path::new("f"))(kind.into()).passes_by_retrying()
+        };
+        assert!(io(std::io::ErrorKind::TimedOut));
+        assert!(!io(std::io::ErrorKind::BrokenPipe));
+        let path = PathBuf::from("f");
+        let shrank = ConnectorError::InputShrank {
+            path,
+            len: 1,
+            position: 2,
+        };
+        assert!(!shrank.passes_by_retrying());
     }
 
     #[test]

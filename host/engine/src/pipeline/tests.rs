@@ -133,6 +133,24 @@ sink.z = { connector = 'discard', from = ['join', 'route.bad'] }
     );
 }
 
+/// A sink may read letters from before and behind an exchange, and records beside their letters.
+#[test]
+fn letters_go_by_key_unless_records_pass_directly() {
+    let text = "\
+source.a = { connector = 'generator', on-error = 'dead-letter' }
+operator.map = { plugin = 'map', from = 'a' }
+operator.count = { plugin = 'count', from = 'map' }
+sink.both = { connector = 'discard', from = ['count', 'count.dead-letters'], on-error = 'dead-letter' }
+sink.z = { connector = 'discard', from = ['a.dead-letters', 'map.dead-letters', 'both.dead-letters'] }
+";
+    check(
+        text,
+        &[],
+        "a -> map.in\na.dead-letters => z\nmap.out => count.in\nmap.dead-letters => z\n\
+         count.out -> both\ncount.dead-letters -> both\nboth.dead-letters => z",
+    );
+}
+
 #[test]
 fn settings_are_read() {
     let plan = plan(
