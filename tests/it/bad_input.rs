@@ -11,13 +11,13 @@ use crate::plugins::plugin;
 
 /// A job that copies `in.txt` to `out`, with dead letters of both nodes in `letters`. `source` and `sink` are lines of their
 /// tables.
-fn copy(source: &str, sink: &str, input: &[u8]) -> Job {
+pub fn copy(source: &str, sink: &str, input: &[u8]) -> Job {
     let job = Job::with_input(input);
     job.write("pipeline.toml", pipeline("in.txt", source, sink));
     job
 }
 
-fn pipeline(path: &str, source: &str, sink: &str) -> String {
+pub fn pipeline(path: &str, source: &str, sink: &str) -> String {
     format!(
         r#"
 [job]
@@ -44,7 +44,7 @@ format = "jsonl"
 }
 
 /// The lines of a sink, sorted.
-fn lines(job: &Job, folder: &str) -> Vec<String> {
+pub fn lines(job: &Job, folder: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for part in fs::read_dir(job.path(folder)).unwrap() {
         let part = part.unwrap().path();
@@ -58,7 +58,7 @@ fn lines(job: &Job, folder: &str) -> Vec<String> {
 }
 
 /// All letters, with whether they were replayed.
-fn listed(job: &Job) -> Vec<(Letter, bool)> {
+pub fn listed(job: &Job) -> Vec<(Letter, bool)> {
     let listed = job.command(&["dead-letters", "list", "pipeline.toml", "--json"]);
     let letter = |line: &str| {
         let fields: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -69,7 +69,7 @@ fn listed(job: &Job) -> Vec<(Letter, bool)> {
 }
 
 #[track_caller]
-fn only_letter(job: &Job) -> Letter {
+pub fn only_letter(job: &Job) -> Letter {
     let letters = listed(job);
     let [(letter, _)] = &letters[..] else {
         panic!("{letters:?}");
@@ -79,14 +79,14 @@ fn only_letter(job: &Job) -> Letter {
 
 /// What `dead-letters replay` prints.
 #[track_caller]
-fn replayed(job: &Job) -> String {
+pub fn replayed(job: &Job) -> String {
     let replay = job.command(&["dead-letters", "replay", "pipeline.toml"]);
     replay.succeeded().stdout
 }
 
 /// Asserts that a run ended at a bad record at the first attempt.
 #[track_caller]
-fn fails(outcome: Outcome, words: &[&str]) {
+pub fn fails(outcome: Outcome, words: &[&str]) {
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("attempt"), "{}", outcome.stderr);
     for word in words {

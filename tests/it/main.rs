@@ -17,6 +17,7 @@ mod kill;
 mod stop;
 mod swap;
 
+mod bad_content;
 mod bad_input;
 mod bounded_files;
 mod checkpoints;

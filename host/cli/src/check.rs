@@ -121,7 +121,7 @@ fn describe(assembled: &Assembled) -> String {
 fn describe_unbuilt(spec: &Spec) -> String {
     let mut text = describe_job(spec);
     for name in spec.sources.keys() {
-        text += &format!("source `{name}`\n");
+        text += &format!("source `{name}`\n{}", describe_bad_records(spec, name));
     }
     for (name, operator) in &spec.operators {
         let plugin = operator.plugin.display().to_string();
@@ -130,7 +130,7 @@ fn describe_unbuilt(spec: &Spec) -> String {
         text += &describe_handling(operator);
     }
     for name in spec.sinks.keys() {
-        text += &format!("sink `{name}`\n");
+        text += &format!("sink `{name}`\n{}", describe_bad_records(spec, name));
     }
     if !spec.operators.is_empty() {
         let names: Vec<_> = spec.operators.keys().map(String::as_str).collect();
@@ -214,7 +214,7 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
     if let Some(operator) = assembled.graph.spec.operators.get(&node.name) {
         text += &describe_handling(operator);
     }
-    text += describe_bad_records(assembled, node);
+    text += describe_bad_records(&assembled.graph.spec, &node.name);
     if let Role::Sink(sink) = role {
         text += match sink.guarantee() {
             Guarantee::ExactlyOnce => {
@@ -241,18 +241,18 @@ fn describe_node(assembled: &Assembled, node: &GraphNode) -> String {
 }
 
 /// How bad records of a source or sink are handled, unless one fails the job.
-fn describe_bad_records(assembled: &Assembled, node: &GraphNode) -> &'static str {
-    match (node.kind, assembled.graph.spec.on_error_of(&node.name)) {
-        (NodeKind::Source, Some(OnErrorSetting::Skip)) => {
-            "  errors  what is not a record is skipped\n"
-        }
-        (NodeKind::Source, Some(OnErrorSetting::DeadLetter)) => {
+fn describe_bad_records(spec: &Spec, node: &str) -> &'static str {
+    let is_source = spec.sources.contains_key(node);
+    let is_sink = spec.sinks.contains_key(node);
+    match spec.on_error_of(node) {
+        Some(OnErrorSetting::Skip) if is_source => "  errors  what is not a record is skipped\n",
+        Some(OnErrorSetting::DeadLetter) if is_source => {
             "  errors  what is not a record is set aside as a dead letter\n"
         }
-        (NodeKind::Sink, Some(OnErrorSetting::Skip)) => {
+        Some(OnErrorSetting::Skip) if is_sink => {
             "  errors  a record that cannot be written is skipped\n"
         }
-        (NodeKind::Sink, Some(OnErrorSetting::DeadLetter)) => {
+        Some(OnErrorSetting::DeadLetter) if is_sink => {
             "  errors  a record that cannot be written is set aside as a dead letter\n"
         }
         _ => "",

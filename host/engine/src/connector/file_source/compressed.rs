@@ -523,5 +523,13 @@ mod tests {
             assert_eq!(back(read_len).unwrap(), FileSourceSplit::File(expected));
         }
         assert!(back(8).is_err());
+        let mut aside = with(0);
+        aside.set_aside();
+        let split = FileSourceSplit::File(aside).encode(Path::new("/a"));
+        let read = FileSourceSplit::decode(&split, Path::new("/b"));
+        let Ok(FileSourceSplit::File(read)) = read else {
+            panic!("it is a file");
+        };
+        assert!(read.is_set_aside() && read.position == 1 << 40);
     }
 }
