@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use floodmark_engine::edge::clock::Clock;
+use floodmark_plugin_build::environment::withhold_secrets;
 
 /// Largest number of queued events.
 const QUEUED_MAX: usize = 64;
@@ -347,6 +348,7 @@ fn run(
         .stderr(Stdio::inherit())
         // A process group of its own: Ctrl-C does not end it, and it can be killed with its child processes.
         .process_group(0);
+    withhold_secrets(&mut command);
     let mut child = command
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;

@@ -116,6 +116,8 @@ Environment:
   FLOODMARK_CACHE_DIR  the folder for compiled plugins of all jobs of this user, or `off` to keep none
                        [default: `~/.cache/floodmark`, or `floodmark` in `$XDG_CACHE_HOME`]; 1 GiB at most; may be
                        deleted at any time
+  FLOODMARK_PASS_ENV   names of variables, separated by commas, that build tools and hooks get although they may be secret:
+                       they do not get `FLOODMARK_TOKEN`, `AWS_*`, `AZURE_*` and `GOOGLE_*` otherwise
   FLOODMARK_TOKEN      the token that requests to `run --listen` must carry";
 
 fn long_help() -> String {

@@ -13,6 +13,7 @@ mod python;
 mod rust;
 
 pub mod contract;
+pub mod environment;
 pub mod new_plugin;
 
 mod error;

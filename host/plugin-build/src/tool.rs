@@ -1,8 +1,10 @@
-//! Starts tools of other languages as if the user had started them in the folder.
+//! Starts tools of other languages as if the user had started them in the folder, but without the command's secrets.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use super::environment::withhold_secrets;
 
 /// A tool that runs in the folder as if the user had started it there.
 pub(super) fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
@@ -13,6 +15,7 @@ pub(super) fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
             command.env_remove(variable);
         }
     }
+    withhold_secrets(&mut command);
     command
 }
 
