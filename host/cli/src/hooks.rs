@@ -1,13 +1,15 @@
 //! Notifies commands and HTTP addresses of completed and failed checkpoints. Best effort: the job never waits for a
 //! hook.
 //!
-//! The job puts events into a queue, and one thread delivers them in order. If a listener is so slow that the queue is
-//! full, the oldest event is dropped. Each listener has a time limit, after which it is killed with all its child
-//! processes. The first failure is reported in full and later ones are counted: a listener that is down for a day must
-//! not fill a log. Answers of listeners have no effect on the job.
+//! Each listener has a queue, which the job puts events into, and a thread, which delivers them in order: a listener that
+//! hangs delays no other. If one is so slow that its queue is full, its oldest event is dropped. Each notification has a
+//! time limit, after which a command is killed with all its child processes. The first failure is reported in full and
+//! later ones are counted: a listener that is down for a day must not fill a log. Answers of listeners have no effect on
+//! the job.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
+use signal_hook::consts::SIGKILL;
 
 use floodmark_engine::edge::clock::Clock;
 use floodmark_plugin_build::environment::withhold_secrets;
@@ -59,20 +62,30 @@ impl Hook {
 impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Command(text) => f.write_str(text),
-            Self::Url(url) => f.write_str(&without_user(url)),
+            Self::Command(text) => f.write_str(&without_users(text, &ENDS_IN_COMMANDS)),
+            Self::Url(url) => f.write_str(&without_users(url, &ENDS)),
         }
     }
 }
 
-/// An address without user and password, which do not belong in a log.
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
-    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}://{}", &rest[host..])
+/// What ends the part of an address that has user, password and host.
+const ENDS: [char; 4] = ['/', '\\', '?', '#'];
+/// The same in a command line, where an address is one word of several.
+const ENDS_IN_COMMANDS: [char; 10] = ['/', '\\', '?', '#', ' ', '\t', '\n', '"', '\'', '`'];
+
+/// A text without user and password of the addresses in it, which do not belong in a log.
+fn without_users(text: &str, ends: &[char]) -> String {
+    const SCHEME_END: &str = "://";
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(SCHEME_END) {
+        let (scheme, address) = rest.split_at(at + SCHEME_END.len());
+        shown.push_str(scheme);
+        let end = address.find(ends).unwrap_or(address.len());
+        let host = address[..end].rfind('@').map_or(0, |at| at + 1);
+        rest = &address[host..];
+    }
+    shown + rest
 }
 
 /// A completed or failed checkpoint.
@@ -122,12 +135,18 @@ const LIMITS: TimeLimits = TimeLimits {
     stop: STOP_TIME,
 };
 
-/// The thread that delivers events, and its queue.
+/// The listeners of a job.
 #[derive(Debug)]
 pub struct Hooks {
-    queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
+    deliveries: Vec<Delivery>,
     limits: TimeLimits,
+}
+
+/// The thread that delivers events to one listener, and its queue.
+#[derive(Debug)]
+struct Delivery {
+    queue: Arc<Queue>,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +170,18 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds an event, and drops the oldest one if there are too many.
+    fn put(&self, event: CheckpointEvent) {
+        let mut state = self.state();
+        if state.events.len() >= QUEUED_MAX {
+            state.events.pop_front();
+            state.dropped += 1;
+        }
+        state.events.push_back(event);
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// The next event; `None` once the job has ended and all events were taken.
     fn next(&self) -> Option<CheckpointEvent> {
         let waits = |state: &mut QueueState| state.events.is_empty() && !state.is_stopping;
@@ -172,12 +203,12 @@ impl Queue {
 }
 
 impl Hooks {
-    /// Starts the thread. Commands run in `folder`; `warn` receives warnings for the user.
+    /// Starts a thread for each hook. Commands run in `folder`; `warn` receives warnings for the user.
     #[must_use]
     pub fn start(
         hooks: Vec<Hook>,
         folder: PathBuf,
-        warn: impl Fn(String) + Send + 'static,
+        warn: impl Fn(String) + Send + Sync + 'static,
     ) -> Self {
         Self::start_within(LIMITS, hooks, folder, warn)
     }
@@ -187,68 +218,66 @@ impl Hooks {
         limits: TimeLimits,
         hooks: Vec<Hook>,
         folder: PathBuf,
-        warn: impl Fn(String) + Send + 'static,
+        warn: impl Fn(String) + Send + Sync + 'static,
     ) -> Self {
-        let queue = Arc::new(Queue::default());
-        let thread = (!hooks.is_empty()).then(|| {
-            let queue = Arc::clone(&queue);
-            std::thread::spawn(move || {
-                let ended = EndSignal(Arc::clone(&queue));
+        let warn = Arc::new(warn);
+        let delivery = |hook: Hook| {
+            let queue = Arc::new(Queue::default());
+            let (folder, of_thread, warn) = (folder.clone(), Arc::clone(&queue), Arc::clone(&warn));
+            let thread = std::thread::spawn(move || {
+                let ended = EndSignal(Arc::clone(&of_thread));
                 let mut teller = Teller {
-                    hooks: hooks.into_iter().map(|hook| (hook, 0)).collect(),
+                    hook,
+                    failures: 0,
                     folder,
                     limits,
-                    queue,
+                    queue: of_thread,
                     client: None,
                 };
-                teller.run(&warn);
+                teller.run(&*warn);
                 drop(ended);
-            })
-        });
+            });
+            Delivery { queue, thread }
+        };
         Self {
-            queue,
-            thread,
+            deliveries: hooks.into_iter().map(delivery).collect(),
             limits,
         }
     }
 
     /// Queues an event; returns at once.
     pub fn tell(&self, mut event: CheckpointEvent) {
-        if self.thread.is_none() {
-            return;
-        }
         if let Some(reason) = &mut event.reason {
             let end = reason.floor_char_boundary(REASON_BYTES_MAX);
             reason.truncate(end);
         }
-        let mut state = self.queue.state();
-        if state.events.len() >= QUEUED_MAX {
-            state.events.pop_front();
-            state.dropped += 1;
+        for delivery in &self.deliveries {
+            delivery.queue.put(event.clone());
         }
-        state.events.push_back(event);
-        drop(state);
-        self.queue.changed.notify_all();
     }
 
     fn end(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        self.queue.state().is_stopping = true;
-        self.queue.changed.notify_all();
-        let is_busy = |state: &mut QueueState| !state.is_over;
-        let state = self.queue.state();
-        let waited = self
-            .queue
-            .changed
-            .wait_timeout_while(state, self.limits.stop, is_busy);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.is_given_up = true;
-        drop(state);
-        self.queue.changed.notify_all();
-        // The thread ends soon: a running command is killed, and a request is dropped.
-        let _ = thread.join();
+        for Delivery { queue, .. } in &self.deliveries {
+            queue.state().is_stopping = true;
+            queue.changed.notify_all();
+        }
+        let clock = Clock::start();
+        for Delivery { queue, .. } in &self.deliveries {
+            let rest = self.limits.stop.saturating_sub(clock.now());
+            let is_busy = |state: &mut QueueState| !state.is_over;
+            let waited = queue
+                .changed
+                .wait_timeout_while(queue.state(), rest, is_busy);
+            drop(waited);
+        }
+        for Delivery { queue, .. } in &self.deliveries {
+            queue.state().is_given_up = true;
+            queue.changed.notify_all();
+        }
+        for Delivery { thread, .. } in self.deliveries.drain(..) {
+            // The thread ends soon: a running command is killed, and a request is dropped.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -268,10 +297,11 @@ impl Drop for EndSignal {
     }
 }
 
-/// The state of the thread.
+/// The state of a thread.
 struct Teller {
-    /// The listeners, each with its number of failures.
-    hooks: Vec<(Hook, u64)>,
+    hook: Hook,
+    /// The number of events that could not be delivered.
+    failures: u64,
     folder: PathBuf,
     limits: TimeLimits,
     queue: Arc<Queue>,
@@ -283,38 +313,36 @@ impl Teller {
         while let Some(event) = self.queue.next() {
             let mut json = serde_json::to_vec(&event).expect("an event is of texts and numbers");
             json.push(b'\n');
-            for at in 0..self.hooks.len() {
-                let hook = self.hooks[at].0.clone();
-                let Err(reason) = self.tell(&hook, &json) else {
-                    continue;
-                };
-                let failures = &mut self.hooks[at].1;
-                *failures += 1;
-                if *failures == 1 {
-                    warn(format!(
-                        "`on-checkpoint` could not notify `{hook}` of checkpoint {}: {reason}; the job continues, and further failures are counted",
-                        event.checkpoint
-                    ));
-                }
+            let Err(reason) = self.tell(&json) else {
+                continue;
+            };
+            self.failures += 1;
+            if self.failures == 1 {
+                warn(format!(
+                    "`on-checkpoint` could not notify `{}` of checkpoint {}: {reason}; the job continues, and further failures are counted",
+                    self.hook, event.checkpoint
+                ));
             }
         }
         let state = self.queue.state();
         let lost = state.dropped + state.events.len() as u64;
         drop(state);
-        for (hook, failures) in self.hooks.iter().filter(|(_, failures)| *failures > 1) {
+        if self.failures > 1 {
             warn(format!(
-                "`on-checkpoint` could not notify `{hook}` of {failures} checkpoints in total"
+                "`on-checkpoint` could not notify `{}` of {} checkpoints in total",
+                self.hook, self.failures
             ));
         }
         if lost > 0 {
             warn(format!(
-                "`on-checkpoint` is slower than checkpoints are taken: {lost} of them were not reported"
+                "`on-checkpoint` is slower than checkpoints are taken: {lost} of them were not reported to `{}`",
+                self.hook
             ));
         }
     }
 
-    fn tell(&mut self, hook: &Hook, json: &[u8]) -> Result<(), String> {
-        match hook {
+    fn tell(&mut self, json: &[u8]) -> Result<(), String> {
+        match &self.hook {
             Hook::Command(line) => run(line, &self.folder, json, self.limits.command, &self.queue),
             Hook::Url(url) => {
                 let client = match self.client.take() {
@@ -336,8 +364,6 @@ fn run(
     at_most: Duration,
     queue: &Queue,
 ) -> Result<(), String> {
-    use std::os::unix::process::CommandExt;
-
     let mut command = Command::new("sh");
     command
         .args(["-c", line])
@@ -361,20 +387,15 @@ fn run(
         match child.try_wait() {
             Ok(Some(status)) => return ended(status),
             Ok(None) => {}
-            Err(error) => {
-                kill(&mut child);
-                return Err(error.to_string());
-            }
+            Err(error) => return killed(&mut child, error.to_string()),
         }
         let is_given_up = queue.rest(LOOK_INTERVAL);
-        if is_given_up || clock.now() >= at_most {
-            kill(&mut child);
+        if is_given_up {
+            return killed(&mut child, "it was killed when the job ended".to_owned());
+        }
+        if clock.now() >= at_most {
             let seconds = at_most.as_secs_f32();
-            return Err(if is_given_up {
-                "it was killed when the job ended".to_owned()
-            } else {
-                format!("it was killed after {seconds} s")
-            });
+            return killed(&mut child, format!("it was killed after {seconds} s"));
         }
     }
 }
@@ -387,7 +408,15 @@ fn ended(status: ExitStatus) -> Result<(), String> {
     }
 }
 
-fn kill(child: &mut Child) {
+/// Kills a command, unless it has ended since it was last looked at; that is no reason to report it as killed.
+fn killed(child: &mut Child, reason: String) -> Result<(), String> {
+    match kill(child) {
+        Ok(status) if status.signal() != Some(SIGKILL) => ended(status),
+        _ => Err(reason),
+    }
+}
+
+fn kill(child: &mut Child) -> io::Result<ExitStatus> {
     // The group's id is that of its first process, which is not waited for yet: no other process can have that id.
     let group = format!("-{}", child.id());
     let killed = Command::new("kill")
@@ -400,7 +429,7 @@ fn kill(child: &mut Child) {
         // Kills at least the shell.
         let _ = child.kill();
     }
-    let _ = child.wait();
+    child.wait()
 }
 
 /// Posts events. Its runtime runs on the calling thread, and resolves host names on a thread of its own.

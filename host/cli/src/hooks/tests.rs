@@ -1,5 +1,5 @@
-//! Catches a listener that blocks the job, is not notified, is notified twice, or fills the log; and child processes
-//! left behind.
+//! Catches a listener that blocks the job or another listener, is not notified, is notified twice, or fills the log; a
+//! command that has ended and is reported as killed; child processes left behind, and passwords in the log.
 #![expect(
     clippy::disallowed_methods,
     reason = "listeners are real processes, in real time"
@@ -56,6 +56,11 @@ fn texts_are_commands_or_addresses() {
         ("https://token@host", "https://host"),
         ("https://a:b@c@host/x@y", "https://host/x@y"),
         ("HTTP://host/a@b", "HTTP://host/a@b"),
+        ("http://a:\"b c'@host", "http://host"),
+        (
+            "curl -d @- 'https://a:b@host/x@y' ftp://c@d && mail e@f",
+            "curl -d @- 'https://host/x@y' ftp://d && mail e@f",
+        ),
     ] {
         assert_eq!(Hook::parse(url).to_string(), shown);
     }
@@ -125,6 +130,94 @@ fn a_hanging_command_does_not_delay_the_job_and_is_killed_with_its_children() {
 }
 
 #[test]
+fn a_hanging_listener_delays_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    // Nothing that hangs is ended before the job ends.
+    let limits = TimeLimits {
+        stop: Duration::from_millis(200),
+        command: Duration::from_secs(600),
+        request: Duration::from_secs(600),
+    };
+    let (hooks, warnings) = start(limits, &["sleep 600", &url, "cat >> told"], folder.path());
+    let begin = Instant::now();
+    hooks.tell(event(7));
+    hooks.tell(event(8));
+    let expected = format!("{TOLD}\n{}\n", TOLD.replace(":7,", ":8,"));
+    let told = || std::fs::read_to_string(folder.path().join("told")).unwrap_or_default();
+    while told() != expected {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", told());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(hooks);
+    let warnings = warnings.lock().unwrap();
+    let is_of_last = |line: &&String| line.contains("cat >> told");
+    assert_eq!(warnings.iter().find(is_of_last), None, "{warnings:?}");
+    let ended = warnings
+        .iter()
+        .any(|line| line.contains("`sleep 600` of checkpoint 7: it was killed when the job ended"));
+    assert!(ended, "{warnings:?}");
+}
+
+#[test]
+fn a_command_that_has_ended_is_not_reported_as_killed() {
+    let check = |line: &str, expected: Result<(), &str>| {
+        let mut child = Command::new("sh")
+            .args(["-c", line])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        // It has ended, and this process does not know yet.
+        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let end = killed(&mut child, "it was killed".to_owned());
+        assert_eq!(end, expected.map_err(str::to_owned), "{line}");
+    };
+    check("true", Ok(()));
+    check("exit 3", Err("it ended with exit status: 3"));
+}
+
+#[test]
+fn a_command_does_not_get_the_token() {
+    // Variables of a process can only be set when it starts.
+    let program = std::env::current_exe().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |passed: &str| {
+        let told = folder.path().join("told");
+        let status = Command::new(&program)
+            .args(["--exact", "hooks::tests::environment_of_a_command"])
+            .env("FLOODMARK_TEST_HOOK", &told)
+            .env("FLOODMARK_TOKEN", "0123456789abcdef")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("FLOODMARK_PASS_ENV", passed)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        std::fs::read_to_string(told).unwrap()
+    };
+    assert_eq!(asked(""), "-\n");
+    assert_eq!(asked("AWS_SECRET_ACCESS_KEY"), "-secret\n");
+}
+
+/// Is run by the test above, in a process of its own.
+#[test]
+fn environment_of_a_command() {
+    let Some(told) = std::env::var_os("FLOODMARK_TEST_HOOK") else {
+        return;
+    };
+    let told = Path::new(&told);
+    let line = "echo \"$FLOODMARK_TOKEN-$AWS_SECRET_ACCESS_KEY\" > told";
+    let (hooks, warnings) = start(LIMITS, &[line], told.parent().unwrap());
+    hooks.tell(event(7));
+    drop(hooks);
+    assert!(warnings.lock().unwrap().is_empty());
+}
+
+#[test]
 fn a_full_queue_drops_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
     let (hooks, warnings) = start(LIMITS, &["sleep 0.3; cat >> told"], folder.path());
@@ -133,11 +226,12 @@ fn a_full_queue_drops_the_oldest() {
     for id in 1..=QUEUED_MAX as u64 + 5 {
         hooks.tell(event(id));
     }
-    let state = hooks.queue.state();
+    let queue = &hooks.deliveries[0].queue;
+    let state = queue.state();
     assert_eq!((state.events.len(), state.dropped), (QUEUED_MAX, 5));
     assert_eq!(state.events[0].checkpoint, 6);
     drop(state);
-    hooks.queue.state().events.clear();
+    queue.state().events.clear();
     drop(hooks);
     assert!(warnings.lock().unwrap()[0].contains("5 of them"));
 }
@@ -195,10 +289,15 @@ fn an_address_that_refuses_or_is_not_there_is_told() {
     let (hooks, warnings) = start(LIMITS, &[&url, &refusing, "http://"], Path::new("."));
     hooks.tell(event(7));
     drop(hooks);
-    let warnings = warnings.lock().unwrap();
-    assert!(warnings[0].contains("it answered with 500"), "{warnings:?}");
-    assert!(warnings[1].contains(&refusing), "{warnings:?}");
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    let mut warnings = warnings.lock().unwrap();
+    warnings.sort_by_key(|line| line.contains("it answered with 500"));
+    let last = warnings.pop().unwrap();
+    assert!(last.contains("it answered with 500"), "{last}");
+    assert!(
+        warnings.iter().any(|line| line.contains(&refusing)),
+        "{warnings:?}"
+    );
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
 }
 
 #[test]
