@@ -106,7 +106,7 @@ impl Build {
                 dialect => {
                     let mut command = self.compiler.command(dialect, &self.folder);
                     command.args(TARGET).args(WARNINGS).arg("-c");
-                    command.args(self.includes());
+                    command.args(self.includes()).args(self.replaced());
                     command.args(self.plugin.defines()).args(&self.plugin.flags);
                     command.arg(&source.path).arg("-o").arg(&object);
                     self.run(&mut command)?;
@@ -129,6 +129,12 @@ impl Build {
         let sdk = self.plugin.sdk.join("include");
         let all = std::iter::once(&sdk).chain(&self.plugin.include);
         all.map(|path| format!("-I{}", path.display())).collect()
+    }
+
+    /// Keeps folders of this machine out of the component, such as those in `__FILE__`.
+    fn replaced(&self) -> [String; 2] {
+        let replaced = [(&self.folder, "/plugin"), (&self.plugin.sdk, "/sdk")];
+        replaced.map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display()))
     }
 
     /// Zig gets the header as a module, for `@import("floodmark")`.
@@ -169,7 +175,8 @@ impl Build {
             false => Dialect::C,
         };
         let mut command = self.compiler.command(dialect, &self.folder);
-        command.args(TARGET).args(self.includes()).args(objects);
+        command.args(TARGET).args(self.includes());
+        command.args(self.replaced()).args(objects);
         command.args(self.plugin.defines()).args(["-x", "c"]);
         command.args(&self.plugin.sdk_sources);
         command.arg("-o").arg(&module);

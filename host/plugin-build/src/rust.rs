@@ -1,5 +1,7 @@
 //! Builds plugins in Rust: `cargo build` for `wasm32-wasip2`, whose linker emits a component.
 
+mod paths;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,10 +22,11 @@ pub(super) fn find_tools(folder: &Path) -> Result<(), PluginBuildError> {
 /// Builds a crate, which cargo does only if something changed.
 pub(super) fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
     let manifest = folder.join("Cargo.toml");
-    ensure_target(folder, report)?;
+    let libraries = ensure_target(folder, report)?;
     let output = tool("cargo", folder)
         .args(["build", "--release", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics")
+        .args(paths::arguments(folder, &libraries))
         .stderr(Stdio::inherit())
         .output()
         .map_err(no_tool("cargo", folder))?;
@@ -46,16 +49,16 @@ pub(super) fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, 
     }
 }
 
-/// Adds the target if the folder's tool chain lacks it.
-fn ensure_target(folder: &Path, report: LineReporter<'_>) -> Result<(), PluginBuildError> {
+/// Adds the target if the folder's tool chain lacks it; returns the folder of its libraries.
+fn ensure_target(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
     let asked = tool("rustc", folder)
         .args(["--print", "target-libdir", "--target", TARGET])
         .stderr(Stdio::inherit())
         .output()
         .map_err(no_tool("rustc", folder))?;
-    let libraries = String::from_utf8_lossy(&asked.stdout);
-    if asked.status.success() && Path::new(libraries.trim()).is_dir() {
-        return Ok(());
+    let libraries = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
+    if asked.status.success() && libraries.is_dir() {
+        return Ok(libraries);
     }
     report(&format!("adding the Rust target `{TARGET}` with rustup"));
     let added = tool("rustup", folder)
@@ -64,7 +67,7 @@ fn ensure_target(folder: &Path, report: LineReporter<'_>) -> Result<(), PluginBu
         .stderr(Stdio::inherit())
         .status();
     match added {
-        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.success() => Ok(libraries),
         Ok(status) => Err(PluginBuildError::NoTarget {
             reason: format!("rustup: {status}"),
         }),

@@ -1,10 +1,16 @@
-//! Starts tools of other languages as if the user had started them in the folder, but without the command's secrets.
+//! Starts tools of other languages as if the user had started them in the folder, but without the command's secrets, and at
+//! a date that is always the same.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::environment::withhold_secrets;
+
+/// Many tools put this date into what they build, instead of the current one: see <https://reproducible-builds.org/specs/source-date-epoch/>.
+const DATE_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+/// The first day of 1980. Some formats have no earlier one.
+const DATE: &str = "315532800";
 
 /// A tool that runs in the folder as if the user had started it there.
 pub(super) fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
@@ -16,6 +22,9 @@ pub(super) fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
         }
     }
     withhold_secrets(&mut command);
+    if std::env::var_os(DATE_VARIABLE).is_none() {
+        command.env(DATE_VARIABLE, DATE);
+    }
     command
 }
 
