@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::CommandError;
+use super::building::{UNNAMED, placed};
 use super::escape::one_line;
 use super::failure::EXIT_PLUGIN;
 use super::print::print;
@@ -23,11 +24,16 @@ use floodmark_state::StateKind;
 #[command(after_long_help = "\
 The manifest names the language: `Cargo.toml` (Rust), `go.mod` (Go), `pyproject.toml` (Python), `package.json` (JavaScript,
 TypeScript) or `plugin.toml` (C, C++, Zig). Tools are looked up in their usual places; if one is missing, the error message
-has the command that installs it. `floodmark run` builds folders in the same way.")]
+has the command that installs it. `floodmark run` builds folders in the same way.
+
+A folder is built if something has changed since its last build; cargo finds that out itself.")]
 pub struct BuildArguments {
     /// Folder of the plugin, or a `.wasm` file to check
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
+    /// Builds also if nothing has changed
+    #[arg(long)]
+    force: bool,
     /// Also copies the component to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -46,11 +52,16 @@ pub fn build(arguments: &BuildArguments) -> Result<(), CommandError> {
     let refused = |reason: String| CommandError::new(EXIT_PLUGIN, reason);
     let began = Instant::now();
     let mut is_new = false;
-    let component = floodmark_plugin_build::component(&arguments.folder, &mut |line| {
+    let mut report = |line: &str| {
         is_new = true;
         terminal.say(line);
-    })
-    .map_err(|error| refused(error.to_string()))?;
+    };
+    let folder = &arguments.folder;
+    let component = match arguments.force {
+        true => floodmark_plugin_build::component_anew(folder, &mut report),
+        false => floodmark_plugin_build::component(folder, &mut report),
+    };
+    let component = component.map_err(|error| refused(error.to_string()))?;
     let took = is_new.then(|| began.elapsed());
     let unreadable = |error: std::io::Error| {
         refused(format!(
@@ -60,13 +71,16 @@ pub fn build(arguments: &BuildArguments) -> Result<(), CommandError> {
     };
     let bytes = std::fs::read(&component).map_err(unreadable)?;
     let guests = Ticking::for_tools()?.keeping(None, &Terminal::new().saying());
-    let plugin = guests.engine.load("plugin", &bytes)?;
+    let plugin = guests
+        .engine
+        .load(UNNAMED, &bytes)
+        .map_err(|error| CommandError::from(error).reworded(|message| placed(message, folder)))?;
     let mut text = format!(
         "{}: {}",
         one_line(&component.display().to_string()),
         number::bytes(bytes.len() as u64)
     );
-    if let Some(language) = Language::of(&arguments.folder) {
+    if let Some(language) = Language::of(folder) {
         text += &format!(", from {language}");
     }
     if let Some(took) = took {

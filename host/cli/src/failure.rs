@@ -41,6 +41,12 @@ impl CommandError {
         }
     }
 
+    /// The same failure with another message.
+    pub(super) fn reworded(mut self, reword: impl FnOnce(&str) -> String) -> Self {
+        self.message = reword(&self.message);
+        self
+    }
+
     /// A closed pipe is not an error.
     pub(super) fn of_output(error: &std::io::Error) -> Result<(), Self> {
         match error.kind() {

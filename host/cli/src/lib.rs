@@ -25,6 +25,7 @@ pub mod test;
 pub mod vectors;
 
 mod answering;
+mod building;
 mod escape;
 mod failure;
 mod hooks;
@@ -201,7 +202,7 @@ pub fn run() -> ExitCode {
     }
     let done = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => check::check(&arguments),
+        Command::Check(arguments) => building::ending_tools(|| check::check(&arguments)),
         Command::Status(arguments) => status::status(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Retry(arguments) => retry::retry(&arguments),
@@ -211,8 +212,8 @@ pub fn run() -> ExitCode {
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::New(arguments) => new::new(&arguments),
-        Command::Build(arguments) => build::build(&arguments),
-        Command::Test(arguments) => test::test(&arguments),
+        Command::Build(arguments) => building::ending_tools(|| build::build(&arguments)),
+        Command::Test(arguments) => building::ending_tools(|| test::test(&arguments)),
         Command::CompilePlugin(arguments) => return compile_plugin::compile_plugin(&arguments),
         Command::Savepoint(command) => savepoint::savepoint(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),

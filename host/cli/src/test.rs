@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::CommandError;
+use super::building::{UNNAMED, placed};
 use super::escape::one_line;
 use super::failure::{EXIT_FAILED, EXIT_PLUGIN, EXIT_USAGE};
 use super::print::print;
@@ -76,8 +77,8 @@ pub fn test(arguments: &TestArguments) -> Result<(), CommandError> {
     })?;
     let fuel = files.iter().any(Vectors::need_fuel);
     let guests = Ticking::for_calls(fuel)?.keeping(None, &Terminal::new().saying());
-    let plugin = guests.engine.load("plugin", &bytes);
-    let plugin = plugin.map_err(|error| refused(error.to_string()))?;
+    let plugin = guests.engine.load(UNNAMED, &bytes);
+    let plugin = plugin.map_err(|error| refused(placed(&error.to_string(), &arguments.plugin)))?;
     let mut failed = 0;
     for file in &files {
         let report = vectors::run(&plugin, file)?;

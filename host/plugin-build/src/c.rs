@@ -36,6 +36,7 @@ pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
         folder: folder.to_path_buf(),
         name: plugin.name.clone(),
         elsewhere: plugin.elsewhere(folder),
+        programs: &toolchain::PROGRAMS,
     })
 }
 

@@ -16,6 +16,7 @@ use super::{Language, PluginBuildError, Project, Tools, contract};
 /// The first version with `//go:wasmexport`.
 const NEEDED: (u32, u32) = (1, 24);
 const INSTALL: &str = "see https://go.dev/doc/install (Go 1.24 or later; no TinyGo)";
+const PROGRAMS: [&str; 1] = ["go"];
 /// The line that identifies the SDK's `go.mod`.
 const SDK_MODULE: &str = "module floodmark.dev/sdk";
 /// A profile in this file guides optimisation. The SDK has one; a project's own file takes precedence.
@@ -48,6 +49,7 @@ pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
         folder: folder.to_path_buf(),
         name: name.to_owned(),
         elsewhere,
+        programs: &PROGRAMS,
     })
 }
 
@@ -86,7 +88,7 @@ fn unquoted(text: &str) -> &str {
 
 /// Finds `go`, and checks its version.
 pub(super) fn tools(folder: &Path) -> Result<Tools, PluginBuildError> {
-    tools_by(Path::new("go"), folder)
+    tools_by(Path::new(PROGRAMS[0]), folder)
 }
 
 fn tools_by(program: &Path, folder: &Path) -> Result<Tools, PluginBuildError> {

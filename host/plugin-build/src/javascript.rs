@@ -16,6 +16,7 @@ use super::{Language, PluginBuildError, Project, Tools, contract};
 
 const COMPONENTIZE: &str = "componentize-qjs";
 const ESBUILD: &str = "esbuild";
+const PROGRAMS: [&str; 2] = [COMPONENTIZE, ESBUILD];
 /// The command that installs the tools, in versions that are known to work.
 const INSTALL: &str = "npm install --save-dev componentize-qjs@0.4.5 esbuild@0.28.2";
 /// Longest name of a plugin, in characters.
@@ -64,6 +65,7 @@ pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
         folder: folder.to_path_buf(),
         name: stated.name,
         elsewhere: vec![stated.sdk],
+        programs: &PROGRAMS,
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The manifest in a folder decides its language. Cargo knows itself when to rebuild. For other languages, a component
 //! is rebuilt when a file of the project, its SDK, the tools or the contract changed; it is kept in the folder's
-//! `build`. If tools are missing, an earlier build of the same files is used. Only Rust's target is installed
+//! `build`, and no tool is started to find out. If tools are missing, an earlier build of the same files is used. Only Rust's target is installed
 //! automatically: for everything else, a message says what is missing and which command installs it. `guest` checks a
 //! component when it is loaded.
 
@@ -17,6 +17,7 @@ pub mod environment;
 pub mod new_plugin;
 
 mod error;
+mod programs;
 mod tool;
 mod up_to_date;
 
@@ -127,6 +128,8 @@ struct Project {
     name: String,
     /// Other folders that it is built from, such as an SDK.
     elsewhere: Vec<PathBuf>,
+    /// The names of the programs that may build it.
+    programs: &'static [&'static str],
 }
 
 impl Project {
@@ -143,8 +146,31 @@ impl Project {
 /// # Errors
 /// When there is no such plugin, or it cannot be built. An added target stays, and so does an older component.
 pub fn component(path: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
+    component_by(path, Reuse::IfUnchanged, report)
+}
+
+/// The same as [`component`], but builds a folder although nothing in it has changed. Dependencies of a crate are kept.
+///
+/// # Errors
+/// Those of [`component`]. An earlier component of a crate may be gone.
+pub fn component_anew(path: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
+    component_by(path, Reuse::Never, report)
+}
+
+/// When an earlier build of a folder is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    IfUnchanged,
+    Never,
+}
+
+fn component_by(
+    path: &Path,
+    reuse: Reuse,
+    report: LineReporter<'_>,
+) -> Result<PathBuf, PluginBuildError> {
     if path.is_dir() {
-        return build(path, report);
+        return build(path, reuse, report);
     }
     let path = path.to_path_buf();
     match path.metadata() {
@@ -156,35 +182,43 @@ pub fn component(path: &Path, report: LineReporter<'_>) -> Result<PathBuf, Plugi
     }
 }
 
-fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
+fn build(
+    folder: &Path,
+    reuse: Reuse,
+    report: LineReporter<'_>,
+) -> Result<PathBuf, PluginBuildError> {
     let Some(language) = Language::of(folder) else {
         return Err(PluginBuildError::UnknownLanguage {
             path: folder.to_path_buf(),
         });
     };
     match language {
-        Language::Rust => rust::build(folder, report),
+        Language::Rust => rust::build(folder, reuse, report),
         Language::Go => {
             let project = go::project(folder)?;
-            up_to_date(&project, go::tools(folder), report, |tools, out| {
+            let find = || go::tools(folder);
+            up_to_date(&project, reuse, find, report, |tools, out| {
                 go::build(&project, tools, out)
             })
         }
         Language::Python => {
             let project = python::project(folder)?;
-            up_to_date(&project, python::tools(folder), report, |tools, out| {
+            let find = || python::tools(folder);
+            up_to_date(&project, reuse, find, report, |tools, out| {
                 python::build(&project, tools, out)
             })
         }
         Language::JavaScript => {
             let project = javascript::project(folder)?;
-            up_to_date(&project, javascript::tools(folder), report, |tools, out| {
+            let find = || javascript::tools(folder);
+            up_to_date(&project, reuse, find, report, |tools, out| {
                 javascript::build(&project, tools, out)
             })
         }
         Language::C => {
             let project = c::project(folder)?;
-            up_to_date(&project, c::tools(folder), report, |tools, out| {
+            let find = || c::tools(folder);
+            up_to_date(&project, reuse, find, report, |tools, out| {
                 c::build(&project, tools, out)
             })
         }
@@ -198,6 +232,12 @@ struct Tools {
     command: Vec<PathBuf>,
     /// The version that the tool reports; another version rebuilds.
     version: String,
+}
+
+/// The digits of a digest.
+fn hex(digest: impl AsRef<[u8]>) -> String {
+    let bytes = digest.as_ref().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::{Language, PluginBuildError, Project, Tools, contract};
 
 /// The command that installs the version that the SDK is tested with.
 const INSTALL: &str = "pip install componentize-py==0.25.1";
+const PROGRAMS: [&str; 1] = ["componentize-py"];
 /// Starts the tool if it is installed as a module, but its command is not on the path.
 const AS_MODULE: &str = "import sys; from componentize_py import script; sys.exit(script())";
 /// The generated module. No user's module has this name.
@@ -66,6 +67,7 @@ pub(super) fn project(folder: &Path) -> Result<Project, PluginBuildError> {
         folder: folder.to_path_buf(),
         name: said.name,
         elsewhere: said.elsewhere,
+        programs: &PROGRAMS,
     })
 }
 

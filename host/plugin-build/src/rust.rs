@@ -2,6 +2,7 @@
 
 mod paths;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +10,7 @@ use std::process::Stdio;
 use serde::Deserialize;
 
 use super::tool::tool;
-use super::{Language, LineReporter, PluginBuildError};
+use super::{Language, LineReporter, PluginBuildError, Reuse};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -20,9 +21,16 @@ pub(super) fn find_tools(folder: &Path) -> Result<(), PluginBuildError> {
 }
 
 /// Builds a crate, which cargo does only if something changed.
-pub(super) fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, PluginBuildError> {
+pub(super) fn build(
+    folder: &Path,
+    reuse: Reuse,
+    report: LineReporter<'_>,
+) -> Result<PathBuf, PluginBuildError> {
     let manifest = folder.join("Cargo.toml");
     let libraries = ensure_target(folder, report)?;
+    if reuse == Reuse::Never {
+        forget(folder)?;
+    }
     let output = tool("cargo", folder)
         .args(["build", "--release", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics")
@@ -45,6 +53,33 @@ pub(super) fn build(folder: &Path, report: LineReporter<'_>) -> Result<PathBuf, 
         _ => Err(PluginBuildError::ManyComponents {
             path: folder.to_path_buf(),
             components,
+        }),
+    }
+}
+
+/// Removes what was built of a crate, but not of its dependencies.
+fn forget(folder: &Path) -> Result<(), PluginBuildError> {
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    let manifest = toml::from_str::<toml::Table>(&manifest).unwrap_or_default();
+    let package = manifest
+        .get("package")
+        .and_then(|package| package.get("name"));
+    let Some(name) = package.and_then(toml::Value::as_str) else {
+        // The build says what is wrong with the manifest.
+        return Ok(());
+    };
+    let status = tool("cargo", folder)
+        .args(["clean", "--quiet", "--release", "--target", TARGET])
+        .args(["--package", name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .status()
+        .map_err(no_tool("cargo", folder))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(PluginBuildError::Failed {
+            path: folder.to_path_buf(),
+            status,
         }),
     }
 }

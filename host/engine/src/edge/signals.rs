@@ -158,6 +158,25 @@ pub fn on_stop(told: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends the process, and the build tools that it runs, on Ctrl-C, SIGTERM and SIGHUP: for a command that changes nothing else.
+///
+/// # Errors
+/// When the operating system refuses: signals then end the process alone, as they do by default.
+#[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
+pub fn end_with_descendants(stage: &StartStage) -> io::Result<()> {
+    for signal in SIGNALS {
+        signal_hook::flag::register(signal, Arc::clone(&stage.is_told))?;
+    }
+    let mut signals = Signals::new(SIGNALS)?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            descendants::end();
+            std::process::exit(EXIT_AT_ONCE);
+        }
+    });
+    Ok(())
+}
+
 /// Sets a flag on Ctrl-C, SIGTERM and SIGHUP, for a command that must clean up before it ends.
 ///
 /// # Errors

@@ -14,6 +14,10 @@ const CLANGS: [&str; 6] = [
     "clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18",
 ];
 const TARGET: &str = "wasm32-wasi";
+/// The programs that may be found.
+pub(super) const PROGRAMS: [&str; 7] = [
+    "zig", "clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18",
+];
 
 /// Searches the environment variable, the path, and the project's own Python.
 pub(super) fn find(folder: &Path) -> Result<Tools, PluginBuildError> {
