@@ -33,6 +33,36 @@ ABSENT: Any = type("Absent", (), {"__slots__": (), "__repr__": lambda _: "ABSENT
 UNREAD: Any = type("Unread", (), {"__slots__": (), "__repr__": lambda _: "UNREAD"})()
 
 
+class Presence:
+    """Whether there is a value: true or false by itself, and also when it is called. A method alone would always be true in
+    `if state.exists:`, and a property alone could not be called.
+    """
+
+    __slots__ = ("_is",)
+
+    def __init__(self, is_there: bool) -> None:
+        self._is = is_there
+
+    def __bool__(self) -> bool:
+        return self._is
+
+    def __call__(self) -> bool:
+        return self._is
+
+    def __eq__(self, other: object) -> bool:
+        return self._is == bool(other) if isinstance(other, bool | Presence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._is)
+
+    def __repr__(self) -> str:
+        return repr(self._is)
+
+
+_THERE = Presence(True)
+_GONE = Presence(False)
+
+
 class Value(State[T]):
     """Keeps one value for each key: `Value(int)`, `Value(str, ttl="1h")`, `Value(json)`.
 
@@ -118,9 +148,10 @@ class Value(State[T]):
             self._written[slot] = True
             self._cleared = True
 
-    def exists(self) -> bool:
-        """Whether there is a value."""
-        return self._cells[self._record._slot] is not ABSENT
+    @property
+    def exists(self) -> Presence:
+        """Whether there is a value; `exists()` says the same."""
+        return _GONE if self._cells[self._record._slot] is ABSENT else _THERE
 
     def _load(self, current: PackedOptionalColumn, keys: int) -> None:
         # For each key of the call what is known, its bytes, and whether it is new. What is `UNREAD` has bytes.

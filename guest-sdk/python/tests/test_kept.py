@@ -310,6 +310,17 @@ class Unreadable(unittest.TestCase):
         self.assertEqual(self.both(exists, clears, sets), [yes, yes, none, none, two, two])
         self.assertEqual(self.both(sets, clears), [two, two, none, none])
 
+    def test_exists_is_true_or_false_with_and_without_a_call(self) -> None:
+        def exists(self: Keeps, *_: Any) -> Any:
+            there = self.ints.exists
+            return "yes" if there else "no", there == there(), there != (not there), f"{there}"
+
+        def clears(self: Keeps, *_: Any) -> Any:
+            self.ints.clear()
+
+        yes, no = "('yes', True, True, 'True')", "('no', True, True, 'False')"
+        self.assertEqual(self.both(exists, clears, exists), [yes, yes, no, no])
+
     def test_clear_decodes_nothing(self) -> None:
         decoded = []
 

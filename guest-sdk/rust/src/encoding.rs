@@ -19,6 +19,7 @@ pub use crate::sub_key::{AsSubKey, FixedSubKey, SubKey};
     message = "a state cannot keep `{T}` with the encoding `{Self}`",
     label = "no such encoding for this type",
     note = "`Value<T>` needs `serde::Serialize` and `serde::Deserialize` on `T`: derive both",
+    note = "to use a `{T}` for configuration or as a cache instead, make the field a `{T}` with `#[state(skip)]` on it",
     note = "`Value<Vec<u8>, Raw>` keeps bytes as they are"
 )]
 pub trait Encoding<T> {

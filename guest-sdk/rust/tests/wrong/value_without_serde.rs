@@ -1,5 +1,6 @@
 //~ a state cannot keep `Count` with the encoding `Postcard`
 //~ `Value<T>` needs `serde::Serialize` and `serde::Deserialize` on `T`: derive both
+//~ to use a `Count` for configuration or as a cache instead, make the field a `Count` with `#[state(skip)]` on it
 use floodmark_sdk::{Config, Operator, Output, Record, Result, States, Value};
 
 #[derive(Default)]
