@@ -20,6 +20,7 @@ mod swap;
 mod bad_content;
 mod bad_input;
 mod bounded_files;
+mod builds;
 mod checkpoints;
 mod compressed;
 mod contract;
