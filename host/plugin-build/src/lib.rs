@@ -2,9 +2,9 @@
 //!
 //! The manifest in a folder decides its language. Cargo knows itself when to rebuild. For other languages, a component
 //! is rebuilt when a file of the project, its SDK, the tools or the contract changed; it is kept in the folder's
-//! `build`, and no tool is started to find out. If tools are missing, an earlier build of the same files is used. Only Rust's target is installed
-//! automatically: for everything else, a message says what is missing and which command installs it. `guest` checks a
-//! component when it is loaded.
+//! `build`. No tool is started to find out. If tools are missing, an earlier build of the same files is used. Only Rust's
+//! target is installed automatically: for everything else, a message says what is missing and which command installs it.
+//! `guest` checks a component when it is loaded.
 
 mod c;
 mod go;
