@@ -209,7 +209,7 @@ pub fn run() -> ExitCode {
         Command::Rescale(arguments) => rescale::rescale(&arguments),
         Command::Rollback(arguments) => rollback::rollback(&arguments),
         Command::Swap(arguments) => swap::swap(&arguments),
-        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Replay(arguments) => building::ending_tools(|| replay::replay(&arguments)),
         Command::CrashTest(arguments) => crash_test::crash_test(&arguments),
         Command::New(arguments) => new::new(&arguments),
         Command::Build(arguments) => building::ending_tools(|| build::build(&arguments)),
