@@ -225,7 +225,7 @@ fn a_second_signal_counts_from_the_first_one() {
             r#"
 job.name = "words"
 source.numbers = {{ connector = "generator", keys = 10, rate = 20000 }}
-operator.count = {{ plugin = {plugin:?}, from = "numbers", config.hang-at = "00000007" }}
+operator.count = {{ plugin = {plugin:?}, from = "numbers", config.hang-at = "00000007", limits.stop-grace = "1min" }}
 sink.counts = {{ connector = "discard", from = "count" }}
 "#
         ),

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use floodmark_engine::guest::{
-    CallOutput, Code, GuestEngine, GuestError, Instance, Limits, ListPage, MapPage, PageLimits,
-    Plugin, StateAccess, StatePart, SubKeyRange,
+    CallOutput, Code, GuestEngine, GuestError, Haste, Instance, Limits, ListPage, MapPage,
+    PageLimits, Plugin, StateAccess, StatePart, SubKeyRange,
 };
 use floodmark_state::stream::{Batch, Column, OptionalColumn};
 
@@ -253,6 +253,34 @@ fn check_endings(guests: &Ticking) {
 fn loops_and_traps_end_in_each_export() {
     for guests in [Ticking::new(), Ticking::sampling()] {
         loops_and_traps_end(&guests);
+    }
+}
+
+#[test]
+fn a_stop_interrupts_each_export() {
+    let limits = Limits {
+        time_per_call: Duration::from_secs(600),
+        stop_grace: Duration::from_millis(50),
+        ..limits()
+    };
+    for guests in [Ticking::new(), Ticking::sampling()] {
+        let haste = Haste::default();
+        guests.engine.hasten_with(&haste);
+        let mut tame = Tame::new(&guests.engine);
+        haste.begin();
+        for export in EXPORTS {
+            let component = assembled(&part(export, "(loop $again (br $again))"));
+            let says = format!(
+                "operator `bad` was interrupted, since it was inside `{export}` for more than 50ms while the job stops; `limits.stop-grace` gives calls more time"
+            );
+            let ended = use_all(&guests.engine, &component, limits);
+            assert!(
+                ended.as_ref().is_err_and(GuestError::is_interruption),
+                "{export}"
+            );
+            ends(export, ended, &says);
+            tame.notices_nothing(export);
+        }
     }
 }
 

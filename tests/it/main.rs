@@ -37,6 +37,7 @@ mod formats;
 mod full_disk;
 mod go_runtime;
 mod hands;
+mod hanging;
 mod hostile;
 mod languages;
 mod letters;

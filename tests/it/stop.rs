@@ -71,7 +71,10 @@ fn an_endless_job_stops_when_asked() {
 fn told_twice_it_ends_at_once() {
     let job = Job::new();
     // An operator that never returns keeps the checkpoint from being completed.
-    job.write("pipeline.toml", endless("config.hang-at = '00000007'"));
+    job.write(
+        "pipeline.toml",
+        endless("config.hang-at = '00000007'\nlimits.stop-grace = '1min'"),
+    );
     let mut run = job.start(&[]);
     run.wait_for("starts from the beginning");
     std::thread::sleep(Duration::from_millis(300));

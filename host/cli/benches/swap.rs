@@ -5,15 +5,15 @@
 mod support;
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use floodmark_checkpoint::store::CheckpointStore;
 use floodmark_checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
 use floodmark_engine::connector::{DiscardSink, GeneratorSettings, GeneratorSource, Recovered};
 use floodmark_engine::edge::clock::Clock;
-use floodmark_engine::edge::drive::{DriveSettings, Kept, Watcher, drive, request};
+use floodmark_engine::edge::drive::{DriveSettings, Inputs, Kept, Watcher, drive, request};
 use floodmark_engine::edge::failures::FailureLog;
 use floodmark_engine::edge::scratch;
 use floodmark_engine::edge::swap::{NewPlugin, SwapDesk, Swapper, Wish};
@@ -92,7 +92,7 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
     let mut store =
         CheckpointStore::open(&path, CheckpointStorageSettings::default()).expect("it opens");
     let recovery = store.recover(Depth::Quick, None).expect("it is new");
-    let (inputs, inbox) = mpsc::channel();
+    let (inputs, inbox) = Inputs::channel();
     let reader = store.reader();
     let swapper = Swapper {
         engine,

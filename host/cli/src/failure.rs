@@ -23,8 +23,10 @@ pub(super) const EXIT_CONNECTOR: u8 = 5;
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
 /// `state get` has found no value, which is an answer and not a failure.
 pub(super) const EXIT_NO_VALUE: u8 = 6;
+/// The job was stopped as asked, but without a last checkpoint.
+pub(super) const EXIT_NO_LAST_CHECKPOINT: u8 = 7;
 /// `state migrate` has migrated what the plugin can migrate, and something is left.
-pub(super) const EXIT_NOT_MIGRATED: u8 = 7;
+pub(super) const EXIT_NOT_MIGRATED: u8 = 8;
 
 /// A message for the user, and the exit code.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl From<EngineError> for CommandError {
             Cause::Plugin => EXIT_PLUGIN,
             Cause::Data => EXIT_DATA,
             Cause::Connector => EXIT_CONNECTOR,
+            Cause::Interrupted => EXIT_NO_LAST_CHECKPOINT,
         };
         Self::new(code, error.to_string())
     }

@@ -1,7 +1,7 @@
 //! `floodmark run`: runs a pipeline, from its newest checkpoint if there is one.
 
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -148,7 +148,7 @@ fn run_on(
     stage: &StartStage,
     terminal: &Terminal,
 ) -> Result<Option<FinishedRun>, CommandError> {
-    let channel = mpsc::channel();
+    let channel = Inputs::channel();
     listen(channel.0.clone(), stage, terminal);
     let profiled = Profiled::of(arguments.profile.as_deref())?;
     let doors = arguments.listen.door(terminal)?;
@@ -158,6 +158,7 @@ fn run_on(
     let say = terminal.saying();
     let dropped = arguments.allow_dropped_state;
     let opened = OpenedJob::open(assembled, guests, data_dir, &from, dropped, &say)?;
+    opened.hasten_with(&channel.0);
     let watched = Watched::new(&opened.named, opened.clock);
     let preparing = Preparing {
         named: Arc::new(opened.named.clone()),

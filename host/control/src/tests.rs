@@ -16,6 +16,7 @@ use super::address::Listen;
 use super::job::{JobSide, SavepointError, Savepoints};
 use super::*;
 use floodmark_engine::edge::clock::Clock;
+use floodmark_engine::edge::drive::Inputs;
 use floodmark_engine::job::{Input, Request};
 use floodmark_engine::observe::Observer;
 use floodmark_state::stream::CheckpointId;
@@ -38,7 +39,7 @@ fn started(token: Option<&str>) -> Started {
 }
 
 fn started_in(folder: TempDir, listen: Listen, below: &str) -> Started {
-    let (inputs, inbox) = mpsc::channel();
+    let (inputs, inbox) = Inputs::channel();
     let savepoints: Savepoints = Arc::new(|id, path| match path.ends_with("bad") {
         true => Err(SavepointError::JobOver),
         false => {

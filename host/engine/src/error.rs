@@ -24,6 +24,8 @@ pub enum Cause {
     Connector,
     /// The job has failed, or refused a request.
     Failed,
+    /// The job was stopped as asked, but without a last checkpoint: a plugin did not return in time.
+    Interrupted,
 }
 
 /// The reason why the engine failed. Displays what happened, why, and what to do.
@@ -100,6 +102,7 @@ impl From<DataDirError> for EngineError {
 impl From<GuestError> for EngineError {
     fn from(error: GuestError) -> Self {
         let cause = match &error {
+            error if error.is_interruption() => Cause::Interrupted,
             error if error.is_of_a_call() => Cause::Failed,
             _ => Cause::Plugin,
         };
@@ -154,6 +157,7 @@ impl From<(&str, ConnectorError)> for EngineError {
 impl From<JobError> for EngineError {
     fn from(error: JobError) -> Self {
         let cause = match &error {
+            error if error.is_interruption() => Cause::Interrupted,
             JobError::Guest(error) if error.is_of_a_call() => Cause::Failed,
             JobError::Guest(_) => Cause::Plugin,
             JobError::Connector { .. } | JobError::BadRecord { .. } | JobError::Unsynced { .. } => {
@@ -168,6 +172,7 @@ impl From<JobError> for EngineError {
             | JobError::LastCheckpoint { .. }
             | JobError::TooManyFailures { .. } => Cause::Data,
             JobError::NoSuchOperator { .. } => Cause::Usage,
+            JobError::Interrupted { .. } => Cause::Interrupted,
             JobError::NotSwapped { .. }
             | JobError::NotMigrated { .. }
             | JobError::Record { .. }

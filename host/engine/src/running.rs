@@ -1,7 +1,7 @@
 //! A handle to a job that [`Engine::start`](super::Engine::start) has started.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ impl RunningJob {
         reason = "this is where its thread comes from"
     )]
     pub(super) fn start(opened: OpenedJob) -> Result<Self, EngineError> {
-        let (inputs, inbox) = mpsc::channel();
+        let (inputs, inbox) = Inputs::channel();
+        opened.hasten_with(&inputs);
         let watched = Watched::new(&opened.named, opened.clock);
         let reader: LookedAt = Arc::new(Mutex::new(Some(opened.reader())));
         let folder = opened.data_dir.path().to_path_buf();
@@ -211,7 +212,8 @@ impl RunningJob {
     /// Stops the job with a last checkpoint, and waits for its end.
     ///
     /// # Errors
-    /// When the last checkpoint failed, or the job has failed before.
+    /// When the last checkpoint failed, or the job has failed before. [`Cause::Interrupted`] if a plugin did not return within
+    /// `limits.stop-grace`: the job has stopped without a last checkpoint.
     pub fn stop(mut self, drain: Drain) -> Result<JobSummary, EngineError> {
         self.request_stop(drain);
         self.join()

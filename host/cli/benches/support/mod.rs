@@ -8,14 +8,13 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use floodmark_checkpoint::store::CheckpointStore;
 use floodmark_checkpoint::{CheckpointStorage, CheckpointStorageSettings, Depth};
 use floodmark_engine::connector::{FileSource, FileSourceSettings, Recovered, Sink};
 use floodmark_engine::edge::clock::Clock;
-use floodmark_engine::edge::drive::{DriveSettings, Kept, Watcher, drive};
+use floodmark_engine::edge::drive::{DriveSettings, Inputs, Kept, Watcher, drive};
 use floodmark_engine::edge::failures::FailureLog;
 use floodmark_engine::guest::{GuestEngine, Plugin};
 use floodmark_engine::job::restart::Strategy;
@@ -305,7 +304,7 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
         },
         settings,
         clock,
-        mpsc::channel(),
+        Inputs::channel(),
         &mut told,
     )
     .expect("the job ends well");

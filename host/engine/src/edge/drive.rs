@@ -19,6 +19,7 @@ use self::resources::Resources;
 use super::clock::Clock;
 use super::failures::FailureLog;
 use crate::connector::Recovered;
+use crate::guest::Haste;
 use crate::job::{
     Answer, Caller, Ending, Input, Job, JobSettings, Moment, Notice, Output, Refusal, Reply,
     Request,
@@ -76,12 +77,42 @@ pub struct Ended {
     pub summaries: Vec<(String, String)>,
 }
 
-/// Takes inputs to a job, from any thread.
-pub type Inputs = mpsc::Sender<Input>;
+/// Takes inputs to a job, from any thread. Clones reach the same job.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    sender: mpsc::Sender<Input>,
+    haste: Haste,
+}
+
+impl Inputs {
+    /// The inputs of a job, and the inbox where they arrive.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Input>) {
+        let (sender, inbox) = mpsc::channel();
+        let haste = Haste::default();
+        (Self { sender, haste }, inbox)
+    }
+
+    /// Begins when the job is asked to stop. Guests have to hear of that also while the job waits for them.
+    #[must_use]
+    pub fn haste(&self) -> &Haste {
+        &self.haste
+    }
+
+    /// A job that is over drops its inputs.
+    fn send(&self, input: Input) {
+        let _ = self.sender.send(input);
+    }
+}
 
 /// Sends a request to a job. One that is over drops it, and with it the caller.
 pub fn request(inputs: &Inputs, request: Request) {
-    let _ = inputs.send(Input::Request(request));
+    let stops = matches!(request, Request::Stop { .. });
+    inputs.send(Input::Request(request));
+    // Later, so that the job hears of the stop before it hears of a guest that was interrupted.
+    if stops {
+        inputs.haste.begin();
+    }
 }
 
 /// Sends a request to a job and waits for the answer.
@@ -172,8 +203,7 @@ impl Driver<'_> {
                     self.watcher,
                     now,
                 );
-                if let Some(Input::Stopped(_)) = next {
-                    // What the threads have reported, and what was requested meanwhile, comes before.
+                if next.as_ref().is_some_and(is_after_inbox) {
                     self.queue.extend(self.inbox.try_iter());
                 }
                 self.queue.extend(next);
@@ -208,6 +238,16 @@ impl Driver<'_> {
     fn watch(&mut self) {
         let counters = self.resources.counters();
         self.watcher.watch(self.clock.now(), counters);
+    }
+}
+
+/// Whether an input comes after what the threads have reported and what was requested meanwhile: that of a start that a stop
+/// has interrupted comes after the stop.
+fn is_after_inbox(input: &Input) -> bool {
+    match input {
+        Input::Stopped(_) => true,
+        Input::Started(Err(error)) => error.is_interruption(),
+        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ pub fn limits(typed: LimitSettings) -> Limits {
     Limits {
         memory_bytes: typed.memory.unwrap_or(default.memory_bytes),
         time_per_call: typed.time_per_call.unwrap_or(default.time_per_call),
+        stop_grace: typed.stop_grace.unwrap_or(default.stop_grace),
         output_bytes_per_call: typed
             .output_per_call
             .unwrap_or(default.output_bytes_per_call),

@@ -16,7 +16,7 @@ use super::plugin::check_fuel;
 use super::samples::{self, Profiling, Samples};
 use super::share::Shares;
 use super::tiers::Unoptimised;
-use super::{CompileElsewhere, GuestClock, GuestError, Limits, Plugin};
+use super::{CompileElsewhere, GuestClock, GuestError, Haste, Limits, Plugin};
 use floodmark_checkpoint::PluginDigest;
 
 /// Largest number of live instances in a process: four memories of 4 GiB each make 32 TiB of address space.
@@ -136,6 +136,12 @@ impl GuestEngine {
         if let Some(elsewhere) = &self.elsewhere {
             elsewhere.stop();
         }
+    }
+
+    /// Lets the calls of all plugins of this engine and its clones have only their grace, [`Limits::stop_grace`], from when
+    /// `haste` begins. An engine is of one job: only the first call of this counts.
+    pub fn hasten_with(&self, haste: &Haste) {
+        self.shares.hasten_with(haste);
     }
 
     /// Measures the time of calls by this clock. Without a clock, instances measure nothing.

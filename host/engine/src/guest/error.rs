@@ -1,5 +1,7 @@
 //! Errors of plugins, at load time and in calls.
 
+use std::time::Duration;
+
 use super::limits::Exceeded;
 use super::output::BadOutput;
 use super::plugin::DescriptionFault;
@@ -156,6 +158,19 @@ pub enum GuestError {
         /// The limit, and by how much.
         exceeded: Exceeded,
     },
+    /// The call did not return in time after the job was asked to stop. That is no fault of the plugin. The instance must not
+    /// be used again, and nothing of the call is applied.
+    #[error(
+        "operator `{operator}` was interrupted, since it was inside `{call}` for more than {after:?} while the job stops; `limits.stop-grace` gives calls more time"
+    )]
+    Interrupted {
+        /// The operator's name in the pipeline.
+        operator: String,
+        /// The exported function.
+        call: &'static str,
+        /// The time that it had.
+        after: Duration,
+    },
     /// The state could not be read during a call. Nothing of the call is applied.
     #[error("the state of operator `{operator}` could not be read for its plugin: {reason}")]
     StateUnreadable {
@@ -209,6 +224,12 @@ impl GuestError {
             }
             _ => false,
         }
+    }
+
+    /// Whether a stop of the job has ended the call, so that no record and no plugin is to blame.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Interrupted { .. })
     }
 
     /// Whether the instance must not be used again. After a failure that the plugin itself reported, it still can be.

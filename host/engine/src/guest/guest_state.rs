@@ -8,6 +8,7 @@ use wasmtime::ResourceLimiter;
 use super::access::Lent;
 use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::types as wit;
+use super::deadline::CallDeadline;
 use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICKS_PER_SECOND};
 use super::plugin::InstanceTemplate;
 use super::reported::Reporting;
@@ -102,10 +103,7 @@ pub(super) struct GuestState {
     /// Whether the engine counts fuel.
     pub(super) has_fuel: bool,
     pub(super) timer: Timer,
-    /// Whether the stack is sampled; the sampler then also enforces the time limit.
-    pub(super) is_sampled: bool,
-    /// The tick at which the time of a sampled call is over.
-    pub(super) ends_at_tick: u64,
+    pub(super) deadline: CallDeadline,
     pub(super) stderr: Vec<u8>,
     random: u64,
     /// The kinds of the states that the plugin declares.
@@ -128,8 +126,7 @@ impl GuestState {
             share,
             has_fuel: start.has_fuel,
             timer: Timer::new(start.clock.clone()),
-            is_sampled: false,
-            ends_at_tick: u64::MAX,
+            deadline: CallDeadline::none(),
             stderr: Vec::new(),
             random: RANDOM_SEED,
             kinds,
@@ -137,9 +134,10 @@ impl GuestState {
         }
     }
 
-    /// Whether the time of this call is over.
-    pub(super) fn is_out_of_time(&self) -> bool {
-        self.share.now() >= self.ends_at_tick
+    /// Whether the time of this call is over, or its grace after a stop.
+    pub(super) fn is_out_of_time(&mut self) -> bool {
+        let (now, is_hasty) = (self.share.now(), self.share.is_hasty());
+        self.deadline.is_over(now, is_hasty)
     }
 
     /// Takes the lines that were logged since the last time.

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 use super::access::Lent;
 use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
@@ -16,7 +16,7 @@ use super::bindings::floodmark::engine::types as wit;
 use super::compiler::Tier;
 use super::exports::{Exports, Process};
 use super::guest_state::{GuestState, LOG_LINE_CHARS_MAX};
-use super::limits::{Exceeded, ticks};
+use super::limits::Exceeded;
 use super::output::{BadOutput, CallOutput, Declared, check_output};
 use super::plugin::{InstanceTemplate, UnreadColumns};
 use super::returned::{Returned, packed_i64s, packed_u32s};
@@ -128,6 +128,18 @@ impl Instance {
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.tier == Tier::Quick
+    }
+
+    /// Whether a call of an instance of its operator was interrupted, since the job was asked to stop.
+    #[must_use]
+    pub fn was_interrupted(&self) -> bool {
+        self.store.data().share.was_interrupted()
+    }
+
+    /// The error of a call of another instance of its operator that was interrupted.
+    #[must_use]
+    pub fn interruption(&self, call: &'static str) -> GuestError {
+        interrupted(&self.operator, call, self.store.data())
     }
 
     /// Sets the time limit of later calls, so that the caller can find the record that makes a call too long.
@@ -355,12 +367,11 @@ fn instantiate(
     Ok((store, exports, alive))
 }
 
-/// Lets the store measure calls if there is a clock, and sample them if the job is profiled.
+/// Lets the store end calls in time, measure them if there is a clock, and sample them if the job is profiled.
 fn watch(store: &mut Store<GuestState>, operator: &str, start: &InstanceTemplate) {
     if let Some(samples) = start.samples.clone() {
         let operator = operator.to_owned();
-        store.epoch_deadline_callback(move |store| Ok(look(&store, &operator, &samples)));
-        store.data_mut().is_sampled = true;
+        store.epoch_deadline_callback(move |mut store| Ok(look(&mut store, &operator, &samples)));
         store.call_hook(|mut store, crossing| {
             store.data_mut().timer.cross(crossing);
             if matches!(
@@ -371,7 +382,15 @@ fn watch(store: &mut Store<GuestState>, operator: &str, start: &InstanceTemplate
             }
             Ok(())
         });
-    } else if start.clock.is_some() {
+        return;
+    }
+    store.epoch_deadline_callback(|mut store| {
+        Ok(match store.data_mut().is_out_of_time() {
+            true => UpdateDeadline::Interrupt,
+            false => UpdateDeadline::Continue(1),
+        })
+    });
+    if start.clock.is_some() {
         store.call_hook(|mut store, crossing| {
             store.data_mut().timer.cross(crossing);
             Ok(())
@@ -384,14 +403,9 @@ pub(super) fn arm(store: &mut Store<GuestState>) {
     let state = store.data_mut();
     state.bounds.refused = None;
     let (limits, has_fuel) = (state.bounds.limits, state.has_fuel);
-    let ticks = ticks(limits.time_per_call);
-    match state.is_sampled {
-        false => store.set_epoch_deadline(ticks),
-        true => {
-            state.ends_at_tick = state.share.now().saturating_add(ticks);
-            store.set_epoch_deadline(1);
-        }
-    }
+    state.deadline.begin(state.share.now(), &limits);
+    // The guest then looks at its deadline, and again once a tick.
+    store.set_epoch_deadline(1);
     if has_fuel {
         let fuel = limits.fuel_per_call.unwrap_or(u64::MAX);
         store
@@ -406,6 +420,10 @@ fn trapped(
     error: &wasmtime::Error,
     state: &GuestState,
 ) -> GuestError {
+    if state.deadline.is_interrupted() {
+        state.share.note_interruption();
+        return interrupted(operator, call, state);
+    }
     let operator = operator.to_owned();
     let reason = error.root_cause().to_string();
     if let Some(exceeded) = exceeded(error, &reason, state) {
@@ -420,6 +438,15 @@ fn trapped(
         call,
         reason,
         stderr: last_words(&state.stderr),
+    }
+}
+
+fn interrupted(operator: &str, call: &'static str, state: &GuestState) -> GuestError {
+    let limits = &state.bounds.limits;
+    GuestError::Interrupted {
+        operator: operator.to_owned(),
+        call,
+        after: limits.stop_grace.min(limits.time_per_call),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Time of one call, including its reads of state. Rounded up to ticks.
     pub time_per_call: Duration,
+    /// Time that is left for a call once the job was asked to stop. Rounded up to ticks.
+    pub stop_grace: Duration,
     /// Largest output of one call, in bytes.
     pub output_bytes_per_call: u64,
     /// Bytes that the state of one task may take, with what is not compacted yet; `u64::MAX` without a limit. `None` for
@@ -58,6 +60,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 256 << 20,
             time_per_call: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(1),
             output_bytes_per_call: 64 << 20,
             state_bytes: None,
             log_lines_per_second: 100,

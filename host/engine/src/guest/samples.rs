@@ -162,15 +162,14 @@ fn shown(name: &str) -> String {
 
 /// Called when a guest notices a new epoch: records its stack, and ends a call whose time is over.
 pub(super) fn look(
-    store: &StoreContextMut<'_, GuestState>,
+    store: &mut StoreContextMut<'_, GuestState>,
     operator: &str,
     samples: &Samples,
 ) -> UpdateDeadline {
-    let state = store.data();
-    if state.is_out_of_time() {
+    if store.data_mut().is_out_of_time() {
         return UpdateDeadline::Interrupt;
     }
-    if state.timer.is_in_call() {
+    if store.data().timer.is_in_call() {
         let trace = WasmBacktrace::force_capture(store.as_context());
         let functions = trace.frames().iter();
         let functions = functions.map(|frame| frame.func_name().unwrap_or(UNNAMED));
@@ -182,7 +181,7 @@ pub(super) fn look(
 /// Schedules the next sample after the host returns to the guest, so that time in the host is not counted as the
 /// guest's. A guest whose time is over must notice at once.
 pub(super) fn enter_guest(store: &mut StoreContextMut<'_, GuestState>) {
-    let ticks = u64::from(!store.data().is_out_of_time());
+    let ticks = u64::from(!store.data_mut().is_out_of_time());
     store.set_epoch_deadline(ticks);
 }
 

@@ -2,9 +2,10 @@
 //! instances, the remaining log lines, and the names of reported metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::deadline::Haste;
 use super::limits::{Exceeded, Limits, TICKS_PER_SECOND};
 use super::reported::LeftOut;
 
@@ -15,6 +16,8 @@ pub(super) struct Shares {
     tasks: u32,
     /// Ticks since the engine was created.
     ticks: Arc<AtomicU64>,
+    /// That of the job, if the engine has one.
+    haste: Arc<OnceLock<Haste>>,
     by_operator: Mutex<BTreeMap<String, Arc<Share>>>,
 }
 
@@ -23,12 +26,18 @@ impl Shares {
         Self {
             tasks,
             ticks: Arc::default(),
+            haste: Arc::default(),
             by_operator: Mutex::default(),
         }
     }
 
     pub(super) fn tick(&self) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From when this begins, calls have only their grace. Only the first call of this counts.
+    pub(super) fn hasten_with(&self, haste: &Haste) {
+        let _ = self.haste.set(haste.clone());
     }
 
     pub(super) fn of(&self, operator: &str) -> Arc<Share> {
@@ -42,6 +51,8 @@ impl Shares {
         let share = Arc::new(Share {
             tasks: self.tasks,
             ticks: Arc::clone(&self.ticks),
+            haste: Arc::clone(&self.haste),
+            has_interrupted: AtomicBool::new(false),
             live: AtomicU32::new(0),
             log: Mutex::default(),
             metrics: Mutex::default(),
@@ -57,6 +68,9 @@ impl Shares {
 pub(super) struct Share {
     tasks: u32,
     ticks: Arc<AtomicU64>,
+    haste: Arc<OnceLock<Haste>>,
+    /// Whether a call was interrupted.
+    has_interrupted: AtomicBool,
     live: AtomicU32,
     log: Mutex<LogWindow>,
     /// The names of the metrics.
@@ -90,6 +104,21 @@ impl Share {
     /// Ticks since the engine was created; 0 without a ticker.
     pub(super) fn now(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Whether the job was asked to stop.
+    pub(super) fn is_hasty(&self) -> bool {
+        self.haste.get().is_some_and(Haste::has_begun)
+    }
+
+    /// Notes that a call was interrupted because of a stop.
+    pub(super) fn note_interruption(&self) {
+        self.has_interrupted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a call was interrupted because of a stop.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.has_interrupted.load(Ordering::Relaxed)
     }
 
     /// Whether another line may be logged in this second. Without a ticker there are no seconds, so there is no limit.

@@ -45,6 +45,10 @@ impl Job {
             StopCause::Ended(ending) => self.finish(Ok(ending), outputs),
             StopCause::Rescale => self.rescale(outputs),
             StopCause::Rollback => self.roll_back(outputs),
+            StopCause::Failed(error) if error.is_interruption() => {
+                let error = error.ending_at(self.draft.last_durable);
+                self.finish(Err(error), outputs);
+            }
             StopCause::Failed(error) if self.wishes_rollback() && error.may_pass() => {
                 let reason = error.to_string();
                 outputs.push(Output::Notify(Notice::Failed { reason }));
@@ -364,6 +368,10 @@ impl Job {
         (back, found): (Return, Found),
         outputs: &mut Vec<Output>,
     ) {
+        if error.is_interruption() {
+            let error = error.ending_at(found.earlier.checkpoint);
+            return self.finish(Err(error), outputs);
+        }
         let is_first = !self.has_begun && back.purpose == Purpose::Begin;
         if error.is_of_stored_bytes() && back.depth == Depth::Quick {
             let mut back = back.after(error);
@@ -427,6 +435,11 @@ impl Job {
             let failure = error.to_string();
             self.refuse_operation(Interruption::JobFailed { failure }, outputs);
         }
+        let interruption = result
+            .as_ref()
+            .err()
+            .filter(|error| error.is_interruption());
+        let interruption = interruption.map(ToString::to_string);
         let cause = EndCause::of(&result);
         self.end_swap(&cause, outputs);
         self.operation = None;
@@ -437,8 +450,13 @@ impl Job {
             ..
         } = std::mem::take(&mut self.callers);
         outputs.extend(next.into_iter().chain(current).chain(last).map(|caller| {
-            let cause = cause.clone();
-            Output::Answer(Reply::Checkpoint(caller, Err(Refusal::Over { cause })))
+            let refusal = match interruption.clone() {
+                Some(failure) => Refusal::Interrupted { failure },
+                None => Refusal::Over {
+                    cause: cause.clone(),
+                },
+            };
+            Output::Answer(Reply::Checkpoint(caller, Err(refusal)))
         }));
         outputs.push(Output::Finish(result));
     }

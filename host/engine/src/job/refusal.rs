@@ -158,6 +158,12 @@ pub enum Refusal {
     /// A requested checkpoint failed. The job continues.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointFailure),
+    /// The job was stopped, but without the checkpoint: a plugin did not return in time.
+    #[error("{failure}")]
+    Interrupted {
+        /// Which plugin, as a message, and from where the next run resumes.
+        failure: String,
+    },
     /// The job was stopped while it waited after a failure, so a requested checkpoint was not taken.
     #[error("the job was stopped while it waited after a failure, before it took the checkpoint")]
     StoppedBefore,

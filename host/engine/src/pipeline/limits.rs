@@ -15,7 +15,7 @@ use super::{duration, size};
 const MEMORY_MIN: u64 = 64 << 10;
 /// Largest memory limit in bytes: what a 32-bit plugin can address.
 const MEMORY_MAX: u64 = 1 << 32;
-/// Shortest time limit: time is measured in steps of this.
+/// Shortest time limit, and shortest grace: time is measured in steps of this.
 const TIME_MIN: Duration = Duration::from_millis(10);
 /// Smallest output limit in bytes: less has no room for one record.
 const OUTPUT_MIN: u64 = 1 << 10;
@@ -40,6 +40,9 @@ pub struct LimitSettings {
     /// Longest time of a call.
     #[serde(deserialize_with = "time")]
     pub time_per_call: Option<Duration>,
+    /// Time that is left for a call once the job was asked to stop.
+    #[serde(deserialize_with = "time")]
+    pub stop_grace: Option<Duration>,
     /// Bytes that a call may return.
     #[serde(deserialize_with = "output")]
     pub output_per_call: Option<u64>,
@@ -67,6 +70,7 @@ impl LimitSettings {
         Self {
             memory: self.memory.or(general.memory),
             time_per_call: self.time_per_call.or(general.time_per_call),
+            stop_grace: self.stop_grace.or(general.stop_grace),
             output_per_call: self.output_per_call.or(general.output_per_call),
             state: self.state.or(general.state),
             log_lines_per_second: self.log_lines_per_second.or(general.log_lines_per_second),

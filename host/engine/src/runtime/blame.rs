@@ -4,7 +4,7 @@
 //! counts if it succeeds. A piece that fails is cut again, until a single record fails on a fresh instance: that record
 //! is guilty. So all records before it have been processed, and those after it are not affected. If only large calls
 //! fail, for example because they take too much memory, all pieces succeed. A plugin that does not open, and state that
-//! cannot be read, are not blamed on a record.
+//! cannot be read, are not blamed on a record, nor is a call that a stop of the job has interrupted.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
 use super::migration::{not_migrated, plainly};
 use super::task::{OperatorTask, TaskError};
-use crate::guest::GuestError;
+use crate::guest::{GuestError, Instance};
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
 /// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
@@ -33,6 +33,21 @@ pub(super) struct FailedCall {
 }
 
 impl FailedCall {
+    /// Separates a call that a stop of the job has interrupted, as an error: nothing is to blame for it, and it is not
+    /// repeated. Lists and maps are migrated by another instance of the operator, whose error is here only as a message.
+    ///
+    /// # Errors
+    /// When the call was interrupted.
+    pub(super) fn unless_interrupted(self, instance: &Instance) -> Result<Self, GuestError> {
+        if self.error.is_interruption() {
+            return Err(self.error);
+        }
+        if self.not_migrated.is_some() && instance.was_interrupted() {
+            return Err(instance.interruption("migrate"));
+        }
+        Ok(self)
+    }
+
     /// The failure as the end of a sentence that begins with the operator. With a `key`, the call was for this key alone.
     fn in_words(&self, key: Option<&[u8]>) -> String {
         match (&self.not_migrated, key) {
@@ -116,6 +131,7 @@ impl<S: KeyedState> OperatorTask<S> {
         pending: &mut Vec<BatchPiece>,
         letters: &mut Batch,
     ) -> Result<(), TaskError<S::Error>> {
+        let failed = failed.unless_interrupted(&self.plugin.instance)?;
         let BatchPiece { records, cuts } = pending.pop().expect("the piece that failed is pending");
         let is_alone = records.len() == 1;
         let is_guilty = is_alone && failed.was_fresh;

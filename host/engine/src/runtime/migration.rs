@@ -138,6 +138,8 @@ pub struct OwnInstance {
     open: InstanceFactory,
     states: Vec<DeclaredState>,
     instance: Option<Instance>,
+    /// Whether a call was interrupted because the job stops, so that no other is made.
+    is_interrupted: bool,
 }
 
 impl OwnInstance {
@@ -148,6 +150,7 @@ impl OwnInstance {
             open,
             states,
             instance: None,
+            is_interrupted: false,
         }
     }
 }
@@ -168,14 +171,24 @@ impl Migrate for OwnInstance {
         if version == declared.version {
             return Ok(values.clone());
         }
+        if self.is_interrupted {
+            return Err(MigrationError::Plugin {
+                message: step_of(
+                    (declared.name.as_str(), version, declared.version),
+                    "was interrupted, since the job stops",
+                ),
+            });
+        }
         loop {
             let (mut instance, was_fresh) = match self.instance.take() {
                 Some(instance) => (instance, false),
-                None => {
-                    let opened = (self.open)();
-                    let opened = opened.map_err(|error| refused(declared, version, &error))?;
-                    (opened, true)
-                }
+                None => match (self.open)() {
+                    Ok(opened) => (opened, true),
+                    Err(error) => {
+                        self.is_interrupted = error.is_interruption();
+                        return Err(refused(declared, version, &error));
+                    }
+                },
             };
             let migrated = instance.migrate(index, version, values);
             let is_spoilt = migrated.as_ref().is_err_and(GuestError::spoils_instance);
@@ -184,6 +197,10 @@ impl Migrate for OwnInstance {
             }
             match migrated {
                 Ok(migrated) => return Ok(migrated),
+                Err(error) if error.is_interruption() => {
+                    self.is_interrupted = true;
+                    return Err(refused(declared, version, &error));
+                }
                 // What the instance did before may be the cause.
                 Err(_) if is_spoilt && !was_fresh => {}
                 Err(error) => return Err(refused(declared, version, &error)),

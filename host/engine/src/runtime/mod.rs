@@ -42,6 +42,8 @@ pub(crate) mod migration;
 mod sweep;
 pub mod trees;
 
+use std::time::Duration;
+
 use self::report::CheckpointFailure;
 use self::schema::StateMisfit;
 use self::task::TaskError;
@@ -201,6 +203,21 @@ pub enum JobError {
         /// The requested name.
         operator: String,
     },
+    /// The job was asked to stop, but a call of a plugin did not return in time.
+    #[error(
+        "stopped without a last checkpoint: operator `{operator}` was inside `{call}` for more than {after:?}; {}; `limits.stop-grace` gives calls more time",
+        resumed_from(*.restart)
+    )]
+    Interrupted {
+        /// The operator's name in the pipeline.
+        operator: String,
+        /// The exported function.
+        call: &'static str,
+        /// The time that it had.
+        after: Duration,
+        /// The checkpoint that the next run resumes from; `None` for the beginning.
+        restart: Option<CheckpointId>,
+    },
     /// An error of the checkpoint storage.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -249,6 +266,34 @@ impl JobError {
         matches!(self, Self::Chunks { .. } | Self::Tree { .. })
     }
 
+    /// Whether a stop of the job has ended a call of a plugin, so that the job ends without a last checkpoint.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Guest(error) => error.is_interruption(),
+            Self::Interrupted { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The error with which a job ends that has this checkpoint: another one if a plugin was interrupted.
+    #[must_use]
+    pub fn ending_at(self, restart: Option<CheckpointId>) -> Self {
+        match self {
+            Self::Guest(GuestError::Interrupted {
+                operator,
+                call,
+                after,
+            }) => Self::Interrupted {
+                operator,
+                call,
+                after,
+                restart,
+            },
+            other => other,
+        }
+    }
+
     /// The job's error for an error of an operator's task.
     fn of_task(operator: &str, error: TaskError) -> Self {
         let operator = operator.to_owned();
@@ -275,6 +320,15 @@ impl JobError {
         Self::Connector {
             node: node.to_owned(),
             reason,
+        }
+    }
+}
+
+fn resumed_from(restart: Option<CheckpointId>) -> String {
+    match restart {
+        Some(id) => format!("checkpoint {id} is kept, and the same command resumes from it"),
+        None => {
+            "there is no checkpoint yet, so the same command starts from the beginning".to_owned()
         }
     }
 }

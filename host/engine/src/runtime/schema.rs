@@ -222,6 +222,7 @@ impl TakingOver<'_> {
         let mut instance = self.plugin.start(self.name)?;
         match instance.migrate(index, schema.version, &Column::new()) {
             Ok(_) => Ok(()),
+            Err(error) if error.is_interruption() => Err(error.into()),
             Err(error) => Err(self.refused(StateMisfit::NotMigrated {
                 state: name,
                 saved: schema.version,

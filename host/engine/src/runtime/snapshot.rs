@@ -197,7 +197,7 @@ impl OperatorTask {
     /// Notes whether a checkpoint is durable, and notifies the plugin as [`OperatorTask::notify`].
     ///
     /// # Errors
-    /// When no fresh instance can be opened.
+    /// As [`OperatorTask::notify`].
     pub fn hear(
         &mut self,
         checkpoint: CheckpointId,

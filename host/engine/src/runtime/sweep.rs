@@ -251,6 +251,7 @@ impl<S: KeyedState> OperatorTask<S> {
         failed: FailedCall,
         wall_ms: u64,
     ) -> Result<(), TaskError<S::Error>> {
+        let failed = failed.unless_interrupted(&self.plugin.instance)?;
         let is_spoilt = failed.error.spoils_instance();
         self.desk.faults.traps += u64::from(is_spoilt);
         if is_spoilt {

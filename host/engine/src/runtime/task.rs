@@ -190,7 +190,7 @@ impl<S: KeyedState> OperatorTask<S> {
     /// it; the returned reason is for a warning, and nothing else has happened.
     ///
     /// # Errors
-    /// When no fresh instance can be opened.
+    /// When no fresh instance can be opened, or a stop of the job has interrupted the call.
     pub(crate) fn notify(
         &mut self,
         checkpoint: CheckpointId,
@@ -200,11 +200,11 @@ impl<S: KeyedState> OperatorTask<S> {
             true => self.plugin.instance.completed(checkpoint.0),
             false => self.plugin.instance.aborted(checkpoint.0),
         };
-        if let Err(error) = heard {
-            self.renew()?;
-            return Ok(Some(error));
+        match heard {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_interruption() => Err(error),
+            Err(error) => self.renew().map(|()| Some(error)),
         }
-        Ok(None)
     }
 
     /// Largest number of records in a call: few at first, while many keys are looked up in the storage.

@@ -136,6 +136,11 @@ impl OpenedJob {
         self.store.reader()
     }
 
+    /// Lets the calls of its plugins have only their grace, from when these inputs have a stop.
+    pub fn hasten_with(&self, inputs: &Inputs) {
+        self.guests.engine.hasten_with(inputs.haste());
+    }
+
     /// Finds the checkpoint from which the job resumes, and the plugins that run from there.
     pub fn recover(mut self) -> Result<ReadyJob, EngineError> {
         let recovery = self.start.recover(&mut *self.store, &self.data_dir)?;

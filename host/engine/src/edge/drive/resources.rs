@@ -64,8 +64,7 @@ impl Resources {
             retained,
             clock,
             reports: Arc::new(move |report| {
-                // The receiver is gone only when the job is over.
-                let _ = inputs.send(Input::Report(report));
+                inputs.send(Input::Report(report));
             }),
             retains_all: Arc::default(),
             counters: Vec::new(),

@@ -214,10 +214,16 @@ impl Rehearsal<'_> {
         let Err(together) = instance.migrate(index, schema.version, &call.values) else {
             return Ok(());
         };
+        if together.is_interruption() {
+            return Err(together.into());
+        }
         let mut instance = self.operator.plugin.start(self.name)?;
         for (key, value) in call.keys.iter().zip(call.values.iter()) {
             let alone: Column = [value].into_iter().collect();
             if let Err(error) = instance.migrate(index, schema.version, &alone) {
+                if error.is_interruption() {
+                    return Err(error.into());
+                }
                 let what = step_of((schema.name.as_str(), schema.version, to), &plainly(&error));
                 return Err(SwapRefusal::NotMigrated {
                     operator: self.name.to_owned(),

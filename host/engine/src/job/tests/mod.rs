@@ -6,6 +6,7 @@ mod recovery;
 
 use super::*;
 use crate::connector::{ConnectorError, DiscardSink};
+use crate::guest::GuestError;
 use crate::runtime::aligner::Mode;
 use crate::runtime::plan::{Node, RegionIndex, Role, StateBackend, WorkerIndex};
 use crate::runtime::report::{CheckpointFailure, SinkFailure, WriteOutcome};
@@ -161,6 +162,8 @@ impl Script {
                 caller: Some(Caller::new().0),
             })),
             "fail" => self.fail(),
+            "interrupted" => self.step(Input::Report(Report::Failed(interrupted()))),
+            "unstarted" => self.step(Input::Started(Err(interrupted()))),
             "found" => self.recovered(Some(number(2)), number(2) + 1),
             "missing" => {
                 let error = StoreError::NoSuchCheckpoint { id: id(2) };
@@ -193,6 +196,14 @@ impl Script {
             other => panic!("no event {other}"),
         }
     }
+}
+
+fn interrupted() -> JobError {
+    JobError::Guest(GuestError::Interrupted {
+        operator: "count".to_owned(),
+        call: "process",
+        after: Duration::from_secs(1),
+    })
 }
 
 fn full_disk() -> StoreError {

@@ -211,3 +211,36 @@ fn what_is_durable_counts_although_a_worker_has_failed_meanwhile() {
         Some("12 finish Stopped")
     );
 }
+
+#[test]
+fn an_interrupted_plugin_ends_a_job_that_stops() {
+    // It does not count as a failure of the job, and no attempt follows.
+    check(
+        "10 stop
+         11 interrupted",
+        "10 begin 1 Stop
+         11 finish stopped without a last checkpoint: operator `count` was inside `process` for more than 1s; there is no checkpoint yet, so the same command starts from the beginning; `limits.stop-grace` gives calls more time",
+    );
+    // A drain does not wait for it either.
+    check(
+        "10 fail
+         10 found 4
+         11 started
+         12 drain
+         12 interrupted",
+        "10 recover
+         10 wait 0 s
+         10 start 2
+         12 end input
+         12 finish stopped without a last checkpoint: operator `count` was inside `process` for more than 1s; checkpoint 4 is kept, and the same command resumes from it; `limits.stop-grace` gives calls more time",
+    );
+    check(
+        "10 fail
+         10 found 4
+         11 unstarted",
+        "10 recover
+         10 wait 0 s
+         10 start 2
+         11 finish stopped without a last checkpoint: operator `count` was inside `process` for more than 1s; checkpoint 4 is kept, and the same command resumes from it; `limits.stop-grace` gives calls more time",
+    );
+}

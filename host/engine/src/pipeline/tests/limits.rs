@@ -19,6 +19,7 @@ fn each_limit_is_read_and_an_operators_own_goes_first() {
     let general = LimitSettings {
         memory: Some(64 << 20),
         time_per_call: Some(Duration::from_secs(2)),
+        stop_grace: Some(Duration::from_secs(5)),
         output_per_call: Some(1 << 20),
         state: Some(StateLimit(Some(8 << 30))),
         log_lines_per_second: Some(7),
@@ -27,7 +28,7 @@ fn each_limit_is_read_and_an_operators_own_goes_first() {
         compile_time: Some(Duration::from_secs(60)),
         compile_memory: Some(1 << 30),
     };
-    let text = "memory = '64MiB'\ntime-per-call = '2s'\noutput-per-call = '1MiB'\nstate = '8GiB'\nlog-lines-per-second = 7\ninstances = 3
+    let text = "memory = '64MiB'\ntime-per-call = '2s'\nstop-grace = '5s'\noutput-per-call = '1MiB'\nstate = '8GiB'\nlog-lines-per-second = 7\ninstances = 3
         fuel-per-call = 5000000\ncompile-time = '1min'\ncompile-memory = '1GiB'";
     assert_eq!(limits(text, ""), Ok([general, general]));
     assert_eq!(limits("", text), Ok([nothing, general]));
@@ -62,6 +63,10 @@ fn absurd_limits_are_refused() {
         (
             "time-per-call = '0s'",
             "limits.time-per-call: `0s` is not between 1ms and 365d",
+        ),
+        (
+            "stop-grace = '0s'",
+            "limits.stop-grace: `0s` is not between 1ms and 365d",
         ),
         (
             "time-per-call = '9ms'",

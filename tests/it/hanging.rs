@@ -1,0 +1,256 @@
+//! A stop of a job whose plugin does not return: the call is interrupted after its grace, and nothing else follows from it.
+//!
+//! Catches a stop that waits for the time limit of a call, a record that is blamed or set aside because of a stop, a stop
+//! without a last checkpoint that looks like one with it, and output that is lost or repeated by it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::hostile::{assembled, part};
+use crate::job::{Job, Outcome, Running};
+use crate::output::counted_by_tools;
+use crate::plugins::plugin;
+
+/// What no stop takes here. Calls could take [`TIME_PER_CALL`].
+const STOP_MAX: Duration = Duration::from_secs(30);
+const TIME_PER_CALL: &str = "10min";
+/// The exit code of a job that was stopped without a last checkpoint.
+const WITHOUT: Option<i32> = Some(7);
+/// A plugin that does not return from an export.
+const LOOP: &str = "(loop $again (br $again))";
+
+/// Counts the words of a file that may grow, and does not return from the word `stuck`.
+fn counting() -> Job {
+    let job = Job::with_input("one two one\n");
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+checkpoint.interval = "off"
+limits.time-per-call = "{TIME_PER_CALL}"
+source.text = {{ connector = "file", path = "in.txt", follow = true }}
+operator.split = {{ plugin = {:?}, from = "text" }}
+operator.count = {{ plugin = {:?}, from = "split", on-error = "skip", config.hang-at = "stuck" }}
+sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv" }}
+"#,
+            plugin("word-split"),
+            plugin("misbehaves"),
+        ),
+    );
+    job
+}
+
+/// Runs [`counting`] with these arguments to its first checkpoint, and lets it hang. Returns the job's process, and a command
+/// that waits for another checkpoint.
+fn stuck(job: &Job, arguments: &[&str]) -> (Running, Running) {
+    let mut run = job.start(arguments);
+    run.wait_for("starts from the beginning");
+    until_visible(job, 3);
+    let input = fs::read_to_string(job.path("in.txt")).unwrap();
+    job.write("in.txt", input + "three stuck one\n");
+    loop {
+        let mut trigger = job.start_command(&["checkpoint", "trigger", "."]);
+        std::thread::sleep(Duration::from_secs(1));
+        if !trigger.has_ended() {
+            return (run, trigger);
+        }
+    }
+}
+
+/// Takes checkpoints until this many records are visible.
+#[track_caller]
+fn until_visible(job: &Job, records: usize) {
+    let since = Instant::now();
+    while job.output().records() < records {
+        job.command(&["checkpoint", "trigger", "."]).succeeded();
+        assert!(since.elapsed() < Duration::from_secs(240), "no records");
+    }
+}
+
+/// Waits for the end of a job that was told to stop.
+#[track_caller]
+fn ends_soon(run: Running) -> Outcome {
+    let since = Instant::now();
+    let outcome = run.wait();
+    let took = since.elapsed();
+    assert!(took < STOP_MAX, "{took:?}\n{}", outcome.stderr);
+    outcome
+}
+
+/// The job ended with this line, and no record was to blame.
+#[track_caller]
+fn was_interrupted(outcome: Outcome, says: &str) {
+    assert_eq!(outcome.code, WITHOUT, "{}", outcome.stderr);
+    let line = format!("error: stopped without a last checkpoint: {says}");
+    let outcome = outcome.says(&line);
+    for word in ["a record is", "skipped", "blame", "fresh instance"] {
+        assert!(!outcome.stderr.contains(word), "{}", outcome.stderr);
+    }
+}
+
+/// The same job, whose plugin returns now, has all output once.
+#[track_caller]
+fn resumes(job: &Job, checkpoint: u64) {
+    let mut run = job.start(&["--set", "operator.count.config.hang-at=never"]);
+    run.wait_for(&format!("resumes from checkpoint {checkpoint}, "));
+    until_visible(job, 6);
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+    let input = fs::read(job.path("in.txt")).unwrap();
+    job.output().is_exactly(&counted_by_tools(&input));
+}
+
+#[test]
+fn a_signal_interrupts_a_call_of_process() {
+    let job = counting();
+    let (run, trigger) = stuck(&job, &[]);
+    let newest = job.checkpoint_ids()[0];
+    run.signal("TERM");
+    let expected = format!(
+        "operator `count` was inside `process` for more than 1s; checkpoint {newest} is kept, and the same command resumes from it; `limits.stop-grace` gives calls more time"
+    );
+    was_interrupted(ends_soon(run), &expected);
+    // Another client, which waits for a checkpoint, learns the same.
+    let told = trigger.wait();
+    assert_eq!(told.code, Some(4), "{}", told.stderr);
+    told.says(&expected);
+    assert_eq!(job.checkpoint_ids()[0], newest);
+    resumes(&job, newest);
+}
+
+#[test]
+fn a_stop_by_command_is_refused_with_the_reason() {
+    let job = counting();
+    let (run, _trigger) = stuck(&job, &["--set", "operator.count.limits.stop-grace=2s"]);
+    let newest = job.checkpoint_ids()[0];
+    let file = job.path("copy.savepoint");
+    let stop = ["stop", ".", "--savepoint", file.to_str().unwrap()];
+    let refused = job.command(&stop);
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    let expected = format!(
+        "operator `count` was inside `process` for more than 2s; checkpoint {newest} is kept"
+    );
+    refused
+        .says("stopped without a last checkpoint: ")
+        .says(&expected);
+    assert!(!file.exists());
+    was_interrupted(ends_soon(run), &expected);
+    resumes(&job, newest);
+}
+
+/// A job without an end that runs this component.
+fn hostile(component: &[u8], interval: &str) -> Job {
+    let job = Job::new();
+    job.write("bad.wasm", component);
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+checkpoint.interval = "{interval}"
+limits.time-per-call = "{TIME_PER_CALL}"
+source.numbers = {{ connector = "generator", keys = 10, rate = 1000 }}
+operator.bad = {{ plugin = "bad.wasm", from = "numbers", on-error = "skip" }}
+sink.nothing = {{ connector = "discard", from = "bad" }}
+"#
+        ),
+    );
+    job
+}
+
+#[test]
+fn a_listener_is_interrupted() {
+    let job = hostile(&assembled(&part("completed", LOOP)), "50ms");
+    let mut run = job.start(&[]);
+    run.wait_for("checkpoint 1 completed");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal("TERM");
+    let expected = "operator `bad` was inside `completed` for more than 1s; checkpoint 1 is kept";
+    was_interrupted(ends_soon(run), expected);
+    // With a good plugin in its place the job is as it was.
+    job.write("bad.wasm", assembled(&[]));
+    let mut run = job.start(&[]);
+    run.wait_for("resumes from checkpoint 1");
+    run.signal("TERM");
+    run.wait().succeeded().says("stopped: ");
+}
+
+#[test]
+fn a_listener_after_the_last_checkpoint_takes_nothing_back() {
+    let job = hostile(&assembled(&part("completed", LOOP)), "off");
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal("TERM");
+    ends_soon(run).succeeded().says("stopped: ");
+    assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
+}
+
+/// A plugin whose state `v` is of this version. It writes a byte to that of the first key of each call, and does not return
+/// from a migration of anything.
+fn of_version(version: u32) -> Vec<u8> {
+    let poke = |at: u32, value: u32| format!("(call $poke (i32.const {at}) (i32.const {value}))\n");
+    // The write has slot 0 at 5000, a bit at 5100 and an end at 5200.
+    let write = [
+        (5100, 1),
+        (5200, 1),
+        (1036, 4096),
+        (1040, 1),
+        (4100, 5000),
+        (4104, 1),
+        (4108, 5100),
+        (4112, 1),
+        (4116, 5200),
+        (4120, 1),
+        (4124, 5300),
+        (4128, 1),
+    ];
+    let write: String = write.iter().map(|&(at, value)| poke(at, value)).collect();
+    let parts = [
+        part("describe", &poke(524, version)),
+        part("process", &write),
+        part("migrate", &format!("(if (local.get 3) (then {LOOP}))")),
+    ];
+    assembled(&parts.concat())
+}
+
+#[test]
+fn a_migration_is_interrupted() {
+    let job = hostile(&of_version(1), "50ms");
+    let mut run = job.start(&[]);
+    run.wait_for("checkpoint 3 completed");
+    run.signal("TERM");
+    run.wait().succeeded();
+    let newest = job.checkpoint_ids()[0];
+    job.write("bad.wasm", of_version(2));
+    let mut run = job.start(&["--set", "checkpoint.interval=off"]);
+    run.wait_for("resumes from checkpoint");
+    std::thread::sleep(Duration::from_millis(500));
+    run.signal("TERM");
+    let expected = format!(
+        "operator `bad` was inside `migrate` for more than 1s; checkpoint {newest} is kept"
+    );
+    was_interrupted(ends_soon(run), &expected);
+    assert_eq!(job.checkpoint_ids()[0], newest);
+}
+
+#[test]
+fn a_rehearsal_is_interrupted_and_takes_no_checkpoint_away() {
+    let job = hostile(&of_version(1), "50ms");
+    let mut run = job.start(&[]);
+    run.wait_for("checkpoint 3 completed");
+    job.write("new.wasm", of_version(2));
+    let mut swap = job.start_command(&["swap", ".", "bad", "new.wasm"]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!swap.has_ended(), "{}", swap.stderr());
+    run.signal("TERM");
+    ends_soon(run).succeeded().says("stopped: ");
+    let refused = ends_soon(swap);
+    assert!(
+        refused.code.is_some_and(|code| code != 0),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
+}
