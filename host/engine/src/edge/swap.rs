@@ -317,8 +317,8 @@ impl Swapper {
             findings.shadows.clear();
             let on = (&reader, &checkpoint);
             let proven = self.prove_on((token, wish), running, operators, on, findings);
-            let is_cancelled = proven.as_ref().is_err_and(SwapRefusal::is_cancelled);
-            if is_cancelled || proven.is_ok() || reader.read(checkpoint.id).is_ok() {
+            let is_over = proven.as_ref().is_err_and(SwapRefusal::ends_attempts);
+            if is_over || proven.is_ok() || reader.read(checkpoint.id).is_ok() {
                 return proven;
             }
         }

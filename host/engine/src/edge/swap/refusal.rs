@@ -124,7 +124,8 @@ impl SwapRefusal {
     #[must_use]
     pub fn is_of_plugin(&self) -> bool {
         match self {
-            Self::Guest(_) | Self::States { .. } | Self::NotMigrated { .. } => true,
+            Self::Guest(error) => !error.is_interruption(),
+            Self::States { .. } | Self::NotMigrated { .. } => true,
             Self::Graph(error) => matches!(
                 error,
                 SwapError::OtherPorts { .. } | SwapError::OtherRouting { .. }
@@ -150,6 +151,14 @@ impl SwapRefusal {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Job(Refusal::Withdrawn))
+    }
+
+    /// Whether the plugin is not tried on another checkpoint: the client has cancelled the swap, or the job stops.
+    pub(super) fn ends_attempts(&self) -> bool {
+        match self {
+            Self::Guest(error) => error.is_interruption(),
+            other => other.is_cancelled(),
+        }
     }
 }
 
