@@ -88,7 +88,7 @@ fn what_cannot_be_migrated_is_told_and_stays() {
     let mut run = job.start(&["--set", &with_plugin("picky")]);
     run.wait_for("resumes from checkpoint");
     let outcome = migrate(&job, &[]);
-    assert_eq!(outcome.code, Some(7), "{}", outcome.stderr);
+    assert_eq!(outcome.code, Some(8), "{}", outcome.stderr);
     outcome
         .says("operator `count`, state `count`: 1 value of version 1 could not be migrated")
         .says("the first: the plugin cannot migrate the entry of key \"bad\" in state `count`")

@@ -57,7 +57,8 @@ Exit codes:
   4  the data folder or its checkpoints cannot be used
   5  a source or a sink cannot be read or written
   6  `state get`: the key has no value
-  7  `state migrate`: something could not be migrated
+  7  the job was stopped as asked, but a plugin did not return: without a last checkpoint
+  8  `state migrate`: something could not be migrated
 130  asked twice to stop, or before the job ran: ended at once, without a checkpoint;
       `swap`: cancelled";
 
