@@ -142,3 +142,32 @@ fn a_pipeline_that_is_wrong_is_refused_with_its_cause() {
         "{error}"
     );
 }
+
+/// A job whose plugin soon hangs, in a data folder of its own.
+fn start_hanging(folder: &TempDir) -> RunningJob {
+    let file = folder.path().join("pipeline.toml");
+    let text = format!(
+        "job.name = \"embedded\"\nlimits.time-per-call = \"10min\"\nsource.a = {{ connector = \"generator\", keys = 10, rate = 20000 }}\noperator.count = {{ plugin = {:?}, from = \"a\", config.hang-at = \"00000007\" }}\nsink.z = {{ connector = \"discard\", from = \"count\" }}\n",
+        plugin("misbehaves")
+    );
+    std::fs::write(&file, text).unwrap();
+    let data = DataDir::open(folder.path().join("data")).unwrap();
+    let pipeline = Pipeline::from_file(&file).unwrap();
+    let engine = Engine::builder().build();
+    engine.start(pipeline, data, StartFrom::Newest).unwrap()
+}
+
+#[test]
+fn a_stop_interrupts_the_plugins_of_its_own_job_only() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [stopped, other] = [start_hanging(&folders[0]), start_hanging(&folders[1])];
+    std::thread::sleep(Duration::from_secs(2));
+    let error = stopped.stop(Drain::No).unwrap_err();
+    assert_eq!(error.cause(), Cause::Interrupted, "{error}");
+    // Longer than the grace of its call would be.
+    std::thread::sleep(Duration::from_secs(2));
+    let status: serde_json::Value = serde_json::from_str(&other.status()).unwrap();
+    assert_eq!(status["state"], "RUNNING");
+    let error = other.stop(Drain::Yes).unwrap_err();
+    assert_eq!(error.cause(), Cause::Interrupted, "{error}");
+}

@@ -132,6 +132,9 @@ fn ask_to_migrate(operator: &str, plugin: &Plugin, row: &mut StateRow) -> Result
         let mut instance = plugin.start(operator)?;
         row.fate = StateCompatibility::Migrates;
         if let Err(error) = instance.migrate(index, saved, &Column::new()) {
+            if error.is_interruption() {
+                return Err(error.into());
+            }
             row.fate = StateCompatibility::NotMigrated;
             row.reason = Some(error.to_string());
             row.refused = Some(saved);
