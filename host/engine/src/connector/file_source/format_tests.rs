@@ -6,7 +6,6 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::tests::{message, read_all, source};
-use super::*;
 use floodmark_state::stream::NO_TIMESTAMP;
 
 /// Keys and values of a file, as text.
