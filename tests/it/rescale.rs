@@ -91,6 +91,27 @@ fn a_job_that_was_rescaled_shows_its_tasks_and_has_room_for_more_when_it_is_star
     run.wait().succeeded();
 }
 
+#[test]
+fn a_sink_may_read_before_and_behind_an_exchange() {
+    let job = Job::new();
+    job.write(
+        "pipeline.toml",
+        format!(
+            r#"
+job.name = "words"
+source.numbers = {{ connector = "generator", keys = 50, value-bytes = 8, records = 1000 }}
+operator.count = {{ plugin = {:?}, from = "numbers" }}
+sink.counts = {{ connector = "file", from = ["count", "numbers"], path = "out", format = "csv" }}
+"#,
+            plugin("word-count")
+        ),
+    );
+    let mut run = job.start(&["--parallelism", "2"]);
+    run.wait_for("finished: 1,000 records in, 2,000 records out");
+    run.wait().succeeded();
+    assert_eq!(job.output().records(), 2000);
+}
+
 /// Starts the job so that it dies at a point.
 fn armed(job: &Job, point: &str) -> Running {
     let mut command = job::command();

@@ -125,7 +125,7 @@ impl PipelineGraph {
         let (edges, problems) = (matching.edges, matching.problems);
         Problems::none(problems)?;
         let mut edges: Vec<GraphEdge> = edges.into_iter().collect();
-        route_letters(&nodes, &mut edges);
+        exchange_between_stages(&nodes, &mut edges);
         assert!(
             edges.iter().all(|edge| edge.from < edge.to),
             "nodes are in topological order"
@@ -148,28 +148,29 @@ impl PipelineGraph {
     }
 }
 
-/// Sends dead letters by key where no other records pass directly from task to task. One node may read the letters of nodes
-/// before and behind an exchange: if these passed directly, too, the tasks of all would wait for their own barrier.
-fn route_letters(nodes: &[GraphNode], edges: &mut [GraphEdge]) {
-    let is_of_letters = |edge: &GraphEdge| {
-        let from = &nodes[usize::from(edge.from.0)];
-        from.outputs[usize::from(edge.output.0)] == DEAD_LETTERS
-    };
-    let ends = |edge: &GraphEdge| (usize::from(edge.from.0), usize::from(edge.to.0));
-    // By node: a number that nodes share whose records pass directly.
-    let mut groups: Vec<usize> = (0..nodes.len()).collect();
-    for edge in edges.iter() {
-        if edge.exchange == GraphExchange::Forward && !is_of_letters(edge) {
-            let (from, to) = ends(edge);
-            let (kept, joined) = (groups[from], groups[to]);
-            for group in groups.iter_mut().filter(|group| **group == joined) {
-                *group = kept;
-            }
+/// Sends records by key where they would otherwise pass directly from before an exchange to behind it. Tasks that pass
+/// records directly take a checkpoint together, so beside such a shortcut they would wait for their own barrier.
+///
+/// The stage of a node is the largest number of exchanges on a way to it. No way leads to a source: it gets the latest stage
+/// that its readers allow. Records pass directly within a stage only.
+fn exchange_between_stages(nodes: &[GraphNode], edges: &mut [GraphEdge]) {
+    let place = |id: NodeId| usize::from(id.0);
+    let exchanges = |edge: &GraphEdge| u16::from(edge.exchange == GraphExchange::ByKey);
+    let mut stages = vec![0; nodes.len()];
+    for (at, node) in nodes.iter().enumerate() {
+        for edge in edges.iter().filter(|edge| edge.to == node.id) {
+            stages[at] = stages[at].max(stages[place(edge.from)] + exchanges(edge));
+        }
+    }
+    for (at, node) in nodes.iter().enumerate() {
+        if node.kind == NodeKind::Source {
+            let readers = edges.iter().filter(|edge| edge.from == node.id);
+            let allowed = readers.map(|edge| stages[place(edge.to)] - exchanges(edge));
+            stages[at] = allowed.min().unwrap_or(0);
         }
     }
     for edge in edges {
-        let (from, to) = ends(edge);
-        if is_of_letters(edge) && groups[from] != groups[to] {
+        if stages[place(edge.from)] < stages[place(edge.to)] {
             edge.exchange = GraphExchange::ByKey;
         }
     }

@@ -147,7 +147,26 @@ sink.z = { connector = 'discard', from = ['a.dead-letters', 'map.dead-letters', 
         text,
         &[],
         "a -> map.in\na.dead-letters => z\nmap.out => count.in\nmap.dead-letters => z\n\
-         count.out -> both\ncount.dead-letters -> both\nboth.dead-letters => z",
+         count.out -> both\ncount.dead-letters -> both\nboth.dead-letters -> z",
+    );
+}
+
+/// Records that pass by an exchange go through one themselves; those of a source that is read behind one do not.
+#[test]
+fn nothing_passes_directly_beside_an_exchange() {
+    let text = "\
+source.a = { connector = 'generator' }
+source.b = { connector = 'generator' }
+operator.count = { plugin = 'count', from = 'a' }
+operator.map = { plugin = 'map', from = ['a', 'b', 'count'] }
+operator.again = { plugin = 'count', from = 'map' }
+sink.z = { connector = 'discard', from = ['count', 'again'] }
+";
+    check(
+        text,
+        &[],
+        "a => count.in\na => map.in\nb -> map.in\ncount.out -> map.in\ncount.out => z\n\
+         map.out => again.in\nagain.out -> z",
     );
 }
 

@@ -278,6 +278,13 @@ impl Plan {
                 "records go by key to operators with state"
             );
         }
+        let regions = self.regions();
+        for edge in self.edges.iter().filter(|edge| !self.is_local(edge)) {
+            assert!(
+                regions[edge.from.0] != regions[edge.to.0],
+                "exchanges lead to other regions: one would wait for its own barrier"
+            );
+        }
         let parallelism = self.parallelism;
         let groups = self.max_parallelism.get();
         assert!((1..=groups).contains(&parallelism), "a task has key groups");
