@@ -238,6 +238,8 @@ impl Draft {
                 component,
             } = operator;
             plugins.push((operator.plugin, component));
+            // Nothing of an earlier version that is gone holds a later swap back.
+            operator.states = needed(&operator.states, collected.held.get(&node).copied());
             for task in (0..scale.parallelism).map(TaskIndex) {
                 let sealed = collected.states.remove(&(node, task));
                 let mut state = sealed.unwrap_or_default();
@@ -292,20 +294,24 @@ impl Draft {
     pub(super) fn schemas(&self) -> Vec<Vec<StateSchema>> {
         let mut schemas = vec![Vec::new(); self.nodes];
         for operator in &self.operators {
-            let states = &operator.snapshot.states;
             let held = self.held.get(&operator.node).copied();
-            let newest = |state: &StateSchema| {
-                let mut same = states.iter().filter(|other| other.name == state.name);
-                same.all(|other| other.id <= state.id)
-            };
-            let is_needed = |state: &&StateSchema| {
-                let may_be_there = held.is_none_or(|held| held.may_have(state.id));
-                may_be_there || (!state.name.is_empty() && newest(state))
-            };
-            schemas[operator.node.0] = states.iter().filter(is_needed).cloned().collect();
+            schemas[operator.node.0] = needed(&operator.snapshot.states, held);
         }
         schemas
     }
+}
+
+/// The states of an operator of which there may be entries, or which are the newest of their name. All may have some if it
+/// is not known which do.
+fn needed(states: &[StateSchema], held: Option<HeldStates>) -> Vec<StateSchema> {
+    let is_newest = |state: &StateSchema| {
+        let mut same = states.iter().filter(|other| other.name == state.name);
+        !state.name.is_empty() && same.all(|other| other.id <= state.id)
+    };
+    let is_needed = |state: &&StateSchema| {
+        held.is_none_or(|held| held.may_have(state.id)) || is_newest(state)
+    };
+    states.iter().filter(is_needed).cloned().collect()
 }
 
 /// What a checkpoint says of each operator, without its tasks.
