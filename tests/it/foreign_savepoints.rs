@@ -80,7 +80,7 @@ fn forged_numbers_are_damage() {
             "a number of records in it is higher than any that a job reaches",
         ),
         (
-            |made| made.operators[0].states[0].id = StateId(1 << 14),
+            |made| made.operators[1].states[0].id = StateId(1 << 14),
             "an id in it is higher than any that a job reaches",
         ),
     ];

@@ -93,7 +93,7 @@ fn what_cannot_be_migrated_is_told_and_stays() {
         .says("operator `count`, state `count`: 1 value of version 1 could not be migrated")
         .says("the first: the plugin cannot migrate the entry of key \"bad\" in state `count`")
         .says("7 is a multiple of seven");
-    let left = migrated(&job, 7);
+    let left = migrated(&job, 8);
     assert_eq!(left["migrated"], json!([]));
     assert_eq!(left["left"][0]["versions"], json!([1]));
     assert_eq!(left["left"][0]["not-migrated"], 1);

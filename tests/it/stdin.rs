@@ -215,7 +215,9 @@ fn what_is_not_kept_is_not_left_out() {
         "--set",
         "restart.delay=1ms",
     ];
-    let input = "good 1\nbad 2\n";
+    // More than is read at once: a part is kept as a whole, or not at all.
+    let input = "good 1\n".repeat(30_000) + "bad 2\n";
+    let input = input.as_str();
     let kept = run(&job, &once, input);
     assert_eq!(kept.code, Some(1), "{kept:?}");
     kept.says("cannot stand this word");

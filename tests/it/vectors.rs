@@ -563,7 +563,7 @@ fn vectors_are_found_and_exit_codes_tell_what_happened() {
         (
             &["bad.toml", "--vectors", "mixed"],
             3,
-            "the plugin is not a WebAssembly component",
+            "is not a WebAssembly component",
         ),
         (&["mixed", "--vectors", "mixed"], 3, "mixed"),
     ] {

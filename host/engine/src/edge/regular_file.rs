@@ -86,7 +86,7 @@ fn is_short(read: usize, bytes_max: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is something else, longer than `bytes_max` or not UTF-8, nothing is written to the pipe for 5 seconds, also if
-/// nobody has opened it for that yet, or the system refuses.
+/// no process has opened it for that yet, or the system refuses.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing runs yet that could wait instead"

@@ -308,9 +308,8 @@ fn needed(states: &[StateSchema], held: Option<HeldStates>) -> Vec<StateSchema> 
         let mut same = states.iter().filter(|other| other.name == state.name);
         !state.name.is_empty() && same.all(|other| other.id <= state.id)
     };
-    let is_needed = |state: &&StateSchema| {
-        held.is_none_or(|held| held.may_have(state.id)) || is_newest(state)
-    };
+    let is_needed =
+        |state: &&StateSchema| held.is_none_or(|held| held.may_have(state.id)) || is_newest(state);
     states.iter().filter(is_needed).cloned().collect()
 }
 
