@@ -233,6 +233,7 @@ fn of_version(version: u32) -> Vec<u8> {
 fn a_migration_is_interrupted() {
     let job = hostile(&of_version(1), "50ms");
     let mut run = job.start(&[]);
+    run.wait_for("checkpoint 1 completed");
     until_checkpoint(&job, 3);
     run.signal("TERM");
     run.wait().succeeded();
@@ -253,6 +254,7 @@ fn a_migration_is_interrupted() {
 fn a_rehearsal_is_interrupted_and_takes_no_checkpoint_away() {
     let job = hostile(&of_version(1), "50ms");
     let mut run = job.start(&[]);
+    run.wait_for("checkpoint 1 completed");
     until_checkpoint(&job, 3);
     job.write("new.wasm", of_version(2));
     let mut swap = job.start_command(&["swap", ".", "bad", "new.wasm"]);
