@@ -96,6 +96,30 @@ fn a_damaged_file_is_set_aside_and_the_others_are_read() {
 }
 
 #[test]
+fn a_file_that_is_set_aside_is_known_by_what_it_is() {
+    let content: String = (0..100_000).map(|number| format!("b{number}\n")).collect();
+    let whole = gzip(content.as_bytes());
+    let job = Job::new();
+    let source = "on-error = \"dead-letter\"";
+    job.write("pipeline.toml", pipeline("in", source, ""));
+    job.write("in/b.gz", &whole[..whole.len() * 2 / 3]);
+    let once = ["--parallelism", "1"];
+    job.run(&once).succeeded();
+    let read = lines(&job, "out").len();
+    assert!((1000..100_000).contains(&read), "{read}");
+    fs::rename(job.path("in/b.gz"), job.path("in/c.gz")).unwrap();
+    job.run(&once).says("there was nothing new to read");
+    // The whole file takes its place: it is read on from the damage.
+    job.write("whole", &whole);
+    fs::rename(job.path("whole"), job.path("in/c.gz")).unwrap();
+    job.run(&once).succeeded();
+    let mut expected: Vec<_> = content.lines().collect();
+    expected.sort_unstable();
+    assert!(lines(&job, "out") == expected);
+    assert_eq!(listed(&job).len(), 1);
+}
+
+#[test]
 fn rows_of_compressed_files_are_refused_one_by_one() {
     let rows = b"a,b\n1,2\n3\n4,5\n\"6,7\n8,9\n";
     for bytes in [gzip(rows), zstd(rows)] {

@@ -52,6 +52,7 @@ mod replay;
 mod rescale;
 mod restart;
 mod rollback;
+mod rotation;
 mod s3;
 mod savepoints;
 mod sink_files;

@@ -2,17 +2,25 @@
 //!
 //! A large file of lines is cut into byte ranges that are read in parallel; a record belongs to the range that contains
 //! its first byte. The cuts depend only on lengths, never on the parallelism. With `follow`, files may grow and new
-//! ones may be added: each of a fixed number of watches is responsible for the new names that hash to it, so exactly
-//! one task picks up each file. Files must only be appended to: a file that is rewritten in place or renamed is not
-//! noticed unless it becomes shorter or disappears.
+//! ones may be added: each of a fixed number of watches is responsible for the new files whose keys hash to it, so
+//! exactly one task picks up each file. A file is known by its inode and by the bytes before the position, not by its
+//! name: logs may be rotated. What was read must not be changed in place.
 
 mod settings;
 
 mod compressed;
+mod content;
 mod event_time;
+mod follow;
+mod identity;
+mod known;
 mod line;
 mod listing;
+mod notified;
+mod pace;
+mod pattern;
 mod place;
+mod planning;
 mod reader;
 mod refused;
 mod replayed;
@@ -25,8 +33,6 @@ mod window;
 
 pub mod stdin;
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -41,13 +47,15 @@ use super::{ConnectorError, Source, SourceReader};
 use event_time::TimeField;
 use floodmark_checkpoint::Split;
 use floodmark_state::stream::CheckpointId;
+use follow::{FollowReader, FollowedSource};
+use known::KnownFiles;
 use listing::Listing;
 use reader::FileReader;
-use split::{FileSourceSplit, FileSplit, Watch};
+use split::FileSourceSplit;
 
 pub use event_time::{TimestampFormat, TimestampUnit};
 pub use replayed::ReplayedLetters;
-pub use settings::{CsvSettings, FileSourceSettings, KeyFields, TimestampSettings};
+pub use settings::{CsvSettings, FileSourceSettings, KeyFields, ReadFrom, TimestampSettings};
 pub use time_pattern::TimePattern;
 
 /// Interval of checking files that may grow.
@@ -86,8 +94,10 @@ impl SourceFormat {
 pub struct FileSource {
     base: PathBuf,
     listing: Arc<Listing>,
+    known: Arc<KnownFiles>,
     fields: Arc<RecordFields>,
     follow: bool,
+    read_from: ReadFrom,
     /// `None` if files are not cut.
     split_bytes: Option<NonZeroU64>,
     /// Interval of checking files that may grow.
@@ -187,65 +197,33 @@ impl FileSource {
         Ok(Self {
             base: base.to_owned(),
             fields: Arc::new(RecordFields::new(&settings)?),
-            listing: Arc::new(Listing::new(base, settings.path)),
+            listing: Arc::new(Listing::new(base, &settings.path)),
+            known: Arc::default(),
             follow: settings.follow,
+            read_from: settings.read_from,
             split_bytes: cuts.then_some(settings.split_bytes),
             poll: POLL,
         })
     }
 
+    /// Decodes a split of this source. Its file is one that `path` may name; it has not been opened.
     fn decode(&self, split: &Split) -> Result<FileSourceSplit, ConnectorError> {
-        let piece = FileSourceSplit::decode(split, &self.base)?;
-        if let FileSourceSplit::File(file) = &piece
-            && file.format != self.fields.format
-        {
-            return Err(ConnectorError::SettingChanged {
-                setting: "format",
-                before: format!("`{}`", file.format.word()),
-                now: format!("`{}`", self.fields.format.word()),
-            });
-        }
-        Ok(piece)
-    }
-
-    /// The lengths of all files: those in the listing, and restored ones, which must still contain what was read.
-    fn lengths(&self, restored: &[FileSplit]) -> Result<BTreeMap<OsString, u64>, ConnectorError> {
-        let mut lengths = match self.listing.list() {
-            // Restored files are checked one by one, and missing ones have an error of their own.
-            Err(ConnectorError::NoInput { .. }) if !restored.is_empty() => BTreeMap::new(),
-            // A folder or pattern may match no file at first, but a single file must exist.
-            Err(ConnectorError::NoInput { .. }) if self.follow && self.listing.is_open() => {
-                BTreeMap::new()
-            }
-            listed => listed?,
-        };
-        for split in restored {
-            // To correct it, a user may have moved it.
-            if split.is_set_aside() && !split.path.exists() {
-                continue;
-            }
-            let len = listing::length_of(&split.path).map_err(|error| match error {
-                ConnectorError::NoInput { path } => ConnectorError::InputGone {
-                    path,
-                    position: split.position,
-                },
-                other => other,
-            })?;
-            let read = split
-                .compressed
-                .map_or(split.position, |part| part.read_len);
-            if len < read {
-                return Err(ConnectorError::InputShrank {
-                    path: split.path.clone(),
-                    len,
-                    position: read,
+        let mut piece = FileSourceSplit::decode(split, &self.base)?;
+        if let FileSourceSplit::File(file) = &mut piece {
+            if file.format != self.fields.format {
+                return Err(ConnectorError::SettingChanged {
+                    setting: "format",
+                    before: format!("`{}`", file.format.word()),
+                    now: format!("`{}`", self.fields.format.word()),
                 });
             }
-            lengths
-                .entry(split.path.clone().into_os_string())
-                .or_insert(len);
+            file.path = file.path.components().collect();
+            if !self.listing.may_name(&file.path) {
+                let path = std::mem::take(&mut file.path);
+                return Err(ConnectorError::ForeignInput { path });
+            }
         }
-        Ok(lengths)
+        Ok(piece)
     }
 }
 
@@ -259,25 +237,7 @@ impl Source for FileSource {
         _: Option<CheckpointId>,
         restored: Option<Vec<Split>>,
     ) -> Result<Vec<Split>, ConnectorError> {
-        let mut files = Vec::new();
-        for split in restored.iter().flatten() {
-            // Watches are rebuilt from the files that are known now.
-            if let FileSourceSplit::File(file) = self.decode(split)? {
-                files.push(file);
-            }
-        }
-        let lengths = self.lengths(&files)?;
-        compressed::plan(&lengths, &mut files, self.fields.format, self.follow)?;
-        let planned = split::plan(&lengths, files, self.fields.format, self.split_bytes);
-        let mut pieces = Vec::new();
-        if self.follow && self.listing.is_open() {
-            let names: Vec<_> = lengths
-                .keys()
-                .map(|path| split::name_of(Path::new(path), &self.base))
-                .collect();
-            pieces.extend(Watch::all(&names).into_iter().map(FileSourceSplit::Watch));
-        }
-        pieces.extend(planned.into_iter().map(FileSourceSplit::File));
+        let pieces = self.plan(restored)?;
         Ok(pieces
             .iter()
             .map(|piece| piece.encode(&self.base))
@@ -293,14 +253,19 @@ impl Source for FileSource {
                 FileSourceSplit::Watch(watch) => watches.push(watch),
             }
         }
-        Ok(Box::new(FileReader::new(
-            self.base.clone(),
-            Arc::clone(&self.fields),
-            self.follow.then(|| Arc::clone(&self.listing)),
-            files,
-            watches,
-            self.poll,
-        )))
+        let fields = Arc::clone(&self.fields);
+        if !self.follow {
+            return Ok(Box::new(FileReader::new(self.base.clone(), fields, files)));
+        }
+        let source = FollowedSource {
+            base: self.base.clone(),
+            fields,
+            listing: Arc::clone(&self.listing),
+            known: Arc::clone(&self.known),
+        };
+        // `plan` gives each file a key.
+        let reader = FollowReader::new(source, files, watches, self.poll);
+        Ok(Box::new(reader))
     }
 
     fn letters(&self, folder: &Path, follow: bool) -> Option<Arc<dyn Source>> {
@@ -338,3 +303,7 @@ mod ahead_tests;
 #[cfg(test)]
 #[path = "file_source/format_tests.rs"]
 mod format_tests;
+
+#[cfg(test)]
+#[path = "file_source/restore_tests.rs"]
+mod restore_tests;

@@ -21,6 +21,8 @@ pub mod file_sink;
 pub mod stdout;
 
 #[cfg_attr(doc, doc(hidden))]
+pub mod folder_events;
+#[cfg_attr(doc, doc(hidden))]
 pub mod read_ahead;
 
 mod bad_record;
@@ -57,6 +59,7 @@ pub use floodmark_state::stream::{Batch, CheckpointId, TaskIndex};
 pub use record_format::SinkFormat;
 pub use settings::{Endless, NodeContext, SinkSettings, SourceSettings};
 
+use folder_events::FolderEvents;
 use read_ahead::ReadAhead;
 
 /// A source node before it runs.
@@ -107,6 +110,15 @@ pub trait SourceReader: Send {
     /// Gives it a service that reads files beside the worker, before its first read. What it reads stays the same. One that
     /// reads no files has no use for it.
     fn read_ahead_by(&mut self, _service: &Arc<dyn ReadAhead>) {}
+
+    /// Gives it a service that says when files have changed, before its first read. One that waits for no files has no use
+    /// for it.
+    fn notify_by(&mut self, _service: &Arc<dyn FolderEvents>) {}
+
+    /// Whether there may be something before the time that [`ReadOutcome::Idle`] named: its service said so.
+    fn has_news(&self) -> bool {
+        false
+    }
 
     /// The splits with the position after the last record that was read.
     fn splits(&self) -> Vec<Split>;
@@ -329,7 +341,7 @@ pub enum ConnectorError {
     },
     /// A file is shorter than the part that was read before the restored checkpoint.
     #[error(
-        "`{}` ends at byte {len}, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",
+        "`{}` ends at byte {len}, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`, which reads again what is there",
         path.display()
     )]
     InputShrank {
@@ -350,9 +362,9 @@ pub enum ConnectorError {
         /// The position of the first byte that is kept.
         kept_from: u64,
     },
-    /// A file that a restored position names no longer exists.
+    /// A file that a restored position names no longer exists, and was not read to its end.
     #[error(
-        "`{}` no longer exists, but it was read up to byte {position} before the checkpoint; restore the file, or start over with `--fresh`",
+        "`{}` no longer exists, but it was read only up to byte {position}, which is not its end; restore the file, or start over with `--fresh`, which reads the files that are there from their beginning and loses the rest of this one",
         path.display()
     )]
     InputGone {
@@ -360,6 +372,37 @@ pub enum ConnectorError {
         path: PathBuf,
         /// The restored position, in bytes.
         position: u64,
+    },
+    /// A file is not the one that was read, or was rewritten.
+    #[error(
+        "`{}` is not what was read up to byte {position}: the bytes before that one are others now; restore the file, or start over with `--fresh`, which reads what is there from its beginning and loses the unread rest of the earlier file",
+        path.display()
+    )]
+    InputReplaced {
+        /// The file.
+        path: PathBuf,
+        /// The position, in bytes.
+        position: u64,
+    },
+    /// The last line of a file was read as a record, and was continued afterwards.
+    #[error(
+        "`{}` had a last line without a newline, which was read as a record up to byte {position}, and has been continued since: it was read before it was complete; insert a newline at byte {position} to make the rest a record of its own, or start over with `--fresh`, which reads all lines again",
+        path.display()
+    )]
+    InputContinued {
+        /// The file.
+        path: PathBuf,
+        /// The position after the part that was read.
+        position: u64,
+    },
+    /// A checkpoint names a file that the source cannot read.
+    #[error(
+        "the checkpoint names `{}` as input, which `path` does not match; it is damaged, or was made to read other files: take another checkpoint, or start over with `--fresh`",
+        path.display()
+    )]
+    ForeignInput {
+        /// The file, which was not opened.
+        path: PathBuf,
     },
     /// A setting that positions depend on has changed.
     #[error(
@@ -501,6 +544,9 @@ impl ConnectorError {
             | Self::InputShrank { .. }
             | Self::StandardInputGone { .. }
             | Self::InputGone { .. }
+            | Self::InputReplaced { .. }
+            | Self::InputContinued { .. }
+            | Self::ForeignInput { .. }
             | Self::SettingChanged { .. }
             | Self::TooManyParts { .. }
             | Self::ForeignOutput { .. }

@@ -5,6 +5,7 @@
 
 pub mod drive;
 pub mod failures;
+mod folder_events;
 mod loader;
 mod read_ahead;
 

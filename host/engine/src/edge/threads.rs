@@ -1,5 +1,5 @@
-//! Runs the threads of a job: one per worker, one for the writer of checkpoints, and those of `loader` and
-//! `read_ahead`.
+//! Runs the threads of a job: one per worker, one for the writer of checkpoints, and those of `loader`, `read_ahead`
+//! and `folder_events`.
 //!
 //! Workers step until they are idle and then wait to be woken. A thread that panics is reported at once, since the job
 //! would otherwise not learn of it before it ends. Decisions are made in `job`.
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::folder_events::WatchingThread;
 use super::loader::{Loaded, Loader};
 use super::read_ahead::ReadingThread;
 use crate::runtime::JobError;
@@ -54,6 +55,7 @@ pub(super) struct Threads {
     requests: Option<mpsc::Sender<WriteRequest>>,
     loader: Loader,
     reading: ReadingThread,
+    watching: WatchingThread,
 }
 
 impl Threads {
@@ -85,6 +87,10 @@ impl Threads {
                 worker.read_ahead_by(&service);
             }
         }
+        let watching = WatchingThread::new(clock);
+        for (worker, bell) in workers.iter_mut().zip(&bells) {
+            worker.notify_by(&watching.service(Arc::clone(bell) as Arc<dyn Wake>));
+        }
         let workers = workers.into_iter().zip(loaded).zip(&bells);
         let threads = workers.map(|((worker, loaded), bell)| {
             let (bell, reports) = (Arc::clone(bell), reports.clone());
@@ -98,6 +104,7 @@ impl Threads {
             requests: Some(requests),
             loader,
             reading,
+            watching,
         }
     }
 
@@ -130,6 +137,7 @@ impl Threads {
         })?;
         self.loader.stop()?;
         self.reading.stop()?;
+        self.watching.stop()?;
         Ok((writer, workers.into_iter().collect()))
     }
 }

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use super::bad_records::BadRecordHandler;
 use super::sizes::BATCH_LIMITS;
+use super::task::Task;
+use super::worker::Worker;
+use crate::connector::folder_events::FolderEvents;
+use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{BadRecord, ConnectorError, ReadOutcome, SourceReader};
 use floodmark_state::stream::batch::Room;
 use floodmark_state::stream::{Batch, NO_TIMESTAMP, Timestamp};
@@ -61,7 +65,7 @@ impl SourceTask {
     /// Whether it may have records now.
     #[must_use]
     pub fn is_ready(&self, now: Duration) -> bool {
-        !self.finished && self.idle_until <= now
+        !self.finished && (self.idle_until <= now || self.reader.has_news())
     }
 
     /// Reads a batch, which may be empty, and returns what follows it if that is not a record.
@@ -93,5 +97,31 @@ impl SourceTask {
                 .unwrap_or(NO_TIMESTAMP),
         );
         Ok((batch, bad))
+    }
+}
+
+impl Worker {
+    /// Gives its sources a service that reads files ahead. Call it before the first step.
+    pub fn read_ahead_by(&mut self, service: &Arc<dyn ReadAhead>) {
+        for source in self.sources() {
+            source.reader.read_ahead_by(service);
+        }
+    }
+
+    /// Gives its sources a service that says when files have changed. Call it before the first step.
+    pub fn notify_by(&mut self, service: &Arc<dyn FolderEvents>) {
+        for source in self.sources() {
+            source.reader.notify_by(service);
+        }
+    }
+
+    fn sources(&mut self) -> impl Iterator<Item = &mut SourceTask> {
+        self.tasks
+            .iter_mut()
+            .flatten()
+            .filter_map(|task| match task {
+                Task::Source(source) => Some(source),
+                Task::Operator(_) | Task::Sink(_) => None,
+            })
     }
 }

@@ -23,7 +23,6 @@ use super::snapshot::{RegionId, RegionSnapshot, SnapshotError};
 use super::swap::{Ready, Replacement};
 use super::sweep::Hurry;
 use super::task::Task;
-use crate::connector::read_ahead::ReadAhead;
 use crate::guest::GuestClock;
 use crate::observe::{Stage, Standing, WorkerMetrics};
 use floodmark_checkpoint::crash::{self, Point};
@@ -208,15 +207,6 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Gives its sources a service that reads files ahead. Call it before the first step.
-    pub fn read_ahead_by(&mut self, service: &Arc<dyn ReadAhead>) {
-        for task in self.tasks.iter_mut().flatten() {
-            if let Task::Source(source) = task {
-                source.reader.read_ahead_by(service);
-            }
-        }
-    }
-
     /// Measures the stages of its tasks by the clock that its plugins were loaded with.
     #[must_use]
     pub fn measured_by(mut self, clock: GuestClock) -> Self {

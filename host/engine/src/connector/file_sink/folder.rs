@@ -47,12 +47,12 @@ enum Piece {
     Literal(String),
     Key,
     Field(FieldPath),
-    Time(TimePattern),
+    Time(FolderTime),
 }
 
 /// How the event time is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct TimePattern {
+struct FolderTime {
     items: Vec<Item<'static>>,
     /// Two times within the same multiple of this are written alike.
     period_ms: i64,
@@ -134,7 +134,7 @@ impl Piece {
         }
         match value.split_once(':') {
             Some(("field", path)) if !path.is_empty() => Ok(Self::Field(FieldPath::parse(path)?)),
-            Some(("time", pattern)) => Ok(Self::Time(TimePattern::parse(pattern, index)?)),
+            Some(("time", pattern)) => Ok(Self::Time(FolderTime::parse(pattern, index)?)),
             _ => Err(
                 "a value in braces has to be `{key}`, `{field:PATH}` or `{time:FORMAT}`, such as `{time:%Y-%m-%d}`",
             ),
@@ -142,7 +142,7 @@ impl Piece {
     }
 }
 
-impl TimePattern {
+impl FolderTime {
     fn parse(text: &str, index: usize) -> Result<Self, &'static str> {
         if text.contains('/') {
             return Err(

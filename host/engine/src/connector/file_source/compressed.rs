@@ -5,17 +5,15 @@
 //! gzip has 32 KiB, and one of zstd more than 128 MiB is refused. There are no indexes and no archives: a position can
 //! only be reached from the start, and the files in a `.tar.gz` are not told apart.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::SourceFormat;
-use super::split::{CompressedPart, FileSplit};
+use super::identity::Fingerprint;
+use super::split::FileSplit;
 use crate::connector::ConnectorError;
 use crate::connector::read_ahead::read_at;
 
@@ -39,7 +37,7 @@ pub(super) enum InputCompression {
 
 /// What the start of a file tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileStart {
+pub(super) enum FileStart {
     Plain,
     Compressed(InputCompression),
     /// The name promises compression, and the file is too short to show it.
@@ -105,21 +103,13 @@ impl FileStart {
         }
     }
 
-    /// Reads the start of a file; `None` if it does not exist.
-    fn read(path: &Path) -> Result<Option<Self>, ConnectorError> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(ConnectorError::io("open", path))?,
-        };
-        let found = Self::of_file(&file, path).map_err(ConnectorError::io("read", path))?;
-        Ok(Some(found))
-    }
-
-    fn of_file(file: &File, path: &Path) -> io::Result<Self> {
+    /// Reads the start of a file.
+    pub(super) fn of_file(file: &File, path: &Path) -> Result<Self, ConnectorError> {
         let mut start = [0; 4];
         let mut len = 0;
         while len < start.len() {
-            match read_at(file, &mut start[len..], len as u64)? {
+            let read = read_at(file, &mut start[len..], len as u64);
+            match read.map_err(ConnectorError::io("read", path))? {
                 0 => break,
                 read => len += read,
             }
@@ -128,7 +118,8 @@ impl FileStart {
     }
 }
 
-fn refused(path: &Path, reason: impl Into<String>) -> ConnectorError {
+/// The error for a file that is not what its name or an earlier run says.
+pub(super) fn refused(path: &Path, reason: impl Into<String>) -> ConnectorError {
     ConnectorError::Compressed {
         path: path.to_owned(),
         byte: 0,
@@ -136,7 +127,8 @@ fn refused(path: &Path, reason: impl Into<String>) -> ConnectorError {
     }
 }
 
-fn contradiction(path: &Path, promised: InputCompression) -> ConnectorError {
+/// The error for a file whose name promises this.
+pub(super) fn contradiction(path: &Path, promised: InputCompression) -> ConnectorError {
     let (name, ending) = promised.words();
     refused(
         path,
@@ -154,104 +146,6 @@ fn too_short(path: &Path, promised: InputCompression) -> ConnectorError {
             "it ends within the start of {name}; replace it with the whole file, or take it out of `path`"
         ),
     )
-}
-
-fn may_not_be_read(error: &ConnectorError) -> bool {
-    matches!(error, ConnectorError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
-}
-
-/// Makes compressed files one range each, before they are cut. Files that may grow and do not show yet what they are stay as
-/// they are. What is wrong with a file as a whole is found by its reader: so it is one range, too, and is told of once.
-pub(super) fn plan(
-    lengths: &BTreeMap<OsString, u64>,
-    splits: &mut Vec<FileSplit>,
-    format: SourceFormat,
-    follow: bool,
-) -> Result<(), ConnectorError> {
-    let (mut compressed, mut plain) = (BTreeSet::new(), BTreeSet::new());
-    for path in lengths.keys() {
-        let at = Path::new(path);
-        let start = match FileStart::read(at) {
-            // If nothing of it was read: ranges that were begun have their own readers.
-            Err(error) if may_not_be_read(&error) => {
-                if splits.iter().all(|split| split.path != at) {
-                    compressed.insert(at);
-                }
-                continue;
-            }
-            start => start?,
-        };
-        match start {
-            None => {}
-            Some(FileStart::Plain) => {
-                plain.insert(at);
-            }
-            Some(FileStart::TooShort(_)) if follow => {}
-            Some(
-                FileStart::Compressed(_) | FileStart::TooShort(_) | FileStart::Contradiction(_),
-            ) => {
-                compressed.insert(at);
-            }
-        }
-    }
-    for split in splits.iter_mut().filter(|split| !split.is_set_aside()) {
-        if plain.contains(&*split.path) {
-            // A file that was decompressed in its place has its content as bytes now.
-            if split.compressed.take().is_some() {
-                check_len(lengths, split)?;
-            }
-        } else if compressed.contains(&*split.path) && split.compressed.is_none() {
-            if split.position > split.start {
-                return Err(refused(
-                    &split.path,
-                    "it was read without decompression before the checkpoint; restore the file as it was, or start over with `--fresh`",
-                ));
-            }
-            split.compressed = Some(CompressedPart::default());
-            split.end = None;
-        }
-    }
-    // Ranges of a file of which nothing was read become one.
-    splits.retain(|split| split.compressed.is_none() || split.start == 0);
-    for split in splits.iter().filter(|split| split.compressed.is_some()) {
-        compressed.remove(&*split.path);
-    }
-    for path in compressed {
-        let len = lengths.get(path.as_os_str()).copied().unwrap_or(0);
-        splits.push(FileSplit {
-            compressed: Some(CompressedPart::default()),
-            ..FileSplit::whole(path.to_owned(), format, len)
-        });
-    }
-    Ok(())
-}
-
-fn check_len(lengths: &BTreeMap<OsString, u64>, split: &FileSplit) -> Result<(), ConnectorError> {
-    match lengths.get(split.path.as_os_str()) {
-        Some(&len) if len < split.position => Err(ConnectorError::InputShrank {
-            path: split.path.clone(),
-            len,
-            position: split.position,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Looks whether a file that may grow is compressed, if nothing of it was read yet; returns `false` if it is too early to
-/// tell.
-pub(super) fn recognise(split: &mut FileSplit) -> Result<bool, ConnectorError> {
-    if split.position > 0 || split.compressed.is_some() {
-        return Ok(true);
-    }
-    match FileStart::read(&split.path)? {
-        None | Some(FileStart::TooShort(_)) => Ok(false),
-        Some(FileStart::Plain) => Ok(true),
-        Some(FileStart::Compressed(_)) => {
-            split.compressed = Some(CompressedPart::default());
-            Ok(true)
-        }
-        Some(FileStart::Contradiction(promised)) => Err(contradiction(&split.path, promised)),
-    }
 }
 
 /// The bytes of a file from a position on, with a cursor of its own.
@@ -327,26 +221,70 @@ impl Read for ContentDecoder {
     }
 }
 
+/// Some content of a compressed file.
+pub(super) struct ContentPart {
+    pub(super) bytes: Vec<u8>,
+    /// Whether bytes are missing since the file ends before its content does.
+    pub(super) is_cut: bool,
+    /// Whether bytes are missing since the content is over.
+    pub(super) is_over: bool,
+}
+
+/// Decompresses up to `len` bytes of content from `from`. There are fewer at the end of the content, of the file, and where
+/// it is damaged.
+pub(super) fn content_at(
+    kind: InputCompression,
+    file: &Arc<File>,
+    path: &Path,
+    from: u64,
+    len: usize,
+) -> Result<ContentPart, ConnectorError> {
+    let decoder = ContentDecoder::new(kind, file);
+    let mut decoder = decoder.map_err(ConnectorError::io("decompress", path))?;
+    let mut bytes = Vec::new();
+    let passed = io::copy(&mut decoder.by_ref().take(from), &mut io::sink());
+    let read = passed.and_then(|passed| match passed == from {
+        true => decoder.by_ref().take(len as u64).read_to_end(&mut bytes),
+        false => Ok(0),
+    });
+    let compressed = decoder.compressed();
+    match read {
+        Err(error) if compressed.has_failed => Err(ConnectorError::io("read", path)(error)),
+        Err(_) => Ok(ContentPart {
+            bytes,
+            is_cut: compressed.has_ended,
+            is_over: false,
+        }),
+        Ok(_) => Ok(ContentPart {
+            is_cut: false,
+            is_over: bytes.len() < len,
+            bytes,
+        }),
+    }
+}
+
 /// The content of a compressed file, for its window.
 pub(super) struct FileContent {
     kind: InputCompression,
     decoder: ContentDecoder,
     /// The position in the content up to which it was read before.
     start: u64,
+    /// Of the content before that.
+    print: Option<Fingerprint>,
     may_grow: bool,
     /// The length of the file at the end of its content.
     ended: Option<u64>,
 }
 
 impl FileContent {
+    /// The content of the file of a split, of which what is before `position` was read.
     pub(super) fn open(
-        path: &Path,
         file: &Arc<File>,
-        start: u64,
-        may_grow: bool,
+        split: &FileSplit,
+        position: u64,
     ) -> Result<Self, ConnectorError> {
-        let found = FileStart::of_file(file, path).map_err(ConnectorError::io("read", path))?;
-        let kind = match found {
+        let path = &split.path;
+        let kind = match FileStart::of_file(file, path)? {
             FileStart::Compressed(kind) => kind,
             FileStart::TooShort(promised) => return Err(too_short(path, promised)),
             FileStart::Contradiction(promised) => return Err(contradiction(path, promised)),
@@ -362,8 +300,9 @@ impl FileContent {
         Ok(Self {
             kind,
             decoder,
-            start,
-            may_grow,
+            start: position,
+            print: split.print.filter(|_| split.position == position),
+            may_grow: split.compressed.is_some_and(|part| part.may_grow),
             ended: None,
         })
     }
@@ -374,6 +313,11 @@ impl FileContent {
 
     pub(super) fn start(&self) -> u64 {
         self.start
+    }
+
+    /// The fingerprint of the content before the start, if it has to be checked.
+    pub(super) fn print(&self) -> Option<Fingerprint> {
+        self.print
     }
 
     pub(super) fn ended(&self) -> Option<u64> {
@@ -430,7 +374,8 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::connector::file_source::split::FileSourceSplit;
+    use crate::connector::file_source::SourceFormat;
+    use crate::connector::file_source::split::{CompressedPart, FileSourceSplit};
 
     fn gzip(content: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -467,7 +412,14 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let path = Path::new("a");
-        let mut content = FileContent::open(path, &Arc::new(file), 0, may_grow).unwrap();
+        let split = FileSplit {
+            compressed: Some(CompressedPart {
+                may_grow,
+                ..CompressedPart::default()
+            }),
+            ..FileSplit::whole(path.to_owned(), SourceFormat::Lines, bytes.len() as u64)
+        };
+        let mut content = FileContent::open(&Arc::new(file), &split, 0).unwrap();
         let (mut all, mut room) = (Vec::new(), [0; 1000]);
         loop {
             match content.read(&mut room, path, all.len() as u64) {
@@ -506,8 +458,10 @@ mod tests {
             position: 1 << 40,
             compressed: Some(CompressedPart {
                 read_len,
+                head: Some(Fingerprint::of(b"head")),
                 ..CompressedPart::default()
             }),
+            print: Some(Fingerprint::of(b"end")),
             ..FileSplit::whole("/a/f.gz".into(), SourceFormat::Lines, 7)
         };
         let back = |read_len| {
@@ -525,11 +479,10 @@ mod tests {
         assert!(back(8).is_err());
         let mut aside = with(0);
         aside.set_aside();
-        let split = FileSourceSplit::File(aside).encode(Path::new("/a"));
-        let read = FileSourceSplit::decode(&split, Path::new("/b"));
-        let Ok(FileSourceSplit::File(read)) = read else {
-            panic!("it is a file");
-        };
-        assert!(read.is_set_aside() && read.position == 1 << 40);
+        assert!(aside.is_set_aside());
+        let split = FileSourceSplit::File(aside.clone()).encode(Path::new("/a"));
+        let read = FileSourceSplit::decode(&split, Path::new("/b")).unwrap();
+        aside.path = "/b/f.gz".into();
+        assert_eq!(read, FileSourceSplit::File(aside));
     }
 }

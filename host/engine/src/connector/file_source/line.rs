@@ -4,6 +4,7 @@
 //! unchanged; only its key and event time are extracted.
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,17 +22,18 @@ use crate::connector::read_ahead::ReadAhead;
 use crate::connector::{BadContent, ConnectorError, ReadLimits, field};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP};
 
-/// Opens the window where the records of a split begin.
+/// Opens the window where the records of a split begin, in its file.
 pub(super) fn open(
+    file: &Arc<File>,
     split: &mut FileSplit,
     limit: u64,
     ahead: Option<&Arc<dyn ReadAhead>>,
 ) -> Result<Window, ConnectorError> {
     if split.at != At::Anywhere || split.compressed.is_some() {
-        return Window::open(split, split.position, limit, ahead);
+        return Window::resume(file, split, limit, ahead);
     }
     // A record starts here if the byte before is a newline.
-    let mut window = Window::open(split, split.position - 1, limit, ahead)?;
+    let mut window = Window::open(file, split, split.position - 1, limit, ahead)?;
     if window.skip_line()? {
         split.at = At::Record;
     }

@@ -1,21 +1,20 @@
-//! One task's share of a file source.
+//! One task's share of a file source that reads what is there, and ends.
 //!
-//! Files are read one after the other, each to its end. With `follow` the reader continues in rounds: after each it is
-//! idle for a moment, then checks for files that have grown and for new files in its watches. A file that is removed
-//! while it is followed counts as read; one that becomes shorter is an error. Bytes that are not a record end a call, and
-//! the next call continues behind them. A file that cannot be read at all is given up as a whole.
+//! Files are read one after the other, each up to the length that it had when the job was planned. Bytes that are not a
+//! record end a call, and the next call continues behind them. A file that cannot be read at all is given up as a whole.
+//! Files that may grow are read by [`super::follow`].
 
-use std::io::ErrorKind;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compressed;
-use super::listing::Listing;
+use super::content;
+use super::listing::facts_of;
 use super::place::LineCounter;
-use super::refused::{ReadStop, RefusedBytes, RefusedPlace};
+use super::refused::{ReadStop, whole_file};
 use super::row::RowReader;
-use super::split::{self, FileSourceSplit, FileSplit, Watch};
+use super::split::{self, FileSourceSplit, FileSplit};
 use super::window::Window;
 use super::{RecordFields, SourceFormat, line};
 use crate::connector::read_ahead::ReadAhead;
@@ -24,25 +23,16 @@ use floodmark_checkpoint::Split;
 use floodmark_state::stream::{Batch, Unit};
 
 /// Files that are opened in one call: a folder with very many empty files must not block the worker.
-const FILES_PER_READ: usize = 64;
+pub(super) const FILES_PER_READ: usize = 64;
 
 pub(super) struct FileReader {
     base: PathBuf,
     fields: Arc<RecordFields>,
-    /// `Some` if files may grow.
-    follow: Option<Arc<Listing>>,
     files: Vec<FileSplit>,
-    watches: Vec<Watch>,
-    /// Interval of checking files that may grow.
-    poll: Duration,
     /// The index of the file that is read next.
     current: usize,
     open: Option<OpenFile>,
     names: FileNames,
-    /// No file is checked before this time.
-    idle_until: Duration,
-    /// Whether all files were read once; afterwards only files that have grown are opened.
-    has_read_round: bool,
     /// `Some` if parts of files are read ahead.
     ahead: Option<Arc<dyn ReadAhead>>,
 }
@@ -55,89 +45,118 @@ struct FileNames {
     lines: LineCounter,
 }
 
-enum OpenFile {
+/// A file that is being read.
+pub(super) enum OpenFile {
     Lines(Window),
     Rows(Box<RowReader>),
 }
 
 impl OpenFile {
-    /// As [`Window::catch_up`].
-    fn catch_up(&mut self) -> Result<bool, ConnectorError> {
-        match self {
-            Self::Lines(window) => window.catch_up(),
-            Self::Rows(rows) => rows.catch_up(),
+    /// Begins to read a split of a file, up to the split's length.
+    pub(super) fn begin(
+        file: &Arc<File>,
+        split: &mut FileSplit,
+        fields: &RecordFields,
+        takes_tail: bool,
+        ahead: Option<&Arc<dyn ReadAhead>>,
+    ) -> Result<Self, ReadStop> {
+        let len = split.len;
+        if let Some(part) = &mut split.compressed {
+            part.head = Some(content::head_of(file, &split.path, len)?);
         }
+        Ok(match fields.format {
+            SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
+                Self::Lines(line::open(file, split, len, ahead)?)
+            }
+            SourceFormat::Csv => Self::Rows(Box::new(RowReader::open(
+                fields, file, split, len, takes_tail, ahead,
+            )?)),
+        })
     }
 
-    /// As [`Window::ended`].
-    fn ended(&self) -> Option<(u64, u64)> {
+    /// Adds records until the batch is full; returns `true` if there are no more for now.
+    pub(super) fn read(
+        &mut self,
+        split: &mut FileSplit,
+        fields: &RecordFields,
+        takes_tail: bool,
+        limits: ReadLimits,
+        batch: &mut Batch,
+    ) -> Result<bool, ReadStop> {
+        let has_caught_up = match self {
+            Self::Lines(window) => window.catch_up()?,
+            Self::Rows(rows) => rows.catch_up()?,
+        };
+        if !has_caught_up {
+            return Ok(false);
+        }
+        let ended = match self {
+            Self::Lines(window) => line::read(fields, window, split, takes_tail, limits, batch)?,
+            Self::Rows(rows) => rows.read(fields, split, takes_tail, limits, batch)?,
+        };
+        if ended
+            && let Some((len, end)) = self.window().ended()
+            && split.position == end
+            && let Some(part) = &mut split.compressed
+        {
+            part.read_len = len;
+            split.len = len;
+        }
+        Ok(ended)
+    }
+
+    pub(super) fn window(&self) -> &Window {
         match self {
-            Self::Lines(window) => window.ended(),
-            Self::Rows(rows) => rows.ended(),
+            Self::Lines(window) => window,
+            Self::Rows(rows) => rows.window(),
         }
     }
 }
 
+/// The name of a split's file, for messages.
+pub(super) fn label_of(split: &FileSplit, base: &Path) -> Arc<str> {
+    let name = split::name_of(&split.path, base);
+    format!("`{}`", String::from_utf8_lossy(&name)).into()
+}
+
 impl FileReader {
-    pub(super) fn new(
-        base: PathBuf,
-        fields: Arc<RecordFields>,
-        follow: Option<Arc<Listing>>,
-        files: Vec<FileSplit>,
-        watches: Vec<Watch>,
-        poll: Duration,
-    ) -> Self {
+    pub(super) fn new(base: PathBuf, fields: Arc<RecordFields>, files: Vec<FileSplit>) -> Self {
         Self {
             base,
             fields,
-            follow,
             files,
-            watches,
-            poll,
             current: 0,
             open: None,
             names: FileNames::default(),
-            idle_until: Duration::ZERO,
-            has_read_round: false,
             ahead: None,
         }
     }
 
+    /// The service that reads parts of files ahead.
+    pub(super) fn ahead(&self) -> Option<&Arc<dyn ReadAhead>> {
+        self.ahead.as_ref()
+    }
+
     /// Opens the current file, if it has something to read.
     fn open_current(&mut self) -> Result<bool, ReadStop> {
-        let takes_tail = self.follow.is_none();
-        let ahead = self.ahead.as_ref();
         let split = &mut self.files[self.current];
-        if split.is_read() || split.is_set_aside() {
+        if split.is_read() || split.is_set_aside() || split.is_whole() {
             return Ok(false);
         }
-        if !takes_tail && !look_again(split, self.has_read_round)? {
-            return Ok(false);
+        let path = &split.path;
+        let file = File::open(path).map_err(ConnectorError::io("open", path))?;
+        let found = file.metadata().map_err(ConnectorError::io("read", path))?;
+        if split.key.is_some_and(|key| key != facts_of(&found).key) {
+            let replaced = ConnectorError::InputReplaced {
+                path: split.path.clone(),
+                position: split.position,
+            };
+            return Err(replaced.into());
         }
-        // Files that were there at the start were recognised when the splits were made.
-        if !takes_tail && !compressed::recognise(split)? {
-            return Ok(false);
-        }
-        if split.is_whole() {
-            return Ok(false);
-        }
-        if let Some(part) = &mut split.compressed {
-            part.may_grow = !takes_tail;
-        }
-        let len = split.len;
-        self.names.label = label_of(&split.path, &self.base);
-        self.open = Some(match self.fields.format {
-            SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
-                OpenFile::Lines(line::open(split, len, ahead)?)
-            }
-            SourceFormat::Csv => OpenFile::Rows(Box::new(RowReader::open(
-                &self.fields,
-                split,
-                len,
-                takes_tail,
-                ahead,
-            )?)),
-        });
+        self.names.label = label_of(split, &self.base);
+        let ahead = self.ahead.as_ref();
+        let open = OpenFile::begin(&Arc::new(file), split, &self.fields, true, ahead)?;
+        self.open = Some(open);
         Ok(true)
     }
 
@@ -152,10 +171,11 @@ impl FileReader {
             ReadStop::Refused(refused) => *refused,
             ReadStop::Failed(error) => {
                 // It may not be open yet.
-                self.names.label = label_of(&split.path, &self.base);
+                self.names.label = label_of(split, &self.base);
                 match whole_file(split, error)? {
                     Some(refused) => refused,
                     None => {
+                        self.open = None;
                         self.current += 1;
                         return Ok(ReadOutcome::More);
                     }
@@ -163,134 +183,28 @@ impl FileReader {
             }
         };
         if refused.content.is_file {
+            if let Some(open) = self.open.take() {
+                split.print = open.window().print(split);
+            }
             split.set_aside();
-            self.open = None;
             self.current += 1;
         }
         let FileNames { label, lines } = &mut self.names;
         let bad = refused.into_bad_record(label, lines);
         Ok(ReadOutcome::Bad(Box::new(bad)))
     }
-
-    /// Adds new files that hash to this task's watches.
-    fn pick_up_new(&mut self) -> Result<(), ConnectorError> {
-        let Some(listing) = self.follow.as_ref().filter(|_| !self.watches.is_empty()) else {
-            return Ok(());
-        };
-        let found = match listing.list() {
-            Err(ConnectorError::NoInput { .. }) => return Ok(()),
-            found => found?,
-        };
-        for (path, _) in found {
-            let name = split::name_of(Path::new(&path), &self.base);
-            let bucket = Watch::bucket_of(&name);
-            let watch = self
-                .watches
-                .iter_mut()
-                .find(|watch| watch.bucket == bucket && !watch.known.contains(&name));
-            if let Some(watch) = watch {
-                watch.known.insert(name);
-                // With length 0 it counts as grown when its turn comes.
-                self.files
-                    .push(FileSplit::whole(path.into(), self.fields.format, 0));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The name of a file, for messages.
-fn label_of(path: &Path, base: &Path) -> Arc<str> {
-    let name = split::name_of(path, base);
-    format!("`{}`", String::from_utf8_lossy(&name)).into()
-}
-
-/// The refusal of a file as a whole: it is damaged, or this user may not read it. `None` if nothing in it would be missing.
-///
-/// # Errors
-/// When it is not the file that is wrong.
-fn whole_file(
-    split: &FileSplit,
-    error: ConnectorError,
-) -> Result<Option<RefusedBytes>, ConnectorError> {
-    let from = split.position;
-    let (place, to, reason) = match error {
-        ConnectorError::Compressed { byte, reason, .. } => {
-            (RefusedPlace::Content(byte), from.max(byte), reason)
-        }
-        ConnectorError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-            let has_more = match split.compressed {
-                Some(_) => split.len > 0 && !split.is_whole(),
-                None => from < split.len,
-            };
-            if !has_more {
-                return Ok(None);
-            }
-            let reason = format!(
-                "it cannot be opened ({source}); allow this user to read it, or leave it out of `path`"
-            );
-            (RefusedPlace::File, from.max(split.len), reason)
-        }
-        error => return Err(error),
-    };
-    Ok(Some(RefusedBytes::of_file(place, (from, to), reason)))
-}
-
-/// Reads the file's length again; returns whether there is something unread.
-fn look_again(split: &mut FileSplit, was_read: bool) -> Result<bool, ConnectorError> {
-    let len = match std::fs::metadata(&split.path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        found => found
-            .map_err(ConnectorError::io("read", &split.path))?
-            .len(),
-    };
-    if let Some(part) = split.compressed {
-        if len < part.read_len {
-            return Err(ConnectorError::InputShrank {
-                path: split.path.clone(),
-                len,
-                position: part.read_len,
-            });
-        }
-        let has_changed = len != split.len || !was_read;
-        split.len = len;
-        return Ok(has_changed);
-    }
-    if len < split.position {
-        return Err(ConnectorError::InputShrank {
-            path: split.path.clone(),
-            len,
-            position: split.position,
-        });
-    }
-    let has_grown = len > split.len || !was_read;
-    split.len = len.max(split.start);
-    Ok(has_grown && len > split.position)
 }
 
 impl SourceReader for FileReader {
     fn read(
         &mut self,
-        now: Duration,
+        _: Duration,
         limits: ReadLimits,
         batch: &mut Batch,
     ) -> Result<ReadOutcome, ConnectorError> {
-        if now < self.idle_until {
-            let until = self.idle_until;
-            return Ok(ReadOutcome::Idle { until });
-        }
-        let takes_tail = self.follow.is_none();
         for _ in 0..FILES_PER_READ {
             if self.current == self.files.len() {
-                if self.follow.is_none() {
-                    return Ok(ReadOutcome::Finished);
-                }
-                self.pick_up_new()?;
-                self.current = 0;
-                self.has_read_round = true;
-                self.idle_until = now + self.poll;
-                let until = self.idle_until;
-                return Ok(ReadOutcome::Idle { until });
+                return Ok(ReadOutcome::Finished);
             }
             if self.open.is_none() {
                 match self.open_current() {
@@ -302,20 +216,10 @@ impl SourceReader for FileReader {
                     Err(stop) => return self.stopped(stop),
                 }
             }
-            let open = self.open.as_mut().expect("it has just been opened");
-            match open.catch_up() {
-                Ok(true) => {}
-                Ok(false) => return Ok(ReadOutcome::More),
-                Err(error) => return self.stopped(error.into()),
-            }
             let split = &mut self.files[self.current];
             let (from, len) = (split.position, batch.len());
-            let read = match open {
-                OpenFile::Lines(window) => {
-                    line::read(&self.fields, window, split, takes_tail, limits, batch)
-                }
-                OpenFile::Rows(rows) => rows.read(&self.fields, split, takes_tail, limits, batch),
-            };
+            let open = self.open.as_mut().expect("it has just been opened");
+            let read = open.read(split, &self.fields, true, limits, batch);
             if batch.len() > len {
                 let records = batch.len() - len;
                 let span = (from, split.position);
@@ -327,13 +231,7 @@ impl SourceReader for FileReader {
                 Ok(false) => return Ok(ReadOutcome::More),
                 Err(stop) => return self.stopped(stop),
             }
-            if let Some((len, end)) = open.ended()
-                && split.position == end
-                && let Some(part) = &mut split.compressed
-            {
-                part.read_len = len;
-                split.len = len;
-            }
+            split.print = open.window().print(split);
             self.open = None;
             self.current += 1;
         }
@@ -345,10 +243,14 @@ impl SourceReader for FileReader {
     }
 
     fn splits(&self) -> Vec<Split> {
-        let files = self.files.iter().cloned().map(FileSourceSplit::File);
-        let watches = self.watches.iter().cloned().map(FileSourceSplit::Watch);
-        let pieces = watches.chain(files);
-        pieces.map(|piece| piece.encode(&self.base)).collect()
+        let files = self.files.iter().cloned().enumerate();
+        let current = |(index, mut split): (usize, FileSplit)| {
+            if let (Some(open), true) = (&self.open, index == self.current) {
+                split.print = open.window().print(&split);
+            }
+            FileSourceSplit::File(split).encode(&self.base)
+        };
+        files.map(current).collect()
     }
 
     fn progress(&self) -> SourceProgress {
@@ -356,7 +258,7 @@ impl SourceReader for FileReader {
         let is_open = |split: &FileSplit| {
             split.compressed.is_some() && !split.is_whole() && !split.is_set_aside()
         };
-        let is_known = self.follow.is_none() && !self.files.iter().any(is_open);
+        let is_known = !self.files.iter().any(is_open);
         SourceProgress {
             done: self.files.iter().map(FileSplit::done).sum(),
             total: is_known.then(|| self.files.iter().map(FileSplit::total).sum()),

@@ -3,9 +3,11 @@
 //! A parser only says why it refuses bytes, and where they start and end. The line is counted when the message is made, so
 //! that records which can be read cost nothing.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::place::{CountedInput, LineCounter};
+use super::split::FileSplit;
 use crate::connector::letter::Letter;
 use crate::connector::{BadContent, BadRecord, ConnectorError};
 
@@ -136,4 +138,37 @@ impl RefusedBytes {
             content: self.content,
         }
     }
+}
+
+/// The refusal of a file as a whole: it is damaged, or this user may not read it. `None` if nothing in it would be missing.
+///
+/// # Errors
+/// When it is not the file that is wrong. Input that is missing or was changed is the whole job's matter.
+pub(super) fn whole_file(
+    split: &FileSplit,
+    error: ConnectorError,
+) -> Result<Option<RefusedBytes>, ConnectorError> {
+    let from = split.position;
+    let (place, to, reason) = match error {
+        ConnectorError::Compressed { path, byte, reason } if path == split.path => {
+            (RefusedPlace::Content(byte), from.max(byte), reason)
+        }
+        ConnectorError::Io { path, source, .. }
+            if path == split.path && source.kind() == ErrorKind::PermissionDenied =>
+        {
+            let has_more = match split.compressed {
+                Some(_) => split.len > 0 && !split.is_whole(),
+                None => from < split.len,
+            };
+            if !has_more {
+                return Ok(None);
+            }
+            let reason = format!(
+                "it cannot be opened ({source}); allow this user to read it, or leave it out of `path`"
+            );
+            (RefusedPlace::File, from.max(split.len), reason)
+        }
+        error => return Err(error),
+    };
+    Ok(Some(RefusedBytes::of_file(place, (from, to), reason)))
 }

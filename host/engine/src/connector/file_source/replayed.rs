@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::listing::Listing;
 use super::split::FileSourceSplit;
-use super::{FileSource, RecordFields, SourceFormat};
+use super::{FileSource, ReadFrom, RecordFields, SourceFormat};
 use crate::connector::letter::LetterPlace;
 use crate::connector::{ConnectorError, Source, SourceReader};
 use floodmark_checkpoint::Split;
@@ -54,7 +54,9 @@ impl ReplayedLetters {
     fn with_fields(folder: &Path, follow: bool, fields: RecordFields) -> Self {
         let files = FileSource {
             base: folder.to_owned(),
-            listing: Arc::new(Listing::new(folder, PathBuf::new())),
+            listing: Arc::new(Listing::new(folder, Path::new(""))),
+            known: Arc::default(),
+            read_from: ReadFrom::Start,
             fields: Arc::new(fields),
             follow,
             // Letters of one file stay in their order.
@@ -94,7 +96,10 @@ impl ReplayedLetters {
         }
         match taken_back_at(&file.path, from)? {
             None => return Ok(split),
-            Some(0) => file.position = file.len,
+            Some(0) => {
+                file.position = file.len;
+                file.print = None;
+            }
             end => file.end = end,
         }
         Ok(FileSourceSplit::File(file).encode(&self.files.base))

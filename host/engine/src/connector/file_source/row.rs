@@ -7,6 +7,7 @@
 //! only the first line of the row is refused, and reading continues with the next line. If the header is refused, so is
 //! the whole file.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
@@ -14,7 +15,7 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use super::place::LineEnd;
 use super::refused::{ReadStop, RefusedBytes, RefusedPlace};
 use super::row_header::{RowHeader, names_of, refuse_output};
-use super::split::FileSplit;
+use super::split::{At, FileSplit};
 use super::window::{CursorLine, RECORD_BYTES_MAX, Window};
 use super::{ColumnNames, RecordFields};
 use crate::connector::read_ahead::ReadAhead;
@@ -73,12 +74,13 @@ impl RowReader {
     /// Opens a file and reads its header, if it has one. The header may be incomplete in a file that grows.
     pub(super) fn open(
         fields: &RecordFields,
+        file: &Arc<File>,
         split: &mut FileSplit,
         limit: u64,
         takes_tail: bool,
         ahead: Option<&Arc<dyn ReadAhead>>,
     ) -> Result<Self, ReadStop> {
-        let mut reader = Self::at(Window::open(split, 0, limit, ahead)?, fields);
+        let mut reader = Self::at(Window::open(file, split, 0, limit, ahead)?, fields);
         let header = match &fields.columns {
             ColumnNames::Listed(names) => RowHeader::new(fields, names),
             ColumnNames::FirstRow | ColumnNames::StatedFirstRow => {
@@ -98,9 +100,10 @@ impl RowReader {
             Ok(header) => reader.header = Some(header),
             Err(reason) => return Err(reader.refused_header(0, reason)?),
         }
-        split.position = split.position.max(reader.window.position());
-        if split.position > reader.window.position() {
-            reader.window = Window::open(split, split.position, limit, ahead)?;
+        if split.position == 0 {
+            split.position = reader.window.position();
+        } else {
+            reader.window = Window::resume(file, split, limit, ahead)?;
             reader.parser = parser_of_rows(fields);
         }
         Ok(reader)
@@ -170,11 +173,6 @@ impl RowReader {
         self.window.catch_up()
     }
 
-    /// As [`Window::ended`].
-    pub(super) fn ended(&self) -> Option<(u64, u64)> {
-        self.window.ended()
-    }
-
     /// Adds rows until the batch is full; returns `true` if there are no more for now. The position is not valid after a
     /// failure; after a refused row it is behind that.
     pub(super) fn read(
@@ -190,6 +188,13 @@ impl RowReader {
         };
         let read = self.read_rows((fields, &header), split, takes_tail, limits, batch);
         self.header = Some(header);
+        if takes_tail {
+            split.at = match self.window.taken().last() {
+                None | Some(b'\n' | b'\r') => At::Record,
+                // The last row had no newline, and was read before it may have been complete.
+                Some(_) => At::Unfinished,
+            };
+        }
         read
     }
 
@@ -276,7 +281,7 @@ impl RowReader {
     ) -> Result<bool, ReadStop> {
         let end = self.window.position();
         self.parser = parser_of_rows(fields);
-        if self.window.go_back(split, split.position)? {
+        if self.window.go_back(split)? {
             self.endless = Some(reason);
             return Ok(false);
         }
@@ -338,6 +343,11 @@ impl RowReader {
             content,
             letter: None,
         }))
+    }
+
+    /// The window of its file.
+    pub(super) fn window(&self) -> &Window {
+        &self.window
     }
 
     fn parse(&mut self, takes_tail: bool) -> Result<Parsed, ConnectorError> {

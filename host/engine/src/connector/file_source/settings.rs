@@ -39,8 +39,21 @@ pub struct FileSourceSettings {
     pub csv: CsvSettings,
     /// Whether files may grow and new ones may be added.
     pub follow: bool,
+    /// Where to begin with the files that are there when the job first starts.
+    pub read_from: ReadFrom,
     /// Length of the ranges that are read in parallel, in bytes.
     pub split_bytes: NonZeroU64,
+}
+
+/// Where to begin with files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadFrom {
+    /// At their beginning.
+    #[default]
+    Start,
+    /// After their last whole line. Files that appear later are read from their beginning.
+    End,
 }
 
 /// The settings of event times.
@@ -149,6 +162,7 @@ enum SourceField {
     Header,
     Columns,
     Follow,
+    ReadFrom,
     SplitBytes,
 }
 
@@ -185,6 +199,7 @@ impl<'de> Deserialize<'de> for FileSourceSettings {
                         SourceField::Header => csv.header = map.next_value()?,
                         SourceField::Columns => csv.columns = map.next_value()?,
                         SourceField::Follow => settings.follow = map.next_value()?,
+                        SourceField::ReadFrom => settings.read_from = map.next_value()?,
                         SourceField::SplitBytes => settings.split_bytes = map.next_value()?,
                     }
                 }
@@ -213,6 +228,7 @@ impl FileSourceSettings {
             timestamp: TimestampSettings::default(),
             csv: CsvSettings::default(),
             follow: false,
+            read_from: ReadFrom::default(),
             split_bytes: const { NonZeroU64::new(16 << 20).expect("not 0") },
         }
     }
@@ -259,6 +275,12 @@ impl<'de> Deserialize<'de> for KeyFields {
 
 /// Refuses settings that contradict each other.
 pub(super) fn check(settings: &FileSourceSettings) -> Result<(), ConnectorError> {
+    if settings.read_from == ReadFrom::End && !settings.follow {
+        return wrong(
+            "read-from",
+            "from the end on there is nothing to read without `follow = true`; set that, or leave it out",
+        );
+    }
     check_csv(settings)?;
     check_fields(settings)?;
     check_times(settings)
@@ -430,6 +452,7 @@ mod tests {
                 "format = 'csv'\nheader = false\ncolumns = ['a']\nkey = ['a', 'b']",
                 "invalid `key`: it is not one of `columns`",
             ),
+            ("read-from = 'end'", "nothing to read without `follow"),
             ("timestamp-unit = 's'", "invalid `timestamp-unit`"),
             (
                 "format = 'jsonl'\ntimestamp-format = 'rfc3339'",

@@ -1,27 +1,26 @@
 //! The splits of a file source: ranges of files, positions in them, and how files are cut. Does not access the disk.
 //!
+//! A split carries what its file is recognised by: its key in the file system, and a fingerprint of the bytes before the
+//! position. If the file is compressed, these are bytes of its content, and there is one of its own first bytes, too.
+//! Splits of version 1 have a name only. [`encoded`] is how a checkpoint stores them.
+//!
 //! ```text
 //! file     aaaa\nbbbb\ncccc\ndd
 //! ranges   [0      )[7      )[14         the last has no end: it includes what the file grows by
 //! records  aaaa bbbb    cccc    dd
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+mod encoded;
+
 use std::fmt;
 use std::num::NonZeroU64;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::identity::{FileFacts, FileKey, Fingerprint};
 use super::{SourceFormat, bytes_of};
-use crate::connector::{ConnectorError, encoding};
-use floodmark_checkpoint::Split;
-
-const VERSION: u8 = 1;
-const WHAT: &str = "a split of a file source";
 
 /// What one split reads: a range of a file, or a share of the files that are yet to appear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +35,8 @@ pub(super) enum FileSourceSplit {
 /// - It is read when the position has reached the end, or `len` if there is no end.
 /// - Of the ranges of one file only the last has no end, and all have the same `len`, so that all agree on where the
 ///   last line ends, even when the file grows while they read.
+/// - The fingerprint is of the bytes before the position. There is none if nothing of the range has been read, or if the
+///   bytes are compressed and are no longer in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileSplit {
     pub(super) path: PathBuf,
@@ -53,6 +54,9 @@ pub(super) struct FileSplit {
     /// `Some` if the file is compressed: positions are those of its content, it is one range, and `len` is not their limit.
     /// Also if it is set aside: then it does not matter what it is.
     pub(super) compressed: Option<CompressedPart>,
+    /// `None` if an earlier version saved the split.
+    pub(super) key: Option<FileKey>,
+    pub(super) print: Option<Fingerprint>,
 }
 
 /// How much of a compressed file was read, or of a file that is set aside.
@@ -64,6 +68,8 @@ pub(super) struct CompressedPart {
     pub(super) may_grow: bool,
     /// Whether nothing more of it is read, since it cannot be.
     pub(super) is_set_aside: bool,
+    /// Of the first bytes of the file itself; `None` if it was not opened yet.
+    pub(super) head: Option<Fingerprint>,
 }
 
 /// The kind of content at a position.
@@ -77,162 +83,51 @@ pub(super) enum At {
     Unfinished,
 }
 
-/// Responsible for new files whose names hash to its bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Responsible for new files whose keys hash to its bucket. A renamed file keeps its key, so it stays with its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Watch {
     pub(super) bucket: u8,
-    /// Names in the bucket that have splits.
-    pub(super) known: BTreeSet<Vec<u8>>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum EncodedPiece {
-    File {
-        name: Vec<u8>,
-        format: SourceFormat,
-        start: u64,
-        end: Option<u64>,
-        position: u64,
-        at: At,
-        len: u64,
-    },
-    Watch {
-        bucket: u8,
-        known: BTreeSet<Vec<u8>>,
-    },
-    Compressed {
-        name: Vec<u8>,
-        format: SourceFormat,
-        position: u64,
-        at: At,
-        len: u64,
-        read_len: u64,
-    },
-    SetAside {
-        name: Vec<u8>,
-        format: SourceFormat,
-        position: u64,
-        len: u64,
-    },
 }
 
 impl FileSourceSplit {
-    pub(super) fn encode(&self, base: &Path) -> Split {
-        let encoded = match self {
-            Self::File(file) if file.is_set_aside() => EncodedPiece::SetAside {
-                name: name_of(&file.path, base),
-                format: file.format,
-                position: file.position,
-                len: file.len,
-            },
-            Self::File(
-                file @ FileSplit {
-                    compressed: Some(part),
-                    ..
-                },
-            ) => EncodedPiece::Compressed {
-                name: name_of(&file.path, base),
-                format: file.format,
-                position: file.position,
-                at: file.at,
-                len: file.len,
-                read_len: part.read_len,
-            },
-            Self::File(file) => EncodedPiece::File {
-                name: name_of(&file.path, base),
-                format: file.format,
-                start: file.start,
-                end: file.end,
-                position: file.position,
-                at: file.at,
-                len: file.len,
-            },
-            Self::Watch(watch) => EncodedPiece::Watch {
-                bucket: watch.bucket,
-                known: watch.known.clone(),
-            },
+    /// Refuses what no job writes.
+    fn check(&self) -> Result<(), &'static str> {
+        let file = match self {
+            Self::File(file) => file,
+            Self::Watch(watch) if watch.bucket < Watch::COUNT => return Ok(()),
+            Self::Watch(_) => return Err("there is no such watch"),
         };
-        Split(encoding::encode(VERSION, &encoded))
-    }
-
-    pub(super) fn decode(split: &Split, base: &Path) -> Result<Self, ConnectorError> {
-        let wrong = |reason: &str| ConnectorError::Undecodable {
-            what: WHAT,
-            reason: reason.to_owned(),
+        let FileSplit {
+            start,
+            end,
+            position,
+            len,
+            ..
+        } = *file;
+        if position < start || end.is_some_and(|end| end <= start) {
+            return Err("its position is not in its range");
+        }
+        let has_print = |print: Option<Fingerprint>, before| {
+            print.is_none_or(|print| print.is_possible_at(before))
         };
-        let path = |name: &[u8]| base.join(OsStr::from_bytes(name));
-        match encoding::decode(WHAT, VERSION, &split.0)? {
-            EncodedPiece::File {
-                name,
-                format,
-                start,
-                end,
-                position,
-                at,
-                len,
-            } => {
-                let file = FileSplit {
-                    path: path(&name),
-                    format,
-                    start,
-                    end,
-                    position,
-                    at,
-                    len,
-                    compressed: None,
-                };
-                file.check().map_err(wrong)?;
-                Ok(Self::File(file))
+        match file.compressed {
+            None if start > len || position > len => {
+                return Err("its position is not in its file");
             }
-            EncodedPiece::Compressed {
-                name,
-                format,
-                position,
-                at,
-                len,
-                read_len,
-            } => {
-                if (at == At::Anywhere && position == 0) || read_len > len {
-                    return Err(wrong("there is no such part of a compressed file"));
-                }
-                let file = FileSplit::whole(path(&name), format, len);
-                let part = CompressedPart::read_to(read_len);
-                Ok(Self::File(file.resumed(position, at, part)))
+            None if file.at == At::Anywhere && position == 0 => {
+                return Err("there is no byte before its position");
             }
-            EncodedPiece::SetAside {
-                name,
-                format,
-                position,
-                len,
-            } => {
-                let file = FileSplit::whole(path(&name), format, len);
-                let part = CompressedPart::aside();
-                Ok(Self::File(file.resumed(position, At::Record, part)))
+            Some(part) if (file.at == At::Anywhere && position == 0) || part.read_len > len => {
+                return Err("there is no such part of a compressed file");
             }
-            EncodedPiece::Watch { bucket, known } => {
-                if bucket >= Watch::COUNT {
-                    return Err(wrong("there is no such watch"));
-                }
-                Ok(Self::Watch(Watch { bucket, known }))
+            Some(part) if !has_print(part.head, len) => {
+                return Err("its fingerprint is longer than its file");
             }
+            None | Some(_) => {}
         }
-    }
-}
-
-impl CompressedPart {
-    /// A file that had this length at the end of its content, or 0.
-    fn read_to(read_len: u64) -> Self {
-        Self {
-            read_len,
-            ..Self::default()
-        }
-    }
-
-    /// A file that is set aside.
-    fn aside() -> Self {
-        Self {
-            is_set_aside: true,
-            ..Self::default()
+        match has_print(file.print, position) {
+            true => Ok(()),
+            false => Err("its fingerprint is longer than its file"),
         }
     }
 }
@@ -249,32 +144,37 @@ impl FileSplit {
             at: At::Record,
             len,
             compressed: None,
+            key: None,
+            print: None,
         }
     }
 
-    /// A whole file of which this part was read.
-    fn resumed(self, position: u64, at: At, part: CompressedPart) -> Self {
+    /// A whole file that was seen.
+    pub(super) fn of(path: PathBuf, format: SourceFormat, facts: &FileFacts) -> Self {
         Self {
-            position,
-            at,
-            compressed: Some(part),
-            ..self
+            key: Some(facts.key),
+            ..Self::whole(path, format, facts.len)
         }
     }
 
-    /// Refuses a range that cannot be, with the reason.
-    fn check(&self) -> Result<(), &'static str> {
-        let (start, position) = (self.start, self.position);
-        if position < start || self.end.is_some_and(|end| end <= start) {
-            return Err("its position is not in its range");
-        }
-        if start > self.len || position > self.len {
-            return Err("its position is not in its file");
-        }
-        if self.at == At::Anywhere && position == 0 {
-            return Err("there is no byte before its position");
-        }
-        Ok(())
+    /// Returns to the beginning of the file.
+    pub(super) fn rewind(&mut self) {
+        self.start = 0;
+        self.position = 0;
+        self.at = At::Record;
+        self.compressed = None;
+        self.print = None;
+    }
+
+    /// Whether there is something by which its file can be told from others.
+    pub(super) fn has_proof(&self) -> bool {
+        let head = self.compressed.and_then(|part| part.head);
+        self.print.is_some() || head.is_some()
+    }
+
+    /// The length that its file has if it still has what was read.
+    pub(super) fn least_len(&self) -> u64 {
+        self.compressed.map_or(self.position, |part| part.read_len)
     }
 
     /// Whether it is a compressed file that was read to the end that it has now.
@@ -286,6 +186,19 @@ impl FileSplit {
     /// Whether it is a file that is set aside as a whole.
     pub(super) fn is_set_aside(&self) -> bool {
         self.compressed.is_some_and(|part| part.is_set_aside)
+    }
+
+    /// Whether all that the file had when its length was last seen is read.
+    pub(super) fn is_complete(&self) -> bool {
+        match self.compressed {
+            None => self.is_read() || self.position >= self.len,
+            Some(_) => self.is_whole(),
+        }
+    }
+
+    /// Whether something of it was read, rather than skipped since it is of the range before.
+    pub(super) fn is_begun(&self) -> bool {
+        self.position > self.start && self.at != At::Anywhere
     }
 
     /// Whether no record starts in the rest of the range.
@@ -300,10 +213,21 @@ impl FileSplit {
             self.compressed.get_or_insert_default().is_set_aside = true;
             return;
         }
-        self.position = self.position.max(self.last());
+        let end = self.position.max(self.last());
+        if self.position < end {
+            self.position = end;
+            self.print = None;
+        }
         self.at = At::Record;
-        let end = self.position.max(self.start.saturating_add(1));
+        let end = end.max(self.start.saturating_add(1));
         self.end = Some(self.end.map_or(end, |before| before.min(end)));
+    }
+
+    /// Makes a file that was set aside one that is read.
+    pub(super) fn readmit(&mut self) {
+        if let Some(part) = &mut self.compressed {
+            part.is_set_aside = false;
+        }
     }
 
     /// Number of bytes of the range that are read.
@@ -344,25 +268,17 @@ impl Watch {
     /// Number of watches, and so of tasks that can share the new files of a source.
     pub(super) const COUNT: u8 = 16;
 
-    /// All watches of a source that knows these files.
-    pub(super) fn all(names: &[Vec<u8>]) -> Vec<Self> {
-        let mut watches: Vec<_> = (0..Self::COUNT)
-            .map(|bucket| Self {
-                bucket,
-                known: BTreeSet::new(),
-            })
-            .collect();
-        for name in names {
-            watches[usize::from(Self::bucket_of(name))]
-                .known
-                .insert(name.clone());
-        }
-        watches
+    /// All watches of a source.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT).map(|bucket| Self { bucket })
     }
 
-    /// The watch that is responsible for a name.
-    pub(super) fn bucket_of(name: &[u8]) -> u8 {
-        (xxh3_64(name) % u64::from(Self::COUNT)) as u8
+    /// Whether it is responsible for a file.
+    pub(super) fn answers_for(self, key: FileKey) -> bool {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&key.device.to_le_bytes());
+        bytes[8..].copy_from_slice(&key.inode.to_le_bytes());
+        xxh3_64(&bytes) % u64::from(Self::COUNT) == u64::from(self.bucket)
     }
 }
 
@@ -371,34 +287,44 @@ pub(super) fn name_of(path: &Path, base: &Path) -> Vec<u8> {
     bytes_of(path.strip_prefix(base).unwrap_or(path)).to_vec()
 }
 
-/// All ranges to read, file by file: restored ones continue from their positions, and new ones are added for new files
-/// and for the growth of files. `lengths` has every file of `restored`.
+/// Prepares the ranges of one file of this length to be read: those that were restored, or one of a new file. Growth is
+/// cut into ranges of its own.
 pub(super) fn plan(
-    lengths: &BTreeMap<OsString, u64>,
-    restored: Vec<FileSplit>,
-    format: SourceFormat,
+    mut ranges: Vec<FileSplit>,
+    len: u64,
     split_bytes: Option<NonZeroU64>,
-) -> Vec<FileSplit> {
-    let mut by_path: BTreeMap<OsString, Vec<FileSplit>> = BTreeMap::new();
-    for split in restored {
-        let path = split.path.clone().into_os_string();
-        by_path.entry(path).or_default().push(split);
+    planned: &mut Vec<FileSplit>,
+) {
+    ranges.sort_by_key(|range| range.start);
+    for range in &mut ranges {
+        range.len = len;
     }
-    let mut planned = Vec::new();
-    for (path, &len) in lengths {
-        let mut ranges = by_path
-            .remove(path)
-            .unwrap_or_else(|| vec![FileSplit::whole(path.into(), format, len)]);
-        ranges.sort_by_key(|range| range.start);
-        for range in &mut ranges {
-            range.len = len;
-        }
-        hand_over_unfinished(&mut ranges);
-        let last = ranges.pop().expect("a file has at least one range");
+    hand_over_unfinished(&mut ranges);
+    if let Some(last) = ranges.pop() {
         planned.append(&mut ranges);
-        cut(last, split_bytes, &mut planned);
+        cut(last, split_bytes, planned);
     }
-    planned
+}
+
+/// The ranges of a file as one: where the reading of compressed content would continue. `None` if there are gaps in what was
+/// read.
+pub(super) fn join(ranges: &[FileSplit]) -> Option<FileSplit> {
+    let mut sorted: Vec<&FileSplit> = ranges.iter().collect();
+    sorted.sort_by_key(|range| range.start);
+    let first = sorted.iter().position(|range| !range.is_read())?;
+    if sorted[first + 1..].iter().any(|range| range.is_begun()) {
+        return None;
+    }
+    let last = match sorted[..=first] {
+        [.., read, unread] if !unread.is_begun() => read,
+        [.., last] => last,
+        [] => return None,
+    };
+    (last.at != At::Anywhere).then(|| FileSplit {
+        start: 0,
+        end: None,
+        ..last.clone()
+    })
 }
 
 /// A last line without a newline may have started in any range. The last range reads the growth of the file, so it
@@ -413,6 +339,7 @@ fn hand_over_unfinished(ranges: &mut [FileSplit]) {
         other.at = At::Record;
         if last.position <= other.position {
             last.position = other.position;
+            last.print = other.print;
             last.at = At::Unfinished;
         }
     }
@@ -427,6 +354,7 @@ fn cut(mut range: FileSplit, split_bytes: Option<NonZeroU64>, planned: &mut Vec<
                 start: end,
                 position: end,
                 at: At::Anywhere,
+                print: None,
                 ..range.clone()
             };
             range.end = Some(end);

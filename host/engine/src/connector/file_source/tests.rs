@@ -31,7 +31,7 @@ pub(super) fn limits(records_max: usize) -> ReadLimits {
 
 /// Reads with a random number of tasks and batches, and restarts from the splits at random moments, until all tasks are
 /// finished or, with `stops`, a random moment. Returns the splits at the end.
-fn run(
+pub(super) fn run(
     source: &FileSource,
     mut restored: Option<Vec<Split>>,
     random: &mut Random,
@@ -137,9 +137,12 @@ fn what_a_file_grew_by_is_read_once() {
         let (mut file, mut expected, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let mut restored = None;
         for _ in 0..4 {
-            let more = random.bytes(b"abc\r\n\n", 40);
-            // A newline at the start ends a last line that was already read.
+            let mut more = random.bytes(b"abc\r\n\n", 40);
+            // A newline at the start ends a last line that was already read. Anything else is refused.
             let is_unfinished = file.last().is_some_and(|&last| last != b'\n');
+            if is_unfinished {
+                more.insert(0, b'\n');
+            }
             let new = match more.as_slice() {
                 [b'\n', new @ ..] | [b'\r', b'\n', new @ ..] if is_unfinished => new,
                 new => new,
@@ -163,6 +166,9 @@ fn a_file_that_grows_while_it_is_read_loses_and_doubles_no_byte() {
         let source = source(&folder, &format!("path = 'f'\nsplit-bytes = {split_bytes}"));
         let (mut file, mut records, mut restored) = (Vec::new(), Vec::new(), None);
         for round in 0..8 {
+            if file.last().is_some_and(|&last| last != b'\n') {
+                file.push(b'\n');
+            }
             file.extend(random.bytes(b"abcdefgh\n", 30));
             fs::write(folder.path().join("f"), &file).unwrap();
             let stops = round < 7;
@@ -406,8 +412,19 @@ fn input_that_is_not_what_it_was_is_refused() {
     fs::write(&path, "one\n").unwrap();
     let found = message(lines.splits(None, Some(read.clone())));
     assert!(found.contains("ends at byte 4, but"), "{found}");
+    fs::write(&path, "one\ntwo, and more\n").unwrap();
+    let found = message(lines.splits(None, Some(read.clone())));
+    assert!(
+        found.contains("f` is not what was read up to byte 8"),
+        "{found}"
+    );
+    // It was read to its end.
     fs::remove_file(&path).unwrap();
-    let found = message(lines.splits(None, Some(read)));
+    assert_eq!(lines.splits(None, Some(read)).unwrap(), []);
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let begun = lines.splits(None, None).unwrap();
+    fs::remove_file(&path).unwrap();
+    let found = message(lines.splits(None, Some(begun)));
     assert!(found.contains("no longer exists, but"), "{found}");
 }
 
@@ -485,8 +502,13 @@ fn followed_files_grow_and_new_ones_have_one_reader() {
         assert_eq!(splits.len(), 16 + (round + 1) * 10);
         restored = Some(splits);
     }
-    write("0-0", "");
-    assert!(message(source.splits(None, restored)).contains("but it was read up to"));
+    // Truncated: it is read from its beginning.
+    write("0-0", "new\n");
+    let splits = source.splits(None, restored).unwrap();
+    let mut reader = source.reader(splits).unwrap();
+    let mut batch = Batch::default();
+    while reader.read(now, limits(9), &mut batch).unwrap() == ReadOutcome::More {}
+    assert_eq!(batch.values.iter().collect::<Vec<_>>(), [b"new"]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The part of a file that is in memory: large reads at a position, with lines found in place.
 //!
-//! - `cursor <= filled <= buffer.len()`.
+//! - `first <= cursor <= filled <= buffer.len()`.
 //! - `buffer[filled]` would be byte `next` of the file; nothing at or after `limit` is read.
+//! - `buffer[first..cursor]` are bytes that were taken. A few are kept, since positions are proved by the bytes before
+//!   them: what is digested is what was read, whatever has happened to the file since.
 //!
 //! Parts that were read ahead replace the buffer; the bytes before them that are still needed, the start of a record,
 //! are copied to the room in front of the part. The start of a longer record is kept in the old buffer, and the part is
@@ -20,8 +22,10 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::compressed::FileContent;
+use super::identity::{Fingerprint, PRINT_BYTES};
+use super::listing;
 use super::place::{self, CountedInput, LineEnd};
-use super::split::FileSplit;
+use super::split::{At, FileSplit};
 use super::standard_input::StandardInput;
 use super::stdin;
 use crate::connector::read_ahead::{Ahead, ReadAhead, ReadPart, read_at};
@@ -39,6 +43,7 @@ pub(super) struct Window {
     path: PathBuf,
     file: Arc<File>,
     buffer: Vec<u8>,
+    first: usize,
     cursor: usize,
     filled: usize,
     next: u64,
@@ -71,22 +76,24 @@ pub(super) enum CursorLine {
 }
 
 impl Window {
-    /// Opens the file of a split at `position`. With a service, parts of the split are read ahead.
+    /// A window of the file of a split, which the caller has opened, at `position`. With a service, parts of the split
+    /// are read ahead.
     pub(super) fn open(
+        file: &Arc<File>,
         split: &FileSplit,
         position: u64,
         limit: u64,
         service: Option<&Arc<dyn ReadAhead>>,
     ) -> Result<Self, ConnectorError> {
         let path = split.path.clone();
-        let file = File::open(&path).map_err(ConnectorError::io("open", &path))?;
-        let file = Arc::new(file);
-        if let Some(part) = split.compressed {
-            let content = FileContent::open(&path, &file, position, part.may_grow)?;
+        let file = Arc::clone(file);
+        if split.compressed.is_some() {
+            let content = FileContent::open(&file, split, position)?;
             return Ok(Self {
                 path,
                 file,
                 buffer: Vec::new(),
+                first: 0,
                 cursor: 0,
                 filled: 0,
                 next: 0,
@@ -104,6 +111,7 @@ impl Window {
             path,
             file,
             buffer: Vec::new(),
+            first: 0,
             cursor: 0,
             filled: 0,
             next: position,
@@ -114,12 +122,73 @@ impl Window {
         })
     }
 
+    /// A window at the position of a split. Looks whether the bytes before it are still those that were read, and does
+    /// so after reading those behind it: they are of the same file then.
+    ///
+    /// # Errors
+    /// [`ConnectorError::InputReplaced`] if they are not; nothing was taken.
+    pub(super) fn resume(
+        file: &Arc<File>,
+        split: &FileSplit,
+        limit: u64,
+        service: Option<&Arc<dyn ReadAhead>>,
+    ) -> Result<Self, ConnectorError> {
+        let Some(print) = split.print.filter(|_| split.compressed.is_none()) else {
+            // Of compressed content, the bytes before the position come by when it is skipped.
+            return Self::open(file, split, split.position, limit, service);
+        };
+        let before = print.bytes_len();
+        let start = split.position.saturating_sub(before as u64);
+        let mut window = Self::open(file, split, start, limit, service)?;
+        while window.rest().len() < before && window.fill()? {}
+        let is_same = window.rest().get(..before).is_some_and(|it| print.fits(it));
+        if !is_same {
+            return Err(ConnectorError::InputReplaced {
+                path: window.path,
+                position: split.position,
+            });
+        }
+        window.pass(before);
+        Ok(window)
+    }
+
+    /// The last bytes before the cursor that are in memory.
+    pub(super) fn taken(&self) -> &[u8] {
+        let first = self.first.max(self.cursor.saturating_sub(PRINT_BYTES));
+        &self.buffer[first..self.cursor]
+    }
+
+    /// The fingerprint of the bytes before the position of a split; `None` if nothing of its range was read.
+    pub(super) fn print(&self, split: &FileSplit) -> Option<Fingerprint> {
+        if split.at == At::Anywhere || split.position <= split.start {
+            return None;
+        }
+        // The start of a row that is not whole is behind the position.
+        let Some(behind) = self.position().checked_sub(split.position) else {
+            // The content before it is still skipped.
+            return split.print;
+        };
+        let end = self.cursor.checked_sub(usize::try_from(behind).ok()?);
+        let len = split.position.min(PRINT_BYTES as u64) as usize;
+        if let Some(end) = end.filter(|&end| end >= self.first + len) {
+            return Some(Fingerprint::of(&self.buffer[end - len..end]));
+        }
+        if self.content.is_some() {
+            return None;
+        }
+        // They are no longer in memory.
+        let from = split.position - len as u64;
+        let bytes = listing::bytes_at(&self.file, &self.path, from, len).ok()?;
+        (bytes.len() == len).then(|| Fingerprint::of(&bytes))
+    }
+
     /// Opens standard input, whose descriptor is `file`.
     pub(super) fn of_stream(input: Arc<StandardInput>, file: Arc<File>, position: u64) -> Self {
         Self {
             path: PathBuf::from(stdin::NAME),
             file,
             buffer: Vec::new(),
+            first: 0,
             cursor: 0,
             filled: 0,
             next: position,
@@ -132,19 +201,17 @@ impl Window {
 
     /// Continues at another position of a stream.
     pub(super) fn go_to(&mut self, position: u64) {
+        self.first = 0;
         self.cursor = 0;
         self.filled = 0;
         self.next = position;
     }
 
-    /// Continues at a position that was read before; returns `false` if its bytes are gone. Content is skipped up to there by
-    /// [`Window::catch_up`].
+    /// Continues at the position of a split, which was read before; returns `false` if its bytes are gone. Content is skipped
+    /// up to there by [`Window::catch_up`].
     #[cold]
-    pub(super) fn go_back(
-        &mut self,
-        split: &FileSplit,
-        position: u64,
-    ) -> Result<bool, ConnectorError> {
+    pub(super) fn go_back(&mut self, split: &mut FileSplit) -> Result<bool, ConnectorError> {
+        let position = split.position;
         if let Some(WindowContent::Stream(input)) = &self.content {
             if input.check_kept(position).is_err() {
                 return Ok(false);
@@ -152,8 +219,11 @@ impl Window {
             self.go_to(position);
             return Ok(true);
         }
+        // It must be of this position until the content before it is skipped.
+        split.print = self.print(split);
+        let file = Arc::clone(&self.file);
         // What was read ahead is behind this position.
-        *self = Self::open(split, position, split.len, None)?;
+        *self = Self::open(&file, split, position, split.len, None)?;
         Ok(true)
     }
 
@@ -190,8 +260,12 @@ impl Window {
     }
 
     /// Skips content that was read before; returns `false` if there is more of it. Without compression, there is none.
+    ///
+    /// # Errors
+    /// [`ConnectorError::InputShrank`] or [`ConnectorError::InputReplaced`] if it is not what was read.
     pub(super) fn catch_up(&mut self) -> Result<bool, ConnectorError> {
-        let Some(from) = self.compressed().map(FileContent::start) else {
+        let content = self.compressed();
+        let Some((from, print)) = content.map(|content| (content.start(), content.print())) else {
             return Ok(true);
         };
         let until = self.position().saturating_add(SKIPPED_BYTES);
@@ -208,6 +282,20 @@ impl Window {
             }
             let left = from - self.position();
             self.pass(left.min(self.rest().len() as u64) as usize);
+        }
+        if self.position() > from {
+            return Ok(true);
+        }
+        let is_same = print.is_none_or(|print| {
+            let taken = self.taken();
+            let before = taken.len().checked_sub(print.bytes_len());
+            before.is_some_and(|before| print.fits(&taken[before..]))
+        });
+        if !is_same {
+            return Err(ConnectorError::InputReplaced {
+                path: self.path.clone(),
+                position: from,
+            });
         }
         Ok(true)
     }
@@ -323,7 +411,7 @@ impl Window {
         if self.content.is_some() {
             let before = (self.position() - start) as usize;
             if before <= BadContent::BYTES_MAX {
-                self.held = before.min(self.cursor);
+                self.held = before.min(self.cursor - self.first);
             }
         }
         let filled = self.fill();
@@ -372,8 +460,11 @@ impl Window {
         let (head, len) = (part.room.start, part.len);
         let rest = self.filled - self.cursor;
         let unused = if rest <= head {
-            part.buffer[head - rest..head].copy_from_slice(&self.buffer[self.cursor..self.filled]);
+            let kept = self.taken().len().min(head - rest);
+            let from = self.cursor - kept;
+            part.buffer[head - rest - kept..head].copy_from_slice(&self.buffer[from..self.filled]);
             self.cursor = head - rest;
+            self.first = self.cursor - kept;
             self.filled = head + len;
             std::mem::replace(&mut self.buffer, part.buffer)
         } else {
@@ -414,11 +505,12 @@ impl Window {
 
     /// A row that is in the buffer.
     fn held_row(&self, (from, to): (u64, u64)) -> (u64, Vec<u8>) {
-        let buffered = self.next - self.filled as u64;
+        let buffered = self.next - (self.filled - self.first) as u64;
         if from < buffered {
             return (from, Vec::new());
         }
-        let bytes = &self.buffer[(from - buffered) as usize..(to - buffered) as usize];
+        let index = |position: u64| self.first + (position - buffered) as usize;
+        let bytes = &self.buffer[index(from)..index(to)];
         let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
         let ends = bytes.iter().take_while(is_end).count();
         let row = &bytes[ends..];
@@ -429,33 +521,25 @@ impl Window {
     /// Reads bytes from one position to another once more, for a dead letter: at most as many as that keeps.
     fn read_back(&self, (from, to): (u64, u64)) -> Result<Vec<u8>, ConnectorError> {
         let len = (to - from).min(BadContent::BYTES_MAX as u64) as usize;
-        let mut bytes = vec![0; len];
-        let mut filled = 0;
-        while filled < len {
-            let read = read_at(&self.file, &mut bytes[filled..], from + filled as u64);
-            let read = read.map_err(ConnectorError::io("read", &self.path))?;
-            if read == 0 {
-                break;
-            }
-            filled += read;
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
+        listing::bytes_at(&self.file, &self.path, from, len)
     }
 
-    /// Drops the bytes before the cursor that are not held, and grows the buffer if a record takes more than half of it, or
-    /// more room is needed.
+    /// Drops bytes before the cursor, but for the last few and those that are held, and grows the buffer if a record takes
+    /// more than half of it, or more room is needed.
     fn make_room(&mut self, needed: usize) {
-        let dropped = self.cursor - self.held;
+        let kept = self.taken().len().max(self.held);
+        let dropped = self.cursor - kept;
         if dropped > 0 {
             self.buffer.copy_within(dropped..self.filled, 0);
             self.filled -= dropped;
-            self.cursor = self.held;
         }
+        self.cursor = kept;
+        self.first = 0;
         if self.filled >= self.buffer.len() / 2 {
             // A short file gets a short buffer: there may be many of them.
             let left = usize::try_from(self.limit - self.position()).unwrap_or(usize::MAX);
-            let len = (self.buffer.len() * 2).max(READ_BYTES).min(left);
+            let len = (self.buffer.len() * 2).max(READ_BYTES);
+            let len = len.min(left.saturating_add(kept));
             self.buffer.resize(len.max(self.filled), 0);
         }
         if self.buffer.len() < self.filled + needed {
