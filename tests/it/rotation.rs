@@ -320,12 +320,19 @@ fn a_link_is_turned_and_a_name_is_not_text() {
             (&|job| append(job, "a", "2\n"), &["2"]),
             (
                 &|job| {
-                    append(job, "b", "3 and more\n");
+                    append(job, "a", "3\n");
+                    append(job, "b", "4 and more\n");
                     turn(job, "../b");
                 },
-                &["3 and more"],
+                &["3", "4 and more"],
             ),
-            (&|job| append(job, "b", "4\n"), &["4"]),
+            (
+                &|job| {
+                    append(job, "a", "5\n");
+                    append(job, "b", "6\n");
+                },
+                &["5", "6"],
+            ),
         ],
     );
     // A name that is not UTF-8.

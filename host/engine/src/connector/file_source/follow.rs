@@ -75,6 +75,8 @@ pub(super) struct FollowReader {
 
 struct FollowedFile {
     split: FileSplit,
+    /// The name of the link that has led to it, if a checkpoint may not have the path itself.
+    link: Option<PathBuf>,
     /// The facts of the file when it was last read to its end.
     read: Option<FileFacts>,
     /// While it may be a copy: its length, and since when it has this length.
@@ -109,6 +111,7 @@ impl FollowedFile {
     fn new(split: FileSplit) -> Self {
         Self {
             split,
+            link: None,
             read: None,
             suspected: None,
             is_deleted: false,
@@ -493,6 +496,9 @@ impl SourceReader for FollowReader {
             let mut split = file.split.clone();
             if let Some(open) = self.open.as_ref().filter(|open| open.key == *key) {
                 split.print = open.content.window().print(&split);
+            }
+            if let Some(link) = &file.link {
+                split.path.clone_from(link);
             }
             FileSourceSplit::File(split)
         });

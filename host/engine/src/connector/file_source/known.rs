@@ -65,11 +65,13 @@ impl KnownFiles {
                 ..KnownFile::default()
             };
             table.files.insert(key, known);
-            if (split.position > 0 || split.is_whole())
-                && let Some(file) = listing::open_if_allowed(&split.path)?
-            {
-                let len = Self::head_len(split);
-                table.note_begun(key, &listing::bytes_at(&file, &split.path, 0, len)?);
+            if split.position > 0 || split.is_whole() {
+                let file = listing::open_if_allowed(&split.path)?;
+                let head = match file.filter(|file| listing::is_file_of(file, key)) {
+                    Some(file) => listing::bytes_at(&file, &split.path, 0, Self::head_len(split))?,
+                    None => Vec::new(),
+                };
+                table.note_begun(key, &head);
             }
         }
         *self.lock() = table;

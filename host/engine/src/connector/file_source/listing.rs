@@ -134,6 +134,12 @@ pub(super) fn facts_of(metadata: &Metadata) -> FileFacts {
     }
 }
 
+/// Whether an open file is the one with this key.
+pub(super) fn is_file_of(file: &File, key: FileKey) -> bool {
+    file.metadata()
+        .is_ok_and(|found| facts_of(&found).key == key)
+}
+
 /// The facts of a file; `None` if there is no such file.
 pub(super) fn facts_at(path: &Path) -> Result<Option<FileFacts>, ConnectorError> {
     match fs::metadata(path) {
@@ -156,6 +162,17 @@ pub(super) fn with_inodes(
         }
         Ok(())
     })
+}
+
+/// The folder of the file that a symbolic link leads to; `None` for other paths, and if it cannot be listed.
+pub(super) fn target_folder(link: &Path) -> Option<PathBuf> {
+    if !link.is_symlink() {
+        return None;
+    }
+    let target = link.canonicalize().ok()?;
+    let folder = target.parent()?;
+    fs::read_dir(folder).ok()?;
+    Some(folder.to_owned())
 }
 
 /// Opens a file for reading; `None` if there is no such file.

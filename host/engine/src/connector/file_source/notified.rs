@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listing;
 use crate::connector::folder_events::{FolderEvents, FolderListener, FolderNews};
 
 /// The service that says what has changed, for one reader.
@@ -52,11 +53,8 @@ impl Notified {
 
     /// Watches the folder of the file that a symbolic link leads to; does nothing for other paths.
     pub(super) fn watch_target(&mut self, link: &Path) {
-        if link.is_symlink()
-            && let Ok(target) = link.canonicalize()
-            && let Some(folder) = target.parent()
-        {
-            self.is_whole &= self.listener.watch(folder);
+        if let Some(folder) = listing::target_folder(link) {
+            self.is_whole &= self.listener.watch(&folder);
         }
     }
 

@@ -133,23 +133,31 @@ impl FileSource {
         Ok(Sighting::new(listed))
     }
 
-    /// Adds files that were renamed to something that `path` does not match.
+    /// Adds files that were renamed to something that `path` does not match, and those from which a followed link was turned
+    /// away, if they are beside the one that it leads to now. A path in a checkpoint would say where such a file is, too, but
+    /// could also be made to name any file.
     fn look_beside(
         &self,
         files: &RestoredFiles,
         seen: &mut Sighting,
     ) -> Result<(), ConnectorError> {
-        let mut wanted: BTreeMap<&Path, BTreeSet<u64>> = BTreeMap::new();
+        let mut wanted: BTreeMap<PathBuf, BTreeSet<u64>> = BTreeMap::new();
         for (path, key) in files.keys() {
-            if let (Some(key), Some(folder)) = (*key, path.parent())
-                && seen.find(key, path).is_none()
-            {
+            let Some(key) = key.filter(|key| seen.find(*key, path).is_none()) else {
+                continue;
+            };
+            let folder = path.parent().map(Path::to_owned);
+            let target = match self.follow {
+                true => listing::target_folder(path),
+                false => None,
+            };
+            for folder in folder.into_iter().chain(target) {
                 wanted.entry(folder).or_default().insert(key.inode);
             }
         }
         for (folder, inodes) in wanted {
             let mut beside = FilesByPath::new();
-            listing::with_inodes(folder, &|inode| inodes.contains(&inode), &mut beside)?;
+            listing::with_inodes(&folder, &|inode| inodes.contains(&inode), &mut beside)?;
             seen.add_beside(beside);
         }
         Ok(())
@@ -170,7 +178,7 @@ impl FileSource {
             if is_aside {
                 if let Some((place, facts)) = keyed(&path, &ranges, seen) {
                     // It stays so, whatever its content is now.
-                    take_place(&mut ranges, place, facts);
+                    self.take_place(&mut ranges, place, facts);
                     let found = recognised.found.entry(place.to_owned());
                     found.or_insert((*facts, ranges));
                     continue;
@@ -208,10 +216,22 @@ impl FileSource {
             if known.is_some_and(|known| known >= file.position) {
                 continue;
             }
-            take_place(&mut ranges, place, facts);
+            self.take_place(&mut ranges, place, facts);
             found.insert(place.to_owned(), (*facts, ranges));
         }
         Ok(recognised)
+    }
+
+    /// Gives ranges the key of their file and its path. A file that only a link has led to keeps the name of that.
+    fn take_place(&self, ranges: &mut [FileSplit], place: &Path, facts: &FileFacts) {
+        let is_named =
+            ranges.iter().all(|range| range.path == place) || self.listing.may_name(place);
+        for range in ranges {
+            if is_named {
+                range.path = place.to_owned();
+            }
+            range.key = Some(facts.key);
+        }
     }
 
     /// Where to continue with a file that is not there as it was; `None` if it counts as read.
@@ -242,14 +262,6 @@ impl FileSource {
                 position: file.position,
             }),
         }
-    }
-}
-
-/// Gives ranges the path and the key of their file.
-fn take_place(ranges: &mut [FileSplit], place: &Path, facts: &FileFacts) {
-    for range in ranges {
-        range.path = place.to_owned();
-        range.key = Some(facts.key);
     }
 }
 

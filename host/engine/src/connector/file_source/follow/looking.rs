@@ -5,7 +5,7 @@
 //! is decided by [`super`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{FollowReader, FollowedFile, RETRY};
@@ -73,20 +73,22 @@ impl FollowReader {
         }
     }
 
-    /// Adds own files that have a name beside the listing.
+    /// Adds own files that have a name beside the listing, or beside the file that their link leads to now.
     fn look_beside(&self, seen: &mut Sighting) -> Result<(), ConnectorError> {
-        let mut wanted: BTreeMap<&Path, BTreeSet<u64>> = BTreeMap::new();
+        let mut wanted: BTreeMap<PathBuf, BTreeSet<u64>> = BTreeMap::new();
         for (key, file) in &self.files {
             let path = &file.split.path;
-            if let Some(folder) = path.parent()
-                && seen.find(*key, path).is_none()
-            {
+            if seen.find(*key, path).is_some() {
+                continue;
+            }
+            let folder = path.parent().map(Path::to_owned);
+            for folder in folder.into_iter().chain(listing::target_folder(path)) {
                 wanted.entry(folder).or_default().insert(key.inode);
             }
         }
         for (folder, inodes) in wanted {
             let mut beside = FilesByPath::new();
-            listing::with_inodes(folder, &|inode| inodes.contains(&inode), &mut beside)?;
+            listing::with_inodes(&folder, &|inode| inodes.contains(&inode), &mut beside)?;
             seen.add_beside(beside);
         }
         Ok(())
@@ -107,7 +109,11 @@ impl FollowReader {
         };
         file.is_missed = false;
         if file.split.path != path {
-            file.split.path = path.to_owned();
+            let before = std::mem::replace(&mut file.split.path, path.to_owned());
+            file.link = match self.source.listing.may_name(path) {
+                true => None,
+                false => file.link.take().or(Some(before)),
+            };
         }
         if file.has_changed(facts) {
             self.ready.push_back(key);
