@@ -5,6 +5,7 @@
 //! there.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ pub trait FolderEvents: Send + Sync {
 
 /// Collects what has changed in some folders.
 pub trait FolderListener: Send {
-    /// Watches a folder from now on; returns `false` if the system cannot. One that is watched already, or does not
-    /// exist, makes no difference.
-    fn watch(&mut self, folder: &Path) -> bool;
+    /// Watches a folder from now on. One that is watched already, or does not exist, makes no difference.
+    ///
+    /// # Errors
+    /// When the system cannot watch it: nothing is heard of it.
+    fn watch(&mut self, folder: &Path) -> io::Result<()>;
 
     /// Whether something has changed.
     fn has_news(&self) -> bool;

@@ -120,6 +120,11 @@ pub trait SourceReader: Send {
         false
     }
 
+    /// What its user should know once, such as why it is slower than it could be. Asked after a read without records.
+    fn take_warning(&mut self) -> Option<String> {
+        None
+    }
+
     /// The splits with the position after the last record that was read.
     fn splits(&self) -> Vec<Split>;
 

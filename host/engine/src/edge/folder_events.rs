@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{PipeReader, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -132,10 +132,10 @@ impl FolderEvents for WorkerEvents {
 }
 
 impl FolderListener for Listener {
-    fn watch(&mut self, folder: &Path) -> bool {
+    fn watch(&mut self, folder: &Path) -> io::Result<()> {
         match self.watching.watch(folder, &self.inbox) {
-            Ok(()) => true,
-            Err(error) => matches!(error, Errno::NOENT | Errno::NOTDIR),
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -213,7 +213,7 @@ impl FolderWatches {
     #[expect(clippy::disallowed_methods, reason = "this is where threads come from")]
     fn start(self: &Arc<Self>) -> Result<RunningWatch, Errno> {
         let inotify = Arc::new(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?);
-        let stop = std::io::pipe();
+        let stop = io::pipe();
         let (over, stop) =
             stop.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let (watching, own) = (Arc::clone(self), Arc::clone(&inotify));
@@ -318,8 +318,8 @@ mod tests {
         let thread = WatchingThread::new(Clock::start());
         let service = thread.service(Arc::new(TestBell(Mutex::new(sender))));
         let mut listener = service.listen();
-        assert!(listener.watch(folder.path()));
-        assert!(listener.watch(&folder.path().join("nothing")));
+        listener.watch(folder.path()).unwrap();
+        listener.watch(&folder.path().join("nothing")).unwrap();
         assert!(!listener.has_news());
         fs::write(&path, "more").unwrap();
         woken.recv().unwrap();
@@ -335,7 +335,7 @@ mod tests {
         }
         assert!(news.names_changed && news.paths.contains(&path));
         thread.stop().unwrap();
-        assert!(listener.watch(folder.path()));
+        listener.watch(folder.path()).unwrap();
         fs::write(folder.path().join("g"), "late").unwrap();
         assert!(!listener.has_news());
     }

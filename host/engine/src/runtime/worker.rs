@@ -23,7 +23,7 @@ use super::snapshot::{RegionId, RegionSnapshot, SnapshotError};
 use super::swap::{Ready, Replacement};
 use super::sweep::Hurry;
 use super::task::Task;
-use crate::guest::GuestClock;
+use crate::guest::{GuestClock, LogLevel, LogLine};
 use crate::observe::{Stage, Standing, WorkerMetrics};
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_state::stream::{CheckpointId, InputPort, NO_TIMESTAMP, OutputPort, Timestamp};
@@ -441,6 +441,10 @@ impl Worker {
         self.meters.stages.enter(node, Stage::Exchange);
         let has_times = source.newest != NO_TIMESTAMP;
         let has_finished = source.finished;
+        let warning = match batch.is_empty() {
+            true => source.reader.take_warning(),
+            false => None,
+        };
         self.meters
             .counters
             .records_in
@@ -450,6 +454,10 @@ impl Worker {
             self.meters.note_out(node, &batch);
             self.emit(node, OutputPort(0), batch)?;
             self.note_held(at, now);
+        }
+        if let Some(message) = warning {
+            let level = LogLevel::Warn;
+            self.report_log(node, vec![LogLine { level, message }]);
         }
         if let Some(bad) = bad {
             self.refuse_input(at, node, *bad, now)?;

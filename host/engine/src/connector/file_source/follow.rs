@@ -486,6 +486,11 @@ impl SourceReader for FollowReader {
         self.notified = Some(Notified::new(service));
     }
 
+    fn take_warning(&mut self) -> Option<String> {
+        let problem = self.notified.as_mut()?.take_problem();
+        problem.filter(|_| self.source.known.warns_first())
+    }
+
     fn has_news(&self) -> bool {
         self.notified.as_ref().is_some_and(Notified::has_news)
     }

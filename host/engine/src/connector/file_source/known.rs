@@ -8,6 +8,7 @@
 //!   earlier task, too, with nothing read: the further position counts.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::identity::{FileKey, Fingerprint};
@@ -22,6 +23,8 @@ const HEAD_BYTES: usize = 1 << 10;
 #[derive(Debug, Default)]
 pub(super) struct KnownFiles {
     table: Mutex<KnownTable>,
+    /// Whether one of the tasks has told why it is not notified of changes.
+    has_warned: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +52,11 @@ struct KnownFile {
 impl KnownFiles {
     fn lock(&self) -> MutexGuard<'_, KnownTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a task is the first one to tell why it is not notified of changes.
+    pub(super) fn warns_first(&self) -> bool {
+        !self.has_warned.swap(true, Ordering::Relaxed)
     }
 
     /// Forgets all, and knows the files of these splits. Unread ones may be copies if an earlier run has read others.
