@@ -50,13 +50,13 @@ impl FollowReader {
         }
         // A folder is not read in one moment: a file may get another name, or be compressed, while this is done. So it is
         // missed once more before it is given up.
-        match self.files.get_mut(&key) {
-            Some(file) if !std::mem::replace(&mut file.is_missed, true) => {
-                self.waiting.insert(key);
-                Ok(())
-            }
-            _ => self.give_up(key, seen, now),
+        if let Some(file) = self.files.get_mut(&key)
+            && !std::mem::replace(&mut file.is_missed, true)
+        {
+            self.waiting.insert(key);
+            return Ok(());
         }
+        self.give_up(key, seen, now)
     }
 
     /// Handles a file that can no longer be read.
