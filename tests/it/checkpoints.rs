@@ -38,8 +38,8 @@ fn a_finished_job_that_runs_again_does_nothing_and_says_so() {
 fn input_that_grew_is_read_on() {
     let job = Job::with_input("to be or");
     job.run(&[]).succeeded();
-    // The last line had no newline: what comes is a line of its own.
-    append(&job, b" not to be\nthat is\n");
+    // The last line was read without its newline, which comes now.
+    append(&job, b"\nnot to be\nthat is\n");
     job.run(&[]).succeeded().says("resumes from checkpoint 1, ");
     append(&job, b"the question to be asked");
     job.run(&[]).succeeded().says("resumes from checkpoint 2, ");

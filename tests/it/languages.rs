@@ -282,6 +282,7 @@ fn one_language_takes_over_the_state_of_another() {
         .collect();
     for (turn, language) in languages.iter().chain(&languages[..1]).enumerate() {
         input += &words(3_000, turn as u64);
+        input.push('\n');
         job.write("in.txt", &input);
         job.write("pipeline.toml", pipeline(&counter(*language)));
         job.run(&[]).succeeded();

@@ -129,7 +129,7 @@ sink.z = { connector = 'discard', from = ['join', 'route.bad'] }
         text,
         &[],
         "a -> route.in\na => join.right\nb -> route.in\nroute.good => join.left\nroute.bad => join.right\n\
-         route.bad -> z\njoin.out -> z",
+         route.bad => z\njoin.out -> z",
     );
 }
 

@@ -29,7 +29,9 @@ impl FollowReader {
         self.files
             .retain(|key, file| file.split.position > 0 || !known.is_taken_over(*key));
         let has_waiting = !self.waiting.is_empty();
-        let keys: Vec<FileKey> = self.files.keys().copied().collect();
+        // By name, as without `follow`: later files of a series have later names.
+        let mut keys: Vec<FileKey> = self.files.keys().copied().collect();
+        keys.sort_by_key(|key| &self.files[key].split.path);
         for key in keys {
             self.look_at(key, &seen, now)?;
         }
