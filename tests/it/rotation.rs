@@ -436,6 +436,9 @@ struct LogWriter<'a> {
     /// Rotated files, with the numbers of their lines.
     rotated: Vec<(String, u64, u64)>,
     rotations: u64,
+    /// What was done to which file, when, and the numbers of its lines.
+    history: Vec<(u128, String, std::ops::Range<u64>)>,
+    since: Instant,
 }
 
 impl LogWriter<'_> {
@@ -447,6 +450,11 @@ impl LogWriter<'_> {
             self.written += 1;
         }
         append(self.job, "log/app.log", &text);
+    }
+
+    fn note(&mut self, what: &str, name: &str, lines: std::ops::Range<u64>) {
+        let at = self.since.elapsed().as_millis();
+        self.history.push((at, format!("{what} {name}"), lines));
     }
 
     fn visible(&self) -> BTreeSet<u64> {
@@ -463,20 +471,23 @@ impl LogWriter<'_> {
             0 if !is_empty => {
                 let name = self.rotated_name();
                 rename(self.job, "log/app.log", &name);
+                self.note("renamed to", &name, self.first..self.written);
                 self.first = self.written;
             }
             // A log that is copied before any of it was read is two files with the same content.
             1 if !is_empty && self.visible().contains(&self.first) => {
                 let name = self.rotated_name();
                 copy_and_truncate(self.job, "log/app.log", &name);
+                self.note("copied to", &name, self.first..self.written);
                 self.first = self.written;
             }
             2 if !self.rotated.is_empty() => {
                 let visible = self.visible();
                 let index = self.random.index(self.rotated.len());
-                let (name, from, to) = &self.rotated[index];
-                if (*from..*to).all(|line| visible.contains(&line)) {
-                    fs::remove_file(self.job.path(name)).unwrap();
+                let (name, from, to) = self.rotated[index].clone();
+                if (from..to).all(|line| visible.contains(&line)) {
+                    fs::remove_file(self.job.path(&name)).unwrap();
+                    self.note("removed", &name, from..to);
                     self.rotated.remove(index);
                 }
             }
@@ -489,11 +500,12 @@ impl LogWriter<'_> {
     /// Compresses a rotated file. One of which nothing was read yet would be two files with the same content.
     fn compress(&mut self) {
         let index = self.random.index(self.rotated.len());
-        let (name, from, _) = self.rotated[index].clone();
+        let (name, from, to) = self.rotated[index].clone();
         let is_compressed = name.ends_with(".gz") || name.ends_with(".zst");
         if !is_compressed && self.visible().contains(&from) {
             let ending = ["gz", "zst"][self.random.index(2)];
             compress(self.job, &name, ending);
+            self.note("compressed", &name, from..to);
             self.rotated[index].0 = format!("{name}.{ending}");
         }
     }
@@ -517,7 +529,9 @@ fn every_line_is_there_once_however_logs_are_rotated() {
     let job = copy("log/app.log*", "follow = true");
     File::create(job.path("log/app.log")).unwrap();
     let is_over = AtomicBool::new(false);
-    let written = std::thread::scope(|scope| {
+    let since = Instant::now();
+    let mut kills = Vec::new();
+    let (written, history) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut writer = LogWriter {
                 job: &job,
@@ -526,22 +540,23 @@ fn every_line_is_there_once_however_logs_are_rotated() {
                 first: 0,
                 rotated: Vec::new(),
                 rotations: 0,
+                history: Vec::new(),
+                since,
             };
             // If the test fails, nothing tells it that the time is over.
-            let since = Instant::now();
             while !is_over.load(Ordering::Relaxed) && since.elapsed() < 3 * time {
                 writer.step();
             }
             writer.append();
-            writer.written
+            (writer.written, writer.history)
         });
         let mut random = Random(seed ^ 1);
-        let since = Instant::now();
         while since.elapsed() < time {
             let run = start(&job);
             std::thread::sleep(Duration::from_millis(300 + random.below(2500)));
             let outcome = run.kill();
             assert_eq!(outcome.code, None, "{}", outcome.stderr);
+            kills.push(since.elapsed().as_millis());
         }
         is_over.store(true, Ordering::Relaxed);
         writer.join().unwrap()
@@ -565,5 +580,22 @@ fn every_line_is_there_once_however_logs_are_rotated() {
         std::thread::sleep(Duration::from_millis(20));
     }
     stop(run);
-    assert_eq!(numbers(), expected);
+    let found = numbers();
+    let mut wrong = Vec::new();
+    for line in expected {
+        let from = found.partition_point(|known| *known < line);
+        let times = found[from..].iter().take_while(|known| **known == line);
+        match times.count() {
+            1 => {}
+            times => wrong.push((line, times)),
+        }
+    }
+    let about: Vec<_> = history
+        .iter()
+        .filter(|(_, _, lines)| wrong.iter().any(|(line, _)| lines.contains(line)))
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "lines and how often they are there: {wrong:?}\n{about:#?}\nkilled at {kills:?}"
+    );
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use floodmark_testing::Random;
 use tempfile::TempDir;
 
+use super::split::Watch;
 use super::*;
 use crate::connector::{ReadLimits, ReadOutcome};
 use floodmark_state::stream::{Batch, NO_TIMESTAMP, Timestamp};
