@@ -56,6 +56,7 @@ mod rotation;
 mod s3;
 mod savepoints;
 mod sink_files;
+mod source_faults;
 mod states;
 mod status;
 mod stdin;

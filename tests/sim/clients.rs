@@ -64,6 +64,7 @@ impl Process<'_> {
                 Request::Rollback(Box::new(RollbackRequest {
                     to,
                     operators: Vec::new(),
+                    can_resume: Arc::new(|| Ok(())),
                     caller,
                 }))
             }

@@ -101,6 +101,10 @@ fn parts(split: &Split) -> (u64, u64) {
 }
 
 impl Source for Numbers {
+    fn can_resume(&self, _: &[Split]) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
     fn is_beside_input(&self) -> bool {
         false
     }

@@ -27,7 +27,7 @@ use floodmark_engine::session::assemble::assemble;
 use floodmark_engine::session::limits::Ticking;
 use floodmark_engine::session::number::things;
 use floodmark_engine::session::storage;
-use floodmark_engine::session::what_runs::{PluginLoader, for_rollback, replacements};
+use floodmark_engine::session::what_runs::{PluginLoader, for_rollback};
 use floodmark_state::stream::CheckpointId;
 
 /// Returns a job to an earlier checkpoint and the plugins it ran then; deletes everything after it
@@ -119,9 +119,9 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         engine: &guests.engine,
     };
     let prepared = for_rollback(&assembled.plan, to, &loading);
-    let (operators, note) = prepared.map_err(|unfit| of_data(unfit.to_string()))?;
+    let prepared = prepared.map_err(|unfit| of_data(unfit.to_string()))?;
     let recovery = store.recover(Depth::Thorough, Some(to))?;
-    let written = note.write(held.path());
+    let written = prepared.note.write(held.path());
     written.map_err(|error| {
         of_data(format!(
             "cannot write into `{}`: {error}; nothing has changed",
@@ -139,11 +139,19 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         .restored
         .map(|restored| restored.checkpoint.records_in);
     let deleted: Vec<_> = later.iter().map(|id| id.0).collect();
+    let mut says = prepared.says;
+    for (name, source) in &assembled.graph.spec.sources {
+        if source.settings.reads_standard_input() {
+            says.push(format!(
+                "source `{name}` reads standard input: what it had read after checkpoint {to} is not read again"
+            ));
+        }
+    }
     Ok(json!({
         "to": to.0,
         "deleted": deleted,
         "records-in": records_in.unwrap_or_default(),
         "checkpoint": null,
-        "says": replacements(&operators),
+        "says": says,
     }))
 }

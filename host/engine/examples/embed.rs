@@ -69,6 +69,11 @@ impl Source for Dice {
         Ok(restored.unwrap_or_else(|| vec![Split(0_u64.to_le_bytes().to_vec())]))
     }
 
+    fn can_resume(&self, _: &[Split]) -> Result<(), ConnectorError> {
+        // The same dice can be thrown again from anywhere.
+        Ok(())
+    }
+
     fn is_beside_input(&self) -> bool {
         false
     }

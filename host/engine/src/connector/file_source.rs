@@ -228,6 +228,18 @@ impl FileSource {
 }
 
 impl Source for FileSource {
+    fn can_resume(&self, splits: &[Split]) -> Result<(), ConnectorError> {
+        let apart = Self {
+            base: self.base.clone(),
+            listing: Arc::clone(&self.listing),
+            // What tasks know of their files stays as it is.
+            known: Arc::default(),
+            fields: Arc::clone(&self.fields),
+            ..*self
+        };
+        apart.plan(Some(splits.to_vec())).map(drop)
+    }
+
     fn is_beside_input(&self) -> bool {
         false
     }

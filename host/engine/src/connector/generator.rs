@@ -179,6 +179,12 @@ impl GeneratorSplit {
 }
 
 impl Source for GeneratorSource {
+    fn can_resume(&self, splits: &[Split]) -> Result<(), ConnectorError> {
+        splits
+            .iter()
+            .try_for_each(|split| self.decode(split).map(drop))
+    }
+
     fn is_beside_input(&self) -> bool {
         false
     }

@@ -75,6 +75,13 @@ pub trait Source: Send + Sync {
         restored: Option<Vec<Split>>,
     ) -> Result<Vec<Split>, ConnectorError>;
 
+    /// Looks whether a reader could begin at the positions of a checkpoint now: later checkpoints are deleted after this. The
+    /// readers that run keep what they have.
+    ///
+    /// # Errors
+    /// When [`Source::splits`] would fail with these positions. Nothing has changed.
+    fn can_resume(&self, splits: &[Split]) -> Result<(), ConnectorError>;
+
     /// Whether its records come beside the input, such as a second time: their event times say nothing of how far the
     /// input is.
     fn is_beside_input(&self) -> bool;

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use super::drive::{Inputs, ask};
 use super::rolled_back::RolledBackNote;
 use crate::guest::GuestError;
-use crate::job::{OperationKind, Refusal, Request, RollbackRequest, RolledBack};
+use crate::job::{
+    CanResume, OperationKind, Refusal, Request, RollbackRequest, RolledBack, UnfitSource,
+};
 use crate::runtime::plan::Operator;
 use floodmark_checkpoint::PluginDigest;
 use floodmark_checkpoint::store::StoreError;
@@ -22,6 +24,8 @@ pub struct PreparedRollback {
     pub note: RolledBackNote,
     /// Lines about it for the user.
     pub says: Vec<String>,
+    /// Looks once more whether the sources can resume.
+    pub can_resume: CanResume,
 }
 
 /// Reads a whole checkpoint and loads its plugins; or returns the reason why the job cannot return to it.
@@ -78,6 +82,14 @@ pub enum UnfitCheckpoint {
         checkpoint: CheckpointId,
         /// A description of the damage.
         problem: String,
+    },
+    /// A source cannot resume at its positions.
+    #[error("the job cannot go back to checkpoint {checkpoint}: {reason}")]
+    Source {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The source, and why it cannot.
+        reason: UnfitSource,
     },
     /// One of its plugins cannot run.
     #[error(transparent)]
@@ -154,11 +166,12 @@ impl Rollbacks {
             folder: self.folder.clone(),
             source,
         })?;
-        let operators = prepared.operators;
+        let (operators, can_resume) = (prepared.operators, prepared.can_resume);
         let back = ask(&self.inputs, |caller| {
             Request::Rollback(Box::new(RollbackRequest {
                 to,
                 operators,
+                can_resume,
                 caller,
             }))
         })?;

@@ -42,8 +42,8 @@ use self::phase::{Phase, Purpose, Return};
 pub use self::refusal::{EndCause, OperationKind, Refusal};
 use self::request::Callers;
 pub use self::request::{
-    Answer, Caller, Reply, Request, Rescaled, Retried, RollbackRequest, RolledBack, SwapRequest,
-    Swapped,
+    Answer, Caller, CanResume, Reply, Request, Rescaled, Retried, RollbackRequest, RolledBack,
+    SwapRequest, Swapped, UnfitSource,
 };
 use self::restart::{Failure, Strategy};
 pub use self::schedule::CheckpointSettings;

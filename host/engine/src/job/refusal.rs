@@ -4,6 +4,7 @@
 //! job ends or goes back with the error, which has one owner.
 
 use super::Ending;
+use super::request::UnfitSource;
 use crate::runtime::JobError;
 use crate::runtime::report::CheckpointFailure;
 use floodmark_checkpoint::store::StoreError;
@@ -136,6 +137,14 @@ pub enum Refusal {
         checkpoint: CheckpointId,
         /// The error of the storage.
         source: StoreError,
+    },
+    /// A source cannot resume at the positions of the checkpoint of a rollback.
+    #[error("the job cannot go back to checkpoint {checkpoint}: {reason}; nothing has changed")]
+    SourceUnfit {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The source, and why it cannot.
+        reason: UnfitSource,
     },
     /// The job went back permanently, then failed, and is over.
     #[error("the job went back to checkpoint {to}, but cannot resume there: {failure}")]

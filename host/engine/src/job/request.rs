@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::refusal::Refusal;
+use crate::connector::ConnectorError;
 use crate::guest::Plugin;
 use crate::runtime::plan::Operator;
 use crate::runtime::swap::{PreparedSwap, Running, Stopwatch};
@@ -212,12 +213,27 @@ pub struct Rescaled {
     pub pause: Duration,
 }
 
+/// Looks whether all sources can resume at the positions of a checkpoint now. Changes nothing.
+pub type CanResume = Arc<dyn Fn() -> Result<(), UnfitSource> + Send + Sync>;
+
+/// A source that cannot resume at the positions of a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("source `{name}`: {reason}")]
+pub struct UnfitSource {
+    /// The source.
+    pub name: String,
+    /// Why it cannot.
+    pub reason: Box<ConnectorError>,
+}
+
 /// A request to go back permanently to a checkpoint.
 pub struct RollbackRequest {
     /// The checkpoint, which is sound.
     pub to: CheckpointId,
     /// What runs from there, by node; the others stay as they are.
     pub operators: Vec<(String, Operator)>,
+    /// Called when the workers have ended, before anything is deleted: they have read on since the request was made.
+    pub can_resume: CanResume,
     /// Gets the answer.
     pub caller: Caller<RolledBack>,
 }

@@ -74,6 +74,13 @@ impl Job {
             return;
         };
         let to = rollback.request.to;
+        if let Err(reason) = (rollback.request.can_resume)() {
+            let refusal = Refusal::SourceUnfit {
+                checkpoint: to,
+                reason,
+            };
+            return self.resume_instead(|_| refusal, outputs);
+        }
         let mut plan = Plan::clone(self.plans.current());
         for (name, operator) in &rollback.request.operators {
             plan = plan.with_operator(name, operator.clone());
@@ -84,12 +91,21 @@ impl Job {
 
     /// The checkpoint cannot be read: the job resumes as it was.
     pub(super) fn refuse_rollback(&mut self, error: StoreError, outputs: &mut Vec<Output>) {
+        let refusal = |checkpoint| match error {
+            StoreError::NoSuchCheckpoint { .. } => Refusal::CheckpointGone { checkpoint },
+            source => Refusal::CheckpointUnreadable { checkpoint, source },
+        };
+        self.resume_instead(refusal, outputs);
+    }
+
+    /// Refuses to go back, when the workers have ended: the job resumes as it was.
+    fn resume_instead(
+        &mut self,
+        refusal: impl FnOnce(CheckpointId) -> Refusal,
+        outputs: &mut Vec<Output>,
+    ) {
         if let Some(Operation::Rollback(rollback)) = self.operation.take() {
-            let checkpoint = rollback.request.to;
-            let refusal = match error {
-                StoreError::NoSuchCheckpoint { .. } => Refusal::CheckpointGone { checkpoint },
-                source => Refusal::CheckpointUnreadable { checkpoint, source },
-            };
+            let refusal = refusal(rollback.request.to);
             let caller = rollback.request.caller;
             outputs.push(Output::Answer(Reply::Rollback(caller, Err(refusal))));
             self.operation = rollback.interrupted.map(Operation::Swap);

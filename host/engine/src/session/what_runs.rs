@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::edge::rollback::{PrepareRollback, PreparedRollback, UnfitCheckpoint, UnfitPlugin};
 use crate::edge::rolled_back::RolledBackNote;
 use crate::guest::{GuestEngine, Limits, Plugin};
+use crate::job::{CanResume, UnfitSource};
 use crate::pipeline::difference;
 use crate::runtime::plan::{Operator, Plan, Role};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, OperatorSnapshot, PluginChoice, Scale};
@@ -50,12 +51,7 @@ impl Preparing {
                 reader: &*reader,
                 engine: &self.engine,
             };
-            let (operators, note) = for_rollback(&self.named, to, &loading)?;
-            Ok(PreparedRollback {
-                says: replacements(&operators),
-                operators,
-                note,
-            })
+            for_rollback(&self.named, to, &loading)
         })
     }
 }
@@ -124,8 +120,8 @@ pub fn from_checkpoint(
     Ok(runs)
 }
 
-/// Reads, loads and compiles everything that a rollback to the checkpoint runs, and returns it with the note for the
-/// data folder; `plan` is what the pipeline names.
+/// Reads, loads and compiles everything that a rollback to the checkpoint runs, and looks whether its sources can resume
+/// there; `plan` is what the pipeline names.
 ///
 /// # Errors
 /// When the job cannot return to this checkpoint. Nothing has changed then.
@@ -133,7 +129,7 @@ pub fn for_rollback(
     plan: &Plan,
     to: CheckpointId,
     loading: &PluginLoader<'_>,
-) -> Result<(Vec<(String, Operator)>, RolledBackNote), UnfitCheckpoint> {
+) -> Result<PreparedRollback, UnfitCheckpoint> {
     let reader = loading.reader;
     let checkpoint = reader.read(to)?;
     if let Some(difference) = difference(&checkpoint.identity, &plan.identity) {
@@ -150,6 +146,11 @@ pub fn for_rollback(
             problem,
         });
     }
+    let can_resume = can_resume(plan, &checkpoint);
+    can_resume().map_err(|reason| UnfitCheckpoint::Source {
+        checkpoint: to,
+        reason,
+    })?;
     let mut operators_then = Vec::new();
     let mut note = RolledBackNote {
         checkpoint: to,
@@ -163,11 +164,38 @@ pub fn for_rollback(
         };
         operators_then.push((name.to_owned(), operator));
     }
-    Ok((operators_then, note))
+    Ok(PreparedRollback {
+        says: replacements(&operators_then),
+        operators: operators_then,
+        note,
+        can_resume,
+    })
+}
+
+/// Looks, at each call, whether the sources of a plan can resume at the positions of a checkpoint.
+fn can_resume(plan: &Plan, checkpoint: &Checkpoint) -> CanResume {
+    let positions = plan.nodes.iter().filter_map(|node| match &node.role {
+        Role::Source(source) => {
+            let mut saved = checkpoint.sources.iter();
+            let saved = saved.find(|saved| saved.name == node.name)?;
+            Some((node.name.clone(), Arc::clone(source), saved.splits.clone()))
+        }
+        Role::Operator(_) | Role::Sink(_) => None,
+    });
+    let positions: Vec<_> = positions.collect();
+    Arc::new(move || {
+        for (name, source, splits) in &positions {
+            source.can_resume(splits).map_err(|reason| UnfitSource {
+                name: name.clone(),
+                reason: Box::new(reason),
+            })?;
+        }
+        Ok(())
+    })
 }
 
 /// A line for the user about each operator that differs from what the pipeline names.
-pub fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
+fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
     let replaced = operators.iter().filter_map(|(name, operator)| {
         let replaced = operator.replaces.as_ref()?;
         Some(format!(

@@ -152,6 +152,11 @@ impl Source for ReplayedLetters {
             .collect()
     }
 
+    /// Files of letters may be gone.
+    fn can_resume(&self, _: &[Split]) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
     fn is_beside_input(&self) -> bool {
         true
     }

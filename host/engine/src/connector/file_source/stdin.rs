@@ -190,6 +190,12 @@ impl Source for StdinSource {
         Ok(vec![encode(position)])
     }
 
+    /// Before the first read of a process, every position is the one at which its input begins.
+    fn can_resume(&self, splits: &[Split]) -> Result<(), ConnectorError> {
+        let position = splits.first().map_or(Ok(0), decode)?;
+        self.input.check_kept(position)
+    }
+
     fn is_beside_input(&self) -> bool {
         false
     }

@@ -150,6 +150,7 @@ impl Script {
                 RollbackRequest {
                     to: id(2),
                     operators: Vec::new(),
+                    can_resume: Arc::new(|| Ok(())),
                     caller: Caller::new().0,
                 },
             )))),

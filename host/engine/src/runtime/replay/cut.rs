@@ -105,6 +105,10 @@ impl Source for OneByOne {
         self.0.splits(from, restored)
     }
 
+    fn can_resume(&self, splits: &[Split]) -> Result<(), ConnectorError> {
+        self.0.can_resume(splits)
+    }
+
     fn is_beside_input(&self) -> bool {
         self.0.is_beside_input()
     }
