@@ -322,7 +322,7 @@ sink.letters = {{ connector = "file", from = "pair.dead-letters", path = "letter
     assert_eq!(lines(&job, "out"), ["left 1", "right 4"]);
     let refused = replay(&job, &["--operator", "pear"]);
     assert_eq!(refused.code, Some(2));
-    refused.says("the pipeline has no operator `pear`; there are `pair`");
+    refused.says("the pipeline has no operator, source or sink `pear`; there are `pair`, ");
     assert!(replayed(&job, &["--where", "of nothing"]).starts_with("nothing to replay"));
     let said = replayed(&job, &["--input", "right"]);
     assert!(

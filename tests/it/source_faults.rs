@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::bad_input;
 use crate::job::{Job, Running, command};
 
 /// What no wait of a test takes.
@@ -93,4 +94,58 @@ fn a_rollback_that_standard_input_cannot_follow_deletes_nothing() {
     run.input().write_all(b"4\n").unwrap();
     run.wait().succeeded();
     assert_eq!(output(&job), ["1", "4"]);
+}
+
+/// A letter of the source `text` whose record is `value`.
+fn letter(input: &str, more: &str) -> String {
+    format!(
+        "{{\"operator\":\"text\",\"plugin\":\"\",\"reason\":\"\",\"position\":\"\",\"input\":\"{input}\",\"key\":\"\",\
+         \"value\":\"value\",\"timestamp\":null{more}}}\n"
+    )
+}
+
+#[test]
+fn a_letter_without_a_whole_record_is_not_a_record() {
+    let letters = [
+        letter("out", ""),
+        letter("out", ",\"bytes-in-all\":99"),
+        letter("file", ""),
+        // An operator may have an input of this name.
+        letter("file", "").replace("\"plugin\":\"\"", "\"plugin\":\"00\""),
+    ];
+    let source = "format = \"dead-letters\"\non-error = \"dead-letter\"";
+    let job = bad_input::copy(source, "", letters.concat().as_bytes());
+    job.run(&[]).succeeded();
+    assert_eq!(output(&job), ["value", "value"]);
+    let found = bad_input::listed(&job);
+    let reasons: Vec<_> = found.iter().map(|(letter, _)| &letter.reason).collect();
+    assert!(
+        reasons.len() == 2
+            && reasons[0].contains("the letter has only the first 5 of its 99 bytes")
+            && reasons[1].contains("the letter is about a whole file"),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn a_letter_that_cannot_be_replayed_does_not_count_as_replayed() {
+    let source = "format = \"jsonl\"\non-error = \"dead-letter\"";
+    let job = bad_input::copy(source, "", b"no\n");
+    job.run(&[]).succeeded();
+    let parts = fs::read_dir(job.path("letters")).unwrap();
+    let mut parts = parts.map(|part| part.unwrap().path());
+    let part = parts.find(|path| path.is_file() && path.extension().is_some());
+    let part = part.unwrap();
+    let whole = fs::read_to_string(&part).unwrap();
+    let cut = whole.trim_end().strip_suffix('}').unwrap().to_owned();
+    fs::write(&part, format!("{whole}{cut},\"bytes-in-all\":99}}\n")).unwrap();
+    let said = bad_input::replayed(&job);
+    assert!(
+        said.starts_with("1 dead letter of source `text`, replayed: ")
+            && said.contains("\n1 dead letter has only the first bytes of its record, "),
+        "{said}"
+    );
+    let was_replayed = bad_input::listed(&job).into_iter().map(|(_, it)| it);
+    assert_eq!(was_replayed.collect::<Vec<_>>(), [true, false]);
+    assert!(bad_input::replayed(&job).starts_with("1 dead letter has only"));
 }

@@ -22,7 +22,7 @@ pub struct ListArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
     /// Lists only the letters of this operator, source or sink
-    #[arg(long, value_name = "OPERATOR")]
+    #[arg(long, value_name = "NODE")]
     operator: Option<String>,
     /// Prints each letter as one line of JSON, with all of its bytes, and whether it was `replayed`
     #[arg(long)]

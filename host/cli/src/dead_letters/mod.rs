@@ -102,7 +102,7 @@ fn sinks<'a>(spec: &'a Spec, operator: Option<&str>) -> Result<Vec<LetterSink<'a
         }
     }
     if sinks.is_empty() {
-        let name = operator.unwrap_or("OPERATOR");
+        let name = operator.unwrap_or("NODE");
         return Err(CommandError::new(
             EXIT_USAGE,
             format!(

@@ -13,7 +13,7 @@ use super::super::pipeline;
 use super::super::print::print;
 use super::super::{CommandError, PipelineArguments};
 use super::{FoundLetter, data_dir, sinks};
-use floodmark_engine::connector::letter::{INPUT_OF_FILES, Letter};
+use floodmark_engine::connector::letter::Letter;
 use floodmark_engine::edge::data_dir::is_held;
 use floodmark_engine::edge::replay_folder::{HeldReplayFolder, ReplayFileWriter, ReplayFolder};
 use floodmark_engine::pipeline::Spec;
@@ -26,7 +26,7 @@ pub struct LetterReplayArguments {
     #[command(flatten)]
     pipeline: PipelineArguments,
     /// Replays only the letters of this operator, source or sink
-    #[arg(long, value_name = "OPERATOR")]
+    #[arg(long, value_name = "NODE")]
     operator: Option<String>,
     /// Replays only records that arrived at this input port
     #[arg(long, value_name = "PORT")]
@@ -61,6 +61,8 @@ struct ReplayCounts {
     before: u64,
     /// Letters about whole files, which cannot be replayed.
     files: u64,
+    /// Letters that have only the start of their record.
+    cut: u64,
     /// All letters that the options select, including these.
     all: u64,
 }
@@ -110,8 +112,12 @@ fn hand_back(
                 done.before += 1;
                 return Ok(true);
             }
-            if letter.input == INPUT_OF_FILES && spec.sources.contains_key(&letter.operator) {
+            if letter.is_of_file() && spec.sources.contains_key(&letter.operator) {
                 done.files += 1;
+                return Ok(true);
+            }
+            if letter.bytes_in_all.is_some() {
+                done.cut += 1;
                 return Ok(true);
             }
             let port = (letter.operator.clone(), letter.input.clone());
@@ -170,13 +176,9 @@ fn describe(
     spec: &Spec,
     data_dir: &Path,
 ) -> String {
-    let files = match done.files {
-        0 => String::new(),
-        1 => "1 dead letter is about a whole file: correct the file and add it to the input under another name\n".to_owned(),
-        files => format!("{} are about whole files: correct the files and add them to the input under other names\n", things(files, "dead letter")),
-    };
-    if done.letters.is_empty() && done.files > 0 {
-        return files;
+    let left_out = describe_left_out(done);
+    if done.letters.is_empty() && !left_out.is_empty() {
+        return left_out;
     }
     if done.letters.is_empty() {
         return match (done.all, done.before) {
@@ -204,7 +206,22 @@ fn describe(
         };
         text += &format!("{letters} of {of}, {when}\n");
     }
-    text + &files
+    text + &left_out
+}
+
+/// A line about each kind of letters that cannot be replayed.
+fn describe_left_out(done: &ReplayCounts) -> String {
+    let files = match done.files {
+        0 => String::new(),
+        1 => "1 dead letter is about a whole file: correct the file and add it to the input under another name\n".to_owned(),
+        files => format!("{} are about whole files: correct the files and add them to the input under other names\n", things(files, "dead letter")),
+    };
+    let cut = match done.cut {
+        0 => String::new(),
+        1 => "1 dead letter has only the first bytes of its record, and is not replayed: correct the record in its file, and add the file to the input under another name\n".to_owned(),
+        cut => format!("{} have only the first bytes of their records, and are not replayed: correct the records in their files, and add these to the input under other names\n", things(cut, "dead letter")),
+    };
+    files + &cut
 }
 
 /// A text that says when the job will process the letters.
@@ -217,20 +234,15 @@ fn when(operator: &str, spec: &Spec, data_dir: &Path) -> &'static str {
     }
 }
 
-/// The failure for a node that does not exist. Of sources and sinks only those that set records aside are named.
+/// The failure for a node that does not exist.
 pub(super) fn no_such_operator(operator: &str, spec: &Spec) -> CommandError {
     let others = spec.sources.keys().chain(spec.sinks.keys());
-    let others = others.filter(|name| spec.on_error_of(name) == Some(OnErrorSetting::DeadLetter));
-    let names: Vec<_> = spec
-        .operators
-        .keys()
-        .chain(others)
-        .map(|name| format!("`{name}`"))
-        .collect();
+    let names = spec.operators.keys().chain(others);
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
     let there = match names.is_empty() {
         true => "it has none".to_owned(),
         false => format!("there are {}", names.join(", ")),
     };
-    let message = format!("the pipeline has no operator `{operator}`; {there}");
+    let message = format!("the pipeline has no operator, source or sink `{operator}`; {there}");
     CommandError::new(EXIT_USAGE, message)
 }

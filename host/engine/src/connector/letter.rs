@@ -52,6 +52,12 @@ pub struct NoLetter {
 }
 
 impl Letter {
+    /// Whether it is about a whole file. An input of an operator may have the same name as that of such letters.
+    #[must_use]
+    pub fn is_of_file(&self) -> bool {
+        self.plugin.is_empty() && self.input == INPUT_OF_FILES
+    }
+
     /// The letter as one JSON object on one line.
     #[must_use]
     pub fn to_json(&self) -> String {

@@ -176,6 +176,23 @@ fn add_json(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(),
     Ok(())
 }
 
+/// Refuses a letter that has no record, or not all of it.
+fn refuse_part(letter: &Letter) -> Result<(), String> {
+    if letter.is_of_file() {
+        return Err(
+            "the letter is about a whole file, so there is no record in it; correct the file, and add it to the input under another name"
+                .to_owned(),
+        );
+    }
+    match letter.bytes_in_all {
+        None => Ok(()),
+        Some(all) => Err(format!(
+            "the letter has only the first {} of its {all} bytes; correct the record in its file, and add the file to the input under another name",
+            letter.value.len()
+        )),
+    }
+}
+
 /// Adds the record that a dead letter is about; one of a source is parsed once more.
 fn add_letter(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(), RecordRefusal> {
     if line.trim_ascii().is_empty() {
@@ -187,16 +204,13 @@ fn add_letter(fields: &RecordFields, line: &[u8], batch: &mut Batch) -> Result<(
     let text = std::str::from_utf8(line).map_err(|error| refuse(&error))?;
     let letter = Letter::from_json(text).map_err(|error| refuse(&error))?;
     let Some(fields) = &fields.of_letters else {
+        refuse_part(&letter)?;
         batch.push(&letter.key, &letter.value, letter.timestamp);
         return Ok(());
     };
-    let added = match (letter.bytes_in_all, fields.format) {
-        (Some(all), _) => Err(format!(
-            "the letter has only the first {} of its {all} bytes; correct the record in its file, and add the file to the input under another name",
-            letter.value.len()
-        )),
-        (None, SourceFormat::Csv) => row::add_row(fields, &letter.columns, &letter.value, batch),
-        (None, _) => add(fields, &letter.value, batch).map_err(RecordRefusal::into_reason),
-    };
+    let added = refuse_part(&letter).and_then(|()| match fields.format {
+        SourceFormat::Csv => row::add_row(fields, &letter.columns, &letter.value, batch),
+        _ => add(fields, &letter.value, batch).map_err(RecordRefusal::into_reason),
+    });
     added.map_err(|reason| RecordRefusal::Letter(Box::new(letter), reason))
 }
