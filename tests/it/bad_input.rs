@@ -105,7 +105,7 @@ struct Kind {
     good: [&'static str; 2],
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind {
         source: "format = \"jsonl\"",
         input: b"1\n{\"a\":\n3\n",
@@ -168,6 +168,14 @@ const KINDS: [Kind; 10] = [
         place: "line 3, byte 8",
         bytes: b"\"3,4",
         reason: "a quoted field that never ends",
+        good: ["{\"a\":\"1\",\"b\":\"2\"}", "{\"a\":\"5\",\"b\":\"6\"}"],
+    },
+    Kind {
+        source: "format = \"csv\"",
+        input: b"a,b\n1,2\n3,\"x\"y\n5,6\n",
+        place: "line 3, byte 8",
+        bytes: b"3,\"x\"y",
+        reason: "a quoted field of the row has text behind its closing quote",
         good: ["{\"a\":\"1\",\"b\":\"2\"}", "{\"a\":\"5\",\"b\":\"6\"}"],
     },
     Kind {

@@ -7,6 +7,9 @@ use std::io::Write;
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use crate::bad_input;
 use crate::job::{Job, Running, command};
 
@@ -32,6 +35,12 @@ fn start(job: &Job, input: Stdio) -> Running {
     let mut command = command();
     command.args(["run", "pipeline.toml"]);
     job.spawn_with(command, input)
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// All lines of the output, sorted.
@@ -148,4 +157,30 @@ fn a_letter_that_cannot_be_replayed_does_not_count_as_replayed() {
     let was_replayed = bad_input::listed(&job).into_iter().map(|(_, it)| it);
     assert_eq!(was_replayed.collect::<Vec<_>>(), [true, false]);
     assert!(bad_input::replayed(&job).starts_with("1 dead letter has only"));
+}
+
+#[test]
+fn two_stray_quotes_merge_no_rows() {
+    let rows = "a,b\n1,\"a\n2,b\n3,\"c\n4,d\n5,\"e\nf\"\n6,\"g\"h\n7,i\n";
+    let file = bad_input::copy("format = \"csv\"\non-error = \"skip\"", "", rows.as_bytes());
+    let compressed = bad_input::copy(
+        "format = \"csv\"\non-error = \"skip\"",
+        "",
+        &gzip(rows.as_bytes()),
+    );
+    let once = ["--parallelism", "1"];
+    let outcomes = [file.run(&once), compressed.run(&once)];
+    let piped = stdin("format = \"csv\"\non-error = \"skip\"");
+    let mut run = start(&piped, Stdio::piped());
+    run.input().write_all(rows.as_bytes()).unwrap();
+    let outcomes = outcomes.into_iter().chain([run.wait()]);
+    for (job, outcome) in [&file, &compressed, &piped].into_iter().zip(outcomes) {
+        outcome
+            .succeeded()
+            .says("bad records: 3 skipped, 0 to dead letters")
+            .says("text behind its closing quote");
+        let good = [("2", "b"), ("4", "d"), ("5", "e\\nf"), ("7", "i")];
+        let good = good.map(|(a, b)| format!("{{\"a\":\"{a}\",\"b\":\"{b}\"}}"));
+        assert_eq!(output(job), good);
+    }
 }

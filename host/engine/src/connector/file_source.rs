@@ -21,6 +21,7 @@ mod pace;
 mod pattern;
 mod place;
 mod planning;
+mod quotes;
 mod reader;
 mod refused;
 mod replayed;

@@ -3,9 +3,9 @@
 //! Rows have any length and may contain newlines in quotes, so a file is one split and is parsed from its header on.
 //! The position between rows is enough to resume: a new parser starts there. Empty lines are skipped.
 //!
-//! A row that is refused ends where the parser has found its end. If a quote is missing, that is the end of the file: then
-//! only the first line of the row is refused, and reading continues with the next line. If the header is refused, so is
-//! the whole file.
+//! A row that is refused ends where the parser has found its end. If a quote is missing, that is the end of the file, or a
+//! quote of a later row: then only the first line of the row is refused, and reading continues with the next line. If the
+//! header is refused, so is the whole file.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::place::LineEnd;
+use super::quotes::QuoteCheck;
 use super::refused::{ReadStop, RefusedBytes, RefusedPlace};
 use super::row_header::{RowHeader, names_of, refuse_output};
 use super::split::{At, FileSplit};
@@ -26,12 +27,16 @@ use floodmark_state::stream::Batch;
 /// Why a row is refused whose last quote is missing.
 const NEVER_ENDS: &str = "the row starts a quoted field that never ends; add the missing quote";
 
+/// Why a row is refused in which a quoted field does not end at its closing quote.
+const STRAY: &str = "a quoted field of the row has text behind its closing quote; correct the row, and write a quote within such a field twice";
+
 /// Reads the rows of one file.
 ///
 /// - Without a header, only the start of the file was read.
 pub(super) struct RowReader {
     window: Window,
     parser: Reader,
+    quotes: QuoteCheck,
     row: SourceRow,
     header: Option<RowHeader>,
     json: Vec<u8>,
@@ -64,6 +69,7 @@ impl RowReader {
         Self {
             window,
             parser: parser(fields),
+            quotes: QuoteCheck::new(fields.layout, true),
             row: SourceRow::default(),
             header: None,
             json: Vec::new(),
@@ -104,7 +110,7 @@ impl RowReader {
             split.position = reader.window.position();
         } else {
             reader.window = Window::resume(file, split, limit, ahead)?;
-            reader.parser = parser_of_rows(fields);
+            reader.begin_between_rows(fields);
         }
         Ok(reader)
     }
@@ -162,10 +168,19 @@ impl RowReader {
     /// Parses again from the start of a row, of which there may be more now.
     pub(super) fn go_back(&mut self, fields: &RecordFields, position: u64, is_start: bool) {
         self.window.go_to(position);
-        self.parser = match is_start {
-            true => parser(fields),
-            false => parser_of_rows(fields),
-        };
+        match is_start {
+            true => {
+                self.parser = parser(fields);
+                self.quotes = QuoteCheck::new(fields.layout, true);
+            }
+            false => self.begin_between_rows(fields),
+        }
+    }
+
+    /// Parses from the cursor on, which is not at the start of the input.
+    fn begin_between_rows(&mut self, fields: &RecordFields) {
+        self.parser = parser_of_rows(fields);
+        self.quotes = QuoteCheck::new(fields.layout, false);
     }
 
     /// As [`Window::catch_up`].
@@ -280,7 +295,7 @@ impl RowReader {
         reason: &'static str,
     ) -> Result<bool, ReadStop> {
         let end = self.window.position();
-        self.parser = parser_of_rows(fields);
+        self.begin_between_rows(fields);
         if self.window.go_back(split)? {
             self.endless = Some(reason);
             return Ok(false);
@@ -352,13 +367,22 @@ impl RowReader {
 
     fn parse(&mut self, takes_tail: bool) -> Result<Parsed, ConnectorError> {
         let start = self.window.position();
+        let mut is_stray = false;
         self.row.clear();
+        self.quotes.begin_row();
         loop {
             if self.window.rest().is_empty() && !self.window.fill_row(start)? {
                 return Ok(self.parse_end(takes_tail));
             }
-            let (result, passed) = self.row.extend(&mut self.parser, self.window.rest());
+            let (position, rest) = (self.window.position(), self.window.rest());
+            let (result, passed) = self.row.extend(&mut self.parser, rest);
+            let is_row = result == ReadRecordResult::Record;
+            is_stray |= !self.quotes.accepts(rest, position, passed, is_row);
             self.window.pass(passed);
+            // Of input that grows, the first line may not be whole yet.
+            if is_stray && (is_row || takes_tail) {
+                return Ok(Parsed::Endless(STRAY));
+            }
             match result {
                 ReadRecordResult::Record => return Ok(Parsed::Row),
                 _ if self.window.position() - start > RECORD_BYTES_MAX as u64 => {
@@ -459,6 +483,9 @@ pub(super) fn add_row(
         return Err("the letter does not name the columns of the row".to_owned());
     }
     let header = RowHeader::new(fields, names)?;
+    if !QuoteCheck::new(fields.layout, false).accepts(bytes, 0, bytes.len(), false) {
+        return Err(STRAY.to_owned());
+    }
     let (mut parser, mut row) = (parser_of_rows(fields), SourceRow::default());
     let (result, passed) = row.extend(&mut parser, bytes);
     if result != ReadRecordResult::Record {

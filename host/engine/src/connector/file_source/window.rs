@@ -212,6 +212,9 @@ impl Window {
     #[cold]
     pub(super) fn go_back(&mut self, split: &mut FileSplit) -> Result<bool, ConnectorError> {
         let position = split.position;
+        if self.step_back(position) {
+            return Ok(true);
+        }
         if let Some(WindowContent::Stream(input)) = &self.content {
             if input.check_kept(position).is_err() {
                 return Ok(false);
@@ -225,6 +228,17 @@ impl Window {
         // What was read ahead is behind this position.
         *self = Self::open(&file, split, position, split.len, None)?;
         Ok(true)
+    }
+
+    /// Moves the cursor back to a position, if that is in the buffer with the bytes that prove it.
+    fn step_back(&mut self, position: u64) -> bool {
+        let back = self.position().saturating_sub(position);
+        let proof = position.min(PRINT_BYTES as u64);
+        let is_there = (self.cursor - self.first) as u64 >= back + proof;
+        if is_there {
+            self.cursor -= back as usize;
+        }
+        is_there
     }
 
     /// Whether bytes come from elsewhere than a position in a file: then a line may end later than what is at hand.
