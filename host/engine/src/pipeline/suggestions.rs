@@ -62,7 +62,8 @@ pub(super) fn nearest<'a>(
             )
         })
         .filter(|(distance, _)| *distance <= distance_max)
-        .min_by_key(|(distance, _)| *distance)
+        // Of those that are as near, one that was begun.
+        .min_by_key(|(distance, name)| (*distance, !name.starts_with(&plain)))
         .map(|(_, name)| name)
 }
 
@@ -110,5 +111,6 @@ mod tests {
         ] {
             assert_eq!(nearest(word, known), meant, "{word}");
         }
+        assert_eq!(nearest("m", ["s", "ms", "us"]), Some("ms"));
     }
 }

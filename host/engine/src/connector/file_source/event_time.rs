@@ -75,10 +75,7 @@ impl TimestampFormat {
     pub(super) fn find(&self, line: &[u8]) -> Result<Timestamp, String> {
         let (found, form) = match self {
             Self::Pattern(pattern) => (pattern.find(line), pattern.text()),
-            Self::Rfc3339 => {
-                let start = |text: &[u8]| rfc3339::parse_start(text).map(|(time, _)| time);
-                (first_in(line, true, start), "rfc3339")
-            }
+            Self::Rfc3339 => (first_in(line, true, rfc3339::parse_start), "rfc3339"),
         };
         found.ok_or_else(|| {
             format!(
@@ -142,7 +139,7 @@ impl TimeField {
             let (_, unit) = self.unit.unwrap_or(TimestampUnit::Milliseconds).words();
             match &self.format {
                 None => format!(
-                    "`{text}` is not an event time; write {unit} since 1970 as an integer, or RFC 3339"
+                    "`{text}` is not an event time; write {unit} since 1970 as an integer or RFC 3339, or set `timestamp-format` to the form that it has"
                 ),
                 Some(TimestampFormat::Pattern(pattern)) => format!(
                     "`{text}` is not an event time of the form `{}`; correct it, or set another `timestamp-format`",
@@ -239,6 +236,12 @@ mod tests {
                 None,
                 "1.5",
                 "`1.5` is not an event time; write seconds",
+            ),
+            (
+                None,
+                None,
+                "2026-11-30 02:22:02",
+                "or set `timestamp-format`",
             ),
             (seconds, None, "9223372036854775807", "is not an event time"),
             (None, None, "-9223372036854775808", "is not an event time"),

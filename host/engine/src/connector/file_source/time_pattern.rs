@@ -88,6 +88,13 @@ impl TimePattern {
             }
         }
         let has = |step| steps.contains(&step);
+        let parts = [Year, Month, MonthName, Day, Hour, Minute, Second];
+        if has(Epoch) && parts.into_iter().any(has) {
+            return Err(
+                "has `%s` beside parts of a date or time, of which only one would count; leave out `%s`, or the others"
+                    .to_owned(),
+            );
+        }
         let is_day = has(Year) && (has(Month) || has(MonthName)) && has(Day);
         if !is_day && !has(Epoch) {
             return Err(
@@ -114,9 +121,13 @@ impl TimePattern {
 
     /// The first time in a text.
     pub(super) fn find(&self, text: &[u8]) -> Option<Timestamp> {
-        first_in(text, self.starts_with_number(), |text| {
-            let (time, _) = self.parse_start(text)?;
-            Some(time)
+        let is_epoch = self.steps.first() == Some(&TimeStep::Epoch);
+        first_in(text, self.starts_with_number(), |rest| {
+            let before = &text[..text.len() - rest.len()];
+            match is_epoch && ends_with_sign(before) {
+                true => None,
+                false => self.parse_start(rest),
+            }
         })
     }
 
@@ -146,16 +157,32 @@ impl TimePattern {
     }
 }
 
-/// What `parse` gives for the first rest of a text for which it gives something. A number does not begin within another one.
-pub(super) fn first_in(
-    text: &[u8],
+/// The first time in a text: `parse` gives one at the start of its rest, and what follows it. A number does not begin or end
+/// within another one.
+pub(super) fn first_in<'a>(
+    text: &'a [u8],
     is_number: bool,
-    parse: impl Fn(&[u8]) -> Option<Timestamp>,
+    parse: impl Fn(&'a [u8]) -> Option<(Timestamp, &'a [u8])>,
 ) -> Option<Timestamp> {
     let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    let is_within = |at: usize| at > 0 && is_digit(at - 1);
     (0..text.len())
-        .filter(|&at| !(is_number && at > 0 && is_digit(at - 1)))
-        .find_map(|at| parse(&text[at..]))
+        .filter(|&at| !(is_number && is_within(at)))
+        .find_map(|at| {
+            let (time, rest) = parse(&text[at..])?;
+            let end = text.len() - rest.len();
+            (!(is_within(end) && is_digit(end))).then_some(time)
+        })
+}
+
+/// Whether a number after this text would be negative. In `job-5`, the `-` only separates.
+fn ends_with_sign(text: &[u8]) -> bool {
+    let Some((b'-', before)) = text.split_last() else {
+        return false;
+    };
+    before
+        .last()
+        .is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
 }
 
 impl ReadMoment {
@@ -292,6 +319,12 @@ mod tests {
         check("%F", "at x1970-01-02x", Some(86_400_000));
         check("[%F", "1970-01-03 [1970-01-02", Some(86_400_000));
         check("%F", "1970-01-0", None);
+        check("%F", "1970-01-023", None);
+        check("%F", "1970-01-023 1970-01-03", Some(172_800_000));
+        check("%F %z", "1970-01-02 -01:000", None);
+        check("%s", "-5", None);
+        check("%s", "at=-5 7", Some(7000));
+        check("%s", "job-5 7", Some(5000));
         check("%F", "", None);
     }
 
@@ -302,6 +335,8 @@ mod tests {
             ("%b %d %T", "does not tell a day"),
             ("%Y-%q", "has `%q`"),
             ("%F %", "has `%`"),
+            ("%F %s", "has `%s` beside parts"),
+            ("%s %H", "has `%s` beside parts"),
         ] {
             let error = TimePattern::new(form).unwrap_err();
             assert!(error.contains(expected), "{error}");
