@@ -1,7 +1,8 @@
 //! A stop of a job whose plugin does not return: the call is interrupted after its grace, and nothing else follows from it.
 //!
-//! Catches a stop that waits for the time limit of a call, a record that is blamed or set aside because of a stop, a stop
-//! without a last checkpoint that looks like one with it, and output that is lost or repeated by it.
+//! Catches a stop that waits for the time limit of a call or for the search for bad records, a record that is blamed or set
+//! aside because of a stop, a call that is interrupted though its own time limit was over, a stop without a last checkpoint
+//! that looks like one with it, and output that is lost or repeated by it.
 
 use std::fs;
 use std::io::Write;
@@ -151,6 +152,49 @@ fn a_stop_by_command_is_refused_with_the_reason() {
     assert!(!file.exists());
     was_interrupted(ends_soon(run), &expected);
     resumes(&job, newest);
+}
+
+#[test]
+fn a_record_that_exceeds_its_own_time_is_judged_within_the_grace() {
+    let job = counting();
+    let arguments = [
+        "--set",
+        "operator.count.limits.time-per-call=2s",
+        "--set",
+        "operator.count.limits.stop-grace=1min",
+    ];
+    let (run, _trigger) = stuck(&job, &arguments);
+    run.signal("TERM");
+    let outcome = run.wait().succeeded();
+    outcome.says("a record is skipped").says("stopped: ");
+    assert_eq!(job.output().records(), 5);
+    assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
+}
+
+#[test]
+fn a_search_for_bad_records_is_interrupted() {
+    // Each call takes a while before it fails, and without a stop there is one for each record at least.
+    let slow = "(local $at i32)
+        (local.set $at (i32.const 100000000))
+        (loop $again
+          (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+          (br_if $again (local.get $at)))
+        unreachable";
+    let job = hostile(&assembled(&part("process", slow)), "off");
+    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    job.write(
+        "pipeline.toml",
+        text.replace("rate = 1000", "records = 4000"),
+    );
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    std::thread::sleep(Duration::from_secs(2));
+    run.signal("TERM");
+    let outcome = ends_soon(run);
+    assert_eq!(outcome.code, WITHOUT, "{}", outcome.stderr);
+    outcome.says(
+        "error: stopped without a last checkpoint: operator `bad` was inside `process` for more than 1s; there is no checkpoint yet",
+    );
 }
 
 /// A job without an end that runs this component.

@@ -136,8 +136,8 @@ impl GuestState {
 
     /// Whether the time of this call is over, or its grace after a stop.
     pub(super) fn is_out_of_time(&mut self) -> bool {
-        let (now, is_hasty) = (self.share.now(), self.share.is_hasty());
-        self.deadline.is_over(now, is_hasty)
+        let (now, stopped_at) = (self.share.now(), self.share.stopped_at());
+        self.deadline.is_over(now, stopped_at)
     }
 
     /// Takes the lines that were logged since the last time.

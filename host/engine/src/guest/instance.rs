@@ -442,11 +442,10 @@ fn trapped(
 }
 
 fn interrupted(operator: &str, call: &'static str, state: &GuestState) -> GuestError {
-    let limits = &state.bounds.limits;
     GuestError::Interrupted {
         operator: operator.to_owned(),
         call,
-        after: limits.stop_grace.min(limits.time_per_call),
+        after: state.bounds.limits.stop_grace,
     }
 }
 

@@ -37,6 +37,7 @@ mod times;
 pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
 pub use compiled::prepare_cache;
 pub(crate) use counted::{KEYS_FEWER, bytes_of};
+pub(crate) use deadline::GraceStart;
 pub use deadline::Haste;
 pub use elsewhere::{
     CodeSettings, CompileElsewhere, CompileFault, CompileLimits, CompileTask, compile_to_code,

@@ -18,6 +18,8 @@ pub(super) struct Shares {
     ticks: Arc<AtomicU64>,
     /// That of the job, if the engine has one.
     haste: Arc<OnceLock<Haste>>,
+    /// The tick at which the stop was first noticed.
+    stopped_at: Arc<OnceLock<u64>>,
     by_operator: Mutex<BTreeMap<String, Arc<Share>>>,
 }
 
@@ -27,6 +29,7 @@ impl Shares {
             tasks,
             ticks: Arc::default(),
             haste: Arc::default(),
+            stopped_at: Arc::default(),
             by_operator: Mutex::default(),
         }
     }
@@ -52,6 +55,7 @@ impl Shares {
             tasks: self.tasks,
             ticks: Arc::clone(&self.ticks),
             haste: Arc::clone(&self.haste),
+            stopped_at: Arc::clone(&self.stopped_at),
             has_interrupted: AtomicBool::new(false),
             live: AtomicU32::new(0),
             log: Mutex::default(),
@@ -69,6 +73,7 @@ pub(super) struct Share {
     tasks: u32,
     ticks: Arc<AtomicU64>,
     haste: Arc<OnceLock<Haste>>,
+    stopped_at: Arc<OnceLock<u64>>,
     /// Whether a call was interrupted.
     has_interrupted: AtomicBool,
     live: AtomicU32,
@@ -106,9 +111,11 @@ impl Share {
         self.ticks.load(Ordering::Relaxed)
     }
 
-    /// Whether the job was asked to stop.
-    pub(super) fn is_hasty(&self) -> bool {
-        self.haste.get().is_some_and(Haste::has_begun)
+    /// The tick at which it was noticed that the job was asked to stop; `None` as long as it was not. Guests look once a
+    /// tick, so it is late only if none was running.
+    pub(super) fn stopped_at(&self) -> Option<u64> {
+        let is_hasty = self.haste.get().is_some_and(Haste::has_begun);
+        is_hasty.then(|| *self.stopped_at.get_or_init(|| self.now()))
     }
 
     /// Notes that a call was interrupted because of a stop.

@@ -4,7 +4,8 @@
 //! counts if it succeeds. A piece that fails is cut again, until a single record fails on a fresh instance: that record
 //! is guilty. So all records before it have been processed, and those after it are not affected. If only large calls
 //! fail, for example because they take too much memory, all pieces succeed. A plugin that does not open, and state that
-//! cannot be read, are not blamed on a record, nor is a call that a stop of the job has interrupted.
+//! cannot be read, are not blamed on a record, nor is a call that a stop of the job has interrupted. All pieces of a batch
+//! share one grace after a stop, so that it does not wait for each of them.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
 use super::migration::{not_migrated, plainly};
 use super::task::{OperatorTask, TaskError};
-use crate::guest::{GuestError, Instance};
+use crate::guest::{GraceStart, GuestError, Instance};
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
 /// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
@@ -86,6 +87,10 @@ impl<S: KeyedState> OperatorTask<S> {
         }];
         let reason = failed.as_ref().map(|failed| failed.in_words(None));
         let judged = self.desk.judged;
+        let grace = match failed {
+            None => self.plugin.instance.grace_from_now(),
+            Some(_) => self.plugin.instance.grace_of_call(),
+        };
         match failed {
             None => {
                 let size = self.desk.caution.records_max();
@@ -97,7 +102,7 @@ impl<S: KeyedState> OperatorTask<S> {
         }
         while let Some(next) = pending.pop() {
             let piece = whole.part(next.records.clone());
-            self.allow(&next);
+            self.allow(&next, grace)?;
             match self.attempt(input, &piece, wall_ms)? {
                 Ok(output) => {
                     self.desk.send(std::mem::take(&mut letters), &mut leaving);
@@ -111,6 +116,7 @@ impl<S: KeyedState> OperatorTask<S> {
         }
         let whole = self.desk.time_per_call();
         self.instance_mut().set_time_per_call(whole);
+        self.instance_mut().share_grace(None);
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
             self.desk.caution.failed();
@@ -170,7 +176,10 @@ impl<S: KeyedState> OperatorTask<S> {
 
     /// Shortens the time limit of the next call with each cut, so that a plugin that hangs does not take the whole time
     /// at each step. A single record gets the whole time: otherwise it could be blamed for being slow in a group.
-    fn allow(&mut self, next: &BatchPiece) {
+    ///
+    /// # Errors
+    /// When the job stops, and the grace of the batch is over.
+    fn allow(&mut self, next: &BatchPiece, grace: GraceStart) -> Result<(), GuestError> {
         let whole = self.desk.time_per_call();
         let time = match next.records.len() {
             1 => whole,
@@ -178,7 +187,10 @@ impl<S: KeyedState> OperatorTask<S> {
                 .max(TIME_MIN)
                 .min(whole),
         };
-        self.instance_mut().set_time_per_call(time);
+        let instance = self.instance_mut();
+        instance.set_time_per_call(time);
+        instance.share_grace(Some(grace));
+        instance.check_grace()
     }
 }
 
