@@ -54,6 +54,7 @@ mod restart;
 mod rollback;
 mod rotation;
 mod s3;
+mod savepoint_output;
 mod savepoints;
 mod sink_files;
 mod source_faults;

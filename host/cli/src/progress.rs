@@ -321,6 +321,8 @@ impl Watcher for ProgressDisplay {
                 committed,
                 aborted,
                 retracted,
+                counted,
+                absent,
             },
         ) in recovered
         {
@@ -348,6 +350,13 @@ impl Watcher for ProgressDisplay {
             if !done.is_empty() {
                 self.terminal
                     .say(&format!("sink `{sink}`: {}", done.join(", ")));
+            }
+            if *absent > 0 {
+                self.terminal.say(&format!(
+                    "warning: sink `{sink}`: of {} that the checkpoint counts, {absent} {} not in its folder; this is right if they were moved away, or belong to an earlier run with another `path`",
+                    things(*counted, "part"),
+                    if *absent == 1 { "is" } else { "are" }
+                ));
             }
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! out/.staged/owner              identifies the owner of the folder
 //! out/.staged/folders            the folders in it that the sink has made
+//! out/.staged/taken-back         the parts that it has taken back
 //! out/.staged/open-001           the first file that task 1 is writing
 //! out/.staged/open-001-0002      the second one, if it writes several
 //! out/.staged/part-00000007-001.csv   staged for checkpoint 7, durable once prepared
@@ -14,7 +15,8 @@
 //! a part of the restored checkpoint that is neither staged nor visible counts as moved away, as long as the marker
 //! `owner` shows that the staging folder is still the same. If the marker is also missing, the folder was removed, and
 //! the job does not resume. If a user removes a single staged part, this is not detected. When the job returns to an
-//! older checkpoint, parts that were moved away since cannot be taken back.
+//! older checkpoint, parts that were moved away since cannot be taken back. A savepoint that counts parts which were taken
+//! back from this folder is refused.
 
 mod compression;
 mod folder;
@@ -26,6 +28,7 @@ mod writer;
 mod committer;
 mod look;
 mod made_folders;
+mod taken_back;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, ErrorKind};
@@ -50,6 +53,7 @@ use writer::{FileWriter, PartLimits, WriterSettings};
 
 pub use compression::OutputCompression;
 pub use folder::FolderTemplate;
+pub use taken_back::OutputTakenBack;
 
 /// Number of files that a task has open at a time, by default.
 const OPEN_FILES_MAX: usize = 64;

@@ -41,7 +41,7 @@ use std::time::Duration;
 #[cfg_attr(doc, doc(hidden))]
 pub use discard::{DiscardSink, DiscardSinkSettings};
 #[cfg_attr(doc, doc(hidden))]
-pub use file_sink::{FileSink, FileSinkSettings};
+pub use file_sink::{FileSink, FileSinkSettings, OutputTakenBack};
 #[cfg_attr(doc, doc(hidden))]
 pub use file_source::stdin::{StdinSettings, StdinSource};
 #[cfg_attr(doc, doc(hidden))]
@@ -293,6 +293,10 @@ pub struct Recovered {
     pub aborted: usize,
     /// Visible parts removed, because the job resumes from a checkpoint before them or starts fresh.
     pub retracted: usize,
+    /// Number of parts that the checkpoint counts.
+    pub counted: u64,
+    /// Those of them that are not there, such as parts that a reader has moved away.
+    pub absent: u64,
 }
 
 /// A place in a file.
@@ -511,6 +515,9 @@ pub enum ConnectorError {
         /// Where the part should be.
         path: PathBuf,
     },
+    /// Parts that the checkpoint counts were taken back since.
+    #[error(transparent)]
+    OutputTakenBack(OutputTakenBack),
     /// A file or folder may not be durable: another sync could succeed without writing what this one has lost.
     #[error("cannot sync `{}`: {source}; what the disk holds of it is unknown", path.display())]
     Unsynced {
@@ -567,6 +574,7 @@ impl ConnectorError {
             | Self::UnmarkedOutput { .. }
             | Self::PartDamaged { .. }
             | Self::PartGone { .. }
+            | Self::OutputTakenBack(_)
             | Self::Undecodable { .. } => false,
         }
     }

@@ -268,6 +268,11 @@ impl SinkOutput {
         done.committed += recovered.committed;
         done.aborted += recovered.aborted;
         done.retracted += recovered.retracted;
+        // The user has asked for the removal of what is not there.
+        if !fresh {
+            done.counted = recovered.counted;
+            done.absent = recovered.absent;
+        }
         Ok(done)
     }
 

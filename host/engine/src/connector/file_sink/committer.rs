@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::made_folders::{MadeFolders, sync_folder, with_outer};
 use super::part::{Part, PartName, Size, is_open_name};
+use super::taken_back::{PartTakenBack, TakenBack};
 use super::{Owner, names, staging, visible};
 use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding};
 use floodmark_checkpoint::{CommitPermit, Staged};
+use floodmark_state::stream::CheckpointId;
 
 const VERSION: u8 = 1;
 
@@ -23,8 +25,11 @@ pub(super) struct FileCommitter {
     owner: Owner,
     mark: Mark,
     made: MadeFolders,
+    taken_back: TakenBack,
     prepared: CommittedTotal,
     committed: CommittedTotal,
+    /// Number of parts in `committed` that were not in the folder at the start.
+    absent: u64,
     pending: BTreeMap<PartName, PendingPart>,
     has_failed_sync: bool,
     _lock: File,
@@ -97,14 +102,17 @@ impl FileCommitter {
         }
         let mark = read_mark(&folder, &staging, &owner)?;
         let made = MadeFolders::read(&folder, &staging)?;
+        let taken_back = TakenBack::read(&staging)?;
         Ok(Self {
             folder,
             staging,
             owner,
             mark,
             made,
+            taken_back,
             prepared: CommittedTotal::default(),
             committed: CommittedTotal::default(),
+            absent: 0,
             pending: BTreeMap::new(),
             has_failed_sync: false,
             _lock: lock,
@@ -185,10 +193,10 @@ impl FileCommitter {
         sync_folder(&self.folder)
     }
 
-    /// Removes visible parts for which `retracts` returns true, folders that are empty then, and all staged files.
+    /// Removes these visible parts, folders that are empty then, and all staged files.
     fn remove(
         &mut self,
-        retracts: impl Fn(&PartName) -> bool,
+        retracted: &[PathBuf],
         recovered: &mut Recovered,
     ) -> Result<(), ConnectorError> {
         for name in names(&self.staging)? {
@@ -198,19 +206,38 @@ impl FileCommitter {
             }
         }
         let mut changed = BTreeSet::new();
-        for (part, path) in visible(&self.folder, &self.made)? {
-            if retracts(&part) {
-                remove_file(&path)?;
-                changed.extend(path.parent().map(Path::to_owned));
-                recovered.retracted += 1;
-            }
+        for path in retracted {
+            remove_file(path)?;
+            changed.extend(path.parent());
+            recovered.retracted += 1;
         }
         for folder in changed {
-            sync_folder(&folder)?;
+            sync_folder(folder)?;
         }
         self.made.remove_empty()?;
         sync_folder(&self.staging)?;
         sync_folder(&self.folder)
+    }
+
+    /// Notes, before they are removed, that these parts are taken back.
+    fn note_taken_back(
+        &mut self,
+        parts: &[(PartName, PathBuf)],
+        to: (CheckpointId, u64),
+    ) -> Result<(), ConnectorError> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let data = match &self.mark {
+            Mark::OtherData(data) => data,
+            Mark::Ours | Mark::Absent => &self.owner.data,
+        };
+        let named = |(part, path): &(PartName, PathBuf)| -> Option<PartTakenBack> {
+            let name = path.strip_prefix(&self.folder).ok()?.to_str()?;
+            Some((part.checkpoint.0, name.to_owned()))
+        };
+        let named = parts.iter().filter_map(named).collect();
+        self.taken_back.add(data, to, named)
     }
 
     /// Number of visible parts.
@@ -269,6 +296,16 @@ impl FileCommitter {
     ) -> Result<Recovered, ConnectorError> {
         let state: State = encoding::decode("the state of a file sink", VERSION, restored.state)?;
         let parts = decode_all(restored.staged)?;
+        let last = restored.permit.checkpoint();
+        let counted = state.total.parts;
+        // A new folder has nothing that could have been taken back.
+        if origin != CheckpointOrigin::Carried {
+            let data = match restored.data_folder {
+                "" => self.owner.data.as_str(),
+                data => data,
+            };
+            self.taken_back.check(&self.folder, data, (last, counted))?;
+        }
         self.make_folders(&parts)?;
         let mut recovered = Recovered::default();
         for part in &parts {
@@ -286,9 +323,19 @@ impl FileCommitter {
             }
         }
         self.sync_folders_of(&parts)?;
-        let last = restored.permit.checkpoint();
-        self.remove(|part| part.checkpoint > last, &mut recovered)?;
+        let visible = visible(&self.folder, &self.made)?;
+        let (later, kept): (Vec<_>, Vec<_>) = visible
+            .into_iter()
+            .partition(|(part, _)| part.checkpoint > last);
+        self.note_taken_back(&later, (last, counted))?;
+        let later: Vec<PathBuf> = later.into_iter().map(|(_, path)| path).collect();
+        self.remove(&later, &mut recovered)?;
         self.committed = state.total;
+        self.absent = counted.saturating_sub(kept.len() as u64);
+        if origin != CheckpointOrigin::Carried {
+            recovered.counted = counted;
+            recovered.absent = self.absent;
+        }
         Ok(recovered)
     }
 }
@@ -306,6 +353,9 @@ impl SinkCommitter for FileCommitter {
             let synced = self.sync_parts(&parts);
             self.has_failed_sync = synced.as_ref().is_err_and(ConnectorError::is_failed_sync);
             synced?;
+        }
+        if let Some(first) = parts.iter().map(|part| part.name.checkpoint).min() {
+            self.taken_back.resumed(&self.owner.data, first)?;
         }
         let committed_through = match self.pending.keys().next() {
             Some(oldest) => oldest.checkpoint.0.checked_sub(1),
@@ -378,8 +428,9 @@ impl SinkCommitter for FileCommitter {
                     return Err(ConnectorError::ForeignOutput { path, parts });
                 }
                 let mut recovered = Recovered::default();
-                self.remove(|_| false, &mut recovered)?;
+                self.remove(&[], &mut recovered)?;
                 self.committed = CommittedTotal::default();
+                self.absent = 0;
                 recovered
             }
         };
@@ -391,15 +442,20 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn clear(&mut self) -> Result<Recovered, ConnectorError> {
-        let parts = self.count_visible()?;
-        if self.mark == Mark::Absent && parts > 0 {
-            let path = self.folder.clone();
-            return Err(ConnectorError::UnmarkedOutput { path, parts });
+        let all = visible(&self.folder, &self.made)?;
+        if self.mark == Mark::Absent && !all.is_empty() {
+            return Err(ConnectorError::UnmarkedOutput {
+                path: self.folder.clone(),
+                parts: all.len(),
+            });
         }
+        let all: Vec<PathBuf> = all.into_iter().map(|(_, path)| path).collect();
         let mut recovered = Recovered::default();
-        self.remove(|_| true, &mut recovered)?;
+        self.remove(&all, &mut recovered)?;
+        self.taken_back.forget()?;
         self.pending.clear();
         self.has_failed_sync = false;
+        self.absent = 0;
         self.committed = CommittedTotal::default();
         self.prepared = CommittedTotal::default();
         self.mark()?;
@@ -408,8 +464,12 @@ impl SinkCommitter for FileCommitter {
 
     fn summary(&self) -> Option<String> {
         let CommittedTotal { parts, size } = self.committed;
+        let place = match self.absent {
+            0 => String::new(),
+            absent => format!(" of all runs, {} of them", parts.saturating_sub(absent)),
+        };
         Some(format!(
-            "{} record{}, {} byte{} in {parts} part{} in `{}`",
+            "{} record{}, {} byte{} in {parts} part{}{place} in `{}`",
             size.records,
             plural(size.records),
             size.bytes,

@@ -397,6 +397,31 @@ fn a_savepoint_takes_the_output_over_that_it_belongs_to() {
 }
 
 #[test]
+fn a_savepoint_whose_output_was_taken_back_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let (mut committer, first, second) = two_checkpoints(&folder);
+    committer
+        .commit(&CommitPermit::for_test(2), &second.staged)
+        .unwrap();
+    drop(committer);
+    let mut committer = sink(&folder).committer().unwrap();
+    let recovered = recover(&mut *committer, Some(&first)).unwrap();
+    assert_eq!((recovered.counted, recovered.absent), (2, 0));
+    let third = [stage(&sink(&folder), 0, 3, "three")];
+    committer.prepare(&third).unwrap();
+    let permit = CommitPermit::for_test(3);
+    committer.commit(&permit, &third).unwrap();
+    drop(committer);
+    let seen = visible(&folder);
+    let refused = carried(&folder, &second).err();
+    assert!(matches!(refused, Some(ConnectorError::OutputTakenBack(_))));
+    assert_eq!(visible(&folder), seen, "nothing was touched");
+    // The checkpoint to which the job returned is as good as before.
+    carried(&folder, &first).unwrap();
+    assert_eq!(visible(&folder), FIRST);
+}
+
+#[test]
 fn a_savepoint_begins_in_an_empty_folder_and_in_no_other() {
     let source = TempDir::new().unwrap();
     let (_committer, first, second) = two_checkpoints(&source);
