@@ -58,6 +58,7 @@ mod savepoint_output;
 mod savepoints;
 mod sink_files;
 mod source_faults;
+mod state_rows;
 mod states;
 mod status;
 mod stdin;

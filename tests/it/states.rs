@@ -299,7 +299,7 @@ fn tools_leave_out_what_has_expired() {
     let load = ["state", "load", ".", "rows", "--to", "loaded"];
     job.command(&[&load[..], &longer].concat())
         .succeeded()
-        .says("1 row of entries that had expired were left out");
+        .says("1 row of entries that had expired was left out");
     let loaded = ["state", "dump", "--savepoint", "loaded"];
     assert_eq!(job.command(&loaded).succeeded().stdout, dump);
 

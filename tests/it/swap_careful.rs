@@ -139,7 +139,7 @@ fn a_value_that_cannot_be_migrated_stays_and_a_better_plugin_takes_it() {
     let expected = "cannot migrate the entry of key \"bad\" in state `count` from version 1 to version 2: it returned an error from `migrate`: item 0: 7 is a multiple of seven";
     assert_eq!(reason, expected);
     let page = job.command(&["status", "."]).succeeded().stdout;
-    let expected = "state  `count`: 1 value of an earlier version stay as they are";
+    let expected = "state  `count`: 1 value of an earlier version stays as it is";
     assert!(page.contains(expected), "{page}");
 
     // A record of its key is skipped, and others are processed.

@@ -1,8 +1,11 @@
 //! Converts values to JSON and back, with the plugin that wrote them.
 //!
-//! If the plugin cannot be loaded, or no longer declares a state, values are shown raw.
+//! If the plugin cannot be loaded, or no longer declares a state in its version, values are shown raw.
+
+use std::collections::BTreeSet;
 
 use super::row::{Bytes, Shown, json_of};
+use crate::escape::one_line;
 use floodmark_checkpoint::{CheckpointReader, OperatorSnapshot};
 use floodmark_engine::guest::{GuestEngine, GuestError, Instance, Plugin, StatePart};
 use floodmark_engine::runtime::saved::Saved;
@@ -12,12 +15,17 @@ use floodmark_state::stream::Column;
 /// The plugin of one operator, or none.
 pub(crate) struct Decoder {
     plugin: Option<(Plugin, Instance)>,
+    /// States, with versions, that the plugin does not declare.
+    unknown: BTreeSet<(String, u32)>,
 }
 
 impl Decoder {
     /// A decoder without a plugin: shows bytes as they are.
     pub(crate) fn raw() -> Self {
-        Self { plugin: None }
+        Self {
+            plugin: None,
+            unknown: BTreeSet::new(),
+        }
     }
 
     /// A decoder with a plugin that is already loaded.
@@ -25,6 +33,7 @@ impl Decoder {
         let instance = plugin.start(operator)?;
         Ok(Self {
             plugin: Some((plugin, instance)),
+            unknown: BTreeSet::new(),
         })
     }
 
@@ -46,6 +55,7 @@ impl Decoder {
         match started {
             Ok((instance, plugin)) => Self {
                 plugin: Some((plugin, instance)),
+                unknown: BTreeSet::new(),
             },
             Err(reason) => {
                 warn(&format!(
@@ -57,12 +67,17 @@ impl Decoder {
         }
     }
 
-    pub(super) fn is_raw(&self) -> bool {
-        self.plugin.is_none()
+    /// Whether values of a state are shown raw.
+    pub(super) fn is_raw(&self, schema: &StateSchema) -> bool {
+        let is_unknown = || {
+            let mut unknown = self.unknown.iter();
+            unknown.any(|(name, version)| (name, *version) == (&schema.name, schema.version))
+        };
+        self.plugin.is_none() || is_unknown()
     }
 
     /// Decodes the values of several keys with one call of the plugin. If the plugin cannot decode them, these and all
-    /// later values are raw.
+    /// later values are raw; if it does not declare the state in this version, only the values of this version are.
     pub(crate) fn show_all(
         &mut self,
         schema: &StateSchema,
@@ -85,7 +100,7 @@ impl Decoder {
         let mut keys = self
             .decode(schema, StatePart::SubKey, &sub_keys, warn)
             .into_iter();
-        if self.is_raw() {
+        if self.is_raw(schema) {
             // The values may have been decoded before the sub-keys could not be.
             texts = raw(&values).into_iter();
         }
@@ -105,22 +120,25 @@ impl Decoder {
         if bytes.is_empty() {
             return Vec::new();
         }
+        if self.is_raw(schema) {
+            return raw(bytes);
+        }
         let Some((plugin, instance)) = &mut self.plugin else {
             return raw(bytes);
         };
         let mut states = plugin.description().states.iter().zip(0..);
         let index = states
             .find(|(state, _)| (&state.name, state.version) == (&schema.name, schema.version));
-        let decoded = match index {
-            Some((_, index)) => instance
-                .to_json(index, part, bytes)
-                .map_err(|error| error.to_string()),
-            None => Err(format!(
-                "the plugin does not know version {} of state `{}`",
-                schema.version, schema.name
-            )),
+        let Some((_, index)) = index else {
+            let (name, version) = (&schema.name, schema.version);
+            warn(&format!(
+                "warning: values of version {version} of state `{}` are shown raw: the plugin does not know this version",
+                one_line(name)
+            ));
+            self.unknown.insert((name.clone(), version));
+            return raw(bytes);
         };
-        match decoded {
+        match instance.to_json(index, part, bytes) {
             // The plugin may return JSON on several lines; a row is one line.
             Ok(texts) => texts
                 .iter()
@@ -128,7 +146,8 @@ impl Decoder {
                 .collect(),
             Err(reason) => {
                 warn(&format!(
-                    "warning: values are shown raw from here on: {reason}"
+                    "warning: state `{}`: values are shown raw from here on: {reason}",
+                    one_line(&schema.name)
                 ));
                 self.plugin = None;
                 raw(bytes)

@@ -122,7 +122,7 @@ impl Dumping<'_> {
             }
             let shown = decoder.show_all(state, &found, &mut warn);
             for (key, shown) in there.into_iter().zip(shown) {
-                if !self.print(state, key, shown, decoder.is_raw(), lines)? {
+                if !self.print(state, key, shown, decoder.is_raw(state), lines)? {
                     return Ok(false);
                 }
             }
@@ -140,7 +140,7 @@ impl Dumping<'_> {
     ) -> Result<bool, CommandError> {
         let operator = &self.operator.name;
         if self.format == DumpFormat::Jsonl {
-            let mut row = shown.row(operator, &state.name, key, raw);
+            let mut row = shown.row(operator, &state.name, key, raw.then_some(state.version));
             age.note(&mut row);
             let row = serde_json::to_string(&row).map_err(unreadable)?;
             return lines.json(&row);

@@ -70,7 +70,8 @@ pub(super) fn get(arguments: &Get) -> Result<(), CommandError> {
     let mut decoder = arguments.source.decoder(&guests.engine, &opened, operator);
     let shown = decoder.show_all(schema, &[value], &mut warn).remove(0);
     if arguments.json {
-        let mut row = shown.row(&operator.name, &arguments.state, &key, decoder.is_raw());
+        let raw_version = decoder.is_raw(schema).then_some(schema.version);
+        let mut row = shown.row(&operator.name, &arguments.state, &key, raw_version);
         age.note(&mut row);
         return print_json_text(&serde_json::to_string(&row).unwrap_or_default());
     }

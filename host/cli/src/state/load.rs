@@ -83,8 +83,9 @@ pub(super) fn load(arguments: &Load) -> Result<(), CommandError> {
     )?;
     if expired > 0 {
         warn(&format!(
-            "{} of entries that had expired were left out",
-            things(expired, "row")
+            "{} of entries that had expired {} left out",
+            things(expired, "row"),
+            if expired == 1 { "was" } else { "were" }
         ));
     }
     if arguments.base.is_none() {
@@ -120,12 +121,14 @@ fn read_rows(path: &Path, loading: &mut StateLoader<'_>) -> Result<(u64, u64), C
             continue;
         }
         let at = |reason: String| {
-            CommandError::new(
-                EXIT_USAGE,
-                format!("{}:{rows}: {reason}; no savepoint was made", path.display()),
-            )
+            let place = match path.as_os_str() == "-" {
+                true => format!("standard input, line {rows}"),
+                false => format!("{}:{rows}", one_line(&path.display().to_string())),
+            };
+            let message = format!("{place}: {reason}; no savepoint was made");
+            CommandError::new(EXIT_USAGE, message)
         };
-        let row: Row = serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
+        let row = Row::parse(&line).map_err(at)?;
         if row.expired {
             expired += 1;
             continue;
@@ -136,10 +139,11 @@ fn read_rows(path: &Path, loading: &mut StateLoader<'_>) -> Result<(u64, u64), C
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
-    CommandError::new(
-        EXIT_USAGE,
-        format!("cannot read the rows `{}`: {error}", path.display()),
-    )
+    let rows = match path.as_os_str() == "-" {
+        true => "from standard input".to_owned(),
+        false => format!("`{}`", one_line(&path.display().to_string())),
+    };
+    CommandError::new(EXIT_USAGE, format!("cannot read the rows {rows}: {error}"))
 }
 
 /// Collects rows for a checkpoint.
@@ -215,6 +219,12 @@ impl<'a> StateLoader<'a> {
             )
         })?;
         let (id, kind) = (schema.id, schema.kind);
+        if let Some(version) = row.version.filter(|version| *version != schema.version) {
+            return Err(format!(
+                "the row has values of version {version} of state `{}`, and the plugin of operator `{}` has version {}, which would misread them; dump the state after the job has migrated it with `floodmark state migrate`, or load the row with a plugin of version {version}",
+                row.state, row.operator, schema.version
+            ));
+        }
         let states = &operator.plugin.description().states;
         let index = states.iter().position(|state| state.name == row.state);
         let index = index.and_then(|index| u16::try_from(index).ok());

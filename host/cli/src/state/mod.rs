@@ -47,7 +47,7 @@ pub enum StateCommand {
     ///
     /// A new version of a plugin migrates what an older one has stored while the job runs, slowly if the job is busy. This
     /// command lets the job do all of it at full speed, between its records, and ends when nothing is left. Ctrl-C ends the
-    /// command; the job then returns to its normal pace. If the plugin cannot migrate something, the exit code is 7.
+    /// command; the job then returns to its normal pace. If the plugin cannot migrate something, the exit code is 8.
     Migrate(migrate::MigrateArguments),
 }
 

@@ -4,13 +4,13 @@
 //! {"operator":"count","state":"count","key":"rain","value":3}
 //! {"operator":"last","state":"seen","key":"rain","list":[1,2,3]}
 //! {"operator":"top","state":"by-city","key":"rain","map":[["Bergen",7],["Cork",5]]}
-//! {"operator":"count","state":"count","key":{"hex":"ff00"},"value":"\u0003","raw":true}
+//! {"operator":"count","state":"count","key":{"hex":"ff00"},"value":"\u0003","version":1,"raw":true}
 //! {"operator":"count","state":"count","key":"sun","value":9,"expired":true}
 //! {"operator":"last","state":"seen","key":"fog","list":[1,2],"written-ms":[1795945146581,1795945146999]}
 //! ```
 //!
 //! Keys are bytes: text if they are UTF-8, `{"hex": …}` otherwise. Values and sub-keys are JSON from the plugin or, in
-//! a row with `raw`, bytes like keys.
+//! a row with `raw`, bytes like keys. Only the version of the state that wrote raw values can read them, so such a row names it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +20,10 @@ use floodmark_engine::runtime::saved::Saved;
 
 /// Bytes as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a key is a text, or {\"hex\":\"…\"} with hexadecimal digits"
+)]
 pub(crate) enum Bytes {
     /// Valid UTF-8.
     Text(String),
@@ -76,6 +79,9 @@ pub(super) struct Row {
     pub(super) list: Option<Vec<JsonText>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) map: Option<Vec<(JsonText, JsonText)>>,
+    /// The version of the state that wrote the values, if they are raw. Rows of earlier builds have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<u32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) raw: bool,
     /// Whether it, or something in it, had expired: such rows are not loaded.
@@ -94,6 +100,33 @@ pub(crate) enum Shown {
     Map(Vec<(String, String)>),
 }
 
+impl Row {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// When it is not a row: why, and what a row is.
+    pub(super) fn parse(line: &str) -> Result<Self, String> {
+        let wrong = |reason: &str| {
+            format!(
+                "{reason}; a row is a JSON object with `operator`, `state`, `key` and one of `value`, `list` and `map`, as `floodmark state dump` prints it"
+            )
+        };
+        serde_json::from_str(line).map_err(|error| {
+            if error.is_syntax() || error.is_eof() {
+                return wrong(&format!("not JSON from column {} on", error.column()));
+            }
+            if !line.trim_start().starts_with('{') {
+                return wrong("not a JSON object");
+            }
+            let text = error.to_string();
+            let reason = text
+                .rsplit_once(" at line ")
+                .map_or(text.as_str(), |(reason, _)| reason);
+            wrong(reason)
+        })
+    }
+}
+
 impl Shown {
     /// Takes the next texts, one for each value and sub-key of `saved`.
     pub(super) fn of(
@@ -108,8 +141,14 @@ impl Shown {
         }
     }
 
-    /// The row of this key.
-    pub(super) fn row(self, operator: &str, state: &str, key: &[u8], raw: bool) -> Row {
+    /// The row of this key; with `raw_version`, raw values of that version.
+    pub(super) fn row(
+        self,
+        operator: &str,
+        state: &str,
+        key: &[u8],
+        raw_version: Option<u32>,
+    ) -> Row {
         let text = |text: String| {
             RawValue::from_string(text).expect("what is shown was checked to be JSON")
         };
@@ -120,7 +159,8 @@ impl Shown {
             value: None,
             list: None,
             map: None,
-            raw,
+            version: raw_version,
+            raw: raw_version.is_some(),
             expired: false,
             written_ms: Vec::new(),
         };
@@ -216,10 +256,28 @@ mod tests {
                 "{\"a\":null}".to_owned(),
             )]),
         ];
-        for shown in shown {
-            let printed = serde_json::to_string(&shown.row("o", "s", b"k", false)).unwrap();
-            let read: Row = serde_json::from_str(&printed).unwrap();
+        for (shown, version) in shown.into_iter().zip([None, Some(2), None]) {
+            let printed = serde_json::to_string(&shown.row("o", "s", b"k", version)).unwrap();
+            let read = Row::parse(&printed).unwrap();
+            assert_eq!(read.version, version);
             assert_eq!(serde_json::to_string(&read).unwrap(), printed);
+        }
+    }
+
+    #[test]
+    fn what_is_no_row_is_refused_in_words() {
+        for (line, expected) in [
+            ("nope", "not JSON from column 2 on; a row is a JSON object"),
+            ("{\"operator\":\"o\"", "not JSON from column 15 on; "),
+            ("[1,2]", "not a JSON object; a row is"),
+            ("{\"operator\":\"o\"}", "missing field `state`; a row is"),
+            (
+                "{\"operator\":\"o\",\"state\":\"s\",\"key\":3,\"value\":1}",
+                "a key is a text, or {\"hex\":\"…\"} with hexadecimal digits; a row is",
+            ),
+        ] {
+            let error = Row::parse(line).unwrap_err();
+            assert!(error.starts_with(expected), "{line}: {error}");
         }
     }
 }
