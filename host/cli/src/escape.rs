@@ -14,6 +14,8 @@ use std::borrow::Cow;
 
 /// What stands before the lines of a message after its first one.
 const INDENT: &str = "    ";
+/// Most characters of a text that is shown in one line although it has several.
+const JOINED_CHARS_MAX: usize = 400;
 
 /// Escapes a text that may have several lines.
 pub(super) fn lines(text: &str) -> Cow<'_, str> {
@@ -23,6 +25,21 @@ pub(super) fn lines(text: &str) -> Cow<'_, str> {
 /// Escapes a text that is a part of a line: line feeds, too.
 pub(super) fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden, as_rust)
+}
+
+/// Escapes a text of several lines in one line, without what exceeds [`JOINED_CHARS_MAX`].
+pub(super) fn joined(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let all = lines.join(" ");
+    let mut shown: String = all.chars().take(JOINED_CHARS_MAX).collect();
+    if shown.len() < all.len() {
+        shown.push('…');
+    }
+    one_line(&shown).into_owned()
 }
 
 /// Escapes a message. Its lines after the first one are indented: messages quote names, and a name with a line feed in it must
@@ -136,6 +153,20 @@ mod tests {
     fn only_a_text_of_several_lines_has_line_feeds() {
         assert_eq!(lines("one\n  two\r\n"), "one\n  two\\r\n");
         assert_eq!(one_line("one\n  two"), "one\\n  two");
+    }
+
+    #[test]
+    fn lines_are_joined_within_a_bound() {
+        for (text, expected) in [
+            ("", ""),
+            ("one", "one"),
+            ("it said:\n  a\tb\n\n  c\u{1b}\n", "it said: a\\tb c\\u{1b}"),
+        ] {
+            assert_eq!(joined(text), expected);
+        }
+        let long = joined(&"é\n".repeat(1000));
+        assert_eq!(long.chars().count(), JOINED_CHARS_MAX + 1);
+        assert!(long.ends_with("é …") || long.ends_with(" é…"), "{long}");
     }
 
     #[test]

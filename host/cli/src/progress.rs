@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::escape::one_line;
+use super::escape::joined;
 use super::terminal::Terminal;
 use crate::hooks::{CheckpointEvent, CheckpointOutcome, Hooks};
 use floodmark_checkpoint::Trigger;
@@ -212,11 +212,10 @@ impl ProgressDisplay {
         ));
         self.samples.clear();
         self.is_back_at(went_back.to);
-        let first_line = went_back.reason.lines().next().unwrap_or_default();
         self.delay = (!went_back.delay.is_zero()).then(|| RestartDelay {
             until: now + went_back.delay,
             attempt,
-            reason: one_line(first_line).into_owned(),
+            reason: joined(&went_back.reason),
         });
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
-use super::escape::one_line;
+use super::escape::message;
 use super::job::JobArguments;
 use super::print::{print, print_json};
 
@@ -36,7 +36,7 @@ pub fn retry(arguments: &RetryArguments) -> Result<(), CommandError> {
         Some(id) => format!("from checkpoint {id}"),
         None => "from the beginning".to_owned(),
     };
-    let reason = one_line(done["reason"].as_str().unwrap_or_default());
+    let reason = message(done["reason"].as_str().unwrap_or_default());
     print(&format!(
         "the job restarts now, {from}; it had failed: {reason}\n"
     ))

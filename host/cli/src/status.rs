@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::CommandError;
 use super::checkpoint::summary;
-use super::escape::one_line;
+use super::escape::{joined, one_line};
 use super::job::{JobArguments, JobLocation};
 use super::print::{print, print_json};
 use super::table::table;
@@ -102,7 +102,7 @@ fn page(status: &Value) -> String {
             number(&failures["count"]),
             times(number(&status["restarts"])),
             millis(ago),
-            first_line(&failures["latest"]["message"]),
+            joined_text(&failures["latest"]["message"]),
         );
     }
     text += &waiting(&status["waiting"], number(&status["now"]));
@@ -336,11 +336,16 @@ fn state(state: &Value) -> String {
 /// One line for each state with entries that the plugin could not migrate.
 fn not_migrated(states: &Value) -> String {
     let line = |state: &Value| {
+        let count = number(&state["count"]);
+        let (stays, them) = match count {
+            1 => ("stays as it is", "it"),
+            _ => ("stay as they are", "them"),
+        };
         format!(
-            "  state  `{}`: {} of an earlier version stay as they are, since the plugin cannot migrate them; the first: it {}\n",
+            "  state  `{}`: {} of an earlier version {stays}, since the plugin cannot migrate {them}; the first: it {}\n",
             text_of(&state["state"]),
-            things(number(&state["count"]), "value"),
-            first_line(&state["first-reason"]),
+            things(count, "value"),
+            joined_text(&state["first-reason"]),
         )
     };
     states.as_array().into_iter().flatten().map(line).collect()
@@ -364,10 +369,9 @@ fn text_of(value: &Value) -> String {
     one_line(value.as_str().unwrap_or_default()).into_owned()
 }
 
-/// The first line only; the whole text, such as a plugin's output, is in the JSON.
-fn first_line(value: &Value) -> String {
-    let line = value.as_str().unwrap_or_default().lines().next();
-    one_line(line.unwrap_or_default()).into_owned()
+/// The lines of a text, such as a plugin's output, in one line; all of it is in the JSON.
+fn joined_text(value: &Value) -> String {
+    joined(value.as_str().unwrap_or_default())
 }
 
 fn millis(ms: u64) -> String {
@@ -449,7 +453,7 @@ mod tests {
             "  calls  9: 12 s in the plugin, 0 ms copying, 0 ms in the host\n",
             "  faults 1 trap, 2 retries; 0 rejected, 0 skipped, 0 to dead letters\n",
             "  state  6.0 KiB of 1.0 GiB that its tasks may have together\n",
-            "  state  `seen`: 12 values of an earlier version stay as they are, since the plugin cannot migrate them; the first: it cannot migrate it\n",
+            "  state  `seen`: 12 values of an earlier version stay as they are, since the plugin cannot migrate them; the first: it cannot migrate it at all\n",
             "\nsource `text`: bad records: 1,200 skipped, 0 to dead letters\n",
         ] {
             assert!(page.contains(words), "not there: {words}\n{page}");

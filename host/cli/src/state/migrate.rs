@@ -218,8 +218,10 @@ impl OutdatedState {
     fn progress(&self) -> String {
         let (name, versions) = (self.name(), self.versions());
         match self.bytes {
-            Some(left) => format!("{name}: {} may have entries of {versions}", bytes(left)),
-            None => format!("{name}: entries of {versions}"),
+            Some(left) if left > 0 => {
+                format!("{name}: {} may have entries of {versions}", bytes(left))
+            }
+            _ => format!("{name}: entries of {versions}"),
         }
     }
 
@@ -228,9 +230,14 @@ impl OutdatedState {
         let (name, versions) = (self.name(), self.versions());
         match &self.refused {
             Some((count, reason)) => format!(
-                "{name}: {} of {versions} could not be migrated and stays as it is; the first: the plugin {}; swap to a plugin that migrates it",
+                "{name}: {} of {versions} could not be migrated and {}; swap to a plugin that migrates {}; the first: the plugin {reason}",
                 things(*count, "value"),
-                one_line(reason)
+                if *count == 1 {
+                    "stays as it is"
+                } else {
+                    "stay as they are"
+                },
+                if *count == 1 { "it" } else { "them" },
             ),
             None => format!(
                 "{name}: checkpoints still name {versions}, though the job finds nothing to migrate; `floodmark state list --count` counts its keys"

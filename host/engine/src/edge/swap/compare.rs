@@ -208,8 +208,9 @@ fn held_back(row: &StateRow) -> String {
         Some(1) => "1 key is".to_owned(),
         Some(keys) => format!("{keys} keys are"),
     };
+    let them = if row.keys == Some(1) { "it" } else { "them" };
     format!(
-        "; {keys} still of version {version}: the job migrates them while it runs, and `floodmark state migrate` does it now; swap again after that, and if some cannot be migrated, first swap to a plugin that migrates them"
+        "; {keys} still of version {version}: the job migrates {them} while it runs, and `floodmark state migrate` does it now; swap again after that, and if some cannot be migrated, first swap to a plugin that migrates them"
     )
 }
 
