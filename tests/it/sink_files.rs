@@ -341,3 +341,18 @@ sink.out = { connector = "file", from = "numbers", path = "out", format = "csv" 
     assert_eq!(distinct.len(), written.len(), "a record is there twice");
     outcome.says(&format!("{} records, ", written.len()));
 }
+
+#[test]
+fn files_in_the_order_of_their_names_have_the_records_in_their_order() {
+    let input: String = (0..25).map(|number| format!("{number}\n")).collect();
+    let job = copy("", "roll-records = 2", &input);
+    job.run(&["--parallelism", "1"]).succeeded();
+    let files = found(&job.path("out")).remove("").unwrap();
+    assert_eq!(files.len(), 13);
+    let written: Vec<u8> = files.into_values().flatten().collect();
+    assert_eq!(String::from_utf8(written).unwrap(), input);
+    // A task that writes one file has no number in its name.
+    let job = copy("", "", &input);
+    job.run(&["--parallelism", "1"]).succeeded();
+    assert!(job.path("out/part-00000001-000.txt").exists());
+}

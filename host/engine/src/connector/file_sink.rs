@@ -100,6 +100,9 @@ impl FileSinkSettings {
             has_header: self.has_header(),
             compression: self.compression,
             folders: self.folders.clone(),
+            numbers_parts: self.folders.is_some()
+                || self.roll_records.is_some()
+                || self.roll_bytes.is_some(),
             limits: PartLimits {
                 records: self.roll_records.map_or(u64::MAX, NonZeroU64::get),
                 bytes: self.roll_bytes.map_or(u64::MAX, NonZeroU64::get),

@@ -121,9 +121,9 @@ fn a_part_ends_at_a_limit() {
         is(
             &out(&folder),
             &[
+                ("part-00000001-001-0001.csv", expected[0]),
                 ("part-00000001-001-0002.csv", expected[1]),
                 ("part-00000001-001-0003.csv", expected[2]),
-                ("part-00000001-001.csv", expected[0]),
             ],
         );
     }
@@ -224,12 +224,12 @@ fn dying_at_any_step_leaves_no_part_and_no_folder() {
             let (id, staged, state) = if durable { &second } else { &first };
             recover(&mut *committer, *id, staged, state).unwrap();
             let mut expected = vec![
-                ("a/one/part-00000001-000.csv", "one,v\n"),
-                ("a/one/part-00000001-001.csv", "one,v\n"),
+                ("a/one/part-00000001-000-0001.csv", "one,v\n"),
+                ("a/one/part-00000001-001-0001.csv", "one,v\n"),
             ];
             if durable {
-                expected.push(("a/two/part-00000002-000.csv", "two,v\n"));
-                expected.push(("a/two/part-00000002-001.csv", "two,v\n"));
+                expected.push(("a/two/part-00000002-000-0001.csv", "two,v\n"));
+                expected.push(("a/two/part-00000002-001-0001.csv", "two,v\n"));
             }
             expected.push(("theirs/part-00000009-000.csv", ""));
             is(&out(&folder), &expected);
@@ -277,7 +277,7 @@ fn a_reader_may_take_folders_away() {
     committer
         .commit(&CommitPermit::for_test(2), &staged)
         .unwrap();
-    assert_eq!(out(&folder)["a/part-00000002-000.csv"], "a,w\n");
+    assert_eq!(out(&folder)["a/part-00000002-000-0001.csv"], "a,w\n");
 }
 
 #[test]
@@ -303,5 +303,5 @@ fn a_part_whose_folder_cannot_be_reached_stays_staged() {
     assert!(refused.starts_with("cannot create `"), "{refused}");
     fs::create_dir(&disk).unwrap();
     recover(&mut *committer, 1, &staged, &state).unwrap();
-    is(&out(&folder), &[("a/part-00000001-000.csv", "a,v\n")]);
+    is(&out(&folder), &[("a/part-00000001-000-0001.csv", "a,v\n")]);
 }

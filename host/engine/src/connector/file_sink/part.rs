@@ -2,7 +2,8 @@
 //!
 //! A name follows from the checkpoint, the task and a number, so a checkpoint cannot refer to other files. The number
 //! counts the parts that a task has begun since the last barrier, over all folders, so names differ although all staged
-//! parts lie in one folder. The folder in which a part will be visible stands in the entry alone: a job may resume with
+//! parts lie in one folder. A task that cannot have several parts writes no number. One that can numbers the first one, too:
+//! without a number it would be behind the others in the order of names, since `-` comes before `.`. The folder in which a part will be visible stands in the entry alone: a job may resume with
 //! other `folders`, and its earlier output stays where it is.
 
 use std::path::{Path, PathBuf};
@@ -16,7 +17,9 @@ use floodmark_checkpoint::Staged;
 use floodmark_state::stream::{CheckpointId, TaskIndex};
 
 /// The version of an entry of all parts of a task.
-const PARTS_VERSION: u8 = 2;
+const PARTS_VERSION: u8 = 3;
+/// The same, but the name of the part with the number 1 has no number.
+const FIRST_UNNUMBERED_VERSION: u8 = 2;
 /// The version of an entry of one part, without a number, a folder and compression.
 const ONE_PART_VERSION: u8 = 1;
 
@@ -30,7 +33,7 @@ pub(super) const PARTS_MAX: u32 = 10_000;
 pub(super) struct PartName {
     pub(super) checkpoint: CheckpointId,
     pub(super) task: TaskIndex,
-    /// From 1.
+    /// From 1; 0 for the only part of a task, whose name has no number.
     pub(super) number: u32,
     pub(super) ending: PartEnding,
 }
@@ -107,7 +110,10 @@ impl PartEnding {
 impl PartName {
     pub(super) fn file_name(&self) -> String {
         let (checkpoint, task) = (self.checkpoint.0, self.task.0);
-        let number = after_the_first(self.number);
+        let number = match self.number {
+            0 => String::new(),
+            number => format!("-{number:04}"),
+        };
         let ending = self.ending.text();
         format!("part-{checkpoint:08}-{task:03}{number}.{ending}")
     }
@@ -118,7 +124,7 @@ impl PartName {
         let (checkpoint, rest) = stem.split_once('-')?;
         let (task, number) = match rest.split_once('-') {
             Some((task, number)) => (task, number.parse().ok()?),
-            None => (rest, 1),
+            None => (rest, 0),
         };
         let name = Self {
             checkpoint: CheckpointId(checkpoint.parse().ok()?),
@@ -126,13 +132,16 @@ impl PartName {
             number,
             ending: PartEnding::parse(ending)?,
         };
-        (number > 0 && name.file_name() == file_name).then_some(name)
+        (name.file_name() == file_name).then_some(name)
     }
 }
 
 /// The name of a file until it becomes a part.
 pub(super) fn open_name(task: TaskIndex, number: u32) -> String {
-    format!("open-{:03}{}", task.0, after_the_first(number))
+    match number {
+        1 => format!("open-{:03}", task.0),
+        number => format!("open-{:03}-{number:04}", task.0),
+    }
 }
 
 /// Whether a file in the staging folder is one that a writer has not finished.
@@ -145,14 +154,6 @@ pub(super) fn is_open_name(name: &str) -> bool {
         Some((TaskIndex(task.parse().ok()?), number))
     });
     parsed.is_some_and(|(task, number)| number > 0 && open_name(task, number) == name)
-}
-
-/// The number in a name: the first part has none.
-fn after_the_first(number: u32) -> String {
-    match number {
-        1 => String::new(),
-        number => format!("-{number:04}"),
-    }
 }
 
 impl Part {
@@ -185,19 +186,23 @@ impl Part {
 
     /// The parts of an entry. Folders are checked: a savepoint may be from somewhere else.
     pub(super) fn decode(staged: &Staged) -> Result<Vec<Self>, ConnectorError> {
-        let encoded = match staged.0.first() {
-            Some(&ONE_PART_VERSION) => {
+        let version = staged.0.first().copied();
+        let encoded = match version {
+            Some(ONE_PART_VERSION) => {
                 let part: EncodedPart = encoding::decode(WHAT, ONE_PART_VERSION, &staged.0)?;
                 EncodedParts {
                     checkpoint: part.checkpoint,
                     task: part.task,
                     ending: part.extension,
                     parts: vec![NumberedPart {
-                        number: 1,
+                        number: 0,
                         folder: String::new(),
                         size: part.size,
                     }],
                 }
+            }
+            Some(FIRST_UNNUMBERED_VERSION) => {
+                encoding::decode(WHAT, FIRST_UNNUMBERED_VERSION, &staged.0)?
             }
             _ => encoding::decode(WHAT, PARTS_VERSION, &staged.0)?,
         };
@@ -208,9 +213,14 @@ impl Part {
         let ending = PartEnding::parse(&encoded.ending)
             .ok_or_else(|| undecodable("their format is unknown"))?;
         let part = |part: NumberedPart| {
-            if part.number == 0 || part.number > PARTS_MAX {
+            let number = match (version, part.number) {
+                (Some(FIRST_UNNUMBERED_VERSION), 0) => None,
+                (Some(FIRST_UNNUMBERED_VERSION), 1) => Some(0),
+                (_, number) => Some(number),
+            };
+            let Some(number) = number.filter(|&number| number <= PARTS_MAX) else {
                 return Err(undecodable("a part has an impossible number"));
-            }
+            };
             if !part.folder.is_empty() && !is_safe(&part.folder) {
                 return Err(undecodable(
                     "a part is in a folder that no sink has such a name for",
@@ -220,7 +230,7 @@ impl Part {
                 name: PartName {
                     checkpoint: CheckpointId(encoded.checkpoint),
                     task: TaskIndex(encoded.task),
-                    number: part.number,
+                    number,
                     ending,
                 },
                 folder: part.folder,
@@ -257,18 +267,18 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         for (number, expected) in [
-            (1, "part-00000007-001.csv.zst"),
+            (0, "part-00000007-001.csv.zst"),
+            (1, "part-00000007-001-0001.csv.zst"),
             (2, "part-00000007-001-0002.csv.zst"),
             (12_345, "part-00000007-001-12345.csv.zst"),
         ] {
             let name = part(number, "").name;
             assert_eq!(name.file_name(), expected);
             assert_eq!(PartName::parse(expected), Some(name));
-            let open = open_name(name.task, number);
+            let open = open_name(name.task, number.max(1));
             assert!(is_open_name(&open), "{open}");
         }
         for wrong in [
-            "part-00000007-001-0001.csv",
             "part-00000007-001-0000.csv",
             "part-00000007-001-2.csv",
             "part-00000007-001-0002-0002.csv",
@@ -285,7 +295,12 @@ mod tests {
 
     #[test]
     fn entries_are_read_back_and_old_ones_too() {
-        let parts = [part(1, ""), part(2, "k=a/b"), part(10_000, "x")];
+        let parts = [
+            part(0, ""),
+            part(1, ""),
+            part(2, "k=a/b"),
+            part(10_000, "x"),
+        ];
         let staged = Part::encode_all(&parts).unwrap();
         assert_eq!(Part::decode(&staged).unwrap(), parts);
         assert_eq!(Part::encode_all(&[]), None);
@@ -300,6 +315,31 @@ mod tests {
         assert_eq!((decoded[0].size, decoded.len()), (old.size, 1));
     }
 
+    /// The first part of such an entry is staged, or visible, under a name without a number.
+    #[test]
+    fn the_first_part_of_an_entry_of_version_2_has_no_number() {
+        let staged = |numbers: &[u32]| {
+            let parts: Vec<Part> = numbers.iter().map(|&number| part(number, "")).collect();
+            let mut staged = Part::encode_all(&parts).unwrap();
+            staged.0[0] = FIRST_UNNUMBERED_VERSION;
+            staged
+        };
+        let decoded = Part::decode(&staged(&[1, 2])).unwrap();
+        let names: Vec<String> = decoded.iter().map(|part| part.name.file_name()).collect();
+        let expected = [
+            "part-00000007-001.csv.zst",
+            "part-00000007-001-0002.csv.zst",
+        ];
+        assert_eq!(names, expected);
+        assert!(Part::decode(&staged(&[0])).is_err());
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_their_numbers() {
+        let names = [1, 2, 10, 999].map(|number| part(number, "").name.file_name());
+        assert!(names.is_sorted(), "{names:?}");
+    }
+
     #[test]
     fn entries_that_no_sink_has_made_are_refused() {
         for folder in [
@@ -308,9 +348,7 @@ mod tests {
             let staged = Part::encode_all(&[part(1, folder)]).unwrap();
             assert!(Part::decode(&staged).is_err(), "{folder:?}");
         }
-        for number in [0, PARTS_MAX + 1] {
-            let staged = Part::encode_all(&[part(number, "")]).unwrap();
-            assert!(Part::decode(&staged).is_err(), "{number}");
-        }
+        let staged = Part::encode_all(&[part(PARTS_MAX + 1, "")]).unwrap();
+        assert!(Part::decode(&staged).is_err());
     }
 }

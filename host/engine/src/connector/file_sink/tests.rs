@@ -154,7 +154,7 @@ fn falling_back_takes_later_parts_back_and_nothing_else() {
         "part-2-0.csv",
         "part-00000002-000.CSV",
         "part-00000009-000.csv.bz2",
-        "part-00000009-000-0001.csv",
+        "part-00000009-000-0000.csv",
         "mine",
     ];
     for name in foreign {

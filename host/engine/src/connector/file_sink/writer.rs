@@ -35,6 +35,8 @@ pub(super) struct WriterSettings {
     pub(super) compression: OutputCompression,
     pub(super) folders: Option<FolderTemplate>,
     pub(super) limits: PartLimits,
+    /// Whether a task may write several parts for a checkpoint, so that each has its number in its name.
+    pub(super) numbers_parts: bool,
     /// Number of files that a task has open at a time, at least one.
     pub(super) open_files_max: usize,
 }
@@ -289,7 +291,11 @@ impl SinkWriter for FileWriter {
             let name = PartName {
                 checkpoint,
                 task: self.task,
-                number,
+                number: if self.settings.numbers_parts {
+                    number
+                } else {
+                    0
+                },
                 ending,
             };
             let path = self.path(number);
