@@ -356,3 +356,20 @@ fn files_in_the_order_of_their_names_have_the_records_in_their_order() {
     job.run(&["--parallelism", "1"]).succeeded();
     assert!(job.path("out/part-00000001-000.txt").exists());
 }
+
+#[test]
+fn sinks_in_one_folder_are_refused() {
+    for (path, words) in [
+        ("out/x", "sink.inner.path: is in the folder of sink `out`"),
+        ("out", "sink.out.path: is the folder of sink `inner`"),
+    ] {
+        let sink =
+            format!("[sink.inner]\nconnector = \"file\"\nfrom = \"text\"\npath = \"{path}\"");
+        let job = copy("", &sink, "a\n");
+        for outcome in [job.run(&[]), job.command(&["check", "pipeline.toml"])] {
+            assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+            outcome.says(words);
+        }
+        assert!(!job.path("out").exists());
+    }
+}

@@ -3,6 +3,7 @@
 //! Ports are not checked here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::from::Reference;
 use super::problem::Problem;
@@ -22,6 +23,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Problem> {
     }
     sharing_input(spec, &mut problems);
     feeding_itself(spec, &mut problems);
+    sharing_output(spec, &mut problems);
     dangling(spec, &mut problems);
     // After a reference to a missing node, the intended node looks unread.
     if problems.is_empty() {
@@ -72,6 +74,26 @@ fn feeding_itself(spec: &Spec, problems: &mut Vec<Problem>) {
                 );
                 problems.push(spec.problem(&["sink", name, "path"], message));
             }
+        }
+    }
+}
+
+/// Two sinks of which one writes to the folder of the other, or below it: with `folders` they could write the same files.
+fn sharing_output(spec: &Spec, problems: &mut Vec<Problem>) {
+    let sinks = spec.sinks.iter();
+    let folders = sinks.filter_map(|(name, sink)| Some((name.as_str(), sink.settings.writes()?)));
+    let folders: Vec<(&str, &Path)> = folders.collect();
+    for (at, (name, folder)) in folders.iter().enumerate() {
+        let outer = folders.iter().enumerate().find(|(index, (_, outer))| {
+            let is_same = folder == outer;
+            folder.starts_with(outer) && (!is_same || *index < at)
+        });
+        if let Some((_, (other, outer))) = outer {
+            let place = if folder == outer { "is" } else { "is in" };
+            let message = format!(
+                "{place} the folder of sink `{other}`, so one could write the files of the other; give each sink a folder of its own, outside of all others"
+            );
+            problems.push(spec.problem(&["sink", name, "path"], message));
         }
     }
 }
