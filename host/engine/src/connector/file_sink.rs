@@ -7,7 +7,7 @@
 //! out/.staged/open-001           the first file that task 1 is writing
 //! out/.staged/open-001-0002      the second one, if it writes several
 //! out/.staged/part-00000007-001.csv   staged for checkpoint 7, durable once prepared
-//! out/part-00000006-001.csv      committed, by one rename
+//! out/part-00000006-001.csv      committed, by one rename, which replaces nothing
 //! out/k=a/part-00000006-001-0002.csv   committed in a folder, which the entry in the checkpoint names
 //! ```
 //!
@@ -195,8 +195,7 @@ pub fn committed(folder: &Path) -> Result<Vec<PathBuf>, ConnectorError> {
 /// The parts in the folder of a sink and in those that it has made, in no order.
 fn visible(folder: &Path, made: &MadeFolders) -> Result<Vec<(PartName, PathBuf)>, ConnectorError> {
     let mut parts = Vec::new();
-    let inner = made.names().map(|name| folder.join(name));
-    for folder in [folder.to_owned()].into_iter().chain(inner) {
+    for folder in [folder.to_owned()].into_iter().chain(made.paths()) {
         for name in names(&folder)? {
             parts.extend(PartName::parse(&name).map(|part| (part, folder.join(&name))));
         }

@@ -467,6 +467,18 @@ pub enum ConnectorError {
         /// The sink of that job.
         sink: String,
     },
+    /// Something that the sink has not written is where a part is to become visible.
+    #[error("`{}` is named like output of this sink, which has not written it; move it away, or point `path` elsewhere", path.display())]
+    ForeignPart {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder of `folders` is a symbolic link.
+    #[error("`{}` is a symbolic link, and the sink writes to real folders only; put a folder in its place, or point `path` elsewhere", path.display())]
+    LinkedFolder {
+        /// The link.
+        path: PathBuf,
+    },
     /// Another sink or process writes into the folder at this moment.
     #[error(
         "`{}` is being written by another sink or another run; stop that, or point `path` elsewhere",
@@ -570,6 +582,8 @@ impl ConnectorError {
             | Self::TooManyParts { .. }
             | Self::ForeignOutput { .. }
             | Self::OutputTaken { .. }
+            | Self::ForeignPart { .. }
+            | Self::LinkedFolder { .. }
             | Self::OtherRun { .. }
             | Self::UnmarkedOutput { .. }
             | Self::PartDamaged { .. }

@@ -5,6 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::made_folders::{MadeFolders, sync_folder, with_outer};
@@ -136,33 +138,35 @@ impl FileCommitter {
         sync_folder(&self.staging)
     }
 
-    /// Makes one part visible; `false` if it is neither staged nor visible.
+    /// Makes one part visible; `false` if it is neither staged nor visible. A part that is still staged was not committed,
+    /// so a file with its visible name is not the sink's, and stays.
     fn rename(&self, part: &Part, recovered: &mut Recovered) -> Result<bool, ConnectorError> {
         let staged = self.staging.join(part.name.file_name());
         let visible = part.visible(&self.folder);
-        let staged_bytes = fs::metadata(&staged).ok().map(|metadata| metadata.len());
-        if let Some(len) = staged_bytes
-            && len != part.size.bytes
-        {
+        let len = match fs::metadata(&staged) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return is_visible(&visible, part.size.bytes);
+            }
+            found => found.map_err(ConnectorError::io("commit", &staged))?.len(),
+        };
+        if len != part.size.bytes {
             return Err(ConnectorError::PartDamaged {
                 path: staged,
                 len,
                 expected: part.size.bytes,
             });
         }
-        match fs::rename(&staged, &visible) {
+        match rename_new(&staged, &visible) {
             Ok(()) => {
                 recovered.committed += 1;
                 Ok(true)
             }
-            // Its folder is not there, or is a link that leads nowhere. As a part that is gone, it would be removed.
-            Err(error) if error.kind() == ErrorKind::NotFound && staged_bytes.is_some() => {
-                Err(ConnectorError::io("create", &visible)(error))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => visible
-                .try_exists()
-                .map_err(ConnectorError::io("read", &visible)),
-            Err(error) => Err(ConnectorError::io("commit", &staged)(error)),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::AlreadyExists => ConnectorError::ForeignPart { path: visible },
+                // Its folder is not there. As a part that is gone, it would be removed.
+                ErrorKind::NotFound => ConnectorError::io("create", &visible)(error),
+                _ => ConnectorError::io("commit", &staged)(error),
+            }),
         }
     }
 
@@ -480,6 +484,34 @@ impl SinkCommitter for FileCommitter {
     }
 }
 
+/// Whether a part that is no longer staged is visible. A file of another length is another one: the part was moved away.
+fn is_visible(path: &Path, bytes: u64) -> Result<bool, ConnectorError> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_file() && found.len() == bytes),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(ConnectorError::io("read", path)(error)),
+    }
+}
+
+/// Renames a file; the error is `AlreadyExists` if the new name is taken.
+///
+/// This is one call of the system, so a file that appears meanwhile is not replaced either. A second link and the removal
+/// of the first would leave both names after a crash, as a file of a user does.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Some file systems do not have this call, NFS among them.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn plural(number: u64) -> &'static str {
     if number == 1 { "" } else { "s" }
 }
@@ -493,16 +525,9 @@ pub(super) fn read_mark(
     staging: &Path,
     owner: &Owner,
 ) -> Result<Mark, ConnectorError> {
-    let path = marker(staging);
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Mark::Absent),
-        found => found.map_err(ConnectorError::io("read", &path))?,
-    };
-    if !bytes.ends_with(b"\n") {
+    let Some(found) = read_owner(staging)? else {
         return Ok(Mark::Absent);
-    }
-    let found: Owner = serde_json::from_slice(&bytes)
-        .map_err(|error| ConnectorError::io("read", &path)(error.into()))?;
+    };
     if (&found.job, &found.sink) != (&owner.job, &owner.sink) {
         return Err(ConnectorError::OutputTaken {
             path: folder.to_owned(),
@@ -515,6 +540,21 @@ pub(super) fn read_mark(
     } else {
         Mark::OtherData(found.data)
     })
+}
+
+/// The owner in a staging folder; `None` if there is no marker, or one that a crash has cut short.
+pub(super) fn read_owner(staging: &Path) -> Result<Option<Owner>, ConnectorError> {
+    let path = marker(staging);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(ConnectorError::io("read", &path))?,
+    };
+    if !bytes.ends_with(b"\n") {
+        return Ok(None);
+    }
+    let owner = serde_json::from_slice(&bytes)
+        .map_err(|error| ConnectorError::io("read", &path)(error.into()))?;
+    Ok(Some(owner))
 }
 
 fn decode_all(staged: &[Staged]) -> Result<Vec<Part>, ConnectorError> {

@@ -3,13 +3,19 @@
 //! The list says where parts of the sink may be. So a part that a user has moved into a folder of their own is not taken
 //! back, and a job may change `folders` between two runs. A folder is on the list before it is made. A line that a crash
 //! has cut short has no newline, and its folder was not made.
+//!
+//! A folder that is there already is taken only if it is a real one, is not that of another sink, and has no files that are
+//! named like parts: such files could not be told from the sink's own later, and would be removed with them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::committer::read_owner;
 use super::folder::is_safe;
+use super::part::PartName;
+use super::{names, staging};
 use crate::connector::ConnectorError;
 
 /// The list: one path a line, relative to the folder of the sink.
@@ -47,12 +53,28 @@ impl MadeFolders {
         self.names.iter().map(String::as_str)
     }
 
+    /// The paths of those that can be reached without a symbolic link. What is behind a link was moved away by a reader.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let reached = self.names().filter(move |name| !self.is_behind_link(name));
+        reached.map(move |name| self.folder.join(name))
+    }
+
+    fn is_behind_link(&self, name: &str) -> bool {
+        with_outer(name).any(|outer| self.folder.join(outer).is_symlink())
+    }
+
     /// Makes folders and those that they are in. They are on the list then, for sure; the caller syncs the folders.
+    ///
+    /// # Errors
+    /// When one cannot be made, or is there and is not the sink's to write to. Others may be there then.
     pub(super) fn make(&mut self, folders: &BTreeSet<&str>) -> Result<(), ConnectorError> {
         let all: BTreeSet<&str> = folders
             .iter()
             .flat_map(|folder| with_outer(folder))
             .collect();
+        for folder in &all {
+            self.check(folder)?;
+        }
         let new: Vec<&str> = all
             .iter()
             .copied()
@@ -71,10 +93,46 @@ impl MadeFolders {
         Ok(())
     }
 
+    /// Refuses what is in the place of a folder and is not to be written to.
+    fn check(&self, name: &str) -> Result<(), ConnectorError> {
+        let path = self.folder.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => return Err(ConnectorError::LinkedFolder { path }),
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                let error = ErrorKind::NotADirectory.into();
+                return Err(ConnectorError::io("create folder", &path)(error));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(ConnectorError::io("create folder", &path)(error)),
+        }
+        if let Some(owner) = read_owner(&staging(&path))? {
+            return Err(ConnectorError::OutputTaken {
+                path,
+                job: owner.job,
+                sink: owner.sink,
+            });
+        }
+        if self.names.contains(name) {
+            return Ok(());
+        }
+        let mut found = names(&path)?.into_iter();
+        match found.find(|name| PartName::parse(name).is_some()) {
+            Some(part) => Err(ConnectorError::ForeignPart {
+                path: path.join(part),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Removes folders that are empty, and takes those off the list that are gone.
     pub(super) fn remove_empty(&mut self) -> Result<(), ConnectorError> {
         let mut kept = BTreeSet::new();
         for name in self.names.iter().rev() {
+            if self.is_behind_link(name) {
+                kept.insert(name.clone());
+                continue;
+            }
             match fs::remove_dir(self.folder.join(name)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -1,5 +1,5 @@
 //! Catches records that are lost, doubled or in another folder when a task writes many parts for a checkpoint, a part
-//! that is left after its checkpoint is given up, and a folder of a user that is touched.
+//! that is left after its checkpoint is given up, and a file, folder or link of a user that is touched.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -280,28 +280,106 @@ fn a_reader_may_take_folders_away() {
     assert_eq!(out(&folder)["a/part-00000002-000-0001.csv"], "a,w\n");
 }
 
+/// Writes and prepares a record of this key as checkpoint `id`. Returns what the checkpoint has of the sink.
+fn prepare(
+    sink: &FileSink,
+    committer: &mut dyn SinkCommitter,
+    id: u64,
+    key: &str,
+) -> (Vec<Staged>, Vec<u8>) {
+    let mut writer = sink.writer(TaskIndex(0)).unwrap();
+    writer.write(&batch([(key, "v")])).unwrap();
+    let staged = vec![writer.stage(CheckpointId(id)).unwrap().unwrap()];
+    let state = committer.prepare(&staged).unwrap();
+    (staged, state)
+}
+
 #[test]
-fn a_part_whose_folder_cannot_be_reached_stays_staged() {
+fn a_link_in_the_place_of_a_folder_is_not_followed() {
+    let folder = TempDir::new().unwrap();
+    let sink = sink(&folder, "folders = '{key}/x'");
+    let mut committer = sink.committer().unwrap();
+    committer.recover(None).unwrap();
+    let (staged, state) = prepare(&sink, &mut *committer, 1, "a");
+    let (link, other) = (folder.path().join("out/a"), folder.path().join("other"));
+    fs::create_dir_all(other.join("x")).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let refused = committer.commit(&CommitPermit::for_test(1), &staged);
+    assert!(matches!(refused, Err(ConnectorError::LinkedFolder { path }) if path == link));
+    drop(committer);
+    let mut committer = sink.committer().unwrap();
+    let refused = recover(&mut *committer, 1, &staged, &state);
+    assert!(matches!(refused, Err(ConnectorError::LinkedFolder { .. })));
+    is(&tree(&other), &[]);
+    fs::remove_file(&link).unwrap();
+    recover(&mut *committer, 1, &staged, &state).unwrap();
+    is(
+        &out(&folder),
+        &[("a/x/part-00000001-000-0001.csv", "a,v\n")],
+    );
+    // A reader moves the folder away, and leaves a link. What is there is not the sink's any more.
+    fs::remove_dir_all(&other).unwrap();
+    fs::rename(&link, &other).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    assert_eq!(committer.clear().unwrap().retracted, 0);
+    is(&tree(&other), &[("x/part-00000001-000-0001.csv", "a,v\n")]);
+}
+
+#[test]
+fn a_file_of_a_user_is_not_replaced_and_not_removed() {
     let folder = TempDir::new().unwrap();
     let sink = sink(&folder, "folders = '{key}'");
     let mut committer = sink.committer().unwrap();
     committer.recover(None).unwrap();
-    let mut writer = sink.writer(TaskIndex(0)).unwrap();
-    writer.write(&batch([("a", "v")])).unwrap();
-    let staged = [writer.stage(CheckpointId(1)).unwrap().unwrap()];
-    let state = committer.prepare(&staged).unwrap();
-    // A user keeps this folder on another disk, which is not there at the moment.
-    let (link, disk) = (folder.path().join("out/a"), folder.path().join("disk"));
-    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    // In a folder that the sink has not made, and then in one that it has made.
+    for id in [1, 2] {
+        let (staged, state) = prepare(&sink, &mut *committer, id, "a");
+        let name = format!("a/part-0000000{id}-000-0001.csv");
+        let theirs = folder.path().join("out").join(&name);
+        fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+        fs::write(&theirs, "theirs").unwrap();
+        let is_refused = |done: Result<(), ConnectorError>| {
+            assert!(matches!(done, Err(ConnectorError::ForeignPart { path }) if path == theirs));
+            assert_eq!(out(&folder)[&name], "theirs");
+        };
+        let permit = CommitPermit::for_test(id);
+        is_refused(committer.commit(&permit, &staged));
+        drop(committer);
+        committer = sink.committer().unwrap();
+        is_refused(recover(&mut *committer, id, &staged, &state).map(|_| ()));
+        fs::remove_file(&theirs).unwrap();
+        recover(&mut *committer, id, &staged, &state).unwrap();
+        assert_eq!(out(&folder)[&name], "a,v\n");
+        // Again, as after a crash.
+        committer.commit(&permit, &staged).unwrap();
+        recover(&mut *committer, id, &staged, &state).unwrap();
+        assert_eq!(out(&folder)[&name], "a,v\n");
+    }
+    // A folder that the sink has not made is not cleared.
+    let theirs = folder.path().join("out/b/part-00000009-000-0001.csv");
+    fs::create_dir(theirs.parent().unwrap()).unwrap();
+    fs::write(&theirs, "theirs").unwrap();
+    let (staged, _) = prepare(&sink, &mut *committer, 3, "b");
+    let refused = committer.commit(&CommitPermit::for_test(3), &staged);
+    assert!(matches!(refused, Err(ConnectorError::ForeignPart { path }) if path == theirs));
+    committer.clear().unwrap();
+    is(&out(&folder), &[("b/part-00000009-000-0001.csv", "theirs")]);
+}
+
+#[test]
+fn a_folder_of_another_sink_is_not_written_to() {
+    let folder = TempDir::new().unwrap();
+    let settings: FileSinkSettings = toml::from_str("path = 'out/x'\nformat = 'csv'").unwrap();
+    let inner = FileSink::new(&settings, folder.path(), "other", "inner", "other data");
+    inner.committer().unwrap().recover(None).unwrap();
+    let sink = sink(&folder, "folders = '{key}'");
+    let mut committer = sink.committer().unwrap();
+    committer.recover(None).unwrap();
+    let (staged, _) = prepare(&sink, &mut *committer, 1, "x");
     let refused = committer.commit(&CommitPermit::for_test(1), &staged);
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.starts_with("cannot create `"), "{refused}");
-    drop(committer);
-    let mut committer = sink.committer().unwrap();
-    let refused = recover(&mut *committer, 1, &staged, &state);
-    let refused = refused.unwrap_err().to_string();
-    assert!(refused.starts_with("cannot create `"), "{refused}");
-    fs::create_dir(&disk).unwrap();
-    recover(&mut *committer, 1, &staged, &state).unwrap();
-    is(&out(&folder), &[("a/part-00000001-000-0001.csv", "a,v\n")]);
+    let words = "out/x` is the output of sink `inner` of job `other`";
+    assert!(refused.contains(words), "{refused}");
+    let there = fs::read_dir(folder.path().join("out/x")).unwrap();
+    assert_eq!(there.count(), 1, "only the staging folder");
 }
