@@ -382,7 +382,7 @@ impl Watcher for ProgressDisplay {
                 ));
             }
             Notice::NotVisible { reason } => self.terminal.say(&format!(
-                "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint tries again"
+                "warning: output of a durable checkpoint is not visible yet: {reason}; the next checkpoint or start tries again"
             )),
             Notice::Failed { reason } => self.terminal.say(&format!("warning: the job failed: {reason}")),
             Notice::WentBack(went_back) => self.went_back(now, &went_back),

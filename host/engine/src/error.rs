@@ -160,9 +160,10 @@ impl From<JobError> for EngineError {
             error if error.is_interruption() => Cause::Interrupted,
             JobError::Guest(error) if error.is_of_a_call() => Cause::Failed,
             JobError::Guest(_) => Cause::Plugin,
-            JobError::Connector { .. } | JobError::BadRecord { .. } | JobError::Unsynced { .. } => {
-                Cause::Connector
-            }
+            JobError::Connector { .. }
+            | JobError::BadRecord { .. }
+            | JobError::NotVisible { .. }
+            | JobError::Unsynced { .. } => Cause::Connector,
             JobError::Store(_)
             | JobError::State { .. }
             | JobError::Scratch { .. }

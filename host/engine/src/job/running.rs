@@ -11,7 +11,7 @@ use super::{
     Caller, CompletedCheckpoint, Ending, Input, Job, Moment, Notice, Output, Reply, Request,
 };
 use crate::runtime::JobError;
-use crate::runtime::report::{CheckpointFailure, Report, WriteOutcome};
+use crate::runtime::report::{CheckpointFailure, Report, SinkFailure, WriteOutcome};
 use crate::runtime::snapshot::RegionSnapshot;
 use crate::runtime::swap::Running;
 use crate::runtime::worker::Control;
@@ -223,15 +223,26 @@ impl Job {
         if !matches!(self.phase, Phase::Running | Phase::Stopping(_)) {
             return;
         }
-        let reasons = outcome.not_visible.into_iter();
+        let WriteOutcome {
+            checkpoint,
+            durable,
+            not_visible,
+        } = outcome;
+        let reasons = not_visible.iter().cloned();
         outputs.extend(reasons.map(|reason| Output::Notify(Notice::NotVisible { reason })));
-        match outcome.durable {
-            Ok(()) => self.completed(now, outcome.checkpoint, outputs),
-            Err(reason) => self.not_completed(now, outcome.checkpoint, reason, outputs),
+        match durable {
+            Ok(()) => self.completed(now, checkpoint, not_visible, outputs),
+            Err(reason) => self.not_completed(now, checkpoint, reason, outputs),
         }
     }
 
-    fn completed(&mut self, now: Moment, id: CheckpointId, outputs: &mut Vec<Output>) {
+    fn completed(
+        &mut self,
+        now: Moment,
+        id: CheckpointId,
+        not_visible: Vec<SinkFailure>,
+        outputs: &mut Vec<Output>,
+    ) {
         let Some(under_way) = self.schedule.succeeded(now.clock, id) else {
             return;
         };
@@ -264,9 +275,32 @@ impl Job {
                     self.stop_workers(StopCause::Rescale, outputs);
                 }
             }
+            Trigger::Stop | Trigger::Final if !not_visible.is_empty() => {
+                self.last_is_not_visible(now, id, not_visible, outputs);
+            }
             Trigger::Stop => self.end(Ending::Stopped, outputs),
             Trigger::Final => self.end(Ending::Complete, outputs),
         }
+    }
+
+    /// The job would end now, but output is not visible: another last checkpoint tries again, a limited number of times.
+    fn last_is_not_visible(
+        &mut self,
+        now: Moment,
+        checkpoint: CheckpointId,
+        failures: Vec<SinkFailure>,
+        outputs: &mut Vec<Output>,
+    ) {
+        // Workers that end take no other checkpoint.
+        let is_running = matches!(self.phase, Phase::Running);
+        if is_running && self.schedule.tries_last_again(now.clock) {
+            return;
+        }
+        let error = JobError::NotVisible {
+            checkpoint,
+            failures,
+        };
+        self.stop_workers(StopCause::Failed(error), outputs);
     }
 
     fn not_completed(

@@ -241,14 +241,10 @@ impl Schedule {
         let after = match under_way.trigger {
             // The job goes back.
             Trigger::Swap => AfterFailure::Continue,
-            Trigger::Stop | Trigger::Final => {
-                self.last_attempts += 1;
-                self.next_at = Some(now + RETRY_DELAY);
-                match self.last_attempts >= LAST_ATTEMPTS_MAX {
-                    true => AfterFailure::WithoutLast,
-                    false => AfterFailure::Continue,
-                }
-            }
+            Trigger::Stop | Trigger::Final => match self.tries_last_again(now) {
+                true => AfterFailure::Continue,
+                false => AfterFailure::WithoutLast,
+            },
             Trigger::Periodic | Trigger::Asked | Trigger::Rescale => {
                 self.failures += 1;
                 let tolerable = self.settings.tolerable_failures;
@@ -259,6 +255,14 @@ impl Schedule {
             }
         };
         Some((under_way, after))
+    }
+
+    /// The last one was not taken, or its output is not visible. Returns whether another one is to follow: the number of
+    /// attempts is limited.
+    pub(super) fn tries_last_again(&mut self, now: Duration) -> bool {
+        self.last_attempts += 1;
+        self.next_at = Some(now + RETRY_DELAY);
+        self.last_attempts < LAST_ATTEMPTS_MAX
     }
 
     fn ended(&mut self, now: Duration, id: CheckpointId) -> Option<UnderWay> {

@@ -44,7 +44,7 @@ pub mod trees;
 
 use std::time::Duration;
 
-use self::report::CheckpointFailure;
+use self::report::{CheckpointFailure, SinkFailure};
 use self::schema::StateMisfit;
 use self::task::TaskError;
 use crate::connector::ConnectorError;
@@ -164,6 +164,17 @@ pub enum JobError {
         reason: CheckpointFailure,
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,
+    },
+    /// The last checkpoint of a job is durable, but its sinks could not make all output visible.
+    #[error(
+        "the output of checkpoint {checkpoint}, the last one, is durable but not all visible ({}); remove the cause and run the same command again, which makes it visible",
+        listed(.failures)
+    )]
+    NotVisible {
+        /// The checkpoint, from which the next run resumes.
+        checkpoint: CheckpointId,
+        /// The sinks, at least one, and why.
+        failures: Vec<SinkFailure>,
     },
     /// More checkpoints failed in a row than are tolerated.
     #[error(
@@ -331,6 +342,11 @@ fn resumed_from(restart: Option<CheckpointId>) -> String {
             "there is no checkpoint yet, so the same command starts from the beginning".to_owned()
         }
     }
+}
+
+fn listed(failures: &[SinkFailure]) -> String {
+    let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    failures.join("; ")
 }
 
 fn since(restart: Option<CheckpointId>) -> String {

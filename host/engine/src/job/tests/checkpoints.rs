@@ -150,6 +150,43 @@ fn the_last_one_is_tried_again_up_to_a_limit() {
 }
 
 #[test]
+fn a_job_does_not_end_while_its_output_is_not_visible() {
+    let mut script = String::from("0 stop\n");
+    let mut expected = String::new();
+    for attempt in 1..=5 {
+        let at = (attempt - 1) * 2;
+        script += &format!(
+            "{at} tick\n{at} ack {attempt} a\n{at} ack {attempt} b\n{at} invisible {attempt}\n"
+        );
+        expected += &format!("{at} begin {attempt} Stop\n{at} write {attempt}\n");
+    }
+    check(&script, &format!("{expected}8 finish NotVisible 5"));
+    // It becomes visible with the second attempt. Before the last checkpoint, the next one is soon enough.
+    check(
+        "10 tick
+         11 ack 1 a
+         11 ack 1 b
+         12 invisible 1
+         13 ended a
+         13 ended b
+         14 ack 2 a
+         14 ack 2 b
+         15 invisible 2
+         16 tick
+         17 ack 3 a
+         17 ack 3 b
+         18 written 3",
+        "10 begin 1 Periodic
+         11 write 1
+         13 begin 2 Final
+         14 write 2
+         16 begin 3 Final
+         17 write 3
+         18 finish Complete",
+    );
+}
+
+#[test]
 fn a_pause_is_kept_after_the_end_of_each() {
     let settings = CheckpointSettings {
         min_pause: Duration::from_secs(5),

@@ -192,6 +192,11 @@ impl Script {
                 self.step(Input::Report(Report::Snapshot(snapshot)));
             }
             "written" => self.step(written(id(2), Ok(()))),
+            "invisible" => self.step(Input::Report(Report::Written(WriteOutcome {
+                checkpoint: id(2),
+                durable: Ok(()),
+                not_visible: vec![not_committed()],
+            }))),
             "failed" => self.step(written(id(2), Err(full_disk().into()))),
             "unsynced" => self.step(written(id(2), Err(failed_sync()))),
             other => panic!("no event {other}"),
@@ -211,6 +216,15 @@ fn full_disk() -> StoreError {
     StoreError::Io {
         path: "checkpoints".into(),
         source: std::io::Error::other("the disk is full"),
+    }
+}
+
+fn not_committed() -> SinkFailure {
+    SinkFailure {
+        sink: "sink".to_owned(),
+        source: Arc::new(ConnectorError::ForeignPart {
+            path: "part".into(),
+        }),
     }
 }
 
@@ -271,6 +285,9 @@ fn line(output: &Output) -> Option<String> {
         Output::Finish(Ok(ending)) => Some(format!("finish {ending:?}")),
         Output::Finish(Err(JobError::LastCheckpoint { .. })) => {
             Some("finish WithoutLastCheckpoint".to_owned())
+        }
+        Output::Finish(Err(JobError::NotVisible { checkpoint, .. })) => {
+            Some(format!("finish NotVisible {checkpoint}"))
         }
         Output::Finish(Err(JobError::TooManyFailures { failures, .. })) => {
             Some(format!("finish TooManyFailures {failures}"))
