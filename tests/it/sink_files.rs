@@ -1,5 +1,6 @@
 //! Catches records that are lost, doubled or in the wrong folder when a file sink writes many files, a name that leads out
-//! of its folder, files that other tools cannot decode, and output that is trusted although it could not be synced.
+//! of its folder, files that other tools cannot decode, output that is trusted although it could not be synced, files of
+//! others that are replaced, and a job that ends as if all was well while its output is not visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -372,4 +373,61 @@ fn sinks_in_one_folder_are_refused() {
         }
         assert!(!job.path("out").exists());
     }
+}
+
+#[test]
+fn a_folder_of_another_job_is_not_written_to() {
+    let job = copy("", "", "a\nb\n");
+    let other = ["--set", "job.name=other", "--set", "sink.out.path=out/x"];
+    job.run(&other).succeeded();
+    let before = found(&job.path("out"));
+    let outcome = job.run(&["--set", "sink.out.folders=x"]);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    outcome.says("out/x` is the output of sink `out` of job `other`");
+    assert!(found(&job.path("out")) == before);
+}
+
+/// Each has something in the way of the output, which the job must neither follow nor replace.
+#[test]
+fn a_job_whose_output_is_not_visible_fails_and_the_next_run_shows_it() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let theirs = "day/x/part-00000001-000-0001.txt";
+    for (in_the_way, words) in [
+        ("day", "cannot create folder `"),
+        ("day/x", "` is a symbolic link"),
+        (theirs, "` is named like output of this sink"),
+    ] {
+        let job = copy("", "folders = \"day/x\"", "a\nb\n");
+        let place = job.path("out").join(in_the_way);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        if in_the_way == "day/x" {
+            symlink(elsewhere.path(), &place).unwrap();
+        } else {
+            fs::write(&place, "theirs").unwrap();
+        }
+        let outcome = job.run(&[]);
+        assert_eq!(outcome.code, Some(5), "{in_the_way}: {}", outcome.stderr);
+        let outcome = outcome.says(words);
+        outcome.says("is durable but not all visible");
+        match in_the_way {
+            "day/x" => assert_eq!(names(elsewhere.path()), BTreeSet::new()),
+            _ => assert_eq!(fs::read(&place).unwrap(), b"theirs"),
+        }
+        fs::rename(&place, job.path("moved")).unwrap();
+        job.run(&[]).succeeded();
+        let files = found(&job.path("out")).remove("day/x").unwrap();
+        assert_eq!(lines(files.values()), ["a", "b"], "{in_the_way}");
+    }
+}
+
+#[test]
+fn output_becomes_visible_if_the_cause_goes_before_the_job_has_ended() {
+    let job = copy("", "folders = \"day\"", "a\n");
+    job.write("out/day", "theirs");
+    let mut run = job.start(&[]);
+    run.wait_for("not visible yet");
+    fs::rename(job.path("out/day"), job.path("moved")).unwrap();
+    run.wait().succeeded();
+    let files = found(&job.path("out")).remove("day").unwrap();
+    assert_eq!(lines(files.values()), ["a"]);
 }
