@@ -150,7 +150,11 @@ fn damage_is_not_the_end() {
         refused(name, "format = \"csv\"", cut, &[&file, words]);
         let more = [&bytes[..], b"this is not compressed at all"].concat();
         let place = format!("{name}`, byte {} of its content: ", content.len());
-        refused(name, "", &more, &[&place, "it cannot be decompressed ("]);
+        let words = match name.ends_with("gz") {
+            true => "28 bytes follow the end of the gzip data",
+            false => "it cannot be decompressed (",
+        };
+        refused(name, "", &more, &[&place, words]);
         let (_, end) = name.split_once('.').unwrap();
         let words = format!("its name ends in `.{end}`, but it is not compressed with");
         refused(name, "", b"plain text\n", &[&words]);

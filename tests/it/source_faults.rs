@@ -184,3 +184,30 @@ fn two_stray_quotes_merge_no_rows() {
         assert_eq!(output(job), good);
     }
 }
+
+#[test]
+fn zeros_may_follow_gzip_data_and_nothing_else() {
+    let content: String = (0..50_000).map(|number| format!("{number}\n")).collect();
+    let member = gzip(content.as_bytes());
+    let once = ["--parallelism", "1", "--set", "restart.strategy=none"];
+    // More than is read at once.
+    let padded = [&member[..], &gzip(b"more\n")[..], &[0; 100_000][..]].concat();
+    let job = bad_input::copy("", "", &padded);
+    job.run(&once).succeeded();
+    assert_eq!(output(&job).len(), 50_001);
+    for (following, words) in [
+        (&b"x"[..], "1 byte follows the end of the gzip data"),
+        (&b"\0\0text"[..], "4 bytes follow the end of the gzip data"),
+        (
+            &[7; 100_000][..],
+            "100000 bytes follow the end of the gzip data",
+        ),
+        (&b"\x1f\x8b"[..], "the file ends before its content does"),
+    ] {
+        let job = bad_input::copy("", "", &[&member[..], following].concat());
+        let place = format!("byte {} of its content: {words}", content.len());
+        let outcome = job.run(&once);
+        assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+        outcome.says(&place);
+    }
+}

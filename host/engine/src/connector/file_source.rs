@@ -12,6 +12,7 @@ mod compressed;
 mod content;
 mod event_time;
 mod follow;
+mod gzip_members;
 mod identity;
 mod known;
 mod line;

@@ -10,21 +10,25 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::gzip_members::GzipMembers;
 use super::identity::Fingerprint;
 use super::split::FileSplit;
 use crate::connector::ConnectorError;
 use crate::connector::read_ahead::read_at;
 
 /// The first bytes of a member of gzip, with its only method.
-const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
+pub(super) const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 /// The first bytes of a frame of zstd.
 const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
 /// The first bytes of a frame that decoders of zstd skip, after one byte from 0x50 to 0x5f.
 const SKIPPABLE_MAGIC: &[u8] = b"\x2a\x4d\x18";
 /// The base-2 logarithm of the largest window of zstd: what `zstd` itself accepts without being asked.
 const WINDOW_LOG_MAX: u32 = 27;
+/// What to do about a file that is not whole. One that was set aside is not read again when it has changed.
+const REPLACE: &str =
+    "replace it with the whole file, or add that under another name if this one was set aside";
+/// What other bytes follow.
+const END: &str = "the end of the gzip data; cut off what follows, or take the file out of `path`";
 /// Compressed bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -142,9 +146,7 @@ fn too_short(path: &Path, promised: InputCompression) -> ConnectorError {
     let (name, _) = promised.words();
     refused(
         path,
-        format!(
-            "it ends within the start of {name}; replace it with the whole file, or take it out of `path`"
-        ),
+        format!("it ends within the start of {name}; {REPLACE}, or take it out of `path`"),
     )
 }
 
@@ -166,6 +168,15 @@ impl FileBytes {
             has_failed: false,
         }
     }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// How many bytes of the file are left now.
+    pub(super) fn unread(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len().saturating_sub(self.at))
+    }
 }
 
 impl Read for FileBytes {
@@ -186,7 +197,7 @@ impl Read for FileBytes {
 
 /// Decompresses a file from its start: all members of gzip, or all frames of zstd.
 pub(super) enum ContentDecoder {
-    Gzip(Box<MultiGzDecoder<BufReader<FileBytes>>>),
+    Gzip(Box<GzipMembers>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<FileBytes>>>),
 }
 
@@ -195,7 +206,7 @@ impl ContentDecoder {
         let bytes = FileBytes::new(Arc::clone(file), 0);
         let bytes = BufReader::with_capacity(READ_BYTES, bytes);
         Ok(match kind {
-            InputCompression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(bytes))),
+            InputCompression::Gzip => Self::Gzip(Box::new(GzipMembers::new(bytes))),
             InputCompression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
                 decoder.window_log_max(WINDOW_LOG_MAX)?;
@@ -206,8 +217,16 @@ impl ContentDecoder {
 
     fn compressed(&self) -> &FileBytes {
         match self {
-            Self::Gzip(decoder) => decoder.get_ref().get_ref(),
+            Self::Gzip(members) => members.compressed(),
             Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+        }
+    }
+
+    /// The number of bytes that follow the content, if reading has failed because of them.
+    fn following(&self) -> Option<u64> {
+        match self {
+            Self::Gzip(members) => members.following(),
+            Self::Zstd(_) => None,
         }
     }
 }
@@ -215,7 +234,7 @@ impl ContentDecoder {
 impl Read for ContentDecoder {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Gzip(decoder) => decoder.read(room),
+            Self::Gzip(members) => members.read(room),
             Self::Zstd(decoder) => decoder.read(room),
         }
     }
@@ -252,7 +271,7 @@ pub(super) fn content_at(
         Err(error) if compressed.has_failed => Err(ConnectorError::io("read", path)(error)),
         Err(_) => Ok(ContentPart {
             bytes,
-            is_cut: compressed.has_ended,
+            is_cut: compressed.has_ended && decoder.following().is_none(),
             is_over: false,
         }),
         Ok(_) => Ok(ContentPart {
@@ -345,18 +364,18 @@ impl FileContent {
             return Err(ConnectorError::io("read", path)(error));
         }
         // A decoder that has asked for more than there is says so in several ways.
-        let reason = match bytes.has_ended {
-            true if self.may_grow => return Ok(0),
-            true => {
-                "the file ends before its content does; replace it with the whole file".to_owned()
-            }
-            false if error.to_string().contains("too much memory") => format!(
+        let reason = match (self.decoder.following(), bytes.has_ended) {
+            (Some(1), _) => format!("1 byte follows {END}"),
+            (Some(following), _) => format!("{following} bytes follow {END}"),
+            (None, true) if self.may_grow => return Ok(0),
+            (None, true) => format!("the file ends before its content does; {REPLACE}"),
+            (None, false) if error.to_string().contains("too much memory") => format!(
                 "it needs a window of more than {} MiB; compress it with `zstd --long={WINDOW_LOG_MAX}` or less",
                 (1_u64 << WINDOW_LOG_MAX) >> 20
             ),
-            false => format!(
-                "it cannot be decompressed ({error}); replace it with an undamaged file, or take it out of `path`"
-            ),
+            (None, false) => {
+                format!("it cannot be decompressed ({error}); {REPLACE}, or take it out of `path`")
+            }
         };
         Err(ConnectorError::Compressed {
             path: path.to_owned(),
