@@ -152,6 +152,26 @@ fn a_running_job_makes_savepoints_whatever_its_storage() {
 }
 
 #[test]
+fn a_job_runs_on_if_its_savepoint_cannot_be_written() {
+    let job = Job::endless("");
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    let message = "error: savepoint `/proc/x` cannot be written: ";
+    refused(
+        job.command(&["stop", ".", "--savepoint", "/proc/x"]),
+        4,
+        message,
+    );
+    let create = ["savepoint", "create", ".", "--to", "/proc/x"];
+    refused(job.command(&create), 4, message);
+    assert!(!run.has_ended());
+    job.command(&["stop", "."]).succeeded();
+    run.wait().succeeded();
+    // Without the job, the command writes the savepoint itself.
+    refused(job.command(&create), 4, message);
+}
+
+#[test]
 fn what_is_no_savepoint_is_refused_and_nothing_is_forgotten() {
     let (job, file) = saved();
     job.write("text", "this is none");

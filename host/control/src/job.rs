@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::routes::{HandlerPace, HttpRefusal, HttpReply, HttpRequest, Method, Route, Routes};
-use floodmark_checkpoint::store::StoreError;
+use floodmark_checkpoint::store::{StoreError, savepoint};
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::drive::{Inputs, ask};
 use floodmark_engine::job::{Caller, Refusal, Request};
@@ -129,6 +129,11 @@ impl From<Refusal> for HttpRefusal {
     }
 }
 
+/// Refuses a path that cannot be written, before a checkpoint is taken for it or the job stops.
+fn check_target(path: &Path) -> Result<(), HttpRefusal> {
+    savepoint::check_target(path).map_err(|error| HttpRefusal::conflict(error.to_string()))
+}
+
 impl JobSide {
     fn take_checkpoint(&self, call: &HttpRequest) -> Result<Value, HttpRefusal> {
         let wish: CheckpointWish = call.json()?;
@@ -185,6 +190,7 @@ impl JobSide {
         };
         let path = Path::new(&wish);
         if path.is_absolute() && call.is_local {
+            check_target(path)?;
             return Ok(Some(path.to_path_buf()));
         }
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -210,6 +216,8 @@ impl JobSide {
         made.map_err(|error| {
             HttpRefusal::failed(format!("cannot make `{}`: {error}", folder.display()))
         })?;
-        Ok(Some(folder.join(wish)))
+        let path = folder.join(wish);
+        check_target(&path)?;
+        Ok(Some(path))
     }
 }

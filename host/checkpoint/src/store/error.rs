@@ -87,12 +87,20 @@ pub enum StoreError {
         /// The path of the savepoint.
         path: PathBuf,
     },
+    /// The path of a new savepoint cannot be written.
+    #[error("savepoint `{}` cannot be written: {source}; give it another path", path.display())]
+    SavepointTarget {
+        /// The path of the savepoint.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The savepoint is damaged, missing, of another format, or something else. Nothing was touched.
-    #[error("savepoint `{}` cannot be used: {reason}; check the path, or copy the savepoint again from where it was made", path.display())]
+    #[error("savepoint `{}` cannot be used: {reason}", path.display())]
     UnusableSavepoint {
         /// The path of the savepoint.
         path: PathBuf,
-        /// The reason.
+        /// The reason, and what to do.
         reason: String,
     },
     /// The file has no checkpoint or several, and none was chosen.

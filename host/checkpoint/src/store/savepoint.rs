@@ -4,6 +4,7 @@
 //! `NAME.part` left by a process that died is replaced.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::copy::{Highest, copy_to};
@@ -15,6 +16,9 @@ use crate::chunks_of;
 use crate::manifest::{CARRIED_ID_MAX, RECORDS_MAX, STATE_ID_MAX};
 use crate::{Checkpoint, CheckpointReader, CheckpointStorageSettings};
 use floodmark_state::stream::CheckpointId;
+
+/// What to do about a savepoint that is not whole.
+pub const COPY_AGAIN: &str = "check the path, or copy the savepoint again from where it was made";
 
 /// Creates a savepoint of a checkpoint at `to`.
 ///
@@ -28,10 +32,7 @@ pub fn create(
     checkpoint: &Checkpoint,
     settings: CheckpointStorageSettings,
 ) -> Result<(), StoreError> {
-    if fs::symlink_metadata(to).is_ok() {
-        let path = to.to_owned();
-        return Err(StoreError::Exists { path });
-    }
+    check_target(to)?;
     let part = file::with_suffix(to, ".part");
     let made = make(&part, to, from, checkpoint, settings);
     made.map_err(|fault| {
@@ -43,6 +44,27 @@ pub fn create(
             _ => error,
         }
     })
+}
+
+/// Checks that a savepoint can be created at `to`, by creating its temporary file for a moment.
+///
+/// # Errors
+/// [`StoreError::Exists`], or [`StoreError::SavepointTarget`] when the system refuses. Nothing is left there.
+pub fn check_target(to: &Path) -> Result<(), StoreError> {
+    if fs::symlink_metadata(to).is_ok() {
+        let path = to.to_owned();
+        return Err(StoreError::Exists { path });
+    }
+    let part = file::with_suffix(to, ".part");
+    let created = file::private().write(true).create_new(true).open(&part);
+    match created.and_then(|_| fs::remove_file(&part)) {
+        // Left by a process that died, or of a savepoint that is being made: `create` finds out.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        created => created.map_err(|source| StoreError::SavepointTarget {
+            path: to.to_owned(),
+            source,
+        }),
+    }
 }
 
 fn make(
@@ -73,7 +95,7 @@ fn make(
     // Another process may have created one: a link never replaces an existing file.
     match fs::hard_link(part, to) {
         Ok(()) => fs::remove_file(part)?,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let path = to.to_owned();
             return Err(StoreError::Exists { path }.into());
         }
@@ -108,7 +130,9 @@ pub fn open(
     };
     let checkpoint = store.read(id).map_err(of_savepoint)?;
     if let Some(what) = beyond_jobs(&checkpoint) {
-        let reason = format!("it is damaged: {what} in it is higher than any that a job reaches");
+        let reason = format!(
+            "it is damaged: {what} in it is higher than any that a job reaches; {COPY_AGAIN}"
+        );
         return Err(StoreError::UnusableSavepoint { path, reason });
     }
     Ok((store, checkpoint))
@@ -130,16 +154,25 @@ fn beyond_jobs(checkpoint: &Checkpoint) -> Option<&'static str> {
 /// The error of a savepoint: it has no other checkpoints to fall back to, and running a job or `--fresh` does not help.
 fn of_savepoint(error: StoreError) -> StoreError {
     let (path, reason) = match error {
-        StoreError::Damaged { path, reason } => (path, format!("it is damaged: {reason}")),
-        StoreError::Absent { path } => (path, "there is no such file".to_owned()),
-        StoreError::NotAStore { path, reason } => (path, format!("it is not one: {reason}")),
+        StoreError::Damaged { path, reason } => {
+            (path, format!("it is damaged: {reason}; {COPY_AGAIN}"))
+        }
+        StoreError::Absent { path } => (path, format!("there is no such file; {COPY_AGAIN}")),
+        StoreError::NotAStore { path, reason } => {
+            (path, format!("it is not one: {reason}; {COPY_AGAIN}"))
+        }
         StoreError::OtherFormat {
             path,
             found,
             expected,
         } => {
-            let reason =
-                format!("it has format {found}, and this floodmark reads format {expected}");
+            let next = match found > expected {
+                true => "use a newer floodmark, such as the one that wrote it",
+                false => "use the floodmark that wrote it",
+            };
+            let reason = format!(
+                "it has format {found}, and this floodmark reads format {expected}; {next}"
+            );
             (path, reason)
         }
         other => return other,

@@ -106,7 +106,8 @@ impl StartPoint {
                 imported.map_err(|error| match error {
                     // The data folder is fine, so `--fresh` does not help.
                     StoreError::Damaged { path: at, reason } if at == *path => {
-                        let reason = format!("it is damaged: {reason}");
+                        let next = savepoint::COPY_AGAIN;
+                        let reason = format!("it is damaged: {reason}; {next}");
                         StoreError::UnusableSavepoint { path: at, reason }
                     }
                     other => other,
