@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::compile_child::{COMMAND, CompileOrder, EXIT_MEMORY, EXIT_REFUSED, is_of_memory};
-use crate::guest::{CompileElsewhere, CompileFault, CompileTask};
+use crate::guest::{Cancellation, CompileElsewhere, CompileFault, CompileTask};
 
 /// Longest time between two looks at a process that compiles.
 const LOOK_MAX: Duration = Duration::from_millis(20);
@@ -98,7 +98,7 @@ impl CompileProgram {
             });
             let output = scope.spawn(move || all_of(output, u64::MAX));
             let said = scope.spawn(move || all_of(said, SAID_BYTES_MAX));
-            let ended = self.wait(child, task.limits.time)?;
+            let ended = self.wait(child, task)?;
             let broken = |_| io::Error::other("a thread that reads its answer has panicked");
             let output = output.join().map_err(broken)??;
             let said = said.join().map_err(broken)??;
@@ -110,12 +110,12 @@ impl CompileProgram {
         })
     }
 
-    /// Waits for the end of a process. Kills it after its time, and if the engine is stopped.
+    /// Waits for the end of a process. Kills it after its time, if the engine is stopped, and if the caller cancels it.
     #[expect(clippy::disallowed_methods, reason = "only the edge waits")]
     fn wait(
         &self,
         mut child: Child,
-        time: Duration,
+        task: CompileTask<'_>,
     ) -> io::Result<Result<ExitStatus, CompileFault>> {
         let clock = Clock::start();
         let mut pause = Duration::from_millis(1);
@@ -129,9 +129,10 @@ impl CompileProgram {
                     return Err(error);
                 }
             }
-            let fault = match self.is_stopped.load(Ordering::Relaxed) {
+            let is_cancelled = task.cancellation.is_some_and(Cancellation::is_cancelled);
+            let fault = match is_cancelled || self.is_stopped.load(Ordering::Relaxed) {
                 true => Some(CompileFault::Stopped),
-                false => (clock.now() > time).then_some(CompileFault::Time),
+                false => (clock.now() > task.limits.time).then_some(CompileFault::Time),
             };
             if let Some(fault) = fault {
                 child.kill()?;
@@ -175,7 +176,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     //! Catches an end of the compiler that is blamed on the plugin, or on the wrong limit; and a process that survives the
-    //! stop of its engine, or its time.
+    //! stop of its engine, its cancellation, or its time.
 
     use std::fs::File;
     use std::os::unix::fs::PermissionsExt;
@@ -206,7 +207,11 @@ mod tests {
     }
 
     /// The end of a program that ignores its arguments.
-    fn run(program: &str, is_stopped: bool) -> Result<Vec<u8>, CompileFault> {
+    fn run(
+        program: &str,
+        is_stopped: bool,
+        cancellation: Option<&Cancellation>,
+    ) -> Result<Vec<u8>, CompileFault> {
         let program = CompileProgram {
             program: program.into(),
             is_stopped: AtomicBool::new(is_stopped),
@@ -218,6 +223,7 @@ mod tests {
                 time: Duration::from_millis(300),
                 memory_bytes: 1 << 30,
             },
+            cancellation,
         };
         loop {
             match program.compile(task) {
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_ends_with_its_time_and_with_its_engine() {
+    fn a_process_ends_with_its_time_its_engine_and_its_caller() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("endless");
         let script = "#!/bin/sh\nwhile :; do :; done\n";
@@ -239,13 +245,18 @@ mod tests {
         file.set_permissions(mode).unwrap();
         drop(file);
         let path = path.to_str().unwrap();
-        assert_eq!(run(path, false), Err(CompileFault::Time));
-        assert_eq!(run(path, true), Err(CompileFault::Stopped));
+        let cancellation = Cancellation::default();
+        let cancelled = || run(path, false, Some(&cancellation));
+        assert_eq!(run(path, false, None), Err(CompileFault::Time));
+        assert_eq!(cancelled(), Err(CompileFault::Time));
+        assert_eq!(run(path, true, None), Err(CompileFault::Stopped));
+        cancellation.cancel();
+        assert_eq!(cancelled(), Err(CompileFault::Stopped));
     }
 
     #[test]
     fn a_program_that_is_missing_is_named() {
-        let Err(CompileFault::Broken(reason)) = run("/no/such/program", false) else {
+        let Err(CompileFault::Broken(reason)) = run("/no/such/program", false, None) else {
             panic!("there is no such program");
         };
         assert!(

@@ -172,6 +172,7 @@ impl Compiler {
             component,
             settings,
             limits: limits.compile(),
+            cancellation: None,
         };
         match elsewhere.compile(task) {
             Ok(code) => self.load(operator, &code),

@@ -1,9 +1,12 @@
 //! Compiling in another process: what it is asked for, and how it may fail.
 //!
 //! A component of a few KiB decides how much time and memory the compiler takes, and a thread that compiles cannot be
-//! ended. A process can: the system enforces its limits, and it is killed when the job stops. This module is the face of
-//! such a process for the engine; `edge` starts it. An engine without one compiles in its own process, without limits.
+//! ended. A process can: the system enforces its limits, and it is killed when the job stops, or when the caller cancels
+//! it. This module is the face of such a process for the engine; `edge` starts it. An engine without one compiles in its own
+//! process, without limits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::compiler::{Compiler, Tier};
@@ -30,6 +33,23 @@ pub struct CompileLimits {
     pub memory_bytes: u64,
 }
 
+/// Cancels what a caller has asked for. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// Cancels it.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A component to compile.
 #[derive(Debug, Clone, Copy)]
 pub struct CompileTask<'a> {
@@ -39,6 +59,8 @@ pub struct CompileTask<'a> {
     pub settings: CodeSettings,
     /// What it may take.
     pub limits: CompileLimits,
+    /// Ends it, if the caller can cancel it.
+    pub cancellation: Option<&'a Cancellation>,
 }
 
 /// The reason why there is no code.
@@ -50,7 +72,7 @@ pub enum CompileFault {
     Time,
     /// It took too much memory.
     Memory,
-    /// The engine was told to stop compiling.
+    /// The engine was told to stop compiling, or the caller has cancelled it.
     Stopped,
     /// The process could not be started, or ended without an answer.
     Broken(String),
@@ -67,6 +89,36 @@ pub trait CompileElsewhere: Send + Sync {
 
     /// Ends what is being compiled, and refuses what comes later.
     fn stop(&self);
+}
+
+/// A compiler whose work one caller can cancel.
+struct CancellableCompiler {
+    inner: Arc<dyn CompileElsewhere>,
+    cancellation: Cancellation,
+}
+
+impl CompileElsewhere for CancellableCompiler {
+    fn compile(&self, task: CompileTask<'_>) -> Result<Vec<u8>, CompileFault> {
+        self.inner.compile(CompileTask {
+            cancellation: Some(&self.cancellation),
+            ..task
+        })
+    }
+
+    fn stop(&self) {
+        self.inner.stop();
+    }
+}
+
+/// The same compiler, whose work this cancels.
+pub(super) fn cancellable(
+    inner: Arc<dyn CompileElsewhere>,
+    cancellation: &Cancellation,
+) -> Arc<dyn CompileElsewhere> {
+    Arc::new(CancellableCompiler {
+        inner,
+        cancellation: cancellation.clone(),
+    })
 }
 
 /// Compiles a component to code for an engine with these settings: the work of the other process.

@@ -12,11 +12,12 @@ use wasmtime::component::Component;
 
 use super::compiled::CompiledCache;
 use super::compiler::{Compiler, Tier};
+use super::elsewhere::cancellable;
 use super::plugin::check_fuel;
 use super::samples::{self, Profiling, Samples};
 use super::share::Shares;
 use super::tiers::Unoptimised;
-use super::{CompileElsewhere, GuestClock, GuestError, Haste, Limits, Plugin};
+use super::{Cancellation, CompileElsewhere, GuestClock, GuestError, Haste, Limits, Plugin};
 use floodmark_checkpoint::PluginDigest;
 
 /// Largest number of live instances in a process: four memories of 4 GiB each make 32 TiB of address space.
@@ -129,6 +130,17 @@ impl GuestEngine {
     pub fn compiled_by(mut self, elsewhere: Arc<dyn CompileElsewhere>) -> Self {
         self.elsewhere = Some(elsewhere);
         self
+    }
+
+    /// A clone of this engine. This cancels what the clone compiles in other processes, and what the optimiser compiles for
+    /// plugins that it has loaded.
+    #[must_use]
+    pub fn cancelled_by(&self, cancellation: &Cancellation) -> Self {
+        let elsewhere = self.elsewhere.clone();
+        Self {
+            elsewhere: elsewhere.map(|inner| cancellable(inner, cancellation)),
+            ..self.clone()
+        }
     }
 
     /// Ends what is being compiled in other processes, for all clones of this engine, which then compile nothing more.

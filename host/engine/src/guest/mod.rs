@@ -40,7 +40,8 @@ pub(crate) use counted::{KEYS_FEWER, bytes_of};
 pub(crate) use deadline::GraceStart;
 pub use deadline::Haste;
 pub use elsewhere::{
-    CodeSettings, CompileElsewhere, CompileFault, CompileLimits, CompileTask, compile_to_code,
+    Cancellation, CodeSettings, CompileElsewhere, CompileFault, CompileLimits, CompileTask,
+    compile_to_code,
 };
 pub use engine::{EngineSettings, GuestEngine, Optimise};
 pub use error::{AnswerFault, ComponentFault, GuestError};
