@@ -2,7 +2,7 @@
 //! components that take long to compile.
 //!
 //! Catches memory that no limit counts, a limit that ends the process instead of the record, an ending that does not name
-//! the setting, and a stop that waits for the compiler.
+//! the setting, and a stop or a cancelled swap that waits for the compiler.
 
 use std::time::{Duration, Instant};
 
@@ -256,4 +256,34 @@ fn a_stop_does_not_wait_for_the_compiler() {
     let took = told.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
     assert_ne!(swap.wait().code, Some(0));
+}
+
+/// Swaps to a plugin that takes long to compile, and cancels that.
+#[track_caller]
+fn is_cancelled_while_it_compiles(job: &Job) {
+    let swap = job.start_command(&["swap", "pipeline.toml", "count", "bomb.wasm"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let told = Instant::now();
+    swap.signal("INT");
+    let cancelled = swap.wait();
+    let took = told.elapsed();
+    assert_eq!(cancelled.code, Some(130), "{}", cancelled.stderr);
+    cancelled.says("the swap was cancelled, and nothing has changed");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_cancelled_swap_does_not_wait_for_the_compiler() {
+    let job = Job::endless("");
+    job.write("bomb.wasm", compile_bomb(4000, 400));
+    let mut run = job.start(&[]);
+    run.wait_for("starts from the beginning");
+    is_cancelled_while_it_compiles(&job);
+    // It no longer holds up another one, nor the stop.
+    job.command(&["swap", "pipeline.toml", "count", "same"])
+        .succeeded();
+    run.signal("INT");
+    run.wait().succeeded().says("stopped: ");
+    // A swap of a stopped job compiles in the process of the command.
+    is_cancelled_while_it_compiles(&job);
 }

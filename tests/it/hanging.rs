@@ -1,4 +1,5 @@
 //! A stop of a job whose plugin does not return: the call is interrupted after its grace, and nothing else follows from it.
+//! A swap that is being prepared does not keep the stop waiting either.
 //!
 //! Catches a stop that waits for the time limit of a call or for the search for bad records, a record that is blamed or set
 //! aside because of a stop, a call that is interrupted though its own time limit was over, a stop without a last checkpoint
@@ -8,10 +9,13 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use floodmark_control::swap::PATH;
+
 use crate::hostile::{assembled, part};
 use crate::job::{Job, Outcome, Running};
 use crate::output::counted_by_tools;
 use crate::plugins::plugin;
+use crate::swap_careful::wait_until;
 
 /// What no stop takes here. Calls could take [`TIME_PER_CALL`].
 const STOP_MAX: Duration = Duration::from_secs(8);
@@ -248,7 +252,16 @@ fn a_listener_after_the_last_checkpoint_takes_nothing_back() {
 /// A plugin whose state `v` is of this version. It writes a byte to that of the first key of each call, and does not return
 /// from a migration of anything.
 fn of_version(version: u32) -> Vec<u8> {
-    let poke = |at: u32, value: u32| format!("(call $poke (i32.const {at}) (i32.const {value}))\n");
+    migrating(version, &format!("(if (local.get 3) (then {LOOP}))"))
+}
+
+/// An instruction that writes a number to the memory of the guest.
+fn poke(at: u32, value: u32) -> String {
+    format!("(call $poke (i32.const {at}) (i32.const {value}))\n")
+}
+
+/// As [`of_version`], with these instructions in `migrate`. Their parameter 3 is the number of values.
+fn migrating(version: u32, migrate: &str) -> Vec<u8> {
     // The write has slot 0 at 5000, a bit at 5100 and an end at 5200.
     let write = [
         (5100, 1),
@@ -268,7 +281,7 @@ fn of_version(version: u32) -> Vec<u8> {
     let parts = [
         part("describe", &poke(524, version)),
         part("process", &write),
-        part("migrate", &format!("(if (local.get 3) (then {LOOP}))")),
+        part("migrate", migrate),
     ];
     assembled(&parts.concat())
 }
@@ -312,5 +325,49 @@ fn a_rehearsal_is_interrupted_and_takes_no_checkpoint_away() {
         "{}",
         refused.stderr
     );
+    assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_rehearsal() {
+    // Values cannot be migrated together, and one alone takes a while, so the rehearsal tries one after the other.
+    let answer: String = [(1028, 5400), (1032, 1), (5400, 1), (1036, 5300), (1040, 1)]
+        .iter()
+        .map(|&(at, value)| poke(at, value))
+        .collect();
+    let slow = format!(
+        "(local $at i32)
+        (if (i32.gt_u (local.get 3) (i32.const 1)) (then unreachable))
+        (if (local.get 3) (then
+          (local.set $at (i32.const 200000000))
+          (loop $again
+            (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+            (br_if $again (local.get $at)))
+          {answer}))"
+    );
+    let job = hostile(&of_version(1), "50ms");
+    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    job.write(
+        "pipeline.toml",
+        text.replace("keys = 10,", "keys = 1000000,"),
+    );
+    let mut run = job.start(&["--set", "checkpoint.retained=1000"]);
+    run.wait_for("checkpoint 1 completed");
+    // Each call adds a key.
+    std::thread::sleep(Duration::from_secs(3));
+    job.write("new.wasm", migrating(2, &slow));
+    let mut swap = job.start_command(&["swap", ".", "bad", "new.wasm"]);
+    wait_until("the rehearsal", || {
+        let found = floodmark_control::ask(&job.data_dir(), PATH, None).unwrap();
+        let step = found["step"].as_str().unwrap_or_default();
+        step.starts_with("it rehearses")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!swap.has_ended(), "{}", swap.stderr());
+    run.signal("TERM");
+    ends_soon(run).succeeded().says("stopped: ");
+    let refused = swap.wait();
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    refused.says("nothing was replaced: the job ends");
     assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
 }

@@ -8,8 +8,6 @@ mod stopped;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -22,6 +20,7 @@ use floodmark_control::client::AskError;
 use floodmark_control::swap::{CANCEL, CANCELLED, PATH, UNFIT};
 use floodmark_engine::edge::signals;
 use floodmark_engine::edge::swap::{Findings, RehearsalExtent};
+use floodmark_engine::guest::Cancellation;
 use floodmark_engine::pipeline::duration;
 
 /// Replaces plugins of a running job between two records, after checking that they fit; or of a stopped job
@@ -123,13 +122,13 @@ pub fn swap(arguments: &SwapArguments) -> Result<(), CommandError> {
         "allow-dropped-state": arguments.allow_dropped_state,
         "rehearse": RehearsalExtent::from(arguments.rehearse),
     });
-    let is_cancelled = cancelled_by_signal(&place, &terminal)?;
+    let cancellation = cancelled_by_signal(&place, &terminal)?;
     let mut waiting = || show_step(&place, &terminal);
     let answered = place.call_while(PATH, &wish, &mut waiting);
     terminal.clear();
     let answer = match answered {
         Err(AskError::NotRunning { .. }) => {
-            let found = stopped::swap(arguments, &place, &replacements, &is_cancelled);
+            let found = stopped::swap(arguments, &place, &replacements, &cancellation);
             terminal.clear();
             return show::print(&found?, arguments.json, true);
         }
@@ -148,22 +147,22 @@ pub fn swap(arguments: &SwapArguments) -> Result<(), CommandError> {
     show::print(&found, arguments.json, false)
 }
 
-/// Cancels the swap at the first signal. Returns a flag that is set then; a second signal ends the process.
+/// Cancels the swap at the first signal, that of a stopped job by what this returns; a second signal ends the process.
 fn cancelled_by_signal(
     place: &JobLocation,
     terminal: &Terminal,
-) -> Result<Arc<AtomicBool>, CommandError> {
-    let flag = Arc::new(AtomicBool::new(false));
+) -> Result<Cancellation, CommandError> {
+    let cancellation = Cancellation::default();
     let (folder, terminal) = (place.data_dir.clone(), terminal.clone());
-    let is_cancelled = Arc::clone(&flag);
+    let cancelled = cancellation.clone();
     let watched = signals::on_stop(move || {
-        is_cancelled.store(true, Ordering::Relaxed);
+        cancelled.cancel();
         terminal.say(cancel(&folder));
     });
     watched.map_err(|error| {
         CommandError::new(EXIT_FAILED, format!("cannot handle signals: {error}"))
     })?;
-    Ok(flag)
+    Ok(cancellation)
 }
 
 /// Asks the job to cancel its swap; returns what follows, for people.

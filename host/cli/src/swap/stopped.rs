@@ -6,7 +6,6 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ReplacementArgument, SwapArguments, refuse, usage};
 use crate::CommandError;
@@ -25,7 +24,7 @@ use floodmark_engine::edge::swap::{
     CompletedSwap, Findings, OperatorComparison, Rehearsal, Rehearsed, SwapRefusal, compare,
     configured, count_held_back, refuse_states, replaced_by,
 };
-use floodmark_engine::guest::Plugin;
+use floodmark_engine::guest::{Cancellation, GuestEngine, Plugin};
 use floodmark_engine::pipeline::settings::{CheckpointSection, StorageSetting};
 use floodmark_engine::runtime::plan::{Operator, Scratch};
 use floodmark_engine::runtime::schema::States;
@@ -43,7 +42,7 @@ pub(super) fn swap(
     arguments: &SwapArguments,
     place: &JobLocation,
     replacements: &[ReplacementArgument],
-    is_cancelled: &AtomicBool,
+    cancellation: &Cancellation,
 ) -> Result<Findings, CommandError> {
     if arguments.shadow > 0 || arguments.trial.is_some() {
         return Err(refuse(
@@ -70,12 +69,12 @@ pub(super) fn swap(
     let clock = Clock::start();
     let stopped = StoppedSwap {
         arguments,
-        guests: &guests,
+        engine: guests.engine.cancelled_by(cancellation),
         clock,
         reader: storage.reader(),
         before: &before,
         terminal: &terminal,
-        is_cancelled,
+        cancellation,
     };
     let mut checkpoint = Checkpoint {
         id: recovery.next_id,
@@ -93,7 +92,7 @@ pub(super) fn swap(
     if is_same || arguments.dry_run {
         return Ok(findings);
     }
-    if is_cancelled.load(Ordering::Relaxed) {
+    if cancellation.is_cancelled() {
         return Err(refused(SwapRefusal::Cancelled));
     }
     write(&mut *storage, &checkpoint, plugins)?;
@@ -108,13 +107,13 @@ pub(super) fn swap(
 /// What is needed to replace one operator after the other.
 struct StoppedSwap<'a> {
     arguments: &'a SwapArguments,
-    guests: &'a Ticking,
+    engine: GuestEngine,
     clock: Clock,
     reader: Arc<dyn CheckpointReader>,
     /// The checkpoint that is copied.
     before: &'a Checkpoint,
     terminal: &'a Terminal,
-    is_cancelled: &'a AtomicBool,
+    cancellation: &'a Cancellation,
 }
 
 impl StoppedSwap<'_> {
@@ -132,9 +131,11 @@ impl StoppedSwap<'_> {
             return Err(usage(format!("checkpoint {id} has no operator `{name}`")));
         };
         let begun = self.clock.now();
-        let plugin = load(self.guests, replacement, saved, plugins)?;
+        let plugin = load(&self.engine, replacement, saved, plugins);
+        let plugin = plugin.map_err(|error| self.unless_cancelled(error))?;
         let compiled = self.clock.now().saturating_sub(begun);
-        check_ports(self.guests, saved, &plugin, plugins)?;
+        let fit = check_ports(&self.engine, saved, &plugin, plugins);
+        fit.map_err(|error| self.unless_cancelled(error))?;
         let allow_dropped = self.arguments.allow_dropped_state;
         let newest = (&self.reader, self.before);
         let (mut found, operator) = change(replacement, newest, saved, &plugin, allow_dropped)?;
@@ -144,6 +145,14 @@ impl StoppedSwap<'_> {
             found.rehearsed = Some(self.rehearse(name, &operator)?);
         }
         Ok(found)
+    }
+
+    /// The error, or that the swap was cancelled, which also ends the compiler.
+    fn unless_cancelled(&self, error: CommandError) -> CommandError {
+        match self.cancellation.is_cancelled() {
+            true => refused(SwapRefusal::Cancelled),
+            false => error,
+        }
     }
 
     /// Tries the new plugin on the saved state.
@@ -162,7 +171,7 @@ impl StoppedSwap<'_> {
             let values = things(values, "value");
             let text = format!("rehearsal of `{name}`: {values} so far");
             self.terminal.show(None, &text);
-            match self.is_cancelled.load(Ordering::Relaxed) {
+            match self.cancellation.is_cancelled() {
                 true => Err(SwapRefusal::Cancelled),
                 false => Ok(()),
             }
@@ -239,7 +248,7 @@ fn components(reader: &dyn CheckpointReader, of: &Checkpoint) -> Result<Componen
 }
 
 fn load(
-    guests: &Ticking,
+    engine: &GuestEngine,
     replacement: &ReplacementArgument,
     saved: &OperatorSnapshot,
     there: &Components,
@@ -262,13 +271,13 @@ fn load(
             Arc::clone(&found.1)
         }
     };
-    let loaded = guests.engine.load(&replacement.operator, &component);
+    let loaded = engine.load(&replacement.operator, &component);
     loaded.map_err(|error| of_plugin(error.to_string()))
 }
 
 /// The graph does not change, so the new plugin must have the ports of the old one.
 fn check_ports(
-    guests: &Ticking,
+    engine: &GuestEngine,
     saved: &OperatorSnapshot,
     plugin: &Plugin,
     there: &Components,
@@ -277,7 +286,7 @@ fn check_ports(
     let Some((_, old)) = there.find(|(digest, _)| *digest == saved.plugin) else {
         return Ok(());
     };
-    let old = guests.engine.load(&saved.name, old)?;
+    let old = engine.load(&saved.name, old)?;
     let fit = fits(&saved.name, old.description(), plugin.description());
     fit.map_err(|error| CommandError::new(EXIT_PLUGIN, error.to_string()))
 }

@@ -10,6 +10,7 @@
 
 mod compare;
 mod desk;
+mod end;
 mod refusal;
 mod rehearse;
 mod shadow;
@@ -190,33 +191,13 @@ impl Swapper {
     /// When they do not fit or the swap cannot be done. The job then has its old plugins and state.
     pub fn swap(&self, wish: &Wish) -> Result<Findings, SwapRefusal> {
         check(wish)?;
-        let token = self.desk.begin(self.clock.now())?;
-        let mut running = self.ask(Request::Describe)?;
-        let mut findings = Findings::default();
-        let mut operators = Vec::new();
-        for new in &wish.plugins {
-            token.enter(SwapStep::Compares {
-                operator: new.operator.clone(),
-            })?;
-            let (found, operator) = self.look_at(new, &running, wish.allow_dropped_state)?;
-            if !found.is_same {
-                operators.push((new.operator.clone(), operator));
-            }
-            findings.operators.push(found);
-        }
-        if operators.is_empty() {
+        let token = self.desk.begin(self.clock.now(), self.inputs.haste())?;
+        let prepared = self.prepare(&token, wish);
+        // A compiler or a read that was ended has an error of its own.
+        let (mut findings, prepared) = prepared.map_err(|refusal| token.end.cause_of(refusal))?;
+        let Some(prepared) = prepared else {
             return Ok(findings);
-        }
-        if running.newest.is_none() {
-            token.enter(SwapStep::TakesCheckpoint)?;
-            running.newest = Some(self.ask(Request::Checkpoint)?);
-        }
-        self.prove(&token, wish, &running, &operators, &mut findings)?;
-        token.enter(SwapStep::Opens)?;
-        let prepared = PreparedSwap::new(&running, operators, wish.allow_dropped_state)?;
-        if wish.dry_run {
-            return Ok(findings);
-        }
+        };
         // The old plugins are freed here and not by a worker.
         let held = prepared.hold();
         let clock = self.clock;
@@ -243,6 +224,38 @@ impl Swapper {
         Ok(findings)
     }
 
+    /// Does all that the job need not take part in. Returns no swap for a dry run, and if nothing has to change.
+    fn prepare(
+        &self,
+        token: &SwapToken,
+        wish: &Wish,
+    ) -> Result<(Findings, Option<PreparedSwap>), SwapRefusal> {
+        let mut running = self.ask(Request::Describe)?;
+        let mut findings = Findings::default();
+        let mut operators = Vec::new();
+        for new in &wish.plugins {
+            token.enter(SwapStep::Compares {
+                operator: new.operator.clone(),
+            })?;
+            let (found, operator) = self.look_at((token, wish), new, &running)?;
+            if !found.is_same {
+                operators.push((new.operator.clone(), operator));
+            }
+            findings.operators.push(found);
+        }
+        if operators.is_empty() {
+            return Ok((findings, None));
+        }
+        if running.newest.is_none() {
+            token.enter(SwapStep::TakesCheckpoint)?;
+            running.newest = Some(self.ask(Request::Checkpoint)?);
+        }
+        self.prove(token, wish, &running, &operators, &mut findings)?;
+        token.enter(SwapStep::Opens)?;
+        let prepared = PreparedSwap::new(&running, operators, wish.allow_dropped_state)?;
+        Ok((findings, (!wish.dry_run).then_some(prepared)))
+    }
+
     /// Cancels the swap under way: at once while it is prepared, and as long as the job has not begun its checkpoint.
     /// Returns what it does, and whether it was cancelled; `None` if there is none.
     ///
@@ -261,26 +274,26 @@ impl Swapper {
 
     fn look_at(
         &self,
+        (token, wish): (&SwapToken, &Wish),
         new: &NewPlugin,
         running: &Running,
-        allow_dropped: bool,
     ) -> Result<(OperatorComparison, Operator), SwapRefusal> {
         let (node, old) = operator_of(&running.plan, &new.operator)?;
         let begun = self.clock.now();
         let plugin = match new.component.is_empty() {
             true => Arc::clone(&old.plugin),
-            false => Arc::new(self.engine.load_within(
-                &new.operator,
-                &new.component,
-                old.plugin.limits(),
-            )?),
+            false => {
+                let engine = self.engine.cancelled_by(&token.end.cancellation);
+                let limits = old.plugin.limits();
+                Arc::new(engine.load_within(&new.operator, &new.component, limits)?)
+            }
         };
         let compiled = self.clock.now().saturating_sub(begun);
         let config = configured(&old.config, &new.config, &new.without);
         let operator = succeed(old, plugin, config);
         let mut states = compare(&new.operator, &operator.plugin, &running.schemas[node.0])?;
-        self.count_held_back(&new.operator, &mut states);
-        refuse_states(&new.operator, &states, allow_dropped)?;
+        self.count_held_back(token, &new.operator, &mut states);
+        refuse_states(&new.operator, &states, wish.allow_dropped_state)?;
         let description = operator.plugin.description();
         let found = OperatorComparison {
             operator: new.operator.clone(),
@@ -296,9 +309,9 @@ impl Swapper {
     }
 
     /// Counts the keys of versions that hold a swap back. Without a checkpoint that can be read they are not counted.
-    fn count_held_back(&self, operator: &str, states: &mut [StateRow]) {
+    fn count_held_back(&self, token: &SwapToken, operator: &str, states: &mut [StateRow]) {
         let is_held_back = states.iter().any(|row| row.held_back_by().is_some());
-        if is_held_back && let Ok((reader, checkpoint)) = self.newest() {
+        if is_held_back && let Ok((reader, checkpoint)) = self.newest(token) {
             count_held_back((&reader, &checkpoint), operator, states, &self.scratch);
         }
     }
@@ -313,7 +326,7 @@ impl Swapper {
         findings: &mut Findings,
     ) -> Result<(), SwapRefusal> {
         for _ in 0..PROVE_ATTEMPTS_MAX {
-            let (reader, checkpoint) = self.newest()?;
+            let (reader, checkpoint) = self.newest(token)?;
             findings.shadows.clear();
             let on = (&reader, &checkpoint);
             let proven = self.prove_on((token, wish), running, operators, on, findings);
@@ -361,20 +374,22 @@ impl Swapper {
                     operator: name.clone(),
                 })?;
                 let other = (name.as_str(), operator);
-                let shadow = shadow::shadow(&running.plan, reader, checkpoint, other, wish)?;
+                let shadow =
+                    shadow::shadow((token, wish), &running.plan, reader, checkpoint, other)?;
                 findings.shadows.push(shadow);
             }
         }
         Ok(())
     }
 
-    /// The newest checkpoint at this moment.
-    fn newest(&self) -> Result<Readable, SwapRefusal> {
+    /// The newest checkpoint at this moment. No chunk is read once the swap must end.
+    fn newest(&self, token: &SwapToken) -> Result<Readable, SwapRefusal> {
         let reader = (self.reader)().ok_or(SwapRefusal::JobOver)?;
         let listed = reader.list();
         let listed = listed.map_err(|source| SwapRefusal::Unlistable { source })?;
         let checkpoint = listed.into_iter().find_map(|(_, manifest)| manifest.ok());
-        Ok((reader, checkpoint.ok_or(SwapRefusal::NoneSound)?))
+        let checkpoint = checkpoint.ok_or(SwapRefusal::NoneSound)?;
+        Ok((token.end.reader(reader), checkpoint))
     }
 
     fn ask<T>(&self, wish: impl FnOnce(Caller<T>) -> Request) -> Result<T, SwapRefusal> {

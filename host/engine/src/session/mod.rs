@@ -194,6 +194,7 @@ impl ReadyJob {
         channel: (Inputs, mpsc::Receiver<Input>),
         watcher: &mut dyn Watcher,
     ) -> EndedJob {
+        let haste = channel.0.haste().clone();
         let ended = drive(
             self.plan,
             self.kept,
@@ -202,7 +203,8 @@ impl ReadyJob {
             channel,
             watcher,
         );
-        // A swap or the optimiser may be compiling, and would hold the end up.
+        // A swap that is being prepared and the optimiser would hold the end up.
+        haste.begin();
         self.guests.engine.stop_compiling();
         EndedJob {
             guests: self.guests,

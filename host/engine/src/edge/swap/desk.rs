@@ -1,13 +1,16 @@
 //! The swap that is under way on a running job: what it does and since when, for other clients, and its cancellation.
 //!
-//! There is one at a time, checks included. Until the job has it, a cancelled swap ends at its next step, and nothing has
-//! changed. Later only the job can withdraw it (`job::Request::WithdrawSwap`), before the barrier.
+//! There is one at a time, checks included. Until the job has it, a cancelled swap ends soon (`end`), and nothing has
+//! changed; so does that of a job that ends. Later only the job can withdraw it (`job::Request::WithdrawSwap`), before the
+//! barrier.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SwapRefusal;
+use super::end::SwapEnd;
+use crate::guest::{Cancellation, Haste};
 
 /// What a swap does at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,18 +66,21 @@ pub struct SwapDesk(Arc<Mutex<Option<NotedSwap>>>);
 struct NotedSwap {
     step: SwapStep,
     since: Duration,
-    is_cancelled: bool,
+    cancellation: Cancellation,
 }
 
 /// The right to swap, until it is dropped.
-pub(super) struct SwapToken(SwapDesk);
+pub(super) struct SwapToken {
+    desk: SwapDesk,
+    pub(super) end: SwapEnd,
+}
 
 impl SwapDesk {
-    /// Begins a swap at this time of the job's clock.
+    /// Begins a swap at this time of the job's clock. `haste` begins when the job ends.
     ///
     /// # Errors
     /// When another is under way.
-    pub(super) fn begin(&self, now: Duration) -> Result<SwapToken, SwapRefusal> {
+    pub(super) fn begin(&self, now: Duration, haste: &Haste) -> Result<SwapToken, SwapRefusal> {
         let mut noted = self.lock();
         if let Some(other) = &*noted {
             return Err(SwapRefusal::UnderWay {
@@ -82,12 +88,19 @@ impl SwapDesk {
                 seconds: now.saturating_sub(other.since).as_secs(),
             });
         }
+        let cancellation = Cancellation::default();
         *noted = Some(NotedSwap {
             step: SwapStep::Begun,
             since: now,
-            is_cancelled: false,
+            cancellation: cancellation.clone(),
         });
-        Ok(SwapToken(self.clone()))
+        Ok(SwapToken {
+            desk: self.clone(),
+            end: SwapEnd {
+                cancellation,
+                haste: haste.clone(),
+            },
+        })
     }
 
     /// What the swap under way does, and for how long it has been.
@@ -100,9 +113,12 @@ impl SwapDesk {
 
     /// Cancels the swap under way, unless the job has it. Returns what it does; `None` if there is none.
     pub(super) fn cancel(&self) -> Option<SwapStep> {
-        let mut noted = self.lock();
-        let noted = noted.as_mut()?;
-        noted.is_cancelled = true;
+        let noted = self.lock();
+        let noted = noted.as_ref()?;
+        // The job may take the plugin in any case, and then it must still be optimised.
+        if noted.step != SwapStep::Requested {
+            noted.cancellation.cancel();
+        }
         Some(noted.step.clone())
     }
 
@@ -115,7 +131,7 @@ impl SwapToken {
     /// The next step begins.
     ///
     /// # Errors
-    /// When the swap was cancelled.
+    /// When the swap was cancelled, or the job ends.
     pub(super) fn enter(&self, step: SwapStep) -> Result<(), SwapRefusal> {
         self.hand_over(step, || ())
     }
@@ -123,17 +139,15 @@ impl SwapToken {
     /// The next step begins, with this, unless the swap was cancelled before. It cannot be cancelled in between.
     ///
     /// # Errors
-    /// When the swap was cancelled.
+    /// When the swap was cancelled, or the job ends.
     pub(super) fn hand_over<T>(
         &self,
         step: SwapStep,
         with: impl FnOnce() -> T,
     ) -> Result<T, SwapRefusal> {
-        let mut noted = self.0.lock();
+        let mut noted = self.desk.lock();
+        self.end.check()?;
         if let Some(noted) = noted.as_mut() {
-            if noted.is_cancelled {
-                return Err(SwapRefusal::Cancelled);
-            }
             noted.step = step;
         }
         Ok(with())
@@ -142,39 +156,44 @@ impl SwapToken {
 
 impl Drop for SwapToken {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        *self.desk.lock() = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Catches two swaps at once, and a swap that continues after it was cancelled.
+    //! Catches two swaps at once, and a swap that continues after it was cancelled or while its job ends.
 
     use super::*;
+    use crate::job::Refusal;
+
+    fn begin(desk: &SwapDesk, seconds: u64) -> Result<SwapToken, SwapRefusal> {
+        desk.begin(Duration::from_secs(seconds), &Haste::default())
+    }
 
     #[test]
     fn one_swap_is_under_way_until_it_is_dropped() {
         let desk = SwapDesk::default();
         assert_eq!(desk.look(Duration::ZERO), None);
-        let Ok(token) = desk.begin(Duration::from_secs(1)) else {
+        let Ok(token) = begin(&desk, 1) else {
             panic!("there is no other");
         };
         assert!(token.enter(SwapStep::Opens).is_ok());
-        let message = match desk.begin(Duration::from_secs(5)) {
+        let message = match begin(&desk, 5) {
             Err(refusal) => refusal.to_string(),
             Ok(_) => panic!("there is another"),
         };
         let expected = "another swap is under way for 4 s: it opens instances";
         assert!(message.starts_with(expected), "{message}");
         drop(token);
-        assert!(desk.begin(Duration::from_secs(6)).is_ok());
+        assert!(begin(&desk, 6).is_ok());
     }
 
     #[test]
     fn a_cancelled_swap_takes_no_further_step() {
         let desk = SwapDesk::default();
         assert_eq!(desk.cancel(), None);
-        let Ok(token) = desk.begin(Duration::ZERO) else {
+        let Ok(token) = begin(&desk, 0) else {
             panic!("there is no other");
         };
         assert_eq!(desk.cancel(), Some(SwapStep::Begun));
@@ -183,8 +202,31 @@ mod tests {
         assert!(matches!(refused, Err(SwapRefusal::Cancelled)));
         assert!(!is_handed_over);
         drop(token);
-        assert!(
-            matches!(desk.begin(Duration::ZERO), Ok(token) if token.enter(SwapStep::Opens).is_ok())
-        );
+        assert!(matches!(begin(&desk, 0), Ok(token) if token.enter(SwapStep::Opens).is_ok()));
+    }
+
+    #[test]
+    fn a_swap_that_the_job_has_is_not_cancelled_here() {
+        let desk = SwapDesk::default();
+        let Ok(token) = begin(&desk, 0) else {
+            panic!("there is no other");
+        };
+        assert!(token.enter(SwapStep::Requested).is_ok());
+        assert_eq!(desk.cancel(), Some(SwapStep::Requested));
+        assert!(token.end.check().is_ok());
+    }
+
+    #[test]
+    fn a_swap_ends_with_its_job() {
+        let (desk, haste) = (SwapDesk::default(), Haste::default());
+        let Ok(token) = desk.begin(Duration::ZERO, &haste) else {
+            panic!("there is no other");
+        };
+        assert!(token.enter(SwapStep::Opens).is_ok());
+        haste.begin();
+        let refused = token.enter(SwapStep::Requested);
+        assert!(matches!(refused, Err(SwapRefusal::Job(Refusal::SwapAtEnd))));
+        let other = token.end.cause_of(SwapRefusal::NoneSound);
+        assert!(matches!(other, SwapRefusal::Job(Refusal::SwapAtEnd)));
     }
 }

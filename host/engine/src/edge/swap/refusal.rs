@@ -153,11 +153,11 @@ impl SwapRefusal {
         matches!(self, Self::Cancelled | Self::Job(Refusal::Withdrawn))
     }
 
-    /// Whether the plugin is not tried on another checkpoint: the client has cancelled the swap, or the job stops.
+    /// Whether the plugin is not tried on another checkpoint: the client has cancelled the swap, or the job ends.
     pub(super) fn ends_attempts(&self) -> bool {
         match self {
             Self::Guest(error) => error.is_interruption(),
-            other => other.is_cancelled(),
+            other => matches!(other, Self::Cancelled | Self::Job(_)),
         }
     }
 }

@@ -156,12 +156,16 @@ impl Rehearsal<'_> {
                 rehearsed.migrated += 1;
                 call.add(key, &saved);
                 if call.is_full() {
-                    progress(rehearsed.migrated)?;
-                    self.try_out(step, &mut instance, std::mem::take(&mut call))?;
+                    let mut progress = || progress(rehearsed.migrated);
+                    progress()?;
+                    let call = std::mem::take(&mut call);
+                    self.try_out(step, &mut instance, call, &mut progress)?;
                 }
             }
         }
-        self.try_out(step, &mut instance, call)
+        self.try_out(step, &mut instance, call, &mut || {
+            progress(rehearsed.migrated)
+        })
     }
 
     fn all(
@@ -195,20 +199,26 @@ impl Rehearsal<'_> {
                 rehearsed.migrated += 1;
                 call.add(&key, &saved);
                 if call.is_full() {
-                    progress(rehearsed.migrated)?;
-                    self.try_out(step, &mut instance, std::mem::take(&mut call))?;
+                    let mut progress = || progress(rehearsed.migrated);
+                    progress()?;
+                    let call = std::mem::take(&mut call);
+                    self.try_out(step, &mut instance, call, &mut progress)?;
                 }
             }
         }
-        self.try_out(step, &mut instance, call)
+        self.try_out(step, &mut instance, call, &mut || {
+            progress(rehearsed.migrated)
+        })
     }
 
-    /// Migrates values. If they cannot be migrated together, finds the first that cannot be migrated alone.
+    /// Migrates values. If they cannot be migrated together, finds the first that cannot be migrated alone; `progress` is
+    /// called for each.
     fn try_out(
         &self,
         step: &StateStep<'_>,
         instance: &mut Instance,
         call: RehearsalCall,
+        progress: &mut dyn FnMut() -> Result<(), SwapRefusal>,
     ) -> Result<(), SwapRefusal> {
         let StateStep { schema, index, to } = *step;
         if call.keys.is_empty() {
@@ -222,6 +232,7 @@ impl Rehearsal<'_> {
         }
         let mut instance = self.operator.plugin.start(self.name)?;
         for (key, value) in call.keys.iter().zip(call.values.iter()) {
+            progress()?;
             let alone: Column = [value].into_iter().collect();
             if let Err(error) = instance.migrate(index, schema.version, &alone) {
                 if error.is_interruption() {

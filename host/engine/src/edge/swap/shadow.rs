@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::desk::SwapToken;
 use super::{SwapRefusal, Wish};
 use crate::runtime::plan::{Operator, Plan, Role};
 use crate::runtime::replay::{Replay, ReplayOf, ReplayOutcome, ReplayedRecord};
@@ -36,15 +37,16 @@ pub struct Shadow {
 }
 
 pub(super) fn shadow(
+    (token, wish): (&SwapToken, &Wish),
     plan: &Plan,
     reader: &Arc<dyn CheckpointReader>,
     newest: &Checkpoint,
     (name, operator): (&str, &Operator),
-    wish: &Wish,
 ) -> Result<Shadow, SwapRefusal> {
     let mut new = replaced(plan, &[(name.to_owned(), operator.clone())])?;
     new.allow_dropped_state = wish.allow_dropped_state;
-    let mut best = run(plan, &new, reader, newest, name, wish.shadow)?;
+    let extent = (token, wish.shadow);
+    let mut best = run(plan, &new, reader, newest, name, extent)?;
     let is_same = |checkpoint: &Checkpoint| is_of(plan, checkpoint, name);
     let older = reader.list().unwrap_or_default().into_iter();
     let older = older.filter(|(id, _)| *id < newest.id);
@@ -56,7 +58,7 @@ pub(super) fn shadow(
         let Some(checkpoint) = found.ok().filter(is_same) else {
             break;
         };
-        match run(plan, &new, reader, &checkpoint, name, wish.shadow) {
+        match run(plan, &new, reader, &checkpoint, name, extent) {
             Ok(more) if more.records > best.records => best = more,
             Ok(_) => {}
             Err(_) => break,
@@ -85,7 +87,7 @@ fn run(
     reader: &Arc<dyn CheckpointReader>,
     checkpoint: &Checkpoint,
     name: &str,
-    records: u64,
+    (token, records): (&SwapToken, u64),
 ) -> Result<Shadow, SwapRefusal> {
     let replay = |plan| {
         Replay::new(ReplayOf {
@@ -103,6 +105,7 @@ fn run(
         ..Shadow::default()
     };
     while shadow.records < records {
+        token.end.check()?;
         let (Some(before), Some(after)) = (old.advance()?, new.advance()?) else {
             break;
         };
