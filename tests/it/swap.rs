@@ -205,7 +205,7 @@ fn what_does_not_fit_changes_nothing() {
         (
             vec!["coun".to_owned(), file("labelled")],
             2,
-            "there is no operator `coun`",
+            "there is no operator `coun` in the job; did you mean `count`?",
         ),
         (
             vec!["count".to_owned(), file("word-split")],

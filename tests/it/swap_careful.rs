@@ -392,12 +392,15 @@ fn a_configuration_loses_a_field() {
         "fail-at=never",
     ];
     job.command(&without).succeeded();
-    let again = job.command(&without).succeeded().stdout;
-    assert!(again.contains("nothing to do"), "{again}");
+    let again = job.command(&without);
+    assert_eq!(again.code, Some(2), "{}", again.stderr);
+    let message = "operator `count` has no field `hang-at` in its configuration; there are ";
+    again.says(message).says("`fail-at`");
     // The word has no meaning any more.
     append(&job, "stuck\n");
     until_visible(&job, 1008);
     stop(&job, run);
+    job.command(&without).says(message);
     let both = [
         "swap",
         ".",

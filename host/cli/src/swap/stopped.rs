@@ -22,10 +22,11 @@ use floodmark_engine::edge::rolled_back::RolledBackNote;
 use floodmark_engine::edge::scratch;
 use floodmark_engine::edge::swap::{
     CompletedSwap, Findings, OperatorComparison, Rehearsal, Rehearsed, SwapRefusal, compare,
-    configured, count_held_back, refuse_states, replaced_by,
+    configured, count_held_back, refuse_states, refuse_unknown, replaced_by,
 };
 use floodmark_engine::guest::{Cancellation, GuestEngine, Plugin};
 use floodmark_engine::pipeline::settings::{CheckpointSection, StorageSetting};
+use floodmark_engine::pipeline::suggestions;
 use floodmark_engine::runtime::plan::{Operator, Scratch};
 use floodmark_engine::runtime::schema::States;
 use floodmark_engine::runtime::swap::fits;
@@ -128,7 +129,12 @@ impl StoppedSwap<'_> {
         let mut saved = checkpoint.operators.iter_mut();
         let Some(saved) = saved.find(|saved| saved.name == *name) else {
             let id = self.before.id;
-            return Err(usage(format!("checkpoint {id} has no operator `{name}`")));
+            let names = self.before.operators.iter();
+            let names = names.map(|operator| operator.name.as_str());
+            let hint = suggestions::hint(name, names);
+            return Err(usage(format!(
+                "checkpoint {id} has no operator `{name}`{hint}"
+            )));
         };
         let begun = self.clock.now();
         let plugin = load(&self.engine, replacement, saved, plugins);
@@ -189,6 +195,7 @@ fn refused(refusal: SwapRefusal) -> CommandError {
     let message = refusal.to_string();
     match refusal {
         refusal if refusal.is_of_plugin() => CommandError::new(EXIT_PLUGIN, message),
+        refusal if refusal.is_of_request() => usage(message),
         refusal if refusal.is_cancelled() => CommandError::new(EXIT_INTERRUPTED, message),
         _ => refuse(message),
     }
@@ -305,6 +312,7 @@ fn change(
     allow_dropped: bool,
 ) -> Result<(OperatorComparison, Operator), CommandError> {
     let name = &replacement.operator;
+    refuse_unknown(name, &saved.config, &replacement.without).map_err(refused)?;
     let changes: Vec<_> = replacement.config.clone().into_iter().collect();
     let old = PluginChoice {
         plugin: saved.plugin,

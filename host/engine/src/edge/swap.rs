@@ -30,8 +30,9 @@ use super::clock::Clock;
 use super::drive::{Inputs, ask, request};
 use crate::guest::{GuestEngine, Plugin};
 use crate::job::{Caller, Refusal, Request, SwapRequest};
-use crate::runtime::plan::{NodeIndex, Operator, Plan, Role, Scratch};
-use crate::runtime::swap::{PreparedSwap, Running, Stopwatch, SwapError};
+use crate::pipeline::suggestions;
+use crate::runtime::plan::{Node, NodeIndex, Operator, Plan, Role, Scratch};
+use crate::runtime::swap::{PreparedSwap, Running, Stopwatch};
 use floodmark_checkpoint::{Checkpoint, CheckpointReader, PluginChoice};
 use floodmark_state::StateSchema;
 
@@ -184,6 +185,30 @@ pub fn configured(
     fields.into_iter().collect()
 }
 
+/// Refuses to leave fields out that a configuration does not have.
+///
+/// # Errors
+/// [`SwapRefusal::UnknownField`] for the first of them, with those that are there.
+pub fn refuse_unknown(
+    operator: &str,
+    config: &[(String, String)],
+    without: &[String],
+) -> Result<(), SwapRefusal> {
+    let is_there = |field: &str| config.iter().any(|(name, _)| name == field);
+    let Some(field) = without.iter().find(|field| !is_there(field)) else {
+        return Ok(());
+    };
+    let names: Vec<String> = config.iter().map(|(name, _)| format!("`{name}`")).collect();
+    Err(SwapRefusal::UnknownField {
+        operator: operator.to_owned(),
+        field: field.clone(),
+        hint: match names.is_empty() {
+            true => ", which is empty".to_owned(),
+            false => format!("; there are {}", names.join(", ")),
+        },
+    })
+}
+
 impl Swapper {
     /// Checks that the plugins fit, and swaps them.
     ///
@@ -289,6 +314,7 @@ impl Swapper {
             }
         };
         let compiled = self.clock.now().saturating_sub(begun);
+        refuse_unknown(&new.operator, &old.config, &new.without)?;
         let config = configured(&old.config, &new.config, &new.without);
         let operator = succeed(old, plugin, config);
         let mut states = compare(&new.operator, &operator.plugin, &running.schemas[node.0])?;
@@ -425,10 +451,13 @@ fn operator_of<'a>(plan: &'a Plan, name: &str) -> Result<(NodeIndex, &'a Operato
         _ => None,
     });
     found.ok_or_else(|| {
-        SwapError::NoOperator {
+        let is_operator = |node: &&Node| matches!(node.role, Role::Operator(_));
+        let operators = plan.nodes.iter().filter(is_operator);
+        let names: Vec<&str> = operators.map(|node| node.name.as_str()).collect();
+        SwapRefusal::UnknownOperator {
             operator: name.to_owned(),
+            hint: suggestions::hint(name, names),
         }
-        .into()
     })
 }
 

@@ -26,6 +26,24 @@ pub enum SwapRefusal {
         /// The operator.
         operator: String,
     },
+    /// The job has no operator of this name.
+    #[error("there is no operator `{operator}` in the job{hint}")]
+    UnknownOperator {
+        /// The requested name.
+        operator: String,
+        /// A name that was probably meant, or those that there are, as the end of the sentence.
+        hint: String,
+    },
+    /// The request leaves a field out that the configuration does not have.
+    #[error("operator `{operator}` has no field `{field}` in its configuration{hint}")]
+    UnknownField {
+        /// The operator.
+        operator: String,
+        /// The requested field.
+        field: String,
+        /// The same about fields.
+        hint: String,
+    },
     /// The trial is too long.
     #[error("a trial takes at most a day")]
     TrialTooLong,
@@ -141,6 +159,8 @@ impl SwapRefusal {
             self,
             Self::NoOperator
                 | Self::OperatorTwice { .. }
+                | Self::UnknownOperator { .. }
+                | Self::UnknownField { .. }
                 | Self::TrialTooLong
                 | Self::ShadowTooLong
                 | Self::Graph(SwapError::NoOperator { .. })
