@@ -121,7 +121,7 @@ impl<S: KeyedState> OperatorTask<S> {
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
             self.desk.caution.failed();
             self.desk.warn(wall_ms, || {
-                format!("the plugin {reason}\nno record is to blame: all of them were processed in smaller calls of a fresh instance")
+                format!("the plugin {reason};\nno record is to blame: all of them were processed in smaller calls of a fresh instance")
             });
         }
         Ok(leaving)

@@ -100,11 +100,16 @@ pub fn from_checkpoint(
         }
         let operator = loading.operator(name, named, saved)?;
         runs.plan = runs.plan.with_operator(name, operator);
-        runs.says.push(format!(
-            "operator `{name}`: continues with {}, which replaced {}; the pipeline still names the old one: name another there to change that",
-            short(&choice),
-            short(replaced)
-        ));
+        runs.says.push(match choice.plugin == replaced.plugin {
+            true => format!(
+                "operator `{name}`: continues with the configuration of the checkpoint, in place of that of the pipeline: set another one there to change that"
+            ),
+            false => format!(
+                "operator `{name}`: continues with {}, in place of {}, which the pipeline names: name another there to change that",
+                short(&choice),
+                short(replaced)
+            ),
+        });
     }
     let Scale {
         parallelism: was,
@@ -198,11 +203,17 @@ fn can_resume(plan: &Plan, checkpoint: &Checkpoint) -> CanResume {
 fn replacements(operators: &[(String, Operator)]) -> Vec<String> {
     let replaced = operators.iter().filter_map(|(name, operator)| {
         let replaced = operator.replaces.as_ref()?;
-        Some(format!(
-            "operator `{name}`: continues with {} instead of {}, which the pipeline names",
-            short(&operator.choice()),
-            short(replaced)
-        ))
+        let choice = operator.choice();
+        Some(match choice.plugin == replaced.plugin {
+            true => format!(
+                "operator `{name}`: continues with another configuration than the pipeline names"
+            ),
+            false => format!(
+                "operator `{name}`: continues with {} instead of {}, which the pipeline names",
+                short(&choice),
+                short(replaced)
+            ),
+        })
     });
     replaced.collect()
 }
