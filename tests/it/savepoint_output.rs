@@ -25,9 +25,7 @@ fn saved() -> Job {
 fn a_savepoint_whose_output_was_taken_back_is_refused() {
     let job = saved();
     job.command(&["rollback", ".", "--to", "1"]).succeeded();
-    run(&job, 2500, &[])
-        .succeeded()
-        .says("1 part of later checkpoints taken back");
+    run(&job, 2500, &[]).succeeded();
     let before = job.output();
     let from = ["--from", "two", "--data-dir", "other"];
     let refused = run(&job, 3000, &from);
