@@ -585,10 +585,7 @@ fn every_line_is_there_once_however_logs_are_rotated() {
     for line in expected {
         let from = found.partition_point(|known| *known < line);
         let times = found[from..].iter().take_while(|known| **known == line);
-        match times.count() {
-            1 => {}
-            times => wrong.push((line, times)),
-        }
+        wrong.extend(Some((line, times.count())).filter(|(_, times)| *times != 1));
     }
     let about: Vec<_> = history
         .iter()

@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::file_sink::OutputTakenBack;
+
 /// Why a source or sink cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

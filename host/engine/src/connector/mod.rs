@@ -35,7 +35,7 @@ mod rfc3339;
 mod settings;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
