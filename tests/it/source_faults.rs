@@ -2,7 +2,7 @@
 //! rollback behind which standard input cannot be read again, quotes within fields of CSV, letters that have only the start
 //! of a record, and bytes behind the end of compressed data.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
@@ -209,5 +209,22 @@ fn zeros_may_follow_gzip_data_and_nothing_else() {
         let outcome = job.run(&once);
         assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
         outcome.says(&place);
+    }
+}
+
+#[test]
+fn compressed_standard_input_and_a_folder_are_refused_at_once() {
+    let job = stdin("");
+    job.write("in.gz", gzip(b"a\n"));
+    let folder = File::open(job.path("")).unwrap();
+    let compressed = File::open(job.path("in.gz")).unwrap();
+    for (input, words) in [
+        (compressed, "as in `zcat FILE | floodmark run "),
+        (folder, "cannot read `standard input`: Is a directory"),
+    ] {
+        let outcome = start(&job, input.into()).wait();
+        assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("attempt"), "{}", outcome.stderr);
+        outcome.says(words);
     }
 }

@@ -104,6 +104,10 @@ pub fn run(arguments: &RunArguments) -> Result<(), CommandError> {
             "stopped",
             "; its checkpoints are deleted, as `checkpoint.on-cancel` says, so the next run starts over, with `--fresh`",
         ),
+        Ending::Stopped if totals.last_checkpoint.is_none() => (
+            "stopped",
+            "; there is no checkpoint yet, so the same command starts over",
+        ),
         Ending::Stopped => ("stopped", "; the same command resumes from there"),
     };
     let bad = totals.skipped + totals.dead_letters;

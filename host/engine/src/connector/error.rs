@@ -255,7 +255,10 @@ impl ConnectorError {
     #[must_use]
     pub fn passes_by_retrying(&self) -> bool {
         match self {
-            Self::Io { .. } => !self.is_closed_pipe(),
+            // A folder as standard input stays a folder.
+            Self::Io { source, .. } => {
+                !self.is_closed_pipe() && source.kind() != std::io::ErrorKind::IsADirectory
+            }
             // What was lost is written again from the last checkpoint.
             Self::OutputInUse { .. } | Self::Unsynced { .. } => true,
             Self::NoInput { .. }

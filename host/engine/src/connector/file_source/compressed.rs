@@ -71,8 +71,16 @@ impl InputCompression {
         }
     }
 
+    /// The usual command that prints the content of a file.
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Gzip => "zcat",
+            Self::Zstd => "zstdcat",
+        }
+    }
+
     /// The compression that the first bytes of a file show.
-    fn of_bytes(start: &[u8], promised: Option<Self>) -> Option<Self> {
+    pub(super) fn of_bytes(start: &[u8], promised: Option<Self>) -> Option<Self> {
         // Other formats have such frames, too.
         let is_skippable = |start: &[u8]| {
             start.first().is_some_and(|byte| byte >> 4 == 5)

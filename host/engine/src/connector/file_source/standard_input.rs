@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memchr::memchr_iter;
 
+use super::compressed::{self, InputCompression};
 use super::stdin::NAME;
 use crate::connector::{ConnectorError, FilePlace};
 
@@ -127,6 +128,9 @@ impl StandardInput {
                 Ok(0)
             }
             Some(read) => {
+                if kept.end() == kept.start {
+                    refuse_compressed(&room[..read])?;
+                }
                 kept.keep(&room[..read], self.kept_max);
                 Ok(read)
             }
@@ -184,6 +188,20 @@ impl KeptInput {
         self.bytes.drain(..dropped);
         self.from += dropped as u64;
         self.bytes.extend(read);
+    }
+}
+
+/// Refuses input that begins as a compressed file does: its bytes would become records.
+fn refuse_compressed(start: &[u8]) -> Result<(), ConnectorError> {
+    match InputCompression::of_bytes(start, None) {
+        None => Ok(()),
+        Some(found) => Err(compressed::refused(
+            Path::new(NAME),
+            format!(
+                "it is compressed; decompress it first, as in `{} FILE | floodmark run …`",
+                found.command()
+            ),
+        )),
     }
 }
 

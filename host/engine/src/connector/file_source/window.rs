@@ -53,6 +53,8 @@ pub(super) struct Window {
     content: Option<WindowContent>,
     /// Bytes before the cursor that stay in the buffer.
     held: usize,
+    /// Where the last bytes without a newline start, and how many of them were looked at. A long line may come in many reads.
+    searched: Option<(u64, usize)>,
 }
 
 /// Where bytes come from that are not read from a file by position.
@@ -101,6 +103,7 @@ impl Window {
                 ahead: None,
                 content: Some(WindowContent::Compressed(Box::new(content))),
                 held: 0,
+                searched: None,
             });
         }
         // Another reader reads the bytes after the end of the split, except for the rest of a record that crosses the
@@ -119,6 +122,7 @@ impl Window {
             ahead,
             content: None,
             held: 0,
+            searched: None,
         })
     }
 
@@ -196,6 +200,7 @@ impl Window {
             ahead: None,
             content: Some(WindowContent::Stream(input)),
             held: 0,
+            searched: None,
         }
     }
 
@@ -345,7 +350,10 @@ impl Window {
     /// Finds the line at the cursor and moves past it, if it is whole.
     #[inline]
     pub(super) fn line(&mut self) -> Result<CursorLine, ConnectorError> {
-        let mut searched = 0;
+        let mut searched = match self.searched.take() {
+            Some((at, len)) if at == self.position() => len.min(self.rest().len()),
+            _ => 0,
+        };
         loop {
             let from = self.cursor + searched;
             if let Some(at) = memchr(b'\n', &self.buffer[from..self.filled]) {
@@ -358,10 +366,11 @@ impl Window {
                 return Ok(CursorLine::TooLong);
             }
             if !self.fill()? {
-                return Ok(match searched {
-                    0 => CursorLine::End,
-                    _ => CursorLine::Tail(self.cursor..self.filled),
-                });
+                if searched == 0 {
+                    return Ok(CursorLine::End);
+                }
+                self.searched = Some((self.position(), searched));
+                return Ok(CursorLine::Tail(self.cursor..self.filled));
             }
         }
     }
