@@ -74,7 +74,7 @@ impl FieldPath {
             .map_err(|error| not_json(&json_reason(&error)))?;
         let Some(value) = found else {
             return Err(format!(
-                "there is no field `{path}`; correct the line, or name another field"
+                "there is no field `{path}`; correct the line, or name another field (for `key`, start over with `--fresh`)"
             ));
         };
         match value.as_bytes().first() {
@@ -85,7 +85,7 @@ impl FieldPath {
                 "field `{path}` is an object or an array; name a text, a number, or a field inside"
             )),
             Some(b'n') => Err(format!(
-                "field `{path}` is null, which counts as missing; correct the line, or name another field"
+                "field `{path}` is null, which counts as missing; correct the line, or name another field (for `key`, start over with `--fresh`)"
             )),
             _ => Ok(Cow::Borrowed(value)),
         }
@@ -135,7 +135,9 @@ pub(super) fn key<'a>(fields: &[FieldPath], json: &'a str) -> Result<Cow<'a, str
 
 /// Says that a line is not JSON.
 pub(super) fn not_json(error: &dyn fmt::Display) -> String {
-    format!("the line is not valid JSON ({error}); correct it, or set `format = \"lines\"`")
+    format!(
+        "the line is not valid JSON ({error}); correct it, or set `format = \"lines\"` and start over with `--fresh`"
+    )
 }
 
 /// A name in quotes at the start of a path, and what follows it.

@@ -102,7 +102,7 @@ impl RecordLayout {
 fn write_json(value: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let unwritable = |reason: String| {
         format!(
-            "cannot be written as jsonl: its value is not JSON ({reason}); emit JSON, or set `format = \"lines\"`"
+            "cannot be written as jsonl: its value is not JSON ({reason}); emit JSON, or set `format = \"lines\"` (for files, start over with `--fresh`)"
         )
     };
     let text = std::str::from_utf8(value).map_err(|error| unwritable(error.to_string()))?;
