@@ -106,7 +106,11 @@ pub fn replay(arguments: &ReplayArguments) -> Result<(), CommandError> {
             format!("checkpoint {id} is from another pipeline: {reason}"),
         )
     })?;
-    changes.iter().for_each(|change| warn(change));
+    // A replay writes no output.
+    let changes = changes
+        .iter()
+        .filter(|change| !change.starts_with("sink `"));
+    changes.for_each(|change| warn(change));
     let operator = asked(arguments, &plan, &name, engine)?;
     let plugin = Arc::clone(&operator.plugin);
     let plan = plan.with_operator(&name, operator);

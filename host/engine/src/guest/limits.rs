@@ -143,6 +143,8 @@ pub enum Exceeded {
         bytes: u64,
         /// The limit in bytes.
         allowed: u64,
+        /// Whether the limit is a share of the machine's memory, since the operator has none of its own.
+        is_share: bool,
     },
     /// `fuel-per-call`
     Fuel {
@@ -218,9 +220,11 @@ impl Exceeded {
             Self::CompileTime { .. } | Self::CompileMemory { .. } => {
                 format!("{raise}, or make the plugin smaller")
             }
-            Self::State { .. } => {
-                format!("{raise}, give the state a time to live, or use the backend `disk`")
+            Self::State { is_share: true, .. } => {
+                "set `limits.state`, give the state a time to live, or use the backend `disk`"
+                    .to_owned()
             }
+            Self::State { .. } => format!("{raise}, or give the state a time to live"),
             Self::Emissions { .. } => {
                 "put more records into one emission, or send smaller batches".to_owned()
             }
@@ -260,7 +264,7 @@ impl Exceeded {
             Self::Changes { changes, allowed } => format!(
                 "changed {changes} items of lists and maps in `{call}`, but at most {allowed} are allowed, one for each KiB of output"
             ),
-            Self::State { bytes, allowed } => format!(
+            Self::State { bytes, allowed, .. } => format!(
                 "would have {} of state in one task after `{call}`, but at most {} are allowed",
                 ByteCount(bytes).in_unit_of(allowed),
                 ByteCount(allowed)

@@ -11,6 +11,9 @@ use serde::de::{Deserializer, Error, Visitor};
 /// The longest duration: a year, so that sums with a clock never overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The shortest duration.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+
 const UNITS: &[(&str, u64)] = &[
     ("ms", 1),
     ("s", 1000),
@@ -31,6 +34,11 @@ const UNITS: &[(&str, u64)] = &[
 /// # Errors
 /// When it is not a duration: a sentence for the user.
 pub fn parse(text: &str) -> Result<Duration, String> {
+    parse_naming(text, DURATION_MIN)
+}
+
+/// As [`parse`]; the message about a time that is too short or too long names the shortest one that the caller takes.
+fn parse_naming(text: &str, least: Duration) -> Result<Duration, String> {
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -53,7 +61,10 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     };
     let ms = amount * *unit_ms as f64;
     if ms < 1.0 || ms > DURATION_MAX.as_millis() as f64 {
-        return Err(format!("`{text}` is not between 1ms and 365d"));
+        return Err(format!(
+            "`{text}` is not between {} and 365d",
+            format(least)
+        ));
     }
     Ok(Duration::from_millis(ms.round() as u64))
 }
@@ -81,7 +92,19 @@ pub fn format(duration: Duration) -> String {
 /// # Errors
 /// Those of [`parse`].
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    match deserializer.deserialize_str(DurationVisitor { word: None })? {
+    deserialize_naming(deserializer, DURATION_MIN)
+}
+
+/// As [`deserialize`]; a message names `least` as the shortest time. The caller refuses shorter ones.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn deserialize_naming<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: Duration,
+) -> Result<Duration, D::Error> {
+    let visitor = DurationVisitor { word: None, least };
+    match deserializer.deserialize_str(visitor)? {
         Some(duration) => Ok(duration),
         None => Err(D::Error::custom("must be a duration, not `off`")),
     }
@@ -94,7 +117,10 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
 pub fn deserialize_or_off<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
-    deserializer.deserialize_str(DurationVisitor { word: Some("off") })
+    deserializer.deserialize_str(DurationVisitor {
+        word: Some("off"),
+        least: DURATION_MIN,
+    })
 }
 
 /// For serde: a duration, or `0s` for none.
@@ -104,13 +130,18 @@ pub fn deserialize_or_off<'de, D: Deserializer<'de>>(
 pub fn deserialize_or_zero<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Duration, D::Error> {
-    let visitor = DurationVisitor { word: Some("0s") };
+    let visitor = DurationVisitor {
+        word: Some("0s"),
+        least: DURATION_MIN,
+    };
     Ok(deserializer.deserialize_str(visitor)?.unwrap_or_default())
 }
 
 /// Reads a duration, or a word for none.
 struct DurationVisitor {
     word: Option<&'static str>,
+    /// What messages name as the shortest time.
+    least: Duration,
 }
 
 impl Visitor<'_> for DurationVisitor {
@@ -127,7 +158,8 @@ impl Visitor<'_> for DurationVisitor {
         if self.word == Some(text) {
             return Ok(None);
         }
-        parse(text).map(Some).map_err(E::custom)
+        let parsed = parse_naming(text, self.least);
+        parsed.map(Some).map_err(E::custom)
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {

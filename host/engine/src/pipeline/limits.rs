@@ -148,9 +148,8 @@ impl<'de> Deserialize<'de> for StateLimit {
                 if text == "off" {
                     return Ok(StateLimit(None));
                 }
-                let bytes = size::parse(text).map_err(E::custom)?;
-                let bytes = size_between(bytes, STATE_MIN, size::SIZE_MAX).map_err(E::custom)?;
-                Ok(StateLimit(bytes))
+                let bytes = size::parse_within(text, (STATE_MIN, size::SIZE_MAX));
+                Ok(StateLimit(Some(bytes.map_err(E::custom)?)))
             }
         }
 
@@ -159,22 +158,19 @@ impl<'de> Deserialize<'de> for StateLimit {
 }
 
 fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let bytes = size::deserialize(deserializer)?;
-    size_between(bytes, MEMORY_MIN, MEMORY_MAX).map_err(D::Error::custom)
+    size::deserialize_within(deserializer, (MEMORY_MIN, MEMORY_MAX)).map(Some)
 }
 
 fn output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let bytes = size::deserialize(deserializer)?;
-    size_between(bytes, OUTPUT_MIN, OUTPUT_MAX).map_err(D::Error::custom)
+    size::deserialize_within(deserializer, (OUTPUT_MIN, OUTPUT_MAX)).map(Some)
 }
 
 fn compile_memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let bytes = size::deserialize(deserializer)?;
-    size_between(bytes, COMPILE_MEMORY_MIN, size::SIZE_MAX).map_err(D::Error::custom)
+    size::deserialize_within(deserializer, (COMPILE_MEMORY_MIN, size::SIZE_MAX)).map(Some)
 }
 
 fn compile_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let time = duration::deserialize(deserializer)?;
+    let time = duration::deserialize_naming(deserializer, COMPILE_TIME_MIN)?;
     match time >= COMPILE_TIME_MIN {
         true => Ok(Some(time)),
         false => Err(D::Error::custom(format!(
@@ -184,20 +180,8 @@ fn compile_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Dur
     }
 }
 
-fn size_between(bytes: u64, min: u64, max: u64) -> Result<Option<u64>, String> {
-    match (min..=max).contains(&bytes) {
-        true => Ok(Some(bytes)),
-        false => Err(format!(
-            "`{}` is not between {} and {}",
-            size::format(bytes),
-            size::format(min),
-            size::format(max)
-        )),
-    }
-}
-
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let time = duration::deserialize(deserializer)?;
+    let time = duration::deserialize_naming(deserializer, TIME_MIN)?;
     match time >= TIME_MIN {
         true => Ok(Some(time)),
         false => Err(D::Error::custom(format!(

@@ -311,6 +311,19 @@ pub(super) fn count_or_unlimited<'de, D: Deserializer<'de>>(
 }
 
 /// One text, or a list of them.
+/// The scheme of a text that is an address and not a command, but not one of HTTP, or one without a host.
+fn unusable_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_address = !scheme.is_empty()
+        && scheme.bytes().all(is_of_scheme)
+        && !text.contains(char::is_whitespace);
+    let mut http = ["http", "https"].iter();
+    let is_http = http.any(|known| scheme.eq_ignore_ascii_case(known));
+    let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
+    (is_address && !(is_http && has_host)).then_some(scheme)
+}
+
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct TextsVisitor;
 
@@ -322,10 +335,17 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
-            match text.trim() {
-                "" => Err(E::custom("is empty; write a command or an address")),
-                text => Ok(vec![text.to_owned()]),
+            let text = text.trim();
+            if text.is_empty() {
+                return Err(E::custom("is empty; write a command or an address"));
             }
+            // The rest may have a password in it.
+            if let Some(scheme) = unusable_scheme(text) {
+                return Err(E::custom(format!(
+                    "an address `{scheme}://…` is not one of HTTP with a host; write one such as `http://HOST/PATH`, or a command"
+                )));
+            }
+            Ok(vec![text.to_owned()])
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {

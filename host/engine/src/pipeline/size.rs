@@ -27,6 +27,14 @@ const UNITS: &[(&str, u64)] = &[
 /// # Errors
 /// When it is not a size: a sentence for the user.
 pub fn parse(text: &str) -> Result<u64, String> {
+    parse_within(text, (1, SIZE_MAX))
+}
+
+/// As [`parse`], for sizes from a least to a most one.
+///
+/// # Errors
+/// Those of [`parse`]; the message has both bounds.
+pub fn parse_within(text: &str, (least, most): (u64, u64)) -> Result<u64, String> {
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -51,8 +59,12 @@ pub fn parse(text: &str) -> Result<u64, String> {
         ));
     };
     let bytes = amount * *unit_bytes as f64;
-    if bytes < 1.0 || bytes > SIZE_MAX as f64 {
-        return Err(format!("`{text}` is not between 1B and 1024TiB"));
+    if bytes < least as f64 || bytes > most as f64 {
+        return Err(format!(
+            "`{text}` is not between {} and {}",
+            format(least),
+            format(most)
+        ));
     }
     Ok(bytes.round() as u64)
 }
@@ -72,7 +84,18 @@ pub fn format(bytes: u64) -> String {
 /// # Errors
 /// Those of [`parse`].
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct SizeVisitor;
+    deserialize_within(deserializer, (1, SIZE_MAX))
+}
+
+/// As [`deserialize`], for sizes from a least to a most one.
+///
+/// # Errors
+/// Those of [`parse_within`].
+pub fn deserialize_within<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    bounds: (u64, u64),
+) -> Result<u64, D::Error> {
+    struct SizeVisitor((u64, u64));
 
     impl Visitor<'_> for SizeVisitor {
         type Value = u64;
@@ -82,7 +105,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-            parse(text).map_err(E::custom)
+            parse_within(text, self.0).map_err(E::custom)
         }
 
         fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
@@ -90,7 +113,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         }
     }
 
-    deserializer.deserialize_str(SizeVisitor)
+    deserializer.deserialize_str(SizeVisitor(bounds))
 }
 
 #[cfg(test)]

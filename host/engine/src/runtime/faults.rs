@@ -41,6 +41,8 @@ pub struct Handling {
     time_per_call: Duration,
     /// Bytes that the state of the task may take; `u64::MAX` without a limit.
     state_bytes_max: u64,
+    /// Whether that is a share of the memory for state, which the operator has no limit of its own for.
+    is_state_shared: bool,
     /// The port for dead letters: the first one after those of the plugin.
     port: OutputPort,
 }
@@ -57,6 +59,7 @@ impl Handling {
             inputs: description.inputs.clone(),
             time_per_call: operator.limits.time_per_call,
             state_bytes_max: operator.limits.state_bytes.unwrap_or(u64::MAX),
+            is_state_shared: false,
             port: OutputPort(description.outputs.len() as u16),
         }
     }
@@ -70,6 +73,7 @@ impl Handling {
         let state_bytes_max = operator.limits.state_bytes.or(share);
         Self {
             state_bytes_max: state_bytes_max.unwrap_or(u64::MAX),
+            is_state_shared: operator.limits.state_bytes.is_none(),
             ..Self::of(name, operator)
         }
     }
@@ -127,6 +131,11 @@ impl FaultHandler {
     /// Bytes that the state may take; `u64::MAX` without a limit.
     pub(super) fn state_bytes_max(&self) -> u64 {
         self.handling.state_bytes_max
+    }
+
+    /// Whether the limit on state is a share of the memory for it.
+    pub(super) fn is_state_shared(&self) -> bool {
+        self.handling.is_state_shared
     }
 
     /// The name of the operator.

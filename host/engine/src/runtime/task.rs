@@ -473,7 +473,11 @@ impl<S: KeyedState> OperatorTask<S> {
         Err(GuestError::Limit {
             operator: self.desk.operator().to_owned(),
             call: "process",
-            exceeded: Exceeded::State { bytes, allowed },
+            exceeded: Exceeded::State {
+                bytes,
+                allowed,
+                is_share: self.desk.is_state_shared(),
+            },
         })
     }
 

@@ -62,11 +62,11 @@ fn absurd_limits_are_refused() {
         ),
         (
             "time-per-call = '0s'",
-            "limits.time-per-call: `0s` is not between 1ms and 365d",
+            "limits.time-per-call: `0s` is not between 10ms and 365d",
         ),
         (
             "stop-grace = '0s'",
-            "limits.stop-grace: `0s` is not between 1ms and 365d",
+            "limits.stop-grace: `0s` is not between 10ms and 365d",
         ),
         (
             "time-per-call = '9ms'",
@@ -79,6 +79,14 @@ fn absurd_limits_are_refused() {
         (
             "state = '1KiB'",
             "limits.state: `1KiB` is not between 64KiB and 1024TiB",
+        ),
+        (
+            "state = '0B'",
+            "limits.state: `0B` is not between 64KiB and 1024TiB",
+        ),
+        (
+            "compile-time = '0s'",
+            "limits.compile-time: `0s` is not between 1s and 365d",
         ),
         (
             "state = 5",

@@ -146,6 +146,14 @@ fn what_cannot_be_is_refused() {
             "checkpoint.on-checkpoint: is empty; write a command or an address",
         ),
         (
+            "on-checkpoint = 'ftp://x'",
+            "checkpoint.on-checkpoint: an address `ftp://…` is not one of HTTP with a host; write one such as `http://HOST/PATH`, or a command",
+        ),
+        (
+            "on-checkpoint = 'http://'",
+            "checkpoint.on-checkpoint: an address `http://…` is not one of HTTP with a host; write one such as `http://HOST/PATH`, or a command",
+        ),
+        (
             "on-checkpoint = 7",
             "checkpoint.on-checkpoint: must be a command or an address, or a list of them, not the number 7",
         ),
