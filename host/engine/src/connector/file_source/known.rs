@@ -3,11 +3,13 @@
 //! - A file is in the table from when one task picks it up until that task gives it up: so no other one does.
 //! - What a file begins with is kept once something of it has been read: a new file that begins in the same way may be a
 //!   copy that is about to replace it (`copytruncate`), and is not read at once.
+//! - A file may vanish while a job starts, before what it begins with is known. Until it is given up, each new file may be its
+//!   copy.
 //! - A copy is taken over by the task that finds its original truncated, unless a task has begun to read it. So one task
 //!   changes both positions, and no checkpoint has only one of them. In a checkpoint the copy may still be a file of its
 //!   earlier task, too, with nothing read: the further position counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +36,8 @@ struct KnownTable {
     awaited: BTreeMap<FileKey, FileKey>,
     /// How many of the files begin so, by length and digest.
     heads: BTreeMap<FileHead, u32>,
+    /// Files that have been read, and vanished before it was known what they begin with.
+    headless: BTreeSet<FileKey>,
 }
 
 /// The length and the fingerprint of the first bytes of a file.
@@ -75,10 +79,14 @@ impl KnownFiles {
             table.files.insert(key, known);
             if split.position > 0 || split.is_whole() {
                 let file = listing::open_if_allowed(&split.path)?;
+                let len = Self::head_len(split);
                 let head = match file.filter(|file| listing::is_file_of(file, key)) {
-                    Some(file) => listing::bytes_at(&file, &split.path, 0, Self::head_len(split))?,
+                    Some(file) => listing::bytes_at(&file, &split.path, 0, len)?,
                     None => Vec::new(),
                 };
+                if head.is_empty() && len > 0 {
+                    table.headless.insert(key);
+                }
                 table.note_begun(key, &head);
             }
         }
@@ -193,6 +201,9 @@ impl KnownFiles {
         if !asked.is_some_and(|it| std::mem::take(&mut it.may_be_copy)) {
             return false;
         }
+        if !table.headless.is_empty() {
+            return true;
+        }
         let mut lens: Vec<usize> = table.heads.keys().map(|(len, _)| *len).collect();
         lens.dedup();
         let mut heads = lens.into_iter().filter_map(|len| {
@@ -218,11 +229,13 @@ impl KnownTable {
         if file.head.is_none() && !head.is_empty() {
             let head = (head.len(), Fingerprint::of(head));
             file.head = Some(head);
+            self.headless.remove(&key);
             *self.heads.entry(head).or_default() += 1;
         }
     }
 
     fn drop_head(&mut self, key: FileKey) {
+        self.headless.remove(&key);
         let Some(head) = self.files.get_mut(&key).and_then(|it| it.head.take()) else {
             return;
         };
@@ -240,6 +253,7 @@ mod tests {
     //! Catches a file that two tasks pick up, and a copy that is not suspected, or an independent file that is.
 
     use super::*;
+    use crate::connector::file_source::SourceFormat;
 
     fn key(inode: u64) -> FileKey {
         FileKey {
@@ -279,6 +293,23 @@ mod tests {
         assert!(known.is_awaited(key(3)) && !known.is_awaited(key(1)));
         known.forget(key(2));
         assert!(!known.is_awaited(key(3)));
+    }
+
+    #[test]
+    fn while_it_is_not_known_how_a_vanished_file_began_any_may_be_its_copy() {
+        let gone = FileSplit {
+            key: Some(key(1)),
+            position: 4,
+            ..FileSplit::whole("/none/log".into(), SourceFormat::Lines, 4)
+        };
+        let known = KnownFiles::default();
+        known.reset(&[gone], true).unwrap();
+        for inode in [2, 3] {
+            known.claim(key(inode));
+        }
+        assert!(known.may_be_copy(key(2), b"one\n"));
+        known.forget(key(1));
+        assert!(!known.may_be_copy(key(3), b"one\n"));
     }
 
     #[test]
