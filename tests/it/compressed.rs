@@ -151,7 +151,7 @@ fn damage_is_not_the_end() {
         let more = [&bytes[..], b"this is not compressed at all"].concat();
         let place = format!("{name}`, byte {} of its content: ", content.len());
         let words = match name.ends_with("gz") {
-            true => "28 bytes follow the end of the gzip data",
+            true => "29 bytes follow the end of the gzip data",
             false => "it cannot be decompressed (",
         };
         refused(name, "", &more, &[&place, words]);

@@ -128,7 +128,9 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
         "{said}"
     );
     assert!(
-        said.contains("operator `last`: continues with plugin "),
+        said.contains(
+            "operator `last`: continues with another configuration than the pipeline names"
+        ),
         "{said}"
     );
     assert_eq!(job.checkpoint_ids(), [1]);

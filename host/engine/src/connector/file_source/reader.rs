@@ -47,7 +47,7 @@ struct FileNames {
 
 /// A file that is being read.
 pub(super) enum OpenFile {
-    Lines(Window),
+    Lines(Box<Window>),
     Rows(Box<RowReader>),
 }
 
@@ -66,7 +66,7 @@ impl OpenFile {
         }
         Ok(match fields.format {
             SourceFormat::Lines | SourceFormat::Jsonl | SourceFormat::DeadLetters => {
-                Self::Lines(line::open(file, split, len, ahead)?)
+                Self::Lines(Box::new(line::open(file, split, len, ahead)?))
             }
             SourceFormat::Csv => Self::Rows(Box::new(RowReader::open(
                 fields, file, split, len, takes_tail, ahead,

@@ -237,7 +237,7 @@ struct StdinReader {
 }
 
 enum OpenStream {
-    Lines(Window),
+    Lines(Box<Window>),
     Rows(Box<RowReader>),
 }
 
@@ -250,7 +250,7 @@ impl OpenStream {
         let file: Arc<File> = input.begin(position)?;
         let window = Window::of_stream(Arc::clone(input), file, position);
         if fields.format != SourceFormat::Csv {
-            return Ok(Self::Lines(window));
+            return Ok(Self::Lines(Box::new(window)));
         }
         // At the start of the input, the names are read again.
         let names = match position == input.start() {
