@@ -134,7 +134,7 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
         "{said}"
     );
     assert_eq!(job.checkpoint_ids(), [1]);
-    run(2, 60).says(", in place of plugin ");
+    run(2, 60).says(", in place of that of the pipeline");
     let shown = job.checkpoint(&["show"]);
     assert_eq!(shown["id"], 3);
     // As if the later part had not been.
@@ -148,7 +148,7 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
     assert_ne!(lists(&job), later);
     // The checkpoint says it now, and the note is no longer needed.
     fs::remove_file(job.data_dir().join("rollback")).unwrap();
-    run(2, 61).says(", in place of plugin ");
+    run(2, 61).says(", in place of that of the pipeline");
     // Once the pipeline names another, it wins.
     run(3, 62).says("so what the pipeline names is used");
     run(3, 63);

@@ -39,6 +39,9 @@ const HELD_MAX: usize = 256;
 const COPY_TIME: Duration = Duration::from_secs(3);
 /// How long such a file waits between two looks at it.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long a file may be too short before it counts as truncated: a program that writes it anew, with more at its end,
+/// truncates it first.
+const REWRITE_TIME: Duration = Duration::from_secs(1);
 
 /// What the readers of a source have in common.
 #[derive(Debug, Clone)]
@@ -81,6 +84,8 @@ struct FollowedFile {
     read: Option<FileFacts>,
     /// While it may be a copy: its length, and since when it has this length.
     suspected: Option<(u64, Duration)>,
+    /// Since when it has been shorter than what was read.
+    short_since: Option<Duration>,
     /// Whether it was deleted: its last line is complete then, with a newline or without.
     is_deleted: bool,
     /// Whether the last look at all files has not found it.
@@ -114,6 +119,7 @@ impl FollowedFile {
             link: None,
             read: None,
             suspected: None,
+            short_since: None,
             is_deleted: false,
             is_missed: false,
             awaited: None,
@@ -174,6 +180,15 @@ impl FollowReader {
             followed.read = Some(facts);
             return Ok(());
         }
+        if facts.len < split.least_len() {
+            let since = *followed.short_since.get_or_insert(now);
+            if now < since + REWRITE_TIME {
+                self.waiting.insert(key);
+                self.retry_at = now + RETRY;
+                return Ok(());
+            }
+        }
+        followed.short_since = None;
         if facts.len < split.least_len() || !content::has_head(split, &file)? {
             return Ok(self.truncated(key)?);
         }
