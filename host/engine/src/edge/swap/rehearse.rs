@@ -155,12 +155,7 @@ impl Rehearsal<'_> {
             if let Ok(Some(saved)) = state.read(id, key) {
                 rehearsed.migrated += 1;
                 call.add(key, &saved);
-                if call.is_full() {
-                    let mut progress = || progress(rehearsed.migrated);
-                    progress()?;
-                    let call = std::mem::take(&mut call);
-                    self.try_out(step, &mut instance, call, &mut progress)?;
-                }
+                self.try_if_full(step, &mut instance, &mut call, rehearsed, progress)?;
             }
         }
         self.try_out(step, &mut instance, call, &mut || {
@@ -198,17 +193,29 @@ impl Rehearsal<'_> {
                 rehearsed.values += 1;
                 rehearsed.migrated += 1;
                 call.add(&key, &saved);
-                if call.is_full() {
-                    let mut progress = || progress(rehearsed.migrated);
-                    progress()?;
-                    let call = std::mem::take(&mut call);
-                    self.try_out(step, &mut instance, call, &mut progress)?;
-                }
+                self.try_if_full(step, &mut instance, &mut call, rehearsed, progress)?;
             }
         }
         self.try_out(step, &mut instance, call, &mut || {
             progress(rehearsed.migrated)
         })
+    }
+
+    /// Migrates the values of a call that has no room for more, and empties it.
+    fn try_if_full(
+        &self,
+        step: &StateStep<'_>,
+        instance: &mut Instance,
+        call: &mut RehearsalCall,
+        rehearsed: &Rehearsed,
+        progress: &mut dyn FnMut(u64) -> Result<(), SwapRefusal>,
+    ) -> Result<(), SwapRefusal> {
+        if !call.is_full() {
+            return Ok(());
+        }
+        let mut progress = || progress(rehearsed.migrated);
+        progress()?;
+        self.try_out(step, instance, std::mem::take(call), &mut progress)
     }
 
     /// Migrates values. If they cannot be migrated together, finds the first that cannot be migrated alone; `progress` is
