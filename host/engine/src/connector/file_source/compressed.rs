@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::gzip_members::GzipMembers;
 use super::identity::Fingerprint;
+use super::listing;
 use super::split::FileSplit;
 use crate::connector::ConnectorError;
 use crate::connector::read_ahead::read_at;
@@ -20,6 +21,8 @@ use crate::connector::read_ahead::read_at;
 pub(super) const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 /// The first bytes of a frame of zstd.
 const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
+/// Bytes of the longer one.
+const MAGIC_BYTES_MAX: usize = 4;
 /// The first bytes of a frame that decoders of zstd skip, after one byte from 0x50 to 0x5f.
 const SKIPPABLE_MAGIC: &[u8] = b"\x2a\x4d\x18";
 /// The base-2 logarithm of the largest window of zstd: what `zstd` itself accepts without being asked.
@@ -117,16 +120,8 @@ impl FileStart {
 
     /// Reads the start of a file.
     pub(super) fn of_file(file: &File, path: &Path) -> Result<Self, ConnectorError> {
-        let mut start = [0; 4];
-        let mut len = 0;
-        while len < start.len() {
-            let read = read_at(file, &mut start[len..], len as u64);
-            match read.map_err(ConnectorError::io("read", path))? {
-                0 => break,
-                read => len += read,
-            }
-        }
-        Ok(Self::of(&start[..len], InputCompression::of_name(path)))
+        let start = listing::bytes_at(file, path, 0, MAGIC_BYTES_MAX)?;
+        Ok(Self::of(&start, InputCompression::of_name(path)))
     }
 }
 
