@@ -7,7 +7,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::bad_input::{copy, fails, lines, listed, only_letter, pipeline, replayed};
+use crate::bad_input::{copy, fails, listed, only_letter, pipeline, replayed};
 use crate::job::{Job, Outcome, command};
 
 fn gzip(content: &[u8]) -> Vec<u8> {
@@ -62,7 +62,7 @@ fn a_damaged_file_is_set_aside_and_the_others_are_read() {
     let sets_aside = job("dead-letter");
     sets_aside.run(&once).succeeded();
     for job in [&skips, &sets_aside] {
-        let good = lines(job, "out");
+        let good = job.lines("out");
         let mut start: Vec<_> = content.lines().take(good.len() - 2).collect();
         start.extend(["a", "c"]);
         start.sort_unstable();
@@ -91,7 +91,7 @@ fn a_damaged_file_is_set_aside_and_the_others_are_read() {
     again.says("there was nothing new to read");
     sets_aside.write("in/e.gz", gzip(b"e\n"));
     sets_aside.run(&once).succeeded();
-    assert!(lines(&sets_aside, "out").contains(&"e".to_owned()));
+    assert!(sets_aside.lines("out").contains(&"e".to_owned()));
     assert_eq!(listed(&sets_aside).len(), 2);
 }
 
@@ -105,7 +105,7 @@ fn a_file_that_is_set_aside_is_known_by_what_it_is() {
     job.write("in/b.gz", &whole[..whole.len() * 2 / 3]);
     let once = ["--parallelism", "1"];
     job.run(&once).succeeded();
-    let read = lines(&job, "out").len();
+    let read = job.lines("out").len();
     assert!((1000..100_000).contains(&read), "{read}");
     fs::rename(job.path("in/b.gz"), job.path("in/c.gz")).unwrap();
     job.run(&once).says("there was nothing new to read");
@@ -115,7 +115,7 @@ fn a_file_that_is_set_aside_is_known_by_what_it_is() {
     job.run(&once).succeeded();
     let mut expected: Vec<_> = content.lines().collect();
     expected.sort_unstable();
-    assert!(lines(&job, "out") == expected);
+    assert!(job.lines("out") == expected);
     assert_eq!(listed(&job).len(), 1);
 }
 
@@ -129,7 +129,7 @@ fn rows_of_compressed_files_are_refused_one_by_one() {
             let b = a.parse::<u32>().unwrap() + 1;
             format!("{{\"a\":\"{a}\",\"b\":\"{b}\"}}")
         });
-        assert_eq!(lines(&job, "out"), good);
+        assert_eq!(job.lines("out"), good);
         let letters = listed(&job);
         let found: Vec<_> = letters
             .iter()
@@ -155,11 +155,11 @@ fn standard_input_has_bad_records_too() {
     let skips = job("skip");
     let outcome = run(&skips, &[], bad).succeeded();
     outcome.says("bad records: 1 skipped, 0 to dead letters");
-    assert_eq!(lines(&skips, "out"), ["1", "3"]);
+    assert_eq!(skips.lines("out"), ["1", "3"]);
 
     let sets_aside = job("dead-letter");
     run(&sets_aside, &[], bad).succeeded();
-    assert_eq!(lines(&sets_aside, "out"), ["1", "3"]);
+    assert_eq!(sets_aside.lines("out"), ["1", "3"]);
     let letter = only_letter(&sets_aside);
     assert_eq!(letter.position, format!("source `text`: {place}"));
     assert_eq!(letter.value, b"no");
@@ -171,7 +171,7 @@ fn standard_input_has_bad_records_too() {
     let letter = only_letter(&header);
     assert_eq!((&*letter.input, &letter.value[..]), ("file", &b"a,a"[..]));
     run(&header, &[], "a\n5\n").succeeded();
-    assert_eq!(lines(&header, "out"), ["{\"a\":\"5\"}"]);
+    assert_eq!(header.lines("out"), ["{\"a\":\"5\"}"]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn letters_of_standard_input_are_parsed_once_more() {
     let rows = "t,u\n1,a\n1770000000,\"b\nc\"\n\"2,d\n3,e\n";
     run(&job, &[], rows).succeeded();
     let good = ["{\"t\":\"1\",\"u\":\"a\"}", "{\"t\":\"3\",\"u\":\"e\"}"];
-    assert_eq!(lines(&job, "out"), good);
+    assert_eq!(job.lines("out"), good);
     let letters = listed(&job);
     let found: Vec<_> = letters
         .iter()
@@ -198,7 +198,7 @@ fn letters_of_standard_input_are_parsed_once_more() {
     assert!(replayed(&job).starts_with("2 dead letters of source `text`, replayed: "));
     run(&job, &["--set", "source.text.timestamp-unit=s"], "").succeeded();
     let mended = "{\"t\":\"1770000000\",\"u\":\"b\\nc\"}";
-    assert_eq!(lines(&job, "out"), [good[0], mended, good[1]]);
+    assert_eq!(job.lines("out"), [good[0], mended, good[1]]);
     // The quote is still missing.
     assert_eq!(listed(&job).len(), 3);
 }
@@ -208,8 +208,8 @@ fn a_sink_with_folders_sets_aside_what_has_no_folder() {
     let sink = "format = \"jsonl\"\nfolders = \"k={field:k}\"\non-error = \"dead-letter\"";
     let job = copy("", sink, b"{\"k\":1}\n{\"x\":2}\nno\n{\"k\":3}\n");
     job.run(&["--parallelism", "1"]).succeeded();
-    assert_eq!(lines(&job, "out/k=1"), ["{\"k\":1}"]);
-    assert_eq!(lines(&job, "out/k=3"), ["{\"k\":3}"]);
+    assert_eq!(job.lines("out/k=1"), ["{\"k\":1}"]);
+    assert_eq!(job.lines("out/k=3"), ["{\"k\":3}"]);
     let letters = listed(&job);
     let [(missing, _), (other, _)] = &letters[..] else {
         panic!("{letters:?}");
@@ -224,6 +224,6 @@ fn a_sink_with_folders_sets_aside_what_has_no_folder() {
     let job = copy("key-separator = \" \"", sink, b"a 1\nb no\na 2\n");
     let outcome = job.run(&["--parallelism", "1"]).succeeded();
     outcome.says("bad records: 1 skipped, 0 to dead letters");
-    assert_eq!(lines(&job, "out/k=a"), ["1", "2"]);
+    assert_eq!(job.lines("out/k=a"), ["1", "2"]);
     assert!(!job.path("out/k=b").exists());
 }

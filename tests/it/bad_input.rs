@@ -43,20 +43,6 @@ format = "jsonl"
     )
 }
 
-/// The lines of a sink, sorted.
-pub fn lines(job: &Job, folder: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for part in fs::read_dir(job.path(folder)).unwrap() {
-        let part = part.unwrap().path();
-        if part.is_file() {
-            let text = fs::read_to_string(part).unwrap();
-            lines.extend(text.lines().map(str::to_owned));
-        }
-    }
-    lines.sort();
-    lines
-}
-
 /// All letters, with whether they were replayed.
 pub fn listed(job: &Job) -> Vec<(Letter, bool)> {
     let listed = job.command(&["dead-letters", "list", "pipeline.toml", "--json"]);
@@ -217,13 +203,13 @@ fn a_source_handles_each_kind_in_three_ways() {
         let outcome = skips.run(&[]).succeeded();
         let outcome = outcome.says("bad records: 1 skipped, 0 to dead letters");
         outcome.says(&format!("warning: a bad record is skipped: {place}"));
-        assert_eq!(lines(&skips, "out"), kind.good);
+        assert_eq!(skips.lines("out"), kind.good);
         skips.run(&[]).says("there was nothing new to read");
 
         let sets_aside = job("dead-letter");
         let outcome = sets_aside.run(&[]).succeeded();
         outcome.says("bad records: 0 skipped, 1 to dead letters");
-        assert_eq!(lines(&sets_aside, "out"), kind.good);
+        assert_eq!(sets_aside.lines("out"), kind.good);
         let letter = only_letter(&sets_aside);
         let position = format!("source `text`: {place}");
         assert!(letter.position.starts_with(&position), "{letter:?}");
@@ -254,11 +240,11 @@ fn a_sink_handles_what_it_cannot_write_in_three_ways() {
     outcome
         .says("3 records in, 2 records out")
         .says("bad records: 1 skipped, 0 to dead letters");
-    assert_eq!(lines(&skips, "out"), ["1", "3"]);
+    assert_eq!(skips.lines("out"), ["1", "3"]);
 
     let sets_aside = job("dead-letter");
     sets_aside.run(&[]).succeeded();
-    assert_eq!(lines(&sets_aside, "out"), ["1", "3"]);
+    assert_eq!(sets_aside.lines("out"), ["1", "3"]);
     let letter = only_letter(&sets_aside);
     assert_eq!((&*letter.operator, &*letter.input), ("out", "in"));
     assert_eq!((&letter.key[..], &letter.value[..]), (&b"b"[..], &b"x"[..]));
@@ -310,7 +296,7 @@ fn good_records_and_letters_are_exactly_once_whenever_the_process_dies() {
     }
     job.run(&arguments).succeeded();
     good.sort();
-    assert_eq!(lines(&job, "out"), good);
+    assert_eq!(job.lines("out"), good);
     let mut letters: Vec<_> = listed(&job)
         .into_iter()
         .map(|(letter, _)| {
@@ -350,7 +336,7 @@ fn letters_of_a_source_are_parsed_once_more_with_the_settings_of_now() {
         );
         let job = copy(&source, "", input);
         job.run(&[]).succeeded();
-        assert_eq!(lines(&job, "out").len(), 2);
+        assert_eq!(job.lines("out").len(), 2);
         let first = only_letter(&job);
         let one = "1 dead letter of source `text`, replayed: the next run processes them\n";
         assert_eq!(replayed(&job), one);
@@ -374,7 +360,7 @@ fn letters_of_a_source_are_parsed_once_more_with_the_settings_of_now() {
         let mended = ["--set", "source.text.timestamp-unit=s"];
         for _ in 0..2 {
             job.run(&mended).succeeded();
-            let out = lines(&job, "out");
+            let out = job.lines("out");
             assert_eq!(out.len(), 3, "{out:?}");
             assert_eq!(out.iter().filter(|line| *line == expected).count(), 1);
             assert!(replayed(&job).starts_with("nothing to replay: all 2 dead letters"));
@@ -409,7 +395,7 @@ fn letters_of_a_sink_are_written_once_more() {
     assert_eq!(replayed(&job), one);
     for _ in 0..2 {
         job.run(&[]).succeeded();
-        assert_eq!(lines(&job, "out"), ["1", "2", "3"]);
+        assert_eq!(job.lines("out"), ["1", "2", "3"]);
     }
 }
 
@@ -432,14 +418,14 @@ fn a_file_that_cannot_be_read_is_set_aside_as_a_whole() {
     let skips = job("skip");
     let outcome = skips.run(&[]).succeeded();
     outcome.says("bad records: 1 skipped, 0 to dead letters");
-    assert_eq!(lines(&skips, "out"), good);
+    assert_eq!(skips.lines("out"), good);
 
     let sets_aside = job("dead-letter");
     sets_aside.run(&[]).succeeded();
     // What it grows by is not read, either.
     sets_aside.write("in/b.csv", "x,x\n2,3\n4,5\n7,8\n");
     sets_aside.run(&[]).says("there was nothing new to read");
-    assert_eq!(lines(&sets_aside, "out"), good);
+    assert_eq!(sets_aside.lines("out"), good);
     let letter = only_letter(&sets_aside);
     assert_eq!(letter.position, "source `text`: `in/b.csv`, line 1, byte 0");
     assert_eq!((&*letter.input, &letter.value[..]), ("file", &b"x,x"[..]));

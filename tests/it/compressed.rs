@@ -1,18 +1,14 @@
 //! Catches compressed input that is read as if it were text, records that are lost or doubled at the border of two members or
 //! when a job resumes in the middle, damage that is taken for the end of a file, and memory that grows with the content.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::job::{Job, Outcome, Running};
-
-/// What no wait of a test takes.
-const DEADLINE: Duration = Duration::from_secs(120);
+use crate::job::{Job, Outcome};
 
 /// Gives bytes a compressed form.
 type Compress = fn(&[u8]) -> Vec<u8>;
@@ -41,38 +37,6 @@ fn copy(path: &str, source: &str) -> Job {
         ),
     );
     job
-}
-
-/// All output: parts in the order of their names.
-fn output(job: &Job) -> String {
-    let Ok(entries) = fs::read_dir(job.path("out")) else {
-        return String::new();
-    };
-    let files = entries.filter_map(|entry| {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        Some((name, fs::read_to_string(entry.path()).ok()?))
-    });
-    let files: BTreeMap<String, String> = files.collect();
-    files.into_values().collect()
-}
-
-/// The lines of all output, sorted.
-fn lines(job: &Job) -> Vec<String> {
-    let mut lines: Vec<_> = output(job).lines().map(str::to_owned).collect();
-    lines.sort();
-    lines
-}
-
-/// Waits until the output has as many bytes as `expected`, and compares them.
-#[track_caller]
-fn wait_for_output(job: &Job, run: &Running, expected: &str) {
-    let since = Instant::now();
-    while output(job).len() < expected.len() {
-        assert!(since.elapsed() < DEADLINE, "{}", run.stderr());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(output(job), expected);
 }
 
 #[track_caller]
@@ -111,7 +75,7 @@ fn every_format_is_read() {
             let members = [compress(head.as_bytes()), compress(tail.as_bytes())].concat();
             job.write(name, &members);
             job.run(&[]).succeeded();
-            assert_eq!(output(&job), expected, "{name} {source}");
+            assert_eq!(job.written("out"), expected, "{name} {source}");
         }
     }
 }
@@ -128,14 +92,14 @@ fn compressed_and_plain_files_stand_side_by_side() {
     let expected = [
         "gzip 1", "gzip 2", "plain 1", "plain 2", "renamed", "zstd 1", "zstd 2",
     ];
-    assert_eq!(lines(&job), expected);
+    assert_eq!(job.lines("out"), expected);
     // What was read is not read again; what was added is.
     let more = [gzip(b"gzip 1\ngzip 2\n"), gzip(b"gzip 3\n")].concat();
     job.write("logs/b.log.gz", more);
     job.run(&["--parallelism", "1"]).succeeded();
     let mut expected = expected.to_vec();
     expected.insert(2, "gzip 3");
-    assert_eq!(lines(&job), expected);
+    assert_eq!(job.lines("out"), expected);
 }
 
 #[test]
@@ -204,7 +168,7 @@ fn a_job_resumes_in_the_middle() {
         job.run(&arguments)
             .succeeded()
             .says("resumes from checkpoint ");
-        assert!(output(&job) == content, "{name}");
+        assert!(job.written("out") == content, "{name}");
     }
 }
 
@@ -250,9 +214,9 @@ fn a_file_that_is_still_written_is_followed() {
         "checkpoint.interval=50ms",
     ]);
     file.add(&job, "one\nt");
-    wait_for_output(&job, &run, "one\n");
+    run.wait_for_output(&job, "one\n");
     file.add(&job, "wo\nthree\n");
-    wait_for_output(&job, &run, "one\ntwo\nthree\n");
+    run.wait_for_output(&job, "one\ntwo\nthree\n");
     run.signal("TERM");
     run.wait().succeeded();
     file.add(&job, "four\n");
@@ -263,7 +227,7 @@ fn a_file_that_is_still_written_is_followed() {
     outcome.says("the file ends before its content does");
     file.finish(&job);
     job.run(&once).succeeded();
-    assert_eq!(output(&job), "one\ntwo\nthree\nfour\n");
+    assert_eq!(job.written("out"), "one\ntwo\nthree\nfour\n");
 }
 
 #[test]

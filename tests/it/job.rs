@@ -4,6 +4,7 @@
 //! one. Compiled plugins are kept in one folder for all tests, else compiling would be most of the time that a test takes.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -17,6 +18,8 @@ use crate::plugins::plugin;
 
 /// What no run of a test takes.
 const DEADLINE: Duration = Duration::from_secs(240);
+/// What no wait for output takes.
+const OUTPUT_DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct Job {
     folder: TempDir,
@@ -157,6 +160,31 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
         listed.as_array().unwrap().iter().map(id).collect()
     }
 
+    /// The text of all parts in a folder, in the order of their names; empty if there is no such folder yet.
+    pub fn written(&self, folder: &str) -> String {
+        let Ok(entries) = fs::read_dir(self.path(folder)) else {
+            return String::new();
+        };
+        let parts = entries.map(|entry| entry.unwrap().path());
+        let mut parts: Vec<_> = parts.filter(|part| part.is_file()).collect();
+        parts.sort();
+        let text = |part: PathBuf| match fs::read_to_string(part) {
+            // The job has taken it back meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            text => text.unwrap(),
+        };
+        parts.into_iter().map(text).collect()
+    }
+
+    /// All lines of the parts in a folder, which exists, sorted.
+    pub fn lines(&self, folder: &str) -> Vec<String> {
+        assert!(self.path(folder).is_dir(), "there is no `{folder}`");
+        let written = self.written(folder);
+        let mut lines: Vec<_> = written.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
     /// What is visible of the output.
     pub fn output(&self) -> Seen {
         let mut seen = Seen::default();
@@ -239,8 +267,17 @@ impl Running {
         self.child.stdin.take().unwrap()
     }
 
-    /// Waits for the end.
+    /// Waits until the parts in the folder `out` have as many bytes as `expected`, and compares them.
     #[track_caller]
+    pub fn wait_for_output(&self, job: &Job, expected: &str) {
+        let since = Instant::now();
+        while job.written("out").len() < expected.len() {
+            assert!(since.elapsed() < OUTPUT_DEADLINE, "{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(job.written("out"), expected);
+    }
+
     /// The most memory that the process ever had, while it runs.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
@@ -251,6 +288,8 @@ impl Running {
         Some(kib << 10)
     }
 
+    /// Waits for the end.
+    #[track_caller]
     pub fn wait(mut self) -> Outcome {
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

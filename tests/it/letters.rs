@@ -2,7 +2,6 @@
 //! other parallelism, older checkpoints and savepoints; and answers of `dead-letters replay` that are not true.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use floodmark_engine::connector::letter::Letter;
@@ -53,25 +52,11 @@ fn listed(job: &Job) -> Vec<(Letter, bool)> {
     listed.succeeded().stdout.lines().map(letter).collect()
 }
 
-/// The lines of a sink, sorted.
-fn lines(job: &Job, folder: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for part in fs::read_dir(job.path(folder)).unwrap() {
-        let part = part.unwrap().path();
-        if part.is_file() {
-            let text = fs::read_to_string(part).unwrap();
-            lines.extend(text.lines().map(str::to_owned));
-        }
-    }
-    lines.sort();
-    lines
-}
-
 /// Keys and values that were counted, sorted, and the highest count of each key. The order of records that were handed
 /// back is another, and with it their numbers.
 fn counted(job: &Job) -> (Vec<(String, String)>, BTreeMap<String, u64>) {
     let (mut records, mut counts) = (Vec::new(), BTreeMap::new());
-    for line in lines(job, "out") {
+    for line in job.lines("out") {
         let (key, rest) = line.split_once(',').unwrap();
         let (count, value) = rest.split_once(' ').unwrap();
         let highest: &mut u64 = counts.entry(key.to_owned()).or_default();
@@ -203,7 +188,7 @@ fn letters_that_fail_again_are_new_letters() {
     assert_eq!((&first.key, &first.value), (&second.key, &second.value));
     assert!(replayed(&job, &["--where", "count.in.replay"]).starts_with("1 dead letter of"));
     job.run(&MENDED).succeeded();
-    assert_eq!(lines(&job, "out"), ["a,1 good-2", "a,2 reject-1"]);
+    assert_eq!(job.lines("out"), ["a,1 good-2", "a,2 reject-1"]);
 }
 
 #[test]
@@ -222,7 +207,7 @@ fn going_back_replays_what_was_replayed_since_and_nothing_that_comes_by_itself()
     assert!(replayed(&job, &[]).starts_with("2 dead letters"));
     run(&MENDED);
     let all = ["a,1 good-1", "b,1 reject-2", "c,1 reject-3", "d,1 reject-4"];
-    assert_eq!(lines(&job, "out"), all);
+    assert_eq!(job.lines("out"), all);
     let newest = job.checkpoint_ids()[0];
     // Before: all letters there and replayed (5), the fourth is not a letter yet (3), none but the first is one (2),
     // which is not replayed yet (1).
@@ -232,10 +217,10 @@ fn going_back_replays_what_was_replayed_since_and_nothing_that_comes_by_itself()
         let create = [&["savepoint", "create", "pipeline.toml"], &from[..]].concat();
         job.command(&create).succeeded();
         run(&[&MENDED[..], &["--from", &id.to_string()]].concat());
-        assert_eq!(lines(&job, "out"), all, "back to checkpoint {id}");
+        assert_eq!(job.lines("out"), all, "back to checkpoint {id}");
         // And once more from there: what was left out stays so.
         run(&MENDED);
-        assert_eq!(lines(&job, "out"), all, "back to checkpoint {id}, and on");
+        assert_eq!(job.lines("out"), all, "back to checkpoint {id}, and on");
     }
     // Elsewhere there are no letters: what a savepoint knows of them is not an error.
     let elsewhere = ["--data-dir", "elsewhere", "--set", "sink.counts.path=out2"];
@@ -248,7 +233,7 @@ fn going_back_replays_what_was_replayed_since_and_nothing_that_comes_by_itself()
     run(&[&MENDED[..], &elsewhere, &letters].concat());
     assert!(!job.path("out2").join("part-00000005-000.csv").exists());
     run(&[&MENDED[..], &["--fresh"]].concat());
-    assert_eq!(lines(&job, "out"), all);
+    assert_eq!(job.lines("out"), all);
     assert_eq!(
         replayed(&job, &[]),
         "nothing to replay: there are no such dead letters\n"
@@ -275,7 +260,7 @@ fn a_running_job_that_follows_its_input_processes_letters_at_once() {
         said.ends_with("replayed: the running job processes them now\n"),
         "{said}"
     );
-    wait_until(|| lines(&job, "out").len() == 2);
+    wait_until(|| job.lines("out").len() == 2);
     assert!(replayed(&job, set_follow).starts_with("nothing to replay"));
     running.signal("TERM");
     running.wait().succeeded();
@@ -283,7 +268,7 @@ fn a_running_job_that_follows_its_input_processes_letters_at_once() {
     for on_error in ["skip", "dead-letter"] {
         let set = format!("operator.count.on-error={on_error}");
         job.run(&["--set", &set]).succeeded();
-        assert_eq!(lines(&job, "out"), ["a,1 good-2", "a,2 reject-1"]);
+        assert_eq!(job.lines("out"), ["a,1 good-2", "a,2 reject-1"]);
     }
 }
 
@@ -319,7 +304,7 @@ sink.letters = {{ connector = "file", from = "pair.dead-letters", path = "letter
     job.write("l.txt", "1\nreject-2\n");
     job.write("r.txt", "reject-3\n4\nreject-5\n");
     job.run(&[]).succeeded();
-    assert_eq!(lines(&job, "out"), ["left 1", "right 4"]);
+    assert_eq!(job.lines("out"), ["left 1", "right 4"]);
     let refused = replay(&job, &["--operator", "pear"]);
     assert_eq!(refused.code, Some(2));
     refused.says("the pipeline has no operator, source or sink `pear`; there are `pair`, ");
@@ -332,7 +317,7 @@ sink.letters = {{ connector = "file", from = "pair.dead-letters", path = "letter
     let mended = ["--set", "operator.pair.config.mended=true"];
     job.run(&mended).succeeded();
     let right = ["left 1", "right 4", "right reject-3", "right reject-5"];
-    assert_eq!(lines(&job, "out"), right);
+    assert_eq!(job.lines("out"), right);
     assert!(replayed(&job, &[]).starts_with("1 dead letter of operator `pair`, input `left`, "));
     job.run(&mended).succeeded();
     let both = [
@@ -342,7 +327,7 @@ sink.letters = {{ connector = "file", from = "pair.dead-letters", path = "letter
         "right reject-3",
         "right reject-5",
     ];
-    assert_eq!(lines(&job, "out"), both);
+    assert_eq!(job.lines("out"), both);
 }
 
 #[test]
@@ -364,9 +349,9 @@ sink.letters = {{ connector = "file", from = "slow.dead-letters", path = "letter
     let good = (0..40).map(|number| format!("k{number} fine\n"));
     job.write("in.txt", good.collect::<String>() + "bad loop\nlast fine\n");
     job.run(&[]).succeeded();
-    let [letter] = lines(&job, "letters").try_into().unwrap();
+    let [letter] = job.lines("letters").try_into().unwrap();
     let letter = Letter::from_json(&letter).unwrap();
     assert_eq!(letter.key, b"bad");
     assert!(letter.reason.contains("its 400 ms"), "{}", letter.reason);
-    assert_eq!(lines(&job, "out").len(), 41);
+    assert_eq!(job.lines("out").len(), 41);
 }

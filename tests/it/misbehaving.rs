@@ -159,20 +159,6 @@ sink.counts = {{ connector = "file", from = "count", path = "out", format = "csv
     seen.is_exactly(&seen.counts());
 }
 
-/// All lines of the parts in a folder, sorted.
-fn lines(job: &Job, folder: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for entry in fs::read_dir(job.path(folder)).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            let text = fs::read_to_string(path).unwrap();
-            lines.extend(text.lines().map(str::to_owned));
-        }
-    }
-    lines.sort_unstable();
-    lines
-}
-
 #[test]
 fn what_others_keep_does_not_notice() {
     let run = |panic_after: u32| {
@@ -198,7 +184,7 @@ sink.lists = {{ connector = "file", from = "last", path = "lists", format = "csv
             "{}",
             ended.stderr
         );
-        (lines(&job, "lists"), lines(&job, "out"))
+        (job.lines("lists"), job.lines("out"))
     };
     let undisturbed = run(1_000_000);
     assert_eq!(undisturbed.0.len(), 5000);

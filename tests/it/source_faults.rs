@@ -240,30 +240,12 @@ fn a_followed_file_that_is_written_anew_is_read_on() {
     );
     job.write("in.txt", "1\n2\n");
     let run = job.start(&[]);
-    let written = || {
-        let mut parts: Vec<_> = fs::read_dir(job.path("out"))
-            .map(|parts| parts.map(|part| part.unwrap().path()).collect())
-            .unwrap_or_default();
-        parts.retain(|part| part.is_file());
-        parts.sort();
-        let texts = parts.iter().map(|part| fs::read_to_string(part).unwrap());
-        texts.collect::<String>()
-    };
-    let wait_for = |expected: &str| {
-        for _ in 0..2000 {
-            if written().len() >= expected.len() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert_eq!(written(), expected);
-    };
-    wait_for("1\n2\n");
+    run.wait_for_output(&job, "1\n2\n");
     // A program that writes the whole file again has truncated it for a moment.
     File::create(job.path("in.txt")).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     job.write("in.txt", "1\n2\n3\n");
-    wait_for("1\n2\n3\n");
+    run.wait_for_output(&job, "1\n2\n3\n");
     run.signal("TERM");
     run.wait().succeeded();
 }

@@ -1,17 +1,13 @@
 //! Catches standard input that is lost or read twice, by a failure, by a second run or at the border of two writes, and a
 //! pipeline that is not told what it cannot have.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::job::{Job, Outcome, Running, command};
 use crate::plugins::plugin;
-
-/// What no wait of a test takes.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A job that copies standard input to the folder `out`.
 fn copy(source: &str) -> Job {
@@ -39,31 +35,6 @@ fn run(job: &Job, arguments: &[&str], input: &str) -> Outcome {
     start(job, arguments, input.into()).wait()
 }
 
-/// All output: parts in the order of their names.
-fn output(job: &Job) -> String {
-    let Ok(entries) = fs::read_dir(job.path("out")) else {
-        return String::new();
-    };
-    let files = entries.filter_map(|entry| {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        Some((name, fs::read_to_string(entry.path()).ok()?))
-    });
-    let files: BTreeMap<String, String> = files.collect();
-    files.into_values().collect()
-}
-
-/// Waits until the output has as many bytes as `expected`, and compares them.
-#[track_caller]
-fn wait_for_output(job: &Job, run: &Running, expected: &str) {
-    let since = Instant::now();
-    while output(job).len() < expected.len() {
-        assert!(since.elapsed() < DEADLINE, "{}", run.stderr());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(output(job), expected);
-}
-
 const OFTEN: [&str; 2] = ["--set", "checkpoint.interval=50ms"];
 
 #[test]
@@ -89,13 +60,13 @@ fn input_is_read_to_its_end() {
     ] {
         let job = copy(source);
         let outcome = run(&job, &["--parallelism", "2"], input).succeeded();
-        assert_eq!(output(&job), expected, "{source}");
+        assert_eq!(job.written("out"), expected, "{source}");
         outcome.says("source `text` reads standard input: if the process dies");
     }
     let long: String = (0..500_000).map(|number| format!("{number}\n")).collect();
     let job = copy("");
     run(&job, &["--parallelism", "1"], &long).succeeded();
-    assert!(output(&job) == long);
+    assert!(job.written("out") == long);
 }
 
 #[test]
@@ -104,12 +75,12 @@ fn input_is_read_as_it_comes() {
     let mut run = start(&job, &OFTEN, Stdio::piped());
     let mut input = run.input();
     input.write_all(b"one\nt").unwrap();
-    wait_for_output(&job, &run, "one\n");
+    run.wait_for_output(&job, "one\n");
     input.write_all(b"wo\nrest").unwrap();
-    wait_for_output(&job, &run, "one\ntwo\n");
+    run.wait_for_output(&job, "one\ntwo\n");
     drop(input);
     run.wait().succeeded();
-    assert_eq!(output(&job), "one\ntwo\nrest\n");
+    assert_eq!(job.written("out"), "one\ntwo\nrest\n");
 
     let job = copy("format = \"csv\"");
     let mut run = start(&job, &OFTEN, Stdio::piped());
@@ -124,12 +95,12 @@ fn input_is_read_as_it_comes() {
     ] {
         input.write_all(part.as_bytes()).unwrap();
         expected += row;
-        wait_for_output(&job, &run, &expected);
+        run.wait_for_output(&job, &expected);
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(input);
     run.wait().succeeded();
-    assert_eq!(output(&job), expected);
+    assert_eq!(job.written("out"), expected);
 }
 
 #[test]
@@ -140,7 +111,10 @@ fn another_run_takes_other_input() {
     run(&job, &[], "\u{feff}b,a\n2,3\n")
         .succeeded()
         .says("source `text` resumes with what standard input gives now");
-    assert_eq!(output(&job), "{\"a\":\"1\"}\n{\"b\":\"2\",\"a\":\"3\"}\n");
+    assert_eq!(
+        job.written("out"),
+        "{\"a\":\"1\"}\n{\"b\":\"2\",\"a\":\"3\"}\n"
+    );
     let data_dir = job.data_dir();
     let shown = [
         "checkpoint",
@@ -157,11 +131,11 @@ fn another_run_takes_other_input() {
     let mut killed = start(&job, &OFTEN, Stdio::piped());
     let mut input = killed.input();
     input.write_all(b"one\n").unwrap();
-    wait_for_output(&job, &killed, "one\n");
+    killed.wait_for_output(&job, "one\n");
     input.write_all(b"lost without its newline").unwrap();
     killed.kill();
     run(&job, &[], "two\n").succeeded();
-    assert_eq!(output(&job), "one\ntwo\n");
+    assert_eq!(job.written("out"), "one\ntwo\n");
 }
 
 /// A job whose plugin crashes once it has had 3500 words: a fresh instance has not.

@@ -230,6 +230,15 @@ fn a_second_version_waits_for_the_first_and_not_for_a_restart() {
     stop(&job, run);
 }
 
+/// No checkpoint is that of a swap, nor is the next one.
+#[track_caller]
+fn was_not_swapped(job: &Job) {
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
+    let listed = job.checkpoint(&["list"]);
+    let mut listed = listed.as_array().unwrap().iter();
+    assert!(listed.all(|checkpoint| checkpoint["trigger"] != "swap"));
+}
+
 /// A swap of `count`, by `picky`, that changes nothing.
 fn rehearsal(job: &Job, more: &[&str]) -> Outcome {
     let swap = ["swap", ".", "count", path_of("picky"), "--dry-run"];
@@ -323,10 +332,7 @@ fn ctrl_c_cancels_a_swap_until_its_checkpoint_begins() {
     assert_eq!(cancelled.code, Some(130), "{}", cancelled.stderr);
     cancelled.says("the swap was cancelled, and nothing has changed");
     trigger.wait().succeeded();
-    job.command(&["checkpoint", "trigger", "."]).succeeded();
-    let listed = job.checkpoint(&["list"]);
-    let mut listed = listed.as_array().unwrap().iter();
-    assert!(listed.all(|checkpoint| checkpoint["trigger"] != "swap"));
+    was_not_swapped(&job);
     stop(&job, run);
 }
 
@@ -370,10 +376,7 @@ fn a_swap_whose_client_dies_is_cancelled() {
     swap.kill();
     wait_until("its end", || under_way().is_null());
     trigger.wait().succeeded();
-    job.command(&["checkpoint", "trigger", "."]).succeeded();
-    let listed = job.checkpoint(&["list"]);
-    let mut listed = listed.as_array().unwrap().iter();
-    assert!(listed.all(|checkpoint| checkpoint["trigger"] != "swap"));
+    was_not_swapped(&job);
     stop(&job, run);
 }
 
