@@ -1,9 +1,11 @@
-//! A stop of a job whose plugin does not return: the call is interrupted after its grace, and nothing else follows from it.
+//! A stop of a job whose plugin does not return, or not soon: its calls are interrupted after their grace, and nothing else
+//! follows from it.
 //! A swap that is being prepared does not keep the stop waiting either.
 //!
-//! Catches a stop that waits for the time limit of a call or for the search for bad records, a record that is blamed or set
-//! aside because of a stop, a call that is interrupted though its own time limit was over, a stop without a last checkpoint
-//! that looks like one with it, and output that is lost or repeated by it.
+//! Catches a stop that waits for the time limit of a call, for many queued batches or for the search for bad records, a
+//! record that is blamed or set aside because of a stop, a call that is interrupted though its own time limit was over, a
+//! stop that fails because of a call that it does not need, a stop without a last checkpoint that looks like one with it, and
+//! output that is lost or repeated by it.
 
 use std::fs;
 use std::io::Write;
@@ -24,6 +26,14 @@ const TIME_PER_CALL: &str = "10min";
 const WITHOUT: Option<i32> = Some(7);
 /// A plugin that does not return from an export.
 const LOOP: &str = "(loop $again (br $again))";
+/// A plugin whose calls take some hundredths of a second at least.
+const SLOW: &str = "(local $at i32)
+    (local.set $at (i32.const 100000000))
+    (loop $again
+      (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+      (br_if $again (local.get $at)))";
+/// The end of a job whose calls have used up their grace, between two of them perhaps.
+const OUT_OF_GRACE: &str = ", since its calls took more than 1s in all while the job stops";
 
 /// Counts the words of a file that may grow, and does not return from the word `stuck`.
 fn counting() -> Job {
@@ -127,7 +137,7 @@ fn a_signal_interrupts_a_call_of_process() {
     let newest = job.checkpoint_ids()[0];
     run.signal("TERM");
     let expected = format!(
-        "operator `count` was inside `process` for more than 1s; checkpoint {newest} is kept, and the same command resumes from it; `limits.stop-grace` gives calls more time"
+        "operator `count` was interrupted in `process`, since its calls took more than 1s in all while the job stops; checkpoint {newest} is kept, and the same command resumes from it; `limits.stop-grace` gives them more time"
     );
     was_interrupted(ends_soon(run), &expected);
     // Another client, which waits for a checkpoint, learns the same.
@@ -148,7 +158,7 @@ fn a_stop_by_command_is_refused_with_the_reason() {
     let refused = job.command(&stop);
     assert_eq!(refused.code, Some(4), "{}", refused.stderr);
     let expected = format!(
-        "operator `count` was inside `process` for more than 2s; checkpoint {newest} is kept"
+        "operator `count` was interrupted in `process`, since its calls took more than 2s in all while the job stops; checkpoint {newest} is kept"
     );
     refused
         .says("stopped without a last checkpoint: ")
@@ -178,27 +188,48 @@ fn a_record_that_exceeds_its_own_time_is_judged_within_the_grace() {
 #[test]
 fn a_search_for_bad_records_is_interrupted() {
     // Each call takes a while before it fails, and without a stop there is one for each record at least.
-    let slow = "(local $at i32)
-        (local.set $at (i32.const 100000000))
-        (loop $again
-          (local.set $at (i32.sub (local.get $at) (i32.const 1)))
-          (br_if $again (local.get $at)))
-        unreachable";
-    let job = hostile(&assembled(&part("process", slow)), "off");
-    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
-    job.write(
-        "pipeline.toml",
-        text.replace("rate = 1000", "records = 4000"),
-    );
+    let slow = format!("{SLOW} unreachable");
+    let job = hostile(&assembled(&part("process", &slow)), "off");
+    reads(&job, "records = 4000");
     let mut run = job.start(&[]);
     run.wait_for("starts from the beginning");
     std::thread::sleep(Duration::from_secs(2));
     run.signal("TERM");
     let outcome = ends_soon(run);
     assert_eq!(outcome.code, WITHOUT, "{}", outcome.stderr);
-    outcome.says(
-        "error: stopped without a last checkpoint: operator `bad` was inside `process` for more than 1s; there is no checkpoint yet",
-    );
+    outcome
+        .says(OUT_OF_GRACE)
+        .says("; there is no checkpoint yet");
+}
+
+/// Stops a job with many queued batches, each of which takes a part of a second, and returns how it ended.
+fn stopped_with_queues(grace: &str) -> Outcome {
+    let job = hostile(&assembled(&part("process", SLOW)), "off");
+    // Batches wait between workers.
+    reads(&job, "value-bytes = 8");
+    let grace = format!("operator.bad.limits.stop-grace={grace}");
+    let mut run = job.start(&["--parallelism", "2", "--set", &grace]);
+    run.wait_for("starts from the beginning");
+    std::thread::sleep(Duration::from_secs(2));
+    run.signal("TERM");
+    run.wait()
+}
+
+#[test]
+fn queued_batches_share_the_grace() {
+    let outcome = stopped_with_queues("300ms");
+    assert_eq!(outcome.code, WITHOUT, "{}", outcome.stderr);
+    outcome
+        .says("operator `bad` was interrupted in `process`, since its calls took more than 300ms")
+        .says("in all while the job stops; there is no checkpoint yet");
+    // With time for all of them, all are processed.
+    stopped_with_queues("10min").succeeded().says("stopped: ");
+}
+
+/// Replaces the rate of the source of [`hostile`].
+fn reads(job: &Job, settings: &str) {
+    let text = fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    job.write("pipeline.toml", text.replace("rate = 1000", settings));
 }
 
 /// A job without an end that runs this component.
@@ -222,18 +253,20 @@ sink.nothing = {{ connector = "discard", from = "bad" }}
 }
 
 #[test]
-fn a_listener_is_interrupted() {
-    let job = hostile(&assembled(&part("completed", LOOP)), "50ms");
+fn a_listener_that_is_interrupted_does_not_end_the_stop() {
+    let job = hostile(&assembled(&part("completed", LOOP)), "off");
     let mut run = job.start(&[]);
-    run.wait_for("checkpoint 1 completed");
+    run.wait_for("starts from the beginning");
+    job.command(&["checkpoint", "trigger", "."]).succeeded();
     std::thread::sleep(Duration::from_millis(300));
     run.signal("TERM");
-    let expected = "operator `bad` was inside `completed` for more than 1s; checkpoint 1 is kept";
-    was_interrupted(ends_soon(run), expected);
+    let expected = "operator `bad` was interrupted in `completed`, since its calls took more than 1s in all while the job stops; `limits.stop-grace` gives them more time; the stop does not depend on that call";
+    ends_soon(run).succeeded().says(expected).says("stopped: ");
+    assert_eq!(job.checkpoint(&["show"])["trigger"], "stop");
     // With a good plugin in its place the job is as it was.
     job.write("bad.wasm", assembled(&[]));
     let mut run = job.start(&[]);
-    run.wait_for("resumes from checkpoint 1");
+    run.wait_for("resumes from checkpoint 2");
     job.command(&["stop", "."]).succeeded();
     run.wait().succeeded().says("stopped: ");
 }
@@ -301,7 +334,7 @@ fn a_migration_is_interrupted() {
     std::thread::sleep(Duration::from_millis(500));
     run.signal("TERM");
     let expected = format!(
-        "operator `bad` was inside `migrate` for more than 1s; checkpoint {newest} is kept"
+        "operator `bad` was interrupted in `migrate`, since its calls took more than 1s in all while the job stops; checkpoint {newest} is kept"
     );
     was_interrupted(ends_soon(run), &expected);
     assert_eq!(job.checkpoint_ids()[0], newest);

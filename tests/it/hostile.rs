@@ -271,7 +271,7 @@ fn a_stop_interrupts_each_export() {
         for export in EXPORTS {
             let component = assembled(&part(export, "(loop $again (br $again))"));
             let says = format!(
-                "operator `bad` was interrupted, since it was inside `{export}` for more than 50ms while the job stops; `limits.stop-grace` gives calls more time"
+                "operator `bad` was interrupted in `{export}`, since its calls took more than 50ms in all while the job stops; `limits.stop-grace` gives them more time"
             );
             let ended = use_all(&guests.engine, &component, limits);
             assert!(

@@ -54,11 +54,11 @@ pub use crate::runtime::plan::OnError;
 use crate::runtime::plan::Operator;
 use crate::runtime::schema::States;
 use crate::runtime::sizes::call_sized;
-use crate::runtime::task::OperatorTask;
 pub use crate::runtime::task::TaskError;
+use crate::runtime::task::{OperatorTask, listener_warning};
 use crate::session::limits::Ticking;
 pub use floodmark_state::stream::{Batch, InputPort, OutputPort};
-use floodmark_state::stream::{CheckpointId, Column};
+use floodmark_state::stream::{CheckpointId, Column, TaskIndex};
 
 pub mod state {
     //! What a program needs to keep the state of an operator: [`KeyedState`] and the types of its methods.
@@ -189,7 +189,8 @@ impl LoadedPlugin {
             } => EngineError::data(format!("operator `{operator}`: {reason}")),
             error => error.into(),
         })?;
-        let (open, handling) = (opener(name, &operator), Handling::of(name, &operator));
+        let open = opener(name, &operator, TaskIndex(0));
+        let handling = Handling::of(name, &operator);
         Ok(EmbeddedTask {
             task: OperatorTask::with_state(open, states.declared, state, handling)?,
             schemas: states.schemas,
@@ -308,10 +309,7 @@ impl<S: KeyedState> EmbeddedTask<S> {
 
     fn notify(&mut self, checkpoint: u64, is_durable: bool) -> Result<(), EngineError> {
         let crashed = self.task.notify(CheckpointId(checkpoint), is_durable)?;
-        self.lines.extend(crashed.map(|error| LogLine {
-            level: LogLevel::Warn,
-            message: format!("{error}; the task continues with a fresh instance"),
-        }));
+        self.lines.extend(crashed.as_ref().map(listener_warning));
         Ok(())
     }
 

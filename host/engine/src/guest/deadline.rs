@@ -1,14 +1,16 @@
 //! When a call must end: at its time limit, or earlier once the job was asked to stop.
 //!
-//! A running guest looks at its deadline once a tick. Time is counted in ticks of the engine, so it is known to within one
-//! tick, and without a ticker there is no deadline. Calls that repeat a failed one in pieces share a grace, so that a stop
-//! waits no longer for them than for one call. This module does not end calls: `instance` does.
+//! After the stop all calls of a task together have one grace, over all its instances. So neither many queued batches, nor
+//! the search for a bad record, nor a restart makes a stop wait for longer. Only time inside of calls counts: a slow sink
+//! takes nothing from the grace of a plugin. A running guest looks at its deadline once a tick, so a grace is exceeded by
+//! one tick at most; short calls are measured by the engine's clock, so that they add up without an error. The time limit
+//! is counted in ticks, and without a ticker there is none. This module does not end calls: `call` and `instance` do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::limits::{Limits, ticks};
-use super::{GuestError, Instance};
 
 /// Whether a job was asked to stop: from then on calls of its guests have a grace, [`Limits::stop_grace`]. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -27,58 +29,100 @@ impl Haste {
     }
 }
 
-/// The tick from which a grace counts, unless the stop comes later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GraceStart(u64);
+/// The time that calls of one task have taken since the stop, over all its instances. All times are since the stop, and
+/// zero before it.
+///
+/// - A moment in which two of its calls run counts once: lists and maps are migrated inside of a call of `process`.
+#[derive(Debug, Default)]
+pub(super) struct TaskGrace(Mutex<GraceUsed>);
+
+#[derive(Debug, Default)]
+struct GraceUsed {
+    /// The time of calls that have ended.
+    ended: Duration,
+    /// Number of calls that are running.
+    running: u32,
+    /// When the first of these began.
+    since: Duration,
+}
+
+impl TaskGrace {
+    fn enter(&self, now: Duration) {
+        let mut used = self.lock();
+        if used.running == 0 {
+            used.since = now;
+        }
+        used.running += 1;
+    }
+
+    fn leave(&self, now: Duration) {
+        let mut used = self.lock();
+        used.running -= 1;
+        if used.running == 0 {
+            used.ended += now.saturating_sub(used.since);
+        }
+    }
+
+    fn used(&self, now: Duration) -> Duration {
+        let used = self.lock();
+        match used.running {
+            0 => used.ended,
+            _ => used.ended + now.saturating_sub(used.since),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GraceUsed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The deadline of one call.
 ///
-/// - The grace begins with the call, or with the stop if that comes later.
 /// - A call that reaches its time limit within the grace has failed as at any other time: a longer grace would not help it.
 #[derive(Debug)]
 pub(super) struct CallDeadline {
     /// The tick at which the time limit is reached.
     ends_at: u64,
-    grace_start: GraceStart,
-    /// Ticks of the grace.
-    grace: u64,
-    /// The start of the grace that several calls share.
-    shared: Option<GraceStart>,
+    grace: Arc<TaskGrace>,
     is_interrupted: bool,
 }
 
 impl CallDeadline {
-    /// The deadline of an instance that has made no call.
-    pub(super) fn none() -> Self {
+    /// The deadline of an instance that has made no call, of a task with this grace.
+    pub(super) fn of(grace: Arc<TaskGrace>) -> Self {
         Self {
             ends_at: u64::MAX,
-            grace_start: GraceStart(0),
-            grace: u64::MAX,
-            shared: None,
+            grace,
             is_interrupted: false,
         }
     }
 
     /// Begins a call at this tick.
-    pub(super) fn begin(&mut self, now: u64, limits: &Limits) {
-        *self = Self {
-            ends_at: now.saturating_add(ticks(limits.time_per_call)),
-            grace_start: self.shared.unwrap_or(GraceStart(now)),
-            grace: ticks(limits.stop_grace),
-            shared: self.shared,
-            is_interrupted: false,
-        };
+    pub(super) fn begin(&mut self, now: u64, since_stop: Option<Duration>, limits: &Limits) {
+        self.ends_at = now.saturating_add(ticks(limits.time_per_call));
+        self.is_interrupted = false;
+        self.grace.enter(since_stop.unwrap_or_default());
     }
 
-    /// Whether the call must end now. `stopped_at` is the tick of the stop, if the job was asked to stop.
-    pub(super) fn is_over(&mut self, now: u64, stopped_at: Option<u64>) -> bool {
-        self.is_interrupted = self.is_grace_over(now, stopped_at);
+    /// Ends the call.
+    pub(super) fn end(&self, since_stop: Option<Duration>) {
+        self.grace.leave(since_stop.unwrap_or_default());
+    }
+
+    /// Whether the call must end now. `since_stop` is the time since the stop, if the job was asked to stop.
+    pub(super) fn is_over(
+        &mut self,
+        now: u64,
+        since_stop: Option<Duration>,
+        stop_grace: Duration,
+    ) -> bool {
+        self.is_interrupted = self.is_grace_over(since_stop, stop_grace);
         self.is_interrupted || now >= self.ends_at
     }
 
-    fn is_grace_over(&self, now: u64, stopped_at: Option<u64>) -> bool {
-        let GraceStart(start) = self.shared.unwrap_or(self.grace_start);
-        stopped_at.is_some_and(|stop| now >= start.max(stop).saturating_add(self.grace))
+    /// Whether the calls of the task have used up its grace.
+    pub(super) fn is_grace_over(&self, since_stop: Option<Duration>, stop_grace: Duration) -> bool {
+        since_stop.is_some_and(|now| self.grace.used(now) >= stop_grace)
     }
 
     /// Whether the call had to end because of the stop.
@@ -87,62 +131,36 @@ impl CallDeadline {
     }
 }
 
-impl Instance {
-    /// The start of the grace of its latest call.
-    pub(crate) fn grace_of_call(&self) -> GraceStart {
-        self.store.data().deadline.grace_start
-    }
-
-    /// The start of a grace that begins now.
-    pub(crate) fn grace_from_now(&self) -> GraceStart {
-        GraceStart(self.store.data().share.now())
-    }
-
-    /// Lets later calls share the grace that began then; with `None`, each has its own again.
-    pub(crate) fn share_grace(&mut self, start: Option<GraceStart>) {
-        self.store.data_mut().deadline.shared = start;
-    }
-
-    /// Checks that the grace which its calls share is not over: short calls do not look at their deadline.
-    ///
-    /// # Errors
-    /// When it is over: as if the next call had been interrupted.
-    pub(crate) fn check_grace(&self) -> Result<(), GuestError> {
-        let state = self.store.data();
-        let (now, stopped_at) = (state.share.now(), state.share.stopped_at());
-        match state.deadline.is_grace_over(now, stopped_at) {
-            true => Err(self.interruption("process")),
-            false => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     //! Catches a stop that shortens no call, that ends a call before its grace, or that outlives the call; a call that is
-    //! interrupted at its own time limit; and pieces of a call that have a grace each.
-
-    use std::time::Duration;
+    //! interrupted at its own time limit; calls that have a grace each; time between calls that counts; and short calls that
+    //! do not add up.
 
     use super::*;
+    use crate::guest::TICK;
 
-    fn deadline(time_ms: u64, grace_ms: u64) -> CallDeadline {
-        let mut deadline = CallDeadline::none();
-        let limits = Limits {
+    const STOP_GRACE: Duration = Duration::from_millis(100);
+
+    fn limits(time_ms: u64) -> Limits {
+        Limits {
             time_per_call: Duration::from_millis(time_ms),
-            stop_grace: Duration::from_millis(grace_ms),
             ..Limits::default()
-        };
-        deadline.begin(100, &limits);
-        deadline
+        }
+    }
+
+    fn ms(ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(ms))
     }
 
     /// The tick at which a call ends that began at tick 100, and whether the stop is the cause.
     #[track_caller]
     fn check(time_ms: u64, grace_ms: u64, stop_at: u64, expected: (u64, bool)) {
-        let mut deadline = deadline(time_ms, grace_ms);
-        let stopped_at = |now| (now >= stop_at).then_some(stop_at);
-        let end = (100..).find(|&now| deadline.is_over(now, stopped_at(now)));
+        let since_stop = |now: u64| Some(TICK * u32::try_from(now.checked_sub(stop_at)?).unwrap());
+        let mut deadline = CallDeadline::of(Arc::default());
+        deadline.begin(100, since_stop(100), &limits(time_ms));
+        let stop_grace = Duration::from_millis(grace_ms);
+        let end = (100..).find(|&now| deadline.is_over(now, since_stop(now), stop_grace));
         let end = end.expect("each call has an end");
         assert_eq!((end, deadline.is_interrupted()), expected);
     }
@@ -151,21 +169,15 @@ mod tests {
     fn a_stop_leaves_a_call_its_grace() {
         // One tick more than fits, since the first may come at once.
         check(1000, 100, u64::MAX, (201, false));
-        check(1000, 100, 0, (111, true));
-        check(1000, 100, 150, (161, true));
+        check(1000, 100, 0, (110, true));
+        check(1000, 100, 150, (160, true));
         check(1000, 10_000, 150, (201, false));
         check(1000, 10_000, 202, (201, false));
-        check(1000, 1000, 0, (201, true));
+        check(1000, 1010, 0, (201, true));
     }
 
     #[test]
-    fn each_call_begins_anew() {
-        let mut deadline = deadline(1000, 100);
-        let stopped_at = Some(50);
-        assert!(!deadline.is_over(100, stopped_at));
-        assert!(deadline.is_over(111, stopped_at) && deadline.is_interrupted());
-        deadline.begin(111, &Limits::default());
-        assert!(!deadline.is_interrupted() && !deadline.is_over(112, stopped_at));
+    fn a_stop_is_heard_by_all_clones() {
         let haste = Haste::default();
         let shared = haste.clone();
         assert!(!shared.has_begun());
@@ -174,24 +186,54 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_share_a_grace_end_with_it() {
-        let limits = Limits {
-            time_per_call: Duration::from_millis(1000),
-            stop_grace: Duration::from_millis(100),
-            ..Limits::default()
-        };
-        let stopped_at = Some(150);
-        let mut deadline = deadline(1000, 100);
-        deadline.shared = Some(deadline.grace_start);
-        deadline.begin(155, &limits);
-        assert!(!deadline.is_over(160, stopped_at));
-        assert!(deadline.is_over(161, stopped_at) && deadline.is_interrupted());
-        // A later call of them has no time left, and one of its own has its own grace.
-        deadline.begin(170, &limits);
-        assert!(deadline.is_grace_over(170, stopped_at));
-        deadline.shared = None;
-        deadline.begin(170, &limits);
-        assert!(!deadline.is_over(180, stopped_at));
-        assert!(!deadline.is_grace_over(180, None));
+    fn calls_of_all_instances_of_a_task_share_its_grace() {
+        let grace = Arc::default();
+        let mut first = CallDeadline::of(Arc::clone(&grace));
+        let mut fresh = CallDeadline::of(grace);
+        // Of this call, 40 ms are after the stop.
+        first.begin(0, None, &limits(1000));
+        first.end(ms(40));
+        // What is between two calls does not count.
+        assert!(!fresh.is_grace_over(ms(5000), STOP_GRACE));
+        fresh.begin(500, ms(5000), &limits(1000));
+        assert!(!fresh.is_over(505, ms(5059), STOP_GRACE));
+        assert!(fresh.is_over(506, ms(5060), STOP_GRACE) && fresh.is_interrupted());
+        fresh.end(ms(5060));
+        assert!(first.is_grace_over(ms(9000), STOP_GRACE));
+        assert!(!first.is_grace_over(None, STOP_GRACE));
+        let other = CallDeadline::of(Arc::default());
+        assert!(!other.is_grace_over(ms(9000), STOP_GRACE));
+    }
+
+    #[test]
+    fn a_call_within_a_call_counts_once() {
+        let grace = Arc::default();
+        let mut process = CallDeadline::of(Arc::clone(&grace));
+        let mut migrate = CallDeadline::of(grace);
+        process.begin(0, ms(0), &limits(1000));
+        migrate.begin(1, ms(10), &limits(1000));
+        assert!(!migrate.is_over(5, ms(50), STOP_GRACE));
+        migrate.end(ms(50));
+        assert!(!process.is_over(9, ms(99), STOP_GRACE));
+        process.end(ms(99));
+        assert!(!process.is_grace_over(ms(200), STOP_GRACE));
+        assert!(process.is_grace_over(ms(200), Duration::from_millis(99)));
+    }
+
+    #[test]
+    fn calls_shorter_than_a_tick_add_up() {
+        let call = TICK * 9 / 10;
+        let mut deadline = CallDeadline::of(Arc::default());
+        let mut now = Duration::ZERO;
+        let mut calls = 0;
+        while !deadline.is_grace_over(Some(now), Duration::from_secs(90)) {
+            deadline.begin(0, Some(now), &limits(1000));
+            now += call;
+            deadline.end(Some(now));
+            // Each next one begins right after a tick.
+            now += TICK - call;
+            calls += 1;
+        }
+        assert_eq!(calls, 10_000);
     }
 }

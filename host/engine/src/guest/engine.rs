@@ -150,8 +150,8 @@ impl GuestEngine {
         }
     }
 
-    /// Lets the calls of all plugins of this engine and its clones have only their grace, [`Limits::stop_grace`], from when
-    /// `haste` begins. An engine is of one job: only the first call of this counts.
+    /// Lets all calls of a task together have only [`Limits::stop_grace`] from when `haste` begins, for the plugins of this
+    /// engine and its clones. An engine is of one job: only the first call of this counts.
     pub fn hasten_with(&self, haste: &Haste) {
         self.shares.hasten_with(haste);
     }

@@ -158,17 +158,17 @@ pub enum GuestError {
         /// The limit, and by how much.
         exceeded: Exceeded,
     },
-    /// The call did not return in time after the job was asked to stop. That is no fault of the plugin. The instance must not
-    /// be used again, and nothing of the call is applied.
+    /// The calls of a task took too long after the job was asked to stop. That is no fault of the plugin. The call was
+    /// interrupted, and the instance must not be used again; or it was not begun. Nothing of it is applied.
     #[error(
-        "operator `{operator}` was interrupted, since it was inside `{call}` for more than {after:?} while the job stops; `limits.stop-grace` gives calls more time"
+        "operator `{operator}` was interrupted in `{call}`, since its calls took more than {after:?} in all while the job stops; `limits.stop-grace` gives them more time"
     )]
     Interrupted {
         /// The operator's name in the pipeline.
         operator: String,
         /// The exported function.
         call: &'static str,
-        /// The time that it had.
+        /// The time that all calls had.
         after: Duration,
     },
     /// The state could not be read during a call. Nothing of the call is applied.

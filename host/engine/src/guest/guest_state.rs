@@ -2,14 +2,15 @@
 //! during a call the state that the guest may read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
 use super::access::Lent;
 use super::bindings::floodmark::engine::log::{Host as LogHost, Level};
 use super::bindings::floodmark::engine::types as wit;
-use super::deadline::CallDeadline;
-use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICKS_PER_SECOND};
+use super::deadline::{CallDeadline, TaskGrace};
+use super::limits::{Exceeded, Limits, TABLE_ELEMENTS_MAX, TICK, TICKS_PER_SECOND};
 use super::plugin::InstanceTemplate;
 use super::reported::Reporting;
 use super::share::Share;
@@ -113,7 +114,11 @@ pub(super) struct GuestState {
 }
 
 impl GuestState {
-    pub(super) fn new(kinds: Vec<StateKind>, start: &InstanceTemplate, share: Arc<Share>) -> Self {
+    pub(super) fn new(
+        kinds: Vec<StateKind>,
+        start: &InstanceTemplate,
+        (share, grace): (Arc<Share>, Arc<TaskGrace>),
+    ) -> Self {
         Self {
             log: GuestLog::default(),
             reporting: Reporting::default(),
@@ -126,7 +131,7 @@ impl GuestState {
             share,
             has_fuel: start.has_fuel,
             timer: Timer::new(start.clock.clone()),
-            deadline: CallDeadline::none(),
+            deadline: CallDeadline::of(grace),
             stderr: Vec::new(),
             random: RANDOM_SEED,
             kinds,
@@ -134,10 +139,40 @@ impl GuestState {
         }
     }
 
-    /// Whether the time of this call is over, or its grace after a stop.
+    /// The time since the job was asked to stop; `None` as long as it was not. By the engine's clock; in ticks without one.
+    pub(super) fn since_stop(&self) -> Option<Duration> {
+        let now = || match self.timer.now() {
+            Some(nanos) => Duration::from_nanos(nanos),
+            None => TICK.saturating_mul(u32::try_from(self.share.now()).unwrap_or(u32::MAX)),
+        };
+        self.share.since_stop(now)
+    }
+
+    /// Whether the grace of its task is used up, so that no call may begin.
+    pub(super) fn has_no_grace(&self) -> bool {
+        let since_stop = self.since_stop();
+        self.deadline
+            .is_grace_over(since_stop, self.bounds.limits.stop_grace)
+    }
+
+    /// Begins a call under its limits.
+    pub(super) fn begin_call(&mut self) {
+        self.bounds.refused = None;
+        let (now, since_stop) = (self.share.now(), self.since_stop());
+        self.deadline.begin(now, since_stop, &self.bounds.limits);
+    }
+
+    /// Ends the call: its time counts against the grace of its task.
+    pub(super) fn end_call(&mut self) {
+        let since_stop = self.since_stop();
+        self.deadline.end(since_stop);
+    }
+
+    /// Whether the time of this call is over, or the grace of its task.
     pub(super) fn is_out_of_time(&mut self) -> bool {
-        let (now, stopped_at) = (self.share.now(), self.share.stopped_at());
-        self.deadline.is_over(now, stopped_at)
+        let (now, since_stop) = (self.share.now(), self.since_stop());
+        let stop_grace = self.bounds.limits.stop_grace;
+        self.deadline.is_over(now, since_stop, stop_grace)
     }
 
     /// Takes the lines that were logged since the last time.

@@ -1,19 +1,21 @@
 //! A live guest: one instance of a plugin, with memory of its own.
 //!
-//! An instance serves one task. After a trap it must not be used again; dropping it frees all its resources. The limits
-//! are set again for each call: see [`super::limits`].
+//! An instance serves one task. After a trap it must not be used again; dropping it frees all its resources. Each call is
+//! made by [`super::call`], under limits.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime::{CallHook, PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use super::access::Lent;
 use super::bindings::exports::floodmark::engine::input_columns::UnreadColumns as WitUnread;
 use super::bindings::exports::floodmark::engine::operator::Description as WitDescription;
 use super::bindings::exports::floodmark::engine::operator_packed as packed;
 use super::bindings::floodmark::engine::types as wit;
+use super::call::{begin, call, interrupted, trapped};
 use super::compiler::Tier;
+use super::deadline::TaskGrace;
 use super::exports::{Exports, Process};
 use super::guest_state::{GuestState, LOG_LINE_CHARS_MAX};
 use super::limits::Exceeded;
@@ -26,9 +28,6 @@ use super::tiers::{Code, Linked, Tiers};
 use super::{CallTimes, Description, GuestError, LogLine, Reported, StateAccess};
 use floodmark_state::StateKind;
 use floodmark_state::stream::{Batch, Column, OptionalColumn};
-
-/// A part of wasmtime's message when a guest passes more than its hostcall fuel.
-const HANDED_TOO_MUCH: &str = "fuel allocated for hostcalls";
 
 /// A live guest.
 pub struct Instance {
@@ -50,10 +49,11 @@ impl Instance {
         operator: &str,
         start: &InstanceTemplate,
         description: &Description,
+        grace: Arc<TaskGrace>,
     ) -> Result<Self, GuestError> {
         let kinds = description.states.iter().map(|state| state.kind).collect();
         let code = start.tiers.newest();
-        let (store, exports, alive) = instantiate(operator, start, &code, kinds)?;
+        let (store, exports, alive) = instantiate(operator, start, &code, (kinds, grace))?;
         Ok(Self {
             tier: code.tier,
             improving: (code.tier == Tier::Quick).then(|| Arc::clone(&start.tiers)),
@@ -73,17 +73,17 @@ impl Instance {
         start: &InstanceTemplate,
     ) -> Result<(WitDescription, Vec<WitUnread>), GuestError> {
         let code = start.tiers.newest();
-        let (mut store, exports, _alive) = instantiate(operator, start, &code, Vec::new())?;
-        arm(&mut store);
-        let described = exports.operator.call_describe(&mut store);
-        let described =
-            described.map_err(|error| trapped(operator, "describe", &error, store.data()))?;
+        let of_no_task = (Vec::new(), Arc::default());
+        let (mut store, exports, _alive) = instantiate(operator, start, &code, of_no_task)?;
+        let described = call(&mut store, operator, "describe", |store| {
+            exports.operator.call_describe(store)
+        })?;
         let Some(columns) = &exports.input_columns else {
             return Ok((described, Vec::new()));
         };
-        arm(&mut store);
-        let unread = columns.call_unread(&mut store);
-        let unread = unread.map_err(|error| trapped(operator, "unread", &error, store.data()))?;
+        let unread = call(&mut store, operator, "unread", |store| {
+            columns.call_unread(store)
+        })?;
         Ok((described, unread))
     }
 
@@ -92,16 +92,13 @@ impl Instance {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect();
-        arm(&mut self.store);
-        let opened = self.exports.operator.call_open(&mut self.store, &config);
-        match opened {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(GuestError::Open {
-                operator: self.operator.clone(),
-                reason: shortened(&reason),
-            }),
-            Err(error) => Err(self.crashed("open", &error)),
-        }
+        let opened = call(&mut self.store, &self.operator, "open", |store| {
+            self.exports.operator.call_open(store, &config)
+        })?;
+        opened.map_err(|reason| GuestError::Open {
+            operator: self.operator.clone(),
+            reason: shortened(&reason),
+        })
     }
 
     /// Whether faster code than its own is available, so that replacing the instance is worth it.
@@ -130,13 +127,19 @@ impl Instance {
         self.tier == Tier::Quick
     }
 
-    /// Whether a call of an instance of its operator was interrupted, since the job was asked to stop.
+    /// Whether the job was asked to stop.
     #[must_use]
-    pub fn was_interrupted(&self) -> bool {
-        self.store.data().share.was_interrupted()
+    pub fn is_job_stopping(&self) -> bool {
+        self.store.data().since_stop().is_some()
     }
 
-    /// The error of a call of another instance of its operator that was interrupted.
+    /// Whether the job was asked to stop, and the calls of its task have used up their grace: none is begun any more.
+    #[must_use]
+    pub fn has_no_grace(&self) -> bool {
+        self.store.data().has_no_grace()
+    }
+
+    /// The error of a call that its task has no grace for.
     #[must_use]
     pub fn interruption(&self, call: &'static str) -> GuestError {
         interrupted(&self.operator, call, self.store.data())
@@ -209,15 +212,14 @@ impl Instance {
                 reason,
             });
         }
-        let output = match returned {
-            Ok(Ok(output)) => output.map_err(|reason| self.bad_output(reason))?,
-            Ok(Err(reason)) => {
+        let output = match returned? {
+            Ok(output) => output.map_err(|reason| self.bad_output(reason))?,
+            Err(reason) => {
                 return Err(GuestError::Failed {
                     operator: self.operator.clone(),
                     reason: shortened(&reason),
                 });
             }
-            Err(error) => return Err(self.crashed("process", &error)),
         };
         let cost = output.check_cost(batch, &self.store.data().bounds.limits);
         cost.map_err(|exceeded| GuestError::Limit {
@@ -246,44 +248,45 @@ impl Instance {
         input: u16,
         batch: &Batch,
         states: &[&OptionalColumn],
-    ) -> wasmtime::Result<Result<Result<Returned, BadOutput>, String>> {
-        arm(&mut self.store);
+    ) -> Result<Result<Result<Returned, BadOutput>, String>, GuestError> {
         let unread = self.unread.get(usize::from(input));
         let unread = unread.copied().unwrap_or_default();
-        let store = &mut self.store;
-        match &self.exports.process {
-            Process::Plain => {
-                let records = columns(batch, UnreadColumns::default());
-                let states: Vec<_> = states.iter().copied().map(optional_column).collect();
-                let operator = &self.exports.operator;
-                let answer = operator.call_process(store, input, records, &states)?;
-                Ok(answer.map(|output| Ok(output.into())))
-            }
-            Process::Compact(compact) => {
-                let records = columns(batch, unread);
-                let states: Vec<_> = states.iter().copied().map(optional_column).collect();
-                let answer = compact.call_process(store, input, records, &states)?;
-                Ok(answer.map(|output| Ok(output.into())))
-            }
-            Process::Packed(operator) => {
-                let records = PackedColumns::of(batch, unread);
-                let ends: Vec<_> = states
-                    .iter()
-                    .map(|values| packed_u32s(values.ends()))
-                    .collect();
-                let states: Vec<_> = states
-                    .iter()
-                    .zip(&ends)
-                    .map(|(values, ends)| packed::PackedOptionalColumnParam {
-                        present: values.present(),
-                        ends,
-                        bytes: values.bytes(),
-                    })
-                    .collect();
-                let answer = operator.call_process(store, input, records.param(), &states)?;
-                Ok(answer.map(Returned::unpack))
-            }
-        }
+        let exports = &self.exports;
+        call(&mut self.store, &self.operator, "process", |store| {
+            Ok(match &exports.process {
+                Process::Plain => {
+                    let records = columns(batch, UnreadColumns::default());
+                    let states: Vec<_> = states.iter().copied().map(optional_column).collect();
+                    let operator = &exports.operator;
+                    let answer = operator.call_process(store, input, records, &states)?;
+                    answer.map(|output| Ok(output.into()))
+                }
+                Process::Compact(compact) => {
+                    let records = columns(batch, unread);
+                    let states: Vec<_> = states.iter().copied().map(optional_column).collect();
+                    let answer = compact.call_process(store, input, records, &states)?;
+                    answer.map(|output| Ok(output.into()))
+                }
+                Process::Packed(operator) => {
+                    let records = PackedColumns::of(batch, unread);
+                    let ends: Vec<_> = states
+                        .iter()
+                        .map(|values| packed_u32s(values.ends()))
+                        .collect();
+                    let states: Vec<_> = states
+                        .iter()
+                        .zip(&ends)
+                        .map(|(values, ends)| packed::PackedOptionalColumnParam {
+                            present: values.present(),
+                            ends,
+                            bytes: values.bytes(),
+                        })
+                        .collect();
+                    let answer = operator.call_process(store, input, records.param(), &states)?;
+                    answer.map(Returned::unpack)
+                }
+            })
+        })
     }
 
     /// The kinds of the states that the plugin declares, by position.
@@ -317,17 +320,13 @@ impl Instance {
             },
         })
     }
-
-    pub(super) fn crashed(&self, call: &'static str, error: &wasmtime::Error) -> GuestError {
-        trapped(&self.operator, call, error, self.store.data())
-    }
 }
 
 fn instantiate(
     operator: &str,
     start: &InstanceTemplate,
     code: &Linked,
-    kinds: Vec<StateKind>,
+    (kinds, grace): (Vec<StateKind>, Arc<TaskGrace>),
 ) -> Result<(Store<GuestState>, Exports, Alive), GuestError> {
     let share = start.shares.of(operator);
     let alive = share
@@ -337,13 +336,15 @@ fn instantiate(
             call: "instantiate",
             exceeded,
         })?;
-    let state = GuestState::new(kinds, start, share);
+    let state = GuestState::new(kinds, start, (share, grace));
     let mut store = Store::new(code.pre.engine(), state);
     store.limiter(|state| &mut state.bounds);
     store.set_hostcall_fuel(start.limits.handed_bytes());
     watch(&mut store, operator, start);
-    arm(&mut store);
-    let instance = code.pre.instantiate(&mut store).map_err(|error| {
+    begin(&mut store, operator, "instantiate")?;
+    let instance = code.pre.instantiate(&mut store);
+    store.data_mut().end_call();
+    let instance = instance.map_err(|error| {
         if error.is::<PoolConcurrencyLimitError>() {
             return GuestError::Limit {
                 operator: operator.to_owned(),
@@ -395,90 +396,6 @@ fn watch(store: &mut Store<GuestState>, operator: &str, start: &InstanceTemplate
             store.data_mut().timer.cross(crossing);
             Ok(())
         });
-    }
-}
-
-/// Sets the limits of the next call.
-pub(super) fn arm(store: &mut Store<GuestState>) {
-    let state = store.data_mut();
-    state.bounds.refused = None;
-    let (limits, has_fuel) = (state.bounds.limits, state.has_fuel);
-    state.deadline.begin(state.share.now(), &limits);
-    // The guest then looks at its deadline, and again once a tick.
-    store.set_epoch_deadline(1);
-    if has_fuel {
-        let fuel = limits.fuel_per_call.unwrap_or(u64::MAX);
-        store
-            .set_fuel(fuel)
-            .expect("the engine was made to count fuel");
-    }
-}
-
-fn trapped(
-    operator: &str,
-    call: &'static str,
-    error: &wasmtime::Error,
-    state: &GuestState,
-) -> GuestError {
-    if state.deadline.is_interrupted() {
-        state.share.note_interruption();
-        return interrupted(operator, call, state);
-    }
-    let operator = operator.to_owned();
-    let reason = error.root_cause().to_string();
-    if let Some(exceeded) = exceeded(error, &reason, state) {
-        return GuestError::Limit {
-            operator,
-            call,
-            exceeded,
-        };
-    }
-    GuestError::Trapped {
-        operator,
-        call,
-        reason,
-        stderr: last_words(&state.stderr),
-    }
-}
-
-fn interrupted(operator: &str, call: &'static str, state: &GuestState) -> GuestError {
-    GuestError::Interrupted {
-        operator: operator.to_owned(),
-        call,
-        after: state.bounds.limits.stop_grace,
-    }
-}
-
-/// The end of a guest's standard error, without control characters and without the hints that Rust adds to a panic: a
-/// guest has no environment, so a user cannot follow them.
-fn last_words(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let lines: Vec<_> = text.lines().filter(|line| !is_hint(line)).collect();
-    let mut text = lines.join("\n");
-    text.retain(|char| char == '\n' || !char.is_control());
-    text
-}
-
-/// Whether a line only says how to get a backtrace.
-fn is_hint(line: &str) -> bool {
-    line.trim_start().starts_with("note: ") && line.contains("`RUST_BACKTRACE=")
-}
-
-/// The limit that ended a call, if any. A guest that is refused memory usually traps by itself afterwards.
-fn exceeded(error: &wasmtime::Error, reason: &str, state: &GuestState) -> Option<Exceeded> {
-    let limits = &state.bounds.limits;
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Some(Exceeded::Time {
-            allowed: limits.time_per_call,
-        }),
-        Some(Trap::OutOfFuel) => Some(Exceeded::Fuel {
-            allowed: limits.fuel_per_call.unwrap_or(u64::MAX),
-        }),
-        None if reason.contains(HANDED_TOO_MUCH) => Some(Exceeded::Output {
-            bytes: None,
-            allowed: limits.handed_bytes() as u64,
-        }),
-        _ => state.bounds.refused,
     }
 }
 
@@ -562,37 +479,5 @@ fn optional_column(column: &OptionalColumn) -> wit::OptionalColumnParam<'_> {
         present: column.present(),
         ends: column.ends(),
         bytes: column.bytes(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    //! Catches last words of a guest that tell a user to do what cannot be done, or that lack what the guest said.
-
-    use super::*;
-
-    #[track_caller]
-    fn check(stderr: &str, expected: &str) {
-        assert_eq!(last_words(stderr.as_bytes()), expected);
-    }
-
-    #[test]
-    fn hints_of_rust_are_left_out() {
-        check("", "");
-        check(
-            "\nthread 'main' panicked at src/lib.rs:1:2:\nno\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
-            "\nthread 'main' panicked at src/lib.rs:1:2:\nno",
-        );
-        check(
-            "one\nnote: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.\r\ntwo\n",
-            "one\ntwo",
-        );
-        check("note: this is the plugin's\n", "note: this is the plugin's");
-        check("set `RUST_BACKTRACE=1`", "set `RUST_BACKTRACE=1`");
-    }
-
-    #[test]
-    fn control_characters_are_left_out() {
-        check("a\u{1b}[31m\tb\u{9b}\nc", "a[31mb\nc");
     }
 }

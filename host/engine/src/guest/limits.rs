@@ -35,7 +35,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Time of one call, including its reads of state. Rounded up to ticks.
     pub time_per_call: Duration,
-    /// Time that is left for a call once the job was asked to stop. Rounded up to ticks.
+    /// Time that all calls of a task together may take once the job was asked to stop.
     pub stop_grace: Duration,
     /// Largest output of one call, in bytes.
     pub output_bytes_per_call: u64,

@@ -17,6 +17,7 @@ pub mod access;
 mod values;
 
 mod bindings;
+mod call;
 mod closed_wasi;
 mod compiled;
 mod compiler;
@@ -37,7 +38,6 @@ mod times;
 pub use access::{ListPage, MapPage, PageLimits, StateAccess, SubKeyRange};
 pub use compiled::prepare_cache;
 pub(crate) use counted::{KEYS_FEWER, bytes_of};
-pub(crate) use deadline::GraceStart;
 pub use deadline::Haste;
 pub use elsewhere::{
     Cancellation, CodeSettings, CompileElsewhere, CompileFault, CompileLimits, CompileTask,

@@ -158,6 +158,8 @@ pub(super) struct InstanceTemplate {
     pub(super) is_plain: bool,
     pub(super) limits: Limits,
     pub(super) shares: Arc<Shares>,
+    /// Whether each instance has a grace of its own, as it is of no task of the job.
+    pub(super) is_apart: bool,
     pub(super) has_fuel: bool,
     /// Largest number of instances in the whole process.
     pub(super) instances_max: u32,
@@ -205,6 +207,7 @@ impl Plugin {
             is_plain: false,
             limits,
             shares: Arc::clone(guest_engine.shares()),
+            is_apart: false,
             has_fuel: guest_engine.has_fuel(),
             instances_max: guest_engine.instances_max(),
             clock: guest_engine.clock(),
@@ -275,6 +278,14 @@ impl Plugin {
         })
     }
 
+    /// The same plugin for tasks beside those of the job, from whose graces they take nothing.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let mut apart = self.clone();
+        apart.start.is_apart = true;
+        apart
+    }
+
     /// The same plugin, called through the interface `operator`; `None` if it is called that way already.
     #[must_use]
     pub fn called_plainly(&self) -> Option<Self> {
@@ -299,7 +310,7 @@ impl Plugin {
     /// # Errors
     /// When it crashes during its start.
     pub fn unopened(&self, operator: &str) -> Result<Instance, GuestError> {
-        Instance::start(operator, &self.start, &self.description)
+        Instance::start(operator, &self.start, &self.description, Arc::default())
     }
 
     /// Starts an instance without opening it, for callers that convert values of its states.
@@ -307,10 +318,10 @@ impl Plugin {
     /// # Errors
     /// When it crashes during its start.
     pub fn start(&self, operator: &str) -> Result<Instance, GuestError> {
-        Instance::start(operator, &self.start, &self.description)
+        Instance::start(operator, &self.start, &self.description, Arc::default())
     }
 
-    /// Starts an instance and opens it.
+    /// Starts an instance and opens it. It is of no task: after a stop of the job it has a grace of its own.
     ///
     /// # Errors
     /// When the plugin refuses its configuration, or crashes in `open`.
@@ -319,7 +330,27 @@ impl Plugin {
         operator: &str,
         config: &[(String, String)],
     ) -> Result<Instance, GuestError> {
-        let mut instance = Instance::start(operator, &self.start, &self.description)?;
+        let mut instance = self.start(operator)?;
+        instance.open(config)?;
+        Ok(instance)
+    }
+
+    /// As [`Plugin::open`], for a task of the operator: all instances that are opened for it share its grace after a stop,
+    /// also those of other plugins and of a restarted job.
+    ///
+    /// # Errors
+    /// As [`Plugin::open`]; and when the task has used up its grace.
+    pub fn open_for(
+        &self,
+        task: u16,
+        operator: &str,
+        config: &[(String, String)],
+    ) -> Result<Instance, GuestError> {
+        let grace = match self.start.is_apart {
+            true => Arc::default(),
+            false => self.start.shares.of(operator).grace_of(task),
+        };
+        let mut instance = Instance::start(operator, &self.start, &self.description, grace)?;
         instance.open(config)?;
         Ok(instance)
     }

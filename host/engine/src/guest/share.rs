@@ -1,11 +1,12 @@
 //! State shared by all instances of one operator, over all tasks and versions of its plugin: the number of live
-//! instances, the remaining log lines, and the names of reported metrics.
+//! instances, the remaining log lines, the names of reported metrics, and the grace of each task after a stop.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use super::deadline::Haste;
+use super::deadline::{Haste, TaskGrace};
 use super::limits::{Exceeded, Limits, TICKS_PER_SECOND};
 use super::reported::LeftOut;
 
@@ -18,8 +19,8 @@ pub(super) struct Shares {
     ticks: Arc<AtomicU64>,
     /// That of the job, if the engine has one.
     haste: Arc<OnceLock<Haste>>,
-    /// The tick at which the stop was first noticed.
-    stopped_at: Arc<OnceLock<u64>>,
+    /// When the stop was first noticed.
+    stopped_at: Arc<OnceLock<Duration>>,
     by_operator: Mutex<BTreeMap<String, Arc<Share>>>,
 }
 
@@ -38,7 +39,7 @@ impl Shares {
         self.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// From when this begins, calls have only their grace. Only the first call of this counts.
+    /// From when this begins, calls have only the grace of their task. Only the first call of this counts.
     pub(super) fn hasten_with(&self, haste: &Haste) {
         let _ = self.haste.set(haste.clone());
     }
@@ -56,7 +57,7 @@ impl Shares {
             ticks: Arc::clone(&self.ticks),
             haste: Arc::clone(&self.haste),
             stopped_at: Arc::clone(&self.stopped_at),
-            has_interrupted: AtomicBool::new(false),
+            graces: Mutex::default(),
             live: AtomicU32::new(0),
             log: Mutex::default(),
             metrics: Mutex::default(),
@@ -73,9 +74,9 @@ pub(super) struct Share {
     tasks: u32,
     ticks: Arc<AtomicU64>,
     haste: Arc<OnceLock<Haste>>,
-    stopped_at: Arc<OnceLock<u64>>,
-    /// Whether a call was interrupted.
-    has_interrupted: AtomicBool,
+    stopped_at: Arc<OnceLock<Duration>>,
+    /// By number of a task.
+    graces: Mutex<BTreeMap<u16, Arc<TaskGrace>>>,
     live: AtomicU32,
     log: Mutex<LogWindow>,
     /// The names of the metrics.
@@ -111,21 +112,22 @@ impl Share {
         self.ticks.load(Ordering::Relaxed)
     }
 
-    /// The tick at which it was noticed that the job was asked to stop; `None` as long as it was not. Guests look once a
-    /// tick, so it is late only if none was running.
-    pub(super) fn stopped_at(&self) -> Option<u64> {
-        let is_hasty = self.haste.get().is_some_and(Haste::has_begun);
-        is_hasty.then(|| *self.stopped_at.get_or_init(|| self.now()))
+    /// The time since it was noticed that the job was asked to stop; `None` as long as it was not. Guests look once a tick
+    /// and before each call, so it is noticed late only if none was running. `now` is a clock that all instances share.
+    #[inline]
+    pub(super) fn since_stop(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
+        if !self.haste.get().is_some_and(Haste::has_begun) {
+            return None;
+        }
+        let now = now();
+        let stopped_at = *self.stopped_at.get_or_init(|| now);
+        Some(now.saturating_sub(stopped_at))
     }
 
-    /// Notes that a call was interrupted because of a stop.
-    pub(super) fn note_interruption(&self) {
-        self.has_interrupted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a call was interrupted because of a stop.
-    pub(super) fn was_interrupted(&self) -> bool {
-        self.has_interrupted.load(Ordering::Relaxed)
+    /// The grace of a task, for all instances that it ever has.
+    pub(super) fn grace_of(&self, task: u16) -> Arc<TaskGrace> {
+        let mut graces = self.graces.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(graces.entry(task).or_default())
     }
 
     /// Whether another line may be logged in this second. Without a ticker there are no seconds, so there is no limit.

@@ -3,7 +3,8 @@
 
 use super::bindings::exports::floodmark::engine::state_values::{ColumnResult as WitColumn, Part};
 use super::bindings::floodmark::engine::types::ColumnParam;
-use super::instance::{Instance, arm, shortened};
+use super::call::call;
+use super::instance::{Instance, shortened};
 use super::{AnswerFault, GuestError};
 use floodmark_state::stream::Column;
 
@@ -29,13 +30,10 @@ impl Instance {
         from_version: u32,
         values: &Column,
     ) -> Result<Column, GuestError> {
-        arm(&mut self.store);
-        let answer = self.exports.state_values.call_migrate(
-            &mut self.store,
-            state,
-            from_version,
-            param(values),
-        );
+        let exported = &self.exports.state_values;
+        let answer = call(&mut self.store, &self.operator, "migrate", |store| {
+            exported.call_migrate(store, state, from_version, param(values))
+        })?;
         self.one_for_one("migrate", values.len(), answer)
     }
 
@@ -49,13 +47,10 @@ impl Instance {
         part: StatePart,
         values: &Column,
     ) -> Result<Column, GuestError> {
-        arm(&mut self.store);
-        let answer = self.exports.state_values.call_to_json(
-            &mut self.store,
-            state,
-            part.into(),
-            param(values),
-        );
+        let exported = &self.exports.state_values;
+        let answer = call(&mut self.store, &self.operator, "to-json", |store| {
+            exported.call_to_json(store, state, part.into(), param(values))
+        })?;
         let texts = self.one_for_one("to-json", values.len(), answer)?;
         for text in texts.iter() {
             serde_json::from_slice::<&serde_json::value::RawValue>(text).map_err(|error| {
@@ -79,13 +74,10 @@ impl Instance {
         part: StatePart,
         texts: &Column,
     ) -> Result<Column, GuestError> {
-        arm(&mut self.store);
-        let answer = self.exports.state_values.call_from_json(
-            &mut self.store,
-            state,
-            part.into(),
-            param(texts),
-        );
+        let exported = &self.exports.state_values;
+        let answer = call(&mut self.store, &self.operator, "from-json", |store| {
+            exported.call_from_json(store, state, part.into(), param(texts))
+        })?;
         self.one_for_one("from-json", texts.len(), answer)
     }
 
@@ -94,11 +86,10 @@ impl Instance {
     /// # Errors
     /// When it crashes: the instance must not be used again then.
     pub fn completed(&mut self, checkpoint: u64) -> Result<(), GuestError> {
-        arm(&mut self.store);
-        self.exports
-            .listener
-            .call_completed(&mut self.store, checkpoint)
-            .map_err(|error| self.crashed("completed", &error))
+        let listener = &self.exports.listener;
+        call(&mut self.store, &self.operator, "completed", |store| {
+            listener.call_completed(store, checkpoint)
+        })
     }
 
     /// Notifies the plugin that a checkpoint was aborted.
@@ -106,30 +97,28 @@ impl Instance {
     /// # Errors
     /// As [`Instance::completed`].
     pub fn aborted(&mut self, checkpoint: u64) -> Result<(), GuestError> {
-        arm(&mut self.store);
-        self.exports
-            .listener
-            .call_aborted(&mut self.store, checkpoint)
-            .map_err(|error| self.crashed("aborted", &error))
+        let listener = &self.exports.listener;
+        call(&mut self.store, &self.operator, "aborted", |store| {
+            listener.call_aborted(store, checkpoint)
+        })
     }
 
     fn one_for_one(
         &mut self,
         call: &'static str,
         asked: usize,
-        answer: wasmtime::Result<Result<WitColumn, String>>,
+        answer: Result<WitColumn, String>,
     ) -> Result<Column, GuestError> {
         let operator = || self.operator.clone();
         let column = match answer {
-            Ok(Ok(column)) => column,
-            Ok(Err(reason)) => {
+            Ok(column) => column,
+            Err(reason) => {
                 return Err(GuestError::Values {
                     operator: operator(),
                     call,
                     reason: shortened(&reason),
                 });
             }
-            Err(error) => return Err(self.crashed(call, &error)),
         };
         let bytes = 4 * column.ends.len() + column.bytes.len();
         self.check_returned(call, bytes as u64)?;

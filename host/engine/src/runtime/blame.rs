@@ -4,8 +4,7 @@
 //! counts if it succeeds. A piece that fails is cut again, until a single record fails on a fresh instance: that record
 //! is guilty. So all records before it have been processed, and those after it are not affected. If only large calls
 //! fail, for example because they take too much memory, all pieces succeed. A plugin that does not open, and state that
-//! cannot be read, are not blamed on a record, nor is a call that a stop of the job has interrupted. All pieces of a batch
-//! share one grace after a stop, so that it does not wait for each of them.
+//! cannot be read, are not blamed on a record, nor is a call that a stop of the job has interrupted.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::keyed::KeyedBatch;
 use super::keyed_state::KeyedState;
 use super::migration::{not_migrated, plainly};
 use super::task::{OperatorTask, TaskError};
-use crate::guest::{GraceStart, GuestError, Instance};
+use crate::guest::{GuestError, Instance};
 use floodmark_state::stream::{Batch, InputPort, OutputPort};
 
 /// Pieces of a failed call. A trap costs about as much as thirty small calls, so a few traps more are worse than more
@@ -35,7 +34,7 @@ pub(super) struct FailedCall {
 
 impl FailedCall {
     /// Separates a call that a stop of the job has interrupted, as an error: nothing is to blame for it, and it is not
-    /// repeated. Lists and maps are migrated by another instance of the operator, whose error is here only as a message.
+    /// repeated. Lists and maps are migrated by another instance of the task, whose error is here only as a message.
     ///
     /// # Errors
     /// When the call was interrupted.
@@ -43,7 +42,7 @@ impl FailedCall {
         if self.error.is_interruption() {
             return Err(self.error);
         }
-        if self.not_migrated.is_some() && instance.was_interrupted() {
+        if self.not_migrated.is_some() && instance.has_no_grace() {
             return Err(instance.interruption("migrate"));
         }
         Ok(self)
@@ -87,10 +86,6 @@ impl<S: KeyedState> OperatorTask<S> {
         }];
         let reason = failed.as_ref().map(|failed| failed.in_words(None));
         let judged = self.desk.judged;
-        let grace = match failed {
-            None => self.plugin.instance.grace_from_now(),
-            Some(_) => self.plugin.instance.grace_of_call(),
-        };
         match failed {
             None => {
                 let size = self.desk.caution.records_max();
@@ -102,7 +97,7 @@ impl<S: KeyedState> OperatorTask<S> {
         }
         while let Some(next) = pending.pop() {
             let piece = whole.part(next.records.clone());
-            self.allow(&next, grace)?;
+            self.shorten(&next);
             match self.attempt(input, &piece, wall_ms)? {
                 Ok(output) => {
                     self.desk.send(std::mem::take(&mut letters), &mut leaving);
@@ -116,7 +111,6 @@ impl<S: KeyedState> OperatorTask<S> {
         }
         let whole = self.desk.time_per_call();
         self.instance_mut().set_time_per_call(whole);
-        self.instance_mut().share_grace(None);
         self.desk.send(letters, &mut leaving);
         if let Some(reason) = reason.filter(|_| self.desk.judged == judged) {
             self.desk.caution.failed();
@@ -176,10 +170,7 @@ impl<S: KeyedState> OperatorTask<S> {
 
     /// Shortens the time limit of the next call with each cut, so that a plugin that hangs does not take the whole time
     /// at each step. A single record gets the whole time: otherwise it could be blamed for being slow in a group.
-    ///
-    /// # Errors
-    /// When the job stops, and the grace of the batch is over.
-    fn allow(&mut self, next: &BatchPiece, grace: GraceStart) -> Result<(), GuestError> {
+    fn shorten(&mut self, next: &BatchPiece) {
         let whole = self.desk.time_per_call();
         let time = match next.records.len() {
             1 => whole,
@@ -187,10 +178,7 @@ impl<S: KeyedState> OperatorTask<S> {
                 .max(TIME_MIN)
                 .min(whole),
         };
-        let instance = self.instance_mut();
-        instance.set_time_per_call(time);
-        instance.share_grace(Some(grace));
-        instance.check_grace()
+        self.instance_mut().set_time_per_call(time);
     }
 }
 

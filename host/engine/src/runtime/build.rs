@@ -133,11 +133,11 @@ fn check_max_parallelism(plan: &Plan, restored: Option<&Checkpoint>) -> Result<(
     }
 }
 
-/// A function that opens instances of an operator.
-pub(crate) fn opener(name: &str, operator: &Operator) -> InstanceFactory {
+/// A function that opens instances for a task of an operator.
+pub(crate) fn opener(name: &str, operator: &Operator, task: TaskIndex) -> InstanceFactory {
     let (plugin, name) = (Arc::clone(&operator.plugin), name.to_owned());
     let config = operator.config.clone();
-    Arc::new(move || plugin.open(&name, &config))
+    Arc::new(move || plugin.open_for(task.0, &name, &config))
 }
 
 fn outlets(plan: &Plan) -> Vec<Vec<Vec<Outlet>>> {
@@ -287,15 +287,16 @@ impl WorkerOrigin<'_> {
                 });
                 let stores = stores.collect::<Result<Vec<_>, JobError>>()?;
                 states.retain(|id| stores.iter().any(|state| state.store.holds(id)));
-                let task = |RetainedState { mut store, seals }| {
+                let task = |(task, state): (u16, RetainedState)| {
+                    let RetainedState { mut store, seals } = state;
                     // State in memory may be of another plugin.
                     let _ = store.replace_rules(states.settings());
-                    let open = opener(&node.name, operator);
+                    let open = opener(&node.name, operator, TaskIndex(task));
                     let task =
                         OperatorTask::new(open, states.declared.clone(), store, handling.clone())?;
                     Ok(Task::Operator(Box::new(task.with_seals(seals))))
                 };
-                stores.into_iter().map(task).collect()
+                (0..).zip(stores).map(task).collect()
             }
         }
     }

@@ -138,8 +138,6 @@ pub struct OwnInstance {
     open: InstanceFactory,
     states: Vec<DeclaredState>,
     instance: Option<Instance>,
-    /// Whether a call was interrupted because the job stops, so that no other is made.
-    is_interrupted: bool,
 }
 
 impl OwnInstance {
@@ -150,7 +148,6 @@ impl OwnInstance {
             open,
             states,
             instance: None,
-            is_interrupted: false,
         }
     }
 }
@@ -171,23 +168,12 @@ impl Migrate for OwnInstance {
         if version == declared.version {
             return Ok(values.clone());
         }
-        if self.is_interrupted {
-            return Err(MigrationError::Plugin {
-                message: step_of(
-                    (declared.name.as_str(), version, declared.version),
-                    "was interrupted, since the job stops",
-                ),
-            });
-        }
         loop {
             let (mut instance, was_fresh) = match self.instance.take() {
                 Some(instance) => (instance, false),
                 None => match (self.open)() {
                     Ok(opened) => (opened, true),
-                    Err(error) => {
-                        self.is_interrupted = error.is_interruption();
-                        return Err(refused(declared, version, &error));
-                    }
+                    Err(error) => return Err(refused(declared, version, &error)),
                 },
             };
             let migrated = instance.migrate(index, version, values);
@@ -197,11 +183,7 @@ impl Migrate for OwnInstance {
             }
             match migrated {
                 Ok(migrated) => return Ok(migrated),
-                Err(error) if error.is_interruption() => {
-                    self.is_interrupted = true;
-                    return Err(refused(declared, version, &error));
-                }
-                // What the instance did before may be the cause.
+                // What the instance did before may be the cause. After an interruption no other opens.
                 Err(_) if is_spoilt && !was_fresh => {}
                 Err(error) => return Err(refused(declared, version, &error)),
             }

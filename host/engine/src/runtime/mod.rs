@@ -214,9 +214,9 @@ pub enum JobError {
         /// The requested name.
         operator: String,
     },
-    /// The job was asked to stop, but a call of a plugin did not return in time.
+    /// The job was asked to stop, but the calls of a task of an operator took too long.
     #[error(
-        "stopped without a last checkpoint: operator `{operator}` was inside `{call}` for more than {after:?}; {}; `limits.stop-grace` gives calls more time",
+        "stopped without a last checkpoint: operator `{operator}` was interrupted in `{call}`, since its calls took more than {after:?} in all while the job stops; {}; `limits.stop-grace` gives them more time",
         resumed_from(*.restart)
     )]
     Interrupted {
@@ -224,7 +224,7 @@ pub enum JobError {
         operator: String,
         /// The exported function.
         call: &'static str,
-        /// The time that it had.
+        /// The time that all calls had.
         after: Duration,
         /// The checkpoint that the next run resumes from; `None` for the beginning.
         restart: Option<CheckpointId>,

@@ -144,6 +144,15 @@ impl Operator {
         }
     }
 
+    /// The same operator for tasks beside those of the job, which take nothing from what these share.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self {
+            plugin: Arc::new(self.plugin.apart()),
+            ..self.clone()
+        }
+    }
+
     /// The plugin that runs, and its configuration.
     #[must_use]
     pub fn choice(&self) -> PluginChoice {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::JobError;
 use super::plan::{NodeIndex, RegionIndex, WorkerIndex};
-use super::task::{OperatorTask, Task, kept};
+use super::task::{OperatorTask, Task, kept, listener_warning};
 use super::worker::Worker;
 use crate::connector::ConnectorError;
-use crate::guest::{GuestError, LogLevel, LogLine};
+use crate::guest::GuestError;
 use floodmark_checkpoint::{Split, Staged};
 use floodmark_state::stream::{CheckpointId, KeyGroupRange};
 use floodmark_state::{Chunk, ChunkRef, HeldStates, Sealed, StateError, StateStore};
@@ -166,10 +166,7 @@ impl Worker {
                 expired.map_err(|reason| JobError::chunks(&self.names[node.0], reason))?;
             }
             let mut lines = operator.take_log();
-            lines.extend(failed.map(|error| LogLine {
-                level: LogLevel::Warn,
-                message: format!("{error}; the task continues with a fresh instance"),
-            }));
+            lines.extend(failed.as_ref().map(listener_warning));
             self.report_log(node, lines);
         }
         Ok(())

@@ -22,7 +22,7 @@ use super::task::{InstanceFactory, OpenedPlugin, OperatorTask, Task, kept};
 use super::worker::Worker;
 use crate::guest::{Description, GuestError, Plugin};
 use floodmark_checkpoint::crash::{self, Point};
-use floodmark_state::stream::CheckpointId;
+use floodmark_state::stream::{CheckpointId, TaskIndex};
 use floodmark_state::{StateId, StateSchema, StateSettings};
 
 /// The running plan and its states, for a caller that wants to change them.
@@ -138,10 +138,10 @@ impl PreparedSwap {
             let node = node_of(&plan, name)?;
             let saved = running.schemas[node.0].clone();
             let states = States::taken_over(name, operator, newest, saved, allow_dropped)?;
-            let open = opener(name, operator);
             let handling = Handling::of_one_among(plan.parallelism, name, operator);
-            for tasks in &mut ready {
-                let opened = ReadyPlugin::open(Arc::clone(&open), &states, handling.clone());
+            for (task, tasks) in (0..).map(TaskIndex).zip(&mut ready) {
+                let open = opener(name, operator, task);
+                let opened = ReadyPlugin::open(open, &states, handling.clone());
                 tasks.insert(node, opened.map_err(JobError::from)?);
             }
             schemas.insert(node, states.schemas);

@@ -295,7 +295,7 @@ impl Hurry {
 
 impl Worker {
     /// Lets operators migrate some of what no record asks for, and drop what is left of earlier versions: all of them if the
-    /// worker is idle, else those that are hurried. One step of each is a few milliseconds of work, so that records and
+    /// worker is idle, else those that are hurried; none while the job stops, which does not depend on it. One step of each is a few milliseconds of work, so that records and
     /// barriers do not wait for long. Returns whether there was anything to do.
     ///
     /// # Errors
@@ -307,6 +307,9 @@ impl Worker {
             let Some(Task::Operator(operator)) = &mut self.tasks[node.0] else {
                 continue;
             };
+            if operator.plugin.instance.is_job_stopping() {
+                continue;
+            }
             let is_hurried = self.link.hurry.is_for(&self.names[node.0], now);
             if is_hurried {
                 operator.store_mut().hurry_versions();

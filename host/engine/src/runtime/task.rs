@@ -19,7 +19,8 @@ use super::sweep::Sweep;
 use super::trees::Trees;
 use crate::connector::SinkWriter;
 use crate::guest::{
-    CallOutput, CallTimes, Exceeded, GuestError, Instance, LogLine, Rejection, StateAccess,
+    CallOutput, CallTimes, Exceeded, GuestError, Instance, LogLevel, LogLine, Rejection,
+    StateAccess,
 };
 use floodmark_state::stream::{Batch, CheckpointId, InputPort, OptionalColumn, OutputPort};
 use floodmark_state::{Keys, Lookup, StateError, StateKind, TreeError};
@@ -187,10 +188,11 @@ impl<S: KeyedState> OperatorTask<S> {
     }
 
     /// Notifies the plugin of a completed or failed checkpoint. If it crashes in that call, a fresh instance replaces
-    /// it; the returned reason is for a warning, and nothing else has happened.
+    /// it; the returned reason is for a warning ([`listener_warning`]), and nothing else has happened. A stop does not depend
+    /// on this call: it is no failure that the stop interrupts it, or that the task has no grace for it.
     ///
     /// # Errors
-    /// When no fresh instance can be opened, or a stop of the job has interrupted the call.
+    /// When no fresh instance can be opened.
     pub(crate) fn notify(
         &mut self,
         checkpoint: CheckpointId,
@@ -200,10 +202,14 @@ impl<S: KeyedState> OperatorTask<S> {
             true => self.plugin.instance.completed(checkpoint.0),
             false => self.plugin.instance.aborted(checkpoint.0),
         };
-        match heard {
-            Ok(()) => Ok(None),
-            Err(error) if error.is_interruption() => Err(error),
-            Err(error) => self.renew().map(|()| Some(error)),
+        let Err(error) = heard else {
+            return Ok(None);
+        };
+        match self.renew() {
+            Ok(()) => Ok(Some(error)),
+            // No call of the task begins any more, so the old instance is not used again.
+            Err(later) if later.is_interruption() => Ok(Some(error)),
+            Err(later) => Err(later),
         }
     }
 
@@ -337,7 +343,7 @@ impl<S: KeyedState> OperatorTask<S> {
             self.desk.keep_reported(reported);
         }
         self.write(&output, keys, wall_ms)?;
-        if !self.plugin.sweep.is_over() {
+        if !self.plugin.sweep.is_over() && !self.plugin.instance.is_job_stopping() {
             self.sweep(wall_ms)?;
         }
         self.settle(wall_ms)?;
@@ -504,6 +510,18 @@ impl<S: KeyedState> OperatorTask<S> {
         let mut leaving = leaving(output.emissions, batch);
         self.desk.send(letters, &mut leaving);
         Ok(leaving)
+    }
+}
+
+/// The warning for a plugin that has failed when it was notified of a checkpoint.
+pub(crate) fn listener_warning(error: &GuestError) -> LogLine {
+    let next = match error.is_interruption() {
+        true => "the stop does not depend on that call",
+        false => "the task continues with a fresh instance",
+    };
+    LogLine {
+        level: LogLevel::Warn,
+        message: format!("{error}; {next}"),
     }
 }
 

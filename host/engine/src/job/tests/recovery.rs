@@ -219,7 +219,7 @@ fn an_interrupted_plugin_ends_a_job_that_stops() {
         "10 stop
          11 interrupted",
         "10 begin 1 Stop
-         11 finish stopped without a last checkpoint: operator `count` was inside `process` for more than 1s; there is no checkpoint yet, so the same command starts from the beginning; `limits.stop-grace` gives calls more time",
+         11 finish stopped without a last checkpoint: operator `count` was interrupted in `process`, since its calls took more than 1s in all while the job stops; there is no checkpoint yet, so the same command starts from the beginning; `limits.stop-grace` gives them more time",
     );
     // A drain does not wait for it either.
     check(
@@ -232,7 +232,7 @@ fn an_interrupted_plugin_ends_a_job_that_stops() {
          10 wait 0 s
          10 start 2
          12 end input
-         12 finish stopped without a last checkpoint: operator `count` was inside `process` for more than 1s; checkpoint 4 is kept, and the same command resumes from it; `limits.stop-grace` gives calls more time",
+         12 finish stopped without a last checkpoint: operator `count` was interrupted in `process`, since its calls took more than 1s in all while the job stops; checkpoint 4 is kept, and the same command resumes from it; `limits.stop-grace` gives them more time",
     );
     check(
         "10 fail
@@ -241,6 +241,6 @@ fn an_interrupted_plugin_ends_a_job_that_stops() {
         "10 recover
          10 wait 0 s
          10 start 2
-         11 finish stopped without a last checkpoint: operator `count` was inside `process` for more than 1s; checkpoint 4 is kept, and the same command resumes from it; `limits.stop-grace` gives calls more time",
+         11 finish stopped without a last checkpoint: operator `count` was interrupted in `process`, since its calls took more than 1s in all while the job stops; checkpoint 4 is kept, and the same command resumes from it; `limits.stop-grace` gives them more time",
     );
 }

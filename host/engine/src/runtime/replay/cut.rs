@@ -53,9 +53,10 @@ pub(super) fn cut(plan: &Plan, operator: &str, captured: &Captured) -> Option<(P
             // A replay shows the records at which the operator fails, so none is skipped.
             Role::Operator(operator) if at == target => Role::Operator(Operator {
                 on_error: OnError::Fail,
-                ..operator.clone()
+                ..operator.apart()
             }),
-            role => role.clone(),
+            Role::Operator(operator) => Role::Operator(operator.apart()),
+            Role::Sink(sink) => Role::Sink(Arc::clone(sink)),
         };
         nodes.push(Node {
             role,
