@@ -178,9 +178,65 @@ fn a_record_beyond_the_limit_on_state_is_handled_as_any_other() {
     job.run(&[]).succeeded();
 }
 
+/// A job of an operator that adds 1 MB of state every 4096 records, of one with little state, and of 16 MiB for both.
+fn sharing(records: u32) -> Job {
+    let job = job(records, &writes("v", 1_000_000), "");
+    job.write("small.wasm", writes("v", 1000));
+    let text = std::fs::read_to_string(job.path("pipeline.toml")).unwrap();
+    let more = r#"
+state.memory = "16MiB"
+source.others = { connector = "generator", keys = 10, records = 10 }
+operator.small = { plugin = "small.wasm", from = "others" }
+sink.little = { connector = "discard", from = "small" }
+"#;
+    job.write("pipeline.toml", text + more);
+    job
+}
+
+#[test]
+fn an_operator_may_have_the_memory_for_state_that_others_leave() {
+    // More than half of it.
+    let (outcome, _) = run(&sharing(11 * 4096));
+    outcome.succeeded().says("finished: ");
+    let says = " together, but at most 16 MiB are allowed; raise `state.memory`, give the state a time to live, or use the backend `disk`";
+    let job = sharing(30 * 4096);
+    fails(&job, 1, says);
+    // One with a limit of its own takes nothing from the others.
+    job.run(&["--set", "operator.bad.limits.state=off"])
+        .succeeded()
+        .says("finished: ");
+}
+
+#[test]
+fn status_tells_the_limit_that_operators_share() {
+    let job = Job::endless("state.memory = '64MiB'");
+    let state = state_of_count(&job, |screen| {
+        let words = "; all operators without `limits.state` have ";
+        assert!(screen.contains(words), "{screen}");
+        assert!(screen.contains(" of 64.0 MiB\n"), "{screen}");
+    });
+    assert_eq!(state["limit-bytes"], Value::Null, "{state}");
+    assert_eq!(state["shared"]["limit-bytes"], 64 << 20, "{state}");
+    assert!(
+        state["shared"]["size-bytes"].as_u64().unwrap() > 0,
+        "{state}"
+    );
+}
+
 #[test]
 fn status_tells_how_much_state_there_is_and_may_be() {
     let job = Job::endless("limits.state = '64MiB'");
+    let state = state_of_count(&job, |screen| {
+        let words = "of 64.0 MiB that its tasks may have together\n";
+        assert!(screen.contains(words), "{screen}");
+    });
+    assert_eq!(state["limit-bytes"], 64 << 20, "{state}");
+    assert_eq!(state["shared"], Value::Null, "{state}");
+    assert!(state["size-bytes"].as_u64().unwrap() > 0, "{state}");
+}
+
+/// What `status` tells of the state of `count` after a checkpoint, as JSON; `check` gets the screen.
+fn state_of_count(job: &Job, check: impl FnOnce(&str)) -> Value {
     let mut run = job.start(&[]);
     run.wait_for("starts from the beginning");
     job.command(&["checkpoint", "trigger", "."]).succeeded();
@@ -188,14 +244,11 @@ fn status_tells_how_much_state_there_is_and_may_be() {
     let told: Value = serde_json::from_str(&told).unwrap();
     let mut vertices = told["vertices"].as_array().unwrap().iter();
     let count = vertices.find(|vertex| vertex["name"] == "count");
-    let state = &count.unwrap()["state"];
-    assert_eq!(state["limit-bytes"], 64 << 20, "{state}");
-    assert!(state["size-bytes"].as_u64().unwrap() > 0, "{state}");
-    let screen = job.command(&["status", "."]).succeeded().stdout;
-    let words = "of 64.0 MiB that its tasks may have together\n";
-    assert!(screen.contains(words), "{screen}");
+    let state = count.unwrap()["state"].clone();
+    check(&job.command(&["status", "."]).succeeded().stdout);
     run.signal("INT");
     run.wait().succeeded();
+    state
 }
 
 /// A component of some KiB with one function: each of its locals lives through all of its loops, so the compiler has to

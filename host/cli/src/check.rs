@@ -165,11 +165,20 @@ fn describe_job(spec: &Spec) -> String {
     if spec.checkpoint.mode == CheckpointMode::AtLeastOnce {
         text += "after a failure, records since the last checkpoint may count twice: `checkpoint.mode` is `at-least-once`\n";
     }
-    if spec.state.backend == StateBackendSetting::Disk {
-        text += &format!(
-            "state is on disk, with {} of it in memory\n",
-            size::format(spec.state.memory)
-        );
+    match (spec.state.backend, spec.state.memory) {
+        (StateBackendSetting::Disk, _) => {
+            text += &format!(
+                "state is on disk, with {} of it in memory\n",
+                size::format(spec.state.memory_beside_disk())
+            );
+        }
+        (StateBackendSetting::Memory, Some(bytes)) => {
+            text += &format!(
+                "operators without `limits.state` may have {} of state together\n",
+                size::format(bytes)
+            );
+        }
+        (StateBackendSetting::Memory, None) => {}
     }
     text += &format!("{}\n", restart::describe(&spec.restart));
     text

@@ -320,17 +320,23 @@ fn operator(vertex: &Value) -> String {
     ) + &not_migrated(&vertex["state"]["not-migrated"])
 }
 
-/// The size of the state and its limit; nothing without a limit.
+/// The size of the state and its limit, or the one that it shares; nothing without a limit.
 fn state(state: &Value) -> String {
-    if state["limit-bytes"].is_null() {
-        return String::new();
+    let of = |field: &Value| bytes(number(field));
+    let size = of(&state["size-bytes"]);
+    let shared = &state["shared"];
+    match (state["limit-bytes"].is_null(), shared.is_null()) {
+        (false, _) => format!(
+            "  state  {size} of {} that its tasks may have together\n",
+            of(&state["limit-bytes"])
+        ),
+        (true, false) => format!(
+            "  state  {size}; all operators without `limits.state` have {} of {}\n",
+            of(&shared["size-bytes"]),
+            of(&shared["limit-bytes"])
+        ),
+        (true, true) => String::new(),
     }
-    let of = |field: &str| bytes(number(&state[field]));
-    format!(
-        "  state  {} of {} that its tasks may have together\n",
-        of("size-bytes"),
-        of("limit-bytes")
-    )
 }
 
 /// One line for each state with entries that the plugin could not migrate.
@@ -395,6 +401,17 @@ mod tests {
     //! Catches missing figures, and plugin names that write to the terminal.
 
     use super::*;
+
+    #[test]
+    fn a_limit_is_that_of_the_operator_or_of_all() {
+        let check = |limits: Value, expected: &str| assert_eq!(state(&limits), expected);
+        let shared = json!({ "size-bytes": 7168, "limit-bytes": 1 << 30 });
+        check(json!({ "size-bytes": 6144 }), "");
+        check(
+            json!({ "size-bytes": 6144, "limit-bytes": null, "shared": shared }),
+            "  state  6.0 KiB; all operators without `limits.state` have 7.0 KiB of 1.0 GiB\n",
+        );
+    }
 
     #[test]
     fn a_screen_has_what_matters() {

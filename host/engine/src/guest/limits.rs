@@ -40,7 +40,7 @@ pub struct Limits {
     /// Largest output of one call, in bytes.
     pub output_bytes_per_call: u64,
     /// Bytes that the state of one task may take, with what is not compacted yet; `u64::MAX` without a limit. `None` for
-    /// the default: a job whose state is in memory divides a part of the machine's memory among its tasks.
+    /// the default: in a job whose state is in memory, all operators without a size share a part of the machine's memory.
     pub state_bytes: Option<u64>,
     /// Log lines of an operator per second, over all its instances.
     pub log_lines_per_second: u32,
@@ -143,8 +143,15 @@ pub enum Exceeded {
         bytes: u64,
         /// The limit in bytes.
         allowed: u64,
-        /// Whether the limit is a share of the machine's memory, since the operator has none of its own.
-        is_share: bool,
+    },
+    /// More state of all operators without `limits.state` than the job may have.
+    StateOfJob {
+        /// The size that the state of the task would have, in bytes.
+        bytes: u64,
+        /// The size that all state under this limit would have, in bytes.
+        all: u64,
+        /// The limit in bytes.
+        allowed: u64,
     },
     /// `fuel-per-call`
     Fuel {
@@ -189,6 +196,7 @@ impl Exceeded {
             Self::Time { .. } => "limits.time-per-call",
             Self::Output { .. } | Self::Changes { .. } => "limits.output-per-call",
             Self::State { .. } => "limits.state",
+            Self::StateOfJob { .. } => "state.memory",
             Self::Fuel { .. } => "limits.fuel-per-call",
             Self::CompileTime { .. } => "limits.compile-time",
             Self::CompileMemory { .. } => "limits.compile-memory",
@@ -220,9 +228,8 @@ impl Exceeded {
             Self::CompileTime { .. } | Self::CompileMemory { .. } => {
                 format!("{raise}, or make the plugin smaller")
             }
-            Self::State { is_share: true, .. } => {
-                "set `limits.state`, give the state a time to live, or use the backend `disk`"
-                    .to_owned()
+            Self::StateOfJob { .. } => {
+                format!("{raise}, give the state a time to live, or use the backend `disk`")
             }
             Self::State { .. } => format!("{raise}, or give the state a time to live"),
             Self::Emissions { .. } => {
@@ -264,9 +271,19 @@ impl Exceeded {
             Self::Changes { changes, allowed } => format!(
                 "changed {changes} items of lists and maps in `{call}`, but at most {allowed} are allowed, one for each KiB of output"
             ),
-            Self::State { bytes, allowed, .. } => format!(
+            Self::State { bytes, allowed } => format!(
                 "would have {} of state in one task after `{call}`, but at most {} are allowed",
                 ByteCount(bytes).in_unit_of(allowed),
+                ByteCount(allowed)
+            ),
+            Self::StateOfJob {
+                bytes,
+                all,
+                allowed,
+            } => format!(
+                "would have {} of state in one task after `{call}`, and all operators without `limits.state` {} together, but at most {} are allowed",
+                ByteCount(bytes).in_unit_of(allowed),
+                ByteCount(all).in_unit_of(allowed),
                 ByteCount(allowed)
             ),
             Self::Fuel { allowed } => format!("used its {allowed} units of fuel in `{call}`"),

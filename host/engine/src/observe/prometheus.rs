@@ -320,7 +320,7 @@ const TIMED: [Counted; 6] = [
 /// A gauge of a task.
 type Level = (&'static str, &'static str, fn(&TaskMetrics) -> &Gauge);
 
-const LEVELS: [Level; 6] = [
+const LEVELS: [Level; 7] = [
     ("state_bytes", "The state's newest entries.", |task| {
         &task.state.bytes
     }),
@@ -331,8 +331,13 @@ const LEVELS: [Level; 6] = [
     ),
     (
         "state_limit_bytes",
-        "The limit on the size of the state, 0 without one.",
+        "The limit on the size of the state, 0 without one of its own.",
         |task| &task.state.limit,
+    ),
+    (
+        "state_shared_limit_bytes",
+        "The limit on the size of all state that shares it, 0 without one.",
+        |task| &task.state.shared_limit,
     ),
     (
         "state_entries",

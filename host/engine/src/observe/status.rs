@@ -95,6 +95,7 @@ fn vertex(facts: &Facts, index: usize, node: &NodeFacts, lately: &Lately, now_ms
             "entries": sum(|task| &task.state.entries),
             "size-bytes": sum(|task| &task.state.size),
             "limit-bytes": Some(sum(|task| &task.state.limit)).filter(|limit| *limit > 0),
+            "shared": shared_state(facts, index),
             "not-migrated": unmigrated(facts, index),
         });
     }
@@ -114,6 +115,19 @@ fn live(facts: &Facts, node: usize) -> impl Iterator<Item = &TaskMetrics> {
     facts
         .live_workers()
         .filter_map(move |worker| worker.task(node))
+}
+
+/// Size and limit of the state of all operators that share a limit; null if this one does not.
+fn shared_state(facts: &Facts, node: usize) -> Value {
+    let limits = live(facts, node).map(|task| task.state.shared_limit.get());
+    let limit = limits.max().unwrap_or(0);
+    if limit == 0 {
+        return Value::Null;
+    }
+    let tasks = (0..facts.nodes.len()).flat_map(|node| live(facts, node));
+    let sharing = tasks.filter(|task| task.state.shared_limit.get() > 0);
+    let size: u64 = sharing.map(|task| task.state.size.get()).sum();
+    json!({ "size-bytes": size, "limit-bytes": limit })
 }
 
 /// Entries of earlier versions that the plugin could not migrate, by state, over all tasks of a node.

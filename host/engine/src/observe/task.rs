@@ -150,8 +150,10 @@ pub struct StateVolume {
     pub bytes: Gauge,
     /// Bytes of all entries, with those that are not compacted yet.
     pub size: Gauge,
-    /// The limit on that size in bytes; 0 without a limit.
+    /// The limit on that size in bytes; 0 without one of its own.
     pub limit: Gauge,
+    /// The limit in bytes on the sum of that size over all tasks that share this limit; 0 if it shares none.
+    pub shared_limit: Gauge,
     /// Entries, at the last snapshot.
     pub entries: Gauge,
     /// Entries of earlier versions that the plugin could not migrate.

@@ -15,8 +15,7 @@ use super::problem::{DeserializeFault, Document, Problem, Problems, TextPosition
 use super::reader::read;
 use super::restart::{self, RestartSettings};
 use super::settings::{
-    CheckpointSection, INTERVAL_MIN, MEMORY_MIN, OnErrorSetting, RETAINED_MAX, StateBackendSetting,
-    StateSection,
+    CheckpointSection, INTERVAL_MIN, MEMORY_MIN, OnErrorSetting, RETAINED_MAX, StateSection,
 };
 use super::spec::{NAME_CHARS_MAX, NODES_MAX, SinkSpec, SourceSpec, Spec};
 use super::tree::{self, TomlNode, TomlTable, Value};
@@ -250,7 +249,7 @@ impl Sections<'_> {
 
     fn state(&mut self) -> StateSection {
         let settings: StateSection = self.section("state");
-        if settings.backend == StateBackendSetting::Disk && settings.memory < MEMORY_MIN {
+        if settings.memory.is_some_and(|bytes| bytes < MEMORY_MIN) {
             let message = format!(
                 "is less than {}; write a larger one",
                 size::format(MEMORY_MIN)

@@ -205,18 +205,30 @@ impl<'de> Deserialize<'de> for StorageSetting {
 pub struct StateSection {
     /// The place for state while the job runs.
     pub backend: StateBackendSetting,
-    /// Bytes of state in memory, over all tasks, with the backend `disk`.
-    #[serde(deserialize_with = "size::deserialize")]
-    pub memory: u64,
+    /// Bytes of state in memory, over all tasks. With the backend `memory` more state is refused, with `disk` it is in files.
+    #[serde(deserialize_with = "given_size")]
+    pub memory: Option<u64>,
 }
 
 impl Default for StateSection {
     fn default() -> Self {
         Self {
             backend: StateBackendSetting::Memory,
-            memory: 256 << 20,
+            memory: None,
         }
     }
+}
+
+impl StateSection {
+    /// Bytes of state in memory with the backend `disk`.
+    #[must_use]
+    pub fn memory_beside_disk(&self) -> u64 {
+        self.memory.unwrap_or(256 << 20)
+    }
+}
+
+fn given_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    size::deserialize(deserializer).map(Some)
 }
 
 /// The place for state while the job runs.

@@ -275,7 +275,7 @@ impl WorkerOrigin<'_> {
                     .collect()
             }
             Role::Operator(operator) => {
-                let handling = Handling::of_one_among(parallelism, &node.name, operator);
+                let handling = Handling::of(&node.name, operator);
                 let seals = Seals::begin(self.restored.map(|restored| restored.id));
                 let tasks = (0..parallelism).map(TaskIndex);
                 let stores = tasks.map(|task| match self.left.take(index, task) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::plan::{OnError, Operator};
 use super::sizes::Caution;
+use super::state_room::{StateBound, StateRoom};
 use super::task::TaskError;
 use super::throttled_log::ThrottledLog;
 use crate::connector::letter::Letter;
@@ -39,10 +40,7 @@ pub struct Handling {
     plugin: PluginDigest,
     inputs: Vec<String>,
     time_per_call: Duration,
-    /// Bytes that the state of the task may take; `u64::MAX` without a limit.
-    state_bytes_max: u64,
-    /// Whether that is a share of the memory for state, which the operator has no limit of its own for.
-    is_state_shared: bool,
+    state_bound: StateBound,
     /// The port for dead letters: the first one after those of the plugin.
     port: OutputPort,
 }
@@ -58,24 +56,14 @@ impl Handling {
             plugin: operator.plugin.digest(),
             inputs: description.inputs.clone(),
             time_per_call: operator.limits.time_per_call,
-            state_bytes_max: operator.limits.state_bytes.unwrap_or(u64::MAX),
-            is_state_shared: false,
+            state_bound: StateBound::of(operator),
             port: OutputPort(description.outputs.len() as u16),
         }
     }
 
-    /// As [`Handling::of`], for one of so many tasks: they share the memory for state, unless the operator has a limit on
-    /// it.
-    #[must_use]
-    pub fn of_one_among(tasks: u16, name: &str, operator: &Operator) -> Self {
-        let memory = operator.state_memory;
-        let share = memory.map(|bytes| bytes / u64::from(tasks.max(1)));
-        let state_bytes_max = operator.limits.state_bytes.or(share);
-        Self {
-            state_bytes_max: state_bytes_max.unwrap_or(u64::MAX),
-            is_state_shared: operator.limits.state_bytes.is_none(),
-            ..Self::of(name, operator)
-        }
+    /// The room for the state of a task. A later plugin of the task does not change it.
+    pub(super) fn room(&self) -> StateRoom {
+        StateRoom::new(self.state_bound.clone())
     }
 }
 
@@ -126,16 +114,6 @@ impl FaultHandler {
     /// Adds the times of an instance that is being replaced.
     pub(super) fn keep_times(&mut self, times: CallTimes) {
         self.times = self.all_times(times);
-    }
-
-    /// Bytes that the state may take; `u64::MAX` without a limit.
-    pub(super) fn state_bytes_max(&self) -> u64 {
-        self.handling.state_bytes_max
-    }
-
-    /// Whether the limit on state is a share of the memory for it.
-    pub(super) fn is_state_shared(&self) -> bool {
-        self.handling.is_state_shared
     }
 
     /// The name of the operator.

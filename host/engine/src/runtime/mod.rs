@@ -32,6 +32,7 @@ pub(crate) mod sizes;
 pub mod snapshot;
 pub mod source_task;
 mod stages;
+mod state_room;
 pub mod swap;
 pub mod task;
 mod throttled_log;

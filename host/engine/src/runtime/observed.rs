@@ -180,16 +180,15 @@ impl Meters {
     }
 }
 
-/// Publishes how large the state is, and how large it may be.
+/// Publishes how large the state is, and how large it may be, to observers and to tasks that share its limit.
 fn note_state(task: &TaskMetrics, operator: &mut OperatorTask) {
-    let limit = operator.desk.state_bytes_max();
+    operator.publish_size();
+    let (limit, shared_limit) = operator.room.limits();
     let store = operator.store_mut();
     task.state.bytes.set(store.live_bytes() as u64);
     task.state.size.set(store.total_bytes() as u64);
-    task.state.limit.set(match limit {
-        u64::MAX => 0,
-        limit => limit,
-    });
+    task.state.limit.set(limit);
+    task.state.shared_limit.set(shared_limit);
 }
 
 /// Publishes the kind of code that an operator runs.

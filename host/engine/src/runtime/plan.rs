@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::aligner::Mode;
+pub use super::state_room::StateBudget;
 use crate::connector::{Sink, Source};
 use crate::guest::{Limits, Plugin};
 use floodmark_checkpoint::PluginChoice;
@@ -60,9 +61,6 @@ pub enum StateBackend {
 
 /// Creates an empty file for its caller alone.
 pub type Scratch = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
-
-/// Percent of the memory that the state of all operators may take; the rest is for instances, batches and code.
-const STATE_PERCENT: u64 = 80;
 
 /// A node of the graph.
 #[derive(Clone)]
@@ -123,8 +121,8 @@ pub struct Operator {
     pub ttl_ms: BTreeMap<String, Option<u64>>,
     /// The limits of an instance, of this plugin and of later replacements.
     pub limits: Limits,
-    /// Bytes of memory that the state of all its tasks may take together, if `limits` have no size; `None` without a limit.
-    pub state_memory: Option<u64>,
+    /// What its state may take together with that of others, if `limits` have no size; `None` without a limit.
+    pub state_budget: Option<Arc<StateBudget>>,
     /// The handling of records that the plugin cannot handle.
     pub on_error: OnError,
 }
@@ -139,7 +137,7 @@ impl Operator {
             config,
             replaces: None,
             ttl_ms: BTreeMap::new(),
-            state_memory: None,
+            state_budget: None,
             on_error: OnError::default(),
         }
     }
@@ -149,6 +147,7 @@ impl Operator {
     pub fn apart(&self) -> Self {
         Self {
             plugin: Arc::new(self.plugin.apart()),
+            state_budget: None,
             ..self.clone()
         }
     }
@@ -246,13 +245,12 @@ impl Plan {
         (0..).map(NodeIndex).zip(&self.nodes)
     }
 
-    /// Divides a part of this memory among the operators with state, whose limits name no size.
-    pub fn share_memory(&mut self, machine_bytes: Option<u64>) {
-        let count = self.nodes.iter().filter(|node| has_state(node)).count() as u64;
+    /// Lets the state of all operators whose limits name no size have so many bytes together.
+    pub fn bound_state(&mut self, bytes: u64) {
+        let budget = Arc::new(StateBudget::new(bytes));
         for node in self.nodes.iter_mut().filter(|node| has_state(node)) {
             if let Role::Operator(operator) = &mut node.role {
-                operator.state_memory =
-                    machine_bytes.map(|bytes| bytes / 100 * STATE_PERCENT / count);
+                operator.state_budget = Some(Arc::clone(&budget));
             }
         }
     }

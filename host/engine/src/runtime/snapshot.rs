@@ -164,6 +164,7 @@ impl Worker {
             if is_durable {
                 let expired = operator.store_mut().expire(self.wall_ms);
                 expired.map_err(|reason| JobError::chunks(&self.names[node.0], reason))?;
+                operator.publish_size();
             }
             let mut lines = operator.take_log();
             lines.extend(failed.as_ref().map(listener_warning));

@@ -138,7 +138,7 @@ impl PreparedSwap {
             let node = node_of(&plan, name)?;
             let saved = running.schemas[node.0].clone();
             let states = States::taken_over(name, operator, newest, saved, allow_dropped)?;
-            let handling = Handling::of_one_among(plan.parallelism, name, operator);
+            let handling = Handling::of(name, operator);
             for (task, tasks) in (0..).map(TaskIndex).zip(&mut ready) {
                 let open = opener(name, operator, task);
                 let opened = ReadyPlugin::open(open, &states, handling.clone());

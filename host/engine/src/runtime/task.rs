@@ -15,12 +15,12 @@ use super::sizes::CALL_RECORDS_MAX;
 use super::snapshot::Seals;
 use super::source_task::SourceTask;
 use super::stages::CallLaps;
+use super::state_room::StateRoom;
 use super::sweep::Sweep;
 use super::trees::Trees;
 use crate::connector::SinkWriter;
 use crate::guest::{
-    CallOutput, CallTimes, Exceeded, GuestError, Instance, LogLevel, LogLine, Rejection,
-    StateAccess,
+    CallOutput, CallTimes, GuestError, Instance, LogLevel, LogLine, Rejection, StateAccess,
 };
 use floodmark_state::stream::{Batch, CheckpointId, InputPort, OptionalColumn, OutputPort};
 use floodmark_state::{Keys, Lookup, StateError, StateKind, TreeError};
@@ -86,6 +86,7 @@ pub struct OperatorTask<S: KeyedState = Trees<OwnInstance>> {
     /// Whether it was already reported that our own store needs a checkpoint.
     pub(super) has_told_dirty: bool,
     pub(super) desk: FaultHandler,
+    pub(super) room: StateRoom,
     /// Measures the stages of the current batch.
     pub(super) laps: CallLaps,
 }
@@ -170,6 +171,7 @@ impl<S: KeyedState> OperatorTask<S> {
             seals: Seals::begin(None),
             call_records_max: CALL_RECORDS_MAX,
             has_told_dirty: false,
+            room: handling.room(),
             desk: FaultHandler::new(handling),
             laps: CallLaps::default(),
             is_fresh: true,
@@ -470,21 +472,24 @@ impl<S: KeyedState> OperatorTask<S> {
     /// Checks that the state has room for what a call wrote. Nothing of the call is applied yet. Keys are not counted, so
     /// the state may exceed its limit by what one call may return. A call that only removes always passes.
     fn check_state(&mut self, output: &CallOutput) -> Result<(), GuestError> {
-        let allowed = self.desk.state_bytes_max();
         let written = output.state_bytes();
-        let bytes = kept(&mut self.kept).store_mut().size_bytes() + written;
-        if written == 0 || bytes <= allowed {
+        if written == 0 {
             return Ok(());
         }
-        Err(GuestError::Limit {
-            operator: self.desk.operator().to_owned(),
-            call: "process",
-            exceeded: Exceeded::State {
-                bytes,
-                allowed,
-                is_share: self.desk.is_state_shared(),
-            },
-        })
+        let bytes = kept(&mut self.kept).store_mut().size_bytes() + written;
+        self.room
+            .check(bytes)
+            .map_err(|exceeded| GuestError::Limit {
+                operator: self.desk.operator().to_owned(),
+                call: "process",
+                exceeded,
+            })
+    }
+
+    /// Publishes the size of its state, against which other tasks are checked.
+    pub(super) fn publish_size(&mut self) {
+        let bytes = kept(&mut self.kept).store_mut().size_bytes();
+        self.room.publish(bytes);
     }
 
     /// The emitted records of a successful call, including dead letters for rejected records.

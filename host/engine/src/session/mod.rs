@@ -38,6 +38,9 @@ use crate::{EngineError, Say, StartFrom};
 use floodmark_checkpoint::{CheckpointReader, CheckpointStorage};
 use floodmark_state::stream::CheckpointId;
 
+/// Percent of the machine's memory that state may take, if the pipeline does not say how much.
+const STATE_PERCENT: u64 = 80;
+
 /// A job whose plugins and storage are open, before its checkpoint is found.
 pub struct OpenedJob {
     /// The engine that loaded the plugins of the pipeline, and loads those of its checkpoint.
@@ -99,7 +102,10 @@ impl OpenedJob {
         plan.allow_dropped_state = allow_dropped_state;
         plan.backend = backend(&graph.spec.state, &data_dir);
         if matches!(plan.backend, plan::StateBackend::Memory) {
-            plan.share_memory(machine::memory_bytes());
+            let default = || machine::memory_bytes().map(part_for_state);
+            if let Some(bytes) = graph.spec.state.memory.or_else(default) {
+                plan.bound_state(bytes);
+            }
         }
         let checkpoint = &graph.spec.checkpoint;
         let start = StartPoint::open(from, &plan, &data_dir)?;
@@ -255,11 +261,17 @@ fn backend(settings: &StateSection, data_dir: &DataDir) -> plan::StateBackend {
             allocator::return_large_buffers();
             let folder = data_dir.path().to_path_buf();
             plan::StateBackend::Disk {
-                memory_bytes: settings.memory,
+                memory_bytes: settings.memory_beside_disk(),
                 scratch: Arc::new(move || scratch::file_in(&folder)),
             }
         }
     }
+}
+
+/// Bytes of this memory that the state of all operators may take, in whole MiB; the rest is for instances, batches and code.
+fn part_for_state(memory_bytes: u64) -> u64 {
+    let bytes = memory_bytes / 100 * STATE_PERCENT;
+    (bytes >> 20).max(1) << 20
 }
 
 /// Checks the inputs before anything is deleted, so that a typo in the path of an input loses no checkpoints.

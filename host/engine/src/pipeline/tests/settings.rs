@@ -55,7 +55,7 @@ fn defaults_are_those_of_the_readme() {
     assert_eq!(checkpoint(""), Ok(settings));
     let settings = StateSection {
         backend: StateBackendSetting::Memory,
-        memory: 256 << 20,
+        memory: None,
     };
     assert_eq!(state(""), Ok(settings));
 }
@@ -91,7 +91,7 @@ fn each_setting_is_read() {
     );
     let settings = state("backend = 'disk'\nmemory = '1.5GiB'").unwrap();
     assert_eq!(settings.backend, StateBackendSetting::Disk);
-    assert_eq!(settings.memory, 3 << 29);
+    assert_eq!(settings.memory, Some(3 << 29));
 }
 
 #[test]
