@@ -121,7 +121,7 @@ impl Rehearsal<'_> {
             RehearsalExtent::Sample => newest_of(snapshot),
             RehearsalExtent::All => snapshot.clone(),
         };
-        rehearsed.unread_bytes = bytes_of(snapshot) - bytes_of(&read);
+        rehearsed.unread_bytes = unread_bytes(snapshot, &read);
         let scratch = (self.scratch)().map_err(|source| SwapRefusal::Scratch { source })?;
         let state = SavedState::open(self.reader, self.checkpoint, &read, scratch);
         let mut state = state.map_err(|source| self.unreadable(source))?;
@@ -312,9 +312,9 @@ fn keys_of_version(
     Some(count)
 }
 
-fn bytes_of(snapshot: &OperatorSnapshot) -> u64 {
-    let chunks = snapshot.tasks.iter().flat_map(|task| &task.chunks);
-    chunks.map(|chunk| u64::from(chunk.len)).sum()
+/// Bytes of the chunks of a snapshot that a part of it lacks. Each counts once, also if several tasks name it.
+fn unread_bytes(whole: &OperatorSnapshot, read: &OperatorSnapshot) -> u64 {
+    whole.state_bytes() - read.state_bytes()
 }
 
 /// The newest chunks of each task.
@@ -335,4 +335,40 @@ fn newest_of(snapshot: &OperatorSnapshot) -> OperatorSnapshot {
         task.chunks.drain(..passed_over);
     }
     newest
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches chunks that count once for each task that names them, as several do after a rescale.
+
+    use super::*;
+    use floodmark_checkpoint::{PluginDigest, TaskSnapshot};
+    use floodmark_state::stream::{MaxParallelism, TaskIndex};
+    use floodmark_state::{ChunkId, ChunkRef};
+
+    #[test]
+    fn what_is_not_read_counts_each_chunk_once() {
+        let mib = 1 << 20;
+        let chunk = |id| ChunkRef {
+            id: ChunkId(id),
+            len: mib,
+        };
+        let task = |task| TaskSnapshot {
+            key_groups: MaxParallelism::new(128).unwrap().range(TaskIndex(task), 2),
+            chunks: (0..40).map(chunk).collect(),
+            collided: Vec::new(),
+        };
+        let whole = OperatorSnapshot {
+            name: "count".to_owned(),
+            plugin: PluginDigest([0; 32]),
+            config: Vec::new(),
+            replaces: None,
+            states: Vec::new(),
+            tasks: vec![task(0), task(1)],
+        };
+        // Both read the newest 16 MiB, which are the same.
+        let unread = unread_bytes(&whole, &newest_of(&whole));
+        assert_eq!(unread, 24 * u64::from(mib));
+        assert_eq!(unread_bytes(&whole, &whole), 0);
+    }
 }
