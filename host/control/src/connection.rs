@@ -217,7 +217,13 @@ async fn admit(
     let route = route.unwrap_or_else(|| index(&desk.routes));
     let body = read(request.into_body()).await?;
     let is_local = desk.guard.is_local();
-    Ok((route, HttpRequest { body, is_local }))
+    let number = desk.open.number();
+    let call = HttpRequest {
+        body,
+        is_local,
+        number,
+    };
+    Ok((route, call))
 }
 
 /// The route that lists all routes.
@@ -272,7 +278,7 @@ async fn wait(
     let working = Arc::new(working);
     *busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&working));
     let (sender, mut receiver) = oneshot::channel();
-    let mut gone = route.gone.clone();
+    let (mut gone, number) = (route.gone.clone(), call.number);
     std::thread::spawn(move || {
         let reply = (route.handler)(&call);
         // The client may have disconnected.
@@ -290,7 +296,7 @@ async fn wait(
             && let Some(gone) = gone.take()
         {
             // It may wait for the job.
-            std::thread::spawn(move || gone());
+            std::thread::spawn(move || gone(number));
         }
     }
 }

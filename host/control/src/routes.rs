@@ -47,6 +47,8 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// Whether it came through the socket in the data folder, and so from a user who may write there.
     pub is_local: bool,
+    /// Its number, which no other call of this server has.
+    pub number: u64,
 }
 
 impl HttpRequest {
@@ -129,8 +131,8 @@ impl HttpRefusal {
 /// Answers calls of a route.
 pub type Handler = Arc<dyn Fn(&HttpRequest) -> Result<HttpReply, HttpRefusal> + Send + Sync>;
 
-/// Is called once if the client of a call that waits has disconnected.
-pub type ClientGone = Arc<dyn Fn() + Send + Sync>;
+/// Is called once with the number of a call that waits, if its client has disconnected. The call may be over by then.
+pub type ClientGone = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A method and path with its handler.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ const SOCKET_LOOK: Duration = Duration::from_secs(2);
 /// The name of the socket while its mode is being set.
 const NEW_FILE_NAME: &str = "control.new";
 
-/// Counts the calls that wait for the job.
+/// Counts the calls that wait for the job, and numbers all calls.
 #[derive(Default)]
 pub(super) struct OpenCalls {
+    numbers: AtomicU64,
     waiting: Mutex<usize>,
     fewer: Condvar,
 }
@@ -44,6 +46,11 @@ pub(super) struct OpenCalls {
 pub(super) struct Busy(Arc<OpenCalls>);
 
 impl OpenCalls {
+    /// A number that no other call has.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Counts another call; `None` if there are too many.
     pub(super) fn begin(open: &Arc<Self>, is_always_heard: bool) -> Option<Busy> {
         let mut waiting = open.waiting.lock().unwrap_or_else(PoisonError::into_inner);

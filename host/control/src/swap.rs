@@ -81,10 +81,9 @@ pub fn with_swap(routes: Routes, swapper: Swapper, folder: PathBuf) -> Routes {
             path: PATH,
             about: "replaces plugins: `operators` with `operator`, `file`, `config` and `without`; `shadow`, `dry-run`, `trial-ms`, `allow-dropped-state`, `rehearse`",
             pace: HandlerPace::Waits,
-            // One swap is under way at a time, so it is that of the client that waits.
-            gone: Some(Arc::new(move || {
+            gone: Some(Arc::new(move |client| {
                 // If the job has ended, nothing is left to cancel.
-                let _ = left.cancel();
+                let _ = left.cancel_of(client);
             })),
             handler: Arc::new(move |call| swap(&swapper, &folder, call).map(HttpReply::Json)),
         })
@@ -140,6 +139,7 @@ fn swap(swapper: &Swapper, folder: &Path, call: &HttpRequest) -> Result<Value, H
         trial: wished.trial_ms.map(Duration::from_millis),
         allow_dropped_state: wished.allow_dropped_state,
         rehearse: wished.rehearse,
+        client: Some(call.number),
     })?;
     Ok(json!(found))
 }

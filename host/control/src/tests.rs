@@ -1,12 +1,13 @@
 //! Catches an invalid or forbidden call that reaches the job, a client that blocks the job or other clients, a page of
-//! another site that is accepted, a socket that other users can open, and one that cannot be reached in a deep folder.
+//! another site that is accepted, a socket that other users can open, one that cannot be reached in a deep folder, and a client
+//! that is taken for another.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
@@ -499,6 +500,47 @@ fn those_who_go_away_leave_nothing_behind_and_a_stop_is_always_heard() {
     stopping.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("\"id\":5"), "{answer}");
     started.serving.unwrap().finish();
+}
+
+#[test]
+fn a_client_that_goes_is_known_by_the_number_of_its_call() {
+    let (begun, numbers) = mpsc::channel();
+    let (left, gone) = mpsc::channel();
+    // Both calls wait until the test is over.
+    let over = Arc::new(Barrier::new(3));
+    let waiting = Arc::clone(&over);
+    let route = routes::Route {
+        method: routes::Method::Post,
+        path: "/v1/wait",
+        about: "waits",
+        pace: routes::HandlerPace::Waits,
+        gone: Some(Arc::new(move |number| left.send(number).unwrap())),
+        handler: Arc::new(move |call| {
+            begun.send(call.number).unwrap();
+            waiting.wait();
+            Ok(routes::HttpReply::Json(json!({})))
+        }),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut doors = Doors::default();
+    doors.on_socket(folder.path()).unwrap();
+    let serving = doors.open(routes::Routes::default().with(route)).unwrap();
+    let call = || {
+        let mut stream = UnixStream::connect(folder.path().join(FILE_NAME)).unwrap();
+        stream.write_all(post("/v1/wait", "{}").as_bytes()).unwrap();
+        (stream, numbers.recv().unwrap())
+    };
+    let (mut stays, first) = call();
+    let (goes, second) = call();
+    assert_ne!(first, second);
+    drop(goes);
+    assert_eq!(gone.recv(), Ok(second));
+    over.wait();
+    let mut answer = String::new();
+    stays.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(gone.try_recv().is_err());
+    serving.finish();
 }
 
 #[test]

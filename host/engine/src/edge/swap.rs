@@ -91,6 +91,8 @@ pub struct Wish {
     pub allow_dropped_state: bool,
     /// How much of the saved state is tried.
     pub rehearse: RehearsalExtent,
+    /// The client, if [`Swapper::cancel_of`] may cancel the swap: a number that no other swap of the job has.
+    pub client: Option<u64>,
 }
 
 /// The findings and the result of a swap.
@@ -216,7 +218,9 @@ impl Swapper {
     /// When they do not fit or the swap cannot be done. The job then has its old plugins and state.
     pub fn swap(&self, wish: &Wish) -> Result<Findings, SwapRefusal> {
         check(wish)?;
-        let token = self.desk.begin(self.clock.now(), self.inputs.haste())?;
+        let token = self
+            .desk
+            .begin(self.clock.now(), self.inputs.haste(), wish.client)?;
         let prepared = self.prepare(&token, wish);
         // A compiler or a read that was ended has an error of its own.
         let (mut findings, prepared) = prepared.map_err(|refusal| token.end.cause_of(refusal))?;
@@ -287,11 +291,29 @@ impl Swapper {
     /// # Errors
     /// When the job has ended.
     pub fn cancel(&self) -> Result<Option<(SwapStep, bool)>, SwapRefusal> {
-        let Some(step) = self.desk.cancel() else {
+        self.cancel_if(|_| true)
+    }
+
+    /// As [`Swapper::cancel`], if the swap under way is of this client.
+    ///
+    /// # Errors
+    /// As [`Swapper::cancel`].
+    pub fn cancel_of(&self, client: u64) -> Result<Option<(SwapStep, bool)>, SwapRefusal> {
+        self.cancel_if(|of| of == Some(client))
+    }
+
+    fn cancel_if(
+        &self,
+        is_meant: impl FnOnce(Option<u64>) -> bool,
+    ) -> Result<Option<(SwapStep, bool)>, SwapRefusal> {
+        let (caller, answer) = Caller::new();
+        let withdraw = || request(&self.inputs, Request::WithdrawSwap(caller));
+        let Some(step) = self.desk.cancel(is_meant, withdraw) else {
             return Ok(None);
         };
         let is_withdrawn = match step {
-            SwapStep::Requested => self.ask(Request::WithdrawSwap)?,
+            // A job that has ended drops the caller.
+            SwapStep::Requested => answer.recv().unwrap_or(Err(Refusal::Ended))?,
             _ => true,
         };
         Ok(Some((step, is_withdrawn)))

@@ -67,6 +67,7 @@ struct NotedSwap {
     step: SwapStep,
     since: Duration,
     cancellation: Cancellation,
+    client: Option<u64>,
 }
 
 /// The right to swap, until it is dropped.
@@ -76,11 +77,16 @@ pub(super) struct SwapToken {
 }
 
 impl SwapDesk {
-    /// Begins a swap at this time of the job's clock. `haste` begins when the job ends.
+    /// Begins a swap of a client at this time of the job's clock. `haste` begins when the job ends.
     ///
     /// # Errors
     /// When another is under way.
-    pub(super) fn begin(&self, now: Duration, haste: &Haste) -> Result<SwapToken, SwapRefusal> {
+    pub(super) fn begin(
+        &self,
+        now: Duration,
+        haste: &Haste,
+        client: Option<u64>,
+    ) -> Result<SwapToken, SwapRefusal> {
         let mut noted = self.lock();
         if let Some(other) = &*noted {
             return Err(SwapRefusal::UnderWay {
@@ -93,6 +99,7 @@ impl SwapDesk {
             step: SwapStep::Begun,
             since: now,
             cancellation: cancellation.clone(),
+            client,
         });
         Ok(SwapToken {
             desk: self.clone(),
@@ -111,15 +118,21 @@ impl SwapDesk {
         Some((noted.step.clone(), now.saturating_sub(noted.since)))
     }
 
-    /// Cancels the swap under way, unless the job has it. Returns what it does; `None` if there is none.
-    pub(super) fn cancel(&self) -> Option<SwapStep> {
+    /// Cancels the swap under way if its client is meant; one that the job has is left to `withdraw`. No other swap begins
+    /// before that has returned. Returns what the swap does; `None` if none is meant.
+    pub(super) fn cancel(
+        &self,
+        is_meant: impl FnOnce(Option<u64>) -> bool,
+        withdraw: impl FnOnce(),
+    ) -> Option<SwapStep> {
         let noted = self.lock();
-        let noted = noted.as_ref()?;
+        let swap = noted.as_ref().filter(|swap| is_meant(swap.client))?;
         // The job may take the plugin in any case, and then it must still be optimised.
-        if noted.step != SwapStep::Requested {
-            noted.cancellation.cancel();
+        match swap.step {
+            SwapStep::Requested => withdraw(),
+            _ => swap.cancellation.cancel(),
         }
-        Some(noted.step.clone())
+        Some(swap.step.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<NotedSwap>> {
@@ -162,13 +175,19 @@ impl Drop for SwapToken {
 
 #[cfg(test)]
 mod tests {
-    //! Catches two swaps at once, and a swap that continues after it was cancelled or while its job ends.
+    //! Catches two swaps at once, a swap that continues after it was cancelled or while its job ends, and one that a client
+    //! of another cancels.
 
     use super::*;
     use crate::job::Refusal;
 
     fn begin(desk: &SwapDesk, seconds: u64) -> Result<SwapToken, SwapRefusal> {
-        desk.begin(Duration::from_secs(seconds), &Haste::default())
+        desk.begin(Duration::from_secs(seconds), &Haste::default(), None)
+    }
+
+    /// Cancels a swap of any client, which the job must not have.
+    fn cancel(desk: &SwapDesk) -> Option<SwapStep> {
+        desk.cancel(|_| true, || panic!("the job does not have it"))
     }
 
     #[test]
@@ -192,11 +211,11 @@ mod tests {
     #[test]
     fn a_cancelled_swap_takes_no_further_step() {
         let desk = SwapDesk::default();
-        assert_eq!(desk.cancel(), None);
+        assert_eq!(cancel(&desk), None);
         let Ok(token) = begin(&desk, 0) else {
             panic!("there is no other");
         };
-        assert_eq!(desk.cancel(), Some(SwapStep::Begun));
+        assert_eq!(cancel(&desk), Some(SwapStep::Begun));
         let mut is_handed_over = false;
         let refused = token.hand_over(SwapStep::Requested, || is_handed_over = true);
         assert!(matches!(refused, Err(SwapRefusal::Cancelled)));
@@ -212,14 +231,43 @@ mod tests {
             panic!("there is no other");
         };
         assert!(token.enter(SwapStep::Requested).is_ok());
-        assert_eq!(desk.cancel(), Some(SwapStep::Requested));
-        assert!(token.end.check().is_ok());
+        let mut is_withdrawn = false;
+        let step = desk.cancel(|_| true, || is_withdrawn = true);
+        assert_eq!(step, Some(SwapStep::Requested));
+        assert!(is_withdrawn && token.end.check().is_ok());
+    }
+
+    fn never() {
+        panic!("the swap is of another client");
+    }
+
+    #[test]
+    fn a_client_that_goes_cancels_no_swap_of_another() {
+        let (desk, haste) = (SwapDesk::default(), Haste::default());
+        let gone =
+            |client, withdraw: &mut dyn FnMut()| desk.cancel(|of| of == Some(client), withdraw);
+        let Ok(token) = desk.begin(Duration::ZERO, &haste, Some(7)) else {
+            panic!("there is no other");
+        };
+        assert_eq!(gone(6, &mut never), None);
+        assert!(token.enter(SwapStep::Requested).is_ok());
+        assert_eq!(gone(6, &mut never), None);
+        let mut is_withdrawn = false;
+        let step = gone(7, &mut || is_withdrawn = true);
+        assert_eq!((step, is_withdrawn), (Some(SwapStep::Requested), true));
+        drop(token);
+        // Nor one that names no client.
+        let Ok(token) = begin(&desk, 1) else {
+            panic!("there is no other");
+        };
+        assert_eq!(gone(7, &mut never), None);
+        assert!(token.enter(SwapStep::Opens).is_ok());
     }
 
     #[test]
     fn a_swap_ends_with_its_job() {
         let (desk, haste) = (SwapDesk::default(), Haste::default());
-        let Ok(token) = desk.begin(Duration::ZERO, &haste) else {
+        let Ok(token) = desk.begin(Duration::ZERO, &haste, None) else {
             panic!("there is no other");
         };
         assert!(token.enter(SwapStep::Opens).is_ok());
