@@ -1,7 +1,7 @@
 //! A live guest: one instance of a plugin, with memory of its own.
 //!
 //! An instance serves one task. After a trap it must not be used again; dropping it frees all its resources. Each call is
-//! made by [`super::call`], under limits.
+//! made by `call`, under limits.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

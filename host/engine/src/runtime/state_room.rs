@@ -13,7 +13,7 @@ use crate::guest::Exceeded;
 
 /// Bytes that the state of several operators may take together.
 ///
-/// - `used` is the sum of what the living [`StateRoom`]s have published.
+/// - `used` is the sum of what the living `StateRoom`s have published.
 #[derive(Debug)]
 pub struct StateBudget {
     bytes_max: u64,
