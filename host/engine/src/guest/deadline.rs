@@ -59,7 +59,8 @@ impl TaskGrace {
         let mut used = self.lock();
         used.running -= 1;
         if used.running == 0 {
-            used.ended += now.saturating_sub(used.since);
+            let since = used.since;
+            used.ended += now.saturating_sub(since);
         }
     }
 
