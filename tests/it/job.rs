@@ -20,6 +20,8 @@ use crate::plugins::plugin;
 const DEADLINE: Duration = Duration::from_secs(240);
 /// What no wait for output takes.
 const OUTPUT_DEADLINE: Duration = Duration::from_secs(120);
+/// Names another folder for compiled code, for tests that run while others do: the usual one is emptied at the start.
+pub const CACHE_VARIABLE: &str = "FLOODMARK_TESTS_CACHE";
 
 pub struct Job {
     folder: TempDir,
@@ -235,6 +237,9 @@ pub fn keeping_code(mut command: Command) -> Command {
 
 /// A folder for compiled code, for all tests of a run.
 static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(cache) = std::env::var_os(CACHE_VARIABLE) {
+        return cache.into();
+    }
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     // Files of earlier builds are of other names.
     let _ = fs::remove_dir_all(&cache);
@@ -280,12 +285,7 @@ impl Running {
 
     /// The most memory that the process ever had, while it runs.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
-        Some(kib << 10)
+        memory_peak_bytes(self.child.id())
     }
 
     /// Waits for the end.
@@ -348,6 +348,16 @@ impl Running {
         assert!(!outcome.stderr.lines().any(panics), "{}", outcome.stderr);
         outcome
     }
+}
+
+/// The most memory that a process ever had, while it runs.
+pub fn memory_peak_bytes(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
 }
 
 impl Drop for Running {

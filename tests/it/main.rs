@@ -39,6 +39,7 @@ mod go_runtime;
 mod hands;
 mod hanging;
 mod hostile;
+mod hostile_memory;
 mod languages;
 mod letters;
 mod migrate_now;
