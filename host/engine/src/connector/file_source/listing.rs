@@ -4,9 +4,9 @@
 //! the folder by itself, so that no walk is endless.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, FileType, Metadata};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -175,12 +175,28 @@ pub(super) fn target_folder(link: &Path) -> Option<PathBuf> {
     Some(folder.to_owned())
 }
 
+/// Opens a file that was listed for reading.
+pub(super) fn open_listed(path: &Path) -> Result<File, ConnectorError> {
+    let mut options = OpenOptions::new();
+    // Since it was listed, a pipe may have taken its place, and opening that would wait for its other end.
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let opened = match options.open(path) {
+        // Another process has a lease of it, which only regular files can have, and has to give it up now.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => File::open(path),
+        opened => opened,
+    };
+    let file = opened.map_err(ConnectorError::io("open", path))?;
+    let found = file.metadata().map_err(ConnectorError::io("read", path))?;
+    refuse_other_than_file(path, &found)?;
+    Ok(file)
+}
+
 /// Opens a file for reading; `None` if there is no such file.
 pub(super) fn open(path: &Path) -> Result<Option<File>, ConnectorError> {
-    match File::open(path) {
+    match open_listed(path) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(ConnectorError::io("open", path)(error)),
+        Err(ConnectorError::Io { source, .. }) if is_absent(&source) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -258,7 +274,6 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// Opening a pipe would wait for its other end, so the file type is checked first.
 fn refuse_other_than_file(path: &Path, found: &Metadata) -> Result<(), ConnectorError> {
     if found.is_file() {
         return Ok(());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content;
-use super::listing::facts_of;
+use super::listing::{self, facts_of};
 use super::place::LineCounter;
 use super::refused::{ReadStop, whole_file};
 use super::row::RowReader;
@@ -144,7 +144,7 @@ impl FileReader {
             return Ok(false);
         }
         let path = &split.path;
-        let file = File::open(path).map_err(ConnectorError::io("open", path))?;
+        let file = listing::open_listed(path)?;
         let found = file.metadata().map_err(ConnectorError::io("read", path))?;
         if split.key.is_some_and(|key| key != facts_of(&found).key) {
             let replaced = ConnectorError::InputReplaced {

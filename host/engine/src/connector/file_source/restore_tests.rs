@@ -1,5 +1,5 @@
 //! Catches positions that are taken up in the wrong file or in mid-line, files of other folders that a checkpoint makes the
-//! source read, and bad records and files that are told of twice.
+//! source read, bad records and files that are told of twice, and a worker that waits for a pipe.
 
 use std::fs;
 use std::io::Write;
@@ -239,4 +239,21 @@ fn a_file_that_vanished_waits_for_one_that_is_still_being_compressed() {
     // A restart while it waits makes no difference.
     let (lines, _) = read_on(&source, Some(splits));
     assert_eq!(lines, ["more"]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_listed_file_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a");
+    fs::write(&path, "line\n").unwrap();
+    let source = source(&folder, "path = 'a'");
+    let planned = source.splits(None, None).unwrap();
+    fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let mut reader = source.reader(planned).unwrap();
+    let refused = message(reader.read(Duration::ZERO, limits(10), &mut Batch::default()));
+    assert!(refused.contains("it is a pipe"), "{refused}");
+    let opened = message(listing::open(&path));
+    assert!(opened.contains("it is a pipe"), "{opened}");
 }
