@@ -284,7 +284,7 @@ fn a_listener_after_the_last_checkpoint_takes_nothing_back() {
 
 /// A plugin whose state `v` is of this version. It writes a byte to that of the first key of each call, and does not return
 /// from a migration of anything.
-fn of_version(version: u32) -> Vec<u8> {
+pub fn of_version(version: u32) -> Vec<u8> {
     migrating(version, &format!("(if (local.get 3) (then {LOOP}))"))
 }
 

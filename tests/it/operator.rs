@@ -1,7 +1,8 @@
 //! Single operators whose state a program keeps, as another engine would: here in maps of the standard library.
 //!
 //! Catches state that is read or written under a wrong key or version, or stays in the engine; a blame, a limit or a
-//! migration that is other than in a job; and a state of the program that fails without the program hearing of it.
+//! migration that is other than in a job; a sweep that holds records up for many calls that hang; and a state of the program
+//! that fails without the program hearing of it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +18,7 @@ use floodmark_engine::operator::{
     OperatorSettings, OutputPort, Plugins, TaskError,
 };
 
+use crate::hanging::of_version;
 use crate::hostile::assembled;
 use crate::job::Job;
 use crate::migration::lines;
@@ -460,6 +462,51 @@ fn values_of_an_older_version_are_migrated_when_they_are_read_and_when_they_are_
     let error = old.open(of(&written), new.into_state()).err().unwrap();
     let expected = "operator `tested`: state `count` was saved in version 2, and the plugin, which has version 1, does not migrate it";
     assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
+fn a_step_of_the_sweep_has_one_call_that_hangs() {
+    let plugins = Plugins::new(EngineSettings::default()).unwrap();
+    let limits = Limits {
+        time_per_call: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let load = |version| {
+        let component = of_version(version);
+        plugins.load("tested", &component, limits).unwrap()
+    };
+    let mut old = load(1)
+        .open(OperatorSettings::default(), InMaps::default())
+        .unwrap();
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for key in keys {
+        run(&mut old, &[(key, "")]).unwrap();
+    }
+    let settings = OperatorSettings {
+        written: old.schemas().to_vec(),
+        ..OperatorSettings::default()
+    };
+    let mut new = load(2).open(settings, old.into_state()).unwrap();
+    let (newest, earlier) = (new.states()[0].id, new.states()[0].earlier[0].0);
+    let stale = keys.map(|key| StaleValue {
+        state: newest,
+        key: key.into(),
+    });
+    new.state_mut().stale = stale.to_vec();
+    // Each batch is followed by a step. Halves hang seven times, and each key on a used instance and on a fresh one.
+    let (mut before, mut steps) = (0, Vec::new());
+    for _ in 0..30 {
+        run(&mut new, &[("other", "")]).unwrap();
+        let traps = new.faults().traps;
+        steps.push(traps - before);
+        before = traps;
+    }
+    assert_eq!(steps, [vec![1; 7 + 16], vec![0; 7]].concat());
+    let state = new.into_state();
+    for key in keys {
+        let address = (earlier, key.as_bytes().to_vec());
+        assert!(state.values.contains_key(&address), "{key}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::Instance;
 use super::limits::{Limits, ticks};
 
 /// Whether a job was asked to stop: from then on calls of its guests have a grace, [`Limits::stop_grace`]. Clones share it.
@@ -132,11 +133,42 @@ impl CallDeadline {
     }
 }
 
+/// Calls that together may take as long as one of them.
+#[derive(Debug)]
+pub(crate) struct CallSeries {
+    /// The tick at which no further one is to be made.
+    ends_at: u64,
+}
+
+impl CallSeries {
+    fn of(now: u64, time: Duration) -> Self {
+        Self {
+            ends_at: now.saturating_add(ticks(time)),
+        }
+    }
+
+    fn is_over(&self, now: u64) -> bool {
+        now >= self.ends_at
+    }
+}
+
+impl Instance {
+    /// Begins a series of calls, of which each may take this time.
+    pub(crate) fn begin_series(&self, time: Duration) -> CallSeries {
+        CallSeries::of(self.store.data().share.now(), time)
+    }
+
+    /// Whether no further call of a series is to be made. Without a ticker there is no time.
+    pub(crate) fn has_ended(&self, series: &CallSeries) -> bool {
+        series.is_over(self.store.data().share.now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! Catches a stop that shortens no call, that ends a call before its grace, or that outlives the call; a call that is
-    //! interrupted at its own time limit; calls that have a grace each; time between calls that counts; and short calls that
-    //! do not add up.
+    //! interrupted at its own time limit; calls that have a grace each; time between calls that counts; short calls that do
+    //! not add up; and a series of calls that outlives its time.
 
     use super::*;
     use crate::guest::TICK;
@@ -236,5 +268,12 @@ mod tests {
             calls += 1;
         }
         assert_eq!(calls, 10_000);
+    }
+
+    #[test]
+    fn a_series_of_calls_has_the_time_of_one_call() {
+        let series = CallSeries::of(100, Duration::from_secs(1));
+        // A call that begins with the series and reaches its limit ends it.
+        assert!(!series.is_over(200) && series.is_over(201));
     }
 }

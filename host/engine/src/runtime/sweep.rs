@@ -3,7 +3,8 @@
 //!
 //! What the plugin cannot migrate stays as it is; it is counted by state, and the sweep continues. The values of a step
 //! are tried together, and what fails is halved, until single values are left: the sweep costs no more calls than needed
-//! if all is well. It knows nothing of records, which `migration` serves.
+//! if all is well. A plugin that hangs uses up its time in one call of a step; the next step continues the search where this
+//! one ended. It knows nothing of records, which `migration` serves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -52,6 +53,18 @@ struct SweepPiece {
     /// The position of the state in the plugin's description.
     state: usize,
     keys: Vec<Vec<u8>>,
+    /// Whether the call has to be the first one of its instance, since it has failed in one that was used before.
+    wants_fresh: bool,
+}
+
+impl SweepPiece {
+    fn new(state: usize, keys: Vec<Vec<u8>>) -> Self {
+        Self {
+            state,
+            keys,
+            wants_fresh: false,
+        }
+    }
 }
 
 impl Sweep {
@@ -102,12 +115,10 @@ impl Sweep {
         keys.dedup();
         match kind {
             StateKind::Value if keys.is_empty() => {}
-            StateKind::Value => self.pending.push(SweepPiece { state, keys }),
+            StateKind::Value => self.pending.push(SweepPiece::new(state, keys)),
             StateKind::List | StateKind::Map => {
-                let pieces = keys.into_iter().map(|key| SweepPiece {
-                    state,
-                    keys: vec![key],
-                });
+                let pieces = keys.into_iter();
+                let pieces = pieces.map(|key| SweepPiece::new(state, vec![key]));
                 self.pending.extend(pieces);
             }
         }
@@ -117,7 +128,7 @@ impl Sweep {
     fn halve(&mut self, mut piece: SweepPiece) {
         let state = piece.state;
         let keys = piece.keys.split_off(piece.keys.len() / 2);
-        self.pending.push(SweepPiece { state, keys });
+        self.pending.push(SweepPiece::new(state, keys));
         self.pending.push(piece);
     }
 
@@ -165,19 +176,30 @@ impl<S: KeyedState> OperatorTask<S> {
                 sweep.add(at, state.kind, keys);
             }
         }
+        self.migrate_pending(wall_ms)?;
+        Ok(true)
+    }
+
+    /// Migrates pending pieces until there are none, too many have failed, or the step has lasted as long as one call may.
+    fn migrate_pending(&mut self, wall_ms: u64) -> Result<(), TaskError<S::Error>> {
         // After a failed call, the limit may be that of a piece.
-        let whole = self.desk.time_per_call();
-        self.plugin.instance.set_time_per_call(whole);
+        let time = self.desk.time_per_call();
+        self.instance_mut().set_time_per_call(time);
+        let series = self.plugin.instance.begin_series(time);
         let mut failures = 0;
         while failures < FAILURES_A_STEP
+            && !self.plugin.instance.has_ended(&series)
             && let Some(piece) = self.plugin.sweep.pending.pop()
         {
+            if piece.wants_fresh && !self.is_fresh {
+                self.renew()?;
+            }
             if let Some(failed) = self.migrate_piece(&piece, wall_ms)? {
                 failures += 1;
                 self.blame_piece(piece, failed, wall_ms)?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Migrates what the keys of a piece have. Returns the failure of the plugin, after which nothing has changed.
@@ -247,7 +269,7 @@ impl<S: KeyedState> OperatorTask<S> {
     /// Halves a piece that has failed, or counts its only value. A single value has a fresh instance before it is blamed.
     fn blame_piece(
         &mut self,
-        piece: SweepPiece,
+        mut piece: SweepPiece,
         failed: FailedCall,
         wall_ms: u64,
     ) -> Result<(), TaskError<S::Error>> {
@@ -262,6 +284,7 @@ impl<S: KeyedState> OperatorTask<S> {
             return Ok(());
         };
         if is_spoilt && !failed.was_fresh {
+            piece.wants_fresh = true;
             self.plugin.sweep.pending.push(piece);
             return Ok(());
         }
