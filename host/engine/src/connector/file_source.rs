@@ -321,3 +321,7 @@ mod format_tests;
 #[cfg(test)]
 #[path = "file_source/restore_tests.rs"]
 mod restore_tests;
+
+#[cfg(test)]
+#[path = "file_source/rewritten_tests.rs"]
+mod rewritten_tests;

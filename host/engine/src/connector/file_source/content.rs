@@ -136,16 +136,30 @@ pub(super) fn fit(ranges: &[FileSplit], path: &Path) -> Result<Fit, ConnectorErr
         }
         opened => opened?.map(Arc::new),
     };
-    let Some(file) = file else {
-        return Ok(Fit::No);
-    };
-    let start = FileStart::of_file(&file, path)?;
+    match file {
+        Some(file) => fit_opened(ranges, &file, path),
+        None => Ok(Fit::No),
+    }
+}
+
+fn fit_opened(ranges: &[FileSplit], file: &Arc<File>, path: &Path) -> Result<Fit, ConnectorError> {
+    let start = FileStart::of_file(file, path)?;
     let is_fit = match start {
-        FileStart::Compressed(kind) => return fit_compressed(ranges, kind, &file, path),
+        FileStart::Compressed(kind) => return fit_compressed(ranges, kind, file, path),
         FileStart::TooShort(_) => return Ok(Fit::NotYet),
-        FileStart::Plain | FileStart::Contradiction(_) => has_bytes(ranges, &file, path)?,
+        FileStart::Plain | FileStart::Contradiction(_) => has_bytes(ranges, file, path)?,
     };
     Ok(if is_fit { Fit::Yes } else { Fit::No })
+}
+
+/// Whether the file of a split is being compressed anew, and its content does not reach the position yet.
+pub(super) fn is_behind(split: &FileSplit, file: &Arc<File>) -> Result<bool, ConnectorError> {
+    if split.position == 0 || has_head(split, file)? {
+        return Ok(false);
+    }
+    let mut split = split.clone();
+    split.forget_form();
+    Ok(fit_opened(std::slice::from_ref(&split), file, &split.path)? == Fit::NotYet)
 }
 
 fn has_bytes(ranges: &[FileSplit], file: &File, path: &Path) -> Result<bool, ConnectorError> {

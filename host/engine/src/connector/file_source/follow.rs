@@ -39,8 +39,8 @@ const HELD_MAX: usize = 256;
 const COPY_TIME: Duration = Duration::from_secs(3);
 /// How long such a file waits between two looks at it.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long a file may be too short before it counts as truncated: a program that writes it anew, with more at its end,
-/// truncates it first.
+/// How long a file, or the content of a compressed one, may be too short before it counts as truncated: a program that writes
+/// it anew, with more at its end, truncates it first.
 const REWRITE_TIME: Duration = Duration::from_secs(1);
 
 /// What the readers of a source have in common.
@@ -180,7 +180,7 @@ impl FollowReader {
             followed.read = Some(facts);
             return Ok(());
         }
-        if facts.len < split.least_len() {
+        if facts.len < split.least_len() || content::is_behind(split, &file)? {
             let since = *followed.short_since.get_or_insert(now);
             if now < since + REWRITE_TIME {
                 self.waiting.insert(key);
@@ -204,10 +204,11 @@ impl FollowReader {
                 facts.len
             }
         };
-        if split.is_whole() {
+        if split.is_whole() && (followed.read.is_none() || split.position == 0) {
             followed.read = Some(facts);
             return Ok(());
         }
+        // Into one that was whole, something was written: its content shows whether it is another file.
         let is_new = split.position == 0 && facts.len > 0;
         if is_new && !self.may_begin(key, &file, facts, now)? {
             return Ok(());

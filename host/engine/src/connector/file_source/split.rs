@@ -166,6 +166,15 @@ impl FileSplit {
         self.print = None;
     }
 
+    /// Forgets the bytes that its content was compressed to, and how much of them was read. The content alone can then tell
+    /// whether a file is the one that was read.
+    pub(super) fn forget_form(&mut self) {
+        if let Some(part) = &mut self.compressed {
+            part.read_len = 0;
+            part.head = None;
+        }
+    }
+
     /// Whether there is something by which its file can be told from others.
     pub(super) fn has_proof(&self) -> bool {
         let head = self.compressed.and_then(|part| part.head);

@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::{AwaitedCopy, FollowReader, FollowedFile, held};
 use crate::connector::ConnectorError;
 use crate::connector::file_source::content;
-use crate::connector::file_source::identity::{self, FileKey, Remembered, Sighting, Whereabouts};
+use crate::connector::file_source::identity::{
+    self, FileFacts, FileKey, Remembered, Sighting, Whereabouts,
+};
 use crate::connector::file_source::listing::facts_of;
 use crate::connector::file_source::split::FileSplit;
 
@@ -184,21 +186,36 @@ impl FollowReader {
         identity::find(&file, seen, &is_unread, &mut fits)
     }
 
-    /// Handles a file whose content is no longer what was read: what is there now is read from its beginning. If
-    /// another file has the earlier content, its task reads that from where this one was.
+    /// Handles a file whose bytes are no longer those that were read. If its content still is, since it was compressed or
+    /// written anew, reading continues in that. Otherwise what is there now is read from its beginning; and if another file
+    /// has the earlier content, this task reads that from where this one was.
     pub(super) fn truncated(&mut self, key: FileKey) -> Result<(), ConnectorError> {
-        let Some(split) = self.files.get(&key).map(|file| file.split.clone()) else {
+        let Some(mut split) = self.files.get(&key).map(|file| file.split.clone()) else {
             return Ok(());
         };
+        split.forget_form();
+        if split.compressed.is_some() && split.position > 0 && !split.has_proof() {
+            return Err(ConnectorError::InputReplaced {
+                path: split.path,
+                position: split.position,
+            });
+        }
         // The copy may get another name, or be compressed, while it is looked for.
         for _ in 0..2 {
             let seen = Sighting::new(self.source.listing.walk()?.files);
-            if let Whereabouts::Truncated {
-                copy: Some(copy), ..
-            } = self.find(&split, &seen)?
-            {
-                self.take_over(copy, &split, &seen)?;
-                break;
+            match self.find(&split, &seen)? {
+                Whereabouts::There(path) if split.position > 0 && split.has_proof() => {
+                    if let Some(facts) = seen.facts(path).filter(|facts| facts.key == key) {
+                        return self.continue_anew(split, *facts);
+                    }
+                }
+                Whereabouts::Truncated {
+                    copy: Some(copy), ..
+                } => {
+                    self.take_over(copy, &split, &seen)?;
+                    break;
+                }
+                _ => {}
             }
         }
         self.source.known.rewound(key);
@@ -208,6 +225,20 @@ impl FollowReader {
             file.read = None;
         }
         self.ready.push_front(key);
+        Ok(())
+    }
+
+    /// Continues a split in its own file, which has other bytes for the same content, or has what was missing for a moment.
+    fn continue_anew(&mut self, split: FileSplit, facts: FileFacts) -> Result<(), ConnectorError> {
+        let path = split.path.clone();
+        let mut ranges = vec![split];
+        content::plan(&path, facts.len, &mut ranges, true)?;
+        if let (Some(file), Some(mut split)) = (self.files.get_mut(&facts.key), ranges.pop()) {
+            split.len = facts.len.max(split.least_len());
+            file.split = split;
+            file.read = None;
+        }
+        self.ready.push_front(facts.key);
         Ok(())
     }
 }
