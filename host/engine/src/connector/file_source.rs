@@ -11,12 +11,14 @@ mod settings;
 mod compressed;
 mod content;
 mod event_time;
+mod file_bytes;
 mod follow;
 mod gzip_members;
 mod identity;
 mod known;
 mod line;
 mod listing;
+mod member_end;
 mod notified;
 mod pace;
 mod pattern;
@@ -32,6 +34,7 @@ mod split;
 mod standard_input;
 mod time_pattern;
 mod window;
+mod zstd_frames;
 
 pub mod stdin;
 

@@ -3,19 +3,21 @@
 //! The first bytes of a file decide, not its name: so renamed files are read, and a name that promises compression which
 //! the file does not have is an error. Content comes as a stream, so memory is bounded however much it is: a window of
 //! gzip has 32 KiB, and one of zstd more than 128 MiB is refused. There are no indexes and no archives: a position can
-//! only be reached from the start, and the files in a `.tar.gz` are not told apart.
+//! only be reached from the start or from the end of a member, and the files in a `.tar.gz` are not told apart.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::file_bytes::FileBytes;
 use super::gzip_members::GzipMembers;
 use super::identity::Fingerprint;
 use super::listing;
+use super::member_end::MemberEnd;
 use super::split::FileSplit;
+use super::zstd_frames::ZstdFrames;
 use crate::connector::ConnectorError;
-use crate::connector::read_ahead::read_at;
 
 /// The first bytes of a member of gzip, with its only method.
 pub(super) const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
@@ -153,75 +155,40 @@ fn too_short(path: &Path, promised: InputCompression) -> ConnectorError {
     )
 }
 
-/// The bytes of a file from a position on, with a cursor of its own.
-pub(super) struct FileBytes {
-    file: Arc<File>,
-    at: u64,
-    /// Whether bytes were asked for at the end of the file.
-    has_ended: bool,
-    has_failed: bool,
-}
-
-impl FileBytes {
-    pub(super) fn new(file: Arc<File>, at: u64) -> Self {
-        Self {
-            file,
-            at,
-            has_ended: false,
-            has_failed: false,
-        }
-    }
-
-    pub(super) fn file(&self) -> &Arc<File> {
-        &self.file
-    }
-
-    /// How many bytes of the file are left now.
-    pub(super) fn unread(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len().saturating_sub(self.at))
-    }
-}
-
-impl Read for FileBytes {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match read_at(&self.file, room, self.at) {
-            Ok(read) => {
-                self.at += read as u64;
-                self.has_ended |= read == 0 && !room.is_empty();
-                Ok(read)
-            }
-            Err(error) => {
-                self.has_failed = true;
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Decompresses a file from its start: all members of gzip, or all frames of zstd.
+/// Decompresses a file from its start, or from the end of a member: all members of gzip, or all frames of zstd.
 pub(super) enum ContentDecoder {
     Gzip(Box<GzipMembers>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<FileBytes>>>),
+    Zstd(Box<ZstdFrames>),
 }
 
 impl ContentDecoder {
+    /// A decoder from the start of a file.
     pub(super) fn new(kind: InputCompression, file: &Arc<File>) -> io::Result<Self> {
-        let bytes = FileBytes::new(Arc::clone(file), 0);
+        Self::behind(0, kind, file)
+    }
+
+    /// A decoder from the end of a member on.
+    fn behind(member_end: u64, kind: InputCompression, file: &Arc<File>) -> io::Result<Self> {
+        let bytes = FileBytes::new(Arc::clone(file), member_end);
         let bytes = BufReader::with_capacity(READ_BYTES, bytes);
         Ok(match kind {
             InputCompression::Gzip => Self::Gzip(Box::new(GzipMembers::new(bytes))),
-            InputCompression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
-                decoder.window_log_max(WINDOW_LOG_MAX)?;
-                Self::Zstd(Box::new(decoder))
-            }
+            InputCompression::Zstd => Self::Zstd(Box::new(ZstdFrames::new(bytes, WINDOW_LOG_MAX)?)),
         })
     }
 
     fn compressed(&self) -> &FileBytes {
         match self {
             Self::Gzip(members) => members.compressed(),
-            Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+            Self::Zstd(frames) => frames.compressed(),
+        }
+    }
+
+    /// The position in the file up to which members are whole. What the latest call of `read` gave is behind it.
+    fn member_end(&self) -> u64 {
+        match self {
+            Self::Gzip(members) => members.member_end(),
+            Self::Zstd(frames) => frames.frame_end(),
         }
     }
 
@@ -238,7 +205,7 @@ impl Read for ContentDecoder {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Gzip(members) => members.read(room),
-            Self::Zstd(decoder) => decoder.read(room),
+            Self::Zstd(frames) => frames.read(room),
         }
     }
 }
@@ -296,6 +263,12 @@ pub(super) struct FileContent {
     may_grow: bool,
     /// The length of the file at the end of its content.
     ended: Option<u64>,
+    /// Where decompression has begun, if that is not the start of the file.
+    begun: Option<Arc<MemberEnd>>,
+    /// The last end of a member, if the file has grown since it was first read.
+    newest_end: Option<MemberEnd>,
+    /// The last one before that in which no record has begun that continues behind it.
+    settled_end: Option<MemberEnd>,
 }
 
 impl FileContent {
@@ -317,16 +290,57 @@ impl FileContent {
                 ));
             }
         };
-        let decoder =
-            ContentDecoder::new(kind, file).map_err(ConnectorError::io("decompress", path))?;
+        let begun = match &split.member_end {
+            Some(end) if end.content <= position && end.is_in(file, path)? => Some(Arc::clone(end)),
+            _ => None,
+        };
+        let from = begun.as_ref().map_or(0, |end| end.compressed);
+        let decoder = ContentDecoder::behind(from, kind, file);
         Ok(Self {
             kind,
-            decoder,
+            decoder: decoder.map_err(ConnectorError::io("decompress", path))?,
             start: position,
             print: split.print.filter(|_| split.position == position),
             may_grow: split.compressed.is_some_and(|part| part.may_grow),
             ended: None,
+            begun,
+            newest_end: None,
+            settled_end: None,
         })
+    }
+
+    /// Where decompression has begun, if that is not the start of the file.
+    pub(super) fn begun(&self) -> Option<&MemberEnd> {
+        self.begun.as_deref()
+    }
+
+    /// Notes whether the latest call of [`Self::read`] has passed the end of a member. `before` are bytes of content before
+    /// what it gave, which is at position `at`; records until `taken` are complete.
+    pub(super) fn note_member_end(&mut self, before: &[u8], taken: u64, at: u64) {
+        // A file that never grows has no use for it.
+        if !self.may_grow || self.start == 0 {
+            return;
+        }
+        let end = self.decoder.member_end();
+        let known = self.newest_end.as_ref();
+        if end > 0 && known.is_none_or(|known| known.compressed != end) {
+            let newest = MemberEnd::new(end, at, before);
+            let last = self.newest_end.replace(newest);
+            if let Some(last) = last.filter(|last| last.content <= taken) {
+                self.settled_end = Some(last);
+            }
+        }
+    }
+
+    /// The last known end of a member that is not behind a position: a record may continue in the next member.
+    pub(super) fn member_end(&self, position: u64) -> Option<&MemberEnd> {
+        let ends = [
+            self.newest_end.as_ref(),
+            self.settled_end.as_ref(),
+            self.begun(),
+        ];
+        let mut ends = ends.into_iter().flatten();
+        ends.find(|end| end.content <= position)
     }
 
     pub(super) fn kind(&self) -> InputCompression {
@@ -356,7 +370,7 @@ impl FileContent {
     ) -> Result<usize, ConnectorError> {
         let error = match self.decoder.read(room) {
             Ok(0) => {
-                self.ended = Some(self.decoder.compressed().at);
+                self.ended = Some(self.decoder.compressed().at());
                 return Ok(0);
             }
             Ok(read) => return Ok(read),
@@ -471,6 +485,45 @@ mod tests {
                 let (found, has_ended) = read(start, true).unwrap();
                 assert!(content.starts_with(&found) && !has_ended);
             }
+        }
+    }
+
+    #[test]
+    fn each_member_of_a_file_that_grows_is_read_once() {
+        for compress in [gzip as fn(&[u8]) -> Vec<u8>, zstd] {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            let path = Path::new("a");
+            let mut split = FileSplit {
+                compressed: Some(CompressedPart {
+                    may_grow: true,
+                    ..CompressedPart::default()
+                }),
+                ..FileSplit::whole(path.to_owned(), SourceFormat::Lines, 0)
+            };
+            let (mut lens, mut taken, mut expected) = (Vec::new(), 0, 0);
+            for number in 0..300 {
+                let line = format!("line {number}\n");
+                let member = compress(line.as_bytes());
+                (&*file).write_all(&member).unwrap();
+                lens.push(member.len() as u64);
+                expected += line.len() as u64;
+                let mut content = FileContent::open(&file, &split, split.position).unwrap();
+                let from = content.decoder.compressed().at();
+                let mut at = content.begun().map_or(0, |end| end.content);
+                let mut room = [0; 100];
+                while let read @ 1.. = content.read(&mut room, path, at).unwrap() {
+                    content.note_member_end(&[], at, at);
+                    at += read as u64;
+                }
+                content.note_member_end(&[], at, at);
+                assert_eq!(at, expected);
+                split.position = at;
+                let end = content.member_end(at).map(|end| end.proved(&file, path));
+                split.member_end = end.transpose().unwrap().map(Arc::new);
+                taken += content.decoder.compressed().at() - from;
+            }
+            // When it grows for the first time, it is decompressed from its start.
+            assert_eq!(taken, lens[0] + lens.iter().sum::<u64>());
         }
     }
 

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use memchr::{memchr_iter, memchr2_iter};
 
-use super::compressed::{ContentDecoder, FileBytes, InputCompression};
+use super::compressed::{ContentDecoder, InputCompression};
+use super::file_bytes::FileBytes;
 use super::standard_input::StandardInput;
 use crate::connector::FilePlace;
 use crate::connector::read_ahead::read_at;

@@ -102,6 +102,9 @@ impl OpenFile {
             part.read_len = len;
             split.len = len;
         }
+        if ended {
+            split.member_end = self.window().member_end(split.position)?;
+        }
         Ok(ended)
     }
 

@@ -1,5 +1,5 @@
 //! Catches lines of a followed file that come twice or never when its bytes are replaced in place, above all those of a
-//! compressed file, and a file that is taken for the one before.
+//! compressed file; a file that is taken for the one before; and a growing one that is decompressed from its start each time.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -113,6 +113,12 @@ fn zstd(content: &str) -> Vec<u8> {
     zstd::encode_all(content.as_bytes(), 1).unwrap()
 }
 
+/// 20,000 lines that have little in common.
+fn noise() -> String {
+    let numbers = (0..20_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    numbers.map(|number| format!("{number}\n")).collect()
+}
+
 #[test]
 fn what_is_compressed_anew_continues_and_other_content_is_another_file() {
     for (name, compress) in FORMS {
@@ -145,9 +151,7 @@ fn a_file_of_the_same_length_that_begins_in_the_same_way_may_be_another_one() {
 
 #[test]
 fn a_compressed_file_may_grow_slowly_when_it_is_written_anew() {
-    let text: String = (0..20_000_u64)
-        .map(|number| format!("{}\n", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        .collect();
+    let text = noise();
     let mut file = Following::new("f.gz", &best(&text));
     assert_eq!(file.read().unwrap().len(), 20_000);
     // One look sees a part of it, which is longer than the file was.
@@ -172,5 +176,24 @@ fn a_compressed_file_that_nothing_tells_apart_is_an_error() {
         "restore the file, or start over with `--fresh`",
     ] {
         assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_grows_again_is_read_from_its_last_member_on() {
+    for (name, compress) in FORMS {
+        let mut bytes = compress(&noise());
+        assert!(bytes.len() > 150_000);
+        let mut file = Following::new(name, &bytes);
+        assert_eq!(file.read().unwrap().len(), 20_000);
+        bytes.extend(compress("two\n"));
+        file.check(&bytes, &["two"]);
+        // Where nothing is read any more, damage does not matter.
+        bytes[100_000..101_000].fill(0);
+        bytes.extend(compress("three\nfo"));
+        file.check(&bytes, &["three"]);
+        // A line begins in one member and ends in the next.
+        bytes.extend(compress("ur\nfive\n"));
+        file.check(&bytes, &["four", "five"]);
     }
 }

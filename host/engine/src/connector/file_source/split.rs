@@ -15,11 +15,13 @@ mod encoded;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::identity::{FileFacts, FileKey, Fingerprint};
+use super::member_end::MemberEnd;
 use super::{SourceFormat, bytes_of};
 
 /// What one split reads: a range of a file, or a share of the files that are yet to appear.
@@ -57,6 +59,8 @@ pub(super) struct FileSplit {
     /// `None` if an earlier version saved the split.
     pub(super) key: Option<FileKey>,
     pub(super) print: Option<Fingerprint>,
+    /// Where the reader of a compressed file that has grown continues. A checkpoint does not have it.
+    pub(super) member_end: Option<Arc<MemberEnd>>,
 }
 
 /// How much of a compressed file was read, or of a file that is set aside.
@@ -146,6 +150,7 @@ impl FileSplit {
             compressed: None,
             key: None,
             print: None,
+            member_end: None,
         }
     }
 
@@ -164,6 +169,7 @@ impl FileSplit {
         self.at = At::Record;
         self.compressed = None;
         self.print = None;
+        self.member_end = None;
     }
 
     /// Forgets the bytes that its content was compressed to, and how much of them was read. The content alone can then tell
@@ -173,6 +179,7 @@ impl FileSplit {
             part.read_len = 0;
             part.head = None;
         }
+        self.member_end = None;
     }
 
     /// Whether there is something by which its file can be told from others.

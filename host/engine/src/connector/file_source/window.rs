@@ -9,9 +9,9 @@
 //! are copied to the room in front of the part. The start of a longer record is kept in the old buffer, and the part is
 //! copied behind it.
 //!
-//! Of a compressed file, positions are those of its content, which a decoder gives from its start on. What was read before
-//! is decompressed again and skipped, a slice at a time. Content and standard input cannot be read back, so the row that is
-//! parsed stays in the buffer, unless it is too long for a dead letter.
+//! Of a compressed file, positions are those of its content, which a decoder gives from its start on, or from the end of a
+//! member. What was read before is decompressed again and skipped, a slice at a time. Content and standard input cannot be
+//! read back, so the row that is parsed stays in the buffer, unless it is too long for a dead letter.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -24,6 +24,7 @@ use memchr::memchr;
 use super::compressed::FileContent;
 use super::identity::{Fingerprint, PRINT_BYTES};
 use super::listing;
+use super::member_end::MemberEnd;
 use super::place::{self, CountedInput, LineEnd};
 use super::split::{At, FileSplit};
 use super::standard_input::StandardInput;
@@ -91,14 +92,16 @@ impl Window {
         let file = Arc::clone(file);
         if split.compressed.is_some() {
             let content = FileContent::open(&file, split, position)?;
+            let begun = content.begun();
+            let buffer = begun.map_or(Vec::new(), |end| end.before.clone());
             return Ok(Self {
                 path,
                 file,
-                buffer: Vec::new(),
                 first: 0,
-                cursor: 0,
-                filled: 0,
-                next: 0,
+                cursor: buffer.len(),
+                filled: buffer.len(),
+                next: begun.map_or(0, |end| end.content),
+                buffer,
                 limit: u64::MAX,
                 ahead: None,
                 content: Some(WindowContent::Compressed(Box::new(content))),
@@ -326,6 +329,13 @@ impl Window {
         Some((len, self.next))
     }
 
+    /// The last end of a member before a position in compressed content, if more members may come.
+    pub(super) fn member_end(&self, at: u64) -> Result<Option<Arc<MemberEnd>>, ConnectorError> {
+        let end = self.compressed().and_then(|it| it.member_end(at));
+        let proved = end.map(|end| end.proved(&self.file, &self.path));
+        Ok(proved.transpose()?.map(Arc::new))
+    }
+
     /// The position of the cursor in the file.
     pub(super) fn position(&self) -> u64 {
         self.next - (self.filled - self.cursor) as u64
@@ -445,12 +455,15 @@ impl Window {
     /// Reads more content; returns `false` at its end, and if there is none at hand.
     fn fill_with_content(&mut self) -> Result<bool, ConnectorError> {
         self.make_room(0);
+        let taken = self.position();
         let room = &mut self.buffer[self.filled..];
         let read = match &mut self.content {
             None => 0,
             Some(WindowContent::Stream(input)) => input.read(self.next, room)?,
             Some(WindowContent::Compressed(content)) => {
                 let read = content.read(room, &self.path, self.next)?;
+                let before = &self.buffer[self.first..self.filled];
+                content.note_member_end(before, taken, self.next);
                 if read == 0 {
                     self.limit = self.next;
                 }

@@ -156,6 +156,7 @@ impl FollowReader {
         let mut copies = vec![FileSplit {
             path: path.to_owned(),
             key: Some(facts.key),
+            member_end: None,
             ..split.clone()
         }];
         content::plan(path, facts.len, &mut copies, true)?;
