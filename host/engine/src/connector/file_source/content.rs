@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::compressed::{FileStart, InputCompression, content_at, contradiction, refused};
-use super::identity::{Fingerprint, Fit, PRINT_BYTES};
+use super::identity::{Fingerprint, Fit, PRINT_BYTES, Sighting};
 use super::listing;
 use super::split::{self, CompressedPart, FileSplit};
 use crate::connector::ConnectorError;
@@ -38,7 +38,10 @@ pub(super) fn plan(
         }
         opened => opened?.map(Arc::new),
     };
-    let Some(file) = file else {
+    // Another file may have the path by now: the reader looks for this one.
+    let key = ranges.iter().find_map(|range| range.key);
+    let is_other = |file: &Arc<File>| key.is_some_and(|key| !listing::is_file_of(file, key));
+    let Some(file) = file.filter(|file| !is_other(file)) else {
         return Ok(());
     };
     match FileStart::of_file(&file, path)? {
@@ -121,24 +124,32 @@ fn fits_head(head: Fingerprint, file: &File, path: &Path) -> Result<bool, Connec
     Ok(head.fits(&listing::bytes_at(file, path, 0, head.bytes_len())?))
 }
 
-/// Whether the file at a path has what was read of these ranges of one file. It may have been compressed since, or
-/// decompressed.
-pub(super) fn fit(ranges: &[FileSplit], path: &Path) -> Result<Fit, ConnectorError> {
+/// Whether the file that was seen at a path has what was read of these ranges of one file. It may have been compressed since,
+/// or decompressed. `None` if it is no longer there: it has got another name, or is deleted.
+pub(super) fn fit(
+    ranges: &[FileSplit],
+    path: &Path,
+    seen: &Sighting,
+) -> Result<Option<Fit>, ConnectorError> {
     if !ranges.iter().any(FileSplit::has_proof) {
-        return Ok(Fit::Yes);
+        return Ok(Some(Fit::Yes));
     }
     let file = match listing::open(path) {
         // Its key has to do. The reader tells of it, if there is something to read.
         Err(error) if listing::may_not_be_read(&error) => {
             let found = listing::facts_at(path)?.map(|facts| facts.key);
             let is_same = found.is_some() && ranges.iter().all(|range| range.key == found);
-            return Ok(if is_same { Fit::Yes } else { Fit::No });
+            return Ok(Some(if is_same { Fit::Yes } else { Fit::No }));
         }
         opened => opened?.map(Arc::new),
     };
-    match file {
-        Some(file) => fit_opened(ranges, &file, path),
-        None => Ok(Fit::No),
+    let is_seen = |file: &Arc<File>| {
+        let facts = seen.facts(path);
+        facts.is_some_and(|facts| listing::is_file_of(file, facts.key))
+    };
+    match file.filter(is_seen) {
+        Some(file) => fit_opened(ranges, &file, path).map(Some),
+        None => Ok(None),
     }
 }
 

@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The largest number of bytes in a fingerprint.
 pub(super) const PRINT_BYTES: usize = 4 << 10;
 
+/// Looks at the files for one decision: they may get other names while they are looked at.
+pub(super) const LOOKS_MAX: usize = 8;
+
 /// The file system's name of a file, which renaming does not change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct FileKey {

@@ -5,10 +5,13 @@
 //! longer what it was is an error. A name from a checkpoint is compared with `path` before anything is opened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::content;
-use super::identity::{self, FileFacts, FileKey, Remembered, Sighting, Whereabouts};
+use super::identity::{
+    self, FileFacts, FileKey, Fit, LOOKS_MAX, Remembered, Sighting, Whereabouts,
+};
 use super::listing::{self, FilesByPath};
 use super::split::{self, At, FileSourceSplit, FileSplit, Watch};
 use super::{FileSource, ReadFrom};
@@ -28,6 +31,18 @@ struct RecognisedFiles {
     found: BTreeMap<PathBuf, (FileFacts, Ranges)>,
     /// Files that vanished, each with one that may be its copy and is still being compressed.
     awaiting: Vec<(FileSplit, FileKey)>,
+    /// Whether a followed file was truncated, and no copy of it was seen.
+    lacks_copy: bool,
+    /// A path whose file had another name when it was opened. The rest of the files was not looked for.
+    moved: Option<PathBuf>,
+}
+
+impl RecognisedFiles {
+    /// Whether the files have to be seen once more: what was seen before may be out of date. A copy is made before its
+    /// original is truncated, so it is seen the second time.
+    fn is_outdated(&self, looks: usize) -> bool {
+        self.moved.is_some() || (self.lacks_copy && looks == 1)
+    }
 }
 
 impl FileSource {
@@ -38,19 +53,12 @@ impl FileSource {
     ) -> Result<Vec<FileSourceSplit>, ConnectorError> {
         let is_first = restored.is_none();
         let files = self.restored_files(restored.unwrap_or_default())?;
-        let mut seen = self.sight(is_first)?;
-        let is_missed = |(path, key): &(PathBuf, Option<FileKey>)| {
-            key.is_some_and(|key| seen.find(key, path).is_none())
-        };
-        if files.keys().any(is_missed) {
-            // A folder is not read in one moment: a file may get another name, or be compressed, while this is done.
-            seen = self.sight(is_first)?;
-        }
-        self.look_beside(&files, &mut seen)?;
+        let (seen, recognised) = self.find_restored(&files, is_first)?;
         let RecognisedFiles {
             mut found,
             awaiting,
-        } = self.recognise(files, &seen)?;
+            ..
+        } = recognised;
         let mut keys: BTreeSet<FileKey> = BTreeSet::new();
         if self.follow {
             // Two names of one file are one file.
@@ -119,6 +127,46 @@ impl FileSource {
         Ok(files)
     }
 
+    /// Sees the files that are there, and finds the restored ones among them.
+    fn find_restored(
+        &self,
+        files: &RestoredFiles,
+        is_first: bool,
+    ) -> Result<(Sighting, RecognisedFiles), ConnectorError> {
+        let mut looks = 0;
+        loop {
+            let seen = self.sight_with(files, is_first)?;
+            let recognised = self.recognise(files, &seen)?;
+            looks += 1;
+            if !recognised.is_outdated(looks) {
+                return Ok((seen, recognised));
+            }
+            if let (Some(path), LOOKS_MAX..) = (recognised.moved, looks) {
+                let reason = "each time that it is looked for, it has just got another name; run the job again when no program renames files without a pause";
+                let reason = io::Error::new(ErrorKind::ResourceBusy, reason);
+                return Err(ConnectorError::io("read", &path)(reason));
+            }
+        }
+    }
+
+    /// The files that are there now, and the restored ones beside them.
+    fn sight_with(
+        &self,
+        files: &RestoredFiles,
+        is_first: bool,
+    ) -> Result<Sighting, ConnectorError> {
+        let mut seen = self.sight(is_first)?;
+        let is_missed = |(path, key): &(PathBuf, Option<FileKey>)| {
+            key.is_some_and(|key| seen.find(key, path).is_none())
+        };
+        if files.keys().any(is_missed) {
+            // A folder is not read in one moment: a file may get another name, or be compressed, while this is done.
+            seen = self.sight(is_first)?;
+        }
+        self.look_beside(files, &mut seen)?;
+        Ok(seen)
+    }
+
     /// The files that are there now.
     fn sight(&self, is_first: bool) -> Result<Sighting, ConnectorError> {
         let listed = match self.listing.list() {
@@ -166,17 +214,18 @@ impl FileSource {
     /// Finds the restored files.
     fn recognise(
         &self,
-        files: RestoredFiles,
+        files: &RestoredFiles,
         seen: &Sighting,
     ) -> Result<RecognisedFiles, ConnectorError> {
         let is_begun = |range: &&FileSplit| range.position > 0 || range.is_whole();
         let begun = files.values().flatten().filter(is_begun);
         let mut begun: BTreeSet<FileKey> = begun.filter_map(|range| range.key).collect();
         let mut recognised = RecognisedFiles::default();
-        for ((path, _), mut ranges) in files {
+        for ((path, _), ranges) in files {
+            let mut ranges = ranges.clone();
             let is_aside = ranges.iter().any(FileSplit::is_set_aside);
             if is_aside {
-                if let Some((place, facts)) = keyed(&path, &ranges, seen) {
+                if let Some((place, facts)) = keyed(path, &ranges, seen) {
                     // It stays so, whatever its content is now.
                     self.take_place(&mut ranges, place, facts);
                     let found = recognised.found.entry(place.to_owned());
@@ -189,10 +238,17 @@ impl FileSource {
                 // What has replaced it is read: on from the position if it has the same bytes before that.
                 ranges.iter_mut().for_each(FileSplit::readmit);
             }
-            let file = remembered(&path, &ranges);
-            let is_unread = |key: FileKey| !begun.contains(&key);
-            let mut fits = |at: &Path| content::fit(&ranges, at);
-            let place = match identity::find(&file, seen, &is_unread, &mut fits)? {
+            let file = remembered(path, &ranges);
+            let found = match locate(&file, &ranges, seen, &begun)? {
+                Ok(found) => found,
+                Err(moved) => {
+                    recognised.moved = Some(moved);
+                    return Ok(recognised);
+                }
+            };
+            let is_cut = matches!(found, Whereabouts::Truncated { copy: None, .. });
+            recognised.lacks_copy |= is_cut && self.follow;
+            let place = match found {
                 Whereabouts::There(place) => Some(place),
                 _ if is_aside => None,
                 Whereabouts::Unclear(copy) if self.follow => {
@@ -201,7 +257,7 @@ impl FileSource {
                     recognised.awaiting.extend(waiting);
                     continue;
                 }
-                Whereabouts::Unclear(_) => self.accept(seen.lost(&path), seen, &file, &ranges)?,
+                Whereabouts::Unclear(_) => self.accept(seen.lost(path), seen, &file, &ranges)?,
                 found => self.accept(found, seen, &file, &ranges)?,
             };
             let Some((place, facts)) = place.and_then(|at| Some((at, seen.facts(at)?))) else {
@@ -263,6 +319,30 @@ impl FileSource {
             }),
         }
     }
+}
+
+/// Where the file of ranges is, if none of the files in `begun` is another one. The inner error is a path whose file is no
+/// longer the one that was seen there.
+fn locate<'a>(
+    file: &Remembered<'_>,
+    ranges: &[FileSplit],
+    seen: &'a Sighting,
+    begun: &BTreeSet<FileKey>,
+) -> Result<Result<Whereabouts<'a>, PathBuf>, ConnectorError> {
+    let is_unread = |key: FileKey| !begun.contains(&key);
+    let mut moved = None;
+    let mut fits = |at: &Path| {
+        let fit = content::fit(ranges, at, seen)?;
+        if fit.is_none() {
+            moved = Some(at.to_owned());
+        }
+        Ok::<_, ConnectorError>(fit.unwrap_or(Fit::No))
+    };
+    let found = identity::find(file, seen, &is_unread, &mut fits)?;
+    Ok(match moved {
+        Some(moved) => Err(moved),
+        None => Ok(found),
+    })
 }
 
 /// Where the file of ranges is by its key alone.
@@ -328,4 +408,101 @@ fn refuse_continued(path: &Path, len: u64, ranges: &[FileSplit]) -> Result<(), C
         path: path.to_owned(),
         position: range.position,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a start that takes a file for truncated, or for gone, because it got another name or was copied between two
+    //! looks at it: its lines would come twice, or be missing.
+
+    use std::fs;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::connector::file_source::tests::{limits, source};
+    use crate::connector::{ReadOutcome, Source};
+    use floodmark_state::stream::Batch;
+
+    /// What a start recognises if the log is changed in this way after its folder was listed, and what it reads then.
+    fn check(change: impl Fn(&Path), is_moved: bool, lacks_copy: bool, expected: &[&str]) {
+        let folder = TempDir::new().unwrap();
+        let log = folder.path().join("log");
+        fs::write(&log, "one\ntwo\n").unwrap();
+        let source = source(&folder, "path = 'log*'\nfollow = true");
+        let splits = source.splits(None, None).unwrap();
+        let (lines, splits) = read_for(&source, splits);
+        assert_eq!(lines, ["one", "two"]);
+
+        let files = source.restored_files(splits.clone()).unwrap();
+        let seen = source.sight_with(&files, false).unwrap();
+        change(&log);
+        let recognised = source.recognise(&files, &seen).unwrap();
+        assert_eq!(recognised.moved.is_some(), is_moved);
+        assert_eq!(recognised.lacks_copy, lacks_copy);
+        assert!(recognised.is_outdated(1));
+        assert_eq!(recognised.is_outdated(2), is_moved);
+        let splits = source.splits(None, Some(splits)).unwrap();
+        assert_eq!(read_for(&source, splits).0, expected);
+    }
+
+    /// All lines that come in ten seconds, and the splits after that.
+    fn read_for(source: &FileSource, splits: Vec<Split>) -> (Vec<String>, Vec<Split>) {
+        let mut reader = source.reader(splits).unwrap();
+        let (mut now, mut lines) = (Duration::ZERO, Vec::new());
+        while now < Duration::from_secs(10) {
+            let mut batch = Batch::default();
+            match reader.read(now, limits(9), &mut batch).unwrap() {
+                ReadOutcome::Idle { until } => now = until,
+                outcome => assert_eq!(outcome, ReadOutcome::More),
+            }
+            let values = batch.values.iter();
+            lines.extend(values.map(|line| String::from_utf8(line.to_vec()).unwrap()));
+        }
+        lines.sort();
+        (lines, reader.splits())
+    }
+
+    #[test]
+    fn a_file_that_changes_between_two_looks_is_looked_for_again() {
+        let new_log = |log: &Path| fs::write(log, "three\n").unwrap();
+        // Renamed, with and without a new one in its place.
+        check(
+            |log| fs::rename(log, log.with_extension("1")).unwrap(),
+            true,
+            false,
+            &[],
+        );
+        check(
+            |log| {
+                fs::rename(log, log.with_extension("1")).unwrap();
+                new_log(log);
+            },
+            true,
+            false,
+            &["three"],
+        );
+        // Compressed.
+        check(
+            |log| {
+                let bytes = zstd::encode_all(&b"one\ntwo\nfour\n"[..], 1).unwrap();
+                fs::write(log.with_extension("zst"), bytes).unwrap();
+                fs::remove_file(log).unwrap();
+            },
+            true,
+            false,
+            &["four"],
+        );
+        // Copied and truncated.
+        check(
+            |log| {
+                fs::copy(log, log.with_extension("1")).unwrap();
+                new_log(log);
+            },
+            false,
+            true,
+            &["three"],
+        );
+    }
 }

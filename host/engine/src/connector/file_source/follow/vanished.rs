@@ -12,7 +12,7 @@ use super::{AwaitedCopy, FollowReader, FollowedFile, held};
 use crate::connector::ConnectorError;
 use crate::connector::file_source::content;
 use crate::connector::file_source::identity::{
-    self, FileFacts, FileKey, Remembered, Sighting, Whereabouts,
+    self, FileFacts, FileKey, Fit, LOOKS_MAX, Remembered, Sighting, Whereabouts,
 };
 use crate::connector::file_source::listing::facts_of;
 use crate::connector::file_source::split::FileSplit;
@@ -82,7 +82,12 @@ impl FollowReader {
             self.waiting.insert(key);
             return Ok(());
         }
-        let found = match self.find(&split, seen)? {
+        let Some(found) = self.find(&split, seen)? else {
+            // The next look at all files sees where it is.
+            self.waiting.insert(key);
+            return Ok(());
+        };
+        let found = match found {
             _ if is_aside && !split.has_proof() => Whereabouts::Gone,
             Whereabouts::Unclear(path) if !is_aside && self.awaits(key, path, seen, now) => {
                 return Ok(());
@@ -169,12 +174,12 @@ impl FollowReader {
         Ok(())
     }
 
-    /// Finds a file by the bytes before its position.
+    /// Finds a file by the bytes before its position; `None` if what is seen is no longer so.
     fn find<'a>(
         &self,
         split: &FileSplit,
         seen: &'a Sighting,
-    ) -> Result<Whereabouts<'a>, ConnectorError> {
+    ) -> Result<Option<Whereabouts<'a>>, ConnectorError> {
         let file = Remembered {
             path: &split.path,
             key: split.key,
@@ -183,8 +188,14 @@ impl FollowReader {
             has_print: split.has_proof(),
         };
         let is_unread = |key: FileKey| self.source.known.is_unread(key);
-        let mut fits = |path: &Path| content::fit(std::slice::from_ref(split), path);
-        identity::find(&file, seen, &is_unread, &mut fits)
+        let mut has_moved = false;
+        let mut fits = |path: &Path| {
+            let fit = content::fit(std::slice::from_ref(split), path, seen)?;
+            has_moved |= fit.is_none();
+            Ok::<_, ConnectorError>(fit.unwrap_or(Fit::No))
+        };
+        let found = identity::find(&file, seen, &is_unread, &mut fits)?;
+        Ok((!has_moved).then_some(found))
     }
 
     /// Handles a file whose bytes are no longer those that were read. If its content still is, since it was compressed or
@@ -202,21 +213,22 @@ impl FollowReader {
             });
         }
         // The copy may get another name, or be compressed, while it is looked for.
-        for _ in 0..2 {
+        for look in 0..LOOKS_MAX {
             let seen = Sighting::new(self.source.listing.walk()?.files);
             match self.find(&split, &seen)? {
-                Whereabouts::There(path) if split.position > 0 && split.has_proof() => {
+                Some(Whereabouts::There(path)) if split.position > 0 && split.has_proof() => {
                     if let Some(facts) = seen.facts(path).filter(|facts| facts.key == key) {
                         return self.continue_anew(split, *facts);
                     }
                 }
-                Whereabouts::Truncated {
+                Some(Whereabouts::Truncated {
                     copy: Some(copy), ..
-                } => {
+                }) => {
                     self.take_over(copy, &split, &seen)?;
                     break;
                 }
-                _ => {}
+                Some(_) if look > 0 => break,
+                Some(_) | None => {}
             }
         }
         self.source.known.rewound(key);
