@@ -368,7 +368,23 @@ impl FollowReader {
                 self.ready.push_back(key);
             }
         }
+        self.note_head(key)?;
         Ok(ended)
+    }
+
+    /// Lets the tasks know what the open file begins with, as soon as something of it was read: it may be copied and truncated
+    /// before it is read to its end.
+    fn note_head(&self, key: FileKey) -> Result<(), ConnectorError> {
+        let (Some(open), Some(followed)) = (&self.open, self.files.get(&key)) else {
+            return Ok(());
+        };
+        let (split, known) = (&followed.split, &self.source.known);
+        if split.position > 0 && known.wants_head(key) {
+            let len = KnownFiles::head_len(split);
+            let head = listing::bytes_at(&open.file, &split.path, 0, len)?;
+            known.begun(key, &head);
+        }
+        Ok(())
     }
 
     /// Tells of what cannot be read of a file, behind which the next call continues.
@@ -407,27 +423,18 @@ impl FollowReader {
     }
 
     /// Closes the open file, and keeps its descriptor for a while.
-    fn close(&mut self) -> Result<(), ConnectorError> {
+    fn close(&mut self) {
         let Some(open) = self.open.take() else {
-            return Ok(());
+            return;
         };
-        let Some(followed) = self.files.get(&open.key) else {
-            return Ok(());
-        };
-        let (split, known) = (&followed.split, &self.source.known);
-        if split.position > 0 && known.wants_head(open.key) {
-            let len = KnownFiles::head_len(split);
-            known.begun(
-                open.key,
-                &listing::bytes_at(&open.file, &split.path, 0, len)?,
-            );
+        if !self.files.contains_key(&open.key) {
+            return;
         }
         self.held.retain(|(held, _)| *held != open.key);
         self.held.push_back((open.key, open.file));
         if self.held.len() > HELD_MAX {
             self.held.pop_front();
         }
-        Ok(())
     }
 }
 
@@ -459,7 +466,7 @@ impl SourceReader for FollowReader {
         for _ in 0..FILES_PER_READ {
             if let Some(key) = self.open.as_ref().map(|open| open.key) {
                 match self.read_open(limits, batch) {
-                    Ok(true) => self.close()?,
+                    Ok(true) => self.close(),
                     Ok(false) => return Ok(ReadOutcome::More),
                     Err(stop) => return self.stopped(key, stop),
                 }

@@ -1,5 +1,6 @@
 //! Catches lines of a followed file that come twice or never when its bytes are replaced in place, above all those of a
-//! compressed file; a file that is taken for the one before; and a growing one that is decompressed from its start each time.
+//! compressed file, or when it is copied and truncated while it is read; a file that is taken for the one before; and a growing
+//! one that is decompressed from its start each time.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -63,18 +64,7 @@ impl Following {
 
     /// What is read until nothing more comes.
     fn read(&mut self) -> Result<Vec<String>, ConnectorError> {
-        let mut lines = Vec::new();
-        let end = self.now + LOOKED;
-        while self.now < end {
-            let mut batch = Batch::default();
-            match self.reader.read(self.now, limits(9), &mut batch)? {
-                ReadOutcome::Idle { until } => self.now = until,
-                outcome => assert_eq!(outcome, ReadOutcome::More),
-            }
-            let values = batch.values.iter();
-            lines.extend(values.map(|line| String::from_utf8(line.to_vec()).unwrap()));
-        }
-        Ok(lines)
+        read_for(LOOKED, &mut *self.reader, &mut self.now)
     }
 
     /// Begins again, with splits that were changed.
@@ -97,6 +87,32 @@ impl Following {
         self.write(bytes);
         assert_eq!(self.read().unwrap(), expected);
     }
+}
+
+/// All lines that a reader gives in this time, from `now` on.
+fn read_for(
+    time: Duration,
+    reader: &mut dyn SourceReader,
+    now: &mut Duration,
+) -> Result<Vec<String>, ConnectorError> {
+    let mut lines = Vec::new();
+    let end = *now + time;
+    while *now < end {
+        let mut batch = Batch::default();
+        match reader.read(*now, limits(9), &mut batch)? {
+            ReadOutcome::Idle { until } => *now = until,
+            outcome => assert_eq!(outcome, ReadOutcome::More),
+        }
+        lines.extend(lines_of(&batch));
+    }
+    Ok(lines)
+}
+
+fn lines_of(batch: &Batch) -> Vec<String> {
+    let lines = batch.values.iter();
+    lines
+        .map(|line| String::from_utf8(line.to_vec()).unwrap())
+        .collect()
 }
 
 fn gzip(content: &str, level: Compression) -> Vec<u8> {
@@ -196,4 +212,35 @@ fn a_file_that_grows_again_is_read_from_its_last_member_on() {
         bytes.extend(compress("ur\nfive\n"));
         file.check(&bytes, &["four", "five"]);
     }
+}
+
+#[test]
+fn a_copy_that_is_made_while_its_original_is_read_waits_for_that() {
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("log");
+    let lines: Vec<String> = (0..100).map(|line| format!("line {line}")).collect();
+    fs::write(&log, lines.join("\n") + "\n").unwrap();
+    let source = source(&folder, "path = 'log*'\nfollow = true");
+    let (files, watches): (Vec<_>, Vec<_>) = source
+        .splits(None, None)
+        .unwrap()
+        .into_iter()
+        .partition(|split| describe(split) != WATCHES);
+    let mut reading = source.reader(files).unwrap();
+    let mut watching = source.reader(watches).unwrap();
+    let (mut now, mut watched) = (Duration::ZERO, Duration::ZERO);
+
+    let mut batch = Batch::default();
+    let outcome = reading.read(now, limits(9), &mut batch).unwrap();
+    assert_eq!((outcome, batch.len()), (ReadOutcome::More, 9));
+    let mut found = lines_of(&batch);
+    fs::copy(&log, folder.path().join("log.1")).unwrap();
+    File::create(&log).unwrap();
+    // The other task sees the copy before this one knows what has happened to the original.
+    let more = read_for(Duration::from_secs(2), &mut *watching, &mut watched);
+    assert_eq!(more.unwrap(), [] as [&str; 0]);
+    found.extend(read_for(LOOKED, &mut *reading, &mut now).unwrap());
+    assert_eq!(found, lines);
+    let more = read_for(LOOKED, &mut *watching, &mut watched);
+    assert_eq!(more.unwrap(), [] as [&str; 0]);
 }
