@@ -204,11 +204,12 @@ impl FollowReader {
                 facts.len
             }
         };
-        if split.is_whole() && (followed.read.is_none() || split.position == 0) {
+        // If it was whole at this length before, something was written into it: its content shows whether it is another file.
+        let is_rewritten = followed.read.is_some_and(|read| read.len == facts.len);
+        if split.is_whole() && (!is_rewritten || split.position == 0) {
             followed.read = Some(facts);
             return Ok(());
         }
-        // Into one that was whole, something was written: its content shows whether it is another file.
         let is_new = split.position == 0 && facts.len > 0;
         if is_new && !self.may_begin(key, &file, facts, now)? {
             return Ok(());
