@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::job::{self, Job};
+use crate::job::{self, Job, Outcome};
 use crate::plugins::plugin;
 
 /// A job without an end that takes checkpoints when it is told to.
@@ -157,28 +157,86 @@ fn code_and_state_of_a_stopped_job_go_back_together() {
     refused.says("there is no checkpoint 2");
 }
 
-/// Catches output of deleted checkpoints that a checkpoint written meanwhile takes for its own.
-#[test]
-fn a_swap_after_a_stopped_rollback_shows_nothing_twice() {
+/// A stopped job whose checkpoints have output of their own, and another plugin for it.
+fn stopped(more: &str) -> Job {
     let job = Job::new();
+    job.write("pipeline.toml", job::pipeline() + more);
+    let mut component = fs::read(plugin("word-count")).unwrap();
+    component.extend_from_slice(&[0, 2, 1, b'b']);
+    job.write("other.wasm", component);
     let mut text = String::new();
     for more in ["a\n", "a b\n", "a b c\n"] {
         text += more;
         job.write("in.txt", &text);
         job.run(&[]).succeeded();
     }
-    let ids = job.checkpoint_ids();
-    let to = ids.last().unwrap().to_string();
-    let said = job.command(&["rollback", ".", "--to", &to]).succeeded();
-    assert!(said.stdout.contains("deleted"), "{}", said.stdout);
-    let mut component = fs::read(plugin("word-count")).unwrap();
-    component.extend_from_slice(&[0, 2, 1, b'b']);
-    job.write("other.wasm", component);
+    job
+}
+
+fn swap(job: &Job) -> Outcome {
     job.command(&["swap", ".", "count", "other.wasm"])
-        .succeeded();
+}
+
+/// Runs the job, which has read all of its input then, and asserts that no count is visible twice.
+#[track_caller]
+fn shows_each_count_once(job: &Job) {
     job.run(&[]).succeeded();
     let seen = job.output();
+    assert_eq!(seen.records(), 6);
     seen.is_exactly(&seen.counts());
+}
+
+/// Catches output of deleted checkpoints that a checkpoint written meanwhile takes for its own.
+#[test]
+fn a_swap_after_a_stopped_rollback_shows_nothing_twice() {
+    let job = stopped("");
+    let to = job.checkpoint_ids().last().unwrap().to_string();
+    let said = job.command(&["rollback", ".", "--to", &to]).succeeded();
+    assert!(said.stdout.contains("deleted"), "{}", said.stdout);
+    swap(&job).succeeded();
+    shows_each_count_once(&job);
+}
+
+/// The same, if the process dies before that output is taken back.
+#[test]
+fn a_swap_waits_for_a_start_after_a_rollback_that_was_killed() {
+    let job = stopped("");
+    let to = job.checkpoint_ids().last().unwrap().to_string();
+    let mut command = job::command();
+    command
+        .args(["rollback", ".", "--to", &to])
+        .env("FLOODMARK_CRASH_AT", "rollback-deleted");
+    assert_eq!(job.spawn(command).wait().code, None);
+    assert_eq!(job.checkpoint_ids().len(), 1);
+    let refused = swap(&job).says("their output may still be visible; run the job once");
+    assert_eq!(refused.code, Some(4));
+    shows_each_count_once(&job);
+    swap(&job).succeeded();
+    shows_each_count_once(&job);
+}
+
+/// Catches output of a checkpoint that a user has deleted, where ids do not show that.
+#[test]
+fn a_swap_waits_for_a_start_after_the_newest_object_was_deleted() {
+    let objects = tempfile::tempdir().unwrap();
+    let job = stopped(&format!(
+        "\n[checkpoint]\nstorage = \"file://{}\"\n",
+        objects.path().join("objects").display()
+    ));
+    let newest = job.checkpoint_ids()[0].to_string();
+    job.command(&[
+        "checkpoint",
+        "delete",
+        &newest,
+        "--newest",
+        "--pipeline",
+        ".",
+    ])
+    .succeeded();
+    swap(&job).says("their output may still be visible; run the job once");
+    shows_each_count_once(&job);
+    swap(&job).succeeded();
+    shows_each_count_once(&job);
 }
 
 /// Catches a rollback that uses up the id of the next checkpoint, with objects in a folder.

@@ -15,6 +15,7 @@ use floodmark_engine::connector::{DiscardSink, GeneratorSettings, GeneratorSourc
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::drive::{DriveSettings, Inputs, Kept, Watcher, drive, request};
 use floodmark_engine::edge::failures::FailureLog;
+use floodmark_engine::edge::later_output::LaterOutput;
 use floodmark_engine::edge::scratch;
 use floodmark_engine::edge::swap::{NewPlugin, SwapDesk, Swapper, Wish};
 use floodmark_engine::guest::GuestEngine;
@@ -157,6 +158,7 @@ fn measure(keys: u64, swaps: u64, parallelism: u16) -> Figures {
         store: Box::new(store),
         recovery,
         failures: FailureLog::default(),
+        later_output: LaterOutput::default(),
     };
     let channel = (inputs, inbox);
     let mut watching = Watching(read);

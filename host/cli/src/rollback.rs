@@ -21,6 +21,8 @@ use floodmark_checkpoint::crash::{self, Point};
 use floodmark_checkpoint::{Depth, delete_after};
 use floodmark_control::AskError;
 use floodmark_engine::edge::data_dir::DataDir;
+use floodmark_engine::edge::later_output::LaterOutput;
+use floodmark_engine::pipeline::Spec;
 use floodmark_engine::pipeline::settings::CheckpointSection;
 use floodmark_engine::runtime::writer::Writer;
 use floodmark_engine::session::assemble::assemble;
@@ -128,6 +130,8 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
             held.path().display()
         ))
     })?;
+    let later_output = LaterOutput::of(held.path());
+    later_output.note(to)?;
     crash::point(Point::RollbackJoined);
     let later = delete_after(&mut *store, to)?;
     crash::point(Point::RollbackDeleted);
@@ -135,18 +139,13 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
     let restored = recovery.restored.as_ref();
     Writer::begin(&assembled.plan, store, NonZeroU32::MIN, restored, false)
         .map_err(|failed| failed.error)?;
+    later_output.forget();
     let records_in = recovery
         .restored
         .map(|restored| restored.checkpoint.records_in);
     let deleted: Vec<_> = later.iter().map(|id| id.0).collect();
     let mut says = prepared.says;
-    for (name, source) in &assembled.graph.spec.sources {
-        if source.settings.reads_standard_input() {
-            says.push(format!(
-                "source `{name}` reads standard input: what it had read after checkpoint {to} is not read again"
-            ));
-        }
-    }
+    says.extend(not_read_again(&assembled.graph.spec, to));
     Ok(json!({
         "to": to.0,
         "deleted": deleted,
@@ -154,4 +153,15 @@ fn at_rest(arguments: &RollbackArguments) -> Result<Value, CommandError> {
         "checkpoint": null,
         "says": says,
     }))
+}
+
+/// A line for each source whose input after the checkpoint is gone.
+fn not_read_again(spec: &Spec, to: CheckpointId) -> impl Iterator<Item = String> {
+    let sources = spec.sources.iter();
+    let sources = sources.filter(|(_, source)| source.settings.reads_standard_input());
+    sources.map(move |(name, _)| {
+        format!(
+            "source `{name}` reads standard input: what it had read after checkpoint {to} is not read again"
+        )
+    })
 }

@@ -16,6 +16,7 @@ use floodmark_engine::connector::{FileSource, FileSourceSettings, Recovered, Sin
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::drive::{DriveSettings, Inputs, Kept, Watcher, drive};
 use floodmark_engine::edge::failures::FailureLog;
+use floodmark_engine::edge::later_output::LaterOutput;
 use floodmark_engine::guest::{GuestEngine, Plugin};
 use floodmark_engine::job::restart::Strategy;
 use floodmark_engine::job::{CheckpointSettings, CompletedCheckpoint, JobSettings, Notice};
@@ -301,6 +302,7 @@ pub fn run_in(plan: &Plan, interval: Option<Duration>, path: &Path) -> (Duration
             store: Box::new(store),
             recovery,
             failures: FailureLog::default(),
+            later_output: LaterOutput::default(),
         },
         settings,
         clock,

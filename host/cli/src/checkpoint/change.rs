@@ -9,6 +9,7 @@ use crate::CommandError;
 use crate::failure::{EXIT_DATA, EXIT_USAGE};
 use crate::place::PlaceArguments;
 use crate::print::{print, print_json};
+use floodmark_engine::edge::later_output::LaterOutput;
 use floodmark_engine::session::number::{bytes, things};
 use floodmark_state::stream::CheckpointId;
 
@@ -42,7 +43,7 @@ pub struct Compact {
 }
 
 pub(super) fn delete(arguments: &Delete) -> Result<(), CommandError> {
-    let (_held, mut storage) = arguments.place.hold()?;
+    let (held, mut storage) = arguments.place.hold()?;
     let listed = storage.reader().list()?;
     let ids: BTreeSet<_> = arguments.ids.iter().copied().map(CheckpointId).collect();
     if let Some(missing) = ids
@@ -58,14 +59,18 @@ pub(super) fn delete(arguments: &Delete) -> Result<(), CommandError> {
     }
     if let Some((newest, _)) = listed.first()
         && ids.contains(newest)
-        && !arguments.newest
     {
-        return Err(CommandError::new(
-            EXIT_USAGE,
-            format!(
-                "checkpoint {newest} is the newest, from which the job resumes, so none was deleted; pass `--newest` to delete it anyway"
-            ),
-        ));
+        if !arguments.newest {
+            return Err(CommandError::new(
+                EXIT_USAGE,
+                format!(
+                    "checkpoint {newest} is the newest, from which the job resumes, so none was deleted; pass `--newest` to delete it anyway"
+                ),
+            ));
+        }
+        if let Some((kept, _)) = listed.iter().find(|(id, _)| !ids.contains(id)) {
+            LaterOutput::of(held.path()).note(*kept)?;
+        }
     }
     let ids: Vec<_> = ids.into_iter().collect();
     storage.delete(&ids)?;

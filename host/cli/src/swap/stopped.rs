@@ -18,6 +18,7 @@ use floodmark_checkpoint::{
 };
 use floodmark_engine::edge::clock::Clock;
 use floodmark_engine::edge::data_dir::DataDir;
+use floodmark_engine::edge::later_output::LaterOutput;
 use floodmark_engine::edge::rolled_back::RolledBackNote;
 use floodmark_engine::edge::scratch;
 use floodmark_engine::edge::swap::{
@@ -201,7 +202,8 @@ fn refused(refusal: SwapRefusal) -> CommandError {
     }
 }
 
-/// Refuses a job with output that no checkpoint names: the new one would take it for its own. A rollback has taken it back.
+/// Refuses a job with output that no checkpoint names: the new one would take it for its own. A rollback that is complete has
+/// taken it back.
 fn check_output(
     place: &JobLocation,
     held: &DataDir,
@@ -213,7 +215,8 @@ fn check_output(
     let note = RolledBackNote::read(held.path());
     let note = note.map_err(|error| refuse(error.to_string()))?;
     let is_rolled_back = note.is_some_and(|note| note.checkpoint == newest);
-    match is_file && next > newest.next() && !is_rolled_back {
+    let may_be_visible = LaterOutput::of(held.path()).may_be_visible(newest)?;
+    match may_be_visible || is_file && next > newest.next() && !is_rolled_back {
         false => Ok(()),
         true => Err(refuse(format!(
             "checkpoints after {newest} were deleted or damaged, and their output may still be visible; run the job once, which takes that output back, then swap"

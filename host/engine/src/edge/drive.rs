@@ -18,6 +18,7 @@ use std::time::Duration;
 use self::resources::Resources;
 use super::clock::Clock;
 use super::failures::FailureLog;
+use super::later_output::LaterOutput;
 use crate::connector::Recovered;
 use crate::guest::Haste;
 use crate::job::{
@@ -52,6 +53,8 @@ pub struct Kept {
     pub recovery: Recovery,
     /// The failures so far, which the restart strategy counts.
     pub failures: FailureLog,
+    /// The note of output whose checkpoints are deleted.
+    pub later_output: LaterOutput,
 }
 
 /// Observes a job while it runs.
@@ -142,6 +145,7 @@ pub fn drive(
         store,
         recovery,
         mut failures,
+        later_output,
     } = kept;
     if settings.job.fresh {
         // The failures kept of a job that starts over are only for inspection.
@@ -153,6 +157,7 @@ pub fn drive(
         job,
         resources,
         failures,
+        later_output,
         clock,
         inbox,
         queue: VecDeque::from([Input::Recovered(Ok(found))]),
@@ -174,6 +179,7 @@ struct Driver<'a> {
     job: Job,
     resources: Resources,
     failures: FailureLog,
+    later_output: LaterOutput,
     clock: Clock,
     inbox: mpsc::Receiver<Input>,
     /// Inputs that come before those of the inbox.
@@ -199,7 +205,7 @@ impl Driver<'_> {
                 let next = perform(
                     output,
                     &mut self.resources,
-                    &mut self.failures,
+                    (&mut self.failures, &self.later_output),
                     self.watcher,
                     now,
                 );
@@ -255,7 +261,7 @@ fn is_after_inbox(input: &Input) -> bool {
 fn perform(
     output: Output,
     resources: &mut Resources,
-    failures: &mut FailureLog,
+    (failures, later_output): (&mut FailureLog, &LaterOutput),
     watcher: &mut dyn Watcher,
     now: Moment,
 ) -> Option<Input> {
@@ -272,10 +278,24 @@ fn perform(
         }
         Output::StopWorkers => return Some(Input::Stopped(resources.stop_workers())),
         Output::Recover(what) => return Some(Input::Recovered(resources.recover(what))),
-        Output::DeleteAfter(at) => return Some(Input::Deleted(resources.delete_after(at))),
-        Output::Start(start) => return Some(Input::Started(resources.start(&start, watcher))),
+        Output::DeleteAfter(at) => {
+            let noted = later_output.note(at);
+            let deleted = noted.and_then(|()| resources.delete_after(at));
+            return Some(Input::Deleted(deleted));
+        }
+        Output::Start(start) => {
+            let started = resources.start(&start, watcher);
+            if started.is_ok() {
+                later_output.forget();
+            }
+            return Some(Input::Started(started));
+        }
         Output::CloseOutput(start) => {
-            return Some(Input::Closed(resources.close_output(&start, watcher)));
+            let closed = resources.close_output(&start, watcher);
+            if closed.is_ok() {
+                later_output.forget();
+            }
+            return Some(Input::Closed(closed));
         }
         Output::RetainAll(retains) => resources.retain_all(retains),
         Output::KeepFailure(kept) => {

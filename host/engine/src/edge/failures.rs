@@ -9,8 +9,8 @@
 //! line that cannot be read is skipped. If it cannot be written, the job counts in memory. `job::restart` decides what
 //! to do after a failure.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,6 @@ use floodmark_state::stream::CheckpointId;
 
 /// The name of the file in a data folder.
 pub const FILE_NAME: &str = "failures";
-/// The name while the file is being written.
-const NEW_FILE_NAME: &str = "failures.new";
 /// Number of failures that are kept.
 const LINES_MAX: usize = FAILURES_MAX;
 /// Longest reason that is kept, in bytes.
@@ -143,15 +141,7 @@ impl FailureLog {
             text += &serde_json::to_string(line)?;
             text.push('\n');
         }
-        let new = folder.join(NEW_FILE_NAME);
-        let mut file = private::file()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, folder.join(FILE_NAME))
+        private::write(folder, FILE_NAME, text.as_bytes())
     }
 }
 
@@ -169,6 +159,8 @@ fn read(path: &Path) -> io::Result<String> {
 mod tests {
     //! Catches failures that are forgotten with the process, or counted after the job has ended well, and a file that
     //! grows without bound or is trusted when it is damaged.
+
+    use std::fs;
 
     use super::*;
 

@@ -16,8 +16,8 @@
 //!
 //! A folder of checkpoints outside of it, and the folders in that, are refused for the same reasons.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -29,7 +29,7 @@ const OTHERS_WRITE: u32 = 0o002;
 
 /// What a job opens in its data folder. Folders that users may move to another disk (`plugins`, `savepoints`) are not
 /// here, nor is the socket, which is removed and created again.
-const OPENED: [&str; 12] = [
+const OPENED: [&str; 13] = [
     "lock",
     "id",
     "storage",
@@ -39,6 +39,7 @@ const OPENED: [&str; 12] = [
     "checkpoints.redb.writing",
     "failures",
     "rollback",
+    "later-output",
     "replay",
     "replay.lock",
     "compiled",
@@ -54,6 +55,19 @@ pub(super) fn file() -> OpenOptions {
 /// Creates a folder that this user alone may use. Its parent must exist.
 pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Writes a file of a data folder as a whole: under its name with `.new` at the end first. It is durable when this returns.
+///
+/// # Errors
+/// When it cannot be written: an earlier file of that name is unchanged, or the new one is there as a whole.
+pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let mut file = file().write(true).create(true).truncate(true).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 /// Checks that no other user can have prepared a data folder, or can change it.

@@ -9,8 +9,7 @@
 //! Ids of checkpoints are never reused, so a note that is left behind has no effect. A note that cannot be read is an error.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,8 +20,6 @@ use floodmark_state::stream::CheckpointId;
 
 /// The name of the file in a data folder.
 const FILE_NAME: &str = "rollback";
-/// The name while the file is being written.
-const NEW_FILE_NAME: &str = "rollback.new";
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -66,16 +63,7 @@ impl RolledBackNote {
             checkpoint: self.checkpoint.0,
             named: self.named.iter().map(choice).collect(),
         };
-        let new = folder.join(NEW_FILE_NAME);
-        let mut file = private::file()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&new)?;
-        file.write_all(&serde_json::to_vec(&stored)?)?;
-        file.sync_all()?;
-        fs::rename(&new, folder.join(FILE_NAME))?;
-        File::open(folder)?.sync_all()
+        private::write(folder, FILE_NAME, &serde_json::to_vec(&stored)?)
     }
 
     /// Reads the note of a data folder; `None` if there is no note.
@@ -133,6 +121,8 @@ fn digest(text: &str) -> Option<PluginDigest> {
 #[cfg(test)]
 mod tests {
     //! Catches a note that is not read as it was written, and one that is trusted when it is damaged.
+
+    use std::fs;
 
     use super::*;
 

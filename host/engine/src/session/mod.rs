@@ -27,6 +27,7 @@ use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, Watcher, drive};
 use crate::edge::failures::FailureLog;
+use crate::edge::later_output::LaterOutput;
 use crate::edge::replay_folder::ReplayFolder;
 use crate::edge::{allocator, machine, scratch};
 use crate::job::{CheckpointSettings, Ending, Input, JobSettings};
@@ -170,7 +171,9 @@ impl OpenedJob {
         for line in runs.says {
             (self.say)(&line);
         }
-        self.start.forget_later(&mut *self.store, &self.say)?;
+        let data_dir = &self.data_dir;
+        self.start
+            .forget_later(&mut *self.store, data_dir, &self.say)?;
         tell_sources(&self.graph.spec, recovery.restored.is_some(), &self.say);
         tell_sinks(&self.named, &self.say);
         let storage = &self.graph.spec.checkpoint.storage;
@@ -187,6 +190,7 @@ impl OpenedJob {
                 store: self.store,
                 recovery,
                 failures: FailureLog::of(self.data_dir.path()),
+                later_output: LaterOutput::of(self.data_dir.path()),
             },
             data_dir: self.data_dir,
         })

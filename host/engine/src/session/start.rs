@@ -9,6 +9,7 @@ use super::what_runs::{PluginLoader, Runs, from_checkpoint, operators};
 use super::{EngineError, Say, StartFrom};
 use super::{foreign, storage};
 use crate::edge::data_dir::DataDir;
+use crate::edge::later_output::LaterOutput;
 use crate::edge::rolled_back::RolledBackNote;
 use crate::runtime::plan::Plan;
 use floodmark_checkpoint::crash::{self, Point};
@@ -157,11 +158,13 @@ impl StartPoint {
     pub fn forget_later(
         &self,
         storage: &mut dyn CheckpointStorage,
+        data_dir: &DataDir,
         say: &Say,
     ) -> Result<(), EngineError> {
         let Self::At(start) = self else {
             return Ok(());
         };
+        LaterOutput::of(data_dir.path()).note(*start)?;
         let later = delete_after(storage, *start)?;
         if later.is_empty() {
             return Ok(());
