@@ -204,6 +204,35 @@ fn plugins_of_a_savepoint_run_only_if_the_user_says_so() {
     checkpoint.says("`--take-plugins` is for savepoint files");
 }
 
+/// Catches a start that is refused, and leaves the savepoint where the next run resumes from it, or has forgotten checkpoints.
+#[test]
+fn a_start_with_plugins_that_do_not_fit_changes_nothing() {
+    let job = Job::with_input("one two two\n");
+    let lines = |operator: &str| {
+        format!(
+            "job.name = \"words\"\n\
+            source.text = {{ connector = \"file\", path = \"in.txt\" }}\n\
+            operator.count = {{ plugin = {:?}, from = \"text\" }}\n\
+            sink.counts = {{ connector = \"file\", from = \"count\", path = \"out\", format = \"csv\" }}\n",
+            plugin(operator)
+        )
+    };
+    job.write("pipeline.toml", lines("word-split"));
+    job.run(&[]).succeeded();
+    let create = ["savepoint", "create", ".", "--to", "saved"];
+    job.command(&create).succeeded();
+    job.write("pipeline.toml", lines("word-count"));
+    run(&job, "first", &[]).succeeded();
+    let from = ["--from", "saved", "--take-plugins"];
+    let words = "than the plugin that the pipeline names, so it does not fit the graph";
+    let refused = run(&job, "second", &from).says(words);
+    assert_eq!(refused.code, Some(3));
+    assert!(!job.path("second/checkpoints.redb").exists());
+    run(&job, "first", &[&from[..], &["--fresh"]].concat()).says(words);
+    let kept = job.command(&["checkpoint", "list", "--data-dir", "first", "--json"]);
+    assert!(kept.succeeded().stdout.contains("\"id\""));
+}
+
 #[test]
 fn plugins_that_were_taken_run_after_a_crash_too() {
     let (job, file) = swapped();

@@ -30,10 +30,11 @@ fn a_savepoint_whose_output_was_taken_back_is_refused() {
     let from = ["--from", "two", "--data-dir", "other"];
     let refused = run(&job, 3000, &from);
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
-    refused.says(
-        "lacks output that checkpoint 2 counts: the job returned to checkpoint 1 since, and took it back (`part-00000002-000.csv`)",
-    );
+    let words = "lacks output that checkpoint 2 counts: the job returned to checkpoint 1 since, and took it back (`part-00000002-000.csv`)";
+    refused.says(words);
     assert!(before == job.output(), "nothing was touched");
+    assert!(!job.path("other/checkpoints.redb").exists());
+    run(&job, 3000, &from).says(words);
     // The ways on that the message names. The job itself continues where it is.
     run(&job, 2600, &[]).succeeded();
     assert_eq!(job.output().records(), 2600);

@@ -1,6 +1,7 @@
 //! Turns an assembled pipeline into a running job: opens its storage, finds its checkpoint, and drives it.
 
 pub mod assemble;
+mod begun;
 pub mod foreign;
 pub mod letters;
 pub mod limits;
@@ -17,6 +18,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, mpsc};
 
 use self::assemble::Assembled;
+use self::begun::BeginWatcher;
 use self::letters::add_sources;
 use self::limits::Ticking;
 use self::recovery::{tell_recovery, tell_sinks, tell_sources};
@@ -36,6 +38,7 @@ use crate::pipeline::{self, Spec};
 use crate::runtime::JobError;
 use crate::runtime::plan::{self, Plan, Role};
 use crate::{EngineError, Say, StartFrom};
+use floodmark_checkpoint::store::Recovery;
 use floodmark_checkpoint::{CheckpointReader, CheckpointStorage};
 use floodmark_state::stream::CheckpointId;
 
@@ -57,6 +60,8 @@ pub struct OpenedJob {
     store: Box<dyn CheckpointStorage>,
     start: StartPoint,
     fresh: bool,
+    /// Whether the storage has the savepoint that the job starts from.
+    has_import: bool,
     say: Say,
 }
 
@@ -75,6 +80,8 @@ pub struct ReadyJob {
     data_dir: DataDir,
     kept: Kept,
     settings: DriveSettings,
+    has_import: bool,
+    say: Say,
 }
 
 /// A job that has ended.
@@ -109,7 +116,7 @@ impl OpenedJob {
             }
         }
         let checkpoint = &graph.spec.checkpoint;
-        let start = StartPoint::open(from, &plan, &data_dir)?;
+        let start = StartPoint::open(from, &plan, &data_dir, &guests.engine)?;
         let fresh = from.forgets();
         if fresh {
             check_inputs(&plan)?;
@@ -133,6 +140,7 @@ impl OpenedJob {
             store,
             start,
             fresh,
+            has_import: false,
             say: Arc::clone(say),
             graph,
         })
@@ -148,9 +156,43 @@ impl OpenedJob {
         self.guests.engine.hasten_with(inputs.haste());
     }
 
-    /// Finds the checkpoint from which the job resumes, and the plugins that run from there.
+    /// Finds the checkpoint from which the job resumes, and the plugins that run from there. After an error, a savepoint that
+    /// was imported is removed again.
     pub fn recover(mut self) -> Result<ReadyJob, EngineError> {
-        let recovery = self.start.recover(&mut *self.store, &self.data_dir)?;
+        let (recovery, plan) = match self.resume() {
+            Ok(resumed) => resumed,
+            Err(error) => {
+                drop(self.store);
+                if self.has_import {
+                    forget_import(&self.graph.spec, &self.data_dir, &self.say);
+                }
+                return Err(error);
+            }
+        };
+        let restored = recovery.restored.as_ref();
+        Ok(ReadyJob {
+            settings: settings(&self.graph.spec, self.fresh, self.clock),
+            guests: self.guests,
+            graph: self.graph,
+            clock: self.clock,
+            plan: Arc::new(plan),
+            restored: restored.map(|restored| restored.checkpoint.id),
+            kept: Kept {
+                store: self.store,
+                recovery,
+                failures: FailureLog::of(self.data_dir.path()),
+                later_output: LaterOutput::of(self.data_dir.path()),
+            },
+            data_dir: self.data_dir,
+            has_import: self.has_import,
+            say: self.say,
+        })
+    }
+
+    /// The checkpoint from which the job resumes, and the plan that runs from there. Reports both.
+    fn resume(&mut self) -> Result<(Recovery, Plan), EngineError> {
+        self.has_import = self.start.import(&mut *self.store, &self.data_dir)?;
+        let recovery = self.start.recover(&mut *self.store)?;
         // A reader keeps the store open, so this one is dropped at the end of the block.
         let runs = {
             let loading = PluginLoader {
@@ -178,44 +220,34 @@ impl OpenedJob {
         tell_sinks(&self.named, &self.say);
         let storage = &self.graph.spec.checkpoint.storage;
         self.data_dir.note_storage(&storage.to_string())?;
-        let restored = recovery.restored.as_ref();
-        Ok(ReadyJob {
-            settings: settings(&self.graph.spec, self.fresh, self.clock),
-            guests: self.guests,
-            graph: self.graph,
-            clock: self.clock,
-            plan: Arc::new(runs.plan),
-            restored: restored.map(|restored| restored.checkpoint.id),
-            kept: Kept {
-                store: self.store,
-                recovery,
-                failures: FailureLog::of(self.data_dir.path()),
-                later_output: LaterOutput::of(self.data_dir.path()),
-            },
-            data_dir: self.data_dir,
-        })
+        Ok((recovery, runs.plan))
     }
 }
 
 impl ReadyJob {
-    /// Runs the job to its end on this thread and others.
+    /// Runs the job to its end on this thread and others. If it fails before it has begun, a savepoint that was imported for it
+    /// is removed again: the next run would resume from it without being told to.
     pub fn drive(
         self,
         channel: (Inputs, mpsc::Receiver<Input>),
         watcher: &mut dyn Watcher,
     ) -> EndedJob {
         let haste = channel.0.haste().clone();
+        let mut watching = BeginWatcher::of(watcher);
         let ended = drive(
             self.plan,
             self.kept,
             self.settings,
             self.clock,
             channel,
-            watcher,
+            &mut watching,
         );
         // A swap that is being prepared and the optimiser would hold the end up.
         haste.begin();
         self.guests.engine.stop_compiling();
+        if self.has_import && ended.is_err() && !watching.has_begun {
+            forget_import(&self.graph.spec, &self.data_dir, &self.say);
+        }
         EndedJob {
             guests: self.guests,
             ended,
@@ -254,6 +286,15 @@ fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
             seed: clock.wall_ms(),
         },
         retained: NonZeroU32::new(checkpoint.retained.into()).unwrap_or(NonZeroU32::MIN),
+    }
+}
+
+/// Removes the only checkpoint of a storage: a savepoint from which the job could not begin.
+fn forget_import(spec: &Spec, data_dir: &DataDir, say: &Say) {
+    if let Err(error) = storage::forget(&spec.checkpoint, data_dir) {
+        say(&format!(
+            "warning: the savepoint was imported and cannot be removed again ({error}), so a run without `--from` starts from it; pass `--fresh` to forget it"
+        ));
     }
 }
 

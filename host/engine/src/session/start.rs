@@ -11,6 +11,7 @@ use super::{foreign, storage};
 use crate::edge::data_dir::DataDir;
 use crate::edge::later_output::LaterOutput;
 use crate::edge::rolled_back::RolledBackNote;
+use crate::guest::GuestEngine;
 use crate::runtime::plan::Plan;
 use floodmark_checkpoint::crash::{self, Point};
 use floodmark_checkpoint::store::{ReadOnlyStore, Recovery, StoreError, savepoint};
@@ -37,8 +38,13 @@ pub enum StartPoint {
 }
 
 impl StartPoint {
-    /// Opens the savepoint, if the run starts from one.
-    pub fn open(from: &StartFrom, plan: &Plan, data_dir: &DataDir) -> Result<Self, EngineError> {
+    /// Opens the savepoint, if the run starts from one, and checks that the pipeline can resume from it, with its plugins.
+    pub fn open(
+        from: &StartFrom,
+        plan: &Plan,
+        data_dir: &DataDir,
+        engine: &GuestEngine,
+    ) -> Result<Self, EngineError> {
         match from {
             StartFrom::Newest | StartFrom::Beginning => Ok(Self::Newest),
             StartFrom::Checkpoint(id) => Ok(Self::At(CheckpointId(*id))),
@@ -63,6 +69,11 @@ impl StartPoint {
                         .iter()
                         .all(|kept| kept.name != saved.name)
                 });
+                let loading = PluginLoader {
+                    reader: &savepoint,
+                    engine,
+                };
+                runs(plan, &checkpoint, None, &loading)?;
                 let warn = |state: String| format!("warning: {state} is left behind");
                 Ok(Self::Carried {
                     savepoint: Box::new(savepoint),
@@ -79,43 +90,49 @@ impl StartPoint {
         matches!(self, Self::Carried { .. })
     }
 
-    /// Finds the checkpoint. A savepoint is imported first.
-    pub fn recover(
+    /// Imports the savepoint, if the run starts from one, into a storage without checkpoints. Returns whether it did.
+    pub fn import(
         &self,
         storage: &mut dyn CheckpointStorage,
         data_dir: &DataDir,
-    ) -> Result<Recovery, EngineError> {
+    ) -> Result<bool, EngineError> {
+        let Self::Carried {
+            savepoint,
+            checkpoint,
+            path,
+            says: _,
+        } = self
+        else {
+            return Ok(false);
+        };
+        if let Some(newest) = storage::ids(&*storage.reader())?.first() {
+            let message = format!(
+                "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if an earlier run of this command wrote them, leave out `--from` to resume",
+                data_dir.path().display(),
+                path.display()
+            );
+            return Err(EngineError::data(message));
+        }
+        let imported = storage.import(&**savepoint, checkpoint);
+        imported.map_err(|error| match error {
+            // The data folder is fine, so `--fresh` does not help.
+            StoreError::Damaged { path: at, reason } if at == *path => {
+                let next = savepoint::COPY_AGAIN;
+                let reason = format!("it is damaged: {reason}; {next}");
+                StoreError::UnusableSavepoint { path: at, reason }
+            }
+            other => other,
+        })?;
+        crash::point(Point::SavepointImported);
+        Ok(true)
+    }
+
+    /// Finds the checkpoint.
+    pub fn recover(&self, storage: &mut dyn CheckpointStorage) -> Result<Recovery, EngineError> {
         let (depth, at) = match self {
-            Self::Newest => (Depth::Quick, None),
+            Self::Newest | Self::Carried { .. } => (Depth::Quick, None),
             // Later ones are deleted, so this one must be sound.
             Self::At(id) => (Depth::Thorough, Some(*id)),
-            Self::Carried {
-                savepoint,
-                checkpoint,
-                path,
-                says: _,
-            } => {
-                if let Some(newest) = storage::ids(&*storage.reader())?.first() {
-                    let message = format!(
-                        "the data folder `{}` has checkpoints already (the newest is {newest}), so the job cannot start from `{}`; use another `--data-dir`, `--fresh` to forget them, or, if an earlier run of this command wrote them, leave out `--from` to resume",
-                        data_dir.path().display(),
-                        path.display()
-                    );
-                    return Err(EngineError::data(message));
-                }
-                let imported = storage.import(&**savepoint, checkpoint);
-                imported.map_err(|error| match error {
-                    // The data folder is fine, so `--fresh` does not help.
-                    StoreError::Damaged { path: at, reason } if at == *path => {
-                        let next = savepoint::COPY_AGAIN;
-                        let reason = format!("it is damaged: {reason}; {next}");
-                        StoreError::UnusableSavepoint { path: at, reason }
-                    }
-                    other => other,
-                })?;
-                crash::point(Point::SavepointImported);
-                (Depth::Quick, None)
-            }
         };
         let recovery = storage.recover(depth, at);
         recovery.map_err(|error| match error {
@@ -145,8 +162,7 @@ impl StartPoint {
                 .map_err(|error| EngineError::data(error.to_string()))?,
             Self::At(_) | Self::Carried { .. } => None,
         };
-        let runs = from_checkpoint(plan, &restored.checkpoint, note.as_ref(), loading);
-        let mut runs = runs.map_err(|error| EngineError::plugin(error.to_string()))?;
+        let mut runs = runs(plan, &restored.checkpoint, note.as_ref(), loading)?;
         if let Self::Carried { says, .. } = self {
             runs.says.extend(says.iter().cloned());
         }
@@ -176,6 +192,16 @@ impl StartPoint {
         ));
         Ok(())
     }
+}
+
+fn runs(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    note: Option<&RolledBackNote>,
+    loading: &PluginLoader<'_>,
+) -> Result<Runs, EngineError> {
+    let runs = from_checkpoint(plan, checkpoint, note, loading);
+    runs.map_err(|error| EngineError::plugin(error.to_string()))
 }
 
 fn no_such(id: CheckpointId, storage: &dyn CheckpointStorage) -> EngineError {
