@@ -129,6 +129,14 @@ pub enum StateError {
     /// A page of a map or list does not fit the other pages.
     #[error(transparent)]
     Page(#[from] tree::MalformedTree),
+    /// A store would have more chunks than it can address.
+    #[error(
+        "the checkpoint has more than {chunks_max} chunks of state for one task, which cannot use more; run the job with a higher `parallelism`"
+    )]
+    TooManyChunks {
+        /// The most that a store can have.
+        chunks_max: u32,
+    },
     /// The scratch file cannot be used.
     #[error("the scratch file of the state cannot be used: {reason}; make room in the data folder")]
     Scratch {
@@ -171,7 +179,7 @@ impl StateError {
         match self {
             Self::Unreadable(unreadable) => unreadable.is_damaged.then_some(unreadable.chunk),
             Self::Damaged { chunk, .. } => Some(*chunk),
-            Self::Page(_) | Self::Scratch { .. } => None,
+            Self::Page(_) | Self::TooManyChunks { .. } | Self::Scratch { .. } => None,
         }
     }
 }

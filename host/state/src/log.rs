@@ -382,6 +382,11 @@ impl Log {
         handle
     }
 
+    /// Whether there is no handle left for another chunk.
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.chunks.len() >= HANDLE_LIMIT as usize
+    }
+
     pub(super) fn add(&mut self, chunk: LogChunk) -> u32 {
         if let Some(handle) = self.free.pop() {
             self.chunks[handle as usize] = Some(chunk);

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::chunk_index::{self, IndexRow};
-use super::index::{Identity, IndexPlace, IndexTable, SearchResult, Word, index_hash};
+use super::index::{
+    HANDLE_LIMIT, Identity, IndexPlace, IndexTable, SearchResult, Word, index_hash,
+};
 use super::log::{ChunkPlace, ChunkRest, LogChunk, state_bit};
 use super::prefetch::prefetch;
 use super::settings::StoreSettings;
@@ -103,7 +105,8 @@ impl Restore {
     /// entries for other keys are out of date. Without a matching index, the chunk is read as a whole.
     ///
     /// # Errors
-    /// When the chunk must be read and cannot, or is damaged. The store must not be used then.
+    /// When the chunk must be read and cannot, or is damaged, or the store has as many chunks as it can: each task of the
+    /// checkpoint had fewer, but this one reads those of several. The store must not be used then.
     ///
     /// # Panics
     /// When chunks are not added oldest first.
@@ -114,6 +117,11 @@ impl Restore {
         index: Option<&[u8]>,
     ) -> Result<(), StateError> {
         assert!(self.last < Some(chunk.id), "chunks come oldest first");
+        if self.store.log.is_full() {
+            return Err(StateError::TooManyChunks {
+                chunks_max: HANDLE_LIMIT - 1,
+            });
+        }
         self.last = Some(chunk.id);
         self.store.log.ids.pass(chunk.id);
         let len = chunk.len as usize;
@@ -313,5 +321,50 @@ impl StateStore {
             self.log.total_bytes -= len;
             self.log.free(handle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Catches a panic over a checkpoint with more chunks than one store can address.
+
+    use super::*;
+    use crate::stream::MaxParallelism;
+    use crate::{ChunkIds, ChunkUnreadable};
+
+    /// Chunks that are not to be read.
+    struct NotToRead;
+
+    impl ChunkReader for NotToRead {
+        fn chunk(&self, chunk: ChunkRef) -> Result<Vec<u8>, ChunkUnreadable> {
+            unreachable!("{chunk:?} is read")
+        }
+
+        fn chunk_index(&self, chunk: ChunkRef) -> Result<Option<Vec<u8>>, ChunkUnreadable> {
+            unreachable!("the index of {chunk:?} is read")
+        }
+    }
+
+    #[test]
+    fn too_many_chunks_are_refused() {
+        let max = MaxParallelism::DEFAULT;
+        let ids = ChunkIds::new(ChunkId(0), 0, 1);
+        let settings = StoreSettings::in_memory(max, max.all_groups(), ids);
+        let mut restore = Restore::new(settings, Arc::new(NotToRead), 0, []);
+        let chunks = &mut restore.store.log.chunks;
+        chunks.resize_with(HANDLE_LIMIT as usize, || None);
+        let one_more = ChunkRef {
+            id: ChunkId(1),
+            len: 10,
+        };
+        let refused = restore.add(one_more, &[max.all_groups()], None);
+        let error = refused.unwrap_err();
+        assert_eq!(
+            error,
+            StateError::TooManyChunks {
+                chunks_max: (1 << 20) - 1
+            }
+        );
+        assert_eq!(error.damaged_chunk(), None);
     }
 }
