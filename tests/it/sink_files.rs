@@ -187,6 +187,8 @@ fn names(folder: impl AsRef<Path>) -> BTreeSet<String> {
 #[test]
 fn folders_may_change_between_two_runs() {
     let job = copy("key-separator = \"=\"", "folders = \"{key}\"", "a=1\nb=2\n");
+    // The user has made this one, and no other.
+    fs::create_dir_all(job.path("out/b")).unwrap();
     job.run(&[]).succeeded();
     fs::write(job.path("in.txt"), "a=1\nb=2\na=3\n").unwrap();
     let other = [
@@ -205,6 +207,7 @@ fn folders_may_change_between_two_runs() {
     assert_eq!(lines(found["again"].values()), ["1", "2", "3"]);
     assert_eq!(found.len(), 1, "{:?}", found.keys());
     assert!(!job.path("out/k=a").exists());
+    assert!(job.path("out/b").is_dir());
 }
 
 #[test]

@@ -1,4 +1,9 @@
-//! The folders that a sink has made below its own, listed in `.staged/folders`.
+//! The folders below that of a sink that have its parts, listed in `.staged/folders`.
+//!
+//! ```text
+//! k=a        the sink has made this folder, and removes it once it is empty
+//! /k=b       it was there before, so it is the user's and stays
+//! ```
 //!
 //! The list says where parts of the sink may be. So a part that a user has moved into a folder of their own is not taken
 //! back, and a job may change `folders` between two runs. A folder is on the list before it is made. A line that a crash
@@ -18,11 +23,16 @@ use super::part::PartName;
 use super::{names, staging};
 use crate::connector::ConnectorError;
 
+/// Before the path of a folder that was there before. No path of the list begins with it.
+const FOUND: char = '/';
+
 /// The list: one path a line, relative to the folder of the sink.
 pub(super) struct MadeFolders {
     folder: PathBuf,
     staging: PathBuf,
     names: BTreeSet<String>,
+    /// Those that were there before.
+    found: BTreeSet<String>,
     /// Whether a line can be added: the file ends in a whole one.
     ends_whole: bool,
 }
@@ -36,14 +46,23 @@ impl MadeFolders {
             found => found.map_err(ConnectorError::io("read", &path))?,
         };
         let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        let names = lines.filter_map(|line| {
-            let name = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
-            is_safe(name).then(|| name.to_owned())
-        });
+        let (mut names, mut found) = (BTreeSet::new(), BTreeSet::new());
+        for line in lines.filter_map(|line| line.strip_suffix(b"\n")) {
+            let line = std::str::from_utf8(line).unwrap_or_default();
+            let name = line.strip_prefix(FOUND).unwrap_or(line);
+            if !is_safe(name) {
+                continue;
+            }
+            names.insert(name.to_owned());
+            if name != line {
+                found.insert(name.to_owned());
+            }
+        }
         Ok(Self {
             folder: folder.to_owned(),
             staging: staging.to_owned(),
-            names: names.collect(),
+            names,
+            found,
             ends_whole: bytes.is_empty() || bytes.ends_with(b"\n"),
         })
     }
@@ -73,7 +92,9 @@ impl MadeFolders {
             .flat_map(|folder| with_outer(folder))
             .collect();
         for folder in &all {
-            self.check(folder)?;
+            if self.check(folder)? && !self.names.contains(*folder) {
+                self.found.insert((*folder).to_owned());
+            }
         }
         let new: Vec<&str> = all
             .iter()
@@ -93,8 +114,8 @@ impl MadeFolders {
         Ok(())
     }
 
-    /// Refuses what is in the place of a folder and is not to be written to.
-    fn check(&self, name: &str) -> Result<(), ConnectorError> {
+    /// Whether a folder is there. Refuses what is in its place and is not to be written to.
+    fn check(&self, name: &str) -> Result<bool, ConnectorError> {
         let path = self.folder.join(name);
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => return Err(ConnectorError::LinkedFolder { path }),
@@ -103,7 +124,7 @@ impl MadeFolders {
                 let error = ErrorKind::NotADirectory.into();
                 return Err(ConnectorError::io("create folder", &path)(error));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(ConnectorError::io("create folder", &path)(error)),
         }
         if let Some(owner) = read_owner(&staging(&path))? {
@@ -114,18 +135,18 @@ impl MadeFolders {
             });
         }
         if self.names.contains(name) {
-            return Ok(());
+            return Ok(true);
         }
         let mut found = names(&path)?.into_iter();
         match found.find(|name| PartName::parse(name).is_some()) {
             Some(part) => Err(ConnectorError::ForeignPart {
                 path: path.join(part),
             }),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 
-    /// Removes folders that are empty, and takes those off the list that are gone.
+    /// Removes folders that the sink has made and that are empty, and takes those off the list that are gone.
     pub(super) fn remove_empty(&mut self) -> Result<(), ConnectorError> {
         let mut kept = BTreeSet::new();
         for name in self.names.iter().rev() {
@@ -133,11 +154,16 @@ impl MadeFolders {
                 kept.insert(name.clone());
                 continue;
             }
-            match fs::remove_dir(self.folder.join(name)) {
-                Ok(()) => {}
+            let path = self.folder.join(name);
+            let removed = match self.found.contains(name) {
+                true => path.symlink_metadata().map(|_| false),
+                false => fs::remove_dir(&path).map(|()| true),
+            };
+            match removed {
+                Ok(true) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                // It is not empty, or may not be removed.
-                Err(_) => {
+                // It is not the sink's, is not empty, or may not be removed.
+                Ok(false) | Err(_) => {
                     kept.insert(name.clone());
                 }
             }
@@ -146,6 +172,7 @@ impl MadeFolders {
             return Ok(());
         }
         self.names = kept;
+        self.found.retain(|name| self.names.contains(name));
         self.write()
     }
 
@@ -161,7 +188,7 @@ impl MadeFolders {
             .create(true)
             .open(&path)
             .map_err(ConnectorError::io("open", &path))?;
-        file.write_all(lines(new.iter().copied()).as_bytes())
+        file.write_all(self.lines(new.iter().copied()).as_bytes())
             .map_err(ConnectorError::io("write", &path))?;
         file.sync_all().map_err(ConnectorError::unsynced(&path))?;
         sync_folder(&self.staging)?;
@@ -178,7 +205,7 @@ impl MadeFolders {
             self.staging.join("folders"),
         );
         let mut file = File::create(&new).map_err(ConnectorError::io("create", &new))?;
-        file.write_all(lines(self.names()).as_bytes())
+        file.write_all(self.lines(self.names()).as_bytes())
             .map_err(ConnectorError::io("write", &new))?;
         file.sync_all().map_err(ConnectorError::unsynced(&new))?;
         fs::rename(&new, &path).map_err(ConnectorError::io("rename", &new))?;
@@ -186,10 +213,18 @@ impl MadeFolders {
         self.ends_whole = true;
         Ok(())
     }
-}
 
-fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.flat_map(|name| [name, "\n"]).collect()
+    fn lines<'a>(&self, names: impl Iterator<Item = &'a str>) -> String {
+        let mut lines = String::new();
+        for name in names {
+            if self.found.contains(name) {
+                lines.push(FOUND);
+            }
+            lines += name;
+            lines.push('\n');
+        }
+        lines
+    }
 }
 
 /// A folder and those that it is in, the outermost first.
@@ -205,7 +240,8 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), ConnectorError> {
 
 #[cfg(test)]
 mod tests {
-    //! Catches a folder that is made and not on the list, and one on it that leads somewhere else.
+    //! Catches a folder that is made and not on the list, one on it that leads somewhere else, and one of the user that is
+    //! removed.
 
     use super::*;
 
@@ -227,6 +263,26 @@ mod tests {
         made.remove_empty().unwrap();
         assert_eq!(names(folder), ["a", "a/d"]);
         assert!(!folder.join("e").exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_there_before_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        let mut made = MadeFolders::read(folder, folder).unwrap();
+        made.make(&BTreeSet::from(["a/b/c", "a/d"])).unwrap();
+        let list = fs::read_to_string(folder.join("folders")).unwrap();
+        assert_eq!(list, "/a\n/a/b\na/b/c\na/d\n");
+        // Also when another process removes what is empty.
+        let mut made = MadeFolders::read(folder, folder).unwrap();
+        made.remove_empty().unwrap();
+        assert_eq!(names(folder), ["a", "a/b"]);
+        assert!(folder.join("a/b").is_dir());
+        assert!(!folder.join("a/d").exists());
+        fs::remove_dir(folder.join("a/b")).unwrap();
+        made.remove_empty().unwrap();
+        assert_eq!(names(folder), ["a"]);
     }
 
     #[test]
