@@ -130,13 +130,31 @@ fn a_part_ends_at_a_limit() {
 }
 
 #[test]
-fn too_many_parts_are_refused() {
+fn the_last_part_that_a_task_may_write_takes_the_rest() {
     let folder = TempDir::new().unwrap();
     let sink = sink(&folder, "roll-records = 1");
+    sink.committer().unwrap().recover(None).unwrap();
+    let mut writer = sink.writer(TaskIndex(0)).unwrap();
+    let records = (0..part::PARTS_MAX + 2).map(|_| ("k", "v"));
+    writer.write(&batch(records)).unwrap();
+    let staged = writer.stage(CheckpointId(1)).unwrap().unwrap();
+    let parts = part::Part::decode(&staged).unwrap();
+    let records: Vec<u64> = parts.iter().map(|part| part.size.records).collect();
+    assert_eq!(records[9_998..], [3]);
+    assert!(records[..9_998].iter().all(|records| *records == 1));
+    let last = parts[9_998].name.file_name();
+    assert_eq!(last, "part-00000001-000-9999.csv");
+}
+
+#[test]
+fn too_many_folders_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let sink = sink(&folder, "folders = '{key}'");
     let mut committer = sink.committer().unwrap();
     committer.recover(None).unwrap();
     let mut writer = sink.writer(TaskIndex(0)).unwrap();
-    let records = (0..=part::PARTS_MAX).map(|_| ("k", "v"));
+    let keys: Vec<String> = (0..=part::PARTS_MAX).map(|key| key.to_string()).collect();
+    let records = keys.iter().map(|key| (key.as_str(), "v"));
     let refused = writer.write(&batch(records)).unwrap_err();
     assert!(
         matches!(refused, ConnectorError::TooManyParts { .. }),

@@ -25,8 +25,10 @@ const ONE_PART_VERSION: u8 = 1;
 
 const WHAT: &str = "the parts of a file sink";
 
-/// Number of parts that a task may write for one checkpoint.
-pub(super) const PARTS_MAX: u32 = 10_000;
+/// Number of parts that a task may write for one checkpoint: numbers of more digits would not be in the order of names.
+pub(super) const PARTS_MAX: u32 = 9_999;
+/// The highest number in an entry: earlier builds wrote one part more.
+const NUMBER_MAX: u32 = 10_000;
 
 /// A part of one task for one checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,7 +220,7 @@ impl Part {
                 (Some(FIRST_UNNUMBERED_VERSION), 1) => Some(0),
                 (_, number) => Some(number),
             };
-            let Some(number) = number.filter(|&number| number <= PARTS_MAX) else {
+            let Some(number) = number.filter(|&number| number <= NUMBER_MAX) else {
                 return Err(undecodable("a part has an impossible number"));
             };
             if !part.folder.is_empty() && !is_safe(&part.folder) {
@@ -336,7 +338,8 @@ mod tests {
 
     #[test]
     fn names_are_in_the_order_of_their_numbers() {
-        let names = [1, 2, 10, 999].map(|number| part(number, "").name.file_name());
+        let names =
+            [1, 2, 10, 999, 1000, PARTS_MAX].map(|number| part(number, "").name.file_name());
         assert!(names.is_sorted(), "{names:?}");
     }
 
@@ -348,7 +351,7 @@ mod tests {
             let staged = Part::encode_all(&[part(1, folder)]).unwrap();
             assert!(Part::decode(&staged).is_err(), "{folder:?}");
         }
-        let staged = Part::encode_all(&[part(PARTS_MAX + 1, "")]).unwrap();
+        let staged = Part::encode_all(&[part(NUMBER_MAX + 1, "")]).unwrap();
         assert!(Part::decode(&staged).is_err());
     }
 }

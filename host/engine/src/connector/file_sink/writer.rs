@@ -142,7 +142,9 @@ impl FileWriter {
         }
         let PartLimits { records, bytes } = self.settings.limits;
         let part = &self.parts[at];
-        if part.records() >= records || part.bytes(self.settings.compression) >= bytes {
+        let is_full = part.records() >= records || part.bytes(self.settings.compression) >= bytes;
+        // If no further part may begin, this one takes the rest.
+        if is_full && self.begun < PARTS_MAX {
             self.end(at)?;
         }
         Ok(None)
