@@ -25,8 +25,8 @@ pub(super) enum Phase {
         until: Duration,
         /// What follows.
         to: Return,
-        /// From what.
-        found: Found,
+        /// From what; `None` if the storage could not be read, so that it is looked through again.
+        found: Option<Found>,
     },
     /// Workers are being made.
     Starting(Return, Found),

@@ -2,6 +2,7 @@
 //! remade. A rescale, a rollback and the undoing of a swap take the same way as a failure, without a delay.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::fault::{self, Fault};
 use super::operation::Operation;
@@ -100,6 +101,11 @@ impl Job {
             (Err(error), Purpose::Rollback(_)) if back.failure.is_none() => {
                 self.refuse_rollback(error, outputs);
             }
+            (Err(error), _)
+                if back.failure.is_some() && error.may_pass() && !self.schedule.is_to_stop() =>
+            {
+                self.look_again_later(now, error.into(), back, outputs);
+            }
             (Err(error), _) => self.finish(Err(error.into()), outputs),
             (Ok(found), Purpose::Rollback(at) | Purpose::UndoSwap(at))
                 if back.failure.is_none() && !fault::is_armed(Fault::RollbackKeepsLater) =>
@@ -196,26 +202,10 @@ impl Job {
             (false, true) => Decision::at_once(None),
             (false, false) => self.decide(now, &error, found.earlier, outputs),
         };
-        match decision {
-            Decision::GiveUp(limit) => {
-                let kept = found.earlier.checkpoint;
-                outputs.push(Output::Notify(Notice::GaveUp { limit, kept }));
-                self.finish(Err(error), outputs);
-            }
-            Decision::GoBack {
-                delay,
-                attempt,
-                attempts_max,
-            } => {
-                outputs.push(Output::Notify(Notice::WentBack(WentBack {
-                    reason: error.to_string(),
-                    to: found.earlier.checkpoint,
-                    attempt,
-                    attempts_max,
-                    delay,
-                    in_memory: found.in_memory,
-                    passed_over: found.damaged.clone(),
-                })));
+        let to = found.earlier.checkpoint;
+        match tell(decision, &error, to, Some(&found), outputs) {
+            None => self.finish(Err(error), outputs),
+            Some(delay) => {
                 back.failure = Some(error);
                 self.phase = Phase::Waiting {
                     until: match fault::is_armed(Fault::RestartAtOnce) {
@@ -223,7 +213,35 @@ impl Job {
                         false => now.clock + delay,
                     },
                     to: back,
-                    found,
+                    found: Some(found),
+                };
+            }
+        }
+    }
+
+    /// The storage cannot be read at this time, for example since the process has too many files open. That is another
+    /// failure, after which the job waits; then it looks again, for what it was on its way to.
+    fn look_again_later(
+        &mut self,
+        now: Moment,
+        error: JobError,
+        back: Return,
+        outputs: &mut Vec<Output>,
+    ) {
+        let last = self.failures.last();
+        let known = EarlierRuns {
+            checkpoint: self.draft.last_durable,
+            records_in: last.map_or(0, |failure| failure.records_in),
+            ..EarlierRuns::default()
+        };
+        let decision = self.decide(now, &error, known, outputs);
+        match tell(decision, &error, known.checkpoint, None, outputs) {
+            None => self.finish(Err(error), outputs),
+            Some(delay) => {
+                self.phase = Phase::Waiting {
+                    until: now.clock + delay,
+                    to: back,
+                    found: None,
                 };
             }
         }
@@ -265,12 +283,14 @@ impl Job {
         let Phase::Waiting { until, found, .. } = &mut self.phase else {
             return;
         };
-        match drain {
-            true => *until = now.clock,
-            false => {
-                let found = found.clone();
-                self.close(&found, outputs);
-            }
+        if drain {
+            *until = now.clock;
+            return;
+        }
+        match found.clone() {
+            Some(found) => self.close(&found, outputs),
+            // Where the output belongs is not known yet.
+            None => self.end_of_wait(outputs),
         }
     }
 
@@ -287,8 +307,9 @@ impl Job {
         };
         *until = now.clock;
         let failure = to.failure.as_ref();
+        let found = found.as_ref();
         let retried = Retried {
-            from: found.earlier.checkpoint,
+            from: found.map_or(self.draft.last_durable, |found| found.earlier.checkpoint),
             reason: failure.map(ToString::to_string).unwrap_or_default(),
         };
         self.failures.clear();
@@ -298,9 +319,16 @@ impl Job {
     }
 
     /// The delay is over.
-    pub(super) fn start_after_wait(&mut self, outputs: &mut Vec<Output>) {
+    pub(super) fn end_of_wait(&mut self, outputs: &mut Vec<Output>) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Waiting { to, found, .. } => self.start(to, found, outputs),
+            Phase::Waiting {
+                to,
+                found: Some(found),
+                ..
+            } => self.start(to, found, outputs),
+            Phase::Waiting {
+                to, found: None, ..
+            } => self.recover(to, None, false, outputs),
             other => self.phase = other,
         }
     }
@@ -459,6 +487,38 @@ impl Job {
             Output::Answer(Reply::Checkpoint(caller, Err(refusal)))
         }));
         outputs.push(Output::Finish(result));
+    }
+}
+
+/// Tells what follows a failure. Returns the delay before the job resumes, or `None` if it gives up.
+fn tell(
+    decision: Decision,
+    error: &JobError,
+    to: Option<CheckpointId>,
+    found: Option<&Found>,
+    outputs: &mut Vec<Output>,
+) -> Option<Duration> {
+    match decision {
+        Decision::GiveUp(limit) => {
+            outputs.push(Output::Notify(Notice::GaveUp { limit, kept: to }));
+            None
+        }
+        Decision::GoBack {
+            delay,
+            attempt,
+            attempts_max,
+        } => {
+            outputs.push(Output::Notify(Notice::WentBack(WentBack {
+                reason: error.to_string(),
+                to,
+                attempt,
+                attempts_max,
+                delay,
+                in_memory: found.is_some_and(|found| found.in_memory),
+                passed_over: found.map_or_else(Vec::new, |found| found.damaged.clone()),
+            })));
+            Some(delay)
+        }
     }
 }
 

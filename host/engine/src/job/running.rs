@@ -64,7 +64,7 @@ impl Job {
         if let Phase::Waiting { until, .. } = self.phase
             && now.clock >= until
         {
-            self.start_after_wait(outputs);
+            self.end_of_wait(outputs);
         }
     }
 

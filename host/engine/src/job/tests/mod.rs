@@ -170,6 +170,7 @@ impl Script {
                 let error = StoreError::NoSuchCheckpoint { id: id(2) };
                 self.step(Input::Recovered(Err(error)));
             }
+            "unreadable" => self.step(Input::Recovered(Err(full_disk()))),
             "deleted" => {
                 let deleted = DeletedLater {
                     ids: Vec::new(),

@@ -123,6 +123,68 @@ fn a_failure_waits_and_too_many_give_up() {
     );
 }
 
+/// Catches a job that ends since its storage could not be read for a moment, or that waits for it without end.
+#[test]
+fn a_storage_that_cannot_be_read_is_looked_at_again() {
+    let with = |attempts| JobSettings {
+        checkpoints: settings(),
+        fresh: false,
+        restart: Strategy::FixedDelay {
+            attempts: Some(attempts),
+            delay: Duration::from_secs(5),
+        },
+        seed: 1,
+    };
+    check_all(
+        with(2),
+        "1 fail
+         2 unreadable
+         6 tick
+         7 tick
+         8 found 3
+         13 tick
+         14 started",
+        "1 recover
+         2 wait 5 s
+         7 recover
+         8 wait 5 s
+         13 start 2",
+    );
+    check_all(
+        with(1),
+        "1 fail
+         2 unreadable
+         7 tick
+         8 unreadable",
+        "1 recover
+         2 wait 5 s
+         7 recover
+         8 give up
+         8 finish checkpoint store `checkpoints` could not be read or written: the disk is full; check free space and permissions",
+    );
+    // A stop needs to know where the output belongs, and waits for nothing else.
+    check_all(
+        with(1),
+        "1 fail
+         2 unreadable
+         3 stop
+         4 found 4
+         5 closed",
+        "1 recover
+         2 wait 5 s
+         3 recover
+         4 close
+         5 finish Stopped",
+    );
+    check_all(
+        with(1),
+        "1 fail
+         2 missing 2",
+        "1 recover
+         2 finish there is no checkpoint 2; `floodmark checkpoint list` shows those that are there",
+    );
+}
+
 #[test]
 fn a_stop_or_drain_ends_the_delay_of_a_failure() {
     let settings = JobSettings {
