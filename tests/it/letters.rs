@@ -192,6 +192,18 @@ fn letters_that_fail_again_are_new_letters() {
 }
 
 #[test]
+fn settings_that_a_run_refuses_are_refused() {
+    let job = job();
+    job.write("in.txt", input(10, 5));
+    job.run(&[]).succeeded();
+    let set = ["--set", "source.text.read-from=end"];
+    let run = job.run(&set).says("`read-from`");
+    let refused = replay(&job, &set);
+    assert_eq!((refused.code, refused.stderr), (Some(2), run.stderr));
+    assert!(!job.data_dir().join("replay").exists());
+}
+
+#[test]
 fn going_back_replays_what_was_replayed_since_and_nothing_that_comes_by_itself() {
     let job = job();
     let run = |arguments: &[&str]| job.run(arguments).succeeded();

@@ -24,10 +24,8 @@ use floodmark_engine::pipeline::{duration, size};
 use floodmark_engine::runtime::plan::{Operator, Role};
 use floodmark_engine::session::assemble::{Assembled, assemble};
 use floodmark_engine::session::limits::{Ticking, limits_of};
+use floodmark_engine::session::preflight::NO_DATA;
 use floodmark_engine::session::{preflight, restart};
-
-/// Data folder id of a job that does not run.
-const NO_DATA: &str = "";
 
 /// Loads a pipeline and its plugins, and prints what a run would do
 ///

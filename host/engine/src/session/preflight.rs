@@ -5,40 +5,73 @@
 //! later, too, from where it belongs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::assemble::LoadedPipeline;
 use super::{EngineError, StartFrom};
-use crate::connector::{ConnectorError, NodeContext};
+use crate::connector::{ConnectorError, NodeContext, Sink, Source};
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::Spec;
 use floodmark_plugin_build::Language;
 
+/// Data folder id of a job that does not run.
+pub const NO_DATA: &str = "";
+
 /// Checks the connectors and the places of plugins. `data` is the id of the data folder. Inputs are listed only if the job
 /// starts over, since a job that resumes may have read files that are gone by now.
 pub fn check(pipeline: &LoadedPipeline, data: &str, starts_over: bool) -> Result<(), EngineError> {
-    let LoadedPipeline { spec, folder } = pipeline;
+    let spec = &pipeline.spec;
     for name in spec.operators.keys() {
         find_plugin(spec, name)?;
     }
-    let job = &spec.name;
-    for (node, source) in &spec.sources {
-        let context = context(job, node, folder, data);
-        let source = source.settings.open(&context);
-        let source = source.map_err(|error| invalid(spec, "source", node, &error))?;
+    for (node, source) in sources(pipeline, data)? {
         if starts_over {
             source
                 .splits(None, None)
-                .map_err(|error| EngineError::from((node.as_str(), error)))?;
+                .map_err(|error| EngineError::from((node, error)))?;
         }
     }
-    for (node, sink) in &spec.sinks {
-        let context = context(job, node, folder, data);
-        let sink = sink.settings.open(&context);
-        let sink = sink.map_err(|error| invalid(spec, "sink", node, &error))?;
+    for (node, sink) in sinks(pipeline, data)? {
         sink.look()
-            .map_err(|error| EngineError::from((node.as_str(), error)))?;
+            .map_err(|error| EngineError::from((node, error)))?;
     }
     Ok(())
+}
+
+/// Checks that the settings of connectors do not contradict each other, for all commands that read a pipeline. Looks at no
+/// input and no output.
+pub fn check_settings(pipeline: &LoadedPipeline) -> Result<(), EngineError> {
+    sources(pipeline, NO_DATA)?;
+    sinks(pipeline, NO_DATA)?;
+    Ok(())
+}
+
+fn sources<'a>(
+    pipeline: &'a LoadedPipeline,
+    data: &str,
+) -> Result<Vec<(&'a str, Arc<dyn Source>)>, EngineError> {
+    let LoadedPipeline { spec, folder } = pipeline;
+    let open = spec.sources.iter().map(|(node, source)| {
+        let context = context(&spec.name, node, folder, data);
+        let source = source.settings.open(&context);
+        let source = source.map(|source| (node.as_str(), source));
+        source.map_err(|error| invalid(spec, "source", node, &error))
+    });
+    open.collect()
+}
+
+fn sinks<'a>(
+    pipeline: &'a LoadedPipeline,
+    data: &str,
+) -> Result<Vec<(&'a str, Arc<dyn Sink>)>, EngineError> {
+    let LoadedPipeline { spec, folder } = pipeline;
+    let open = spec.sinks.iter().map(|(node, sink)| {
+        let context = context(&spec.name, node, folder, data);
+        let sink = sink.settings.open(&context);
+        let sink = sink.map(|sink| (node.as_str(), sink));
+        sink.map_err(|error| invalid(spec, "sink", node, &error))
+    });
+    open.collect()
 }
 
 /// Whether a job starts at the beginning of its input, as far as that shows without opening its storage. A data folder in
