@@ -283,6 +283,36 @@ fn pipes_and_devices_are_refused_where_files_are_read() {
     assert!(!job.path("saved").exists());
 }
 
+/// Catches a command that waits for the other end of a pipe in the place of a file that a job has written.
+#[test]
+fn pipes_in_the_folders_of_a_job_are_not_waited_for() {
+    let job = Job::with_input("one\n");
+    job.run(&[]).succeeded();
+    let place_pipe = |name: &str| {
+        let path = job.path(name);
+        let _ = fs::remove_file(&path);
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        path
+    };
+    place_pipe(".floodmark/words/failures");
+    job.run(&[]).succeeded();
+    for (name, code) in [
+        (".floodmark/words/rollback", 4),
+        ("out/.staged/folders", 5),
+        ("out/.staged/taken-back", 5),
+        ("out/.staged/owner", 5),
+    ] {
+        let path = place_pipe(name);
+        let outcome = job.run(&[]);
+        assert_eq!(outcome.code, Some(code), "{name}: {}", outcome.stderr);
+        outcome.says("it is not a regular file");
+        if !name.ends_with("owner") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 #[test]
 fn the_limit_of_open_files_is_raised() {
     let job = Job::endless("checkpoint.interval = \"100ms\"");

@@ -31,6 +31,7 @@ mod encoding;
 mod error;
 mod field;
 mod record_format;
+pub(crate) mod regular_file;
 mod rfc3339;
 mod settings;
 

@@ -335,7 +335,7 @@ pub fn holder_of(path: &Path) -> Option<u32> {
 /// Whether a process holds the folder.
 #[must_use]
 pub fn is_held(path: &Path) -> bool {
-    let lock = File::open(path.join("lock"));
+    let lock = regular_file::open_own(&path.join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
@@ -347,7 +347,7 @@ pub fn is_held(path: &Path) -> bool {
 )]
 pub fn wait_until_free(path: &Path, before: Option<u32>) {
     for _ in 0..10 * LOCK_ATTEMPTS {
-        let Ok(lock) = File::open(path.join("lock")) else {
+        let Ok(lock) = regular_file::open_own(&path.join("lock")) else {
             return;
         };
         // A new process writes its id a moment after it has the lock.

@@ -9,13 +9,12 @@
 //! line that cannot be read is skipped. If it cannot be written, the job counts in memory. `job::restart` decides what
 //! to do after a failure.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::private;
+use super::{private, regular_file};
 use crate::job::restart::{FAILURES_MAX, Failure};
 use floodmark_state::stream::CheckpointId;
 
@@ -149,7 +148,7 @@ fn read(path: &Path) -> io::Result<String> {
     use std::io::Read;
 
     let mut bytes = Vec::new();
-    File::open(path)?
+    regular_file::open_own(path)?
         .take(FILE_BYTES_MAX)
         .read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -194,6 +193,18 @@ mod tests {
 {"at-ms":5,"delay-ms":5,"records-in":9,"checkpoint":null,"reason":"c"}
 "#;
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let mut log = FailureLog::of(folder.path());
+        assert_eq!(log.counting(), []);
+        log.add(failure(1), None, "").unwrap();
+        assert_eq!(FailureLog::of(folder.path()).counting(), [failure(1)]);
     }
 
     #[test]

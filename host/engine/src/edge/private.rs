@@ -48,7 +48,9 @@ const OPENED: [&str; 13] = [
 /// Options for a file of which this user alone gets the right to use it, if it is created. A symbolic link is refused.
 pub(super) fn file() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    // Opening a pipe would wait for its other end otherwise.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    options.mode(0o600).custom_flags(flags);
     options
 }
 

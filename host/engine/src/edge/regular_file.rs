@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::connector::regular_file;
+
 /// Longest wait for the writer of a pipe: so often, and so long between two attempts.
 const PIPE_ATTEMPTS: u32 = 200;
 const PIPE_DELAY: Duration = Duration::from_millis(25);
@@ -19,22 +21,21 @@ const PIPE_DELAY: Duration = Duration::from_millis(25);
 /// # Errors
 /// When it is something else, or the system refuses.
 pub fn open(path: &Path) -> io::Result<File> {
-    open_with(path, 0)
+    regular_file::open(path, 0)
 }
 
-fn open_with(path: &Path, flags: i32) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        // Else opening a pipe would wait. For regular files it has no effect.
-        .custom_flags(libc::O_NONBLOCK | flags)
-        .open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(
+/// Like [`open`], for a file of a data folder, which is not reached through a link.
+///
+/// # Errors
+/// As [`open`], and when it is a symbolic link.
+pub(super) fn open_own(path: &Path) -> io::Result<File> {
+    regular_file::open(path, libc::O_NOFOLLOW).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::new(
             ErrorKind::InvalidInput,
-            "it is not a regular file; copy its content into one",
-        )),
-    }
+            "it is a symbolic link, and a data folder has its own files; put the file itself there",
+        ),
+        _ => error,
+    })
 }
 
 /// The text of a file.
@@ -51,14 +52,7 @@ pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// # Errors
 /// As [`read_text`], and when it is a symbolic link.
 pub(super) fn read_own_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let file = open_with(path, libc::O_NOFOLLOW).map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => io::Error::new(
-            ErrorKind::InvalidInput,
-            "it is a symbolic link, and a data folder has its own files; put the file itself there",
-        ),
-        _ => error,
-    })?;
-    text_of(file, bytes_max)
+    text_of(open_own(path)?, bytes_max)
 }
 
 fn text_of(file: File, bytes_max: u64) -> io::Result<String> {

@@ -16,7 +16,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::data_dir::create_durably;
-use super::private;
+use super::{private, regular_file};
 use crate::connector::letter::{Letter, LetterPlace};
 use floodmark_state::stream::CheckpointId;
 
@@ -94,7 +94,7 @@ impl ReplayFolder {
             let port = self.port(&operator, &input);
             for name in names(&port)? {
                 let path = port.join(name);
-                let file = File::open(&path).map_err(io_error("open", &path))?;
+                let file = regular_file::open_own(&path).map_err(io_error("open", &path))?;
                 for line in BufReader::new(file).split(b'\n') {
                     let line = line.map_err(io_error("read", &path))?;
                     let line = std::str::from_utf8(&line).ok();

@@ -13,7 +13,9 @@ use super::made_folders::{MadeFolders, sync_folder, with_outer};
 use super::part::{Part, PartName, Size, is_open_name};
 use super::taken_back::{PartTakenBack, TakenBack};
 use super::{Owner, names, staging, visible};
-use crate::connector::{ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding};
+use crate::connector::{
+    ConnectorError, Recovered, RestoredSink, SinkCommitter, encoding, regular_file,
+};
 use floodmark_checkpoint::{CommitPermit, Staged};
 use floodmark_state::stream::CheckpointId;
 
@@ -545,7 +547,7 @@ pub(super) fn read_mark(
 /// The owner in a staging folder; `None` if there is no marker, or one that a crash has cut short.
 pub(super) fn read_owner(staging: &Path) -> Result<Option<Owner>, ConnectorError> {
     let path = marker(staging);
-    let bytes = match fs::read(&path) {
+    let bytes = match regular_file::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         found => found.map_err(ConnectorError::io("read", &path))?,
     };

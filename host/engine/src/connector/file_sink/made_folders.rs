@@ -21,7 +21,7 @@ use super::committer::read_owner;
 use super::folder::is_safe;
 use super::part::PartName;
 use super::{names, staging};
-use crate::connector::ConnectorError;
+use crate::connector::{ConnectorError, regular_file};
 
 /// Before the path of a folder that was there before. No path of the list begins with it.
 const FOUND: char = '/';
@@ -41,7 +41,7 @@ impl MadeFolders {
     /// Reads the list of a sink. A missing file is an empty list.
     pub(super) fn read(folder: &Path, staging: &Path) -> Result<Self, ConnectorError> {
         let path = staging.join("folders");
-        let bytes = match fs::read(&path) {
+        let bytes = match regular_file::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             found => found.map_err(ConnectorError::io("read", &path))?,
         };

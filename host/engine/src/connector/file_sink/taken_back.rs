@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::made_folders::sync_folder;
-use crate::connector::ConnectorError;
+use crate::connector::{ConnectorError, regular_file};
 use floodmark_state::stream::CheckpointId;
 
 const VERSION: u8 = 1;
@@ -72,7 +72,7 @@ impl TakenBack {
             staging: staging.to_owned(),
             returns: Vec::new(),
         };
-        let bytes = match fs::read(&path) {
+        let bytes = match regular_file::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(list),
             found => found.map_err(ConnectorError::io("read", &path))?,
         };

@@ -8,7 +8,6 @@
 //! does not have, and the split is permanently cut before them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use super::listing::Listing;
 use super::split::FileSourceSplit;
 use super::{FileSource, ReadFrom, RecordFields, SourceFormat};
 use crate::connector::letter::LetterPlace;
-use crate::connector::{ConnectorError, Source, SourceReader};
+use crate::connector::{ConnectorError, Source, SourceReader, regular_file};
 use floodmark_checkpoint::Split;
 use floodmark_state::stream::CheckpointId;
 
@@ -116,7 +115,8 @@ fn taken_back_at(path: &Path, from: Option<CheckpointId>) -> Result<Option<u64>,
     {
         return Ok(None);
     }
-    let mut lines = BufReader::new(File::open(path).map_err(ConnectorError::io("open", path))?);
+    let file = regular_file::open(path, 0).map_err(ConnectorError::io("open", path))?;
+    let mut lines = BufReader::new(file);
     let (mut at, mut line) = (0, Vec::new());
     loop {
         let read = lines.read_until(b'\n', &mut line);
