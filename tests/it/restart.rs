@@ -118,6 +118,51 @@ fn each_strategy_goes_back_as_often_as_it_says() {
     );
 }
 
+/// Catches a status that does not say how a job ended, or says it about another run.
+#[test]
+fn the_status_of_a_job_that_gave_up_says_why_until_it_runs_again() {
+    let job = job();
+    let status = || job.command(&["status", "."]).succeeded().stdout;
+    let json = || -> serde_json::Value {
+        let status = job.command(&["status", ".", "--json"]).succeeded();
+        serde_json::from_str(&status.stdout).unwrap()
+    };
+    assert!(!status().contains("failed"), "{}", status());
+    let settings = [
+        "restart.strategy=fixed-delay",
+        "restart.attempts=2",
+        "restart.delay=1ms",
+    ];
+    start(&job, &settings).wait();
+    let said = status();
+    for words in [
+        "job `words` is not running\n  newest checkpoint  1, taken at ",
+        " ago), after 3 failures: operator `count` crashed in `process`: ",
+        "\n  next               remove the cause; the same `floodmark run` then resumes from checkpoint 1\n",
+    ] {
+        assert!(said.contains(words), "not there: {words}\n{said}");
+    }
+    let failed = json();
+    assert_eq!(failed["state"], "FAILED");
+    assert_eq!(failed["checkpoint"]["id"], 1);
+    assert_eq!(failed["failures"]["count"], 3);
+    let message = failed["failures"]["latest"]["message"].as_str().unwrap();
+    assert!(message.starts_with("operator `count` crashed"), "{message}");
+    // A process that is killed says nothing, and takes the note of the one before with it.
+    let patient = [
+        "restart.strategy=fixed-delay",
+        "restart.attempts=100",
+        "restart.delay=1h",
+    ];
+    let mut run = start(&job, &patient);
+    run.wait_for("resumes from checkpoint 1 ");
+    run.kill();
+    assert_eq!(json()["state"], "NOT_RUNNING");
+    assert!(!status().contains("\n  failed"), "{}", status());
+    job.run(&[]).succeeded();
+    assert_eq!(json()["state"], "NOT_RUNNING");
+}
+
 #[test]
 fn a_job_that_waits_can_be_stopped() {
     let job = job();

@@ -21,7 +21,6 @@ use floodmark_engine::edge::signals::{SignalEffect, StartStage, report_stop};
 use floodmark_engine::job::Ending;
 use floodmark_engine::observe::JobState;
 use floodmark_engine::pipeline::Spec;
-use floodmark_engine::runtime::JobError;
 use floodmark_engine::session::OpenedJob;
 use floodmark_engine::session::assemble::{Assembled, assemble};
 use floodmark_engine::session::limits::Ticking;
@@ -208,7 +207,7 @@ fn run_on(
             progress,
             deleted,
         })),
-        Err(JobError::Connector { reason, .. }) if reason.is_closed_pipe() => Ok(None),
+        Err(error) if error.is_closed_pipe() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

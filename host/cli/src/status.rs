@@ -16,6 +16,7 @@ use floodmark_checkpoint::Checkpoint;
 use floodmark_checkpoint::store::StoreError;
 use floodmark_control::AskError;
 use floodmark_engine::edge::clock::Clock;
+use floodmark_engine::edge::failed_end::FailedEnd;
 use floodmark_engine::observe::Stage;
 use floodmark_engine::session::number::{bytes, count, date, rate, span, things};
 use floodmark_engine::session::storage;
@@ -47,30 +48,51 @@ pub fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
 /// Prints the status of a job that does not run.
 fn at_rest(place: &JobLocation, wants_json: bool) -> Result<(), CommandError> {
     let newest = newest(place)?;
+    let failed = FailedEnd::read(&place.data_dir);
     if wants_json {
         let checkpoint = newest.as_ref().map(summary);
-        return print_json(&json!({ "state": "NOT_RUNNING", "checkpoint": checkpoint }));
+        let mut status = json!({ "state": "NOT_RUNNING", "checkpoint": checkpoint });
+        if let Some(failed) = failed {
+            let latest = json!({ "timestamp": failed.at_ms, "message": failed.reason });
+            status["state"] = json!("FAILED");
+            status["failures"] = json!({ "count": failed.failures, "latest": latest });
+        }
+        return print_json(&status);
     }
+    let now_ms = Clock::start().wall_ms();
+    let ago = |ms: u64| format!("{} ({} ago)", date(ms), millis(now_ms.saturating_sub(ms)));
     let folder = place.data_dir.display().to_string();
-    let folder = one_line(&folder);
-    let Some(checkpoint) = newest else {
-        return print(&format!(
-            "no job runs on the data folder `{folder}`, and it has no checkpoint\n"
-        ));
+    let mut text = match &newest {
+        None => format!(
+            "no job runs on the data folder `{}`, and it has no checkpoint\n",
+            one_line(&folder)
+        ),
+        Some(checkpoint) => format!(
+            "job `{}` is not running\n  newest checkpoint  {}, taken at {}: {} in, {} out, {} of state\n",
+            one_line(&checkpoint.job),
+            checkpoint.id,
+            ago(checkpoint.created_ms),
+            things(checkpoint.records_in, "record"),
+            things(checkpoint.records_out, "record"),
+            bytes(checkpoint.state_bytes()),
+        ),
     };
-    let age = Clock::start()
-        .wall_ms()
-        .saturating_sub(checkpoint.created_ms);
-    print(&format!(
-        "job `{}` is not running\n  newest checkpoint  {}, taken at {} ({} ago): {} in, {} out, {} of state\n",
-        one_line(&checkpoint.job),
-        checkpoint.id,
-        date(checkpoint.created_ms),
-        millis(age),
-        things(checkpoint.records_in, "record"),
-        things(checkpoint.records_out, "record"),
-        bytes(checkpoint.state_bytes()),
-    ))
+    if let Some(failed) = failed {
+        let after = match failed.failures {
+            0 => String::new(),
+            failures => format!(", after {}", things(failures, "failure")),
+        };
+        let then = match &newest {
+            None => "starts over".to_owned(),
+            Some(checkpoint) => format!("resumes from checkpoint {}", checkpoint.id),
+        };
+        text += &format!(
+            "  failed             {}{after}: {}\n  next               remove the cause; the same `floodmark run` then {then}\n",
+            ago(failed.at_ms),
+            joined(&failed.reason),
+        );
+    }
+    print(&text)
 }
 
 /// The newest checkpoint that can be read, if there is one.

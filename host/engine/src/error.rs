@@ -179,14 +179,10 @@ impl From<JobError> for EngineError {
             | JobError::Record { .. }
             | JobError::Defect { .. } => Cause::Failed,
         };
-        let is_closed_pipe = matches!(
-            &error,
-            JobError::Connector { reason, .. } if reason.is_closed_pipe()
-        );
         Self {
             cause,
             message: error.to_string(),
-            is_closed_pipe,
+            is_closed_pipe: error.is_closed_pipe(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod compile_child;
 pub mod compile_program;
 pub mod data_dir;
 mod descendants;
+pub mod failed_end;
 pub mod later_output;
 pub mod limits;
 pub mod machine;

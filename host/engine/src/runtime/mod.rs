@@ -278,6 +278,12 @@ impl JobError {
         matches!(self, Self::Chunks { .. } | Self::Tree { .. })
     }
 
+    /// Whether the reader of the output has closed it, which is not a failure.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Connector { reason, .. } if reason.is_closed_pipe())
+    }
+
     /// Whether a stop of the job has ended a call of a plugin, so that the job ends without a last checkpoint.
     #[must_use]
     pub fn is_interruption(&self) -> bool {

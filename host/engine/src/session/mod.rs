@@ -15,6 +15,7 @@ pub mod watched;
 pub mod what_runs;
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use self::assemble::Assembled;
@@ -28,6 +29,7 @@ use self::what_runs::PluginLoader;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::edge::drive::{DriveSettings, Ended, Inputs, Kept, Watcher, drive};
+use crate::edge::failed_end::FailedEnd;
 use crate::edge::failures::FailureLog;
 use crate::edge::later_output::LaterOutput;
 use crate::edge::replay_folder::ReplayFolder;
@@ -233,6 +235,7 @@ impl ReadyJob {
         watcher: &mut dyn Watcher,
     ) -> EndedJob {
         let haste = channel.0.haste().clone();
+        FailedEnd::forget(self.data_dir.path());
         let mut watching = BeginWatcher::of(watcher);
         let ended = drive(
             self.plan,
@@ -247,6 +250,9 @@ impl ReadyJob {
         self.guests.engine.stop_compiling();
         if self.has_import && ended.is_err() && !watching.has_begun {
             forget_import(&self.graph.spec, &self.data_dir, &self.say);
+        }
+        if let Err(error) = &ended {
+            note_failure(error, self.data_dir.path(), self.clock);
         }
         EndedJob {
             guests: self.guests,
@@ -269,6 +275,19 @@ impl EndedJob {
         }
         Ok(deletes)
     }
+}
+
+/// Notes how a job has failed, for its status. Without the note nothing is lost.
+fn note_failure(error: &JobError, folder: &Path, clock: Clock) {
+    if error.is_interruption() || error.is_closed_pipe() {
+        return;
+    }
+    let end = FailedEnd {
+        at_ms: clock.wall_ms(),
+        failures: FailureLog::of(folder).counting().len() as u64,
+        reason: error.to_string(),
+    };
+    let _ = end.write(folder);
 }
 
 fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
