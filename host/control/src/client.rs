@@ -20,6 +20,8 @@ const READ_MAX: Duration = Duration::from_secs(10);
 /// begun makes its socket soon.
 const CONNECT_ATTEMPTS: u32 = 20;
 const CONNECT_DELAY: Duration = Duration::from_millis(25);
+/// Longest time to wait for a job that takes no calls, since as many as its socket can hold wait already.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How often a caller that waits is called.
 const WAITING_EVERY: Duration = Duration::from_secs(1);
 /// Largest answer, in bytes.
@@ -51,18 +53,20 @@ pub enum AskError {
         /// The system's error.
         source: io::Error,
     },
-    /// A job listens, and does not answer a call that only reads.
+    /// A job listens, and takes no call, or does not answer one that only reads.
     #[error(
         "the job on `{}` ({}) has not answered for {} seconds; its process may be suspended, or have no time: look at it, or continue it with `kill -CONT`",
         folder.display(),
         process.map_or("process unknown".to_owned(), |process| format!("process {process}")),
-        READ_MAX.as_secs()
+        after.as_secs()
     )]
     Slow {
         /// The data folder of the job.
         folder: PathBuf,
         /// The process that holds the folder, if known.
         process: Option<u32>,
+        /// The time that it had.
+        after: Duration,
     },
     /// The job refused the call.
     #[error("{message}")]
@@ -105,10 +109,19 @@ fn no_socket(folder: &Path, process: Option<u32>) -> String {
 fn connect(folder: &Path) -> Result<UnixStream, AskError> {
     let mut attempts = 1;
     loop {
-        let source = match reach(folder, FILE_NAME, |path| UnixStream::connect(path)) {
+        let source = match reach(folder, FILE_NAME, connect_at_once) {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
+        let is_full = source.kind() == io::ErrorKind::WouldBlock;
+        if is_full && attempts * CONNECT_DELAY < CONNECT_MAX {
+            attempts += 1;
+            std::thread::sleep(CONNECT_DELAY);
+            continue;
+        }
+        if is_full {
+            return Err(slow(folder, CONNECT_MAX));
+        }
         let is_absent = matches!(
             source.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
@@ -120,12 +133,31 @@ fn connect(folder: &Path) -> Result<UnixStream, AskError> {
         if !data_dir::is_held(&folder) {
             return Err(AskError::NotRunning { folder });
         }
-        if attempts == CONNECT_ATTEMPTS {
+        if attempts >= CONNECT_ATTEMPTS {
             let process = data_dir::holder_of(&folder);
             return Err(AskError::NoSocket { folder, process });
         }
         attempts += 1;
         std::thread::sleep(CONNECT_DELAY);
+    }
+}
+
+/// Connects, or fails at once: a plain call to connect waits without a time limit while the socket is full.
+fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let connected = runtime.block_on(tokio::net::UnixStream::connect(path))?;
+    let stream = connected.into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn slow(folder: &Path, after: Duration) -> AskError {
+    AskError::Slow {
+        folder: folder.to_path_buf(),
+        process: data_dir::holder_of(folder),
+        after,
     }
 }
 
@@ -179,10 +211,7 @@ fn call(
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
         )
     {
-        return Err(AskError::Slow {
-            folder: folder.to_path_buf(),
-            process: data_dir::holder_of(folder),
-        });
+        return Err(slow(folder, READ_MAX));
     }
     let parsed = answer.ok().and_then(|answer| parse(&answer));
     let (status, value) = parsed.ok_or_else(|| AskError::Silent {

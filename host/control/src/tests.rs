@@ -561,3 +561,25 @@ fn a_deep_folder_and_a_socket_that_was_left_behind() {
     plain.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
+
+/// Catches a command that waits without end for a job which takes no calls, since it is suspended.
+#[test]
+fn a_job_that_takes_no_calls_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .unwrap();
+    let _listening = {
+        let _entered = runtime.enter();
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        socket.listen(0).unwrap()
+    };
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let error = ask(folder.path(), "/v1/status", None).unwrap_err();
+    assert!(matches!(error, AskError::Slow { .. }), "{error}");
+    let words = "has not answered for 5 seconds; its process may be suspended";
+    assert!(error.to_string().contains(words), "{error}");
+}
