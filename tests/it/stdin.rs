@@ -138,6 +138,33 @@ fn another_run_takes_other_input() {
     assert_eq!(job.written("out"), "one\ntwo\n");
 }
 
+/// Catches a stop that loses input without a word, and one that warns of nothing.
+#[test]
+fn a_stop_says_how_much_input_is_lost() {
+    for (input, whole, lost) in [
+        ("one\n", "one\n", None),
+        (
+            "one\ntwo",
+            "one\n",
+            Some(
+                "source `text`: 3 bytes of standard input, which the job had read ahead of its last checkpoint",
+            ),
+        ),
+    ] {
+        let job = copy("");
+        let mut run = start(&job, &OFTEN, Stdio::piped());
+        let mut pipe = run.input();
+        pipe.write_all(input.as_bytes()).unwrap();
+        run.wait_for_output(&job, whole);
+        job.command(&["stop", "."]).succeeded();
+        let outcome = run.wait().succeeded();
+        match lost {
+            Some(words) => drop(outcome.says(words)),
+            None => assert!(!outcome.stderr.contains("read ahead"), "{}", outcome.stderr),
+        }
+    }
+}
+
 /// A job whose plugin crashes once it has had 3500 words: a fresh instance has not.
 fn crashing(settings: &str) -> (Job, String) {
     let job = Job::new();

@@ -101,6 +101,12 @@ pub trait Source: Send + Sync {
     fn letters(&self, _folder: &Path, _follow: bool) -> Option<Arc<dyn Source>> {
         None
     }
+
+    /// Number of bytes that this process has taken from an input which gives them only once, and that are behind these
+    /// positions: the next process does not get them. `None` if there is no checkpoint. 0 for input that can be read again.
+    fn bytes_lost_behind(&self, _splits: Option<&[Split]>) -> u64 {
+        0
+    }
 }
 
 /// One task's share of a source. Never blocks for long: a worker reads other inputs between two calls.

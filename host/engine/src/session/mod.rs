@@ -22,7 +22,7 @@ use self::assemble::Assembled;
 use self::begun::BeginWatcher;
 use self::letters::add_sources;
 use self::limits::Ticking;
-use self::recovery::{tell_recovery, tell_sinks, tell_sources};
+use self::recovery::{tell_lost_input, tell_recovery, tell_sinks, tell_sources};
 use self::restart::strategy;
 use self::start::StartPoint;
 use self::what_runs::PluginLoader;
@@ -238,7 +238,7 @@ impl ReadyJob {
         FailedEnd::forget(self.data_dir.path());
         let mut watching = BeginWatcher::of(watcher);
         let ended = drive(
-            self.plan,
+            Arc::clone(&self.plan),
             self.kept,
             self.settings,
             self.clock,
@@ -250,6 +250,9 @@ impl ReadyJob {
         self.guests.engine.stop_compiling();
         if self.has_import && ended.is_err() && !watching.has_begun {
             forget_import(&self.graph.spec, &self.data_dir, &self.say);
+        }
+        if !matches!(&ended, Ok(ended) if ended.ending == Ending::Complete) {
+            tell_lost_input(&self.plan, &self.graph.spec, &self.data_dir, &self.say);
         }
         if let Err(error) = &ended {
             note_failure(error, self.data_dir.path(), self.clock);

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::number::{date, span, things};
-use super::{EngineError, Say};
+use super::{EngineError, Say, storage};
 use crate::connector::Guarantee;
 use crate::edge::clock::Clock;
 use crate::edge::data_dir::DataDir;
 use crate::pipeline::{Spec, difference, takeover};
 use crate::runtime::plan::{Operator, Plan, Role};
 use floodmark_checkpoint::Checkpoint;
-use floodmark_checkpoint::store::Recovery;
+use floodmark_checkpoint::store::{Recovery, StoreError};
 
 /// Reports where the job starts; refuses checkpoints of another pipeline.
 pub fn tell_recovery(
@@ -163,6 +163,38 @@ pub fn tell_sources(spec: &Spec, has_resumed: bool, say: &Say) {
                 "source `{name}` reads standard input: if the process dies, what it had read after its last checkpoint is lost"
             ),
         });
+    }
+}
+
+/// Names the sources of which the job has taken input that its last checkpoint does not have, and the next run does not get.
+pub fn tell_lost_input(plan: &Plan, spec: &Spec, data_dir: &DataDir, say: &Say) {
+    let mut sources = spec.sources.values();
+    if !sources.any(|source| source.settings.reads_standard_input()) {
+        return;
+    }
+    let reader = storage::reader(&spec.checkpoint.storage, data_dir.path());
+    let newest = match reader.and_then(|reader| reader.list()) {
+        Ok(listed) => listed.into_iter().find_map(|(_, found)| found.ok()),
+        Err(StoreError::Absent { .. }) => None,
+        // How much it is cannot be said then.
+        Err(_) => return,
+    };
+    for node in &plan.nodes {
+        let Role::Source(source) = &node.role else {
+            continue;
+        };
+        let saved = newest.as_ref().and_then(|checkpoint| {
+            let mut saved = checkpoint.sources.iter();
+            saved.find(|saved| saved.name == node.name)
+        });
+        let bytes = source.bytes_lost_behind(saved.map(|saved| &saved.splits[..]));
+        if bytes > 0 {
+            say(&format!(
+                "warning: source `{}`: {} of standard input, which the job had read ahead of its last checkpoint, will not be in the next run",
+                node.name,
+                things(bytes, "byte"),
+            ));
+        }
     }
 }
 

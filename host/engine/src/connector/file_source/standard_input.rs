@@ -88,6 +88,16 @@ impl StandardInput {
         self.kept().start
     }
 
+    /// Number of bytes that were read behind a position, or in all; what is set aside there does not count.
+    pub(super) fn taken_behind(&self, position: Option<u64>) -> u64 {
+        let kept = self.kept();
+        let position = position.unwrap_or(kept.start);
+        match kept.aside_from.is_some_and(|from| from <= position) {
+            true => 0,
+            false => kept.end().saturating_sub(position),
+        }
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.kept().has_ended
     }
@@ -273,6 +283,9 @@ mod tests {
             }
         };
         assert_eq!(read(12), Ok("\ncd\ne".to_owned()));
+        assert_eq!(input.taken_behind(Some(16)), 1);
+        assert_eq!(input.taken_behind(Some(17)), 0);
+        assert_eq!(input.taken_behind(None), 7);
         assert_eq!(read(16), Ok("e".to_owned()));
         assert_eq!(read(17), Ok(String::new()));
         assert!(read(11).unwrap_err().contains("byte 11"));

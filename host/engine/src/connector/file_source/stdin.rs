@@ -223,6 +223,12 @@ impl Source for StdinSource {
         let letters = ReplayedLetters::of_source(folder, follow, Arc::clone(&self.fields));
         Some(Arc::new(letters))
     }
+
+    fn bytes_lost_behind(&self, splits: Option<&[Split]>) -> u64 {
+        let split = splits.and_then(|splits| splits.first());
+        let position = split.and_then(|split| decode(split).ok());
+        self.input.taken_behind(position)
+    }
 }
 
 struct StdinReader {
