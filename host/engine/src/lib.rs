@@ -68,7 +68,7 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Names the `floodmark` command of this version that compiles plugins in processes of their own, for all engines that
 /// this process makes from now on. The limits on compiling hold only then; otherwise plugins are compiled in this process.
-/// Only the first call counts.
+/// Only the first call counts. A relative path is taken from the current folder.
 pub fn compile_with(program: impl Into<PathBuf>) {
     edge::compile_program::use_program(program.into());
 }

@@ -29,7 +29,12 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// the first call counts.
 pub fn use_program(program: PathBuf) {
     // A later call has no effect.
-    let _ = PROGRAM.set(program);
+    let _ = PROGRAM.set(seen_from_here(program));
+}
+
+/// The same program for a process with another current folder: those that compile have `/`.
+fn seen_from_here(program: PathBuf) -> PathBuf {
+    std::path::absolute(&program).unwrap_or(program)
 }
 
 /// The compiler of one engine, if a program was named.
@@ -175,8 +180,8 @@ fn text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Catches an end of the compiler that is blamed on the plugin, or on the wrong limit; and a process that survives the
-    //! stop of its engine, its cancellation, or its time.
+    //! Catches an end of the compiler that is blamed on the plugin, or on the wrong limit; a process that survives the stop of
+    //! its engine, its cancellation, or its time; and a relative path that is looked for in the folder of that process.
 
     use std::fs::File;
     use std::os::unix::fs::PermissionsExt;
@@ -252,6 +257,14 @@ mod tests {
         assert_eq!(run(path, true, None), Err(CompileFault::Stopped));
         cancellation.cancel();
         assert_eq!(cancelled(), Err(CompileFault::Stopped));
+    }
+
+    #[test]
+    fn a_relative_path_is_taken_from_the_current_folder() {
+        let here = std::env::current_dir().unwrap();
+        let seen = |path: &str| seen_from_here(path.into());
+        assert_eq!(seen("bin/floodmark"), here.join("bin/floodmark"));
+        assert_eq!(seen("/bin/floodmark"), PathBuf::from("/bin/floodmark"));
     }
 
     #[test]
