@@ -16,10 +16,12 @@
 //! refused: see `private`.
 //!
 //! The lock is the system's, so it ends with the process however that ends; a `lock` file that is left behind does not
-//! block the next process. It is never deleted: a second process could lock the deleted one.
+//! block the next process. It is deleted only with a folder that was made for a job which never ran, such as one that was
+//! refused. A second process could have opened it before, so each looks whether what it has locked is still there.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,6 +121,8 @@ pub struct DataDir {
     path: PathBuf,
     /// The lock on the folder, held until this is dropped.
     _lock: File,
+    /// The folders that were made for it, the outermost first.
+    made: Vec<PathBuf>,
 }
 
 impl DataDir {
@@ -128,18 +132,21 @@ impl DataDir {
         pipeline_folder.join(".floodmark").join(job)
     }
 
-    /// Locks the folder, and creates it first if it is missing.
+    /// Locks the folder, and creates it first if it is missing. It is removed again if no job has run in it when this is
+    /// dropped.
     ///
     /// # Errors
     /// When another process holds it, another user could have prepared it, or the system refuses.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataDirError> {
         let path = path.as_ref();
-        create_durably(path).map_err(|(at, source)| DataDirError::Io {
+        let made = create_durably(path).map_err(|(at, source)| DataDirError::Io {
             action: "create the data folder",
             path: at,
             source,
         })?;
-        Self::hold(path)
+        let mut held = Self::hold(path)?;
+        held.made = made;
+        Ok(held)
     }
 
     /// Locks the folder, which must be that of a job: nothing is created in any other.
@@ -181,8 +188,8 @@ impl DataDir {
             .open(&lock_path)
             .map_err(io_error("open"))?;
         match patient_lock(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+            Ok(()) if is_at(&lock, &lock_path) => {}
+            Ok(()) | Err(TryLockError::WouldBlock) => {
                 return Err(DataDirError::InUse {
                     path: path.to_path_buf(),
                     holder: holder(&mut lock),
@@ -194,6 +201,7 @@ impl DataDir {
         Ok(Self {
             path: path.to_path_buf(),
             _lock: lock,
+            made: Vec::new(),
         })
     }
 
@@ -314,6 +322,36 @@ impl DataDir {
     }
 }
 
+impl Drop for DataDir {
+    /// Removes a folder that was made for a job that never ran: what ran has noted its storage, and sinks know its id.
+    fn drop(&mut self) {
+        let is_made = self.made.last() == Some(&self.path);
+        if !is_made || self.path.join(STORAGE).exists() {
+            return;
+        }
+        // The lock comes last. What a user has put there meanwhile stays, and the folder with it.
+        let files = ["control.sock"].into_iter();
+        for name in files.chain(private::OPENED.into_iter().rev()) {
+            let path = self.path.join(name);
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        }
+        for folder in self.made.iter().rev() {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a file is still the one at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |known: &fs::Metadata| (known.dev(), known.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(held), Ok(there)) => place(&held) == place(&there),
+        _ => false,
+    }
+}
+
 /// Whether a folder has a file that only jobs make there.
 #[must_use]
 pub fn is_of_a_job(path: &Path) -> bool {
@@ -386,33 +424,33 @@ fn holder(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Creates a folder and its parents, for this user alone. Each is durable before this returns: an acknowledged checkpoint must not be lost
-/// with the folder that it is in.
-pub(super) fn create_durably(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+/// Creates a folder and its parents, for this user alone. Each is durable before this returns: an acknowledged checkpoint must
+/// not be lost with the folder that it is in. Returns those that were created, the outermost first.
+pub(super) fn create_durably(path: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     if path.is_dir() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    create_durably(parent)?;
+    let mut made = create_durably(parent)?;
     match private::create_folder(path) {
-        Ok(()) => {}
+        Ok(()) => made.push(path.to_path_buf()),
         // Another process created it first.
         Err(_) if path.is_dir() => {}
         Err(source) => return Err((path.to_path_buf(), source)),
     }
     File::open(parent)
         .and_then(|folder| folder.sync_all())
-        .map_err(|source| (parent.to_path_buf(), source))
+        .map_err(|source| (parent.to_path_buf(), source))?;
+    Ok(made)
 }
 
 #[cfg(test)]
 mod tests {
-    //! Catches two jobs on one data folder, and a dead job that never releases it.
-
-    use std::fs;
+    //! Catches two jobs on one data folder, a dead job that never releases it, and a folder that is left behind by a job that
+    //! never ran, or removed with one that did.
 
     use super::*;
 
@@ -433,8 +471,38 @@ mod tests {
             "{second}"
         );
         assert_eq!(first.checkpoints(), path.join("checkpoints.redb"));
+        first.note_storage("redb").unwrap();
         drop(first);
         DataDir::open_existing(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_made_for_nothing_is_removed() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = DataDir::default_path(outer.path(), "demo");
+        let made = || {
+            let held = DataDir::open(&path).unwrap();
+            held.id().unwrap();
+            fs::write(held.checkpoints(), "").unwrap();
+            held
+        };
+        drop(made());
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 0);
+        // What another has opened before is not the lock of the next one.
+        let held = made();
+        let old = File::open(path.join("lock")).unwrap();
+        assert!(is_at(&old, &path.join("lock")));
+        drop(held);
+        let held = made();
+        assert!(!is_at(&old, &path.join("lock")));
+        // The file of a user keeps the folder.
+        fs::write(path.join("notes"), "").unwrap();
+        drop(held);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        // A folder that was there before stays.
+        fs::remove_file(path.join("notes")).unwrap();
+        drop(DataDir::open(&path).unwrap());
+        assert!(path.join("lock").exists());
     }
 
     #[test]

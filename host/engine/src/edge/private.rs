@@ -29,7 +29,7 @@ const OTHERS_WRITE: u32 = 0o002;
 
 /// What a job opens in its data folder. Folders that users may move to another disk (`plugins`, `savepoints`) are not
 /// here, nor is the socket, which is removed and created again.
-const OPENED: [&str; 14] = [
+pub(super) const OPENED: [&str; 14] = [
     "lock",
     "id",
     "storage",
