@@ -46,10 +46,13 @@ pub fn check_settings(pipeline: &LoadedPipeline) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// A connector with the name of its node.
+type Named<'a, T> = (&'a str, Arc<T>);
+
 fn sources<'a>(
     pipeline: &'a LoadedPipeline,
     data: &str,
-) -> Result<Vec<(&'a str, Arc<dyn Source>)>, EngineError> {
+) -> Result<Vec<Named<'a, dyn Source>>, EngineError> {
     let LoadedPipeline { spec, folder } = pipeline;
     let open = spec.sources.iter().map(|(node, source)| {
         let context = context(&spec.name, node, folder, data);
@@ -63,7 +66,7 @@ fn sources<'a>(
 fn sinks<'a>(
     pipeline: &'a LoadedPipeline,
     data: &str,
-) -> Result<Vec<(&'a str, Arc<dyn Sink>)>, EngineError> {
+) -> Result<Vec<Named<'a, dyn Sink>>, EngineError> {
     let LoadedPipeline { spec, folder } = pipeline;
     let open = spec.sinks.iter().map(|(node, sink)| {
         let context = context(&spec.name, node, folder, data);
