@@ -150,11 +150,20 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
         }
         other => other,
     };
+    let removed = remove_own(path);
+    drop(held);
+    removed
+}
+
+/// As [`remove`], for a store that this process alone may have open: such handles then have a file without a name.
+///
+/// # Errors
+/// When the files cannot be removed.
+pub fn remove_own(path: &Path) -> Result<(), StoreError> {
     let removed = remove_if_there(path)
         .and_then(|()| remove_if_there(&making_name(path)))
         .and_then(|()| remove_if_there(&restored_name(path)))
         .and_then(|()| remove_if_there(&writing_name(path)));
-    drop(held);
     removed.map_err(|error| StoreFault::from(error).of(path))
 }
 

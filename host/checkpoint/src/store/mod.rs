@@ -42,7 +42,7 @@ use redb::backends::InMemoryBackend;
 
 pub use compact::Space;
 pub use error::{CheckpointRefusal, StoreError};
-pub use file::remove;
+pub use file::{remove, remove_own};
 pub use readonly::ReadOnlyStore;
 pub use recover::{Recovery, RestoredCheckpoint, SetAside};
 pub use tables::CHUNK_BYTES_BEST;

@@ -313,7 +313,7 @@ fn settings(spec: &Spec, fresh: bool, clock: Clock) -> DriveSettings {
 
 /// Removes the only checkpoint of a storage: a savepoint from which the job could not begin.
 fn forget_import(spec: &Spec, data_dir: &DataDir, say: &Say) {
-    if let Err(error) = storage::forget(&spec.checkpoint, data_dir) {
+    if let Err(error) = storage::forget_import(&spec.checkpoint, data_dir) {
         say(&format!(
             "warning: the savepoint was imported and cannot be removed again ({error}), so a run without `--from` starts from it; pass `--fresh` to forget it"
         ));

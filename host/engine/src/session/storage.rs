@@ -99,6 +99,15 @@ fn check_folder(storage: &StorageSetting) -> Result<(), StoreError> {
     }
 }
 
+/// Deletes the only checkpoint of a job that has not begun: a savepoint that was imported. The caller holds the data folder,
+/// and may have readers of the storage.
+pub fn forget_import(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Result<(), StoreError> {
+    match checkpoint.storage {
+        StorageSetting::Redb => store::remove_own(&data_dir.checkpoints()),
+        _ => forget(checkpoint, data_dir),
+    }
+}
+
 /// Deletes all checkpoints of a stopped job. The caller holds its data folder.
 pub fn forget(checkpoint: &CheckpointSection, data_dir: &DataDir) -> Result<(), StoreError> {
     if checkpoint.storage == StorageSetting::Redb {
